@@ -1,0 +1,54 @@
+//! Little-endian integers in byte slices; reading past the end gives `None`.
+
+/// Reads an integer of the named type at an offset.
+macro_rules! reader {
+    ($name:ident, $type:ty) => {
+        #[inline]
+        pub(super) fn $name(bytes: &[u8], offset: usize) -> Option<$type> {
+            let field = bytes.get(offset..)?.first_chunk::<{ size_of::<$type>() }>()?;
+            Some(<$type>::from_le_bytes(*field))
+        }
+    };
+}
+
+reader!(u16_at, u16);
+reader!(u32_at, u32);
+reader!(u64_at, u64);
+
+/// Writes fields one behind the other into a buffer that the caller has sized for them.
+pub(super) struct FieldWriter<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> FieldWriter<'a> {
+    pub(super) fn new(buffer: &'a mut [u8]) -> Self {
+        Self { rest: buffer }
+    }
+
+    #[inline]
+    fn put(mut self, field: &[u8]) -> Self {
+        let (head, rest) = std::mem::take(&mut self.rest).split_at_mut(field.len());
+        head.copy_from_slice(field);
+        Self { rest }
+    }
+
+    #[inline]
+    pub(super) fn bytes(self, value: &[u8]) -> Self {
+        self.put(value)
+    }
+
+    #[inline]
+    pub(super) fn u16(self, value: u16) -> Self {
+        self.put(&value.to_le_bytes())
+    }
+
+    #[inline]
+    pub(super) fn u32(self, value: u32) -> Self {
+        self.put(&value.to_le_bytes())
+    }
+
+    #[inline]
+    pub(super) fn u64(self, value: u64) -> Self {
+        self.put(&value.to_le_bytes())
+    }
+}

@@ -1,0 +1,113 @@
+//! The durable truth about a stream: its settings, and which shards exist.
+
+mod json;
+
+use std::path::{Path, PathBuf};
+
+use crate::sys::dir;
+use crate::sys::file::DataFile;
+use crate::words::describe::ShardDescription;
+use crate::words::error::{Corruption, Error, Result};
+use crate::words::hash_key::{HashKeyRange, KeyHash};
+use crate::words::limits::MANIFEST_BYTES_MAX;
+use crate::words::options::Retention;
+use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
+
+/// The version of the manifest that this code writes and reads.
+const VERSION: u64 = 1;
+const FILE_NAME: &str = "manifest.json";
+
+/// What the file `manifest.json` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) created_at: Timestamp,
+    pub(crate) settings: StreamSettings,
+    /// The number of the next shard to be created.
+    pub(crate) next_shard: u32,
+    /// The shards that have not expired, in the order of their creation.
+    pub(crate) shards: Vec<ShardDescription>,
+}
+
+/// The settings that belong to a stream, whoever opens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamSettings {
+    pub(crate) key_hash: KeyHash,
+    pub(crate) retention: Retention,
+    pub(crate) segment_bytes: u64,
+    pub(crate) record_bytes_max: u64,
+}
+
+impl Manifest {
+    /// The manifest of a new stream, whose shards divide the hash-key space as Kinesis divides it.
+    pub(crate) fn new(created_at: Timestamp, settings: StreamSettings, shard_count: u32) -> Self {
+        let shards =
+            HashKeyRange::tiles(shard_count).zip(0..).map(|(hash_key_range, number)| ShardDescription {
+                id: ShardId::new(number),
+                parent: None,
+                adjacent_parent: None,
+                hash_key_range,
+                first_sequence: SequenceNumber::ZERO,
+                closing_sequence: None,
+                created_at,
+                closed_at: None,
+            });
+        Self { created_at, settings, next_shard: shard_count, shards: shards.collect() }
+    }
+
+    /// Whether a directory has a manifest.
+    pub(crate) fn exists_in(stream_dir: &Path) -> Result<bool> {
+        dir::exists(&path_in(stream_dir))
+    }
+
+    /// Reads the manifest of a stream.
+    pub(crate) fn load(stream_dir: &Path) -> Result<Self> {
+        let path = path_in(stream_dir);
+        let file = DataFile::open(&path)?;
+        let len = file.len()?;
+        if len > MANIFEST_BYTES_MAX {
+            return Err(damage(&path, format!("expected at most {MANIFEST_BYTES_MAX} bytes, found {len}")));
+        }
+        let mut text = vec![0; len as usize];
+        file.read_exact_at(&mut text, 0)?;
+        let manifest = json::decode(&text).map_err(|fault| match fault {
+            json::Fault::Version(found) => Error::unsupported(&path, format!("manifest version {found}")),
+            json::Fault::Damage(reason) => damage(&path, reason),
+        })?;
+        manifest.check().map_err(|reason| damage(&path, reason))?;
+        Ok(manifest)
+    }
+
+    /// Replaces the manifest of a stream, whole and durably.
+    pub(crate) fn store(&self, stream_dir: &Path) -> Result<()> {
+        dir::replace_file(&path_in(stream_dir), json::encode(self).as_bytes())
+    }
+
+    /// Refuses what no version of this library writes, so that nothing after it has to.
+    fn check(&self) -> Result<(), String> {
+        let ids = || self.shards.iter().map(|shard| shard.id.get());
+        if !ids().is_sorted_by(|a, b| a < b) || ids().any(|id| id >= self.next_shard) {
+            return Err("the shards are not in the order of their creation".into());
+        }
+        let mut open: Vec<_> =
+            self.shards.iter().filter(|shard| shard.is_open()).map(|shard| shard.hash_key_range).collect();
+        open.sort_by_key(|range| range.start);
+        let covers = open.first().is_some_and(|first| first.start == HashKeyRange::ALL.start)
+            && open.last().is_some_and(|last| last.end == HashKeyRange::ALL.end)
+            && open.windows(2).all(|pair| pair[0].is_followed_by(&pair[1]))
+            && open.iter().all(|range| range.start <= range.end);
+        if !covers {
+            return Err("the open shards do not cover the hash-key space exactly once".into());
+        }
+        Ok(())
+    }
+}
+
+fn path_in(stream_dir: &Path) -> PathBuf {
+    stream_dir.join(FILE_NAME)
+}
+
+fn damage(path: &Path, reason: String) -> Error {
+    Corruption { path: path.to_owned(), shard: None, offset: 0, sequence: None, reason }.into()
+}

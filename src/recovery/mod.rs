@@ -1,0 +1,170 @@
+//! What a shard's directory holds after whatever happened to it, put in order.
+//!
+//! 1. *Inventory*: the segment files, in the order of their names. From the last one back to the first with a valid trailer, they
+//!    were not sealed; those before it were, and are not looked at.
+//! 2. *Tail*: the unsealed ones are scanned in order, each up to the first place where no good frame begins. Where the next file
+//!    begins with the sequence number after the last good one, the shard goes on there.
+//! 3. Otherwise, above the synced watermark, that place begins the torn tail: files after it are removed, the last one first. A
+//!    crash in between leaves the same good frames and less of the tail.
+//! 4. Below the synced watermark it is damage: `Error::Corrupt`, and nothing is changed.
+//!
+//! The next put begins a new segment, also where the tail looks clean: bytes beyond it may hold frames that a power loss left
+//! behind, and appending in front of them would bring them back. That is also why the file need not be cut here: sealing does
+//! it. Only a segment that was closed cleanly, or holds nothing, is written to again.
+
+mod inventory;
+mod report;
+mod tail;
+
+pub use report::{RecoveryReport, ShardRecovery, TornTail};
+
+use std::path::Path;
+
+use crate::segment::active::Resumable;
+use crate::segment::path_in;
+use crate::segment::unsealed::Unsealed;
+use crate::segment::window::FRAMES_FROM;
+use crate::sys::dir;
+use crate::sys::file::DataFile;
+use crate::words::describe::ShardDescription;
+use crate::words::error::{Corruption, Error, Result};
+use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
+
+use inventory::Inventory;
+use tail::Scan;
+
+/// A shard's segments, put in order.
+#[derive(Debug)]
+pub(crate) struct RecoveredShard {
+    /// The first sequence numbers of the sealed segments.
+    pub(crate) sealed: Vec<SequenceNumber>,
+    /// The segments after them, all of which hold records.
+    pub(crate) unsealed: Vec<Unsealed>,
+    /// The last segment, if one may write to it again.
+    pub(crate) resumable: Option<Resumable>,
+    pub(crate) next_sequence: SequenceNumber,
+    pub(crate) last_timestamp: Timestamp,
+    pub(crate) report: ShardRecovery,
+}
+
+/// Puts a shard's directory in order.
+pub(crate) fn recover(shard_dir: &Path, shard: &ShardDescription) -> Result<RecoveredShard> {
+    let mut report = ShardRecovery::new(shard.id);
+    if !dir::is_dir(shard_dir)? {
+        return Ok(RecoveredShard {
+            sealed: vec![],
+            unsealed: vec![],
+            resumable: None,
+            next_sequence: shard.closing_sequence.unwrap_or(shard.first_sequence),
+            last_timestamp: Timestamp::default(),
+            report,
+        });
+    }
+    let inventory = Inventory::of(shard_dir, shard.id)?;
+    report.segment_count = inventory.sealed.len() + inventory.unsealed.len();
+
+    let last_sealed = inventory.last_trailer;
+    let first_name = inventory.unsealed.first().copied();
+    let mut next = match last_sealed {
+        Some(trailer) => SequenceNumber::new(trailer.end_sequence),
+        // Retention may have removed what came before; a name below the shard's first number is none of ours.
+        None => first_name.unwrap_or(shard.first_sequence).max(shard.first_sequence),
+    };
+    let mut last_timestamp =
+        Timestamp::from_micros(last_sealed.map_or(0, |trailer| trailer.last_timestamp_micros));
+    let mut recovered = vec![];
+    let mut resumable = None;
+
+    let mut files = inventory.unsealed.iter().copied().peekable();
+    while let Some(base) = files.next() {
+        let path = path_in(shard_dir, base);
+        if base != next {
+            return Err(missing(&path, shard.id, next, base));
+        }
+        let file = DataFile::open_writable(&path)?;
+        let scan = Scan::of(&file, shard.id, base)?;
+        let end = scan.end_sequence(base);
+        let goes_on = files.peek().is_some_and(|&following| following == end);
+        let following: Vec<_> = if goes_on { vec![] } else { files.by_ref().collect() };
+        refuse_to_cut_synced(shard_dir, shard.id, &file, (base, &scan), &following)?;
+        if !following.is_empty() || (scan.is_torn() && !goes_on) {
+            report.torn_tail = Some(scan.torn_tail(&file)?);
+        }
+        for &base in following.iter().rev() {
+            let path = path_in(shard_dir, base);
+            dir::remove_file(&path)?;
+            report.removed_files.push(path);
+        }
+        report.scanned_bytes += scan.frames_end();
+        match scan {
+            // Creating it was not finished. It never held a record, and its name says nothing that the file before does not.
+            Scan::Blank => dir::remove_file(&path)?,
+            Scan::Header { .. } => resumable = Some(Resumable { base, trailer: None }),
+            Scan::Frames(frames) => {
+                (next, last_timestamp) = (end, frames.last_timestamp);
+                recovered.push(frames.into_unsealed(file)?);
+            }
+        }
+    }
+    if inventory.unsealed.is_empty() {
+        let last = inventory.sealed.last().copied();
+        resumable = last.zip(last_sealed).map(|(base, trailer)| Resumable { base, trailer: Some(trailer) });
+    }
+    report.was_closed_cleanly = recovered.is_empty() && report.torn_tail.is_none();
+    report.next_sequence = next;
+    if let Some(closing) = shard.closing_sequence.filter(|&closing| closing != next) {
+        return Err(Corruption {
+            path: shard_dir.to_owned(),
+            shard: Some(shard.id),
+            offset: 0,
+            sequence: Some(next),
+            reason: format!("expected records up to {closing}, where the shard was closed, found them to end before {next}"),
+        }
+        .into());
+    }
+    Ok(RecoveredShard {
+        sealed: inventory.sealed,
+        unsealed: recovered,
+        resumable,
+        next_sequence: next,
+        last_timestamp,
+        report,
+    })
+}
+
+/// The error for a gap, or an overlap, between one segment and the next.
+fn missing(path: &Path, shard: ShardId, expected: SequenceNumber, found: SequenceNumber) -> Error {
+    let reason = format!(
+        "expected the segment that begins with sequence number {expected}, found the one of {found}: a file is missing"
+    );
+    Corruption { path: path.to_owned(), shard: Some(shard), offset: 0, sequence: Some(expected), reason }
+        .into()
+}
+
+/// A tail may be cut only where nothing of it was synced.
+fn refuse_to_cut_synced(
+    shard_dir: &Path,
+    shard: ShardId,
+    file: &DataFile,
+    (base, scan): (SequenceNumber, &Scan),
+    following: &[SequenceNumber],
+) -> Result<()> {
+    let damage = |reason: String| {
+        let (path, offset) = (file.path().to_owned(), scan.frames_end());
+        Err(Corruption { path, shard: Some(shard), offset, sequence: Some(scan.end_sequence(base)), reason }
+            .into())
+    };
+    if scan.frames_end() < scan.synced() {
+        return damage(format!("{}; all up to byte {} was synced", scan.stopped_at(), scan.synced()));
+    }
+    for &base in following {
+        // A segment is synced only after those before it, so one that is synced vouches for them all.
+        let path = path_in(shard_dir, base);
+        if Scan::synced_of(&DataFile::open(&path)?)? > FRAMES_FROM {
+            return damage(format!("{}; the later segment {} was synced", scan.stopped_at(), path.display()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! What recovery found and did, for the caller to see.
+
+use std::path::PathBuf;
+
+use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
+
+/// What opening a stream found and did; see [`Stream::recovery`](crate::Stream::recovery).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecoveryReport {
+    /// One for each shard that has not expired, in the order of creation.
+    pub shards: Vec<ShardRecovery>,
+    /// How long opening took.
+    pub duration: std::time::Duration,
+}
+
+impl RecoveryReport {
+    /// Whether all shards were closed cleanly, so that nothing had to be scanned.
+    pub fn was_closed_cleanly(&self) -> bool {
+        self.shards.iter().all(|shard| shard.was_closed_cleanly)
+    }
+}
+
+/// What opening found and did in one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardRecovery {
+    /// The shard.
+    pub shard: ShardId,
+    /// The segment files that were there.
+    pub segment_count: usize,
+    /// Whether the shard was closed cleanly, so that nothing had to be scanned.
+    pub was_closed_cleanly: bool,
+    /// The bytes of segments that were scanned, because nothing had sealed them.
+    pub scanned_bytes: u64,
+    /// The number after the last record that is there.
+    pub next_sequence: SequenceNumber,
+    /// What was behind the last whole frame, if anything was. It was never synced, so no receipt that survives
+    /// power loss was given for it.
+    pub torn_tail: Option<TornTail>,
+    /// The files behind the torn tail, which were removed.
+    pub removed_files: Vec<PathBuf>,
+}
+
+impl ShardRecovery {
+    pub(crate) fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            segment_count: 0,
+            was_closed_cleanly: true,
+            scanned_bytes: 0,
+            next_sequence: SequenceNumber::ZERO,
+            torn_tail: None,
+            removed_files: vec![],
+        }
+    }
+}
+
+/// Bytes after the last whole frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment file.
+    pub path: PathBuf,
+    /// Where the tail begins.
+    pub offset: u64,
+    /// How long it is, unused blocks included.
+    pub bytes: u64,
+    /// What was found there instead of a frame.
+    pub reason: String,
+}

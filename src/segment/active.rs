@@ -1,0 +1,260 @@
+//! The segment of a shard that takes frames.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::path_in;
+use super::sealed;
+use super::unsealed::{SyncTarget, Unsealed};
+use super::window::{FRAMES_FROM, Window};
+use crate::format::frame::FrameDraft;
+use crate::format::header::{COMMITTED_OFFSET, SegmentHeader};
+use crate::format::index::{Index, IndexEntry};
+use crate::format::trailer::{TRAILER_BYTES, Trailer};
+use crate::sys::dir;
+use crate::sys::file::DataFile;
+use crate::sys::map::{Map, MapWriter};
+use crate::words::error::{Error, Result};
+use crate::words::limits::{GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX, INDEX_STRIDE_BYTES};
+use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
+
+/// The segment of a shard that takes frames. Whoever owns it is the one writer.
+#[derive(Debug)]
+pub(crate) struct Active {
+    window: Arc<Window>,
+    file: Arc<DataFile>,
+    writer: MapWriter,
+    header: SegmentHeader,
+    capacity: u64,
+    next_sequence: SequenceNumber,
+    first_timestamp: Timestamp,
+    last_timestamp: Timestamp,
+    next_index_offset: u64,
+}
+
+/// The last segment of a shard that was closed cleanly: what one needs to go on writing to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Resumable {
+    pub(crate) base: SequenceNumber,
+    /// `None` for a segment that holds no record.
+    pub(crate) trailer: Option<Trailer>,
+}
+
+impl Resumable {
+    fn frames_end(&self) -> u64 {
+        self.trailer.map_or(FRAMES_FROM, |trailer| trailer.frames_end)
+    }
+
+    /// Whether a segment of `segment_bytes` has room for a frame of `len` bytes more.
+    pub(crate) fn has_room(&self, segment_bytes: u64, len: u64) -> bool {
+        self.frames_end() + len + TRAILER_BYTES as u64 <= segment_bytes
+    }
+}
+
+impl Active {
+    /// Creates the segment that begins with `base`, with room for a first frame of `len` bytes at least.
+    ///
+    /// On an error nothing is left of it.
+    pub(crate) fn create(
+        shard_dir: &Path,
+        (shard, base): (ShardId, SequenceNumber),
+        created_at: Timestamp,
+        segment_bytes: u64,
+        len: u64,
+    ) -> Result<Self> {
+        let path = path_in(shard_dir, base);
+        let header = SegmentHeader {
+            shard: shard.get(),
+            base_sequence: base.get(),
+            created_at_micros: created_at.as_micros(),
+        };
+        let file = DataFile::create(&path)?;
+        let created = Self::begin(file, header, segment_bytes, len);
+        if created.is_err() {
+            // The error that made it fail says more than one of this removal, which the next attempt would meet again.
+            let _ = dir::remove_file(&path);
+        }
+        created
+    }
+
+    fn begin(file: DataFile, header: SegmentHeader, segment_bytes: u64, len: u64) -> Result<Self> {
+        let capacity = capacity_for(segment_bytes, FRAMES_FROM, len);
+        let allocated = allocate(&file, 0, FRAMES_FROM + len + TRAILER_BYTES as u64, capacity)?;
+        file.write_all_at(&header.encode(), 0)?;
+        let index = Index::with_room_for(capacity);
+        Self::on(
+            file,
+            header,
+            (capacity, allocated),
+            &Resumable { base: header.base_sequence.into(), trailer: None },
+            index,
+        )
+    }
+
+    /// Goes on with a segment that was closed cleanly.
+    ///
+    /// 1. The file is cut behind its frames, and synced, so that no trailer stands there once frames follow. A crash leaves the
+    ///    segment with a trailer or without, and with the same frames.
+    /// 2. It gets blocks again, and is mapped to be written.
+    ///
+    /// After an error in step 2 it is as after step 1: to be sealed again, and whole for its readers.
+    pub(crate) fn resume(
+        shard_dir: &Path,
+        shard: ShardId,
+        resumable: &Resumable,
+        segment_bytes: u64,
+        len: u64,
+    ) -> Result<Self> {
+        let base = resumable.base;
+        let path = path_in(shard_dir, base);
+        let file = DataFile::open_writable(&path)?;
+        let Some(header) = sealed::read_header(&file, shard, base)?.0 else {
+            return Err(Error::unsupported(&path, "a header page of zeros"));
+        };
+        let capacity = capacity_for(segment_bytes, resumable.frames_end(), len);
+        let mut index = Index::with_room_for(capacity);
+        if let Some(trailer) = &resumable.trailer {
+            let window = sealed::open(&path, shard, base, Some(trailer.end_sequence.into()))?;
+            window.with_index(|stored| index.extend_from(stored))?;
+        }
+        let frames_end = resumable.frames_end();
+        file.set_len(frames_end)?;
+        file.sync()?;
+        let allocated = allocate(&file, frames_end, frames_end + len + TRAILER_BYTES as u64, capacity)?;
+        Self::on(file, header, (capacity, allocated), resumable, index)
+    }
+
+    fn on(
+        file: DataFile,
+        header: SegmentHeader,
+        (capacity, allocated): (u64, u64),
+        resumable: &Resumable,
+        index: Index,
+    ) -> Result<Self> {
+        let committed = resumable.frames_end();
+        let writer = Map::writable(file.std(), capacity, allocated, committed, FRAMES_FROM)
+            .map_err(|error| file.error("map", error))?;
+        writer.map().store_live_word(COMMITTED_OFFSET, committed.to_le_bytes());
+        let next_index_offset = index.next_offset();
+        let place = (ShardId::new(header.shard), resumable.base);
+        let window = Window::new(Arc::clone(writer.map()), file.path(), place, None, Some(index));
+        let trailer = resumable.trailer.as_ref();
+        Ok(Self {
+            window: Arc::new(window),
+            file: Arc::new(file),
+            writer,
+            header,
+            capacity,
+            next_sequence: trailer.map_or(resumable.base, |trailer| trailer.end_sequence.into()),
+            first_timestamp: Timestamp::from_micros(
+                trailer.map_or(0, |trailer| trailer.first_timestamp_micros),
+            ),
+            last_timestamp: Timestamp::from_micros(
+                trailer.map_or(0, |trailer| trailer.last_timestamp_micros),
+            ),
+            next_index_offset,
+        })
+    }
+
+    pub(crate) fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+
+    /// Whether the segment holds no record.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.writer.end() == FRAMES_FROM
+    }
+
+    /// What it takes to sync the segment.
+    pub(crate) fn sync_target(&self) -> SyncTarget {
+        SyncTarget { window: Arc::clone(&self.window), file: Arc::clone(&self.file) }
+    }
+
+    /// Whether a frame of `len` bytes goes into the segment. Its last bytes stay free, so that no record can pass for a trailer.
+    #[inline]
+    pub(crate) fn has_room(&self, len: u64) -> bool {
+        self.writer.end() + len + TRAILER_BYTES as u64 <= self.capacity
+    }
+
+    /// Makes sure that there are blocks for a frame of `len` bytes, which must have room.
+    ///
+    /// # Errors
+    /// `StorageFull`; the segment is as it was.
+    #[inline]
+    pub(crate) fn reserve(&mut self, len: u64) -> Result<()> {
+        let needed = self.writer.end() + len + TRAILER_BYTES as u64;
+        if needed <= self.writer.allocated() {
+            return Ok(());
+        }
+        let allocated = allocate(&self.file, self.writer.allocated(), needed, self.capacity)?;
+        self.writer.extend(allocated);
+        Ok(())
+    }
+
+    /// Appends a frame for which blocks are reserved, and lets readers see it. `tail` is the data that the draft borrowed.
+    ///
+    /// Returns the sequence number of its first record.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        draft: &mut FrameDraft,
+        tail: &[u8],
+        timestamp: Timestamp,
+    ) -> SequenceNumber {
+        let (offset, base) = (self.writer.end(), self.next_sequence);
+        draft.seal(base.get(), timestamp.as_micros());
+        self.writer.write(&draft.parts(tail));
+        self.writer.commit();
+        self.window.map.store_live_word(COMMITTED_OFFSET, self.writer.end().to_le_bytes());
+        if offset >= self.next_index_offset {
+            self.next_index_offset = offset + INDEX_STRIDE_BYTES;
+            let timestamp_micros = timestamp.as_micros();
+            self.window.note(IndexEntry { sequence: base.get(), timestamp_micros, offset });
+        }
+        if offset == FRAMES_FROM {
+            self.first_timestamp = timestamp;
+        }
+        self.last_timestamp = timestamp;
+        self.next_sequence = base.plus(draft.count().into());
+        base
+    }
+
+    /// Ends the segment: nothing will follow in it. The next segment, if there is one, must be where readers find it.
+    pub(crate) fn finish(self) -> Unsealed {
+        self.writer.finish();
+        Unsealed {
+            target: SyncTarget { window: self.window, file: self.file },
+            header: self.header,
+            end_sequence: self.next_sequence,
+            first_timestamp: self.first_timestamp,
+            last_timestamp: self.last_timestamp,
+        }
+    }
+
+    /// Ends a segment that holds no record: gives back its blocks, and keeps the file for the sequence number in its name.
+    pub(crate) fn finish_empty(self) -> Result<Resumable> {
+        self.writer.finish();
+        self.file.set_len(FRAMES_FROM)?;
+        self.file.sync()?;
+        Ok(Resumable { base: self.next_sequence, trailer: None })
+    }
+}
+
+/// How large a segment is that takes a frame of `len` bytes at `from`: one larger than all others gets a segment that fits it.
+fn capacity_for(segment_bytes: u64, from: u64, len: u64) -> u64 {
+    segment_bytes.max(from + len + TRAILER_BYTES as u64)
+}
+
+/// Gives a file blocks up to `needed` at least: a step more than it has, or, on a disk that has not so many, what is needed now.
+fn allocate(file: &DataFile, allocated: u64, needed: u64, capacity: u64) -> Result<u64> {
+    const PAGE_BYTES: u64 = 4096;
+    let step = allocated.clamp(GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX);
+    let needed = needed.next_multiple_of(PAGE_BYTES).min(capacity);
+    let wanted = (allocated + step).next_multiple_of(PAGE_BYTES).max(needed).min(capacity);
+    match file.allocate(allocated, wanted) {
+        Err(Error::StorageFull(_)) if needed < wanted => file.allocate(allocated, needed).map(|()| needed),
+        outcome => outcome.map(|()| wanted),
+    }
+}

@@ -1,0 +1,77 @@
+//! Segments that take no more frames and wait to be sealed.
+
+use std::sync::Arc;
+
+use crate::format::header::{self, SYNCED_OFFSETS, SegmentHeader};
+use crate::format::trailer::Trailer;
+use crate::segment::window::Window;
+use crate::sys::file::DataFile;
+use crate::words::error::Result;
+use crate::words::sequence::SequenceNumber;
+use crate::words::time::Timestamp;
+
+/// What syncing needs of a segment whose frames may not be on the disk yet.
+#[derive(Debug, Clone)]
+pub(crate) struct SyncTarget {
+    pub(crate) window: Arc<Window>,
+    pub(crate) file: Arc<DataFile>,
+}
+
+impl SyncTarget {
+    /// Makes all frames that are committed now survive power loss; tells how far that is.
+    ///
+    /// What is synced is noted in the header page, for recovery to tell damage from a torn tail. The note itself reaches the disk
+    /// with the next sync; until then the older one stands, which claims less.
+    pub(crate) fn sync(&self) -> Result<u64> {
+        let map = &self.window.map;
+        let committed = map.committed();
+        if self.window.synced() < committed {
+            map.flush().map_err(|error| self.file.error("sync", error))?;
+            self.file.sync()?;
+            let round = self.window.set_synced(committed);
+            let offset = SYNCED_OFFSETS[round as usize % SYNCED_OFFSETS.len()];
+            for (at, word) in header::encode_synced_slot(committed).as_chunks().0.iter().enumerate() {
+                map.store_live_word(offset + at * 8, *word);
+            }
+        }
+        Ok(committed)
+    }
+}
+
+/// A segment that takes no more frames and has no trailer yet.
+#[derive(Debug)]
+pub(crate) struct Unsealed {
+    pub(crate) target: SyncTarget,
+    pub(crate) header: SegmentHeader,
+    pub(crate) end_sequence: SequenceNumber,
+    pub(crate) first_timestamp: Timestamp,
+    pub(crate) last_timestamp: Timestamp,
+}
+
+impl Unsealed {
+    /// Seals the segment: gives it index and trailer, and gives back the blocks it does not need.
+    ///
+    /// 1. The frames are synced. A crash before or after leaves a segment without a trailer, which recovery scans.
+    /// 2. Index and trailer are written behind the frames, and the file is cut behind them. The trailer counts only at the very end
+    ///    of the file, so a crash in between leaves step 1.
+    /// 3. The file is synced. From now on the segment is sealed, also after power loss.
+    ///
+    /// `StorageFull` leaves the segment as it was, to be sealed later; it can be read meanwhile.
+    pub(crate) fn seal(&self) -> Result<()> {
+        let file = &self.target.file;
+        let frames_end = self.target.sync()?;
+        let (index, index_count) = self.target.window.with_index(|index| (index.encode(), index.len()))?;
+        let trailer = Trailer {
+            frames_end,
+            index_count: index_count as u32,
+            index_checksum: crc32fast::hash(&index),
+            end_sequence: self.end_sequence.get(),
+            first_timestamp_micros: self.first_timestamp.as_micros(),
+            last_timestamp_micros: self.last_timestamp.as_micros(),
+        };
+        let end = [&index[..], &trailer.encode(&self.header)].concat();
+        file.write_all_at(&end, frames_end)?;
+        file.set_len(frames_end + end.len() as u64)?;
+        file.sync()
+    }
+}

@@ -1,0 +1,176 @@
+//! A segment opened for reading: its committed frames, and how to find one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use super::sealed;
+use crate::format::frame::{FrameFault, FrameHeader};
+use crate::format::header::HEADER_PAGE_BYTES;
+use crate::format::index::{Index, IndexEntry};
+use crate::format::trailer::Trailer;
+use crate::sys::map::Map;
+use crate::words::error::{Corruption, Error, Result};
+use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
+
+/// Where the first frame of a segment begins.
+pub(crate) const FRAMES_FROM: u64 = HEADER_PAGE_BYTES as u64;
+
+/// A segment opened for reading.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(crate) map: Arc<Map>,
+    pub(crate) path: PathBuf,
+    pub(crate) shard: ShardId,
+    pub(crate) base: SequenceNumber,
+    /// Where to find the index in the file, for a segment that was opened sealed.
+    trailer: Option<Trailer>,
+    /// Read or rebuilt when it is first needed.
+    index: RwLock<Option<Index>>,
+    /// The bytes that are known to survive power loss.
+    synced: AtomicU64,
+    sync_round: AtomicU64,
+}
+
+impl Window {
+    pub(crate) fn new(
+        map: Arc<Map>,
+        path: &Path,
+        (shard, base): (ShardId, SequenceNumber),
+        trailer: Option<Trailer>,
+        index: Option<Index>,
+    ) -> Self {
+        Self {
+            map,
+            path: path.to_owned(),
+            shard,
+            base,
+            trailer,
+            index: RwLock::new(index),
+            synced: AtomicU64::new(0),
+            sync_round: AtomicU64::new(0),
+        }
+    }
+
+    /// The error that a bad frame is.
+    #[cold]
+    pub(crate) fn fault(&self, offset: u64, sequence: SequenceNumber, fault: &FrameFault) -> Error {
+        match fault {
+            FrameFault::Unsupported { .. } => {
+                Error::unsupported(&self.path, format!("{fault} at byte {offset}"))
+            }
+            _ => self.damage(offset, sequence, fault.to_string()),
+        }
+    }
+
+    pub(crate) fn damage(&self, offset: u64, sequence: SequenceNumber, reason: String) -> Error {
+        let path = self.path.clone();
+        Corruption { path, shard: Some(self.shard), offset, sequence: Some(sequence), reason }.into()
+    }
+
+    /// The bytes that are known to survive power loss.
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Relaxed)
+    }
+
+    /// Notes that bytes survive power loss; tells how many times that was done before.
+    pub(super) fn set_synced(&self, bytes: u64) -> u64 {
+        self.synced.fetch_max(bytes, Ordering::Relaxed);
+        self.sync_round.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds to the index of a segment that is being written; the frame must be committed.
+    pub(crate) fn note(&self, entry: IndexEntry) {
+        self.index.write().get_or_insert_default().note(entry);
+    }
+
+    /// Works with the index, which is read from the file, or rebuilt from the frames, the first time.
+    pub(crate) fn with_index<T>(&self, work: impl FnOnce(&Index) -> T) -> Result<T> {
+        if let Some(index) = self.index.read().as_ref() {
+            return Ok(work(index));
+        }
+        let mut slot = self.index.write();
+        if slot.is_none() {
+            let stored = self.trailer.and_then(|trailer| sealed::load_index(&self.path, self.base, &trailer));
+            *slot = Some(match stored {
+                Some(index) => index,
+                None => self.rebuild_index()?,
+            });
+        }
+        Ok(work(slot.get_or_insert_default()))
+    }
+
+    fn rebuild_index(&self) -> Result<Index> {
+        let mut index = Index::default();
+        self.walk(FRAMES_FROM, self.base, |offset, header| {
+            if index.wants(offset) {
+                let FrameHeader { base_sequence: sequence, timestamp_micros, .. } = *header;
+                index.note(IndexEntry { sequence, timestamp_micros, offset });
+            }
+            false
+        })?;
+        Ok(index)
+    }
+
+    /// Follows the frame headers from an offset until `is_it`, or to the end; tells where it stopped.
+    fn walk(
+        &self,
+        mut offset: u64,
+        mut expected: SequenceNumber,
+        mut is_it: impl FnMut(u64, &FrameHeader) -> bool,
+    ) -> Result<(u64, Option<FrameHeader>)> {
+        let committed = self.map.committed();
+        while offset < committed {
+            let header = FrameHeader::peek(self.map.bytes(offset..committed))
+                .map_err(|fault| self.fault(offset, expected, &fault))?;
+            if header.base_sequence != expected.get() {
+                let fault = FrameFault::Sequence { expected: expected.get(), found: header.base_sequence };
+                return Err(self.fault(offset, expected, &fault));
+            }
+            if is_it(offset, &header) {
+                return Ok((offset, Some(header)));
+            }
+            offset += header.len as u64;
+            expected = SequenceNumber::new(header.end_sequence());
+        }
+        Ok((offset, None))
+    }
+
+    /// Where a walk that follows an index entry begins: at the frame it names, or, where the index is wrong, at the first frame.
+    fn walk_from(&self, entry: Option<IndexEntry>) -> (u64, SequenceNumber) {
+        // The entry was noted after its frame was committed, so `committed` has to be read after the entry.
+        let committed = self.map.committed();
+        let named = entry.filter(|entry| {
+            (FRAMES_FROM..committed).contains(&entry.offset)
+                && FrameHeader::peek(self.map.bytes(entry.offset..committed))
+                    .is_ok_and(|header| header.base_sequence == entry.sequence)
+        });
+        named.map_or((FRAMES_FROM, self.base), |entry| (entry.offset, SequenceNumber::new(entry.sequence)))
+    }
+
+    /// The offset of the frame that holds a sequence number, or of the committed end if that comes first.
+    pub(crate) fn offset_of(&self, sequence: SequenceNumber) -> Result<u64> {
+        let entry = self.with_index(|index| index.before_sequence(sequence.get()))?;
+        let (offset, expected) = self.walk_from(entry);
+        Ok(self.walk(offset, expected, |_, header| sequence.get() < header.end_sequence())?.0)
+    }
+
+    /// The number of the first record that arrived at a time or later.
+    pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<Option<SequenceNumber>> {
+        let entry = self.with_index(|index| index.before_timestamp(time.as_micros()))?;
+        let (offset, expected) = self.walk_from(entry);
+        let (_, found) =
+            self.walk(offset, expected, |_, header| header.timestamp_micros >= time.as_micros())?;
+        Ok(found.map(|header| SequenceNumber::new(header.base_sequence)))
+    }
+
+    /// When the first record arrived; `None` while there is none.
+    pub(crate) fn first_timestamp(&self) -> Result<Option<Timestamp>> {
+        let (_, first) = self.walk(FRAMES_FROM, self.base, |_, _| true)?;
+        Ok(first.map(|header| Timestamp::from_micros(header.timestamp_micros)))
+    }
+}

@@ -1,0 +1,217 @@
+//! The writing side of a shard: everything under its append lock.
+//!
+//! **Roll**, when a frame does not fit into the active segment:
+//! 1. The next segment is created, named by the next sequence number. A crash leaves an empty segment, which recovery takes up.
+//! 2. It is put where readers find it.
+//! 3. The old one is ended: a reader that has read it all goes on to the next.
+//! 4. The frame is appended to the new one.
+//! 5. The old one is sealed in the background. A crash leaves it without a trailer, which recovery scans.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Shard;
+use super::wait::WaitList;
+use crate::format::frame::FrameDraft;
+use crate::segment::active::{Active, Resumable};
+use crate::segment::unsealed::{SyncTarget, Unsealed};
+use crate::words::error::{Error, Result};
+use crate::words::limits::UNSEALED_COUNT_MAX;
+use crate::words::sequence::SequenceNumber;
+use crate::words::time::Timestamp;
+
+/// What the append lock protects.
+#[derive(Debug)]
+pub(super) struct Appender {
+    pub(super) state: State,
+    /// None until the first put.
+    active: Option<Active>,
+    /// The last segment, if there is no active one and it may be written to again.
+    resumable: Option<Resumable>,
+    /// Segments before the active one that have no trailer yet, oldest first.
+    unsealed: VecDeque<Arc<Unsealed>>,
+    next_sequence: SequenceNumber,
+    last_timestamp: Timestamp,
+    pub(super) waiting: WaitList,
+    /// There is a segment file whose name may not survive power loss.
+    pub(super) has_new_names: bool,
+}
+
+/// What becomes of a put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// It goes to the shard's children.
+    ShardClosed,
+    StreamClosed,
+    /// A sync failed.
+    Poisoned,
+}
+
+impl Appender {
+    pub(super) fn new(
+        state: State,
+        resumable: Option<Resumable>,
+        unsealed: Vec<Unsealed>,
+        next_sequence: SequenceNumber,
+        last_timestamp: Timestamp,
+    ) -> Self {
+        // The names that recovery found may be as young as those of a new segment.
+        let has_new_names = !unsealed.is_empty();
+        let unsealed = unsealed.into_iter().map(Arc::new).collect();
+        let waiting = WaitList::default();
+        Self {
+            state,
+            active: None,
+            resumable,
+            unsealed,
+            next_sequence,
+            last_timestamp,
+            waiting,
+            has_new_names,
+        }
+    }
+
+    /// All segments that may hold bytes that are not synced, oldest first.
+    pub(super) fn sync_targets(&self) -> Vec<SyncTarget> {
+        let unsealed = self.unsealed.iter().map(|segment| segment.target.clone());
+        unsealed.chain(self.active.as_ref().map(Active::sync_target)).collect()
+    }
+
+    pub(super) fn next_sequence(&self) -> SequenceNumber {
+        self.next_sequence
+    }
+}
+
+impl Shard {
+    /// Appends a drafted frame; `tail` is the data that it borrows, `now` the time of the put.
+    ///
+    /// Returns the sequence number of the first record, or `None` if the shard is closed and the put has to be routed again.
+    #[inline]
+    pub(crate) fn append(
+        &self,
+        draft: &mut FrameDraft,
+        tail: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<SequenceNumber>> {
+        let len = draft.len() as u64;
+        let mut appender = self.appender.lock();
+        match appender.state {
+            State::Open => {}
+            State::ShardClosed => return Ok(None),
+            State::StreamClosed => return Err(Error::Closed),
+            State::Poisoned => return Err(Error::Poisoned(self.id)),
+        }
+        let timestamp = now.max(appender.last_timestamp);
+        if !appender.active.as_ref().is_some_and(|active| active.has_room(len)) {
+            self.roll(&mut appender, timestamp, len)?;
+        }
+        let Some(active) = appender.active.as_mut() else { unreachable!("rolling makes an active segment") };
+        active.reserve(len)?;
+        let base = active.append(draft, tail, timestamp);
+        appender.next_sequence = base.plus(draft.count().into());
+        appender.last_timestamp = timestamp;
+        self.next_sequence.store(appender.next_sequence.get(), Ordering::Release);
+        let waiting = appender.waiting.take();
+        drop(appender);
+        waiting.notify_all();
+        Ok(Some(base))
+    }
+
+    /// Makes an active segment with room for a frame of `len` bytes.
+    #[cold]
+    fn roll(&self, appender: &mut Appender, now: Timestamp, len: u64) -> Result<()> {
+        // Nobody came to seal: do it here, so that what a crash leaves to scan stays bounded.
+        if appender.unsealed.len() >= UNSEALED_COUNT_MAX {
+            self.seal_first(appender)?;
+        }
+        let base = appender.next_sequence;
+        let resumable = appender.resumable.as_ref();
+        let again = resumable.filter(|it| it.trailer.is_none() || it.has_room(self.segment_bytes, len));
+        let next = match again {
+            Some(resumable) => Active::resume(&self.dir, self.id, resumable, self.segment_bytes, len)?,
+            None => Active::create(&self.dir, (self.id, base), now, self.segment_bytes, len)?,
+        };
+        appender.resumable = None;
+        appender.has_new_names = true;
+        self.segments.push(Arc::clone(next.window()));
+        if let Some(full) = appender.active.replace(next) {
+            appender.unsealed.push_back(Arc::new(full.finish()));
+            self.bell.notify();
+        }
+        Ok(())
+    }
+
+    fn seal_first(&self, appender: &mut Appender) -> Result<()> {
+        if let Some(first) = appender.unsealed.front().cloned() {
+            self.seal(&first, || appender.unsealed.pop_front())?;
+        }
+        Ok(())
+    }
+
+    /// Seals one segment, and takes it off the list of those to be sealed.
+    fn seal<T>(&self, segment: &Unsealed, take_off: impl FnOnce() -> T) -> Result<()> {
+        match segment.seal() {
+            Ok(()) => {
+                take_off();
+                self.segments.unpin(segment.target.window.base);
+                Ok(())
+            }
+            // It stays as it is, to be sealed when there is room; it can be read, and recovery can scan it.
+            Err(Error::StorageFull(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Seals the segments that wait for it.
+    pub(crate) fn seal_waiting(&self) -> Result<()> {
+        let waiting: Vec<_> = self.appender.lock().unsealed.iter().cloned().collect();
+        for segment in waiting {
+            let sealed = self.seal(&segment, || {
+                self.appender.lock().unsealed.retain(|other| !Arc::ptr_eq(other, &segment));
+            });
+            if let Err(error) = sealed {
+                self.poison();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses all later puts: nobody knows what is on the disk.
+    pub(super) fn poison(&self) {
+        let mut appender = self.appender.lock();
+        appender.state = State::Poisoned;
+        let waiting = appender.waiting.take();
+        drop(appender);
+        waiting.notify_all();
+    }
+
+    /// Ends the shard's part in an open stream: refuses later puts, syncs, and seals what there is.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut appender = self.appender.lock();
+        let was_poisoned = appender.state == State::Poisoned;
+        appender.state = State::StreamClosed;
+        let emptied = match appender.active.take() {
+            Some(active) if active.is_empty() => {
+                active.finish_empty().map(|resumable| appender.resumable = Some(resumable))
+            }
+            Some(active) => {
+                appender.unsealed.push_back(Arc::new(active.finish()));
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        let waiting = appender.waiting.take();
+        let end = appender.next_sequence;
+        drop(appender);
+        waiting.notify_all();
+        if was_poisoned {
+            return Err(Error::Poisoned(self.id));
+        }
+        self.sync_to(end)?;
+        self.seal_waiting()?;
+        emptied
+    }
+}

@@ -1,0 +1,174 @@
+//! What one read of a shard returned.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, RecordParts};
+use crate::words::describe::ShardDescription;
+use crate::words::record::Record;
+use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
+
+/// The records that one read returned, in order, without a copy: they are the bytes of the log itself.
+///
+/// A batch keeps its part of the log mapped, also after retention has removed the file.
+#[derive(Clone)]
+pub struct Batch {
+    pub(super) shard: ShardId,
+    /// The frames that hold the records.
+    pub(super) bytes: Bytes,
+    /// The record of the first frame that the batch begins with, and where it is among the frame's records.
+    pub(super) first: RecordPlace,
+    pub(super) first_sequence: SequenceNumber,
+    pub(super) record_count: usize,
+    pub(super) millis_behind_latest: u64,
+    pub(super) children: Option<Vec<ShardDescription>>,
+}
+
+/// A record's place within its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct RecordPlace {
+    pub(super) index: u32,
+    /// The bytes of records before it.
+    pub(super) offset: usize,
+}
+
+impl Batch {
+    /// The shard that was read.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.record_count
+    }
+
+    /// Whether there are none: the iterator was at the end, just then.
+    pub fn is_empty(&self) -> bool {
+        self.record_count == 0
+    }
+
+    /// The number of the first record.
+    pub fn first_sequence(&self) -> Option<SequenceNumber> {
+        (!self.is_empty()).then_some(self.first_sequence)
+    }
+
+    /// The number of the last record.
+    pub fn last_sequence(&self) -> Option<SequenceNumber> {
+        self.record_count.checked_sub(1).map(|more| self.first_sequence.plus(more as u64))
+    }
+
+    /// How far behind the newest record the batch ends, in milliseconds: 0 if it reaches the end, otherwise the age of its last
+    /// record, as in Kinesis.
+    pub fn millis_behind_latest(&self) -> u64 {
+        self.millis_behind_latest
+    }
+
+    /// The shards to go on with, once a closed shard is read to its end; `None` before.
+    ///
+    /// As in Kinesis, all the parents of a child have to be read before the child.
+    pub fn end_of_shard(&self) -> Option<&[ShardDescription]> {
+        self.children.as_deref()
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> Records<'_> {
+        Records {
+            batch: self,
+            frames_at: 0,
+            records: &[],
+            in_frame: RecordPlace::default(),
+            frame_count: 0,
+            timestamp: Timestamp::default(),
+            sequence: self.first_sequence,
+            left: self.record_count,
+        }
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("shard", &self.shard)
+            .field("first_sequence", &self.first_sequence)
+            .field("record_count", &self.record_count)
+            .field("millis_behind_latest", &self.millis_behind_latest)
+            .field("children", &self.children)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = Record<'a>;
+    type IntoIter = Records<'a>;
+
+    fn into_iter(self) -> Records<'a> {
+        self.iter()
+    }
+}
+
+/// The records of a batch in order.
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    batch: &'a Batch,
+    /// Where the next frame begins.
+    frames_at: usize,
+    /// The records of the frame at hand.
+    records: &'a [u8],
+    in_frame: RecordPlace,
+    frame_count: u32,
+    timestamp: Timestamp,
+    sequence: SequenceNumber,
+    left: usize,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        if self.in_frame.index == self.frame_count {
+            self.enter_next_frame()?;
+        }
+        // Reading the batch has checked all of this; the checks here cost little and spare a panic.
+        let (parts, next) = RecordParts::at(self.records, self.in_frame.offset)?;
+        let record = Record {
+            batch: &self.batch.bytes,
+            partition_key: parts.partition_key,
+            data: parts.data,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+        };
+        self.in_frame = RecordPlace { index: self.in_frame.index + 1, offset: next };
+        self.sequence = self.sequence.plus(1);
+        self.left -= 1;
+        Some(record)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Records<'_> {}
+
+impl<'a> Records<'a> {
+    #[inline]
+    fn enter_next_frame(&mut self) -> Option<()> {
+        let frames: &'a [u8] = &self.batch.bytes;
+        let frame = frames.get(self.frames_at..)?;
+        let header = FrameHeader::peek(frame).ok()?;
+        self.records = &frame[FRAME_HEADER_BYTES..header.len];
+        self.in_frame = if self.frames_at == 0 { self.batch.first } else { RecordPlace::default() };
+        self.frame_count = header.count;
+        self.timestamp = Timestamp::from_micros(header.timestamp_micros);
+        self.frames_at += header.len;
+        Some(())
+    }
+}

@@ -1,0 +1,493 @@
+//! Reading a shard in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::batch::{Batch, RecordPlace};
+use super::segments::Found;
+use super::wait::Waiter;
+use crate::format::frame::{Frame, FrameFault, RecordParts};
+use crate::segment::window::Window;
+use crate::words::error::{Error, Result};
+use crate::words::record::{OwnedRecord, Position};
+use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
+
+/// Reads one shard in order; made by [`Stream::iterator`](crate::Stream::iterator).
+///
+/// It takes no lock that a writer takes, and lives as long as one likes: it does not expire. After the stream is closed it still
+/// reads what was put until then.
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+/// let batch = iterator.next_batch(1_000)?;
+/// for record in &batch {
+///     assert_eq!(record.data(), b"clicked");
+/// }
+/// assert!(iterator.next_batch(1_000)?.is_empty());
+/// # Ok::<(), streamlog::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ShardIterator {
+    shard: Arc<Shard>,
+    next: SequenceNumber,
+    /// The iterator has not returned anything yet and begins at the horizon, wherever that is by then.
+    from_horizon: bool,
+    place: Option<Place>,
+    waiter: Arc<Waiter>,
+}
+
+/// Where the next record is.
+#[derive(Debug, Clone)]
+struct Place {
+    window: Arc<Window>,
+    /// Its frame.
+    offset: u64,
+    /// Its place in the frame.
+    in_frame: RecordPlace,
+}
+
+impl ShardIterator {
+    pub(crate) fn new(shard: Arc<Shard>, position: Position) -> Result<Self> {
+        let next = match position {
+            Position::TrimHorizon => shard.horizon(),
+            Position::Latest => shard.next_sequence(),
+            Position::At(sequence) => sequence.max(shard.first_sequence),
+            Position::After(sequence) => sequence.plus(1).max(shard.first_sequence),
+            Position::AtTimestamp(time) => {
+                let now = shard.clock.now();
+                if time > now {
+                    return Err(Error::invalid(format!("the time {time} lies in the future: it is {now}")));
+                }
+                shard.first_at_or_after(time)?
+            }
+        };
+        let from_horizon = position == Position::TrimHorizon;
+        if !from_horizon {
+            shard.check_horizon(next)?;
+        }
+        Ok(Self { shard, next, from_horizon, place: None, waiter: Arc::default() })
+    }
+
+    /// The shard that is read.
+    pub fn shard(&self) -> ShardId {
+        self.shard.id
+    }
+
+    /// The number of the next record to be read.
+    pub fn next_sequence(&self) -> SequenceNumber {
+        self.next
+    }
+
+    /// Goes to another position; what follows is as with a new iterator.
+    ///
+    /// # Errors
+    /// As [`Stream::iterator`](crate::Stream::iterator); the iterator then stays where it was.
+    pub fn seek(&mut self, position: Position) -> Result<()> {
+        let moved = Self::new(Arc::clone(&self.shard), position)?;
+        *self = Self { waiter: Arc::clone(&self.waiter), ..moved };
+        Ok(())
+    }
+
+    /// Reads up to `records_max` records. Never blocks: an empty batch means the end, as it was just then.
+    ///
+    /// # Errors
+    /// `Trimmed` if retention has overtaken the iterator: [`seek`](Self::seek) to go on. `Corrupt` where the log is damaged: the
+    /// iterator stays in front of the damage. `UnsupportedFormat`, `Io`.
+    pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
+        self.next_batch_within(records_max, usize::MAX)
+    }
+
+    /// Reads up to `records_max` records of up to `bytes_max` bytes, keys and data together, but at least one record if there is
+    /// one.
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch).
+    pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
+        if self.from_horizon {
+            let horizon = self.shard.horizon();
+            if horizon > self.next {
+                (self.next, self.place) = (horizon, None);
+            }
+        }
+        self.shard.check_horizon(self.next)?;
+        loop {
+            let place = match self.place.take() {
+                Some(place) => place,
+                None => match self.locate()? {
+                    Some(place) => place,
+                    None => return Ok(self.empty_batch()),
+                },
+            };
+            // The end first, then how far: see `Watermark::observe`.
+            let observed = place.window.map.observe();
+            if place.offset < observed.committed {
+                return self.collect(place, observed.committed, records_max, bytes_max);
+            }
+            if !observed.ended {
+                self.place = Some(place);
+                return Ok(self.empty_batch());
+            }
+            match self.shard.find(self.next)? {
+                Some(Found { window, .. }) if !Arc::ptr_eq(&window, &place.window) => {
+                    self.place = Some(Place {
+                        offset: window.offset_of(self.next)?,
+                        window,
+                        in_frame: RecordPlace::default(),
+                    });
+                }
+                Some(Found { end: Some(end), .. }) => {
+                    let (found, at) = (place.window, place.offset);
+                    let reason = format!(
+                        "expected records up to the next segment, which begins with sequence number {end}, found them to end: a \
+                         file is missing, or this one was cut"
+                    );
+                    return Err(found.damage(at, self.next, reason));
+                }
+                _ => return Ok(self.empty_batch()),
+            }
+        }
+    }
+
+    /// Finds the next record; `None` if it is not there yet.
+    fn locate(&self) -> Result<Option<Place>> {
+        if self.next > self.shard.next_sequence() {
+            return Ok(None);
+        }
+        let Some(Found { window, .. }) = self.shard.find(self.next)? else {
+            return Ok(None);
+        };
+        let offset = window.offset_of(self.next)?;
+        let mut place = Place { window, offset, in_frame: RecordPlace::default() };
+        let committed = place.window.map.committed();
+        if offset < committed {
+            let frame = self.check(&place.window, offset, RecordPlace::default(), committed)?;
+            let index = (self.next.get() - frame.header.base_sequence) as u32;
+            for _ in 0..index {
+                let (_, offset) = RecordParts::at(frame.records(), place.in_frame.offset)
+                    .ok_or_else(|| place.window.fault(place.offset, self.next, &FrameFault::Shape))?;
+                place.in_frame = RecordPlace { index: place.in_frame.index + 1, offset };
+            }
+        }
+        Ok(Some(place))
+    }
+
+    /// The frame at an offset, checked to be the one that holds the next record.
+    #[inline]
+    fn check<'w>(
+        &self,
+        window: &'w Window,
+        offset: u64,
+        in_frame: RecordPlace,
+        committed: u64,
+    ) -> Result<Frame<'w>> {
+        let bytes = window.map.bytes(offset..committed);
+        // A reader that stopped within a frame has checked it before.
+        let frame = if in_frame.index > 0 { Frame::decode_checked(bytes) } else { Frame::decode(bytes) };
+        let frame = frame.and_then(|frame| {
+            let (first, end) = (frame.header.base_sequence, frame.header.end_sequence());
+            let expected = self.next.get();
+            let holds = (first..end).contains(&expected);
+            if holds { Ok(frame) } else { Err(FrameFault::Sequence { expected, found: first }) }
+        });
+        frame.map_err(|fault| window.fault(offset, self.next, &fault))
+    }
+
+    /// Reads frames from a place on, as far as they are committed and the limits go.
+    fn collect(
+        &mut self,
+        mut place: Place,
+        committed: u64,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<Batch> {
+        let (from, first, first_sequence) = (place.offset, place.in_frame, self.next);
+        let (mut record_count, mut bytes_left) = (0, bytes_max);
+        let mut last_timestamp = None;
+        let mut frames_to = from;
+        let mut damage = None;
+        while place.offset < committed && record_count < records_max {
+            let frame = match self.check(&place.window, place.offset, place.in_frame, committed) {
+                Ok(frame)
+                    if frame.header.base_sequence.wrapping_add(place.in_frame.index.into())
+                        == self.next.get() =>
+                {
+                    frame
+                }
+                Ok(frame) => {
+                    let fault =
+                        FrameFault::Sequence { expected: self.next.get(), found: frame.header.base_sequence };
+                    damage = Some(place.window.fault(place.offset, self.next, &fault));
+                    break;
+                }
+                Err(error) => {
+                    damage = Some(error);
+                    break;
+                }
+            };
+            let count = frame.header.count;
+            let taken = take_records(
+                &frame,
+                &mut place.in_frame,
+                records_max - record_count,
+                &mut bytes_left,
+                record_count == 0,
+            );
+            if taken == 0 {
+                break;
+            }
+            record_count += taken;
+            self.next = self.next.plus(taken as u64);
+            last_timestamp = Some(frame.header.timestamp_micros);
+            frames_to = place.offset + frame.header.len as u64;
+            if place.in_frame.index < count {
+                break;
+            }
+            (place.offset, place.in_frame) = (frames_to, RecordPlace::default());
+        }
+        // What was read before the damage is returned first; the next call meets the damage again.
+        if let Some(damage) = damage.filter(|_| record_count == 0) {
+            self.place = Some(place);
+            return Err(damage);
+        }
+        self.from_horizon = false;
+        let bytes =
+            if record_count == 0 { Bytes::new() } else { place.window.map.shared_bytes(from..frames_to) };
+        self.place = Some(place);
+        let is_latest = self.next >= self.shard.next_sequence();
+        let millis_behind_latest = match last_timestamp {
+            Some(micros) if !is_latest => self.shard.clock.now().as_millis().saturating_sub(micros / 1_000),
+            _ => 0,
+        };
+        Ok(Batch { bytes, first, first_sequence, record_count, millis_behind_latest, ..self.empty_batch() })
+    }
+
+    fn empty_batch(&self) -> Batch {
+        Batch {
+            shard: self.shard.id,
+            bytes: Bytes::new(),
+            first: RecordPlace::default(),
+            first_sequence: self.next,
+            record_count: 0,
+            millis_behind_latest: 0,
+            children: self.shard.children_after(self.next).map(<[_]>::to_vec),
+        }
+    }
+
+    /// Whether a read would return something: a record, an error, or the end of the shard.
+    fn is_readable(&self) -> bool {
+        self.next < self.shard.next_sequence()
+            || self.next < self.shard.horizon()
+            || self.shard.children_after(self.next).is_some()
+    }
+
+    /// Waits until there is something to read, or the shard is read to its end; tells whether that came before the timeout.
+    ///
+    /// # Errors
+    /// `Closed` if the stream is closed and all of it is read.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        Ok(wait_any([self], timeout)?.is_some())
+    }
+
+    /// The records from here to the end as it stands now, one by one.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// for record in iterator.records() {
+    ///     println!("{:?}", record?.data);
+    /// }
+    /// # Ok::<(), streamlog::Error>(())
+    /// ```
+    pub fn records(&mut self) -> OwnedRecords<'_> {
+        let end = self.shard.next_sequence();
+        OwnedRecords { iterator: self, end, ready: vec![].into_iter(), is_over: false }
+    }
+}
+
+/// Takes records of a frame from a place on, within the limits; tells how many, and moves the place behind them.
+#[inline]
+fn take_records(
+    frame: &Frame<'_>,
+    place: &mut RecordPlace,
+    records_max: usize,
+    bytes_left: &mut usize,
+    is_first: bool,
+) -> usize {
+    let left = (frame.header.count - place.index) as usize;
+    // All of it goes in, which is the usual case: no need to look at each record.
+    if place.index == 0 && left <= records_max && frame.records().len() <= *bytes_left {
+        *bytes_left -= frame.records().len();
+        place.index = frame.header.count;
+        return left;
+    }
+    let mut taken = 0;
+    while taken < left.min(records_max) {
+        let Some((parts, offset)) = RecordParts::at(frame.records(), place.offset) else { break };
+        let bytes = parts.partition_key.len() + parts.data.len();
+        if bytes > *bytes_left && !(is_first && taken == 0) {
+            break;
+        }
+        *bytes_left = bytes_left.saturating_sub(bytes);
+        *place = RecordPlace { index: place.index + 1, offset };
+        taken += 1;
+    }
+    taken
+}
+
+/// Waits until one of the iterators has something to read, or has read its shard to the end; tells which one, the first in order
+/// if there are several, or `None` after the timeout.
+///
+/// # Errors
+/// `Closed` if the stream is closed and all of it is read.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::{Position, StreamOptions, wait_any};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().shards(8).open(directory.path())?;
+/// let mut iterators = stream
+///     .shards()
+///     .iter()
+///     .map(|shard| stream.iterator(shard.id, Position::Latest))
+///     .collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(wait_any(&iterators, Duration::ZERO)?, None);
+/// stream.put("user-17", "clicked")?;
+/// let ready = wait_any(&iterators, Duration::from_secs(1))?.expect("a record was put");
+/// assert_eq!(iterators[ready].next_batch(10)?.len(), 1);
+/// # Ok::<(), streamlog::Error>(())
+/// ```
+pub fn wait_any<'a>(
+    iterators: impl IntoIterator<Item = &'a ShardIterator>,
+    timeout: Duration,
+) -> Result<Option<usize>> {
+    let iterators: Vec<&ShardIterator> = iterators.into_iter().collect();
+    let ready = || iterators.iter().position(|iterator| iterator.is_readable());
+    if let Some(index) = ready() {
+        return Ok(Some(index));
+    }
+    // One that cannot be told apart from never is waited for without a deadline.
+    let deadline = Instant::now().checked_add(timeout);
+    let Some(first) = iterators.first() else { return Ok(None) };
+    let waiter = &first.waiter;
+    let outcome = loop {
+        // Each shard is looked at again under its append lock, where no put can come between looking and waiting.
+        let mut open_count = 0;
+        let found = iterators.iter().position(|iterator| {
+            let is_open = iterator.shard.wait_in_line(waiter, || !iterator.is_readable());
+            open_count += usize::from(is_open);
+            iterator.is_readable()
+        });
+        if found.is_some() {
+            break Ok(found);
+        }
+        if open_count == 0 {
+            break Err(Error::Closed);
+        }
+        if !waiter.park(deadline) {
+            break Ok(ready());
+        }
+    };
+    for iterator in &iterators {
+        iterator.shard.leave_line(waiter);
+    }
+    outcome
+}
+
+impl Shard {
+    /// Puts a waiter on the list of those to be woken by the next put, if it still has to wait; tells whether there can be one.
+    fn wait_in_line(&self, waiter: &Arc<Waiter>, must_wait: impl FnOnce() -> bool) -> bool {
+        let mut appender = self.appender.lock();
+        if must_wait() {
+            appender.waiting.add(waiter);
+        }
+        appender.state != super::appender::State::StreamClosed
+    }
+
+    fn leave_line(&self, waiter: &Arc<Waiter>) {
+        self.appender.lock().waiting.remove(waiter);
+    }
+
+    /// The segment that holds a sequence number, or comes before the place where it will be.
+    fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
+        self.segments.find(sequence).map_err(|error| {
+            // The file may have been trimmed after it was found.
+            self.check_horizon(sequence).err().unwrap_or(error)
+        })
+    }
+
+    /// The number of the first record that arrived at a time or later, or of the next one if there is none yet.
+    fn first_at_or_after(&self, time: crate::words::time::Timestamp) -> Result<SequenceNumber> {
+        let end = self.next_sequence();
+        let bases = self.segments.bases();
+        // The last segment that begins before that time holds the place, or else the first record of the one after it is it.
+        let mut failed = None;
+        let after = bases.partition_point(|&base| {
+            let first = self
+                .find(base)
+                .and_then(|found| found.map_or(Ok(None), |found| found.window.first_timestamp()));
+            match first {
+                Ok(first) => first.is_some_and(|first| first < time),
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let within = match after.checked_sub(1) {
+            Some(at) => {
+                self.find(bases[at])?.map_or(Ok(None), |found| found.window.first_at_or_after(time))?
+            }
+            None => None,
+        };
+        Ok(within.or(bases.get(after).copied()).unwrap_or(end).max(self.horizon()))
+    }
+}
+
+/// The records of a shard, one by one; made by [`ShardIterator::records`].
+#[derive(Debug)]
+pub struct OwnedRecords<'a> {
+    iterator: &'a mut ShardIterator,
+    end: SequenceNumber,
+    ready: std::vec::IntoIter<OwnedRecord>,
+    is_over: bool,
+}
+
+impl Iterator for OwnedRecords<'_> {
+    type Item = Result<OwnedRecord>;
+
+    fn next(&mut self) -> Option<Result<OwnedRecord>> {
+        const RECORDS_AT_A_TIME: u64 = 256;
+        const BYTES_AT_A_TIME: usize = 1 << 20;
+        if let Some(record) = self.ready.next() {
+            return Some(Ok(record));
+        }
+        let left = self.end.get().saturating_sub(self.iterator.next.get());
+        if self.is_over || left == 0 {
+            return None;
+        }
+        match self.iterator.next_batch_within(left.min(RECORDS_AT_A_TIME) as usize, BYTES_AT_A_TIME) {
+            Ok(batch) => {
+                self.ready = batch.iter().map(|record| record.to_owned()).collect::<Vec<_>>().into_iter();
+                self.ready.next().map(Ok)
+            }
+            Err(error) => {
+                self.is_over = true;
+                Some(Err(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Opening a stream, or creating it.
+//!
+//! **Create:** the directory → the lock → the shards' directories → the manifest, which makes it a stream. A crash before leaves
+//! a directory without a manifest and without a segment, which the next call takes up.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::Core;
+use crate::manifest::{Manifest, StreamSettings};
+use crate::recovery::RecoveryReport;
+use crate::segment::base_of_name;
+use crate::shard::wait::Waiter;
+use crate::shard::{Shard, ShardContext, dir_of};
+use crate::sys::dir;
+use crate::sys::lock::Lock;
+use crate::topology::lineage::children_of;
+use crate::topology::shard_map::ShardMap;
+use crate::words::error::{Corruption, Error, Result};
+use crate::words::limits::{RECORD_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, record_bytes_max_of};
+use crate::words::options::{Create, StreamOptions};
+
+const LOCK_NAME: &str = "LOCK";
+/// What a creation that was interrupted leaves.
+const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, "shards", "manifest.new"];
+
+pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
+    let started = Instant::now();
+    options.check()?;
+    let is_stream = look_at(path, options.create)?;
+    if !is_stream {
+        create_durably(path)?;
+    }
+    let lock = Lock::take(&path.join(LOCK_NAME), path)?;
+    // Another process may have created it while we had no lock.
+    let manifest = if Manifest::exists_in(path)? { adopt(path, &options)? } else { create(path, &options)? };
+    let context = ShardContext {
+        stream_dir: path.to_owned(),
+        segment_bytes: manifest.settings.segment_bytes,
+        clock: Arc::clone(&options.clock),
+        bell: Arc::new(Waiter::default()),
+    };
+    let mut recovery = RecoveryReport::default();
+    let mut shards = Vec::with_capacity(manifest.shards.len());
+    for description in &manifest.shards {
+        let children = children_of(&manifest.shards, description.id);
+        let (shard, report) = Shard::open(&context, description, children)?;
+        recovery.shards.push(report);
+        shards.push((Arc::new(shard), description.is_open().then_some(description.hash_key_range.start)));
+    }
+    recovery.duration = started.elapsed();
+    Ok(Core {
+        path: path.to_owned(),
+        key_hash: manifest.settings.key_hash,
+        record_bytes_max: manifest.settings.record_bytes_max,
+        clock: Arc::clone(&options.clock),
+        options,
+        manifest: Mutex::new(manifest),
+        map: ArcSwap::from_pointee(ShardMap::new(shards)),
+        recovery,
+        bell: context.bell,
+        lock: Mutex::new(Some(lock)),
+    })
+}
+
+/// Whether there is a stream at the path; an error if there is something else, or not what the caller asked for. Changes nothing.
+fn look_at(path: &Path, create: Create) -> Result<bool> {
+    let is_there = dir::exists(path)?;
+    if is_there && !dir::is_dir(path)? {
+        return Err(Error::not_a_stream(path, "it is a file, and a stream is a directory"));
+    }
+    if is_there && Manifest::exists_in(path)? {
+        return match create {
+            Create::Always => Err(Error::invalid(format!("there is a stream at {} already", path.display()))),
+            _ => Ok(true),
+        };
+    }
+    let entries = if is_there { dir::list(path)? } else { vec![] };
+    if let Some(stranger) = entries.iter().find(|entry| !UNFINISHED_NAMES.contains(&entry.name.as_str())) {
+        return Err(Error::not_a_stream(
+            path,
+            format!("it has no manifest.json, and holds {:?}", stranger.name),
+        ));
+    }
+    refuse_orphans(path)?;
+    match create {
+        Create::Never => Err(Error::not_a_stream(path, "there is nothing")),
+        _ => Ok(false),
+    }
+}
+
+/// Refuses to create a stream over segments whose manifest is gone.
+fn refuse_orphans(path: &Path) -> Result<()> {
+    let shards = path.join("shards");
+    if !dir::is_dir(&shards)? {
+        return Ok(());
+    }
+    for shard in dir::list(&shards)? {
+        let is_dir = dir::is_dir(&shard.path)?;
+        if is_dir && dir::list(&shard.path)?.iter().any(|file| base_of_name(&file.name).is_some()) {
+            let reason = "expected the manifest, found none, though there are segments".to_owned();
+            let path = path.join("manifest.json");
+            return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Creates a directory with those above it, and makes their names survive power loss.
+fn create_durably(path: &Path) -> Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    dir::create_all(path)?;
+    for created in missing.iter().rev() {
+        match created.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => dir::sync(Path::new("."))?,
+            Some(parent) => dir::sync(parent)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
+    let segment_bytes = options.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT);
+    let settings = StreamSettings {
+        key_hash: options.key_hash.unwrap_or_default(),
+        retention: options.retention.unwrap_or_default(),
+        segment_bytes,
+        record_bytes_max: options
+            .record_bytes_max
+            .unwrap_or(RECORD_BYTES_MAX_DEFAULT.min(record_bytes_max_of(segment_bytes))),
+    };
+    check(&settings)?;
+    let manifest = Manifest::new(options.clock.now(), settings, options.shards);
+    for shard in &manifest.shards {
+        dir::create_all(&dir_of(path, shard.id))?;
+    }
+    dir::sync(&path.join("shards"))?;
+    manifest.store(path)?;
+    Ok(manifest)
+}
+
+/// Reads the manifest of a stream that exists, and keeps in it what the caller sets anew.
+fn adopt(path: &Path, options: &StreamOptions) -> Result<Manifest> {
+    let mut manifest = Manifest::load(path)?;
+    let stored = manifest.settings;
+    if let Some(asked) = options.key_hash.filter(|&asked| asked != stored.key_hash) {
+        return Err(Error::invalid(format!(
+            "{} hashes its keys with {:?} for life, and cannot be opened with {asked:?}",
+            path.display(),
+            stored.key_hash
+        )));
+    }
+    let settings = StreamSettings {
+        key_hash: stored.key_hash,
+        retention: options.retention.unwrap_or(stored.retention),
+        segment_bytes: options.segment_bytes.unwrap_or(stored.segment_bytes),
+        record_bytes_max: options.record_bytes_max.unwrap_or(stored.record_bytes_max),
+    };
+    if settings != stored {
+        check(&settings)?;
+        manifest.settings = settings;
+        manifest.store(path)?;
+    }
+    Ok(manifest)
+}
+
+fn check(settings: &StreamSettings) -> Result<()> {
+    let most = record_bytes_max_of(settings.segment_bytes);
+    if !(1..=most).contains(&settings.record_bytes_max) {
+        return Err(Error::invalid(format!(
+            "a record_bytes_max of {} is out of range: 1 to {most}, which is what a segment of {} bytes holds",
+            settings.record_bytes_max, settings.segment_bytes
+        )));
+    }
+    Ok(())
+}

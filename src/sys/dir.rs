@@ -1,0 +1,77 @@
+//! Directories: what is in them, and changes to them that are whole or not there.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::file::DataFile;
+use crate::words::error::{Error, Result};
+
+/// Only the owner enters a stream's directories.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// What a directory entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DirEntry {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+/// Creates a directory and those above it, where they are missing.
+pub(crate) fn create_all(path: &Path) -> Result<()> {
+    let created = fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
+    created.map_err(|error| Error::io("create the directory", path, error))
+}
+
+/// The names in a directory, in no order; those that are not UTF-8 are none of ours and come changed.
+pub(crate) fn list(path: &Path) -> Result<Vec<DirEntry>> {
+    let failed = |error| Error::io("list the directory", path, error);
+    let entries = fs::read_dir(path).map_err(failed)?.map(|entry| {
+        let entry = entry.map_err(failed)?;
+        Ok(DirEntry { name: entry.file_name().to_string_lossy().into_owned(), path: entry.path() })
+    });
+    entries.collect()
+}
+
+/// Whether there is something of that name, without following a link.
+pub(crate) fn exists(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("look at", path, error)),
+    }
+}
+
+/// Whether the path is a directory; a link to one counts.
+pub(crate) fn is_dir(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("look at", path, error)),
+    }
+}
+
+/// Removes a file; one that is gone already counts as removed.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the names in a directory survive power loss.
+pub(crate) fn sync(path: &Path) -> Result<()> {
+    let synced = fs::File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Error::io("sync the directory", path, error))
+}
+
+/// Replaces a file whole, and durably: a crash at any moment leaves the old content or the new one.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
+    let aside = path.with_extension("new");
+    let file = DataFile::create_anew(&aside)?;
+    file.write_all_at(content, 0)?;
+    file.sync()?;
+    fs::rename(&aside, path).map_err(|error| Error::io("replace", path, error))?;
+    path.parent().map_or(Ok(()), sync)
+}

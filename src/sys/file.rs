@@ -1,0 +1,122 @@
+//! Files: opened without following links, and failing with their path.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use crate::words::error::{Error, Result};
+
+/// Only the owner reads and writes a stream's files.
+const FILE_MODE: u32 = 0o600;
+
+/// An open file that knows its path.
+#[derive(Debug)]
+pub(crate) struct DataFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl DataFile {
+    /// Creates a file that must not exist yet.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        Self::with(path, "create", OpenOptions::new().read(true).write(true).create_new(true))
+    }
+
+    /// Creates a file, or empties the one that is there.
+    pub(crate) fn create_anew(path: &Path) -> Result<Self> {
+        Self::with(path, "create", OpenOptions::new().write(true).create(true).truncate(true))
+    }
+
+    /// Opens a file to write to as well.
+    pub(crate) fn open_writable(path: &Path) -> Result<Self> {
+        Self::with(path, "open", OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens a file, or creates it empty.
+    pub(crate) fn open_or_create(path: &Path) -> Result<Self> {
+        Self::with(path, "open", OpenOptions::new().read(true).write(true).create(true).truncate(false))
+    }
+
+    /// Opens a file to read.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::with(path, "open", OpenOptions::new().read(true))
+    }
+
+    fn with(path: &Path, action: &'static str, options: &mut OpenOptions) -> Result<Self> {
+        let flags = OFlags::NOFOLLOW.bits() as i32;
+        let file = options.mode(FILE_MODE).custom_flags(flags).open(path);
+        Ok(Self { file: file.map_err(|error| Error::io(action, path, error))?, path: path.to_owned() })
+    }
+
+    /// The standard library's file, to map it.
+    pub(crate) fn std(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// An error of this file.
+    pub(crate) fn error(&self, action: &'static str, error: io::Error) -> Error {
+        Error::io(action, &self.path, error)
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.len())
+    }
+
+    /// The bytes that the file takes on the disk.
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.blocks() * 512)
+    }
+
+    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|error| self.error("read", error))
+    }
+
+    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(|error| self.error("write to", error))
+    }
+
+    /// Sets the file's length; what is cut off is gone, what is added has no blocks.
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|error| self.error("set the length of", error))
+    }
+
+    /// Gives the file real blocks from byte `from` to byte `to`, and that length. They read as zeros.
+    ///
+    /// # Errors
+    /// `StorageFull` if the disk has not enough; the file may then be longer, which does no harm.
+    pub(crate) fn allocate(&self, from: u64, to: u64) -> Result<()> {
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, to - from) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.write_zeros(from, to),
+                Err(errno) => return Err(self.error("allocate blocks for", errno.into())),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// What `allocate` does where the file system cannot: a write makes it find the blocks now.
+    fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        let mut at = from;
+        while at < to {
+            let len = (to - at).min(ZEROS.len() as u64);
+            self.write_all_at(&ZEROS[..len as usize], at)?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Makes the file's bytes, and the length they need, survive power loss.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|error| self.error("sync", error))
+    }
+}

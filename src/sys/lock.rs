@@ -1,0 +1,25 @@
+//! The lock that keeps a stream to one writer.
+
+use std::fs::TryLockError;
+use std::path::Path;
+
+use super::file::DataFile;
+use crate::words::error::{Error, Result};
+
+/// An exclusive lock on a stream's directory. The kernel lets go of it when the process dies.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: DataFile,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, or says at once that it is taken; `stream` is the directory to name then.
+    pub(crate) fn take(path: &Path, stream: &Path) -> Result<Self> {
+        let file = DataFile::open_or_create(path)?;
+        match file.std().try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked(stream.into())),
+            Err(TryLockError::Error(error)) => Err(file.error("lock", error)),
+        }
+    }
+}

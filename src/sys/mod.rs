@@ -1,0 +1,13 @@
+//! What the operating system gives: files, directories, locks, blocks and mappings.
+
+pub(crate) mod dir;
+pub(crate) mod file;
+pub(crate) mod lock;
+pub(crate) mod map;
+pub(crate) mod sync;
+pub(crate) mod watermark;
+
+#[cfg(not(unix))]
+compile_error!("streamlog needs a Unix: it maps files, allocates their blocks and takes advisory locks");
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("streamlog needs 64-bit addresses: it maps whole segments");

@@ -1,0 +1,53 @@
+//! Which shard owns a hash key: an immutable map that is replaced whole.
+
+use std::sync::Arc;
+
+use crate::shard::Shard;
+use crate::words::error::{Error, Result};
+use crate::words::hash_key::HashKey;
+use crate::words::shard_id::ShardId;
+
+/// The shards of a stream at one moment.
+#[derive(Debug)]
+pub(crate) struct ShardMap {
+    /// All that have not expired, by id.
+    all: Vec<Arc<Shard>>,
+    /// The open ones and where their ranges begin, in that order; the first begins at 0.
+    open: Vec<(HashKey, Arc<Shard>)>,
+}
+
+impl ShardMap {
+    /// A map of shards, each with the first hash key of its range if it is open. The open ones cover the space.
+    pub(crate) fn new(shards: impl IntoIterator<Item = (Arc<Shard>, Option<HashKey>)>) -> Self {
+        let (mut all, mut open) = (vec![], vec![]);
+        for (shard, start) in shards {
+            open.extend(start.map(|start| (start, Arc::clone(&shard))));
+            all.push(shard);
+        }
+        all.sort_by_key(|shard| shard.id());
+        open.sort_by_key(|&(start, _)| start);
+        Self { all, open }
+    }
+
+    /// The place among the open shards of the one that owns a hash key.
+    #[inline]
+    pub(crate) fn route(&self, hash_key: HashKey) -> usize {
+        self.open.partition_point(|&(start, _)| start <= hash_key) - 1
+    }
+
+    /// An open shard by its place.
+    #[inline]
+    pub(crate) fn open_at(&self, place: usize) -> &Arc<Shard> {
+        &self.open[place].1
+    }
+
+    pub(crate) fn get(&self, id: ShardId) -> Result<&Arc<Shard>> {
+        let found = self.all.binary_search_by_key(&id, |shard| shard.id());
+        found.map(|at| &self.all[at]).map_err(|_| Error::ShardNotFound(id))
+    }
+
+    /// All shards, in the order of their creation.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Shard>> {
+        self.all.iter()
+    }
+}

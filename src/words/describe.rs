@@ -1,0 +1,63 @@
+//! What a stream tells of itself and of its shards.
+
+use std::path::PathBuf;
+
+use super::hash_key::{HashKeyRange, KeyHash};
+use super::options::{Durability, Retention};
+use super::sequence::SequenceNumber;
+use super::shard_id::ShardId;
+use super::time::Timestamp;
+
+/// How a stream is set up; see [`Stream::describe`](crate::Stream::describe).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDescription {
+    /// The stream's directory.
+    pub path: PathBuf,
+    /// When the stream was created.
+    pub created_at: Timestamp,
+    /// How partition keys are hashed.
+    pub key_hash: KeyHash,
+    /// How long records are kept.
+    pub retention: Retention,
+    /// What a returned put survives.
+    pub durability: Durability,
+    /// The size at which a segment is full.
+    pub segment_bytes: u64,
+    /// The largest record, key plus data.
+    pub record_bytes_max: u64,
+    /// The shards that have not expired, in the order of their creation.
+    pub shards: Vec<ShardDescription>,
+}
+
+/// A shard's place in the stream; see [`Stream::shards`](crate::Stream::shards).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardDescription {
+    /// The shard's name.
+    pub id: ShardId,
+    /// The shard that was split or merged into this one.
+    pub parent: Option<ShardId>,
+    /// The other shard of a merge.
+    pub adjacent_parent: Option<ShardId>,
+    /// The hash keys that the shard owns, or owned.
+    pub hash_key_range: HashKeyRange,
+    /// The number that the shard's first record has or will have; all its parents' numbers are below it.
+    pub first_sequence: SequenceNumber,
+    /// The number after the last record of a closed shard; `None` while the shard is open.
+    pub closing_sequence: Option<SequenceNumber>,
+    /// When the shard was created.
+    pub created_at: Timestamp,
+    /// When the shard was closed; `None` while it is open.
+    pub closed_at: Option<Timestamp>,
+}
+
+impl ShardDescription {
+    /// Whether the shard takes puts.
+    pub fn is_open(&self) -> bool {
+        self.closing_sequence.is_none()
+    }
+
+    /// The shards that were split or merged into this one.
+    pub fn parents(&self) -> impl Iterator<Item = ShardId> {
+        self.parent.into_iter().chain(self.adjacent_parent)
+    }
+}

@@ -1,0 +1,175 @@
+//! What can go wrong, told apart by what the caller should do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::sequence::SequenceNumber;
+use super::shard_id::ShardId;
+
+/// A result of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. Each variant is a different thing for the caller to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument or a setting is outside what the call takes. *Remedy:* mend the call.
+    #[error("{0}")]
+    InvalidArgument(Box<str>),
+
+    /// A record that no stream with these settings can hold; nothing of the call was written.
+    /// *Remedy:* mend or leave out that record.
+    #[error("record {index} of the call is refused, and nothing was written: {reason}")]
+    InvalidRecord {
+        /// The record's place in the call, from 0.
+        index: u32,
+        /// What is wrong with it.
+        reason: Box<str>,
+    },
+
+    /// The stream has no such shard, or retention has expired it. *Remedy:* list the shards again;
+    /// whoever read an expired shard goes on with its children.
+    #[error("the stream has no {0}: it never had, or the shard has expired")]
+    ShardNotFound(ShardId),
+
+    /// The disk has no room for this record, which was not written. Reads go on. *Remedy:* free space,
+    /// or shorten the retention, and put the record again.
+    #[error("no room on the disk for more records in {}: free space or shorten the retention, then put again", .0.display())]
+    StorageFull(Arc<Path>),
+
+    /// The record asked for has fallen behind the trim horizon. *Remedy:* go on from the horizon, knowing
+    /// that the records between are lost to this reader.
+    #[error(
+        "{shard} no longer holds sequence number {requested}: its trim horizon is {horizon}; seek to the horizon to go on"
+    )]
+    Trimmed {
+        /// The shard that was read.
+        shard: ShardId,
+        /// The sequence number asked for.
+        requested: SequenceNumber,
+        /// The oldest sequence number that can still be read.
+        horizon: SequenceNumber,
+    },
+
+    /// Another handle or process has the stream open for writing. *Remedy:* share that handle (`Stream` is
+    /// a cheap clone), or stop that process.
+    #[error("{} is open already, in this process or in another one: share that handle or close it", .0.display())]
+    Locked(Arc<Path>),
+
+    /// The path holds something that is not a stream. *Remedy:* name another path.
+    #[error("{} is not a stream: {}", .0.path.display(), .0.reason)]
+    NotAStream(Box<Located>),
+
+    /// The bytes are of a format that this version cannot read. *Remedy:* open the stream with the version
+    /// that wrote it, or a later one.
+    #[error("{} has {} that this version of streamlog cannot read: open it with the version that wrote it, or a later one", .0.path.display(), .0.reason)]
+    UnsupportedFormat(Box<Located>),
+
+    /// Bytes that were written whole have changed since, or a file is missing. *Remedy:* restore the file
+    /// from a copy; records before and after the damage can still be read.
+    #[error("{0}")]
+    Corrupt(Box<Corruption>),
+
+    /// A sync of this shard failed, so nobody knows what is on the disk; nothing put since was acknowledged
+    /// as durable. *Remedy:* mend the disk, then open the stream again.
+    #[error("{0} takes no more puts because a sync failed: check the disk, then open the stream again")]
+    Poisoned(ShardId),
+
+    /// The stream was closed. *Remedy:* open it again.
+    #[error("the stream is closed")]
+    Closed,
+
+    /// The operating system refused an operation. *Remedy:* as its error says.
+    #[error("cannot {} {}: {}", .0.action, .0.path.display(), .0.source)]
+    Io(Arc<IoFailure>),
+}
+
+/// A path, and what is the matter there.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is the matter.
+    pub reason: String,
+}
+
+/// Where damage is, and how one can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corruption {
+    /// The damaged file, or the one that is missing.
+    pub path: PathBuf,
+    /// The shard it belongs to, unless it is the manifest.
+    pub shard: Option<ShardId>,
+    /// The byte of the file at which the damaged part begins.
+    pub offset: u64,
+    /// The first sequence number that cannot be read, where it is known.
+    pub sequence: Option<SequenceNumber>,
+    /// What was expected there, and what was found.
+    pub reason: String,
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at byte {}", self.path.display(), self.offset)?;
+        if let Some(shard) = self.shard {
+            write!(f, " ({shard}")?;
+            if let Some(sequence) = self.sequence {
+                write!(f, ", sequence number {sequence}")?;
+            }
+            write!(f, ")")?;
+        }
+        write!(f, ": {}; restore the file from a copy", self.reason)
+    }
+}
+
+/// What the operating system refused.
+#[derive(Debug)]
+pub struct IoFailure {
+    /// What was tried, as a verb.
+    pub action: &'static str,
+    /// On which file or directory.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+impl Error {
+    pub(crate) fn invalid(reason: impl Into<String>) -> Self {
+        Self::InvalidArgument(reason.into().into())
+    }
+
+    pub(crate) fn not_a_stream(path: &Path, reason: impl Into<String>) -> Self {
+        Self::NotAStream(Box::new(Located { path: path.to_owned(), reason: reason.into() }))
+    }
+
+    pub(crate) fn unsupported(path: &Path, reason: impl Into<String>) -> Self {
+        Self::UnsupportedFormat(Box::new(Located { path: path.to_owned(), reason: reason.into() }))
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::StorageFull(path.into()),
+            _ => Self::Io(Arc::new(IoFailure { action, path: path.to_owned(), source })),
+        }
+    }
+}
+
+impl From<Corruption> for Error {
+    fn from(corruption: Corruption) -> Self {
+        Self::Corrupt(Box::new(corruption))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Receipt;
+
+    #[test]
+    fn a_result_of_a_put_stays_small() {
+        assert!(size_of::<Result<Receipt>>() <= 32);
+        assert!(size_of::<Error>() <= 24);
+    }
+}

@@ -1,0 +1,188 @@
+//! Where a partition key falls in the 128-bit hash-key space, and who owns which part of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use md5::{Digest, Md5};
+
+use super::error::Error;
+
+/// A place in the hash-key space, `0` to `2^128 - 1`.
+///
+/// Reads and prints as a decimal number, as Kinesis has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HashKey(u128);
+
+impl HashKey {
+    /// The lowest hash key.
+    pub const MIN: Self = Self(0);
+    /// The highest hash key.
+    pub const MAX: Self = Self(u128::MAX);
+
+    /// A hash key from its value.
+    pub const fn new(value: u128) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    pub const fn get(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for HashKey {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit()));
+        canonical.then(|| text.parse().ok()).flatten().map(Self).ok_or_else(|| {
+            Error::invalid(format!("{text:?} is no hash key; one is a decimal number from 0 to 2^128 - 1"))
+        })
+    }
+}
+
+/// How a partition key becomes a hash key; chosen when a stream is created and kept for its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum KeyHash {
+    /// XXH3 with 128 bits: a few nanoseconds.
+    #[default]
+    Xxh3,
+    /// MD5, about 100 ns: every key lands on the shard on which Amazon Kinesis would put it.
+    Md5,
+}
+
+impl KeyHash {
+    /// The hash key of a partition key.
+    ///
+    /// ```
+    /// # use streamlog::KeyHash;
+    /// let hash_key = KeyHash::Md5.hash(b"a");
+    /// assert_eq!(hash_key.to_string(), "16955237001963240173058271559858726497");
+    /// ```
+    #[inline]
+    pub fn hash(self, partition_key: &[u8]) -> HashKey {
+        match self {
+            Self::Xxh3 => HashKey(xxhash_rust::xxh3::xxh3_128(partition_key)),
+            Self::Md5 => HashKey(u128::from_be_bytes(Md5::digest(partition_key).into())),
+        }
+    }
+}
+
+/// The hash keys that a shard owns, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HashKeyRange {
+    /// The first hash key of the range.
+    pub start: HashKey,
+    /// The last hash key of the range.
+    pub end: HashKey,
+}
+
+impl HashKeyRange {
+    /// All hash keys.
+    pub const ALL: Self = Self { start: HashKey::MIN, end: HashKey::MAX };
+
+    /// Whether the range holds this key.
+    pub const fn contains(&self, key: HashKey) -> bool {
+        self.start.0 <= key.0 && key.0 <= self.end.0
+    }
+
+    /// Whether `other` begins right after this range ends.
+    pub const fn is_followed_by(&self, other: &Self) -> bool {
+        self.end.0 != u128::MAX && self.end.0 + 1 == other.start.0
+    }
+
+    /// The `count` ranges into which Kinesis divides the space among the shards of a new stream:
+    /// each `floor(2^128 / count)` wide, the last one taking what is left over.
+    pub(crate) fn tiles(count: u32) -> impl ExactSizeIterator<Item = Self> {
+        // floor(2^128 / count) without leaving 128 bits: 2^128 = (2^128 - 1) + 1.
+        let count = u128::from(count.max(1));
+        let width = (u128::MAX / count).wrapping_add(u128::from(u128::MAX % count + 1 == count));
+        (0..count as u32).map(move |index| {
+            let start = u128::from(index) * width;
+            let is_last = u128::from(index) + 1 == count;
+            let end = if is_last { u128::MAX } else { start + (width - 1) };
+            Self { start: HashKey(start), end: HashKey(end) }
+        })
+    }
+}
+
+impl fmt::Display for HashKeyRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..={}", self.start, self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn md5_agrees_with_the_test_suite_of_rfc_1321() {
+        let vectors = [
+            ("", 0xd41d8cd98f00b204e9800998ecf8427e),
+            ("a", 0x0cc175b9c0f1b6a831c399e269772661),
+            ("abc", 0x900150983cd24fb0d6963f7d28e17f72),
+            ("message digest", 0xf96b697d7cb7938d525a2f31aaf161d0),
+            ("abcdefghijklmnopqrstuvwxyz", 0xc3fcd3d76192e4007dfb496cca67e13b),
+        ];
+        for (key, expected) in vectors {
+            assert_eq!(KeyHash::Md5.hash(key.as_bytes()), HashKey(expected), "{key}");
+        }
+    }
+
+    #[test]
+    fn tiles_have_the_borders_that_kinesis_gives_a_new_stream() {
+        let borders = |count| HashKeyRange::tiles(count).map(|range| range.start.0).collect::<Vec<_>>();
+        assert_eq!(borders(1), [0]);
+        assert_eq!(borders(2), [0, 1 << 127]);
+        assert_eq!(
+            borders(3),
+            [0, 113427455640312821154458202477256070485, 226854911280625642308916404954512140970]
+        );
+        assert_eq!(borders(4), [0, 1 << 126, 1 << 127, 3 << 126]);
+    }
+
+    #[test]
+    fn tiles_cover_the_space_without_gap_or_overlap() {
+        for count in 1..=1024 {
+            let tiles: Vec<_> = HashKeyRange::tiles(count).collect();
+            assert_eq!(tiles.len(), count as usize);
+            assert_eq!(tiles[0].start, HashKey::MIN);
+            assert_eq!(tiles[tiles.len() - 1].end, HashKey::MAX);
+            assert!(tiles.windows(2).all(|pair| pair[0].is_followed_by(&pair[1])));
+        }
+    }
+
+    #[test]
+    fn keys_fall_where_kinesis_puts_them() {
+        // Shard of each key in streams of 2, 3, 4 and 10 shards, worked out by hand from MD5.
+        let table =
+            [("a", [0, 0, 0, 0]), ("b", [1, 1, 2, 5]), ("pk-1", [1, 2, 3, 8]), ("ünïcode", [1, 2, 3, 8])];
+        for (key, shards) in table {
+            let hash = KeyHash::Md5.hash(key.as_bytes());
+            for (count, shard) in [2, 3, 4, 10].into_iter().zip(shards) {
+                assert_eq!(
+                    HashKeyRange::tiles(count).position(|r| r.contains(hash)),
+                    Some(shard),
+                    "{key} of {count}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn hash_keys_read_only_what_kinesis_reads() {
+        assert_eq!("0".parse::<HashKey>().unwrap(), HashKey::MIN);
+        assert_eq!(u128::MAX.to_string().parse::<HashKey>().unwrap(), HashKey::MAX);
+        for bad in ["", "01", "-1", "+1", " 1", "340282366920938463463374607431768211456", "1e3"] {
+            assert!(bad.parse::<HashKey>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The vocabulary: small value types and settings that every other room speaks in.
+
+pub(crate) mod describe;
+pub(crate) mod error;
+pub(crate) mod hash_key;
+pub mod limits;
+pub(crate) mod options;
+pub(crate) mod record;
+pub(crate) mod sequence;
+pub(crate) mod shard_id;
+pub(crate) mod stats;
+pub(crate) mod time;

@@ -1,0 +1,262 @@
+//! The settings of a stream.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{Error, Result};
+use super::hash_key::KeyHash;
+use super::limits::*;
+use super::time::{Clock, DAY, SECOND, SystemClock};
+
+/// What a put that returned survives. Every put survives the death of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// A returned put survives the death of the process; it survives power loss after the next sync: within
+    /// [`StreamOptions::sync_interval`], or when [`Stream::sync`](crate::Stream::sync) returns.
+    #[default]
+    Process,
+    /// A returned put survives power loss. Puts that wait at the same time share one sync of the disk.
+    Power,
+}
+
+/// How long a stream keeps records: by age, by bytes, or both, whichever ends first.
+///
+/// ```
+/// # use streamlog::{HOUR, Retention};
+/// let retention = Retention::age(24 * HOUR).max_bytes(8 << 30);
+/// # let _ = retention;
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    age: Option<Duration>,
+    bytes_max: Option<u64>,
+}
+
+impl Retention {
+    /// Keeps records for this long, at least 1 second.
+    pub const fn age(age: Duration) -> Self {
+        Self { age: Some(age), bytes_max: None }
+    }
+
+    /// Keeps records for good.
+    pub const fn forever() -> Self {
+        Self { age: None, bytes_max: None }
+    }
+
+    /// Also drops the oldest records once the stream's segments hold more than `bytes`.
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.bytes_max = Some(bytes);
+        self
+    }
+
+    /// The age after which records expire, unless they are kept for good.
+    pub const fn age_max(&self) -> Option<Duration> {
+        self.age
+    }
+
+    /// The bytes beyond which the oldest records are dropped, unless there is no such bound.
+    pub const fn bytes_max(&self) -> Option<u64> {
+        self.bytes_max
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.age {
+            Some(age) if age < RETENTION_AGE_MIN => Err(Error::invalid(format!(
+                "a retention of {age:?} is too short: the shortest is {RETENTION_AGE_MIN:?}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for Retention {
+    /// 24 hours, as in Kinesis.
+    fn default() -> Self {
+        Self::age(DAY)
+    }
+}
+
+/// Who does the work behind the puts: interval syncs, sealing of full segments, retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Maintenance {
+    /// A thread of the stream, named `streamlog`.
+    #[default]
+    Thread,
+    /// Nobody, until the caller calls [`Stream::maintain`](crate::Stream::maintain).
+    Manual,
+}
+
+/// How to open or create a stream: a builder that ends with [`open`](StreamOptions::open).
+///
+/// Settings that belong to the stream are kept in its manifest: a setting that is not given here is taken from there.
+///
+/// ```
+/// # use streamlog::{Durability, HOUR, KeyHash, Retention, StreamOptions};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new()
+///     .shards(4)
+///     .key_hash(KeyHash::Md5)
+///     .retention(Retention::age(24 * HOUR).max_bytes(8 << 30))
+///     .durability(Durability::Power)
+///     .open(directory.path().join("clicks"))?;
+/// assert_eq!(stream.shards().len(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    pub(crate) shards: u32,
+    pub(crate) key_hash: Option<KeyHash>,
+    pub(crate) retention: Option<Retention>,
+    pub(crate) segment_bytes: Option<u64>,
+    pub(crate) record_bytes_max: Option<u64>,
+    pub(crate) durability: Durability,
+    pub(crate) sync_interval: Option<Duration>,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) create: Create,
+}
+
+/// Whether opening may create the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Create {
+    IfMissing,
+    Never,
+    Always,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StreamOptions {
+    /// The defaults: 1 shard, `Xxh3`, 24 hours, 64 MiB segments, records up to 1 MiB, `Durability::Process` with a sync
+    /// each second, a maintenance thread, created if missing.
+    pub fn new() -> Self {
+        Self {
+            shards: 1,
+            key_hash: None,
+            retention: None,
+            segment_bytes: None,
+            record_bytes_max: None,
+            durability: Durability::default(),
+            sync_interval: Some(SECOND),
+            maintenance: Maintenance::default(),
+            clock: Arc::new(SystemClock),
+            create: Create::IfMissing,
+        }
+    }
+
+    /// How many shards a new stream has, 1 to 1,024. A stream that exists keeps the shards it has.
+    #[must_use]
+    pub fn shards(mut self, count: u32) -> Self {
+        self.shards = count;
+        self
+    }
+
+    /// How a new stream hashes partition keys. A stream that exists has its hash for life: asking for another is an error.
+    #[must_use]
+    pub fn key_hash(mut self, key_hash: KeyHash) -> Self {
+        self.key_hash = Some(key_hash);
+        self
+    }
+
+    /// How long records are kept; kept in the manifest. Default: 24 hours.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// The size at which a segment file is full, 64 KiB to 2 GiB; kept in the manifest. Disk space comes back a segment at a
+    /// time, so smaller ones free it sooner; larger ones cost fewer files. Default: 64 MiB.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = Some(bytes);
+        self
+    }
+
+    /// The largest record, key plus data, that a put takes; kept in the manifest; never more than a segment holds.
+    /// Default: 1 MiB, as in Kinesis, or less where the segments are smaller.
+    #[must_use]
+    pub fn record_bytes_max(mut self, bytes: u64) -> Self {
+        self.record_bytes_max = Some(bytes);
+        self
+    }
+
+    /// What a returned put survives. Default: [`Durability::Process`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How often the maintenance syncs what was put under [`Durability::Process`]; `None`: only when asked, and on closing.
+    /// Default: each second.
+    #[must_use]
+    pub fn sync_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.sync_interval = interval.into();
+        self
+    }
+
+    /// Who does the maintenance. Default: a thread of the stream's own.
+    #[must_use]
+    pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.maintenance = maintenance;
+        self
+    }
+
+    /// Where the time comes from. Default: the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens a stream that exists, and fails where there is none, instead of creating it.
+    #[must_use]
+    pub fn must_exist(mut self) -> Self {
+        self.create = Create::Never;
+        self
+    }
+
+    /// Creates a stream, and fails where there is one already.
+    #[must_use]
+    pub fn must_be_new(mut self) -> Self {
+        self.create = Create::Always;
+        self
+    }
+
+    /// Opens the stream at `path`, or creates it with its missing parent directories.
+    ///
+    /// # Errors
+    /// `Locked` if it is open already; `NotAStream` if the path holds something else; `UnsupportedFormat` if a newer
+    /// version wrote it; `Corrupt` if what was synced is damaged; `InvalidArgument` for a setting out of its range;
+    /// `StorageFull`, `Io`.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<crate::Stream> {
+        crate::Stream::open_with(path.as_ref(), self)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let within = |what: &str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::invalid(format!("{what} of {value} is out of range: {min} to {max}")))
+            }
+        };
+        within("a shard count", self.shards.into(), 1, SHARD_COUNT_MAX.into())?;
+        if let Some(bytes) = self.segment_bytes {
+            within("a segment_bytes", bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?;
+        }
+        if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
+            return Err(Error::invalid("a sync_interval of zero: use Durability::Power to sync each put"));
+        }
+        self.retention.map_or(Ok(()), |retention| retention.check())
+    }
+}

@@ -1,0 +1,56 @@
+//! A record's place in its shard.
+
+use std::fmt;
+
+/// A record's place in its shard: dense, so the next record's number is always this one plus 1.
+///
+/// Numbers order the records of one shard; between shards only parents and children compare (a
+/// child begins above the end of all its parents).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SequenceNumber(u64);
+
+impl SequenceNumber {
+    /// The number of the first record of a shard that has no parents.
+    pub const ZERO: Self = Self(0);
+
+    /// A sequence number from its value.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The number `count` records further on; stays at the largest number there is.
+    pub const fn plus(self, count: u64) -> Self {
+        Self(self.0.saturating_add(count))
+    }
+
+    /// The number of the record before this one, if there can be one.
+    pub const fn previous(self) -> Option<Self> {
+        match self.0.checked_sub(1) {
+            Some(value) => Some(Self(value)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<u64> for SequenceNumber {
+    fn from(value: u64) -> Self {
+        Self(value)
+    }
+}
+
+impl From<SequenceNumber> for u64 {
+    fn from(value: SequenceNumber) -> Self {
+        value.0
+    }
+}

@@ -1,0 +1,58 @@
+//! The name of a shard.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::error::Error;
+
+/// The name of a shard: a number given in order of creation over the life of a stream, never reused.
+///
+/// Prints as Kinesis prints it, and reads what Kinesis reads: `shardId-000000000003`, any other
+/// prefix before a last `-`, or the bare number.
+///
+/// ```
+/// # use streamlog::ShardId;
+/// let shard: ShardId = "shardId-000000000003".parse()?;
+/// assert_eq!(shard, ShardId::new(3));
+/// assert_eq!("3".parse::<ShardId>()?, shard);
+/// assert_eq!(shard.to_string(), "shardId-000000000003");
+/// # Ok::<(), streamlog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(u32);
+
+impl ShardId {
+    /// The largest number a shard can have, as in Kinesis.
+    pub const MAX: Self = Self(i32::MAX as u32);
+
+    /// A shard id from its number.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shardId-{:012}", self.0)
+    }
+}
+
+impl FromStr for ShardId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = text.rsplit_once('-').map_or(text, |(_, digits)| digits);
+        let number = (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| digits.parse::<u32>().ok())
+            .flatten()
+            .filter(|&number| number <= Self::MAX.0);
+        number
+            .map(Self)
+            .ok_or_else(|| Error::invalid(format!("{text:?} is no shard id; one looks like {}", Self(3))))
+    }
+}

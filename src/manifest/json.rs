@@ -9,6 +9,7 @@ use super::{Manifest, StreamSettings, VERSION};
 use crate::words::describe::ShardDescription;
 use crate::words::hash_key::{HashKey, HashKeyRange, KeyHash};
 use crate::words::options::Retention;
+use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
 
@@ -45,6 +46,7 @@ struct Shard {
     first_hash_key: String,
     last_hash_key: String,
     first_sequence: u64,
+    synced_sequence: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closing_sequence: Option<u64>,
     created_at_micros: u64,
@@ -65,7 +67,7 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
         next_shard: manifest.next_shard,
-        shards: manifest.shards.iter().map(encode_shard).collect(),
+        shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.synced_of(shard))).collect(),
     };
     let body = serde_json::to_value(body).expect("numbers and text always serialize");
     let whole = serde_json::json!({
@@ -103,7 +105,7 @@ fn checksum(body: &Value) -> String {
     format!("{:08x}", crc32fast::hash(body.to_string().as_bytes()))
 }
 
-fn encode_shard(shard: &ShardDescription) -> Shard {
+fn encode_shard(shard: &ShardDescription, synced: SequenceNumber) -> Shard {
     Shard {
         id: shard.id.get(),
         parent: shard.parent.map(ShardId::get),
@@ -111,6 +113,7 @@ fn encode_shard(shard: &ShardDescription) -> Shard {
         first_hash_key: shard.hash_key_range.start.to_string(),
         last_hash_key: shard.hash_key_range.end.to_string(),
         first_sequence: shard.first_sequence.get(),
+        synced_sequence: synced.get(),
         closing_sequence: shard.closing_sequence.map(|sequence| sequence.get()),
         created_at_micros: shard.created_at.as_micros(),
         closed_at_micros: shard.closed_at.map(Timestamp::as_micros),
@@ -131,11 +134,14 @@ fn decode_body(body: Body) -> Option<Manifest> {
         segment_bytes: body.segment_bytes,
         record_bytes_max: body.record_bytes_max,
     };
+    let synced =
+        body.shards.iter().map(|shard| (ShardId::new(shard.id), shard.synced_sequence.into())).collect();
     Some(Manifest {
         created_at: Timestamp::from_micros(body.created_at_micros),
         settings,
         next_shard: body.next_shard,
         shards: body.shards.into_iter().map(decode_shard).collect::<Option<_>>()?,
+        synced,
     })
 }
 
@@ -179,6 +185,8 @@ mod tests {
         manifest.shards[0].closing_sequence = Some(u64::MAX.into());
         manifest.shards[0].closed_at = Some(Timestamp::from_millis(1_700_000_000_001));
         manifest.shards[2].parent = Some(ShardId::new(0));
+        manifest.synced =
+            [5, 0, 1].iter().zip(0..).map(|(&to, id)| (ShardId::new(id), SequenceNumber::new(to))).collect();
         manifest
     }
 

@@ -2,6 +2,7 @@
 
 mod json;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::sys::dir;
@@ -28,6 +29,8 @@ pub(crate) struct Manifest {
     pub(crate) next_shard: u32,
     /// The shards that have not expired, in the order of their creation.
     pub(crate) shards: Vec<ShardDescription>,
+    /// Up to where each shard was synced when the manifest was written: what recovery must find at least.
+    pub(crate) synced: BTreeMap<ShardId, SequenceNumber>,
 }
 
 /// The settings that belong to a stream, whoever opens it.
@@ -53,12 +56,23 @@ impl Manifest {
                 created_at,
                 closed_at: None,
             });
-        Self { created_at, settings, next_shard: shard_count, shards: shards.collect() }
+        Self {
+            created_at,
+            settings,
+            next_shard: shard_count,
+            shards: shards.collect(),
+            synced: BTreeMap::new(),
+        }
     }
 
     /// Whether a directory has a manifest.
     pub(crate) fn exists_in(stream_dir: &Path) -> Result<bool> {
         dir::exists(&path_in(stream_dir))
+    }
+
+    /// Up to where a shard was synced at least.
+    pub(crate) fn synced_of(&self, shard: &ShardDescription) -> SequenceNumber {
+        self.synced.get(&shard.id).copied().unwrap_or_default().max(shard.first_sequence)
     }
 
     /// Reads the manifest of a stream.
@@ -109,5 +123,5 @@ fn path_in(stream_dir: &Path) -> PathBuf {
 }
 
 fn damage(path: &Path, reason: String) -> Error {
-    Corruption { path: path.to_owned(), shard: None, offset: 0, sequence: None, reason }.into()
+    Corruption { path: path.to_owned(), shard: None, offset: 0, sequence: None, reason }.into_error()
 }

@@ -49,19 +49,13 @@ pub(crate) struct RecoveredShard {
     pub(crate) report: ShardRecovery,
 }
 
-/// Puts a shard's directory in order.
-pub(crate) fn recover(shard_dir: &Path, shard: &ShardDescription) -> Result<RecoveredShard> {
+/// Puts a shard's directory in order. All below `synced` must be there.
+pub(crate) fn recover(
+    shard_dir: &Path,
+    shard: &ShardDescription,
+    synced: SequenceNumber,
+) -> Result<RecoveredShard> {
     let mut report = ShardRecovery::new(shard.id);
-    if !dir::is_dir(shard_dir)? {
-        return Ok(RecoveredShard {
-            sealed: vec![],
-            unsealed: vec![],
-            resumable: None,
-            next_sequence: shard.closing_sequence.unwrap_or(shard.first_sequence),
-            last_timestamp: Timestamp::default(),
-            report,
-        });
-    }
     let inventory = Inventory::of(shard_dir, shard.id)?;
     report.segment_count = inventory.sealed.len() + inventory.unsealed.len();
 
@@ -89,6 +83,9 @@ pub(crate) fn recover(shard_dir: &Path, shard: &ShardDescription) -> Result<Reco
         let goes_on = files.peek().is_some_and(|&following| following == end);
         let following: Vec<_> = if goes_on { vec![] } else { files.by_ref().collect() };
         refuse_to_cut_synced(shard_dir, shard.id, &file, (base, &scan), &following)?;
+        if !goes_on {
+            refuse_to_lose_synced(&path, shard.id, end, synced)?;
+        }
         if !following.is_empty() || (scan.is_torn() && !goes_on) {
             report.torn_tail = Some(scan.torn_tail(&file)?);
         }
@@ -114,16 +111,9 @@ pub(crate) fn recover(shard_dir: &Path, shard: &ShardDescription) -> Result<Reco
     }
     report.was_closed_cleanly = recovered.is_empty() && report.torn_tail.is_none();
     report.next_sequence = next;
-    if let Some(closing) = shard.closing_sequence.filter(|&closing| closing != next) {
-        return Err(Corruption {
-            path: shard_dir.to_owned(),
-            shard: Some(shard.id),
-            offset: 0,
-            sequence: Some(next),
-            reason: format!("expected records up to {closing}, where the shard was closed, found them to end before {next}"),
-        }
-        .into());
-    }
+    let promised = shard.closing_sequence.unwrap_or(synced);
+    let last = path_in(shard_dir, inventory.sealed.last().copied().unwrap_or(next));
+    refuse_to_lose_synced(&last, shard.id, next, promised)?;
     Ok(RecoveredShard {
         sealed: inventory.sealed,
         unsealed: recovered,
@@ -140,7 +130,22 @@ fn missing(path: &Path, shard: ShardId, expected: SequenceNumber, found: Sequenc
         "expected the segment that begins with sequence number {expected}, found the one of {found}: a file is missing"
     );
     Corruption { path: path.to_owned(), shard: Some(shard), offset: 0, sequence: Some(expected), reason }
-        .into()
+        .into_error()
+}
+
+/// What was synced when the manifest was written last must be there, whatever the segments say.
+fn refuse_to_lose_synced(
+    path: &Path,
+    shard: ShardId,
+    end: SequenceNumber,
+    promised: SequenceNumber,
+) -> Result<()> {
+    if end >= promised {
+        return Ok(());
+    }
+    let reason = format!("expected records up to sequence number {promised}, found them to end before {end}");
+    Err(Corruption { path: path.to_owned(), shard: Some(shard), offset: 0, sequence: Some(end), reason }
+        .into_error())
 }
 
 /// A tail may be cut only where nothing of it was synced.
@@ -154,7 +159,7 @@ fn refuse_to_cut_synced(
     let damage = |reason: String| {
         let (path, offset) = (file.path().to_owned(), scan.frames_end());
         Err(Corruption { path, shard: Some(shard), offset, sequence: Some(scan.end_sequence(base)), reason }
-            .into())
+            .into_error())
     };
     if scan.frames_end() < scan.synced() {
         return damage(format!("{}; all up to byte {} was synced", scan.stopped_at(), scan.synced()));

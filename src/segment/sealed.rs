@@ -26,7 +26,7 @@ pub(crate) fn read_header(
     }
     let damage = |offset: u64, reason: String| -> Error {
         Corruption { path: file.path().to_owned(), shard: Some(shard), offset, sequence: Some(base), reason }
-            .into()
+            .into_error()
     };
     let header = match SegmentHeader::decode(&page) {
         Ok(header) => header,
@@ -81,7 +81,9 @@ pub(crate) fn open(
     let file = DataFile::open(path)?;
     let Some(header) = read_header(&file, shard, base)?.0 else {
         let (path, reason) = (path.to_owned(), "expected a segment header, found zeros".into());
-        return Err(Corruption { path, shard: Some(shard), offset: 0, sequence: Some(base), reason }.into());
+        return Err(
+            Corruption { path, shard: Some(shard), offset: 0, sequence: Some(base), reason }.into_error()
+        );
     };
     let trailer = read_trailer(&file, &header)?;
     let frames_end = match trailer {

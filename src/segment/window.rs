@@ -69,7 +69,7 @@ impl Window {
 
     pub(crate) fn damage(&self, offset: u64, sequence: SequenceNumber, reason: String) -> Error {
         let path = self.path.clone();
-        Corruption { path, shard: Some(self.shard), offset, sequence: Some(sequence), reason }.into()
+        Corruption { path, shard: Some(self.shard), offset, sequence: Some(sequence), reason }.into_error()
     }
 
     /// The bytes that are known to survive power loss.

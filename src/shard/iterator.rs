@@ -32,7 +32,7 @@ use crate::words::shard_id::ShardId;
 ///     assert_eq!(record.data(), b"clicked");
 /// }
 /// assert!(iterator.next_batch(1_000)?.is_empty());
-/// # Ok::<(), streamlog::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct ShardIterator {
@@ -307,7 +307,7 @@ impl ShardIterator {
     /// for record in iterator.records() {
     ///     println!("{:?}", record?.data);
     /// }
-    /// # Ok::<(), streamlog::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn records(&mut self) -> OwnedRecords<'_> {
         let end = self.shard.next_sequence();
@@ -365,7 +365,7 @@ fn take_records(
 /// stream.put("user-17", "clicked")?;
 /// let ready = wait_any(&iterators, Duration::from_secs(1))?.expect("a record was put");
 /// assert_eq!(iterators[ready].next_batch(10)?.len(), 1);
-/// # Ok::<(), streamlog::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn wait_any<'a>(
     iterators: impl IntoIterator<Item = &'a ShardIterator>,

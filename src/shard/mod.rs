@@ -74,15 +74,16 @@ pub(crate) struct ShardContext {
 }
 
 impl Shard {
-    /// Opens a shard, after whatever happened to it. `children` are those of a closed one.
+    /// Opens a shard, after whatever happened to it; all below `synced` must be there. `children` are those of a closed one.
     pub(crate) fn open(
         context: &ShardContext,
         description: &ShardDescription,
+        synced: SequenceNumber,
         children: Vec<ShardDescription>,
     ) -> Result<(Self, ShardRecovery)> {
         let dir = dir_of(&context.stream_dir, description.id);
         let RecoveredShard { sealed, unsealed, resumable, next_sequence, last_timestamp, report } =
-            recovery::recover(&dir, description)?;
+            recovery::recover(&dir, description, synced)?;
         let segments = Segments::new(&dir, description.id, &sealed);
         let synced = unsealed.first().map_or(next_sequence, |first| first.target.window.base);
         for segment in &unsealed {

@@ -18,7 +18,7 @@ use crate::shard::wait::Waiter;
 use crate::sys::lock::Lock;
 use crate::topology::shard_map::ShardMap;
 use crate::words::describe::{ShardDescription, StreamDescription};
-use crate::words::error::Result;
+use crate::words::error::{Error, Result};
 use crate::words::options::StreamOptions;
 use crate::words::record::Position;
 use crate::words::shard_id::ShardId;
@@ -43,7 +43,7 @@ use maintenance::MaintenanceThread;
 /// let batch = iterator.next_batch(1_000)?;
 /// assert_eq!(batch.iter().next().unwrap().partition_key(), b"user-17");
 /// stream.close()?;
-/// # Ok::<(), streamlog::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Stream {
@@ -190,7 +190,8 @@ impl Handle {
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
         };
-        self.core.for_each_shard(|shard| shard.close())
+        let closed = self.core.for_each_shard(|shard| shard.close());
+        closed.and(self.core.note_synced())
     }
 }
 
@@ -210,6 +211,21 @@ impl Core {
             outcome = outcome.and(work(shard));
         }
         outcome
+    }
+
+    /// Keeps in the manifest up to where the shards are synced, so that a file that goes missing later is missed.
+    fn note_synced(&self) -> Result<()> {
+        let synced = self.map.load().iter().map(|shard| (shard.id(), shard.synced_sequence())).collect();
+        let mut manifest = self.manifest.lock();
+        if manifest.synced == synced {
+            return Ok(());
+        }
+        manifest.synced = synced;
+        match manifest.store(&self.path) {
+            // The manifest that is there promises less, and is as true. No record depends on it.
+            Err(Error::StorageFull(_)) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// One pass of the maintenance.

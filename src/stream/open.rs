@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     let mut shards = Vec::with_capacity(manifest.shards.len());
     for description in &manifest.shards {
         let children = children_of(&manifest.shards, description.id);
-        let (shard, report) = Shard::open(&context, description, children)?;
+        let (shard, report) = Shard::open(&context, description, manifest.synced_of(description), children)?;
         recovery.shards.push(report);
         shards.push((Arc::new(shard), description.is_open().then_some(description.hash_key_range.start)));
     }
@@ -104,7 +104,7 @@ fn refuse_orphans(path: &Path) -> Result<()> {
         if is_dir && dir::list(&shard.path)?.iter().any(|file| base_of_name(&file.name).is_some()) {
             let reason = "expected the manifest, found none, though there are segments".to_owned();
             let path = path.join("manifest.json");
-            return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into());
+            return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
         }
     }
     Ok(())

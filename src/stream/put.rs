@@ -96,7 +96,7 @@ impl Stream {
     /// for outcome in stream.put_batch(&records)? {
     ///     println!("{:?}", outcome?);
     /// }
-    /// # Ok::<(), streamlog::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors

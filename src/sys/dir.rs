@@ -66,12 +66,20 @@ pub(crate) fn sync(path: &Path) -> Result<()> {
     synced.map_err(|error| Error::io("sync the directory", path, error))
 }
 
-/// Replaces a file whole, and durably: a crash at any moment leaves the old content or the new one.
+/// Replaces a file whole, and durably: a crash at any moment leaves the old content or the new one. So does an error.
 pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
     let aside = path.with_extension("new");
-    let file = DataFile::create_anew(&aside)?;
+    let written = write_aside(&aside, content)
+        .and_then(|()| fs::rename(&aside, path).map_err(|error| Error::io("replace", path, error)));
+    if written.is_err() {
+        // The error that made it fail says more than one of this removal.
+        let _ = remove_file(&aside);
+    }
+    written.and_then(|()| path.parent().map_or(Ok(()), sync))
+}
+
+fn write_aside(aside: &Path, content: &[u8]) -> Result<()> {
+    let file = DataFile::create_anew(aside)?;
     file.write_all_at(content, 0)?;
-    file.sync()?;
-    fs::rename(&aside, path).map_err(|error| Error::io("replace", path, error))?;
-    path.parent().map_or(Ok(()), sync)
+    file.sync()
 }

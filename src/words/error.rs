@@ -156,9 +156,9 @@ impl Error {
     }
 }
 
-impl From<Corruption> for Error {
-    fn from(corruption: Corruption) -> Self {
-        Self::Corrupt(Box::new(corruption))
+impl Corruption {
+    pub(crate) fn into_error(self) -> Error {
+        Error::Corrupt(Box::new(self))
     }
 }
 

@@ -1,0 +1,69 @@
+//! What the integration tests share.
+#![allow(dead_code, unreachable_pub)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use streamlog::{Maintenance, ManualClock, Position, Stream, StreamOptions, Timestamp};
+use tempfile::TempDir;
+
+/// A directory to work in, in memory where there is such a file system: the tests sync thousands of times.
+pub fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let in_memory = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
+    in_memory.unwrap_or_else(|| tempfile::tempdir().expect("a temporary directory"))
+}
+
+/// A clock that stands at some time in 2023.
+pub fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)))
+}
+
+/// Options for a stream with the smallest segments and no thread of its own.
+pub fn small(clock: &Arc<ManualClock>) -> StreamOptions {
+    StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual).clock(clock.clone())
+}
+
+/// Copies a directory as a `kill -9` would leave it: all that was written, whether it was synced or not.
+pub fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// All records of a shard that can be read: key, data.
+pub fn read_all(stream: &Stream, shard: streamlog::ShardId) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut iterator = stream.iterator(shard, Position::TrimHorizon).unwrap();
+    iterator
+        .records()
+        .map(|record| record.unwrap())
+        .map(|r| (r.partition_key.to_vec(), r.data.to_vec()))
+        .collect()
+}
+
+/// The segment files of a shard, in order.
+pub fn segment_files(stream_dir: &Path, shard: u32) -> Vec<PathBuf> {
+    let dir = stream_dir.join("shards").join(format!("{shard:012}"));
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The bytes that a directory takes on the disk, as `du` counts them.
+pub fn disk_bytes(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let inside: u64 = match metadata.is_dir() {
+        true => fs::read_dir(path).unwrap().map(|entry| disk_bytes(&entry.unwrap().path())).sum(),
+        false => 0,
+    };
+    inside + metadata.blocks() * 512
+}

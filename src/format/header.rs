@@ -99,6 +99,12 @@ impl SegmentHeader {
     }
 }
 
+/// Encodes the committed word.
+#[inline]
+pub(crate) fn encode_committed(committed: u64) -> [u8; 8] {
+    committed.to_le_bytes()
+}
+
 /// Encodes the synced watermark for one of its slots.
 pub(crate) fn encode_synced_slot(synced_bytes: u64) -> [u8; SYNCED_SLOT_BYTES] {
     let mut slot = [0; SYNCED_SLOT_BYTES];

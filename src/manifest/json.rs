@@ -5,11 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Manifest, StreamSettings, VERSION};
+use super::{Manifest, Marks, StreamSettings, VERSION};
 use crate::words::describe::ShardDescription;
 use crate::words::hash_key::{HashKey, HashKeyRange, KeyHash};
 use crate::words::options::Retention;
-use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
 
@@ -46,6 +45,7 @@ struct Shard {
     first_hash_key: String,
     last_hash_key: String,
     first_sequence: u64,
+    horizon_sequence: u64,
     synced_sequence: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closing_sequence: Option<u64>,
@@ -67,7 +67,7 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
         next_shard: manifest.next_shard,
-        shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.synced_of(shard))).collect(),
+        shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.marks_of(shard))).collect(),
     };
     let body = serde_json::to_value(body).expect("numbers and text always serialize");
     let whole = serde_json::json!({
@@ -105,7 +105,7 @@ fn checksum(body: &Value) -> String {
     format!("{:08x}", crc32fast::hash(body.to_string().as_bytes()))
 }
 
-fn encode_shard(shard: &ShardDescription, synced: SequenceNumber) -> Shard {
+fn encode_shard(shard: &ShardDescription, marks: Marks) -> Shard {
     Shard {
         id: shard.id.get(),
         parent: shard.parent.map(ShardId::get),
@@ -113,7 +113,8 @@ fn encode_shard(shard: &ShardDescription, synced: SequenceNumber) -> Shard {
         first_hash_key: shard.hash_key_range.start.to_string(),
         last_hash_key: shard.hash_key_range.end.to_string(),
         first_sequence: shard.first_sequence.get(),
-        synced_sequence: synced.get(),
+        horizon_sequence: marks.horizon.get(),
+        synced_sequence: marks.synced.get(),
         closing_sequence: shard.closing_sequence.map(|sequence| sequence.get()),
         created_at_micros: shard.created_at.as_micros(),
         closed_at_micros: shard.closed_at.map(Timestamp::as_micros),
@@ -134,14 +135,17 @@ fn decode_body(body: Body) -> Option<Manifest> {
         segment_bytes: body.segment_bytes,
         record_bytes_max: body.record_bytes_max,
     };
-    let synced =
-        body.shards.iter().map(|shard| (ShardId::new(shard.id), shard.synced_sequence.into())).collect();
+    let marks = |shard: &Shard| Marks {
+        horizon: shard.horizon_sequence.into(),
+        synced: shard.synced_sequence.into(),
+    };
+    let marks = body.shards.iter().map(|shard| (ShardId::new(shard.id), marks(shard))).collect();
     Some(Manifest {
         created_at: Timestamp::from_micros(body.created_at_micros),
         settings,
         next_shard: body.next_shard,
         shards: body.shards.into_iter().map(decode_shard).collect::<Option<_>>()?,
-        synced,
+        marks,
     })
 }
 
@@ -185,8 +189,8 @@ mod tests {
         manifest.shards[0].closing_sequence = Some(u64::MAX.into());
         manifest.shards[0].closed_at = Some(Timestamp::from_millis(1_700_000_000_001));
         manifest.shards[2].parent = Some(ShardId::new(0));
-        manifest.synced =
-            [5, 0, 1].iter().zip(0..).map(|(&to, id)| (ShardId::new(id), SequenceNumber::new(to))).collect();
+        let marks = |horizon: u64, synced: u64| Marks { horizon: horizon.into(), synced: synced.into() };
+        manifest.marks = (0..).map(ShardId::new).zip([marks(0, 5), marks(0, 0), marks(1, 1)]).collect();
         manifest
     }
 

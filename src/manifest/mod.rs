@@ -5,7 +5,7 @@ mod json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::sys::dir;
+use crate::sys::dir::{self, ReplaceError};
 use crate::sys::file::DataFile;
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Corruption, Error, Result};
@@ -29,8 +29,17 @@ pub(crate) struct Manifest {
     pub(crate) next_shard: u32,
     /// The shards that have not expired, in the order of their creation.
     pub(crate) shards: Vec<ShardDescription>,
-    /// Up to where each shard was synced when the manifest was written: what recovery must find at least.
-    pub(crate) synced: BTreeMap<ShardId, SequenceNumber>,
+    /// How far each shard was when the manifest was written.
+    pub(crate) marks: BTreeMap<ShardId, Marks>,
+}
+
+/// How far a shard was: what opening it again must find at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marks {
+    /// All below was trimmed, and does not come back.
+    pub(crate) horizon: SequenceNumber,
+    /// All below, and above the horizon, was synced.
+    pub(crate) synced: SequenceNumber,
 }
 
 /// The settings that belong to a stream, whoever opens it.
@@ -61,7 +70,7 @@ impl Manifest {
             settings,
             next_shard: shard_count,
             shards: shards.collect(),
-            synced: BTreeMap::new(),
+            marks: BTreeMap::new(),
         }
     }
 
@@ -70,9 +79,11 @@ impl Manifest {
         dir::exists(&path_in(stream_dir))
     }
 
-    /// Up to where a shard was synced at least.
-    pub(crate) fn synced_of(&self, shard: &ShardDescription) -> SequenceNumber {
-        self.synced.get(&shard.id).copied().unwrap_or_default().max(shard.first_sequence)
+    /// How far a shard was at least.
+    pub(crate) fn marks_of(&self, shard: &ShardDescription) -> Marks {
+        let marks = self.marks.get(&shard.id).copied().unwrap_or_default();
+        let horizon = marks.horizon.max(shard.first_sequence);
+        Marks { horizon, synced: marks.synced.max(horizon) }
     }
 
     /// Reads the manifest of a stream.
@@ -94,7 +105,7 @@ impl Manifest {
     }
 
     /// Replaces the manifest of a stream, whole and durably.
-    pub(crate) fn store(&self, stream_dir: &Path) -> Result<()> {
+    pub(crate) fn store(&self, stream_dir: &Path) -> Result<(), ReplaceError> {
         dir::replace_file(&path_in(stream_dir), json::encode(self).as_bytes())
     }
 

@@ -20,6 +20,7 @@ pub use report::{RecoveryReport, ShardRecovery, TornTail};
 
 use std::path::Path;
 
+use crate::manifest::Marks;
 use crate::segment::active::Resumable;
 use crate::segment::path_in;
 use crate::segment::unsealed::Unsealed;
@@ -49,12 +50,8 @@ pub(crate) struct RecoveredShard {
     pub(crate) report: ShardRecovery,
 }
 
-/// Puts a shard's directory in order. All below `synced` must be there.
-pub(crate) fn recover(
-    shard_dir: &Path,
-    shard: &ShardDescription,
-    synced: SequenceNumber,
-) -> Result<RecoveredShard> {
+/// Puts a shard's directory in order. It was as far as `marks` when the manifest was written last.
+pub(crate) fn recover(shard_dir: &Path, shard: &ShardDescription, marks: Marks) -> Result<RecoveredShard> {
     let mut report = ShardRecovery::new(shard.id);
     let inventory = Inventory::of(shard_dir, shard.id)?;
     report.segment_count = inventory.sealed.len() + inventory.unsealed.len();
@@ -64,7 +61,7 @@ pub(crate) fn recover(
     let mut next = match last_sealed {
         Some(trailer) => SequenceNumber::new(trailer.end_sequence),
         // Retention may have removed what came before; a name below the shard's first number is none of ours.
-        None => first_name.unwrap_or(shard.first_sequence).max(shard.first_sequence),
+        None => first_name.unwrap_or(marks.horizon).max(shard.first_sequence),
     };
     let mut last_timestamp =
         Timestamp::from_micros(last_sealed.map_or(0, |trailer| trailer.last_timestamp_micros));
@@ -84,7 +81,7 @@ pub(crate) fn recover(
         let following: Vec<_> = if goes_on { vec![] } else { files.by_ref().collect() };
         refuse_to_cut_synced(shard_dir, shard.id, &file, (base, &scan), &following)?;
         if !goes_on {
-            refuse_to_lose_synced(&path, shard.id, end, synced)?;
+            refuse_to_lose_synced(&path, shard.id, end, marks.synced)?;
         }
         if !following.is_empty() || (scan.is_torn() && !goes_on) {
             report.torn_tail = Some(scan.torn_tail(&file)?);
@@ -111,7 +108,7 @@ pub(crate) fn recover(
     }
     report.was_closed_cleanly = recovered.is_empty() && report.torn_tail.is_none();
     report.next_sequence = next;
-    let promised = shard.closing_sequence.unwrap_or(synced);
+    let promised = shard.closing_sequence.unwrap_or(marks.synced);
     let last = path_in(shard_dir, inventory.sealed.last().copied().unwrap_or(next));
     refuse_to_lose_synced(&last, shard.id, next, promised)?;
     Ok(RecoveredShard {

@@ -8,7 +8,7 @@ use super::sealed;
 use super::unsealed::{SyncTarget, Unsealed};
 use super::window::{FRAMES_FROM, Window};
 use crate::format::frame::FrameDraft;
-use crate::format::header::{COMMITTED_OFFSET, SegmentHeader};
+use crate::format::header::{COMMITTED_OFFSET, SegmentHeader, encode_committed};
 use crate::format::index::{Index, IndexEntry};
 use crate::format::trailer::{TRAILER_BYTES, Trailer};
 use crate::sys::dir;
@@ -136,7 +136,7 @@ impl Active {
         let committed = resumable.frames_end();
         let writer = Map::writable(file.std(), capacity, allocated, committed, FRAMES_FROM)
             .map_err(|error| file.error("map", error))?;
-        writer.map().store_live_word(COMMITTED_OFFSET, committed.to_le_bytes());
+        writer.map().store_live_word(COMMITTED_OFFSET, encode_committed(committed));
         let next_index_offset = index.next_offset();
         let place = (ShardId::new(header.shard), resumable.base);
         let window = Window::new(Arc::clone(writer.map()), file.path(), place, None, Some(index));
@@ -160,6 +160,11 @@ impl Active {
 
     pub(crate) fn window(&self) -> &Arc<Window> {
         &self.window
+    }
+
+    /// When the first record arrived.
+    pub(crate) fn first_timestamp(&self) -> Timestamp {
+        self.first_timestamp
     }
 
     /// Whether the segment holds no record.
@@ -207,7 +212,7 @@ impl Active {
         draft.seal(base.get(), timestamp.as_micros());
         self.writer.write(&draft.parts(tail));
         self.writer.commit();
-        self.window.map.store_live_word(COMMITTED_OFFSET, self.writer.end().to_le_bytes());
+        self.window.map.store_live_word(COMMITTED_OFFSET, encode_committed(self.writer.end()));
         if offset >= self.next_index_offset {
             self.next_index_offset = offset + INDEX_STRIDE_BYTES;
             let timestamp_micros = timestamp.as_micros();

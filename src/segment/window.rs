@@ -154,9 +154,19 @@ impl Window {
 
     /// The offset of the frame that holds a sequence number, or of the committed end if that comes first.
     pub(crate) fn offset_of(&self, sequence: SequenceNumber) -> Result<u64> {
+        Ok(self.find(sequence)?.0)
+    }
+
+    fn find(&self, sequence: SequenceNumber) -> Result<(u64, Option<FrameHeader>)> {
         let entry = self.with_index(|index| index.before_sequence(sequence.get()))?;
         let (offset, expected) = self.walk_from(entry);
-        Ok(self.walk(offset, expected, |_, header| sequence.get() < header.end_sequence())?.0)
+        self.walk(offset, expected, |_, header| sequence.get() < header.end_sequence())
+    }
+
+    /// When the record with a sequence number arrived; `None` if it is not there yet.
+    pub(crate) fn timestamp_of(&self, sequence: SequenceNumber) -> Result<Option<Timestamp>> {
+        let (_, found) = self.find(sequence)?;
+        Ok(found.map(|header| Timestamp::from_micros(header.timestamp_micros)))
     }
 
     /// The number of the first record that arrived at a time or later.

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use super::Shard;
 use super::wait::WaitList;
 use crate::format::frame::FrameDraft;
+use crate::recovery::RecoveredShard;
 use crate::segment::active::{Active, Resumable};
 use crate::segment::unsealed::{SyncTarget, Unsealed};
 use crate::words::error::{Error, Result};
@@ -50,26 +51,31 @@ pub(super) enum State {
 }
 
 impl Appender {
-    pub(super) fn new(
-        state: State,
-        resumable: Option<Resumable>,
-        unsealed: Vec<Unsealed>,
-        next_sequence: SequenceNumber,
-        last_timestamp: Timestamp,
-    ) -> Self {
-        // The names that recovery found may be as young as those of a new segment.
-        let has_new_names = !unsealed.is_empty();
-        let unsealed = unsealed.into_iter().map(Arc::new).collect();
-        let waiting = WaitList::default();
+    /// Goes on where recovery found the shard.
+    pub(super) fn new(recovered: RecoveredShard, is_closed: bool, created_at: Timestamp) -> Self {
+        let RecoveredShard { unsealed, resumable, next_sequence, last_timestamp, .. } = recovered;
         Self {
-            state,
-            active: None,
+            state: if is_closed { State::ShardClosed } else { State::Open },
             resumable,
-            unsealed,
+            // The names that recovery found may be as young as those of a new segment.
+            has_new_names: !unsealed.is_empty(),
+            unsealed: unsealed.into_iter().map(Arc::new).collect(),
+            // A shard's first record is not older than its parents' last.
+            ..Self::empty(next_sequence, last_timestamp.max(created_at))
+        }
+    }
+
+    /// A shard without a record.
+    pub(super) fn empty(next_sequence: SequenceNumber, last_timestamp: Timestamp) -> Self {
+        Self {
+            state: State::Open,
+            active: None,
+            resumable: None,
+            unsealed: VecDeque::new(),
             next_sequence,
             last_timestamp,
-            waiting,
-            has_new_names,
+            waiting: WaitList::default(),
+            has_new_names: false,
         }
     }
 
@@ -81,6 +87,36 @@ impl Appender {
 
     pub(super) fn next_sequence(&self) -> SequenceNumber {
         self.next_sequence
+    }
+
+    /// When the last record arrived.
+    pub(super) fn last_timestamp(&self) -> Timestamp {
+        self.last_timestamp
+    }
+
+    /// Ends the active segment, if there is one: the next put begins another. One without a record is only emptied.
+    pub(super) fn retire_active(&mut self) -> Result<()> {
+        match self.active.take() {
+            Some(active) if active.is_empty() => self.resumable = Some(active.finish_empty()?),
+            Some(active) => self.unsealed.push_back(Arc::new(active.finish())),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Whether there is a segment that is being written to.
+    pub(super) fn has_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// Begins anew with the next put: the last segment is going to be removed.
+    pub(super) fn forget_last_segment(&mut self) {
+        self.resumable = self.resumable.take().filter(|resumable| resumable.trailer.is_none());
+    }
+
+    /// When the first record of the active segment arrived.
+    pub(super) fn active_since(&self) -> Option<Timestamp> {
+        self.active.as_ref().filter(|active| !active.is_empty()).map(Active::first_timestamp)
     }
 }
 
@@ -135,7 +171,7 @@ impl Shard {
         };
         appender.resumable = None;
         appender.has_new_names = true;
-        self.segments.push(Arc::clone(next.window()));
+        self.segments.push(Arc::clone(next.window()), now);
         if let Some(full) = appender.active.replace(next) {
             appender.unsealed.push_back(Arc::new(full.finish()));
             self.bell.notify();
@@ -193,16 +229,7 @@ impl Shard {
         let mut appender = self.appender.lock();
         let was_poisoned = appender.state == State::Poisoned;
         appender.state = State::StreamClosed;
-        let emptied = match appender.active.take() {
-            Some(active) if active.is_empty() => {
-                active.finish_empty().map(|resumable| appender.resumable = Some(resumable))
-            }
-            Some(active) => {
-                appender.unsealed.push_back(Arc::new(active.finish()));
-                Ok(())
-            }
-            None => Ok(()),
-        };
+        let emptied = appender.retire_active();
         let waiting = appender.waiting.take();
         let end = appender.next_sequence;
         drop(appender);

@@ -1,18 +1,20 @@
 //! Reading a shard in order.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Shard;
 use super::batch::{Batch, RecordPlace};
+use super::records::OwnedRecords;
 use super::segments::Found;
 use super::wait::Waiter;
+use super::wait_any::wait_any;
 use crate::format::frame::{Frame, FrameFault, RecordParts};
 use crate::segment::window::Window;
 use crate::words::error::{Error, Result};
-use crate::words::record::{OwnedRecord, Position};
+use crate::words::record::Position;
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 
@@ -38,8 +40,6 @@ use crate::words::shard_id::ShardId;
 pub struct ShardIterator {
     shard: Arc<Shard>,
     next: SequenceNumber,
-    /// The iterator has not returned anything yet and begins at the horizon, wherever that is by then.
-    from_horizon: bool,
     place: Option<Place>,
     waiter: Arc<Waiter>,
 }
@@ -59,8 +59,8 @@ impl ShardIterator {
         let next = match position {
             Position::TrimHorizon => shard.horizon(),
             Position::Latest => shard.next_sequence(),
-            Position::At(sequence) => sequence.max(shard.first_sequence),
-            Position::After(sequence) => sequence.plus(1).max(shard.first_sequence),
+            Position::At(sequence) => sequence.max(shard.created.first_sequence),
+            Position::After(sequence) => sequence.plus(1).max(shard.created.first_sequence),
             Position::AtTimestamp(time) => {
                 let now = shard.clock.now();
                 if time > now {
@@ -69,11 +69,15 @@ impl ShardIterator {
                 shard.first_at_or_after(time)?
             }
         };
-        let from_horizon = position == Position::TrimHorizon;
-        if !from_horizon {
+        if position != Position::TrimHorizon {
             shard.check_horizon(next)?;
         }
-        Ok(Self { shard, next, from_horizon, place: None, waiter: Arc::default() })
+        Ok(Self::from_first(shard, next))
+    }
+
+    /// An iterator that reads from a sequence number on; if that is behind the horizon, its first read says so.
+    pub(crate) fn from_first(shard: Arc<Shard>, next: SequenceNumber) -> Self {
+        Self { shard, next, place: None, waiter: Arc::default() }
     }
 
     /// The shard that is read.
@@ -111,12 +115,6 @@ impl ShardIterator {
     /// # Errors
     /// As [`next_batch`](Self::next_batch).
     pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
-        if self.from_horizon {
-            let horizon = self.shard.horizon();
-            if horizon > self.next {
-                (self.next, self.place) = (horizon, None);
-            }
-        }
         self.shard.check_horizon(self.next)?;
         loop {
             let place = match self.place.take() {
@@ -257,7 +255,6 @@ impl ShardIterator {
             self.place = Some(place);
             return Err(damage);
         }
-        self.from_horizon = false;
         let bytes =
             if record_count == 0 { Bytes::new() } else { place.window.map.shared_bytes(from..frames_to) };
         self.place = Some(place);
@@ -277,15 +274,42 @@ impl ShardIterator {
             first_sequence: self.next,
             record_count: 0,
             millis_behind_latest: 0,
-            children: self.shard.children_after(self.next).map(<[_]>::to_vec),
+            children: self
+                .children()
+                .map(|children| children.iter().map(|child| child.description()).collect()),
         }
     }
 
+    /// The shards that follow, once this one is closed and read to its end.
+    pub(crate) fn children(&self) -> Option<&[Arc<Shard>]> {
+        self.shard.children_after(self.next)
+    }
+
+    /// Goes on from the trim horizon, where retention has overtaken the iterator; tells how many records it skips.
+    ///
+    /// This is the caller's word that those records are given up: nothing else ever skips one.
+    pub fn skip_to_horizon(&mut self) -> u64 {
+        let horizon = self.shard.horizon();
+        let skipped = horizon.get().saturating_sub(self.next.get());
+        if skipped > 0 {
+            (self.next, self.place) = (horizon, None);
+        }
+        skipped
+    }
+
+    pub(super) fn of(&self) -> &Arc<Shard> {
+        &self.shard
+    }
+
+    pub(super) fn waiter(&self) -> &Arc<Waiter> {
+        &self.waiter
+    }
+
     /// Whether a read would return something: a record, an error, or the end of the shard.
-    fn is_readable(&self) -> bool {
+    pub(super) fn is_readable(&self) -> bool {
         self.next < self.shard.next_sequence()
             || self.next < self.shard.horizon()
-            || self.shard.children_after(self.next).is_some()
+            || self.children().is_some()
     }
 
     /// Waits until there is something to read, or the shard is read to its end; tells whether that came before the timeout.
@@ -311,7 +335,7 @@ impl ShardIterator {
     /// ```
     pub fn records(&mut self) -> OwnedRecords<'_> {
         let end = self.shard.next_sequence();
-        OwnedRecords { iterator: self, end, ready: vec![].into_iter(), is_over: false }
+        OwnedRecords::new(self, end)
     }
 }
 
@@ -343,151 +367,4 @@ fn take_records(
         taken += 1;
     }
     taken
-}
-
-/// Waits until one of the iterators has something to read, or has read its shard to the end; tells which one, the first in order
-/// if there are several, or `None` after the timeout.
-///
-/// # Errors
-/// `Closed` if the stream is closed and all of it is read.
-///
-/// ```
-/// # use std::time::Duration;
-/// # use streamlog::{Position, StreamOptions, wait_any};
-/// # let directory = tempfile::tempdir()?;
-/// let stream = StreamOptions::new().shards(8).open(directory.path())?;
-/// let mut iterators = stream
-///     .shards()
-///     .iter()
-///     .map(|shard| stream.iterator(shard.id, Position::Latest))
-///     .collect::<Result<Vec<_>, _>>()?;
-/// assert_eq!(wait_any(&iterators, Duration::ZERO)?, None);
-/// stream.put("user-17", "clicked")?;
-/// let ready = wait_any(&iterators, Duration::from_secs(1))?.expect("a record was put");
-/// assert_eq!(iterators[ready].next_batch(10)?.len(), 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn wait_any<'a>(
-    iterators: impl IntoIterator<Item = &'a ShardIterator>,
-    timeout: Duration,
-) -> Result<Option<usize>> {
-    let iterators: Vec<&ShardIterator> = iterators.into_iter().collect();
-    let ready = || iterators.iter().position(|iterator| iterator.is_readable());
-    if let Some(index) = ready() {
-        return Ok(Some(index));
-    }
-    // One that cannot be told apart from never is waited for without a deadline.
-    let deadline = Instant::now().checked_add(timeout);
-    let Some(first) = iterators.first() else { return Ok(None) };
-    let waiter = &first.waiter;
-    let outcome = loop {
-        // Each shard is looked at again under its append lock, where no put can come between looking and waiting.
-        let mut open_count = 0;
-        let found = iterators.iter().position(|iterator| {
-            let is_open = iterator.shard.wait_in_line(waiter, || !iterator.is_readable());
-            open_count += usize::from(is_open);
-            iterator.is_readable()
-        });
-        if found.is_some() {
-            break Ok(found);
-        }
-        if open_count == 0 {
-            break Err(Error::Closed);
-        }
-        if !waiter.park(deadline) {
-            break Ok(ready());
-        }
-    };
-    for iterator in &iterators {
-        iterator.shard.leave_line(waiter);
-    }
-    outcome
-}
-
-impl Shard {
-    /// Puts a waiter on the list of those to be woken by the next put, if it still has to wait; tells whether there can be one.
-    fn wait_in_line(&self, waiter: &Arc<Waiter>, must_wait: impl FnOnce() -> bool) -> bool {
-        let mut appender = self.appender.lock();
-        if must_wait() {
-            appender.waiting.add(waiter);
-        }
-        appender.state != super::appender::State::StreamClosed
-    }
-
-    fn leave_line(&self, waiter: &Arc<Waiter>) {
-        self.appender.lock().waiting.remove(waiter);
-    }
-
-    /// The segment that holds a sequence number, or comes before the place where it will be.
-    fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
-        self.segments.find(sequence).map_err(|error| {
-            // The file may have been trimmed after it was found.
-            self.check_horizon(sequence).err().unwrap_or(error)
-        })
-    }
-
-    /// The number of the first record that arrived at a time or later, or of the next one if there is none yet.
-    fn first_at_or_after(&self, time: crate::words::time::Timestamp) -> Result<SequenceNumber> {
-        let end = self.next_sequence();
-        let bases = self.segments.bases();
-        // The last segment that begins before that time holds the place, or else the first record of the one after it is it.
-        let mut failed = None;
-        let after = bases.partition_point(|&base| {
-            let first = self
-                .find(base)
-                .and_then(|found| found.map_or(Ok(None), |found| found.window.first_timestamp()));
-            match first {
-                Ok(first) => first.is_some_and(|first| first < time),
-                Err(error) => {
-                    failed = Some(error);
-                    false
-                }
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let within = match after.checked_sub(1) {
-            Some(at) => {
-                self.find(bases[at])?.map_or(Ok(None), |found| found.window.first_at_or_after(time))?
-            }
-            None => None,
-        };
-        Ok(within.or(bases.get(after).copied()).unwrap_or(end).max(self.horizon()))
-    }
-}
-
-/// The records of a shard, one by one; made by [`ShardIterator::records`].
-#[derive(Debug)]
-pub struct OwnedRecords<'a> {
-    iterator: &'a mut ShardIterator,
-    end: SequenceNumber,
-    ready: std::vec::IntoIter<OwnedRecord>,
-    is_over: bool,
-}
-
-impl Iterator for OwnedRecords<'_> {
-    type Item = Result<OwnedRecord>;
-
-    fn next(&mut self) -> Option<Result<OwnedRecord>> {
-        const RECORDS_AT_A_TIME: u64 = 256;
-        const BYTES_AT_A_TIME: usize = 1 << 20;
-        if let Some(record) = self.ready.next() {
-            return Some(Ok(record));
-        }
-        let left = self.end.get().saturating_sub(self.iterator.next.get());
-        if self.is_over || left == 0 {
-            return None;
-        }
-        match self.iterator.next_batch_within(left.min(RECORDS_AT_A_TIME) as usize, BYTES_AT_A_TIME) {
-            Ok(batch) => {
-                self.ready = batch.iter().map(|record| record.to_owned()).collect::<Vec<_>>().into_iter();
-                self.ready.next().map(Ok)
-            }
-            Err(error) => {
-                self.is_over = true;
-                Some(Err(error))
-            }
-        }
-    }
 }

@@ -2,11 +2,16 @@
 
 mod appender;
 pub(crate) mod batch;
+pub(crate) mod closing;
+mod find;
 pub(crate) mod iterator;
+pub(crate) mod records;
 mod segments;
 mod sync;
+pub(crate) mod trim;
 mod verify;
 pub(crate) mod wait;
+pub(crate) mod wait_any;
 
 pub use verify::Verification;
 
@@ -16,21 +21,28 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::recovery::{self, RecoveredShard, ShardRecovery};
+use crate::manifest::Marks;
+use crate::recovery::{self, ShardRecovery};
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
+use crate::words::hash_key::HashKeyRange;
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::stats::ShardStats;
-use crate::words::time::Clock;
+use crate::words::time::{Clock, Timestamp};
 
-use appender::{Appender, State};
+use appender::Appender;
 use segments::Segments;
 use wait::Waiter;
 
+/// Where the shards' directories are.
+pub(crate) fn shards_dir(stream_dir: &Path) -> PathBuf {
+    stream_dir.join("shards")
+}
+
 /// Where a shard's directory is.
 pub(crate) fn dir_of(stream_dir: &Path, shard: ShardId) -> PathBuf {
-    stream_dir.join("shards").join(format!("{:012}", shard.get()))
+    shards_dir(stream_dir).join(format!("{:012}", shard.get()))
 }
 
 /// One shard of an open stream.
@@ -38,14 +50,15 @@ pub(crate) fn dir_of(stream_dir: &Path, shard: ShardId) -> PathBuf {
 pub(crate) struct Shard {
     id: ShardId,
     dir: PathBuf,
-    first_sequence: SequenceNumber,
+    /// As it was when the shard was created: how it ended is in `closing`.
+    created: ShardDescription,
     segment_bytes: u64,
     clock: Arc<dyn Clock>,
     /// Rung when there is work for the maintenance.
     bell: Arc<Waiter>,
     segments: Segments,
     appender: Mutex<Appender>,
-    /// Held by whoever syncs; those who wait for it find their records synced when they get it.
+    /// Held by whoever syncs; those who wait for it find their records synced when they get it. Taken before `appender`.
     sync_turn: Mutex<()>,
     /// The number that the next record will have: readers may see all below.
     next_sequence: AtomicU64,
@@ -53,6 +66,8 @@ pub(crate) struct Shard {
     synced_sequence: AtomicU64,
     /// The oldest number that can be read.
     horizon: AtomicU64,
+    /// When that record arrived, in microseconds; 0 while nobody has looked.
+    horizon_timestamp: AtomicU64,
     closing: OnceLock<Closing>,
 }
 
@@ -61,7 +76,9 @@ pub(crate) struct Shard {
 struct Closing {
     /// The number after its last record.
     sequence: SequenceNumber,
-    children: Vec<ShardDescription>,
+    closed_at: Timestamp,
+    /// They are kept here, so that a reader who is slower than the retention still finds its way.
+    children: Vec<Arc<Shard>>,
 }
 
 /// What all shards of a stream have in common.
@@ -74,40 +91,84 @@ pub(crate) struct ShardContext {
 }
 
 impl Shard {
-    /// Opens a shard, after whatever happened to it; all below `synced` must be there. `children` are those of a closed one.
+    /// Opens a shard, after whatever happened to it. It was as far as `marks` when the manifest was written last; `children` are
+    /// those of a closed one.
     pub(crate) fn open(
         context: &ShardContext,
         description: &ShardDescription,
-        synced: SequenceNumber,
-        children: Vec<ShardDescription>,
+        marks: Marks,
+        children: Vec<Arc<Self>>,
     ) -> Result<(Self, ShardRecovery)> {
         let dir = dir_of(&context.stream_dir, description.id);
-        let RecoveredShard { sealed, unsealed, resumable, next_sequence, last_timestamp, report } =
-            recovery::recover(&dir, description, synced)?;
-        let segments = Segments::new(&dir, description.id, &sealed);
-        let synced = unsealed.first().map_or(next_sequence, |first| first.target.window.base);
-        for segment in &unsealed {
-            segments.push(Arc::clone(&segment.target.window));
+        let recovered = recovery::recover(&dir, description, marks)?;
+        let segments = Segments::new(&dir, description.id, &recovered.sealed);
+        for segment in &recovered.unsealed {
+            segments.push(Arc::clone(&segment.target.window), segment.first_timestamp);
         }
-        let horizon = segments.first_base().unwrap_or(next_sequence);
-        let closing = description.closing_sequence.map(|sequence| Closing { sequence, children });
-        let state = if closing.is_some() { State::ShardClosed } else { State::Open };
-        let shard = Self {
+        let next = recovered.next_sequence;
+        let synced = recovered.unsealed.first().map_or(next, |first| first.target.window.base);
+        let horizon = segments.first_base().unwrap_or(next).max(marks.horizon).min(next);
+        let ended = description.closing_sequence.zip(description.closed_at);
+        let closing = ended.map(|(sequence, closed_at)| Closing { sequence, closed_at, children });
+        let report = recovered.report.clone();
+        let appender = Appender::new(recovered, closing.is_some(), description.created_at);
+        let shard = Self::with(context, description, segments, appender);
+        shard.next_sequence.store(next.get(), Ordering::Relaxed);
+        shard.synced_sequence.store(synced.get(), Ordering::Relaxed);
+        shard.horizon.store(horizon.get(), Ordering::Relaxed);
+        Ok((Self { closing: closing.map(OnceLock::from).unwrap_or_default(), ..shard }, report))
+    }
+
+    /// A new shard, whose directory is there and empty.
+    pub(crate) fn new(context: &ShardContext, description: &ShardDescription) -> Self {
+        let segments = Segments::new(&dir_of(&context.stream_dir, description.id), description.id, &[]);
+        let appender = Appender::empty(description.first_sequence, description.created_at);
+        Self::with(context, description, segments, appender)
+    }
+
+    fn with(
+        context: &ShardContext,
+        description: &ShardDescription,
+        segments: Segments,
+        appender: Appender,
+    ) -> Self {
+        let first = description.first_sequence.get();
+        Self {
             id: description.id,
-            dir,
-            first_sequence: description.first_sequence,
+            dir: dir_of(&context.stream_dir, description.id),
+            created: ShardDescription { closing_sequence: None, closed_at: None, ..description.clone() },
             segment_bytes: context.segment_bytes,
             clock: Arc::clone(&context.clock),
             bell: Arc::clone(&context.bell),
             segments,
-            appender: Mutex::new(Appender::new(state, resumable, unsealed, next_sequence, last_timestamp)),
+            appender: Mutex::new(appender),
             sync_turn: Mutex::default(),
-            next_sequence: AtomicU64::new(next_sequence.get()),
-            synced_sequence: AtomicU64::new(synced.get()),
-            horizon: AtomicU64::new(horizon.get()),
-            closing: closing.map(OnceLock::from).unwrap_or_default(),
-        };
-        Ok((shard, report))
+            next_sequence: AtomicU64::new(first),
+            synced_sequence: AtomicU64::new(first),
+            horizon: AtomicU64::new(first),
+            horizon_timestamp: AtomicU64::new(0),
+            closing: OnceLock::new(),
+        }
+    }
+
+    /// The shard's place in the stream, as it is now.
+    pub(crate) fn description(&self) -> ShardDescription {
+        let closing = self.closing.get();
+        ShardDescription {
+            closing_sequence: closing.map(|closing| closing.sequence),
+            closed_at: closing.map(|closing| closing.closed_at),
+            ..self.created.clone()
+        }
+    }
+
+    pub(crate) fn hash_key_range(&self) -> HashKeyRange {
+        self.created.hash_key_range
+    }
+
+    /// How far the shard is, for the manifest.
+    pub(crate) fn marks(&self) -> Marks {
+        let horizon = self.horizon();
+        Marks { horizon, synced: self.synced_sequence().max(horizon) }
     }
 
     pub(crate) fn id(&self) -> ShardId {
@@ -127,7 +188,7 @@ impl Shard {
     }
 
     /// The shard's children, for a reader that goes on with `next`, if the shard is closed and that is its end.
-    fn children_after(&self, next: SequenceNumber) -> Option<&[ShardDescription]> {
+    fn children_after(&self, next: SequenceNumber) -> Option<&[Arc<Self>]> {
         self.closing.get().filter(|closing| next >= closing.sequence).map(|closing| &closing.children[..])
     }
 
@@ -149,6 +210,11 @@ impl Shard {
             segment_count: self.segments.len(),
             disk_bytes: self.segments.disk_bytes()?,
         })
+    }
+
+    /// The bytes that the shard's segment files take on the disk.
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        self.segments.disk_bytes()
     }
 
     /// Closes the windows of segments that nobody reads.

@@ -13,6 +13,7 @@ use crate::sys::file::DataFile;
 use crate::words::error::Result;
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
 
 /// The segments of a shard in order.
 ///
@@ -35,10 +36,22 @@ struct Segment {
 #[derive(Debug, Default)]
 struct Slot {
     window: Option<Arc<Window>>,
+    /// When its first record arrived, once somebody asked.
+    first_timestamp: Option<Timestamp>,
+    /// What it takes on the disk, once it is sealed and somebody asked.
+    disk_bytes: Option<u64>,
     /// The window is of a segment that has no trailer yet: it stays.
     is_pinned: bool,
     /// Somebody asked for the window since the last look.
     is_used: bool,
+}
+
+/// What a segment takes on the disk, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentUse {
+    pub(crate) base: SequenceNumber,
+    pub(crate) first_timestamp: Timestamp,
+    pub(crate) disk_bytes: u64,
 }
 
 /// A segment that a reader found.
@@ -56,9 +69,10 @@ impl Segments {
     }
 
     /// Adds a segment without a trailer at the end, or puts it in the place of the last one if that has the same name.
-    pub(crate) fn push(&self, window: Arc<Window>) {
+    pub(crate) fn push(&self, window: Arc<Window>, first_timestamp: Timestamp) {
         let base = window.base;
-        let slot = Slot { window: Some(window), is_pinned: true, is_used: false };
+        let first_timestamp = Some(first_timestamp);
+        let slot = Slot { window: Some(window), first_timestamp, is_pinned: true, ..Slot::default() };
         let segment = Arc::new(Segment { base, slot: Mutex::new(slot) });
         let mut list = self.list.write();
         if list.back().is_some_and(|last| last.base == base) {
@@ -99,18 +113,19 @@ impl Segments {
             };
             (Arc::clone(&list[at]), list.get(after).map(|next| next.base))
         };
-        let mut slot = segment.slot.lock();
-        slot.is_used = true;
-        let window = match &slot.window {
-            Some(window) => Arc::clone(window),
-            None => {
-                let path = path_in(&self.shard_dir, segment.base);
-                let window = Arc::new(sealed::open(&path, self.shard, segment.base, end)?);
-                slot.window = Some(Arc::clone(&window));
-                window
-            }
-        };
+        let window = self.open(&segment, &mut segment.slot.lock(), end)?;
         Ok(Some(Found { window, end }))
+    }
+
+    fn open(&self, segment: &Segment, slot: &mut Slot, end: Option<SequenceNumber>) -> Result<Arc<Window>> {
+        slot.is_used = true;
+        if let Some(window) = &slot.window {
+            return Ok(Arc::clone(window));
+        }
+        let path = path_in(&self.shard_dir, segment.base);
+        let window = Arc::new(sealed::open(&path, self.shard, segment.base, end)?);
+        slot.window = Some(Arc::clone(&window));
+        Ok(window)
     }
 
     /// Closes the windows that nobody asked for since the last call and nobody holds.
@@ -124,18 +139,79 @@ impl Segments {
         }
     }
 
-    /// The bytes that the segment files take on the disk.
+    /// How many segments, from the first on, end at or before a sequence number. The last one ends at `last_end`; if that is not
+    /// given, it has no end yet.
+    pub(crate) fn count_behind(&self, sequence: SequenceNumber, last_end: Option<SequenceNumber>) -> usize {
+        count_behind(&self.list.read(), sequence, last_end)
+    }
+
+    /// Takes those segments off the list; tells their files.
+    pub(crate) fn drop_behind(
+        &self,
+        sequence: SequenceNumber,
+        last_end: Option<SequenceNumber>,
+    ) -> Vec<PathBuf> {
+        let mut list = self.list.write();
+        let count = count_behind(&list, sequence, last_end);
+        list.drain(..count).map(|segment| path_in(&self.shard_dir, segment.base)).collect()
+    }
+
+    /// The bytes that all segment files take on the disk. Those of a segment that is trimmed meanwhile do not count.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        let list: Vec<_> = self.list.read().iter().cloned().collect();
         let mut bytes = 0;
-        for base in self.bases() {
-            let path = path_in(&self.shard_dir, base);
-            match DataFile::open(&path).and_then(|file| file.disk_bytes()) {
-                Ok(of_file) => bytes += of_file,
-                // A file that was trimmed since it was listed takes nothing.
-                Err(_) if !dir::exists(&path)? => {}
+        for segment in &list {
+            match self.disk_bytes_of(segment, &mut segment.slot.lock()) {
+                Ok(of_segment) => bytes += of_segment,
+                Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(bytes)
     }
+
+    fn disk_bytes_of(&self, segment: &Segment, slot: &mut Slot) -> Result<u64> {
+        let disk_bytes = match slot.disk_bytes {
+            Some(bytes) => bytes,
+            None => DataFile::open(&path_in(&self.shard_dir, segment.base))?.disk_bytes()?,
+        };
+        // One that is not sealed still grows, or gives blocks back.
+        slot.disk_bytes = (!slot.is_pinned).then_some(disk_bytes);
+        Ok(disk_bytes)
+    }
+
+    /// What each segment takes on the disk, oldest first. A segment that is trimmed meanwhile is left out.
+    pub(crate) fn uses(&self) -> Result<Vec<SegmentUse>> {
+        let list: Vec<_> = self.list.read().iter().cloned().collect();
+        let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([None]);
+        let mut uses = Vec::with_capacity(list.len());
+        for (segment, end) in list.iter().zip(ends) {
+            match self.use_of(segment, end) {
+                Ok(of_segment) => uses.push(of_segment),
+                Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(uses)
+    }
+
+    fn use_of(&self, segment: &Segment, end: Option<SequenceNumber>) -> Result<SegmentUse> {
+        let mut slot = segment.slot.lock();
+        let disk_bytes = self.disk_bytes_of(segment, &mut slot)?;
+        let first_timestamp = match slot.first_timestamp {
+            Some(timestamp) => timestamp,
+            None => self.open(segment, &mut slot, end)?.first_timestamp()?.unwrap_or_default(),
+        };
+        slot.first_timestamp = Some(first_timestamp);
+        Ok(SegmentUse { base: segment.base, first_timestamp, disk_bytes })
+    }
+}
+
+fn count_behind(
+    list: &VecDeque<Arc<Segment>>,
+    sequence: SequenceNumber,
+    last_end: Option<SequenceNumber>,
+) -> usize {
+    let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]);
+    ends.take(list.len()).take_while(|end| end.is_some_and(|end| end <= sequence)).count()
 }

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::Shard;
-use super::appender::State;
+use super::appender::{Appender, State};
+use crate::segment::unsealed::SyncTarget;
 use crate::sys::dir;
 use crate::words::error::{Error, Result};
 use crate::words::sequence::SequenceNumber;
@@ -34,14 +35,10 @@ impl Shard {
         if appender.state == State::Poisoned {
             return Err(Error::Poisoned(self.id));
         }
-        let targets = appender.sync_targets();
-        let committed = appender.next_sequence();
+        let (targets, committed) = (appender.sync_targets(), appender.next_sequence());
         let has_new_names = std::mem::take(&mut appender.has_new_names);
         drop(appender);
-        let names_synced = if has_new_names { dir::sync(&self.dir) } else { Ok(()) };
-        // The oldest first: a segment that is synced vouches for those before it.
-        let synced =
-            names_synced.and_then(|()| targets.iter().try_for_each(|target| target.sync().map(drop)));
+        let synced = self.sync_files(has_new_names, &targets);
         match synced {
             Ok(()) => self.synced_sequence.store(committed.get(), Ordering::Release),
             // The kernel may have dropped the pages it could not write, so that trying again would succeed without them.
@@ -49,5 +46,18 @@ impl Shard {
         }
         drop(turn);
         synced
+    }
+
+    /// Syncs all segments while nothing is put.
+    pub(super) fn sync_segments(&self, appender: &mut Appender) -> Result<()> {
+        self.sync_files(std::mem::take(&mut appender.has_new_names), &appender.sync_targets())
+    }
+
+    fn sync_files(&self, has_new_names: bool, targets: &[SyncTarget]) -> Result<()> {
+        if has_new_names {
+            dir::sync(&self.dir)?;
+        }
+        // The oldest first: a segment that is synced vouches for those before it.
+        targets.iter().try_for_each(|target| target.sync().map(drop))
     }
 }

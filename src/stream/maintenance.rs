@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::Core;
+use super::{Core, Pass};
 use crate::shard::wait::Waiter;
 use crate::words::error::{Error, Result};
 use crate::words::options::Maintenance;
+use crate::words::time::SECOND;
 
 /// A running maintenance thread.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl MaintenanceThread {
         if core.options.maintenance == Maintenance::Manual {
             return Ok(None);
         }
-        let (bell, must_stop) = (Arc::clone(&core.bell), Arc::new(AtomicBool::new(false)));
+        let (bell, must_stop) = (Arc::clone(&core.topology.context().bell), Arc::new(AtomicBool::new(false)));
         let work = {
             let (core, must_stop) = (Arc::clone(core), Arc::clone(&must_stop));
             move || run(&core, &must_stop)
@@ -44,19 +45,40 @@ impl MaintenanceThread {
     }
 }
 
+/// How often retention is looked after.
+const SWEEP_INTERVAL: Duration = SECOND;
+
 fn run(core: &Core, must_stop: &AtomicBool) {
-    let interval = core.options.sync_interval;
-    let mut next_sync = interval.map(|interval| Instant::now() + interval);
+    let mut sync_timer = Timer::every(core.options.sync_interval);
+    let mut sweep_timer = Timer::every(Some(SWEEP_INTERVAL));
     loop {
-        core.bell.park(next_sync);
+        let next = [sync_timer.next, sweep_timer.next].into_iter().flatten().min();
+        core.topology.context().bell.park(next);
         if must_stop.load(Ordering::Acquire) {
             return;
         }
-        let is_due = next_sync.is_some_and(|at| Instant::now() >= at);
-        // A failure has poisoned its shard, whose puts tell of it.
-        let _ = core.maintain(is_due);
+        // A failed sync has poisoned its shard, whose puts tell of it; what else fails is tried again.
+        let _ = core.maintain(Pass { sync: sync_timer.is_due(), sweep: sweep_timer.is_due() });
+    }
+}
+
+/// Something to be done again and again.
+struct Timer {
+    interval: Option<Duration>,
+    next: Option<Instant>,
+}
+
+impl Timer {
+    fn every(interval: Option<Duration>) -> Self {
+        Self { interval, next: interval.and_then(|interval| Instant::now().checked_add(interval)) }
+    }
+
+    /// Whether it is time; if so, the next time is set.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.next.is_some_and(|next| Instant::now() >= next);
         if is_due {
-            next_sync = interval.map(|interval| Instant::now() + interval);
+            *self = Self::every(self.interval);
         }
+        is_due
     }
 }

@@ -1,5 +1,6 @@
 //! The handle of an open stream.
 
+pub(crate) mod lineage_iterator;
 mod maintenance;
 mod open;
 mod put;
@@ -7,24 +8,26 @@ mod put;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::manifest::Manifest;
 use crate::recovery::RecoveryReport;
+use crate::reshard::{self, merge, scale, split};
+use crate::retention::sweep;
 use crate::shard::Verification;
 use crate::shard::iterator::ShardIterator;
-use crate::shard::wait::Waiter;
+use crate::sys::dir::ReplaceError;
 use crate::sys::lock::Lock;
-use crate::topology::shard_map::ShardMap;
-use crate::words::describe::{ShardDescription, StreamDescription};
+use crate::topology::{Topology, lineage};
+use crate::words::describe::{ShardDescription, ShardFilter, StreamDescription};
 use crate::words::error::{Error, Result};
-use crate::words::options::StreamOptions;
+use crate::words::hash_key::{HashKey, KeyHash};
+use crate::words::options::{Retention, StreamOptions};
 use crate::words::record::Position;
 use crate::words::shard_id::ShardId;
 use crate::words::stats::StreamStats;
 use crate::words::time::Clock;
 
+use lineage_iterator::LineageIterator;
 use maintenance::MaintenanceThread;
 
 /// An open stream: put records, and make iterators to read them.
@@ -62,13 +65,11 @@ struct Handle {
 struct Core {
     path: PathBuf,
     options: StreamOptions,
-    key_hash: crate::words::hash_key::KeyHash,
+    key_hash: KeyHash,
     record_bytes_max: u64,
     clock: Arc<dyn Clock>,
-    manifest: Mutex<Manifest>,
-    map: ArcSwap<ShardMap>,
+    topology: Topology,
     recovery: RecoveryReport,
-    bell: Arc<Waiter>,
     /// Let go of when the stream is closed.
     lock: Mutex<Option<Lock>>,
 }
@@ -97,7 +98,7 @@ impl Stream {
     /// # Errors
     /// `Poisoned` if this or an earlier sync of a shard failed; the other shards are synced all the same.
     pub fn sync(&self) -> Result<()> {
-        self.core().for_each_shard(|shard| shard.sync())
+        self.core().topology.for_each_shard(|shard| shard.sync())
     }
 
     /// An iterator over a shard.
@@ -107,14 +108,24 @@ impl Stream {
     /// # Errors
     /// `ShardNotFound`; `Trimmed` if the position is behind the horizon; `InvalidArgument` for a time in the future.
     pub fn iterator(&self, shard: ShardId, position: Position) -> Result<ShardIterator> {
-        let map = self.core().map.load();
-        ShardIterator::new(Arc::clone(map.get(shard)?), position)
+        let shard = Arc::clone(self.core().topology.map().get(shard)?);
+        ShardIterator::new(shard, position)
+    }
+
+    /// Reads all shards, each key's records in the order of their puts, across any number of splits and merges.
+    ///
+    /// `position` is `TrimHorizon`, `Latest` or `AtTimestamp`; the others are places in one shard.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for another position, or a time in the future.
+    pub fn lineage_iterator(&self, position: Position) -> Result<LineageIterator> {
+        LineageIterator::new(&self.core().topology, position)
     }
 
     /// How the stream is set up.
     pub fn describe(&self) -> StreamDescription {
         let core = self.core();
-        let manifest = core.manifest.lock();
+        let manifest = core.topology.manifest();
         let settings = manifest.settings;
         StreamDescription {
             path: core.path.clone(),
@@ -130,7 +141,88 @@ impl Stream {
 
     /// The shards that have not expired, in the order of their creation.
     pub fn shards(&self) -> Vec<ShardDescription> {
-        self.core().manifest.lock().shards.clone()
+        self.core().topology.manifest().shards.clone()
+    }
+
+    /// The shards that a filter lets through, in the order of their creation, as Kinesis' `ListShards`.
+    pub fn list_shards(&self, filter: ShardFilter) -> Vec<ShardDescription> {
+        lineage::filter(&self.core().topology.manifest().shards, filter)
+    }
+
+    /// Splits an open shard in two; the upper child begins with `new_starting_hash_key`. Returns the children.
+    ///
+    /// Puts to the shard wait for a moment and go to the children; others go on. The shard's records stay readable, and are read
+    /// before those of the children. It takes no longer for a full shard than for an empty one.
+    ///
+    /// # Durability
+    /// All or nothing, also through power loss; the shard's records are synced.
+    ///
+    /// # Errors
+    /// `ShardNotFound`; `InvalidArgument` if the shard is closed, if the point is not greater than one plus the shard's first hash
+    /// key and less than its last (as in Kinesis), or if there are 1,024 open shards; `StorageFull` or `Io` if the change cannot be
+    /// written, which leaves the shard open; `Poisoned`.
+    pub fn split_shard(
+        &self,
+        shard: ShardId,
+        new_starting_hash_key: HashKey,
+    ) -> Result<Vec<ShardDescription>> {
+        self.reshard(|shards| split::plan(shards, shard, new_starting_hash_key).map(Some))
+    }
+
+    /// Splits an open shard into halves; see [`split_shard`](Self::split_shard).
+    ///
+    /// # Errors
+    /// As [`split_shard`](Self::split_shard).
+    pub fn split_shard_evenly(&self, shard: ShardId) -> Result<Vec<ShardDescription>> {
+        self.reshard(|shards| split::plan_evenly(shards, shard).map(Some))
+    }
+
+    /// Merges an open shard with the open one whose hash keys follow its own. Returns the child, which begins above the end of both.
+    ///
+    /// # Durability
+    /// As [`split_shard`](Self::split_shard).
+    ///
+    /// # Errors
+    /// `ShardNotFound`; `InvalidArgument` if one is closed, or the second does not begin right after the first ends (as in Kinesis,
+    /// the order matters); otherwise as [`split_shard`](Self::split_shard).
+    pub fn merge_shards(&self, shard: ShardId, adjacent: ShardId) -> Result<ShardDescription> {
+        let children = self.reshard(|shards| merge::plan(shards, shard, adjacent).map(Some))?;
+        children.into_iter().next().ok_or(Error::ShardNotFound(shard))
+    }
+
+    /// Scales the stream to `count` open shards that own equal parts of the hash-key space, by a series of splits and merges.
+    ///
+    /// As Kinesis' uniform scaling, with no bound on the factor. Each split or merge is all or nothing; after a failure or a crash
+    /// the same call goes on where it stopped. Shards that appear on the way and are closed again expire like others.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if `count` is not 1 to 1,024; otherwise as [`split_shard`](Self::split_shard).
+    pub fn update_shard_count(&self, count: u32) -> Result<()> {
+        scale::check(count)?;
+        while !self.reshard(|shards| scale::next(shards, count))?.is_empty() {}
+        Ok(())
+    }
+
+    fn reshard(
+        &self,
+        plan: impl FnOnce(&[ShardDescription]) -> Result<Option<reshard::Plan>>,
+    ) -> Result<Vec<ShardDescription>> {
+        reshard::apply(&self.core().topology, |manifest| plan(&manifest.shards))
+    }
+
+    /// Changes how long records are kept, from now on; kept in the manifest. What has expired does not come back.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an age below 1 second; `StorageFull` or `Io` if the change cannot be written, which changes nothing.
+    pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        retention.check()?;
+        let topology = &self.core().topology;
+        let mut manifest = topology.manifest();
+        let mut next = manifest.clone();
+        next.settings.retention = retention;
+        topology.store(&mut manifest, next)?;
+        drop(manifest);
+        sweep::sweep(topology)
     }
 
     /// Counts of each shard: sequence numbers, segments, bytes on the disk.
@@ -138,7 +230,7 @@ impl Stream {
     /// # Errors
     /// `Io` if the file system refuses to tell.
     pub fn stats(&self) -> Result<StreamStats> {
-        let map = self.core().map.load();
+        let map = self.core().topology.map_full();
         Ok(StreamStats { shards: map.iter().map(|shard| shard.stats()).collect::<Result<_>>()? })
     }
 
@@ -147,13 +239,13 @@ impl Stream {
         &self.core().recovery
     }
 
-    /// Does the work behind the puts once: syncs, and seals full segments. With
+    /// Does the work behind the puts once: syncs, seals full segments, and drops what retention says is over. With
     /// [`Maintenance::Thread`](crate::Maintenance::Thread) the stream does it by itself.
     ///
     /// # Errors
     /// `Poisoned` or `Io` if a sync failed.
     pub fn maintain(&self) -> Result<()> {
-        self.core().maintain(true)
+        self.core().maintain(Pass { sync: true, sweep: true })
     }
 
     /// Reads all records that are there, and lists all damage. `progress` is told the bytes of keys and data of each piece that was
@@ -162,7 +254,7 @@ impl Stream {
     /// # Errors
     /// `UnsupportedFormat`, or `Io` if the operating system refuses something; damage is no error here.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification> {
-        let map = self.core().map.load_full();
+        let map = self.core().topology.map_full();
         let mut found = Verification::default();
         for shard in map.iter() {
             shard.verify(&mut found, &mut progress)?;
@@ -190,8 +282,13 @@ impl Handle {
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
         };
-        let closed = self.core.for_each_shard(|shard| shard.close());
-        closed.and(self.core.note_synced())
+        let closed = self.core.topology.for_each_shard(|shard| shard.close());
+        let noted = match self.core.topology.note_marks() {
+            // The manifest that is there promises less, and is as true. No record depends on it.
+            Err(ReplaceError { error: Error::StorageFull(_), .. }) => Ok(()),
+            noted => noted.map_err(Error::from),
+        };
+        closed.and(noted)
     }
 }
 
@@ -202,40 +299,30 @@ impl Drop for Handle {
     }
 }
 
+/// What a pass of the maintenance does besides sealing.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    sync: bool,
+    sweep: bool,
+}
+
 impl Core {
-    /// Does something with each shard, all of them, and returns the first error.
-    fn for_each_shard(&self, mut work: impl FnMut(&crate::shard::Shard) -> Result<()>) -> Result<()> {
-        let map = self.map.load_full();
-        let mut outcome = Ok(());
-        for shard in map.iter() {
-            outcome = outcome.and(work(shard));
-        }
-        outcome
-    }
-
-    /// Keeps in the manifest up to where the shards are synced, so that a file that goes missing later is missed.
-    fn note_synced(&self) -> Result<()> {
-        let synced = self.map.load().iter().map(|shard| (shard.id(), shard.synced_sequence())).collect();
-        let mut manifest = self.manifest.lock();
-        if manifest.synced == synced {
-            return Ok(());
-        }
-        manifest.synced = synced;
-        match manifest.store(&self.path) {
-            // The manifest that is there promises less, and is as true. No record depends on it.
-            Err(Error::StorageFull(_)) => Ok(()),
-            outcome => outcome,
-        }
-    }
-
     /// One pass of the maintenance.
-    fn maintain(&self, sync: bool) -> Result<()> {
-        self.for_each_shard(|shard| {
-            if sync {
+    fn maintain(&self, pass: Pass) -> Result<()> {
+        let kept = self.topology.for_each_shard(|shard| {
+            if pass.sync {
                 shard.sync()?;
-                shard.close_idle_windows();
             }
             shard.seal_waiting()
-        })
+        });
+        if !pass.sweep {
+            return kept;
+        }
+        let swept = sweep::sweep(&self.topology);
+        // What the sweep has rolled is sealed at once, where nobody rings a thread for it.
+        kept.and(swept).and(self.topology.for_each_shard(|shard| {
+            shard.close_idle_windows();
+            shard.seal_waiting()
+        }))
     }
 }

@@ -7,19 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::Core;
+use super::{Core, Stream};
 use crate::manifest::{Manifest, StreamSettings};
 use crate::recovery::RecoveryReport;
+use crate::retention::sweep;
 use crate::segment::base_of_name;
 use crate::shard::wait::Waiter;
-use crate::shard::{Shard, ShardContext, dir_of};
+use crate::shard::{ShardContext, dir_of, shards_dir};
 use crate::sys::dir;
 use crate::sys::lock::Lock;
-use crate::topology::lineage::children_of;
-use crate::topology::shard_map::ShardMap;
+use crate::topology::Topology;
 use crate::words::error::{Corruption, Error, Result};
 use crate::words::limits::{RECORD_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, record_bytes_max_of};
 use crate::words::options::{Create, StreamOptions};
@@ -27,6 +26,18 @@ use crate::words::options::{Create, StreamOptions};
 const LOCK_NAME: &str = "LOCK";
 /// What a creation that was interrupted leaves.
 const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, "shards", "manifest.new"];
+
+impl StreamOptions {
+    /// Opens the stream at `path`, or creates it with its missing parent directories.
+    ///
+    /// # Errors
+    /// `Locked` if it is open already; `NotAStream` if the path holds something else; `UnsupportedFormat` if a newer
+    /// version wrote it; `Corrupt` if what was synced is damaged; `InvalidArgument` for a setting out of its range;
+    /// `StorageFull`, `Io`.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Stream> {
+        Stream::open_with(path.as_ref(), self)
+    }
+}
 
 pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     let started = Instant::now();
@@ -44,25 +55,17 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         clock: Arc::clone(&options.clock),
         bell: Arc::new(Waiter::default()),
     };
-    let mut recovery = RecoveryReport::default();
-    let mut shards = Vec::with_capacity(manifest.shards.len());
-    for description in &manifest.shards {
-        let children = children_of(&manifest.shards, description.id);
-        let (shard, report) = Shard::open(&context, description, manifest.synced_of(description), children)?;
-        recovery.shards.push(report);
-        shards.push((Arc::new(shard), description.is_open().then_some(description.hash_key_range.start)));
-    }
-    recovery.duration = started.elapsed();
+    let settings = manifest.settings;
+    let (topology, shards) = Topology::open(context, manifest)?;
+    sweep::hide_expired(&topology);
     Ok(Core {
         path: path.to_owned(),
-        key_hash: manifest.settings.key_hash,
-        record_bytes_max: manifest.settings.record_bytes_max,
+        key_hash: settings.key_hash,
+        record_bytes_max: settings.record_bytes_max,
         clock: Arc::clone(&options.clock),
         options,
-        manifest: Mutex::new(manifest),
-        map: ArcSwap::from_pointee(ShardMap::new(shards)),
-        recovery,
-        bell: context.bell,
+        topology,
+        recovery: RecoveryReport { shards, duration: started.elapsed() },
         lock: Mutex::new(Some(lock)),
     })
 }
@@ -95,7 +98,7 @@ fn look_at(path: &Path, create: Create) -> Result<bool> {
 
 /// Refuses to create a stream over segments whose manifest is gone.
 fn refuse_orphans(path: &Path) -> Result<()> {
-    let shards = path.join("shards");
+    let shards = shards_dir(path);
     if !dir::is_dir(&shards)? {
         return Ok(());
     }
@@ -139,7 +142,7 @@ fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
     for shard in &manifest.shards {
         dir::create_all(&dir_of(path, shard.id))?;
     }
-    dir::sync(&path.join("shards"))?;
+    dir::sync(&shards_dir(path))?;
     manifest.store(path)?;
     Ok(manifest)
 }

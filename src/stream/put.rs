@@ -71,7 +71,7 @@ impl Stream {
                 record.data()
             };
             loop {
-                let map = core.map.load();
+                let map = core.topology.map();
                 let shard = map.open_at(map.route(hash_key));
                 // A shard that closed in the meantime is no longer in the next map.
                 if let Some(sequence) = shard.append(draft, tail, now)? {
@@ -110,7 +110,7 @@ impl Stream {
         let mut pending: Vec<usize> = (0..records.len()).collect();
         with_draft(|draft| {
             while !pending.is_empty() {
-                let map = core.map.load();
+                let map = core.topology.map();
                 let mut routed: Vec<_> =
                     pending.iter().map(|&at| (map.route(core.hash_key_of(&records[at])), at)).collect();
                 // Stable, so that the records of a shard keep their order.
@@ -204,7 +204,7 @@ impl Core {
         if self.options.durability == Durability::Process {
             return;
         }
-        let map = self.map.load();
+        let map = self.topology.map();
         let mut synced: Vec<(ShardId, Result<()>)> = vec![];
         for outcome in outcomes.iter_mut() {
             let Ok(receipt) = outcome else { continue };

@@ -60,22 +60,47 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a directory and all that is in it; one that is gone already counts as removed.
+pub(crate) fn remove_all(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes the names in a directory survive power loss.
 pub(crate) fn sync(path: &Path) -> Result<()> {
     let synced = fs::File::open(path).and_then(|directory| directory.sync_all());
     synced.map_err(|error| Error::io("sync the directory", path, error))
 }
 
-/// Replaces a file whole, and durably: a crash at any moment leaves the old content or the new one. So does an error.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
+/// A file that was not replaced, or not durably.
+#[derive(Debug)]
+pub(crate) struct ReplaceError {
+    /// The new content is there for whoever looks now, but may not survive power loss. Otherwise the old content is as it was.
+    pub(crate) replaced: bool,
+    pub(crate) error: Error,
+}
+
+impl From<ReplaceError> for Error {
+    fn from(failed: ReplaceError) -> Self {
+        failed.error
+    }
+}
+
+/// Replaces a file whole, and durably: a crash at any moment leaves the old content or the new one.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
     let aside = path.with_extension("new");
-    let written = write_aside(&aside, content)
-        .and_then(|()| fs::rename(&aside, path).map_err(|error| Error::io("replace", path, error)));
-    if written.is_err() {
+    if let Err(error) = write_aside(&aside, content).and_then(|()| rename(&aside, path)) {
         // The error that made it fail says more than one of this removal.
         let _ = remove_file(&aside);
+        return Err(ReplaceError { replaced: false, error });
     }
-    written.and_then(|()| path.parent().map_or(Ok(()), sync))
+    path.parent().map_or(Ok(()), sync).map_err(|error| ReplaceError { replaced: true, error })
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|error| Error::io("replace", to, error))
 }
 
 fn write_aside(aside: &Path, content: &[u8]) -> Result<()> {

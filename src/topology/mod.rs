@@ -2,3 +2,137 @@
 
 pub(crate) mod lineage;
 pub(crate) mod shard_map;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::manifest::{Manifest, Marks};
+use crate::recovery::ShardRecovery;
+use crate::segment::base_of_name;
+use crate::shard::{Shard, ShardContext, dir_of, shards_dir};
+use crate::sys::dir::{self, ReplaceError};
+use crate::words::error::{Corruption, Result};
+use crate::words::shard_id::ShardId;
+
+use shard_map::ShardMap;
+
+/// The shards of an open stream: in the manifest for good, and in the map for puts and readers.
+///
+/// Whoever changes which shards there are holds the manifest's lock from the plan to the swap of the map.
+#[derive(Debug)]
+pub(crate) struct Topology {
+    context: ShardContext,
+    manifest: Mutex<Manifest>,
+    map: ArcSwap<ShardMap>,
+}
+
+impl Topology {
+    /// Opens the shards that the manifest names, and removes what is left of others.
+    pub(crate) fn open(context: ShardContext, manifest: Manifest) -> Result<(Self, Vec<ShardRecovery>)> {
+        remove_orphans(&context, &manifest)?;
+        let mut shards: BTreeMap<ShardId, Arc<Shard>> = BTreeMap::new();
+        let mut reports = vec![];
+        // Children first: a closed shard knows its children, which are always younger.
+        for description in manifest.shards.iter().rev() {
+            let children = lineage::children_of(&manifest.shards, description.id);
+            let children = children.filter_map(|child| shards.get(&child.id).cloned()).collect();
+            let marks = manifest.marks_of(description);
+            let (shard, report) = Shard::open(&context, description, marks, children)?;
+            shards.insert(description.id, Arc::new(shard));
+            reports.push(report);
+        }
+        reports.reverse();
+        let map = ArcSwap::from_pointee(ShardMap::new(shards.into_values(), &manifest));
+        Ok((Self { context, manifest: Mutex::new(manifest), map }, reports))
+    }
+
+    /// What the shards have in common.
+    pub(crate) fn context(&self) -> &ShardContext {
+        &self.context
+    }
+
+    /// The manifest, for whoever changes it or wants it to stay as it is.
+    pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock()
+    }
+
+    /// The shards as they are now.
+    #[inline]
+    pub(crate) fn map(&self) -> Guard<Arc<ShardMap>> {
+        self.map.load()
+    }
+
+    /// The shards as they are now, for longer.
+    pub(crate) fn map_full(&self) -> Arc<ShardMap> {
+        self.map.load_full()
+    }
+
+    /// Makes a new manifest the one that counts, on the disk and here. It takes note of how far the shards are.
+    ///
+    /// If it is on the disk but may not survive power loss, it counts here too, and the error says so.
+    pub(crate) fn store(&self, current: &mut Manifest, mut next: Manifest) -> Result<(), ReplaceError> {
+        let marks =
+            self.map.load().iter().map(|shard| (shard.id(), shard.marks())).collect::<BTreeMap<_, _>>();
+        let kept = |shard: &ShardId| next.shards.iter().any(|description| description.id == *shard);
+        next.marks = marks.into_iter().filter(|(shard, _)| kept(shard)).collect();
+        let stored = next.store(&self.context.stream_dir);
+        if stored.as_ref().map_or_else(|failed| failed.replaced, |()| true) {
+            *current = next;
+        }
+        stored
+    }
+
+    /// Puts another map in the place of the present one: with these shards more, and without those that the manifest does not name.
+    pub(crate) fn swap_map(&self, manifest: &Manifest, added: &[Arc<Shard>]) {
+        let present = self.map.load();
+        let all = present.iter().chain(added).cloned();
+        let named =
+            |shard: &Arc<Shard>| manifest.shards.iter().any(|description| description.id == shard.id());
+        self.map.store(Arc::new(ShardMap::new(all.filter(named), manifest)));
+    }
+
+    /// Does something with each shard, all of them, and returns the first error.
+    pub(crate) fn for_each_shard(&self, mut work: impl FnMut(&Arc<Shard>) -> Result<()>) -> Result<()> {
+        let mut outcome = Ok(());
+        for shard in self.map_full().iter() {
+            outcome = outcome.and(work(shard));
+        }
+        outcome
+    }
+
+    /// Keeps in the manifest how far the shards are, so that a file that goes missing later is missed.
+    pub(crate) fn note_marks(&self) -> Result<(), ReplaceError> {
+        let mut manifest = self.manifest();
+        let marks = |shard: &Arc<Shard>| -> Option<Marks> { manifest.marks.get(&shard.id()).copied() };
+        if self.map.load().iter().all(|shard| marks(shard) == Some(shard.marks())) {
+            return Ok(());
+        }
+        let next = manifest.clone();
+        self.store(&mut manifest, next)
+    }
+}
+
+/// Removes the directories of shards that are not in the manifest: those that have expired, and those whose split or merge came to
+/// nothing.
+fn remove_orphans(context: &ShardContext, manifest: &Manifest) -> Result<()> {
+    let shards_dir = shards_dir(&context.stream_dir);
+    let entries = if dir::is_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };
+    for entry in entries {
+        let Ok(id) = entry.name.parse::<ShardId>() else { continue };
+        let is_ours = dir_of(&context.stream_dir, id) == entry.path && dir::is_dir(&entry.path)?;
+        if !is_ours || manifest.shards.iter().any(|shard| shard.id == id) {
+            continue;
+        }
+        let has_segments = dir::list(&entry.path)?.iter().any(|file| base_of_name(&file.name).is_some());
+        if has_segments && id.get() >= manifest.next_shard {
+            let reason = "expected the directory of a shard that the manifest names: the manifest is older than the shards";
+            let (path, reason) = (entry.path, reason.to_owned());
+            return Err(Corruption { path, shard: Some(id), offset: 0, sequence: None, reason }.into_error());
+        }
+        dir::remove_all(&entry.path)?;
+    }
+    Ok(())
+}

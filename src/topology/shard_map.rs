@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::manifest::Manifest;
 use crate::shard::Shard;
 use crate::words::error::{Error, Result};
 use crate::words::hash_key::HashKey;
@@ -17,14 +18,16 @@ pub(crate) struct ShardMap {
 }
 
 impl ShardMap {
-    /// A map of shards, each with the first hash key of its range if it is open. The open ones cover the space.
-    pub(crate) fn new(shards: impl IntoIterator<Item = (Arc<Shard>, Option<HashKey>)>) -> Self {
-        let (mut all, mut open) = (vec![], vec![]);
-        for (shard, start) in shards {
-            open.extend(start.map(|start| (start, Arc::clone(&shard))));
-            all.push(shard);
-        }
+    /// A map of shards. Those that the manifest says are open cover the hash-key space.
+    pub(crate) fn new(shards: impl IntoIterator<Item = Arc<Shard>>, manifest: &Manifest) -> Self {
+        let mut all: Vec<_> = shards.into_iter().collect();
         all.sort_by_key(|shard| shard.id());
+        let is_open = |shard: &Arc<Shard>| {
+            let found = manifest.shards.binary_search_by_key(&shard.id(), |description| description.id);
+            found.is_ok_and(|at| manifest.shards[at].is_open())
+        };
+        let open = all.iter().filter(|shard| is_open(shard));
+        let mut open: Vec<_> = open.map(|shard| (shard.hash_key_range().start, Arc::clone(shard))).collect();
         open.sort_by_key(|&(start, _)| start);
         Self { all, open }
     }

@@ -61,3 +61,21 @@ impl ShardDescription {
         self.parent.into_iter().chain(self.adjacent_parent)
     }
 }
+
+/// Which shards to list, as the filters of Kinesis' `ListShards`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShardFilter {
+    /// All that have not expired.
+    FromTrimHorizon,
+    /// Those that were open at the trim horizon: they cover the hash-key space exactly once.
+    AtTrimHorizon,
+    /// Those that are open now: they cover the hash-key space exactly once.
+    AtLatest,
+    /// Those that were open at a time: they cover the hash-key space exactly once. A time before the horizon means the horizon.
+    AtTimestamp(Timestamp),
+    /// Those that were open at a time or later.
+    FromTimestamp(Timestamp),
+    /// Those created after a shard.
+    AfterShard(ShardId),
+}

@@ -1,6 +1,5 @@
 //! The settings of a stream.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,16 +229,6 @@ impl StreamOptions {
     pub fn must_be_new(mut self) -> Self {
         self.create = Create::Always;
         self
-    }
-
-    /// Opens the stream at `path`, or creates it with its missing parent directories.
-    ///
-    /// # Errors
-    /// `Locked` if it is open already; `NotAStream` if the path holds something else; `UnsupportedFormat` if a newer
-    /// version wrote it; `Corrupt` if what was synced is damaged; `InvalidArgument` for a setting out of its range;
-    /// `StorageFull`, `Io`.
-    pub fn open(self, path: impl AsRef<Path>) -> Result<crate::Stream> {
-        crate::Stream::open_with(path.as_ref(), self)
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -131,7 +131,7 @@ pub struct OwnedRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Position {
-    /// The oldest readable record.
+    /// The oldest readable record at the time of the call: if that is trimmed before it is read, the read says so.
     TrimHorizon,
     /// Just after the newest record at the time of the call: a record put later is returned.
     Latest,

@@ -1,0 +1,42 @@
+//! Planning a split: one open shard becomes two.
+
+use super::{Plan, open_shard};
+use crate::words::describe::ShardDescription;
+use crate::words::error::{Error, Result};
+use crate::words::hash_key::{HashKey, HashKeyRange};
+use crate::words::limits::SHARD_COUNT_MAX;
+use crate::words::shard_id::ShardId;
+
+/// Splits a shard so that the upper child begins with `point`, under the preconditions of Kinesis' `SplitShard`.
+pub(crate) fn plan(shards: &[ShardDescription], id: ShardId, point: HashKey) -> Result<Plan> {
+    let range = open_shard(shards, id)?.hash_key_range;
+    // As Kinesis has it: neither the second nor the last key of the range.
+    if point.get() <= range.start.get().saturating_add(1) || point >= range.end {
+        return Err(Error::invalid(format!(
+            "{id} cannot be split at {point}: the point has to be greater than one plus its first hash key, {}, and less than its \
+             last, {}",
+            range.start, range.end
+        )));
+    }
+    let open_count = shards.iter().filter(|shard| shard.is_open()).count();
+    if open_count >= SHARD_COUNT_MAX as usize {
+        return Err(Error::invalid(format!(
+            "the stream has {open_count} open shards, which is the most it can have"
+        )));
+    }
+    Ok(plan_at(id, range, point))
+}
+
+/// Splits a shard into halves.
+pub(crate) fn plan_evenly(shards: &[ShardDescription], id: ShardId) -> Result<Plan> {
+    let HashKeyRange { start, end } = open_shard(shards, id)?.hash_key_range;
+    let middle = start.get() + (end.get() - start.get()).div_ceil(2);
+    plan(shards, id, HashKey::new(middle))
+}
+
+/// Splits a range at a point within it.
+pub(super) fn plan_at(id: ShardId, range: HashKeyRange, point: HashKey) -> Plan {
+    let lower = HashKeyRange { start: range.start, end: HashKey::new(point.get() - 1) };
+    let upper = HashKeyRange { start: point, end: range.end };
+    Plan { parents: vec![id], children: vec![lower, upper] }
+}

@@ -1,0 +1,4 @@
+//! What leaves the stream, and when.
+
+mod policy;
+pub(crate) mod sweep;

@@ -1,0 +1,81 @@
+//! Closing a shard in favour of its children.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::appender::{Appender, State};
+use super::{Closing, Shard};
+use crate::words::error::{Error, Result};
+use crate::words::sequence::SequenceNumber;
+use crate::words::time::Timestamp;
+
+/// A shard whose puts wait, until it is closed or goes on; dropping this lets it go on.
+#[derive(Debug)]
+pub(crate) struct PausedShard<'a> {
+    shard: &'a Shard,
+    appender: MutexGuard<'a, Appender>,
+    _sync_turn: MutexGuard<'a, ()>,
+}
+
+impl Shard {
+    /// Makes puts wait, to close the shard.
+    pub(crate) fn pause(&self) -> Result<PausedShard<'_>> {
+        let sync_turn = self.sync_turn.lock();
+        let appender = self.appender.lock();
+        match appender.state {
+            State::Open => Ok(PausedShard { shard: self, appender, _sync_turn: sync_turn }),
+            State::ShardClosed => Err(Error::invalid(format!("{} is closed already", self.id))),
+            State::StreamClosed => Err(Error::Closed),
+            State::Poisoned => Err(Error::Poisoned(self.id)),
+        }
+    }
+}
+
+impl PausedShard<'_> {
+    /// Makes all that was put survive power loss.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        let synced = self.shard.sync_segments(&mut self.appender);
+        if synced.is_err() {
+            self.appender.state = State::Poisoned;
+        }
+        synced
+    }
+
+    /// The number that the next record would have.
+    pub(crate) fn next_sequence(&self) -> SequenceNumber {
+        self.appender.next_sequence()
+    }
+
+    /// When the last record arrived.
+    pub(crate) fn last_timestamp(&self) -> Timestamp {
+        self.appender.last_timestamp()
+    }
+
+    /// Refuses all later puts: nobody knows what the manifest will say after power loss.
+    pub(crate) fn poison(mut self) {
+        self.appender.state = State::Poisoned;
+        let waiting = self.appender.waiting.take();
+        drop(self);
+        waiting.notify_all();
+    }
+
+    /// Closes the shard: puts that wait are routed again, and readers go on with the children.
+    ///
+    /// The map that routes them must be in its place.
+    pub(crate) fn close(mut self, closed_at: Timestamp, children: Vec<Arc<Shard>>) {
+        let shard = self.shard;
+        self.appender.state = State::ShardClosed;
+        // An empty segment that cannot be emptied further is found and ignored when the stream is opened again.
+        let _ = self.appender.retire_active();
+        let sequence = self.appender.next_sequence();
+        shard.synced_sequence.store(sequence.get(), Ordering::Release);
+        // Nobody else sets it: the state was `Open`, under this lock.
+        let _ = shard.closing.set(Closing { sequence, closed_at, children });
+        let waiting = self.appender.waiting.take();
+        drop(self);
+        waiting.notify_all();
+        shard.bell.notify();
+    }
+}

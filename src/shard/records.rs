@@ -1,0 +1,47 @@
+//! The records of a shard, one by one.
+
+use super::iterator::ShardIterator;
+use crate::words::error::Result;
+use crate::words::record::OwnedRecord;
+use crate::words::sequence::SequenceNumber;
+
+/// The records of a shard, one by one; made by [`ShardIterator::records`].
+#[derive(Debug)]
+pub struct OwnedRecords<'a> {
+    iterator: &'a mut ShardIterator,
+    end: SequenceNumber,
+    ready: std::vec::IntoIter<OwnedRecord>,
+    is_over: bool,
+}
+
+impl<'a> OwnedRecords<'a> {
+    pub(super) fn new(iterator: &'a mut ShardIterator, end: SequenceNumber) -> Self {
+        Self { iterator, end, ready: vec![].into_iter(), is_over: false }
+    }
+}
+
+impl Iterator for OwnedRecords<'_> {
+    type Item = Result<OwnedRecord>;
+
+    fn next(&mut self) -> Option<Result<OwnedRecord>> {
+        const RECORDS_AT_A_TIME: u64 = 256;
+        const BYTES_AT_A_TIME: usize = 1 << 20;
+        if let Some(record) = self.ready.next() {
+            return Some(Ok(record));
+        }
+        let left = self.end.get().saturating_sub(self.iterator.next_sequence().get());
+        if self.is_over || left == 0 {
+            return None;
+        }
+        match self.iterator.next_batch_within(left.min(RECORDS_AT_A_TIME) as usize, BYTES_AT_A_TIME) {
+            Ok(batch) => {
+                self.ready = batch.iter().map(|record| record.to_owned()).collect::<Vec<_>>().into_iter();
+                self.ready.next().map(Ok)
+            }
+            Err(error) => {
+                self.is_over = true;
+                Some(Err(error))
+            }
+        }
+    }
+}

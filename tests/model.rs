@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use streamlog::{
     Batch, Clock, Error, HashKey, LineageIterator, ManualClock, Position, PutRecord, Receipt, Retention,
     SequenceNumber, ShardDescription, ShardFilter, ShardId, ShardIterator, Stream, StreamOptions, Timestamp,
@@ -554,7 +555,7 @@ fn run(shard_count: u32, operations: Vec<Operation>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::with_cases(cases()) })]
+    #![proptest_config(config())]
 
     #[test]
     fn p1_p4_p5_p6_p7_p12_p16_a_stream_does_what_the_model_does(
@@ -564,7 +565,13 @@ proptest! {
     }
 }
 
-/// How many sequences of operations to try: `PROPTEST_CASES`, or enough for each time.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+/// As many sequences of operations as `PROPTEST_CASES` says, or enough for each time; what fails is kept and tried first.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
+    let failures = FileFailurePersistence::Direct("tests/model.regressions");
+    ProptestConfig {
+        max_shrink_iters: 20_000,
+        failure_persistence: Some(Box::new(failures)),
+        ..ProptestConfig::with_cases(cases)
+    }
 }

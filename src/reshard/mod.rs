@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::manifest::Manifest;
 use crate::shard::closing::PausedShard;
 use crate::shard::{Shard, dir_of, shards_dir};
-use crate::sys::dir;
+use crate::sys::dir::{self, ReplaceError};
 use crate::topology::Topology;
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
@@ -50,11 +50,12 @@ pub(crate) fn apply(
         return Err(Error::invalid("the stream has used up its shard ids"));
     }
     let reshard = Reshard { topology, plan, ids };
-    let outcome = reshard.carry_out(&mut manifest);
-    if outcome.is_err() && manifest.next_shard == first_child {
-        reshard.remove_directories();
-    }
-    outcome
+    reshard.carry_out(&mut manifest).map_err(|failed| {
+        if !failed.replaced {
+            reshard.remove_directories();
+        }
+        failed.error
+    })
 }
 
 struct Reshard<'a> {
@@ -65,7 +66,7 @@ struct Reshard<'a> {
 }
 
 impl Reshard<'_> {
-    fn carry_out(&self, manifest: &mut Manifest) -> Result<Vec<ShardDescription>> {
+    fn carry_out(&self, manifest: &mut Manifest) -> Result<Vec<ShardDescription>, ReplaceError> {
         let map = self.topology.map_full();
         let parents = self.plan.parents.iter().map(|&id| map.get(id)).collect::<Result<Vec<_>>>()?;
         self.create_directories()?;
@@ -82,7 +83,7 @@ impl Reshard<'_> {
             if failed.replaced {
                 paused.into_iter().for_each(PausedShard::poison);
             }
-            return Err(failed.error);
+            return Err(failed);
         }
         let shards: Vec<_> =
             children.iter().map(|child| Arc::new(Shard::new(self.topology.context(), child))).collect();

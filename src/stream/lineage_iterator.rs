@@ -12,6 +12,7 @@ use crate::topology::{Topology, lineage};
 use crate::words::describe::ShardFilter;
 use crate::words::error::{Error, Result};
 use crate::words::record::Position;
+use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 
 /// Reads all shards of a stream so that each key's records come in the order of their puts, across any number of splits and merges:
@@ -46,6 +47,8 @@ pub struct LineageIterator {
     turn: usize,
     /// Children that wait for a parent: how many of their parents are read to the end.
     waiting: BTreeMap<ShardId, (Arc<Shard>, usize)>,
+    /// The horizons of the shards that there were at the time of the call: what was trimmed before is no loss to this reader.
+    horizons: BTreeMap<ShardId, SequenceNumber>,
 }
 
 impl LineageIterator {
@@ -65,7 +68,8 @@ impl LineageIterator {
         let shards = lineage::filter(&manifest.shards, filter);
         let map = topology.map();
         let reading = shards.iter().map(|shard| ShardIterator::new(Arc::clone(map.get(shard.id)?), position));
-        Ok(Self { reading: reading.collect::<Result<_>>()?, turn: 0, waiting: BTreeMap::new() })
+        let horizons = map.iter().map(|shard| (shard.id(), shard.horizon())).collect();
+        Ok(Self { reading: reading.collect::<Result<_>>()?, turn: 0, waiting: BTreeMap::new(), horizons })
     }
 
     /// Reads up to `records_max` records of one shard; the shards take turns. Never blocks: an empty batch means that all shards
@@ -107,8 +111,9 @@ impl LineageIterator {
             *finished_count += 1;
             if *finished_count == child.description().parents().count() {
                 self.waiting.remove(&child.id());
-                // From the very first record: one that is trimmed meanwhile is an error, and not skipped.
-                let first = child.description().first_sequence;
+                // From there on: a record that is trimmed meanwhile is an error, and not skipped.
+                let known = self.horizons.remove(&child.id());
+                let first = known.unwrap_or(child.description().first_sequence);
                 self.reading.push(ShardIterator::from_first(Arc::clone(child), first));
             }
         }

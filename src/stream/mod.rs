@@ -4,6 +4,8 @@ pub(crate) mod lineage_iterator;
 mod maintenance;
 mod open;
 mod put;
+#[cfg(test)]
+mod steps;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

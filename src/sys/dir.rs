@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::fault;
 use super::file::DataFile;
 use crate::words::error::{Error, Result};
 
@@ -18,10 +19,22 @@ pub(crate) struct DirEntry {
     pub(crate) path: PathBuf,
 }
 
+/// Does something to a path; an error says what, and to which.
+fn attempt(action: &'static str, path: &Path, call: impl FnOnce() -> io::Result<()>) -> Result<()> {
+    fault::point(action, path).and_then(|()| call()).map_err(|error| Error::io(action, path, error))
+}
+
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Creates a directory and those above it, where they are missing.
 pub(crate) fn create_all(path: &Path) -> Result<()> {
-    let created = fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
-    created.map_err(|error| Error::io("create the directory", path, error))
+    let create = || fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
+    attempt("create the directory", path, create)
 }
 
 /// The names in a directory, in no order; those that are not UTF-8 are none of ours and come changed.
@@ -54,24 +67,17 @@ pub(crate) fn is_dir(path: &Path) -> Result<bool> {
 
 /// Removes a file; one that is gone already counts as removed.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
-        _ => Ok(()),
-    }
+    attempt("remove", path, || unless_gone(fs::remove_file(path)))
 }
 
 /// Removes a directory and all that is in it; one that is gone already counts as removed.
 pub(crate) fn remove_all(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
-        _ => Ok(()),
-    }
+    attempt("remove", path, || unless_gone(fs::remove_dir_all(path)))
 }
 
 /// Makes the names in a directory survive power loss.
 pub(crate) fn sync(path: &Path) -> Result<()> {
-    let synced = fs::File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| Error::io("sync the directory", path, error))
+    attempt("sync the directory", path, || fs::File::open(path)?.sync_all())
 }
 
 /// A file that was not replaced, or not durably.
@@ -88,6 +94,12 @@ impl From<ReplaceError> for Error {
     }
 }
 
+impl From<Error> for ReplaceError {
+    fn from(error: Error) -> Self {
+        Self { replaced: false, error }
+    }
+}
+
 /// Replaces a file whole, and durably: a crash at any moment leaves the old content or the new one.
 pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
     let aside = path.with_extension("new");
@@ -100,7 +112,7 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ReplaceErr
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|error| Error::io("replace", to, error))
+    attempt("replace", to, || fs::rename(from, to))
 }
 
 fn write_aside(aside: &Path, content: &[u8]) -> Result<()> {

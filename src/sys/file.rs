@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
+use super::fault;
 use crate::words::error::{Error, Result};
 
 /// Only the owner reads and writes a stream's files.
@@ -48,7 +49,8 @@ impl DataFile {
 
     fn with(path: &Path, action: &'static str, options: &mut OpenOptions) -> Result<Self> {
         let flags = OFlags::NOFOLLOW.bits() as i32;
-        let file = options.mode(FILE_MODE).custom_flags(flags).open(path);
+        let file =
+            fault::point(action, path).and_then(|()| options.mode(FILE_MODE).custom_flags(flags).open(path));
         Ok(Self { file: file.map_err(|error| Error::io(action, path, error))?, path: path.to_owned() })
     }
 
@@ -59,6 +61,10 @@ impl DataFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn point(&self, action: &'static str) -> io::Result<()> {
+        fault::point(action, &self.path)
     }
 
     /// An error of this file.
@@ -76,16 +82,22 @@ impl DataFile {
     }
 
     pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        self.file.read_exact_at(buffer, offset).map_err(|error| self.error("read", error))
+        self.point("read")
+            .and_then(|()| self.file.read_exact_at(buffer, offset))
+            .map_err(|error| self.error("read", error))
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|error| self.error("write to", error))
+        self.point("write to")
+            .and_then(|()| self.file.write_all_at(bytes, offset))
+            .map_err(|error| self.error("write to", error))
     }
 
     /// Sets the file's length; what is cut off is gone, what is added has no blocks.
     pub(crate) fn set_len(&self, len: u64) -> Result<()> {
-        self.file.set_len(len).map_err(|error| self.error("set the length of", error))
+        self.point("set the length of")
+            .and_then(|()| self.file.set_len(len))
+            .map_err(|error| self.error("set the length of", error))
     }
 
     /// Gives the file real blocks from byte `from` to byte `to`, and that length. They read as zeros.
@@ -93,6 +105,7 @@ impl DataFile {
     /// # Errors
     /// `StorageFull` if the disk has not enough; the file may then be longer, which does no harm.
     pub(crate) fn allocate(&self, from: u64, to: u64) -> Result<()> {
+        self.point("allocate blocks for").map_err(|error| self.error("allocate blocks for", error))?;
         loop {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, to - from) {
                 Err(Errno::INTR) => continue,
@@ -117,6 +130,6 @@ impl DataFile {
 
     /// Makes the file's bytes, and the length they need, survive power loss.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|error| self.error("sync", error))
+        self.point("sync").and_then(|()| self.file.sync_data()).map_err(|error| self.error("sync", error))
     }
 }

@@ -11,12 +11,14 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 
+use super::fault;
 use super::watermark::{Observed, Watermark};
 
 /// A mapped segment as its readers see it: its committed bytes.
@@ -45,6 +47,7 @@ impl Map {
         if file.metadata()?.len() < len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        fault::point("map", Path::new(""))?;
         let raw = MmapOptions::new().len(to_usize(len)?).map_raw_read_only(file)?;
         Ok(Arc::new(Self { raw, watermark: Watermark::new(len, true), slices_from: 0, writable: false }))
     }
@@ -68,6 +71,7 @@ impl Map {
         {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        fault::point("map", Path::new(""))?;
         let raw = MmapOptions::new().len(to_usize(capacity)?).map_raw(file)?;
         let watermark = Watermark::new(committed, false);
         let map = Arc::new(Self { raw, watermark, slices_from: header_bytes, writable: true });

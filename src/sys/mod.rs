@@ -1,6 +1,7 @@
 //! What the operating system gives: files, directories, locks, blocks and mappings.
 
 pub(crate) mod dir;
+pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod lock;
 pub(crate) mod map;

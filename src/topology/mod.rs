@@ -72,17 +72,14 @@ impl Topology {
 
     /// Makes a new manifest the one that counts, on the disk and here. It takes note of how far the shards are.
     ///
-    /// If it is on the disk but may not survive power loss, it counts here too, and the error says so.
+    /// After an error the old one counts here. If the new one is on the disk all the same, whoever opens the stream next may find
+    /// either: the caller sees to it that both are true.
     pub(crate) fn store(&self, current: &mut Manifest, mut next: Manifest) -> Result<(), ReplaceError> {
-        let marks =
-            self.map.load().iter().map(|shard| (shard.id(), shard.marks())).collect::<BTreeMap<_, _>>();
-        let kept = |shard: &ShardId| next.shards.iter().any(|description| description.id == *shard);
-        next.marks = marks.into_iter().filter(|(shard, _)| kept(shard)).collect();
-        let stored = next.store(&self.context.stream_dir);
-        if stored.as_ref().map_or_else(|failed| failed.replaced, |()| true) {
-            *current = next;
-        }
-        stored
+        let kept = |shard: &&Arc<Shard>| next.shards.iter().any(|description| description.id == shard.id());
+        next.marks = self.map.load().iter().filter(kept).map(|shard| (shard.id(), shard.marks())).collect();
+        next.store(&self.context.stream_dir)?;
+        *current = next;
+        Ok(())
     }
 
     /// Puts another map in the place of the present one: with these shards more, and without those that the manifest does not name.

@@ -1,0 +1,279 @@
+//! Crashes and failures at each step of a script of puts, rolls, syncs, splits, merges, scaling and retention: P1, P4, P12, P16.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sys::fault::set_hook;
+use crate::{
+    Clock, Durability, Error, Maintenance, ManualClock, Position, PutRecord, Result, Retention, Stream,
+    StreamOptions, Timestamp,
+};
+
+const AGE: Duration = Duration::from_secs(100);
+const EIO: i32 = 5;
+
+/// A script, and what was acknowledged while it ran.
+struct Script {
+    path: PathBuf,
+    clock: Arc<ManualClock>,
+    durability: Durability,
+    /// The numbers of the puts that returned, with their times, by key.
+    acknowledged: Rc<RefCell<BTreeMap<u8, Vec<(u64, Timestamp)>>>>,
+    /// Puts that failed: whether they may be there all the same.
+    failed: BTreeMap<u64, bool>,
+    put_count: u64,
+}
+
+impl Script {
+    fn new(path: &Path, durability: Durability) -> Self {
+        Self {
+            path: path.to_owned(),
+            clock: Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000))),
+            durability,
+            acknowledged: Rc::default(),
+            failed: BTreeMap::new(),
+            put_count: 0,
+        }
+    }
+
+    fn options(&self) -> StreamOptions {
+        StreamOptions::new()
+            .shards(2)
+            .segment_bytes(64 << 10)
+            .retention(Retention::age(AGE))
+            .maintenance(Maintenance::Manual)
+            .durability(self.durability)
+            .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
+    }
+
+    fn put_some(&mut self, stream: &Stream, count: u8) {
+        for key in 0..count {
+            self.put_count += 1;
+            let number = self.put_count;
+            let mut data = number.to_le_bytes().to_vec();
+            data.resize(100 + (number * 997 % 9_000) as usize, key);
+            let record = PutRecord::new(std::slice::from_ref(&key), &data);
+            let outcome = if number.is_multiple_of(3) {
+                stream.put_batch(&[record]).and_then(|mut outcomes| outcomes.remove(0))
+            } else {
+                stream.put_record(&record)
+            };
+            match outcome {
+                Ok(_) => {
+                    let mut acknowledged = self.acknowledged.borrow_mut();
+                    acknowledged.entry(key).or_default().push((number, self.clock.now()));
+                }
+                // A sync that failed leaves open what is on the disk.
+                Err(_) => drop(self.failed.insert(number, self.durability == Durability::Power)),
+            }
+        }
+    }
+
+    /// The script. What fails in it is noted, and the next thing is tried.
+    fn run(&mut self) -> Vec<Error> {
+        let mut errors = vec![];
+        let stream = match self.options().open(&self.path) {
+            Ok(stream) => stream,
+            Err(error) => return vec![error],
+        };
+        let mut note = |outcome: Result<()>| errors.extend(outcome.err());
+        self.put_some(&stream, 20);
+        note(stream.sync());
+        let first = stream.shards()[0].id;
+        note(stream.split_shard_evenly(first).map(drop));
+        self.put_some(&stream, 20);
+        note(stream.maintain());
+        let open: Vec<_> = stream.shards().into_iter().filter(|shard| shard.is_open()).collect();
+        let upper =
+            open.iter().find(|shard| shard.hash_key_range.start.get() == 1 << 127).map(|shard| shard.id);
+        let below =
+            open.iter().find(|shard| shard.hash_key_range.end.get() == (1 << 127) - 1).map(|shard| shard.id);
+        if let Some((below, upper)) = below.zip(upper) {
+            note(stream.merge_shards(below, upper).map(drop));
+        }
+        self.put_some(&stream, 20);
+        note(stream.update_shard_count(3));
+        self.put_some(&stream, 20);
+        self.clock.advance(AGE / 2);
+        self.put_some(&stream, 10);
+        note(stream.maintain());
+        self.clock.advance(AGE / 2 + Duration::from_secs(1));
+        note(stream.maintain());
+        self.put_some(&stream, 10);
+        note(stream.set_retention(Retention::age(AGE * 2)));
+        note(stream.close());
+        match self.options().retention(Retention::age(AGE * 2)).open(&self.path) {
+            Ok(stream) => {
+                self.put_some(&stream, 10);
+                note(stream.close());
+            }
+            Err(error) => errors.push(error),
+        }
+        errors
+    }
+}
+
+/// Opens a stream that a crash or a failure left, and checks the promises.
+fn check(path: &Path, script: &Script, acknowledged: &BTreeMap<u8, Vec<(u64, Timestamp)>>, what: &str) {
+    if !path.join("manifest.json").exists() {
+        assert!(acknowledged.is_empty(), "{what}: there is no stream, and yet puts were acknowledged");
+    }
+    let stream = script.options().open(path).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut read: BTreeMap<u8, Vec<u64>> = BTreeMap::new();
+    let mut iterator = stream.lineage_iterator(Position::TrimHorizon).unwrap();
+    loop {
+        let batch = iterator.next_batch(7).unwrap_or_else(|error| panic!("{what}: {error}"));
+        if batch.is_empty() {
+            break;
+        }
+        for record in &batch {
+            let number = u64::from_le_bytes(*record.data().first_chunk().unwrap());
+            read.entry(record.partition_key()[0]).or_default().push(number);
+            assert_ne!(script.failed.get(&number), Some(&false), "{what}: a put that failed is there");
+        }
+    }
+    let oldest = script.clock.now().minus(AGE);
+    for (key, puts) in acknowledged {
+        let found = read.get(key).cloned().unwrap_or_default();
+        assert!(found.is_sorted_by(|a, b| a < b), "{what}: P4: key {key} is out of order: {found:?}");
+        for (number, time) in puts {
+            let is_there = found.binary_search(number).is_ok();
+            assert!(
+                is_there || *time < oldest,
+                "{what}: put {number} of key {key} was acknowledged, and is gone"
+            );
+        }
+    }
+    for entry in std::fs::read_dir(path.join("shards")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_known = stream.shards().iter().any(|shard| name == format!("{:012}", shard.id.get()));
+        assert!(is_known, "{what}: P16: litter: {name}");
+    }
+    assert!(!path.join("manifest.new").exists() || !what.contains("fails"), "{what}: litter");
+    // It works on.
+    stream.put("key", "data").unwrap_or_else(|error| panic!("{what}: {error}"));
+    stream.update_shard_count(2).unwrap_or_else(|error| panic!("{what}: {error}"));
+    stream.close().unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = script.options().open(path).unwrap().verify(|_| {}).unwrap();
+    assert_eq!(found.damage, [], "{what}");
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+#[test]
+fn p1_p16_a_crash_before_each_step_leaves_the_old_or_the_new_and_all_that_was_acknowledged() {
+    let scratch = scratch();
+    let path = scratch.path().join("stream");
+    let image = scratch.path().join("image");
+    let mut script = Script::new(&path, Durability::Process);
+    let (acknowledged, clock) = (Rc::clone(&script.acknowledged), Arc::clone(&script.clock));
+    let step_count = Rc::new(RefCell::new(0));
+    set_hook(Some(Box::new({
+        let (path, step_count) = (path.clone(), Rc::clone(&step_count));
+        let mut is_busy = false;
+        move |action, file| {
+            // The checks make calls of their own.
+            if is_busy || !path.exists() {
+                return Ok(());
+            }
+            is_busy = true;
+            *step_count.borrow_mut() += 1;
+            copy_dir(&path, &image);
+            let what = format!("a crash before step {}, {action} {}", step_count.borrow(), file.display());
+            let mut checker = Script::new(&image, Durability::Process);
+            checker.clock = Arc::clone(&clock);
+            let acknowledged = acknowledged.borrow().clone();
+            // In another thread, where no hook is set.
+            std::thread::scope(|scope| {
+                let image = &image;
+                let checker = SendChecker(clock.now(), acknowledged);
+                let checked = scope.spawn(move || {
+                    let SendChecker(now, acknowledged) = checker;
+                    let script = Script {
+                        clock: Arc::new(ManualClock::new(now)),
+                        ..Script::new(image, Durability::Process)
+                    };
+                    check(image, &script, &acknowledged, &what);
+                });
+                checked.join().unwrap();
+            });
+            std::fs::remove_dir_all(&image).unwrap();
+            is_busy = false;
+            Ok(())
+        }
+    })));
+    let errors = script.run();
+    set_hook(None);
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(*step_count.borrow() > 200, "{} steps", step_count.borrow());
+}
+
+/// What a check needs, without what cannot leave the thread.
+struct SendChecker(Timestamp, BTreeMap<u8, Vec<(u64, Timestamp)>>);
+
+fn fail_each_step(durability: Durability) {
+    for step in 1.. {
+        let scratch = scratch();
+        let path = scratch.path().join("stream");
+        let mut script = Script::new(&path, durability);
+        let seen = Rc::new(RefCell::new((0, String::new())));
+        set_hook(Some(Box::new({
+            let seen = Rc::clone(&seen);
+            move |action, file| {
+                let (count, what) = &mut *seen.borrow_mut();
+                *count += 1;
+                if *count != step {
+                    return Ok(());
+                }
+                *what = format!("step {step} fails, {action} {}", file.display());
+                Err(io::Error::from_raw_os_error(EIO))
+            }
+        })));
+        let errors = script.run();
+        set_hook(None);
+        let (count, what) = seen.take();
+        if count < step {
+            assert!(step > 200, "{step} steps");
+            break;
+        }
+        for error in &errors {
+            let names_path = error.to_string().contains(scratch.path().to_str().unwrap());
+            assert!(
+                names_path || matches!(error, Error::Poisoned(_)),
+                "{what}: {error} does not name the path"
+            );
+        }
+        let acknowledged = script.acknowledged.borrow().clone();
+        check(&path, &script, &acknowledged, &what);
+    }
+}
+
+#[test]
+fn p16_a_failure_at_each_step_loses_nothing_and_opens_again() {
+    fail_each_step(Durability::Process);
+}
+
+#[test]
+fn p2_p10_a_failure_at_each_step_with_power_durability_loses_nothing_and_opens_again() {
+    fail_each_step(Durability::Power);
+}

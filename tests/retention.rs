@@ -1,0 +1,226 @@
+//! What leaves the stream, and when: P6, P12.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamlog::{
+    DAY, Error, HOUR, MINUTE, ManualClock, Position, Retention, SECOND, ShardFilter, ShardId, Stream,
+    StreamOptions,
+};
+
+const SHARD: ShardId = ShardId::new(0);
+
+fn open(path: &std::path::Path, clock: &Arc<ManualClock>, retention: Retention) -> Stream {
+    common::small(clock).retention(retention).open(path).unwrap()
+}
+
+fn numbers(stream: &Stream) -> Vec<u8> {
+    common::read_all(stream, SHARD).into_iter().map(|(_, data)| data[0]).collect()
+}
+
+#[test]
+fn p12_records_expire_one_by_one_and_not_before_their_time() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(10 * SECOND));
+    for number in 0..10 {
+        stream.put("key", [number]).unwrap();
+        clock.advance(SECOND);
+    }
+    stream.maintain().unwrap();
+    assert_eq!(numbers(&stream).len(), 10, "the first record is exactly 10 s old");
+    for gone in 1..=9 {
+        clock.advance(SECOND);
+        stream.maintain().unwrap();
+        assert_eq!(numbers(&stream), (gone..10).collect::<Vec<u8>>());
+    }
+}
+
+#[test]
+fn p12_a_quiet_shard_expires_and_gives_back_its_disk() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
+    stream.put("key", vec![1; 20_000]).unwrap();
+    clock.advance(MINUTE + SECOND);
+    stream.maintain().unwrap();
+    stream.maintain().unwrap();
+    assert_eq!((numbers(&stream), common::segment_files(scratch.path(), 0).len()), (vec![], 0));
+    assert_eq!(stream.put("key", [2]).unwrap().sequence, 1.into(), "P5: the numbers go on");
+    clock.advance(MINUTE + SECOND);
+    stream.maintain().unwrap();
+    stream.maintain().unwrap();
+    stream.close().unwrap();
+    let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
+    assert_eq!(stream.put("key", [3]).unwrap().sequence, 2.into(), "also when the stream is opened again");
+}
+
+#[test]
+fn p12_expired_records_are_hidden_as_soon_as_the_stream_is_opened() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
+    stream.put("key", [1]).unwrap();
+    clock.advance(30 * SECOND);
+    stream.put("key", [2]).unwrap();
+    stream.close().unwrap();
+    clock.advance(40 * SECOND);
+    assert_eq!(numbers(&open(scratch.path(), &clock, Retention::age(MINUTE))), [2]);
+}
+
+#[test]
+fn p6_an_iterator_that_is_overtaken_is_told_and_goes_on_by_its_own_word() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(10 * SECOND));
+    for number in 0..10 {
+        stream.put("key", [number]).unwrap();
+        clock.advance(SECOND);
+    }
+    let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
+    let kept = iterator.next_batch(2).unwrap();
+    clock.advance(5 * SECOND);
+    stream.maintain().unwrap();
+    for _ in 0..2 {
+        match iterator.next_batch(10) {
+            Err(Error::Trimmed { shard, requested, horizon }) => {
+                assert_eq!((shard, requested, horizon), (SHARD, 2.into(), 5.into()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(iterator.wait(Duration::ZERO).unwrap(), "there is an error to read");
+    assert_eq!(iterator.skip_to_horizon(), 3, "records are lost to it");
+    assert_eq!(iterator.next_batch(10).unwrap().first_sequence(), Some(5.into()));
+    assert_eq!(iterator.skip_to_horizon(), 0);
+    assert_eq!(
+        kept.iter().map(|record| record.data()[0]).collect::<Vec<_>>(),
+        [0, 1],
+        "a batch stays readable"
+    );
+}
+
+#[test]
+fn p12_a_batch_stays_readable_after_its_file_is_gone() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
+    for number in 0..40u8 {
+        stream.put("key", vec![number; 10_000]).unwrap();
+    }
+    let batch = stream.iterator(SHARD, Position::TrimHorizon).unwrap().next_batch(5).unwrap();
+    let record = batch.iter().nth(4).unwrap().to_owned();
+    clock.advance(HOUR);
+    stream.maintain().unwrap();
+    stream.maintain().unwrap();
+    assert_eq!(common::segment_files(scratch.path(), 0).len(), 0);
+    assert!(batch.iter().zip(0u8..).all(|(record, number)| record.data().iter().all(|&byte| byte == number)));
+    drop((batch, stream));
+    assert_eq!(record.data, vec![4; 10_000]);
+}
+
+#[test]
+fn p12_a_longer_retention_does_not_bring_expired_records_back() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
+    stream.put("key", [1]).unwrap();
+    clock.advance(40 * SECOND);
+    stream.put("key", [2]).unwrap();
+    clock.advance(40 * SECOND);
+    stream.set_retention(Retention::age(DAY)).unwrap();
+    assert_eq!(numbers(&stream), [1, 2], "nothing had expired before a pass");
+    stream.set_retention(Retention::age(MINUTE)).unwrap();
+    assert_eq!(numbers(&stream), [2], "a shorter one hides at once");
+    stream.set_retention(Retention::age(DAY)).unwrap();
+    assert_eq!(numbers(&stream), [2]);
+    stream.close().unwrap();
+    let stream = StreamOptions::new().clock(clock).open(scratch.path()).unwrap();
+    assert_eq!((numbers(&stream), stream.describe().retention), (vec![2], Retention::age(DAY)));
+    assert!(matches!(stream.set_retention(Retention::age(SECOND / 2)), Err(Error::InvalidArgument(_))));
+}
+
+#[test]
+fn p12_closed_shards_expire_and_leave_the_manifest_and_their_children_keep_their_id() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
+    stream.put("key", [1]).unwrap();
+    let mut iterator = stream.lineage_iterator(Position::TrimHorizon).unwrap();
+    let children = stream.split_shard_evenly(SHARD).unwrap();
+    clock.advance(MINUTE);
+    stream.maintain().unwrap();
+    assert_eq!(stream.shards().len(), 3, "closed for exactly as long as records are kept");
+    clock.advance(SECOND);
+    stream.maintain().unwrap();
+    assert_eq!(stream.shards(), children);
+    assert_eq!(children[0].parent, Some(SHARD));
+    assert!(!scratch.path().join("shards/000000000000").exists());
+    assert!(matches!(stream.iterator(SHARD, Position::TrimHorizon), Err(Error::ShardNotFound(SHARD))));
+    assert_eq!(stream.list_shards(ShardFilter::AtTrimHorizon), children);
+    // A reader that was on the expired shard is told, and finds its way to the children.
+    stream.put("key", [2]).unwrap();
+    assert!(matches!(iterator.next_batch(1), Err(Error::Trimmed { .. })));
+    assert_eq!(iterator.skip_to_horizon(), 1);
+    assert_eq!(iterator.next_batch(10).unwrap().iter().next().unwrap().data(), [2]);
+    drop(stream);
+    assert_eq!(open(scratch.path(), &clock, Retention::age(MINUTE)).shards(), children);
+}
+
+#[test]
+fn retention_by_bytes_drops_the_oldest_segments_of_all_shards() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let options = common::small(&clock).shards(2).retention(Retention::forever().max_bytes(400 << 10));
+    let stream = options.open(scratch.path()).unwrap();
+    for number in 0..200u32 {
+        stream.put(number.to_le_bytes(), vec![7; 10_000]).unwrap();
+        clock.advance(SECOND);
+        if number % 10 == 0 {
+            stream.maintain().unwrap();
+            let bytes = common::disk_bytes(&scratch.path().join("shards"));
+            assert!(bytes < (400 << 10) + 2 * (64 << 10) + (64 << 10), "{bytes}");
+        }
+    }
+    let stats = stream.stats().unwrap();
+    assert!(
+        stats.shards.iter().all(|shard| shard.horizon > 0.into() && shard.record_count() > 5),
+        "{stats:?}"
+    );
+    assert!(stats.disk_bytes() > 300 << 10, "no more than necessary");
+}
+
+/// Days of traffic in a simulated clock: the disk holds what retention says, and one segment a shard.
+#[test]
+fn p12_disk_use_stays_within_retention_and_one_segment_a_shard_for_days() {
+    const SHARD_COUNT: u32 = 3;
+    const RECORD_BYTES: usize = 1_000;
+    const SEGMENT_BYTES: u64 = 64 << 10;
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let options = common::small(&clock).shards(SHARD_COUNT).retention(Retention::age(DAY));
+    let stream = options.open(scratch.path()).unwrap();
+    let mut put = std::collections::VecDeque::new();
+    let mut elapsed = Duration::ZERO;
+    let mut highest = 0;
+    for number in 0u64..6_000 {
+        stream.put(number.to_le_bytes(), vec![1; RECORD_BYTES]).unwrap();
+        // Busy and quiet times.
+        let step = if number % 1_000 < 900 { 2 * MINUTE } else { 20 * MINUTE };
+        put.push_back(elapsed);
+        clock.advance(step);
+        elapsed += step;
+        if number % 20 == 0 {
+            stream.maintain().unwrap();
+            stream.maintain().unwrap();
+            put.retain(|&time| time + DAY >= elapsed);
+            // A record with its headers, and each segment's header page, index and trailer.
+            let retained = put.len() as u64 * (RECORD_BYTES as u64 + 56);
+            let overhead = (retained / SEGMENT_BYTES + 2 * u64::from(SHARD_COUNT)) * (12 << 10);
+            let on_disk = common::disk_bytes(&scratch.path().join("shards"));
+            let bound = retained + overhead + u64::from(SHARD_COUNT) * 2 * SEGMENT_BYTES;
+            assert!(on_disk <= bound, "{on_disk} bytes on the disk, {} records retained", put.len());
+            assert_eq!(stream.stats().unwrap().record_count(), put.len() as u64);
+            highest = highest.max(on_disk);
+        }
+    }
+    assert!(elapsed > 9 * DAY, "{elapsed:?}");
+    clock.advance(2 * DAY);
+    stream.maintain().unwrap();
+    stream.maintain().unwrap();
+    let left = common::disk_bytes(&scratch.path().join("shards"));
+    assert!(left < highest / 10, "{left} of {highest}");
+}

@@ -1,4 +1,30 @@
 //! An embeddable streaming log: the model of Amazon Kinesis Data Streams, in process, on memory-mapped files.
+//!
+//! A [`Stream`] is a directory. It owns **shards**; each shard owns a range of the 128-bit hash-key space and is an append-only log
+//! with dense sequence numbers. A record goes to the shard that owns the hash of its partition key, and the records of one key are
+//! read in the order they were put, across any number of splits and merges.
+//!
+//! ```
+//! use streamlog::prelude::*;
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("clicks");
+//! let stream = StreamOptions::new().shards(4).open(&path)?;
+//! let receipt = stream.put("user-17", "/checkout")?;
+//!
+//! let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+//! for record in &iterator.next_batch(1_000)? {
+//!     println!("{} {:?}", record.sequence(), record.data());
+//! }
+//! stream.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - Putting: [`Stream::put`], [`Stream::put_batch`]; what a returned put survives: [`Durability`].
+//! - Reading: [`Stream::iterator`], [`Position`], [`Batch`]; many shards at once: [`wait_any`], [`Stream::lineage_iterator`].
+//! - Shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Keeping and dropping: [`Retention`]; the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
+//! - What can go wrong, by what to do about it: [`Error`].
 
 mod format;
 #[cfg(fuzzing)]
@@ -34,3 +60,8 @@ pub use words::sequence::SequenceNumber;
 pub use words::shard_id::ShardId;
 pub use words::stats::{ShardStats, StreamStats};
 pub use words::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, SystemClock, Timestamp};
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

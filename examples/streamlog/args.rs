@@ -1,0 +1,246 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Parser, Subcommand, ValueEnum};
+use regex::bytes::Regex;
+use streamlog::{KeyHash, Position, Retention, SequenceNumber, ShardId, Timestamp, limits};
+
+const AFTER_HELP: &str = "\
+One process has a stream open at a time. While a program has it open, every command here fails and says so.
+
+Exit codes:
+  0    done; also when the reader of a pipe has seen enough (streamlog cat PATH | head)
+  1    an error, told on standard error; for verify also: damage was found
+  2    the command line is wrong
+  130  Ctrl-C: what was put before is in the stream, which was closed in good order";
+
+/// Puts, reads and looks after streams: logs with shards, in a directory.
+#[derive(Debug, Parser)]
+#[command(name = "streamlog", version, after_help = AFTER_HELP, after_long_help = AFTER_HELP)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Create(CreateArgs),
+    Put(PutArgs),
+    Cat(CatArgs),
+    Tail(TailArgs),
+    Describe(DescribeArgs),
+    Verify(VerifyArgs),
+}
+
+/// Create a stream; fails if there is one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CreateArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// How many shards, 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) shards: u32,
+    /// How partition keys are hashed; md5 places keys as Amazon Kinesis does
+    #[arg(long, value_name = "HASH", value_enum, default_value_t = HashName::Xxh3)]
+    pub(crate) key_hash: HashName,
+    /// How long records are kept: a duration (90m, 24h, 7days) or "forever"
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_age)]
+    pub(crate) retention: Age,
+    /// Drop the oldest records beyond this many bytes (8G, 500MiB)
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) retention_bytes: Option<u64>,
+    /// The size at which a segment file is full (64K to 2G)
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes)]
+    pub(crate) segment_bytes: u64,
+}
+
+impl CreateArgs {
+    pub(crate) fn retention(&self) -> Retention {
+        let retention = self.retention.0.map_or(Retention::forever(), Retention::age);
+        self.retention_bytes.map_or(retention, |bytes| retention.max_bytes(bytes))
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum HashName {
+    Xxh3,
+    Md5,
+}
+
+impl From<HashName> for KeyHash {
+    fn from(name: HashName) -> Self {
+        match name {
+            HashName::Xxh3 => Self::Xxh3,
+            HashName::Md5 => Self::Md5,
+        }
+    }
+}
+
+/// Put lines, one record a line, without their newline.
+///
+/// Lines may hold any bytes, and may be empty. Without a key option, a line's partition key is its number: the lines spread evenly
+/// over the shards, and keep their order within each shard. Lines with the same key go to the same shard, in order.
+///
+/// A line that cannot be put (no key, an empty key, too long) ends the command and is named by its number; the lines before it are
+/// in the stream.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The file to read; standard input if there is none, or if it is "-"
+    pub(crate) file: Option<PathBuf>,
+    /// The partition key of every line; with --key-column or --key-regex, of the lines in which those find none
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) key: Option<String>,
+    /// The partition key is this column of the line, from 1
+    #[arg(long, value_name = "N", conflicts_with = "key_regex", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) key_column: Option<u32>,
+    /// What is between columns; without it, any run of blanks
+    #[arg(long, value_name = "TEXT", requires = "key_column", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) separator: Option<String>,
+    /// The partition key is the first group of this regular expression, or all of what it matches if it has no group
+    #[arg(long, value_name = "RE")]
+    pub(crate) key_regex: Option<Regex>,
+    /// Make each batch survive power loss before the next; without it, that is so at the latest when the command ends
+    #[arg(long)]
+    pub(crate) power: bool,
+    /// Also print each record as soon as it can be read; ends when nobody reads the output any more
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+/// How records are printed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct FormatArgs {
+    /// Print the partition key and a tab before the data
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) with_key: bool,
+    /// Print one JSON object a line: shard, sequence, timestamp_micros, key, data; key_base64 or data_base64 for what is not UTF-8
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print records, shard after shard.
+///
+/// Each shard is printed in order, and so are the records of each partition key.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CatArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// Only this shard (shardId-000000000003, or 3)
+    #[arg(long, value_name = "ID")]
+    pub(crate) shard: Option<ShardId>,
+    /// Where to begin in each shard: horizon (the oldest record), latest (the end), a sequence number, after:NUMBER, a time in UTC
+    /// (2026-01-31T12:00:00Z, "2026-01-31 12:00:00", or seconds since 1970 as @1769860800), or ago:DURATION (ago:15m)
+    #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_position)]
+    pub(crate) from: Position,
+    /// Stop after this many records in all
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// Print the last records of each shard.
+///
+/// With -f it goes on to wait for more. One process has a stream open at a time, so it sees what its own process puts, and while it
+/// runs no other can put: to watch what is being put, let the command that puts print it (streamlog put --follow). If another
+/// process has the stream open, this one ends and says so.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TailArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// How many records of each shard
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
+    pub(crate) count: u64,
+    /// Go on with what is put later, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Print no line with the name of the shard where there are several
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// Print settings, shards, counts, and what opening found.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DescribeArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Read everything, check it, and list damage.
+///
+/// The exit code is 1 if there is damage.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How long records are kept; `None` is for good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Age(Option<Duration>);
+
+fn parse_age(text: &str) -> Result<Age, String> {
+    if text == "forever" {
+        return Ok(Age(None));
+    }
+    let age = humantime::parse_duration(text);
+    age.map(|age| Age(Some(age))).map_err(|error| format!("{error}; or \"forever\""))
+}
+
+/// Bytes with a suffix: K, M, G, T are powers of 1,024, with or without `iB` or `B` behind.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(format!("{unit:?} is no unit of bytes; K, M, G and T are")),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a number of bytes, such as 64M".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "that is too many bytes".to_owned())
+}
+
+fn parse_position(text: &str) -> Result<Position, String> {
+    let number = |digits: &str| digits.parse().map(SequenceNumber::new).map_err(|error| error.to_string());
+    match text.split_once(':') {
+        _ if text == "horizon" => Ok(Position::TrimHorizon),
+        _ if text == "latest" => Ok(Position::Latest),
+        Some(("after", digits)) => number(digits).map(Position::After),
+        Some(("ago", duration)) => {
+            let ago = humantime::parse_duration(duration).map_err(|error| error.to_string())?;
+            Ok(Position::AtTimestamp(Timestamp::from(SystemTime::now()).minus(ago)))
+        }
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => number(text).map(Position::At),
+        _ => parse_time(text).map(Position::AtTimestamp),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Some(seconds) = text.strip_prefix('@') {
+        let since_1970 = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        return since_1970
+            .map(|duration| Timestamp::from_micros(0).plus(duration))
+            .ok_or_else(|| format!("{seconds:?} is no number of seconds"));
+    }
+    humantime::parse_rfc3339_weak(text).map(Timestamp::from).map_err(|error| {
+        format!("{error}; expected horizon, latest, NUMBER, after:NUMBER, ago:DURATION, @SECONDS or YYYY-MM-DDTHH:MM:SSZ")
+    })
+}
+
+const _: () = assert!(limits::SHARD_COUNT_MAX == 1024, "the help of --shards says so");

@@ -1,0 +1,93 @@
+//! `streamlog`: a command-line tool over the library, and an example of all that a program does with a stream: create it,
+//! put into it in batches, read it, follow it, describe it, verify it.
+//!
+//! ```text
+//! cargo run --release --example streamlog -- create /tmp/clicks --shards 4
+//! cargo run --release --example streamlog -- put /tmp/clicks access.log --key-column 1
+//! cargo run --release --example streamlog -- cat /tmp/clicks --json | head -3
+//! cargo run --release --example streamlog -- describe /tmp/clicks
+//! ```
+//!
+//! Read in this order: `args` (what can be said), `put`, `read` (cat and tail), `report` (describe and verify), `output`,
+//! `failure`.
+
+mod args;
+mod failure;
+mod output;
+mod put;
+mod read;
+mod report;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+use streamlog::{Durability, Maintenance, Stream, StreamOptions};
+
+use args::{Args, Command, CreateArgs};
+use failure::{Failure, Outcome};
+
+/// Set by Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match heed_ctrl_c().and_then(|()| run(args.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Create(args) => create(&args),
+        Command::Put(args) => {
+            let durability = if args.power { Durability::Power } else { Durability::Process };
+            let options = StreamOptions::new().durability(durability);
+            with_stream(options.must_exist().open(&args.path)?, |stream| put::put(stream, &args))
+        }
+        Command::Cat(args) => with_stream(open_to_read(&args.path)?, |stream| read::cat(stream, &args)),
+        Command::Tail(args) => with_stream(open_to_read(&args.path)?, |stream| read::tail(stream, &args)),
+        Command::Describe(args) => {
+            with_stream(open_to_read(&args.path)?, |stream| report::describe(stream, args.json))
+        }
+        Command::Verify(args) => report::verify(&args),
+    }
+}
+
+fn create(args: &CreateArgs) -> Outcome {
+    let options = StreamOptions::new()
+        .shards(args.shards)
+        .key_hash(args.key_hash.into())
+        .retention(args.retention())
+        .segment_bytes(args.segment_bytes);
+    Ok(options.must_be_new().open(&args.path)?.close()?)
+}
+
+/// Opens a stream that is only read: without maintenance, so that looking at a stream never makes old records expire.
+fn open_to_read(path: &std::path::Path) -> streamlog::Result<Stream> {
+    StreamOptions::new().maintenance(Maintenance::Manual).must_exist().open(path)
+}
+
+/// Works with a stream, and closes it whatever comes of the work. The failure of the work is the one that is told.
+fn with_stream(stream: Stream, work: impl FnOnce(&Stream) -> Outcome) -> Outcome {
+    report::warn_of_recovery(stream.recovery());
+    let outcome = work(&stream);
+    let closed = stream.close();
+    outcome.and_then(|()| Ok(closed?))
+}
+
+/// The first Ctrl-C asks for an orderly end, the second does not wait for it.
+fn heed_ctrl_c() -> Outcome {
+    let on_signal = || {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(failure::EXIT_INTERRUPTED.into());
+        }
+    };
+    ctrlc::set_handler(on_signal).map_err(|error| Failure::Told(format!("cannot heed Ctrl-C: {error}")))
+}
+
+/// An error once Ctrl-C was pressed, so that loops end with `?`.
+fn check_interrupted() -> Outcome {
+    if INTERRUPTED.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
+}

@@ -1,0 +1,119 @@
+//! Printing records, and progress.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use serde::Serialize;
+use streamlog::{Batch, Record, ShardId};
+
+use crate::args::FormatArgs;
+use crate::failure::{Failure, Outcome};
+
+/// Standard output: held for as long as the command runs, and written in large pieces.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    out: BufWriter<StdoutLock<'static>>,
+    format: FormatArgs,
+}
+
+/// A record as JSON. What is not UTF-8 goes into the field that says so.
+#[derive(Serialize)]
+struct JsonRecord<'a> {
+    shard: String,
+    sequence: u64,
+    timestamp_micros: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+}
+
+impl<'a> JsonRecord<'a> {
+    fn new(shard: ShardId, record: &Record<'a>) -> Self {
+        let (key, key_base64) = text_or_base64(record.partition_key());
+        let (data, data_base64) = text_or_base64(record.data());
+        let (sequence, timestamp_micros) = (record.sequence().get(), record.timestamp().as_micros());
+        Self { shard: shard.to_string(), sequence, timestamp_micros, key, key_base64, data, data_base64 }
+    }
+}
+
+fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(_) => (None, Some(STANDARD.encode(bytes))),
+    }
+}
+
+impl Printer {
+    pub(crate) fn new(format: FormatArgs) -> Self {
+        Self { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()), format }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.format.json
+    }
+
+    /// Prints the records of a batch.
+    pub(crate) fn print(&mut self, batch: &Batch) -> Outcome {
+        batch.iter().try_for_each(|record| self.record(batch.shard(), &record)).map_err(Failure::Output)
+    }
+
+    /// Prints a line of text.
+    pub(crate) fn line(&mut self, text: &str) -> Outcome {
+        writeln!(self.out, "{text}").map_err(Failure::Output)
+    }
+
+    /// Writes out what is held back.
+    pub(crate) fn flush(&mut self) -> Outcome {
+        self.out.flush().map_err(Failure::Output)
+    }
+
+    fn record(&mut self, shard: ShardId, record: &Record<'_>) -> io::Result<()> {
+        if self.format.json {
+            serde_json::to_writer(&mut self.out, &JsonRecord::new(shard, record))?;
+        } else {
+            if self.format.with_key {
+                self.out.write_all(record.partition_key())?;
+                self.out.write_all(b"\t")?;
+            }
+            self.out.write_all(record.data())?;
+        }
+        self.out.write_all(b"\n")
+    }
+}
+
+/// Prints a value as JSON, in many lines.
+pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Told(error.to_string()))?;
+    print_text(&(text + "\n"))
+}
+
+/// Prints a text at once.
+pub(crate) fn print_text(text: &str) -> Outcome {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// `1 record`, `2,000 records`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", HumanCount(count))
+}
+
+/// A progress bar for so many bytes, or one that only counts; on standard error, and only if that is a terminal.
+pub(crate) fn progress(bytes: Option<u64>) -> ProgressBar {
+    let (bar, template) = match bytes {
+        Some(bytes) => {
+            (ProgressBar::new(bytes), "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes}, {bytes_per_sec}"),
+    };
+    // The templates are right, and without one there is still a bar.
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,227 @@
+//! `describe` and `verify`: what a stream is, and how it is.
+
+use std::fmt::Write;
+
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::{Value, json};
+use streamlog::{
+    Corruption, Error, RecoveryReport, ShardDescription, ShardRecovery, ShardStats, Stream,
+    StreamDescription, StreamStats, Timestamp, Verification,
+};
+
+use crate::args::VerifyArgs;
+use crate::failure::{EXIT_INTERRUPTED, Failure, Outcome, tell};
+use crate::output::{counted, print_json, print_text, progress};
+use crate::{check_interrupted, open_to_read};
+
+/// Prints settings, shards, counts, and what opening found.
+pub(crate) fn describe(stream: &Stream, is_json: bool) -> Outcome {
+    let (description, stats) = (stream.describe(), stream.stats()?);
+    if is_json {
+        return print_json(&describe_as_json(&description, &stats, stream.recovery()));
+    }
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = describe_settings(&mut text, &description, &stats);
+    let _ = describe_shards(&mut text, &description, &stats);
+    let _ = describe_recovery(&mut text, stream.recovery());
+    print_text(&text)
+}
+
+fn describe_settings(text: &mut String, stream: &StreamDescription, stats: &StreamStats) -> std::fmt::Result {
+    writeln!(text, "stream       {}", stream.path.display())?;
+    writeln!(text, "created      {}", date(stream.created_at))?;
+    writeln!(text, "records      {}", HumanCount(stats.record_count()))?;
+    writeln!(text, "disk         {}", HumanBytes(stats.disk_bytes()))?;
+    writeln!(text, "key hash     {:?}", stream.key_hash)?;
+    writeln!(text, "retention    {}", retention(stream))?;
+    writeln!(text, "segments of  {}", HumanBytes(stream.segment_bytes))?;
+    writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
+}
+
+fn retention(stream: &StreamDescription) -> String {
+    let age = stream.retention.age_max().map(|age| humantime::format_duration(age).to_string());
+    let bytes = stream.retention.bytes_max().map(|bytes| format!("up to {}", HumanBytes(bytes)));
+    match (age, bytes) {
+        (None, None) => "forever".into(),
+        (None, Some(bytes)) => format!("forever, {bytes}"),
+        (Some(age), None) => age,
+        (Some(age), Some(bytes)) => format!("{age}, {bytes}"),
+    }
+}
+
+fn describe_shards(text: &mut String, stream: &StreamDescription, stats: &StreamStats) -> std::fmt::Result {
+    for (shard, counts) in stream.shards.iter().zip(&stats.shards) {
+        let state = if shard.is_open() { "open" } else { "closed" };
+        writeln!(text, "\n{}   {state}{}", shard.id, parents(shard))?;
+        writeln!(text, "  hash keys  {}", shard.hash_key_range)?;
+        writeln!(text, "  records    {}{}", HumanCount(counts.record_count()), sequence_numbers(counts))?;
+        writeln!(
+            text,
+            "  disk       {} in {} segments",
+            HumanBytes(counts.disk_bytes),
+            counts.segment_count
+        )?;
+    }
+    Ok(())
+}
+
+fn parents(shard: &ShardDescription) -> String {
+    let parents: Vec<_> = shard.parents().map(|parent| parent.to_string()).collect();
+    if parents.is_empty() { String::new() } else { format!(", from {}", parents.join(" and ")) }
+}
+
+fn sequence_numbers(counts: &ShardStats) -> String {
+    match counts.next_sequence.previous().filter(|&last| last >= counts.horizon) {
+        Some(last) => format!(", sequence numbers {} to {last}", counts.horizon),
+        None => format!("; the next sequence number is {}", counts.next_sequence),
+    }
+}
+
+fn describe_recovery(text: &mut String, recovery: &RecoveryReport) -> std::fmt::Result {
+    writeln!(text, "\nopened in {:?}", recovery.duration)?;
+    if recovery.was_closed_cleanly() {
+        return writeln!(text, "the stream was closed cleanly");
+    }
+    writeln!(text, "the stream was not closed cleanly; what nothing had sealed was scanned:")?;
+    for shard in recovery.shards.iter().filter(|shard| !shard.was_closed_cleanly) {
+        let scanned = HumanBytes(shard.scanned_bytes);
+        writeln!(text, "  {}: {scanned}; the next sequence number is {}", shard.shard, shard.next_sequence)?;
+        for line in losses(shard) {
+            writeln!(text, "    {line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What recovery took away from a shard, one line each.
+fn losses(shard: &ShardRecovery) -> impl Iterator<Item = String> {
+    let tail = shard.torn_tail.iter().map(|tail| {
+        let (path, bytes) = (tail.path.display(), HumanBytes(tail.bytes));
+        format!("cut {bytes} from byte {} of {path}: {}", tail.offset, tail.reason)
+    });
+    let files =
+        shard.removed_files.iter().map(|path| format!("removed {}, which came after", path.display()));
+    tail.chain(files)
+}
+
+/// Says on standard error what opening took away: this is the one time that anybody is told.
+pub(crate) fn warn_of_recovery(recovery: &RecoveryReport) {
+    for shard in &recovery.shards {
+        losses(shard).for_each(|loss| tell(&format!("note: recovery of {}: {loss}", shard.shard)));
+    }
+}
+
+fn date(timestamp: Timestamp) -> String {
+    humantime::format_rfc3339_micros(timestamp.into()).to_string()
+}
+
+fn describe_as_json(stream: &StreamDescription, stats: &StreamStats, recovery: &RecoveryReport) -> Value {
+    let shards = stream.shards.iter().zip(&stats.shards).zip(&recovery.shards);
+    json!({
+        "path": stream.path.to_string_lossy(),
+        "created_at_micros": stream.created_at.as_micros(),
+        "key_hash": format!("{:?}", stream.key_hash).to_lowercase(),
+        "retention_age_seconds": stream.retention.age_max().map(|age| age.as_secs_f64()),
+        "retention_bytes_max": stream.retention.bytes_max(),
+        "segment_bytes": stream.segment_bytes,
+        "record_bytes_max": stream.record_bytes_max,
+        "record_count": stats.record_count(),
+        "disk_bytes": stats.disk_bytes(),
+        "opened_in_micros": recovery.duration.as_micros() as u64,
+        "was_closed_cleanly": recovery.was_closed_cleanly(),
+        "shards": shards.map(|((shard, counts), found)| shard_as_json(shard, counts, found)).collect::<Vec<_>>(),
+    })
+}
+
+fn shard_as_json(shard: &ShardDescription, counts: &ShardStats, found: &ShardRecovery) -> Value {
+    json!({
+        "shard": shard.id.to_string(),
+        "is_open": shard.is_open(),
+        "parents": shard.parents().map(|parent| parent.to_string()).collect::<Vec<_>>(),
+        // As text: most readers of JSON hold a number in 53 bits.
+        "hash_key_start": shard.hash_key_range.start.to_string(),
+        "hash_key_end": shard.hash_key_range.end.to_string(),
+        "horizon": counts.horizon.get(),
+        "next_sequence": counts.next_sequence.get(),
+        "record_count": counts.record_count(),
+        "segment_count": counts.segment_count,
+        "disk_bytes": counts.disk_bytes,
+        "recovery": {
+            "was_closed_cleanly": found.was_closed_cleanly,
+            "scanned_bytes": found.scanned_bytes,
+            "torn_tail": found.torn_tail.as_ref().map(|tail| json!({
+                "path": tail.path.to_string_lossy(),
+                "offset": tail.offset,
+                "bytes": tail.bytes,
+                "reason": tail.reason,
+            })),
+            "removed_files": found.removed_files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+        },
+    })
+}
+
+/// Reads everything and lists damage; also that which keeps the stream from opening.
+pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
+    let (found, closed) = match open_to_read(&args.path) {
+        Ok(stream) => {
+            warn_of_recovery(stream.recovery());
+            let found = read_all(&stream);
+            (found?, stream.close())
+        }
+        Err(Error::Corrupt(damage)) => {
+            (Verification { damage: vec![*damage], ..Verification::default() }, Ok(()))
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if args.json {
+        print_json(&verification_as_json(&found))?;
+    } else {
+        print_text(&verification_as_text(&found))?;
+    }
+    closed?;
+    if found.damage.is_empty() { Ok(()) } else { Err(Failure::AlreadyTold) }
+}
+
+fn read_all(stream: &Stream) -> Result<Verification, Failure> {
+    let bar = progress(Some(stream.stats()?.disk_bytes()));
+    let found = stream.verify(|bytes| {
+        bar.inc(bytes);
+        // The call cannot be ended from here, but nothing was put, so there is nothing to lose either.
+        if check_interrupted().is_err() {
+            bar.finish_and_clear();
+            let _ = stream.clone().close();
+            std::process::exit(EXIT_INTERRUPTED.into());
+        }
+    });
+    bar.finish_and_clear();
+    Ok(found?)
+}
+
+fn verification_as_text(found: &Verification) -> String {
+    let text: String = found.damage.iter().map(|damage| format!("{damage}\n")).collect();
+    let damage = match found.damage.len() {
+        0 => "no damage".to_owned(),
+        count => format!("damage in {}", counted(count as u64, "place")),
+    };
+    let read = counted(found.record_count, "record");
+    text + &format!("read {read}, {}: {damage}\n", HumanBytes(found.record_bytes))
+}
+
+fn verification_as_json(found: &Verification) -> Value {
+    json!({
+        "record_count": found.record_count,
+        "record_bytes": found.record_bytes,
+        "damage": found.damage.iter().map(damage_as_json).collect::<Vec<_>>(),
+    })
+}
+
+fn damage_as_json(damage: &Corruption) -> Value {
+    json!({
+        "path": damage.path.to_string_lossy(),
+        "shard": damage.shard.map(|shard| shard.to_string()),
+        "offset": damage.offset,
+        "sequence": damage.sequence.map(|sequence| sequence.get()),
+        "reason": damage.reason,
+    })
+}

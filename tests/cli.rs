@@ -1,0 +1,329 @@
+//! The command-line tool of `examples/streamlog`, run as a user runs it.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use streamlog::Stream;
+
+/// The tool, which `cargo test` builds; where only this test was asked for, it is built here.
+fn tool() -> &'static Path {
+    static TOOL: OnceLock<PathBuf> = OnceLock::new();
+    TOOL.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        // <target>/<profile>/deps/cli-<hash>
+        let profile = test.parent().and_then(Path::parent).unwrap();
+        let tool = profile.join("examples").join(format!("streamlog{}", std::env::consts::EXE_SUFFIX));
+        if !tool.exists() {
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["build", "--example", "streamlog", "--target-dir"]).arg(profile.parent().unwrap());
+            if profile.ends_with("release") {
+                cargo.arg("--release");
+            }
+            assert!(cargo.status().unwrap().success(), "the tool does not build");
+        }
+        tool
+    })
+}
+
+/// A directory with a stream in it.
+struct Place {
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn create(options: &[&str]) -> Self {
+        let place = Self { directory: tempfile::tempdir().unwrap() };
+        succeeds(&place.run("create", options));
+        place
+    }
+
+    fn stream(&self) -> PathBuf {
+        self.directory.path().join("stream")
+    }
+
+    fn file(&self, content: &[u8]) -> PathBuf {
+        let path = self.directory.path().join("input");
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn command(&self, name: &str, options: &[&str]) -> Command {
+        let mut command = Command::new(tool());
+        command.arg(name).arg(self.stream()).args(options).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, name: &str, options: &[&str]) -> Output {
+        self.command(name, options).output().unwrap()
+    }
+
+    /// Puts a content, by a file.
+    fn put(&self, content: &[u8], options: &[&str]) -> Output {
+        self.command("put", &[]).arg(self.file(content)).args(options).output().unwrap()
+    }
+
+    fn cat(&self, options: &[&str]) -> Vec<u8> {
+        let output = self.run("cat", options);
+        succeeds(&output);
+        output.stdout
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn succeeds(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+}
+
+/// It ends with an error in one line, which says all of `parts`.
+fn fails(output: &Output, parts: &[&str]) {
+    let stderr = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("streamlog: ") && !stderr.contains("panicked"), "{stderr}");
+    parts.iter().for_each(|part| assert!(stderr.contains(part), "no {part:?} in {stderr}"));
+}
+
+/// Lines of a log: hosts, empty lines, carriage returns, zeros, and bytes that are not UTF-8.
+fn odd_log() -> Vec<u8> {
+    let mut log = vec![];
+    for number in 0..5_000u32 {
+        match number % 7 {
+            0 => {}
+            1 => log.extend_from_slice(b"\r"),
+            2 => log.extend_from_slice(&[b'h', b'0' + (number % 10) as u8, b' ', 0, 0xff, 0xfe, 0x80]),
+            _ => write!(log, "h{} - GET /{number} {}", number % 13, "x".repeat((number % 300) as usize))
+                .unwrap(),
+        }
+        log.push(b'\n');
+    }
+    log
+}
+
+fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+    let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    if bytes.is_empty() { vec![] } else { lines.split(|&byte| byte == b'\n').collect() }
+}
+
+fn json_lines(bytes: &[u8]) -> Vec<Value> {
+    lines(bytes).into_iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
+}
+
+fn first_word(line: &[u8]) -> Option<&[u8]> {
+    line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())
+}
+
+#[test]
+fn one_shard_gives_back_the_file_byte_for_byte() {
+    let place = Place::create(&["--segment-bytes", "64K"]);
+    let log = odd_log();
+    succeeds(&place.put(&log, &[]));
+    assert!(place.cat(&[]) == log);
+    assert!(
+        place.cat(&["--from", "4990"])
+            == lines(&log)[4_990..].join(&b'\n').iter().copied().chain([b'\n']).collect::<Vec<u8>>()
+    );
+    assert_eq!(lines(&place.cat(&["--count", "3"])).len(), 3);
+    assert_eq!(place.cat(&["--from", "latest"]), b"");
+}
+
+#[test]
+fn several_shards_keep_the_order_of_each_key() {
+    let place = Place::create(&["--shards", "4", "--key-hash", "md5"]);
+    let log = odd_log();
+    succeeds(&place.put(&log, &["--key-column", "1", "--key", "none"]));
+    let mut put: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+    for line in lines(&log) {
+        put.entry(first_word(line).unwrap_or(b"none")).or_default().push(line);
+    }
+    let printed = place.cat(&["--with-key"]);
+    let mut read: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+    for line in lines(&printed) {
+        let tab = line.iter().position(|&byte| byte == b'\t').unwrap();
+        read.entry(&line[..tab]).or_default().push(&line[tab + 1..]);
+    }
+    assert!(put == read);
+    assert!(read.len() > 10);
+}
+
+#[test]
+fn json_tells_each_record_and_loses_no_byte() {
+    let place = Place::create(&[]);
+    let log = odd_log();
+    succeeds(&place.put(&log, &["--key", "k"]));
+    let records = json_lines(&place.cat(&["--json"]));
+    assert_eq!(records.len(), 5_000);
+    for ((record, line), number) in records.iter().zip(lines(&log)).zip(0u64..) {
+        assert_eq!(record["shard"], "shardId-000000000000");
+        assert_eq!(record["sequence"], number);
+        assert_eq!(record["key"], "k");
+        let data = match &record["data"] {
+            Value::String(text) => text.clone().into_bytes(),
+            _ => STANDARD.decode(record["data_base64"].as_str().unwrap()).unwrap(),
+        };
+        assert_eq!(data, line);
+    }
+    let described: Value = serde_json::from_slice(&place.run("describe", &["--json"]).stdout).unwrap();
+    assert_eq!(described["record_count"], 5_000);
+    assert_eq!(described["was_closed_cleanly"], true);
+    assert_eq!(described["shards"][0]["next_sequence"], 5_000);
+}
+
+#[test]
+fn standard_input_and_long_lines_and_a_last_line_without_a_newline() {
+    let place = Place::create(&[]);
+    let long = [vec![b'a'; 1_000_000], b"\n\nend".to_vec()].concat();
+    let mut child =
+        place.command("put", &["--key", "k"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&long).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(place.cat(&[]) == [long, b"\n".to_vec()].concat());
+}
+
+#[test]
+fn a_line_that_cannot_be_put_is_named_and_those_before_it_are_there() {
+    let place = Place::create(&[]);
+    fails(
+        &place.put(b"a 1\nb\nc 3\n", &["--key-column", "2"]),
+        &["line 2", "column 2", "the lines before it"],
+    );
+    fails(&place.put(b"id=\nid=7\n", &["--key-regex", "id=([0-9]*)"]), &["line 1", "empty"]);
+    let too_long = [b"ok\n".to_vec(), vec![b'x'; 2 << 20]].concat();
+    fails(&place.put(&too_long, &["--key", "k"]), &["line 2", "may have 1048576"]);
+    fails(&place.put(&[b'k'; 2_000], &["--key-column", "1"]), &["line 1", "partition key has 2000 bytes"]);
+    assert_eq!(place.cat(&[]), b"a 1\nok\n");
+}
+
+#[test]
+fn keys_come_from_columns_expressions_or_line_numbers() {
+    let keys_of = |options: &[&str]| {
+        let place = Place::create(&[]);
+        succeeds(&place.put(b"a::b::c\nd::e\n", options));
+        let records = json_lines(&place.cat(&["--json"]));
+        records.iter().map(|record| record["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys_of(&[]), ["1", "2"]);
+    assert_eq!(keys_of(&["--key-column", "2", "--separator", "::"]), ["b", "e"]);
+    assert_eq!(keys_of(&["--key-column", "3", "--separator", "::", "--key", "other"]), ["c", "other"]);
+    assert_eq!(keys_of(&["--key-regex", "::(.)"]), ["b", "e"]);
+    assert_eq!(keys_of(&["--key-regex", "^.::"]), ["a::", "d::"]);
+}
+
+#[test]
+fn a_pipe_that_is_closed_ends_it_in_silence() {
+    let place = Place::create(&[]);
+    let log = "a line that is long enough to fill a pipe\n".repeat(50_000);
+    succeeds(&place.put(log.as_bytes(), &[]));
+    for options in [&[][..], &["--json"]] {
+        let mut child =
+            place.command("cat", options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut String::new()).unwrap();
+        drop(stdout);
+        let output = child.wait_with_output().unwrap();
+        succeeds(&output);
+        assert_eq!(stderr(&output), "");
+    }
+}
+
+#[test]
+fn while_another_process_has_the_stream_open_all_commands_say_so() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"a\n", &[]));
+    let held = Stream::open(place.stream()).unwrap();
+    for (name, options) in
+        [("cat", &[][..]), ("tail", &["-f"]), ("put", &[]), ("describe", &[]), ("verify", &[])]
+    {
+        fails(&place.run(name, options), &["is open already"]);
+    }
+    held.close().unwrap();
+    assert_eq!(place.cat(&[]), b"a\n");
+}
+
+#[test]
+fn create_wants_a_new_stream_and_the_others_one_that_exists() {
+    let place = Place::create(&["--shards", "2", "--retention", "forever", "--retention-bytes", "1G"]);
+    fails(&place.run("create", &[]), &["already"]);
+    let described: Value = serde_json::from_slice(&place.run("describe", &["--json"]).stdout).unwrap();
+    assert_eq!(described["retention_age_seconds"], Value::Null);
+    assert_eq!(described["retention_bytes_max"], 1 << 30);
+    assert_eq!(described["shards"].as_array().unwrap().len(), 2);
+    let nowhere = Place { directory: tempfile::tempdir().unwrap() };
+    for name in ["cat", "tail", "put", "describe", "verify"] {
+        fails(&nowhere.run(name, &[]), &["is not a stream"]);
+    }
+    assert!(!nowhere.stream().exists());
+    assert_eq!(nowhere.run("cat", &["--from", "someday"]).status.code(), Some(2));
+}
+
+#[test]
+fn verify_finds_a_flipped_bit() {
+    let place = Place::create(&["--segment-bytes", "64K"]);
+    let log = odd_log();
+    succeeds(&place.put(&log, &[]));
+    succeeds(&place.run("verify", &[]));
+    let shard = place.stream().join("shards").join("000000000000");
+    let mut segments: Vec<_> = std::fs::read_dir(shard).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.sort();
+    assert!(segments.len() > 2);
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    bytes[5_000] ^= 4;
+    std::fs::write(&segments[0], bytes).unwrap();
+
+    let output = place.run("verify", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(segments[0].to_str().unwrap()) && text.contains("damage in 1 place"), "{text}");
+
+    let output = place.run("verify", &["--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["damage"].as_array().unwrap().len(), 1);
+    assert_eq!(found["damage"][0]["path"], segments[0].to_str().unwrap());
+    assert!(found["record_count"].as_u64().unwrap() > 0);
+    fails(&place.run("cat", &[]), &["is damaged at byte"]);
+}
+
+#[test]
+fn tail_prints_the_last_of_each_shard() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"1\n2\n3\n", &[]));
+    assert_eq!(place.run("tail", &["-n", "2"]).stdout, b"2\n3\n");
+    assert_eq!(place.run("tail", &["-n", "0"]).stdout, b"");
+    assert_eq!(place.run("tail", &["-n", "18446744073709551615"]).stdout, b"1\n2\n3\n");
+    let place = Place::create(&["--shards", "8"]);
+    succeeds(&place.put(&odd_log(), &[]));
+    let text = String::from_utf8_lossy(&place.run("tail", &["-n", "1"]).stdout).into_owned();
+    assert_eq!(text.matches("==> shardId-").count(), 8);
+    assert_eq!(json_lines(&place.run("tail", &["-n", "2", "--json"]).stdout).len(), 16);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_put_with_all_that_it_was_given_in_the_stream() {
+    let place = Place::create(&[]);
+    let mut command = place.command("put", &["--key", "k", "--follow"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"first\nsecond\nnot yet a li").unwrap();
+    // It prints what it has put, while the input goes on.
+    let mut printed = [0; 13];
+    child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+    assert_eq!(&printed, b"first\nsecond\n");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(stderr(&output).contains("stopped after line 2"), "{}", stderr(&output));
+    drop(stdin);
+    assert_eq!(place.cat(&[]), b"first\nsecond\n");
+    let described: Value = serde_json::from_slice(&place.run("describe", &["--json"]).stdout).unwrap();
+    assert_eq!(described["was_closed_cleanly"], true);
+}

@@ -43,11 +43,11 @@ mod topology;
 mod words;
 
 pub use recovery::{RecoveryReport, ShardRecovery, TornTail};
-pub use shard::Verification;
 pub use shard::batch::{Batch, Records};
 pub use shard::iterator::ShardIterator;
 pub use shard::records::OwnedRecords;
 pub use shard::wait_any::wait_any;
+pub use shard::{Verification, VerifyProgress};
 pub use stream::Stream;
 pub use stream::lineage_iterator::LineageIterator;
 pub use words::describe::{ShardDescription, ShardFilter, StreamDescription};

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use streamlog::{Durability, Error, KeyHash, Position, PutRecord, Retention, ShardId, Stream, StreamOptions};
@@ -197,7 +198,7 @@ fn p6_a_missing_segment_in_the_middle_is_an_error_where_it_was() {
     assert!(error.to_string().contains("missing"), "{error}");
     assert!(iterator.next_batch(1).is_err(), "and it stays");
 
-    let found = stream.verify(|_| {}).unwrap();
+    let found = stream.verify(|_| ControlFlow::Continue(())).unwrap();
     assert_eq!(found.damage.len(), 1);
     assert!(
         found.record_count < 20 && found.record_count > before.len() as u64,
@@ -234,7 +235,7 @@ fn p9_damage_in_a_sealed_segment_is_met_where_it_is() {
     bytes[30_000] ^= 4;
     fs::write(&file, bytes).unwrap();
     let stream = common::small(&common::clock()).open(scratch.path()).unwrap();
-    let found = stream.verify(|_| {}).unwrap();
+    let found = stream.verify(|_| ControlFlow::Continue(())).unwrap();
     let [damage] = &found.damage[..] else { panic!("{found:?}") };
     assert_eq!((&damage.path, damage.shard), (&file, Some(SHARD)));
     assert!(damage.offset <= 30_000 && damage.offset + 10_100 > 30_000, "{damage}");
@@ -261,7 +262,7 @@ fn p9_a_damaged_index_or_trailer_costs_no_record() {
             let mut iterator = stream.iterator(SHARD, Position::At(u64::from(number).into())).unwrap();
             assert_eq!(iterator.next_batch(1).unwrap().iter().next().unwrap().data()[0], number);
         }
-        assert_eq!(stream.verify(|_| {}).unwrap().damage, vec![]);
+        assert_eq!(stream.verify(|_| ControlFlow::Continue(())).unwrap().damage, vec![]);
     }
 }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -518,7 +519,7 @@ impl Model {
             assert_eq!(next, expected.end(), "P1: all that was put is there");
             record_count += expected.end() - expected.horizon;
         }
-        let found = self.stream().verify(|_| {}).unwrap();
+        let found = self.stream().verify(|_| ControlFlow::Continue(())).unwrap();
         assert_eq!((found.damage, found.record_count), (vec![], record_count));
         // Those who read the whole stream have seen all in the end.
         for at in 0..self.lineages.len() {

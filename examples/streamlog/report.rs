@@ -1,6 +1,7 @@
 //! `describe` and `verify`: what a stream is, and how it is.
 
 use std::fmt::Write;
+use std::ops::ControlFlow;
 
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use streamlog::{
 };
 
 use crate::args::VerifyArgs;
-use crate::failure::{EXIT_INTERRUPTED, Failure, Outcome, tell};
+use crate::failure::{Failure, Outcome, tell};
 use crate::output::{counted, print_json, print_text, progress};
 use crate::{check_interrupted, open_to_read};
 
@@ -185,16 +186,12 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
 
 fn read_all(stream: &Stream) -> Result<Verification, Failure> {
     let bar = progress(Some(stream.stats()?.disk_bytes()));
-    let found = stream.verify(|bytes| {
-        bar.inc(bytes);
-        // The call cannot be ended from here, but nothing was put, so there is nothing to lose either.
-        if check_interrupted().is_err() {
-            bar.finish_and_clear();
-            let _ = stream.clone().close();
-            std::process::exit(EXIT_INTERRUPTED.into());
-        }
+    let found = stream.verify(|progress| {
+        bar.set_position(progress.bytes_read);
+        if check_interrupted().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
+    check_interrupted()?;
     Ok(found?)
 }
 

@@ -69,6 +69,11 @@ impl Index {
         after.checked_sub(1).map(|at| self.entries[at])
     }
 
+    /// The entries of frames that begin after a sequence number.
+    pub(crate) fn after_sequence(&self, sequence: u64) -> &[IndexEntry] {
+        &self.entries[self.entries.partition_point(|entry| entry.sequence <= sequence)..]
+    }
+
     /// The last entry whose frame, and so everything before it, is older than a time.
     pub(crate) fn before_timestamp(&self, timestamp_micros: u64) -> Option<IndexEntry> {
         let after = self.entries.partition_point(|entry| entry.timestamp_micros < timestamp_micros);

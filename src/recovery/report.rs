@@ -19,6 +19,12 @@ impl RecoveryReport {
     pub fn was_closed_cleanly(&self) -> bool {
         self.shards.iter().all(|shard| shard.was_closed_cleanly)
     }
+
+    /// Whether anything was cut: bytes behind the last whole frame, none of which was ever synced. A process that is killed
+    /// leaves such bytes only where it was in the middle of a put.
+    pub fn has_torn_tail(&self) -> bool {
+        self.shards.iter().any(|shard| shard.torn_tail.is_some())
+    }
 }
 
 /// What opening found and did in one shard.

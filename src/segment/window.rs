@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::sealed;
-use crate::format::frame::{FrameFault, FrameHeader};
+use crate::format::frame::{Frame, FrameFault, FrameHeader};
 use crate::format::header::HEADER_PAGE_BYTES;
 use crate::format::index::{Index, IndexEntry};
 use crate::format::trailer::Trailer;
@@ -161,6 +161,19 @@ impl Window {
         let entry = self.with_index(|index| index.before_sequence(sequence.get()))?;
         let (offset, expected) = self.walk_from(entry);
         self.walk(offset, expected, |_, header| sequence.get() < header.end_sequence())
+    }
+
+    /// The first frame behind a sequence number that the index knows and that is whole.
+    pub(crate) fn next_whole_frame(&self, damaged: SequenceNumber) -> Option<SequenceNumber> {
+        let committed = self.map.committed();
+        let is_whole = |entry: &&IndexEntry| {
+            (FRAMES_FROM..committed).contains(&entry.offset)
+                && Frame::decode(self.map.bytes(entry.offset..committed))
+                    .is_ok_and(|frame| frame.header.base_sequence == entry.sequence)
+        };
+        let found =
+            self.with_index(|index| index.after_sequence(damaged.get()).iter().find(is_whole).copied());
+        found.ok().flatten().map(|entry| SequenceNumber::new(entry.sequence))
     }
 
     /// When the record with a sequence number arrived; `None` if it is not there yet.

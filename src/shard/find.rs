@@ -44,4 +44,12 @@ impl Shard {
         };
         Ok(within.or(bases.get(after).copied()).unwrap_or(end).max(self.horizon()))
     }
+
+    /// Where one can read on behind damage at a sequence number: the next frame that the index knows and that is whole, or the next
+    /// segment.
+    pub(super) fn next_readable(&self, damaged: SequenceNumber) -> Option<SequenceNumber> {
+        let within =
+            self.find(damaged).ok().flatten().and_then(|found| found.window.next_whole_frame(damaged));
+        within.or_else(|| self.segments.bases().into_iter().find(|&base| base > damaged))
+    }
 }

@@ -13,7 +13,7 @@ mod verify;
 pub(crate) mod wait;
 pub(crate) mod wait_any;
 
-pub use verify::Verification;
+pub use verify::{Verification, VerifyProgress};
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,12 +1,12 @@
 //! Reading all of a shard to find damage.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Shard;
 use super::iterator::ShardIterator;
 use crate::words::error::{Corruption, Error, Result};
 use crate::words::record::Position;
-use crate::words::sequence::SequenceNumber;
 
 /// What reading all of a stream found; see [`Stream::verify`](crate::Stream::verify).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,19 +15,30 @@ pub struct Verification {
     pub record_count: u64,
     /// Their bytes, keys and data together.
     pub record_bytes: u64,
-    /// The damage that was found.
+    /// The damage that was found, in the order of shards and sequence numbers.
     pub damage: Vec<Corruption>,
+    /// Whether all was read; `false` if the caller broke off.
+    pub is_complete: bool,
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VerifyProgress {
+    /// The bytes of segment files that were read.
+    pub bytes_read: u64,
+    /// The bytes that the segment files take on the disk.
+    pub bytes_total: u64,
 }
 
 impl Shard {
-    /// Reads all records up to the end as it stands now. After damage it goes on with the next segment.
+    /// Reads all records up to the end as it stands now. After damage it goes on with the next frame that can be found.
     ///
-    /// `progress` is told the bytes of each batch.
+    /// `progress` is told the file bytes of each piece, and may break off.
     pub(crate) fn verify(
         self: &Arc<Self>,
         found: &mut Verification,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         const RECORDS_AT_A_TIME: usize = 10_000;
         const BYTES_AT_A_TIME: usize = 4 << 20;
         let end = self.next_sequence();
@@ -37,25 +48,22 @@ impl Shard {
                 Ok(batch) if batch.is_empty() => break,
                 Ok(batch) => {
                     let sizes = batch.iter().map(|record| record.partition_key().len() + record.data().len());
-                    let bytes = sizes.sum::<usize>() as u64;
+                    found.record_bytes += sizes.sum::<usize>() as u64;
                     found.record_count += batch.len() as u64;
-                    found.record_bytes += bytes;
-                    progress(bytes);
+                    if progress(batch.bytes.len() as u64).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
                 Err(Error::Corrupt(damage)) => {
                     found.damage.push(*damage);
-                    let Some(next) = self.segment_after(iterator.next_sequence()) else { break };
+                    let Some(next) = self.next_readable(iterator.next_sequence()) else { break };
                     iterator.seek(Position::At(next))?;
                 }
                 // Retention went by; what it took is no damage.
-                Err(Error::Trimmed { horizon, .. }) => iterator.seek(Position::At(horizon))?,
+                Err(Error::Trimmed { .. }) => drop(iterator.skip_to_horizon()),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
-    }
-
-    fn segment_after(&self, sequence: SequenceNumber) -> Option<SequenceNumber> {
-        self.segments.bases().into_iter().find(|&base| base > sequence)
+        Ok(ControlFlow::Continue(()))
     }
 }

@@ -7,6 +7,7 @@ mod put;
 #[cfg(test)]
 mod steps;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use parking_lot::Mutex;
 use crate::recovery::RecoveryReport;
 use crate::reshard::{self, merge, scale, split};
 use crate::retention::sweep;
-use crate::shard::Verification;
 use crate::shard::iterator::ShardIterator;
+use crate::shard::{Verification, VerifyProgress};
 use crate::sys::dir::ReplaceError;
 use crate::sys::lock::Lock;
 use crate::topology::{Topology, lineage};
@@ -250,18 +251,40 @@ impl Stream {
         self.core().maintain(Pass { sync: true, sweep: true })
     }
 
-    /// Reads all records that are there, and lists all damage. `progress` is told the bytes of keys and data of each piece that was
-    /// read.
+    /// Reads all records that are there, and lists all damage. `progress` is told how far it is, again and again, and may break off.
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let found = stream.verify(|progress| {
+    ///     println!("{} of {} bytes", progress.bytes_read, progress.bytes_total);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(found.is_complete && found.damage.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `UnsupportedFormat`, or `Io` if the operating system refuses something; damage is no error here.
-    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification> {
+    pub fn verify(
+        &self,
+        mut progress: impl FnMut(VerifyProgress) -> ControlFlow<()>,
+    ) -> Result<Verification> {
         let map = self.core().topology.map_full();
         let mut found = Verification::default();
+        let mut at = VerifyProgress { bytes_read: 0, bytes_total: self.stats()?.disk_bytes() };
+        let mut step = |bytes: u64| {
+            at.bytes_read += bytes;
+            progress(at)
+        };
         for shard in map.iter() {
-            shard.verify(&mut found, &mut progress)?;
+            if shard.verify(&mut found, &mut step)?.is_break() {
+                return Ok(found);
+            }
         }
-        Ok(found)
+        Ok(Verification { is_complete: true, ..found })
     }
 
     /// Closes the stream, also for its clones: syncs, seals, gives back unused blocks, and lets another open it. Iterators go on

@@ -91,7 +91,8 @@ fn look_at(path: &Path, create: Create) -> Result<bool> {
     }
     refuse_orphans(path)?;
     match create {
-        Create::Never => Err(Error::not_a_stream(path, "there is nothing")),
+        Create::Never if is_there => Err(Error::not_a_stream(path, "it is an empty directory")),
+        Create::Never => Err(Error::not_a_stream(path, "there is nothing at this path")),
         _ => Ok(false),
     }
 }

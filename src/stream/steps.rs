@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -159,7 +160,7 @@ fn check(path: &Path, script: &Script, acknowledged: &BTreeMap<u8, Vec<(u64, Tim
     stream.put("key", "data").unwrap_or_else(|error| panic!("{what}: {error}"));
     stream.update_shard_count(2).unwrap_or_else(|error| panic!("{what}: {error}"));
     stream.close().unwrap_or_else(|error| panic!("{what}: {error}"));
-    let found = script.options().open(path).unwrap().verify(|_| {}).unwrap();
+    let found = script.options().open(path).unwrap().verify(|_| ControlFlow::Continue(())).unwrap();
     assert_eq!(found.damage, [], "{what}");
 }
 

@@ -1,0 +1,235 @@
+//! `docs/FORMAT.md` owns the bytes on disk; this holds the code to the examples in it.
+//!
+//! The fenced blocks of that file are read, the stream that they are of is made through the public API, and its files are
+//! compared with them, byte by byte. A change of the format that is meant needs a new version, and then new examples.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use streamlog::{
+    HashKey, KeyHash, Maintenance, ManualClock, PutRecord, Retention, SECOND, ShardId, StreamOptions,
+    Timestamp,
+};
+
+const DOCUMENT: &str = include_str!("../docs/FORMAT.md");
+/// The segment of the examples.
+const SEGMENT: &str = "shards/000000000001/00000000000000000001.seg";
+
+/// A fenced block of the document.
+struct Block {
+    /// Each line without its comment, and where it is in the document, from 1.
+    lines: Vec<(usize, String)>,
+}
+
+impl Block {
+    /// The bytes of a block in hex, each with its line in the document.
+    fn bytes(&self) -> Vec<(usize, u8)> {
+        let words =
+            self.lines.iter().flat_map(|(line, text)| text.split_whitespace().map(|word| (*line, word)));
+        let byte = |(line, word)| match u8::from_str_radix(word, 16) {
+            Ok(byte) if word.len() == 2 => (line, byte),
+            _ => panic!("docs/FORMAT.md:{line}: {word:?} is no byte in hex"),
+        };
+        words.map(byte).collect()
+    }
+
+    /// The lines of a block of text, those of comment only left out.
+    fn text(&self) -> Vec<&str> {
+        self.lines.iter().map(|(_, text)| text.trim_end()).filter(|text| !text.is_empty()).collect()
+    }
+}
+
+/// The fenced blocks by what stands behind the three backticks.
+fn blocks() -> BTreeMap<&'static str, Block> {
+    let mut blocks = BTreeMap::new();
+    let mut open: Option<(&str, Block)> = None;
+    for (line, at) in DOCUMENT.lines().zip(1..) {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(name), None) => open = Some((name.trim(), Block { lines: vec![] })),
+            (Some(_), Some(_)) => {
+                let (name, block) = open.take().unwrap();
+                assert!(blocks.insert(name, block).is_none(), "docs/FORMAT.md:{at}: a second block {name:?}");
+            }
+            (None, Some((_, block))) => {
+                let text = line.split_once('#').map_or(line, |(text, _)| text);
+                block.lines.push((at, text.to_owned()));
+            }
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+#[track_caller]
+fn block<'a>(blocks: &'a BTreeMap<&str, Block>, name: &str) -> &'a Block {
+    blocks.get(name).unwrap_or_else(|| panic!("docs/FORMAT.md has no block ```{name}"))
+}
+
+/// Makes the stream that the examples are of.
+fn make_example(path: &Path) {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+    let stream = StreamOptions::new()
+        .shards(2)
+        .key_hash(KeyHash::Md5)
+        .retention(Retention::age(24 * 60 * 60 * SECOND))
+        .segment_bytes(64 << 10)
+        .maintenance(Maintenance::Manual)
+        .sync_interval(None)
+        .clock(clock.clone())
+        .open(path)
+        .unwrap();
+    fn to_shard_1<'a>(key: &'a [u8], data: &'a [u8]) -> PutRecord<'a> {
+        PutRecord::new(key, data).explicit_hash_key(HashKey::MAX)
+    }
+    let put = |key: &[u8], data: &[u8]| {
+        let receipt = stream.put_record(&to_shard_1(key, data)).unwrap();
+        assert_eq!(receipt.shard, ShardId::new(1));
+    };
+    // The largest record there can be takes a segment of its own, so that the next one begins with sequence number 1.
+    put(b"x", &vec![0; stream.describe().record_bytes_max as usize - 1]);
+    clock.advance(SECOND);
+    for outcome in
+        stream.put_batch(&[to_shard_1(b"user-17", b"clicked"), to_shard_1(b"user-4", b"")]).unwrap()
+    {
+        outcome.unwrap();
+    }
+    stream.sync().unwrap();
+    clock.advance(SECOND);
+    put(b"x", &[0x2e; 5_000]);
+    put(b"k", b"");
+    stream.close().unwrap();
+}
+
+/// The files and directories below a directory, in order.
+fn listing(dir: &Path, prefix: &str, found: &mut Vec<String>) {
+    let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()).collect();
+    entries.sort_by_key(|entry| entry.file_name());
+    for entry in entries {
+        let name = format!("{prefix}{}", entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            found.push(format!("{name}/"));
+            listing(&entry.path(), &format!("{name}/"), found);
+        } else {
+            found.push(name);
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x} ");
+        text
+    })
+}
+
+/// Compares a part of the segment with the block of that name.
+fn compare(blocks: &BTreeMap<&str, Block>, name: &str, offset: usize, file: &[u8]) -> Result<(), String> {
+    let expected = block(blocks, name).bytes();
+    let Some(actual) = file.get(offset..offset + expected.len()) else {
+        let (line, len) = (expected[0].0, file.len());
+        return Err(format!("docs/FORMAT.md:{line}: ```{name} goes beyond the file, which has {len} bytes"));
+    };
+    let differs = expected.iter().zip(actual).zip(0..).find(|((expected, actual), _)| expected.1 != **actual);
+    differs.map_or(Ok(()), |(((line, expected), actual), at)| {
+        Err(format!(
+            "docs/FORMAT.md:{line}: byte {at} of ```{name} (byte {} of the file): the document has {expected:02x}, the \
+             file {actual:02x}; the file has\n{}",
+            offset + at,
+            hex(&file[offset..][..block(blocks, name).bytes().len()])
+        ))
+    })
+}
+
+/// The places of the parts in the segment, as the document has them: `4096..4176 frame`.
+fn places(blocks: &BTreeMap<&str, Block>) -> BTreeMap<String, Range<usize>> {
+    let place = |line: &str| {
+        let (range, name) = line.split_once(' ').unwrap_or((line, "unnamed"));
+        let (from, to) = range.split_once("..").unwrap();
+        (name.trim().to_owned(), from.parse().unwrap()..to.parse().unwrap())
+    };
+    block(blocks, "text places").text().into_iter().map(place).collect()
+}
+
+#[test]
+fn the_bytes_on_disk_are_those_of_the_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("clicks");
+    make_example(&path);
+    let file = fs::read(path.join(SEGMENT)).unwrap();
+    let (blocks, mut faults) = (blocks(), vec![]);
+    let places = places(&blocks);
+    for (name, Range { start, end }) in &places {
+        let name = format!("hex {name}");
+        if blocks.contains_key(&*name) {
+            faults.extend(compare(&blocks, &name, *start, &file).err());
+            let len = block(&blocks, &name).bytes().len();
+            if len != end - start {
+                faults
+                    .push(format!("docs/FORMAT.md: ```{name} has {len} bytes, and its place {start}..{end}"));
+            }
+        }
+    }
+    let compared = blocks.keys().filter_map(|name| name.strip_prefix("hex "));
+    faults.extend(
+        compared.filter(|&name| !places.contains_key(name)).map(|name| format!("where is ```hex {name}?")),
+    );
+    let end = places.values().map(|place| place.end).max().unwrap_or_default();
+    if end != file.len() {
+        faults.push(format!("the document's places end at {end}, the file at {}", file.len()));
+    }
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn the_header_page_is_zero_where_the_document_names_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("clicks");
+    make_example(&path);
+    let mut file = fs::read(path.join(SEGMENT)).unwrap();
+    for place in places(&blocks()).into_values().filter(|place| place.end <= 4096) {
+        file[place].fill(0);
+    }
+    assert_eq!(
+        file[..4096].iter().position(|&byte| byte != 0),
+        None,
+        "a byte that no place names is not zero"
+    );
+}
+
+#[test]
+fn the_directory_and_the_manifest_are_those_of_the_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("clicks");
+    make_example(&path);
+    let blocks = blocks();
+    let mut found = vec![];
+    listing(&path, "", &mut found);
+    assert_eq!(found, block(&blocks, "text layout").text(), "left: the directory, right: docs/FORMAT.md");
+
+    let manifest = fs::read_to_string(path.join("manifest.json")).unwrap();
+    let expected = &block(&blocks, "json manifest").lines;
+    for (actual, (line, expected)) in manifest.lines().zip(expected) {
+        assert_eq!(
+            actual, expected,
+            "docs/FORMAT.md:{line} (right) is not what the file says (left):\n{manifest}"
+        );
+    }
+    assert_eq!(
+        manifest.lines().count(),
+        expected.len(),
+        "docs/FORMAT.md has another length than\n{manifest}"
+    );
+}
+
+#[test]
+fn a_difference_is_told_with_its_place() {
+    let blocks = BTreeMap::from([("hex a", Block { lines: vec![(7, "01 02".into()), (8, "03".into())] })]);
+    assert_eq!(compare(&blocks, "hex a", 1, &[0, 1, 2, 3]), Ok(()));
+    let told = compare(&blocks, "hex a", 1, &[0, 1, 2, 4]).unwrap_err();
+    assert!(told.starts_with("docs/FORMAT.md:8: byte 2 of ```hex a (byte 3 of the file)"), "{told}");
+    assert!(compare(&blocks, "hex a", 2, &[0, 1, 2, 3]).is_err());
+}

@@ -234,8 +234,7 @@ fn p15_opening_many_sealed_segments_takes_no_longer_than_listing_them() {
         fs::write(files[0].with_file_name(format!("{number:020}.seg")), "").unwrap();
     }
     let started = Instant::now();
-    let listed =
-        fs::read_dir(files[0].parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).count();
+    let listed = fs::read_dir(files[0].parent().unwrap()).unwrap().count();
     let listing = started.elapsed();
     assert_eq!(listed, SEGMENT_COUNT + 1);
     let stream = open(&path).expect("only the last segment is looked at");

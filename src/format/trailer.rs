@@ -1,11 +1,15 @@
 //! The trailer: the last bytes of a segment file, which make it sealed.
 
 use super::bytes::{FieldWriter, u32_at, u64_at};
-use super::header::SegmentHeader;
+use super::header::{HEADER_PAGE_BYTES, SegmentHeader};
 use super::index::ENTRY_BYTES;
+use crate::words::limits::{FRAME_BYTES_MAX, INDEX_STRIDE_BYTES};
 
 /// The bytes of a trailer. Frames never reach into the last so many bytes of a file, so that no record can pass for one.
 pub(crate) const TRAILER_BYTES: usize = 72;
+
+/// No segment has frames beyond this, so that no trailer makes a reader believe in a larger index than there can be.
+const FRAMES_END_MAX: u64 = HEADER_PAGE_BYTES as u64 + FRAME_BYTES_MAX;
 
 const MAGIC: [u8; 8] = *b"slogend\0";
 const CHECKSUM_OFFSET: usize = TRAILER_BYTES - 4;
@@ -59,7 +63,10 @@ impl Trailer {
         let belongs = u64_at(bytes, 24)? == header.base_sequence && u32_at(bytes, 56)? == header.shard;
         let expected_bytes =
             trailer.frames_end.checked_add(trailer.index_bytes())?.checked_add(TRAILER_BYTES as u64)?;
-        let adds_up = expected_bytes == file_bytes && trailer.end_sequence > header.base_sequence;
+        let adds_up = expected_bytes == file_bytes
+            && trailer.end_sequence > header.base_sequence
+            && trailer.frames_end <= FRAMES_END_MAX
+            && u64::from(trailer.index_count) <= trailer.frames_end / INDEX_STRIDE_BYTES + 1;
         (is_whole && belongs && adds_up).then_some(trailer)
     }
 

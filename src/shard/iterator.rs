@@ -9,7 +9,6 @@ use super::Shard;
 use super::batch::{Batch, RecordPlace};
 use super::records::OwnedRecords;
 use super::segments::Found;
-use super::wait::Waiter;
 use super::wait_any::wait_any;
 use crate::format::frame::{Frame, FrameFault, RecordParts};
 use crate::segment::window::Window;
@@ -41,7 +40,6 @@ pub struct ShardIterator {
     shard: Arc<Shard>,
     next: SequenceNumber,
     place: Option<Place>,
-    waiter: Arc<Waiter>,
 }
 
 /// Where the next record is.
@@ -77,7 +75,7 @@ impl ShardIterator {
 
     /// An iterator that reads from a sequence number on; if that is behind the horizon, its first read says so.
     pub(crate) fn from_first(shard: Arc<Shard>, next: SequenceNumber) -> Self {
-        Self { shard, next, place: None, waiter: Arc::default() }
+        Self { shard, next, place: None }
     }
 
     /// The shard that is read.
@@ -95,8 +93,7 @@ impl ShardIterator {
     /// # Errors
     /// As [`Stream::iterator`](crate::Stream::iterator); the iterator then stays where it was.
     pub fn seek(&mut self, position: Position) -> Result<()> {
-        let moved = Self::new(Arc::clone(&self.shard), position)?;
-        *self = Self { waiter: Arc::clone(&self.waiter), ..moved };
+        *self = Self::new(Arc::clone(&self.shard), position)?;
         Ok(())
     }
 
@@ -299,10 +296,6 @@ impl ShardIterator {
 
     pub(super) fn of(&self) -> &Arc<Shard> {
         &self.shard
-    }
-
-    pub(super) fn waiter(&self) -> &Arc<Waiter> {
-        &self.waiter
     }
 
     /// Whether a read would return something: a record, an error, or the end of the shard.

@@ -42,13 +42,15 @@ pub fn wait_any<'a>(
     }
     // One that cannot be told apart from never is waited for without a deadline.
     let deadline = Instant::now().checked_add(timeout);
-    let Some(first) = iterators.first() else { return Ok(None) };
-    let waiter = &first.waiter();
+    if iterators.is_empty() {
+        return Ok(None);
+    }
+    let waiter = Arc::new(Waiter::default());
     let outcome = loop {
         // Each shard is looked at again under its append lock, where no put can come between looking and waiting.
         let mut open_count = 0;
         let found = iterators.iter().position(|iterator| {
-            let is_open = iterator.of().wait_in_line(waiter, || !iterator.is_readable());
+            let is_open = iterator.of().wait_in_line(&waiter, || !iterator.is_readable());
             open_count += usize::from(is_open);
             iterator.is_readable()
         });
@@ -63,7 +65,7 @@ pub fn wait_any<'a>(
         }
     };
     for iterator in &iterators {
-        iterator.of().leave_line(waiter);
+        iterator.of().leave_line(&waiter);
     }
     outcome
 }

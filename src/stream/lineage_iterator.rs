@@ -81,8 +81,9 @@ impl LineageIterator {
     pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
         let mut looked_at = 0;
         loop {
-            self.turn %= self.reading.len();
-            let iterator = &mut self.reading[self.turn];
+            self.turn = self.turn.checked_rem(self.reading.len()).unwrap_or_default();
+            // The open shards have no end, so that there is always one to read.
+            let Some(iterator) = self.reading.get_mut(self.turn) else { return Err(Error::Closed) };
             let batch = match iterator.next_batch(records_max) {
                 Ok(batch) => batch,
                 Err(error) => {

@@ -18,13 +18,15 @@ use crate::{
 const AGE: Duration = Duration::from_secs(100);
 const EIO: i32 = 5;
 
+/// The numbers of the puts that returned, with their times, by key.
+type Acknowledged = BTreeMap<u8, Vec<(u64, Timestamp)>>;
+
 /// A script, and what was acknowledged while it ran.
 struct Script {
     path: PathBuf,
     clock: Arc<ManualClock>,
     durability: Durability,
-    /// The numbers of the puts that returned, with their times, by key.
-    acknowledged: Rc<RefCell<BTreeMap<u8, Vec<(u64, Timestamp)>>>>,
+    acknowledged: Rc<RefCell<Acknowledged>>,
     /// Puts that failed: whether they may be there all the same.
     failed: BTreeMap<u64, bool>,
     put_count: u64,
@@ -120,7 +122,7 @@ impl Script {
 }
 
 /// Opens a stream that a crash or a failure left, and checks the promises.
-fn check(path: &Path, script: &Script, acknowledged: &BTreeMap<u8, Vec<(u64, Timestamp)>>, what: &str) {
+fn check(path: &Path, script: &Script, acknowledged: &Acknowledged, what: &str) {
     if !path.join("manifest.json").exists() {
         assert!(acknowledged.is_empty(), "{what}: there is no stream, and yet puts were acknowledged");
     }
@@ -230,7 +232,7 @@ fn p1_p16_a_crash_before_each_step_leaves_the_old_or_the_new_and_all_that_was_ac
 }
 
 /// What a check needs, without what cannot leave the thread.
-struct SendChecker(Timestamp, BTreeMap<u8, Vec<(u64, Timestamp)>>);
+struct SendChecker(Timestamp, Acknowledged);
 
 fn fail_each_step(durability: Durability) {
     for step in 1.. {

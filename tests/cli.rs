@@ -68,11 +68,52 @@ impl Place {
         self.command("put", &[]).arg(self.file(content)).args(options).output().unwrap()
     }
 
+    /// Runs a command that succeeds, and gives what it printed.
+    fn print(&self, name: &str, options: &[&str]) -> String {
+        let output = self.run(name, options);
+        succeeds(&output);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, name: &str, options: &[&str]) -> Value {
+        serde_json::from_str(&self.print(name, &[options, &["--json"]].concat())).unwrap()
+    }
+
+    /// The numbers of the shards that a filter lets through.
+    fn numbers(&self, filter: &str) -> Vec<u64> {
+        numbers(&self.json("shards", &["--filter", filter]))
+    }
+
+    /// A stream of one shard with part of a log in each of its generations: 0 is split into 1 and 2, 2 into 3 and 4, and 1 and 3
+    /// are merged into 5.
+    fn resharded(log: &[u8]) -> Self {
+        let place = Self::create(&["--segment-bytes", "64K"]);
+        let lines: Vec<_> = log.split_inclusive(|&byte| byte == b'\n').collect();
+        let mut parts = lines.chunks(lines.len().div_ceil(4)).map(<[_]>::concat);
+        let mut put = || {
+            let part = parts.next().unwrap();
+            succeeds(&place.put(&part, &["--key-column", "1", "--key", "none"]));
+        };
+        put();
+        place.print("split", &["0"]);
+        put();
+        place.print("split", &["2"]);
+        put();
+        place.print("merge", &["1", "3"]);
+        put();
+        place
+    }
+
     fn cat(&self, options: &[&str]) -> Vec<u8> {
         let output = self.run("cat", options);
         succeeds(&output);
         output.stdout
     }
+}
+
+fn numbers(listed: &Value) -> Vec<u64> {
+    let number = |shard: &Value| shard["shard"].as_str().unwrap().strip_prefix("shardId-")?.parse().ok();
+    listed["shards"].as_array().unwrap().iter().map(|shard| number(shard).unwrap()).collect()
 }
 
 fn stderr(output: &Output) -> String {
@@ -112,6 +153,25 @@ fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     if bytes.is_empty() { vec![] } else { lines.split(|&byte| byte == b'\n').collect() }
 }
 
+/// The lines of a log in their order, by the first word of each.
+fn lines_by_key(log: &[u8]) -> HashMap<&[u8], Vec<&[u8]>> {
+    let mut by_key: HashMap<_, Vec<_>> = HashMap::new();
+    lines(log)
+        .into_iter()
+        .for_each(|line| by_key.entry(first_word(line).unwrap_or(b"none")).or_default().push(line));
+    by_key
+}
+
+/// What was printed with keys, in its order.
+fn printed_by_key(printed: &[u8]) -> HashMap<&[u8], Vec<&[u8]>> {
+    let mut by_key: HashMap<_, Vec<_>> = HashMap::new();
+    for line in lines(printed) {
+        let tab = line.iter().position(|&byte| byte == b'\t').unwrap();
+        by_key.entry(&line[..tab]).or_default().push(&line[tab + 1..]);
+    }
+    by_key
+}
+
 fn json_lines(bytes: &[u8]) -> Vec<Value> {
     lines(bytes).into_iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
@@ -139,18 +199,9 @@ fn several_shards_keep_the_order_of_each_key() {
     let place = Place::create(&["--shards", "4", "--key-hash", "md5"]);
     let log = odd_log();
     succeeds(&place.put(&log, &["--key-column", "1", "--key", "none"]));
-    let mut put: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
-    for line in lines(&log) {
-        put.entry(first_word(line).unwrap_or(b"none")).or_default().push(line);
-    }
     let printed = place.cat(&["--with-key"]);
-    let mut read: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
-    for line in lines(&printed) {
-        let tab = line.iter().position(|&byte| byte == b'\t').unwrap();
-        read.entry(&line[..tab]).or_default().push(&line[tab + 1..]);
-    }
-    assert!(put == read);
-    assert!(read.len() > 10);
+    assert!(lines_by_key(&log) == printed_by_key(&printed));
+    assert!(printed_by_key(&printed).len() > 10);
 }
 
 #[test]
@@ -173,6 +224,7 @@ fn json_tells_each_record_and_loses_no_byte() {
     let described: Value = serde_json::from_slice(&place.run("describe", &["--json"]).stdout).unwrap();
     assert_eq!(described["record_count"], 5_000);
     assert_eq!(described["was_closed_cleanly"], true);
+    assert_eq!(described["has_torn_tail"], false);
     assert_eq!(described["shards"][0]["next_sequence"], 5_000);
 }
 
@@ -238,9 +290,18 @@ fn while_another_process_has_the_stream_open_all_commands_say_so() {
     let place = Place::create(&[]);
     succeeds(&place.put(b"a\n", &[]));
     let held = Stream::open(place.stream()).unwrap();
-    for (name, options) in
-        [("cat", &[][..]), ("tail", &["-f"]), ("put", &[]), ("describe", &[]), ("verify", &[])]
-    {
+    for (name, options) in [
+        ("cat", &[][..]),
+        ("tail", &["-f"]),
+        ("put", &[]),
+        ("describe", &[]),
+        ("verify", &[]),
+        ("shards", &[]),
+        ("split", &["0"]),
+        ("merge", &["0", "1"]),
+        ("scale", &["2"]),
+        ("retention", &[]),
+    ] {
         fails(&place.run(name, options), &["is open already"]);
     }
     held.close().unwrap();
@@ -256,7 +317,7 @@ fn create_wants_a_new_stream_and_the_others_one_that_exists() {
     assert_eq!(described["retention_bytes_max"], 1 << 30);
     assert_eq!(described["shards"].as_array().unwrap().len(), 2);
     let nowhere = Place { directory: tempfile::tempdir().unwrap() };
-    for name in ["cat", "tail", "put", "describe", "verify"] {
+    for name in ["cat", "tail", "put", "describe", "verify", "shards", "retention"] {
         fails(&nowhere.run(name, &[]), &["is not a stream"]);
     }
     assert!(!nowhere.stream().exists());
@@ -288,6 +349,7 @@ fn verify_finds_a_flipped_bit() {
     assert_eq!(found["damage"].as_array().unwrap().len(), 1);
     assert_eq!(found["damage"][0]["path"], segments[0].to_str().unwrap());
     assert!(found["record_count"].as_u64().unwrap() > 0);
+    assert_eq!(found["is_complete"], true);
     fails(&place.run("cat", &[]), &["is damaged at byte"]);
 }
 
@@ -303,6 +365,185 @@ fn tail_prints_the_last_of_each_shard() {
     let text = String::from_utf8_lossy(&place.run("tail", &["-n", "1"]).stdout).into_owned();
     assert_eq!(text.matches("==> shardId-").count(), 8);
     assert_eq!(json_lines(&place.run("tail", &["-n", "2", "--json"]).stdout).len(), 16);
+}
+
+#[test]
+fn split_merge_and_scale_print_the_shards_that_come_of_it() {
+    let place = Place::create(&[]);
+    assert_eq!(
+        place.print("split", &["shardId-000000000000"]),
+        "shardId-000000000001  0% - 50%, from 0\nshardId-000000000002  50% - 100%, from 0\n"
+    );
+    // A third of 2^128, rounded down.
+    let third = "113427455640312821154458202477256070485";
+    let split = place.json("split", &["1", "--at", third]);
+    assert_eq!(numbers(&split), [3, 4]);
+    assert_eq!(split["shards"][1]["hash_key_start"], third);
+    assert_eq!(split["shards"][1]["parents"][0], "shardId-000000000001");
+    assert_eq!(place.print("merge", &["4", "2"]), "shardId-000000000005  33.333% - 100%, from 4 and 2\n");
+    assert_eq!(
+        place.print("scale", &["2"]),
+        "shardId-000000000008  0% - 50%, from 3 and 6\nshardId-000000000007  50% - 100%, from 5\n"
+    );
+    assert_eq!(numbers(&place.json("scale", &["2"])), [8, 7]);
+    assert_eq!(
+        place.print("split", &["8", "--at", "2"]).lines().next().unwrap(),
+        "shardId-000000000009  at 0%, from 8"
+    );
+}
+
+#[test]
+fn a_reshard_that_cannot_be_is_refused_and_changes_nothing() {
+    let place = Place::create(&["--shards", "3"]);
+    let before = place.print("shards", &[]);
+    fails(
+        &place.run("merge", &["0", "2"]),
+        &["and shardId-000000000002 cannot be merged", "right after the first ends"],
+    );
+    fails(&place.run("merge", &["1", "0"]), &["cannot be merged"]);
+    fails(&place.run("split", &["7"]), &["has no shardId-000000000007"]);
+    fails(&place.run("split", &["0", "--at", "1"]), &["cannot be split at 1", "greater than one plus"]);
+    fails(&place.run("scale", &["0"]), &["a shard count of 0 is out of range: 1 to 1024"]);
+    assert_eq!(place.run("split", &["0", "--at", "half"]).status.code(), Some(2));
+    assert_eq!(place.print("shards", &[]), before);
+    place.print("split", &["0"]);
+    fails(&place.run("split", &["0"]), &["shardId-000000000000 is closed already"]);
+    fails(&place.run("merge", &["0", "1"]), &["shardId-000000000000 is closed already"]);
+}
+
+#[test]
+fn shards_are_a_table_and_a_picture_of_their_lineage() {
+    let place = Place::create(&[]);
+    place.print("split", &["0"]);
+    place.print("split", &["2", "--at", "255211775190703847597530955573826158592"]);
+    place.print("merge", &["1", "3"]);
+    let expected = "\
+shard  state   parents  hash keys   sequence  records  disk
+    0  closed           0% - 100%   0..0            0   0 B
+    1  closed  0        0% - 50%    0..0            0   0 B
+    2  closed  0        50% - 100%  0..0            0   0 B
+    3  closed  2        50% - 75%   0..0            0   0 B
+    4  open    2        75% - 100%  0..             0   0 B
+    5  open    1, 3     0% - 75%    0..             0   0 B
+
+shard  0%                25%               50%               75%            100%
+    0  -------------------------------------------------------------------------
+    1  -------------------------------------
+    2                                       ------------------------------------
+    3                                       ------------------
+    4                                                         ##################
+    5  #######################################################
+       # open, - closed
+";
+    assert_eq!(place.print("shards", &[]), expected);
+    assert_eq!(place.print("shards", &["--filter", "after:5"]), "no such shards\n");
+}
+
+#[test]
+fn shards_count_their_records_and_are_filtered() {
+    let place = Place::resharded(&odd_log());
+    let listed = place.json("shards", &[]);
+    let shards = listed["shards"].as_array().unwrap();
+    assert_eq!(shards.iter().map(|shard| shard["record_count"].as_u64().unwrap()).sum::<u64>(), 5_000);
+    assert_eq!(shards[0]["closing_sequence"], 1_250);
+    assert_eq!(shards[1]["first_sequence"], 1_250);
+    assert_eq!(shards[5]["parents"], serde_json::json!(["shardId-000000000001", "shardId-000000000003"]));
+    assert!(shards[0]["disk_bytes"].as_u64().unwrap() > 0);
+    let table = place.print("shards", &[]);
+    let first: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(first[..7], ["0", "closed", "0%", "-", "100%", "0..1250", "1,250"]);
+
+    assert_eq!(place.numbers("all"), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(place.numbers("horizon"), [0]);
+    assert_eq!(place.numbers("latest"), [4, 5]);
+    assert_eq!(place.numbers("after:3"), [4, 5]);
+    assert_eq!(place.numbers("at:@0"), [0]);
+    assert_eq!(place.numbers("at:2100-01-01T00:00:00Z"), [4, 5]);
+    let created = |shard: usize| shards[shard]["created_at_micros"].as_f64().unwrap() / 1e6;
+    let between = (created(3) + created(5)) / 2.0;
+    assert_eq!(place.numbers(&format!("at:@{between}")), [1, 3, 4]);
+    assert_eq!(place.numbers(&format!("from:@{between}")), [1, 3, 4, 5]);
+    for bad in ["none", "at:someday", "after:x"] {
+        assert_eq!(place.run("shards", &["--filter", bad]).status.code(), Some(2));
+    }
+}
+
+#[test]
+fn shards_are_a_graph_for_graphviz() {
+    let place = Place::create(&[]);
+    place.print("split", &["0"]);
+    place.print("merge", &["1", "2"]);
+    let expected = r#"digraph shards {
+    node [shape=box, fillcolor=lightgrey]
+    "shardId-000000000000" [label="shardId-000000000000\n0% - 100%\n0..0"]
+    "shardId-000000000001" [label="shardId-000000000001\n0% - 50%\n0..0"]
+    "shardId-000000000002" [label="shardId-000000000002\n50% - 100%\n0..0"]
+    "shardId-000000000003" [label="shardId-000000000003\n0% - 100%\n0..", style=filled]
+    "shardId-000000000000" -> "shardId-000000000001"
+    "shardId-000000000000" -> "shardId-000000000002"
+    "shardId-000000000001" -> "shardId-000000000003"
+    "shardId-000000000002" -> "shardId-000000000003"
+}
+"#;
+    assert_eq!(place.print("shards", &["--dot"]), expected);
+    // Those that are not listed are in no edge.
+    assert!(!place.print("shards", &["--dot", "--filter", "latest"]).contains("->"));
+}
+
+#[test]
+fn each_key_is_read_in_order_across_splits_and_merges() {
+    let log = odd_log();
+    let place = Place::resharded(&log);
+    let all = place.cat(&["--with-key"]);
+    assert!(printed_by_key(&all) == lines_by_key(&log));
+    let tail = place.run("tail", &["-n", "5000", "--quiet", "--with-key"]).stdout;
+    assert!(printed_by_key(&tail) == lines_by_key(&log));
+    // In the order of creation, so parents first.
+    let shards = json_lines(&place.cat(&["--json"]));
+    assert!(shards.windows(2).all(|pair| pair[0]["shard"].as_str() <= pair[1]["shard"].as_str()));
+    succeeds(&place.run("verify", &[]));
+}
+
+#[cfg(unix)]
+#[test]
+fn tail_follows_into_children_and_put_shows_what_goes_there() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"1\n2\n", &["--key", "k"]));
+    place.print("split", &["0"]);
+    place.print("merge", &["1", "2"]);
+    assert_eq!(place.put(b"3\n4\n", &["--key", "k", "--follow"]).stdout, b"3\n4\n");
+    let mut command = place.command("tail", &["-f", "-n", "1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let expected = b"==> shardId-000000000000 <==\n2\n\n==> shardId-000000000003 <==\n4\n";
+    let mut printed = vec![0; expected.len()];
+    child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+    assert_eq!(String::from_utf8_lossy(&printed), String::from_utf8_lossy(expected));
+    assert!(child.try_wait().unwrap().is_none(), "it waits for more");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0));
+}
+
+#[test]
+fn retention_is_printed_and_changed_part_by_part() {
+    let place = Place::create(&["--segment-bytes", "64K"]);
+    assert_eq!(place.print("retention", &[]), "1day\n");
+    assert_eq!(place.print("retention", &["--bytes", "1G"]), "1day, up to 1.00 GiB\n");
+    assert_eq!(place.print("retention", &["--age", "90m"]), "1h 30m, up to 1.00 GiB\n");
+    assert_eq!(place.json("retention", &["--bytes", "none"])["retention_age_seconds"], 5_400.0);
+    assert_eq!(place.print("retention", &["--age", "forever"]), "forever\n");
+    fails(&place.run("retention", &["--age", "1ms"]), &["a retention of 1ms is too short"]);
+    assert_eq!(place.run("retention", &["--bytes", "some"]).status.code(), Some(2));
+    assert_eq!(place.print("retention", &[]), "forever\n");
+
+    succeeds(&place.put(&odd_log(), &[]));
+    let disk_bytes = |place: &Place| place.json("describe", &[])["disk_bytes"].as_u64().unwrap();
+    assert!(disk_bytes(&place) > 256 << 10);
+    assert_eq!(place.print("retention", &["--bytes", "256K"]), "forever, up to 256.00 KiB\n");
+    assert!(disk_bytes(&place) <= 256 << 10);
+    let described = place.json("describe", &[]);
+    assert!(described["shards"][0]["horizon"].as_u64().unwrap() > 0);
+    assert_eq!(lines(&place.cat(&[])).len() as u64, described["record_count"].as_u64().unwrap());
 }
 
 #[cfg(unix)]

@@ -195,9 +195,24 @@ fn a_creation_that_was_interrupted_is_taken_up() {
     let next = path.join("shards/000000000000/00000000000000000001.seg");
     fs::write(&next, "").unwrap();
     assert_eq!(open(&path).unwrap().put("key", "data").unwrap().sequence, 1.into());
-    fs::write(path.join("shards/000000000000/00000000000000000002.seg"), vec![0; 1 << 20]).unwrap();
-    assert_eq!(open(&path).unwrap().put("key", "data").unwrap().sequence, 2.into());
-    assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 3);
+    for (sequence, len) in [(2, 1 << 20), (3, 1), (4, 4_095), (5, 4_096)] {
+        let next = path.join(format!("shards/000000000000/{sequence:020}.seg"));
+        fs::write(next, vec![0; len]).unwrap();
+        assert_eq!(open(&path).unwrap().put("key", "data").unwrap().sequence, sequence.into());
+    }
+    assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 6);
+}
+
+#[test]
+fn an_empty_directory_that_a_copy_left_out_is_made_again() {
+    let scratch = common::scratch();
+    let path = scratch.path().join("stream");
+    drop(open(&path).unwrap());
+    fs::remove_dir(path.join("shards/000000000000")).unwrap();
+    open(&path).unwrap().put("key", "data").unwrap();
+    drop(open(&path).unwrap());
+    fs::remove_dir_all(path.join("shards/000000000000")).unwrap();
+    assert!(matches!(open(&path), Err(Error::Corrupt(_))), "but one with records is missed");
 }
 
 #[test]

@@ -225,6 +225,9 @@ impl FrameHeader {
         {
             return Err(FrameFault::Length { found: len });
         }
+        if count == 0 {
+            return Err(FrameFault::Shape);
+        }
         let len = len as usize;
         if len > bytes.len() {
             return Err(FrameFault::Short { len, available: bytes.len() });
@@ -285,7 +288,7 @@ fn check_shape(records: &[u8], count: u32) -> Result<(), FrameFault> {
         at = RecordParts::at(records, at).ok_or(FrameFault::Shape)?.1;
     }
     let padding = records.get(at..).ok_or(FrameFault::Shape)?;
-    if count == 0 || padding.len() >= FRAME_ALIGN || padding.iter().any(|&byte| byte != 0) {
+    if padding.len() >= FRAME_ALIGN || padding.iter().any(|&byte| byte != 0) {
         return Err(FrameFault::Shape);
     }
     Ok(())
@@ -405,7 +408,9 @@ mod tests {
             FieldWriter::new(&mut bytes[4..]).u32(checksum);
             if let Ok(frame) = Frame::decode(&bytes) {
                 prop_assert_eq!(records_of(&frame).len(), count as usize);
+                prop_assert!(count > 0);
             }
+            prop_assert_eq!(FrameHeader::peek(&bytes).is_ok(), count > 0);
         }
     }
 }

@@ -60,7 +60,9 @@ impl Trailer {
             first_timestamp_micros: u64_at(bytes, 40)?,
             last_timestamp_micros: u64_at(bytes, 48)?,
         };
-        let belongs = u64_at(bytes, 24)? == header.base_sequence && u32_at(bytes, 56)? == header.shard;
+        let belongs = u64_at(bytes, 24)? == header.base_sequence
+            && u32_at(bytes, 56)? == header.shard
+            && u64_at(bytes, 60)? == 0;
         let expected_bytes =
             trailer.frames_end.checked_add(trailer.index_bytes())?.checked_add(TRAILER_BYTES as u64)?;
         let adds_up = expected_bytes == file_bytes

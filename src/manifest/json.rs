@@ -20,6 +20,14 @@ pub(super) enum Fault {
     Damage(String),
 }
 
+#[derive(Serialize)]
+struct Whole<'a> {
+    format: &'a str,
+    version: u64,
+    checksum: &'a str,
+    stream: Body,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -69,14 +77,9 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         next_shard: manifest.next_shard,
         shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.marks_of(shard))).collect(),
     };
-    let body = serde_json::to_value(body).expect("numbers and text always serialize");
-    let whole = serde_json::json!({
-        "format": FORMAT,
-        "version": VERSION,
-        "checksum": checksum(&body),
-        "stream": body,
-    });
-    format!("{whole:#}\n")
+    let checksum = checksum(&body);
+    let whole = Whole { format: FORMAT, version: VERSION, checksum: &checksum, stream: body };
+    serde_json::to_string_pretty(&whole).expect("numbers and text always serialize") + "\n"
 }
 
 pub(super) fn decode(text: &[u8]) -> Result<Manifest, Fault> {
@@ -91,18 +94,19 @@ pub(super) fn decode(text: &[u8]) -> Result<Manifest, Fault> {
         return Err(Fault::Version(version));
     }
     let body = whole.get("stream").ok_or_else(|| damage("expected a stream"))?;
+    let body = Body::deserialize(body).map_err(|error| Fault::Damage(error.to_string()))?;
     let found = whole.get("checksum").and_then(Value::as_str).unwrap_or_default();
-    let expected = checksum(body);
+    let expected = checksum(&body);
     if found != expected {
         return Err(Fault::Damage(format!("expected checksum {expected}, found {found:?}")));
     }
-    let body = Body::deserialize(body).map_err(|error| Fault::Damage(error.to_string()))?;
     decode_body(body).ok_or_else(|| damage("a value is out of its range"))
 }
 
 /// The checksum of the body in its one compact form: the same for any layout of the text.
-fn checksum(body: &Value) -> String {
-    format!("{:08x}", crc32fast::hash(body.to_string().as_bytes()))
+fn checksum(body: &Body) -> String {
+    let compact = serde_json::to_string(body).expect("numbers and text always serialize");
+    format!("{:08x}", crc32fast::hash(compact.as_bytes()))
 }
 
 fn encode_shard(shard: &ShardDescription, marks: Marks) -> Shard {

@@ -10,8 +10,8 @@ use crate::sys::file::DataFile;
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Corruption, Error, Result};
 use crate::words::hash_key::{HashKeyRange, KeyHash};
-use crate::words::limits::MANIFEST_BYTES_MAX;
-use crate::words::options::Retention;
+use crate::words::limits::{MANIFEST_BYTES_MAX, record_bytes_max_of};
+use crate::words::options::{Retention, check_segment_bytes};
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
@@ -49,6 +49,21 @@ pub(crate) struct StreamSettings {
     pub(crate) retention: Retention,
     pub(crate) segment_bytes: u64,
     pub(crate) record_bytes_max: u64,
+}
+
+impl StreamSettings {
+    /// Refuses settings that no stream can have.
+    pub(crate) fn check(&self) -> Result<()> {
+        check_segment_bytes(self.segment_bytes)?;
+        let most = record_bytes_max_of(self.segment_bytes);
+        if !(1..=most).contains(&self.record_bytes_max) {
+            return Err(Error::invalid(format!(
+                "a record_bytes_max of {} is out of range: 1 to {most}, which is what a segment of {} bytes holds",
+                self.record_bytes_max, self.segment_bytes
+            )));
+        }
+        self.retention.check()
+    }
 }
 
 impl Manifest {
@@ -111,6 +126,7 @@ impl Manifest {
 
     /// Refuses what no version of this library writes, so that nothing after it has to.
     fn check(&self) -> Result<(), String> {
+        self.settings.check().map_err(|error| error.to_string())?;
         let ids = || self.shards.iter().map(|shard| shard.id.get());
         if !ids().is_sorted_by(|a, b| a < b) || ids().any(|id| id >= self.next_shard) {
             return Err("the shards are not in the order of their creation".into());
@@ -135,4 +151,33 @@ fn path_in(stream_dir: &Path) -> PathBuf {
 
 fn damage(path: &Path, reason: String) -> Error {
     Corruption { path: path.to_owned(), shard: None, offset: 0, sequence: None, reason }.into_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p11_settings_that_no_stream_has_are_not_believed_whatever_the_checksum_says() {
+        let settings = StreamSettings {
+            key_hash: KeyHash::Xxh3,
+            retention: Retention::default(),
+            segment_bytes: 1 << 20,
+            record_bytes_max: 1 << 10,
+        };
+        let manifest = |settings| Manifest::new(Timestamp::default(), settings, 2);
+        assert_eq!(manifest(settings).check(), Ok(()));
+        for absurd in [
+            StreamSettings { segment_bytes: 0, ..settings },
+            StreamSettings { segment_bytes: 1 << 62, ..settings },
+            StreamSettings { record_bytes_max: 0, ..settings },
+            StreamSettings { record_bytes_max: 1 << 20, ..settings },
+            StreamSettings { retention: Retention::age(std::time::Duration::ZERO), ..settings },
+        ] {
+            assert!(manifest(absurd).check().is_err(), "{absurd:?}");
+        }
+        let mut gap = manifest(settings);
+        gap.shards[1].closing_sequence = Some(0.into());
+        assert!(gap.check().is_err(), "open shards that leave a gap");
+    }
 }

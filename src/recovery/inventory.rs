@@ -22,7 +22,7 @@ pub(super) struct Inventory {
 impl Inventory {
     /// Lists a directory. Only the files from the last sealed one on are opened: segments are sealed in order.
     pub(super) fn of(shard_dir: &Path, shard: ShardId) -> Result<Self> {
-        let entries = if dir::is_dir(shard_dir)? { dir::list(shard_dir)? } else { vec![] };
+        let entries = dir::list(shard_dir)?;
         let mut sealed: Vec<_> = entries.iter().filter_map(|entry| base_of_name(&entry.name)).collect();
         sealed.sort_unstable();
         let mut unsealed = vec![];

@@ -2,16 +2,14 @@
 
 use super::{Plan, merge, split};
 use crate::words::describe::ShardDescription;
-use crate::words::error::{Error, Result};
+use crate::words::error::Result;
 use crate::words::hash_key::{HashKey, HashKeyRange};
 use crate::words::limits::SHARD_COUNT_MAX;
+use crate::words::options::check_within;
 
 /// Refuses a number of shards that no stream has.
 pub(crate) fn check(count: u32) -> Result<()> {
-    if (1..=SHARD_COUNT_MAX).contains(&count) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("a shard count of {count} is out of range: 1 to {SHARD_COUNT_MAX}")))
+    check_within("a shard count", count.into(), 1, SHARD_COUNT_MAX.into())
 }
 
 /// The next split or merge on the way to `count` equal shards, or `None` when they are there.

@@ -21,7 +21,8 @@ pub(crate) fn read_header(
 ) -> Result<(Option<SegmentHeader>, Vec<u8>)> {
     let mut page = vec![0; HEADER_PAGE_BYTES.min(file.len()? as usize)];
     file.read_exact_at(&mut page, 0)?;
-    if page.is_empty() {
+    // Also one that is cut short: a file may have grown without its content reaching the disk.
+    if page.iter().all(|&byte| byte == 0) {
         return Ok((None, page));
     }
     let damage = |offset: u64, reason: String| -> Error {

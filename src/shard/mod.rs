@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 
 use crate::manifest::Marks;
 use crate::recovery::{self, ShardRecovery};
+use crate::sys::dir;
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
 use crate::words::hash_key::HashKeyRange;
@@ -100,6 +101,8 @@ impl Shard {
         children: Vec<Arc<Self>>,
     ) -> Result<(Self, ShardRecovery)> {
         let dir = dir_of(&context.stream_dir, description.id);
+        // Some tools that copy directories leave out those that are empty.
+        dir::create_all(&dir)?;
         let recovered = recovery::recover(&dir, description, marks)?;
         let segments = Segments::new(&dir, description.id, &recovered.sealed);
         for segment in &recovered.unsealed {

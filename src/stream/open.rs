@@ -116,7 +116,8 @@ fn refuse_orphans(path: &Path) -> Result<()> {
 
 /// Creates a directory with those above it, and makes their names survive power loss.
 fn create_durably(path: &Path) -> Result<()> {
-    let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    let missing: Vec<_> =
+        path.ancestors().take_while(|ancestor| matches!(dir::exists(ancestor), Ok(false))).collect();
     dir::create_all(path)?;
     for created in missing.iter().rev() {
         match created.parent() {
@@ -138,7 +139,7 @@ fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
             .record_bytes_max
             .unwrap_or(RECORD_BYTES_MAX_DEFAULT.min(record_bytes_max_of(segment_bytes))),
     };
-    check(&settings)?;
+    settings.check()?;
     let manifest = Manifest::new(options.clock.now(), settings, options.shards);
     for shard in &manifest.shards {
         dir::create_all(&dir_of(path, shard.id))?;
@@ -166,20 +167,9 @@ fn adopt(path: &Path, options: &StreamOptions) -> Result<Manifest> {
         record_bytes_max: options.record_bytes_max.unwrap_or(stored.record_bytes_max),
     };
     if settings != stored {
-        check(&settings)?;
+        settings.check()?;
         manifest.settings = settings;
         manifest.store(path)?;
     }
     Ok(manifest)
-}
-
-fn check(settings: &StreamSettings) -> Result<()> {
-    let most = record_bytes_max_of(settings.segment_bytes);
-    if !(1..=most).contains(&settings.record_bytes_max) {
-        return Err(Error::invalid(format!(
-            "a record_bytes_max of {} is out of range: 1 to {most}, which is what a segment of {} bytes holds",
-            settings.record_bytes_max, settings.segment_bytes
-        )));
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::words::error::{Error, Result};
 /// An exclusive lock on a stream's directory. The kernel lets go of it when the process dies.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: DataFile,
+    file: DataFile,
 }
 
 impl Lock {
@@ -17,9 +17,16 @@ impl Lock {
     pub(crate) fn take(path: &Path, stream: &Path) -> Result<Self> {
         let file = DataFile::open_or_create(path)?;
         match file.std().try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked(stream.into())),
             Err(TryLockError::Error(error)) => Err(file.error("lock", error)),
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that was just forked holds it open until it runs its program.
+        let _ = self.file.std().unlock();
     }
 }

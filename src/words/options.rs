@@ -232,20 +232,23 @@ impl StreamOptions {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let within = |what: &str, value: u64, min: u64, max: u64| {
-            if (min..=max).contains(&value) {
-                Ok(())
-            } else {
-                Err(Error::invalid(format!("{what} of {value} is out of range: {min} to {max}")))
-            }
-        };
-        within("a shard count", self.shards.into(), 1, SHARD_COUNT_MAX.into())?;
-        if let Some(bytes) = self.segment_bytes {
-            within("a segment_bytes", bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?;
-        }
+        check_within("a shard count", self.shards.into(), 1, SHARD_COUNT_MAX.into())?;
+        self.segment_bytes.map_or(Ok(()), check_segment_bytes)?;
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::invalid("a sync_interval of zero: use Durability::Power to sync each put"));
         }
         self.retention.map_or(Ok(()), |retention| retention.check())
     }
+}
+
+pub(crate) fn check_segment_bytes(bytes: u64) -> Result<()> {
+    check_within("a segment_bytes", bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+}
+
+/// Refuses a setting that is out of its range.
+pub(crate) fn check_within(what: &str, value: u64, min: u64, max: u64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{what} of {value} is out of range: {min} to {max}")))
 }

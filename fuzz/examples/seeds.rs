@@ -1,0 +1,66 @@
+//! Writes the seeds, `fuzz/seeds/<target>/*`: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use streamlog::{HashKey, Maintenance, ManualClock, PutRecord, SECOND, StreamOptions, Timestamp};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let save = |target: &str, name: &str, parts: &[&[u8]]| {
+        fs::create_dir_all(seeds.join(target))?;
+        fs::write(seeds.join(target).join(name), parts.concat())
+    };
+    let directory = tempfile::tempdir()?;
+    let path = directory.path();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+    let options = StreamOptions::new().shards(2).segment_bytes(64 << 10).maintenance(Maintenance::Manual);
+    let stream = options.sync_interval(None).clock(clock.clone()).open(path)?;
+    for (key, data) in [("user-17", &b"clicked"[..]), ("u", &[]), ("k", &[0x2e; 4_100]), ("x", b"last")] {
+        stream.put_record(&PutRecord::new(key, data).explicit_hash_key(HashKey::MIN))?;
+        clock.advance(SECOND);
+    }
+    let batch = [("a", "1"), ("b", ""), ("c", "three")];
+    let batch = batch.map(|(key, data)| PutRecord::new(key, data).explicit_hash_key(HashKey::MIN));
+    stream.put_batch(&batch)?;
+    let segment = path.join("shards/000000000000/00000000000000000000.seg");
+    let unsealed = fs::read(&segment)?;
+    stream.close()?;
+    let sealed = fs::read(&segment)?;
+
+    let trailer_at = sealed.len() - 72;
+    let number = |at: usize| u64::from_le_bytes(sealed[at..at + 8].try_into().unwrap()) as usize;
+    let frames_end = number(trailer_at + 8);
+    save("header", "whole", &[&sealed[..4096], &[0]])?;
+    save("header", "start", &[&sealed[..64], &[3]])?;
+    save("index", "entries", &[&[0; 16], &sealed[frames_end..trailer_at]])?;
+    save("trailer", "as_it_is", &[&sealed[trailer_at..], &[0]])?;
+    save("trailer", "mended", &[&sealed[trailer_at..], &[3]])?;
+    let (mut at, mut frames) = (4096, 0);
+    while at < frames_end {
+        let len = u32::from_le_bytes(sealed[at..at + 4].try_into()?) as usize;
+        if len < 1_000 {
+            save("frame", &format!("whole_{frames}"), &[&sealed[at..at + len], &[0]])?;
+            save("frame", &format!("mended_{frames}"), &[&sealed[at..at + len], &[3]])?;
+        }
+        (at, frames) = (at + len, frames + 1);
+    }
+    save("segment_file", "sealed", &[&sealed, &[0]])?;
+    save("segment_file", "unsealed", &[&unsealed[..frames_end], &[0; 64], &[0]])?;
+    save("segment_file", "empty", &[&sealed[..4096], &[0]])?;
+    // Composed files: 24 bytes for the live words, then frames; the modes are those of the target.
+    let words = [(frames_end as u64).to_le_bytes(), 4096u64.to_le_bytes(), [0; 8]].concat();
+    for mode in [1, 3, 7, 15, 31, 63, 127] {
+        save("segment_file", &format!("composed_{mode}"), &[&words, &sealed[4096..4096 + 56 + 48], &[mode]])?;
+    }
+    // One of a stream without records, so that it opens without a segment.
+    let empty = directory.path().join("empty");
+    StreamOptions::new().shards(2).maintenance(Maintenance::Manual).clock(clock).open(&empty)?.close()?;
+    // Its last byte is a line feed, so that as a seed it is taken as text.
+    save("manifest", "two_shards", &[&fs::read(empty.join("manifest.json"))?])?;
+    save("manifest", "numbers", &[&[0; 36], &[1, 0, 0, 0, 4, 0, 0, 0, 0, 0]])?;
+    save("operations", "puts", &[&(0..200u8).collect::<Vec<_>>()])?;
+    save("operations", "zeros", &[&[0; 64]])?;
+    Ok(())
+}

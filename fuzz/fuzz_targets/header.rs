@@ -1,0 +1,18 @@
+//! Any bytes as a header page. The last byte says whether the checksum is mended, so that what is behind it is reached.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&mode, page)) = data.split_last() else { return };
+    let mut page = page.to_vec();
+    // A whole page, of which the fuzzer need not find out that the rest is zeros.
+    if mode & 2 != 0 {
+        page.resize(4096, 0);
+    }
+    if mode & 1 != 0 && page.len() >= 64 {
+        let checksum = crc32fast::hash(&page[..60]);
+        page[60..64].copy_from_slice(&checksum.to_le_bytes());
+    }
+    streamlog::fuzzing::header(&page);
+});

@@ -1,0 +1,177 @@
+//! Any bytes as the segment of a stream that is well otherwise: it is opened, read to the end, written to, and opened again.
+//!
+//! What comes back must be what the frames in the file hold, as `docs/FORMAT.md` has them: they are taken apart here once more,
+//! without the library.
+#![no_main]
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use streamlog::{Maintenance, Position, Retention, ShardId, Stream, StreamOptions};
+
+const HEADER_PAGE: usize = 4096;
+const SEGMENT: &str = "shards/000000000000/00000000000000000000.seg";
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn mend(bytes: &mut [u8], checksum_at: usize, checked: std::ops::Range<usize>) {
+    let checksum = crc32fast::hash(&bytes[checked]);
+    bytes[checksum_at..checksum_at + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// A segment file out of what the fuzzer gives: as it is, or with a good header page, good checksums and numbers, a good trailer.
+fn compose(mode: u8, body: &[u8]) -> Vec<u8> {
+    if mode == 0 {
+        return body.to_vec();
+    }
+    let mut file = vec![0; HEADER_PAGE];
+    let (words, frames) = body.split_at_checked(24).unwrap_or((&[0; 24], body));
+    if mode & 1 != 0 {
+        file[..8].copy_from_slice(b"slogseg\0");
+        file[8] = 1;
+        mend(&mut file, 60, 0..60);
+    }
+    if mode & 2 != 0 {
+        file[1024..1032].copy_from_slice(&words[..8]);
+        for (slot, word) in [(2048, 8), (3072, 16)] {
+            file[slot..slot + 8].copy_from_slice(&words[word..word + 8]);
+            mend(&mut file, slot + 12, slot..slot + 12);
+        }
+    }
+    file.extend_from_slice(frames);
+    let (mut at, mut next) = (HEADER_PAGE, 0u64);
+    if mode & 4 != 0 {
+        while at + 40 <= file.len() {
+            let len = u32_at(&file, at) as usize;
+            if len < 40 || len > file.len() - at {
+                break;
+            }
+            if mode & 8 != 0 {
+                file[at + 8..at + 16].copy_from_slice(&next.to_le_bytes());
+            }
+            next = next.wrapping_add(u32_at(&file, at + 24).into());
+            mend(&mut file, at + 4, at + 8..at + len);
+            at += len;
+        }
+    }
+    if mode & 16 != 0 {
+        let trailer = file.len();
+        let index_count = if mode & 32 != 0 { file.len().saturating_sub(at) / 24 } else { 0 };
+        let frames_end = trailer - index_count * 24;
+        let index_checksum = crc32fast::hash(&file[frames_end..]);
+        file.extend_from_slice(b"slogend\0");
+        file.extend_from_slice(&(frames_end as u64).to_le_bytes());
+        file.extend_from_slice(&(index_count as u32).to_le_bytes());
+        file.extend_from_slice(&index_checksum.to_le_bytes());
+        file.extend_from_slice(&0u64.to_le_bytes());
+        file.extend_from_slice(&if mode & 64 != 0 { u64_at(words, 0) } else { next }.to_le_bytes());
+        file.extend_from_slice(&[0; 32]);
+        mend(&mut file, trailer + 68, trailer..trailer + 68);
+    }
+    file
+}
+
+/// The records of the good frames at the beginning of a file, by the document.
+fn records_in(file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut records = vec![];
+    let mut at = HEADER_PAGE;
+    while file.len() >= at + 40 {
+        let len = u32_at(file, at) as usize;
+        if len < 40 || len % 8 != 0 || len > file.len() - at {
+            break;
+        }
+        let frame = &file[at..at + len];
+        let is_good =
+            u32_at(frame, 4) == crc32fast::hash(&frame[8..]) && u64_at(frame, 8) == records.len() as u64;
+        if !is_good || u32_at(frame, 28) != 0 {
+            break;
+        }
+        let Some(more) = records_of(&frame[32..], u32_at(frame, 24)) else { break };
+        records.extend(more);
+        at += len;
+    }
+    records
+}
+
+fn records_of(mut bytes: &[u8], count: u32) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut records = vec![];
+    for _ in 0..count {
+        let (head, rest) = bytes.split_at_checked(8)?;
+        let (key_len, flags) = (u32_at(head, 0) & 0xffff, u32_at(head, 0) >> 16);
+        let (key, rest) = rest.split_at_checked(key_len as usize)?;
+        let (data, rest) = rest.split_at_checked(u32_at(head, 4) as usize)?;
+        if flags != 0 {
+            return None;
+        }
+        records.push((key.to_vec(), data.to_vec()));
+        bytes = rest;
+    }
+    (count > 0 && bytes.len() < 8 && bytes.iter().all(|&byte| byte == 0)).then_some(records)
+}
+
+fn open(path: &Path) -> streamlog::Result<Stream> {
+    // For good: the timestamps in the file are any, and nothing is to expire.
+    let options = StreamOptions::new().segment_bytes(64 << 10).retention(Retention::forever());
+    options.maintenance(Maintenance::Manual).sync_interval(None).open(path)
+}
+
+/// All records from the horizon on, and whether an error ended them.
+fn read_all(stream: &Stream, records_max: usize) -> (Vec<(Vec<u8>, Vec<u8>)>, bool) {
+    let mut records = vec![];
+    let Ok(mut iterator) = stream.iterator(ShardId::new(0), Position::TrimHorizon) else {
+        return (records, true);
+    };
+    loop {
+        match iterator.next_batch(records_max) {
+            Ok(batch) if batch.is_empty() => return (records, false),
+            Ok(batch) => {
+                assert_eq!(batch.first_sequence().map(|first| first.get()), Some(records.len() as u64));
+                assert_eq!(batch.iter().count(), batch.len());
+                records.extend(batch.iter().map(|it| (it.partition_key().to_vec(), it.data().to_vec())));
+            }
+            Err(_) => return (records, true),
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&mode, body)) = data.split_last() else { return };
+    let file = compose(mode, body);
+    let expected = records_in(&file);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    open(path).unwrap().close().unwrap();
+    fs::write(path.join(SEGMENT), &file).unwrap();
+    let Ok(stream) = open(path) else { return };
+    for records_max in [1, 7, 1_000] {
+        let (records, failed) = read_all(&stream, records_max);
+        assert!(expected.starts_with(&records), "records that are not in the file");
+        // A trailer may end the frames earlier than they do; it has a checksum, and is believed in that.
+        let has_trailer = file.len() >= 72 && file[file.len() - 72..].starts_with(b"slogend\0");
+        assert!(failed || has_trailer || records.len() == expected.len(), "records are missing");
+    }
+    let verification = stream.verify(|_| ControlFlow::Continue(()));
+    for sequence in [0, 1, 5, u64::MAX] {
+        if let Ok(mut iterator) = stream.iterator(ShardId::new(0), Position::At(sequence.into())) {
+            let _ = iterator.next_batch(3);
+        }
+    }
+    let (before, had_failed) = read_all(&stream, 1_000);
+    let receipt = stream.put("key", "data");
+    let _ = (stream.sync(), stream.close());
+    let is_whole = verification.is_ok_and(|found| found.damage.is_empty()) && !had_failed;
+    if let (Ok(receipt), true) = (receipt, is_whole)
+        && receipt.sequence.get() == before.len() as u64
+    {
+        let (after, failed) = read_all(&open(path).unwrap(), 1_000);
+        assert!(!failed && after.starts_with(&before) && after.len() == before.len() + 1, "a put is lost");
+    }
+});

@@ -238,12 +238,16 @@ impl Active {
         }
     }
 
+    /// What one needs to write to this segment, which holds no record, later on.
+    pub(crate) fn as_resumable(&self) -> Resumable {
+        Resumable { base: self.next_sequence, trailer: None }
+    }
+
     /// Ends a segment that holds no record: gives back its blocks, and keeps the file for the sequence number in its name.
-    pub(crate) fn finish_empty(self) -> Result<Resumable> {
+    pub(crate) fn give_back_blocks(self) -> Result<()> {
         self.writer.finish();
         self.file.set_len(FRAMES_FROM)?;
-        self.file.sync()?;
-        Ok(Resumable { base: self.next_sequence, trailer: None })
+        self.file.sync()
     }
 }
 

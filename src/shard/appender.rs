@@ -97,11 +97,16 @@ impl Appender {
     /// Ends the active segment, if there is one: the next put begins another. One without a record is only emptied.
     pub(super) fn retire_active(&mut self) -> Result<()> {
         match self.active.take() {
-            Some(active) if active.is_empty() => self.resumable = Some(active.finish_empty()?),
-            Some(active) => self.unsealed.push_back(Arc::new(active.finish())),
-            None => {}
+            Some(active) if active.is_empty() => {
+                self.resumable = Some(active.as_resumable());
+                active.give_back_blocks()
+            }
+            Some(active) => {
+                self.unsealed.push_back(Arc::new(active.finish()));
+                Ok(())
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether there is a segment that is being written to.
@@ -141,7 +146,11 @@ impl Shard {
         }
         let timestamp = now.max(appender.last_timestamp);
         if !appender.active.as_ref().is_some_and(|active| active.has_room(len)) {
-            self.roll(&mut appender, timestamp, len)?;
+            let rolled = self.roll(&mut appender, timestamp, len);
+            if rolled.as_ref().is_err_and(Error::is_failed_sync) {
+                appender.state = State::Poisoned;
+            }
+            rolled?;
         }
         let Some(active) = appender.active.as_mut() else { unreachable!("rolling makes an active segment") };
         active.reserve(len)?;
@@ -171,7 +180,8 @@ impl Shard {
         };
         appender.resumable = None;
         appender.has_new_names = true;
-        self.segments.push(Arc::clone(next.window()), now);
+        let since = if next.is_empty() { now } else { next.first_timestamp() };
+        self.segments.push(Arc::clone(next.window()), since);
         if let Some(full) = appender.active.replace(next) {
             appender.unsealed.push_back(Arc::new(full.finish()));
             self.bell.notify();
@@ -207,10 +217,10 @@ impl Shard {
             let sealed = self.seal(&segment, || {
                 self.appender.lock().unsealed.retain(|other| !Arc::ptr_eq(other, &segment));
             });
-            if let Err(error) = sealed {
+            if sealed.as_ref().is_err_and(Error::is_failed_sync) {
                 self.poison();
-                return Err(error);
             }
+            sealed?;
         }
         Ok(())
     }

@@ -148,6 +148,11 @@ impl Error {
         Self::UnsupportedFormat(Box::new(Located { path: path.to_owned(), reason: reason.into() }))
     }
 
+    /// Whether a sync failed, so that nobody knows what is on the disk.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Io(failure) if failure.action.starts_with("sync"))
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::StorageFull(path.into()),

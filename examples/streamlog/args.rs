@@ -1,12 +1,13 @@
 //! What can be said on the command line.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
-use streamlog::{KeyHash, Position, Retention, SequenceNumber, ShardId, Timestamp, limits};
+use streamlog::{HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
+
+use crate::parse::{Age, BytesMax, parse_age, parse_bytes, parse_bytes_max, parse_filter, parse_position};
 
 const AFTER_HELP: &str = "\
 One process has a stream open at a time. While a program has it open, every command here fails and says so.
@@ -33,6 +34,11 @@ pub(crate) enum Command {
     Tail(TailArgs),
     Describe(DescribeArgs),
     Verify(VerifyArgs),
+    Shards(ShardsArgs),
+    Split(SplitArgs),
+    Merge(MergeArgs),
+    Scale(ScaleArgs),
+    Retention(RetentionArgs),
 }
 
 /// Create a stream; fails if there is one.
@@ -188,59 +194,84 @@ pub(crate) struct VerifyArgs {
     pub(crate) json: bool,
 }
 
-/// How long records are kept; `None` is for good.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Age(Option<Duration>);
-
-fn parse_age(text: &str) -> Result<Age, String> {
-    if text == "forever" {
-        return Ok(Age(None));
-    }
-    let age = humantime::parse_duration(text);
-    age.map(|age| Age(Some(age))).map_err(|error| format!("{error}; or \"forever\""))
+/// Split a shard in two: its hash keys go to two new shards, its records stay where they are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SplitArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// An open shard (shardId-000000000003, or 3)
+    pub(crate) shard: ShardId,
+    /// The first hash key of the upper half, a decimal number below 2^128; without it, the middle
+    #[arg(long, value_name = "HASH_KEY")]
+    pub(crate) at: Option<HashKey>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
-/// Bytes with a suffix: K, M, G, T are powers of 1,024, with or without `iB` or `B` behind.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return Err(format!("{unit:?} is no unit of bytes; K, M, G and T are")),
-    };
-    let number: u64 = number.parse().map_err(|_| "expected a number of bytes, such as 64M".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "that is too many bytes".to_owned())
+/// Merge two shards: their hash keys go to one new shard, their records stay where they are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MergeArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// An open shard (shardId-000000000003, or 3)
+    pub(crate) shard: ShardId,
+    /// The open shard whose hash keys follow those of the first
+    pub(crate) adjacent: ShardId,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
-fn parse_position(text: &str) -> Result<Position, String> {
-    let number = |digits: &str| digits.parse().map(SequenceNumber::new).map_err(|error| error.to_string());
-    match text.split_once(':') {
-        _ if text == "horizon" => Ok(Position::TrimHorizon),
-        _ if text == "latest" => Ok(Position::Latest),
-        Some(("after", digits)) => number(digits).map(Position::After),
-        Some(("ago", duration)) => {
-            let ago = humantime::parse_duration(duration).map_err(|error| error.to_string())?;
-            Ok(Position::AtTimestamp(Timestamp::from(SystemTime::now()).minus(ago)))
-        }
-        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => number(text).map(Position::At),
-        _ => parse_time(text).map(Position::AtTimestamp),
-    }
+/// Split and merge until so many shards own equal parts of the hash keys.
+///
+/// What was done when it is killed stays; the same command goes on from there.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// How many open shards, 1 to 1024
+    pub(crate) count: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    if let Some(seconds) = text.strip_prefix('@') {
-        let since_1970 = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        return since_1970
-            .map(|duration| Timestamp::from_micros(0).plus(duration))
-            .ok_or_else(|| format!("{seconds:?} is no number of seconds"));
-    }
-    humantime::parse_rfc3339_weak(text).map(Timestamp::from).map_err(|error| {
-        format!("{error}; expected horizon, latest, NUMBER, after:NUMBER, ago:DURATION, @SECONDS or YYYY-MM-DDTHH:MM:SSZ")
-    })
+/// Print how long records are kept, or change it.
+///
+/// An option that is not given leaves its part as it is. What has expired is dropped at once, and does not come back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RetentionArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// How long records are kept: a duration (90m, 24h, 7days) or "forever"
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    pub(crate) age: Option<Age>,
+    /// Drop the oldest records beyond this many bytes (8G, 500MiB), or "none" for no such bound
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_max)]
+    pub(crate) bytes: Option<BytesMax>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
-const _: () = assert!(limits::SHARD_COUNT_MAX == 1024, "the help of --shards says so");
+/// Print the shards as a table, and a picture of which hash keys each owns.
+///
+/// A shard goes by its number: 3 is shardId-000000000003. Each comes after its parents.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShardsArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// Which shards: all, horizon (open at the oldest record), latest (open now), at:TIME (open then), from:TIME (open then or
+    /// later), or after:SHARD (created after that one); TIME as for cat --from
+    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = parse_filter)]
+    pub(crate) filter: ShardFilter,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "dot")]
+    pub(crate) json: bool,
+    /// Print a graph for Graphviz, with an edge from each parent to its children
+    #[arg(long)]
+    pub(crate) dot: bool,
+}
+
+const _: () = assert!(limits::SHARD_COUNT_MAX == 1024, "the help of --shards and of scale says so");

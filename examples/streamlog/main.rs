@@ -1,22 +1,29 @@
 //! `streamlog`: a command-line tool over the library, and an example of all that a program does with a stream: create it,
-//! put into it in batches, read it, follow it, describe it, verify it.
+//! put into it in batches, read it, follow it, describe it, verify it, reshard it, drop what is old.
 //!
 //! ```text
 //! cargo run --release --example streamlog -- create /tmp/clicks --shards 4
 //! cargo run --release --example streamlog -- put /tmp/clicks access.log --key-column 1
 //! cargo run --release --example streamlog -- cat /tmp/clicks --json | head -3
 //! cargo run --release --example streamlog -- describe /tmp/clicks
+//! cargo run --release --example streamlog -- split /tmp/clicks 0
+//! cargo run --release --example streamlog -- shards /tmp/clicks
 //! ```
 //!
-//! Read in this order: `args` (what can be said), `put`, `read` (cat and tail), `report` (describe and verify), `output`,
-//! `failure`.
+//! Read in this order: `args` and `parse` (what can be said), `put`, `read` (cat and tail), `report` (describe and verify), `change`
+//! (split, merge, scale, retention), `shards` with `picture` and `dot`, `output`, `failure`.
 
 mod args;
+mod change;
+mod dot;
 mod failure;
 mod output;
+mod parse;
+mod picture;
 mod put;
 mod read;
 mod report;
+mod shards;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,12 +53,17 @@ fn run(command: Command) -> Outcome {
             let options = StreamOptions::new().durability(durability);
             with_stream(options.must_exist().open(&args.path)?, |stream| put::put(stream, &args))
         }
-        Command::Cat(args) => with_stream(open_to_read(&args.path)?, |stream| read::cat(stream, &args)),
-        Command::Tail(args) => with_stream(open_to_read(&args.path)?, |stream| read::tail(stream, &args)),
+        Command::Cat(args) => with_stream(open(&args.path)?, |stream| read::cat(stream, &args)),
+        Command::Tail(args) => with_stream(open(&args.path)?, |stream| read::tail(stream, &args)),
         Command::Describe(args) => {
-            with_stream(open_to_read(&args.path)?, |stream| report::describe(stream, args.json))
+            with_stream(open(&args.path)?, |stream| report::describe(stream, args.json))
         }
         Command::Verify(args) => report::verify(&args),
+        Command::Shards(args) => with_stream(open(&args.path)?, |stream| shards::list(stream, &args)),
+        Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, &args)),
+        Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, &args)),
+        Command::Scale(args) => with_stream(open(&args.path)?, |stream| change::scale(stream, &args)),
+        Command::Retention(args) => with_stream(open(&args.path)?, |stream| change::retention(stream, &args)),
     }
 }
 
@@ -64,8 +76,8 @@ fn create(args: &CreateArgs) -> Outcome {
     Ok(options.must_be_new().open(&args.path)?.close()?)
 }
 
-/// Opens a stream that is only read: without maintenance, so that looking at a stream never makes old records expire.
-fn open_to_read(path: &std::path::Path) -> streamlog::Result<Stream> {
+/// Opens a stream into which nothing is put: without maintenance, so that looking at a stream never removes old records.
+fn open(path: &std::path::Path) -> streamlog::Result<Stream> {
     StreamOptions::new().maintenance(Maintenance::Manual).must_exist().open(path)
 }
 

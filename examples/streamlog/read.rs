@@ -3,12 +3,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use streamlog::{Position, SequenceNumber, ShardDescription, ShardId, ShardIterator, Stream, wait_any};
+use streamlog::{
+    Position, SequenceNumber, ShardDescription, ShardFilter, ShardId, ShardIterator, Stream, wait_any,
+};
 
 use crate::args::{CatArgs, TailArgs};
 use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::Printer;
+use crate::shards::with_counts;
 
 /// A read takes as much as is worth a look at the Ctrl-C flag.
 const RECORDS_AT_A_TIME: usize = 10_000;
@@ -51,12 +54,13 @@ fn shards_to_read(stream: &Stream, args: &CatArgs) -> Result<Vec<ShardId>, Failu
 
 /// Prints the last records of each shard, and with `-f` what comes after them.
 pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
-    let mut iterators = vec![];
-    for shard in stream.stats()?.shards {
-        let first = shard.next_sequence.get().saturating_sub(args.count).max(shard.horizon.get());
-        iterators.push(stream.iterator(shard.shard, Position::At(SequenceNumber::new(first)))?);
+    let mut shards = vec![];
+    for (shard, counts) in with_counts(stream, stream.shards())? {
+        let first = counts.next_sequence.get().saturating_sub(args.count).max(counts.horizon.get());
+        let iterator = stream.iterator(shard.id, Position::At(SequenceNumber::new(first)))?;
+        shards.push((shard, iterator));
     }
-    let mut follower = Follower::new(stream, iterators, Printer::new(args.format), args.quiet);
+    let mut follower = Follower::new(stream, shards, Printer::new(args.format), args.quiet);
     if args.follow {
         tell("following; while this runs, no other process can open the stream");
     }
@@ -68,17 +72,20 @@ pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
         if !args.follow {
             return Ok(());
         }
-        wait_any(&follower.iterators, WAIT)?;
+        wait_any(&follower.reading, WAIT)?;
     }
 }
 
-/// Prints what is put from now on, shard by shard as it comes, and goes on with the children of shards that are closed.
+/// Prints what is put from now on, shard by shard as it comes. A child is read when all its parents are read to the end, so that
+/// each key's records are in order.
 #[derive(Debug)]
 pub(crate) struct Follower {
     stream: Stream,
-    iterators: Vec<ShardIterator>,
-    /// All shards that are or were read, so that none is read twice.
-    known: HashSet<ShardId>,
+    reading: Vec<ShardIterator>,
+    /// Shards with a parent that is not read to its end.
+    waiting: Vec<(ShardDescription, ShardIterator)>,
+    /// The shards that are read to their ends, and those before the first that are read.
+    done: HashSet<ShardId>,
     printer: Printer,
     /// The shard that was printed last, if shards are told apart.
     printed: Option<ShardId>,
@@ -86,31 +93,41 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Follows all shards from their ends, as they are now.
+    /// Follows all open shards from their ends, as they are now.
     pub(crate) fn from_latest(stream: &Stream, printer: Printer) -> Result<Self, Failure> {
-        let open = stream.shards().into_iter().filter(ShardDescription::is_open);
-        let iterators =
-            open.map(|shard| stream.iterator(shard.id, Position::Latest)).collect::<Result<_, _>>()?;
-        Ok(Self::new(stream, iterators, printer, true))
+        let open = stream.list_shards(ShardFilter::AtLatest).into_iter();
+        let shards = open.map(|shard| stream.iterator(shard.id, Position::Latest).map(|at| (shard, at)));
+        Ok(Self::new(stream, shards.collect::<Result<_, _>>()?, printer, true))
     }
 
-    fn new(stream: &Stream, iterators: Vec<ShardIterator>, printer: Printer, is_quiet: bool) -> Self {
-        let has_headings = !is_quiet && !printer.is_json() && iterators.len() > 1;
-        let known = iterators.iter().map(ShardIterator::shard).collect();
-        Self { stream: stream.clone(), iterators, known, printer, printed: None, has_headings }
+    fn new(
+        stream: &Stream,
+        shards: Vec<(ShardDescription, ShardIterator)>,
+        printer: Printer,
+        is_quiet: bool,
+    ) -> Self {
+        let has_headings = !is_quiet && !printer.is_json() && shards.len() > 1;
+        let listed: HashSet<_> = shards.iter().map(|(shard, _)| shard.id).collect();
+        let parents = shards.iter().flat_map(|(shard, _)| shard.parents());
+        let done = parents.filter(|parent| !listed.contains(parent)).collect();
+        let (stream, reading) = (stream.clone(), vec![]);
+        let mut follower =
+            Self { stream, reading, waiting: shards, done, printer, printed: None, has_headings };
+        follower.begin_with_those_that_can();
+        follower
     }
 
     /// Prints some of what can be read now; `false` if that was all, and then nothing is held back.
     pub(crate) fn print_some(&mut self) -> Result<bool, Failure> {
         // An open shard that is read to its end is no longer ready, a closed one leaves the list.
-        match wait_any(&self.iterators, Duration::ZERO)? {
+        match wait_any(&self.reading, Duration::ZERO)? {
             Some(ready) => self.print_batch(ready).map(|()| true),
             None => self.printer.flush().map(|()| false),
         }
     }
 
     fn print_batch(&mut self, ready: usize) -> Outcome {
-        let batch = self.iterators[ready].next_batch_within(RECORDS_AT_A_TIME, BYTES_AT_A_TIME)?;
+        let batch = self.reading[ready].next_batch_within(RECORDS_AT_A_TIME, BYTES_AT_A_TIME)?;
         if self.has_headings && !batch.is_empty() && self.printed != Some(batch.shard()) {
             let gap = if self.printed.is_some() { "\n" } else { "" };
             self.printer.line(&format!("{gap}==> {} <==", batch.shard()))?;
@@ -118,23 +135,32 @@ impl Follower {
         }
         self.printer.print(&batch)?;
         if let Some(children) = batch.end_of_shard() {
-            self.iterators.remove(ready);
+            self.done.insert(self.reading.remove(ready).shard());
             self.take_up(children)?;
         } else {
             // The shards take turns: one that is always ready does not hide the others.
-            self.iterators.rotate_left(1);
+            self.reading.rotate_left(1);
         }
         Ok(())
     }
 
-    /// Begins with the children whose parents have all ended; the last parent to end brings a child in.
+    /// The children of a shard that was read to its end; those of a merge come once for each parent.
     fn take_up(&mut self, children: &[ShardDescription]) -> Outcome {
         for child in children {
-            let is_read = |shard: ShardId| self.iterators.iter().any(|iterator| iterator.shard() == shard);
-            if !child.parents().any(is_read) && self.known.insert(child.id) {
-                self.iterators.push(self.stream.iterator(child.id, Position::TrimHorizon)?);
+            if !self.waiting.iter().any(|(shard, _)| shard.id == child.id) {
+                let iterator = self.stream.iterator(child.id, Position::TrimHorizon)?;
+                self.waiting.push((child.clone(), iterator));
             }
         }
+        self.begin_with_those_that_can();
         Ok(())
+    }
+
+    /// Begins to read those whose parents are all done.
+    fn begin_with_those_that_can(&mut self) {
+        let is_ready = |shard: &ShardDescription| shard.parents().all(|parent| self.done.contains(&parent));
+        for (_, iterator) in self.waiting.extract_if(.., |(shard, _)| is_ready(shard)) {
+            self.reading.push(iterator);
+        }
     }
 }

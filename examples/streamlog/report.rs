@@ -6,14 +6,15 @@ use std::ops::ControlFlow;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
 use streamlog::{
-    Corruption, Error, RecoveryReport, ShardDescription, ShardRecovery, ShardStats, Stream,
+    Corruption, Error, RecoveryReport, Retention, ShardDescription, ShardRecovery, ShardStats, Stream,
     StreamDescription, StreamStats, Timestamp, Verification,
 };
 
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::{counted, print_json, print_text, progress};
-use crate::{check_interrupted, open_to_read};
+use crate::shards::{shard_as_json, state};
+use crate::{check_interrupted, open};
 
 /// Prints settings, shards, counts, and what opening found.
 pub(crate) fn describe(stream: &Stream, is_json: bool) -> Outcome {
@@ -35,14 +36,15 @@ fn describe_settings(text: &mut String, stream: &StreamDescription, stats: &Stre
     writeln!(text, "records      {}", HumanCount(stats.record_count()))?;
     writeln!(text, "disk         {}", HumanBytes(stats.disk_bytes()))?;
     writeln!(text, "key hash     {:?}", stream.key_hash)?;
-    writeln!(text, "retention    {}", retention(stream))?;
+    writeln!(text, "retention    {}", retention_as_text(stream.retention))?;
     writeln!(text, "segments of  {}", HumanBytes(stream.segment_bytes))?;
     writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
 }
 
-fn retention(stream: &StreamDescription) -> String {
-    let age = stream.retention.age_max().map(|age| humantime::format_duration(age).to_string());
-    let bytes = stream.retention.bytes_max().map(|bytes| format!("up to {}", HumanBytes(bytes)));
+/// How long records are kept, in words.
+pub(crate) fn retention_as_text(retention: Retention) -> String {
+    let age = retention.age_max().map(|age| humantime::format_duration(age).to_string());
+    let bytes = retention.bytes_max().map(|bytes| format!("up to {}", HumanBytes(bytes)));
     match (age, bytes) {
         (None, None) => "forever".into(),
         (None, Some(bytes)) => format!("forever, {bytes}"),
@@ -53,16 +55,11 @@ fn retention(stream: &StreamDescription) -> String {
 
 fn describe_shards(text: &mut String, stream: &StreamDescription, stats: &StreamStats) -> std::fmt::Result {
     for (shard, counts) in stream.shards.iter().zip(&stats.shards) {
-        let state = if shard.is_open() { "open" } else { "closed" };
-        writeln!(text, "\n{}   {state}{}", shard.id, parents(shard))?;
+        writeln!(text, "\n{}   {}{}", shard.id, state(shard), parents(shard))?;
         writeln!(text, "  hash keys  {}", shard.hash_key_range)?;
         writeln!(text, "  records    {}{}", HumanCount(counts.record_count()), sequence_numbers(counts))?;
-        writeln!(
-            text,
-            "  disk       {} in {} segments",
-            HumanBytes(counts.disk_bytes),
-            counts.segment_count
-        )?;
+        let segments = counted(counts.segment_count as u64, "segment");
+        writeln!(text, "  disk       {} in {segments}", HumanBytes(counts.disk_bytes))?;
     }
     Ok(())
 }
@@ -84,7 +81,8 @@ fn describe_recovery(text: &mut String, recovery: &RecoveryReport) -> std::fmt::
     if recovery.was_closed_cleanly() {
         return writeln!(text, "the stream was closed cleanly");
     }
-    writeln!(text, "the stream was not closed cleanly; what nothing had sealed was scanned:")?;
+    let cut = if recovery.has_torn_tail() { "" } else { ", and nothing was cut" };
+    writeln!(text, "the stream was not closed cleanly; what nothing had sealed was scanned{cut}:")?;
     for shard in recovery.shards.iter().filter(|shard| !shard.was_closed_cleanly) {
         let scanned = HumanBytes(shard.scanned_bytes);
         writeln!(text, "  {}: {scanned}; the next sequence number is {}", shard.shard, shard.next_sequence)?;
@@ -119,6 +117,11 @@ fn date(timestamp: Timestamp) -> String {
 
 fn describe_as_json(stream: &StreamDescription, stats: &StreamStats, recovery: &RecoveryReport) -> Value {
     let shards = stream.shards.iter().zip(&stats.shards).zip(&recovery.shards);
+    let shards = shards.map(|((shard, counts), found)| {
+        let mut value = shard_as_json(shard, counts);
+        value["recovery"] = recovery_as_json(found);
+        value
+    });
     json!({
         "path": stream.path.to_string_lossy(),
         "created_at_micros": stream.created_at.as_micros(),
@@ -131,40 +134,28 @@ fn describe_as_json(stream: &StreamDescription, stats: &StreamStats, recovery: &
         "disk_bytes": stats.disk_bytes(),
         "opened_in_micros": recovery.duration.as_micros() as u64,
         "was_closed_cleanly": recovery.was_closed_cleanly(),
-        "shards": shards.map(|((shard, counts), found)| shard_as_json(shard, counts, found)).collect::<Vec<_>>(),
+        "has_torn_tail": recovery.has_torn_tail(),
+        "shards": shards.collect::<Vec<_>>(),
     })
 }
 
-fn shard_as_json(shard: &ShardDescription, counts: &ShardStats, found: &ShardRecovery) -> Value {
+fn recovery_as_json(found: &ShardRecovery) -> Value {
     json!({
-        "shard": shard.id.to_string(),
-        "is_open": shard.is_open(),
-        "parents": shard.parents().map(|parent| parent.to_string()).collect::<Vec<_>>(),
-        // As text: most readers of JSON hold a number in 53 bits.
-        "hash_key_start": shard.hash_key_range.start.to_string(),
-        "hash_key_end": shard.hash_key_range.end.to_string(),
-        "horizon": counts.horizon.get(),
-        "next_sequence": counts.next_sequence.get(),
-        "record_count": counts.record_count(),
-        "segment_count": counts.segment_count,
-        "disk_bytes": counts.disk_bytes,
-        "recovery": {
-            "was_closed_cleanly": found.was_closed_cleanly,
-            "scanned_bytes": found.scanned_bytes,
-            "torn_tail": found.torn_tail.as_ref().map(|tail| json!({
-                "path": tail.path.to_string_lossy(),
-                "offset": tail.offset,
-                "bytes": tail.bytes,
-                "reason": tail.reason,
-            })),
-            "removed_files": found.removed_files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
-        },
+        "was_closed_cleanly": found.was_closed_cleanly,
+        "scanned_bytes": found.scanned_bytes,
+        "torn_tail": found.torn_tail.as_ref().map(|tail| json!({
+            "path": tail.path.to_string_lossy(),
+            "offset": tail.offset,
+            "bytes": tail.bytes,
+            "reason": tail.reason,
+        })),
+        "removed_files": found.removed_files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
     })
 }
 
 /// Reads everything and lists damage; also that which keeps the stream from opening.
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
-    let (found, closed) = match open_to_read(&args.path) {
+    let (found, closed) = match open(&args.path) {
         Ok(stream) => {
             warn_of_recovery(stream.recovery());
             let found = read_all(&stream);
@@ -185,14 +176,15 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
 }
 
 fn read_all(stream: &Stream) -> Result<Verification, Failure> {
-    let bar = progress(Some(stream.stats()?.disk_bytes()));
+    let bar = progress(Some(0));
     let found = stream.verify(|progress| {
+        bar.set_length(progress.bytes_total);
         bar.set_position(progress.bytes_read);
         if check_interrupted().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
-    check_interrupted()?;
-    Ok(found?)
+    let found = found?;
+    if found.is_complete { Ok(found) } else { Err(Failure::Interrupted) }
 }
 
 fn verification_as_text(found: &Verification) -> String {
@@ -209,6 +201,7 @@ fn verification_as_json(found: &Verification) -> Value {
     json!({
         "record_count": found.record_count,
         "record_bytes": found.record_bytes,
+        "is_complete": found.is_complete,
         "damage": found.damage.iter().map(damage_as_json).collect::<Vec<_>>(),
     })
 }

@@ -1,0 +1,73 @@
+//! `split`, `merge`, `scale` and `retention`: what changes a stream without putting into it.
+
+use serde_json::{Value, json};
+use streamlog::{Retention, ShardDescription, ShardFilter, Stream};
+
+use crate::args::{MergeArgs, RetentionArgs, ScaleArgs, SplitArgs};
+use crate::failure::Outcome;
+use crate::output::{print_json, print_text};
+use crate::report::retention_as_text;
+use crate::shards::{parents, print_shards_as_json, range};
+
+/// Splits a shard, and prints its children.
+pub(crate) fn split(stream: &Stream, args: &SplitArgs) -> Outcome {
+    let children = match args.at {
+        Some(hash_key) => stream.split_shard(args.shard, hash_key)?,
+        None => stream.split_shard_evenly(args.shard)?,
+    };
+    print_new(stream, children, args.json)
+}
+
+/// Merges two shards, and prints their child.
+pub(crate) fn merge(stream: &Stream, args: &MergeArgs) -> Outcome {
+    let child = stream.merge_shards(args.shard, args.adjacent)?;
+    print_new(stream, vec![child], args.json)
+}
+
+/// Scales the stream, and prints the open shards in the order of their hash keys.
+pub(crate) fn scale(stream: &Stream, args: &ScaleArgs) -> Outcome {
+    stream.update_shard_count(args.count)?;
+    let mut open = stream.list_shards(ShardFilter::AtLatest);
+    open.sort_by_key(|shard| shard.hash_key_range.start);
+    print_new(stream, open, args.json)
+}
+
+fn print_new(stream: &Stream, shards: Vec<ShardDescription>, is_json: bool) -> Outcome {
+    if is_json {
+        return print_shards_as_json(stream, shards);
+    }
+    let lines = shards.iter().map(|shard| {
+        let from = parents(shard, " and ");
+        let from = if from.is_empty() { from } else { format!(", from {from}") };
+        format!("{}  {}{from}\n", shard.id, range(shard.hash_key_range))
+    });
+    print_text(&lines.collect::<String>())
+}
+
+/// Changes what was asked for, and prints how long records are kept then.
+pub(crate) fn retention(stream: &Stream, args: &RetentionArgs) -> Outcome {
+    let mut retention = stream.describe().retention;
+    if args.age.is_some() || args.bytes.is_some() {
+        retention = changed(retention, args);
+        stream.set_retention(retention)?;
+    }
+    if args.json {
+        print_json(&as_json(retention))
+    } else {
+        print_text(&(retention_as_text(retention) + "\n"))
+    }
+}
+
+fn changed(retention: Retention, args: &RetentionArgs) -> Retention {
+    let age = args.age.map_or(retention.age_max(), |age| age.0);
+    let bytes_max = args.bytes.map_or(retention.bytes_max(), |bytes| bytes.0);
+    let retention = age.map_or(Retention::forever(), Retention::age);
+    bytes_max.map_or(retention, |bytes| retention.max_bytes(bytes))
+}
+
+fn as_json(retention: Retention) -> Value {
+    json!({
+        "retention_age_seconds": retention.age_max().map(|age| age.as_secs_f64()),
+        "retention_bytes_max": retention.bytes_max(),
+    })
+}

@@ -1,0 +1,87 @@
+//! Reading the values on the command line: ages, bytes, places, times, filters.
+
+use std::time::{Duration, SystemTime};
+
+use streamlog::{Position, SequenceNumber, ShardFilter, Timestamp};
+
+/// How long records are kept; `None` is for good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Age(pub(crate) Option<Duration>);
+
+/// The bytes beyond which records are dropped; `None` is no such bound.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BytesMax(pub(crate) Option<u64>);
+
+pub(crate) fn parse_age(text: &str) -> Result<Age, String> {
+    if text == "forever" {
+        return Ok(Age(None));
+    }
+    let age = humantime::parse_duration(text);
+    age.map(|age| Age(Some(age))).map_err(|error| format!("{error}; or \"forever\""))
+}
+
+pub(crate) fn parse_bytes_max(text: &str) -> Result<BytesMax, String> {
+    if text == "none" {
+        return Ok(BytesMax(None));
+    }
+    parse_bytes(text).map(|bytes| BytesMax(Some(bytes))).map_err(|error| format!("{error}; or \"none\""))
+}
+
+/// Bytes with a suffix: K, M, G, T are powers of 1,024, with or without `iB` or `B` behind.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(format!("{unit:?} is no unit of bytes; K, M, G and T are")),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a number of bytes, such as 64M".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "that is too many bytes".to_owned())
+}
+
+pub(crate) fn parse_position(text: &str) -> Result<Position, String> {
+    let number = |digits: &str| digits.parse().map(SequenceNumber::new).map_err(|error| error.to_string());
+    match text.split_once(':') {
+        _ if text == "horizon" => Ok(Position::TrimHorizon),
+        _ if text == "latest" => Ok(Position::Latest),
+        Some(("after", digits)) => number(digits).map(Position::After),
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => number(text).map(Position::At),
+        _ => parse_time(text)
+            .map(Position::AtTimestamp)
+            .map_err(|error| format!("{error}; or horizon, latest, NUMBER, after:NUMBER")),
+    }
+}
+
+pub(crate) fn parse_filter(text: &str) -> Result<ShardFilter, String> {
+    match text.split_once(':') {
+        _ if text == "all" => Ok(ShardFilter::FromTrimHorizon),
+        _ if text == "horizon" => Ok(ShardFilter::AtTrimHorizon),
+        _ if text == "latest" => Ok(ShardFilter::AtLatest),
+        Some(("at", time)) => parse_time(time).map(ShardFilter::AtTimestamp),
+        Some(("from", time)) => parse_time(time).map(ShardFilter::FromTimestamp),
+        Some(("after", shard)) => {
+            shard.parse().map(ShardFilter::AfterShard).map_err(|error: streamlog::Error| error.to_string())
+        }
+        _ => Err("expected all, horizon, latest, at:TIME, from:TIME or after:SHARD".into()),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Some(duration) = text.strip_prefix("ago:") {
+        let ago = humantime::parse_duration(duration).map_err(|error| error.to_string())?;
+        return Ok(Timestamp::from(SystemTime::now()).minus(ago));
+    }
+    if let Some(seconds) = text.strip_prefix('@') {
+        let since_1970 = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        return since_1970
+            .map(|duration| Timestamp::from_micros(0).plus(duration))
+            .ok_or_else(|| format!("{seconds:?} is no number of seconds"));
+    }
+    humantime::parse_rfc3339_weak(text)
+        .map(Timestamp::from)
+        .map_err(|error| format!("{error}; a time is YYYY-MM-DDTHH:MM:SSZ, @SECONDS or ago:DURATION"))
+}

@@ -14,8 +14,9 @@ pub(crate) fn check(count: u32) -> Result<()> {
 
 /// The next split or merge on the way to `count` equal shards, or `None` when they are there.
 ///
-/// First each shard is split at every border of the target ranges within it, the middle one first so that lineages stay short; then
-/// neighbours within one target range are merged. Each step stands by itself: after a crash the same call goes on.
+/// First each shard is split at every border of the target ranges within it, then neighbours within one target range are merged. The
+/// middle border goes first, and the smallest neighbours, so that lineages stay short. Each step stands by itself: after a crash the
+/// same call goes on.
 pub(crate) fn next(shards: &[ShardDescription], count: u32) -> Result<Option<Plan>> {
     let borders: Vec<HashKey> = HashKeyRange::tiles(count).map(|tile| tile.start).collect();
     let mut open: Vec<_> = shards.iter().filter(|shard| shard.is_open()).collect();
@@ -28,10 +29,73 @@ pub(crate) fn next(shards: &[ShardDescription], count: u32) -> Result<Option<Pla
             return Ok(Some(split::plan_at(shard.id, range, borders[from + (to - from) / 2])));
         }
     }
-    for pair in open.windows(2) {
-        if borders.binary_search(&pair[1].hash_key_range.start).is_err() {
-            return merge::plan(shards, pair[0].id, pair[1].id).map(Some);
+    let within_a_target =
+        open.windows(2).filter(|pair| borders.binary_search(&pair[1].hash_key_range.start).is_err());
+    let width =
+        |pair: &&[&ShardDescription]| pair[1].hash_key_range.end.get() - pair[0].hash_key_range.start.get();
+    within_a_target.min_by_key(width).map(|pair| merge::plan(shards, pair[0].id, pair[1].id)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::sequence::SequenceNumber;
+    use crate::words::shard_id::ShardId;
+    use crate::words::time::Timestamp;
+
+    fn shard(id: u32, hash_key_range: HashKeyRange) -> ShardDescription {
+        ShardDescription {
+            id: ShardId::new(id),
+            parent: None,
+            adjacent_parent: None,
+            hash_key_range,
+            first_sequence: SequenceNumber::ZERO,
+            closing_sequence: None,
+            created_at: Timestamp::default(),
+            closed_at: None,
         }
     }
-    Ok(None)
+
+    /// Carries out all steps; tells how many there are, and how many generations of shards they make.
+    fn scale(from: u32, to: u32) -> (u32, u32) {
+        let mut shards: Vec<_> =
+            (0..).zip(HashKeyRange::tiles(from)).map(|(id, range)| (shard(id, range), 0)).collect();
+        let mut steps = 0;
+        loop {
+            let descriptions: Vec<_> = shards.iter().map(|(shard, _)| shard.clone()).collect();
+            let Some(plan) = next(&descriptions, to).unwrap() else { break };
+            let mut generation = 0;
+            for (shard, of_shard) in shards.iter_mut().filter(|(shard, _)| plan.parents.contains(&shard.id)) {
+                shard.closing_sequence = Some(SequenceNumber::ZERO);
+                generation = generation.max(*of_shard);
+            }
+            let first_id = shards.len() as u32;
+            let children =
+                (first_id..).zip(plan.children).map(|(id, range)| (shard(id, range), generation + 1));
+            shards.extend(children.collect::<Vec<_>>());
+            steps += 1;
+        }
+        let mut open: Vec<_> =
+            shards.iter().filter(|(shard, _)| shard.is_open()).map(|(shard, _)| shard).collect();
+        open.sort_by_key(|shard| shard.hash_key_range.start);
+        assert!(open.iter().map(|shard| shard.hash_key_range).eq(HashKeyRange::tiles(to)), "{from} to {to}");
+        (steps, shards.iter().map(|(_, generation)| *generation).max().unwrap())
+    }
+
+    #[test]
+    fn scaling_ends_with_the_ranges_of_a_new_stream_in_few_steps_and_generations() {
+        assert_eq!(scale(2, 4), (2, 1));
+        assert_eq!(scale(4, 2), (2, 1));
+        assert_eq!(scale(2, 3), (3, 2));
+        assert_eq!(scale(5, 5), (0, 0));
+        assert_eq!(scale(1, 64), (63, 6));
+        assert_eq!(scale(64, 1), (63, 6));
+        for (from, to) in [(3, 7), (7, 3), (10, 9), (9, 10), (100, 3)] {
+            let (steps, generations) = scale(from, to);
+            assert!(
+                steps < from + to && generations <= 10,
+                "{from} to {to}: {steps} steps, {generations} generations"
+            );
+        }
+    }
 }

@@ -30,6 +30,9 @@ pub(crate) fn plan(shards: &[ShardDescription], id: ShardId, point: HashKey) -> 
 /// Splits a shard into halves.
 pub(crate) fn plan_evenly(shards: &[ShardDescription], id: ShardId) -> Result<Plan> {
     let HashKeyRange { start, end } = open_shard(shards, id)?.hash_key_range;
+    if end.get() - start.get() < 3 {
+        return Err(Error::invalid(format!("{id} owns too few hash keys to be split: {start} to {end}")));
+    }
     let middle = start.get() + (end.get() - start.get()).div_ceil(2);
     plan(shards, id, HashKey::new(middle))
 }

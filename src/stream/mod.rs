@@ -194,16 +194,17 @@ impl Stream {
     }
 
     /// Scales the stream to `count` open shards that own equal parts of the hash-key space, by a series of splits and merges.
+    /// Returns the open shards, in the order of their creation.
     ///
     /// As Kinesis' uniform scaling, with no bound on the factor. Each split or merge is all or nothing; after a failure or a crash
     /// the same call goes on where it stopped. Shards that appear on the way and are closed again expire like others.
     ///
     /// # Errors
     /// `InvalidArgument` if `count` is not 1 to 1,024; otherwise as [`split_shard`](Self::split_shard).
-    pub fn update_shard_count(&self, count: u32) -> Result<()> {
+    pub fn update_shard_count(&self, count: u32) -> Result<Vec<ShardDescription>> {
         scale::check(count)?;
         while !self.reshard(|shards| scale::next(shards, count))?.is_empty() {}
-        Ok(())
+        Ok(self.list_shards(ShardFilter::AtLatest))
     }
 
     fn reshard(

@@ -100,7 +100,7 @@ impl Script {
             note(stream.merge_shards(below, upper).map(drop));
         }
         self.put_some(&stream, 20);
-        note(stream.update_shard_count(3));
+        note(stream.update_shard_count(3).map(drop));
         self.put_some(&stream, 20);
         self.clock.advance(AGE / 2);
         self.put_some(&stream, 10);

@@ -61,7 +61,7 @@ fn put_delays(scratch: &Path) {
 
 fn paced_puts(stream: &Stream) -> Histogram<u64> {
     const INTERVAL: Duration = Duration::from_micros(50);
-    let mut delays = Histogram::new(3).expect("a histogram");
+    let mut delays = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("a histogram");
     let started = Instant::now();
     let mut due = started;
     let mut number = 0u64;

@@ -3,14 +3,17 @@
 //! 1. *Plan*, purely: which shards close, and which ranges their children own.
 //! 2. The children's directories are created, and their names synced. A crash leaves directories that the manifest does not name;
 //!    the next opening removes them.
-//! 3. The parents are synced while their puts go on, so that step 5 is short.
-//! 4. The parents' append locks are taken: from here on their puts wait.
-//! 5. What was put since is synced: whatever the children will hold, the parents are whole.
-//! 6. The manifest is replaced: **the one atomic step**. A crash before leaves the parents open, one after it leaves the children.
+//! 3. The parents get a ceiling: the children will begin there, somewhat above the parents' end, so that the parents' puts can go
+//!    on for the moment. (More than that many would wait for step 7.)
+//! 4. The manifest is replaced: **the one atomic step**. A crash before leaves the parents open. A crash after it leaves the
+//!    children; the parents end with whatever was put until then, which no child has anything to do with yet.
+//! 5. The parents are synced while their puts go on, so that the next step is short.
+//! 6. The parents' append locks are taken, so that puts wait, and what was put since is synced: whatever the children will hold,
+//!    the parents are whole.
 //! 7. The shard map is swapped, the parents are closed, and the locks are let go of: puts that wait are routed again.
 //!
-//! A failure before step 6 leaves the parents open and nothing else. One that leaves open whether step 6 survives power loss
-//! poisons the parents: both outcomes are whole, and the next opening finds the one that counts.
+//! A failure before step 4 leaves the parents open and nothing else. One after it, or one that leaves open whether step 4 survives
+//! power loss, poisons the parents: the next opening finds them with all that was put, closed or open.
 
 pub(crate) mod merge;
 pub(crate) mod scale;
@@ -22,7 +25,7 @@ use crate::manifest::Manifest;
 use crate::shard::closing::PausedShard;
 use crate::shard::{Shard, dir_of, shards_dir};
 use crate::sys::dir::{self, ReplaceError};
-use crate::topology::Topology;
+use crate::topology::{Topology, lineage};
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
 use crate::words::hash_key::HashKeyRange;
@@ -49,14 +52,11 @@ pub(crate) fn apply(
     if ids.iter().any(|&id| id > ShardId::MAX) {
         return Err(Error::invalid("the stream has used up its shard ids"));
     }
-    let reshard = Reshard { topology, plan, ids };
-    reshard.carry_out(&mut manifest).map_err(|failed| {
-        if !failed.replaced {
-            reshard.remove_directories();
-        }
-        failed.error
-    })
+    Reshard { topology, plan, ids }.carry_out(&mut manifest)
 }
+
+/// How many records the parents may still get while the manifest is replaced.
+const RESERVE: u64 = 1 << 20;
 
 struct Reshard<'a> {
     topology: &'a Topology,
@@ -66,32 +66,57 @@ struct Reshard<'a> {
 }
 
 impl Reshard<'_> {
-    fn carry_out(&self, manifest: &mut Manifest) -> Result<Vec<ShardDescription>, ReplaceError> {
+    fn carry_out(&self, manifest: &mut Manifest) -> Result<Vec<ShardDescription>> {
         let map = self.topology.map_full();
         let parents = self.plan.parents.iter().map(|&id| map.get(id)).collect::<Result<Vec<_>>>()?;
-        self.create_directories()?;
+        // One that is poisoned is found out before anything is changed.
         for parent in &parents {
+            drop(parent.pause()?);
+        }
+        let first_sequence =
+            parents.iter().map(|parent| parent.next_sequence()).max().unwrap_or_default().plus(RESERVE);
+        let mut next = self.next_manifest(manifest, first_sequence);
+        let announced = self.create_directories().map_err(ReplaceError::from).and_then(|()| {
+            parents.iter().for_each(|parent| parent.set_ceiling(first_sequence));
+            self.topology.write(&mut next)
+        });
+        if let Err(failed) = announced {
+            if failed.replaced {
+                parents.iter().for_each(|parent| parent.poison());
+            } else {
+                parents.iter().for_each(|parent| parent.lift_ceiling());
+                self.remove_directories();
+            }
+            return Err(failed.error);
+        }
+        let paused =
+            Self::pause(&parents).inspect_err(|_| parents.iter().for_each(|parent| parent.poison()))?;
+        for parent in &paused {
+            lineage::settle(&mut next.shards, parent.id(), parent.next_sequence(), parent.last_timestamp());
+        }
+        let children: Vec<_> =
+            next.shards.iter().filter(|shard| self.ids.contains(&shard.id)).cloned().collect();
+        let shards: Vec<_> =
+            children.iter().map(|child| Arc::new(Shard::new(self.topology.context(), child))).collect();
+        *manifest = next;
+        self.topology.swap_map(manifest, &shards);
+        let closed_at = children.first().map(|child| child.created_at).unwrap_or_default();
+        for parent in paused {
+            parent.close(closed_at, shards.clone());
+        }
+        Ok(children)
+    }
+
+    /// Syncs the parents, and makes their puts wait.
+    fn pause<'p>(parents: &[&'p Arc<Shard>]) -> Result<Vec<PausedShard<'p>>> {
+        for parent in parents {
             parent.sync()?;
         }
         let mut paused = parents.iter().map(|parent| parent.pause()).collect::<Result<Vec<_>>>()?;
         for parent in &mut paused {
             parent.sync()?;
         }
-        let closed_at = self.closing_time(manifest, &paused);
-        let (next, children) = self.next_manifest(manifest, &paused, closed_at);
-        if let Err(failed) = self.topology.store(manifest, next) {
-            if failed.replaced {
-                paused.into_iter().for_each(PausedShard::poison);
-            }
-            return Err(failed);
-        }
-        let shards: Vec<_> =
-            children.iter().map(|child| Arc::new(Shard::new(self.topology.context(), child))).collect();
-        self.topology.swap_map(manifest, &shards);
-        for parent in paused {
-            parent.close(closed_at, shards.clone());
-        }
-        Ok(children)
+        Ok(paused)
     }
 
     fn create_directories(&self) -> Result<()> {
@@ -109,32 +134,15 @@ impl Reshard<'_> {
         }
     }
 
-    /// Now, but not before anything that the parents hold, so that time does not run backwards from parent to child.
-    fn closing_time(&self, manifest: &Manifest, paused: &[PausedShard<'_>]) -> Timestamp {
-        let created = self.parents_in(manifest).map(|parent| parent.created_at);
-        let last = paused.iter().map(PausedShard::last_timestamp);
-        created.chain(last).fold(self.topology.context().clock.now(), Timestamp::max)
-    }
-
-    fn parents_in<'m>(&self, manifest: &'m Manifest) -> impl Iterator<Item = &'m ShardDescription> {
-        manifest.shards.iter().filter(|shard| self.plan.parents.contains(&shard.id))
-    }
-
-    fn next_manifest(
-        &self,
-        manifest: &Manifest,
-        paused: &[PausedShard<'_>],
-        closed_at: Timestamp,
-    ) -> (Manifest, Vec<ShardDescription>) {
+    /// The manifest with the parents closed and the children there.
+    fn next_manifest(&self, manifest: &Manifest, first_sequence: SequenceNumber) -> Manifest {
         let mut next = manifest.clone();
-        let mut first_sequence = SequenceNumber::ZERO;
-        for (id, parent) in self.plan.parents.iter().zip(paused) {
-            let end = parent.next_sequence();
-            // A child begins above the end of all its parents.
-            first_sequence = first_sequence.max(end);
-            for shard in next.shards.iter_mut().filter(|shard| shard.id == *id) {
-                (shard.closing_sequence, shard.closed_at) = (Some(end), Some(closed_at));
-            }
+        let is_parent = |shard: &&mut ShardDescription| self.plan.parents.contains(&shard.id);
+        // Not before the parents were created, should the clock have been set back.
+        let created = next.shards.iter_mut().filter(is_parent).map(|parent| parent.created_at);
+        let closed_at = created.fold(self.topology.context().clock.now(), Timestamp::max);
+        for parent in next.shards.iter_mut().filter(is_parent) {
+            parent.closed_at = Some(closed_at);
         }
         let children =
             self.ids.iter().zip(&self.plan.children).map(|(&id, &hash_key_range)| ShardDescription {
@@ -147,10 +155,9 @@ impl Reshard<'_> {
                 created_at: closed_at,
                 closed_at: None,
             });
-        let children: Vec<_> = children.collect();
-        next.next_shard += children.len() as u32;
-        next.shards.extend(children.iter().cloned());
-        (next, children)
+        next.shards.extend(children);
+        next.next_shard += self.ids.len() as u32;
+        next
     }
 }
 

@@ -22,6 +22,9 @@ use crate::words::limits::UNSEALED_COUNT_MAX;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
 
+/// The ceiling of a shard that is not about to have children.
+pub(super) const NO_CEILING: SequenceNumber = SequenceNumber::new(u64::MAX);
+
 /// What the append lock protects.
 #[derive(Debug)]
 pub(super) struct Appender {
@@ -33,6 +36,8 @@ pub(super) struct Appender {
     /// Segments before the active one that have no trailer yet, oldest first.
     unsealed: VecDeque<Arc<Unsealed>>,
     next_sequence: SequenceNumber,
+    /// No record gets this number or a higher one: the shard's children begin there, if it is about to have some.
+    pub(super) ceiling: SequenceNumber,
     last_timestamp: Timestamp,
     pub(super) waiting: WaitList,
     /// There is a segment file whose name may not survive power loss.
@@ -73,6 +78,7 @@ impl Appender {
             resumable: None,
             unsealed: VecDeque::new(),
             next_sequence,
+            ceiling: NO_CEILING,
             last_timestamp,
             waiting: WaitList::default(),
             has_new_names: false,
@@ -144,6 +150,9 @@ impl Shard {
             State::StreamClosed => return Err(Error::Closed),
             State::Poisoned => return Err(Error::Poisoned(self.id)),
         }
+        if appender.next_sequence.plus(draft.count().into()) >= appender.ceiling {
+            return self.at_ceiling(appender.ceiling);
+        }
         let timestamp = now.max(appender.last_timestamp);
         if !appender.active.as_ref().is_some_and(|active| active.has_room(len)) {
             let rolled = self.roll(&mut appender, timestamp, len);
@@ -162,6 +171,15 @@ impl Shard {
         drop(appender);
         waiting.notify_all();
         Ok(Some(base))
+    }
+
+    /// What becomes of a put for which no sequence number is left: it waits for the children.
+    #[cold]
+    fn at_ceiling(&self, ceiling: SequenceNumber) -> Result<Option<SequenceNumber>> {
+        if ceiling == NO_CEILING {
+            return Err(Error::invalid(format!("{} has used up its sequence numbers", self.id)));
+        }
+        Ok(None)
     }
 
     /// Makes an active segment with room for a frame of `len` bytes.
@@ -226,9 +244,11 @@ impl Shard {
     }
 
     /// Refuses all later puts: nobody knows what is on the disk.
-    pub(super) fn poison(&self) {
+    pub(crate) fn poison(&self) {
         let mut appender = self.appender.lock();
-        appender.state = State::Poisoned;
+        if appender.state == State::Open {
+            appender.state = State::Poisoned;
+        }
         let waiting = appender.waiting.take();
         drop(appender);
         waiting.notify_all();

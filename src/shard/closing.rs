@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use super::appender::{Appender, State};
+use super::appender::{Appender, NO_CEILING, State};
 use super::{Closing, Shard};
 use crate::words::error::{Error, Result};
 use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
 
 /// A shard whose puts wait, until it is closed or goes on; dropping this lets it go on.
@@ -20,6 +21,16 @@ pub(crate) struct PausedShard<'a> {
 }
 
 impl Shard {
+    /// Lets no record have the number `ceiling` or a higher one, so that children can begin there.
+    pub(crate) fn set_ceiling(&self, ceiling: SequenceNumber) {
+        self.appender.lock().ceiling = ceiling;
+    }
+
+    /// Takes that back.
+    pub(crate) fn lift_ceiling(&self) {
+        self.set_ceiling(NO_CEILING);
+    }
+
     /// Makes puts wait, to close the shard.
     pub(crate) fn pause(&self) -> Result<PausedShard<'_>> {
         let sync_turn = self.sync_turn.lock();
@@ -43,6 +54,10 @@ impl PausedShard<'_> {
         synced
     }
 
+    pub(crate) fn id(&self) -> ShardId {
+        self.shard.id
+    }
+
     /// The number that the next record would have.
     pub(crate) fn next_sequence(&self) -> SequenceNumber {
         self.appender.next_sequence()
@@ -51,14 +66,6 @@ impl PausedShard<'_> {
     /// When the last record arrived.
     pub(crate) fn last_timestamp(&self) -> Timestamp {
         self.appender.last_timestamp()
-    }
-
-    /// Refuses all later puts: nobody knows what the manifest will say after power loss.
-    pub(crate) fn poison(mut self) {
-        self.appender.state = State::Poisoned;
-        let waiting = self.appender.waiting.take();
-        drop(self);
-        waiting.notify_all();
     }
 
     /// Closes the shard: puts that wait are routed again, and readers go on with the children.

@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use crate::manifest::Marks;
-use crate::recovery::{self, ShardRecovery};
+use crate::recovery::{self, RecoveredShard};
 use crate::sys::dir;
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
@@ -92,18 +92,27 @@ pub(crate) struct ShardContext {
 }
 
 impl Shard {
-    /// Opens a shard, after whatever happened to it. It was as far as `marks` when the manifest was written last; `children` are
-    /// those of a closed one.
+    /// Puts a shard's directory in order, after whatever happened to it. It was as far as `marks` when the manifest was written last.
+    pub(crate) fn recover(
+        context: &ShardContext,
+        description: &ShardDescription,
+        marks: Marks,
+    ) -> Result<RecoveredShard> {
+        let dir = dir_of(&context.stream_dir, description.id);
+        // Some tools that copy directories leave out those that are empty.
+        dir::create_all(&dir)?;
+        recovery::recover(&dir, description, marks)
+    }
+
+    /// Opens a shard that was recovered. `children` are those of a closed one.
     pub(crate) fn open(
         context: &ShardContext,
         description: &ShardDescription,
         marks: Marks,
+        recovered: RecoveredShard,
         children: Vec<Arc<Self>>,
-    ) -> Result<(Self, ShardRecovery)> {
+    ) -> Self {
         let dir = dir_of(&context.stream_dir, description.id);
-        // Some tools that copy directories leave out those that are empty.
-        dir::create_all(&dir)?;
-        let recovered = recovery::recover(&dir, description, marks)?;
         let segments = Segments::new(&dir, description.id, &recovered.sealed);
         for segment in &recovered.unsealed {
             segments.push(Arc::clone(&segment.target.window), segment.first_timestamp);
@@ -111,15 +120,13 @@ impl Shard {
         let next = recovered.next_sequence;
         let synced = recovered.unsealed.first().map_or(next, |first| first.target.window.base);
         let horizon = segments.first_base().unwrap_or(next).max(marks.horizon).min(next);
-        let ended = description.closing_sequence.zip(description.closed_at);
-        let closing = ended.map(|(sequence, closed_at)| Closing { sequence, closed_at, children });
-        let report = recovered.report.clone();
+        let closing = description.closed_at.map(|closed_at| Closing { sequence: next, closed_at, children });
         let appender = Appender::new(recovered, closing.is_some(), description.created_at);
         let shard = Self::with(context, description, segments, appender);
         shard.next_sequence.store(next.get(), Ordering::Relaxed);
         shard.synced_sequence.store(synced.get(), Ordering::Relaxed);
         shard.horizon.store(horizon.get(), Ordering::Relaxed);
-        Ok((Self { closing: closing.map(OnceLock::from).unwrap_or_default(), ..shard }, report))
+        Self { closing: closing.map(OnceLock::from).unwrap_or_default(), ..shard }
     }
 
     /// A new shard, whose directory is there and empty.

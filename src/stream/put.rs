@@ -78,6 +78,7 @@ impl Stream {
                     core.make_durable(&map, shard.id(), sequence.plus(1))?;
                     return Ok(Receipt { shard: shard.id(), sequence });
                 }
+                std::thread::yield_now();
             }
         })
     }

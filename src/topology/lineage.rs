@@ -1,7 +1,9 @@
 //! Parents, children, and which shards there were when.
 
 use crate::words::describe::{ShardDescription, ShardFilter};
+use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
 
 /// The shards that a shard was split or merged into.
 pub(crate) fn children_of(
@@ -9,6 +11,34 @@ pub(crate) fn children_of(
     parent: ShardId,
 ) -> impl Iterator<Item = &ShardDescription> {
     shards.iter().filter(move |shard| shard.parents().any(|id| id == parent))
+}
+
+/// Notes where and when a closed shard really ended: not before its last record. Its children begin then.
+///
+/// The manifest says that a shard is closed before its last puts are in, so that they need not wait for that.
+pub(crate) fn settle(
+    shards: &mut [ShardDescription],
+    id: ShardId,
+    closing_sequence: SequenceNumber,
+    last_timestamp: Timestamp,
+) {
+    let Some(closed) = shards.iter_mut().find(|shard| shard.id == id) else { return };
+    let Some(closed_at) = closed.closed_at.as_mut() else { return };
+    *closed_at = last_timestamp.max(*closed_at);
+    closed.closing_sequence = Some(closing_sequence);
+    let closed_at = *closed_at;
+    // Both parents of a merge close at the same instant, which is the later one.
+    for child in shards.iter_mut().filter(|shard| shard.parents().any(|parent| parent == id)) {
+        child.created_at = child.created_at.max(closed_at);
+    }
+    let adjacent: Vec<_> = children_of(shards, id)
+        .map(|child| (child.created_at, child.parents().collect::<Vec<_>>()))
+        .collect();
+    for (created_at, parents) in adjacent {
+        for parent in shards.iter_mut().filter(|shard| parents.contains(&shard.id)) {
+            parent.closed_at = Some(created_at);
+        }
+    }
 }
 
 /// The shards that a filter lets through, in the order of their creation.
@@ -35,7 +65,6 @@ pub(crate) fn filter(shards: &[ShardDescription], filter: ShardFilter) -> Vec<Sh
 mod tests {
     use super::*;
     use crate::words::hash_key::{HashKey, HashKeyRange};
-    use crate::words::time::Timestamp;
 
     fn shard(
         id: u32,

@@ -14,6 +14,7 @@ use crate::recovery::ShardRecovery;
 use crate::segment::base_of_name;
 use crate::shard::{Shard, ShardContext, dir_of, shards_dir};
 use crate::sys::dir::{self, ReplaceError};
+use crate::words::describe::ShardDescription;
 use crate::words::error::{Corruption, Result};
 use crate::words::shard_id::ShardId;
 
@@ -31,20 +32,25 @@ pub(crate) struct Topology {
 
 impl Topology {
     /// Opens the shards that the manifest names, and removes what is left of others.
-    pub(crate) fn open(context: ShardContext, manifest: Manifest) -> Result<(Self, Vec<ShardRecovery>)> {
+    pub(crate) fn open(context: ShardContext, mut manifest: Manifest) -> Result<(Self, Vec<ShardRecovery>)> {
         remove_orphans(&context, &manifest)?;
+        let recover = |shard: &ShardDescription| Shard::recover(&context, shard, manifest.marks_of(shard));
+        let recovered = manifest.shards.iter().map(recover).collect::<Result<Vec<_>>>()?;
+        let reports = recovered.iter().map(|shard| shard.report.clone()).collect();
+        for (id, shard) in
+            manifest.shards.iter().map(|shard| shard.id).collect::<Vec<_>>().into_iter().zip(&recovered)
+        {
+            lineage::settle(&mut manifest.shards, id, shard.next_sequence, shard.last_timestamp);
+        }
         let mut shards: BTreeMap<ShardId, Arc<Shard>> = BTreeMap::new();
-        let mut reports = vec![];
         // Children first: a closed shard knows its children, which are always younger.
-        for description in manifest.shards.iter().rev() {
+        for (description, recovered) in manifest.shards.iter().zip(recovered).rev() {
             let children = lineage::children_of(&manifest.shards, description.id);
             let children = children.filter_map(|child| shards.get(&child.id).cloned()).collect();
             let marks = manifest.marks_of(description);
-            let (shard, report) = Shard::open(&context, description, marks, children)?;
+            let shard = Shard::open(&context, description, marks, recovered, children);
             shards.insert(description.id, Arc::new(shard));
-            reports.push(report);
         }
-        reports.reverse();
         let map = ArcSwap::from_pointee(ShardMap::new(shards.into_values(), &manifest));
         Ok((Self { context, manifest: Mutex::new(manifest), map }, reports))
     }
@@ -70,16 +76,21 @@ impl Topology {
         self.map.load_full()
     }
 
-    /// Makes a new manifest the one that counts, on the disk and here. It takes note of how far the shards are.
+    /// Makes a new manifest the one that counts, on the disk and here.
     ///
     /// After an error the old one counts here. If the new one is on the disk all the same, whoever opens the stream next may find
     /// either: the caller sees to it that both are true.
     pub(crate) fn store(&self, current: &mut Manifest, mut next: Manifest) -> Result<(), ReplaceError> {
-        let kept = |shard: &&Arc<Shard>| next.shards.iter().any(|description| description.id == shard.id());
-        next.marks = self.map.load().iter().filter(kept).map(|shard| (shard.id(), shard.marks())).collect();
-        next.store(&self.context.stream_dir)?;
+        self.write(&mut next)?;
         *current = next;
         Ok(())
+    }
+
+    /// Puts a manifest on the disk. It takes note of how far the shards are.
+    pub(crate) fn write(&self, next: &mut Manifest) -> Result<(), ReplaceError> {
+        let kept = |shard: &&Arc<Shard>| next.shards.iter().any(|description| description.id == shard.id());
+        next.marks = self.map.load().iter().filter(kept).map(|shard| (shard.id(), shard.marks())).collect();
+        next.store(&self.context.stream_dir)
     }
 
     /// Puts another map in the place of the present one: with these shards more, and without those that the manifest does not name.

@@ -42,7 +42,7 @@ pub struct ShardDescription {
     pub hash_key_range: HashKeyRange,
     /// The number that the shard's first record has or will have; all its parents' numbers are below it.
     pub first_sequence: SequenceNumber,
-    /// The number after the last record of a closed shard; `None` while the shard is open.
+    /// The number after the last record of a closed shard; `None` while the shard is open. Its children begin somewhat above it.
     pub closing_sequence: Option<SequenceNumber>,
     /// When the shard was created.
     pub created_at: Timestamp,
@@ -53,7 +53,7 @@ pub struct ShardDescription {
 impl ShardDescription {
     /// Whether the shard takes puts.
     pub fn is_open(&self) -> bool {
-        self.closing_sequence.is_none()
+        self.closed_at.is_none()
     }
 
     /// The shards that were split or merged into this one.

@@ -177,7 +177,7 @@ mod tests {
             assert!(manifest(absurd).check().is_err(), "{absurd:?}");
         }
         let mut gap = manifest(settings);
-        gap.shards[1].closing_sequence = Some(0.into());
+        gap.shards[1].closed_at = Some(Timestamp::default());
         assert!(gap.check().is_err(), "open shards that leave a gap");
     }
 }

@@ -66,7 +66,7 @@ mod tests {
             let Some(plan) = next(&descriptions, to).unwrap() else { break };
             let mut generation = 0;
             for (shard, of_shard) in shards.iter_mut().filter(|(shard, _)| plan.parents.contains(&shard.id)) {
-                shard.closing_sequence = Some(SequenceNumber::ZERO);
+                shard.closed_at = Some(Timestamp::default());
                 generation = generation.max(*of_shard);
             }
             let first_id = shards.len() as u32;

@@ -418,13 +418,13 @@ fn shards_are_a_table_and_a_picture_of_their_lineage() {
     place.print("split", &["2", "--at", "255211775190703847597530955573826158592"]);
     place.print("merge", &["1", "3"]);
     let expected = "\
-shard  state   parents  hash keys   sequence  records  disk
-    0  closed           0% - 100%   0..0            0   0 B
-    1  closed  0        0% - 50%    0..0            0   0 B
-    2  closed  0        50% - 100%  0..0            0   0 B
-    3  closed  2        50% - 75%   0..0            0   0 B
-    4  open    2        75% - 100%  0..             0   0 B
-    5  open    1, 3     0% - 75%    0..             0   0 B
+shard  state   parents  hash keys   sequence          records  disk
+    0  closed           0% - 100%   0..0                    0   0 B
+    1  closed  0        0% - 50%    1048576..1048576        0   0 B
+    2  closed  0        50% - 100%  1048576..1048576        0   0 B
+    3  closed  2        50% - 75%   2097152..2097152        0   0 B
+    4  open    2        75% - 100%  2097152..               0   0 B
+    5  open    1, 3     0% - 75%    3145728..               0   0 B
 
 shard  0%                25%               50%               75%            100%
     0  -------------------------------------------------------------------------
@@ -446,7 +446,7 @@ fn shards_count_their_records_and_are_filtered() {
     let shards = listed["shards"].as_array().unwrap();
     assert_eq!(shards.iter().map(|shard| shard["record_count"].as_u64().unwrap()).sum::<u64>(), 5_000);
     assert_eq!(shards[0]["closing_sequence"], 1_250);
-    assert_eq!(shards[1]["first_sequence"], 1_250);
+    assert!(shards[1]["first_sequence"].as_u64().unwrap() >= 1_250, "above the end of its parent");
     assert_eq!(shards[5]["parents"], serde_json::json!(["shardId-000000000001", "shardId-000000000003"]));
     assert!(shards[0]["disk_bytes"].as_u64().unwrap() > 0);
     let table = place.print("shards", &[]);
@@ -476,9 +476,9 @@ fn shards_are_a_graph_for_graphviz() {
     let expected = r#"digraph shards {
     node [shape=box, fillcolor=lightgrey]
     "shardId-000000000000" [label="shardId-000000000000\n0% - 100%\n0..0"]
-    "shardId-000000000001" [label="shardId-000000000001\n0% - 50%\n0..0"]
-    "shardId-000000000002" [label="shardId-000000000002\n50% - 100%\n0..0"]
-    "shardId-000000000003" [label="shardId-000000000003\n0% - 100%\n0..", style=filled]
+    "shardId-000000000001" [label="shardId-000000000001\n0% - 50%\n1048576..1048576"]
+    "shardId-000000000002" [label="shardId-000000000002\n50% - 100%\n1048576..1048576"]
+    "shardId-000000000003" [label="shardId-000000000003\n0% - 100%\n2097152..", style=filled]
     "shardId-000000000000" -> "shardId-000000000001"
     "shardId-000000000000" -> "shardId-000000000002"
     "shardId-000000000001" -> "shardId-000000000003"

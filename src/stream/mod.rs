@@ -155,7 +155,8 @@ impl Stream {
     /// Splits an open shard in two; the upper child begins with `new_starting_hash_key`. Returns the children.
     ///
     /// Puts to the shard wait for a moment and go to the children; others go on. The shard's records stay readable, and are read
-    /// before those of the children. It takes no longer for a full shard than for an empty one.
+    /// before those of the children, whose sequence numbers begin somewhat above its end. It takes no longer for a full shard than for
+    /// an empty one.
     ///
     /// # Durability
     /// All or nothing, also through power loss; the shard's records are synced.

@@ -224,3 +224,22 @@ fn p12_disk_use_stays_within_retention_and_one_segment_a_shard_for_days() {
     let left = common::disk_bytes(&scratch.path().join("shards"));
     assert!(left < highest / 10, "{left} of {highest}");
 }
+
+#[test]
+fn timestamps_do_not_run_backwards_when_nothing_is_left_and_the_clock_is_set_back() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
+    clock.advance(HOUR);
+    stream.put("key", [1]).unwrap();
+    let last = streamlog::Clock::now(&*clock);
+    clock.advance(MINUTE + SECOND);
+    stream.maintain().unwrap();
+    stream.maintain().unwrap();
+    assert_eq!(common::segment_files(scratch.path(), 0).len(), 0);
+    stream.close().unwrap();
+    clock.set(last.minus(30 * SECOND));
+    let stream = open(scratch.path(), &clock, Retention::forever());
+    stream.put("key", [2]).unwrap();
+    let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
+    assert_eq!(iterator.next_batch(1).unwrap().iter().next().unwrap().timestamp(), last);
+}

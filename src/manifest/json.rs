@@ -55,6 +55,7 @@ struct Shard {
     first_sequence: u64,
     horizon_sequence: u64,
     synced_sequence: u64,
+    last_timestamp_micros: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closing_sequence: Option<u64>,
     created_at_micros: u64,
@@ -119,6 +120,7 @@ fn encode_shard(shard: &ShardDescription, marks: Marks) -> Shard {
         first_sequence: shard.first_sequence.get(),
         horizon_sequence: marks.horizon.get(),
         synced_sequence: marks.synced.get(),
+        last_timestamp_micros: marks.last_timestamp.as_micros(),
         closing_sequence: shard.closing_sequence.map(|sequence| sequence.get()),
         created_at_micros: shard.created_at.as_micros(),
         closed_at_micros: shard.closed_at.map(Timestamp::as_micros),
@@ -142,6 +144,7 @@ fn decode_body(body: Body) -> Option<Manifest> {
     let marks = |shard: &Shard| Marks {
         horizon: shard.horizon_sequence.into(),
         synced: shard.synced_sequence.into(),
+        last_timestamp: Timestamp::from_micros(shard.last_timestamp_micros),
     };
     let marks = body.shards.iter().map(|shard| (ShardId::new(shard.id), marks(shard))).collect();
     Some(Manifest {
@@ -193,7 +196,12 @@ mod tests {
         manifest.shards[0].closing_sequence = Some(u64::MAX.into());
         manifest.shards[0].closed_at = Some(Timestamp::from_millis(1_700_000_000_001));
         manifest.shards[2].parent = Some(ShardId::new(0));
-        let marks = |horizon: u64, synced: u64| Marks { horizon: horizon.into(), synced: synced.into() };
+        let last_timestamp = Timestamp::from_millis(1_700_000_000_002);
+        let marks = |horizon: u64, synced: u64| Marks {
+            horizon: horizon.into(),
+            synced: synced.into(),
+            last_timestamp,
+        };
         manifest.marks = (0..).map(ShardId::new).zip([marks(0, 5), marks(0, 0), marks(1, 1)]).collect();
         manifest
     }

@@ -40,6 +40,8 @@ pub(crate) struct Marks {
     pub(crate) horizon: SequenceNumber,
     /// All below, and above the horizon, was synced.
     pub(crate) synced: SequenceNumber,
+    /// When its last record arrived: no later one is older, also once there is no segment left to tell.
+    pub(crate) last_timestamp: Timestamp,
 }
 
 /// The settings that belong to a stream, whoever opens it.
@@ -98,7 +100,8 @@ impl Manifest {
     pub(crate) fn marks_of(&self, shard: &ShardDescription) -> Marks {
         let marks = self.marks.get(&shard.id).copied().unwrap_or_default();
         let horizon = marks.horizon.max(shard.first_sequence);
-        Marks { horizon, synced: marks.synced.max(horizon) }
+        let last_timestamp = marks.last_timestamp.max(shard.created_at);
+        Marks { horizon, synced: marks.synced.max(horizon), last_timestamp }
     }
 
     /// Reads the manifest of a stream.

@@ -121,7 +121,8 @@ impl Shard {
         let synced = recovered.unsealed.first().map_or(next, |first| first.target.window.base);
         let horizon = segments.first_base().unwrap_or(next).max(marks.horizon).min(next);
         let closing = description.closed_at.map(|closed_at| Closing { sequence: next, closed_at, children });
-        let appender = Appender::new(recovered, closing.is_some(), description.created_at);
+        let appender =
+            Appender::new(recovered, closing.is_some(), description.created_at.max(marks.last_timestamp));
         let shard = Self::with(context, description, segments, appender);
         shard.next_sequence.store(next.get(), Ordering::Relaxed);
         shard.synced_sequence.store(synced.get(), Ordering::Relaxed);
@@ -178,7 +179,8 @@ impl Shard {
     /// How far the shard is, for the manifest.
     pub(crate) fn marks(&self) -> Marks {
         let horizon = self.horizon();
-        Marks { horizon, synced: self.synced_sequence().max(horizon) }
+        let last_timestamp = self.appender.lock().last_timestamp();
+        Marks { horizon, synced: self.synced_sequence().max(horizon), last_timestamp }
     }
 
     pub(crate) fn id(&self) -> ShardId {

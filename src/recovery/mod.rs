@@ -63,8 +63,9 @@ pub(crate) fn recover(shard_dir: &Path, shard: &ShardDescription, marks: Marks) 
         // Retention may have removed what came before; a name below the shard's first number is none of ours.
         None => first_name.unwrap_or(marks.horizon).max(shard.first_sequence),
     };
-    let mut last_timestamp =
-        Timestamp::from_micros(last_sealed.map_or(0, |trailer| trailer.last_timestamp_micros));
+    let sealed_until = last_sealed.map_or(0, |trailer| trailer.last_timestamp_micros);
+    // What has expired was not younger than what follows it.
+    let mut last_timestamp = Timestamp::from_micros(sealed_until).max(marks.last_timestamp);
     let mut recovered = vec![];
     let mut resumable = None;
 
@@ -97,7 +98,7 @@ pub(crate) fn recover(shard_dir: &Path, shard: &ShardDescription, marks: Marks) 
             Scan::Blank => dir::remove_file(&path)?,
             Scan::Header { .. } => resumable = Some(Resumable { base, trailer: None }),
             Scan::Frames(frames) => {
-                (next, last_timestamp) = (end, frames.last_timestamp);
+                (next, last_timestamp) = (end, last_timestamp.max(frames.last_timestamp));
                 recovered.push(frames.into_unsealed(file)?);
             }
         }

@@ -57,7 +57,7 @@ pub(super) enum State {
 
 impl Appender {
     /// Goes on where recovery found the shard.
-    pub(super) fn new(recovered: RecoveredShard, is_closed: bool, not_before: Timestamp) -> Self {
+    pub(super) fn new(recovered: RecoveredShard, is_closed: bool, created_at: Timestamp) -> Self {
         let RecoveredShard { unsealed, resumable, next_sequence, last_timestamp, .. } = recovered;
         Self {
             state: if is_closed { State::ShardClosed } else { State::Open },
@@ -65,8 +65,8 @@ impl Appender {
             // The names that recovery found may be as young as those of a new segment.
             has_new_names: !unsealed.is_empty(),
             unsealed: unsealed.into_iter().map(Arc::new).collect(),
-            // A shard's first record is not older than its parents' last, nor than what has expired.
-            ..Self::empty(next_sequence, last_timestamp.max(not_before))
+            // A shard's first record is not older than its parents' last.
+            ..Self::empty(next_sequence, last_timestamp.max(created_at))
         }
     }
 

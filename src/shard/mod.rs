@@ -121,8 +121,7 @@ impl Shard {
         let synced = recovered.unsealed.first().map_or(next, |first| first.target.window.base);
         let horizon = segments.first_base().unwrap_or(next).max(marks.horizon).min(next);
         let closing = description.closed_at.map(|closed_at| Closing { sequence: next, closed_at, children });
-        let appender =
-            Appender::new(recovered, closing.is_some(), description.created_at.max(marks.last_timestamp));
+        let appender = Appender::new(recovered, closing.is_some(), description.created_at);
         let shard = Self::with(context, description, segments, appender);
         shard.next_sequence.store(next.get(), Ordering::Relaxed);
         shard.synced_sequence.store(synced.get(), Ordering::Relaxed);

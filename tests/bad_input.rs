@@ -130,6 +130,10 @@ fn p13_a_second_opener_is_told_at_once() {
     stream.close().unwrap();
     let again = Stream::open(scratch.path()).expect("closing lets go of the lock, whatever clones there are");
     assert!(matches!(clone.put("key", ""), Err(Error::Closed)));
+    assert!(matches!(clone.split_shard_evenly(SHARD), Err(Error::Closed)));
+    assert!(matches!(clone.update_shard_count(3), Err(Error::Closed)));
+    assert!(matches!(clone.set_retention(Retention::forever()), Err(Error::Closed)));
+    assert!(matches!(clone.maintain(), Err(Error::Closed)));
     drop(clone);
     assert!(
         matches!(Stream::open(scratch.path()), Err(Error::Locked(_))),

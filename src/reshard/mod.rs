@@ -45,7 +45,7 @@ pub(crate) fn apply(
     topology: &Topology,
     plan: impl FnOnce(&Manifest) -> Result<Option<Plan>>,
 ) -> Result<Vec<ShardDescription>> {
-    let mut manifest = topology.manifest();
+    let mut manifest = topology.manifest_to_change()?;
     let Some(plan) = plan(&manifest)? else { return Ok(vec![]) };
     let first_child = manifest.next_shard;
     let ids: Vec<_> = (first_child..).take(plan.children.len()).map(ShardId::new).collect();

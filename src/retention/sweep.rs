@@ -22,7 +22,7 @@ use crate::words::time::Timestamp;
 
 /// Drops what the stream's retention says is over by now.
 pub(crate) fn sweep(topology: &Topology) -> Result<()> {
-    let mut manifest = topology.manifest();
+    let mut manifest = topology.manifest_to_change()?;
     let retention = manifest.settings.retention;
     let oldest = retention.age_max().map(|age| topology.context().clock.now().minus(age));
     let mut outcome = Ok(());

@@ -18,7 +18,6 @@ use crate::reshard::{self, merge, scale, split};
 use crate::retention::sweep;
 use crate::shard::iterator::ShardIterator;
 use crate::shard::{Verification, VerifyProgress};
-use crate::sys::dir::ReplaceError;
 use crate::sys::lock::Lock;
 use crate::topology::{Topology, lineage};
 use crate::words::describe::{ShardDescription, ShardFilter, StreamDescription};
@@ -222,7 +221,7 @@ impl Stream {
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
         retention.check()?;
         let topology = &self.core().topology;
-        let mut manifest = topology.manifest();
+        let mut manifest = topology.manifest_to_change()?;
         let mut next = manifest.clone();
         next.settings.retention = retention;
         topology.store(&mut manifest, next)?;
@@ -309,13 +308,7 @@ impl Handle {
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
         };
-        let closed = self.core.topology.for_each_shard(|shard| shard.close());
-        let noted = match self.core.topology.note_marks() {
-            // The manifest that is there promises less, and is as true. No record depends on it.
-            Err(ReplaceError { error: Error::StorageFull(_), .. }) => Ok(()),
-            noted => noted.map_err(Error::from),
-        };
-        closed.and(noted)
+        self.core.topology.close()
     }
 }
 

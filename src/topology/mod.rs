@@ -5,6 +5,7 @@ pub(crate) mod shard_map;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard};
@@ -15,7 +16,7 @@ use crate::segment::base_of_name;
 use crate::shard::{Shard, ShardContext, dir_of, shards_dir};
 use crate::sys::dir::{self, ReplaceError};
 use crate::words::describe::ShardDescription;
-use crate::words::error::{Corruption, Result};
+use crate::words::error::{Corruption, Error, Result};
 use crate::words::shard_id::ShardId;
 
 use shard_map::ShardMap;
@@ -28,6 +29,7 @@ pub(crate) struct Topology {
     context: ShardContext,
     manifest: Mutex<Manifest>,
     map: ArcSwap<ShardMap>,
+    is_closed: AtomicBool,
 }
 
 impl Topology {
@@ -52,7 +54,10 @@ impl Topology {
             shards.insert(description.id, Arc::new(shard));
         }
         let map = ArcSwap::from_pointee(ShardMap::new(shards.into_values(), &manifest));
-        Ok((Self { context, manifest: Mutex::new(manifest), map }, reports))
+        Ok((
+            Self { context, manifest: Mutex::new(manifest), map, is_closed: AtomicBool::new(false) },
+            reports,
+        ))
     }
 
     /// What the shards have in common.
@@ -60,9 +65,16 @@ impl Topology {
         &self.context
     }
 
-    /// The manifest, for whoever changes it or wants it to stay as it is.
+    /// The manifest, for whoever reads it or wants it to stay as it is.
     pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock()
+    }
+
+    /// The manifest, for whoever changes it.
+    pub(crate) fn manifest_to_change(&self) -> Result<MutexGuard<'_, Manifest>> {
+        let manifest = self.manifest();
+        // Once the stream is closed, somebody else may have it open.
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(manifest) }
     }
 
     /// The shards as they are now.
@@ -111,15 +123,24 @@ impl Topology {
         outcome
     }
 
-    /// Keeps in the manifest how far the shards are, so that a file that goes missing later is missed.
-    pub(crate) fn note_marks(&self) -> Result<(), ReplaceError> {
+    /// Closes all shards, and lets nothing change after that.
+    ///
+    /// The manifest keeps how far they are, so that a file that goes missing later is missed.
+    pub(crate) fn close(&self) -> Result<()> {
         let mut manifest = self.manifest();
+        self.is_closed.store(true, Ordering::Release);
+        let closed = self.for_each_shard(|shard| shard.close());
         let marks = |shard: &Arc<Shard>| -> Option<Marks> { manifest.marks.get(&shard.id()).copied() };
         if self.map.load().iter().all(|shard| marks(shard) == Some(shard.marks())) {
-            return Ok(());
+            return closed;
         }
         let next = manifest.clone();
-        self.store(&mut manifest, next)
+        let noted = match self.store(&mut manifest, next) {
+            // The manifest that is there promises less, and is as true. No record depends on it.
+            Err(ReplaceError { error: Error::StorageFull(_), .. }) => Ok(()),
+            noted => noted.map_err(Error::from),
+        };
+        closed.and(noted)
     }
 }
 

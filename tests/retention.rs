@@ -243,3 +243,24 @@ fn timestamps_do_not_run_backwards_when_nothing_is_left_and_the_clock_is_set_bac
     let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
     assert_eq!(iterator.next_batch(1).unwrap().iter().next().unwrap().timestamp(), last);
 }
+
+#[test]
+fn p5_power_loss_after_a_trim_does_not_bring_sequence_numbers_back() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let path = scratch.path().join("stream");
+    let stream = open(&path, &clock, Retention::forever());
+    for number in 0..10u8 {
+        stream.put("key", vec![number; 20_000]).unwrap();
+    }
+    clock.advance(HOUR);
+    stream.put("key", [10]).unwrap();
+    // A pass without a sync: the segment that is left was never synced, and its file is lost with the power.
+    stream.set_retention(Retention::age(MINUTE)).unwrap();
+    let horizon = stream.stats().unwrap().shards[0].horizon;
+    assert_eq!((horizon, common::segment_files(&path, 0).len()), (10.into(), 1));
+    let lost = scratch.path().join("lost");
+    common::copy_dir(&path, &lost);
+    std::fs::remove_file(&common::segment_files(&lost, 0)[0]).unwrap();
+    let stream = open(&lost, &clock, Retention::age(MINUTE));
+    assert!(stream.put("key", [11]).unwrap().sequence >= horizon);
+}

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use crate::manifest::Manifest;
 use crate::shard::closing::PausedShard;
 use crate::shard::{Shard, dir_of, shards_dir};
-use crate::sys::dir::{self, ReplaceError};
+use crate::sys::dir;
 use crate::topology::{Topology, lineage};
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
@@ -73,13 +73,10 @@ impl Reshard<'_> {
         for parent in &parents {
             drop(parent.pause()?);
         }
-        let first_sequence =
-            parents.iter().map(|parent| parent.next_sequence()).max().unwrap_or_default().plus(RESERVE);
+        self.create_directories().inspect_err(|_| self.remove_directories())?;
+        let first_sequence = set_ceilings(&parents);
         let mut next = self.next_manifest(manifest, first_sequence);
-        let announced = self.create_directories().map_err(ReplaceError::from).and_then(|()| {
-            parents.iter().for_each(|parent| parent.set_ceiling(first_sequence));
-            self.topology.write(&mut next)
-        });
+        let announced = self.topology.write(&mut next);
         if let Err(failed) = announced {
             if failed.replaced {
                 parents.iter().for_each(|parent| parent.poison());
@@ -158,6 +155,17 @@ impl Reshard<'_> {
         next.shards.extend(children);
         next.next_shard += self.ids.len() as u32;
         next
+    }
+}
+
+/// Gives the parents a ceiling that none of them has reached, however fast they are put to.
+fn set_ceilings(parents: &[&Arc<Shard>]) -> SequenceNumber {
+    loop {
+        let highest = parents.iter().map(|parent| parent.next_sequence()).max().unwrap_or_default();
+        let ceiling = highest.plus(RESERVE);
+        if parents.iter().all(|parent| parent.set_ceiling(ceiling)) {
+            return ceiling;
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! One pass of retention.
 //!
 //! 1. The horizons move: from here on no iterator returns what is behind them. After a crash the next pass moves them again.
-//! 2. The manifest is replaced, if a shard has expired, or one keeps no segment that would tell its next sequence number. A crash
-//!    before leaves the shards as they were, one after it leaves files that nobody needs.
+//! 2. If a shard has expired, or segments are behind the horizon, the manifest is replaced: it notes the horizons, since the
+//!    segments that are left may not be synced, and power loss must not bring sequence numbers back. A crash before leaves the
+//!    shards as they were, one after it leaves files that nobody needs.
 //! 3. Segments behind the horizon are taken away from readers; those who hold a batch keep its bytes.
 //! 4. Their files are removed, and the directories of expired shards. What a crash leaves of them is removed by the next pass, or
 //!    by the next opening.
@@ -12,7 +13,6 @@ use std::sync::Arc;
 
 use super::policy::{self, Candidate};
 use crate::manifest::Manifest;
-use crate::shard::trim::Behind;
 use crate::shard::{Shard, dir_of};
 use crate::sys::dir;
 use crate::topology::Topology;
@@ -81,9 +81,8 @@ fn remove_what_is_behind(
     let map = topology.map_full();
     let is_empty = |id: ShardId| map.get(id).is_ok_and(|shard| shard.is_all_trimmed());
     let expired: BTreeSet<ShardId> = policy::expired(&manifest.shards, oldest, is_empty);
-    let behind: Vec<(&Arc<Shard>, Behind)> =
-        map.iter().map(|shard| (shard, shard.segments_behind())).collect();
-    if !expired.is_empty() || behind.iter().any(|(_, behind)| *behind == Behind::All) {
+    let behind: Vec<&Arc<Shard>> = map.iter().filter(|shard| shard.has_segments_behind()).collect();
+    if !expired.is_empty() || !behind.is_empty() {
         let mut next = manifest.clone();
         next.shards.retain(|shard| !expired.contains(&shard.id));
         topology.store(manifest, next)?;
@@ -91,7 +90,7 @@ fn remove_what_is_behind(
             topology.swap_map(manifest, &[]);
         }
     }
-    for (shard, _) in behind.iter().filter(|(_, behind)| *behind != Behind::None) {
+    for shard in behind {
         for file in shard.drop_segments_behind() {
             dir::remove_file(&file)?;
         }

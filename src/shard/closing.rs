@@ -21,14 +21,16 @@ pub(crate) struct PausedShard<'a> {
 }
 
 impl Shard {
-    /// Lets no record have the number `ceiling` or a higher one, so that children can begin there.
-    pub(crate) fn set_ceiling(&self, ceiling: SequenceNumber) {
-        self.appender.lock().ceiling = ceiling;
+    /// Lets no record have the number `ceiling` or a higher one, so that children can begin there; tells whether none has.
+    pub(crate) fn set_ceiling(&self, ceiling: SequenceNumber) -> bool {
+        let mut appender = self.appender.lock();
+        appender.ceiling = ceiling;
+        appender.next_sequence() <= ceiling
     }
 
     /// Takes that back.
     pub(crate) fn lift_ceiling(&self) {
-        self.set_ceiling(NO_CEILING);
+        self.appender.lock().ceiling = NO_CEILING;
     }
 
     /// Makes puts wait, to close the shard.

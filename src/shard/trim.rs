@@ -9,15 +9,6 @@ use crate::words::error::Result;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
 
-/// Which segments of a shard are behind the horizon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Behind {
-    None,
-    Some,
-    /// All there are: nothing on the disk will tell the next sequence number but the manifest.
-    All,
-}
-
 impl Shard {
     /// The first record that arrived at `oldest` or later: where the horizon is when all older ones have expired.
     pub(crate) fn horizon_at(&self, oldest: Timestamp) -> Result<SequenceNumber> {
@@ -61,14 +52,10 @@ impl Shard {
         (!has_active).then(|| self.next_sequence())
     }
 
-    /// Which segments are behind the horizon.
-    pub(crate) fn segments_behind(&self) -> Behind {
+    /// Whether there are segments behind the horizon.
+    pub(crate) fn has_segments_behind(&self) -> bool {
         let appender = self.appender.lock();
-        match self.segments.count_behind(self.horizon(), self.last_end(appender.has_active())) {
-            0 => Behind::None,
-            count if count == self.segments.len() => Behind::All,
-            _ => Behind::Some,
-        }
+        self.segments.count_behind(self.horizon(), self.last_end(appender.has_active())) > 0
     }
 
     /// Takes the segments that are behind the horizon away from readers; tells their files, to be removed.

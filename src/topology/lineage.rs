@@ -24,7 +24,7 @@ pub(crate) fn settle(
 ) {
     let Some(closed) = shards.iter_mut().find(|shard| shard.id == id) else { return };
     let Some(closed_at) = closed.closed_at.as_mut() else { return };
-    *closed_at = last_timestamp.max(*closed_at);
+    *closed_at = last_timestamp.max(closed.created_at).max(*closed_at);
     closed.closing_sequence = Some(closing_sequence);
     let closed_at = *closed_at;
     // Both parents of a merge close at the same instant, which is the later one.

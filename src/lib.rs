@@ -42,7 +42,7 @@ mod sys;
 mod topology;
 mod words;
 
-pub use recovery::{RecoveryReport, ShardRecovery, TornTail};
+pub use recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 pub use shard::batch::{Batch, Records};
 pub use shard::iterator::ShardIterator;
 pub use shard::records::OwnedRecords;

@@ -354,6 +354,32 @@ fn verify_finds_a_flipped_bit() {
 }
 
 #[test]
+fn salvage_gives_up_what_is_damaged_and_cat_passes_over_it() {
+    let place = Place::create(&[]);
+    for line in ["first\n", "second\n", "third\n"] {
+        succeeds(&place.put(line.as_bytes(), &["--key", "k"]));
+    }
+    let segment = place.stream().join("shards/000000000000/00000000000000000000.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"second").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    fails(&place.run("cat", &[]), &["damaged at byte", "salvage"]);
+    let output = place.run("salvage", &[]);
+    succeeds(&output);
+    assert!(stderr(&output).contains("lost 1 records, from sequence number 1 to before 2"), "{output:?}");
+    assert_eq!(output.stdout, b"1 record lost, and all others can be read\n");
+    let output = place.run("cat", &[]);
+    succeeds(&output);
+    assert_eq!(output.stdout, b"first\nthird\n");
+    assert!(
+        stderr(&output).contains("has lost the records from sequence number 1 to before 2"),
+        "{output:?}"
+    );
+    assert_eq!(place.json("verify", &[])["lost"][0]["end_sequence"], 2);
+}
+
+#[test]
 fn tail_prints_the_last_of_each_shard() {
     let place = Place::create(&[]);
     succeeds(&place.put(b"1\n2\n3\n", &[]));

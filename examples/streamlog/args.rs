@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Tail(TailArgs),
     Describe(DescribeArgs),
     Verify(VerifyArgs),
+    Salvage(SalvageArgs),
     Shards(ShardsArgs),
     Split(SplitArgs),
     Merge(MergeArgs),
@@ -192,6 +193,16 @@ pub(crate) struct VerifyArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Open a damaged stream, give up what is damaged, and say what is lost.
+///
+/// Restore the damaged file from a copy instead, if there is one. A damaged file is kept beside the mended one, with ".damaged"
+/// behind its name; cat passes over what is lost and says so.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SalvageArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
 }
 
 /// Split a shard in two: its hash keys go to two new shards, its records stay where they are.

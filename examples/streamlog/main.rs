@@ -59,6 +59,7 @@ fn run(command: Command) -> Outcome {
             with_stream(open(&args.path)?, |stream| report::describe(stream, args.json))
         }
         Command::Verify(args) => report::verify(&args),
+        Command::Salvage(args) => report::salvage(&args.path),
         Command::Shards(args) => with_stream(open(&args.path)?, |stream| shards::list(stream, &args)),
         Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, &args)),
         Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, &args)),

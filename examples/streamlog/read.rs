@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use streamlog::{
-    Position, SequenceNumber, ShardDescription, ShardFilter, ShardId, ShardIterator, Stream, wait_any,
+    Error, Position, SequenceNumber, ShardDescription, ShardFilter, ShardId, ShardIterator, Stream, wait_any,
 };
 
 use crate::args::{CatArgs, TailArgs};
@@ -31,6 +31,10 @@ pub(crate) fn cat(stream: &Stream, args: &CatArgs) -> Outcome {
             let batch = match iterator.next_batch_within(records_max, BYTES_AT_A_TIME) {
                 Ok(batch) if batch.is_empty() => break,
                 Ok(batch) => batch,
+                Err(error @ Error::Lost { .. }) => {
+                    pass_over(&mut iterator, &error)?;
+                    continue;
+                }
                 // What was read before the damage is printed before it is told.
                 Err(error) => return printer.flush().and(Err(error.into())),
             };
@@ -50,6 +54,12 @@ fn shards_to_read(stream: &Stream, args: &CatArgs) -> Result<Vec<ShardId>, Failu
         )),
         _ => Ok(shards),
     }
+}
+
+/// Goes on behind records that were lost to damage and given up since, and says so.
+fn pass_over(iterator: &mut ShardIterator, lost: &Error) -> Outcome {
+    tell(&format!("note: {lost}"));
+    Ok(iterator.skip_lost().map(drop)?)
 }
 
 /// Prints the last records of each shard, and with `-f` what comes after them.
@@ -127,7 +137,10 @@ impl Follower {
     }
 
     fn print_batch(&mut self, ready: usize) -> Outcome {
-        let batch = self.reading[ready].next_batch_within(RECORDS_AT_A_TIME, BYTES_AT_A_TIME)?;
+        let batch = match self.reading[ready].next_batch_within(RECORDS_AT_A_TIME, BYTES_AT_A_TIME) {
+            Err(error @ Error::Lost { .. }) => return pass_over(&mut self.reading[ready], &error),
+            batch => batch?,
+        };
         if self.has_headings && !batch.is_empty() && self.printed != Some(batch.shard()) {
             let gap = if self.printed.is_some() { "\n" } else { "" };
             self.printer.line(&format!("{gap}==> {} <==", batch.shard()))?;

@@ -2,19 +2,20 @@
 
 use std::fmt::Write;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
 use streamlog::{
-    Corruption, Error, RecoveryReport, Retention, ShardDescription, ShardRecovery, ShardStats, Stream,
-    StreamDescription, StreamStats, Timestamp, Verification,
+    Corruption, Error, Maintenance, RecoveryReport, Retention, ShardDescription, ShardRecovery, ShardStats,
+    Stream, StreamDescription, StreamOptions, StreamStats, Timestamp, Verification,
 };
 
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::{counted, print_json, print_text, progress};
 use crate::shards::{shard_as_json, state};
-use crate::{check_interrupted, open};
+use crate::{check_interrupted, open, with_stream};
 
 /// Prints settings, shards, counts, and what opening found.
 pub(crate) fn describe(stream: &Stream, is_json: bool) -> Outcome {
@@ -101,7 +102,26 @@ fn losses(shard: &ShardRecovery) -> impl Iterator<Item = String> {
     });
     let files =
         shard.removed_files.iter().map(|path| format!("removed {}, which came after", path.display()));
-    tail.chain(files)
+    let lost = shard.lost.iter().map(|lost| lost.to_string());
+    let kept = shard.damaged_files.iter().map(|path| format!("kept the damaged file as {}", path.display()));
+    tail.chain(files).chain(lost).chain(kept)
+}
+
+/// Opens a stream that is damaged, gives up what is gone, and says what.
+pub(crate) fn salvage(path: &Path) -> Outcome {
+    let options = StreamOptions::new().maintenance(Maintenance::Manual).must_exist().salvage(true);
+    with_stream(options.open(path)?, |stream| {
+        let recovery = stream.recovery();
+        let count: u64 =
+            recovery.lost().map(|lost| lost.sequences.end.get() - lost.sequences.start.get()).sum();
+        if let Some(reason) = &recovery.manifest_damage {
+            print_text(&format!("believed a damaged manifest, and wrote it anew: {reason}\n"))?;
+        }
+        match count {
+            0 => print_text("no record is lost\n"),
+            count => print_text(&format!("{} lost, and all others can be read\n", counted(count, "record"))),
+        }
+    })
 }
 
 /// Says on standard error what opening took away: this is the one time that anybody is told.
@@ -149,6 +169,13 @@ fn recovery_as_json(found: &ShardRecovery) -> Value {
             "bytes": tail.bytes,
             "reason": tail.reason,
         })),
+        "lost": found.lost.iter().map(|lost| json!({
+            "first_sequence": lost.sequences.start.get(),
+            "end_sequence": lost.sequences.end.get(),
+            "path": lost.path.to_string_lossy(),
+            "reason": lost.reason,
+        })).collect::<Vec<_>>(),
+        "damaged_files": found.damaged_files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
         "removed_files": found.removed_files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
     })
 }
@@ -188,7 +215,13 @@ fn read_all(stream: &Stream) -> Result<Verification, Failure> {
 }
 
 fn verification_as_text(found: &Verification) -> String {
-    let text: String = found.damage.iter().map(|damage| format!("{damage}\n")).collect();
+    let lost = found.lost.iter().map(|(shard, lost)| {
+        format!(
+            "{shard}: sequence numbers {} to before {} are lost, and were given up\n",
+            lost.start, lost.end
+        )
+    });
+    let text: String = found.damage.iter().map(|damage| format!("{damage}\n")).chain(lost).collect();
     let damage = match found.damage.len() {
         0 => "no damage".to_owned(),
         count => format!("damage in {}", counted(count as u64, "place")),
@@ -203,6 +236,11 @@ fn verification_as_json(found: &Verification) -> Value {
         "record_bytes": found.record_bytes,
         "is_complete": found.is_complete,
         "damage": found.damage.iter().map(damage_as_json).collect::<Vec<_>>(),
+        "lost": found.lost.iter().map(|(shard, lost)| json!({
+            "shard": shard.to_string(),
+            "first_sequence": lost.start.get(),
+            "end_sequence": lost.end.get(),
+        })).collect::<Vec<_>>(),
     })
 }
 

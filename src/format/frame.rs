@@ -12,6 +12,10 @@ pub(crate) const FRAME_ALIGN: usize = 8;
 /// The checksum speaks for all bytes of a frame from here on.
 const CHECKED_FROM: usize = 8;
 const CODEC_PLAIN: u16 = 0;
+/// The flag of a frame that stands in the place of records that damage took.
+const FLAG_LOST: u16 = 1;
+/// A frame of lost records is as short as a frame can be.
+pub(crate) const LOST_FRAME_BYTES: usize = FRAME_HEADER_BYTES + RECORD_HEADER_BYTES;
 /// From this size on the checksum of the records is worked out before the sequence number is known and joined to
 /// that of the header afterwards; below it, joining costs more than it takes out of the append lock.
 const JOINED_CHECKSUM_BYTES_MIN: usize = 8 << 10;
@@ -136,6 +140,22 @@ impl FrameDraft {
     }
 }
 
+/// The frame that stands in the place of `count` records that damage took.
+pub(crate) fn encode_lost(base_sequence: u64, timestamp_micros: u64, count: u32) -> [u8; LOST_FRAME_BYTES] {
+    let mut bytes = [0; LOST_FRAME_BYTES];
+    FieldWriter::new(&mut bytes)
+        .u32(LOST_FRAME_BYTES as u32)
+        .u32(0)
+        .u64(base_sequence)
+        .u64(timestamp_micros)
+        .u32(count)
+        .u16(CODEC_PLAIN)
+        .u16(FLAG_LOST);
+    let checksum = crc32fast::hash(&bytes[CHECKED_FROM..]);
+    FieldWriter::new(&mut bytes[4..]).u32(checksum);
+    bytes
+}
+
 /// The header of a frame, as it stands there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
@@ -143,6 +163,8 @@ pub(crate) struct FrameHeader {
     pub(crate) base_sequence: u64,
     pub(crate) timestamp_micros: u64,
     pub(crate) count: u32,
+    /// It holds no record: it stands in the place of so many that damage took.
+    pub(crate) is_lost: bool,
 }
 
 /// A whole frame, its checksum and the shape of its records checked.
@@ -212,8 +234,8 @@ impl FrameHeader {
         let Some(head) = bytes.get(..FRAME_HEADER_BYTES) else {
             return Err(if bytes.iter().all(|&byte| byte == 0) { FrameFault::Blank } else { short });
         };
-        let (Some(len), Some(base_sequence), Some(timestamp_micros), Some(count)) =
-            (u32_at(head, 0), u64_at(head, 8), u64_at(head, 16), u32_at(head, 24))
+        let (Some(len), Some(base_sequence), Some(timestamp_micros), Some(count), Some(flags)) =
+            (u32_at(head, 0), u64_at(head, 8), u64_at(head, 16), u32_at(head, 24), u16_at(head, 30))
         else {
             return Err(short);
         };
@@ -232,7 +254,7 @@ impl FrameHeader {
         if len > bytes.len() {
             return Err(FrameFault::Short { len, available: bytes.len() });
         }
-        Ok(Self { len, base_sequence, timestamp_micros, count })
+        Ok(Self { len, base_sequence, timestamp_micros, count, is_lost: flags & FLAG_LOST != 0 })
     }
 
     /// The sequence number after the frame's last.
@@ -256,6 +278,11 @@ impl<'a> Frame<'a> {
                 let records = &frame[FRAME_HEADER_BYTES..];
                 check_shape(records, header.count)?;
                 Ok(Self { header, records })
+            }
+            (_, Some(CODEC_PLAIN), Some(FLAG_LOST)) => {
+                let is_blank = frame.len() == LOST_FRAME_BYTES
+                    && frame[FRAME_HEADER_BYTES..].iter().all(|&byte| byte == 0);
+                if is_blank { Ok(Self { header, records: &[] }) } else { Err(FrameFault::Shape) }
             }
             (_, Some(codec), Some(0)) => Err(FrameFault::Unsupported { what: "codec", found: codec }),
             (.., flags) => Err(FrameFault::Unsupported { what: "flags", found: flags.unwrap_or_default() }),
@@ -364,6 +391,19 @@ mod tests {
             FieldWriter::new(&mut bytes[4..]).u32(checksum);
             assert_eq!(Frame::decode(&bytes), Err(FrameFault::Unsupported { what, found: 5 }));
         }
+    }
+
+    #[test]
+    fn a_frame_of_lost_records_says_which_and_holds_none() {
+        let mut bytes = encode_lost(41, 7, 3);
+        let frame = Frame::decode(&bytes).unwrap();
+        let FrameHeader { base_sequence, timestamp_micros, count, is_lost, .. } = frame.header;
+        assert_eq!((base_sequence, timestamp_micros, count, is_lost), (41, 7, 3, true));
+        assert_eq!(frame.records(), b"");
+        bytes[36] = 1;
+        let checksum = crc32fast::hash(&bytes[CHECKED_FROM..]);
+        FieldWriter::new(&mut bytes[4..]).u32(checksum);
+        assert_eq!(Frame::decode(&bytes), Err(FrameFault::Shape), "one that holds something");
     }
 
     proptest! {

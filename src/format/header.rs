@@ -74,11 +74,18 @@ impl SegmentHeader {
             return Err(HeaderFault::Magic);
         }
         let version = u32_at(page, 8).ok_or(short.clone())?;
-        if version != SEGMENT_VERSION {
-            return Err(HeaderFault::Version { found: version });
-        }
         let expected = crc32fast::hash(&page[..CHECKSUM_OFFSET]);
         let found = u32_at(page, CHECKSUM_OFFSET).ok_or(short.clone())?;
+        if version != SEGMENT_VERSION {
+            let mut of_ours = [0; CHECKSUM_OFFSET];
+            of_ours.copy_from_slice(&page[..CHECKSUM_OFFSET]);
+            FieldWriter::new(&mut of_ours[8..]).u32(SEGMENT_VERSION);
+            // With our version in its place all would be well, or it is none at all: the field is damaged, and no newer version
+            // wrote it.
+            let is_ours = version == 0 || crc32fast::hash(&of_ours) == found;
+            let damaged = HeaderFault::Checksum { expected, found };
+            return Err(if is_ours { damaged } else { HeaderFault::Version { found: version } });
+        }
         if expected != found {
             return Err(HeaderFault::Checksum { expected, found });
         }
@@ -161,6 +168,9 @@ mod tests {
     fn p14_an_unknown_version_is_told_from_damage() {
         let mut page = page_of(HEADER);
         page[8] = 9;
+        assert!(matches!(SegmentHeader::decode(&page), Err(HeaderFault::Checksum { .. })), "a flipped bit");
+        // Whatever that version keeps where we keep a checksum, it is not the checksum of a page of ours.
+        page[CHECKSUM_OFFSET] ^= 1;
         assert_eq!(SegmentHeader::decode(&page), Err(HeaderFault::Version { found: 9 }));
     }
 

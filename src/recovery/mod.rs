@@ -14,9 +14,11 @@
 
 mod inventory;
 mod report;
+mod runs;
+mod salvage;
 mod tail;
 
-pub use report::{RecoveryReport, ShardRecovery, TornTail};
+pub use report::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 
 use std::path::Path;
 
@@ -51,10 +53,27 @@ pub(crate) struct RecoveredShard {
 }
 
 /// Puts a shard's directory in order. It was as far as `marks` when the manifest was written last.
-pub(crate) fn recover(shard_dir: &Path, shard: &ShardDescription, marks: Marks) -> Result<RecoveredShard> {
+///
+/// With `must_salvage`, what is damaged is given up first.
+pub(crate) fn recover(
+    shard_dir: &Path,
+    shard: &ShardDescription,
+    marks: Marks,
+    must_salvage: bool,
+) -> Result<RecoveredShard> {
     let mut report = ShardRecovery::new(shard.id);
+    if must_salvage {
+        let mends = salvage::mend(shard_dir, shard, marks)?;
+        (report.lost, report.damaged_files) = (mends.lost, mends.kept_files);
+    }
     let inventory = Inventory::of(shard_dir, shard.id)?;
     report.segment_count = inventory.sealed.len() + inventory.unsealed.len();
+    // Retention notes the horizon before it removes a file, so that one which is missing above it was not removed by us.
+    if let Some(&first) = inventory.sealed.iter().chain(&inventory.unsealed).next()
+        && first > marks.horizon
+    {
+        return Err(missing(&path_in(shard_dir, first), shard.id, marks.horizon, first));
+    }
 
     let last_sealed = inventory.last_trailer;
     let first_name = inventory.unsealed.first().copied();

@@ -1,5 +1,6 @@
 //! What recovery found and did, for the caller to see.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::words::sequence::SequenceNumber;
@@ -10,6 +11,8 @@ use crate::words::shard_id::ShardId;
 pub struct RecoveryReport {
     /// One for each shard that has not expired, in the order of creation.
     pub shards: Vec<ShardRecovery>,
+    /// What is wrong with the manifest, if [`salvage`](crate::StreamOptions::salvage) had to believe one that is damaged.
+    pub manifest_damage: Option<String>,
     /// How long opening took.
     pub duration: std::time::Duration,
 }
@@ -24,6 +27,11 @@ impl RecoveryReport {
     /// leaves such bytes only where it was in the middle of a put.
     pub fn has_torn_tail(&self) -> bool {
         self.shards.iter().any(|shard| shard.torn_tail.is_some())
+    }
+
+    /// The records that this opening gave up, because it was told to [`salvage`](crate::StreamOptions::salvage).
+    pub fn lost(&self) -> impl Iterator<Item = &LostRecords> {
+        self.shards.iter().flat_map(|shard| &shard.lost)
     }
 }
 
@@ -45,6 +53,10 @@ pub struct ShardRecovery {
     pub torn_tail: Option<TornTail>,
     /// The files behind the torn tail, which were removed.
     pub removed_files: Vec<PathBuf>,
+    /// The records that were given up, in order, because the caller asked to [`salvage`](crate::StreamOptions::salvage).
+    pub lost: Vec<LostRecords>,
+    /// The damaged files, as they were, under the names they have now. They can be removed.
+    pub damaged_files: Vec<PathBuf>,
 }
 
 impl ShardRecovery {
@@ -57,7 +69,34 @@ impl ShardRecovery {
             next_sequence: SequenceNumber::ZERO,
             torn_tail: None,
             removed_files: vec![],
+            lost: vec![],
+            damaged_files: vec![],
         }
+    }
+}
+
+/// Records that damage took, and that the caller gave up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRecords {
+    /// The shard.
+    pub shard: ShardId,
+    /// The first sequence number that is lost, and the one after the last.
+    pub sequences: Range<SequenceNumber>,
+    /// The segment file that held them.
+    pub path: PathBuf,
+    /// What was found there.
+    pub reason: String,
+}
+
+impl std::fmt::Display for LostRecords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Range { start, end } = self.sequences;
+        let count = end.get().saturating_sub(start.get());
+        let (shard, path, reason) = (self.shard, self.path.display(), &self.reason);
+        write!(
+            f,
+            "{shard} lost {count} records, from sequence number {start} to before {end}: {path} has {reason}"
+        )
     }
 }
 

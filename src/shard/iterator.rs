@@ -100,8 +100,9 @@ impl ShardIterator {
     /// Reads up to `records_max` records. Never blocks: an empty batch means the end, as it was just then.
     ///
     /// # Errors
-    /// `Trimmed` if retention has overtaken the iterator: [`seek`](Self::seek) to go on. `Corrupt` where the log is damaged: the
-    /// iterator stays in front of the damage. `UnsupportedFormat`, `Io`.
+    /// `Trimmed` if retention has overtaken the iterator: [`seek`](Self::seek) to go on. `Lost` where damage took records that were
+    /// given up since: [`skip_lost`](Self::skip_lost) to go on. `Corrupt` where the log is damaged: the iterator stays in front of
+    /// the damage. `UnsupportedFormat`, `Io`.
     pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
         self.next_batch_within(records_max, usize::MAX)
     }
@@ -192,7 +193,17 @@ impl ShardIterator {
             let holds = (first..end).contains(&expected);
             if holds { Ok(frame) } else { Err(FrameFault::Sequence { expected, found: first }) }
         });
-        frame.map_err(|fault| window.fault(offset, self.next, &fault))
+        match frame {
+            Ok(frame) if frame.header.is_lost => {
+                Err(self.lost(SequenceNumber::new(frame.header.end_sequence())))
+            }
+            frame => frame.map_err(|fault| window.fault(offset, self.next, &fault)),
+        }
+    }
+
+    #[cold]
+    fn lost(&self, end: SequenceNumber) -> Error {
+        Error::Lost { shard: self.shard.id, first: self.next, end }
     }
 
     /// Reads frames from a place on, as far as they are committed and the limits go.
@@ -292,6 +303,29 @@ impl ShardIterator {
             (self.next, self.place) = (horizon, None);
         }
         skipped
+    }
+
+    /// Goes on behind the records that were lost here to damage and given up since; tells how many records it skips.
+    ///
+    /// This is the caller's word that those records are given up: nothing else ever skips one.
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch); the iterator then stays where it was.
+    pub fn skip_lost(&mut self) -> Result<u64> {
+        let from = self.next;
+        while let Some(end) = self.end_of_lost()? {
+            (self.next, self.place) = (end, None);
+        }
+        Ok(self.next.get() - from.get())
+    }
+
+    /// Where the lost records end, if the next record is one of them.
+    fn end_of_lost(&self) -> Result<Option<SequenceNumber>> {
+        match self.locate() {
+            Ok(_) => Ok(None),
+            Err(Error::Lost { end, .. }) => Ok(Some(end)),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn of(&self) -> &Arc<Shard> {

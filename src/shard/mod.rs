@@ -89,6 +89,8 @@ pub(crate) struct ShardContext {
     pub(crate) segment_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) bell: Arc<Waiter>,
+    /// Opening gives up what is damaged.
+    pub(crate) must_salvage: bool,
 }
 
 impl Shard {
@@ -101,7 +103,7 @@ impl Shard {
         let dir = dir_of(&context.stream_dir, description.id);
         // Some tools that copy directories leave out those that are empty.
         dir::create_all(&dir)?;
-        recovery::recover(&dir, description, marks)
+        recovery::recover(&dir, description, marks, context.must_salvage)
     }
 
     /// Opens a shard that was recovered. `children` are those of a closed one.

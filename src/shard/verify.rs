@@ -1,12 +1,14 @@
 //! Reading all of a shard to find damage.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use super::Shard;
 use super::iterator::ShardIterator;
 use crate::words::error::{Corruption, Error, Result};
 use crate::words::record::Position;
+use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
 
 /// What reading all of a stream found; see [`Stream::verify`](crate::Stream::verify).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,6 +19,9 @@ pub struct Verification {
     pub record_bytes: u64,
     /// The damage that was found, in the order of shards and sequence numbers.
     pub damage: Vec<Corruption>,
+    /// The records that damage took and that were given up since, as [`salvage`](crate::StreamOptions::salvage) left them: a shard,
+    /// its first lost sequence number and the one after the last.
+    pub lost: Vec<(ShardId, Range<SequenceNumber>)>,
     /// Whether all was read; `false` if the caller broke off.
     pub is_complete: bool,
 }
@@ -58,6 +63,9 @@ impl Shard {
                     found.damage.push(*damage);
                     let Some(next) = self.next_readable(iterator.next_sequence()) else { break };
                     iterator.seek(Position::At(next))?;
+                }
+                Err(Error::Lost { shard, first, .. }) => {
+                    found.lost.push((shard, first..first.plus(iterator.skip_lost()?)));
                 }
                 // Retention went by; what it took is no damage.
                 Err(Error::Trimmed { .. }) => drop(iterator.skip_to_horizon()),

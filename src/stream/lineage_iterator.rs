@@ -76,8 +76,8 @@ impl LineageIterator {
     /// are read to the end, as it was just then.
     ///
     /// # Errors
-    /// `Trimmed` if retention has overtaken the iterator in a shard: [`skip_to_horizon`](Self::skip_to_horizon) to go on. `Corrupt`
-    /// where the log is damaged. Other shards can be read by calling again.
+    /// `Trimmed` if retention has overtaken the iterator in a shard: [`skip_to_horizon`](Self::skip_to_horizon) to go on. `Lost`
+    /// where damage took records: [`skip_lost`](Self::skip_lost) to go on. `Corrupt` where the log is damaged. Other shards can be read by calling again.
     pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
         let mut looked_at = 0;
         loop {
@@ -123,6 +123,15 @@ impl LineageIterator {
     /// Goes on from the trim horizon in all shards that retention has overtaken; tells how many records that skips.
     pub fn skip_to_horizon(&mut self) -> u64 {
         self.reading.iter_mut().map(ShardIterator::skip_to_horizon).sum()
+    }
+
+    /// Goes on behind the records that were lost to damage and given up since, in all shards that stand in front of some; tells how
+    /// many records that skips.
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch).
+    pub fn skip_lost(&mut self) -> Result<u64> {
+        self.reading.iter_mut().map(ShardIterator::skip_lost).sum()
     }
 
     /// Waits until there is something to read; tells whether that came before the timeout.

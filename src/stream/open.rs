@@ -48,12 +48,14 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     }
     let lock = Lock::take(&path.join(LOCK_NAME), path)?;
     // Another process may have created it while we had no lock.
-    let manifest = if Manifest::exists_in(path)? { adopt(path, &options)? } else { create(path, &options)? };
+    let (manifest, manifest_damage) =
+        if Manifest::exists_in(path)? { adopt(path, &options)? } else { (create(path, &options)?, None) };
     let context = ShardContext {
         stream_dir: path.to_owned(),
         segment_bytes: manifest.settings.segment_bytes,
         clock: Arc::clone(&options.clock),
         bell: Arc::new(Waiter::default()),
+        must_salvage: options.salvage,
     };
     let settings = manifest.settings;
     let (topology, shards) = Topology::open(context, manifest)?;
@@ -65,7 +67,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         clock: Arc::clone(&options.clock),
         options,
         topology,
-        recovery: RecoveryReport { shards, duration: started.elapsed() },
+        recovery: RecoveryReport { shards, manifest_damage, duration: started.elapsed() },
         lock: Mutex::new(Some(lock)),
     })
 }
@@ -149,9 +151,11 @@ fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Reads the manifest of a stream that exists, and keeps in it what the caller sets anew.
-fn adopt(path: &Path, options: &StreamOptions) -> Result<Manifest> {
-    let mut manifest = Manifest::load(path)?;
+/// Reads the manifest of a stream that exists, and keeps in it what the caller sets anew; tells what is wrong with it, if it is to be
+/// believed all the same.
+fn adopt(path: &Path, options: &StreamOptions) -> Result<(Manifest, Option<String>)> {
+    let (mut manifest, damage) =
+        if options.salvage { Manifest::load_damaged(path)? } else { (Manifest::load(path)?, None) };
     let stored = manifest.settings;
     if let Some(asked) = options.key_hash.filter(|&asked| asked != stored.key_hash) {
         return Err(Error::invalid(format!(
@@ -166,10 +170,10 @@ fn adopt(path: &Path, options: &StreamOptions) -> Result<Manifest> {
         segment_bytes: options.segment_bytes.unwrap_or(stored.segment_bytes),
         record_bytes_max: options.record_bytes_max.unwrap_or(stored.record_bytes_max),
     };
-    if settings != stored {
+    if settings != stored || damage.is_some() {
         settings.check()?;
         manifest.settings = settings;
         manifest.store(path)?;
     }
-    Ok(manifest)
+    Ok((manifest, damage))
 }

@@ -111,7 +111,23 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ReplaceErr
     path.parent().map_or(Ok(()), sync).map_err(|error| ReplaceError { replaced: true, error })
 }
 
-fn rename(from: &Path, to: &Path) -> Result<()> {
+/// Gives a file a second name, its own with a suffix that no other file has there; tells the name.
+pub(crate) fn link_beside(path: &Path, suffix: &str) -> Result<PathBuf> {
+    for round in 1.. {
+        let number = if round == 1 { String::new() } else { format!("-{round}") };
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{suffix}{number}"));
+        let beside = PathBuf::from(name);
+        if !exists(&beside)? {
+            attempt("give a second name to", path, || fs::hard_link(path, &beside))?;
+            return Ok(beside);
+        }
+    }
+    unreachable!("a directory has room for fewer names than there are numbers")
+}
+
+/// Puts a file in the place of another, or of none.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     attempt("replace", to, || fs::rename(from, to))
 }
 

@@ -53,6 +53,20 @@ pub enum Error {
         horizon: SequenceNumber,
     },
 
+    /// Records that damage took, and that the owner of the stream gave up by opening it with
+    /// [`salvage`](crate::StreamOptions::salvage). *Remedy:* call `skip_lost` to go on behind them, knowing that they are lost.
+    #[error(
+        "{shard} has lost the records from sequence number {first} to before {end} to damage; skip what is lost to go on"
+    )]
+    Lost {
+        /// The shard that was read.
+        shard: ShardId,
+        /// The first sequence number that is lost, or the one asked for if that is among them.
+        first: SequenceNumber,
+        /// The number after the last that is lost.
+        end: SequenceNumber,
+    },
+
     /// Another handle or process has the stream open for writing. *Remedy:* share that handle (`Stream` is
     /// a cheap clone), or stop that process.
     #[error("{} is open already, in this process or in another one: share that handle or close it", .0.display())]
@@ -68,7 +82,7 @@ pub enum Error {
     UnsupportedFormat(Box<Located>),
 
     /// Bytes that were written whole have changed since, or a file is missing. *Remedy:* restore the file
-    /// from a copy; records before and after the damage can still be read.
+    /// from a copy, or give up what is damaged by opening with [`salvage`](crate::StreamOptions::salvage).
     #[error("{0}")]
     Corrupt(Box<Corruption>),
 
@@ -120,7 +134,7 @@ impl fmt::Display for Corruption {
             }
             write!(f, ")")?;
         }
-        write!(f, ": {}; restore the file from a copy", self.reason)
+        write!(f, ": {}; restore the file from a copy, or salvage the rest", self.reason)
     }
 }
 

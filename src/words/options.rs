@@ -117,6 +117,7 @@ pub struct StreamOptions {
     pub(crate) maintenance: Maintenance,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) create: Create,
+    pub(crate) salvage: bool,
 }
 
 /// Whether opening may create the stream.
@@ -148,6 +149,7 @@ impl StreamOptions {
             maintenance: Maintenance::default(),
             clock: Arc::new(SystemClock),
             create: Create::IfMissing,
+            salvage: false,
         }
     }
 
@@ -228,6 +230,19 @@ impl StreamOptions {
     #[must_use]
     pub fn must_be_new(mut self) -> Self {
         self.create = Create::Always;
+        self
+    }
+
+    /// Opens a damaged stream, and gives up what is damaged. Default: damage that opening meets is [`Error::Corrupt`].
+    ///
+    /// All records are read and checked. What is gone is listed in [`RecoveryReport::lost`](crate::RecoveryReport::lost), record by
+    /// record; from then on a reader who comes to such a place is told [`Error::Lost`], whoever opens the stream. A damaged file is
+    /// kept beside the mended one, with `.damaged` behind its name. A stream without damage is opened as ever.
+    ///
+    /// A manifest whose checksum is wrong is believed if all of it makes sense; one that is unreadable or missing cannot be salvaged.
+    #[must_use]
+    pub fn salvage(mut self, salvage: bool) -> Self {
+        self.salvage = salvage;
         self
     }
 

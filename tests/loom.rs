@@ -11,7 +11,8 @@
 //! - in `Watermark::end`, `Relaxed` in the place of `Release`: the same model misses a frame;
 //! - in the writer below, the first segment ended before the next is on the list: the same model finds an end without a next;
 //! - in the waiter below, looking for records outside of the append lock only: `a_waiter_misses_no_put` never ends, which loom
-//!   calls a deadlock.
+//!   calls a deadlock;
+//! - in `SyncTurn`, the end of a round waking nobody of the next, or one of its own only: `whoever_waits_for_a_sync_gets_it` never ends.
 #![cfg(loom)]
 #![allow(dead_code, missing_docs, unsafe_code)]
 // Loom's cell is not `Sync`, since loom's threads are not threads.
@@ -20,7 +21,7 @@
 /// Stands in for `crate::sys::sync`.
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    pub(crate) use loom::sync::{Condvar, Mutex};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 }
 
 mod sys {
@@ -29,6 +30,9 @@ mod sys {
 
 #[path = "../src/sys/watermark.rs"]
 mod watermark;
+
+#[path = "../src/shard/turn.rs"]
+mod turn;
 
 #[path = "../src/shard/wait.rs"]
 mod wait;
@@ -40,6 +44,7 @@ use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
+use turn::SyncTurn;
 use wait::{WaitList, Waiter};
 use watermark::Watermark;
 
@@ -248,5 +253,56 @@ fn two_waiters_are_both_woken() {
         wait_for(&[shard], 0);
         other.join().unwrap();
         writer.join().unwrap();
+    });
+}
+
+/// Puts a record, and waits until it is synced, or syncs it with all that are there by then.
+fn put_durably(turn: &SyncTurn, committed: &AtomicU64, synced: &AtomicU64, is_syncing: &AtomicU64) {
+    let end = committed.fetch_add(1, Ordering::AcqRel) + 1;
+    let is_done = || synced.load(Ordering::Acquire) >= end;
+    if let Some(held) = turn.take_unless(end, is_done) {
+        assert_eq!(is_syncing.fetch_add(1, Ordering::AcqRel), 0, "one at a time");
+        let all = committed.load(Ordering::Acquire);
+        held.begin(all);
+        synced.store(all, Ordering::Release);
+        is_syncing.fetch_sub(1, Ordering::AcqRel);
+    }
+    assert!(is_done());
+}
+
+#[test]
+fn whoever_waits_for_a_sync_gets_it() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let shared = Arc::new((SyncTurn::default(), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)));
+        let put = |shared: &(SyncTurn, AtomicU64, AtomicU64, AtomicU64)| {
+            put_durably(&shared.0, &shared.1, &shared.2, &shared.3);
+        };
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || put(&shared))
+            })
+            .collect();
+        put(&shared);
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}
+
+#[test]
+fn a_turn_that_is_taken_for_something_else_holds_up_nobody_for_good() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let shared = Arc::new((SyncTurn::default(), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)));
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || put_durably(&shared.0, &shared.1, &shared.2, &shared.3))
+            })
+            .collect();
+        drop(shared.0.take());
+        others.into_iter().for_each(|other| other.join().unwrap());
     });
 }

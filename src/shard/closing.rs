@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use super::appender::{Appender, NO_CEILING, State};
+use super::turn::HeldTurn;
 use super::{Closing, Shard};
 use crate::words::error::{Error, Result};
 use crate::words::sequence::SequenceNumber;
@@ -17,7 +18,7 @@ use crate::words::time::Timestamp;
 pub(crate) struct PausedShard<'a> {
     shard: &'a Shard,
     appender: MutexGuard<'a, Appender>,
-    _sync_turn: MutexGuard<'a, ()>,
+    _sync_turn: HeldTurn<'a>,
 }
 
 impl Shard {
@@ -35,7 +36,7 @@ impl Shard {
 
     /// Makes puts wait, to close the shard.
     pub(crate) fn pause(&self) -> Result<PausedShard<'_>> {
-        let sync_turn = self.sync_turn.lock();
+        let sync_turn = self.sync_turn.take();
         let appender = self.appender.lock();
         match appender.state {
             State::Open => Ok(PausedShard { shard: self, appender, _sync_turn: sync_turn }),

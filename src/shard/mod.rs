@@ -9,6 +9,7 @@ pub(crate) mod records;
 mod segments;
 mod sync;
 pub(crate) mod trim;
+mod turn;
 mod verify;
 pub(crate) mod wait;
 pub(crate) mod wait_any;
@@ -34,6 +35,7 @@ use crate::words::time::{Clock, Timestamp};
 
 use appender::Appender;
 use segments::Segments;
+use turn::SyncTurn;
 use wait::Waiter;
 
 /// Where the shards' directories are.
@@ -59,8 +61,10 @@ pub(crate) struct Shard {
     bell: Arc<Waiter>,
     segments: Segments,
     appender: Mutex<Appender>,
-    /// Held by whoever syncs; those who wait for it find their records synced when they get it. Taken before `appender`.
-    sync_turn: Mutex<()>,
+    /// Held by whoever syncs. Taken before `appender`.
+    sync_turn: SyncTurn,
+    /// How long the last sync took, in nanoseconds.
+    sync_nanos: AtomicU64,
     /// The number that the next record will have: readers may see all below.
     next_sequence: AtomicU64,
     /// All below survives power loss.
@@ -154,7 +158,8 @@ impl Shard {
             bell: Arc::clone(&context.bell),
             segments,
             appender: Mutex::new(appender),
-            sync_turn: Mutex::default(),
+            sync_turn: SyncTurn::default(),
+            sync_nanos: AtomicU64::new(0),
             next_sequence: AtomicU64::new(first),
             synced_sequence: AtomicU64::new(first),
             horizon: AtomicU64::new(first),

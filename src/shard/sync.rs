@@ -1,13 +1,18 @@
 //! Group sync: one sync for many waiting puts.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::appender::{Appender, State};
+use super::turn::HeldTurn;
 use crate::segment::unsealed::SyncTarget;
 use crate::sys::dir;
 use crate::words::error::{Error, Result};
 use crate::words::sequence::SequenceNumber;
+
+/// The part of a sync's time that one waits for others to join.
+const PATIENCE: u64 = 4;
 
 impl Shard {
     /// All below this number survives power loss.
@@ -22,15 +27,15 @@ impl Shard {
 
     /// Returns once everything below `end` survives power loss.
     ///
-    /// Whoever gets the turn syncs for all that was committed until then; those who waited for the turn find theirs done.
+    /// Whoever gets the turn syncs for all that was committed until then; the others wait for that.
     pub(crate) fn sync_to(&self, end: SequenceNumber) -> Result<()> {
         if self.synced_sequence() >= end {
             return Ok(());
         }
-        let turn = self.sync_turn.lock();
-        if self.synced_sequence() >= end {
+        let Some(turn) = self.sync_turn.take_unless(end.get(), || self.synced_sequence() >= end) else {
             return Ok(());
-        }
+        };
+        self.let_more_come(&turn);
         let mut appender = self.appender.lock();
         if appender.state == State::Poisoned {
             return Err(Error::Poisoned(self.id));
@@ -38,14 +43,26 @@ impl Shard {
         let (targets, committed) = (appender.sync_targets(), appender.next_sequence());
         let has_new_names = std::mem::take(&mut appender.has_new_names);
         drop(appender);
+        turn.begin(committed.get());
+        let started = Instant::now();
         let synced = self.sync_files(has_new_names, &targets);
         match synced {
             Ok(()) => self.synced_sequence.store(committed.get(), Ordering::Release),
             // The kernel may have dropped the pages it could not write, so that trying again would succeed without them.
             Err(_) => self.poison(),
         }
-        drop(turn);
+        self.sync_nanos.store(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         synced
+    }
+
+    /// Gives those for whom the last sync was a moment to put their next records, so that this sync is for them too: where many
+    /// put, a sync for each half of them in turn would do half the work. It waits for no longer than a part of what a sync takes.
+    fn let_more_come(&self, turn: &HeldTurn<'_>) {
+        let patience = Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed) / PATIENCE);
+        let started = Instant::now();
+        while turn.arrived() < turn.crowd && started.elapsed() < patience {
+            std::thread::yield_now();
+        }
     }
 
     /// Syncs all segments while nothing is put.

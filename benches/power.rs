@@ -16,6 +16,8 @@ const TURN: Duration = Duration::from_millis(600);
 /// What a bare way writes to before it begins again at the start.
 const FILE_BYTES: u64 = 64 << 20;
 const O_DSYNC: i32 = 0o10000;
+/// No flag: write also a word at the start of the file.
+const WORD: i32 = -1;
 
 /// Puts records for the time of a turn; tells how many.
 type Turn = Box<dyn FnMut() -> u64>;
@@ -42,6 +44,7 @@ fn compare(scratch: &Path, record_bytes: usize) {
     };
     let path = |name: &str| scratch.join(format!("{name}-{record_bytes}"));
     add("bare: pwrite, fdatasync; written space", bare(&path("written"), record_bytes, 0, true));
+    add("bare: the same, and a word elsewhere", bare(&path("word"), record_bytes, WORD, true));
     add("bare: pwrite, O_DSYNC; written space", bare(&path("dsync"), record_bytes, O_DSYNC, true));
     add("bare: pwrite, fdatasync; new space", bare(&path("new"), record_bytes, 0, false));
     for threads in [1, 8, 64] {
@@ -87,7 +90,7 @@ fn median(values: &[f64]) -> f64 {
 /// Writes record after record with a checksum, each made durable.
 fn bare(path: &Path, record_bytes: usize, flags: i32, is_written_before: bool) -> Turn {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true).custom_flags(flags);
+    options.read(true).write(true).create(true).truncate(true).custom_flags(flags.max(0));
     let file: File = options.open(path).expect("a file");
     if is_written_before {
         let zeros = vec![0; 1 << 20];
@@ -103,7 +106,10 @@ fn bare(path: &Path, record_bytes: usize, flags: i32, is_written_before: bool) -
             let checksum = crc32fast::hash(&record[4..]);
             record[..4].copy_from_slice(&checksum.to_ne_bytes());
             file.write_all_at(&record, at).expect("a write");
-            if flags & O_DSYNC == 0 {
+            if flags == WORD {
+                file.write_all_at(&at.to_ne_bytes(), 0).expect("a write");
+            }
+            if flags != O_DSYNC {
                 file.sync_data().expect("a sync");
             }
             at += record.len() as u64;

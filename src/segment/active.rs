@@ -20,6 +20,20 @@ use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
 
+/// How the segments of a shard are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writing {
+    /// The size at which a segment is full.
+    pub(crate) segment_bytes: u64,
+    /// Each put is synced before it returns.
+    pub(crate) syncs_each: bool,
+}
+
+/// Frames of this size and larger go in by a write to the file: it takes no page faults and zeroes no page that it then fills.
+const FILE_WRITE_BYTES_MIN: usize = 32 << 10;
+/// Whether writes to a file and its mapping share their pages, so that either is seen in the other at once.
+const SHARES_PAGES: bool = cfg!(target_os = "linux");
+
 /// The segment of a shard that takes frames. Whoever owns it is the one writer.
 #[derive(Debug)]
 pub(crate) struct Active {
@@ -27,6 +41,7 @@ pub(crate) struct Active {
     file: Arc<DataFile>,
     writer: MapWriter,
     header: SegmentHeader,
+    writing: Writing,
     capacity: u64,
     next_sequence: SequenceNumber,
     first_timestamp: Timestamp,
@@ -61,7 +76,7 @@ impl Active {
         shard_dir: &Path,
         (shard, base): (ShardId, SequenceNumber),
         created_at: Timestamp,
-        segment_bytes: u64,
+        writing: Writing,
         len: u64,
     ) -> Result<Self> {
         let path = path_in(shard_dir, base);
@@ -71,7 +86,7 @@ impl Active {
             created_at_micros: created_at.as_micros(),
         };
         let file = DataFile::create(&path)?;
-        let created = Self::begin(file, header, segment_bytes, len);
+        let created = Self::begin(file, header, writing, len);
         if created.is_err() {
             // The error that made it fail says more than one of this removal, which the next attempt would meet again.
             let _ = dir::remove_file(&path);
@@ -79,14 +94,14 @@ impl Active {
         created
     }
 
-    fn begin(file: DataFile, header: SegmentHeader, segment_bytes: u64, len: u64) -> Result<Self> {
-        let capacity = capacity_for(segment_bytes, FRAMES_FROM, len);
-        let allocated = allocate(&file, 0, FRAMES_FROM + len + TRAILER_BYTES as u64, capacity)?;
+    fn begin(file: DataFile, header: SegmentHeader, writing: Writing, len: u64) -> Result<Self> {
+        let capacity = capacity_for(writing.segment_bytes, FRAMES_FROM, len);
+        let allocated = allocate(&file, writing, 0, FRAMES_FROM + len + TRAILER_BYTES as u64, capacity)?;
         file.write_all_at(&header.encode(), 0)?;
         let index = Index::with_room_for(capacity);
         Self::on(
             file,
-            header,
+            (header, writing),
             (capacity, allocated),
             &Resumable { base: header.base_sequence.into(), trailer: None },
             index,
@@ -104,7 +119,7 @@ impl Active {
         shard_dir: &Path,
         shard: ShardId,
         resumable: &Resumable,
-        segment_bytes: u64,
+        writing: Writing,
         len: u64,
     ) -> Result<Self> {
         let base = resumable.base;
@@ -113,7 +128,7 @@ impl Active {
         let Some(header) = sealed::read_header(&file, shard, base)?.0 else {
             return Err(Error::unsupported(&path, "a header page of zeros"));
         };
-        let capacity = capacity_for(segment_bytes, resumable.frames_end(), len);
+        let capacity = capacity_for(writing.segment_bytes, resumable.frames_end(), len);
         let mut index = Index::with_room_for(capacity);
         if let Some(trailer) = &resumable.trailer {
             let window = sealed::open(&path, shard, base, Some(trailer.end_sequence.into()))?;
@@ -122,13 +137,14 @@ impl Active {
         let frames_end = resumable.frames_end();
         file.set_len(frames_end)?;
         file.sync()?;
-        let allocated = allocate(&file, frames_end, frames_end + len + TRAILER_BYTES as u64, capacity)?;
-        Self::on(file, header, (capacity, allocated), resumable, index)
+        let needed = frames_end + len + TRAILER_BYTES as u64;
+        let allocated = allocate(&file, writing, frames_end, needed, capacity)?;
+        Self::on(file, (header, writing), (capacity, allocated), resumable, index)
     }
 
     fn on(
         file: DataFile,
-        header: SegmentHeader,
+        (header, writing): (SegmentHeader, Writing),
         (capacity, allocated): (u64, u64),
         resumable: &Resumable,
         index: Index,
@@ -146,6 +162,7 @@ impl Active {
             file: Arc::new(file),
             writer,
             header,
+            writing,
             capacity,
             next_sequence: trailer.map_or(resumable.base, |trailer| trailer.end_sequence.into()),
             first_timestamp: Timestamp::from_micros(
@@ -193,7 +210,7 @@ impl Active {
         if needed <= self.writer.allocated() {
             return Ok(());
         }
-        let allocated = allocate(&self.file, self.writer.allocated(), needed, self.capacity)?;
+        let allocated = allocate(&self.file, self.writing, self.writer.allocated(), needed, self.capacity)?;
         self.writer.extend(allocated);
         Ok(())
     }
@@ -201,18 +218,29 @@ impl Active {
     /// Appends a frame for which blocks are reserved, and lets readers see it. `tail` is the data that the draft borrowed.
     ///
     /// Returns the sequence number of its first record.
+    ///
+    /// # Errors
+    /// `Io`; the segment is as it was.
     #[inline]
     pub(crate) fn append(
         &mut self,
         draft: &mut FrameDraft,
         tail: &[u8],
         timestamp: Timestamp,
-    ) -> SequenceNumber {
+    ) -> Result<SequenceNumber> {
         let (offset, base) = (self.writer.end(), self.next_sequence);
         draft.seal(base.get(), timestamp.as_micros());
-        self.writer.write(&draft.parts(tail));
+        if SHARES_PAGES && (self.writing.syncs_each || draft.len() >= FILE_WRITE_BYTES_MIN) {
+            // What a store into the mapping makes dirty is a whole folio, which may be a megabyte; a write, the blocks it writes.
+            self.file.write_parts_at(draft.parts(tail), offset)?;
+            self.writer.note_written(draft.len() as u64);
+        } else {
+            self.writer.write(&draft.parts(tail));
+        }
         self.writer.commit();
-        self.window.map.store_live_word(COMMITTED_OFFSET, encode_committed(self.writer.end()));
+        if !self.writing.syncs_each {
+            self.window.map.store_live_word(COMMITTED_OFFSET, encode_committed(self.writer.end()));
+        }
         if offset >= self.next_index_offset {
             self.next_index_offset = offset + INDEX_STRIDE_BYTES;
             let timestamp_micros = timestamp.as_micros();
@@ -223,7 +251,7 @@ impl Active {
         }
         self.last_timestamp = timestamp;
         self.next_sequence = base.plus(draft.count().into());
-        base
+        Ok(base)
     }
 
     /// Ends the segment: nothing will follow in it. The next segment, if there is one, must be where readers find it.
@@ -257,13 +285,20 @@ fn capacity_for(segment_bytes: u64, from: u64, len: u64) -> u64 {
 }
 
 /// Gives a file blocks up to `needed` at least: a step more than it has, or, on a disk that has not so many, what is needed now.
-fn allocate(file: &DataFile, allocated: u64, needed: u64, capacity: u64) -> Result<u64> {
+fn allocate(file: &DataFile, writing: Writing, allocated: u64, needed: u64, capacity: u64) -> Result<u64> {
     const PAGE_BYTES: u64 = 4096;
-    let step = allocated.clamp(GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX);
+    let step_max = if writing.syncs_each { GROWTH_BYTES_FIRST } else { GROWTH_BYTES_MAX };
+    let step = allocated.clamp(GROWTH_BYTES_FIRST, step_max);
     let needed = needed.next_multiple_of(PAGE_BYTES).min(capacity);
     let wanted = (allocated + step).next_multiple_of(PAGE_BYTES).max(needed).min(capacity);
-    match file.allocate(allocated, wanted) {
-        Err(Error::StorageFull(_)) if needed < wanted => file.allocate(allocated, needed).map(|()| needed),
-        outcome => outcome.map(|()| wanted),
+    let reached = match file.allocate(allocated, wanted) {
+        Err(Error::StorageFull(_)) if needed < wanted => file.allocate(allocated, needed).map(|()| needed)?,
+        outcome => outcome.map(|()| wanted)?,
+    };
+    if writing.syncs_each {
+        // A sync of bytes that go into blocks which were never written has to sync the file system's journal too.
+        // The header page stays apart from them, so that its live words do not make all of that dirty.
+        file.write_zeros(allocated.max(FRAMES_FROM), reached)?;
     }
+    Ok(reached)
 }

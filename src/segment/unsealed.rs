@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::format::header::{self, SYNCED_OFFSETS, SegmentHeader};
+use crate::format::header::{self, COMMITTED_OFFSET, SYNCED_OFFSETS, SegmentHeader};
 use crate::format::trailer::Trailer;
 use crate::segment::window::Window;
 use crate::sys::file::DataFile;
@@ -29,6 +29,7 @@ impl SyncTarget {
             map.flush().map_err(|error| self.file.error("sync", error))?;
             self.file.sync()?;
             let round = self.window.set_synced(committed);
+            map.store_live_word(COMMITTED_OFFSET, header::encode_committed(map.committed()));
             let offset = SYNCED_OFFSETS[round as usize % SYNCED_OFFSETS.len()];
             for (at, word) in header::encode_synced_slot(committed).as_chunks().0.iter().enumerate() {
                 map.store_live_word(offset + at * 8, *word);

@@ -163,7 +163,7 @@ impl Shard {
         }
         let Some(active) = appender.active.as_mut() else { unreachable!("rolling makes an active segment") };
         active.reserve(len)?;
-        let base = active.append(draft, tail, timestamp);
+        let base = active.append(draft, tail, timestamp)?;
         appender.next_sequence = base.plus(draft.count().into());
         appender.last_timestamp = timestamp;
         self.next_sequence.store(appender.next_sequence.get(), Ordering::Release);
@@ -191,10 +191,11 @@ impl Shard {
         }
         let base = appender.next_sequence;
         let resumable = appender.resumable.as_ref();
-        let again = resumable.filter(|it| it.trailer.is_none() || it.has_room(self.segment_bytes, len));
+        let again =
+            resumable.filter(|it| it.trailer.is_none() || it.has_room(self.writing.segment_bytes, len));
         let next = match again {
-            Some(resumable) => Active::resume(&self.dir, self.id, resumable, self.segment_bytes, len)?,
-            None => Active::create(&self.dir, (self.id, base), now, self.segment_bytes, len)?,
+            Some(resumable) => Active::resume(&self.dir, self.id, resumable, self.writing, len)?,
+            None => Active::create(&self.dir, (self.id, base), now, self.writing, len)?,
         };
         appender.resumable = None;
         appender.has_new_names = true;

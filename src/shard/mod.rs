@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 
 use crate::manifest::Marks;
 use crate::recovery::{self, RecoveredShard};
+use crate::segment::active::Writing;
 use crate::sys::dir;
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
@@ -55,7 +56,7 @@ pub(crate) struct Shard {
     dir: PathBuf,
     /// As it was when the shard was created: how it ended is in `closing`.
     created: ShardDescription,
-    segment_bytes: u64,
+    writing: Writing,
     clock: Arc<dyn Clock>,
     /// Rung when there is work for the maintenance.
     bell: Arc<Waiter>,
@@ -90,7 +91,7 @@ struct Closing {
 #[derive(Debug, Clone)]
 pub(crate) struct ShardContext {
     pub(crate) stream_dir: PathBuf,
-    pub(crate) segment_bytes: u64,
+    pub(crate) writing: Writing,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) bell: Arc<Waiter>,
     /// Opening gives up what is damaged.
@@ -153,7 +154,7 @@ impl Shard {
             id: description.id,
             dir: dir_of(&context.stream_dir, description.id),
             created: ShardDescription { closing_sequence: None, closed_at: None, ..description.clone() },
-            segment_bytes: context.segment_bytes,
+            writing: context.writing,
             clock: Arc::clone(&context.clock),
             bell: Arc::clone(&context.bell),
             segments,

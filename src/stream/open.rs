@@ -13,6 +13,7 @@ use super::{Core, Stream};
 use crate::manifest::{Manifest, StreamSettings};
 use crate::recovery::RecoveryReport;
 use crate::retention::sweep;
+use crate::segment::active::Writing;
 use crate::segment::base_of_name;
 use crate::shard::wait::Waiter;
 use crate::shard::{ShardContext, dir_of, shards_dir};
@@ -21,7 +22,7 @@ use crate::sys::lock::Lock;
 use crate::topology::Topology;
 use crate::words::error::{Corruption, Error, Result};
 use crate::words::limits::{RECORD_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, record_bytes_max_of};
-use crate::words::options::{Create, StreamOptions};
+use crate::words::options::{Create, Durability, StreamOptions};
 
 const LOCK_NAME: &str = "LOCK";
 /// What a creation that was interrupted leaves.
@@ -52,7 +53,10 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         if Manifest::exists_in(path)? { adopt(path, &options)? } else { (create(path, &options)?, None) };
     let context = ShardContext {
         stream_dir: path.to_owned(),
-        segment_bytes: manifest.settings.segment_bytes,
+        writing: Writing {
+            segment_bytes: manifest.settings.segment_bytes,
+            syncs_each: options.durability == Durability::Power,
+        },
         clock: Arc::clone(&options.clock),
         bell: Arc::new(Waiter::default()),
         must_salvage: options.salvage,

@@ -1,7 +1,7 @@
 //! Files: opened without following links, and failing with their path.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -93,6 +93,29 @@ impl DataFile {
             .map_err(|error| self.error("write to", error))
     }
 
+    /// Writes parts one behind the other.
+    pub(crate) fn write_parts_at(&self, parts: [&[u8]; 3], offset: u64) -> Result<()> {
+        self.point("write to")
+            .and_then(|()| self.write_parts(parts, offset))
+            .map_err(|error| self.error("write to", error))
+    }
+
+    fn write_parts(&self, parts: [&[u8]; 3], offset: u64) -> io::Result<()> {
+        let written = match rustix::io::pwritev(&self.file, &parts.map(IoSlice::new), offset) {
+            Ok(written) => written,
+            Err(Errno::INTR) => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        // What one call did not take, which is rare, is written part by part.
+        let mut at = 0;
+        for part in parts {
+            let done = written.saturating_sub(at).min(part.len());
+            self.file.write_all_at(&part[done..], offset + (at + done) as u64)?;
+            at += part.len();
+        }
+        Ok(())
+    }
+
     /// Sets the file's length; what is cut off is gone, what is added has no blocks.
     pub(crate) fn set_len(&self, len: u64) -> Result<()> {
         self.point("set the length of")
@@ -116,8 +139,8 @@ impl DataFile {
         }
     }
 
-    /// What `allocate` does where the file system cannot: a write makes it find the blocks now.
-    fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
+    /// Writes zeros from byte `from` to byte `to`; where the file has no blocks there, that makes the file system find some now.
+    pub(crate) fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut at = from;
         while at < to {

@@ -184,6 +184,15 @@ impl MapWriter {
         self.end = at as u64;
     }
 
+    /// Notes that so many bytes were written at the end by way of the file, which shares its pages with the mapping.
+    ///
+    /// # Panics
+    /// If they do not fit into the allocated bytes.
+    pub(crate) fn note_written(&mut self, len: u64) {
+        assert!(len <= self.allocated - self.end, "no blocks for {len} bytes at {}", self.end);
+        self.end += len;
+    }
+
     /// Lets readers see all that was written.
     #[inline]
     pub(crate) fn commit(&mut self) {

@@ -1,0 +1,126 @@
+//! What a worker tells its supervisor: one line each, so that a line that is cut short by a kill is known by
+//! its missing end.
+
+use std::fmt;
+
+use streamlog::Timestamp;
+
+/// How far a key is in a run, in records: what was told was so before it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Promise {
+    pub(crate) started: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) durable: u64,
+}
+
+/// What a worker counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counters {
+    pub(crate) put_records: u64,
+    pub(crate) put_bytes: u64,
+    pub(crate) read_records: u64,
+    pub(crate) read_bytes: u64,
+    pub(crate) reshards: u64,
+    pub(crate) trimmed_records: u64,
+    /// How often a reader was overtaken by retention.
+    pub(crate) overtaken: u64,
+    /// As it is now, like the disk bytes.
+    pub(crate) open_shards: u64,
+    pub(crate) disk_bytes: u64,
+}
+
+impl Counters {
+    fn fields(&self) -> [u64; 9] {
+        let Self { put_records, put_bytes, read_records, read_bytes, .. } = *self;
+        let Self { reshards, trimmed_records, overtaken, open_shards, disk_bytes, .. } = *self;
+        let fields = [put_records, put_bytes, read_records, read_bytes, reshards, trimmed_records];
+        let mut all = [0; 9];
+        all[..6].copy_from_slice(&fields);
+        all[6..].copy_from_slice(&[overtaken, open_shards, disk_bytes]);
+        all
+    }
+
+    fn from_fields(fields: [u64; 9]) -> Self {
+        let [put_records, put_bytes, read_records, read_bytes, reshards, trimmed_records, rest @ ..] = fields;
+        let [overtaken, open_shards, disk_bytes] = rest;
+        Self {
+            put_records,
+            put_bytes,
+            read_records,
+            read_bytes,
+            reshards,
+            trimmed_records,
+            overtaken,
+            open_shards,
+            disk_bytes,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// The stream is open; how long that took.
+    Opened { micros: u64 },
+    /// At a time, before that of the telling; by key.
+    Promises { at: Timestamp, keys: Vec<Promise> },
+    /// Since the last time; how many puts took so many nanoseconds.
+    Counters { counters: Counters, delays_nanos: Vec<(u64, u64)> },
+    /// The stream was closed, as it was told to.
+    Closed,
+    /// A promise is broken.
+    Violation(String),
+}
+
+/// Ends each line.
+const END: &str = " .";
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opened { micros } => write!(f, "opened {micros}")?,
+            Self::Promises { at, keys } => {
+                write!(f, "promises {}", at.as_micros())?;
+                for key in keys {
+                    write!(f, " {} {} {}", key.started, key.acknowledged, key.durable)?;
+                }
+            }
+            Self::Counters { counters, delays_nanos } => {
+                write!(f, "counters")?;
+                counters.fields().iter().try_for_each(|field| write!(f, " {field}"))?;
+                delays_nanos.iter().try_for_each(|(nanos, count)| write!(f, " {nanos} {count}"))?;
+            }
+            Self::Closed => write!(f, "closed")?,
+            Self::Violation(what) => write!(f, "violation {}", what.replace('\n', " "))?,
+        }
+        f.write_str(END)
+    }
+}
+
+impl Message {
+    /// Reads a line; `None` if it is none, or was cut short.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let line = line.strip_suffix('\n')?.strip_suffix(END)?;
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if word == "violation" {
+            return Some(Self::Violation(rest.to_owned()));
+        }
+        let fields = rest.split_ascii_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+        Some(match word {
+            "opened" => Self::Opened { micros: *fields.first()? },
+            "promises" => {
+                let (&at, keys) = fields.split_first()?;
+                let promise =
+                    |key: &[u64]| Promise { started: key[0], acknowledged: key[1], durable: key[2] };
+                let keys = keys.chunks_exact(3).map(promise).collect();
+                Self::Promises { at: Timestamp::from_micros(at), keys }
+            }
+            "counters" => {
+                let (counters, delays) = fields.split_first_chunk()?;
+                let delays_nanos = delays.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+                Self::Counters { counters: Counters::from_fields(*counters), delays_nanos }
+            }
+            "closed" => Self::Closed,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! What each run of the worker is like: drawn from the seed, so that supervisor and worker know it without a
+//! word.
+
+use std::time::Duration;
+
+use streamlog::{Durability, Retention, SECOND, StreamOptions};
+
+use super::{Args, DurabilityArg};
+
+/// The most shards that the resharder leaves open.
+pub(crate) const SHARD_COUNT_MAX: u32 = 16;
+/// The most data that a record has.
+pub(crate) const DATA_BYTES_MAX: u64 = 100 << 10;
+/// The largest record, with a key that carries the stamp.
+const RECORD_BYTES_MAX: u64 = DATA_BYTES_MAX + 1_024;
+/// The largest segments that a run writes.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 4 << 20;
+
+/// One run of the worker, from its start to its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) run: u32,
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    pub(crate) sync_interval: Option<Duration>,
+    /// The same in all runs of a round: what may be missing after it depends on this alone.
+    pub(crate) retention: Retention,
+}
+
+impl Plan {
+    pub(crate) fn new(args: &Args, round: u32, run: u32) -> Self {
+        let seed = args.seed.unwrap_or_default();
+        let mut of_round = Random::new(seed, [1, round.into()]);
+        let mut of_run = Random::new(seed, [2, run.into()]);
+        let age = Duration::from_millis(of_round.between(5_000, 15_000));
+        let bytes_max = of_round.between(64, 192) << 20;
+        let (retention, segment_bytes_max) = match of_round.below(4) {
+            // Small ones, so that one can tell how much was dropped.
+            0 => (Retention::forever().max_bytes(bytes_max), 512 << 10),
+            1 => (Retention::age(age).max_bytes(bytes_max), SEGMENT_BYTES_MAX),
+            _ => (Retention::age(age), SEGMENT_BYTES_MAX),
+        };
+        let durability = match args.durability {
+            DurabilityArg::Process => Durability::Process,
+            DurabilityArg::Power => Durability::Power,
+            DurabilityArg::Mixed if of_run.one_in(3) => Durability::Power,
+            DurabilityArg::Mixed => Durability::Process,
+        };
+        let sync_interval = *of_run.pick(&[None, Some(SECOND / 10), Some(SECOND)]);
+        let segment_bytes = of_run.between(256 << 10, segment_bytes_max);
+        Self { run, durability, segment_bytes, sync_interval, retention }
+    }
+
+    pub(crate) fn options(&self, args: &Args) -> StreamOptions {
+        StreamOptions::new()
+            .shards(args.shards)
+            .segment_bytes(self.segment_bytes)
+            .record_bytes_max(RECORD_BYTES_MAX)
+            .durability(self.durability)
+            .sync_interval(self.sync_interval)
+            .retention(self.retention)
+    }
+
+    /// In a few words, for the summary of a violation.
+    pub(crate) fn in_words(&self) -> String {
+        let Self { run, durability, segment_bytes, retention, .. } = self;
+        format!(
+            "run {run}: {durability:?}, segments of {} KiB, age {:?}, bytes {:?}",
+            segment_bytes >> 10,
+            retention.age_max(),
+            retention.bytes_max()
+        )
+    }
+}
+
+/// How a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The worker closes the stream.
+    Close,
+    /// It is killed so long after it has opened the stream.
+    Kill(Duration),
+    /// It is killed so long after its start: while it opens the stream, or soon after.
+    KillEarly(Duration),
+}
+
+impl Ending {
+    pub(crate) fn draw(args: &Args, random: &mut Random, is_last_of_round: bool) -> Self {
+        let life = args.kill_every * (0.2 + 1.6 * random.fraction());
+        match random.below(10) {
+            0 | 1 if is_last_of_round => Self::Close,
+            2..=4 => Self::KillEarly(Duration::from_micros(random.below(60_000))),
+            _ => Self::Kill(Duration::from_secs_f64(life)),
+        }
+    }
+}
+
+/// SplitMix64.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Dice of their own for each salt.
+    pub(crate) fn new(seed: u64, salt: [u64; 2]) -> Self {
+        let mut random = Self(seed);
+        for part in salt {
+            random.0 = random.next() ^ part;
+        }
+        random
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// 0 to `end - 1`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    /// Both ends included.
+    pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.below(to.saturating_sub(from) + 1)
+    }
+
+    pub(crate) fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    pub(crate) fn fraction(&mut self) -> f64 {
+        self.below(1 << 20) as f64 / (1 << 20) as f64
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len() as u64) as usize]
+    }
+}

@@ -1,0 +1,168 @@
+//! The threads of the worker that read.
+
+use std::time::{Duration, Instant};
+
+use streamlog::{Batch, Error, LineageIterator, Position, ShardIterator, Stream};
+
+use super::board::{Board, Outcome, unexpected};
+use super::now;
+use super::order::Order;
+use super::plan::Random;
+
+/// What a reader reads at a time.
+const RECORDS_MAX: u64 = 2_000;
+
+/// Follows all shards from the trim horizon on, for as long as the worker lives.
+pub(crate) fn tail(stream: &Stream, board: &Board) -> Outcome {
+    follow_lineage(stream, board, &mut board.random(2), Position::TrimHorizon, Duration::MAX)
+}
+
+/// Follows all shards from somewhere for a while, again and again.
+pub(crate) fn wander_over_lineage(stream: &Stream, board: &Board) -> Outcome {
+    let mut random = board.random(3);
+    while !board.must_stop() {
+        let position = match random.below(3) {
+            0 => Position::TrimHorizon,
+            1 => Position::Latest,
+            _ => Position::AtTimestamp(now().minus(Duration::from_millis(random.below(12_000)))),
+        };
+        let life = Duration::from_millis(random.between(100, 6_000));
+        follow_lineage(stream, board, &mut random, position, life)?;
+    }
+    Ok(())
+}
+
+fn follow_lineage(
+    stream: &Stream,
+    board: &Board,
+    random: &mut Random,
+    position: Position,
+    life: Duration,
+) -> Outcome {
+    let began = Instant::now();
+    let iterator = stream.lineage_iterator(position);
+    let mut iterator: LineageIterator = match iterator {
+        Ok(iterator) => iterator,
+        // A shard went past the time, between the call's look at its horizon and at its records.
+        Err(Error::Trimmed { .. }) => return Ok(()),
+        Err(error) => return Err(format!("P6: a lineage iterator at {position:?}: {error}")),
+    };
+    let mut order = Order::new(board);
+    while !board.must_stop() && began.elapsed() < life {
+        let (acknowledged, oldest) = (board.acknowledged(), board.oldest_allowed());
+        match iterator.next_batch(random.between(1, RECORDS_MAX) as usize) {
+            Ok(batch) if batch.is_empty() => {
+                order.check_end(&acknowledged)?;
+                let wait = Duration::from_millis(random.below(100));
+                iterator.wait(wait).map_err(unexpected("P6", "waiting for all shards"))?;
+            }
+            Ok(batch) => {
+                order.take(&batch, None)?;
+                check_age(&batch, oldest)?;
+            }
+            Err(Error::Trimmed { .. }) => {
+                if iterator.skip_to_horizon() == 0 {
+                    return Err("P6: a reader was told that records were trimmed, and none was".into());
+                }
+                order.allow_jump();
+                board.counters().overtaken += 1;
+            }
+            Err(error) => return Err(format!("P6: reading all shards: {error}")),
+        }
+    }
+    Ok(())
+}
+
+fn check_age(batch: &Batch, oldest: streamlog::Timestamp) -> Outcome {
+    match batch.iter().next().map(|record| record.timestamp()) {
+        Some(first) if first < oldest => Err(format!(
+            "P12: {} returned a record of {first} when all before {oldest} had expired",
+            batch.shard()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Reads some shard from somewhere, again and again.
+pub(crate) fn wander_over_shards(stream: &Stream, board: &Board) -> Outcome {
+    let mut random = board.random(4);
+    while !board.must_stop() {
+        let stats = stream.stats().map_err(unexpected("P6", "no counts"))?;
+        let shard = random.pick(&stats.shards);
+        let (horizon, next) = (shard.horizon.get(), shard.next_sequence.get());
+        // Up to the next record, but not after it: whoever asks for that skips one.
+        let inside = random.between(horizon, next.max(horizon)).into();
+        let position = match random.below(5) {
+            0 => Position::TrimHorizon,
+            1 => Position::Latest,
+            2 => Position::At(inside),
+            3 if inside < shard.next_sequence => Position::After(inside),
+            _ => Position::AtTimestamp(now().minus(Duration::from_millis(random.below(12_000)))),
+        };
+        match stream.iterator(shard.shard, position) {
+            Ok(iterator) => read_shard(board, &mut random, iterator, position)?,
+            // Retention went by.
+            Err(Error::Trimmed { .. } | Error::ShardNotFound(_)) => {}
+            Err(error) => {
+                return Err(format!("P6: an iterator over {} at {position:?}: {error}", shard.shard));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a shard for a while, or to its end.
+fn read_shard(
+    board: &Board,
+    random: &mut Random,
+    mut iterator: ShardIterator,
+    position: Position,
+) -> Outcome {
+    let mut order = Order::new(board);
+    let mut is_first = true;
+    for _ in 0..random.between(1, 60) {
+        if board.must_stop() {
+            return Ok(());
+        }
+        let (expected, oldest) = (iterator.next_sequence(), board.oldest_allowed());
+        let records_max = random.between(1, RECORDS_MAX) as usize;
+        let bytes_max = if random.one_in(2) { usize::MAX } else { random.between(0, 300_000) as usize };
+        let batch = match iterator.next_batch_within(records_max, bytes_max) {
+            Ok(batch) => batch,
+            Err(Error::Trimmed { requested, horizon, .. }) => {
+                if requested != expected || horizon <= requested || iterator.skip_to_horizon() == 0 {
+                    return Err(format!(
+                        "P6: at {expected} a reader was told of a trim from {requested} to {horizon}"
+                    ));
+                }
+                order.allow_jump();
+                board.counters().overtaken += 1;
+                continue;
+            }
+            Err(error) => return Err(format!("P6: reading {}: {error}", iterator.shard())),
+        };
+        order.take(&batch, Some(expected))?;
+        check_age(&batch, oldest)?;
+        if let (true, Position::AtTimestamp(time), Some(record)) = (is_first, position, batch.iter().next())
+            && record.timestamp() < time
+        {
+            return Err(format!(
+                "P6: asked for records since {time}, a reader got one of {}",
+                record.timestamp()
+            ));
+        }
+        is_first = false;
+        if let Some(children) = batch.end_of_shard() {
+            let end = iterator.next_sequence();
+            return match children.iter().find(|child| child.first_sequence < end) {
+                Some(child) => Err(format!("P5: {} begins below {end}, where its parent ends", child.id)),
+                None => Ok(()),
+            };
+        }
+        if batch.is_empty() {
+            let wait = Duration::from_millis(random.below(50));
+            iterator.wait(wait).map_err(unexpected("P6", "waiting for a shard"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! How a record proves which put it is from: a stamp with key, number and checksum.
+//!
+//! The stamp stands in front of the data. Where the data is too short for it, it follows the name in the
+//! partition key, and the record is sent to the name's shard by an explicit hash key.
+
+use std::fmt;
+
+use streamlog::{HashKey, KeyHash};
+
+/// Keys that one writer puts to.
+pub(crate) const KEYS_PER_WRITER: u16 = 24;
+const STAMP_BYTES: usize = 38;
+/// Stands between the name and the stamp in a partition key.
+const SEPARATOR: u8 = 0;
+
+/// A key's place in all lists of keys.
+pub(crate) type KeyIndex = u16;
+
+/// The key's name, which is the partition key unless that carries the stamp.
+pub(crate) fn name_of(key: KeyIndex) -> String {
+    format!("w{}-k{:02}", key / KEYS_PER_WRITER, key % KEYS_PER_WRITER)
+}
+
+/// What decides on a key's shard.
+pub(crate) fn hash_key_of(key: KeyIndex) -> HashKey {
+    KeyHash::default().hash(name_of(key).as_bytes())
+}
+
+/// A record's number within its key: the run that put it, and how many that run had put before.
+///
+/// Runs begin anew, since a worker that was killed does not tell whether its last put came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Number {
+    pub(crate) run: u32,
+    pub(crate) count: u64,
+}
+
+impl Number {
+    /// Whether this may come right after `last`, as far as one can tell without knowing what was promised.
+    pub(crate) fn may_follow(self, last: Self) -> bool {
+        if self.run == last.run {
+            self.count == last.count + 1
+        } else {
+            self.run > last.run && self.count == 0
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of run {}", self.count, self.run)
+    }
+}
+
+/// The batch that a record was put in, if it was put in one: so many records for each of a range of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) first_key: KeyIndex,
+    /// 0 for a record that was put by itself.
+    pub(crate) key_count: u16,
+    pub(crate) records_per_key: u16,
+}
+
+impl Part {
+    pub(crate) const ALONE: Self = Self { first_key: 0, key_count: 0, records_per_key: 1 };
+}
+
+/// Which put a record is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) key: KeyIndex,
+    pub(crate) number: Number,
+    /// The writer's calls so far in this run.
+    pub(crate) call: u64,
+    pub(crate) part: Part,
+}
+
+impl Stamp {
+    pub(crate) fn writer(&self) -> u16 {
+        self.key / KEYS_PER_WRITER
+    }
+
+    fn encode(&self, filler: &[u8]) -> [u8; STAMP_BYTES] {
+        let mut bytes = [0; STAMP_BYTES];
+        let Part { first_key, key_count, records_per_key } = self.part;
+        for (at, value) in [self.key, first_key, key_count, records_per_key].into_iter().enumerate() {
+            bytes[2 * at..][..2].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes[8..12].copy_from_slice(&self.number.run.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.number.count.to_le_bytes());
+        bytes[20..28].copy_from_slice(&self.call.to_le_bytes());
+        bytes[28..34].copy_from_slice(&(filler.len() as u64).to_le_bytes()[..6]);
+        let checksum = checksum_of(self.key, &bytes[..34], filler);
+        bytes[34..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the stamp of a record, and checks that the record is, byte for byte, what the stamp says.
+    pub(crate) fn of(partition_key: &[u8], data: &[u8]) -> Result<Self, String> {
+        let separator = partition_key.iter().position(|&byte| byte == SEPARATOR);
+        let (name, stamp, filler) = match separator {
+            Some(at) => (&partition_key[..at], &partition_key[at + 1..], data),
+            None if data.len() >= STAMP_BYTES => (partition_key, &data[..STAMP_BYTES], &data[STAMP_BYTES..]),
+            None => return Err(format!("{} bytes of data have no room for a stamp", data.len())),
+        };
+        let bytes: &[u8; STAMP_BYTES] = stamp.try_into().map_err(|_| "a stamp has another length")?;
+        let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let long =
+            |at: usize| bytes[at..at + 8].iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        let stamp = Self {
+            key: short(0),
+            number: Number { run: (long(8) & u64::from(u32::MAX)) as u32, count: long(12) },
+            call: long(20),
+            part: Part { first_key: short(2), key_count: short(4), records_per_key: short(6) },
+        };
+        if name != name_of(stamp.key).as_bytes() {
+            return Err(format!(
+                "{} is the key of a record of {}",
+                String::from_utf8_lossy(name),
+                name_of(stamp.key)
+            ));
+        }
+        if stamp.encode(filler) != *bytes {
+            return Err(format!(
+                "number {} of {} has other bytes than were put",
+                stamp.number,
+                name_of(stamp.key)
+            ));
+        }
+        Ok(stamp)
+    }
+}
+
+fn checksum_of(key: KeyIndex, stamp: &[u8], filler: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(name_of(key).as_bytes());
+    hasher.update(stamp);
+    hasher.update(filler);
+    hasher.finalize()
+}
+
+/// A record ready to be put.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) stamp: Stamp,
+    pub(crate) partition_key: Vec<u8>,
+    pub(crate) data: Vec<u8>,
+    pub(crate) explicit_hash_key: Option<HashKey>,
+}
+
+impl Draft {
+    /// A record whose data has `data_bytes` bytes, filled up from `noise`.
+    pub(crate) fn new(stamp: Stamp, data_bytes: usize, noise: &[u8]) -> Self {
+        let name = name_of(stamp.key).into_bytes();
+        let from = (stamp.number.count as usize * 31) % (noise.len() / 2);
+        match data_bytes.checked_sub(STAMP_BYTES) {
+            Some(rest) => {
+                let filler = &noise[from..from + rest];
+                let data = [&stamp.encode(filler), filler].concat();
+                Self { stamp, partition_key: name, data, explicit_hash_key: None }
+            }
+            None => {
+                let data = noise[from..from + data_bytes].to_vec();
+                let partition_key = [&name[..], &[SEPARATOR], &stamp.encode(&data)].concat();
+                Self { stamp, partition_key, data, explicit_hash_key: Some(hash_key_of(stamp.key)) }
+            }
+        }
+    }
+}

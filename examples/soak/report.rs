@@ -1,0 +1,220 @@
+//! What the supervisor prints.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use indicatif::{HumanBytes, HumanCount};
+
+use super::board::new_delays;
+use super::check::Checked;
+use super::message::Counters;
+use super::{Result, say};
+
+pub(crate) const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// All that was counted, since the last line and in all.
+pub(crate) struct Report {
+    began: Instant,
+    line_began: Instant,
+    line: Totals,
+    all: Totals,
+    kills: u64,
+    early_kills: u64,
+    closes: u64,
+    checks: u64,
+    checked_records: u64,
+    reopen_last: Duration,
+    reopen_max: Duration,
+    /// The worker's own memory: now, and at most in either half of the run so far.
+    memory: Memory,
+    own_by_second: Vec<(Duration, u64)>,
+}
+
+struct Totals {
+    counters: Counters,
+    delays_nanos: Histogram<u64>,
+}
+
+/// What a process takes of the machine's memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Memory {
+    /// Its own.
+    pub(crate) own_bytes: u64,
+    /// Pages of files, which the system takes back when it likes.
+    pub(crate) mapped_bytes: u64,
+}
+
+impl Memory {
+    /// `None` where the system does not say.
+    pub(crate) fn of_process(id: u32) -> Option<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let kib = |name: &str| -> Option<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_ascii_whitespace().next()?.parse().ok()
+        };
+        let mapped = kib("RssFile:")? + kib("RssShmem:")?;
+        Some(Self { own_bytes: kib("RssAnon:")? << 10, mapped_bytes: mapped << 10 })
+    }
+}
+
+impl Totals {
+    fn new() -> Result<Self> {
+        Ok(Self { counters: Counters::default(), delays_nanos: new_delays()? })
+    }
+
+    fn add(&mut self, more: &Counters, delays_nanos: &[(u64, u64)]) {
+        let mine = &mut self.counters;
+        mine.put_records += more.put_records;
+        mine.put_bytes += more.put_bytes;
+        mine.read_records += more.read_records;
+        mine.read_bytes += more.read_bytes;
+        mine.reshards += more.reshards;
+        mine.trimmed_records += more.trimmed_records;
+        mine.overtaken += more.overtaken;
+        // A worker that has just begun has not counted them yet.
+        if more.open_shards > 0 {
+            mine.open_shards = more.open_shards;
+        }
+        mine.disk_bytes = mine.disk_bytes.max(more.disk_bytes);
+        for &(nanos, count) in delays_nanos {
+            self.delays_nanos.saturating_record_n(nanos, count);
+        }
+    }
+
+    /// Rates and delays.
+    fn in_words(&self, seconds: f64) -> String {
+        let rate = |count: u64| HumanCount((count as f64 / seconds) as u64).to_string();
+        let bytes = |count: u64| HumanBytes((count as f64 / seconds) as u64).to_string();
+        let counters = &self.counters;
+        let delay = |quantile| short(self.delays_nanos.value_at_quantile(quantile));
+        format!(
+            "put {}/s {}/s  read {}/s {}/s  puts p50 {} p99 {} p99.9 {} max {}",
+            rate(counters.put_records),
+            bytes(counters.put_bytes),
+            rate(counters.read_records),
+            bytes(counters.read_bytes),
+            delay(0.5),
+            delay(0.99),
+            delay(0.999),
+            short(self.delays_nanos.max()),
+        )
+    }
+}
+
+fn short(nanos: u64) -> String {
+    format!("{:.1?}", Duration::from_nanos(nanos))
+}
+
+impl Report {
+    pub(crate) fn new() -> Result<Self> {
+        let began = Instant::now();
+        Ok(Self {
+            began,
+            line_began: began,
+            line: Totals::new()?,
+            all: Totals::new()?,
+            kills: 0,
+            early_kills: 0,
+            closes: 0,
+            checks: 0,
+            checked_records: 0,
+            reopen_last: Duration::ZERO,
+            reopen_max: Duration::ZERO,
+            memory: Memory::default(),
+            own_by_second: vec![],
+        })
+    }
+
+    pub(crate) fn note_counters(&mut self, counters: &Counters, delays_nanos: &[(u64, u64)]) {
+        self.line.add(counters, delays_nanos);
+        self.all.add(counters, delays_nanos);
+    }
+
+    pub(crate) fn note_open(&mut self, time: Duration) {
+        self.reopen_last = time;
+        self.reopen_max = self.reopen_max.max(time);
+    }
+
+    pub(crate) fn note_kill(&mut self, was_early: bool) {
+        self.kills += 1;
+        self.early_kills += u64::from(was_early);
+    }
+
+    pub(crate) fn note_close(&mut self) {
+        self.closes += 1;
+    }
+
+    pub(crate) fn note_check(&mut self, checked: Checked) {
+        self.checks += 1;
+        self.checked_records += checked.records;
+        self.note_open(checked.open_time);
+    }
+
+    pub(crate) fn note_memory(&mut self, memory: Memory) {
+        self.memory = memory;
+        let at = self.began.elapsed();
+        match self.own_by_second.last_mut() {
+            Some((second, own)) if second.as_secs() == at.as_secs() => *own = memory.own_bytes.max(*own),
+            _ => self.own_by_second.push((at, memory.own_bytes)),
+        }
+    }
+
+    /// Prints a line, if it is time.
+    pub(crate) fn tick(&mut self) -> Result<()> {
+        let seconds = self.line_began.elapsed();
+        if seconds < LINE_INTERVAL {
+            return Ok(());
+        }
+        let Counters { open_shards, reshards, trimmed_records, disk_bytes, .. } = self.line.counters;
+        say(&format!(
+            "{:>6.0?}  {}  {open_shards} shards  disk {}  memory {} own {} mapped  {} kills  reopen {:.1?} max {:.1?}  \
+             {reshards} reshards  {} trimmed  0 violations",
+            self.began.elapsed(),
+            self.line.in_words(seconds.as_secs_f64()),
+            HumanBytes(disk_bytes),
+            HumanBytes(self.memory.own_bytes),
+            HumanBytes(self.memory.mapped_bytes),
+            self.kills,
+            self.reopen_last,
+            self.reopen_max,
+            HumanCount(trimmed_records),
+        ));
+        (self.line_began, self.line) = (Instant::now(), Totals::new()?);
+        Ok(())
+    }
+
+    pub(crate) fn summary(&self) {
+        let elapsed = self.began.elapsed();
+        let all = &self.all.counters;
+        say(&format!("\nin {elapsed:.0?}: {}", self.all.in_words(elapsed.as_secs_f64())));
+        say(&format!(
+            "{} records ({}) put, {} read by readers at work; {} reshards, {} records trimmed at work, readers overtaken {} times",
+            HumanCount(all.put_records),
+            HumanBytes(all.put_bytes),
+            HumanCount(all.read_records),
+            HumanCount(all.reshards),
+            HumanCount(all.trimmed_records),
+            HumanCount(all.overtaken),
+        ));
+        say(&format!(
+            "{} kills ({} at or soon after the start), {} closes; {} checks of {} records; reopen max {:.1?}",
+            self.kills,
+            self.early_kills,
+            self.closes,
+            self.checks,
+            HumanCount(self.checked_records),
+            self.reopen_max,
+        ));
+        let half = elapsed / 2;
+        let own_max = |is_late: bool| {
+            let of_half = self.own_by_second.iter().filter(|(at, _)| (*at >= half) == is_late);
+            HumanBytes(of_half.map(|(_, own)| *own).max().unwrap_or_default())
+        };
+        say(&format!(
+            "disk at most {}; a worker's own memory at most {} in the first half, {} in the second",
+            HumanBytes(all.disk_bytes),
+            own_max(false),
+            own_max(true),
+        ));
+    }
+}

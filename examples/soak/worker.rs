@@ -1,0 +1,82 @@
+//! The process that is killed: opens the stream, and lets all of its threads at it.
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use streamlog::Stream;
+
+use super::board::{Board, Outcome, end_with};
+use super::message::Message;
+use super::plan::Plan;
+use super::writer::Writer;
+use super::{Args, Result, keeper, reader, say};
+
+/// How often the supervisor is told what it may rely on.
+const PROMISE_INTERVAL: Duration = Duration::from_millis(50);
+/// How often, in such intervals, it is told what was counted.
+const COUNTERS_EVERY: u32 = 10;
+
+/// A thread of the worker.
+type Part<'a> = Box<dyn FnOnce() -> Outcome + Send + 'a>;
+
+/// What goes on in a worker at the same time. Consumer groups, producers and whatever else learns to use a
+/// stream join in here.
+fn parts<'a>(stream: &'a Stream, board: &'a Board) -> Vec<(String, Part<'a>)> {
+    let mut parts: Vec<(String, Part<'a>)> = vec![];
+    for writer in 0..board.args.writers {
+        parts.push((format!("writer {writer}"), Box::new(move || Writer::new(stream, board, writer).run())));
+    }
+    let mut add = |name: &str, part: fn(&Stream, &Board) -> Outcome| {
+        parts.push((name.into(), Box::new(move || part(stream, board))));
+    };
+    add("tailing reader", reader::tail);
+    add("lineage reader", reader::wander_over_lineage);
+    add("shard reader", reader::wander_over_shards);
+    add("resharder", keeper::reshard);
+    add("maintainer", keeper::maintain);
+    parts
+}
+
+pub(crate) fn main(args: &Args, round: u32, run: u32) -> ExitCode {
+    // A panic of the library breaks a promise, too.
+    std::panic::set_hook(Box::new(|panic| end_with(&format!("P11: {panic}"))));
+    match work(args, Plan::new(args, round, run)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => end_with(&error),
+    }
+}
+
+fn work(args: &Args, plan: Plan) -> Result<()> {
+    let board = Board::new(args, plan)?;
+    let path = args.dir.as_deref().ok_or("a worker is told its directory")?;
+    let began = Instant::now();
+    let stream =
+        board.plan.options(args).open(path).map_err(|error| format!("the stream does not open: {error}"))?;
+    say(&Message::Opened { micros: began.elapsed().as_micros() as u64 }.to_string());
+    thread::scope(|scope| {
+        // When the supervisor closes our input, or is gone, it is time to end.
+        scope.spawn(|| {
+            let _ = std::io::stdin().read_to_end(&mut vec![]);
+            board.stop();
+        });
+        for (name, part) in parts(&stream, &board) {
+            scope
+                .spawn(move || part().unwrap_or_else(|violation| end_with(&format!("{violation} [{name}]"))));
+        }
+        let mut interval = 0;
+        while !board.must_stop() {
+            thread::sleep(PROMISE_INTERVAL);
+            say(&board.promises().to_string());
+            interval += 1;
+            if interval % COUNTERS_EVERY == 0 {
+                say(&board.take_counters().to_string());
+            }
+        }
+    });
+    say(&board.promises().to_string());
+    stream.close().map_err(|error| format!("P10: the stream does not close: {error}"))?;
+    say(&Message::Closed.to_string());
+    Ok(())
+}

@@ -17,6 +17,7 @@ use crate::{
 
 const AGE: Duration = Duration::from_secs(100);
 const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 
 /// The numbers of the puts that returned, with their times, by key.
 type Acknowledged = BTreeMap<u8, Vec<(u64, Timestamp)>>;
@@ -183,8 +184,10 @@ fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-#[test]
-fn p1_p16_a_crash_before_each_step_leaves_the_old_or_the_new_and_all_that_was_acknowledged() {
+/// Crashes before each step; `outcome` says what the step does when it did not crash. Returns the script's errors.
+fn crash_before_each_step(
+    mut outcome: impl FnMut(&'static str, &Path) -> io::Result<()> + 'static,
+) -> Vec<Error> {
     let scratch = scratch();
     let path = scratch.path().join("stream");
     let image = scratch.path().join("image");
@@ -222,19 +225,25 @@ fn p1_p16_a_crash_before_each_step_leaves_the_old_or_the_new_and_all_that_was_ac
             });
             std::fs::remove_dir_all(&image).unwrap();
             is_busy = false;
-            Ok(())
+            outcome(action, file)
         }
     })));
     let errors = script.run();
     set_hook(None);
-    assert!(errors.is_empty(), "{errors:?}");
     assert!(*step_count.borrow() > 200, "{} steps", step_count.borrow());
+    errors
+}
+
+#[test]
+fn p1_p16_a_crash_before_each_step_leaves_the_old_or_the_new_and_all_that_was_acknowledged() {
+    let errors = crash_before_each_step(|_, _| Ok(()));
+    assert!(errors.is_empty(), "{errors:?}");
 }
 
 /// What a check needs, without what cannot leave the thread.
 struct SendChecker(Timestamp, Acknowledged);
 
-fn fail_each_step(durability: Durability) {
+fn fail_each_step(durability: Durability, errno: i32) {
     for step in 1.. {
         let scratch = scratch();
         let path = scratch.path().join("stream");
@@ -249,7 +258,7 @@ fn fail_each_step(durability: Durability) {
                     return Ok(());
                 }
                 *what = format!("step {step} fails, {action} {}", file.display());
-                Err(io::Error::from_raw_os_error(EIO))
+                Err(io::Error::from_raw_os_error(errno))
             }
         })));
         let errors = script.run();
@@ -273,10 +282,33 @@ fn fail_each_step(durability: Durability) {
 
 #[test]
 fn p16_a_failure_at_each_step_loses_nothing_and_opens_again() {
-    fail_each_step(Durability::Process);
+    fail_each_step(Durability::Process, EIO);
 }
 
 #[test]
 fn p2_p10_a_failure_at_each_step_with_power_durability_loses_nothing_and_opens_again() {
-    fail_each_step(Durability::Power);
+    fail_each_step(Durability::Power, EIO);
+}
+
+#[test]
+fn p8_no_room_at_each_step_loses_nothing_and_opens_again() {
+    fail_each_step(Durability::Process, ENOSPC);
+}
+
+#[test]
+fn p10_a_sync_that_fails_for_lack_of_room_poisons_like_any_other() {
+    let scratch = scratch();
+    let script = Script::new(&scratch.path().join("stream"), Durability::Process);
+    let stream = script.options().shards(1).open(&script.path).unwrap();
+    // Blocks that are promised and not there: a thin disk, a network file system.
+    set_hook(Some(Box::new(|action, _| match action {
+        "sync" => Err(io::Error::from_raw_os_error(ENOSPC)),
+        _ => Ok(()),
+    })));
+    // So many that one of them has to seal a segment.
+    let failed = (0..100).find_map(|_| stream.put("key", vec![7; 10_000]).err());
+    set_hook(None);
+    assert!(matches!(&failed, Some(Error::Io(failure)) if failure.action == "sync"), "{failed:?}");
+    let later = stream.put("key", "data");
+    assert!(matches!(later, Err(Error::Poisoned(_))), "what the kernel dropped may be gone: {later:?}");
 }

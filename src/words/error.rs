@@ -169,7 +169,10 @@ impl Error {
 
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::StorageFull(path.into()),
+            // A sync that finds no room has lost what the kernel had taken already: no remedy for one put mends that.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !action.starts_with("sync") => {
+                Self::StorageFull(path.into())
+            }
             _ => Self::Io(Arc::new(IoFailure { action, path: path.to_owned(), source })),
         }
     }

@@ -7,6 +7,10 @@
 //! 3. Segments behind the horizon are taken away from readers; those who hold a batch keep its bytes.
 //! 4. Their files are removed, and the directories of expired shards. What a crash leaves of them is removed by the next pass, or
 //!    by the next opening.
+//!
+//! A disk may be so full that step 2 has no room, and this is what would free it. Then the shards are synced, so that what is left of
+//! them vouches for their sequence numbers, and all segments behind the horizon go at once, but for the last one of a shard. A crash
+//! leaves a shard that begins later.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,9 +18,10 @@ use std::sync::Arc;
 use super::policy::{self, Candidate};
 use crate::manifest::Manifest;
 use crate::shard::{Shard, dir_of};
-use crate::sys::dir;
+use crate::sys::dir::{self, ReplaceError};
 use crate::topology::Topology;
-use crate::words::error::Result;
+use crate::words::error::{Error, Result};
+use crate::words::options::Retention;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
 
@@ -24,8 +29,52 @@ use crate::words::time::Timestamp;
 pub(crate) fn sweep(topology: &Topology) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let retention = manifest.settings.retention;
-    let oldest = retention.age_max().map(|age| topology.context().clock.now().minus(age));
+    let oldest = oldest_kept(topology, retention);
+    raise_horizons(topology, retention).and(remove_what_is_behind(topology, &mut manifest, oldest))
+}
+
+/// Changes how long records are kept, and drops what is over by that.
+pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
+    let mut manifest = topology.manifest_to_change()?;
+    let mut next = manifest.clone();
+    next.settings.retention = retention;
+    store(topology, &mut manifest, next)?;
+    drop(manifest);
+    sweep(topology)
+}
+
+/// Replaces the manifest. If there is no room for it, what `next` says is over goes first, and it is tried once more.
+fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest) -> Result<()> {
+    match topology.store(manifest, next.clone()) {
+        Err(ReplaceError { replaced: false, error: Error::StorageFull(_) }) => {
+            // A shard where this fails does not keep the others from making room; whether it was enough is about to be seen.
+            let _ = raise_horizons(topology, next.settings.retention);
+            let _ = make_room(topology);
+            Ok(topology.store(manifest, next)?)
+        }
+        stored => Ok(stored?),
+    }
+}
+
+/// Removes what can go without a note in the manifest.
+fn make_room(topology: &Topology) -> Result<()> {
+    topology.for_each_shard(|shard| {
+        if !shard.has_segments_behind() {
+            return Ok(());
+        }
+        shard.sync()?;
+        shard.drop_segments_behind_but_last().iter().try_for_each(|file| dir::remove_file(file))
+    })
+}
+
+/// The time before which records expire, if they do.
+fn oldest_kept(topology: &Topology, retention: Retention) -> Option<Timestamp> {
+    retention.age_max().map(|age| topology.context().clock.now().minus(age))
+}
+
+fn raise_horizons(topology: &Topology, retention: Retention) -> Result<()> {
     let mut outcome = Ok(());
+    let oldest = oldest_kept(topology, retention);
     if let Some(oldest) = oldest {
         // One shard that is damaged does not keep the others from being trimmed.
         outcome = topology.for_each_shard(|shard| {
@@ -36,14 +85,13 @@ pub(crate) fn sweep(topology: &Topology) -> Result<()> {
     if let Some(bytes_max) = retention.bytes_max() {
         outcome = outcome.and(trim_to(topology, bytes_max));
     }
-    outcome.and(remove_what_is_behind(topology, &mut manifest, oldest))
+    outcome
 }
 
 /// Hides the records that have expired, before anybody reads: what a pass does first.
 pub(crate) fn hide_expired(topology: &Topology) {
-    let age = topology.manifest().settings.retention.age_max();
-    let Some(age) = age else { return };
-    let oldest = topology.context().clock.now().minus(age);
+    let retention = topology.manifest().settings.retention;
+    let Some(oldest) = oldest_kept(topology, retention) else { return };
     // A shard that is damaged tells whoever reads it.
     let _ =
         topology.for_each_shard(|shard| shard.horizon_at(oldest).map(|horizon| shard.raise_horizon(horizon)));
@@ -85,7 +133,7 @@ fn remove_what_is_behind(
     if !expired.is_empty() || !behind.is_empty() {
         let mut next = manifest.clone();
         next.shards.retain(|shard| !expired.contains(&shard.id));
-        topology.store(manifest, next)?;
+        store(topology, manifest, next)?;
         if !expired.is_empty() {
             topology.swap_map(manifest, &[]);
         }

@@ -68,6 +68,12 @@ impl Shard {
         dropped
     }
 
+    /// As [`drop_segments_behind`](Self::drop_segments_behind), but leaves the last segment, which says how far the shard is.
+    pub(crate) fn drop_segments_behind_but_last(&self) -> Vec<PathBuf> {
+        let _appender = self.appender.lock();
+        self.segments.drop_behind(self.horizon(), None)
+    }
+
     /// Whether no record can be read any more.
     pub(crate) fn is_all_trimmed(&self) -> bool {
         self.horizon() >= self.next_sequence()

@@ -217,16 +217,11 @@ impl Stream {
     /// Changes how long records are kept, from now on; kept in the manifest. What has expired does not come back.
     ///
     /// # Errors
-    /// `InvalidArgument` for an age below 1 second; `StorageFull` or `Io` if the change cannot be written, which changes nothing.
+    /// `InvalidArgument` for an age below 1 second; `Io` if the change cannot be written, which changes nothing; `StorageFull` if there
+    /// is no room for it, not even once what is over by the new retention is gone.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
         retention.check()?;
-        let topology = &self.core().topology;
-        let mut manifest = topology.manifest_to_change()?;
-        let mut next = manifest.clone();
-        next.settings.retention = retention;
-        topology.store(&mut manifest, next)?;
-        drop(manifest);
-        sweep::sweep(topology)
+        sweep::change(&self.core().topology, retention)
     }
 
     /// Counts of each shard: sequence numbers, segments, bytes on the disk.

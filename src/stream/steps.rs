@@ -240,6 +240,18 @@ fn p1_p16_a_crash_before_each_step_leaves_the_old_or_the_new_and_all_that_was_ac
     assert!(errors.is_empty(), "{errors:?}");
 }
 
+#[test]
+fn p8_p12_a_crash_while_retention_makes_room_for_the_manifest_loses_nothing() {
+    let mut count = 0;
+    let errors = crash_before_each_step(move |action, file| {
+        count += usize::from(action == "create" && file.ends_with("manifest.new"));
+        // The first one creates the stream; then there is no room each time, until something was removed.
+        let is_full = action == "create" && file.ends_with("manifest.new") && count.is_multiple_of(2);
+        if is_full { Err(io::Error::from_raw_os_error(ENOSPC)) } else { Ok(()) }
+    });
+    assert!(errors.iter().all(|error| matches!(error, Error::StorageFull(_))), "{errors:?}");
+}
+
 /// What a check needs, without what cannot leave the thread.
 struct SendChecker(Timestamp, Acknowledged);
 
@@ -293,6 +305,35 @@ fn p2_p10_a_failure_at_each_step_with_power_durability_loses_nothing_and_opens_a
 #[test]
 fn p8_no_room_at_each_step_loses_nothing_and_opens_again() {
     fail_each_step(Durability::Process, ENOSPC);
+}
+
+#[test]
+fn p5_p8_retention_that_has_no_room_for_the_manifest_removes_all_that_does_not_need_one() {
+    let scratch = scratch();
+    let script = Script::new(&scratch.path().join("stream"), Durability::Process);
+    let stream = script.options().shards(1).open(&script.path).unwrap();
+    for _ in 0..30 {
+        stream.put("key", vec![7; 10_000]).unwrap();
+    }
+    script.clock.advance(AGE + Duration::from_secs(1));
+    set_hook(Some(Box::new(|_, file| match file.ends_with("manifest.new") {
+        true => Err(io::Error::from_raw_os_error(ENOSPC)),
+        false => Ok(()),
+    })));
+    let outcome = stream.maintain();
+    set_hook(None);
+    assert!(matches!(outcome, Err(Error::StorageFull(_))), "{outcome:?}");
+    assert_eq!(stream.stats().unwrap().shards[0].segment_count, 1);
+    let image = scratch.path().join("image");
+    copy_dir(&script.path, &image);
+    let crashed = script.options().open(&image).unwrap();
+    for stream in [stream, crashed] {
+        assert_eq!(stream.put("key", "data").unwrap().sequence, 30.into(), "P5: no number is given twice");
+        stream.maintain().unwrap();
+        assert_eq!(stream.stats().unwrap().record_count(), 1);
+        let found = stream.verify(|_| ControlFlow::Continue(())).unwrap();
+        assert_eq!((found.record_count, found.damage), (1, vec![]));
+    }
 }
 
 #[test]

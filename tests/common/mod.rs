@@ -1,6 +1,9 @@
 //! What the integration tests share.
 #![allow(dead_code, unreachable_pub)]
 
+#[cfg(target_os = "linux")]
+pub mod mounts;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

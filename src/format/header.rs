@@ -9,6 +9,8 @@ pub(crate) const HEADER_PAGE_BYTES: usize = 4096;
 pub(crate) const HEADER_BYTES: usize = 64;
 /// Where the committed word stands.
 pub(crate) const COMMITTED_OFFSET: usize = 1024;
+/// Where the word stands that says that no segment before this one is to be expected.
+pub(crate) const FIRST_OFFSET: usize = 1536;
 /// Where the two slots of the synced watermark stand.
 pub(crate) const SYNCED_OFFSETS: [usize; 2] = [2048, 3072];
 /// The size of one slot of the synced watermark.
@@ -90,7 +92,7 @@ impl SegmentHeader {
             return Err(HeaderFault::Checksum { expected, found });
         }
         let is_live = |at: usize| {
-            (COMMITTED_OFFSET..COMMITTED_OFFSET + 8).contains(&at)
+            [COMMITTED_OFFSET, FIRST_OFFSET].iter().any(|&word| (word..word + 8).contains(&at))
                 || SYNCED_OFFSETS.iter().any(|&slot| (slot..slot + SYNCED_SLOT_BYTES).contains(&at))
         };
         let is_reserved =
@@ -110,6 +112,16 @@ impl SegmentHeader {
 #[inline]
 pub(crate) fn encode_committed(committed: u64) -> [u8; 8] {
     committed.to_le_bytes()
+}
+
+/// Encodes the word which says that the segments before the one that begins with `base_sequence` were trimmed.
+pub(crate) fn encode_first(base_sequence: u64) -> [u8; 8] {
+    base_sequence.to_le_bytes()
+}
+
+/// Whether the header page of the segment that begins with `base_sequence` says that those before it were trimmed.
+pub(crate) fn decode_first(page: &[u8], base_sequence: u64) -> bool {
+    u64_at(page, FIRST_OFFSET) == Some(base_sequence)
 }
 
 /// Encodes the synced watermark for one of its slots.
@@ -159,6 +171,7 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let at = bit / 8;
             let live = (COMMITTED_OFFSET..COMMITTED_OFFSET + 8).contains(&at)
+                || (FIRST_OFFSET..FIRST_OFFSET + 8).contains(&at)
                 || SYNCED_OFFSETS.iter().any(|&slot| (slot..slot + SYNCED_SLOT_BYTES).contains(&at));
             assert_eq!(SegmentHeader::decode(&flipped).is_ok(), live, "bit {bit}");
         }

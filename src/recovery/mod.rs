@@ -24,9 +24,9 @@ use std::path::Path;
 
 use crate::manifest::Marks;
 use crate::segment::active::Resumable;
-use crate::segment::path_in;
 use crate::segment::unsealed::Unsealed;
 use crate::segment::window::FRAMES_FROM;
+use crate::segment::{path_in, sealed};
 use crate::sys::dir;
 use crate::sys::file::DataFile;
 use crate::words::describe::ShardDescription;
@@ -68,11 +68,12 @@ pub(crate) fn recover(
     }
     let inventory = Inventory::of(shard_dir, shard.id)?;
     report.segment_count = inventory.sealed.len() + inventory.unsealed.len();
-    // Retention notes the horizon before it removes a file, so that one which is missing above it was not removed by us.
-    if let Some(&first) = inventory.sealed.iter().chain(&inventory.unsealed).next()
-        && first > marks.horizon
-    {
-        return Err(missing(&path_in(shard_dir, first), shard.id, marks.horizon, first));
+    // Retention notes what it removes, before it does, in the manifest or, where that has no room, in the first segment that stays.
+    if let Some(&first) = inventory.sealed.iter().chain(&inventory.unsealed).next() {
+        let path = path_in(shard_dir, first);
+        if first > marks.horizon && !sealed::is_noted_first(&path, first)? {
+            return Err(missing(&path, shard.id, marks.horizon, first));
+        }
     }
 
     let last_sealed = inventory.last_trailer;

@@ -161,6 +161,11 @@ pub(super) fn mend(shard_dir: &Path, shard: &ShardDescription, marks: Marks) -> 
     let mut mending = Mending { shard_dir, shard, last_timestamp: created_at, mends: Mends::default() };
 
     let mut next = marks.horizon.get();
+    if let Some(first) = bases.first().filter(|&&first| first > next)
+        && sealed::is_noted_first(&path_in(shard_dir, (*first).into()), (*first).into())?
+    {
+        next = *first;
+    }
     for (at, survey) in surveys.iter().enumerate() {
         let is_promised = at < promised_count;
         if survey.base > next {

@@ -9,8 +9,8 @@
 //!    by the next opening.
 //!
 //! A disk may be so full that step 2 has no room, and this is what would free it. Then the shards are synced, so that what is left of
-//! them vouches for their sequence numbers, and all segments behind the horizon go at once, but for the last one of a shard. A crash
-//! leaves a shard that begins later.
+//! them vouches for their sequence numbers, the first segment that is left says that those before it were trimmed, and all segments
+//! behind the horizon go at once, but for the last one of a shard. A crash leaves a shard that begins later.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn make_room(topology: &Topology) -> Result<()> {
             return Ok(());
         }
         shard.sync()?;
-        shard.drop_segments_behind_but_last().iter().try_for_each(|file| dir::remove_file(file))
+        shard.drop_segments_behind_but_last()?.iter().try_for_each(|file| dir::remove_file(file))
     })
 }
 

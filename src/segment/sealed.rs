@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::window::{FRAMES_FROM, Window};
 use crate::format::frame::Frame;
-use crate::format::header::{HEADER_PAGE_BYTES, HeaderFault, SegmentHeader};
+use crate::format::header::{
+    FIRST_OFFSET, HEADER_PAGE_BYTES, HeaderFault, SegmentHeader, decode_first, encode_first,
+};
 use crate::format::index::Index;
 use crate::format::trailer::{TRAILER_BYTES, Trailer};
 use crate::sys::file::DataFile;
@@ -59,6 +61,21 @@ pub(crate) fn read_header(
         ));
     }
     Ok((Some(header), page))
+}
+
+/// Notes durably in the segment at `path` that those before it were trimmed. It takes no room on the disk.
+pub(crate) fn note_first(path: &Path, base: SequenceNumber) -> Result<()> {
+    let file = DataFile::open_writable(path)?;
+    file.write_all_at(&encode_first(base.get()), FIRST_OFFSET as u64)?;
+    file.sync()
+}
+
+/// Whether the segment at `path` says that those before it were trimmed.
+pub(crate) fn is_noted_first(path: &Path, base: SequenceNumber) -> Result<bool> {
+    let file = DataFile::open(path)?;
+    let mut page = vec![0; FRAMES_FROM.min(file.len()?) as usize];
+    file.read_exact_at(&mut page, 0)?;
+    Ok(decode_first(&page, base.get()))
 }
 
 /// Reads the trailer at the end of a file, if there is a valid one.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Shard;
 use super::segments::SegmentUse;
+use crate::segment::{path_in, sealed};
 use crate::words::error::Result;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
@@ -68,10 +69,16 @@ impl Shard {
         dropped
     }
 
-    /// As [`drop_segments_behind`](Self::drop_segments_behind), but leaves the last segment, which says how far the shard is.
-    pub(crate) fn drop_segments_behind_but_last(&self) -> Vec<PathBuf> {
-        let _appender = self.appender.lock();
-        self.segments.drop_behind(self.horizon(), None)
+    /// As [`drop_segments_behind`](Self::drop_segments_behind), but leaves the last segment, which says how far the shard is; and the
+    /// first one that is left says, instead of the manifest, that those before it were trimmed.
+    pub(crate) fn drop_segments_behind_but_last(&self) -> Result<Vec<PathBuf>> {
+        let appender = self.appender.lock();
+        let dropped = self.segments.drop_behind(self.horizon(), None);
+        drop(appender);
+        if let Some(first) = self.segments.first_base().filter(|_| !dropped.is_empty()) {
+            sealed::note_first(&path_in(&self.dir, first), first)?;
+        }
+        Ok(dropped)
     }
 
     /// Whether no record can be read any more.

@@ -20,7 +20,7 @@ pub fn frame(bytes: &[u8]) {
     let Ok(frame) = Frame::decode(bytes) else { return };
     assert_eq!(Frame::decode_checked(bytes).as_ref(), Ok(&frame));
     let mut draft = FrameDraft::default();
-    draft.clear();
+    draft.clear(0);
     let mut at = 0;
     for _ in 0..frame.header.count {
         let (parts, next) = RecordParts::at(frame.records(), at).expect("decoding has checked the shape");

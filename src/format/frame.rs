@@ -43,32 +43,35 @@ impl FrameDraft {
         RECORD_HEADER_BYTES + partition_key.len() + data.len()
     }
 
-    /// Forgets what was drafted, and keeps the buffer.
-    pub(crate) fn clear(&mut self) {
+    /// Forgets what was drafted, and keeps the buffer; it will take `bytes` of records.
+    #[inline]
+    pub(crate) fn clear(&mut self, bytes: usize) {
         self.buffer.clear();
-        self.buffer.resize(FRAME_HEADER_BYTES, 0);
+        // Room for the header and padding: what follows then moves the buffer no more.
+        self.buffer.reserve(FRAME_HEADER_BYTES + bytes + FRAME_ALIGN);
+        self.buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
         self.count = 0;
         self.body_checksum = None;
     }
 
     /// Adds a record by copy.
+    #[inline]
     pub(crate) fn push(&mut self, partition_key: &[u8], data: &[u8]) {
         self.push_head(partition_key, data);
         self.buffer.extend_from_slice(data);
     }
 
+    #[inline]
     fn push_head(&mut self, partition_key: &[u8], data: &[u8]) {
-        let at = self.buffer.len();
-        self.buffer.resize(at + RECORD_HEADER_BYTES, 0);
-        FieldWriter::new(&mut self.buffer[at..])
-            .u16(partition_key.len() as u16)
-            .u16(0)
-            .u32(data.len() as u32);
+        let mut header = [0; RECORD_HEADER_BYTES];
+        FieldWriter::new(&mut header).u16(partition_key.len() as u16).u16(0).u32(data.len() as u32);
+        self.buffer.extend_from_slice(&header);
         self.buffer.extend_from_slice(partition_key);
         self.count += 1;
     }
 
     /// Ends a draft whose records were all pushed.
+    #[inline]
     pub(crate) fn finish(&mut self) {
         self.finish_with_tail(&[]);
     }
@@ -79,11 +82,12 @@ impl FrameDraft {
         self.finish_with_tail(data);
     }
 
+    #[inline]
     fn finish_with_tail(&mut self, tail: &[u8]) {
         let bytes = self.buffer.len() + tail.len();
         self.len = bytes.next_multiple_of(FRAME_ALIGN);
         if tail.is_empty() {
-            self.buffer.resize(self.len, 0);
+            self.buffer.extend_from_slice(&PADDING[..self.len - bytes]);
         }
         if self.len >= JOINED_CHECKSUM_BYTES_MIN || !tail.is_empty() {
             let mut hasher = crc32fast::Hasher::new();
@@ -105,6 +109,7 @@ impl FrameDraft {
     }
 
     /// Writes the header, now that the frame's place is known.
+    #[inline]
     pub(crate) fn seal(&mut self, base_sequence: u64, timestamp_micros: u64) {
         FieldWriter::new(&mut self.buffer)
             .u32(self.len as u32)
@@ -350,7 +355,7 @@ mod tests {
 
     fn encode(records: &[(Vec<u8>, Vec<u8>)], base_sequence: u64, timestamp_micros: u64) -> Vec<u8> {
         let mut draft = FrameDraft::default();
-        draft.clear();
+        draft.clear(0);
         for (key, data) in records {
             draft.push(key, data);
         }
@@ -424,7 +429,7 @@ mod tests {
             key in vec(any::<u8>(), 1..40), data in vec(any::<u8>(), 1..20_000), base in any::<u64>(),
         ) {
             let mut draft = FrameDraft::default();
-            draft.clear();
+            draft.clear(0);
             draft.finish_borrowing(&key, &data);
             draft.seal(base, 9);
             prop_assert_eq!(draft.parts(&data).concat(), encode(&[(key, data.clone())], base, 9));

@@ -26,7 +26,7 @@ use crate::manifest::Marks;
 use crate::segment::active::Resumable;
 use crate::segment::unsealed::Unsealed;
 use crate::segment::window::FRAMES_FROM;
-use crate::segment::{path_in, sealed};
+use crate::segment::{path_in, sealed, spare};
 use crate::sys::dir;
 use crate::sys::file::DataFile;
 use crate::words::describe::ShardDescription;
@@ -65,6 +65,9 @@ pub(crate) fn recover(
     if must_salvage {
         let mends = salvage::mend(shard_dir, shard, marks)?;
         (report.lost, report.damaged_files) = (mends.lost, mends.kept_files);
+    }
+    if dir::exists(&spare::path_of(shard_dir))? {
+        dir::remove_file(&spare::path_of(shard_dir))?;
     }
     let inventory = Inventory::of(shard_dir, shard.id)?;
     report.segment_count = inventory.sealed.len() + inventory.unsealed.len();

@@ -94,7 +94,7 @@ mod tests {
     /// A frame of `count` records of 20 bytes.
     fn frame(base: u64, count: u32, data: &[u8]) -> Vec<u8> {
         let mut draft = FrameDraft::default();
-        draft.clear();
+        draft.clear(0);
         (0..count).for_each(|_| draft.push(b"key", data));
         draft.finish();
         draft.seal(base, 1_000 + base);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::path_in;
 use super::sealed;
+use super::spare::{Spare, SparePages};
 use super::unsealed::{SyncTarget, Unsealed};
 use super::window::{FRAMES_FROM, Window};
 use crate::format::frame::FrameDraft;
@@ -15,7 +16,9 @@ use crate::sys::dir;
 use crate::sys::file::DataFile;
 use crate::sys::map::{Map, MapWriter};
 use crate::words::error::{Error, Result};
-use crate::words::limits::{GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX, INDEX_STRIDE_BYTES};
+use crate::words::limits::{
+    AHEAD_BYTES, BUSY_BYTES_PER_SECOND, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX, INDEX_STRIDE_BYTES,
+};
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
@@ -47,6 +50,12 @@ pub(crate) struct Active {
     first_timestamp: Timestamp,
     last_timestamp: Timestamp,
     next_index_offset: u64,
+    /// How far the frames went, and when, at the time that blocks were given last.
+    grown: (u64, Timestamp),
+    /// Once the frames reach so far, it is time to prepare more ahead of them.
+    ahead_at: u64,
+    /// Pages up to here were prepared.
+    prepared: u64,
 }
 
 /// The last segment of a shard that was closed cleanly: what one needs to go on writing to it.
@@ -80,11 +89,7 @@ impl Active {
         len: u64,
     ) -> Result<Self> {
         let path = path_in(shard_dir, base);
-        let header = SegmentHeader {
-            shard: shard.get(),
-            base_sequence: base.get(),
-            created_at_micros: created_at.as_micros(),
-        };
+        let header = header_of(shard, base, created_at);
         let file = DataFile::create(&path)?;
         let created = Self::begin(file, header, writing, len);
         if created.is_err() {
@@ -98,14 +103,28 @@ impl Active {
         let capacity = capacity_for(writing.segment_bytes, FRAMES_FROM, len);
         let allocated = allocate(&file, writing, 0, FRAMES_FROM + len + TRAILER_BYTES as u64, capacity)?;
         file.write_all_at(&header.encode(), 0)?;
-        let index = Index::with_room_for(capacity);
-        Self::on(
-            file,
-            (header, writing),
-            (capacity, allocated),
-            &Resumable { base: header.base_sequence.into(), trailer: None },
-            index,
-        )
+        let writer = map(&file, capacity, allocated, FRAMES_FROM)?;
+        let resumable = Resumable { base: header.base_sequence.into(), trailer: None };
+        Ok(Self::on(file, (header, writing), (capacity, writer), &resumable, Index::with_room_for(capacity)))
+    }
+
+    /// Begins the segment that starts with `base` in one that was prepared.
+    ///
+    /// On an error nothing is left of either.
+    pub(crate) fn begin_in(
+        spare: Spare,
+        shard_dir: &Path,
+        (shard, base): (ShardId, SequenceNumber),
+        created_at: Timestamp,
+        writing: Writing,
+    ) -> Result<Self> {
+        let header = header_of(shard, base, created_at);
+        let parts = spare.into_parts(&header, &path_in(shard_dir, base))?;
+        let resumable = Resumable { base, trailer: None };
+        let begun =
+            Self::on(parts.file, (header, writing), (parts.capacity, parts.writer), &resumable, parts.index);
+        // Those before came fast, or there would be no prepared segment.
+        Ok(Self { ahead_at: u64::MAX, prepared: parts.prepared, ..begun })
     }
 
     /// Goes on with a segment that was closed cleanly.
@@ -139,25 +158,28 @@ impl Active {
         file.sync()?;
         let needed = frames_end + len + TRAILER_BYTES as u64;
         let allocated = allocate(&file, writing, frames_end, needed, capacity)?;
-        Self::on(file, (header, writing), (capacity, allocated), resumable, index)
+        let writer = map(&file, capacity, allocated, frames_end)?;
+        Ok(Self::on(file, (header, writing), (capacity, writer), resumable, index))
     }
 
     fn on(
         file: DataFile,
         (header, writing): (SegmentHeader, Writing),
-        (capacity, allocated): (u64, u64),
+        (capacity, writer): (u64, MapWriter),
         resumable: &Resumable,
         index: Index,
-    ) -> Result<Self> {
+    ) -> Self {
         let committed = resumable.frames_end();
-        let writer = Map::writable(file.std(), capacity, allocated, committed, FRAMES_FROM)
-            .map_err(|error| file.error("map", error))?;
         writer.map().store_live_word(COMMITTED_OFFSET, encode_committed(committed));
         let next_index_offset = index.next_offset();
         let place = (ShardId::new(header.shard), resumable.base);
         let window = Window::new(Arc::clone(writer.map()), file.path(), place, None, Some(index));
         let trailer = resumable.trailer.as_ref();
-        Ok(Self {
+        let created_at = Timestamp::from_micros(header.created_at_micros);
+        Self {
+            grown: (committed, trailer.map_or(created_at, |_| Timestamp::default())),
+            ahead_at: ahead_of(committed, writer.allocated()),
+            prepared: 0,
             window: Arc::new(window),
             file: Arc::new(file),
             writer,
@@ -172,7 +194,7 @@ impl Active {
                 trailer.map_or(0, |trailer| trailer.last_timestamp_micros),
             ),
             next_index_offset,
-        })
+        }
     }
 
     pub(crate) fn window(&self) -> &Arc<Window> {
@@ -211,8 +233,75 @@ impl Active {
             return Ok(());
         }
         let allocated = allocate(&self.file, self.writing, self.writer.allocated(), needed, self.capacity)?;
-        self.writer.extend(allocated);
+        self.extend(allocated);
         Ok(())
+    }
+
+    fn extend(&mut self, allocated: u64) {
+        self.writer.extend(allocated);
+        self.grown = (self.writer.end(), self.last_timestamp);
+        self.ahead_at = ahead_of(self.writer.end(), allocated);
+    }
+
+    /// Whether the frames have come so far that more should be prepared ahead of them; says so once each time.
+    #[inline]
+    pub(crate) fn wants_more_ahead(&mut self) -> bool {
+        let wants = self.writer.end() >= self.ahead_at;
+        if wants {
+            self.ahead_at = u64::MAX;
+        }
+        wants
+    }
+
+    /// Whether the frames have said that they want more ahead of them, and come so fast that it pays.
+    pub(crate) fn is_busy(&self) -> bool {
+        let (end, since) = self.grown;
+        let micros = self.last_timestamp.as_micros().saturating_sub(since.as_micros());
+        let bytes = self.writer.end() - end;
+        self.ahead_at == u64::MAX
+            && bytes.saturating_mul(1_000_000) >= micros.saturating_mul(BUSY_BYTES_PER_SECOND)
+    }
+
+    /// What of the segment is to be prepared next, if anything is.
+    pub(crate) fn growth(&self) -> Option<Growth> {
+        let (allocated, target) = (self.writer.allocated(), self.sync_target());
+        let (from, to) = if self.writing.syncs_each {
+            // Zeros that are written ahead are synced with the next put, which waits for them: a little at a time.
+            let is_enough = allocated >= self.writer.end() + GROWTH_BYTES_FIRST;
+            (allocated, if is_enough { allocated } else { allocated + GROWTH_BYTES_FIRST })
+        } else {
+            // What the frames have reached is not worth it any more.
+            let from = self.prepared.max(self.writer.end().next_multiple_of(AHEAD_BYTES));
+            (from, from + AHEAD_BYTES)
+        };
+        let to = to.min(self.capacity);
+        (from < to).then_some(Growth { target, writing: self.writing, allocated, from, to })
+    }
+
+    /// Whether it pays to prepare the next segment: not where puts wait for syncs, next to which it would not tell.
+    pub(crate) fn wants_spare(&self) -> bool {
+        !self.writing.syncs_each
+    }
+
+    /// Takes over what was prepared, if it was for this segment.
+    pub(crate) fn take_over(&mut self, growth: &Growth) {
+        if !Arc::ptr_eq(&growth.target.window.map, self.writer.map()) {
+            return;
+        }
+        self.prepared = self.prepared.max(growth.to);
+        if growth.to > self.writer.allocated() {
+            self.writer.extend(growth.to);
+        }
+        if self.writing.syncs_each {
+            self.ahead_at = ahead_of(self.writer.end(), growth.to);
+        }
+    }
+
+    /// Notes that pages were prepared, if they are of this segment, which was a prepared one when that began.
+    pub(crate) fn note_prepared(&mut self, prepared: &SparePages) {
+        if prepared.are_of(self.writer.map()) {
+            self.prepared = self.prepared.max(prepared.end());
+        }
     }
 
     /// Appends a frame for which blocks are reserved, and lets readers see it. `tail` is the data that the draft borrowed.
@@ -274,9 +363,56 @@ impl Active {
     /// Ends a segment that holds no record: gives back its blocks, and keeps the file for the sequence number in its name.
     pub(crate) fn give_back_blocks(self) -> Result<()> {
         self.writer.finish();
+        let _blocks = self.window.blocks.lock();
         self.file.set_len(FRAMES_FROM)?;
         self.file.sync()
     }
+}
+
+fn header_of(shard: ShardId, base: SequenceNumber, created_at: Timestamp) -> SegmentHeader {
+    let (shard, base_sequence) = (shard.get(), base.get());
+    SegmentHeader { shard, base_sequence, created_at_micros: created_at.as_micros() }
+}
+
+/// Blocks and pages to be prepared ahead of the writer, without its lock.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    target: SyncTarget,
+    writing: Writing,
+    /// Blocks are there up to here.
+    allocated: u64,
+    from: u64,
+    to: u64,
+}
+
+impl Growth {
+    /// Prepares them; tells whether the segment still takes frames.
+    pub(crate) fn carry_out(&self) -> Result<bool> {
+        let SyncTarget { window, file } = &self.target;
+        // A segment that has ended may be sealed any moment: whoever does that gives back blocks, and must not get more.
+        let _blocks = window.blocks.lock();
+        if window.map.observe().ended {
+            return Ok(false);
+        }
+        if self.to > self.allocated {
+            allocate(file, self.writing, self.allocated, self.to, self.to)?;
+        }
+        if !self.writing.syncs_each {
+            window.map.populate(self.from..self.to);
+        }
+        Ok(true)
+    }
+}
+
+/// Where frames that go from `end` on are when it is time to prepare more than is `allocated`.
+fn ahead_of(end: u64, allocated: u64) -> u64 {
+    end + allocated.saturating_sub(end) / 2
+}
+
+/// Maps a segment to write to it.
+pub(super) fn map(file: &DataFile, capacity: u64, allocated: u64, committed: u64) -> Result<MapWriter> {
+    let writer = Map::writable(file.std(), capacity, allocated, committed, FRAMES_FROM);
+    writer.map_err(|error| file.error("map", error))
 }
 
 /// How large a segment is that takes a frame of `len` bytes at `from`: one larger than all others gets a segment that fits it.

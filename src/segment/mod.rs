@@ -3,6 +3,7 @@
 pub(crate) mod active;
 pub(crate) mod mended;
 pub(crate) mod sealed;
+pub(crate) mod spare;
 pub(crate) mod unsealed;
 pub(crate) mod window;
 

@@ -71,6 +71,7 @@ impl Unsealed {
             last_timestamp_micros: self.last_timestamp.as_micros(),
         };
         let end = [&index[..], &trailer.encode(&self.header)].concat();
+        let _blocks = self.target.window.blocks.lock();
         file.write_all_at(&end, frames_end)?;
         file.set_len(frames_end + end.len() as u64)?;
         file.sync()

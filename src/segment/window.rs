@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::sealed;
 use crate::format::frame::{Frame, FrameFault, FrameHeader};
@@ -34,6 +34,8 @@ pub(crate) struct Window {
     /// The bytes that are known to survive power loss.
     synced: AtomicU64,
     sync_round: AtomicU64,
+    /// Held by whoever gives the file blocks ahead of its writer, and by whoever gives them back.
+    pub(super) blocks: Mutex<()>,
 }
 
 impl Window {
@@ -53,6 +55,7 @@ impl Window {
             index: RwLock::new(index),
             synced: AtomicU64::new(0),
             sync_round: AtomicU64::new(0),
+            blocks: Mutex::default(),
         }
     }
 

@@ -15,10 +15,11 @@ use super::Shard;
 use super::wait::WaitList;
 use crate::format::frame::FrameDraft;
 use crate::recovery::RecoveredShard;
-use crate::segment::active::{Active, Resumable};
+use crate::segment::active::{Active, Growth, Resumable};
+use crate::segment::spare::{Spare, SparePages};
 use crate::segment::unsealed::{SyncTarget, Unsealed};
 use crate::words::error::{Error, Result};
-use crate::words::limits::UNSEALED_COUNT_MAX;
+use crate::words::limits::unsealed_count_max;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
 
@@ -33,6 +34,8 @@ pub(super) struct Appender {
     active: Option<Active>,
     /// The last segment, if there is no active one and it may be written to again.
     resumable: Option<Resumable>,
+    /// The next segment, prepared, if puts come so fast that it pays.
+    spare: Option<Spare>,
     /// Segments before the active one that have no trailer yet, oldest first.
     unsealed: VecDeque<Arc<Unsealed>>,
     next_sequence: SequenceNumber,
@@ -42,6 +45,17 @@ pub(super) struct Appender {
     pub(super) waiting: WaitList,
     /// There is a segment file whose name may not survive power loss.
     pub(super) has_new_names: bool,
+}
+
+/// What to prepare ahead of the writer.
+#[derive(Debug)]
+pub(super) enum WorkAhead {
+    /// More of the active segment.
+    Growth(Growth),
+    /// The next segment.
+    Spare,
+    /// More of the next segment.
+    SparePages(SparePages),
 }
 
 /// What becomes of a put.
@@ -76,6 +90,7 @@ impl Appender {
             state: State::Open,
             active: None,
             resumable: None,
+            spare: None,
             unsealed: VecDeque::new(),
             next_sequence,
             ceiling: NO_CEILING,
@@ -102,6 +117,7 @@ impl Appender {
 
     /// Ends the active segment, if there is one: the next put begins another. One without a record is only emptied.
     pub(super) fn retire_active(&mut self) -> Result<()> {
+        self.spare = None;
         match self.active.take() {
             Some(active) if active.is_empty() => {
                 self.resumable = Some(active.as_resumable());
@@ -123,6 +139,47 @@ impl Appender {
     /// Begins anew with the next put: the last segment is going to be removed.
     pub(super) fn forget_last_segment(&mut self) {
         self.resumable = self.resumable.take().filter(|resumable| resumable.trailer.is_none());
+    }
+
+    /// What is to be prepared next, if puts come so fast that it pays: first what they will reach first.
+    pub(super) fn work_ahead(&self) -> Option<WorkAhead> {
+        let active = self.active.as_ref().filter(|active| self.state == State::Open && active.is_busy())?;
+        if let Some(growth) = active.growth() {
+            return Some(WorkAhead::Growth(growth));
+        }
+        match &self.spare {
+            Some(spare) => spare.pages().map(WorkAhead::SparePages),
+            None => active.wants_spare().then_some(WorkAhead::Spare),
+        }
+    }
+
+    /// Takes over blocks that were prepared for the active segment.
+    pub(super) fn take_over(&mut self, growth: &Growth) {
+        if let Some(active) = &mut self.active {
+            active.take_over(growth);
+        }
+    }
+
+    /// Notes that pages of a prepared segment were brought in, which may be the active one by now.
+    pub(super) fn note_prepared(&mut self, pages: &SparePages) {
+        if let Some(spare) = &mut self.spare {
+            spare.note_prepared(pages);
+        }
+        if let Some(active) = &mut self.active {
+            active.note_prepared(pages);
+        }
+    }
+
+    /// Keeps a prepared segment for the next roll, unless there will be none.
+    pub(super) fn keep_spare(&mut self, spare: Spare) {
+        if self.state == State::Open && self.active.is_some() {
+            self.spare = Some(spare);
+        }
+    }
+
+    /// Lets go of a prepared segment.
+    pub(super) fn drop_spare(&mut self) {
+        self.spare = None;
     }
 
     /// When the first record of the active segment arrived.
@@ -164,6 +221,9 @@ impl Shard {
         let Some(active) = appender.active.as_mut() else { unreachable!("rolling makes an active segment") };
         active.reserve(len)?;
         let base = active.append(draft, tail, timestamp)?;
+        if active.wants_more_ahead() {
+            self.ahead_bell.notify();
+        }
         appender.next_sequence = base.plus(draft.count().into());
         appender.last_timestamp = timestamp;
         self.next_sequence.store(appender.next_sequence.get(), Ordering::Release);
@@ -186,16 +246,17 @@ impl Shard {
     #[cold]
     fn roll(&self, appender: &mut Appender, now: Timestamp, len: u64) -> Result<()> {
         // Nobody came to seal: do it here, so that what a crash leaves to scan stays bounded.
-        if appender.unsealed.len() >= UNSEALED_COUNT_MAX {
+        if appender.unsealed.len() >= unsealed_count_max(self.writing.segment_bytes) {
             self.seal_first(appender)?;
         }
         let base = appender.next_sequence;
         let resumable = appender.resumable.as_ref();
         let again =
             resumable.filter(|it| it.trailer.is_none() || it.has_room(self.writing.segment_bytes, len));
-        let next = match again {
-            Some(resumable) => Active::resume(&self.dir, self.id, resumable, self.writing, len)?,
-            None => Active::create(&self.dir, (self.id, base), now, self.writing, len)?,
+        let next = match (again, appender.spare.take().filter(|spare| spare.has_room(len))) {
+            (Some(resumable), _) => Active::resume(&self.dir, self.id, resumable, self.writing, len)?,
+            (None, Some(spare)) => Active::begin_in(spare, &self.dir, (self.id, base), now, self.writing)?,
+            (None, None) => Active::create(&self.dir, (self.id, base), now, self.writing, len)?,
         };
         appender.resumable = None;
         appender.has_new_names = true;
@@ -203,7 +264,10 @@ impl Shard {
         self.segments.push(Arc::clone(next.window()), since);
         if let Some(full) = appender.active.replace(next) {
             appender.unsealed.push_back(Arc::new(full.finish()));
-            self.bell.notify();
+            // The maintenance comes by each second. Sealing costs a sync, for which puts need not compete until many wait for it.
+            if appender.unsealed.len() >= unsealed_count_max(self.writing.segment_bytes) / 2 {
+                self.bell.notify();
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A shard: one writer at a time appends, any number of readers follow.
 
+mod ahead;
 mod appender;
 pub(crate) mod batch;
 pub(crate) mod closing;
@@ -60,6 +61,10 @@ pub(crate) struct Shard {
     clock: Arc<dyn Clock>,
     /// Rung when there is work for the maintenance.
     bell: Arc<Waiter>,
+    /// Rung when something is to be prepared ahead of the puts.
+    ahead_bell: Arc<Waiter>,
+    /// The next number at the time that somebody last looked whether a prepared segment is needed.
+    spare_looked_at: AtomicU64,
     segments: Segments,
     appender: Mutex<Appender>,
     /// Held by whoever syncs. Taken before `appender`.
@@ -94,6 +99,7 @@ pub(crate) struct ShardContext {
     pub(crate) writing: Writing,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) bell: Arc<Waiter>,
+    pub(crate) ahead_bell: Arc<Waiter>,
     /// Opening gives up what is damaged.
     pub(crate) must_salvage: bool,
 }
@@ -157,6 +163,8 @@ impl Shard {
             writing: context.writing,
             clock: Arc::clone(&context.clock),
             bell: Arc::clone(&context.bell),
+            ahead_bell: Arc::clone(&context.ahead_bell),
+            spare_looked_at: AtomicU64::new(0),
             segments,
             appender: Mutex::new(appender),
             sync_turn: SyncTurn::default(),

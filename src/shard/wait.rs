@@ -60,14 +60,15 @@ impl WaitList {
     /// Takes all threads off the list, for the caller to wake once it has let go of the lock.
     #[inline]
     pub(crate) fn take(&mut self) -> Self {
-        std::mem::take(self)
+        // Nearly always there is nobody: then a look is cheaper than moving the list.
+        if self.waiters.is_empty() { Self::default() } else { std::mem::take(self) }
     }
 
     /// Wakes them all.
     #[inline]
     pub(crate) fn notify_all(self) {
-        for waiter in self.waiters {
-            waiter.notify();
+        if !self.waiters.is_empty() {
+            self.waiters.iter().for_each(|waiter| waiter.notify());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that does the work behind the puts.
+//! The threads that do the work behind the puts, and ahead of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,44 +11,63 @@ use crate::words::error::{Error, Result};
 use crate::words::options::Maintenance;
 use crate::words::time::SECOND;
 
-/// A running maintenance thread.
+/// The running threads of a stream.
 #[derive(Debug)]
-pub(super) struct MaintenanceThread {
-    bell: Arc<Waiter>,
+pub(super) struct MaintenanceThreads {
     must_stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    threads: Vec<(Arc<Waiter>, JoinHandle<()>)>,
 }
 
-impl MaintenanceThread {
-    /// Starts the thread, if the stream is to have one.
-    pub(super) fn start(core: &Arc<Core>) -> Result<Option<Self>> {
-        if core.options.maintenance == Maintenance::Manual {
-            return Ok(None);
+impl MaintenanceThreads {
+    /// Starts the threads, if the stream is to have some.
+    pub(super) fn start(core: &Arc<Core>) -> Result<Self> {
+        let mut started = Self { must_stop: Arc::new(AtomicBool::new(false)), threads: vec![] };
+        if core.options.maintenance == Maintenance::Thread {
+            let context = core.topology.context();
+            // Syncing takes long, and what puts need next cannot wait for it.
+            for (name, bell, run) in [
+                ("streamlog", &context.bell, run_behind as fn(&Core, &AtomicBool)),
+                ("streamlog-ahead", &context.ahead_bell, run_ahead),
+            ] {
+                let thread = {
+                    let (core, must_stop) = (Arc::clone(core), Arc::clone(&started.must_stop));
+                    Builder::new().name(name.into()).spawn(move || run(&core, &must_stop))
+                };
+                match thread {
+                    Ok(thread) => started.threads.push((Arc::clone(bell), thread)),
+                    Err(error) => {
+                        started.stop();
+                        return Err(Error::io("start the maintenance threads of", &core.path, error));
+                    }
+                }
+            }
         }
-        let (bell, must_stop) = (Arc::clone(&core.topology.context().bell), Arc::new(AtomicBool::new(false)));
-        let work = {
-            let (core, must_stop) = (Arc::clone(core), Arc::clone(&must_stop));
-            move || run(&core, &must_stop)
-        };
-        let thread = Builder::new().name("streamlog".into()).spawn(work);
-        let thread =
-            thread.map_err(|error| Error::io("start the maintenance thread of", &core.path, error))?;
-        Ok(Some(Self { bell, must_stop, thread }))
+        Ok(started)
     }
 
-    /// Stops the thread, after the pass that it is in.
+    /// Stops the threads, after what they are doing.
     pub(super) fn stop(self) {
         self.must_stop.store(true, Ordering::Release);
-        self.bell.notify();
-        // It has nothing to return, and a panic of it is printed already.
-        let _ = self.thread.join();
+        for (bell, thread) in self.threads {
+            bell.notify();
+            // It has nothing to return, and a panic of it is printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run_ahead(core: &Core, must_stop: &AtomicBool) {
+    while !must_stop.load(Ordering::Acquire) {
+        core.topology.context().ahead_bell.park(None);
+        // What cannot be prepared is left to the puts, which tell of it.
+        let _ = core.topology.for_each_shard(|shard| shard.prepare_ahead());
     }
 }
 
 /// How often retention is looked after.
 const SWEEP_INTERVAL: Duration = SECOND;
 
-fn run(core: &Core, must_stop: &AtomicBool) {
+fn run_behind(core: &Core, must_stop: &AtomicBool) {
     let mut sync_timer = Timer::every(core.options.sync_interval);
     let mut sweep_timer = Timer::every(Some(SWEEP_INTERVAL));
     loop {

@@ -30,7 +30,7 @@ use crate::words::stats::StreamStats;
 use crate::words::time::Clock;
 
 use lineage_iterator::LineageIterator;
-use maintenance::MaintenanceThread;
+use maintenance::MaintenanceThreads;
 
 /// An open stream: put records, and make iterators to read them.
 ///
@@ -59,7 +59,7 @@ pub struct Stream {
 #[derive(Debug)]
 struct Handle {
     core: Arc<Core>,
-    thread: Mutex<Option<MaintenanceThread>>,
+    threads: Mutex<Option<MaintenanceThreads>>,
 }
 
 /// What the maintenance thread works on.
@@ -87,8 +87,8 @@ impl Stream {
 
     pub(crate) fn open_with(path: &Path, options: StreamOptions) -> Result<Self> {
         let core = Arc::new(open::open(path, options)?);
-        let thread = MaintenanceThread::start(&core)?;
-        Ok(Self { handle: Arc::new(Handle { core, thread: Mutex::new(thread) }) })
+        let threads = MaintenanceThreads::start(&core)?;
+        Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(Some(threads)) }) })
     }
 
     fn core(&self) -> &Core {
@@ -297,8 +297,8 @@ impl Stream {
 
 impl Handle {
     fn close(&self) -> Result<()> {
-        if let Some(thread) = self.thread.lock().take() {
-            thread.stop();
+        if let Some(threads) = self.threads.lock().take() {
+            threads.stop();
         }
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
@@ -337,6 +337,7 @@ impl Core {
         // What the sweep has rolled is sealed at once, where nobody rings a thread for it.
         kept.and(swept).and(self.topology.for_each_shard(|shard| {
             shard.close_idle_windows();
+            shard.drop_idle_spare();
             shard.seal_waiting()
         }))
     }

@@ -59,6 +59,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         },
         clock: Arc::clone(&options.clock),
         bell: Arc::new(Waiter::default()),
+        ahead_bell: Arc::new(Waiter::default()),
         must_salvage: options.salvage,
     };
     let settings = manifest.settings;

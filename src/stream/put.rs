@@ -12,6 +12,7 @@ use crate::words::options::Durability;
 use crate::words::record::{PutRecord, Receipt};
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
 
 /// Data from this size on is not copied into the draft, but goes into the segment straight from the caller's memory.
 const BORROWED_DATA_BYTES_MIN: usize = 4 << 10;
@@ -19,17 +20,17 @@ const BORROWED_DATA_BYTES_MIN: usize = 4 << 10;
 const DRAFT_BYTES_KEPT: usize = 1 << 20;
 
 thread_local! {
-    static DRAFT: Cell<FrameDraft> = Cell::default();
+    static DRAFT: Cell<Option<Box<FrameDraft>>> = const { Cell::new(None) };
 }
 
-/// Works with the thread's draft, which is taken out for the time so that a call from within finds an empty one.
+/// Works with the thread's draft, which is taken out for the time so that a call from within finds none and makes another.
 #[inline]
 fn with_draft<T>(work: impl FnOnce(&mut FrameDraft) -> T) -> T {
-    let mut draft = DRAFT.try_with(Cell::take).unwrap_or_default();
+    let mut draft = DRAFT.try_with(Cell::take).ok().flatten().unwrap_or_default();
     let outcome = work(&mut draft);
     draft.shrink(DRAFT_BYTES_KEPT);
     // A thread that is ending has no place to keep it.
-    let _ = DRAFT.try_with(|place| place.set(draft));
+    let _ = DRAFT.try_with(|place| place.set(Some(draft)));
     outcome
 }
 
@@ -59,17 +60,20 @@ impl Stream {
         let core = self.core();
         core.check_record(0, record)?;
         let hash_key = core.hash_key_of(record);
-        let now = core.clock.now();
         with_draft(|draft| {
-            draft.clear();
-            let tail = if record.data().len() < BORROWED_DATA_BYTES_MIN {
-                draft.push(record.partition_key(), record.data());
+            let (key, data) = (record.partition_key(), record.data());
+            let tail = if data.len() < BORROWED_DATA_BYTES_MIN {
+                draft.clear(FrameDraft::record_bytes(key, data));
+                draft.push(key, data);
                 draft.finish();
                 &[]
             } else {
-                draft.finish_borrowing(record.partition_key(), record.data());
-                record.data()
+                draft.clear(FrameDraft::record_bytes(key, &[]));
+                draft.finish_borrowing(key, data);
+                data
             };
+            // Here, where it gives the stores into the draft time to end before its checksum reads them.
+            let now = core.clock.now();
             loop {
                 let map = core.topology.map();
                 let shard = map.open_at(map.route(hash_key));
@@ -105,49 +109,84 @@ impl Stream {
     /// `InvalidArgument` if it is more than 2 GiB.
     pub fn put_batch(&self, records: &[PutRecord<'_>]) -> Result<Vec<Result<Receipt>>> {
         let core = self.core();
-        core.check_batch(records)?;
+        let bytes = core.check_batch(records)?;
         let now = core.clock.now();
-        let mut outcomes: Vec<Option<Result<Receipt>>> = vec![None; records.len()];
-        let mut pending: Vec<usize> = (0..records.len()).collect();
-        with_draft(|draft| {
-            while !pending.is_empty() {
-                let map = core.topology.map();
-                let mut routed: Vec<_> =
-                    pending.iter().map(|&at| (map.route(core.hash_key_of(&records[at])), at)).collect();
-                // Stable, so that the records of a shard keep their order.
-                routed.sort_by_key(|&(place, _)| place);
-                pending.clear();
-                for part in routed.chunk_by(|a, b| a.0 == b.0) {
-                    draft.clear();
-                    for &(_, at) in part {
-                        draft.push(records[at].partition_key(), records[at].data());
-                    }
-                    draft.finish();
-                    let shard = map.open_at(part[0].0);
-                    match shard.append(draft, &[], now) {
-                        Ok(Some(base)) => {
-                            for (&(_, at), more) in part.iter().zip(0..) {
-                                let sequence = base.plus(more);
-                                outcomes[at] = Some(Ok(Receipt { shard: shard.id(), sequence }));
-                            }
-                        }
-                        // The shard closed in the meantime: with the next map.
-                        Ok(None) => pending.extend(part.iter().map(|&(_, at)| at)),
-                        Err(error) => {
-                            part.iter().for_each(|&(_, at)| outcomes[at] = Some(Err(error.clone())))
-                        }
-                    }
-                }
-                pending.sort_unstable();
-            }
+        let mut outcomes = with_draft(|draft| match core.append_whole(draft, records, bytes, now) {
+            Some(outcomes) => outcomes,
+            None => core.append_routed(draft, records, bytes, now),
         });
-        let mut outcomes: Vec<_> = outcomes.into_iter().flatten().collect();
         core.make_batch_durable(&mut outcomes);
         Ok(outcomes)
     }
 }
 
+/// Drafts a frame of the records at these places.
+#[inline]
+fn draft_part<'a>(draft: &mut FrameDraft, records: impl Iterator<Item = &'a PutRecord<'a>>, bytes: usize) {
+    draft.clear(bytes);
+    for record in records {
+        draft.push(record.partition_key(), record.data());
+    }
+    draft.finish();
+}
+
 impl Core {
+    /// Appends a batch as one frame where one shard owns all hash keys; `None` if that is not so, or no longer.
+    fn append_whole(
+        &self,
+        draft: &mut FrameDraft,
+        records: &[PutRecord<'_>],
+        bytes: usize,
+        now: Timestamp,
+    ) -> Option<Vec<Result<Receipt>>> {
+        let map = self.topology.map();
+        let shard = map.only_open().filter(|_| !records.is_empty())?;
+        draft_part(draft, records.iter(), bytes);
+        match shard.append(draft, &[], now).transpose()? {
+            Ok(base) => {
+                let receipt = |more| Ok(Receipt { shard: shard.id(), sequence: base.plus(more) });
+                Some((0..records.len() as u64).map(receipt).collect())
+            }
+            Err(error) => Some(vec![Err(error); records.len()]),
+        }
+    }
+
+    /// Appends a batch as one frame a shard.
+    fn append_routed(
+        &self,
+        draft: &mut FrameDraft,
+        records: &[PutRecord<'_>],
+        bytes: usize,
+        now: Timestamp,
+    ) -> Vec<Result<Receipt>> {
+        let mut outcomes: Vec<Option<Result<Receipt>>> = vec![None; records.len()];
+        let mut pending: Vec<usize> = (0..records.len()).collect();
+        while !pending.is_empty() {
+            let map = self.topology.map();
+            let route = |&at: &usize| (map.route(self.hash_key_of(&records[at])), at);
+            let mut routed: Vec<_> = pending.iter().map(route).collect();
+            // By place and then by number, so that the records of a shard keep their order.
+            routed.sort_unstable();
+            pending.clear();
+            for part in routed.chunk_by(|a, b| a.0 == b.0) {
+                draft_part(draft, part.iter().map(|&(_, at)| &records[at]), bytes);
+                let shard = map.open_at(part[0].0);
+                match shard.append(draft, &[], now) {
+                    Ok(Some(base)) => {
+                        for (&(_, at), more) in part.iter().zip(0..) {
+                            outcomes[at] = Some(Ok(Receipt { shard: shard.id(), sequence: base.plus(more) }));
+                        }
+                    }
+                    // The shard closed in the meantime: with the next map.
+                    Ok(None) => pending.extend(part.iter().map(|&(_, at)| at)),
+                    Err(error) => part.iter().for_each(|&(_, at)| outcomes[at] = Some(Err(error.clone()))),
+                }
+            }
+            pending.sort_unstable();
+        }
+        outcomes.into_iter().flatten().collect()
+    }
+
     #[inline]
     fn hash_key_of(&self, record: &PutRecord<'_>) -> HashKey {
         record.hash_key().unwrap_or_else(|| self.key_hash.hash(record.partition_key()))
@@ -177,7 +216,8 @@ impl Core {
         Error::InvalidRecord { index: index.try_into().unwrap_or(u32::MAX), reason: reason.into() }
     }
 
-    fn check_batch(&self, records: &[PutRecord<'_>]) -> Result<()> {
+    /// Checks all records of a batch; tells the bytes that they take in a frame.
+    fn check_batch(&self, records: &[PutRecord<'_>]) -> Result<usize> {
         let mut bytes = 0u64;
         for (index, record) in records.iter().enumerate() {
             self.check_record(index, record)?;
@@ -189,7 +229,7 @@ impl Core {
                 "a batch of {bytes} bytes is too large: put at most {FRAME_BYTES_MAX} bytes at a time"
             )));
         }
-        Ok(())
+        Ok(bytes as usize)
     }
 
     /// Waits for a sync, if that is what a returned put promises.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use super::fault;
+use super::{dir, fault};
 use crate::words::error::{Error, Result};
 
 /// Only the owner reads and writes a stream's files.
@@ -52,6 +52,13 @@ impl DataFile {
         let file =
             fault::point(action, path).and_then(|()| options.mode(FILE_MODE).custom_flags(flags).open(path));
         Ok(Self { file: file.map_err(|error| Error::io(action, path, error))?, path: path.to_owned() })
+    }
+
+    /// Gives the file another name in its directory, which no other file may have.
+    pub(crate) fn rename(&mut self, to: &Path) -> Result<()> {
+        dir::rename(&self.path, to)?;
+        self.path = to.to_owned();
+        Ok(())
     }
 
     /// The standard library's file, to map it.

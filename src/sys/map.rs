@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::fault;
 use super::watermark::{Observed, Watermark};
@@ -118,6 +118,17 @@ impl Map {
             }
         }
         Bytes::from_owner(Part { map: Arc::clone(self), range })
+    }
+
+    /// Has the system bring in pages that are about to be written, large ones where it can, so that the writer meets no page fault.
+    /// The file must have blocks there (I4). A system that cannot do that leaves it to the faults.
+    pub(crate) fn populate(&self, range: Range<u64>) {
+        #[cfg(target_os = "linux")]
+        {
+            let (offset, len) = (range.start as usize, (range.end - range.start) as usize);
+            let _ = self.raw.advise_range(Advice::HugePage, offset, len);
+            let _ = self.raw.advise_range(Advice::PopulateWrite, offset, len);
+        }
     }
 
     /// Stores a live word of the header page, for other processes and for recovery.

@@ -38,6 +38,15 @@ impl ShardMap {
         self.open.partition_point(|&(start, _)| start <= hash_key) - 1
     }
 
+    /// The open shard, if there is one only, which owns all hash keys.
+    #[inline]
+    pub(crate) fn only_open(&self) -> Option<&Arc<Shard>> {
+        match &self.open[..] {
+            [(_, shard)] => Some(shard),
+            _ => None,
+        }
+    }
+
     /// An open shard by its place.
     #[inline]
     pub(crate) fn open_at(&self, place: usize) -> &Arc<Shard> {

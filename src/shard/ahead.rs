@@ -1,0 +1,49 @@
+//! Preparing blocks, pages and the next segment ahead of a busy writer, so that its puts meet neither page faults nor the file system.
+//!
+//! 1. What is to be prepared is looked up under the append lock.
+//! 2. It is prepared without the lock. A crash leaves blocks that nobody uses, or a file that the next opening removes.
+//! 3. The writer takes it over, unless it went on without it meanwhile.
+
+use std::sync::atomic::Ordering;
+
+use super::Shard;
+use super::appender::WorkAhead;
+use crate::segment::spare::Spare;
+use crate::words::error::Result;
+
+impl Shard {
+    /// Prepares all that pays for itself now.
+    ///
+    /// # Errors
+    /// `StorageFull` and others, which do no harm: a put that needs blocks asks for them itself.
+    pub(crate) fn prepare_ahead(&self) -> Result<()> {
+        loop {
+            let work = self.appender.lock().work_ahead();
+            match work {
+                None => return Ok(()),
+                Some(WorkAhead::Growth(growth)) => {
+                    if !growth.carry_out()? {
+                        return Ok(());
+                    }
+                    self.appender.lock().take_over(&growth);
+                }
+                Some(WorkAhead::Spare) => {
+                    let spare = Spare::prepare(&self.dir, self.writing)?;
+                    self.appender.lock().keep_spare(spare);
+                }
+                Some(WorkAhead::SparePages(pages)) => {
+                    pages.carry_out();
+                    self.appender.lock().note_prepared(&pages);
+                }
+            }
+        }
+    }
+
+    /// Lets go of a prepared segment if nothing was put since the last call.
+    pub(crate) fn drop_idle_spare(&self) {
+        let next = self.next_sequence().get();
+        if self.spare_looked_at.swap(next, Ordering::Relaxed) == next {
+            self.appender.lock().drop_spare();
+        }
+    }
+}

@@ -38,6 +38,16 @@ pub(crate) struct Window {
     pub(super) blocks: Mutex<()>,
 }
 
+/// Where a walk along the frames stopped.
+#[derive(Debug)]
+struct Stop {
+    offset: u64,
+    /// The number of the first record there.
+    sequence: SequenceNumber,
+    /// The frame there; `None` at the end.
+    header: Option<FrameHeader>,
+}
+
 impl Window {
     pub(crate) fn new(
         map: Arc<Map>,
@@ -125,7 +135,7 @@ impl Window {
         mut offset: u64,
         mut expected: SequenceNumber,
         mut is_it: impl FnMut(u64, &FrameHeader) -> bool,
-    ) -> Result<(u64, Option<FrameHeader>)> {
+    ) -> Result<Stop> {
         let committed = self.map.committed();
         while offset < committed {
             let header = FrameHeader::peek(self.map.bytes(offset..committed))
@@ -135,12 +145,20 @@ impl Window {
                 return Err(self.fault(offset, expected, &fault));
             }
             if is_it(offset, &header) {
-                return Ok((offset, Some(header)));
+                return Ok(Stop { offset, sequence: expected, header: Some(header) });
             }
             offset += header.len as u64;
             expected = SequenceNumber::new(header.end_sequence());
         }
-        Ok((offset, None))
+        Ok(Stop { offset, sequence: expected, header: None })
+    }
+
+    /// Checks that a committed frame is whole, so that its header can be believed, also where a newer version wrote it.
+    fn check(&self, offset: u64) -> Result<(), FrameFault> {
+        match Frame::decode(self.map.bytes(offset..self.map.committed())) {
+            Ok(_) | Err(FrameFault::Unsupported { .. }) => Ok(()),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Where a walk that follows an index entry begins: at the frame it names, or, where the index is wrong, at the first frame.
@@ -157,10 +175,10 @@ impl Window {
 
     /// The offset of the frame that holds a sequence number, or of the committed end if that comes first.
     pub(crate) fn offset_of(&self, sequence: SequenceNumber) -> Result<u64> {
-        Ok(self.find(sequence)?.0)
+        Ok(self.find(sequence)?.offset)
     }
 
-    fn find(&self, sequence: SequenceNumber) -> Result<(u64, Option<FrameHeader>)> {
+    fn find(&self, sequence: SequenceNumber) -> Result<Stop> {
         let entry = self.with_index(|index| index.before_sequence(sequence.get()))?;
         let (offset, expected) = self.walk_from(entry);
         self.walk(offset, expected, |_, header| sequence.get() < header.end_sequence())
@@ -179,24 +197,39 @@ impl Window {
         found.ok().flatten().map(|entry| SequenceNumber::new(entry.sequence))
     }
 
-    /// When the record with a sequence number arrived; `None` if it is not there yet.
+    /// When the record with a sequence number arrived; `None` if it is not there yet, or if its frame is damaged.
     pub(crate) fn timestamp_of(&self, sequence: SequenceNumber) -> Result<Option<Timestamp>> {
-        let (_, found) = self.find(sequence)?;
-        Ok(found.map(|header| Timestamp::from_micros(header.timestamp_micros)))
+        let Stop { offset, header, .. } = self.find(sequence)?;
+        let whole = header.filter(|_| self.check(offset).is_ok());
+        Ok(whole.map(|header| Timestamp::from_micros(header.timestamp_micros)))
     }
 
-    /// The number of the first record that arrived at a time or later.
-    pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<Option<SequenceNumber>> {
+    /// The number of the first record that arrived at a time or later, or the number after the last record if there is none.
+    ///
+    /// # Errors
+    /// `Corrupt` for a damaged frame on the way: its timestamp tells nothing, and it must not be passed over without a word.
+    pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<SequenceNumber> {
+        if let Some(trailer) = self.trailer.filter(|it| it.last_timestamp_micros < time.as_micros()) {
+            return Ok(trailer.end_sequence.into());
+        }
         let entry = self.with_index(|index| index.before_timestamp(time.as_micros()))?;
         let (offset, expected) = self.walk_from(entry);
-        let (_, found) =
-            self.walk(offset, expected, |_, header| header.timestamp_micros >= time.as_micros())?;
-        Ok(found.map(|header| SequenceNumber::new(header.base_sequence)))
+        let is_it = |offset, header: &FrameHeader| {
+            header.timestamp_micros >= time.as_micros() || self.check(offset).is_err()
+        };
+        let Stop { offset, sequence, header } = self.walk(offset, expected, is_it)?;
+        if header.is_some() {
+            self.check(offset).map_err(|fault| self.fault(offset, sequence, &fault))?;
+        }
+        Ok(sequence)
     }
 
     /// When the first record arrived; `None` while there is none.
     pub(crate) fn first_timestamp(&self) -> Result<Option<Timestamp>> {
-        let (_, first) = self.walk(FRAMES_FROM, self.base, |_, _| true)?;
-        Ok(first.map(|header| Timestamp::from_micros(header.timestamp_micros)))
+        if let Some(trailer) = &self.trailer {
+            return Ok(Some(Timestamp::from_micros(trailer.first_timestamp_micros)));
+        }
+        let first = self.walk(FRAMES_FROM, self.base, |_, _| true)?;
+        Ok(first.header.map(|header| Timestamp::from_micros(header.timestamp_micros)))
     }
 }

@@ -36,13 +36,17 @@ impl Shard {
         if let Some(error) = failed {
             return Err(error);
         }
-        let within = match after.checked_sub(1) {
-            Some(at) => {
-                self.find(bases[at])?.map_or(Ok(None), |found| found.window.first_at_or_after(time))?
-            }
+        let holds_it = match after.checked_sub(1) {
+            Some(at) => self.find(bases[at])?,
             None => None,
         };
-        Ok(within.or(bases.get(after).copied()).unwrap_or(end).max(self.horizon()))
+        // Without one the place is where that segment ends. If it was cut short that is not where the next one begins, and a reader
+        // has to meet the gap.
+        let place = match holds_it {
+            Some(found) => found.window.first_at_or_after(time)?,
+            None => bases.get(after).copied().unwrap_or(end),
+        };
+        Ok(place.max(self.horizon()))
     }
 
     /// Where one can read on behind damage at a sequence number: the next frame that the index knows and that is whole, or the next

@@ -108,7 +108,8 @@ impl Stream {
     /// Positions follow Kinesis' `GetShardIterator`, with one difference: one that is behind the trim horizon is an error.
     ///
     /// # Errors
-    /// `ShardNotFound`; `Trimmed` if the position is behind the horizon; `InvalidArgument` for a time in the future.
+    /// `ShardNotFound`; `Trimmed` if the position is behind the horizon; `InvalidArgument` for a time in the future; `Corrupt` if
+    /// damaged bytes are in the way to a time.
     pub fn iterator(&self, shard: ShardId, position: Position) -> Result<ShardIterator> {
         let shard = Arc::clone(self.core().topology.map().get(shard)?);
         ShardIterator::new(shard, position)

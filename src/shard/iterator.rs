@@ -131,6 +131,8 @@ impl ShardIterator {
                 self.place = Some(place);
                 return Ok(self.empty_batch());
             }
+            // Looked at first: whatever is below it now is in a segment that is found then.
+            let end = self.shard.next_sequence();
             match self.shard.find(self.next)? {
                 Some(Found { window, .. }) if !Arc::ptr_eq(&window, &place.window) => {
                     self.place = Some(Place {
@@ -146,6 +148,11 @@ impl ShardIterator {
                          file is missing, or this one was cut"
                     );
                     return Err(found.damage(at, self.next, reason));
+                }
+                // A damaged frame header leads past the records of its frame.
+                Some(_) if self.next < end => {
+                    let reason = format!("expected records up to sequence number {end}, found them to end");
+                    return Err(place.window.damage(place.offset, self.next, reason));
                 }
                 _ => return Ok(self.empty_batch()),
             }

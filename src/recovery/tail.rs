@@ -31,7 +31,7 @@ pub(super) enum Scan {
 #[derive(Debug)]
 pub(super) struct Stop {
     fault: FrameFault,
-    /// Whether there is anything but zeros, or less than was committed once.
+    /// Whether there is anything but zeros, or less than was committed once, or no word of how much was.
     is_torn: bool,
 }
 
@@ -84,7 +84,10 @@ impl Scan {
         if matches!(fault, FrameFault::Unsupported { .. }) {
             return Err(Error::unsupported(file.path(), format!("{fault} at byte {end}")));
         }
-        let stop = Stop { is_torn: fault != FrameFault::Blank || end < committed, fault };
+        // The committed word of a page that has its header points behind the page, or was overwritten, and then perhaps not alone.
+        let is_torn =
+            fault != FrameFault::Blank || end < committed || (header.is_some() && committed < FRAMES_FROM);
+        let stop = Stop { is_torn, fault };
         Ok(match (timestamps, header) {
             (None, None) => Self::Blank,
             (None, Some(_)) => Self::Header { synced, stop },

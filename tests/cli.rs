@@ -181,6 +181,19 @@ fn first_word(line: &[u8]) -> Option<&[u8]> {
 }
 
 #[test]
+fn a_stream_that_others_may_write_to_is_pointed_out() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::create(&[]);
+    for (mode, is_told) in [(0o700, false), (0o770, true)] {
+        std::fs::set_permissions(place.stream(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = place.run("describe", &["--json"]);
+        assert_eq!(String::from_utf8_lossy(&output.stderr).contains("chmod go-w"), is_told, "{output:?}");
+        let described: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(described["is_writable_by_others"], is_told);
+    }
+}
+
+#[test]
 fn one_shard_gives_back_the_file_byte_for_byte() {
     let place = Place::create(&["--segment-bytes", "64K"]);
     let log = odd_log();

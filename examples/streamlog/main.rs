@@ -84,7 +84,7 @@ fn open(path: &std::path::Path) -> streamlog::Result<Stream> {
 
 /// Works with a stream, and closes it whatever comes of the work. The failure of the work is the one that is told.
 fn with_stream(stream: Stream, work: impl FnOnce(&Stream) -> Outcome) -> Outcome {
-    report::warn_of_recovery(stream.recovery());
+    report::warn_of_recovery(&stream);
     let outcome = work(&stream);
     let closed = stream.close();
     outcome.and_then(|()| Ok(closed?))

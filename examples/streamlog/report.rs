@@ -124,8 +124,13 @@ pub(crate) fn salvage(path: &Path) -> Outcome {
     })
 }
 
-/// Says on standard error what opening took away: this is the one time that anybody is told.
-pub(crate) fn warn_of_recovery(recovery: &RecoveryReport) {
+/// Says on standard error what opening took away, the one time that anybody is told, and who else could do so.
+pub(crate) fn warn_of_recovery(stream: &Stream) {
+    let recovery = stream.recovery();
+    if recovery.is_writable_by_others {
+        let path = stream.describe().path;
+        tell(&format!("note: others than its owner may write to {0}: chmod go-w {0}", path.display()));
+    }
     for shard in &recovery.shards {
         losses(shard).for_each(|loss| tell(&format!("note: recovery of {}: {loss}", shard.shard)));
     }
@@ -155,6 +160,7 @@ fn describe_as_json(stream: &StreamDescription, stats: &StreamStats, recovery: &
         "opened_in_micros": recovery.duration.as_micros() as u64,
         "was_closed_cleanly": recovery.was_closed_cleanly(),
         "has_torn_tail": recovery.has_torn_tail(),
+        "is_writable_by_others": recovery.is_writable_by_others,
         "shards": shards.collect::<Vec<_>>(),
     })
 }
@@ -184,7 +190,7 @@ fn recovery_as_json(found: &ShardRecovery) -> Value {
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     let (found, closed) = match open(&args.path) {
         Ok(stream) => {
-            warn_of_recovery(stream.recovery());
+            warn_of_recovery(&stream);
             let found = read_all(&stream);
             (found?, stream.close())
         }

@@ -15,6 +15,9 @@ pub struct RecoveryReport {
     pub manifest_damage: Option<String>,
     /// How long opening took.
     pub duration: std::time::Duration,
+    /// Whether the stream's directory lets its group or everybody add and remove files, who could then put other records in the
+    /// place of these. The library makes directories that only their owner may enter.
+    pub is_writable_by_others: bool,
 }
 
 impl RecoveryReport {

@@ -119,7 +119,7 @@ impl Reshard<'_> {
     fn create_directories(&self) -> Result<()> {
         let stream_dir = &self.topology.context().stream_dir;
         for &id in &self.ids {
-            dir::create_all(&dir_of(stream_dir, id))?;
+            dir::create_own(&dir_of(stream_dir, id))?;
         }
         dir::sync(&shards_dir(stream_dir))
     }

@@ -113,7 +113,7 @@ impl Shard {
     ) -> Result<RecoveredShard> {
         let dir = dir_of(&context.stream_dir, description.id);
         // Some tools that copy directories leave out those that are empty.
-        dir::create_all(&dir)?;
+        dir::create_own(&dir)?;
         recovery::recover(&dir, description, marks, context.must_salvage)
     }
 

@@ -72,7 +72,12 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         clock: Arc::clone(&options.clock),
         options,
         topology,
-        recovery: RecoveryReport { shards, manifest_damage, duration: started.elapsed() },
+        recovery: RecoveryReport {
+            shards,
+            manifest_damage,
+            duration: started.elapsed(),
+            is_writable_by_others: dir::is_writable_by_others(path)?,
+        },
         lock: Mutex::new(Some(lock)),
     })
 }
@@ -107,11 +112,11 @@ fn look_at(path: &Path, create: Create) -> Result<bool> {
 /// Refuses to create a stream over segments whose manifest is gone.
 fn refuse_orphans(path: &Path) -> Result<()> {
     let shards = shards_dir(path);
-    if !dir::is_dir(&shards)? {
+    if !dir::is_own_dir(&shards)? {
         return Ok(());
     }
     for shard in dir::list(&shards)? {
-        let is_dir = dir::is_dir(&shard.path)?;
+        let is_dir = dir::is_own_dir(&shard.path)?;
         if is_dir && dir::list(&shard.path)?.iter().any(|file| base_of_name(&file.name).is_some()) {
             let reason = "expected the manifest, found none, though there are segments".to_owned();
             let path = path.join("manifest.json");
@@ -149,7 +154,7 @@ fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
     settings.check()?;
     let manifest = Manifest::new(options.clock.now(), settings, options.shards);
     for shard in &manifest.shards {
-        dir::create_all(&dir_of(path, shard.id))?;
+        dir::create_own(&dir_of(path, shard.id))?;
     }
     dir::sync(&shards_dir(path))?;
     manifest.store(path)?;

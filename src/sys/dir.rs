@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::fault;
-use super::file::DataFile;
+use super::file::{DataFile, refused_link};
 use crate::words::error::{Error, Result};
 
 /// Only the owner enters a stream's directories.
@@ -63,6 +63,28 @@ pub(crate) fn is_dir(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io("look at", path, error)),
     }
+}
+
+/// Whether there is a directory of that name inside a stream, where a link is refused.
+pub(crate) fn is_own_dir(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => Err(refused_link(path)),
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("look at", path, error)),
+    }
+}
+
+/// Creates a directory inside a stream, with those above it, where it is missing.
+pub(crate) fn create_own(path: &Path) -> Result<()> {
+    if is_own_dir(path)? { Ok(()) } else { create_all(path) }
+}
+
+/// Whether anybody but the owner may add names to a directory, and take them away.
+pub(crate) fn is_writable_by_others(path: &Path) -> Result<bool> {
+    const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
+    let metadata = fs::metadata(path).map_err(|error| Error::io("look at", path, error))?;
+    Ok(metadata.mode() & GROUP_AND_OTHERS_WRITE != 0)
 }
 
 /// Removes a file; one that is gone already counts as removed.
@@ -132,7 +154,9 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn write_aside(aside: &Path, content: &[u8]) -> Result<()> {
-    let file = DataFile::create_anew(aside)?;
+    // Whatever has that name, what a crash left or somebody put there, is neither followed nor written to.
+    remove_file(aside)?;
+    let file = DataFile::create(aside)?;
     file.write_all_at(content, 0)?;
     file.sync()
 }

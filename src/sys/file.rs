@@ -14,6 +14,13 @@ use crate::words::error::{Error, Result};
 /// Only the owner reads and writes a stream's files.
 const FILE_MODE: u32 = 0o600;
 
+/// The error for a symbolic link inside a stream: what it leads to may be anybody's.
+pub(super) fn refused_link(path: &Path) -> Error {
+    let reason =
+        "it is a symbolic link, and none is followed inside a stream: put what it leads to in its place";
+    Error::io("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
+}
+
 /// An open file that knows its path.
 #[derive(Debug)]
 pub(crate) struct DataFile {
@@ -25,11 +32,6 @@ impl DataFile {
     /// Creates a file that must not exist yet.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         Self::with(path, "create", OpenOptions::new().read(true).write(true).create_new(true))
-    }
-
-    /// Creates a file, or empties the one that is there.
-    pub(crate) fn create_anew(path: &Path) -> Result<Self> {
-        Self::with(path, "create", OpenOptions::new().write(true).create(true).truncate(true))
     }
 
     /// Opens a file to write to as well.
@@ -48,10 +50,19 @@ impl DataFile {
     }
 
     fn with(path: &Path, action: &'static str, options: &mut OpenOptions) -> Result<Self> {
-        let flags = OFlags::NOFOLLOW.bits() as i32;
-        let file =
+        // Without blocking: a named pipe in the place of a file would keep whoever opens it waiting for its other end.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let opened =
             fault::point(action, path).and_then(|()| options.mode(FILE_MODE).custom_flags(flags).open(path));
-        Ok(Self { file: file.map_err(|error| Error::io(action, path, error))?, path: path.to_owned() })
+        let file = opened.and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file: move it away")),
+        });
+        let file = file.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => refused_link(path),
+            _ => Error::io(action, path, error),
+        });
+        Ok(Self { file: file?, path: path.to_owned() })
     }
 
     /// Gives the file another name in its directory, which no other file may have.

@@ -148,10 +148,10 @@ impl Topology {
 /// nothing.
 fn remove_orphans(context: &ShardContext, manifest: &Manifest) -> Result<()> {
     let shards_dir = shards_dir(&context.stream_dir);
-    let entries = if dir::is_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };
+    let entries = if dir::is_own_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };
     for entry in entries {
         let Ok(id) = entry.name.parse::<ShardId>() else { continue };
-        let is_ours = dir_of(&context.stream_dir, id) == entry.path && dir::is_dir(&entry.path)?;
+        let is_ours = dir_of(&context.stream_dir, id) == entry.path && dir::is_own_dir(&entry.path)?;
         if !is_ours || manifest.shards.iter().any(|shard| shard.id == id) {
             continue;
         }

@@ -29,8 +29,10 @@ pub(crate) struct Mended {
 impl Mended {
     /// Begins the segment aside of `path`.
     pub(crate) fn create(path: &Path, header: SegmentHeader) -> Result<Self> {
+        let aside = path.with_extension("new");
+        dir::remove_file(&aside)?;
         Ok(Self {
-            file: DataFile::create_anew(&path.with_extension("new"))?,
+            file: DataFile::create(&aside)?,
             header,
             end: FRAMES_FROM,
             next_sequence: header.base_sequence,

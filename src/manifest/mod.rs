@@ -44,6 +44,13 @@ pub(crate) struct Marks {
     pub(crate) last_timestamp: Timestamp,
 }
 
+impl Marks {
+    /// All below must be there; nothing is promised of what was trimmed.
+    pub(crate) fn promised(&self) -> SequenceNumber {
+        if self.synced > self.horizon { self.synced } else { SequenceNumber::ZERO }
+    }
+}
+
 /// The settings that belong to a stream, whoever opens it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamSettings {

@@ -17,14 +17,14 @@ pub(super) struct Inventory {
     pub(super) unsealed: Vec<SequenceNumber>,
     /// The trailer of the last sealed one.
     pub(super) last_trailer: Option<Trailer>,
+    /// Those that end at the horizon or before it; they are in neither of the other lists.
+    pub(super) behind: Vec<SequenceNumber>,
 }
 
 impl Inventory {
     /// Lists a directory. Only the files from the last sealed one on are opened: segments are sealed in order.
-    pub(super) fn of(shard_dir: &Path, shard: ShardId) -> Result<Self> {
-        let entries = dir::list(shard_dir)?;
-        let mut sealed: Vec<_> = entries.iter().filter_map(|entry| base_of_name(&entry.name)).collect();
-        sealed.sort_unstable();
+    pub(super) fn of(shard_dir: &Path, shard: ShardId, horizon: SequenceNumber) -> Result<Self> {
+        let (behind, mut sealed) = Self::names(shard_dir, horizon)?;
         let mut unsealed = vec![];
         let mut last_trailer = None;
         while let Some(&base) = sealed.last() {
@@ -36,7 +36,19 @@ impl Inventory {
             sealed.pop();
         }
         unsealed.reverse();
-        Ok(Self { sealed, unsealed, last_trailer })
+        Ok(Self { sealed, unsealed, last_trailer, behind })
+    }
+
+    /// The segments that end at the horizon or before it, and the others, by their names.
+    pub(super) fn names(
+        shard_dir: &Path,
+        horizon: SequenceNumber,
+    ) -> Result<(Vec<SequenceNumber>, Vec<SequenceNumber>)> {
+        let entries = dir::list(shard_dir)?;
+        let mut behind: Vec<_> = entries.iter().filter_map(|entry| base_of_name(&entry.name)).collect();
+        behind.sort_unstable();
+        let others = behind.split_off(behind.iter().skip(1).take_while(|&&next| next <= horizon).count());
+        Ok((behind, others))
     }
 }
 

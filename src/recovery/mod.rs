@@ -1,12 +1,15 @@
 //! What a shard's directory holds after whatever happened to it, put in order.
 //!
-//! 1. *Inventory*: the segment files, in the order of their names. From the last one back to the first with a valid trailer, they
-//!    were not sealed; those before it were, and are not looked at.
+//! 1. *Inventory*: the segment files, in the order of their names. Those that end at the manifest's horizon or before it are removed:
+//!    they were to be, and power loss may have brought back any of them. From the last one back to the first with a valid trailer,
+//!    the others were not sealed; those before it were, and are not looked at.
 //! 2. *Tail*: the unsealed ones are scanned in order, each up to the first place where no good frame begins. Where the next file
 //!    begins with the sequence number after the last good one, the shard goes on there.
 //! 3. Otherwise, above the synced watermark, that place begins the torn tail: files after it are removed, the last one first. A
-//!    crash in between leaves the same good frames and less of the tail.
+//!    crash in between leaves the same good frames and less of the tail. So are files behind one that is missing: names reach the
+//!    disk in any order until their directory is synced, which is done before anything is called synced or sealed.
 //! 4. Below the synced watermark it is damage: `Error::Corrupt`, and nothing is changed.
+//! 5. A shard that ends below its horizon goes on there: what was trimmed need not have been synced.
 //!
 //! The next put begins a new segment, also where the tail looks clean: bytes beyond it may hold frames that a power loss left
 //! behind, and appending in front of them would bring them back. That is also why the file need not be cut here: sealing does
@@ -20,7 +23,8 @@ mod tail;
 
 pub use report::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 
-use std::path::Path;
+use std::iter;
+use std::path::{Path, PathBuf};
 
 use crate::manifest::Marks;
 use crate::segment::active::Resumable;
@@ -69,23 +73,31 @@ pub(crate) fn recover(
     if dir::exists(&spare::path_of(shard_dir))? {
         dir::remove_file(&spare::path_of(shard_dir))?;
     }
-    let inventory = Inventory::of(shard_dir, shard.id)?;
+    let mut inventory = Inventory::of(shard_dir, shard.id, marks.horizon)?;
     report.segment_count = inventory.sealed.len() + inventory.unsealed.len();
-    // Retention notes what it removes, before it does, in the manifest or, where that has no room, in the first segment that stays.
-    if let Some(&first) = inventory.sealed.iter().chain(&inventory.unsealed).next() {
-        let path = path_in(shard_dir, first);
-        if first > marks.horizon && !sealed::is_noted_first(&path, first)? {
-            return Err(missing(&path, shard.id, marks.horizon, first));
-        }
+    // The horizon is noted before a file goes, and power loss may bring back any of those that went.
+    for &base in &inventory.behind {
+        dir::remove_file(&path_in(shard_dir, base))?;
     }
 
-    let last_sealed = inventory.last_trailer;
+    let first_sealed = inventory.sealed.first().copied();
     let first_name = inventory.unsealed.first().copied();
+    let first = first_sealed.or(first_name).filter(|&first| first > marks.horizon);
+    // Where the manifest had no room to say so, the first segment that stayed says that it is the first.
+    let is_noted =
+        first.map_or(Ok(false), |first| sealed::is_noted_first(&path_in(shard_dir, first), first))?;
+    if let Some(first) = first_sealed.filter(|&first| first > marks.horizon && !is_noted) {
+        // A segment is sealed once the names of all before it are synced.
+        return Err(missing(&path_in(shard_dir, first), shard.id, marks.horizon, first));
+    }
+    let begins_at = first.filter(|_| is_noted).unwrap_or(marks.horizon);
+    let last_sealed = inventory.last_trailer;
     let mut next = match last_sealed {
         Some(trailer) => SequenceNumber::new(trailer.end_sequence),
-        // Retention may have removed what came before; a name below the shard's first number is none of ours.
-        None => first_name.unwrap_or(marks.horizon).max(shard.first_sequence),
+        // Retention may have removed what came before, up to the horizon.
+        None => first_name.unwrap_or(begins_at).min(begins_at).max(shard.first_sequence),
     };
+    let promised = marks.promised();
     let sealed_until = last_sealed.map_or(0, |trailer| trailer.last_timestamp_micros);
     // What has expired was not younger than what follows it.
     let mut last_timestamp = Timestamp::from_micros(sealed_until).max(marks.last_timestamp);
@@ -96,7 +108,16 @@ pub(crate) fn recover(
     while let Some(base) = files.next() {
         let path = path_in(shard_dir, base);
         if base != next {
-            return Err(missing(&path, shard.id, next, base));
+            // Its name reached the disk, and that of the one before did not.
+            let tail: Vec<_> = iter::once(base).chain(files.by_ref()).collect();
+            if any_synced(shard_dir, &tail)?.is_some() {
+                return Err(missing(&path, shard.id, next, base));
+            }
+            refuse_to_lose_synced(&path, shard.id, next, promised)?;
+            let (bytes, reason) = (DataFile::open(&path)?.len()?, expected_segment(next, base));
+            report.torn_tail = Some(TornTail { path, offset: 0, bytes, reason });
+            report.removed_files.extend(cut(shard_dir, &tail)?);
+            break;
         }
         let file = DataFile::open_writable(&path)?;
         let scan = Scan::of(&file, shard.id, base)?;
@@ -105,16 +126,12 @@ pub(crate) fn recover(
         let following: Vec<_> = if goes_on { vec![] } else { files.by_ref().collect() };
         refuse_to_cut_synced(shard_dir, shard.id, &file, (base, &scan), &following)?;
         if !goes_on {
-            refuse_to_lose_synced(&path, shard.id, end, marks.synced)?;
+            refuse_to_lose_synced(&path, shard.id, end, promised)?;
         }
         if !following.is_empty() || (scan.is_torn() && !goes_on) {
             report.torn_tail = Some(scan.torn_tail(&file)?);
         }
-        for &base in following.iter().rev() {
-            let path = path_in(shard_dir, base);
-            dir::remove_file(&path)?;
-            report.removed_files.push(path);
-        }
+        report.removed_files.extend(cut(shard_dir, &following)?);
         report.scanned_bytes += scan.frames_end();
         match scan {
             // Creating it was not finished. It never held a record, and its name says nothing that the file before does not.
@@ -131,10 +148,18 @@ pub(crate) fn recover(
         resumable = last.zip(last_sealed).map(|(base, trailer)| Resumable { base, trailer: Some(trailer) });
     }
     report.was_closed_cleanly = recovered.is_empty() && report.torn_tail.is_none();
-    report.next_sequence = next;
-    let promised = shard.closing_sequence.unwrap_or(marks.synced);
     let last = path_in(shard_dir, inventory.sealed.last().copied().unwrap_or(next));
     refuse_to_lose_synced(&last, shard.id, next, promised)?;
+    if next < marks.horizon {
+        // What is left was trimmed, and ends before the numbers that were given out.
+        for &base in inventory.sealed.iter().chain(&inventory.unsealed) {
+            dir::remove_file(&path_in(shard_dir, base))?;
+        }
+        inventory.sealed.clear();
+        recovered.clear();
+        (next, resumable) = (marks.horizon, None);
+    }
+    report.next_sequence = next;
     Ok(RecoveredShard {
         sealed: inventory.sealed,
         unsealed: recovered,
@@ -145,11 +170,41 @@ pub(crate) fn recover(
     })
 }
 
+/// Removes the files of a torn tail, the last one first, for good: were one to come back after new records took its numbers, it
+/// might fit behind them.
+fn cut(shard_dir: &Path, tail: &[SequenceNumber]) -> Result<Vec<PathBuf>> {
+    let paths: Vec<_> = tail.iter().rev().map(|&base| path_in(shard_dir, base)).collect();
+    for path in &paths {
+        dir::remove_file(path)?;
+    }
+    if !paths.is_empty() {
+        dir::sync(shard_dir)?;
+    }
+    Ok(paths)
+}
+
+/// The first of some files of which anything was synced.
+///
+/// A segment is synced only after those before it, so one that is synced vouches for them all.
+fn any_synced(shard_dir: &Path, bases: &[SequenceNumber]) -> Result<Option<PathBuf>> {
+    for &base in bases {
+        let path = path_in(shard_dir, base);
+        if Scan::synced_of(&DataFile::open(&path)?)? > FRAMES_FROM {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+fn expected_segment(expected: SequenceNumber, found: SequenceNumber) -> String {
+    format!(
+        "expected the segment that begins with sequence number {expected}, found the one of {found}: a file is missing"
+    )
+}
+
 /// The error for a gap, or an overlap, between one segment and the next.
 fn missing(path: &Path, shard: ShardId, expected: SequenceNumber, found: SequenceNumber) -> Error {
-    let reason = format!(
-        "expected the segment that begins with sequence number {expected}, found the one of {found}: a file is missing"
-    );
+    let reason = expected_segment(expected, found);
     Corruption { path: path.to_owned(), shard: Some(shard), offset: 0, sequence: Some(expected), reason }
         .into_error()
 }
@@ -185,12 +240,8 @@ fn refuse_to_cut_synced(
     if scan.frames_end() < scan.synced() {
         return damage(format!("{}; all up to byte {} was synced", scan.stopped_at(), scan.synced()));
     }
-    for &base in following {
-        // A segment is synced only after those before it, so one that is synced vouches for them all.
-        let path = path_in(shard_dir, base);
-        if Scan::synced_of(&DataFile::open(&path)?)? > FRAMES_FROM {
-            return damage(format!("{}; the later segment {} was synced", scan.stopped_at(), path.display()));
-        }
+    if let Some(path) = any_synced(shard_dir, following)? {
+        return damage(format!("{}; the later segment {} was synced", scan.stopped_at(), path.display()));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::inventory::Inventory;
 use super::report::LostRecords;
 use super::runs::{Run, find_runs};
 use crate::format::frame::{FrameHeader, RECORD_HEADER_BYTES};
@@ -15,8 +16,7 @@ use crate::format::header::{SegmentHeader, decode_synced};
 use crate::manifest::Marks;
 use crate::segment::mended::Mended;
 use crate::segment::window::FRAMES_FROM;
-use crate::segment::{base_of_name, path_in, sealed};
-use crate::sys::dir;
+use crate::segment::{path_in, sealed};
 use crate::sys::file::DataFile;
 use crate::sys::map::Map;
 use crate::words::describe::ShardDescription;
@@ -146,17 +146,13 @@ struct Mending<'a> {
 
 /// Mends what is damaged of a shard, if anything is. It was as far as `marks` when the manifest was written last.
 pub(super) fn mend(shard_dir: &Path, shard: &ShardDescription, marks: Marks) -> Result<Mends> {
-    let mut bases: Vec<u64> = dir::list(shard_dir)?
-        .iter()
-        .filter_map(|entry| base_of_name(&entry.name))
-        .map(SequenceNumber::get)
-        .collect();
-    bases.sort_unstable();
+    let bases: Vec<u64> =
+        Inventory::names(shard_dir, marks.horizon)?.1.iter().map(|base| base.get()).collect();
     let surveys = bases.iter().enumerate();
     let surveys = surveys.map(|(at, &base)| Survey::of(shard_dir, shard, base, bases.get(at + 1).copied()));
     let surveys = surveys.collect::<Result<Vec<_>>>()?;
     let promised_count = surveys.iter().rposition(Survey::was_synced).map_or(0, |last| last + 1);
-    let promised_end = shard.closing_sequence.unwrap_or(marks.synced).get();
+    let promised_end = marks.promised().get();
     let created_at = shard.created_at.as_micros();
     let mut mending = Mending { shard_dir, shard, last_timestamp: created_at, mends: Mends::default() };
 

@@ -18,6 +18,7 @@ use crate::recovery::RecoveredShard;
 use crate::segment::active::{Active, Growth, Resumable};
 use crate::segment::spare::{Spare, SparePages};
 use crate::segment::unsealed::{SyncTarget, Unsealed};
+use crate::sys::dir;
 use crate::words::error::{Error, Result};
 use crate::words::limits::unsealed_count_max;
 use crate::words::sequence::SequenceNumber;
@@ -274,9 +275,16 @@ impl Shard {
 
     fn seal_first(&self, appender: &mut Appender) -> Result<()> {
         if let Some(first) = appender.unsealed.front().cloned() {
+            self.sync_names()?;
             self.seal(&first, || appender.unsealed.pop_front())?;
         }
         Ok(())
+    }
+
+    /// Makes the names of all segments survive power loss: recovery takes a sealed one to have all those before it, and somebody else
+    /// may be about to sync the names that are new.
+    fn sync_names(&self) -> Result<()> {
+        dir::sync(&self.dir)
     }
 
     /// Seals one segment, and takes it off the list of those to be sealed.
@@ -296,16 +304,21 @@ impl Shard {
     /// Seals the segments that wait for it.
     pub(crate) fn seal_waiting(&self) -> Result<()> {
         let waiting: Vec<_> = self.appender.lock().unsealed.iter().cloned().collect();
-        for segment in waiting {
-            let sealed = self.seal(&segment, || {
-                self.appender.lock().unsealed.retain(|other| !Arc::ptr_eq(other, &segment));
-            });
-            if sealed.as_ref().is_err_and(Error::is_failed_sync) {
-                self.poison();
-            }
-            sealed?;
+        if waiting.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut sealed = self.sync_names();
+        for segment in waiting {
+            sealed = sealed.and_then(|()| {
+                self.seal(&segment, || {
+                    self.appender.lock().unsealed.retain(|other| !Arc::ptr_eq(other, &segment));
+                })
+            });
+        }
+        if sealed.as_ref().is_err_and(Error::is_failed_sync) {
+            self.poison();
+        }
+        sealed
     }
 
     /// Refuses all later puts: nobody knows what is on the disk.

@@ -112,8 +112,12 @@ impl Shard {
         marks: Marks,
     ) -> Result<RecoveredShard> {
         let dir = dir_of(&context.stream_dir, description.id);
-        // Some tools that copy directories leave out those that are empty.
-        dir::create_own(&dir)?;
+        // Some tools that copy directories leave out those that are empty, and so may power loss.
+        if !dir::is_own_dir(&dir)? {
+            dir::create_all(&dir)?;
+            dir::sync(&shards_dir(&context.stream_dir))?;
+            dir::sync(&context.stream_dir)?;
+        }
         recovery::recover(&dir, description, marks, context.must_salvage)
     }
 

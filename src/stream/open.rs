@@ -3,6 +3,7 @@
 //! **Create:** the directory → the lock → the shards' directories → the manifest, which makes it a stream. A crash before leaves
 //! a directory without a manifest and without a segment, which the next call takes up.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -131,14 +132,23 @@ fn create_durably(path: &Path) -> Result<()> {
     let missing: Vec<_> =
         path.ancestors().take_while(|ancestor| matches!(dir::exists(ancestor), Ok(false))).collect();
     dir::create_all(path)?;
-    for created in missing.iter().rev() {
-        match created.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => dir::sync(Path::new("."))?,
-            Some(parent) => dir::sync(parent)?,
-            None => {}
-        }
+    if missing.is_empty() {
+        // A creation that was killed may have left it. Where one may not look at its parent, somebody else made it.
+        return match sync_name_of(path) {
+            Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
     }
-    Ok(())
+    missing.iter().rev().try_for_each(|created| sync_name_of(created))
+}
+
+/// Makes the name of a directory survive power loss.
+fn sync_name_of(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => dir::sync(Path::new(".")),
+        Some(parent) => dir::sync(parent),
+        None => Ok(()),
+    }
 }
 
 fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
@@ -166,6 +176,8 @@ fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
 fn adopt(path: &Path, options: &StreamOptions) -> Result<(Manifest, Option<String>)> {
     let (mut manifest, damage) =
         if options.salvage { Manifest::load_damaged(path)? } else { (Manifest::load(path)?, None) };
+    // Whoever wrote it may have been killed before its name was synced; what is done from here on leans on it.
+    dir::sync(path)?;
     let stored = manifest.settings;
     if let Some(asked) = options.key_hash.filter(|&asked| asked != stored.key_hash) {
         return Err(Error::invalid(format!(

@@ -3,6 +3,8 @@
 pub(crate) mod lineage_iterator;
 mod maintenance;
 mod open;
+#[cfg(test)]
+mod power_loss;
 mod put;
 #[cfg(test)]
 mod steps;

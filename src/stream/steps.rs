@@ -180,7 +180,7 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-fn scratch() -> tempfile::TempDir {
+pub(super) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 

@@ -1,0 +1,58 @@
+//! Power is lost at random moments of random lives, and takes all that a disk may forget: P2, P3, P4, P5, P7, P9, P12, P16.
+
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod rng;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use life::Tally;
+
+/// Lives the streams of one seed after the other until there were so many images; of one seed alone if the environment names it.
+fn lose_power(image_count: u64) {
+    let only: Option<u64> = std::env::var("STREAMLOG_SEED").ok().map(|seed| seed.parse().unwrap());
+    let tally = Arc::new(Tally::default());
+    let (next_seed, has_failed) = (AtomicU64::new(only.unwrap_or(0)), AtomicBool::new(false));
+    let work = || {
+        while tally.images.load(Ordering::Relaxed) < image_count && !has_failed.load(Ordering::Relaxed) {
+            let seed = next_seed.fetch_add(1, Ordering::Relaxed);
+            if only.is_some_and(|only| seed > only) {
+                return;
+            }
+            let scratch = super::steps::scratch();
+            let lived = catch_unwind(AssertUnwindSafe(|| life::run(seed, scratch.path(), &tally)));
+            if lived.is_err() {
+                has_failed.store(true, Ordering::Relaxed);
+                panic!("to see it again: STREAMLOG_SEED={seed} cargo test power_loss");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
+    println!("{} seeds: {tally:?}", next_seed.into_inner());
+    if only.is_none() {
+        let changed = tally.changed.load(Ordering::Relaxed);
+        assert!(changed * 2 > image_count, "{changed} of the images differ from the live files");
+    }
+}
+
+#[test]
+fn p2_p3_p5_p7_p9_p16_power_loss_takes_nothing_that_was_synced_and_is_no_damage() {
+    lose_power(400);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn p2_p3_p5_p7_p9_p16_power_loss_many_times() {
+    let count = std::env::var("STREAMLOG_IMAGES").ok().map_or(20_000, |count| count.parse().unwrap());
+    lose_power(count);
+}

@@ -1,0 +1,154 @@
+//! Charts as SVG, by hand: mid-tone colours on no background, text that follows the reader's light or dark mode.
+
+use std::fmt::Write;
+
+const STYLE: &str = "<style>\
+    text{font:13px system-ui,sans-serif;fill:#333}.dim{fill:#777}.title{font-weight:600;font-size:15px}\
+    .ours{fill:#3b82c4}.peer{fill:#8a94a6}.bare{fill:#c0914d}.line{stroke:#3b82c4;fill:none;stroke-width:2}\
+    .grid{stroke:#888;stroke-opacity:.3}\
+    @media(prefers-color-scheme:dark){text{fill:#ddd}.dim{fill:#aaa}}</style>";
+
+pub struct Bar {
+    pub name: String,
+    pub value: f64,
+    pub class: &'static str,
+}
+
+/// A number with three digits, and thousands set apart.
+pub fn number(value: f64) -> String {
+    let text = match value.abs() {
+        _ if !value.is_finite() => return "–".to_owned(),
+        0.0 => return "0".to_owned(),
+        abs if abs >= 100.0 => format!("{value:.0}"),
+        abs if abs >= 10.0 => format!("{value:.1}"),
+        abs if abs >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    };
+    let (whole, rest) =
+        text.split_once('.').map_or((&*text, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
+    let mut grouped = String::new();
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) && digit.is_ascii_digit() && !grouped.ends_with('-')
+        {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped + &rest
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn begin(width: f64, height: f64, title: &str, unit: &str) -> String {
+    let mut svg = String::new();
+    let _ = write!(
+        svg,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">{STYLE}\
+         <text class=\"title\" x=\"10\" y=\"22\">{}</text><text class=\"dim\" x=\"10\" y=\"40\">{}</text>",
+        escape(title),
+        escape(unit)
+    );
+    svg
+}
+
+/// Bars in the order given, on a linear scale from zero. One that is much longer than all that matter may be cut.
+pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
+    const ROW: f64 = 22.0;
+    const LEFT: f64 = 210.0;
+    const WIDTH: f64 = 760.0;
+    let height = 56.0 + bars.len() as f64 * ROW;
+    let longest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
+    let mut svg = begin(WIDTH, height, title, unit);
+    for (row, bar) in bars.iter().enumerate() {
+        let y = 50.0 + row as f64 * ROW;
+        let length = if longest > 0.0 { bar.value / longest * (WIDTH - LEFT - 110.0) } else { 0.0 };
+        let _ = write!(
+            svg,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
+             <rect class=\"{}\" x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"{}\" rx=\"2\"/>\
+             <text class=\"dim\" x=\"{:.1}\" y=\"{}\">{}</text>",
+            LEFT - 8.0,
+            y + 13.0,
+            escape(&bar.name),
+            bar.class,
+            length.max(1.0),
+            ROW - 6.0,
+            LEFT + length + 6.0,
+            y + 13.0,
+            number(bar.value)
+        );
+    }
+    svg + "</svg>\n"
+}
+
+/// A line over a logarithmic axis; heights are linear, from zero.
+pub fn line(title: &str, unit: &str, axis: &str, points: &[(f64, f64)]) -> String {
+    const WIDTH: f64 = 760.0;
+    const HEIGHT: f64 = 340.0;
+    const LEFT: f64 = 80.0;
+    const RIGHT: f64 = 730.0;
+    const TOP: f64 = 56.0;
+    const BOTTOM: f64 = 290.0;
+    let mut svg = begin(WIDTH, HEIGHT, title, unit);
+    let highest = points.iter().map(|point| point.1).fold(0.0, f64::max);
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return svg + "</svg>\n" };
+    let top = nice_above(highest);
+    let span = (last.0 / first.0).log2().max(f64::MIN_POSITIVE);
+    let x = |value: f64| LEFT + (value / first.0).log2() / span * (RIGHT - LEFT);
+    let y = |value: f64| BOTTOM - value / top * (BOTTOM - TOP);
+    for step in 0..=4 {
+        let value = top * f64::from(step) / 4.0;
+        let _ = write!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>\
+             <text class=\"dim\" x=\"{1}\" y=\"{2:.1}\" text-anchor=\"end\">{3}</text>",
+            y(value),
+            LEFT - 8.0,
+            y(value) + 4.0,
+            number(value)
+        );
+    }
+    let every = points.len().div_ceil(9);
+    let mut path = String::new();
+    for (at, point) in points.iter().enumerate() {
+        let _ = write!(path, "{}{:.1},{:.1}", if at == 0 { "M" } else { "L" }, x(point.0), y(point.1));
+        let _ = write!(
+            svg,
+            "<circle class=\"ours\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\"/>",
+            x(point.0),
+            y(point.1)
+        );
+        if at % every == 0 {
+            let _ = write!(
+                svg,
+                "<text class=\"dim\" x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                x(point.0),
+                BOTTOM + 20.0,
+                number(point.0)
+            );
+        }
+    }
+    let _ = write!(
+        svg,
+        "<path class=\"line\" d=\"{path}\"/><text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+        (LEFT + RIGHT) / 2.0,
+        HEIGHT - 8.0,
+        escape(axis)
+    );
+    svg + "</svg>\n"
+}
+
+/// The smallest of 1, 2, 4, 5, 8 times a power of ten that is not below a value.
+fn nice_above(value: f64) -> f64 {
+    if value <= 0.0 {
+        return 1.0;
+    }
+    let power = 10f64.powf(value.log10().floor());
+    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|step| *step >= value)
+        .unwrap_or(value)
+}

@@ -1,0 +1,171 @@
+//! streamlog itself.
+
+use std::time::Duration;
+
+use streamlog::{
+    Durability, Position, PutRecord, Retention, SequenceNumber, ShardFilter, ShardId, ShardIterator, Stream,
+    StreamOptions, Timestamp,
+};
+
+use super::{Class, Contender, Facts, Log, Mode, Random, Result, Setup, Tail, Tally, Writer};
+
+pub const NAME: &str = "streamlog";
+const RECORDS_AT_A_TIME: usize = 10_000;
+
+pub fn contender() -> Contender {
+    let facts = Facts {
+        name: NAME,
+        package: Some("streamlog"),
+        process: Some(Mode {
+            config: "as it comes: `Durability::Process`, synced each second in the background, 64 MiB segments; kept for good",
+            survives: "process death; power loss up to the last sync (1 s)",
+        }),
+        power: Some(Mode { config: "`Durability::Power`, otherwise as it comes", survives: "power loss" }),
+        checksums: "CRC-32 of each frame, checked by each reader",
+        live_readers: "any number, without a lock",
+        writers: "any number of threads",
+    };
+    Contender { facts, open: |setup| Ok(Box::new(Streamlog::open(setup)?)) }
+}
+
+struct Streamlog {
+    stream: Stream,
+    shards: Vec<ShardId>,
+    key_bytes: usize,
+}
+
+impl Streamlog {
+    fn open(setup: &Setup) -> Result<Self> {
+        let durability = match setup.class {
+            Class::Process => Durability::Process,
+            Class::Power => Durability::Power,
+        };
+        let mut options = StreamOptions::new()
+            .shards(setup.lanes as u32)
+            .durability(durability)
+            .retention(Retention::forever());
+        if let Some(bytes) = setup.segment_bytes {
+            options = options.segment_bytes(bytes);
+        }
+        if setup.record_bytes + setup.key_bytes > 1 << 20 {
+            options = options.record_bytes_max(2 << 20);
+        }
+        let stream = options.open(setup.directory.join("stream"))?;
+        let shards = stream.list_shards(ShardFilter::AtLatest).iter().map(|shard| shard.id).collect();
+        Ok(Self { stream, shards, key_bytes: setup.key_bytes })
+    }
+}
+
+impl Log for Streamlog {
+    fn writer(&self, _alone: bool) -> Result<Box<dyn Writer + '_>> {
+        Ok(Box::new(Putter { stream: self.stream.clone(), key_bytes: self.key_bytes }))
+    }
+
+    fn read_all(&self, lane: usize, tally: &mut Tally) -> Result<()> {
+        let mut iterator = self.stream.iterator(self.shards[lane], Position::TrimHorizon)?;
+        loop {
+            let batch = iterator.next_batch(RECORDS_AT_A_TIME)?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for record in &batch {
+                tally.take_parts(record.partition_key(), record.data());
+            }
+        }
+    }
+
+    fn random(&self) -> Result<Box<dyn Random + '_>> {
+        let mut iterator = self.stream.iterator(self.shards[0], Position::TrimHorizon)?;
+        let first = iterator.next_batch(1)?.iter().next().map(|record| record.timestamp());
+        let end = self.stream.stats()?.shards[0].next_sequence;
+        iterator.seek(Position::At(end.previous().unwrap_or_default()))?;
+        let last = iterator.next_batch(1)?.iter().next().map(|record| record.timestamp());
+        Ok(Box::new(Seeker {
+            iterator,
+            first_micros: first.unwrap_or_default().as_micros(),
+            last_micros: last.unwrap_or_default().as_micros(),
+        }))
+    }
+
+    fn tail(&self, park: bool) -> Result<Box<dyn Tail + '_>> {
+        let iterator = self.stream.iterator(self.shards[0], Position::TrimHorizon)?;
+        Ok(Box::new(Follower { iterator, park }))
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(self.stream.close()?)
+    }
+}
+
+struct Putter {
+    stream: Stream,
+    key_bytes: usize,
+}
+
+impl Writer for Putter {
+    #[inline]
+    fn put(&mut self, _lane: usize, record: &[u8]) -> Result<()> {
+        let (key, data) = record.split_at(self.key_bytes);
+        self.stream.put(key, data)?;
+        Ok(())
+    }
+
+    fn put_batch(&mut self, _lane: usize, records: &[&[u8]]) -> Result<()> {
+        let records: Vec<_> = records
+            .iter()
+            .map(|record| {
+                let (key, data) = record.split_at(self.key_bytes);
+                PutRecord::new(key, data)
+            })
+            .collect();
+        for outcome in self.stream.put_batch(&records)? {
+            outcome?;
+        }
+        Ok(())
+    }
+}
+
+struct Seeker {
+    iterator: ShardIterator,
+    first_micros: u64,
+    last_micros: u64,
+}
+
+impl Seeker {
+    fn read(&mut self, position: Position, tally: &mut Tally) -> Result<()> {
+        self.iterator.seek(position)?;
+        let batch = self.iterator.next_batch(1)?;
+        let record = batch.iter().next().ok_or("no record there")?;
+        tally.take_parts(record.partition_key(), record.data());
+        Ok(())
+    }
+}
+
+impl Random for Seeker {
+    fn get(&mut self, number: u64, tally: &mut Tally) -> Result<()> {
+        self.read(Position::At(SequenceNumber::new(number)), tally)
+    }
+
+    fn get_by_time(&mut self, share: f64, tally: &mut Tally) -> Result<()> {
+        let micros = self.first_micros + ((self.last_micros - self.first_micros) as f64 * share) as u64;
+        self.read(Position::AtTimestamp(Timestamp::from_micros(micros)), tally)
+    }
+}
+
+struct Follower {
+    iterator: ShardIterator,
+    park: bool,
+}
+
+impl Tail for Follower {
+    fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<usize> {
+        if self.park {
+            self.iterator.wait(Duration::from_millis(100))?;
+        }
+        let batch = self.iterator.next_batch(RECORDS_AT_A_TIME)?;
+        for record in &batch {
+            take(record.data());
+        }
+        Ok(batch.len())
+    }
+}

@@ -1,0 +1,143 @@
+//! The machine: its memory, its disk, its processes.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Holds memory in the state of real use: nothing free, all of it filled with clean pages of a file.
+///
+/// A virtual machine that gives free memory back to its host pays for the first touch of each page, many times what the page's
+/// content costs. Reading a sparse file takes pages and fills them, and costs no disk.
+pub struct WarmMemory {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+    at: u64,
+}
+
+impl WarmMemory {
+    const FILE_BYTES: u64 = 1 << 43;
+
+    pub fn new(directory: &Path, bytes: u64) -> io::Result<Self> {
+        let path = directory.join("warm-memory");
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        file.set_len(Self::FILE_BYTES)?;
+        Ok(Self { file, path, bytes, at: 0 })
+    }
+
+    /// Reads through more than the memory.
+    pub fn fill(&mut self) -> io::Result<()> {
+        self.read(self.bytes)
+    }
+
+    /// Takes what the last measurement has left free.
+    pub fn top_up(&mut self) -> io::Result<()> {
+        self.read(memory_bytes("MemFree:")? + (64 << 20))
+    }
+
+    /// Pages that nobody has read yet, so that each takes memory.
+    fn read(&mut self, bytes: u64) -> io::Result<()> {
+        let mut buffer = vec![0; 4 << 20];
+        for _ in 0..bytes.div_ceil(buffer.len() as u64) {
+            if self.at + buffer.len() as u64 > Self::FILE_BYTES {
+                self.at = 0;
+            }
+            self.file.read_exact_at(&mut buffer, self.at)?;
+            self.at += buffer.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for WarmMemory {
+    fn drop(&mut self) {
+        // Of no use to anybody; nothing to do if it stays.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A line of the system's account of memory.
+pub fn memory_bytes(name: &str) -> io::Result<u64> {
+    kib_of(&fs::read_to_string("/proc/meminfo")?, name)
+}
+
+fn kib_of(text: &str, name: &str) -> io::Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other(format!("no {name}")))
+}
+
+/// What this process holds: memory of its own, and pages of files that it has mapped.
+pub fn resident_bytes() -> io::Result<(u64, u64)> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    Ok((kib_of(&status, "RssAnon:")?, kib_of(&status, "RssFile:")?))
+}
+
+/// The bytes of all blocks below a directory.
+pub fn disk_bytes(directory: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { disk_bytes(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
+
+/// Empties a directory that this program made, and waits until the disk has nothing left to do.
+pub fn clear(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    rustix::fs::sync();
+    Ok(())
+}
+
+/// As many open files as the system lets a process have.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, work with many files says so itself.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// The filesystem and processor, for the head of a report.
+pub fn describe(directory: &Path) -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = memory_bytes("MemTotal:").unwrap_or(0) as f64 / (1u64 << 30) as f64;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let directory = fs::canonicalize(directory).unwrap_or_default();
+    let mount = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            Some((words.next()?, words.next()?))
+        })
+        .filter(|(point, _)| directory.starts_with(point))
+        .max_by_key(|(point, _)| point.len());
+    let filesystem = mount.map_or("unknown", |(_, kind)| kind);
+    format!("{model}, {threads} threads; {memory:.1} GiB; Linux {}; {filesystem}", kernel.trim())
+}
+
+/// Waits for a child, but not for ever; tells whether it ended by itself.
+pub fn wait_for(child: &mut std::process::Child, timeout: Duration) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        if started.elapsed() > timeout {
+            child.kill()?;
+            child.wait()?;
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

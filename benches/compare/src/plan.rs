@@ -82,6 +82,13 @@ fn rates() -> Vec<Column> {
     RATES.to_vec()
 }
 
+/// With how much there was to read.
+fn reads() -> Vec<Column> {
+    let mut columns = rates();
+    columns.push(more(figure::MIB_THERE, "of MiB"));
+    columns
+}
+
 pub fn size_name(bytes: usize) -> String {
     match bytes {
         bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
@@ -148,22 +155,22 @@ fn tables_of(work: Work, scale: &Scale) -> Vec<Table> {
                             format!("read-{bytes}-batch-{batch}-readers-{readers}"),
                             title,
                             task,
-                            rates(),
+                            reads(),
                         ));
                     }
                 }
             }
         }
         Work::Random => {
-            let task = Task { kind: Kind::Random, batch: 100, ..base.clone() };
-            tables.push(table(
-                "random-number".into(),
-                "Random reads by number, 1 KiB".into(),
-                task.clone(),
-                rates(),
-            ));
-            let task = Task { kind: Kind::RandomByTime, ..task };
-            tables.push(table("random-time".into(), "Random reads by time, 1 KiB".into(), task, rates()));
+            for batch in [1, 100] {
+                let task = Task { kind: Kind::Random, batch, ..base.clone() };
+                let put = if batch == 1 { "singly" } else { "100 at a time" };
+                let title = format!("Random reads by number, 1 KiB, put {put}");
+                tables.push(table(format!("random-number-batch-{batch}"), title, task, reads()));
+                let task = Task { kind: Kind::RandomByTime, batch, ..base.clone() };
+                let title = format!("Random reads by time, 1 KiB, put {put}");
+                tables.push(table(format!("random-time-batch-{batch}"), title, task, reads()));
+            }
         }
         Work::Delay => {
             for park in [true, false] {
@@ -252,7 +259,8 @@ pub fn series(scale: &Scale) -> Vec<Series> {
     let of_retained = |kind: Kind| -> Vec<(f64, Task)> {
         let point = |bytes: &u64| {
             let seconds = if kind == Kind::Open { 60.0 } else { scale.seconds };
-            let task = Task { kind, batch: 100, bytes_total: *bytes, seconds, ..base.clone() };
+            let batch = if kind == Kind::Open { 100 } else { 1 };
+            let task = Task { kind, batch, bytes_total: *bytes, seconds, ..base.clone() };
             (*bytes as f64 / (1 << 20) as f64, task)
         };
         retained.iter().map(point).collect()

@@ -85,6 +85,7 @@ pub mod figure {
     pub const RECORDS_PER_SECOND: &str = "records_per_second";
     pub const MIB_PER_SECOND: &str = "mib_per_second";
     pub const NANOS_PER_RECORD: &str = "nanos_per_record";
+    pub const MIB_THERE: &str = "mib_there";
     pub const P50: &str = "p50_micros";
     pub const P99: &str = "p99_micros";
     pub const P99_9: &str = "p99_9_micros";

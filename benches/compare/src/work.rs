@@ -61,12 +61,12 @@ fn measure(task: &Task, directory: &Path) -> Result<Figures> {
             Ok(rates(records, pool.record_bytes(), elapsed))
         }
         Kind::Read => {
-            put(&*log, task, &pool, false)?;
-            read(&*log, task)
+            let (records, _) = put(&*log, task, &pool, false)?;
+            Ok(there(read(&*log, task)?, records, &pool))
         }
         Kind::Random | Kind::RandomByTime => {
             let (records, _) = put(&*log, task, &pool, false)?;
-            random(&*log, task, records)
+            Ok(there(random(&*log, task, records)?, records, &pool))
         }
         Kind::Delay => delay(&*log, task),
         Kind::Fill => {
@@ -85,16 +85,23 @@ fn measure(task: &Task, directory: &Path) -> Result<Figures> {
         }
         Kind::Open => {
             // Each is asked for a record, so that none only promises to open.
-            let first = log.random().and_then(|mut random| {
+            let by_number = log.random().and_then(|mut random| {
                 let mut tally = Tally::default();
                 random.get(0, &mut tally)?;
-                Ok(black_box(tally))
+                Ok(black_box(tally).records > 0)
+            });
+            let first = by_number.or_else(|_| {
+                log.tail(false)?
+                    .next(&mut |record| {
+                        black_box(record.len());
+                    })
+                    .map(|count| count > 0)
             });
             let read = started.elapsed();
             let (private, mapped) = memory_since(before)?;
             let mut figures = Figures::new();
             figures.insert(figure::OPEN_MILLIS.into(), opened.as_secs_f64() * 1e3);
-            if first.is_ok() {
+            if first.is_ok_and(|found| found) {
                 figures.insert(figure::FIRST_READ_MILLIS.into(), read.as_secs_f64() * 1e3);
             }
             figures.insert(figure::PRIVATE_MIB.into(), private);
@@ -223,9 +230,10 @@ fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, 
                     barrier.wait();
                     let (mut writer, mut putting) = prepared?;
                     if is_failed.load(Ordering::SeqCst) {
-                        return Ok((0, Instant::now()));
+                        return Ok((0, Instant::now(), Instant::now()));
                     }
-                    let deadline = Instant::now() + Duration::from_secs_f64(seconds);
+                    let started = Instant::now();
+                    let deadline = started + Duration::from_secs_f64(seconds);
                     let mut records = 0;
                     'all: while records < target {
                         for _ in 0..puts_between_looks {
@@ -238,22 +246,35 @@ fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, 
                             break;
                         }
                     }
-                    Result::Ok((records, Instant::now()))
+                    Result::Ok((records, started, Instant::now()))
                 })
             })
             .collect();
         barrier.wait();
-        let started = Instant::now();
         barrier.wait();
         let mut records = 0;
-        let mut ended = started;
+        let mut span = Span::default();
         for thread in threads {
-            let (put, at) = thread.join().map_err(|_| "a thread panicked")??;
+            let (put, started, ended) = thread.join().map_err(|_| "a thread panicked")??;
             records += put;
-            ended = ended.max(at);
+            span.add(started, ended);
         }
-        Ok((records, ended.duration_since(started)))
+        Ok((records, span.elapsed()))
     })
+}
+
+/// From when the first of several threads began to when the last one ended.
+#[derive(Default)]
+struct Span(Option<(Instant, Instant)>);
+
+impl Span {
+    fn add(&mut self, started: Instant, ended: Instant) {
+        self.0 = Some(self.0.map_or((started, ended), |span| (span.0.min(started), span.1.max(ended))));
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.map_or(Duration::ZERO, |span| span.1 - span.0).max(Duration::from_nanos(1))
+    }
 }
 
 fn rates(records: u64, record_bytes: usize, elapsed: Duration) -> Figures {
@@ -265,8 +286,17 @@ fn rates(records: u64, record_bytes: usize, elapsed: Duration) -> Figures {
     ])
 }
 
+/// Adds how much there was to read: those that are slow to fill have less.
+fn there(mut figures: Figures, records: u64, pool: &Pool) -> Figures {
+    figures.insert(figure::MIB_THERE.into(), records as f64 * pool.record_bytes() as f64 / MIB);
+    figures
+}
+
 /// Each reader reads everything, all lanes one after the other.
 fn read(log: &dyn Log, task: &Task) -> Result<Figures> {
+    if task.readers > log.readers_max() {
+        return contender::no_call("it has one reader at a time");
+    }
     let barrier = Barrier::new(task.readers + 1);
     let (total, elapsed) = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..task.readers)
@@ -274,29 +304,22 @@ fn read(log: &dyn Log, task: &Task) -> Result<Figures> {
                 let barrier = &barrier;
                 scope.spawn(move || {
                     barrier.wait();
+                    let started = Instant::now();
                     let mut tally = Tally::default();
                     (0..task.lanes).try_for_each(|lane| log.read_all(lane, &mut tally))?;
-                    Result::Ok((black_box(tally), Instant::now()))
+                    Result::Ok((black_box(tally), started, Instant::now()))
                 })
             })
             .collect();
         barrier.wait();
-        let started = Instant::now();
         let mut total = Tally::default();
-        let mut ended = started;
-        let mut least = u64::MAX;
+        let mut span = Span::default();
         for reader in readers {
-            let (tally, at) = reader.join().map_err(|_| "a reader panicked")??;
-            least = least.min(tally.records);
+            let (tally, started, ended) = reader.join().map_err(|_| "a reader panicked")??;
             total.add(&tally);
-            ended = ended.max(at);
+            span.add(started, ended);
         }
-        if least == 0 {
-            return contender::no_call(
-                "it has one reader at a time, and what that has read is gone for the next",
-            );
-        }
-        Ok((total, ended.duration_since(started)))
+        Result::Ok((total, span.elapsed()))
     })?;
     Ok(rates(total.records, (total.bytes / total.records) as usize, elapsed))
 }
@@ -337,8 +360,9 @@ fn delay(log: &dyn Log, task: &Task) -> Result<Figures> {
     let start = Instant::now();
     let interval_nanos = 1e9 / task.rate as f64;
     let count = ((task.seconds * task.rate as f64) as u64).max(1);
-    // The first second is not counted: everybody wakes up.
-    let uncounted = (task.rate / 4).min(count / 4);
+    // What is due in the first quarter is not counted: everybody wakes up.
+    let uncounted_nanos = (task.seconds * 1e9 / 4.0) as u64;
+    let first_due = AtomicU64::new(u64::MAX);
     let (sent, is_over, has_reader) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(true));
     let is_ready = Barrier::new(2);
     let mut delays = Histogram::<u64>::new_with_bounds(1, 600_000_000_000, 3)?;
@@ -352,6 +376,7 @@ fn delay(log: &dyn Log, task: &Task) -> Result<Figures> {
                 let mut writer = prepared?;
                 let count = if has_reader.load(Ordering::SeqCst) { count } else { 0 };
                 let first = start.elapsed().as_nanos() as u64 + 10_000_000;
+                first_due.store(first, Ordering::SeqCst);
                 let give_up = Duration::from_secs_f64(task.seconds * 3.0 + 1.0);
                 for number in 0..count {
                     let due = first + (number as f64 * interval_nanos) as u64;
@@ -386,7 +411,7 @@ fn delay(log: &dyn Log, task: &Task) -> Result<Figures> {
                     let now = start.elapsed().as_nanos() as u64;
                     let due = record.last_chunk().map_or(0, |due| u64::from_le_bytes(*due));
                     read += 1;
-                    if read > uncounted {
+                    if due.saturating_sub(first_due.load(Ordering::Relaxed)) > uncounted_nanos {
                         delays.saturating_record(now.saturating_sub(due).max(1));
                     }
                 })?;
@@ -408,6 +433,11 @@ fn delay(log: &dyn Log, task: &Task) -> Result<Figures> {
         let written = writer.join().map_err(|_| "the writer panicked")?;
         reading?;
         let nanos = written?;
+        if delays.is_empty() {
+            return contender::no_call(
+                "it is too slow for this rate: no record of the counted part was read in three times the time",
+            );
+        }
         let micros = |quantile| delays.value_at_quantile(quantile) as f64 / 1e3;
         Ok(Figures::from([
             (figure::P50.into(), micros(0.5)),

@@ -153,6 +153,11 @@ pub trait Log: Send + Sync {
         no_call("it has no call that reads the whole log while it is open")
     }
 
+    /// How many may read at the same time.
+    fn readers_max(&self) -> usize {
+        usize::MAX
+    }
+
     fn random(&self) -> Result<Box<dyn Random + '_>> {
         no_call("it has no call that finds a record by its number")
     }

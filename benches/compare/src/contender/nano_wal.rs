@@ -107,7 +107,7 @@ impl Writer for Access<'_> {
 impl Random for Access<'_> {
     fn get(&mut self, number: u64, tally: &mut Tally) -> Result<()> {
         let (wal, places) = &self.0.lanes[0];
-        let place = places.lock().unwrap()[number as usize].clone();
+        let place = places.lock().unwrap().get(number as usize).cloned().ok_or("its place is not known")?;
         let segment = wal.ensure_segment(now_millis())?;
         tally.take(&wal.read_at(&segment, place.file_offset, place.byte_size)?.content);
         Ok(())

@@ -100,7 +100,7 @@ impl Writer for Access<'_> {
 impl Random for Access<'_> {
     fn get(&mut self, number: u64, tally: &mut Tally) -> Result<()> {
         let (wal, places) = &self.log.lanes[0];
-        let place = places.lock().unwrap()[number as usize];
+        let place = places.lock().unwrap().get(number as usize).copied().ok_or("its place is not known")?;
         let mut chunk = wal.read_at(place)?;
         self.buffer.clear();
         chunk.read_to_end(&mut self.buffer)?;

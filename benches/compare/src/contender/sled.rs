@@ -15,7 +15,10 @@ pub fn contender() -> Contender {
             config: "`Mode::HighThroughput`, flushed each 500 ms (as it comes); the number as key",
             survives: "nothing until the next flush (500 ms)",
         }),
-        power: Some(Mode { config: "the same, and `flush` after each write", survives: "power loss" }),
+        power: Some(Mode {
+            config: "the same, and `flush` after each write",
+            survives: "less than power loss: it calls `sync_file_range`, which flushes no disk cache",
+        }),
         checksums: "CRC-32",
         live_readers: "any number",
         writers: "any number of threads",

@@ -60,6 +60,10 @@ impl Log for Topics {
         }
     }
 
+    fn readers_max(&self) -> usize {
+        1
+    }
+
     fn tail(&self, park: bool) -> Result<Box<dyn Tail + '_>> {
         if park {
             return super::no_call("it has no call that waits");

@@ -55,6 +55,10 @@ impl Log for Yaque {
         Ok(())
     }
 
+    fn readers_max(&self) -> usize {
+        1
+    }
+
     fn tail(&self, park: bool) -> Result<Box<dyn Tail + '_>> {
         let receiver =
             ReceiverBuilder::new().save_every_nth(None).save_every(None).open(&self.directories[0])?;

@@ -3,6 +3,8 @@
 //! `cargo run --release -- --help`; docs/BENCHMARKS.md says what is measured, and how.
 
 #![deny(unsafe_code)]
+// Parts that only some contenders need.
+#![cfg_attr(not(feature = "default"), allow(dead_code))]
 
 mod chart;
 mod contender;
@@ -161,7 +163,7 @@ fn run(args: &Args) -> Result<()> {
         report.write(&args.output, &tables, &series)?;
     }
     if contenders.iter().any(|contender| contender.facts.name == contender::STREAMLOG) {
-        for one in &series {
+        for one in series.iter().filter(|one| one.rows_of == one.id) {
             let row = |(x, task): &(f64, Task)| Measured {
                 id: one.id.to_owned(),
                 title: one.title.clone(),
@@ -243,6 +245,7 @@ impl Runner {
     /// Does one measurement in a process of its own: nobody inherits another's memory, threads or mappings, and none can take the
     /// others down.
     fn child(&self, task: &Task) -> Result<Outcome> {
+        let is_to_be_killed = task.kind == Kind::Fill && task.is_killed;
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--child", &serde_json::to_string(task)?])
             .arg("--scratch")
@@ -252,14 +255,10 @@ impl Runner {
             .env("WALRUS_QUIET", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(if is_to_be_killed { Stdio::null() } else { Stdio::piped() })
             .spawn()?;
-        let timeout = Duration::from_secs_f64(task.seconds * 10.0 + 120.0);
-        let outcome = if task.kind == Kind::Fill && task.is_killed {
-            killed(&mut child)
-        } else {
-            told(&mut child, timeout)
-        };
+        let timeout = Duration::from_secs_f64(work::fill_seconds(task) + task.seconds * 5.0 + 120.0);
+        let outcome = if is_to_be_killed { killed(&mut child) } else { told(&mut child, timeout) };
         // However it went, none stays behind.
         let _ = child.kill();
         child.wait()?;

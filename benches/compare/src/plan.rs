@@ -66,6 +66,8 @@ const fn less(figure: &'static str, head: &'static str) -> Column {
 /// One chart of streamlog alone: a task for each value on the axis.
 pub struct Series {
     pub id: &'static str,
+    /// The series whose measurements it shows: its own, or another figure of the same ones.
+    pub rows_of: &'static str,
     pub title: String,
     pub axis: &'static str,
     pub column: Column,
@@ -244,6 +246,7 @@ pub fn series(scale: &Scale) -> Vec<Series> {
     let base = Task { contender: name, bytes_total: scale.bytes, seconds: scale.seconds, ..Task::default() };
     let put = |id, title: &str, axis, column, points: Vec<(f64, Task)>| Series {
         id,
+        rows_of: if id == "growth-retained-memory" { "growth-retained-open" } else { id },
         title: title.to_owned(),
         axis,
         column,
@@ -287,7 +290,7 @@ pub fn series(scale: &Scale) -> Vec<Series> {
             "Memory of its own after opening",
             "retained, MiB",
             less(figure::PRIVATE_MIB, "MiB"),
-            of_retained(Kind::Open),
+            vec![],
         ),
         put(
             "growth-retained-random",

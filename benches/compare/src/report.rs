@@ -143,7 +143,7 @@ impl Report<'_> {
                 name: row.contender.clone(),
                 value: *value,
                 class: match &*row.contender {
-                    STREAMLOG => "ours",
+                    name if name.starts_with(STREAMLOG) => "ours",
                     name if name.starts_with("bare: ") => "bare",
                     _ => "peer",
                 },
@@ -159,7 +159,7 @@ impl Report<'_> {
     }
 
     fn series(&self, series: &Series, output: &Path, text: &mut String) -> Result<()> {
-        let rows = self.measured.iter().filter(|row| row.id == series.id);
+        let rows = self.measured.iter().filter(|row| row.id == series.rows_of);
         let points: Vec<_> =
             rows.filter_map(|row| Some((row.x?, row.median(series.column.figure)?))).collect();
         if points.is_empty() {

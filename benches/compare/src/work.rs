@@ -194,6 +194,11 @@ impl<'a> Putting<'a> {
     }
 }
 
+/// The longest that is spent on putting what is to be read: more than a slow disk needs for much.
+pub fn fill_seconds(task: &Task) -> f64 {
+    (task.seconds * 6.0).max(task.bytes_total as f64 / MIB / 30.0)
+}
+
 /// Puts until there are enough bytes, or the time is up. Returns how many records were put while the clock ran.
 fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, Duration)> {
     let record_bytes = pool.record_bytes() as u64;
@@ -209,7 +214,7 @@ fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, 
     };
     // The clock is asked often where a put takes long, and seldom where it does not.
     let puts_between_looks = if task.class == Class::Power { 1 } else { 32 };
-    let seconds = if is_timed { task.seconds } else { task.seconds * 6.0 };
+    let seconds = if is_timed { task.seconds } else { fill_seconds(task) };
     let barrier = Barrier::new(task.threads + 1);
     let is_failed = AtomicBool::new(false);
     std::thread::scope(|scope| {

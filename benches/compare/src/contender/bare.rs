@@ -267,6 +267,12 @@ impl Log for Written {
 
 impl WrittenLane {
     #[inline]
+    fn buffer(&mut self, record: &[u8]) -> Result<()> {
+        self.file.write_all(&header(record))?;
+        Ok(self.file.write_all(record)?)
+    }
+
+    #[inline]
     fn frame(&mut self, record: &[u8]) {
         self.frames.extend_from_slice(&header(record));
         self.frames.extend_from_slice(record);
@@ -285,8 +291,7 @@ impl Writer for WrittenWriter<'_> {
     fn put(&mut self, lane: usize, record: &[u8]) -> Result<()> {
         self.0.with(lane, |lane| {
             if lane.is_buffered {
-                lane.file.write_all(&header(record))?;
-                return Ok(lane.file.write_all(record)?);
+                return lane.buffer(record);
             }
             lane.frame(record);
             lane.flush()
@@ -295,6 +300,9 @@ impl Writer for WrittenWriter<'_> {
 
     fn put_batch(&mut self, lane: usize, records: &[&[u8]]) -> Result<()> {
         self.0.with(lane, |lane| {
+            if lane.is_buffered {
+                return records.iter().try_for_each(|record| lane.buffer(record));
+            }
             records.iter().for_each(|record| lane.frame(record));
             lane.flush()
         })

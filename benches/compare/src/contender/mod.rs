@@ -319,7 +319,7 @@ mod numbered {
 
 /// All that were built, streamlog first, then the bare limits, then peers by name.
 pub fn all() -> Vec<Contender> {
-    let mut all = vec![streamlog::contender()];
+    let mut all = streamlog::contenders();
     all.extend(bare::contenders());
     all.extend(bare_power::contenders());
     #[cfg(feature = "commitlog")]

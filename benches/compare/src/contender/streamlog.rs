@@ -12,7 +12,9 @@ use super::{Class, Contender, Facts, Log, Mode, Random, Result, Setup, Tail, Tal
 pub const NAME: &str = "streamlog";
 const RECORDS_AT_A_TIME: usize = 10_000;
 
-pub fn contender() -> Contender {
+const UNSYNCED_NAME: &str = "streamlog, no syncs between";
+
+pub fn contenders() -> Vec<Contender> {
     let facts = Facts {
         name: NAME,
         package: Some("streamlog"),
@@ -25,7 +27,17 @@ pub fn contender() -> Contender {
         live_readers: "any number, without a lock",
         writers: "any number of threads",
     };
-    Contender { facts, open: |setup| Ok(Box::new(Streamlog::open(setup)?)) }
+    // As most peers are: they leave it to the system when their bytes reach the disk.
+    let unsynced = Facts {
+        name: UNSYNCED_NAME,
+        process: Some(Mode { config: "the same with `sync_interval(None)`", survives: "process death" }),
+        power: None,
+        ..facts
+    };
+    vec![
+        Contender { facts, open: |setup| Ok(Box::new(Streamlog::open(setup, true)?)) },
+        Contender { facts: unsynced, open: |setup| Ok(Box::new(Streamlog::open(setup, false)?)) },
+    ]
 }
 
 struct Streamlog {
@@ -35,7 +47,7 @@ struct Streamlog {
 }
 
 impl Streamlog {
-    fn open(setup: &Setup) -> Result<Self> {
+    fn open(setup: &Setup, is_synced: bool) -> Result<Self> {
         let durability = match setup.class {
             Class::Process => Durability::Process,
             Class::Power => Durability::Power,
@@ -44,6 +56,9 @@ impl Streamlog {
             .shards(setup.lanes as u32)
             .durability(durability)
             .retention(Retention::forever());
+        if !is_synced {
+            options = options.sync_interval(None);
+        }
         if let Some(bytes) = setup.segment_bytes {
             options = options.segment_bytes(bytes);
         }

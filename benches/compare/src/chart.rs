@@ -19,6 +19,7 @@ pub fn number(value: f64) -> String {
     let text = match value.abs() {
         _ if !value.is_finite() => return "–".to_owned(),
         0.0 => return "0".to_owned(),
+        abs if abs.fract() == 0.0 => format!("{value:.0}"),
         abs if abs >= 100.0 => format!("{value:.0}"),
         abs if abs >= 10.0 => format!("{value:.1}"),
         abs if abs >= 1.0 => format!("{value:.2}"),
@@ -53,17 +54,22 @@ fn begin(width: f64, height: f64, title: &str, unit: &str) -> String {
     svg
 }
 
-/// Bars in the order given, on a linear scale from zero. One that is much longer than all that matter may be cut.
+/// Bars in the order given, on a linear scale from zero. A bare limit far beyond all others is cut, and has an arrow.
 pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     const ROW: f64 = 22.0;
     const LEFT: f64 = 210.0;
     const WIDTH: f64 = 760.0;
     let height = 56.0 + bars.len() as f64 * ROW;
-    let longest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
+    let longest_of = |is_counted: fn(&Bar) -> bool| {
+        bars.iter().filter(|bar| is_counted(bar)).map(|bar| bar.value).fold(0.0, f64::max)
+    };
+    let (all, not_bare) = (longest_of(|_| true), longest_of(|bar| bar.class != "bare"));
+    let longest = if not_bare > 0.0 { all.min(1.5 * not_bare) } else { all };
     let mut svg = begin(WIDTH, height, title, unit);
     for (row, bar) in bars.iter().enumerate() {
         let y = 50.0 + row as f64 * ROW;
-        let length = if longest > 0.0 { bar.value / longest * (WIDTH - LEFT - 110.0) } else { 0.0 };
+        let length =
+            if longest > 0.0 { (bar.value / longest).min(1.0) * (WIDTH - LEFT - 110.0) } else { 0.0 };
         let _ = write!(
             svg,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
@@ -77,7 +83,7 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
             ROW - 6.0,
             LEFT + length + 6.0,
             y + 13.0,
-            number(bar.value)
+            if bar.value > longest { format!("→ {}", number(bar.value)) } else { number(bar.value) }
         );
     }
     svg + "</svg>\n"
@@ -88,7 +94,7 @@ pub fn line(title: &str, unit: &str, axis: &str, points: &[(f64, f64)]) -> Strin
     const WIDTH: f64 = 760.0;
     const HEIGHT: f64 = 340.0;
     const LEFT: f64 = 80.0;
-    const RIGHT: f64 = 730.0;
+    const RIGHT: f64 = 710.0;
     const TOP: f64 = 56.0;
     const BOTTOM: f64 = 290.0;
     let mut svg = begin(WIDTH, HEIGHT, title, unit);

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 const STYLE: &str = "<style>\
-    text{font:13px system-ui,sans-serif;fill:#333}.dim{fill:#777}.title{font-weight:600;font-size:15px}\
+    text{font:13px system-ui,sans-serif;fill:#777}.dim{fill:#888}.title{font-weight:600;font-size:15px}\
     .ours{fill:#3b82c4}.peer{fill:#8a94a6}.bare{fill:#c0914d}.line{stroke:#3b82c4;fill:none;stroke-width:2}\
     .grid{stroke:#888;stroke-opacity:.3}\
+    @media(prefers-color-scheme:light){text{fill:#333}.dim{fill:#666}}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.dim{fill:#aaa}}</style>";
 
 pub struct Bar {

@@ -95,7 +95,7 @@ impl Writer for Access<'_> {
     fn put_batch(&mut self, lane: usize, records: &[&[u8]]) -> Result<()> {
         let mut batch = WriteBatch::default();
         records.iter().for_each(|record| batch.put(self.log.numbers.next(lane), record));
-        Ok(self.log.database.write_opt(&batch, &self.log.how)?)
+        Ok(self.log.database.write_opt(batch, &self.log.how)?)
     }
 }
 

@@ -449,7 +449,9 @@ const SYNCED_SLOTS: [Range<usize>; 2] = [2048..2064, 3072..3088];
 
 /// Whether a byte of the header page changes while the segment is written to.
 fn is_live(at: usize) -> bool {
-    (1024..1032).contains(&at) || SYNCED_SLOTS.iter().any(|slot| slot.contains(&at))
+    (1024..1032).contains(&at)
+        || (1536..1544).contains(&at)
+        || SYNCED_SLOTS.iter().any(|slot| slot.contains(&at))
 }
 
 /// Makes a stream at `made`, and leaves it at `path` in a state; tells the records.

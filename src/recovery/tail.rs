@@ -180,7 +180,7 @@ impl GoodFrames {
         let place = (ShardId::new(self.header.shard), self.header.base_sequence.into());
         let window = Window::new(Arc::clone(writer.map()), file.path(), place, None, Some(self.index));
         Ok(Unsealed {
-            target: SyncTarget { window: Arc::new(window), file: Arc::new(file) },
+            target: SyncTarget { window: Arc::new(window), file: Arc::new(file), syncs_each: false },
             header: self.header,
             end_sequence: self.end_sequence,
             first_timestamp: self.first_timestamp,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::growth::{Growth, Writing, ahead_of, allocate, map};
 use super::path_in;
 use super::sealed;
 use super::spare::{Spare, SparePages};
@@ -14,7 +15,7 @@ use crate::format::index::{Index, IndexEntry};
 use crate::format::trailer::{TRAILER_BYTES, Trailer};
 use crate::sys::dir;
 use crate::sys::file::DataFile;
-use crate::sys::map::{Map, MapWriter};
+use crate::sys::map::MapWriter;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
     AHEAD_BYTES, BUSY_BYTES_PER_SECOND, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX, INDEX_STRIDE_BYTES,
@@ -22,15 +23,6 @@ use crate::words::limits::{
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
-
-/// How the segments of a shard are written.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Writing {
-    /// The size at which a segment is full.
-    pub(crate) segment_bytes: u64,
-    /// Each put is synced before it returns.
-    pub(crate) syncs_each: bool,
-}
 
 /// Frames of this size and larger go in by a write to the file: it takes no page faults and zeroes no page that it then fills.
 const FILE_WRITE_BYTES_MIN: usize = 32 << 10;
@@ -101,7 +93,8 @@ impl Active {
 
     fn begin(file: DataFile, header: SegmentHeader, writing: Writing, len: u64) -> Result<Self> {
         let capacity = capacity_for(writing.segment_bytes, FRAMES_FROM, len);
-        let allocated = allocate(&file, writing, 0, FRAMES_FROM + len + TRAILER_BYTES as u64, capacity)?;
+        let needed = FRAMES_FROM + len + TRAILER_BYTES as u64;
+        let allocated = allocate(&file, 0, needed, GROWTH_BYTES_FIRST, capacity)?;
         file.write_all_at(&header.encode(), 0)?;
         let writer = map(&file, capacity, allocated, FRAMES_FROM)?;
         let resumable = Resumable { base: header.base_sequence.into(), trailer: None };
@@ -157,7 +150,7 @@ impl Active {
         file.set_len(frames_end)?;
         file.sync()?;
         let needed = frames_end + len + TRAILER_BYTES as u64;
-        let allocated = allocate(&file, writing, frames_end, needed, capacity)?;
+        let allocated = allocate(&file, frames_end, needed, GROWTH_BYTES_MAX, capacity)?;
         let writer = map(&file, capacity, allocated, frames_end)?;
         Ok(Self::on(file, (header, writing), (capacity, writer), resumable, index))
     }
@@ -174,6 +167,7 @@ impl Active {
         let next_index_offset = index.next_offset();
         let place = (ShardId::new(header.shard), resumable.base);
         let window = Window::new(Arc::clone(writer.map()), file.path(), place, None, Some(index));
+        *window.blocks.lock() = writer.allocated();
         let trailer = resumable.trailer.as_ref();
         let created_at = Timestamp::from_micros(header.created_at_micros);
         Self {
@@ -213,7 +207,8 @@ impl Active {
 
     /// What it takes to sync the segment.
     pub(crate) fn sync_target(&self) -> SyncTarget {
-        SyncTarget { window: Arc::clone(&self.window), file: Arc::clone(&self.file) }
+        let syncs_each = self.writing.syncs_each;
+        SyncTarget { window: Arc::clone(&self.window), file: Arc::clone(&self.file), syncs_each }
     }
 
     /// Whether a frame of `len` bytes goes into the segment. Its last bytes stay free, so that no record can pass for a trailer.
@@ -232,15 +227,21 @@ impl Active {
         if needed <= self.writer.allocated() {
             return Ok(());
         }
-        let allocated = allocate(&self.file, self.writing, self.writer.allocated(), needed, self.capacity)?;
-        self.extend(allocated);
-        Ok(())
+        self.grow(needed)
     }
 
-    fn extend(&mut self, allocated: u64) {
-        self.writer.extend(allocated);
+    #[cold]
+    fn grow(&mut self, needed: u64) -> Result<()> {
+        let mut blocks = self.window.blocks.lock();
+        if *blocks < needed {
+            // Where each put is synced, more is given by whoever prepares it ahead, who also writes zeros there.
+            let step_max = if self.writing.syncs_each { GROWTH_BYTES_FIRST } else { GROWTH_BYTES_MAX };
+            *blocks = allocate(&self.file, *blocks, needed, step_max, self.capacity)?;
+        }
+        self.writer.extend(*blocks);
         self.grown = (self.writer.end(), self.last_timestamp);
-        self.ahead_at = ahead_of(self.writer.end(), allocated);
+        self.ahead_at = ahead_of(self.writer.end(), *blocks);
+        Ok(())
     }
 
     /// Whether the frames have come so far that more should be prepared ahead of them; says so once each time.
@@ -253,47 +254,48 @@ impl Active {
         wants
     }
 
-    /// Whether the frames have said that they want more ahead of them, and come so fast that it pays.
+    /// Whether the frames have said that they want more ahead of them, and it pays. Pages pay where frames come fast; zeros that are
+    /// written ahead pay where they come slowly, since the disk has to write twice as much.
     pub(crate) fn is_busy(&self) -> bool {
+        self.ahead_at == u64::MAX && self.is_fast() != self.writing.syncs_each
+    }
+
+    fn is_fast(&self) -> bool {
         let (end, since) = self.grown;
         let micros = self.last_timestamp.as_micros().saturating_sub(since.as_micros());
         let bytes = self.writer.end() - end;
-        self.ahead_at == u64::MAX
-            && bytes.saturating_mul(1_000_000) >= micros.saturating_mul(BUSY_BYTES_PER_SECOND)
+        bytes.saturating_mul(1_000_000) >= micros.saturating_mul(BUSY_BYTES_PER_SECOND)
     }
 
     /// What of the segment is to be prepared next, if anything is.
     pub(crate) fn growth(&self) -> Option<Growth> {
-        let (allocated, target) = (self.writer.allocated(), self.sync_target());
+        let (allocated, end) = (self.writer.allocated(), self.writer.end());
         let (from, to) = if self.writing.syncs_each {
-            // Zeros that are written ahead are synced with the next put, which waits for them: a little at a time.
-            let is_enough = allocated >= self.writer.end() + GROWTH_BYTES_FIRST;
-            (allocated, if is_enough { allocated } else { allocated + GROWTH_BYTES_FIRST })
+            let step = allocated.clamp(GROWTH_BYTES_FIRST, AHEAD_BYTES);
+            (allocated, if allocated < end + step { allocated + step } else { allocated })
         } else {
             // What the frames have reached is not worth it any more.
-            let from = self.prepared.max(self.writer.end().next_multiple_of(AHEAD_BYTES));
+            let from = self.prepared.max(end.next_multiple_of(AHEAD_BYTES));
             (from, from + AHEAD_BYTES)
         };
         let to = to.min(self.capacity);
-        (from < to).then_some(Growth { target, writing: self.writing, allocated, from, to })
+        (from < to).then(|| Growth { target: self.sync_target(), pages: from..to })
     }
 
-    /// Whether it pays to prepare the next segment: not where puts wait for syncs, next to which it would not tell.
+    /// Whether the next segment should be prepared: not where puts wait for syncs, next to which it would not tell.
     pub(crate) fn wants_spare(&self) -> bool {
         !self.writing.syncs_each
     }
 
     /// Takes over what was prepared, if it was for this segment.
     pub(crate) fn take_over(&mut self, growth: &Growth) {
-        if !Arc::ptr_eq(&growth.target.window.map, self.writer.map()) {
+        if !Arc::ptr_eq(&growth.target.window, &self.window) {
             return;
         }
-        self.prepared = self.prepared.max(growth.to);
-        if growth.to > self.writer.allocated() {
-            self.writer.extend(growth.to);
-        }
-        if self.writing.syncs_each {
-            self.ahead_at = ahead_of(self.writer.end(), growth.to);
+        self.prepared = self.prepared.max(growth.pages.end);
+        self.writer.extend(*self.window.blocks.lock());
+        if self.writing.syncs_each && self.growth().is_none() {
+            self.ahead_at = self.writer.end() + AHEAD_BYTES / 4;
         }
     }
 
@@ -321,7 +323,10 @@ impl Active {
         draft.seal(base.get(), timestamp.as_micros());
         if SHARES_PAGES && (self.writing.syncs_each || draft.len() >= FILE_WRITE_BYTES_MIN) {
             // What a store into the mapping makes dirty is a whole folio, which may be a megabyte; a write, the blocks it writes.
-            self.file.write_parts_at(draft.parts(tail), offset)?;
+            let [records, tail, padding] = draft.parts(tail);
+            let fill =
+                if self.writing.syncs_each { self.rest_of_page(offset + draft.len() as u64) } else { &[] };
+            self.file.write_parts_at([records, tail, padding, fill], offset)?;
             self.writer.note_written(draft.len() as u64);
         } else {
             self.writer.write(&draft.parts(tail));
@@ -343,11 +348,19 @@ impl Active {
         Ok(base)
     }
 
+    /// The zeros from an offset to the end of its page, as far as there are blocks. Where zeros were written ahead past the page cache,
+    /// a write of a part of a page would have to read the rest of it first.
+    fn rest_of_page(&self, offset: u64) -> &'static [u8] {
+        const PAGE: [u8; 4096] = [0; 4096];
+        let end = offset.next_multiple_of(PAGE.len() as u64).min(self.writer.allocated());
+        &PAGE[..(end - offset) as usize]
+    }
+
     /// Ends the segment: nothing will follow in it. The next segment, if there is one, must be where readers find it.
     pub(crate) fn finish(self) -> Unsealed {
         self.writer.finish();
         Unsealed {
-            target: SyncTarget { window: self.window, file: self.file },
+            target: self.sync_target(),
             header: self.header,
             end_sequence: self.next_sequence,
             first_timestamp: self.first_timestamp,
@@ -374,67 +387,7 @@ fn header_of(shard: ShardId, base: SequenceNumber, created_at: Timestamp) -> Seg
     SegmentHeader { shard, base_sequence, created_at_micros: created_at.as_micros() }
 }
 
-/// Blocks and pages to be prepared ahead of the writer, without its lock.
-#[derive(Debug)]
-pub(crate) struct Growth {
-    target: SyncTarget,
-    writing: Writing,
-    /// Blocks are there up to here.
-    allocated: u64,
-    from: u64,
-    to: u64,
-}
-
-impl Growth {
-    /// Prepares them; tells whether the segment still takes frames.
-    pub(crate) fn carry_out(&self) -> Result<bool> {
-        let SyncTarget { window, file } = &self.target;
-        // A segment that has ended may be sealed any moment: whoever does that gives back blocks, and must not get more.
-        let _blocks = window.blocks.lock();
-        if window.map.observe().ended {
-            return Ok(false);
-        }
-        if self.to > self.allocated {
-            allocate(file, self.writing, self.allocated, self.to, self.to)?;
-        }
-        if !self.writing.syncs_each {
-            window.map.populate(self.from..self.to);
-        }
-        Ok(true)
-    }
-}
-
-/// Where frames that go from `end` on are when it is time to prepare more than is `allocated`.
-fn ahead_of(end: u64, allocated: u64) -> u64 {
-    end + allocated.saturating_sub(end) / 2
-}
-
-/// Maps a segment to write to it.
-pub(super) fn map(file: &DataFile, capacity: u64, allocated: u64, committed: u64) -> Result<MapWriter> {
-    let writer = Map::writable(file.std(), capacity, allocated, committed, FRAMES_FROM);
-    writer.map_err(|error| file.error("map", error))
-}
-
 /// How large a segment is that takes a frame of `len` bytes at `from`: one larger than all others gets a segment that fits it.
 fn capacity_for(segment_bytes: u64, from: u64, len: u64) -> u64 {
     segment_bytes.max(from + len + TRAILER_BYTES as u64)
-}
-
-/// Gives a file blocks up to `needed` at least: a step more than it has, or, on a disk that has not so many, what is needed now.
-fn allocate(file: &DataFile, writing: Writing, allocated: u64, needed: u64, capacity: u64) -> Result<u64> {
-    const PAGE_BYTES: u64 = 4096;
-    let step_max = if writing.syncs_each { GROWTH_BYTES_FIRST } else { GROWTH_BYTES_MAX };
-    let step = allocated.clamp(GROWTH_BYTES_FIRST, step_max);
-    let needed = needed.next_multiple_of(PAGE_BYTES).min(capacity);
-    let wanted = (allocated + step).next_multiple_of(PAGE_BYTES).max(needed).min(capacity);
-    let reached = match file.allocate(allocated, wanted) {
-        Err(Error::StorageFull(_)) if needed < wanted => file.allocate(allocated, needed).map(|()| needed)?,
-        outcome => outcome.map(|()| wanted)?,
-    };
-    if writing.syncs_each {
-        // A sync of bytes that go into blocks which were never written has to sync the file system's journal too.
-        // The header page stays apart from them, so that its live words do not make all of that dirty.
-        file.write_zeros(allocated.max(FRAMES_FROM), reached)?;
-    }
-    Ok(reached)
 }

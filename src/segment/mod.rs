@@ -1,6 +1,7 @@
 //! One file of a shard: taking frames, waiting to be sealed, or unchangeable.
 
 pub(crate) mod active;
+pub(crate) mod growth;
 pub(crate) mod mended;
 pub(crate) mod sealed;
 pub(crate) mod spare;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::active::{Writing, map};
+use super::growth::{Writing, map};
 use super::window::FRAMES_FROM;
 use crate::format::header::SegmentHeader;
 use crate::format::index::Index;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::format::header::{self, COMMITTED_OFFSET, SYNCED_OFFSETS, SegmentHeader};
+use crate::format::header::SegmentHeader;
 use crate::format::trailer::Trailer;
 use crate::segment::window::Window;
 use crate::sys::file::DataFile;
@@ -10,32 +10,43 @@ use crate::words::error::Result;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
 
+/// How far the note of what is synced may be behind where each put is synced.
+const NOTE_LAG_BYTES: u64 = 64 << 10;
+
 /// What syncing needs of a segment whose frames may not be on the disk yet.
 #[derive(Debug, Clone)]
 pub(crate) struct SyncTarget {
     pub(crate) window: Arc<Window>,
     pub(crate) file: Arc<DataFile>,
+    /// Each put is synced before it returns.
+    pub(crate) syncs_each: bool,
 }
 
 impl SyncTarget {
     /// Makes all frames that are committed now survive power loss; tells how far that is.
     ///
     /// What is synced is noted in the header page, for recovery to tell damage from a torn tail. The note itself reaches the disk
-    /// with the next sync; until then the older one stands, which claims less.
+    /// with the next sync; until then the older one stands, which claims less. Where a sync follows each put, a note with each would
+    /// cost a quarter of them: it is renewed when it is [`NOTE_LAG_BYTES`] behind, and with each pass of the maintenance.
     pub(crate) fn sync(&self) -> Result<u64> {
         let map = &self.window.map;
         let committed = map.committed();
         if self.window.synced() < committed {
             map.flush().map_err(|error| self.file.error("sync", error))?;
             self.file.sync()?;
-            let round = self.window.set_synced(committed);
-            map.store_live_word(COMMITTED_OFFSET, header::encode_committed(map.committed()));
-            let offset = SYNCED_OFFSETS[round as usize % SYNCED_OFFSETS.len()];
-            for (at, word) in header::encode_synced_slot(committed).as_chunks().0.iter().enumerate() {
-                map.store_live_word(offset + at * 8, *word);
-            }
+            self.window.set_synced(committed);
+        }
+        if self.window.unnoted() >= if self.syncs_each { NOTE_LAG_BYTES } else { 1 } {
+            self.window.note_synced();
         }
         Ok(committed)
+    }
+
+    /// Renews the note of what is synced.
+    pub(crate) fn note(&self) {
+        if self.window.unnoted() > 0 {
+            self.window.note_synced();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::sealed;
 use crate::format::frame::{Frame, FrameFault, FrameHeader};
-use crate::format::header::HEADER_PAGE_BYTES;
+use crate::format::header::{self, COMMITTED_OFFSET, HEADER_PAGE_BYTES, SYNCED_OFFSETS};
 use crate::format::index::{Index, IndexEntry};
 use crate::format::trailer::Trailer;
 use crate::sys::map::Map;
@@ -34,8 +34,10 @@ pub(crate) struct Window {
     /// The bytes that are known to survive power loss.
     synced: AtomicU64,
     sync_round: AtomicU64,
-    /// Held by whoever gives the file blocks ahead of its writer, and by whoever gives them back.
-    pub(super) blocks: Mutex<()>,
+    /// Up to where the file has blocks. Held by whoever gives it more or takes them back, so that nobody writes zeros over frames.
+    pub(super) blocks: Mutex<u64>,
+    /// The bytes that the header page says are synced.
+    noted: AtomicU64,
 }
 
 /// Where a walk along the frames stopped.
@@ -66,6 +68,7 @@ impl Window {
             synced: AtomicU64::new(0),
             sync_round: AtomicU64::new(0),
             blocks: Mutex::default(),
+            noted: AtomicU64::new(0),
         }
     }
 
@@ -90,10 +93,26 @@ impl Window {
         self.synced.load(Ordering::Relaxed)
     }
 
-    /// Notes that bytes survive power loss; tells how many times that was done before.
-    pub(super) fn set_synced(&self, bytes: u64) -> u64 {
+    /// Notes that bytes survive power loss.
+    pub(super) fn set_synced(&self, bytes: u64) {
         self.synced.fetch_max(bytes, Ordering::Relaxed);
-        self.sync_round.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How far the header page is behind with what is synced.
+    pub(super) fn unnoted(&self) -> u64 {
+        self.synced().saturating_sub(self.noted.load(Ordering::Relaxed))
+    }
+
+    /// Notes in the header page what is synced, for recovery to tell damage from a torn tail.
+    pub(super) fn note_synced(&self) {
+        let synced = self.synced();
+        self.noted.store(synced, Ordering::Relaxed);
+        let round = self.sync_round.fetch_add(1, Ordering::Relaxed);
+        let offset = SYNCED_OFFSETS[round as usize % SYNCED_OFFSETS.len()];
+        for (at, word) in header::encode_synced_slot(synced).as_chunks().0.iter().enumerate() {
+            self.map.store_live_word(offset + at * 8, *word);
+        }
+        self.map.store_live_word(COMMITTED_OFFSET, header::encode_committed(self.map.committed()));
     }
 
     /// Adds to the index of a segment that is being written; the frame must be committed.

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 
 use crate::manifest::Marks;
 use crate::recovery::{self, RecoveredShard};
-use crate::segment::active::Writing;
+use crate::segment::growth::Writing;
 use crate::sys::dir;
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};

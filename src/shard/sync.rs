@@ -25,6 +25,13 @@ impl Shard {
         self.sync_to(self.next_sequence())
     }
 
+    /// Renews what the segments themselves say of how far they are synced.
+    pub(crate) fn note_synced(&self) {
+        for target in self.appender.lock().sync_targets() {
+            target.note();
+        }
+    }
+
     /// Returns once everything below `end` survives power loss.
     ///
     /// Whoever gets the turn syncs for all that was committed until then; the others wait for that.

@@ -330,6 +330,7 @@ impl Core {
         let kept = self.topology.for_each_shard(|shard| {
             if pass.sync {
                 shard.sync()?;
+                shard.note_synced();
             }
             shard.seal_waiting()
         });

@@ -21,6 +21,24 @@ pub(super) fn refused_link(path: &Path) -> Error {
     Error::io("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
+const PAGE_BYTES: u64 = 4096;
+
+/// Zeros, for files that are written past the page cache too, which wants whole pages of memory.
+#[repr(align(4096))]
+struct Zeros([u8; 1 << 20]);
+static ZEROS: Zeros = Zeros([0; 1 << 20]);
+
+/// The zeros from byte `from` to byte `to` of a file, in pieces, and where each goes.
+fn zeros(from: u64, to: u64) -> impl Iterator<Item = (&'static [u8], u64)> {
+    let piece = ZEROS.0.len() as u64;
+    (from..to).step_by(ZEROS.0.len()).map(move |at| (&ZEROS.0[..piece.min(to - at) as usize], at))
+}
+
+fn is_same_file(one: &File, other: &File) -> bool {
+    let id = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    id(one).is_some() && id(one) == id(other)
+}
+
 /// An open file that knows its path.
 #[derive(Debug)]
 pub(crate) struct DataFile {
@@ -112,13 +130,13 @@ impl DataFile {
     }
 
     /// Writes parts one behind the other.
-    pub(crate) fn write_parts_at(&self, parts: [&[u8]; 3], offset: u64) -> Result<()> {
+    pub(crate) fn write_parts_at(&self, parts: [&[u8]; 4], offset: u64) -> Result<()> {
         self.point("write to")
             .and_then(|()| self.write_parts(parts, offset))
             .map_err(|error| self.error("write to", error))
     }
 
-    fn write_parts(&self, parts: [&[u8]; 3], offset: u64) -> io::Result<()> {
+    fn write_parts(&self, parts: [&[u8]; 4], offset: u64) -> io::Result<()> {
         let written = match rustix::io::pwritev(&self.file, &parts.map(IoSlice::new), offset) {
             Ok(written) => written,
             Err(Errno::INTR) => 0,
@@ -157,16 +175,23 @@ impl DataFile {
         }
     }
 
-    /// Writes zeros from byte `from` to byte `to`; where the file has no blocks there, that makes the file system find some now.
-    pub(crate) fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
-        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        let mut at = from;
-        while at < to {
-            let len = (to - at).min(ZEROS.len() as u64);
-            self.write_all_at(&ZEROS[..len as usize], at)?;
-            at += len;
-        }
-        Ok(())
+    /// Writes zeros into blocks of the file, whole pages of them, past the page cache where the system can: nobody else's sync then
+    /// has to write them. Nothing may be in those pages yet.
+    pub(crate) fn write_zeros_past_cache(&self, from: u64, to: u64) -> Result<()> {
+        let flags = OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let direct = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(&self.path);
+        let (from, to) = (from.next_multiple_of(PAGE_BYTES), to / PAGE_BYTES * PAGE_BYTES);
+        // A file system that has no such way says so when the file is opened, or at the first write.
+        let is_written = direct.is_ok_and(|direct| {
+            is_same_file(&self.file, &direct)
+                && zeros(from, to).all(|(bytes, at)| direct.write_all_at(bytes, at).is_ok())
+        });
+        if is_written { Ok(()) } else { self.write_zeros(from, to) }
+    }
+
+    /// What `allocate` does where the file system cannot: a write makes it find the blocks now.
+    fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
+        zeros(from, to).try_for_each(|(bytes, at)| self.write_all_at(bytes, at))
     }
 
     /// Makes the file's bytes, and the length they need, survive power loss.

@@ -175,13 +175,21 @@ impl Disk {
                 }
             }
         }
-        let files = self.files.iter().map(|(inode, file)| {
-            let (inode, live) = match inodes.get(inode) {
-                Some((inode, path)) => (*inode, File::open(path).unwrap()),
-                None => (*inode, file.live.try_clone().unwrap()),
+        let mut files = BTreeMap::new();
+        for (inode, file) in &self.files {
+            let live = match inodes.get(inode) {
+                Some((_, path)) => File::open(path).unwrap(),
+                // One that has no name any more is copied as well: whoever has it open goes on to write to it.
+                None => {
+                    let copy = tempfile::tempfile_in(root).unwrap();
+                    copy.write_all_at(&content(&file.live), 0).unwrap();
+                    copy
+                }
             };
-            (inode, OnDisk { live, synced: file.synced.clone(), stray: file.stray.clone() })
-        });
+            let copied = live.metadata().unwrap().ino();
+            inodes.entry(*inode).or_insert((copied, PathBuf::new()));
+            files.insert(copied, OnDisk { live, synced: file.synced.clone(), stray: file.stray.clone() });
+        }
         let renumbered = |entry: Entry| match entry {
             Entry::File(inode) => Entry::File(inodes.get(&inode).map_or(inode, |(inode, _)| *inode)),
             Entry::Dir => Entry::Dir,
@@ -193,13 +201,7 @@ impl Disk {
             unsynced.for_each(|entry| *entry = entry.map(renumbered));
             (path.clone(), dir)
         });
-        Self {
-            root: root.to_owned(),
-            files: files.collect(),
-            dirs: dirs.collect(),
-            under_way: None,
-            may_have_new_names: true,
-        }
+        Self { root: root.to_owned(), files, dirs: dirs.collect(), under_way: None, may_have_new_names: true }
     }
 
     /// Writes what may be left after power loss now.

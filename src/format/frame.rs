@@ -273,6 +273,28 @@ impl<'a> Frame<'a> {
     /// Reads and checks the frame that begins with `bytes`.
     #[inline]
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, FrameFault> {
+        Self::decode_records(bytes).map_or_else(|| Self::decode_other(bytes), Ok)
+    }
+
+    /// Reads and checks the frame that begins with `bytes`, if it is whole and holds records: what nearly all are, and all that a
+    /// reader needs to know then.
+    #[inline]
+    pub(crate) fn decode_records(bytes: &'a [u8]) -> Option<Self> {
+        const PLAIN: u32 = CODEC_PLAIN as u32;
+        let header = FrameHeader::peek(bytes).ok()?;
+        let frame = &bytes[..header.len];
+        // Codec and flags, side by side.
+        if u32_at(frame, 4)? != crc32fast::hash(&frame[CHECKED_FROM..]) || u32_at(frame, 28)? != PLAIN {
+            return None;
+        }
+        let records = &frame[FRAME_HEADER_BYTES..];
+        check_shape(records, header.count).ok()?;
+        Some(Self { header, records })
+    }
+
+    /// Tells what is wrong with a frame, or else reads one that holds no records.
+    #[cold]
+    fn decode_other(bytes: &'a [u8]) -> Result<Self, FrameFault> {
         let header = FrameHeader::peek(bytes)?;
         let frame = &bytes[..header.len];
         let expected = crc32fast::hash(&frame[CHECKED_FROM..]);
@@ -280,9 +302,7 @@ impl<'a> Frame<'a> {
         match (found, codec, flags) {
             (Some(found), ..) if found != expected => Err(FrameFault::Checksum { expected, found }),
             (_, Some(CODEC_PLAIN), Some(0)) => {
-                let records = &frame[FRAME_HEADER_BYTES..];
-                check_shape(records, header.count)?;
-                Ok(Self { header, records })
+                check_shape(&frame[FRAME_HEADER_BYTES..], header.count).and(Err(FrameFault::Shape))
             }
             (_, Some(CODEC_PLAIN), Some(FLAG_LOST)) => {
                 let is_blank = frame.len() == LOST_FRAME_BYTES

@@ -36,7 +36,7 @@ impl SyncTarget {
             self.file.sync()?;
             self.window.set_synced(committed);
         }
-        if self.window.unnoted() >= if self.syncs_each { NOTE_LAG_BYTES } else { 1 } {
+        if self.window.is_note_behind(if self.syncs_each { NOTE_LAG_BYTES } else { 0 }) {
             self.window.note_synced();
         }
         Ok(committed)
@@ -44,7 +44,7 @@ impl SyncTarget {
 
     /// Renews the note of what is synced.
     pub(crate) fn note(&self) {
-        if self.window.unnoted() > 0 {
+        if self.window.is_note_behind(0) {
             self.window.note_synced();
         }
     }

@@ -98,9 +98,10 @@ impl Window {
         self.synced.fetch_max(bytes, Ordering::Relaxed);
     }
 
-    /// How far the header page is behind with what is synced.
-    pub(super) fn unnoted(&self) -> u64 {
-        self.synced().saturating_sub(self.noted.load(Ordering::Relaxed))
+    /// Whether the header page is so many bytes behind with what is synced, or does not say yet that anything is.
+    pub(super) fn is_note_behind(&self, lag: u64) -> bool {
+        let (synced, noted) = (self.synced(), self.noted.load(Ordering::Relaxed));
+        synced > noted && (noted == 0 || synced - noted >= lag)
     }
 
     /// Notes in the header page what is synced, for recovery to tell damage from a torn tail.

@@ -216,39 +216,34 @@ impl ShardIterator {
     /// Reads frames from a place on, as far as they are committed and the limits go.
     fn collect(
         &mut self,
-        mut place: Place,
+        place: Place,
         committed: u64,
         records_max: usize,
         bytes_max: usize,
     ) -> Result<Batch> {
-        let (from, first, first_sequence) = (place.offset, place.in_frame, self.next);
+        let Place { window, mut offset, mut in_frame } = place;
+        let (from, first, first_sequence) = (offset, in_frame, self.next);
         let (mut record_count, mut bytes_left) = (0, bytes_max);
         let mut last_timestamp = None;
         let mut frames_to = from;
         let mut damage = None;
-        while place.offset < committed && record_count < records_max {
-            let frame = match self.check(&place.window, place.offset, place.in_frame, committed) {
-                Ok(frame)
-                    if frame.header.base_sequence.wrapping_add(place.in_frame.index.into())
-                        == self.next.get() =>
-                {
-                    frame
-                }
-                Ok(frame) => {
-                    let fault =
-                        FrameFault::Sequence { expected: self.next.get(), found: frame.header.base_sequence };
-                    damage = Some(place.window.fault(place.offset, self.next, &fault));
-                    break;
-                }
-                Err(error) => {
-                    damage = Some(error);
-                    break;
-                }
+        let frames = window.map.bytes(from..committed);
+        while offset < committed && record_count < records_max {
+            let bytes = &frames[(offset - from) as usize..];
+            // A reader that stopped within a frame has checked it before.
+            let frame = if in_frame.index > 0 {
+                Frame::decode_checked(bytes).ok()
+            } else {
+                Frame::decode_records(bytes)
             };
-            let count = frame.header.count;
+            let expected = self.next.get().wrapping_sub(in_frame.index.into());
+            let Some(frame) = frame.filter(|frame| frame.header.base_sequence == expected) else {
+                damage = Some(self.refuse(&window, offset, in_frame, committed));
+                break;
+            };
             let taken = take_records(
                 &frame,
-                &mut place.in_frame,
+                &mut in_frame,
                 records_max - record_count,
                 &mut bytes_left,
                 record_count == 0,
@@ -259,26 +254,37 @@ impl ShardIterator {
             record_count += taken;
             self.next = self.next.plus(taken as u64);
             last_timestamp = Some(frame.header.timestamp_micros);
-            frames_to = place.offset + frame.header.len as u64;
-            if place.in_frame.index < count {
+            frames_to = offset + frame.header.len as u64;
+            if in_frame.index < frame.header.count {
                 break;
             }
-            (place.offset, place.in_frame) = (frames_to, RecordPlace::default());
+            (offset, in_frame) = (frames_to, RecordPlace::default());
         }
         // What was read before the damage is returned first; the next call meets the damage again.
         if let Some(damage) = damage.filter(|_| record_count == 0) {
-            self.place = Some(place);
+            self.place = Some(Place { window, offset, in_frame });
             return Err(damage);
         }
-        let bytes =
-            if record_count == 0 { Bytes::new() } else { place.window.map.shared_bytes(from..frames_to) };
-        self.place = Some(place);
+        let bytes = if record_count == 0 { Bytes::new() } else { window.map.shared_bytes(from..frames_to) };
+        self.place = Some(Place { window, offset, in_frame });
         let is_latest = self.next >= self.shard.next_sequence();
         let millis_behind_latest = match last_timestamp {
             Some(micros) if !is_latest => self.shard.clock.now().as_millis().saturating_sub(micros / 1_000),
             _ => 0,
         };
         Ok(Batch { bytes, first, first_sequence, record_count, millis_behind_latest, ..self.empty_batch() })
+    }
+
+    /// The error for a place where the frame that holds the next record should be, and is not, or is lost.
+    #[cold]
+    fn refuse(&self, window: &Window, offset: u64, in_frame: RecordPlace, committed: u64) -> Error {
+        match self.check(window, offset, in_frame, committed) {
+            Err(error) => error,
+            Ok(frame) => {
+                let (expected, found) = (self.next.get(), frame.header.base_sequence);
+                window.fault(offset, self.next, &FrameFault::Sequence { expected, found })
+            }
+        }
     }
 
     fn empty_batch(&self) -> Batch {

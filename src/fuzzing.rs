@@ -2,7 +2,7 @@
 //!
 //! What decodes must be what encoding it again gives: a byte that is read past would be one that no later version can use.
 
-use crate::format::frame::{Frame, FrameDraft, RecordParts};
+use crate::format::frame::{Frame, FrameDraft, FrameHeader, RecordParts, encode_lost};
 use crate::format::header::{HEADER_BYTES, SegmentHeader, decode_committed, decode_synced};
 use crate::format::index::Index;
 use crate::format::trailer::{TRAILER_BYTES, Trailer};
@@ -19,6 +19,11 @@ pub fn header(page: &[u8]) {
 pub fn frame(bytes: &[u8]) {
     let Ok(frame) = Frame::decode(bytes) else { return };
     assert_eq!(Frame::decode_checked(bytes).as_ref(), Ok(&frame));
+    if frame.header.is_lost {
+        let FrameHeader { base_sequence, timestamp_micros, count, len, .. } = frame.header;
+        assert_eq!(encode_lost(base_sequence, timestamp_micros, count), bytes[..len]);
+        return;
+    }
     let mut draft = FrameDraft::default();
     draft.clear(0);
     let mut at = 0;

@@ -251,26 +251,54 @@ fn p9_a_first_segment_that_is_missing_is_missed() {
 }
 
 #[test]
-fn p9_a_manifest_with_a_wrong_checksum_is_believed_on_demand_if_it_makes_sense() {
+fn p9_a_damaged_manifest_is_believed_by_nobody() {
+    let scratch = common::scratch();
+    let path = scratch.path().join("stream");
+    build(&path, true);
+    let manifest = path.join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    // A number that makes sense, and would have the first segment removed.
+    fs::write(&manifest, text.replace("\"horizon_sequence\": 0", "\"horizon_sequence\": 40")).unwrap();
+    let files = common::segment_files(&path, 0);
+    assert!(matches!(common::small(&common::clock()).salvage(true).open(&path), Err(Error::Corrupt(_))));
+    assert_eq!(common::segment_files(&path, 0), files);
+}
+
+#[test]
+fn p14_records_of_a_newer_version_are_not_given_up() {
+    let scratch = common::scratch();
+    let path = scratch.path().join("stream");
+    build(&path, false);
+    let file = &common::segment_files(&path, 0)[1];
+    let (at, _) = frames(file)[3];
+    let mut bytes = fs::read(file).unwrap();
+    let len = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    bytes[at + 28] = 5;
+    let checksum = crc32fast::hash(&bytes[at + 8..at + len]).to_le_bytes();
+    bytes[at + 4..at + 8].copy_from_slice(&checksum);
+    fs::write(file, bytes).unwrap();
+    let refused = common::small(&common::clock()).salvage(true).open(&path);
+    assert!(matches!(refused, Err(Error::UnsupportedFormat(_))), "{refused:?}");
+}
+
+#[test]
+fn p6_damage_right_behind_lost_records_is_told_apart_from_them() {
     let scratch = common::scratch();
     let path = scratch.path().join("stream");
     let count = build(&path, true);
-    let manifest = path.join("manifest.json");
-    let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(
-        &manifest,
-        text.replace("\"retention_age_micros\": 86400000000", "\"retention_age_micros\": 86400000001"),
-    )
-    .unwrap();
-    assert!(matches!(common::small(&common::clock()).open(&path), Err(Error::Corrupt(_))));
-    let stream = common::small(&common::clock()).salvage(true).open(&path).unwrap();
-    assert!(stream.recovery().manifest_damage.is_some());
-    assert_eq!(read_around(&stream, count), [0; 0]);
-    drop(stream);
-    assert!(common::small(&common::clock()).open(&path).is_ok(), "it is written anew");
-
-    fs::write(&manifest, text.replace("\"first_hash_key\": \"0\"", "\"first_hash_key\": \"1\"")).unwrap();
-    assert!(matches!(common::small(&common::clock()).salvage(true).open(&path), Err(Error::Corrupt(_))));
+    let file = common::segment_files(&path, 0)[1].clone();
+    flip(&file, frames(&file)[2].0 + 9);
+    salvage(&path, count);
+    // The next frame, in the file as it was written again.
+    let mended = frames(&file);
+    flip(&file, mended[3].0 + 9);
+    let stream = common::small(&common::clock()).open(&path).unwrap();
+    let mut iterator = stream.iterator(SHARD, Position::At(mended[2].1.start.into())).unwrap();
+    assert!(matches!(iterator.next_batch(1), Err(Error::Lost { .. })));
+    assert_eq!(iterator.skip_lost().unwrap(), mended[2].1.end - mended[2].1.start);
+    assert!(matches!(iterator.next_batch(1), Err(Error::Corrupt(_))));
+    let found = stream.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((found.damage.len(), found.lost.len()), (1, 1));
 }
 
 #[derive(Debug, Clone)]

@@ -114,9 +114,6 @@ pub(crate) fn salvage(path: &Path) -> Outcome {
         let recovery = stream.recovery();
         let count: u64 =
             recovery.lost().map(|lost| lost.sequences.end.get() - lost.sequences.start.get()).sum();
-        if let Some(reason) = &recovery.manifest_damage {
-            print_text(&format!("believed a damaged manifest, and wrote it anew: {reason}\n"))?;
-        }
         match count {
             0 => print_text("no record is lost\n"),
             count => print_text(&format!("{} lost, and all others can be read\n", counted(count, "record"))),

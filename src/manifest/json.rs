@@ -83,8 +83,7 @@ pub(super) fn encode(manifest: &Manifest) -> String {
     serde_json::to_string_pretty(&whole).expect("numbers and text always serialize") + "\n"
 }
 
-/// Reads a manifest; tells also what is wrong with its checksum, if anything is.
-pub(super) fn decode(text: &[u8]) -> Result<(Manifest, Option<String>), Fault> {
+pub(super) fn decode(text: &[u8]) -> Result<Manifest, Fault> {
     let damage = |reason: &str| Fault::Damage(reason.to_owned());
     let whole: Map<String, Value> = serde_json::from_slice(text)
         .map_err(|error| Fault::Damage(format!("expected a manifest in JSON: {error}")))?;
@@ -99,11 +98,10 @@ pub(super) fn decode(text: &[u8]) -> Result<(Manifest, Option<String>), Fault> {
     let body = Body::deserialize(body).map_err(|error| Fault::Damage(error.to_string()))?;
     let found = whole.get("checksum").and_then(Value::as_str).unwrap_or_default();
     let expected = checksum(&body);
-    let wrong = (found != expected).then(|| format!("expected checksum {expected}, found {found:?}"));
-    match decode_body(body) {
-        Some(manifest) => Ok((manifest, wrong)),
-        None => Err(Fault::Damage(wrong.unwrap_or_else(|| "a value is out of its range".to_owned()))),
+    if found != expected {
+        return Err(Fault::Damage(format!("expected checksum {expected}, found {found:?}")));
     }
+    decode_body(body).ok_or_else(|| damage("a value is out of its range"))
 }
 
 /// The checksum of the body in its one compact form: the same for any layout of the text.
@@ -211,7 +209,7 @@ mod tests {
     #[test]
     fn a_manifest_reads_back_as_it_was_written() {
         let manifest = example();
-        assert_eq!(decode(encode(&manifest).as_bytes()).ok(), Some((manifest, None)));
+        assert_eq!(decode(encode(&manifest).as_bytes()).ok(), Some(manifest));
     }
 
     #[test]
@@ -221,7 +219,7 @@ mod tests {
         for bit in 0..text.len() * 8 {
             let mut flipped = text.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            if let Ok((read, None)) = decode(&flipped) {
+            if let Ok(read) = decode(&flipped) {
                 assert_eq!(read, manifest, "bit {bit}");
             }
         }

@@ -113,14 +113,6 @@ impl Manifest {
 
     /// Reads the manifest of a stream.
     pub(crate) fn load(stream_dir: &Path) -> Result<Self> {
-        match Self::load_damaged(stream_dir)? {
-            (manifest, None) => Ok(manifest),
-            (_, Some(reason)) => Err(damage(&path_in(stream_dir), reason)),
-        }
-    }
-
-    /// Reads the manifest of a stream, also one whose checksum is wrong if all that it says makes sense; tells what is wrong then.
-    pub(crate) fn load_damaged(stream_dir: &Path) -> Result<(Self, Option<String>)> {
         let path = path_in(stream_dir);
         let file = DataFile::open(&path)?;
         let len = file.len()?;
@@ -129,12 +121,12 @@ impl Manifest {
         }
         let mut text = vec![0; len as usize];
         file.read_exact_at(&mut text, 0)?;
-        let (manifest, wrong_checksum) = json::decode(&text).map_err(|fault| match fault {
+        let manifest = json::decode(&text).map_err(|fault| match fault {
             json::Fault::Version(found) => Error::unsupported(&path, format!("manifest version {found}")),
             json::Fault::Damage(reason) => damage(&path, reason),
         })?;
-        manifest.check().map_err(|reason| damage(&path, wrong_checksum.clone().unwrap_or(reason)))?;
-        Ok((manifest, wrong_checksum))
+        manifest.check().map_err(|reason| damage(&path, reason))?;
+        Ok(manifest)
     }
 
     /// Replaces the manifest of a stream, whole and durably.

@@ -11,8 +11,6 @@ use crate::words::shard_id::ShardId;
 pub struct RecoveryReport {
     /// One for each shard that has not expired, in the order of creation.
     pub shards: Vec<ShardRecovery>,
-    /// What is wrong with the manifest, if [`salvage`](crate::StreamOptions::salvage) had to believe one that is damaged.
-    pub manifest_damage: Option<String>,
     /// How long opening took.
     pub duration: std::time::Duration,
     /// Whether the stream's directory lets its group or everybody add and remove files, who could then put other records in the

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::format::frame::{FRAME_ALIGN, Frame, FrameHeader};
+use crate::format::frame::{FRAME_ALIGN, Frame, FrameFault, FrameHeader};
 
 /// Frames that follow each other without a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,24 +20,36 @@ const READS_OF_A_BYTE_MAX: u64 = 32;
 
 /// All runs of good frames in `bytes`, which stand at `from` in the file and should begin with the first of `sequences`.
 ///
-/// A frame behind damage is one whose checksum is right and whose numbers and times fit between those of its neighbours. Of two that
-/// exclude each other, the one nearer to the end is believed: what a damaged frame held may look like frames, what follows it is
-/// what was put.
-pub(super) fn find_runs(bytes: &[u8], from: u64, sequences: Range<u64>) -> Vec<Run> {
+/// A frame behind damage is one whose checksum is right and whose numbers and times fit between those of its neighbours. The run that
+/// stands where the frames begin is what was put, and nothing speaks against it. Of two others that exclude each other, the one nearer
+/// to the end is believed: what a damaged frame held may look like frames, what follows it is what was put.
+///
+/// # Errors
+/// `Unsupported` for a frame of a newer version that follows good ones: it is no damage.
+pub(super) fn find_runs(bytes: &[u8], from: u64, sequences: Range<u64>) -> Result<Vec<Run>, FrameFault> {
     let mut runs: Vec<Run> = vec![];
     let mut budget = (bytes.len() as u64).saturating_mul(READS_OF_A_BYTE_MAX);
     let (mut at, mut first) = (0, Some(sequences.start));
+    // The number and the time at which the run ends that stands where the frames begin.
+    let mut known = (sequences.start, 0);
     while at < bytes.len() {
         // What is not a run's first frame may have any number that is not below.
         let is_candidate = |header: &FrameHeader| match first {
             Some(first) => header.base_sequence == first,
-            None => header.base_sequence >= sequences.start && header.end_sequence() <= sequences.end,
+            None => {
+                header.base_sequence >= known.0
+                    && header.timestamp_micros >= known.1
+                    && header.end_sequence() <= sequences.end
+            }
         };
         match FrameHeader::peek(&bytes[at..]).ok().filter(is_candidate) {
             Some(header) if budget >= header.len as u64 => {
-                budget -= header.len as u64;
-                match run_at(bytes, at, sequences.end) {
+                let expected = first.filter(|_| at == 0);
+                match run_at(bytes, at, (expected, sequences.end), &mut budget)? {
                     Some(run) => {
+                        if at == 0 {
+                            known = (run.sequences.end, run.last_timestamp);
+                        }
                         at = run.bytes.end as usize;
                         let shift = |at: u64| from + at;
                         runs.push(Run { bytes: shift(run.bytes.start)..shift(run.bytes.end), ..run });
@@ -59,14 +71,32 @@ pub(super) fn find_runs(bytes: &[u8], from: u64, sequences: Range<u64>) -> Vec<R
         }
     }
     kept.reverse();
-    kept
+    Ok(kept)
 }
 
-/// The run that begins at a place, if a good frame does.
-fn run_at(bytes: &[u8], start: usize, sequence_end: u64) -> Option<Run> {
+/// The run that begins at a place, if a good frame does. `expected` is its first number, where it is known.
+fn run_at(
+    bytes: &[u8],
+    start: usize,
+    (expected, sequence_end): (Option<u64>, u64),
+    budget: &mut u64,
+) -> Result<Option<Run>, FrameFault> {
     let mut run: Option<Run> = None;
     let mut at = start;
-    while let Ok(Frame { header, .. }) = Frame::decode(&bytes[at..]) {
+    while let Ok(peeked) = FrameHeader::peek(&bytes[at..]) {
+        let Some(left) = budget.checked_sub(peeked.len as u64) else { break };
+        *budget = left;
+        let header = match Frame::decode(&bytes[at..]) {
+            Ok(frame) => frame.header,
+            Err(fault @ FrameFault::Unsupported { .. }) => {
+                let next = run.as_ref().map(|run| run.sequences.end).or(expected);
+                if next == Some(peeked.base_sequence) {
+                    return Err(fault);
+                }
+                break;
+            }
+            Err(_) => break,
+        };
         let follows = run.as_ref().is_none_or(|run| {
             header.base_sequence == run.sequences.end && header.timestamp_micros >= run.last_timestamp
         });
@@ -83,7 +113,7 @@ fn run_at(bytes: &[u8], start: usize, sequence_end: u64) -> Option<Run> {
             last_timestamp: header.timestamp_micros,
         });
     }
-    run
+    Ok(run)
 }
 
 #[cfg(test)]
@@ -95,14 +125,15 @@ mod tests {
     fn frame(base: u64, count: u32, data: &[u8]) -> Vec<u8> {
         let mut draft = FrameDraft::default();
         draft.clear(0);
-        (0..count).for_each(|_| draft.push(b"key", data));
+        // A key of one word: what is in the data then stands where frames could begin.
+        (0..count).for_each(|_| draft.push(b"some-key", data));
         draft.finish();
         draft.seal(base, 1_000 + base);
         draft.parts(&[]).concat()
     }
 
     fn sequences(bytes: &[u8], within: Range<u64>) -> Vec<Range<u64>> {
-        find_runs(bytes, 4096, within).into_iter().map(|run| run.sequences).collect()
+        find_runs(bytes, 4096, within).unwrap().into_iter().map(|run| run.sequences).collect()
     }
 
     #[test]
@@ -116,7 +147,7 @@ mod tests {
                 let mut damaged = whole.clone();
                 damaged[first * len + byte] ^= 0x10;
                 damaged[second * len + len / 2] ^= 0x01;
-                let runs = find_runs(&damaged, 4096, 5..65);
+                let runs = find_runs(&damaged, 4096, 5..65).unwrap();
                 let mut lost: Vec<u64> = (5..65).collect();
                 for run in &runs {
                     lost.retain(|sequence| !run.sequences.contains(sequence));
@@ -159,5 +190,20 @@ mod tests {
             bytes[at + 4] = 1;
         }
         assert_eq!(sequences(&bytes, 0..u64::MAX), []);
+    }
+
+    #[test]
+    fn good_frames_in_front_are_not_given_up_for_what_a_damaged_frame_holds() {
+        let inner = [frame(5, 1, b"no"), frame(6, 1, b"no"), frame(7, 1, b"no")].concat();
+        let good: Vec<u8> = (0..1000).flat_map(|at| frame(at, 1, b"yes")).collect();
+        let mut draft = FrameDraft::default();
+        draft.clear(0);
+        // A key that puts the data where a frame could begin.
+        draft.push(b"12345678", &inner);
+        draft.finish();
+        draft.seal(1000, 5_000);
+        let mut bytes = [good.clone(), draft.parts(&[]).concat()].concat();
+        bytes[good.len() + 4] ^= 1;
+        assert_eq!(sequences(&bytes, 0..u64::MAX), vec![0..1000]);
     }
 }

@@ -12,7 +12,7 @@ use super::inventory::Inventory;
 use super::report::LostRecords;
 use super::runs::{Run, find_runs};
 use crate::format::frame::{FrameHeader, RECORD_HEADER_BYTES};
-use crate::format::header::{SegmentHeader, decode_synced};
+use crate::format::header::{SegmentHeader, decode_first, decode_synced};
 use crate::manifest::Marks;
 use crate::segment::mended::Mended;
 use crate::segment::window::FRAMES_FROM;
@@ -32,6 +32,8 @@ struct Survey {
     is_header_damaged: bool,
     /// The header page holds nothing; where the segment was synced that is damage, and elsewhere what a power loss leaves.
     is_header_blank: bool,
+    /// It says that the segments before it were trimmed.
+    is_noted_first: bool,
     runs: Vec<Run>,
     /// The number after the last record, as the trailer says.
     sealed_end: Option<u64>,
@@ -88,7 +90,8 @@ impl Survey {
         if frames_end > FRAMES_FROM {
             let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
             let end = sealed_end.or(next_base).unwrap_or(u64::MAX);
-            runs = find_runs(map.bytes(FRAMES_FROM..frames_end), FRAMES_FROM, base..end);
+            runs = find_runs(map.bytes(FRAMES_FROM..frames_end), FRAMES_FROM, base..end)
+                .map_err(|fault| Error::unsupported(&path, fault.to_string()))?;
             let (at, next) =
                 runs.last().map_or((FRAMES_FROM, base), |run| (run.bytes.end, run.sequences.end));
             let damaged_to = synced.min(frames_end).max(at);
@@ -100,6 +103,7 @@ impl Survey {
             header,
             is_header_damaged,
             is_header_blank,
+            is_noted_first: decode_first(&page, base),
             runs,
             sealed_end,
             synced,
@@ -157,10 +161,8 @@ pub(super) fn mend(shard_dir: &Path, shard: &ShardDescription, marks: Marks) -> 
     let mut mending = Mending { shard_dir, shard, last_timestamp: created_at, mends: Mends::default() };
 
     let mut next = marks.horizon.get();
-    if let Some(first) = bases.first().filter(|&&first| first > next)
-        && sealed::is_noted_first(&path_in(shard_dir, (*first).into()), (*first).into())?
-    {
-        next = *first;
+    if let Some(first) = surveys.first().filter(|first| first.base > next && first.is_noted_first) {
+        next = first.base;
     }
     for (at, survey) in surveys.iter().enumerate() {
         let is_promised = at < promised_count;
@@ -210,7 +212,7 @@ impl Mending<'_> {
             base_sequence: from,
             created_at_micros: self.last_timestamp,
         };
-        let mut mended = Mended::create(&path, header)?;
+        let mut mended = Mended::create(&path, header, false)?;
         self.give_up(&mut mended, &path, end, reason)?;
         self.put_in_place(mended, &path)
     }
@@ -218,7 +220,7 @@ impl Mending<'_> {
     /// Writes a segment again, up to the record before `end`; tells the number that comes next.
     fn rewrite(&mut self, survey: &Survey, end: u64) -> Result<u64> {
         let file = DataFile::open(&survey.path)?;
-        let mut mended = Mended::create(&survey.path, survey.header)?;
+        let mut mended = Mended::create(&survey.path, survey.header, survey.is_noted_first)?;
         let reason =
             if survey.is_header_damaged { "a damaged header and damaged frames" } else { "damaged frames" };
         for run in &survey.runs {

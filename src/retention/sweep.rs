@@ -59,6 +59,7 @@ fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest) -> Result
 /// Removes what can go without a note in the manifest.
 fn make_room(topology: &Topology) -> Result<()> {
     topology.for_each_shard(|shard| {
+        shard.drop_spare(true);
         if !shard.has_segments_behind() {
             return Ok(());
         }

@@ -18,7 +18,8 @@ use crate::sys::file::DataFile;
 use crate::sys::map::MapWriter;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
-    AHEAD_BYTES, BUSY_BYTES_PER_SECOND, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX, INDEX_STRIDE_BYTES,
+    AHEAD_BYTES, AHEAD_BYTES_MAX, BUSY_BYTES_PER_SECOND, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX,
+    INDEX_STRIDE_BYTES,
 };
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
@@ -116,8 +117,8 @@ impl Active {
         let resumable = Resumable { base, trailer: None };
         let begun =
             Self::on(parts.file, (header, writing), (parts.capacity, parts.writer), &resumable, parts.index);
-        // Those before came fast, or there would be no prepared segment.
-        Ok(Self { ahead_at: u64::MAX, prepared: parts.prepared, ..begun })
+        // Those before came fast, or there would be no prepared segment: the first frame rings for more.
+        Ok(Self { ahead_at: FRAMES_FROM, prepared: parts.prepared, ..begun })
     }
 
     /// Goes on with a segment that was closed cleanly.
@@ -257,34 +258,46 @@ impl Active {
     /// Whether the frames have said that they want more ahead of them, and it pays. Pages pay where frames come fast; zeros that are
     /// written ahead pay where they come slowly, since the disk has to write twice as much.
     pub(crate) fn is_busy(&self) -> bool {
-        self.ahead_at == u64::MAX && self.is_fast() != self.writing.syncs_each
-    }
-
-    fn is_fast(&self) -> bool {
         let (end, since) = self.grown;
         let micros = self.last_timestamp.as_micros().saturating_sub(since.as_micros());
         let bytes = self.writer.end() - end;
-        bytes.saturating_mul(1_000_000) >= micros.saturating_mul(BUSY_BYTES_PER_SECOND)
+        let is_fast = bytes.saturating_mul(1_000_000) >= micros.saturating_mul(BUSY_BYTES_PER_SECOND);
+        self.ahead_at == u64::MAX && is_fast != self.writing.syncs_each
+    }
+
+    /// Notes that there is nothing to prepare now: the frames say so again when they have come some way.
+    pub(crate) fn rest_ahead(&mut self) {
+        if self.ahead_at == u64::MAX {
+            self.grown = (self.writer.end(), self.last_timestamp);
+            self.ahead_at = self.writer.end() + AHEAD_BYTES / 2;
+        }
+    }
+
+    /// When the frames last said that they want more ahead of them.
+    pub(crate) fn busy_since(&self) -> Timestamp {
+        self.grown.1
     }
 
     /// What of the segment is to be prepared next, if anything is.
     pub(crate) fn growth(&self) -> Option<Growth> {
         let (allocated, end) = (self.writer.allocated(), self.writer.end());
-        let (from, to) = if self.writing.syncs_each {
+        let (from, step, enough) = if self.writing.syncs_each {
             let step = allocated.clamp(GROWTH_BYTES_FIRST, AHEAD_BYTES);
-            (allocated, if allocated < end + step { allocated + step } else { allocated })
+            (allocated, step, end + step)
         } else {
             // What the frames have reached is not worth it any more.
-            let from = self.prepared.max(end.next_multiple_of(AHEAD_BYTES));
-            (from, from + AHEAD_BYTES)
+            (self.prepared.max(end.next_multiple_of(AHEAD_BYTES)), AHEAD_BYTES, end + AHEAD_BYTES_MAX)
         };
-        let to = to.min(self.capacity);
+        let to = if from < enough { (from + step).min(self.capacity) } else { from };
         (from < to).then(|| Growth { target: self.sync_target(), pages: from..to })
     }
 
-    /// Whether the next segment should be prepared: not where puts wait for syncs, next to which it would not tell.
-    pub(crate) fn wants_spare(&self) -> bool {
-        !self.writing.syncs_each
+    /// How many bytes of the next segment should be prepared: none before the frames come near the end of this one.
+    pub(crate) fn wanted_of_next(&self) -> u64 {
+        match self.writing.syncs_each {
+            true => 0,
+            false => (self.writer.end() + AHEAD_BYTES_MAX).saturating_sub(self.capacity),
+        }
     }
 
     /// Takes over what was prepared, if it was for this segment.
@@ -294,9 +307,6 @@ impl Active {
         }
         self.prepared = self.prepared.max(growth.pages.end);
         self.writer.extend(*self.window.blocks.lock());
-        if self.writing.syncs_each && self.growth().is_none() {
-            self.ahead_at = self.writer.end() + AHEAD_BYTES / 4;
-        }
     }
 
     /// Notes that pages were prepared, if they are of this segment, which was a prepared one when that began.

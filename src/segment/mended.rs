@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::window::FRAMES_FROM;
 use crate::format::frame::{FrameHeader, LOST_FRAME_BYTES, encode_lost};
 use crate::format::header::{
-    COMMITTED_OFFSET, HEADER_BYTES, HEADER_PAGE_BYTES, SYNCED_OFFSETS, SYNCED_SLOT_BYTES, SegmentHeader,
-    encode_committed, encode_synced_slot,
+    COMMITTED_OFFSET, FIRST_OFFSET, HEADER_BYTES, HEADER_PAGE_BYTES, SYNCED_OFFSETS, SYNCED_SLOT_BYTES,
+    SegmentHeader, encode_committed, encode_first, encode_synced_slot,
 };
 use crate::format::index::{Index, IndexEntry};
 use crate::format::trailer::Trailer;
@@ -19,6 +19,8 @@ use crate::words::error::Result;
 pub(crate) struct Mended {
     file: DataFile,
     header: SegmentHeader,
+    /// The segments before it were trimmed, and the damaged file says so in the place of the manifest.
+    is_noted_first: bool,
     end: u64,
     next_sequence: u64,
     first_timestamp: Option<u64>,
@@ -28,12 +30,13 @@ pub(crate) struct Mended {
 
 impl Mended {
     /// Begins the segment aside of `path`.
-    pub(crate) fn create(path: &Path, header: SegmentHeader) -> Result<Self> {
+    pub(crate) fn create(path: &Path, header: SegmentHeader, is_noted_first: bool) -> Result<Self> {
         let aside = path.with_extension("new");
         dir::remove_file(&aside)?;
         Ok(Self {
             file: DataFile::create(&aside)?,
             header,
+            is_noted_first,
             end: FRAMES_FROM,
             next_sequence: header.base_sequence,
             first_timestamp: None,
@@ -97,6 +100,9 @@ impl Mended {
         let mut page = [0; HEADER_PAGE_BYTES];
         page[..HEADER_BYTES].copy_from_slice(&self.header.encode());
         page[COMMITTED_OFFSET..COMMITTED_OFFSET + 8].copy_from_slice(&encode_committed(self.end));
+        if self.is_noted_first {
+            page[FIRST_OFFSET..FIRST_OFFSET + 8].copy_from_slice(&encode_first(self.header.base_sequence));
+        }
         let slot = SYNCED_OFFSETS[0];
         page[slot..slot + SYNCED_SLOT_BYTES].copy_from_slice(&encode_synced_slot(self.end));
         self.file.write_all_at(&[&index[..], &trailer.encode(&self.header)].concat(), self.end)?;

@@ -95,11 +95,12 @@ impl Spare {
         Ok(Self { parts, file_remover })
     }
 
-    /// The pages to be brought in next, if some are not there yet.
-    pub(crate) fn pages(&self) -> Option<SparePages> {
+    /// The pages to be brought in next, if fewer than so many bytes are there.
+    pub(crate) fn pages(&self, wanted: u64) -> Option<SparePages> {
         let from = self.parts.prepared;
         let to = (from + AHEAD_BYTES).min(self.parts.capacity);
-        (from < to).then(|| SparePages { map: Arc::clone(self.parts.writer.map()), pages: from..to })
+        (from < to.min(wanted))
+            .then(|| SparePages { map: Arc::clone(self.parts.writer.map()), pages: from..to })
     }
 
     /// Notes that pages were brought in, if they are of this segment.

@@ -1,5 +1,6 @@
 //! Segments that take no more frames and wait to be sealed.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::format::header::SegmentHeader;
@@ -30,10 +31,14 @@ impl SyncTarget {
     /// cost a quarter of them: it is renewed when it is [`NOTE_LAG_BYTES`] behind, and with each pass of the maintenance.
     pub(crate) fn sync(&self) -> Result<u64> {
         let map = &self.window.map;
+        let mut has_failed = self.window.has_failed_sync.lock();
         let committed = map.committed();
         if self.window.synced() < committed {
-            map.flush().map_err(|error| self.file.error("sync", error))?;
-            self.file.sync()?;
+            if *has_failed {
+                return Err(self.file.error("sync", io::Error::other("an earlier sync of it failed")));
+            }
+            let flushed = map.flush().map_err(|error| self.file.error("sync", error));
+            flushed.and_then(|()| self.file.sync()).inspect_err(|_| *has_failed = true)?;
             self.window.set_synced(committed);
         }
         if self.window.is_note_behind(if self.syncs_each { NOTE_LAG_BYTES } else { 0 }) {

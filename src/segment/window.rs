@@ -34,6 +34,8 @@ pub(crate) struct Window {
     /// The bytes that are known to survive power loss.
     synced: AtomicU64,
     sync_round: AtomicU64,
+    /// Whether a sync of the file failed: the next one may succeed without what that one lost. Held by whoever syncs it.
+    pub(super) has_failed_sync: Mutex<bool>,
     /// Up to where the file has blocks. Held by whoever gives it more or takes them back, so that nobody writes zeros over frames.
     pub(super) blocks: Mutex<u64>,
     /// The bytes that the header page says are synced.
@@ -67,6 +69,7 @@ impl Window {
             index: RwLock::new(index),
             synced: AtomicU64::new(0),
             sync_round: AtomicU64::new(0),
+            has_failed_sync: Mutex::default(),
             blocks: Mutex::default(),
             noted: AtomicU64::new(0),
         }

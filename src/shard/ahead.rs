@@ -4,46 +4,43 @@
 //! 2. It is prepared without the lock. A crash leaves blocks that nobody uses, or a file that the next opening removes.
 //! 3. The writer takes it over, unless it went on without it meanwhile.
 
-use std::sync::atomic::Ordering;
-
 use super::Shard;
 use super::appender::WorkAhead;
 use crate::segment::spare::Spare;
 use crate::words::error::Result;
+use crate::words::time::SECOND;
 
 impl Shard {
-    /// Prepares all that pays for itself now.
+    /// Prepares the next thing that pays for itself now; tells whether there was one.
     ///
     /// # Errors
     /// `StorageFull` and others, which do no harm: a put that needs blocks asks for them itself.
-    pub(crate) fn prepare_ahead(&self) -> Result<()> {
-        loop {
-            let work = self.appender.lock().work_ahead();
-            match work {
-                None => return Ok(()),
-                Some(WorkAhead::Growth(growth)) => {
-                    if !growth.carry_out()? {
-                        return Ok(());
-                    }
-                    self.appender.lock().take_over(&growth);
+    pub(crate) fn prepare_ahead(&self) -> Result<bool> {
+        let work = self.appender.lock().work_ahead();
+        match work {
+            None => return Ok(false),
+            Some(WorkAhead::Growth(growth)) => {
+                if !growth.carry_out()? {
+                    return Ok(false);
                 }
-                Some(WorkAhead::Spare) => {
-                    let spare = Spare::prepare(&self.dir, self.writing)?;
-                    self.appender.lock().keep_spare(spare);
-                }
-                Some(WorkAhead::SparePages(pages)) => {
-                    pages.carry_out();
-                    self.appender.lock().note_prepared(&pages);
-                }
+                self.appender.lock().take_over(&growth);
+            }
+            Some(WorkAhead::Spare) => {
+                let spare = Spare::prepare(&self.dir, self.writing)?;
+                self.appender.lock().keep_spare(spare);
+            }
+            Some(WorkAhead::SparePages(pages)) => {
+                pages.carry_out();
+                self.appender.lock().note_prepared(&pages);
             }
         }
+        Ok(true)
     }
 
-    /// Lets go of a prepared segment if nothing was put since the last call.
-    pub(crate) fn drop_idle_spare(&self) {
-        let next = self.next_sequence().get();
-        if self.spare_looked_at.swap(next, Ordering::Relaxed) == next {
-            self.appender.lock().drop_spare();
-        }
+    /// Lets go of a prepared segment that puts come too slowly for, or of any; tells whether there was one.
+    pub(crate) fn drop_spare(&self, is_any: bool) -> bool {
+        let now = self.clock.now();
+        let since = if is_any { now.plus(SECOND) } else { now.minus(SECOND) };
+        self.appender.lock().drop_spare_unless_busy_since(since)
     }
 }

@@ -144,15 +144,18 @@ impl Appender {
     }
 
     /// What is to be prepared next, if puts come so fast that it pays: first what they will reach first.
-    pub(super) fn work_ahead(&self) -> Option<WorkAhead> {
-        let active = self.active.as_ref().filter(|active| self.state == State::Open && active.is_busy())?;
-        if let Some(growth) = active.growth() {
-            return Some(WorkAhead::Growth(growth));
+    pub(super) fn work_ahead(&mut self) -> Option<WorkAhead> {
+        let active = self.active.as_mut().filter(|_| self.state == State::Open)?;
+        let work = match (active.is_busy(), active.growth(), active.wanted_of_next(), &self.spare) {
+            (false, ..) | (_, None, 0, _) => None,
+            (_, Some(growth), ..) => Some(WorkAhead::Growth(growth)),
+            (.., wanted, Some(spare)) => spare.pages(wanted).map(WorkAhead::SparePages),
+            (.., None) => Some(WorkAhead::Spare),
+        };
+        if work.is_none() {
+            active.rest_ahead();
         }
-        match &self.spare {
-            Some(spare) => spare.pages().map(WorkAhead::SparePages),
-            None => active.wants_spare().then_some(WorkAhead::Spare),
-        }
+        work
     }
 
     /// Takes over blocks that were prepared for the active segment.
@@ -179,9 +182,10 @@ impl Appender {
         }
     }
 
-    /// Lets go of a prepared segment.
-    pub(super) fn drop_spare(&mut self) {
-        self.spare = None;
+    /// Lets go of a prepared segment, if puts no longer come so fast that they want one since some time; tells whether there was one.
+    pub(super) fn drop_spare_unless_busy_since(&mut self, since: Timestamp) -> bool {
+        let is_wanted = self.active.as_ref().is_some_and(|active| active.busy_since() >= since);
+        !is_wanted && self.spare.take().is_some()
     }
 
     /// When the first record of the active segment arrived.
@@ -220,12 +224,24 @@ impl Shard {
             }
             rolled?;
         }
-        let Some(active) = appender.active.as_mut() else { unreachable!("rolling makes an active segment") };
-        active.reserve(len)?;
-        let base = active.append(draft, tail, timestamp)?;
+        let Appender { active: Some(active), spare, .. } = &mut *appender else {
+            unreachable!("rolling makes an active segment")
+        };
+        let reserved = match active.reserve(len) {
+            // What was prepared for later makes room for now.
+            Err(Error::StorageFull(_)) if spare.take().is_some() => active.reserve(len),
+            reserved => reserved,
+        };
+        reserved?;
+        let appended = active.append(draft, tail, timestamp);
         if active.wants_more_ahead() {
             self.ahead_bell.notify();
         }
+        if appended.is_err() {
+            // A write that failed may have left a part of itself behind the last frame: nothing goes over that.
+            let _ = appender.retire_active();
+        }
+        let base = appended?;
         appender.next_sequence = base.plus(draft.count().into());
         appender.last_timestamp = timestamp;
         self.next_sequence.store(appender.next_sequence.get(), Ordering::Release);
@@ -266,10 +282,7 @@ impl Shard {
         self.segments.push(Arc::clone(next.window()), since);
         if let Some(full) = appender.active.replace(next) {
             appender.unsealed.push_back(Arc::new(full.finish()));
-            // The maintenance comes by each second. Sealing costs a sync, for which puts need not compete until many wait for it.
-            if appender.unsealed.len() >= unsealed_count_max(self.writing.segment_bytes) / 2 {
-                self.bell.notify();
-            }
+            self.bell.notify();
         }
         Ok(())
     }
@@ -302,9 +315,21 @@ impl Shard {
         }
     }
 
+    /// Whether so many segments wait to be sealed that it should not wait for the next pass. Sealing costs a sync, for which puts need
+    /// not compete as long as few wait for it.
+    pub(crate) fn has_many_to_seal(&self) -> bool {
+        self.appender.lock().unsealed.len() >= unsealed_count_max(self.writing.segment_bytes) / 2
+    }
+
     /// Seals the segments that wait for it.
     pub(crate) fn seal_waiting(&self) -> Result<()> {
-        let waiting: Vec<_> = self.appender.lock().unsealed.iter().cloned().collect();
+        let appender = self.appender.lock();
+        // Nobody knows what of them is on the disk: opening the stream again scans them.
+        if appender.state == State::Poisoned {
+            return Err(Error::Poisoned(self.id));
+        }
+        let waiting: Vec<_> = appender.unsealed.iter().cloned().collect();
+        drop(appender);
         if waiting.is_empty() {
             return Ok(());
         }

@@ -326,10 +326,14 @@ impl ShardIterator {
     /// As [`next_batch`](Self::next_batch); the iterator then stays where it was.
     pub fn skip_lost(&mut self) -> Result<u64> {
         let from = self.next;
-        while let Some(end) = self.end_of_lost()? {
-            (self.next, self.place) = (end, None);
+        loop {
+            match self.end_of_lost() {
+                Ok(Some(end)) => (self.next, self.place) = (end, None),
+                Err(error) if self.next == from => return Err(error),
+                // What is behind them is met by the next read.
+                _ => return Ok(self.next.get() - from.get()),
+            }
         }
-        Ok(self.next.get() - from.get())
     }
 
     /// Where the lost records end, if the next record is one of them.

@@ -63,8 +63,6 @@ pub(crate) struct Shard {
     bell: Arc<Waiter>,
     /// Rung when something is to be prepared ahead of the puts.
     ahead_bell: Arc<Waiter>,
-    /// The next number at the time that somebody last looked whether a prepared segment is needed.
-    spare_looked_at: AtomicU64,
     segments: Segments,
     appender: Mutex<Appender>,
     /// Held by whoever syncs. Taken before `appender`.
@@ -168,7 +166,6 @@ impl Shard {
             clock: Arc::clone(&context.clock),
             bell: Arc::clone(&context.bell),
             ahead_bell: Arc::clone(&context.ahead_bell),
-            spare_looked_at: AtomicU64::new(0),
             segments,
             appender: Mutex::new(appender),
             sync_turn: SyncTurn::default(),

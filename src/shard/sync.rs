@@ -13,6 +13,8 @@ use crate::words::sequence::SequenceNumber;
 
 /// The part of a sync's time that one waits for others to join.
 const PATIENCE: u64 = 4;
+/// However long that sync took: it may have been held up.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
 impl Shard {
     /// All below this number survives power loss.
@@ -56,7 +58,11 @@ impl Shard {
         match synced {
             Ok(()) => self.synced_sequence.store(committed.get(), Ordering::Release),
             // The kernel may have dropped the pages it could not write, so that trying again would succeed without them.
-            Err(_) => self.poison(),
+            Err(_) => {
+                // For whoever closes the stream, which keeps it from being poisoned.
+                self.appender.lock().has_new_names |= has_new_names;
+                self.poison();
+            }
         }
         self.sync_nanos.store(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         synced
@@ -65,7 +71,8 @@ impl Shard {
     /// Gives those for whom the last sync was a moment to put their next records, so that this sync is for them too: where many
     /// put, a sync for each half of them in turn would do half the work. It waits for no longer than a part of what a sync takes.
     fn let_more_come(&self, turn: &HeldTurn<'_>) {
-        let patience = Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed) / PATIENCE);
+        let patience =
+            Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed) / PATIENCE).min(PATIENCE_MAX);
         let started = Instant::now();
         while turn.arrived() < turn.crowd && started.elapsed() < patience {
             std::thread::yield_now();

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::Shard;
 use super::segments::SegmentUse;
 use crate::segment::{path_in, sealed};
+use crate::sys::dir;
 use crate::words::error::Result;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
@@ -72,13 +73,12 @@ impl Shard {
     /// As [`drop_segments_behind`](Self::drop_segments_behind), but leaves the last segment, which says how far the shard is; and the
     /// first one that is left says, instead of the manifest, that those before it were trimmed.
     pub(crate) fn drop_segments_behind_but_last(&self) -> Result<Vec<PathBuf>> {
-        let appender = self.appender.lock();
-        let dropped = self.segments.drop_behind(self.horizon(), None);
-        drop(appender);
-        if let Some(first) = self.segments.first_base().filter(|_| !dropped.is_empty()) {
-            sealed::note_first(&path_in(&self.dir, first), first)?;
-        }
-        Ok(dropped)
+        let count = self.segments.count_behind(self.horizon(), None);
+        let Some(&first) = self.segments.bases().get(count).filter(|_| count > 0) else { return Ok(vec![]) };
+        // Before they go, so that an error leaves all as it was; its name may be as young as the last put.
+        sealed::note_first(&path_in(&self.dir, first), first)?;
+        dir::sync(&self.dir)?;
+        Ok(self.segments.drop_behind(first, None))
     }
 
     /// Whether no record can be read any more.

@@ -131,7 +131,9 @@ impl LineageIterator {
     /// # Errors
     /// As [`next_batch`](Self::next_batch).
     pub fn skip_lost(&mut self) -> Result<u64> {
-        self.reading.iter_mut().map(ShardIterator::skip_lost).sum()
+        // All of them, also where one stands in front of damage.
+        let skipped: Vec<_> = self.reading.iter_mut().map(ShardIterator::skip_lost).collect();
+        skipped.into_iter().sum()
     }
 
     /// Waits until there is something to read; tells whether that came before the timeout.

@@ -59,8 +59,15 @@ impl MaintenanceThreads {
 fn run_ahead(core: &Core, must_stop: &AtomicBool) {
     while !must_stop.load(Ordering::Acquire) {
         core.topology.context().ahead_bell.park(None);
-        // What cannot be prepared is left to the puts, which tell of it.
-        let _ = core.topology.for_each_shard(|shard| shard.prepare_ahead());
+        let map = core.topology.map_full();
+        // A step for each shard in turn, so that none waits for all that another wants. What cannot be prepared is left to the puts,
+        // which tell of it.
+        while !must_stop.load(Ordering::Acquire)
+            && map
+                .iter()
+                .map(|shard| shard.prepare_ahead().unwrap_or(false))
+                .fold(false, |any, one| any | one)
+        {}
     }
 }
 
@@ -77,7 +84,7 @@ fn run_behind(core: &Core, must_stop: &AtomicBool) {
             return;
         }
         // A failed sync has poisoned its shard, whose puts tell of it; what else fails is tried again.
-        let _ = core.maintain(Pass { sync: sync_timer.is_due(), sweep: sweep_timer.is_due() });
+        let _ = core.maintain(Pass { sync: sync_timer.is_due(), tidy: sweep_timer.is_due() });
     }
 }
 

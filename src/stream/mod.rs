@@ -247,7 +247,7 @@ impl Stream {
     /// # Errors
     /// `Poisoned` or `Io` if a sync failed.
     pub fn maintain(&self) -> Result<()> {
-        self.core().maintain(Pass { sync: true, sweep: true })
+        self.core().maintain(Pass { sync: true, tidy: true })
     }
 
     /// Reads all records that are there, and lists all damage. `progress` is told how far it is, again and again, and may break off.
@@ -317,32 +317,35 @@ impl Drop for Handle {
     }
 }
 
-/// What a pass of the maintenance does besides sealing.
+/// What a pass of the maintenance does, besides what cannot wait.
 #[derive(Debug, Clone, Copy)]
 struct Pass {
     sync: bool,
-    sweep: bool,
+    /// Seal, drop what is too old, and let go of what nobody uses.
+    tidy: bool,
 }
 
 impl Core {
     /// One pass of the maintenance.
     fn maintain(&self, pass: Pass) -> Result<()> {
-        let kept = self.topology.for_each_shard(|shard| {
-            if pass.sync {
+        let mut outcome = Ok(());
+        if pass.sync {
+            outcome = self.topology.for_each_shard(|shard| {
                 shard.sync()?;
                 shard.note_synced();
-            }
-            shard.seal_waiting()
-        });
-        if !pass.sweep {
-            return kept;
+                Ok(())
+            });
         }
-        let swept = sweep::sweep(&self.topology);
-        // What the sweep has rolled is sealed at once, where nobody rings a thread for it.
-        kept.and(swept).and(self.topology.for_each_shard(|shard| {
-            shard.close_idle_windows();
-            shard.drop_idle_spare();
-            shard.seal_waiting()
+        // A stream that is bounded in bytes may go far beyond the bound in a second. What is dropped need not be sealed first.
+        if pass.tidy || self.topology.manifest().settings.retention.bytes_max().is_some() {
+            outcome = outcome.and(sweep::sweep(&self.topology));
+        }
+        outcome.and(self.topology.for_each_shard(|shard| {
+            if pass.tidy {
+                shard.close_idle_windows();
+                shard.drop_spare(false);
+            }
+            if pass.tidy || shard.has_many_to_seal() { shard.seal_waiting() } else { Ok(()) }
         }))
     }
 }

@@ -50,8 +50,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     }
     let lock = Lock::take(&path.join(LOCK_NAME), path)?;
     // Another process may have created it while we had no lock.
-    let (manifest, manifest_damage) =
-        if Manifest::exists_in(path)? { adopt(path, &options)? } else { (create(path, &options)?, None) };
+    let manifest = if Manifest::exists_in(path)? { adopt(path, &options)? } else { create(path, &options)? };
     let context = ShardContext {
         stream_dir: path.to_owned(),
         writing: Writing {
@@ -75,7 +74,6 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         topology,
         recovery: RecoveryReport {
             shards,
-            manifest_damage,
             duration: started.elapsed(),
             is_writable_by_others: dir::is_writable_by_others(path)?,
         },
@@ -171,11 +169,9 @@ fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Reads the manifest of a stream that exists, and keeps in it what the caller sets anew; tells what is wrong with it, if it is to be
-/// believed all the same.
-fn adopt(path: &Path, options: &StreamOptions) -> Result<(Manifest, Option<String>)> {
-    let (mut manifest, damage) =
-        if options.salvage { Manifest::load_damaged(path)? } else { (Manifest::load(path)?, None) };
+/// Reads the manifest of a stream that exists, and keeps in it what the caller sets anew.
+fn adopt(path: &Path, options: &StreamOptions) -> Result<Manifest> {
+    let mut manifest = Manifest::load(path)?;
     // Whoever wrote it may have been killed before its name was synced; what is done from here on leans on it.
     dir::sync(path)?;
     let stored = manifest.settings;
@@ -192,10 +188,10 @@ fn adopt(path: &Path, options: &StreamOptions) -> Result<(Manifest, Option<Strin
         segment_bytes: options.segment_bytes.unwrap_or(stored.segment_bytes),
         record_bytes_max: options.record_bytes_max.unwrap_or(stored.record_bytes_max),
     };
-    if settings != stored || damage.is_some() {
+    if settings != stored {
         settings.check()?;
         manifest.settings = settings;
         manifest.store(path)?;
     }
-    Ok((manifest, damage))
+    Ok(manifest)
 }

@@ -184,7 +184,9 @@ impl Core {
             }
             pending.sort_unstable();
         }
-        outcomes.into_iter().flatten().collect()
+        let mut placed = Vec::with_capacity(outcomes.len());
+        placed.extend(outcomes.into_iter().flatten());
+        placed
     }
 
     #[inline]

@@ -61,7 +61,7 @@ impl Script {
             let number = self.put_count;
             if number.is_multiple_of(5) {
                 // What a thread of its own does otherwise; what fails in it is left to the puts.
-                let _ = stream.core().topology.for_each_shard(|shard| shard.prepare_ahead());
+                let _ = stream.core().topology.for_each_shard(|shard| shard.prepare_ahead().map(drop));
             }
             let mut data = number.to_le_bytes().to_vec();
             data.resize(100 + (number * 997 % 9_000) as usize, key);

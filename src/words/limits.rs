@@ -23,12 +23,18 @@ pub(crate) const BUSY_BYTES_PER_SECOND: u64 = 16 << 20;
 /// So many bytes are prepared ahead at a time, so that a writer that is close behind gets them soon; a multiple of the large pages of
 /// all systems that have them.
 pub(crate) const AHEAD_BYTES: u64 = 4 << 20;
+/// So many bytes are prepared ahead at most: enough for some milliseconds, and soon written where puts go on.
+pub(crate) const AHEAD_BYTES_MAX: u64 = 32 << 20;
 /// Frames are indexed once in so many bytes.
 pub(crate) const INDEX_STRIDE_BYTES: u64 = 4 << 10;
 /// How many rolled segments may wait to be sealed in the background. A writer that would add more seals one itself, and waits for the
 /// disk: so what opening after a crash may have to scan stays bounded, by 1 GiB for segments of the default size.
 pub(crate) const fn unsealed_count_max(segment_bytes: u64) -> usize {
-    if segment_bytes < SEGMENT_BYTES_DEFAULT / 4 { 4 } else { 16 }
+    match segment_bytes {
+        0..0x0100_0000 => 4,
+        0x0100_0000..0x1000_0000 => 16,
+        _ => 4,
+    }
 }
 /// The largest manifest that is read; one of 1,024 open and 100,000 closed shards has about 40 MiB.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 256 << 20;

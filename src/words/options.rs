@@ -82,7 +82,7 @@ impl Default for Retention {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// A thread of the stream, named `streamlog`.
+    /// Two threads of the stream: `streamlog` does that, and `streamlog-ahead` prepares what busy puts will need next.
     #[default]
     Thread,
     /// Nobody, until the caller calls [`Stream::maintain`](crate::Stream::maintain).
@@ -136,7 +136,7 @@ impl Default for StreamOptions {
 
 impl StreamOptions {
     /// The defaults: 1 shard, `Xxh3`, 24 hours, 64 MiB segments, records up to 1 MiB, `Durability::Process` with a sync
-    /// each second, a maintenance thread, created if missing.
+    /// each second, maintenance threads, created if missing.
     pub fn new() -> Self {
         Self {
             shards: 1,
@@ -205,7 +205,7 @@ impl StreamOptions {
         self
     }
 
-    /// Who does the maintenance. Default: a thread of the stream's own.
+    /// Who does the maintenance. Default: threads of the stream's own.
     #[must_use]
     pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
         self.maintenance = maintenance;
@@ -239,7 +239,8 @@ impl StreamOptions {
     /// record; from then on a reader who comes to such a place is told [`Error::Lost`], whoever opens the stream. A damaged file is
     /// kept beside the mended one, with `.damaged` behind its name. A stream without damage is opened as ever.
     ///
-    /// A manifest whose checksum is wrong is believed if all of it makes sense; one that is unreadable or missing cannot be salvaged.
+    /// A damaged manifest cannot be salvaged: restore `manifest.json` from a copy. It is small, and changes only with the shards, the
+    /// settings, and what retention drops.
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;

@@ -309,7 +309,7 @@ impl Life {
         self.put_has_returned(&places);
         if places[0].1.is_multiple_of(4) {
             // What a thread of its own does otherwise.
-            let _ = stream.core().topology.for_each_shard(|shard| shard.prepare_ahead());
+            let _ = stream.core().topology.for_each_shard(|shard| shard.prepare_ahead().map(drop));
         }
     }
 
@@ -340,7 +340,7 @@ impl Life {
     }
 
     fn maintain(&mut self, stream: &Stream) {
-        let _ = stream.core().topology.for_each_shard(|shard| shard.prepare_ahead());
+        let _ = stream.core().topology.for_each_shard(|shard| shard.prepare_ahead().map(drop));
         self.ok(stream.maintain());
         self.with_model(Model::all_is_synced);
         self.returned(stream);
@@ -348,8 +348,11 @@ impl Life {
 
     /// What the maintenance thread does when a segment is full.
     fn seal(&mut self, stream: &Stream) {
-        let sweep = self.rng.one_in(4);
-        self.ok(stream.core().maintain(Pass { sync: false, sweep }));
+        if self.rng.one_in(4) {
+            self.ok(stream.core().maintain(Pass { sync: false, tidy: true }));
+        } else {
+            self.ok(stream.core().topology.for_each_shard(|shard| shard.seal_waiting()));
+        }
         self.returned(stream);
     }
 

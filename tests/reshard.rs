@@ -271,3 +271,57 @@ fn a_split_wakes_readers_and_others_go_on() {
     stream.split_shard_evenly(ShardId::new(0)).unwrap();
     assert_eq!(waiter.join().unwrap().unwrap(), Some(0));
 }
+
+/// While shards change on and on, a reader that is told of the end has seen all that had been put before it looked.
+fn read_to_the_end_again_and_again(time: Duration) {
+    let scratch = common::scratch();
+    let stream = StreamOptions::new().open(scratch.path().join("stream")).unwrap();
+    let (returned, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // More of them than processors, so that whoever reshards is held up anywhere in between.
+        for writer in 0..6u8 {
+            let (stream, returned, is_over) = (&stream, &returned, &is_over);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    stream.put([writer], []).unwrap();
+                    returned.fetch_add(1, Ordering::Release);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let open = stream.list_shards(ShardFilter::AtLatest);
+                let children = stream.split_shard_evenly(open[0].id).unwrap();
+                stream.merge_shards(children[0].id, children[1].id).unwrap();
+            }
+        });
+        let mut iterator = stream.lineage_iterator(Position::TrimHorizon).unwrap();
+        let (started, mut seen) = (Instant::now(), 0);
+        while started.elapsed() < time {
+            let before = returned.load(Ordering::Acquire);
+            loop {
+                let batch = iterator.next_batch(10_000).unwrap();
+                if batch.is_empty() {
+                    break;
+                }
+                seen += batch.len() as u64;
+            }
+            if seen < before {
+                is_over.store(true, Ordering::Relaxed);
+                panic!("P1: told of the end after {seen} records, and {before} had been put");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn p1_p6_the_end_is_told_only_where_it_is_while_shards_change() {
+    read_to_the_end_again_and_again(Duration::from_secs(1));
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn p1_p6_the_end_is_told_only_where_it_is_while_shards_change_long() {
+    read_to_the_end_again_and_again(Duration::from_secs(60));
+}

@@ -10,7 +10,8 @@
 //! 5. The parents are synced while their puts go on, so that the next step is short.
 //! 6. The parents' append locks are taken, so that puts wait, and what was put since is synced: whatever the children will hold,
 //!    the parents are whole.
-//! 7. The shard map is swapped, the parents are closed, and the locks are let go of: puts that wait are routed again.
+//! 7. The children are announced to readers who come to the parents' ends, the shard map is swapped, the parents are closed, and the
+//!    locks are let go of: puts that wait are routed again.
 //!
 //! A failure before step 4 leaves the parents open and nothing else. One after it, or one that leaves open whether step 4 survives
 //! power loss, poisons the parents: the next opening finds them with all that was put, closed or open.
@@ -96,11 +97,12 @@ impl Reshard<'_> {
         let shards: Vec<_> =
             children.iter().map(|child| Arc::new(Shard::new(self.topology.context(), child))).collect();
         *manifest = next;
-        self.topology.swap_map(manifest, &shards);
         let closed_at = children.first().map(|child| child.created_at).unwrap_or_default();
-        for parent in paused {
-            parent.close(closed_at, shards.clone());
+        for parent in &paused {
+            parent.announce(closed_at, shards.clone());
         }
+        self.topology.swap_map(manifest, &shards);
+        paused.into_iter().for_each(PausedShard::close);
         Ok(children)
     }
 

@@ -71,18 +71,24 @@ impl PausedShard<'_> {
         self.appender.last_timestamp()
     }
 
-    /// Closes the shard: puts that wait are routed again, and readers go on with the children.
+    /// Shows readers who come to the end where to go on. This has to come before anything is put to the children: a reader at the end
+    /// of this shard would take it for the end of all.
+    pub(crate) fn announce(&self, closed_at: Timestamp, children: Vec<Arc<Shard>>) {
+        let sequence = self.appender.next_sequence();
+        // Nobody else sets it: the state is `Open`, under this lock.
+        let _ = self.shard.closing.set(Closing { sequence, closed_at, children });
+    }
+
+    /// Closes the shard: puts that wait are routed again, and readers go on with the children, which were announced.
     ///
     /// The map that routes them must be in its place.
-    pub(crate) fn close(mut self, closed_at: Timestamp, children: Vec<Arc<Shard>>) {
+    pub(crate) fn close(mut self) {
         let shard = self.shard;
         self.appender.state = State::ShardClosed;
         // An empty segment that cannot be emptied further is found and ignored when the stream is opened again.
         let _ = self.appender.retire_active();
         let sequence = self.appender.next_sequence();
         shard.synced_sequence.store(sequence.get(), Ordering::Release);
-        // Nobody else sets it: the state was `Open`, under this lock.
-        let _ = shard.closing.set(Closing { sequence, closed_at, children });
         let waiting = self.appender.waiting.take();
         drop(self);
         waiting.notify_all();

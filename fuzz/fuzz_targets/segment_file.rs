@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use streamlog::{Maintenance, Position, Retention, ShardId, Stream, StreamOptions};
+use streamlog::{Error, Maintenance, Position, Retention, ShardId, Stream, StreamOptions};
 
 const HEADER_PAGE: usize = 4096;
 const SEGMENT: &str = "shards/000000000000/00000000000000000000.seg";
@@ -142,10 +142,37 @@ fn read_all(stream: &Stream, records_max: usize) -> (Vec<(Vec<u8>, Vec<u8>)>, bo
     }
 }
 
+/// Salvages a stream with that segment, and reads all that is left: no record that is not in the file, and no end before the end.
+fn salvage(file: &[u8], expected: &[(Vec<u8>, Vec<u8>)]) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    open(path).unwrap().close().unwrap();
+    fs::write(path.join(SEGMENT), file).unwrap();
+    let options = StreamOptions::new().segment_bytes(64 << 10).retention(Retention::forever());
+    let options = options.maintenance(Maintenance::Manual).sync_interval(None).salvage(true);
+    let Ok(stream) = options.open(path) else { return };
+    let end = stream.stats().unwrap().shards[0].next_sequence;
+    let mut iterator = stream.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
+    while iterator.next_sequence() < end {
+        let next = iterator.next_sequence().get() as usize;
+        match iterator.next_batch(7) {
+            Ok(batch) => {
+                assert!(!batch.is_empty(), "an end before the end");
+                for (record, expected) in batch.iter().zip(expected.iter().skip(next)) {
+                    assert_eq!((record.partition_key(), record.data()), (&expected.0[..], &expected.1[..]));
+                }
+            }
+            Err(Error::Lost { .. }) => assert!(iterator.skip_lost().unwrap() > 0),
+            Err(error) => panic!("after salvaging: {error}"),
+        }
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&mode, body)) = data.split_last() else { return };
     let file = compose(mode, body);
     let expected = records_in(&file);
+    salvage(&file, &expected);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     open(path).unwrap().close().unwrap();

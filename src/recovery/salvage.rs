@@ -20,7 +20,7 @@ use crate::segment::{path_in, sealed};
 use crate::sys::file::DataFile;
 use crate::sys::map::Map;
 use crate::words::describe::ShardDescription;
-use crate::words::error::{Error, Result};
+use crate::words::error::{Corruption, Error, Result};
 use crate::words::sequence::SequenceNumber;
 
 /// What is in a segment file.
@@ -45,6 +45,9 @@ struct Survey {
 
 /// The least bytes that a record takes in a frame: its header, and a key of one byte.
 const RECORD_BYTES_MIN: u64 = RECORD_HEADER_BYTES as u64 + 1;
+
+/// No damage takes more records than this; a gap in the numbers that is larger is a name or a number that nobody gave.
+const LOST_COUNT_MAX: u64 = 1 << 40;
 
 /// The number after the last record of `bytes`, which hold no whole frame and begin with the record of number `next`.
 ///
@@ -83,8 +86,11 @@ impl Survey {
         let mut page = vec![0; FRAMES_FROM.min(len) as usize];
         file.read_exact_at(&mut page, 0)?;
         let trailer = sealed::read_trailer(&file, &header)?;
-        let sealed_end = trailer.map(|trailer| trailer.end_sequence);
         let frames_end = trailer.map_or(len, |trailer| trailer.frames_end);
+        // One that tells of more records than there is room for is not believed, whatever its checksum says.
+        let count_max = frames_end.saturating_sub(FRAMES_FROM) / RECORD_BYTES_MIN;
+        let sealed_end =
+            trailer.map(|trailer| trailer.end_sequence).filter(|end| end.saturating_sub(base) <= count_max);
         let synced = decode_synced(&page);
         let (mut runs, mut synced_end) = (vec![], base);
         if frames_end > FRAMES_FROM {
@@ -237,6 +243,13 @@ impl Mending<'_> {
 
     fn give_up(&mut self, mended: &mut Mended, path: &Path, end: u64, reason: &str) -> Result<()> {
         let first = mended.next_sequence();
+        if end.saturating_sub(first) > LOST_COUNT_MAX {
+            let reason = format!("expected sequence number {first}, found {end}: too far to be true");
+            let (path, shard) = (path.to_owned(), Some(self.shard.id));
+            return Err(
+                Corruption { path, shard, offset: 0, sequence: Some(first.into()), reason }.into_error()
+            );
+        }
         if first < end {
             mended.push_lost(end, self.last_timestamp)?;
             let (path, reason) = (path.to_owned(), reason.to_owned());

@@ -44,6 +44,8 @@ impl Growth {
             }
             *blocks = self.pages.end;
         }
+        // Not under the lock, which the writer may want. Where the segment is sealed meanwhile, there is nothing left to bring in.
+        drop(blocks);
         if !syncs_each {
             window.map.populate(self.pages.clone());
         }

@@ -318,7 +318,8 @@ impl<'a> Frame<'a> {
     #[inline]
     pub(crate) fn decode_checked(bytes: &'a [u8]) -> Result<Self, FrameFault> {
         let header = FrameHeader::peek(bytes)?;
-        Ok(Self { header, records: &bytes[FRAME_HEADER_BYTES..header.len] })
+        let records = if header.is_lost { &[] } else { &bytes[FRAME_HEADER_BYTES..header.len] };
+        Ok(Self { header, records })
     }
 
     /// The part of the frame that holds its records, for [`RecordParts::at`].

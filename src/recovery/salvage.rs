@@ -28,7 +28,7 @@ struct Survey {
     path: PathBuf,
     base: u64,
     header: SegmentHeader,
-    /// The header page is not what it should be.
+    /// The header page, or the trailer, is not what it should be.
     is_header_damaged: bool,
     /// The header page holds nothing; where the segment was synced that is damage, and elsewhere what a power loss leaves.
     is_header_blank: bool,
@@ -87,15 +87,12 @@ impl Survey {
         file.read_exact_at(&mut page, 0)?;
         let trailer = sealed::read_trailer(&file, &header)?;
         let frames_end = trailer.map_or(len, |trailer| trailer.frames_end);
-        // One that tells of more records than there is room for is not believed, whatever its checksum says.
-        let count_max = frames_end.saturating_sub(FRAMES_FROM) / RECORD_BYTES_MIN;
-        let sealed_end =
-            trailer.map(|trailer| trailer.end_sequence).filter(|end| end.saturating_sub(base) <= count_max);
+        let trailer_end = trailer.map(|trailer| trailer.end_sequence);
         let synced = decode_synced(&page);
         let (mut runs, mut synced_end) = (vec![], base);
         if frames_end > FRAMES_FROM {
             let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
-            let end = sealed_end.or(next_base).unwrap_or(u64::MAX);
+            let end = trailer_end.or(next_base).unwrap_or(u64::MAX);
             runs = find_runs(map.bytes(FRAMES_FROM..frames_end), FRAMES_FROM, base..end)
                 .map_err(|fault| Error::unsupported(&path, fault.to_string()))?;
             let (at, next) =
@@ -103,6 +100,11 @@ impl Survey {
             let damaged_to = synced.min(frames_end).max(at);
             synced_end = end_of_damaged(map.bytes(at..damaged_to), next).min(end);
         }
+        // A trailer that tells of more records than there is room for is not believed, whatever its checksum says.
+        let known_end = runs.last().map_or(base, |run| run.sequences.end);
+        let count_max = frames_end.saturating_sub(FRAMES_FROM) / RECORD_BYTES_MIN;
+        let sealed_end = trailer_end.filter(|end| end.saturating_sub(known_end) <= count_max);
+        let is_header_damaged = is_header_damaged || (trailer_end.is_some() && sealed_end.is_none());
         Ok(Self {
             path,
             base,
@@ -227,8 +229,11 @@ impl Mending<'_> {
     fn rewrite(&mut self, survey: &Survey, end: u64) -> Result<u64> {
         let file = DataFile::open(&survey.path)?;
         let mut mended = Mended::create(&survey.path, survey.header, survey.is_noted_first)?;
-        let reason =
-            if survey.is_header_damaged { "a damaged header and damaged frames" } else { "damaged frames" };
+        let reason = if survey.is_header_damaged {
+            "a damaged header or trailer, and damaged frames"
+        } else {
+            "damaged frames"
+        };
         for run in &survey.runs {
             self.give_up(&mut mended, &survey.path, run.sequences.start, reason)?;
             let map = Map::read_only(file.std(), run.bytes.end).map_err(|error| file.error("map", error))?;

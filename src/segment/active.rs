@@ -401,3 +401,42 @@ fn header_of(shard: ShardId, base: SequenceNumber, created_at: Timestamp) -> Seg
 fn capacity_for(segment_bytes: u64, from: u64, len: u64) -> u64 {
     segment_bytes.max(from + len + TRAILER_BYTES as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::frame::Frame;
+
+    #[test]
+    fn p1_p2_what_is_prepared_late_goes_over_no_frame_that_the_writer_has_put_there_meanwhile() {
+        for syncs_each in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let writing = Writing { segment_bytes: 64 << 20, syncs_each };
+            let place = (ShardId::new(0), SequenceNumber::ZERO);
+            let mut active =
+                Active::create(directory.path(), place, Timestamp::default(), writing, 0).unwrap();
+            let mut draft = FrameDraft::default();
+            let mut put = |active: &mut Active| {
+                draft.clear(0);
+                draft.push(b"key", &[7; 3_000]);
+                draft.finish();
+                active.reserve(draft.len() as u64).unwrap();
+                active.append(&mut draft, &[], Timestamp::default()).unwrap();
+            };
+            while !active.wants_more_ahead() {
+                put(&mut active);
+            }
+            let growth = active.growth().unwrap();
+            while active.writer.end() < growth.pages.start + (1 << 20) {
+                put(&mut active);
+            }
+            assert!(growth.carry_out().unwrap());
+            active.take_over(&growth);
+            (0..500).for_each(|_| put(&mut active));
+            let (map, mut at) = (active.writer.map(), FRAMES_FROM);
+            while at < map.committed() {
+                at += Frame::decode(map.bytes(at..map.committed())).unwrap().header.len as u64;
+            }
+        }
+    }
+}

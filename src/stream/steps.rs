@@ -357,3 +357,25 @@ fn p10_a_sync_that_fails_for_lack_of_room_poisons_like_any_other() {
     let later = stream.put("key", "data");
     assert!(matches!(later, Err(Error::Poisoned(_))), "what the kernel dropped may be gone: {later:?}");
 }
+
+#[test]
+fn p10_what_a_failed_sync_may_have_lost_is_vouched_for_by_no_later_one() {
+    for closes in [false, true] {
+        let scratch = scratch();
+        let script = Script::new(&scratch.path().join("stream"), Durability::Process);
+        let stream = script.options().shards(1).open(&script.path).unwrap();
+        (0..10).for_each(|_| assert!(stream.put("key", vec![7; 10_000]).is_ok()));
+        let mut is_first = true;
+        set_hook(Some(Box::new(move |action, _| match action {
+            "sync" if std::mem::take(&mut is_first) => Err(io::Error::from_raw_os_error(EIO)),
+            _ => Ok(()),
+        })));
+        let (synced, later) =
+            (stream.sync(), if closes { stream.clone().close() } else { stream.maintain() });
+        set_hook(None);
+        assert!(synced.is_err() && later.is_err(), "{synced:?}, {later:?}");
+        drop(stream);
+        let stream = script.options().shards(1).open(&script.path).unwrap();
+        assert!(stream.recovery().shards[0].scanned_bytes > 100_000, "nothing was sealed");
+    }
+}

@@ -30,11 +30,8 @@ pub(crate) const INDEX_STRIDE_BYTES: u64 = 4 << 10;
 /// How many rolled segments may wait to be sealed in the background. A writer that would add more seals one itself, and waits for the
 /// disk: so what opening after a crash may have to scan stays bounded, by 1 GiB for segments of the default size.
 pub(crate) const fn unsealed_count_max(segment_bytes: u64) -> usize {
-    match segment_bytes {
-        0..0x0100_0000 => 4,
-        0x0100_0000..0x1000_0000 => 16,
-        _ => 4,
-    }
+    let is_medium = segment_bytes >= SEGMENT_BYTES_DEFAULT / 4 && segment_bytes < SEGMENT_BYTES_DEFAULT * 4;
+    if is_medium { 16 } else { 4 }
 }
 /// The largest manifest that is read; one of 1,024 open and 100,000 closed shards has about 40 MiB.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 256 << 20;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use streamlog::{
-    Error, HashKey, Position, PutRecord, ShardDescription, ShardFilter, ShardId, Stream, StreamOptions,
-    wait_any,
+    Error, HashKey, Position, PutRecord, SECOND, ShardDescription, ShardFilter, ShardId, Stream,
+    StreamOptions, wait_any,
 };
 
 fn open_shards(stream: &Stream) -> Vec<ShardDescription> {
@@ -324,4 +324,23 @@ fn p1_p6_the_end_is_told_only_where_it_is_while_shards_change() {
 #[ignore = "takes a minute"]
 fn p1_p6_the_end_is_told_only_where_it_is_while_shards_change_long() {
     read_to_the_end_again_and_again(Duration::from_secs(60));
+}
+
+#[test]
+fn p6_reading_from_the_time_of_a_split_begins_with_what_the_parent_took_at_that_time() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = common::small(&clock).open(scratch.path()).unwrap();
+    stream.put("key", "before").unwrap();
+    clock.advance(SECOND);
+    let time = stream.now();
+    stream.put("key", "parent").unwrap();
+    stream.split_shard_evenly(stream.shards()[0].id).unwrap();
+    stream.put("key", "child").unwrap();
+    let mut iterator = stream.lineage_iterator(Position::AtTimestamp(time)).unwrap();
+    let mut read = vec![];
+    for _ in 0..4 {
+        let batch = iterator.next_batch(10).unwrap();
+        read.extend(batch.iter().map(|record| String::from_utf8(record.data().to_vec()).unwrap()));
+    }
+    assert_eq!(read, ["parent", "child"]);
 }

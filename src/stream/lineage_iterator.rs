@@ -58,7 +58,8 @@ impl LineageIterator {
         let filter = match position {
             Position::TrimHorizon => ShardFilter::AtTrimHorizon,
             Position::Latest => ShardFilter::AtLatest,
-            Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time),
+            // A shard that closed at that very time may hold records of it.
+            Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time.minus(Duration::from_micros(1))),
             Position::At(_) | Position::After(_) => {
                 return Err(Error::invalid(
                     "a sequence number is a place in one shard: use TrimHorizon, Latest or AtTimestamp",

@@ -1,5 +1,6 @@
 //! The manifest as JSON that one can read with `cat`, under a checksum.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ struct Body {
     segment_bytes: u64,
     record_bytes_max: u64,
     next_shard: u32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    holds: BTreeMap<String, u64>,
     shards: Vec<Shard>,
 }
 
@@ -76,6 +79,7 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
         next_shard: manifest.next_shard,
+        holds: manifest.holds.clone(),
         shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.marks_of(shard))).collect(),
     };
     let checksum = checksum(&body);
@@ -151,6 +155,7 @@ fn decode_body(body: Body) -> Option<Manifest> {
         created_at: Timestamp::from_micros(body.created_at_micros),
         settings,
         next_shard: body.next_shard,
+        holds: body.holds,
         shards: body.shards.into_iter().map(decode_shard).collect::<Option<_>>()?,
         marks,
     })

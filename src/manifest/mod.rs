@@ -29,6 +29,8 @@ pub(crate) struct Manifest {
     pub(crate) next_shard: u32,
     /// The shards that have not expired, in the order of their creation.
     pub(crate) shards: Vec<ShardDescription>,
+    /// What holds retention back, and up to how many bytes.
+    pub(crate) holds: BTreeMap<String, u64>,
     /// How far each shard was when the manifest was written.
     pub(crate) marks: BTreeMap<ShardId, Marks>,
 }
@@ -90,6 +92,7 @@ impl Manifest {
                 closed_at: None,
             });
         Self {
+            holds: BTreeMap::new(),
             created_at,
             settings,
             next_shard: shard_count,

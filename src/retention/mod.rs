@@ -1,4 +1,5 @@
 //! What leaves the stream, and when.
 
+pub(crate) mod hold;
 mod policy;
 pub(crate) mod sweep;

@@ -15,6 +15,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::hold::Held;
 use super::policy::{self, Candidate};
 use crate::manifest::Manifest;
 use crate::shard::{Shard, dir_of};
@@ -22,6 +23,7 @@ use crate::sys::dir::{self, ReplaceError};
 use crate::topology::Topology;
 use crate::words::error::{Error, Result};
 use crate::words::options::Retention;
+use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
 
@@ -30,7 +32,7 @@ pub(crate) fn sweep(topology: &Topology) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let retention = manifest.settings.retention;
     let oldest = oldest_kept(topology, retention);
-    raise_horizons(topology, retention).and(remove_what_is_behind(topology, &mut manifest, oldest))
+    raise_horizons(topology, &manifest, retention).and(remove_what_is_behind(topology, &mut manifest, oldest))
 }
 
 /// Changes how long records are kept, and drops what is over by that.
@@ -43,12 +45,22 @@ pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
     sweep(topology)
 }
 
+/// Drops the records of a shard before a sequence number; those after its end do not count.
+pub(crate) fn trim_before(topology: &Topology, shard: ShardId, sequence: SequenceNumber) -> Result<()> {
+    let manifest = topology.manifest_to_change()?;
+    let map = topology.map_full();
+    let shard = map.get(shard)?;
+    shard.raise_horizon(sequence.min(shard.next_sequence()));
+    drop(manifest);
+    Ok(())
+}
+
 /// Replaces the manifest. If there is no room for it, what `next` says is over goes first, and it is tried once more.
-fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest) -> Result<()> {
+pub(super) fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest) -> Result<()> {
     match topology.store(manifest, next.clone()) {
         Err(ReplaceError { replaced: false, error: Error::StorageFull(_) }) => {
             // A shard where this fails does not keep the others from making room; whether it was enough is about to be seen.
-            let _ = raise_horizons(topology, next.settings.retention);
+            let _ = raise_horizons(topology, &next, next.settings.retention);
             let _ = make_room(topology);
             Ok(topology.store(manifest, next)?)
         }
@@ -73,51 +85,94 @@ fn oldest_kept(topology: &Topology, retention: Retention) -> Option<Timestamp> {
     retention.age_max().map(|age| topology.context().clock.now().minus(age))
 }
 
-fn raise_horizons(topology: &Topology, retention: Retention) -> Result<()> {
+fn raise_horizons(topology: &Topology, manifest: &Manifest, retention: Retention) -> Result<()> {
     let mut outcome = Ok(());
+    let held = Held::now(topology, manifest);
     let oldest = oldest_kept(topology, retention);
     if let Some(oldest) = oldest {
         // One shard that is damaged does not keep the others from being trimmed.
         outcome = topology.for_each_shard(|shard| {
-            shard.raise_horizon(shard.horizon_at(oldest)?);
+            match &held {
+                None => shard.raise_horizon(shard.horizon_at(oldest)?),
+                Some(held) => shard.raise_horizon(shard.end_of_expired(oldest)?.min(held.first(shard.id()))),
+            }
             shard.roll_by_age(oldest)
         });
+        if let Some(held) = &held {
+            outcome = outcome.and(trim_held(topology, oldest, held.bytes_max));
+        }
     }
     if let Some(bytes_max) = retention.bytes_max() {
-        outcome = outcome.and(trim_to(topology, bytes_max));
+        outcome = outcome.and(trim_to(topology, bytes_max, held.as_ref()));
     }
     outcome
 }
 
 /// Hides the records that have expired, before anybody reads: what a pass does first.
 pub(crate) fn hide_expired(topology: &Topology) {
-    let retention = topology.manifest().settings.retention;
-    let Some(oldest) = oldest_kept(topology, retention) else { return };
+    let manifest = topology.manifest();
+    // Those that hold have not told yet how far they are.
+    if !manifest.holds.is_empty() {
+        return;
+    }
+    let Some(oldest) = oldest_kept(topology, manifest.settings.retention) else { return };
     // A shard that is damaged tells whoever reads it.
     let _ =
         topology.for_each_shard(|shard| shard.horizon_at(oldest).map(|horizon| shard.raise_horizon(horizon)));
 }
 
-fn trim_to(topology: &Topology, bytes_max: u64) -> Result<()> {
+/// Keeps no more of what has expired and is held than may be.
+fn trim_held(topology: &Topology, oldest: Timestamp, bytes_max: u64) -> Result<()> {
+    let mut expired = vec![];
+    for shard in topology.map_full().iter() {
+        let end_of_expired = shard.end_of_expired(oldest)?;
+        let candidates = candidates(shard)?.into_iter().filter(|candidate| candidate.end <= end_of_expired);
+        expired.extend(candidates.filter(|candidate| candidate.end > shard.horizon()));
+    }
+    let disk_bytes = expired.iter().map(|candidate| candidate.disk_bytes).sum();
+    raise_to(topology, policy::by_bytes(expired, disk_bytes, bytes_max), None)
+}
+
+fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>) -> Result<()> {
     let map = topology.map_full();
     let disk_bytes = map.iter().map(|shard| shard.disk_bytes()).sum::<Result<u64>>()?;
     if disk_bytes <= bytes_max {
         return Ok(());
     }
-    let mut candidates = vec![];
+    let mut all = vec![];
     for shard in map.iter() {
-        let (uses, is_active) = shard.segment_uses()?;
-        let ends = uses.iter().skip(1).map(|next| next.base).chain([shard.next_sequence()]);
-        let count = uses.len() - usize::from(is_active && !uses.is_empty());
-        candidates.extend(uses.iter().zip(ends).take(count).map(|(of_segment, end)| Candidate {
-            shard: shard.id(),
-            end,
-            first_timestamp: of_segment.first_timestamp,
-            disk_bytes: of_segment.disk_bytes,
-        }));
+        all.extend(candidates(shard)?);
     }
-    for (shard, horizon) in policy::by_bytes(candidates, disk_bytes, bytes_max) {
-        map.get(shard)?.raise_horizon(horizon);
+    if let Some(held) = held {
+        let bytes_max = bytes_max.saturating_add(held.bytes_max);
+        raise_to(topology, policy::by_bytes(all.clone(), disk_bytes, bytes_max), None)?;
+    }
+    raise_to(topology, policy::by_bytes(all, disk_bytes, bytes_max), held)
+}
+
+/// The segments of a shard that nobody writes to.
+fn candidates(shard: &Shard) -> Result<Vec<Candidate>> {
+    let (uses, is_active) = shard.segment_uses()?;
+    let ends = uses.iter().skip(1).map(|next| next.base).chain([shard.next_sequence()]);
+    let count = uses.len() - usize::from(is_active && !uses.is_empty());
+    let candidates = uses.iter().zip(ends).take(count).map(|(of_segment, end)| Candidate {
+        shard: shard.id(),
+        end,
+        first_timestamp: of_segment.first_timestamp,
+        disk_bytes: of_segment.disk_bytes,
+    });
+    Ok(candidates.collect())
+}
+
+/// Moves horizons on, but not into what is held.
+fn raise_to(
+    topology: &Topology,
+    horizons: Vec<(ShardId, SequenceNumber)>,
+    held: Option<&Held>,
+) -> Result<()> {
+    let map = topology.map_full();
+    for (shard, horizon) in horizons {
+        map.get(shard)?.raise_horizon(held.map_or(horizon, |held| horizon.min(held.first(shard))));
     }
     Ok(())
 }

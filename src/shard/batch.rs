@@ -23,6 +23,7 @@ pub struct Batch {
     pub(super) first: RecordPlace,
     pub(super) first_sequence: SequenceNumber,
     pub(super) record_count: usize,
+    pub(super) last_timestamp: Option<Timestamp>,
     pub(super) millis_behind_latest: u64,
     pub(super) children: Option<Vec<ShardDescription>>,
 }
@@ -59,6 +60,11 @@ impl Batch {
     /// The number of the last record.
     pub fn last_sequence(&self) -> Option<SequenceNumber> {
         self.record_count.checked_sub(1).map(|more| self.first_sequence.plus(more as u64))
+    }
+
+    /// When the last record arrived.
+    pub fn last_timestamp(&self) -> Option<Timestamp> {
+        self.last_timestamp
     }
 
     /// How far behind the newest record the batch ends, in milliseconds: 0 if it reaches the end, otherwise the age of its last

@@ -16,6 +16,7 @@ use crate::words::error::{Error, Result};
 use crate::words::record::Position;
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
+use crate::words::time::Timestamp;
 
 /// Reads one shard in order; made by [`Stream::iterator`](crate::Stream::iterator).
 ///
@@ -272,7 +273,15 @@ impl ShardIterator {
             Some(micros) if !is_latest => self.shard.clock.now().as_millis().saturating_sub(micros / 1_000),
             _ => 0,
         };
-        Ok(Batch { bytes, first, first_sequence, record_count, millis_behind_latest, ..self.empty_batch() })
+        Ok(Batch {
+            bytes,
+            first,
+            first_sequence,
+            record_count,
+            last_timestamp: last_timestamp.map(Timestamp::from_micros),
+            millis_behind_latest,
+            ..self.empty_batch()
+        })
     }
 
     /// The error for a place where the frame that holds the next record should be, and is not, or is lost.
@@ -294,6 +303,7 @@ impl ShardIterator {
             first: RecordPlace::default(),
             first_sequence: self.next,
             record_count: 0,
+            last_timestamp: None,
             millis_behind_latest: 0,
             children: self
                 .children()

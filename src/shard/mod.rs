@@ -6,6 +6,7 @@ pub(crate) mod batch;
 pub(crate) mod closing;
 mod find;
 pub(crate) mod iterator;
+pub(crate) mod lag;
 pub(crate) mod records;
 mod segments;
 mod sync;

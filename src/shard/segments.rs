@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::segment::window::Window;
+use crate::segment::window::{FRAMES_FROM, Window};
 use crate::segment::{path_in, sealed};
 use crate::sys::dir;
 use crate::sys::file::DataFile;
@@ -178,6 +178,23 @@ impl Segments {
         // One that is not sealed still grows, or gives blocks back.
         slot.disk_bytes = (!slot.is_pinned).then_some(disk_bytes);
         Ok(disk_bytes)
+    }
+
+    /// The bytes of frames from a sequence number on. A segment that is not open counts with all of its file.
+    pub(crate) fn bytes_from(&self, sequence: SequenceNumber) -> Result<u64> {
+        let Some(first) = self.find(sequence)? else { return Ok(0) };
+        let offset = first.window.offset_of(sequence)?;
+        let mut bytes = first.window.map.committed().saturating_sub(offset);
+        let later: Vec<_> =
+            self.list.read().iter().filter(|segment| segment.base > sequence).cloned().collect();
+        for segment in later {
+            let mut slot = segment.slot.lock();
+            bytes += match &slot.window {
+                Some(window) => window.map.committed().saturating_sub(FRAMES_FROM),
+                None => self.disk_bytes_of(&segment, &mut slot)?,
+            };
+        }
+        Ok(bytes)
     }
 
     /// What each segment takes on the disk, oldest first. A segment that is trimmed meanwhile is left out.

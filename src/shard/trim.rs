@@ -25,6 +25,11 @@ impl Shard {
         Ok(horizon)
     }
 
+    /// As [`horizon_at`](Self::horizon_at), for a shard whose horizon is held back from there.
+    pub(crate) fn end_of_expired(&self, oldest: Timestamp) -> Result<SequenceNumber> {
+        self.first_at_or_after(oldest)
+    }
+
     /// Moves the horizon on; it never goes back.
     pub(crate) fn raise_horizon(&self, horizon: SequenceNumber) {
         if self.horizon.fetch_max(horizon.get(), Ordering::AcqRel) < horizon.get() {

@@ -1,5 +1,6 @@
 //! The handle of an open stream.
 
+mod layers;
 pub(crate) mod lineage_iterator;
 mod maintenance;
 mod open;
@@ -8,6 +9,7 @@ mod power_loss;
 mod put;
 #[cfg(test)]
 mod steps;
+mod streams;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -22,15 +24,17 @@ use crate::shard::iterator::ShardIterator;
 use crate::shard::{Verification, VerifyProgress};
 use crate::sys::lock::Lock;
 use crate::topology::{Topology, lineage};
-use crate::words::describe::{ShardDescription, ShardFilter, StreamDescription};
+use crate::words::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
 use crate::words::error::{Error, Result};
 use crate::words::hash_key::{HashKey, KeyHash};
 use crate::words::options::{Retention, StreamOptions};
 use crate::words::record::Position;
+use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::stats::StreamStats;
 use crate::words::time::Clock;
 
+use layers::Layers;
 use lineage_iterator::LineageIterator;
 use maintenance::MaintenanceThreads;
 
@@ -74,6 +78,7 @@ struct Core {
     clock: Arc<dyn Clock>,
     topology: Topology,
     recovery: RecoveryReport,
+    layers: Layers,
     /// Let go of when the stream is closed.
     lock: Mutex<Option<Lock>>,
 }
@@ -97,12 +102,12 @@ impl Stream {
         &self.handle.core
     }
 
-    /// Makes all that was put before the call survive power loss.
+    /// Makes all that was put before the call survive power loss; companions too.
     ///
     /// # Errors
     /// `Poisoned` if this or an earlier sync of a shard failed; the other shards are synced all the same.
     pub fn sync(&self) -> Result<()> {
-        self.core().topology.for_each_shard(|shard| shard.sync())
+        self.core().sync()
     }
 
     /// An iterator over a shard.
@@ -140,6 +145,11 @@ impl Stream {
             durability: core.options.durability,
             segment_bytes: settings.segment_bytes,
             record_bytes_max: settings.record_bytes_max,
+            holds: manifest
+                .holds
+                .iter()
+                .map(|(name, &bytes_max)| Hold { name: name.clone(), bytes_max })
+                .collect(),
             shards: manifest.shards.clone(),
         }
     }
@@ -215,6 +225,18 @@ impl Stream {
         plan: impl FnOnce(&[ShardDescription]) -> Result<Option<reshard::Plan>>,
     ) -> Result<Vec<ShardDescription>> {
         reshard::apply(&self.core().topology, |manifest| plan(&manifest.shards))
+    }
+
+    /// Drops the records of a shard before a sequence number, as if they had expired; one beyond the end means all of them. No iterator
+    /// returns them any more; the disk gets their segments back with the next pass of the maintenance. As Kafka's `DeleteRecords`.
+    ///
+    /// # Durability
+    /// After a crash records of the last segments may be back.
+    ///
+    /// # Errors
+    /// `ShardNotFound`; `Closed`.
+    pub fn trim_before(&self, shard: ShardId, sequence: SequenceNumber) -> Result<()> {
+        sweep::trim_before(&self.core().topology, shard, sequence)
     }
 
     /// Changes how long records are kept, from now on; kept in the manifest. What has expired does not come back.
@@ -306,7 +328,9 @@ impl Handle {
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
         };
-        self.core.topology.close()
+        let closed = self.core.topology.close();
+        // After the records that they may tell of.
+        closed.and(self.core.layers.close())
     }
 }
 
@@ -326,6 +350,12 @@ struct Pass {
 }
 
 impl Core {
+    fn sync(&self) -> Result<()> {
+        let synced = self.topology.for_each_shard(|shard| shard.sync());
+        // After the records that they may tell of.
+        synced.and(self.layers.for_each_companion(Stream::sync))
+    }
+
     /// One pass of the maintenance.
     fn maintain(&self, pass: Pass) -> Result<()> {
         let mut outcome = Ok(());
@@ -340,12 +370,13 @@ impl Core {
         if pass.tidy || self.topology.manifest().settings.retention.bytes_max().is_some() {
             outcome = outcome.and(sweep::sweep(&self.topology));
         }
-        outcome.and(self.topology.for_each_shard(|shard| {
+        outcome = outcome.and(self.topology.for_each_shard(|shard| {
             if pass.tidy {
                 shard.close_idle_windows();
                 shard.drop_spare(false);
             }
             if pass.tidy || shard.has_many_to_seal() { shard.seal_waiting() } else { Ok(()) }
-        }))
+        }));
+        outcome.and(self.layers.for_each_companion(|companion| companion.core().maintain(pass)))
     }
 }

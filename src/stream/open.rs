@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::layers::Layers;
 use super::{Core, Stream};
 use crate::manifest::{Manifest, StreamSettings};
 use crate::recovery::RecoveryReport;
@@ -25,7 +26,7 @@ use crate::words::error::{Corruption, Error, Result};
 use crate::words::limits::{RECORD_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, record_bytes_max_of};
 use crate::words::options::{Create, Durability, StreamOptions};
 
-const LOCK_NAME: &str = "LOCK";
+pub(super) const LOCK_NAME: &str = "LOCK";
 /// What a creation that was interrupted leaves.
 const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, "shards", "manifest.new"];
 
@@ -72,6 +73,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         clock: Arc::clone(&options.clock),
         options,
         topology,
+        layers: Layers::default(),
         recovery: RecoveryReport {
             shards,
             duration: started.elapsed(),
@@ -141,7 +143,7 @@ fn create_durably(path: &Path) -> Result<()> {
 }
 
 /// Makes the name of a directory survive power loss.
-fn sync_name_of(path: &Path) -> Result<()> {
+pub(super) fn sync_name_of(path: &Path) -> Result<()> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => dir::sync(Path::new(".")),
         Some(parent) => dir::sync(parent),

@@ -17,6 +17,7 @@ use crate::shard::{Shard, ShardContext, dir_of, shards_dir};
 use crate::sys::dir::{self, ReplaceError};
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Corruption, Error, Result};
+use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 
 use shard_map::ShardMap;
@@ -30,7 +31,12 @@ pub(crate) struct Topology {
     manifest: Mutex<Manifest>,
     map: ArcSwap<ShardMap>,
     is_closed: AtomicBool,
+    /// How far those are that hold retention back, where they said so since the stream was opened.
+    hold_positions: Mutex<HoldPositions>,
 }
+
+/// By name and shard: the first sequence number that is held.
+pub(crate) type HoldPositions = BTreeMap<String, BTreeMap<ShardId, SequenceNumber>>;
 
 impl Topology {
     /// Opens the shards that the manifest names, and removes what is left of others.
@@ -55,7 +61,13 @@ impl Topology {
         }
         let map = ArcSwap::from_pointee(ShardMap::new(shards.into_values(), &manifest));
         Ok((
-            Self { context, manifest: Mutex::new(manifest), map, is_closed: AtomicBool::new(false) },
+            Self {
+                context,
+                manifest: Mutex::new(manifest),
+                map,
+                is_closed: AtomicBool::new(false),
+                hold_positions: Mutex::default(),
+            },
             reports,
         ))
     }
@@ -74,7 +86,17 @@ impl Topology {
     pub(crate) fn manifest_to_change(&self) -> Result<MutexGuard<'_, Manifest>> {
         let manifest = self.manifest();
         // Once the stream is closed, somebody else may have it open.
-        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(manifest) }
+        if self.is_closed() { Err(Error::Closed) } else { Ok(manifest) }
+    }
+
+    /// How far those are that hold retention back.
+    pub(crate) fn hold_positions(&self) -> MutexGuard<'_, HoldPositions> {
+        self.hold_positions.lock()
+    }
+
+    /// Whether nothing changes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// The shards as they are now.

@@ -25,8 +25,20 @@ pub struct StreamDescription {
     pub segment_bytes: u64,
     /// The largest record, key plus data.
     pub record_bytes_max: u64,
+    /// What holds retention back.
+    pub holds: Vec<Hold>,
     /// The shards that have not expired, in the order of their creation.
     pub shards: Vec<ShardDescription>,
+}
+
+/// Something that holds retention back, such as a consumer group that wants to miss no record; see
+/// [`Stream::set_hold`](crate::Stream::set_hold).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Its name: that of the group.
+    pub name: String,
+    /// The most bytes of segments that are kept for it beyond what retention keeps.
+    pub bytes_max: u64,
 }
 
 /// A shard's place in the stream; see [`Stream::shards`](crate::Stream::shards).

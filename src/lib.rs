@@ -26,6 +26,7 @@
 //! - Keeping and dropping: [`Retention`]; the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
 //! - What can go wrong, by what to do about it: [`Error`].
 
+mod consumer;
 mod format;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -42,6 +43,7 @@ mod sys;
 mod topology;
 mod words;
 
+pub use consumer::{ConsumerOptions, GroupDescription, GroupShard, OnTrimmed, Worker, WorkerId};
 pub use recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 pub use shard::batch::{Batch, Records};
 pub use shard::iterator::ShardIterator;

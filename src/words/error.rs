@@ -67,6 +67,19 @@ pub enum Error {
         end: SequenceNumber,
     },
 
+    /// A worker of a consumer group said how far it is in a shard that is not its own any more: it was silent for longer than its lease
+    /// timeout, or the group was reset. The commit changed nothing. *Remedy:* go on polling; what the worker handled since its last
+    /// commit may be handled again, by others.
+    #[error(
+        "{shard} is not this worker's any more, so the consumer group {group:?} stays where it was: go on polling, and commit in time"
+    )]
+    LeaseLost {
+        /// The group's name.
+        group: Box<str>,
+        /// The shard.
+        shard: ShardId,
+    },
+
     /// Another handle or process has the stream open for writing. *Remedy:* share that handle (`Stream` is
     /// a cheap clone), or stop that process.
     #[error("{} is open already, in this process or in another one: share that handle or close it", .0.display())]

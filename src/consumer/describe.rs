@@ -1,0 +1,78 @@
+//! What a consumer group tells of itself.
+
+use super::group::Group;
+use super::leases::WorkerId;
+use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, Stream};
+
+/// How far a consumer group is; see [`Stream::describe_group`](crate::Stream::describe_group).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupDescription {
+    /// The group's name.
+    pub name: String,
+    /// The workers that are alive.
+    pub worker_count: usize,
+    /// One for each shard that the group has still to read, in the order of creation.
+    pub shards: Vec<GroupShard>,
+}
+
+/// How far a consumer group is in one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupShard {
+    /// The shard.
+    pub shard: ShardId,
+    /// The worker that reads it; `None` if there is no worker, or while its parents are not finished.
+    pub worker: Option<WorkerId>,
+    /// The checkpoint: all records below are handled.
+    pub next_sequence: SequenceNumber,
+    /// What is not handled yet.
+    pub lag: Lag,
+}
+
+impl GroupDescription {
+    /// What the group has not handled yet, of all shards together.
+    pub fn lag(&self) -> Lag {
+        self.shards.iter().fold(Lag::default(), |sum, shard| sum.plus(shard.lag))
+    }
+}
+
+impl Group {
+    pub(super) fn describe(&self, stream: &Stream) -> Result<GroupDescription> {
+        let (worker_count, leases) = {
+            let leases = self.settled();
+            let of_shard = |(shard, _, lease): (ShardId, SequenceNumber, Option<super::leases::Lease>)| {
+                lease.map(|lease| (shard, lease.worker))
+            };
+            (leases.worker_count(), leases.offered().filter_map(of_shard).collect::<Vec<_>>())
+        };
+        let mut shards = vec![];
+        for shard in stream.shards() {
+            let checkpoint = self.checkpoints.get(shard.id);
+            if checkpoint.is_some_and(|checkpoint| checkpoint.is_finished) {
+                continue;
+            }
+            let next_sequence = checkpoint.map_or(shard.first_sequence, |checkpoint| checkpoint.next);
+            let lag = match lag(stream, shard.id, next_sequence) {
+                // Expired since it was listed.
+                Err(Error::ShardNotFound(_)) => continue,
+                lag => lag?,
+            };
+            let worker = leases.iter().find(|(id, _)| *id == shard.id).map(|&(_, worker)| worker);
+            shards.push(GroupShard { shard: shard.id, worker, next_sequence, lag });
+        }
+        Ok(GroupDescription { name: self.name.to_string(), worker_count, shards })
+    }
+}
+
+fn lag(stream: &Stream, shard: ShardId, next: SequenceNumber) -> Result<Lag> {
+    match stream.iterator(shard, Position::At(next)) {
+        Ok(iterator) => iterator.lag(),
+        Err(Error::Trimmed { .. }) => {
+            let iterator = stream.iterator(shard, Position::TrimHorizon)?;
+            let trimmed = iterator.next_sequence().get().saturating_sub(next.get());
+            Ok(iterator.lag()?.plus(Lag { record_count: trimmed, ..Lag::default() }))
+        }
+        Err(error) => Err(error),
+    }
+}

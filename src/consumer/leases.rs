@@ -1,0 +1,383 @@
+//! Who of a group reads which shard: decided here, without touching a disk or a clock.
+//!
+//! A shard belongs to the **lease** of one worker at a time. It changes hands in two steps: the lease is marked as leaving, which
+//! stops its worker from being given more of the shard; once all that was handed out is committed, or that took too long, the shard is
+//! free, and goes to the worker who has the fewest.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::{SequenceNumber, ShardId, Timestamp};
+
+/// A worker's name within its group, given in the order in which workers join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub(super) u64);
+
+impl WorkerId {
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// The workers of a group, the shards that they may read, and who reads which.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    workers: BTreeMap<WorkerId, Member>,
+    shards: BTreeMap<ShardId, Slot>,
+    next_worker: u64,
+    next_term: u64,
+    /// Counts the changes of who may read what.
+    version: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// When it last called.
+    seen: Timestamp,
+    timeout: Duration,
+    /// It waits in a call: that is no silence.
+    is_waiting: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// The group has handled all below.
+    checkpoint: SequenceNumber,
+    lease: Option<Lease>,
+}
+
+/// A worker's right to a shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lease {
+    pub(super) worker: WorkerId,
+    /// Tells this lease from an earlier one of the same worker.
+    pub(super) term: Term,
+    /// All below was handed out under this lease, or handled before.
+    handed_out: SequenceNumber,
+    /// The end of the shard, once the worker has come to it.
+    end: Option<SequenceNumber>,
+    leaving_since: Option<Timestamp>,
+    /// A commit is on its way to the disk.
+    is_committing: bool,
+}
+
+/// The number of a lease: none is given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Term(u64);
+
+/// A shard that a worker has a lease on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) shard: ShardId,
+    pub(super) term: Term,
+    pub(super) checkpoint: SequenceNumber,
+    /// It is given no more of it, and may commit what it was given.
+    pub(super) is_leaving: bool,
+}
+
+/// What a commit has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// It is handled already.
+    Nothing,
+    /// To be written, and then [`Leases::end_commit`].
+    Write { is_end: bool },
+}
+
+/// Why there is nothing to commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The shard is somebody else's by now, or nobody's.
+    Lost,
+    /// That was never handed out; all below this was.
+    Beyond(SequenceNumber),
+}
+
+impl Lease {
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving_since.is_some()
+    }
+}
+
+impl Leases {
+    /// Changes whenever somebody may read other shards than before.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub(super) fn join(&mut self, timeout: Duration, now: Timestamp) -> WorkerId {
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        self.workers.insert(worker, Member { seen: now, timeout, is_waiting: false });
+        self.settle(now);
+        worker
+    }
+
+    /// Lets a worker go; its shards are free at once.
+    pub(super) fn leave(&mut self, worker: WorkerId, now: Timestamp) {
+        self.workers.remove(&worker);
+        self.free(|lease| lease.worker == worker);
+        self.settle(now);
+    }
+
+    /// Notes that a worker called. One that was taken for dead joins again.
+    pub(super) fn call(&mut self, worker: WorkerId, timeout: Duration, is_waiting: bool, now: Timestamp) {
+        let is_known = self.workers.insert(worker, Member { seen: now, timeout, is_waiting }).is_some();
+        if !is_known {
+            self.settle(now);
+        }
+    }
+
+    /// Adds a shard to be read, from its checkpoint on.
+    pub(super) fn offer(&mut self, shard: ShardId, checkpoint: SequenceNumber) {
+        self.shards.entry(shard).or_insert(Slot { checkpoint, lease: None });
+    }
+
+    /// Takes a shard off: it is read to its end.
+    pub(super) fn retire(&mut self, shard: ShardId) {
+        if self.shards.remove(&shard).is_some() {
+            self.version += 1;
+        }
+    }
+
+    /// Takes all shards away from all workers, and all that is known of them.
+    pub(super) fn clear(&mut self) {
+        self.shards.clear();
+        self.version += 1;
+    }
+
+    /// Whether a commit is on its way to the disk.
+    pub(super) fn is_committing(&self) -> bool {
+        self.shards.values().any(|slot| slot.lease.is_some_and(|lease| lease.is_committing))
+    }
+
+    pub(super) fn offered(&self) -> impl Iterator<Item = (ShardId, SequenceNumber, Option<Lease>)> {
+        self.shards.iter().map(|(&shard, slot)| (shard, slot.checkpoint, slot.lease))
+    }
+
+    /// What a worker has leases on.
+    pub(super) fn held_by(&self, worker: WorkerId) -> impl Iterator<Item = Held> {
+        self.offered().filter_map(move |(shard, checkpoint, lease)| {
+            let lease = lease.filter(|lease| lease.worker == worker)?;
+            Some(Held { shard, term: lease.term, checkpoint, is_leaving: lease.is_leaving() })
+        })
+    }
+
+    /// Notes that the records below `end` are being handed out; false if the worker may not read the shard any more.
+    pub(super) fn hand_out(&mut self, held: Held, worker: WorkerId, end: SequenceNumber) -> bool {
+        let Some((_, lease)) = self.lease_of(held.shard, worker, held.term) else { return false };
+        if lease.is_leaving() {
+            return false;
+        }
+        lease.handed_out = end;
+        true
+    }
+
+    /// Notes that the shard ends at a place; tells whether all of it is handled.
+    pub(super) fn note_end(&mut self, held: Held, worker: WorkerId, end: SequenceNumber) -> bool {
+        let Some((checkpoint, lease)) = self.lease_of(held.shard, worker, held.term) else { return false };
+        lease.end = Some(end);
+        checkpoint == end
+    }
+
+    fn lease_of(
+        &mut self,
+        shard: ShardId,
+        worker: WorkerId,
+        term: Term,
+    ) -> Option<(SequenceNumber, &mut Lease)> {
+        let slot = self.shards.get_mut(&shard)?;
+        let checkpoint = slot.checkpoint;
+        slot.lease
+            .as_mut()
+            .filter(|lease| lease.worker == worker && lease.term == term)
+            .map(|lease| (checkpoint, lease))
+    }
+
+    /// Whether a worker may say that all below `next` is handled; if so, the lease stays until `end_commit`. `term` is that of the
+    /// lease under which it was handed out, if the worker knows of one.
+    pub(super) fn begin_commit(
+        &mut self,
+        shard: ShardId,
+        worker: WorkerId,
+        term: Option<Term>,
+        next: SequenceNumber,
+    ) -> Result<Commit, Refusal> {
+        let term = term.ok_or(Refusal::Lost)?;
+        let (checkpoint, lease) = self.lease_of(shard, worker, term).ok_or(Refusal::Lost)?;
+        if next > lease.handed_out {
+            return Err(Refusal::Beyond(lease.handed_out));
+        }
+        let is_end = lease.end == Some(next);
+        if next < checkpoint || (next == checkpoint && !is_end) {
+            return Ok(Commit::Nothing);
+        }
+        lease.is_committing = true;
+        Ok(Commit::Write { is_end })
+    }
+
+    /// Ends what `begin_commit` began; `next` is given if it was written.
+    pub(super) fn end_commit(&mut self, shard: ShardId, next: Option<SequenceNumber>, now: Timestamp) {
+        let Some(slot) = self.shards.get_mut(&shard) else { return };
+        if let Some(lease) = slot.lease.as_mut() {
+            lease.is_committing = false;
+        }
+        let Some(next) = next else { return };
+        slot.checkpoint = next;
+        if slot.is_free_to_go() {
+            self.settle(now);
+        }
+    }
+
+    /// Moves the place from which a shard is read on: all below counts as handled. Like a commit it is begun before it is written.
+    pub(super) fn begin_seek(&mut self, shard: ShardId, worker: WorkerId, term: Term) -> bool {
+        match self.lease_of(shard, worker, term) {
+            Some((_, lease)) => {
+                lease.is_committing = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends what `begin_seek` began; `next` is given if it was written.
+    pub(super) fn end_seek(&mut self, shard: ShardId, next: Option<SequenceNumber>) {
+        let Some(slot) = self.shards.get_mut(&shard) else { return };
+        if let Some(lease) = slot.lease.as_mut() {
+            lease.is_committing = false;
+            if let Some(next) = next {
+                (lease.handed_out, lease.end) = (next, None);
+            }
+        }
+        slot.checkpoint = next.unwrap_or(slot.checkpoint);
+    }
+
+    /// When `settle` has something to do next, unless somebody calls before.
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        let silent = self.workers.values().filter(|member| !member.is_waiting);
+        let leaving =
+            self.shards.values().filter_map(|slot| slot.lease).filter_map(|lease| {
+                Some(lease.leaving_since?.plus(self.workers.get(&lease.worker)?.timeout))
+            });
+        silent.map(|member| member.seen.plus(member.timeout)).chain(leaving).min()
+    }
+
+    /// Drops workers that are silent for too long, frees what has left or took too long to, and spreads the shards.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        // A clock that was set back does not give anybody more time.
+        let is_over = |since: Timestamp, timeout: Duration| now.since(since) >= timeout;
+        self.workers.values_mut().for_each(|member| member.seen = member.seen.min(now));
+        self.workers.retain(|_, member| member.is_waiting || !is_over(member.seen, member.timeout));
+        let workers = &self.workers;
+        let timeouts: BTreeMap<WorkerId, Duration> =
+            workers.iter().map(|(&worker, member)| (worker, member.timeout)).collect();
+        self.free(|lease| match (timeouts.get(&lease.worker), lease.leaving_since) {
+            (None, _) => true,
+            (Some(&timeout), Some(since)) => is_over(since.min(now), timeout),
+            (Some(_), None) => false,
+        });
+        self.spread(now);
+    }
+
+    /// Takes leases away, but for those that are in the middle of a commit.
+    fn free(&mut self, must_go: impl Fn(&Lease) -> bool) {
+        for slot in self.shards.values_mut() {
+            if slot.lease.is_some_and(|lease| !lease.is_committing && must_go(&lease)) {
+                slot.lease = None;
+                self.version += 1;
+            }
+        }
+    }
+
+    /// Spreads the shards over the workers, so that counts differ by one at most, with as few changes as that takes.
+    fn spread(&mut self, now: Timestamp) {
+        if self.workers.is_empty() {
+            return;
+        }
+        let mut counts: BTreeMap<WorkerId, usize> = self.workers.keys().map(|&worker| (worker, 0)).collect();
+        for lease in self.shards.values().filter_map(|slot| slot.lease) {
+            // The lease of a worker that is gone may still be in the middle of a commit.
+            if let Some(count) = counts.get_mut(&lease.worker) {
+                *count += 1;
+            }
+        }
+        // Who has most already keeps one more, where it does not come out even.
+        let (share, mut extra) = (self.shards.len() / counts.len(), self.shards.len() % counts.len());
+        let mut by_count: Vec<(WorkerId, usize)> =
+            counts.iter().map(|(&worker, &count)| (worker, count)).collect();
+        by_count.sort_by_key(|&(worker, count)| (std::cmp::Reverse(count), worker));
+        for (worker, count) in by_count {
+            let allowed = share + usize::from(extra > 0);
+            extra = extra.saturating_sub(1);
+            self.mark_leaving(worker, count.saturating_sub(allowed), now);
+        }
+        for slot in self.shards.values_mut() {
+            if slot.is_free_to_go() {
+                slot.lease = None;
+                self.version += 1;
+            }
+        }
+        self.grant_free();
+    }
+
+    /// Sees to it that so many of a worker's leases are leaving: those that are already, then those with nothing outstanding.
+    fn mark_leaving(&mut self, worker: WorkerId, count: usize, now: Timestamp) {
+        let mut own: Vec<&mut Slot> = self
+            .shards
+            .values_mut()
+            .filter(|slot| slot.lease.is_some_and(|lease| lease.worker == worker))
+            .collect();
+        own.sort_by_key(|slot| (!slot.is_leaving(), !slot.is_all_committed()));
+        for (at, slot) in own.into_iter().enumerate() {
+            let Some(lease) = slot.lease.as_mut() else { continue };
+            if (at < count) != lease.is_leaving() {
+                lease.leaving_since = (at < count).then_some(now);
+                self.version += 1;
+            }
+        }
+    }
+
+    /// Gives each free shard to the worker that has the fewest.
+    fn grant_free(&mut self) {
+        let mut counts: BTreeMap<WorkerId, usize> = self.workers.keys().map(|&worker| (worker, 0)).collect();
+        for lease in self.shards.values().filter_map(|slot| slot.lease).filter(|lease| !lease.is_leaving()) {
+            if let Some(count) = counts.get_mut(&lease.worker) {
+                *count += 1;
+            }
+        }
+        for slot in self.shards.values_mut().filter(|slot| slot.lease.is_none()) {
+            let Some((&worker, count)) = counts.iter_mut().min_by_key(|(_, count)| **count) else { return };
+            *count += 1;
+            slot.lease = Some(Lease {
+                worker,
+                term: Term(self.next_term),
+                handed_out: slot.checkpoint,
+                end: None,
+                leaving_since: None,
+                is_committing: false,
+            });
+            self.next_term += 1;
+            self.version += 1;
+        }
+    }
+}
+
+impl Slot {
+    fn is_leaving(&self) -> bool {
+        self.lease.is_some_and(|lease| lease.is_leaving())
+    }
+
+    /// Whether nothing is handed out that is not handled.
+    fn is_all_committed(&self) -> bool {
+        self.lease.is_some_and(|lease| !lease.is_committing && lease.handed_out <= self.checkpoint)
+    }
+
+    fn is_free_to_go(&self) -> bool {
+        self.is_leaving() && self.is_all_committed()
+    }
+}

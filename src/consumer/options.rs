@@ -1,0 +1,165 @@
+//! How a worker joins a consumer group.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::worker::Worker;
+use crate::{Error, Position, Result, SECOND, SequenceNumber, ShardId, Stream};
+
+/// The shortest time after which a silent worker loses its shards.
+const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
+/// What a worker does where retention has dropped records before its group has handled them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnTrimmed {
+    /// [`Worker::poll`] returns [`Error::Trimmed`], which says how many they are, until the caller goes on with
+    /// [`Worker::skip_to_horizon`].
+    #[default]
+    Fail,
+    /// It goes on from the horizon by itself; [`Worker::skipped_count`] tells how many records it skipped.
+    SkipToHorizon,
+}
+
+/// Tells how far the caller has come in a shard by its own account.
+type Positions = Arc<dyn Fn(ShardId) -> Result<Option<SequenceNumber>> + Send + Sync>;
+
+/// How a worker joins a consumer group: a builder that ends with [`open`](Self::open). Made by
+/// [`Stream::consumer`](crate::Stream::consumer).
+#[derive(Clone)]
+pub struct ConsumerOptions {
+    pub(super) stream: Stream,
+    pub(super) group: String,
+    pub(super) start: Position,
+    pub(super) lease_timeout: Duration,
+    pub(super) records_max: usize,
+    pub(super) bytes_max: usize,
+    pub(super) on_trimmed: OnTrimmed,
+    pub(super) positions: Option<Positions>,
+    pub(super) hold_bytes_max: Option<u64>,
+    pub(super) salvage: bool,
+}
+
+impl ConsumerOptions {
+    pub(super) fn new(stream: Stream, group: String) -> Self {
+        Self {
+            stream,
+            group,
+            start: Position::TrimHorizon,
+            lease_timeout: 10 * SECOND,
+            records_max: 1_000,
+            bytes_max: 256 << 10,
+            on_trimmed: OnTrimmed::default(),
+            positions: None,
+            hold_bytes_max: None,
+            salvage: false,
+        }
+    }
+
+    /// Where a group begins that is new: `TrimHorizon`, `Latest` or `AtTimestamp`. A group that exists goes on where it was; shards that
+    /// come later are read from their first record. Default: `TrimHorizon`.
+    #[must_use]
+    pub fn start(mut self, position: Position) -> Self {
+        self.start = position;
+        self
+    }
+
+    /// How long the worker may be silent, neither polling nor committing, before its shards go to others; at least 100 ms. It should
+    /// be longer than a batch takes to handle. Default: 10 seconds, as in the Kinesis Client Library.
+    #[must_use]
+    pub fn lease_timeout(mut self, timeout: Duration) -> Self {
+        self.lease_timeout = timeout;
+        self
+    }
+
+    /// The most records of a batch. Default: 1,000.
+    #[must_use]
+    pub fn batch_records(mut self, count: usize) -> Self {
+        self.records_max = count;
+        self
+    }
+
+    /// The most bytes of a batch, keys and data together; one record that is larger comes by itself. Default: 256 KiB, which a
+    /// processor's cache holds while the batch is handled.
+    #[must_use]
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.bytes_max = bytes;
+        self
+    }
+
+    /// What to do where retention has overtaken the group. Default: [`OnTrimmed::Fail`].
+    #[must_use]
+    pub fn on_trimmed(mut self, on_trimmed: OnTrimmed) -> Self {
+        self.on_trimmed = on_trimmed;
+        self
+    }
+
+    /// Takes positions from the caller instead of the group's checkpoints, for a caller that keeps them with its output, in one
+    /// transaction: then each record counts once in that output, whatever crashes when.
+    ///
+    /// `last_handled` is asked each time the worker takes over a shard, and tells the last record that was handled, or `None` to go on
+    /// from the group's checkpoint. [`Worker::commit`] is needed all the same: it lets shards that were split or merged end. With
+    /// [`Durability::Process`](crate::Durability::Process) a power loss may take records that the output has already; what is put
+    /// then under their numbers is handed out.
+    #[must_use]
+    pub fn positions_from(
+        mut self,
+        last_handled: impl Fn(ShardId) -> Result<Option<SequenceNumber>> + Send + Sync + 'static,
+    ) -> Self {
+        self.positions = Some(Arc::new(last_handled));
+        self
+    }
+
+    /// Holds retention back: records that the group has not handled stay, up to so many bytes of segments beyond what retention keeps.
+    /// It stays set, also while no worker runs, until it is set to 0 or the group is deleted;
+    /// [`describe`](crate::Stream::describe) lists it. Default: as it was set before, and for a new group none.
+    #[must_use]
+    pub fn hold(mut self, bytes_max: u64) -> Self {
+        self.hold_bytes_max = Some(bytes_max);
+        self
+    }
+
+    /// Opens damaged checkpoints, and gives up what is damaged: the group goes on from older ones, or from the oldest record, so that
+    /// records come again and none is skipped. Default: damage is [`Error::Corrupt`]. Other ways out are to restore the group's
+    /// directory from a copy, and [`Stream::delete_group`](crate::Stream::delete_group).
+    #[must_use]
+    pub fn salvage(mut self, salvage: bool) -> Self {
+        self.salvage = salvage;
+        self
+    }
+
+    /// Joins the group, which is created if it is new.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a setting out of its range or a name that no group can have; `Corrupt` if the checkpoints are damaged;
+    /// `Closed`, `StorageFull`, `Io`.
+    pub fn open(self) -> Result<Worker> {
+        let refused = |what: &str| Err(Error::InvalidArgument(what.into()));
+        if self.lease_timeout < LEASE_TIMEOUT_MIN {
+            return refused(
+                "a lease timeout below 100 ms: a worker could lose its shards while it handles a batch",
+            );
+        }
+        if self.records_max == 0 {
+            return refused("a batch of no records: batch_records is at least 1");
+        }
+        Worker::open(self)
+    }
+}
+
+impl fmt::Debug for ConsumerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerOptions")
+            .field("group", &self.group)
+            .field("start", &self.start)
+            .field("lease_timeout", &self.lease_timeout)
+            .field("records_max", &self.records_max)
+            .field("bytes_max", &self.bytes_max)
+            .field("on_trimmed", &self.on_trimmed)
+            .field("has_positions", &self.positions.is_some())
+            .field("hold_bytes_max", &self.hold_bytes_max)
+            .field("salvage", &self.salvage)
+            .finish_non_exhaustive()
+    }
+}

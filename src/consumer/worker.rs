@@ -1,0 +1,307 @@
+//! One worker of a consumer group.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::describe::GroupDescription;
+use super::group::{Group, arrival_before};
+use super::leases::{Held, WorkerId};
+use super::options::{ConsumerOptions, OnTrimmed};
+use crate::{Batch, Error, Result, SequenceNumber, ShardId, ShardIterator, Stream, Timestamp, wait_any};
+
+/// How long a worker waits for records before it looks again at what it may read.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// One worker of a consumer group: reads the shards that it has a lease on, a batch at a time, and says how far it has come.
+///
+/// Workers of a group share the shards of the stream, so that each shard is with one worker and their counts differ by one at most. Open
+/// one in each thread that is to work. Dropping a worker is as [`close`](Self::close).
+///
+/// Records are handed out **at least once**: after a crash, or when a lease is lost, what was not committed comes again. Those of one
+/// partition key come in the order in which they were put, also across splits and merges: a child is handed out only when its parents
+/// are read to the end and committed.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+///
+/// let mut worker = stream.consumer("billing").open()?;
+/// while let Some(batch) = worker.poll(Duration::from_millis(10))? {
+///     for record in &batch {
+///         println!("{:?}", record.data());
+///     }
+///     worker.commit(&batch)?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Worker {
+    pub(super) options: ConsumerOptions,
+    pub(super) group: Arc<Group>,
+    pub(super) id: WorkerId,
+    /// The shards that it has leases on, and the version of the leases that this is true of.
+    pub(super) readings: Vec<Reading>,
+    version: Option<u64>,
+    /// Whose turn it is.
+    turn: usize,
+    pub(super) skipped_count: u64,
+}
+
+/// A shard that the worker has a lease on.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) held: Held,
+    /// Made when it is the shard's turn.
+    pub(super) iterator: Option<ShardIterator>,
+    /// All of it is handed out.
+    pub(super) is_at_end: bool,
+}
+
+impl Reading {
+    fn is_to_read(&self) -> bool {
+        !self.is_at_end && !self.held.is_leaving
+    }
+}
+
+impl Worker {
+    pub(super) fn open(options: ConsumerOptions) -> Result<Self> {
+        let group = options.stream.open_group(&options.group, options.start, options.salvage)?;
+        if let Some(bytes_max) = options.hold_bytes_max {
+            group.set_hold(&options.stream, bytes_max)?;
+        }
+        let id = group.join(options.lease_timeout);
+        Ok(Self { options, group, id, readings: vec![], version: None, turn: 0, skipped_count: 0 })
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.options.stream
+    }
+
+    /// The group's name.
+    pub fn group(&self) -> &str {
+        &self.group.name
+    }
+
+    /// The worker's name in its group.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// The shards that the worker reads, as of its last poll. Those that it is to hand over, once what it has of them is committed, do
+    /// not count.
+    pub fn shards(&self) -> Vec<ShardId> {
+        let readings = self.readings.iter().filter(|reading| !reading.held.is_leaving);
+        readings.map(|reading| reading.held.shard).collect()
+    }
+
+    /// How many records were skipped because retention had dropped them before the group handled them.
+    pub fn skipped_count(&self) -> u64 {
+        self.skipped_count
+    }
+
+    /// The next batch of one of the worker's shards, which take turns; `None` if there is none before the timeout.
+    ///
+    /// Batches of one shard can be polled one after the other without a commit in between. A worker that joins is given shards of others
+    /// once what they were handed out is committed.
+    ///
+    /// # Errors
+    /// `Trimmed` where retention has overtaken the group, unless the worker was told to skip: call
+    /// [`skip_to_horizon`](Self::skip_to_horizon) to go on. `Lost` where damage took records: [`skip_lost`](Self::skip_lost). `Corrupt`
+    /// where the log is damaged. After each of these other shards can be read by calling again. `Closed` once the stream is
+    /// closed and all of it is read.
+    pub fn poll(&mut self, timeout: Duration) -> Result<Option<Batch>> {
+        let mut deadline = None;
+        loop {
+            let version = self.group.call(self.id, self.options.lease_timeout);
+            if self.version != Some(version) {
+                self.take_over();
+            }
+            if let Some(batch) = self.read_next()? {
+                return Ok(Some(batch));
+            }
+            // The end of a shard lets others begin.
+            if !self.version.is_some_and(|version| self.group.is_at(version)) {
+                continue;
+            }
+            // One that cannot be told apart from never is waited for without a deadline.
+            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(timeout));
+            let left = deadline.map_or(Duration::MAX, |it| it.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.wait(left.min(LOOK_AGAIN))?;
+        }
+    }
+
+    /// Lets go of the shards that the worker has no lease on any more, and takes those that it has.
+    fn take_over(&mut self) {
+        let (held, version) = self.group.held_by(self.id);
+        let is_same = |reading: &Reading, held: &Held| {
+            (reading.held.shard, reading.held.term) == (held.shard, held.term)
+        };
+        self.readings.retain(|reading| held.iter().any(|held| is_same(reading, held)));
+        for held in held {
+            match self.readings.iter_mut().find(|reading| is_same(reading, &held)) {
+                Some(reading) => reading.held.is_leaving = held.is_leaving,
+                None => self.readings.push(Reading { held, iterator: None, is_at_end: false }),
+            }
+        }
+        self.version = Some(version);
+    }
+
+    /// Reads a batch of the first shard, from whose turn it is, that has one.
+    fn read_next(&mut self) -> Result<Option<Batch>> {
+        for _ in 0..self.readings.len() {
+            self.turn = (self.turn + 1) % self.readings.len();
+            if let Some(batch) = self.read(self.turn)? {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(&mut self, at: usize) -> Result<Option<Batch>> {
+        if !self.readings[at].is_to_read() {
+            return Ok(None);
+        }
+        let held = self.readings[at].held;
+        let mut iterator = match self.readings[at].iterator.take() {
+            Some(iterator) => iterator,
+            None => match self.start(held)? {
+                Some(iterator) => iterator,
+                None => return Ok(None),
+            },
+        };
+        let read = self.read_from(&mut iterator, held);
+        let reading = &mut self.readings[at];
+        // Behind what was not handed out to anybody there is nothing to go on from.
+        reading.iterator = (!matches!(read, Ok(Read::NotOurs))).then_some(iterator);
+        match read? {
+            Read::Batch(batch) => {
+                reading.is_at_end = batch.end_of_shard().is_some();
+                Ok(Some(batch))
+            }
+            Read::End => {
+                reading.is_at_end = true;
+                Ok(None)
+            }
+            Read::Nothing | Read::NotOurs => Ok(None),
+        }
+    }
+
+    fn read_from(&mut self, iterator: &mut ShardIterator, held: Held) -> Result<Read> {
+        let batch = loop {
+            match iterator.next_batch_within(self.options.records_max, self.options.bytes_max) {
+                Err(Error::Trimmed { .. }) if self.options.on_trimmed == OnTrimmed::SkipToHorizon => {
+                    self.skipped_count += iterator.skip_to_horizon();
+                    self.seek_to(held, iterator.next_sequence())?;
+                }
+                batch => break batch?,
+            }
+        };
+        let end = iterator.next_sequence();
+        if !batch.is_empty() && !self.group.hand_out(held, self.id, end) {
+            self.version = None;
+            return Ok(Read::NotOurs);
+        }
+        if batch.end_of_shard().is_some() {
+            self.group.note_end(self.stream(), held, self.id, end)?;
+        }
+        Ok(match batch.is_empty() {
+            false => Read::Batch(batch),
+            true if batch.end_of_shard().is_some() => Read::End,
+            true => Read::Nothing,
+        })
+    }
+
+    fn wait(&self, timeout: Duration) -> Result<()> {
+        let version = self.version.unwrap_or_default();
+        self.group.while_waiting(self.id, self.options.lease_timeout, || {
+            let open = self.readings.iter().filter(|reading| reading.is_to_read());
+            let iterators: Vec<&ShardIterator> =
+                open.filter_map(|reading| reading.iterator.as_ref()).collect();
+            if iterators.is_empty() {
+                if self.stream().is_closed() {
+                    return Err(Error::Closed);
+                }
+                self.group.wait_for_change(version, timeout);
+            } else {
+                wait_any(iterators, timeout)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Says that all records of a shard up to the last of this batch are handled: after a crash the group goes on behind it.
+    ///
+    /// # Durability
+    /// It survives the death of the process, and power loss as a put of the stream does.
+    ///
+    /// # Errors
+    /// `LeaseLost` if the shard is not this worker's any more: what it handled may be handed out to others, and the commit changes
+    /// nothing. `StorageFull`, `Poisoned`, `Closed`, `Io`: the checkpoint stays where it was.
+    pub fn commit(&mut self, batch: &Batch) -> Result<()> {
+        let Some(last) = batch.last_sequence() else { return Ok(()) };
+        match self.commit_up_to(batch.shard(), last, batch.last_timestamp()) {
+            // It was handed out under an earlier lease.
+            Err(Error::InvalidArgument(_)) => Err(self.group.lease_lost(batch.shard())),
+            committed => committed,
+        }
+    }
+
+    /// Says that all records of a shard up to one are handled; see [`commit`](Self::commit). A commit of less than was committed before
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit); `InvalidArgument` if that record was not handed out to this worker since it got the shard.
+    pub fn commit_to(&mut self, shard: ShardId, last_handled: SequenceNumber) -> Result<()> {
+        let arrival = arrival_before(self.stream(), shard, last_handled.plus(1));
+        self.commit_up_to(shard, last_handled, arrival)
+    }
+
+    fn commit_up_to(
+        &mut self,
+        shard: ShardId,
+        last: SequenceNumber,
+        arrival: Option<Timestamp>,
+    ) -> Result<()> {
+        self.group.call(self.id, self.options.lease_timeout);
+        let term = self.held(shard).map(|held| held.term);
+        self.group.commit(self.stream(), (shard, term), self.id, last.plus(1), arrival)
+    }
+
+    pub(super) fn held(&self, shard: ShardId) -> Option<Held> {
+        self.readings.iter().map(|reading| reading.held).find(|held| held.shard == shard)
+    }
+
+    /// How far the group is behind, shard by shard: what is not committed.
+    ///
+    /// # Errors
+    /// `Corrupt` if damaged bytes are in the way; `Io`.
+    pub fn describe_group(&self) -> Result<GroupDescription> {
+        self.group.describe(self.stream())
+    }
+
+    /// Leaves the group: the worker's shards go to others at once, and what it did not commit comes again.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.group.leave(self.id);
+    }
+}
+
+/// What reading a shard came to.
+enum Read {
+    Batch(Batch),
+    Nothing,
+    End,
+    /// The lease is lost: what was read is for somebody else.
+    NotOurs,
+}

@@ -322,6 +322,41 @@ fn while_another_process_has_the_stream_open_all_commands_say_so() {
 }
 
 #[test]
+fn errors_are_told_in_a_line_without_a_backtrace_by_the_exit_codes_of_the_help() {
+    let help = Command::new(tool()).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let codes = help.split("Exit codes:\n").nth(1).unwrap().lines();
+    let codes: Vec<_> = codes.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(codes, ["0", "1", "2", "130"], "130 is tested with each command that Ctrl-C ends");
+
+    let place = Place::create(&[]);
+    let file = place.file(b"no stream");
+    let ends = |args: &[&str], code: i32, parts: &[&str]| {
+        let mut command = Command::new(tool());
+        command.args(args).stdin(Stdio::null()).env("RUST_BACKTRACE", "full");
+        let output = command.output().unwrap();
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
+        parts.iter().for_each(|part| assert!(told.contains(part), "{args:?}: no {part:?} in {told}"));
+        assert!(
+            !["panicked", "backtrace", "src/"].iter().any(|sign| told.contains(sign)),
+            "{args:?}: {told}"
+        );
+        assert!(code != 1 || told.lines().count() == 1, "{args:?}: {told}");
+    };
+    let (path, file) = (place.stream(), file);
+    let [path, file] = [&path, &file].map(|path| path.to_str().unwrap());
+    ends(&["describe", path], 0, &[]);
+    ends(&["describe", file], 1, &[file, "is not a stream", "name another path"]);
+    ends(&["cat", path, "--shard", "9"], 1, &["has no shardId-000000000009", "list the shards"]);
+    ends(&["put", path, "/dev/null/lines"], 1, &["/dev/null/lines"]);
+    ends(&["cat", path, "--from", "someday"], 2, &["--from", "--help"]);
+    ends(&["peel", path], 2, &["peel", "--help"]);
+    std::fs::write(place.stream().join("manifest.json"), "{}").unwrap();
+    ends(&["cat", path], 1, &["manifest.json is damaged", "restore the file from a copy"]);
+}
+
+#[test]
 fn create_wants_a_new_stream_and_the_others_one_that_exists() {
     let place = Place::create(&["--shards", "2", "--retention", "forever", "--retention-bytes", "1G"]);
     fails(&place.run("create", &[]), &["already"]);

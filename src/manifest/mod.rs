@@ -158,7 +158,8 @@ impl Manifest {
     }
 }
 
-fn path_in(stream_dir: &Path) -> PathBuf {
+/// Where the manifest of a stream is.
+pub(crate) fn path_in(stream_dir: &Path) -> PathBuf {
     stream_dir.join(FILE_NAME)
 }
 

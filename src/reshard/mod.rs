@@ -51,7 +51,7 @@ pub(crate) fn apply(
     let first_child = manifest.next_shard;
     let ids: Vec<_> = (first_child..).take(plan.children.len()).map(ShardId::new).collect();
     if ids.iter().any(|&id| id > ShardId::MAX) {
-        return Err(Error::invalid("the stream has used up its shard ids"));
+        return Err(Error::invalid("the stream has used up its shard ids: go on in a new stream"));
     }
     Reshard { topology, plan, ids }.carry_out(&mut manifest)
 }

@@ -21,7 +21,7 @@ pub(crate) fn plan(shards: &[ShardDescription], id: ShardId, point: HashKey) -> 
     let open_count = shards.iter().filter(|shard| shard.is_open()).count();
     if open_count >= SHARD_COUNT_MAX as usize {
         return Err(Error::invalid(format!(
-            "the stream has {open_count} open shards, which is the most it can have"
+            "the stream has {open_count} open shards, which is the most it can have: merge some first"
         )));
     }
     Ok(plan_at(id, range, point))
@@ -31,7 +31,9 @@ pub(crate) fn plan(shards: &[ShardDescription], id: ShardId, point: HashKey) -> 
 pub(crate) fn plan_evenly(shards: &[ShardDescription], id: ShardId) -> Result<Plan> {
     let HashKeyRange { start, end } = open_shard(shards, id)?.hash_key_range;
     if end.get() - start.get() < 3 {
-        return Err(Error::invalid(format!("{id} owns too few hash keys to be split: {start} to {end}")));
+        return Err(Error::invalid(format!(
+            "{id} owns too few hash keys to be split, {start} to {end}: split another"
+        )));
     }
     let middle = start.get() + (end.get() - start.get()).div_ceil(2);
     plan(shards, id, HashKey::new(middle))

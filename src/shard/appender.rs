@@ -255,7 +255,10 @@ impl Shard {
     #[cold]
     fn at_ceiling(&self, ceiling: SequenceNumber) -> Result<Option<SequenceNumber>> {
         if ceiling == NO_CEILING {
-            return Err(Error::invalid(format!("{} has used up its sequence numbers", self.id)));
+            return Err(Error::invalid(format!(
+                "{} has used up its sequence numbers: go on in a new stream",
+                self.id
+            )));
         }
         Ok(None)
     }

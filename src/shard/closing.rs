@@ -40,7 +40,10 @@ impl Shard {
         let appender = self.appender.lock();
         match appender.state {
             State::Open => Ok(PausedShard { shard: self, appender, _sync_turn: sync_turn }),
-            State::ShardClosed => Err(Error::invalid(format!("{} is closed already", self.id))),
+            State::ShardClosed => Err(Error::invalid(format!(
+                "{} is closed already: its children own its hash keys now",
+                self.id
+            ))),
             State::StreamClosed => Err(Error::Closed),
             State::Poisoned => Err(Error::Poisoned(self.id)),
         }

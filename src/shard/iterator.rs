@@ -63,7 +63,9 @@ impl ShardIterator {
             Position::AtTimestamp(time) => {
                 let now = shard.clock.now();
                 if time > now {
-                    return Err(Error::invalid(format!("the time {time} lies in the future: it is {now}")));
+                    return Err(Error::invalid(format!(
+                        "the time {time} lies in the future, and it is {now}: use Latest"
+                    )));
                 }
                 shard.first_at_or_after(time)?
             }

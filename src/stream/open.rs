@@ -91,7 +91,10 @@ fn look_at(path: &Path, create: Create) -> Result<bool> {
     }
     if is_there && Manifest::exists_in(path)? {
         return match create {
-            Create::Always => Err(Error::invalid(format!("there is a stream at {} already", path.display()))),
+            Create::Always => Err(Error::invalid(format!(
+                "there is a stream at {} already: open it, or name another path",
+                path.display()
+            ))),
             _ => Ok(true),
         };
     }
@@ -179,7 +182,7 @@ fn adopt(path: &Path, options: &StreamOptions) -> Result<Manifest> {
     let stored = manifest.settings;
     if let Some(asked) = options.key_hash.filter(|&asked| asked != stored.key_hash) {
         return Err(Error::invalid(format!(
-            "{} hashes its keys with {:?} for life, and cannot be opened with {asked:?}",
+            "{} hashes its keys with {:?} for life, and cannot be opened with {asked:?}: leave the key hash out",
             path.display(),
             stored.key_hash
         )));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::manifest::{Manifest, Marks};
+use crate::manifest::{self, Manifest, Marks};
 use crate::recovery::ShardRecovery;
 use crate::segment::base_of_name;
 use crate::shard::{Shard, ShardContext, dir_of, shards_dir};
@@ -179,9 +179,10 @@ fn remove_orphans(context: &ShardContext, manifest: &Manifest) -> Result<()> {
         }
         let has_segments = dir::list(&entry.path)?.iter().any(|file| base_of_name(&file.name).is_some());
         if has_segments && id.get() >= manifest.next_shard {
-            let reason = "expected the directory of a shard that the manifest names: the manifest is older than the shards";
-            let (path, reason) = (entry.path, reason.to_owned());
-            return Err(Corruption { path, shard: Some(id), offset: 0, sequence: None, reason }.into_error());
+            let path = manifest::path_in(&context.stream_dir);
+            let reason =
+                format!("expected it to name {id}, of which there are segments: it is older than they are");
+            return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
         }
         dir::remove_all(&entry.path)?;
     }

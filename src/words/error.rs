@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 
@@ -21,7 +23,9 @@ pub enum Error {
 
     /// A record that no stream with these settings can hold; nothing of the call was written.
     /// *Remedy:* mend or leave out that record.
-    #[error("record {index} of the call is refused, and nothing was written: {reason}")]
+    #[error(
+        "record {index} of the call is refused, and nothing was written: {reason}; mend it or leave it out"
+    )]
     InvalidRecord {
         /// The record's place in the call, from 0.
         index: u32,
@@ -31,7 +35,9 @@ pub enum Error {
 
     /// The stream has no such shard, or retention has expired it. *Remedy:* list the shards again;
     /// whoever read an expired shard goes on with its children.
-    #[error("the stream has no {0}: it never had, or the shard has expired")]
+    #[error(
+        "the stream has no {0}: it never had, or the shard has expired; list the shards to see which there are"
+    )]
     ShardNotFound(ShardId),
 
     /// The disk has no room for this record, which was not written. Reads go on. *Remedy:* free space,
@@ -42,7 +48,7 @@ pub enum Error {
     /// The record asked for has fallen behind the trim horizon. *Remedy:* go on from the horizon, knowing
     /// that the records between are lost to this reader.
     #[error(
-        "{shard} no longer holds sequence number {requested}: its trim horizon is {horizon}; seek to the horizon to go on"
+        "{shard} no longer holds sequence number {requested}: its trim horizon is {horizon}; go on from there"
     )]
     Trimmed {
         /// The shard that was read.
@@ -86,7 +92,7 @@ pub enum Error {
     Locked(Arc<Path>),
 
     /// The path holds something that is not a stream. *Remedy:* name another path.
-    #[error("{} is not a stream: {}", .0.path.display(), .0.reason)]
+    #[error("{} is not a stream: {}; name another path", .0.path.display(), .0.reason)]
     NotAStream(Box<Located>),
 
     /// The bytes are of a format that this version cannot read. *Remedy:* open the stream with the version
@@ -105,11 +111,12 @@ pub enum Error {
     Poisoned(ShardId),
 
     /// The stream was closed. *Remedy:* open it again.
-    #[error("the stream is closed")]
+    #[error("the stream is closed: open it again to go on")]
     Closed,
 
-    /// The operating system refused an operation. *Remedy:* as its error says.
-    #[error("cannot {} {}: {}", .0.action, .0.path.display(), .0.source)]
+    /// The operating system refused an operation. *Remedy:* mend what its error names, and try again; after a failed sync, as for
+    /// `Poisoned`.
+    #[error("cannot {} {}: {}; {}", .0.action, .0.path.display(), .0.source, .0.remedy())]
     Io(Arc<IoFailure>),
 }
 
@@ -147,7 +154,9 @@ impl fmt::Display for Corruption {
             }
             write!(f, ")")?;
         }
-        write!(f, ": {}; restore the file from a copy, or salvage the rest", self.reason)
+        // The manifest says what there is to be salvaged: without it nothing can be.
+        let remedy = self.shard.map_or("", |_| ", or salvage the rest");
+        write!(f, ": {}; restore the file from a copy{remedy}", self.reason)
     }
 }
 
@@ -160,6 +169,29 @@ pub struct IoFailure {
     pub path: PathBuf,
     /// What the operating system said.
     pub source: io::Error,
+}
+
+impl IoFailure {
+    /// What to do about it.
+    fn remedy(&self) -> &'static str {
+        match self.source.kind() {
+            _ if is_sync(self.action) => "check the disk, then open the stream again",
+            io::ErrorKind::PermissionDenied => "check who owns it, and who may do that",
+            io::ErrorKind::NotFound => "put back what was moved or removed",
+            io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or use another place",
+            _ if self.source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                "raise the limit of open files (ulimit -n), or use fewer shards"
+            }
+            // An error of our own says what to mend.
+            _ if self.source.raw_os_error().is_none() => "then try again",
+            _ => "mend that, then try again",
+        }
+    }
+}
+
+/// Whether what was tried is a sync, of a file or of a directory.
+fn is_sync(action: &str) -> bool {
+    action.starts_with("sync")
 }
 
 impl Error {
@@ -177,13 +209,13 @@ impl Error {
 
     /// Whether a sync failed, so that nobody knows what is on the disk.
     pub(crate) fn is_failed_sync(&self) -> bool {
-        matches!(self, Self::Io(failure) if failure.action.starts_with("sync"))
+        matches!(self, Self::Io(failure) if is_sync(failure.action))
     }
 
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
             // A sync that finds no room has lost what the kernel had taken already: no remedy for one put mends that.
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !action.starts_with("sync") => {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !is_sync(action) => {
                 Self::StorageFull(path.into())
             }
             _ => Self::Io(Arc::new(IoFailure { action, path: path.to_owned(), source })),

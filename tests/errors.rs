@@ -1,0 +1,252 @@
+//! Every error, provoked once: its text says what happened, where, and what to do about it.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamlog::{Error, Position, PutRecord, Retention, SECOND, ShardId, Stream, StreamOptions};
+
+const SHARD: ShardId = ShardId::new(0);
+const NAME: &str = "shardId-000000000000";
+
+/// The text says all of this, in this order, in one line, and nothing that only its programmer understands.
+#[track_caller]
+fn says(error: &Error, parts: &[&str]) {
+    let text = error.to_string();
+    let mut rest = &text[..];
+    for part in parts {
+        let Some(at) = rest.find(part) else { panic!("no {part:?}, or not in its place, in: {text}") };
+        rest = &rest[at + part.len()..];
+    }
+    assert!(!text.contains(['\n', '{', '"']), "{text}");
+}
+
+fn open_error(path: &Path) -> Error {
+    common::small(&common::clock()).open(path).err().expect("an error")
+}
+
+/// A closed stream whose one shard holds `first`, `second` and `third`.
+fn three_records(path: &Path) {
+    let stream = common::small(&common::clock()).open(path).unwrap();
+    for data in ["first", "second", "third"] {
+        stream.put("key", data).unwrap();
+    }
+    stream.close().unwrap();
+}
+
+/// Flips a bit of the record `second`.
+fn damage(path: &Path) -> String {
+    let segment = common::segment_files(path, 0).remove(0);
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"second").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    segment.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_variant_is_provoked_here() {
+    let source = include_str!("../src/words/error.rs");
+    let body = source.split("pub enum Error {").nth(1).unwrap().split("\n}").next().unwrap();
+    let names = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let names = names.filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()));
+    let names: Vec<_> = names.map(|line| line.split(['(', ' ', ',']).next().unwrap()).collect();
+    assert!(names.len() >= 13, "{names:?}");
+    for name in names {
+        assert!(include_str!("errors.rs").contains(&format!("Error::{name}")), "{name} is not provoked");
+    }
+}
+
+#[test]
+fn an_invalid_argument_names_itself_and_its_range() {
+    let scratch = common::scratch();
+    let error = StreamOptions::new().shards(2_000).open(scratch.path()).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)));
+    says(&error, &["a shard count of 2000 is out of range", "1 to 1024"]);
+    let stream = Stream::open(scratch.path()).unwrap();
+    says(&stream.update_shard_count(0).unwrap_err(), &["a shard count of 0", "1 to 1024"]);
+    says(&stream.merge_shards(SHARD, SHARD).unwrap_err(), &[NAME, "cannot be merged", "has to begin right"]);
+    let future = Position::AtTimestamp(streamlog::Timestamp::from_micros(u64::MAX));
+    says(&stream.iterator(SHARD, future).unwrap_err(), &["lies in the future", "use Latest"]);
+    stream.split_shard_evenly(SHARD).unwrap();
+    says(&stream.split_shard_evenly(SHARD).unwrap_err(), &[NAME, "is closed already", "its children"]);
+    drop(stream);
+    let again = StreamOptions::new().must_be_new().open(scratch.path()).unwrap_err();
+    says(&again, &[scratch.path().to_str().unwrap(), "already", "open it, or name another path"]);
+}
+
+#[test]
+fn an_invalid_record_is_named_by_its_place() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    let records = [PutRecord::new("key", "data"), PutRecord::new("", "data")];
+    let error = stream.put_batch(&records).unwrap_err();
+    assert!(matches!(error, Error::InvalidRecord { index: 1, .. }));
+    says(
+        &error,
+        &["record 1", "nothing was written", "its partition key is empty", "mend it or leave it out"],
+    );
+}
+
+#[test]
+fn a_missing_shard_is_named() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    let error = stream.iterator(ShardId::new(7), Position::Latest).unwrap_err();
+    assert!(matches!(error, Error::ShardNotFound(_)));
+    says(&error, &["the stream has no shardId-000000000007", "expired", "list the shards"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_named_with_the_ways_to_free_it() {
+    use common::mounts::{Ballast, Kind, Mount};
+    let Some(mount) = Mount::new(Kind::Tmpfs) else { return };
+    let path = mount.path().join("stream");
+    let stream = common::small(&common::clock()).open(&path).unwrap();
+    let _ballast = Ballast::fill(mount.path());
+    let error = stream.put("key", "data").unwrap_err();
+    assert!(matches!(error, Error::StorageFull(_)), "{error}");
+    says(&error, &["no room on the disk", path.to_str().unwrap(), "free space or shorten the retention"]);
+}
+
+#[test]
+fn a_reader_that_retention_has_overtaken_is_told_where_to_go_on() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let options = common::small(&clock).retention(Retention::age(10 * SECOND));
+    let stream = options.open(scratch.path()).unwrap();
+    stream.put("key", "old").unwrap();
+    let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
+    clock.advance(Duration::from_secs(11));
+    stream.maintain().unwrap();
+    let error = iterator.next_batch(10).unwrap_err();
+    assert!(matches!(error, Error::Trimmed { .. }), "{error}");
+    says(&error, &[NAME, "no longer holds sequence number 0", "trim horizon is 1", "go on from there"]);
+}
+
+#[test]
+fn damage_names_file_byte_and_record_and_both_ways_out() {
+    let scratch = common::scratch();
+    three_records(scratch.path());
+    let file = damage(scratch.path());
+    let stream = common::small(&common::clock()).open(scratch.path()).unwrap();
+    let error = stream.iterator(SHARD, Position::At(1.into())).unwrap().next_batch(1).unwrap_err();
+    assert!(matches!(error, Error::Corrupt(_)), "{error}");
+    let parts =
+        [&file, "damaged at byte", NAME, "sequence number 1", "checksum", "restore the file", "salvage"];
+    says(&error, &parts);
+}
+
+#[test]
+fn a_damaged_manifest_can_only_be_restored() {
+    let scratch = common::scratch();
+    three_records(scratch.path());
+    let manifest = scratch.path().join("manifest.json");
+    fs::write(&manifest, "no json").unwrap();
+    let error = open_error(scratch.path());
+    says(&error, &[manifest.to_str().unwrap(), "is damaged", "restore the file from a copy"]);
+    assert!(!error.to_string().contains("salvage"), "{error}");
+    fs::remove_file(&manifest).unwrap();
+    says(&open_error(scratch.path()), &["manifest.json is damaged", "found none", "restore the file"]);
+}
+
+#[test]
+fn records_that_were_given_up_are_named() {
+    let scratch = common::scratch();
+    three_records(scratch.path());
+    damage(scratch.path());
+    let stream = common::small(&common::clock()).salvage(true).open(scratch.path()).unwrap();
+    let error = stream.iterator(SHARD, Position::At(1.into())).unwrap().next_batch(1).unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "{error}");
+    says(&error, &[NAME, "lost the records from sequence number 1 to before 2", "skip what is lost"]);
+}
+
+#[test]
+fn a_stream_that_is_open_already_is_named() {
+    let scratch = common::scratch();
+    let _stream = Stream::open(scratch.path()).unwrap();
+    let error = Stream::open(scratch.path()).unwrap_err();
+    assert!(matches!(error, Error::Locked(_)));
+    says(&error, &[scratch.path().to_str().unwrap(), "is open already", "share that handle or close it"]);
+}
+
+#[test]
+fn what_is_no_stream_is_named_with_what_it_is() {
+    let scratch = common::scratch();
+    let file = scratch.path().join("file");
+    fs::write(&file, "text").unwrap();
+    let error = open_error(&file);
+    assert!(matches!(error, Error::NotAStream(_)));
+    says(&error, &[file.to_str().unwrap(), "is not a stream", "it is a file", "name another path"]);
+    let nothing = StreamOptions::new().must_exist().open(scratch.path().join("nothing")).unwrap_err();
+    says(&nothing, &["nothing is not a stream", "there is nothing at this path", "name another path"]);
+}
+
+#[test]
+fn another_format_is_named_with_who_can_read_it() {
+    let scratch = common::scratch();
+    three_records(scratch.path());
+    let manifest = scratch.path().join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"version\": 1", "\"version\": 7")).unwrap();
+    let error = open_error(scratch.path());
+    assert!(matches!(error, Error::UnsupportedFormat(_)), "{error}");
+    says(&error, &[manifest.to_str().unwrap(), "version 7", "cannot read", "the version that wrote it"]);
+}
+
+#[test]
+fn a_failed_sync_and_what_follows_it_tell_to_check_the_disk_and_open_again() {
+    let scratch = common::scratch();
+    let stream = common::small(&common::clock()).open(scratch.path()).unwrap();
+    stream.put("key", "data").unwrap();
+    // The first sync of a segment syncs its name too, in a directory that is gone.
+    let shard = scratch.path().join("shards/000000000000");
+    fs::rename(&shard, scratch.path().join("elsewhere")).unwrap();
+    let error = stream.sync().unwrap_err();
+    assert!(matches!(&error, Error::Io(failure) if failure.action == "sync the directory"), "{error}");
+    says(&error, &["cannot sync", shard.to_str().unwrap(), "No such file", "check the disk, then open"]);
+    let error = stream.put("key", "data").unwrap_err();
+    assert!(matches!(error, Error::Poisoned(_)), "{error}");
+    says(
+        &error,
+        &[NAME, "takes no more puts", "a sync failed", "check the disk, then open the stream again"],
+    );
+}
+
+#[test]
+fn a_closed_stream_says_so() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    stream.clone().close().unwrap();
+    let error = stream.put("key", "data").unwrap_err();
+    assert!(matches!(error, Error::Closed));
+    says(&error, &["the stream is closed", "open it again"]);
+}
+
+#[test]
+fn what_the_system_refuses_is_named_with_its_reason_and_a_remedy() {
+    let scratch = common::scratch();
+    let file = scratch.path().join("file");
+    fs::write(&file, "text").unwrap();
+    let below = file.join("stream");
+    let error = open_error(&below);
+    assert!(matches!(error, Error::Io(_)), "{error}");
+    says(
+        &error,
+        &["cannot look at", below.to_str().unwrap(), "Not a directory", "mend that, then try again"],
+    );
+    // Those that come up most have a remedy of their own. Root is refused nothing, so they are not provoked.
+    for (number, remedy) in [
+        (13, "check who owns it, and who may do that"),
+        (2, "put back what was moved or removed"),
+        (24, "raise the limit of open files (ulimit -n)"),
+        (30, "mount it writable, or use another place"),
+    ] {
+        let source = std::io::Error::from_raw_os_error(number);
+        let failure = streamlog::IoFailure { action: "open", path: "clicks/LOCK".into(), source };
+        says(&Error::Io(Arc::new(failure)), &["cannot open clicks/LOCK", remedy]);
+    }
+}

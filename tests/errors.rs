@@ -25,7 +25,7 @@ fn says(error: &Error, parts: &[&str]) {
 }
 
 fn open_error(path: &Path) -> Error {
-    common::small(&common::clock()).open(path).err().expect("an error")
+    common::small(&common::clock()).open(path).unwrap_err()
 }
 
 /// A closed stream whose one shard holds `first`, `second` and `third`.

@@ -29,6 +29,7 @@ use crate::sys::dir;
 use crate::topology::{Topology, lineage};
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
+use crate::words::event::event;
 use crate::words::hash_key::HashKeyRange;
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
@@ -103,6 +104,10 @@ impl Reshard<'_> {
         }
         self.topology.swap_map(manifest, &shards);
         paused.into_iter().for_each(PausedShard::close);
+        for child in &children {
+            let stream = self.topology.context().stream_dir.display();
+            event!(info, "a shard begins", stream = stream, shard = child.id, first = child.first_sequence);
+        }
         Ok(children)
     }
 

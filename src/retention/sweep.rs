@@ -22,6 +22,7 @@ use crate::shard::{Shard, dir_of};
 use crate::sys::dir::{self, ReplaceError};
 use crate::topology::Topology;
 use crate::words::error::{Error, Result};
+use crate::words::event::event;
 use crate::words::options::Retention;
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
@@ -197,9 +198,11 @@ fn remove_what_is_behind(
     for shard in behind {
         for file in shard.drop_segments_behind() {
             dir::remove_file(&file)?;
+            event!(info, "a segment is behind the horizon, and removed", path = file.display());
         }
     }
     for &id in &expired {
+        event!(info, "a shard has expired", stream = topology.context().stream_dir.display(), shard = id);
         dir::remove_all(&dir_of(&topology.context().stream_dir, id))?;
     }
     Ok(())

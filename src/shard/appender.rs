@@ -21,6 +21,7 @@ use crate::segment::spare::{Spare, SparePages};
 use crate::segment::unsealed::{SyncTarget, Unsealed};
 use crate::sys::dir;
 use crate::words::error::{Error, Result};
+use crate::words::event::event;
 use crate::words::limits::unsealed_count_max;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
@@ -219,10 +220,13 @@ impl Shard {
         let timestamp = now.max(appender.last_timestamp);
         if !appender.active.as_ref().is_some_and(|active| active.has_room(len)) {
             let rolled = self.roll(&mut appender, timestamp, len);
-            if rolled.as_ref().is_err_and(Error::is_failed_sync) {
-                appender.state = State::Poisoned;
+            if let Err(error) = rolled {
+                if error.is_failed_sync() {
+                    self.tell_failed_sync(&error);
+                    appender.state = State::Poisoned;
+                }
+                return Err(error);
             }
-            rolled?;
         }
         let Appender { active: Some(active), spare, .. } = &mut *appender else {
             unreachable!("rolling makes an active segment")
@@ -279,6 +283,7 @@ impl Shard {
             (None, Some(spare)) => Active::begin_in(spare, &self.dir, (self.id, base), now, self.writing)?,
             (None, None) => Active::create(&self.dir, (self.id, base), now, self.writing, len)?,
         };
+        event!(debug, "a segment begins", dir = self.dir.display(), base = base);
         appender.resumable = None;
         appender.has_new_names = true;
         let since = if next.is_empty() { now } else { next.first_timestamp() };
@@ -309,7 +314,9 @@ impl Shard {
         match segment.seal() {
             Ok(()) => {
                 take_off();
-                self.segments.unpin(segment.target.window.base);
+                let base = segment.target.window.base;
+                self.segments.unpin(base);
+                event!(debug, "a segment is sealed", dir = self.dir.display(), base = base);
                 Ok(())
             }
             // It stays as it is, to be sealed when there is room; it can be read, and recovery can scan it.
@@ -344,7 +351,8 @@ impl Shard {
                 })
             });
         }
-        if sealed.as_ref().is_err_and(Error::is_failed_sync) {
+        if let Some(error) = sealed.as_ref().err().filter(|error| error.is_failed_sync()) {
+            self.tell_failed_sync(error);
             self.poison();
         }
         sealed

@@ -9,6 +9,7 @@ use super::appender::{Appender, NO_CEILING, State};
 use super::turn::HeldTurn;
 use super::{Closing, Shard};
 use crate::words::error::{Error, Result};
+use crate::words::event::event;
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
@@ -54,7 +55,8 @@ impl PausedShard<'_> {
     /// Makes all that was put survive power loss.
     pub(crate) fn sync(&mut self) -> Result<()> {
         let synced = self.shard.sync_segments(&mut self.appender);
-        if synced.is_err() {
+        if let Err(error) = &synced {
+            self.shard.tell_failed_sync(error);
             self.appender.state = State::Poisoned;
         }
         synced
@@ -95,6 +97,7 @@ impl PausedShard<'_> {
         let waiting = self.appender.waiting.take();
         drop(self);
         waiting.notify_all();
+        event!(info, "a shard is closed", dir = shard.dir.display(), end = sequence);
         shard.bell.notify();
     }
 }

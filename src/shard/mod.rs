@@ -30,6 +30,7 @@ use crate::segment::growth::Writing;
 use crate::sys::dir;
 use crate::words::describe::ShardDescription;
 use crate::words::error::{Error, Result};
+use crate::words::event::event;
 use crate::words::hash_key::HashKeyRange;
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
@@ -244,6 +245,18 @@ impl Shard {
     /// The bytes that the shard's segment files take on the disk.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
         self.segments.disk_bytes()
+    }
+
+    /// Tells whoever watches that a sync failed.
+    #[cold]
+    fn tell_failed_sync(&self, error: &Error) {
+        event!(
+            error,
+            "a sync failed: the shard takes no more puts until the stream is opened again",
+            shard = self.id,
+            dir = self.dir.display(),
+            error = error
+        );
     }
 
     /// Closes the windows of segments that nobody reads.

@@ -55,10 +55,11 @@ impl Shard {
         turn.begin(committed.get());
         let started = Instant::now();
         let synced = self.sync_files(has_new_names, &targets);
-        match synced {
+        match &synced {
             Ok(()) => self.synced_sequence.store(committed.get(), Ordering::Release),
             // The kernel may have dropped the pages it could not write, so that trying again would succeed without them.
-            Err(_) => {
+            Err(error) => {
+                self.tell_failed_sync(error);
                 // For whoever closes the stream, which keeps it from being poisoned.
                 self.appender.lock().has_new_names |= has_new_names;
                 self.poison();

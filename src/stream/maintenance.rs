@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Core, Pass};
 use crate::shard::wait::Waiter;
 use crate::words::error::{Error, Result};
+use crate::words::event::event;
 use crate::words::options::Maintenance;
 use crate::words::time::SECOND;
 
@@ -84,7 +85,14 @@ fn run_behind(core: &Core, must_stop: &AtomicBool) {
             return;
         }
         // A failed sync has poisoned its shard, whose puts tell of it; what else fails is tried again.
-        let _ = core.maintain(Pass { sync: sync_timer.is_due(), tidy: sweep_timer.is_due() });
+        if let Err(error) = core.maintain(Pass { sync: sync_timer.is_due(), tidy: sweep_timer.is_due() }) {
+            event!(
+                warn,
+                "maintenance has failed, and is tried again",
+                stream = core.path.display(),
+                error = error
+            );
+        }
     }
 }
 

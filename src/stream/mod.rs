@@ -26,6 +26,7 @@ use crate::sys::lock::Lock;
 use crate::topology::{Topology, lineage};
 use crate::words::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
 use crate::words::error::{Error, Result};
+use crate::words::event::event;
 use crate::words::hash_key::{HashKey, KeyHash};
 use crate::words::options::{Retention, StreamOptions};
 use crate::words::record::Position;
@@ -328,9 +329,14 @@ impl Handle {
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
         };
-        let closed = self.core.topology.close();
-        // After the records that they may tell of.
-        closed.and(self.core.layers.close())
+        // The companions after the records that they may tell of.
+        let shards = self.core.topology.close();
+        let (closed, stream) = (shards.and(self.core.layers.close()), self.core.path.display());
+        match &closed {
+            Ok(()) => event!(info, "the stream is closed", stream = stream),
+            Err(error) => event!(error, "the stream is not closed cleanly", stream = stream, error = error),
+        }
+        closed
     }
 }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::layers::Layers;
 use super::{Core, Stream};
 use crate::manifest::{Manifest, StreamSettings};
-use crate::recovery::RecoveryReport;
+use crate::recovery::{RecoveryReport, TornTail};
 use crate::retention::sweep;
 use crate::segment::base_of_name;
 use crate::segment::growth::Writing;
@@ -23,6 +23,7 @@ use crate::sys::dir;
 use crate::sys::lock::Lock;
 use crate::topology::Topology;
 use crate::words::error::{Corruption, Error, Result};
+use crate::words::event::event;
 use crate::words::limits::{RECORD_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, record_bytes_max_of};
 use crate::words::options::{Create, Durability, StreamOptions};
 
@@ -66,6 +67,12 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     let settings = manifest.settings;
     let (topology, shards) = Topology::open(context, manifest)?;
     sweep::hide_expired(&topology);
+    let recovery = RecoveryReport {
+        shards,
+        duration: started.elapsed(),
+        is_writable_by_others: dir::is_writable_by_others(path)?,
+    };
+    tell_of(path, &recovery);
     Ok(Core {
         path: path.to_owned(),
         key_hash: settings.key_hash,
@@ -74,13 +81,50 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         options,
         topology,
         layers: Layers::default(),
-        recovery: RecoveryReport {
-            shards,
-            duration: started.elapsed(),
-            is_writable_by_others: dir::is_writable_by_others(path)?,
-        },
+        recovery,
         lock: Mutex::new(Some(lock)),
     })
+}
+
+/// Tells whoever watches what opening found and did.
+fn tell_of(path: &Path, recovery: &RecoveryReport) {
+    let stream = path.display();
+    for found in &recovery.shards {
+        let shard = found.shard;
+        if !found.was_closed_cleanly {
+            let bytes = found.scanned_bytes;
+            event!(
+                info,
+                "a shard was not closed cleanly, and is recovered",
+                stream = stream,
+                shard = shard,
+                scanned_bytes = bytes
+            );
+        }
+        if let Some(TornTail { path, offset, bytes, reason }) = &found.torn_tail {
+            let path = path.display();
+            event!(
+                warn,
+                "a torn tail is cut: none of it was ever synced",
+                path = path,
+                offset = offset,
+                bytes = bytes,
+                reason = reason
+            );
+        }
+        for lost in &found.lost {
+            event!(error, "records are lost, and given up as asked", stream = stream, lost = lost);
+        }
+    }
+    if recovery.is_writable_by_others {
+        event!(
+            warn,
+            "others than its owner may write to the stream's directory: chmod go-w",
+            stream = stream
+        );
+    }
+    let (shard_count, duration_ms) = (recovery.shards.len(), recovery.duration.as_secs_f64() * 1_000.0);
+    event!(info, "the stream is open", stream = stream, shard_count = shard_count, duration_ms = duration_ms);
 }
 
 /// Whether there is a stream at the path; an error if there is something else, or not what the caller asked for. Changes nothing.
@@ -171,6 +215,7 @@ fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
     }
     dir::sync(&shards_dir(path))?;
     manifest.store(path)?;
+    event!(info, "the stream is created", stream = path.display(), shard_count = options.shards);
     Ok(manifest)
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod describe;
 pub(crate) mod error;
+pub(crate) mod event;
 pub(crate) mod hash_key;
 pub mod limits;
 pub(crate) mod options;

@@ -1,0 +1,143 @@
+//! What the cargo feature `tracing` tells of a stream's life.
+#![cfg(feature = "tracing")]
+
+mod common;
+
+use std::fmt::{Debug, Write};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+
+use streamlog::{Retention, SECOND, ShardId, StreamOptions};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+const SHARD: ShardId = ShardId::new(0);
+
+/// Notes each event as a line: level, text, fields.
+#[derive(Debug, Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.0, " {value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
+}
+
+impl Subscriber for Notes {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("streamlog")
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+impl Notes {
+    /// What was told since the last call has a line with all of these parts.
+    #[track_caller]
+    fn tell(&self, expected: &[&[&str]]) {
+        let lines = std::mem::take(&mut *self.0.lock().unwrap());
+        for parts in expected {
+            let is_it = |line: &&String| parts.iter().all(|part| line.contains(part));
+            assert!(lines.iter().find(is_it).is_some(), "no {parts:?} in {lines:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_tells_its_life() {
+    let (scratch, clock, notes) = (common::scratch(), common::clock(), Notes::default());
+    let path = scratch.path().join("stream");
+    let (name, copy) = (path.to_str().unwrap(), scratch.path().join("copy"));
+    let options = || common::small(&clock).retention(Retention::age(10 * SECOND));
+    let _subscribed = tracing::subscriber::set_default(notes.clone());
+
+    let stream = options().open(&path).unwrap();
+    notes.tell(&[
+        &["INFO the stream is created", name, "shard_count=1"],
+        &["INFO the stream is open", name, "duration_ms="],
+    ]);
+    (0..10).for_each(|_| assert!(stream.put("key", [7; 10_000]).is_ok()));
+    notes.tell(&[&["DEBUG a segment begins", name, "base=0"], &["DEBUG a segment begins", "base=6"]]);
+    stream.maintain().unwrap();
+    notes.tell(&[&["DEBUG a segment is sealed", name, "base=0"]]);
+    common::copy_dir(&path, &copy);
+    stream.split_shard_evenly(SHARD).unwrap();
+    notes.tell(&[
+        &["INFO a shard is closed", "000000000000", "end=10"],
+        &["INFO a shard begins", name, "shard=shardId-000000000002"],
+    ]);
+    clock.advance(11 * SECOND);
+    stream.maintain().unwrap();
+    notes.tell(&[
+        &["INFO a segment is behind the horizon", "00000000000000000000.seg"],
+        &["INFO a shard has expired", "shard=shardId-000000000000"],
+    ]);
+    stream.close().unwrap();
+    notes.tell(&[&["INFO the stream is closed", name]]);
+
+    // As a kill would leave it, with a tail that is no frame.
+    let last = common::segment_files(&copy, 0).pop().unwrap();
+    let mut bytes = fs::read(&last).unwrap();
+    let last_byte = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    bytes[(last_byte + 1).next_multiple_of(8)] = 1;
+    fs::write(&last, bytes).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o770)).unwrap();
+    drop(common::small(&clock).open(&copy).unwrap());
+    notes.tell(&[
+        &["INFO a shard was not closed cleanly", "scanned_bytes="],
+        &["WARN a torn tail is cut", last.to_str().unwrap(), "offset=", "reason="],
+        &["WARN others than its owner may write", copy.to_str().unwrap(), "chmod go-w"],
+    ]);
+}
+
+#[test]
+fn a_failed_sync_and_lost_records_are_told_as_errors() {
+    let (scratch, notes) = (common::scratch(), Notes::default());
+    let path = scratch.path().join("stream");
+    let options = || common::small(&common::clock());
+    let _subscribed = tracing::subscriber::set_default(notes.clone());
+    let stream = options().open(&path).unwrap();
+    stream.put("key", "data").unwrap();
+    let (shard, elsewhere) = (path.join("shards/000000000000"), scratch.path().join("elsewhere"));
+    fs::rename(&shard, &elsewhere).unwrap();
+    stream.sync().unwrap_err();
+    notes.tell(&[&["ERROR a sync failed", "shardId-000000000000", shard.to_str().unwrap(), "No such file"]]);
+    fs::rename(&elsewhere, &shard).unwrap();
+    stream.close().unwrap_err();
+    notes.tell(&[&["ERROR the stream is not closed cleanly", "takes no more puts"]]);
+
+    let stream = options().open(&path).unwrap();
+    ["second", "third"].iter().for_each(|data| assert!(stream.put("key", data).is_ok()));
+    stream.close().unwrap();
+    let segment = common::segment_files(&path, 0).pop().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"second").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let salvaged: StreamOptions = options().salvage(true);
+    drop(salvaged.open(&path).unwrap());
+    notes.tell(&[&["ERROR records are lost", "lost 1 records, from sequence number 1 to before 2"]]);
+}

@@ -32,6 +32,8 @@ mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 mod manifest;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod prelude;
 mod recovery;
 mod reshard;
@@ -56,12 +58,13 @@ pub use stream::lineage_iterator::LineageIterator;
 pub use words::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
 pub use words::error::{Corruption, Error, IoFailure, Located, Result};
 pub use words::hash_key::{HashKey, HashKeyRange, KeyHash};
+pub use words::latency::Latency;
 pub use words::limits;
 pub use words::options::{Durability, Maintenance, Retention, StreamOptions};
 pub use words::record::{OwnedRecord, Position, PutRecord, Receipt, Record};
 pub use words::sequence::SequenceNumber;
 pub use words::shard_id::ShardId;
-pub use words::stats::{ShardStats, StreamStats};
+pub use words::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
 pub use words::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, SystemClock, Timestamp};
 
 /// The examples of the README, compiled.

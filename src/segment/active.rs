@@ -201,6 +201,11 @@ impl Active {
         self.first_timestamp
     }
 
+    /// Where the frames end.
+    pub(crate) fn frames_end(&self) -> u64 {
+        self.writer.end()
+    }
+
     /// Whether the segment holds no record.
     pub(crate) fn is_empty(&self) -> bool {
         self.writer.end() == FRAMES_FROM

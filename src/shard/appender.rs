@@ -45,6 +45,8 @@ pub(super) struct Appender {
     /// No record gets this number or a higher one: the shard's children begin there, if it is about to have some.
     pub(super) ceiling: SequenceNumber,
     last_timestamp: Timestamp,
+    /// With the end of the active segment's frames: the bytes put since the stream was opened. May be below zero.
+    put_bytes_before: u64,
     pub(super) waiting: WaitList,
     /// There is a segment file whose name may not survive power loss.
     pub(super) has_new_names: bool,
@@ -98,6 +100,7 @@ impl Appender {
             next_sequence,
             ceiling: NO_CEILING,
             last_timestamp,
+            put_bytes_before: 0,
             waiting: WaitList::default(),
             has_new_names: false,
         }
@@ -118,9 +121,15 @@ impl Appender {
         self.last_timestamp
     }
 
+    /// The bytes of the frames that were put since the stream was opened.
+    pub(super) fn put_bytes(&self) -> u64 {
+        self.put_bytes_before.wrapping_add(self.active.as_ref().map_or(0, Active::frames_end))
+    }
+
     /// Ends the active segment, if there is one: the next put begins another. One without a record is only emptied.
     pub(super) fn retire_active(&mut self) -> Result<()> {
         self.spare = None;
+        self.put_bytes_before = self.put_bytes();
         match self.active.take() {
             Some(active) if active.is_empty() => {
                 self.resumable = Some(active.as_resumable());
@@ -288,6 +297,7 @@ impl Shard {
         appender.has_new_names = true;
         let since = if next.is_empty() { now } else { next.first_timestamp() };
         self.segments.push(Arc::clone(next.window()), since);
+        appender.put_bytes_before = appender.put_bytes().wrapping_sub(next.frames_end());
         if let Some(full) = appender.active.replace(next) {
             appender.unsealed.push_back(Arc::new(full.finish()));
             self.bell.notify();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::batch::{Batch, RecordPlace};
+use super::reads::ReadCount;
 use super::records::OwnedRecords;
 use super::segments::Found;
 use super::wait_any::wait_any;
@@ -41,6 +42,7 @@ pub struct ShardIterator {
     shard: Arc<Shard>,
     next: SequenceNumber,
     place: Option<Place>,
+    count: Arc<ReadCount>,
 }
 
 /// Where the next record is.
@@ -55,6 +57,12 @@ struct Place {
 
 impl ShardIterator {
     pub(crate) fn new(shard: Arc<Shard>, position: Position) -> Result<Self> {
+        let next = Self::first_at(&shard, position)?;
+        Ok(Self::from_first(shard, next))
+    }
+
+    /// The number of the first record from a position on.
+    fn first_at(shard: &Shard, position: Position) -> Result<SequenceNumber> {
         let next = match position {
             Position::TrimHorizon => shard.horizon(),
             Position::Latest => shard.next_sequence(),
@@ -73,12 +81,18 @@ impl ShardIterator {
         if position != Position::TrimHorizon {
             shard.check_horizon(next)?;
         }
-        Ok(Self::from_first(shard, next))
+        Ok(next)
     }
 
     /// An iterator that reads from a sequence number on; if that is behind the horizon, its first read says so.
     pub(crate) fn from_first(shard: Arc<Shard>, next: SequenceNumber) -> Self {
-        Self { shard, next, place: None }
+        let count = shard.reads.begin(next);
+        Self { shard, next, place: None, count }
+    }
+
+    fn go_to(&mut self, next: SequenceNumber) {
+        (self.next, self.place) = (next, None);
+        self.count.go_to(next);
     }
 
     /// The shard that is read.
@@ -96,7 +110,7 @@ impl ShardIterator {
     /// # Errors
     /// As [`Stream::iterator`](crate::Stream::iterator); the iterator then stays where it was.
     pub fn seek(&mut self, position: Position) -> Result<()> {
-        *self = Self::new(Arc::clone(&self.shard), position)?;
+        self.go_to(Self::first_at(&self.shard, position)?);
         Ok(())
     }
 
@@ -269,6 +283,8 @@ impl ShardIterator {
             return Err(damage);
         }
         let bytes = if record_count == 0 { Bytes::new() } else { window.map.shared_bytes(from..frames_to) };
+        self.count.go_to(self.next);
+        self.count.add(record_count, offset - from);
         self.place = Some(Place { window, offset, in_frame });
         let is_latest = self.next >= self.shard.next_sequence();
         let millis_behind_latest = match last_timestamp {
@@ -325,7 +341,7 @@ impl ShardIterator {
         let horizon = self.shard.horizon();
         let skipped = horizon.get().saturating_sub(self.next.get());
         if skipped > 0 {
-            (self.next, self.place) = (horizon, None);
+            self.go_to(horizon);
         }
         skipped
     }
@@ -340,7 +356,7 @@ impl ShardIterator {
         let from = self.next;
         loop {
             match self.end_of_lost() {
-                Ok(Some(end)) => (self.next, self.place) = (end, None),
+                Ok(Some(end)) => self.go_to(end),
                 Err(error) if self.next == from => return Err(error),
                 // What is behind them is met by the next read.
                 _ => return Ok(self.next.get() - from.get()),
@@ -392,6 +408,12 @@ impl ShardIterator {
     pub fn records(&mut self) -> OwnedRecords<'_> {
         let end = self.shard.next_sequence();
         OwnedRecords::new(self, end)
+    }
+}
+
+impl Drop for ShardIterator {
+    fn drop(&mut self) {
+        self.shard.reads.end(&self.count);
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod closing;
 mod find;
 pub(crate) mod iterator;
 pub(crate) mod lag;
+mod reads;
 pub(crate) mod records;
 mod segments;
 mod sync;
@@ -38,6 +39,7 @@ use crate::words::stats::ShardStats;
 use crate::words::time::{Clock, Timestamp};
 
 use appender::Appender;
+use reads::Reads;
 use segments::Segments;
 use turn::SyncTurn;
 use wait::Waiter;
@@ -79,6 +81,9 @@ pub(crate) struct Shard {
     horizon: AtomicU64,
     /// When that record arrived, in microseconds; 0 while nobody has looked.
     horizon_timestamp: AtomicU64,
+    /// The number that the next record had when the stream was opened.
+    opened_at: SequenceNumber,
+    reads: Reads,
     closing: OnceLock<Closing>,
 }
 
@@ -143,7 +148,7 @@ impl Shard {
         shard.next_sequence.store(next.get(), Ordering::Relaxed);
         shard.synced_sequence.store(synced.get(), Ordering::Relaxed);
         shard.horizon.store(horizon.get(), Ordering::Relaxed);
-        Self { closing: closing.map(OnceLock::from).unwrap_or_default(), ..shard }
+        Self { opened_at: next, closing: closing.map(OnceLock::from).unwrap_or_default(), ..shard }
     }
 
     /// A new shard, whose directory is there and empty.
@@ -176,6 +181,8 @@ impl Shard {
             synced_sequence: AtomicU64::new(first),
             horizon: AtomicU64::new(first),
             horizon_timestamp: AtomicU64::new(0),
+            opened_at: description.first_sequence,
+            reads: Reads::default(),
             closing: OnceLock::new(),
         }
     }
@@ -239,6 +246,8 @@ impl Shard {
             synced_sequence: self.synced_sequence(),
             segment_count: self.segments.len(),
             disk_bytes: self.segments.disk_bytes()?,
+            traffic: self.traffic(),
+            iterator_age_ms: self.iterator_age_ms(),
         })
     }
 

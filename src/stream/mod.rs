@@ -1,5 +1,6 @@
 //! The handle of an open stream.
 
+mod calls;
 mod layers;
 pub(crate) mod lineage_iterator;
 mod maintenance;
@@ -12,6 +13,7 @@ mod steps;
 mod streams;
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ use crate::words::shard_id::ShardId;
 use crate::words::stats::StreamStats;
 use crate::words::time::Clock;
 
+use calls::Calls;
 use layers::Layers;
 use lineage_iterator::LineageIterator;
 use maintenance::MaintenanceThreads;
@@ -80,6 +83,7 @@ struct Core {
     topology: Topology,
     recovery: RecoveryReport,
     layers: Layers,
+    calls: Calls,
     /// Let go of when the stream is closed.
     lock: Mutex<Option<Lock>>,
 }
@@ -250,13 +254,12 @@ impl Stream {
         sweep::change(&self.core().topology, retention)
     }
 
-    /// Counts of each shard: sequence numbers, segments, bytes on the disk.
+    /// Counts of each shard: sequence numbers, segments, bytes on the disk, what was put and read, how far readers are behind.
     ///
     /// # Errors
     /// `Io` if the file system refuses to tell.
     pub fn stats(&self) -> Result<StreamStats> {
-        let map = self.core().topology.map_full();
-        Ok(StreamStats { shards: map.iter().map(|shard| shard.stats()).collect::<Result<_>>()? })
+        self.core().stats()
     }
 
     /// What opening the stream found and did.
@@ -336,6 +339,7 @@ impl Handle {
             Ok(()) => event!(info, "the stream is closed", stream = stream),
             Err(error) => event!(error, "the stream is not closed cleanly", stream = stream, error = error),
         }
+        self.core.report();
         closed
     }
 }
@@ -362,6 +366,24 @@ impl Core {
         synced.and(self.layers.for_each_companion(Stream::sync))
     }
 
+    fn stats(&self) -> Result<StreamStats> {
+        let (map, expired) = self.topology.map_and_expired();
+        let shards = map.iter().map(|shard| shard.stats()).collect::<Result<_>>()?;
+        Ok(StreamStats { shards, expired, puts: self.calls.stats() })
+    }
+
+    /// Hands the stream's counts to whoever asked for them.
+    fn report(&self) {
+        let Some(report) = &self.options.report else { return };
+        match self.stats() {
+            // Should it panic, which is printed, the syncs that follow on this thread matter more.
+            Ok(stats) => drop(catch_unwind(AssertUnwindSafe(|| (report.0)(&self.path, &stats)))),
+            Err(error) => {
+                event!(warn, "counts cannot be told", stream = self.path.display(), error = error)
+            }
+        }
+    }
+
     /// One pass of the maintenance.
     fn maintain(&self, pass: Pass) -> Result<()> {
         let mut outcome = Ok(());
@@ -383,6 +405,10 @@ impl Core {
             }
             if pass.tidy || shard.has_many_to_seal() { shard.seal_waiting() } else { Ok(()) }
         }));
-        outcome.and(self.layers.for_each_companion(|companion| companion.core().maintain(pass)))
+        outcome = outcome.and(self.layers.for_each_companion(|companion| companion.core().maintain(pass)));
+        if pass.tidy {
+            self.report();
+        }
+        outcome
     }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::calls::Calls;
 use super::layers::Layers;
 use super::{Core, Stream};
 use crate::manifest::{Manifest, StreamSettings};
@@ -81,6 +82,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         options,
         topology,
         layers: Layers::default(),
+        calls: Calls::default(),
         recovery,
         lock: Mutex::new(Some(lock)),
     })

@@ -60,30 +60,32 @@ impl Stream {
         let core = self.core();
         core.check_record(0, record)?;
         let hash_key = core.hash_key_of(record);
-        with_draft(|draft| {
-            let (key, data) = (record.partition_key(), record.data());
-            let tail = if data.len() < BORROWED_DATA_BYTES_MIN {
-                draft.clear(FrameDraft::record_bytes(key, data));
-                draft.push(key, data);
-                draft.finish();
-                &[]
-            } else {
-                draft.clear(FrameDraft::record_bytes(key, &[]));
-                draft.finish_borrowing(key, data);
-                data
-            };
-            // Here, where it gives the stores into the draft time to end before its checksum reads them.
-            let now = core.clock.now();
-            loop {
-                let map = core.topology.map();
-                let shard = map.open_at(map.route(hash_key));
-                // A shard that closed in the meantime is no longer in the next map.
-                if let Some(sequence) = shard.append(draft, tail, now)? {
-                    core.make_durable(&map, shard.id(), sequence.plus(1))?;
-                    return Ok(Receipt { shard: shard.id(), sequence });
+        core.calls.put(core.options.durability, || {
+            with_draft(|draft| {
+                let (key, data) = (record.partition_key(), record.data());
+                let tail = if data.len() < BORROWED_DATA_BYTES_MIN {
+                    draft.clear(FrameDraft::record_bytes(key, data));
+                    draft.push(key, data);
+                    draft.finish();
+                    &[]
+                } else {
+                    draft.clear(FrameDraft::record_bytes(key, &[]));
+                    draft.finish_borrowing(key, data);
+                    data
+                };
+                // Here, where it gives the stores into the draft time to end before its checksum reads them.
+                let now = core.clock.now();
+                loop {
+                    let map = core.topology.map();
+                    let shard = map.open_at(map.route(hash_key));
+                    // A shard that closed in the meantime is no longer in the next map.
+                    if let Some(sequence) = shard.append(draft, tail, now)? {
+                        core.make_durable(&map, shard.id(), sequence.plus(1))?;
+                        return Ok(Receipt { shard: shard.id(), sequence });
+                    }
+                    std::thread::yield_now();
                 }
-                std::thread::yield_now();
-            }
+            })
         })
     }
 
@@ -111,12 +113,14 @@ impl Stream {
         let core = self.core();
         let bytes = core.check_batch(records)?;
         let now = core.clock.now();
-        let mut outcomes = with_draft(|draft| match core.append_whole(draft, records, bytes, now) {
-            Some(outcomes) => outcomes,
-            None => core.append_routed(draft, records, bytes, now),
-        });
-        core.make_batch_durable(&mut outcomes);
-        Ok(outcomes)
+        Ok(core.calls.put_batch(core.options.durability, || {
+            let mut outcomes = with_draft(|draft| match core.append_whole(draft, records, bytes, now) {
+                Some(outcomes) => outcomes,
+                None => core.append_routed(draft, records, bytes, now),
+            });
+            core.make_batch_durable(&mut outcomes);
+            outcomes
+        }))
     }
 }
 

@@ -19,6 +19,7 @@ use crate::words::describe::ShardDescription;
 use crate::words::error::{Corruption, Error, Result};
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
+use crate::words::stats::Traffic;
 
 use shard_map::ShardMap;
 
@@ -30,6 +31,8 @@ pub(crate) struct Topology {
     context: ShardContext,
     manifest: Mutex<Manifest>,
     map: ArcSwap<ShardMap>,
+    /// What went through the shards that have left the map. Held while it changes, so that each shard is in one of the two.
+    expired: Mutex<Traffic>,
     is_closed: AtomicBool,
     /// How far those are that hold retention back, where they said so since the stream was opened.
     hold_positions: Mutex<HoldPositions>,
@@ -65,6 +68,7 @@ impl Topology {
                 context,
                 manifest: Mutex::new(manifest),
                 map,
+                expired: Mutex::default(),
                 is_closed: AtomicBool::new(false),
                 hold_positions: Mutex::default(),
             },
@@ -110,6 +114,12 @@ impl Topology {
         self.map.load_full()
     }
 
+    /// The shards as they are now, for longer, and what went through those that are no longer among them.
+    pub(crate) fn map_and_expired(&self) -> (Arc<ShardMap>, Traffic) {
+        let expired = self.expired.lock();
+        (self.map_full(), *expired)
+    }
+
     /// Makes a new manifest the one that counts, on the disk and here.
     ///
     /// After an error the old one counts here. If the new one is on the disk all the same, whoever opens the stream next may find
@@ -133,6 +143,8 @@ impl Topology {
         let all = present.iter().chain(added).cloned();
         let named =
             |shard: &Arc<Shard>| manifest.shards.iter().any(|description| description.id == shard.id());
+        let mut expired = self.expired.lock();
+        present.iter().filter(|shard| !named(shard)).for_each(|shard| *expired += shard.traffic());
         self.map.store(Arc::new(ShardMap::new(all.filter(named), manifest)));
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod describe;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod hash_key;
+pub(crate) mod latency;
 pub mod limits;
 pub(crate) mod options;
 pub(crate) mod record;

@@ -1,11 +1,14 @@
 //! The settings of a stream.
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Error, Result};
 use super::hash_key::KeyHash;
 use super::limits::*;
+use super::stats::StreamStats;
 use super::time::{Clock, DAY, SECOND, SystemClock};
 
 /// What a put that returned survives. Every put survives the death of the process.
@@ -118,6 +121,19 @@ pub struct StreamOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) create: Create,
     pub(crate) salvage: bool,
+    pub(crate) report: Option<StatsReport>,
+}
+
+/// To whom a stream's counts are reported.
+#[derive(Clone)]
+pub(crate) struct StatsReport(pub(crate) Arc<Report>);
+
+type Report = dyn Fn(&Path, &StreamStats) + Send + Sync;
+
+impl fmt::Debug for StatsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StatsReport")
+    }
 }
 
 /// Whether opening may create the stream.
@@ -150,6 +166,7 @@ impl StreamOptions {
             clock: Arc::new(SystemClock),
             create: Create::IfMissing,
             salvage: false,
+            report: None,
         }
     }
 
@@ -244,6 +261,17 @@ impl StreamOptions {
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;
+        self
+    }
+
+    /// Has the stream's path and its [`stats`](crate::Stream::stats) handed to `report`: each second by the maintenance thread, with
+    /// each [`Stream::maintain`](crate::Stream::maintain), and a last time on closing. Default: nobody is told.
+    ///
+    /// `report` should be quick: syncs and retention wait for it. With the cargo feature `metrics`, `streamlog::metrics::reporter`
+    /// makes one for the facade of that name.
+    #[must_use]
+    pub fn report_stats(mut self, report: impl Fn(&Path, &StreamStats) + Send + Sync + 'static) -> Self {
+        self.report = Some(StatsReport(Arc::new(report)));
         self
     }
 

@@ -1,13 +1,21 @@
-//! Counts that a stream keeps of its shards.
+//! Counts that a stream keeps of itself, by their names here and by those that Amazon CloudWatch has for them.
 
+use std::ops::AddAssign;
+
+use super::latency::Latency;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 
 /// The stream's counts at one moment; see [`Stream::stats`](crate::Stream::stats).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct StreamStats {
     /// One for each shard that has not expired, in the order of creation.
     pub shards: Vec<ShardStats>,
+    /// What was put to shards that have expired since the stream was opened, and read from them.
+    pub expired: Traffic,
+    /// How calls to put went; `None` without the cargo feature `metrics`, since taking the time costs a put something.
+    pub puts: Option<PutStats>,
 }
 
 impl StreamStats {
@@ -20,10 +28,64 @@ impl StreamStats {
     pub fn disk_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.disk_bytes).sum()
     }
+
+    /// What was put to all shards and read from them since the stream was opened, those that have expired included.
+    pub fn traffic(&self) -> Traffic {
+        let mut all = self.expired;
+        self.shards.iter().for_each(|shard| all += shard.traffic);
+        all
+    }
+
+    /// The age of the oldest record that one of the iterators has not read yet, in milliseconds; see
+    /// [`ShardStats::iterator_age_ms`].
+    pub fn iterator_age_ms(&self) -> Option<u64> {
+        self.shards.iter().filter_map(|shard| shard.iterator_age_ms).max()
+    }
+
+    /// All that CloudWatch has a name for, under that name and in its unit: first for the stream, then for each shard. Whatever
+    /// collects metrics is fed by a loop over them.
+    ///
+    /// | names | unit | of |
+    /// |---|---|---|
+    /// | `IncomingRecords`, `IncomingBytes` | Count, Bytes | stream, shard |
+    /// | `GetRecords.Records`, `GetRecords.Bytes`, `GetRecords.IteratorAgeMilliseconds` | Count, Bytes, Milliseconds | stream |
+    /// | `OutgoingRecords`, `OutgoingBytes`, `IteratorAgeMilliseconds` | the same of a shard | shard |
+    /// | `PutRecord.Latency`, `PutRecords.Latency` | Milliseconds | stream, with the feature `metrics` |
+    /// | `PutRecords.Success`, `.TotalRecords`, `.SuccessfulRecords`, `.FailedRecords` | Count | stream, with the feature `metrics` |
+    /// | `PutRecord.FailedRecords`, which CloudWatch does not have | Count | stream, with the feature `metrics` |
+    ///
+    /// There is no throttling, so nothing counts it; an error is returned to whoever called.
+    ///
+    /// ```
+    /// # use streamlog::{MetricValue, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// for metric in stream.stats()?.metrics() {
+    ///     if let (None, MetricValue::Total(total)) = (metric.shard, metric.value) {
+    ///         println!("{} {total} {}", metric.name, metric.unit);
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
+        let all = self.traffic();
+        let of_stream = [
+            ("IncomingRecords", COUNT, MetricValue::Total(all.incoming_records)),
+            ("IncomingBytes", BYTES, MetricValue::Total(all.incoming_bytes)),
+            ("GetRecords.Records", COUNT, MetricValue::Total(all.outgoing_records)),
+            ("GetRecords.Bytes", BYTES, MetricValue::Total(all.outgoing_bytes)),
+            ("GetRecords.IteratorAgeMilliseconds", MILLISECONDS, MetricValue::Level(self.iterator_age_ms())),
+        ];
+        let of_stream = of_stream.into_iter().chain(self.puts.iter().flat_map(PutStats::metrics));
+        let of_stream = of_stream.map(|(name, unit, value)| Metric { name, unit, shard: None, value });
+        of_stream.chain(self.shards.iter().flat_map(ShardStats::metrics))
+    }
 }
 
 /// A shard's counts at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShardStats {
     /// The shard.
     pub shard: ShardId,
@@ -37,6 +99,12 @@ pub struct ShardStats {
     pub segment_count: usize,
     /// The bytes that its segment files take on the disk.
     pub disk_bytes: u64,
+    /// What was put and read since the stream was opened.
+    pub traffic: Traffic,
+    /// The age in milliseconds of the oldest record that one of the shard's iterators has not read yet: 0 if all of them are at the
+    /// end, `None` if there is none. CloudWatch: `IteratorAgeMilliseconds`, which there is the age of the last record that was read, and
+    /// missing while nobody reads; here it also grows while an iterator stands still.
+    pub iterator_age_ms: Option<u64>,
 }
 
 impl ShardStats {
@@ -44,4 +112,110 @@ impl ShardStats {
     pub fn record_count(&self) -> u64 {
         self.next_sequence.get() - self.horizon.get()
     }
+
+    fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
+        let Traffic { incoming_records, incoming_bytes, outgoing_records, outgoing_bytes } = self.traffic;
+        let metrics = [
+            ("IncomingRecords", COUNT, MetricValue::Total(incoming_records)),
+            ("IncomingBytes", BYTES, MetricValue::Total(incoming_bytes)),
+            ("OutgoingRecords", COUNT, MetricValue::Total(outgoing_records)),
+            ("OutgoingBytes", BYTES, MetricValue::Total(outgoing_bytes)),
+            ("IteratorAgeMilliseconds", MILLISECONDS, MetricValue::Level(self.iterator_age_ms)),
+        ];
+        let shard = Some(self.shard);
+        metrics.into_iter().map(move |(name, unit, value)| Metric { name, unit, shard, value })
+    }
+}
+
+/// What was put and read since the stream was opened.
+///
+/// Bytes are those of the log: keys and data, 8 bytes more for each record, and 32 to 39 more for each put or each shard's part of a
+/// batch. So a reader who reads everything once has read as many as were put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// The records put. CloudWatch: `IncomingRecords` (Count).
+    pub incoming_records: u64,
+    /// The bytes put. CloudWatch: `IncomingBytes` (Bytes).
+    pub incoming_bytes: u64,
+    /// The records that iterators returned. CloudWatch: `OutgoingRecords`, and for the stream `GetRecords.Records` (Count).
+    pub outgoing_records: u64,
+    /// The bytes that iterators returned; those of a batch that is read in parts count with its last part. CloudWatch:
+    /// `OutgoingBytes`, and for the stream `GetRecords.Bytes` (Bytes).
+    pub outgoing_bytes: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.incoming_records += more.incoming_records;
+        self.incoming_bytes += more.incoming_bytes;
+        self.outgoing_records += more.outgoing_records;
+        self.outgoing_bytes += more.outgoing_bytes;
+    }
+}
+
+/// How the calls to put went since the stream was opened. A call that was refused for its arguments does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PutStats {
+    /// How long [`put`](crate::Stream::put) took: every 64th call of each thread, or every call under
+    /// [`Durability::Power`](crate::Durability::Power). CloudWatch: `PutRecord.Latency` (Milliseconds).
+    pub put_latency: Latency,
+    /// The calls to `put` that failed. CloudWatch has no count of them; here `PutRecord.FailedRecords` (Count).
+    pub put_failed: u64,
+    /// How long [`put_batch`](crate::Stream::put_batch) took, of the same part of the calls. CloudWatch: `PutRecords.Latency`
+    /// (Milliseconds).
+    pub batch_latency: Latency,
+    /// The calls to `put_batch` by which at least one record went in. CloudWatch: `PutRecords.Success` (Count).
+    pub batch_success: u64,
+    /// The records given to `put_batch` that went in. CloudWatch: `PutRecords.SuccessfulRecords` (Count).
+    pub batch_records: u64,
+    /// The records given to `put_batch` that did not. CloudWatch: `PutRecords.FailedRecords` (Count).
+    pub batch_records_failed: u64,
+}
+
+impl PutStats {
+    fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, MetricValue<'_>)> {
+        let total = self.batch_records + self.batch_records_failed;
+        [
+            ("PutRecord.Latency", MILLISECONDS, MetricValue::Times(&self.put_latency)),
+            ("PutRecord.FailedRecords", COUNT, MetricValue::Total(self.put_failed)),
+            ("PutRecords.Latency", MILLISECONDS, MetricValue::Times(&self.batch_latency)),
+            ("PutRecords.Success", COUNT, MetricValue::Total(self.batch_success)),
+            ("PutRecords.TotalRecords", COUNT, MetricValue::Total(total)),
+            ("PutRecords.SuccessfulRecords", COUNT, MetricValue::Total(self.batch_records)),
+            ("PutRecords.FailedRecords", COUNT, MetricValue::Total(self.batch_records_failed)),
+        ]
+        .into_iter()
+    }
+}
+
+const COUNT: &str = "Count";
+const BYTES: &str = "Bytes";
+const MILLISECONDS: &str = "Milliseconds";
+
+/// One count, as CloudWatch names it; see [`StreamStats::metrics`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metric<'a> {
+    /// The name: `IncomingRecords`.
+    pub name: &'static str,
+    /// The unit: `Count`, `Bytes` or `Milliseconds`.
+    pub unit: &'static str,
+    /// The shard, or `None` for the whole stream.
+    pub shard: Option<ShardId>,
+    /// How many.
+    pub value: MetricValue<'a>,
+}
+
+/// What kind of count it is: it decides how it is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricValue<'a> {
+    /// All since the stream was opened: it never falls while the stream is open.
+    Total(u64),
+    /// As it is now, if there is such a thing now.
+    Level(Option<u64>),
+    /// How long calls took since the stream was opened.
+    Times(&'a Latency),
 }

@@ -1,0 +1,106 @@
+//! Hands a stream's counts to the `metrics` facade, and so to whatever exporter the program has installed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ::metrics::{
+    Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::{Metric, MetricValue, ShardId, StreamStats};
+
+/// What was handed over of each count: a total, the counts of a histogram's buckets, or nothing for a level.
+type Handed = HashMap<(&'static str, Option<ShardId>), Vec<u64>>;
+
+/// What hands a stream's counts to the `metrics` facade, for [`StreamOptions::report_stats`](crate::StreamOptions::report_stats).
+///
+/// They are those of [`StreamStats::metrics`], by the same names: totals are counters, levels gauges, times histograms in
+/// milliseconds. Each has the label `stream`, which is the path that the stream was opened at, and those of a shard have the label
+/// `shard` as well, as CloudWatch's have the dimensions. A level that there is not, such as the age of an iterator where nobody reads,
+/// is handed over as NaN, which Prometheus shows as a gap.
+///
+/// One reporter may serve any number of streams.
+///
+/// ```
+/// # use streamlog::StreamOptions;
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path();
+/// let stream = StreamOptions::new().report_stats(streamlog::metrics::reporter()).open(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn reporter() -> impl Fn(&Path, &StreamStats) + Send + Sync + 'static {
+    let handed: Mutex<HashMap<PathBuf, Handed>> = Mutex::default();
+    move |path, stats| {
+        let mut handed = handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = handed.remove(path).unwrap_or_default();
+        let mut now = Handed::new();
+        for metric in stats.metrics() {
+            let key = (metric.name, metric.shard);
+            now.insert(key, hand_over(path, &metric, before.get(&key)));
+        }
+        // A shard that has expired leaves no level behind, which would stand for good.
+        for ((name, shard), _) in
+            before.iter().filter(|(key, value)| value.is_empty() && !now.contains_key(key))
+        {
+            gauge!(*name, labels(path, *shard)).set(f64::NAN);
+        }
+        handed.insert(path.to_owned(), now);
+    }
+}
+
+fn labels(path: &Path, shard: Option<ShardId>) -> Vec<Label> {
+    let stream = Label::new("stream", path.display().to_string());
+    let shard = shard.map(|shard| Label::new("shard", shard.to_string()));
+    std::iter::once(stream).chain(shard).collect()
+}
+
+/// What a total has grown by; a stream that was opened again begins at zero.
+fn growth(before: u64, now: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
+}
+
+/// Hands one count over; tells what there is to remember of it.
+fn hand_over(path: &Path, metric: &Metric<'_>, before: Option<&Vec<u64>>) -> Vec<u64> {
+    let (name, labels) = (metric.name, labels(path, metric.shard));
+    if before.is_none() {
+        describe(metric);
+    }
+    let before = |at: usize| before.and_then(|before| before.get(at)).copied().unwrap_or_default();
+    match metric.value {
+        MetricValue::Total(total) => {
+            counter!(name, labels).increment(growth(before(0), total));
+            vec![total]
+        }
+        MetricValue::Level(level) => {
+            gauge!(name, labels).set(level.map_or(f64::NAN, |level| level as f64));
+            vec![]
+        }
+        MetricValue::Times(latency) => {
+            let times = histogram!(name, labels);
+            let mut counts = vec![];
+            for (at, (time, count)) in latency.buckets().enumerate() {
+                let more = growth(before(at), count);
+                if more > 0 {
+                    times.record_many(time.as_secs_f64() * 1_000.0, more as usize);
+                }
+                counts.push(count);
+            }
+            counts
+        }
+    }
+}
+
+fn describe(metric: &Metric<'_>) {
+    let unit = match metric.unit {
+        "Bytes" => Unit::Bytes,
+        "Milliseconds" => Unit::Milliseconds,
+        _ => Unit::Count,
+    };
+    let text = format!("{} of a stream, as in CloudWatch, in {}", metric.name, metric.unit);
+    match metric.value {
+        MetricValue::Total(_) => describe_counter!(metric.name, unit, text),
+        MetricValue::Level(_) => describe_gauge!(metric.name, unit, text),
+        MetricValue::Times(_) => describe_histogram!(metric.name, unit, text),
+    }
+}

@@ -24,7 +24,17 @@
 //! - Reading: [`Stream::iterator`], [`Position`], [`Batch`]; many shards at once: [`wait_any`], [`Stream::lineage_iterator`].
 //! - Shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
 //! - Keeping and dropping: [`Retention`]; the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
+//! - Watching: [`StreamStats::metrics`] by CloudWatch's names, [`StreamOptions::report_stats`].
 //! - What can go wrong, by what to do about it: [`Error`].
+//!
+//! # Cargo features
+//!
+//! Off unless asked for; off, they cost nothing.
+//!
+//! - `metrics`: `streamlog::metrics::reporter` hands all counts to the facade crate `metrics`; calls to put are counted by their outcome,
+//!   and part of them are timed, which takes about 37 instructions a put.
+//! - `tracing`: events of opening, recovery, rolls, seals, reshards, trims and failed syncs. They are told where they happen, some of them
+//!   while puts to the shard wait: a subscriber must not call into the stream it is told of.
 
 mod consumer;
 mod format;

@@ -97,7 +97,7 @@ fn describe(metric: &Metric<'_>) {
         "Milliseconds" => Unit::Milliseconds,
         _ => Unit::Count,
     };
-    let text = format!("{} of a stream, as in CloudWatch, in {}", metric.name, metric.unit);
+    let text = format!("{} of a streamlog stream, in {}", metric.name, metric.unit);
     match metric.value {
         MetricValue::Total(_) => describe_counter!(metric.name, unit, text),
         MetricValue::Level(_) => describe_gauge!(metric.name, unit, text),

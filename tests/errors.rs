@@ -250,3 +250,18 @@ fn what_the_system_refuses_is_named_with_its_reason_and_a_remedy() {
         says(&Error::Io(Arc::new(failure)), &["cannot open clicks/LOCK", remedy]);
     }
 }
+
+#[test]
+fn a_lost_lease_names_shard_and_group() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = common::small(&clock).open(scratch.path()).unwrap();
+    stream.put("key", "data").unwrap();
+    let mut silent = stream.consumer("billing").open().unwrap();
+    let batch = silent.poll(Duration::ZERO).unwrap().unwrap();
+    clock.advance(Duration::from_secs(60));
+    let mut other = stream.consumer("billing").open().unwrap();
+    assert!(other.poll(Duration::ZERO).unwrap().is_some());
+    let error = silent.commit(&batch).unwrap_err();
+    assert!(matches!(error, Error::LeaseLost { .. }));
+    says(&error, &[NAME, "not this worker's any more", "billing", "stays where it was", "go on polling"]);
+}

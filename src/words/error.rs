@@ -77,7 +77,7 @@ pub enum Error {
     /// timeout, or the group was reset. The commit changed nothing. *Remedy:* go on polling; what the worker handled since its last
     /// commit may be handled again, by others.
     #[error(
-        "{shard} is not this worker's any more, so the consumer group {group:?} stays where it was: go on polling, and commit in time"
+        "{shard} is not this worker's any more, so the consumer group {group} stays where it was: go on polling, and commit in time"
     )]
     LeaseLost {
         /// The group's name.

@@ -117,6 +117,41 @@ fn fill_by_putting(stream: &Stream, ledger: &mut Ledger, root: &Path, now: Times
     }
 }
 
+#[test]
+fn p8_a_group_reads_while_the_disk_is_full_and_commits_once_there_is_room() {
+    let Some(mount) = Mount::new(Kind::Tmpfs) else { return };
+    let root = mount.path();
+    let clock = common::clock();
+    let open = |name: &str| options(&clock, Durability::Process).open(root.join(name)).unwrap();
+    let stream = open("stream");
+    for number in 0..100u64 {
+        stream.put(number.to_le_bytes(), "data").unwrap();
+    }
+    let worker = |stream: &Stream| stream.consumer("group").batch_records(10).open();
+    let mut first = worker(&stream).unwrap();
+    let batch = first.poll(Duration::ZERO).unwrap().unwrap();
+    first.commit(&batch).unwrap();
+    // After a kill the next commit needs a file of its own.
+    common::copy_dir(&root.join("stream"), &root.join("killed"));
+    drop(first);
+    stream.close().unwrap();
+    let ballast = Ballast::fill(root);
+    let stream = open("killed");
+    let mut second = worker(&stream).expect("P8: a group is opened while the disk is full");
+    let mut batches = vec![];
+    while let Some(batch) = second.poll(Duration::ZERO).expect("P8: reads go on") {
+        let refused = second.commit(&batch).expect_err("there is no room for a commit");
+        assert_full(&refused, root, "P8");
+        batches.push(batch);
+    }
+    assert_eq!(batches.iter().map(|batch| batch.len()).sum::<usize>(), 90);
+    drop(ballast);
+    for batch in batches {
+        second.commit(&batch).expect("P8: there is room again");
+    }
+    assert_eq!(stream.describe_group("group").unwrap().lag().record_count, 0);
+}
+
 fn fill_and_go_on(kind: Kind, durability: Durability) {
     let Some(mount) = Mount::new(kind) else { return };
     let root = mount.path();

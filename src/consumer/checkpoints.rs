@@ -4,13 +4,14 @@
 //! batch, and what came before is dropped. A crash leaves a prefix of the commits, as with any stream, and that is what the next
 //! opening reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
+use super::order::readable;
 use crate::{
     Corruption, Error, Maintenance, Position, PutRecord, Result, Retention, SequenceNumber, ShardDescription,
     ShardId, Stream, StreamOptions, Timestamp,
@@ -43,6 +44,9 @@ struct Line {
     last_timestamp_micros: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_finished: bool,
+    /// What follows, this one included, are all checkpoints: those before do not count, also where they are still there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_first_of_all: bool,
 }
 
 /// The checkpoints of a group.
@@ -75,15 +79,18 @@ impl Checkpoints {
             .open(&path)?;
         let shard = log.shards().first().map_or(ShardId::new(0), |shard| shard.id);
         let latest = read(&log, shard, &path)?;
-        let checkpoints = Self {
+        Ok(Self {
             log,
             shard,
             latest: Mutex::new(latest),
             gate: RwLock::default(),
             bytes_since_all: AtomicU64::new(0),
-        };
-        stream.add_companion(checkpoints.log.clone())?;
-        Ok(checkpoints)
+        })
+    }
+
+    /// The stream that they are kept in.
+    pub(super) fn log(&self) -> &Stream {
+        &self.log
     }
 
     /// Whether nothing was ever committed: the group is new.
@@ -95,12 +102,9 @@ impl Checkpoints {
         self.latest.lock().get(&shard).copied()
     }
 
-    /// The checkpoints of shards that have expired before they were finished.
-    pub(super) fn expired(&self, shards: &[ShardDescription]) -> Vec<(ShardId, Checkpoint)> {
-        let is_there = |id: ShardId| shards.iter().any(|shard| shard.id == id);
-        let latest = self.latest.lock();
-        let unfinished = latest.iter().filter(|(_, checkpoint)| !checkpoint.is_finished);
-        unfinished.filter(|&(&id, _)| !is_there(id)).map(|(&id, &checkpoint)| (id, checkpoint)).collect()
+    /// What can be read of these shards, and from where on.
+    pub(super) fn readable(&self, shards: &[ShardDescription]) -> BTreeMap<ShardId, Checkpoint> {
+        readable(&self.latest.lock(), shards)
     }
 
     /// Lets go of the files.
@@ -110,48 +114,81 @@ impl Checkpoints {
 
     /// Writes one checkpoint. Nobody else may write one of the same shard meanwhile.
     pub(super) fn put(&self, shard: ShardId, checkpoint: Checkpoint) -> Result<()> {
-        let line = encode(checkpoint)?;
-        {
-            let _gate = self.gate.read();
-            self.log.put(shard.to_string(), &line)?;
-            self.latest.lock().insert(shard, checkpoint);
-        }
-        let bytes = self.bytes_since_all.fetch_add(CHECKPOINT_BYTES, Ordering::Relaxed);
-        if bytes >= COMMITTED_BYTES_MAX.max(self.latest.lock().len() as u64 * CHECKPOINT_BYTES) {
-            // The commit is written; if this fails, a later one does it.
-            let _ = self.put_all_again(|_| true);
-        }
+        let line = encode(checkpoint, false);
+        let _gate = self.gate.read();
+        self.log.put(shard.to_string(), &line)?;
+        self.latest.lock().insert(shard, checkpoint);
+        self.bytes_since_all.fetch_add(CHECKPOINT_BYTES, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Writes that a shard is read to its end, and where those begin that can be read by that: at once, since a shard that expires unread
+    /// is told only where the group knows of it.
+    pub(super) fn finish(
+        &self,
+        shard: ShardId,
+        checkpoint: Checkpoint,
+        shards: &[ShardDescription],
+    ) -> Result<()> {
+        let _gate = self.gate.write();
+        let mut next = self.latest.lock().clone();
+        next.insert(shard, checkpoint);
+        let mut changes = readable(&next, shards);
+        changes.retain(|id, _| !next.contains_key(id));
+        changes.insert(shard, checkpoint);
+        self.write(&changes, false)?;
+        self.bytes_since_all.fetch_add(changes.len() as u64 * CHECKPOINT_BYTES, Ordering::Relaxed);
+        self.latest.lock().extend(changes);
+        Ok(())
+    }
+
+    /// Whether it is time to put all of them again.
+    pub(super) fn are_long(&self) -> bool {
+        let bytes_since_all = self.bytes_since_all.load(Ordering::Relaxed);
+        bytes_since_all >= COMMITTED_BYTES_MAX
+            && bytes_since_all >= self.latest.lock().len() as u64 * CHECKPOINT_BYTES
     }
 
     /// Replaces all checkpoints by others, at once.
     pub(super) fn replace(&self, others: BTreeMap<ShardId, Checkpoint>) -> Result<()> {
         let _gate = self.gate.write();
-        self.write_all(&others)?;
-        *self.latest.lock() = others;
-        Ok(())
+        self.replace_by(others)
     }
 
-    /// Drops the checkpoints of shards that are of no use any more, and all that was written before.
-    pub(super) fn put_all_again(&self, is_of_use: impl Fn(ShardId) -> bool) -> Result<()> {
+    /// Drops all that was written before, and the checkpoints of shards that were finished and have expired.
+    pub(super) fn put_all_again(&self, shards: &[ShardDescription]) -> Result<()> {
         let _gate = self.gate.write();
         let mut kept = self.latest.lock().clone();
-        kept.retain(|&shard, _| is_of_use(shard));
-        self.write_all(&kept)?;
-        *self.latest.lock() = kept;
+        kept.extend(readable(&kept, shards));
+        let there: BTreeSet<ShardId> = shards.iter().map(|shard| shard.id).collect();
+        kept.retain(|id, checkpoint| !checkpoint.is_finished || there.contains(id));
+        self.replace_by(kept)
+    }
+
+    /// For whoever holds the gate.
+    fn replace_by(&self, all: BTreeMap<ShardId, Checkpoint>) -> Result<()> {
+        if let Some(first) = self.write(&all, true)? {
+            self.bytes_since_all.store(0, Ordering::Relaxed);
+            *self.latest.lock() = all;
+            self.log.trim_before(self.shard, first)?;
+        }
         Ok(())
     }
 
-    fn write_all(&self, all: &BTreeMap<ShardId, Checkpoint>) -> Result<()> {
-        let lines = all
+    /// Writes checkpoints as one batch, of which a crash leaves all or none; tells the number of its first record.
+    fn write(
+        &self,
+        checkpoints: &BTreeMap<ShardId, Checkpoint>,
+        are_all: bool,
+    ) -> Result<Option<SequenceNumber>> {
+        let lines = checkpoints
             .iter()
-            .map(|(shard, &checkpoint)| Ok((shard.to_string(), encode(checkpoint)?)))
-            .collect::<Result<Vec<_>>>()?;
+            .enumerate()
+            .map(|(at, (shard, &checkpoint))| (shard.to_string(), encode(checkpoint, are_all && at == 0)));
+        let lines: Vec<_> = lines.collect();
         let records: Vec<_> = lines.iter().map(|(shard, line)| PutRecord::new(shard, line)).collect();
-        let mut receipts = self.log.put_batch(&records)?.into_iter();
-        let Some(first) = receipts.next().transpose()? else { return Ok(()) };
-        self.bytes_since_all.store(0, Ordering::Relaxed);
-        self.log.trim_before(self.shard, first.sequence)
+        let first = self.log.put_batch(&records)?.into_iter().next().transpose()?;
+        Ok(first.map(|first| first.sequence))
     }
 }
 
@@ -172,30 +209,35 @@ fn read(log: &Stream, shard: ShardId, path: &Path) -> Result<BTreeMap<ShardId, C
             return Ok(latest);
         }
         for record in &batch {
-            let (shard, checkpoint) = decode(record.partition_key(), record.data()).ok_or_else(|| {
-                Error::Corrupt(Box::new(Corruption {
-                    path: path.to_owned(),
-                    shard: None,
-                    offset: 0,
-                    sequence: Some(record.sequence()),
-                    reason: "expected the checkpoint of a shard, found another record".to_owned(),
-                }))
-            })?;
+            let (shard, checkpoint, is_first_of_all) = decode(record.partition_key(), record.data())
+                .ok_or_else(|| {
+                    Error::Corrupt(Box::new(Corruption {
+                        path: path.to_owned(),
+                        shard: None,
+                        offset: 0,
+                        sequence: Some(record.sequence()),
+                        reason: "expected the checkpoint of a shard, found another record".to_owned(),
+                    }))
+                })?;
+            if is_first_of_all {
+                latest.clear();
+            }
             latest.insert(shard, checkpoint);
         }
     }
 }
 
-fn encode(checkpoint: Checkpoint) -> Result<Vec<u8>> {
+fn encode(checkpoint: Checkpoint, is_first_of_all: bool) -> Vec<u8> {
     let line = Line {
         next_sequence: checkpoint.next.get(),
         last_timestamp_micros: checkpoint.last_timestamp.map(Timestamp::as_micros),
         is_finished: checkpoint.is_finished,
+        is_first_of_all,
     };
-    Ok(serde_json::to_vec(&line).expect("numbers always serialize"))
+    serde_json::to_vec(&line).expect("numbers always serialize")
 }
 
-fn decode(key: &[u8], data: &[u8]) -> Option<(ShardId, Checkpoint)> {
+fn decode(key: &[u8], data: &[u8]) -> Option<(ShardId, Checkpoint, bool)> {
     let shard = std::str::from_utf8(key).ok()?.parse().ok()?;
     let line: Line = serde_json::from_slice(data).ok()?;
     let checkpoint = Checkpoint {
@@ -203,5 +245,5 @@ fn decode(key: &[u8], data: &[u8]) -> Option<(ShardId, Checkpoint)> {
         last_timestamp: line.last_timestamp_micros.map(Timestamp::from_micros),
         is_finished: line.is_finished,
     };
-    Some((shard, checkpoint))
+    Some((shard, checkpoint, line.is_first_of_all))
 }

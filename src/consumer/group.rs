@@ -3,10 +3,12 @@
 //! **Commit:** the lease is held fast → the checkpoint is written → it counts here, and the lease may go. A crash before it is written
 //! leaves the checkpoint that was there: the records since are handed out again.
 //!
-//! **End of a shard:** the commit that reaches it says so → the shard is taken off → those of its children whose parents are all
-//! finished are offered. After a crash opening finds the same shards by the same rule.
+//! **End of a shard:** the commit that reaches it says so, and where those of its children begin whose parents are all finished → the
+//! shard is taken off, and they are offered. After a crash opening finds the same shards by the same rule.
+//!
+//! **Reset:** all leases are taken away, but for those in the middle of a commit → these end → all checkpoints are replaced → the shards
+//! are offered anew. A crash leaves the checkpoints as they were, or all of them replaced.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,9 +17,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::checkpoints::{Checkpoint, Checkpoints};
 use super::leases::{Commit, Held, Leases, Refusal, Term, WorkerId};
-use crate::{
-    Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardFilter, ShardId, Stream, Timestamp,
-};
+use super::order::positions;
+use crate::{Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp};
 
 /// A consumer group, shared by its workers.
 #[derive(Debug)]
@@ -25,8 +26,10 @@ pub(super) struct Group {
     pub(super) name: Box<str>,
     pub(super) checkpoints: Checkpoints,
     leases: Mutex<Leases>,
-    /// Notified when somebody may read other shards than before, and when a commit ends.
+    /// Notified when somebody may read other shards than before.
     changed: Condvar,
+    /// Notified when a commit ends.
+    committed: Condvar,
     clock: Arc<dyn Clock>,
     /// The stream has to be told of commits, since retention waits for them.
     has_hold: AtomicBool,
@@ -43,6 +46,7 @@ impl Group {
             checkpoints: Checkpoints::open(stream, name, must_salvage)?,
             leases: Mutex::default(),
             changed: Condvar::new(),
+            committed: Condvar::new(),
             clock: Arc::clone(stream.clock()),
             has_hold: AtomicBool::new(false),
         };
@@ -51,47 +55,36 @@ impl Group {
             let begun = begun.map_or_else(|| positions(stream, position), Ok)?;
             group.checkpoints.replace(begun)?;
         } else {
-            let shards = stream.shards();
-            let is_there = |id: ShardId| shards.iter().any(|shard| shard.id == id);
-            let is_finished = |id| group.checkpoints.get(id).is_some_and(|checkpoint| checkpoint.is_finished);
-            // A shard that expired before it was finished stays: somebody has to be told.
-            group.checkpoints.put_all_again(|id| is_there(id) || !is_finished(id))?;
+            // What is there is true without it, so that a group can be read while the disk is full.
+            let _ = group.checkpoints.put_all_again(&stream.shards());
         }
         group.offer_shards(&mut group.leases.lock(), &stream.shards());
         group.tell_holds(stream);
+        // Last, so that one that could not be opened leaves nothing behind.
+        stream.add_companion(group.checkpoints.log().clone())?;
         Ok(group)
     }
 
-    /// Offers what can be read: all shards that are not finished, and whose parents are.
+    /// Offers what can be read.
     fn offer_shards(&self, leases: &mut Leases, shards: &[ShardDescription]) {
-        let is_finished = |id: ShardId| match self.checkpoints.get(id) {
-            Some(checkpoint) => checkpoint.is_finished,
-            // One that expired before the group looked at it.
-            None => !shards.iter().any(|shard| shard.id == id),
-        };
-        for shard in shards.iter().filter(|shard| !is_finished(shard.id)) {
-            if shard.parents().all(is_finished) {
-                let checkpoint = self.checkpoints.get(shard.id);
-                leases.offer(shard.id, checkpoint.map_or(shard.first_sequence, |checkpoint| checkpoint.next));
-            }
-        }
-        for (id, checkpoint) in self.checkpoints.expired(shards) {
+        for (id, checkpoint) in self.checkpoints.readable(shards) {
             leases.offer(id, checkpoint.next);
         }
     }
 
-    /// The leases, with nobody among the workers who is silent for too long.
-    pub(super) fn settled(&self) -> MutexGuard<'_, Leases> {
+    /// The leases as they are now.
+    fn leases_now(&self) -> MutexGuard<'_, Leases> {
+        let clock = self.clock.now();
         let mut leases = self.leases.lock();
-        self.settle(&mut leases);
+        leases.look_at_clock(clock);
         leases
     }
 
-    fn settle(&self, leases: &mut Leases) {
-        let now = self.clock.now();
-        if leases.next_expiry().is_some_and(|expiry| expiry <= now) {
-            self.change(leases, |leases| leases.settle(now));
-        }
+    /// The leases, with nobody among the workers who is silent for too long.
+    pub(super) fn settled(&self) -> MutexGuard<'_, Leases> {
+        let mut leases = self.leases_now();
+        self.change(&mut leases, Leases::settle_if_due);
+        leases
     }
 
     /// Does something, and wakes those that wait if that changed what they may read.
@@ -105,21 +98,20 @@ impl Group {
     }
 
     pub(super) fn join(&self, timeout: Duration) -> WorkerId {
-        let now = self.clock.now();
-        self.change(&mut self.leases.lock(), |leases| leases.join(timeout, now))
+        self.change(&mut self.leases_now(), |leases| leases.join(timeout))
     }
 
     pub(super) fn leave(&self, worker: WorkerId) {
-        let now = self.clock.now();
-        self.change(&mut self.leases.lock(), |leases| leases.leave(worker, now));
+        self.change(&mut self.leases_now(), |leases| leases.leave(worker));
     }
 
     /// Notes that a worker called, and tells the version of the leases.
     pub(super) fn call(&self, worker: WorkerId, timeout: Duration) -> u64 {
-        let now = self.clock.now();
-        let mut leases = self.leases.lock();
-        self.change(&mut leases, |leases| leases.call(worker, timeout, false, now));
-        self.settle(&mut leases);
+        let mut leases = self.leases_now();
+        self.change(&mut leases, |leases| {
+            leases.call(worker, timeout, false);
+            leases.settle_if_due();
+        });
         leases.version()
     }
 
@@ -137,9 +129,7 @@ impl Group {
         wait: impl FnOnce() -> T,
     ) -> T {
         let note = |is_waiting| {
-            let now = self.clock.now();
-            let mut leases = self.leases.lock();
-            self.change(&mut leases, |leases| leases.call(worker, timeout, is_waiting, now));
+            self.change(&mut self.leases_now(), |leases| leases.call(worker, timeout, is_waiting));
         };
         note(true);
         let outcome = wait();
@@ -155,9 +145,7 @@ impl Group {
     /// Waits until somebody may read other shards than at a version.
     pub(super) fn wait_for_change(&self, version: u64, timeout: Duration) {
         let mut leases = self.leases.lock();
-        if leases.version() == version {
-            self.changed.wait_for(&mut leases, timeout);
-        }
+        self.changed.wait_while_for(&mut leases, |leases| leases.version() == version, timeout);
     }
 
     /// Notes that records are being handed out; false if the worker may not read the shard any more.
@@ -191,7 +179,7 @@ impl Group {
         next: SequenceNumber,
         arrival: Option<Timestamp>,
     ) -> Result<()> {
-        let begun = self.leases.lock().begin_commit(shard, worker, term, next);
+        let begun = self.leases_now().begin_commit(shard, worker, term, next);
         let is_end = match begun {
             Ok(Commit::Nothing) => return Ok(()),
             Ok(Commit::Write { is_end }) => is_end,
@@ -205,21 +193,33 @@ impl Group {
         // Where only the end is new, the last record is as before.
         let known = self.checkpoints.get(shard).filter(|known| known.next == next);
         let last_timestamp = arrival.or(known.and_then(|known| known.last_timestamp));
-        let written = self.checkpoints.put(shard, Checkpoint { next, last_timestamp, is_finished: is_end });
-        let mut leases = self.leases.lock();
-        let now = self.clock.now();
+        let written = self.write(stream, shard, Checkpoint { next, last_timestamp, is_finished: is_end });
+        let mut leases = self.leases_now();
         self.change(&mut leases, |leases| {
-            leases.end_commit(shard, written.is_ok().then_some(next), now);
+            leases.end_commit(shard, worker, written.is_ok().then_some(next));
             if is_end && written.is_ok() {
                 leases.retire(shard);
                 self.offer_shards(leases, &stream.shards());
-                leases.settle(now);
+                leases.settle();
             }
         });
-        // Whoever wants all commits to be over waits for that.
-        self.changed.notify_all();
+        drop(leases);
+        self.committed.notify_all();
         self.tell_hold(stream, shard);
         written
+    }
+
+    fn write(&self, stream: &Stream, shard: ShardId, checkpoint: Checkpoint) -> Result<()> {
+        if checkpoint.is_finished {
+            self.checkpoints.finish(shard, checkpoint, &stream.shards())?;
+        } else {
+            self.checkpoints.put(shard, checkpoint)?;
+        }
+        if self.checkpoints.are_long() {
+            // The checkpoint is written; if this fails, a later one does it.
+            let _ = self.checkpoints.put_all_again(&stream.shards());
+        }
+        Ok(())
     }
 
     /// Writes that a shard is to be read from another place on.
@@ -230,13 +230,15 @@ impl Group {
         worker: WorkerId,
         checkpoint: Checkpoint,
     ) -> Result<()> {
-        if !self.leases.lock().begin_seek(held.shard, worker, held.term) {
+        if !self.leases_now().begin_seek(held.shard, worker, held.term) {
             return Err(self.lease_lost(held.shard));
         }
-        let written = self.checkpoints.put(held.shard, checkpoint);
-        self.leases.lock().end_seek(held.shard, written.is_ok().then_some(checkpoint.next));
+        let written = self.write(stream, held.shard, checkpoint);
+        self.change(&mut self.leases_now(), |leases| {
+            leases.end_seek(held.shard, worker, written.is_ok().then_some(checkpoint.next));
+        });
+        self.committed.notify_all();
         self.tell_hold(stream, held.shard);
-        self.changed.notify_all();
         written
     }
 
@@ -271,58 +273,21 @@ impl Group {
     /// Puts all shards to a position, and takes them from whoever has them.
     pub(super) fn reset(&self, stream: &Stream, position: Position) -> Result<()> {
         let checkpoints = positions(stream, position)?;
-        let mut leases = self.leases.lock();
-        while leases.is_committing() {
-            self.changed.wait(&mut leases);
+        let mut leases = self.leases_now();
+        loop {
+            self.change(&mut leases, Leases::take_all);
+            if !leases.is_committing() {
+                break;
+            }
+            self.committed.wait(&mut leases);
         }
-        self.checkpoints.replace(checkpoints)?;
+        let replaced = self.checkpoints.replace(checkpoints);
         self.tell_holds(stream);
-        let now = self.clock.now();
+        // After an error too: commits were refused since, and what they were of comes again.
         self.change(&mut leases, |leases| {
-            leases.clear();
             self.offer_shards(leases, &stream.shards());
-            leases.settle(now);
+            leases.settle();
         });
-        Ok(())
+        replaced
     }
-}
-
-/// The checkpoints with which a group reads from a position on: shards that ended before are finished, those that come later have none.
-fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<ShardId, Checkpoint>> {
-    let filter = match position {
-        Position::TrimHorizon => ShardFilter::AtTrimHorizon,
-        Position::Latest => ShardFilter::AtLatest,
-        // A shard that closed at that very time may hold records of it.
-        Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time.minus(Duration::from_micros(1))),
-        _ => {
-            return Err(Error::InvalidArgument(
-                "a sequence number is a place in one shard: start a group at TrimHorizon, Latest or AtTimestamp".into(),
-            ));
-        }
-    };
-    let begun = stream.list_shards(filter);
-    let mut checkpoints = BTreeMap::new();
-    let mut descendants = BTreeSet::new();
-    // Listed second, and in the order of creation: so each comes after its parents.
-    for shard in stream.shards() {
-        let is_begun = |id: ShardId| begun.iter().any(|begun| begun.id == id);
-        if is_begun(shard.id) {
-            let next = stream.iterator(shard.id, position)?.next_sequence();
-            let last_timestamp = arrival_before(stream, shard.id, next);
-            checkpoints.insert(shard.id, Checkpoint { next, last_timestamp, is_finished: false });
-        } else if shard.parents().any(|parent| is_begun(parent) || descendants.contains(&parent)) {
-            descendants.insert(shard.id);
-        } else {
-            let next = shard.closing_sequence.unwrap_or(shard.first_sequence);
-            checkpoints.insert(shard.id, Checkpoint { next, last_timestamp: None, is_finished: true });
-        }
-    }
-    Ok(checkpoints)
-}
-
-/// When the record before a place arrived, if it is still there.
-pub(super) fn arrival_before(stream: &Stream, shard: ShardId, next: SequenceNumber) -> Option<Timestamp> {
-    let previous = next.previous()?;
-    let batch = stream.iterator(shard, Position::At(previous)).ok()?.next_batch(1).ok()?;
-    batch.last_timestamp().filter(|_| batch.last_sequence() == Some(previous))
 }

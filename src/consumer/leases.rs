@@ -25,10 +25,18 @@ impl WorkerId {
 pub(super) struct Leases {
     workers: BTreeMap<WorkerId, Member>,
     shards: BTreeMap<ShardId, Slot>,
+    /// Those that joined and have not left, the silent ones too.
+    joined_count: usize,
     next_worker: u64,
     next_term: u64,
     /// Counts the changes of who may read what.
     version: u64,
+    /// The time by which leases end: it moves on as the clock does, and not back with it, so that a clock that is set back gives nobody
+    /// more time.
+    now: Timestamp,
+    clock_was: Timestamp,
+    /// When somebody is silent, or on the way out, for too long, at the earliest.
+    due: Timestamp,
 }
 
 #[derive(Debug)]
@@ -36,7 +44,7 @@ struct Member {
     /// When it last called.
     seen: Timestamp,
     timeout: Duration,
-    /// It waits in a call: that is no silence.
+    /// It waits in a call, for records or for the disk: that is no silence.
     is_waiting: bool,
 }
 
@@ -106,30 +114,54 @@ impl Leases {
         self.version
     }
 
+    /// The workers that are alive.
     pub(super) fn worker_count(&self) -> usize {
         self.workers.len()
     }
 
-    pub(super) fn join(&mut self, timeout: Duration, now: Timestamp) -> WorkerId {
+    /// The workers that may still call, alive or not.
+    pub(super) fn joined_count(&self) -> usize {
+        self.joined_count
+    }
+
+    /// Takes note of what the clock says now.
+    pub(super) fn look_at_clock(&mut self, clock: Timestamp) {
+        self.now = self.now.plus(clock.since(self.clock_was));
+        self.clock_was = clock;
+    }
+
+    pub(super) fn join(&mut self, timeout: Duration) -> WorkerId {
         let worker = WorkerId(self.next_worker);
         self.next_worker += 1;
-        self.workers.insert(worker, Member { seen: now, timeout, is_waiting: false });
-        self.settle(now);
+        self.joined_count += 1;
+        self.workers.insert(worker, Member { seen: self.now, timeout, is_waiting: false });
+        self.settle();
         worker
     }
 
     /// Lets a worker go; its shards are free at once.
-    pub(super) fn leave(&mut self, worker: WorkerId, now: Timestamp) {
+    pub(super) fn leave(&mut self, worker: WorkerId) {
+        self.joined_count -= 1;
         self.workers.remove(&worker);
         self.free(|lease| lease.worker == worker);
-        self.settle(now);
+        self.settle();
     }
 
     /// Notes that a worker called. One that was taken for dead joins again.
-    pub(super) fn call(&mut self, worker: WorkerId, timeout: Duration, is_waiting: bool, now: Timestamp) {
-        let is_known = self.workers.insert(worker, Member { seen: now, timeout, is_waiting }).is_some();
+    pub(super) fn call(&mut self, worker: WorkerId, timeout: Duration, is_waiting: bool) {
+        let member = Member { seen: self.now, timeout, is_waiting };
+        let is_known = self.workers.insert(worker, member).is_some();
+        self.due = self.due.min(self.now.plus(timeout));
         if !is_known {
-            self.settle(now);
+            self.settle();
+        }
+    }
+
+    /// Notes that a worker begins to wait for the disk, or is done with it.
+    fn note_waiting(&mut self, worker: WorkerId, is_waiting: bool) {
+        if let Some(member) = self.workers.get_mut(&worker) {
+            (member.seen, member.is_waiting) = (self.now, is_waiting);
+            self.due = self.due.min(self.now.plus(member.timeout));
         }
     }
 
@@ -145,9 +177,9 @@ impl Leases {
         }
     }
 
-    /// Takes all shards away from all workers, and all that is known of them.
-    pub(super) fn clear(&mut self) {
-        self.shards.clear();
+    /// Takes all shards away from all workers, and forgets them, but for those that are in the middle of a commit.
+    pub(super) fn take_all(&mut self) {
+        self.shards.retain(|_, slot| slot.lease.is_some_and(|lease| lease.is_committing));
         self.version += 1;
     }
 
@@ -218,47 +250,50 @@ impl Leases {
             return Ok(Commit::Nothing);
         }
         lease.is_committing = true;
+        self.note_waiting(worker, true);
         Ok(Commit::Write { is_end })
     }
 
     /// Ends what `begin_commit` began; `next` is given if it was written.
-    pub(super) fn end_commit(&mut self, shard: ShardId, next: Option<SequenceNumber>, now: Timestamp) {
+    pub(super) fn end_commit(&mut self, shard: ShardId, worker: WorkerId, next: Option<SequenceNumber>) {
+        self.note_waiting(worker, false);
         let Some(slot) = self.shards.get_mut(&shard) else { return };
         if let Some(lease) = slot.lease.as_mut() {
             lease.is_committing = false;
         }
-        let Some(next) = next else { return };
-        slot.checkpoint = next;
+        slot.checkpoint = next.unwrap_or(slot.checkpoint);
         if slot.is_free_to_go() {
-            self.settle(now);
+            self.settle();
         }
     }
 
     /// Moves the place from which a shard is read on: all below counts as handled. Like a commit it is begun before it is written.
     pub(super) fn begin_seek(&mut self, shard: ShardId, worker: WorkerId, term: Term) -> bool {
-        match self.lease_of(shard, worker, term) {
-            Some((_, lease)) => {
-                lease.is_committing = true;
-                true
-            }
-            None => false,
-        }
+        let Some((_, lease)) = self.lease_of(shard, worker, term) else { return false };
+        lease.is_committing = true;
+        self.note_waiting(worker, true);
+        true
     }
 
     /// Ends what `begin_seek` began; `next` is given if it was written.
-    pub(super) fn end_seek(&mut self, shard: ShardId, next: Option<SequenceNumber>) {
-        let Some(slot) = self.shards.get_mut(&shard) else { return };
-        if let Some(lease) = slot.lease.as_mut() {
-            lease.is_committing = false;
-            if let Some(next) = next {
-                (lease.handed_out, lease.end) = (next, None);
-            }
+    pub(super) fn end_seek(&mut self, shard: ShardId, worker: WorkerId, next: Option<SequenceNumber>) {
+        if let Some((next, lease)) =
+            next.zip(self.shards.get_mut(&shard).and_then(|slot| slot.lease.as_mut()))
+        {
+            (lease.handed_out, lease.end) = (next, None);
         }
-        slot.checkpoint = next.unwrap_or(slot.checkpoint);
+        self.end_commit(shard, worker, next);
+    }
+
+    /// Settles if it is time to.
+    pub(super) fn settle_if_due(&mut self) {
+        if self.due <= self.now {
+            self.settle();
+        }
     }
 
     /// When `settle` has something to do next, unless somebody calls before.
-    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+    fn next_due(&self) -> Option<Timestamp> {
         let silent = self.workers.values().filter(|member| !member.is_waiting);
         let leaving =
             self.shards.values().filter_map(|slot| slot.lease).filter_map(|lease| {
@@ -268,20 +303,19 @@ impl Leases {
     }
 
     /// Drops workers that are silent for too long, frees what has left or took too long to, and spreads the shards.
-    pub(super) fn settle(&mut self, now: Timestamp) {
-        // A clock that was set back does not give anybody more time.
+    pub(super) fn settle(&mut self) {
+        let now = self.now;
         let is_over = |since: Timestamp, timeout: Duration| now.since(since) >= timeout;
-        self.workers.values_mut().for_each(|member| member.seen = member.seen.min(now));
         self.workers.retain(|_, member| member.is_waiting || !is_over(member.seen, member.timeout));
-        let workers = &self.workers;
         let timeouts: BTreeMap<WorkerId, Duration> =
-            workers.iter().map(|(&worker, member)| (worker, member.timeout)).collect();
+            self.workers.iter().map(|(&worker, member)| (worker, member.timeout)).collect();
         self.free(|lease| match (timeouts.get(&lease.worker), lease.leaving_since) {
             (None, _) => true,
-            (Some(&timeout), Some(since)) => is_over(since.min(now), timeout),
+            (Some(&timeout), Some(since)) => is_over(since, timeout),
             (Some(_), None) => false,
         });
-        self.spread(now);
+        self.spread();
+        self.due = self.next_due().unwrap_or(Timestamp::from_micros(u64::MAX));
     }
 
     /// Takes leases away, but for those that are in the middle of a commit.
@@ -295,7 +329,7 @@ impl Leases {
     }
 
     /// Spreads the shards over the workers, so that counts differ by one at most, with as few changes as that takes.
-    fn spread(&mut self, now: Timestamp) {
+    fn spread(&mut self) {
         if self.workers.is_empty() {
             return;
         }
@@ -314,7 +348,7 @@ impl Leases {
         for (worker, count) in by_count {
             let allowed = share + usize::from(extra > 0);
             extra = extra.saturating_sub(1);
-            self.mark_leaving(worker, count.saturating_sub(allowed), now);
+            self.mark_leaving(worker, count.saturating_sub(allowed));
         }
         for slot in self.shards.values_mut() {
             if slot.is_free_to_go() {
@@ -326,7 +360,8 @@ impl Leases {
     }
 
     /// Sees to it that so many of a worker's leases are leaving: those that are already, then those with nothing outstanding.
-    fn mark_leaving(&mut self, worker: WorkerId, count: usize, now: Timestamp) {
+    fn mark_leaving(&mut self, worker: WorkerId, count: usize) {
+        let now = self.now;
         let mut own: Vec<&mut Slot> = self
             .shards
             .values_mut()
@@ -379,5 +414,80 @@ impl Slot {
 
     fn is_free_to_go(&self) -> bool {
         self.is_leaving() && self.is_all_committed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+    const SHARD: ShardId = ShardId::new(0);
+
+    struct World {
+        leases: Leases,
+        clock: Timestamp,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let mut world = Self { leases: Leases::default(), clock: Timestamp::from_millis(1_000_000) };
+            world.leases.look_at_clock(world.clock);
+            world.leases.offer(SHARD, 0.into());
+            world
+        }
+
+        fn call(&mut self, worker: WorkerId, after: Duration) {
+            self.clock = self.clock.plus(after);
+            self.leases.look_at_clock(self.clock);
+            self.leases.call(worker, TIMEOUT, false);
+            self.leases.settle_if_due();
+        }
+
+        fn held_by(&self, worker: WorkerId) -> Option<Held> {
+            self.leases.held_by(worker).next()
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_commit_takes_long_is_alive_and_one_that_is_silent_after_it_is_not() {
+        let mut world = World::new();
+        let (slow, other) = (world.leases.join(TIMEOUT), world.leases.join(TIMEOUT));
+        let held = world.held_by(slow).unwrap();
+        assert!(world.leases.hand_out(held, slow, 10.into()));
+        let begun = world.leases.begin_commit(SHARD, slow, Some(held.term), 5.into());
+        assert_eq!(begun, Ok(Commit::Write { is_end: false }));
+        for _ in 0..4 {
+            world.call(other, TIMEOUT / 2);
+        }
+        assert_eq!((world.held_by(other), world.leases.worker_count()), (None, 2), "the disk is slow");
+        world.leases.end_commit(SHARD, slow, Some(5.into()));
+        for _ in 0..2 {
+            world.call(other, TIMEOUT / 2);
+        }
+        let taken = world.held_by(other).expect("the worker has been silent since its commit");
+        assert_eq!(taken.checkpoint, 5.into());
+    }
+
+    #[test]
+    fn who_takes_all_waits_for_commits_that_have_begun_and_for_no_others() {
+        let mut world = World::new();
+        world.leases.offer(ShardId::new(1), 0.into());
+        let worker = world.leases.join(TIMEOUT);
+        let held: Vec<Held> = world.leases.held_by(worker).collect();
+        for held in &held {
+            assert!(world.leases.hand_out(*held, worker, 10.into()));
+        }
+        let commit = |world: &mut World, at: usize| {
+            world.leases.begin_commit(held[at].shard, worker, Some(held[at].term), 5.into())
+        };
+        assert!(commit(&mut world, 0).is_ok());
+        world.leases.take_all();
+        assert!(world.leases.is_committing());
+        assert_eq!(commit(&mut world, 1), Err(Refusal::Lost));
+        world.leases.end_commit(held[0].shard, worker, Some(5.into()));
+        world.leases.take_all();
+        assert!(!world.leases.is_committing());
+        assert_eq!((commit(&mut world, 0), world.held_by(worker)), (Err(Refusal::Lost), None));
     }
 }

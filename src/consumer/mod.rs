@@ -5,6 +5,7 @@ mod describe;
 mod group;
 mod leases;
 mod options;
+mod order;
 mod place;
 mod worker;
 
@@ -67,7 +68,7 @@ impl Stream {
     /// How far a group is behind, shard by shard.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is no such group; `Corrupt` if its checkpoints are damaged; `Io`.
+    /// `InvalidArgument` if there is no such group; `Corrupt` if its checkpoints are damaged; `Closed`, `Io`.
     pub fn describe_group(&self, group: &str) -> Result<GroupDescription> {
         self.existing_group(group)?.describe(self)
     }
@@ -91,7 +92,8 @@ impl Stream {
         let groups = self.extension::<Groups>();
         let mut open = groups.open.lock();
         if let Entry::Occupied(known) = open.entry(group.to_owned()) {
-            let worker_count = known.get().settled().worker_count();
+            // A silent one too: it may speak again.
+            let worker_count = known.get().settled().joined_count();
             if worker_count > 0 {
                 let reason =
                     format!("the consumer group {group:?} has {worker_count} workers: close them first");
@@ -113,20 +115,29 @@ impl Stream {
         if !self.groups()?.iter().any(|name| name == group) {
             return Err(no_such_group(group));
         }
-        self.open_group(group, Position::TrimHorizon, false)
+        self.open_group(group, Position::TrimHorizon, false, |group| Ok(Arc::clone(group)))
     }
 
-    /// The group of that name; one that is new begins at a position.
-    fn open_group(&self, name: &str, start: Position, must_salvage: bool) -> Result<Arc<Group>> {
+    /// Does something with the group of that name, which is not deleted meanwhile; one that is new begins at a position.
+    fn open_group<T>(
+        &self,
+        name: &str,
+        start: Position,
+        must_salvage: bool,
+        work: impl FnOnce(&Arc<Group>) -> Result<T>,
+    ) -> Result<T> {
         check_name(name)?;
         let groups = self.extension::<Groups>();
         let mut open = groups.open.lock();
-        if let Some(group) = open.get(name) {
-            return Ok(Arc::clone(group));
+        if self.is_closed() {
+            return Err(Error::Closed);
         }
-        let group = Arc::new(Group::open(self, name, start, must_salvage)?);
-        open.insert(name.to_owned(), Arc::clone(&group));
-        Ok(group)
+        match open.entry(name.to_owned()) {
+            Entry::Occupied(known) => work(known.get()),
+            Entry::Vacant(unknown) => {
+                work(unknown.insert(Arc::new(Group::open(self, name, start, must_salvage)?)))
+            }
+        }
     }
 }
 

@@ -1,23 +1,18 @@
 //! Where a worker begins to read a shard, and how it goes to another place in it.
 
 use super::checkpoints::Checkpoint;
-use super::group::arrival_before;
 use super::leases::Held;
 use super::options::OnTrimmed;
+use super::order::arrival_before;
 use super::worker::Worker;
 use crate::{Error, Position, Result, SequenceNumber, ShardId, ShardIterator};
 
 impl Worker {
     /// Begins to read a shard; `None` if there is nothing of it left to read.
     pub(super) fn start(&mut self, held: Held) -> Result<Option<ShardIterator>> {
-        let known = self.group.checkpoints.get(held.shard);
-        let asked = match &self.options.positions {
-            Some(last_handled) => last_handled(held.shard)?.map(|sequence| sequence.plus(1)),
-            None => None,
-        };
-        let begun = match asked {
+        let begun = match self.asked(held.shard)? {
             Some(next) => self.start_where_asked(held, next),
-            None => self.start_at_checkpoint(held, known),
+            None => self.start_at_checkpoint(held),
         };
         let begun = match begun {
             Err(Error::ShardNotFound(shard)) => Err(Error::Trimmed {
@@ -35,6 +30,14 @@ impl Worker {
         }
     }
 
+    /// Where a shard goes on by the caller's own account.
+    fn asked(&self, shard: ShardId) -> Result<Option<SequenceNumber>> {
+        match &self.options.positions {
+            Some(last_handled) => Ok(last_handled(shard)?.map(|sequence| sequence.plus(1))),
+            None => Ok(None),
+        }
+    }
+
     fn start_where_asked(&self, held: Held, next: SequenceNumber) -> Result<ShardIterator> {
         let end = self.stream().iterator(held.shard, Position::Latest)?.next_sequence();
         let iterator = self.stream().iterator(held.shard, Position::At(next.min(end)))?;
@@ -44,9 +47,9 @@ impl Worker {
         Ok(iterator)
     }
 
-    fn start_at_checkpoint(&self, held: Held, known: Option<Checkpoint>) -> Result<ShardIterator> {
+    fn start_at_checkpoint(&self, held: Held) -> Result<ShardIterator> {
         let next = held.checkpoint;
-        let noted = known.and_then(|known| known.last_timestamp);
+        let noted = self.group.checkpoints.get(held.shard).and_then(|known| known.last_timestamp);
         // A power loss may have taken records that were handled, and others may have their numbers by now. Where the last record that
         // was handled is trimmed there is nothing to compare with, and nothing that was put since.
         let is_behind =
@@ -76,15 +79,19 @@ impl Worker {
     /// `LeaseLost` if the shard is not this worker's; otherwise as [`Stream::iterator`], and as [`commit`](Self::commit).
     pub fn seek(&mut self, shard: ShardId, position: Position) -> Result<()> {
         self.group.call(self.id, self.options.lease_timeout);
-        let held = self.held(shard).ok_or_else(|| self.group.lease_lost(shard))?;
+        let held = self.held(shard)?;
         let iterator = self.stream().iterator(shard, position)?;
         self.seek_to(held, iterator.next_sequence())?;
+        if let Some(at) = self.reading(shard) {
+            self.readings[at].given_up.clear();
+        }
         self.go_on(held, Some(iterator));
         Ok(())
     }
 
     fn go_on(&mut self, held: Held, iterator: Option<ShardIterator>) {
-        if let Some(reading) = self.readings.iter_mut().find(|reading| reading.held.term == held.term) {
+        if let Some(at) = self.reading(held.shard) {
+            let reading = &mut self.readings[at];
             reading.is_at_end = iterator.is_none();
             reading.iterator = iterator;
         }
@@ -98,7 +105,7 @@ impl Worker {
     /// # Errors
     /// As [`seek`](Self::seek).
     pub fn skip_to_horizon(&mut self, shard: ShardId) -> Result<u64> {
-        let held = self.held(shard).ok_or_else(|| self.group.lease_lost(shard))?;
+        let held = self.held(shard)?;
         let (skipped, iterator) = self.skip_to_horizon_of(held)?;
         self.go_on(held, iterator);
         Ok(skipped)
@@ -106,8 +113,8 @@ impl Worker {
 
     /// Goes to the horizon; tells how many records that skips, and the iterator to go on with if the shard has not expired.
     pub(super) fn skip_to_horizon_of(&mut self, held: Held) -> Result<(u64, Option<ShardIterator>)> {
-        let from =
-            self.group.checkpoints.get(held.shard).map_or(held.checkpoint, |checkpoint| checkpoint.next);
+        let known = || self.group.checkpoints.get(held.shard).map(|checkpoint| checkpoint.next);
+        let from = self.asked(held.shard)?.or_else(known).unwrap_or(held.checkpoint);
         let (next, iterator) = match self.stream().iterator(held.shard, Position::At(from)) {
             Ok(iterator) => (from, Some(iterator)),
             Err(Error::Trimmed { .. }) => {
@@ -116,7 +123,8 @@ impl Worker {
                 (iterator.next_sequence(), Some(iterator))
             }
             Err(Error::ShardNotFound(_)) => {
-                self.group.note_end(self.stream(), held, self.id, from)?;
+                let checkpoint = known().unwrap_or(held.checkpoint);
+                self.group.note_end(self.stream(), held, self.id, checkpoint)?;
                 (self.first_of_children(held), None)
             }
             Err(error) => return Err(error),
@@ -138,18 +146,24 @@ impl Worker {
     /// # Errors
     /// As [`seek`](Self::seek), and as [`ShardIterator::skip_lost`].
     pub fn skip_lost(&mut self, shard: ShardId) -> Result<u64> {
-        let held = self.held(shard).ok_or_else(|| self.group.lease_lost(shard))?;
-        let known = self.readings.iter_mut().find(|reading| reading.held.term == held.term);
-        let mut iterator = match known.and_then(|reading| reading.iterator.take()) {
+        let held = self.held(shard)?;
+        let known = self.reading(shard).and_then(|at| self.readings[at].iterator.take());
+        let mut iterator = match known {
             Some(iterator) => iterator,
             None => self.stream().iterator(shard, Position::At(held.checkpoint))?,
         };
+        let first = iterator.next_sequence();
         let skipped = iterator.skip_lost();
-        if matches!(skipped, Ok(count) if count > 0) {
-            // Those that were handed out before stay to be committed; the ones behind are not.
-            self.group.hand_out(held, self.id, iterator.next_sequence());
-        }
+        let end = iterator.next_sequence();
         self.go_on(held, Some(iterator));
+        if end > first && self.group.hand_out(held, self.id, end) {
+            if self.group.checkpoints.get(shard).is_some_and(|checkpoint| checkpoint.next == first) {
+                self.group.commit(self.stream(), (shard, Some(held.term)), self.id, end, None)?;
+            } else if let Some(at) = self.reading(shard) {
+                // What was handed out before is to be committed first.
+                self.readings[at].given_up.push((first, end));
+            }
+        }
         skipped
     }
 }

@@ -1,13 +1,17 @@
 //! One worker of a consumer group.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::describe::GroupDescription;
-use super::group::{Group, arrival_before};
+use super::group::Group;
 use super::leases::{Held, WorkerId};
 use super::options::{ConsumerOptions, OnTrimmed};
-use crate::{Batch, Error, Result, SequenceNumber, ShardId, ShardIterator, Stream, Timestamp, wait_any};
+use super::order::arrival_before;
+use crate::{
+    Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, Stream, Timestamp, wait_any,
+};
 
 /// How long a worker waits for records before it looks again at what it may read.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -42,7 +46,7 @@ pub struct Worker {
     pub(super) options: ConsumerOptions,
     pub(super) group: Arc<Group>,
     pub(super) id: WorkerId,
-    /// The shards that it has leases on, and the version of the leases that this is true of.
+    /// The shards that it has leases on, in their order, and the version of the leases that this is true of.
     pub(super) readings: Vec<Reading>,
     version: Option<u64>,
     /// Whose turn it is.
@@ -58,6 +62,8 @@ pub(super) struct Reading {
     pub(super) iterator: Option<ShardIterator>,
     /// All of it is handed out.
     pub(super) is_at_end: bool,
+    /// Records that were given up, from the first to behind the last: who commits up to the first, commits them as well.
+    pub(super) given_up: Vec<(SequenceNumber, SequenceNumber)>,
 }
 
 impl Reading {
@@ -68,11 +74,14 @@ impl Reading {
 
 impl Worker {
     pub(super) fn open(options: ConsumerOptions) -> Result<Self> {
-        let group = options.stream.open_group(&options.group, options.start, options.salvage)?;
-        if let Some(bytes_max) = options.hold_bytes_max {
-            group.set_hold(&options.stream, bytes_max)?;
-        }
-        let id = group.join(options.lease_timeout);
+        let stream = &options.stream;
+        let join = |group: &Arc<Group>| {
+            if let Some(bytes_max) = options.hold_bytes_max {
+                group.set_hold(stream, bytes_max)?;
+            }
+            Ok((Arc::clone(group), group.join(options.lease_timeout)))
+        };
+        let (group, id) = stream.open_group(&options.group, options.start, options.salvage, join)?;
         Ok(Self { options, group, id, readings: vec![], version: None, turn: 0, skipped_count: 0 })
     }
 
@@ -139,16 +148,13 @@ impl Worker {
     /// Lets go of the shards that the worker has no lease on any more, and takes those that it has.
     fn take_over(&mut self) {
         let (held, version) = self.group.held_by(self.id);
-        let is_same = |reading: &Reading, held: &Held| {
-            (reading.held.shard, reading.held.term) == (held.shard, held.term)
+        let known = std::mem::take(&mut self.readings).into_iter();
+        let mut known: BTreeMap<_, _> = known.map(|reading| (reading.held.term, reading)).collect();
+        let reading_of = |held: Held| match known.remove(&held.term) {
+            Some(reading) => Reading { held, ..reading },
+            None => Reading { held, iterator: None, is_at_end: false, given_up: vec![] },
         };
-        self.readings.retain(|reading| held.iter().any(|held| is_same(reading, held)));
-        for held in held {
-            match self.readings.iter_mut().find(|reading| is_same(reading, &held)) {
-                Some(reading) => reading.held.is_leaving = held.is_leaving,
-                None => self.readings.push(Reading { held, iterator: None, is_at_end: false }),
-            }
-        }
+        self.readings = held.into_iter().map(reading_of).collect();
         self.version = Some(version);
     }
 
@@ -156,8 +162,14 @@ impl Worker {
     fn read_next(&mut self) -> Result<Option<Batch>> {
         for _ in 0..self.readings.len() {
             self.turn = (self.turn + 1) % self.readings.len();
-            if let Some(batch) = self.read(self.turn)? {
-                return Ok(Some(batch));
+            match self.read(self.turn) {
+                // It was taken away while it was read; what else the worker may read it sees when it looks again.
+                Err(Error::LeaseLost { .. }) => {
+                    self.version = None;
+                    return Ok(None);
+                }
+                Ok(None) => {}
+                read => return read,
             }
         }
         Ok(None)
@@ -171,13 +183,15 @@ impl Worker {
         let mut iterator = match self.readings[at].iterator.take() {
             Some(iterator) => iterator,
             None => match self.start(held)? {
-                Some(iterator) => iterator,
+                Some(iterator) => {
+                    self.readings[at].given_up.clear();
+                    iterator
+                }
                 None => return Ok(None),
             },
         };
         let read = self.read_from(&mut iterator, held);
         let reading = &mut self.readings[at];
-        // Behind what was not handed out to anybody there is nothing to go on from.
         reading.iterator = (!matches!(read, Ok(Read::NotOurs))).then_some(iterator);
         match read? {
             Read::Batch(batch) => {
@@ -203,9 +217,16 @@ impl Worker {
             }
         };
         let end = iterator.next_sequence();
-        if !batch.is_empty() && !self.group.hand_out(held, self.id, end) {
+        if let Some(first) = batch.first_sequence()
+            && !self.group.hand_out(held, self.id, end)
+        {
             self.version = None;
-            return Ok(Read::NotOurs);
+            // The shard may stay with this worker in the end, and then this batch is the next. Where it is trimmed by now, the iterator
+            // has to be made anew, which tells.
+            return Ok(match iterator.seek(Position::At(first)) {
+                Ok(()) => Read::Nothing,
+                Err(_) => Read::NotOurs,
+            });
         }
         if batch.end_of_shard().is_some() {
             self.group.note_end(self.stream(), held, self.id, end)?;
@@ -269,12 +290,24 @@ impl Worker {
         arrival: Option<Timestamp>,
     ) -> Result<()> {
         self.group.call(self.id, self.options.lease_timeout);
-        let term = self.held(shard).map(|held| held.term);
-        self.group.commit(self.stream(), (shard, term), self.id, last.plus(1), arrival)
+        let reading = self.reading(shard).map(|at| &self.readings[at]);
+        let term = reading.map(|reading| reading.held.term);
+        let next = last.plus(1);
+        match reading.and_then(|reading| reading.given_up.iter().find(|(first, _)| *first == next)) {
+            // There is no last record then to tell from another one.
+            Some(&(_, end)) => self.group.commit(self.stream(), (shard, term), self.id, end, None),
+            None => self.group.commit(self.stream(), (shard, term), self.id, next, arrival),
+        }
     }
 
-    pub(super) fn held(&self, shard: ShardId) -> Option<Held> {
-        self.readings.iter().map(|reading| reading.held).find(|held| held.shard == shard)
+    /// The place of a shard among the readings.
+    pub(super) fn reading(&self, shard: ShardId) -> Option<usize> {
+        self.readings.binary_search_by_key(&shard, |reading| reading.held.shard).ok()
+    }
+
+    pub(super) fn held(&self, shard: ShardId) -> Result<Held> {
+        let at = self.reading(shard).ok_or_else(|| self.group.lease_lost(shard))?;
+        Ok(self.readings[at].held)
     }
 
     /// How far the group is behind, shard by shard: what is not committed.
@@ -302,6 +335,6 @@ enum Read {
     Batch(Batch),
     Nothing,
     End,
-    /// The lease is lost: what was read is for somebody else.
+    /// What was read is for somebody else, and cannot be read again from here.
     NotOurs,
 }

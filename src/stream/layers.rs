@@ -25,7 +25,8 @@ impl Layers {
     /// Does something with each companion, all of them, and returns the first error.
     pub(super) fn for_each_companion(&self, mut work: impl FnMut(&Stream) -> Result<()>) -> Result<()> {
         let mut outcome = Ok(());
-        for companion in self.companions.lock().clone() {
+        let companions = self.companions.lock().clone();
+        for companion in companions {
             outcome = outcome.and(work(&companion));
         }
         outcome
@@ -33,7 +34,8 @@ impl Layers {
 
     pub(super) fn close(&self) -> Result<()> {
         let mut outcome = Ok(());
-        for companion in std::mem::take(&mut *self.companions.lock()) {
+        let companions = std::mem::take(&mut *self.companions.lock());
+        for companion in companions {
             outcome = outcome.and(companion.close());
         }
         outcome

@@ -1,0 +1,429 @@
+//! Consumer groups at their edges: leases lost in the middle of a call, kills after a reset, shards that expire unread: P4, P6.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use streamlog::{
+    Batch, Error, HOUR, MINUTE, ManualClock, OnTrimmed, Position, Retention, SECOND, ShardId, Stream, Worker,
+};
+
+const GROUP: &str = "billing";
+
+fn open(path: &Path, clock: &Arc<ManualClock>, shards: u32) -> Stream {
+    common::small(clock).shards(shards).open(path).unwrap()
+}
+
+fn put(stream: &Stream, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        stream.put(format!("key-{}", number % 50), number.to_string()).unwrap();
+    }
+}
+
+fn worker(stream: &Stream) -> Worker {
+    stream.consumer(GROUP).lease_timeout(MINUTE).open().unwrap()
+}
+
+fn poll(worker: &mut Worker) -> Option<Batch> {
+    worker.poll(Duration::ZERO).unwrap()
+}
+
+/// Reads and commits until there is nothing more; tells the numbers, in their order.
+fn drain(worker: &mut Worker) -> Vec<u32> {
+    let mut read = vec![];
+    while let Some(batch) = poll(worker) {
+        let number = |data: &[u8]| std::str::from_utf8(data).unwrap().parse::<u32>().unwrap();
+        read.extend(batch.iter().map(|record| number(record.data())));
+        worker.commit(&batch).unwrap();
+    }
+    read.sort_unstable();
+    read
+}
+
+/// Something that a test does in the middle of a poll: when the worker asks for its positions.
+type Interruption = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+fn interrupt(interruption: &Interruption) {
+    let work = interruption.lock().unwrap().take();
+    if let Some(work) = work {
+        work();
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_gives_nobody_more_time() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 2);
+    put(&stream, 0..20);
+    let silent = worker(&stream);
+    let mut alive = worker(&stream);
+    clock.set(clock.now_minus(HOUR));
+    for _ in 0..4 {
+        clock.advance(MINUTE / 3);
+        poll(&mut alive);
+    }
+    assert_eq!(alive.shards().len(), 2, "the other was silent for more than a minute");
+
+    // The same for a shard that is to be handed over.
+    drop(silent);
+    let mut third = worker(&stream);
+    poll(&mut alive);
+    poll(&mut third);
+    clock.set(clock.now_minus(HOUR));
+    for _ in 0..4 {
+        clock.advance(MINUTE / 3);
+        poll(&mut alive);
+        poll(&mut third);
+    }
+    assert_eq!((alive.shards().len(), third.shards().len()), (1, 1), "it took too long");
+}
+
+trait NowMinus {
+    fn now_minus(&self, by: Duration) -> streamlog::Timestamp;
+}
+
+impl NowMinus for ManualClock {
+    fn now_minus(&self, by: Duration) -> streamlog::Timestamp {
+        streamlog::Clock::now(self).minus(by)
+    }
+}
+
+#[test]
+fn a_shard_that_was_to_be_handed_over_and_stays_goes_on_where_it_was() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 3);
+    put(&stream, 0..90);
+    let interruption = Interruption::default();
+    let at_takeover = Arc::clone(&interruption);
+    let last = Mutex::new(vec![]);
+    // The third shard that is begun comes later than the other two: there is trouble with its position at first.
+    let may_begin = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&may_begin);
+    let last_handled = move |shard: ShardId| {
+        let mut begun = last.lock().unwrap();
+        if begun.len() == 2 && !begun.contains(&shard) {
+            if !begins.load(Ordering::Relaxed) {
+                return Err(Error::InvalidArgument("not yet".into()));
+            }
+            interrupt(&at_takeover);
+        }
+        if !begun.contains(&shard) {
+            begun.push(shard);
+        }
+        Ok(None)
+    };
+    let options = stream.consumer(GROUP).lease_timeout(MINUTE).batch_records(5);
+    let mut first = options.positions_from(last_handled).open().unwrap();
+    let held: Vec<Batch> = (0..2).map(|_| poll(&mut first).unwrap()).collect();
+    for batch in &held {
+        let third = batch.first_sequence().unwrap().plus(2);
+        first.commit_to(batch.shard(), third).unwrap();
+    }
+    while first.poll(Duration::ZERO).is_ok() {}
+    may_begin.store(true, Ordering::Relaxed);
+
+    // While the third shard is begun two workers come, and the first must hand over two shards; then they leave again.
+    let others: Arc<Mutex<Vec<Worker>>> = Arc::default();
+    let come = {
+        let (stream, others) = (stream.clone(), Arc::clone(&others));
+        move || others.lock().unwrap().extend([worker(&stream), worker(&stream)])
+    };
+    *interruption.lock().unwrap() = Some(Box::new(come));
+    let mut seen = vec![];
+    while others.lock().unwrap().is_empty() {
+        seen.extend(poll(&mut first));
+    }
+    seen.extend(poll(&mut first));
+    others.lock().unwrap().clear();
+    while let Some(batch) = poll(&mut first) {
+        seen.push(batch);
+    }
+    for batch in seen {
+        let committed = held.iter().any(|held| {
+            held.shard() == batch.shard()
+                && batch.first_sequence() < held.first_sequence().map(|it| it.plus(3))
+        });
+        assert!(
+            !committed,
+            "{} comes again from {:?}, which is committed",
+            batch.shard(),
+            batch.first_sequence()
+        );
+    }
+}
+
+#[test]
+fn a_lease_that_is_lost_in_the_middle_of_a_poll_is_no_error_of_it() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    put(&stream, 0..10);
+    let resets = Arc::new(AtomicBool::new(true));
+    let other = stream.clone();
+    let last_handled = move |_| {
+        if resets.swap(false, Ordering::Relaxed) {
+            other.reset_group(GROUP, Position::TrimHorizon).unwrap();
+            return Ok(Some(3.into()));
+        }
+        Ok(None)
+    };
+    let mut worker = stream.consumer(GROUP).positions_from(last_handled).open().unwrap();
+    assert_eq!(drain(&mut worker), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn p6_a_reset_counts_for_all_shards_also_after_a_kill() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let (path, killed) = (scratch.path().join("stream"), scratch.path().join("killed"));
+    let stream = open(&path, &clock, 1);
+    put(&stream, 0..10);
+    stream.split_shard_evenly(stream.shards()[0].id).unwrap();
+    put(&stream, 10..30);
+    assert_eq!(drain(&mut worker(&stream)).len(), 30);
+    stream.reset_group(GROUP, Position::TrimHorizon).unwrap();
+    common::copy_dir(&path, &killed);
+    let again = open(&killed, &clock, 1);
+    assert_eq!(drain(&mut worker(&again)), (0..30).collect::<Vec<_>>(), "the children too");
+}
+
+#[test]
+fn p6_a_child_that_expired_before_anything_of_it_was_committed_is_told() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let path = scratch.path().join("stream");
+    let open = || common::small(&clock).retention(Retention::age(HOUR)).open(&path).unwrap();
+    let stream = open();
+    put(&stream, 0..5);
+    let parent = stream.shards()[0].id;
+    let children = stream.split_shard_evenly(parent).unwrap();
+    let mut first = worker(&stream);
+    let batch = poll(&mut first).unwrap();
+    first.commit(&batch).unwrap();
+    put(&stream, 5..25);
+    drop(first);
+    // Killed, or closed: the group is not there while its shards expire.
+    stream.close().unwrap();
+    let stream = open();
+    let [lower, upper] = [children[0].id, children[1].id];
+    stream.merge_shards(lower, upper).unwrap();
+    for _ in 0..3 {
+        clock.advance(2 * HOUR);
+        stream.maintain().unwrap();
+    }
+    assert_eq!(stream.shards().len(), 1, "parent and children have expired");
+    put(&stream, 25..30);
+    let mut second = worker(&stream);
+    for _ in 0..2 {
+        let refused = second.poll(Duration::ZERO);
+        let Err(Error::Trimmed { shard, .. }) = refused else { panic!("20 records are gone: {refused:?}") };
+        assert!(shard == lower || shard == upper);
+        assert!(second.skip_to_horizon(shard).unwrap() > 0);
+    }
+    assert_eq!(drain(&mut second), (25..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_group_that_could_not_be_opened_can_be_opened_later() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    put(&stream, 0..3);
+    // As a creation that was interrupted leaves it.
+    drop(open(&scratch.path().join("groups").join(GROUP), &clock, 1));
+    let future = Position::AtTimestamp(stream.now().plus(HOUR));
+    assert!(matches!(stream.consumer(GROUP).start(future).open(), Err(Error::InvalidArgument(_))));
+    assert_eq!(drain(&mut worker(&stream)), [0, 1, 2]);
+}
+
+#[test]
+fn checkpoints_of_shards_that_have_expired_go() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let path = scratch.path().join("stream");
+    let stream = common::small(&clock).retention(Retention::age(HOUR)).open(&path).unwrap();
+    let mut worker = stream.consumer(GROUP).batch_records(1).open().unwrap();
+    for round in 0..60 {
+        let open: Vec<ShardId> =
+            stream.list_shards(streamlog::ShardFilter::AtLatest).iter().map(|it| it.id).collect();
+        match open[..] {
+            [only] => drop(stream.split_shard_evenly(only).unwrap()),
+            [lower, upper] => drop(stream.merge_shards(lower, upper).unwrap()),
+            _ => unreachable!("there are one or two"),
+        }
+        put(&stream, round * 20..(round + 1) * 20);
+        assert_eq!(drain(&mut worker).len(), 20);
+        clock.advance(2 * HOUR);
+        stream.maintain().unwrap();
+    }
+    assert!(stream.shards().len() <= 4);
+    let kept = Stream::list(path.join("groups")).unwrap();
+    drop(worker);
+    stream.close().unwrap();
+    // Of the last commits, and of all checkpoints put together before them.
+    let log = Stream::open(&kept[0]).unwrap();
+    let last_of_all = common::read_all(&log, ShardId::new(0))
+        .iter()
+        .rposition(|(_, line)| String::from_utf8_lossy(line).contains("is_first_of_all"))
+        .expect("they are put together from time to time");
+    let count_of_all = common::read_all(&log, ShardId::new(0))[last_of_all..].len();
+    assert!(count_of_all < 1_000);
+    let names: std::collections::BTreeSet<_> = common::read_all(&log, ShardId::new(0))[last_of_all..]
+        .iter()
+        .map(|(shard, _)| shard.clone())
+        .collect();
+    assert!(names.len() < 60, "{} of 90 shards are known to the group", names.len());
+    drop(log);
+    fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
+fn a_group_is_not_deleted_under_a_worker_that_joins_or_is_silent() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    put(&stream, 0..10);
+    let silent = worker(&stream);
+    clock.advance(HOUR);
+    assert!(matches!(stream.delete_group(GROUP), Err(Error::InvalidArgument(_))), "its worker may come back");
+    drop(silent);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                let _ = stream.delete_group(GROUP);
+            }
+        });
+        let joins = scope.spawn(|| {
+            for _ in 0..1_000 {
+                let mut worker = worker(&stream);
+                let batch = poll(&mut worker).expect("the group is new, or little is committed");
+                worker.commit_to(batch.shard(), 3.into()).expect("the group has a worker: it is not deleted");
+            }
+        });
+        let outcome = joins.join();
+        is_done.store(true, Ordering::Relaxed);
+        outcome.unwrap();
+    });
+}
+
+#[test]
+fn p4_records_lost_at_the_end_of_a_shard_do_not_keep_its_children_waiting() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    for commits_first in [true, false] {
+        let path = scratch.path().join(format!("commits-first-{commits_first}"));
+        let stream = open(&path, &clock, 1);
+        put(&stream, 0..10);
+        stream.sync().unwrap();
+        stream.split_shard_evenly(stream.shards()[0].id).unwrap();
+        put(&stream, 10..30);
+        stream.close().unwrap();
+        let file = common::segment_files(&path, 0).remove(0);
+        let mut bytes = fs::read(&file).unwrap();
+        let at = bytes.windows(6).position(|bytes| bytes == b"key-99").unwrap();
+        bytes[at + 4] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let stream = common::small(&clock).salvage(true).open(&path).unwrap();
+        let mut worker = worker(&stream);
+        let mut lost = vec![];
+        let mut seen = vec![];
+        let mut outstanding = vec![];
+        loop {
+            match worker.poll(Duration::ZERO) {
+                Ok(Some(batch)) if commits_first => {
+                    seen.push(batch.len());
+                    worker.commit(&batch).unwrap();
+                }
+                Ok(Some(batch)) => {
+                    seen.push(batch.len());
+                    outstanding.push(batch);
+                }
+                Ok(None) if outstanding.is_empty() => break,
+                Ok(None) => outstanding.drain(..).for_each(|batch| worker.commit(&batch).unwrap()),
+                Err(Error::Lost { shard, .. }) => lost.push(worker.skip_lost(shard).unwrap()),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let lost_count = lost.iter().sum::<u64>();
+        assert!(lost_count > 0 && lost_count < 10, "{lost:?}");
+        assert_eq!(seen.iter().sum::<usize>() as u64 + lost_count, 30, "the children too");
+        assert_eq!(worker.describe_group().unwrap().lag().record_count, 0);
+    }
+}
+
+#[test]
+fn p6_skipping_to_the_horizon_goes_by_the_callers_own_position() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    put(&stream, 0..20);
+    assert_eq!(drain(&mut worker(&stream)).len(), 20);
+    let shard = stream.shards()[0].id;
+    stream.trim_before(shard, 12.into()).unwrap();
+    for on_trimmed in [OnTrimmed::Fail, OnTrimmed::SkipToHorizon] {
+        // The caller's output was restored from a copy of long ago.
+        let options = stream.consumer(GROUP).on_trimmed(on_trimmed);
+        let mut behind = options.positions_from(|_| Ok(Some(4.into()))).open().unwrap();
+        if on_trimmed == OnTrimmed::Fail {
+            assert!(matches!(behind.poll(Duration::ZERO), Err(Error::Trimmed { .. })));
+            assert_eq!(behind.skip_to_horizon(shard).unwrap(), 7);
+        }
+        assert_eq!(drain(&mut behind), (12..20).collect::<Vec<_>>());
+        assert_eq!(behind.skipped_count(), 7);
+    }
+}
+
+#[test]
+fn a_seek_hands_a_shard_over_that_was_only_waiting_for_a_commit() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 2);
+    put(&stream, 0..20);
+    let mut first = worker(&stream);
+    let held = [poll(&mut first).unwrap(), poll(&mut first).unwrap()];
+    let mut second = worker(&stream);
+    assert!(poll(&mut second).is_none());
+    for batch in held {
+        first.seek(batch.shard(), Position::At(batch.last_sequence().unwrap().plus(1))).unwrap();
+    }
+    poll(&mut second);
+    assert_eq!(second.shards().len(), 1);
+}
+
+#[test]
+fn a_closed_stream_takes_no_workers() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    drop(worker(&stream));
+    stream.clone().close().unwrap();
+    assert!(matches!(stream.consumer(GROUP).open(), Err(Error::Closed)));
+    assert!(matches!(stream.consumer("new").open(), Err(Error::Closed)));
+    assert!(matches!(stream.reset_group(GROUP, Position::Latest), Err(Error::Closed)));
+}
+
+#[test]
+fn a_failure_of_the_callers_positions_is_told_and_nothing_is_left_behind() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    put(&stream, 0..10);
+    let calls = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&calls);
+    let last_handled = move |_| {
+        let call = {
+            let mut calls = count.lock().unwrap();
+            *calls += 1;
+            *calls
+        };
+        match call {
+            1 => Err(Error::InvalidArgument("the output is not there".into())),
+            2 => panic!("the output is not there"),
+            _ => Ok(Some(3.into())),
+        }
+    };
+    let mut worker = stream.consumer(GROUP).positions_from(last_handled).open().unwrap();
+    assert!(worker.poll(Duration::ZERO).is_err());
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.poll(Duration::ZERO)));
+    assert!(panicked.is_err());
+    assert_eq!(drain(&mut worker), (4..10).collect::<Vec<_>>());
+    drop(worker);
+    stream.reset_group(GROUP, Position::TrimHorizon).unwrap();
+    assert_eq!(drain(&mut self::worker(&stream)).len(), 10);
+    clock.advance(SECOND);
+    stream.delete_group(GROUP).unwrap();
+}

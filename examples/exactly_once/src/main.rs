@@ -1,0 +1,184 @@
+//! Exactly once into SQLite: each payment counts once in the balances, whatever crashes when.
+//!
+//! A consumer group hands records out at least once. To count each of them once, the worker keeps its place in the stream where its
+//! output is: balances and place are written in one transaction of the database, and a worker that begins asks the database where to
+//! go on (`positions_from`). The stream is opened with `Durability::Power`, so that no power loss takes payments from it that the
+//! database has counted.
+//!
+//! To show this, the example runs itself as a child process that crashes on purpose, once inside a transaction and once right after
+//! one, before the group knows of it; then it lets a third one finish, and compares the balances with what was paid.
+//!
+//! ```text
+//! cargo run --manifest-path examples/exactly_once/Cargo.toml
+//! ```
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use streamlog::{
+    Batch, Durability, Error as StreamError, IoFailure, PutRecord, SequenceNumber, ShardId, StreamOptions,
+};
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+const PAYMENTS: u64 = 10_000;
+const GROUP: &str = "balances";
+const CRASH_IN_TRANSACTION: &str = "crash in a transaction";
+const CRASH_AFTER_TRANSACTION: &str = "crash after a transaction";
+const FINISH: &str = "finish";
+
+fn main() -> Result<()> {
+    let mut args = std::env::args_os().skip(1);
+    match (args.next(), args.next()) {
+        (Some(directory), Some(plan)) => work(Path::new(&directory), &plan.to_string_lossy()),
+        _ => crash_twice_and_compare(),
+    }
+}
+
+// ---- The child process: the worker itself ----
+
+fn work(directory: &Path, plan: &str) -> Result<()> {
+    let stream = open(directory)?;
+    let mut database = Connection::open(database_path(directory))?;
+    let mut worker = stream.consumer(GROUP).positions_from(positions_of(directory)?).open()?;
+    let mut batch_count = 0;
+    // For good in a real service; here until all payments are counted.
+    while let Some(batch) = worker.poll(Duration::from_millis(100))? {
+        batch_count += 1;
+        let is_crash_near = batch_count == 5;
+        count(&mut database, &batch, || {
+            if is_crash_near && plan == CRASH_IN_TRANSACTION {
+                std::process::abort();
+            }
+        })?;
+        if is_crash_near && plan == CRASH_AFTER_TRANSACTION {
+            std::process::abort();
+        }
+        // The group's own checkpoint may stay behind: it decides nothing but when a shard that was split or merged is finished.
+        worker.commit(&batch)?;
+    }
+    worker.close();
+    Ok(stream.close()?)
+}
+
+/// Adds a batch to the balances and notes the place behind it, both or neither.
+fn count(database: &mut Connection, batch: &Batch, before_commit: impl FnOnce()) -> Result<()> {
+    let (Some(first), Some(last)) = (batch.first_sequence(), batch.last_sequence()) else { return Ok(()) };
+    let transaction = database.transaction()?;
+    let shard = batch.shard();
+    // A worker that was silent for too long may still hold a batch that another one has counted since. The sequence numbers of a
+    // shard are dense, so it shows: this batch is not the next one any more.
+    if last_handled(&transaction, shard)?.is_some_and(|handled| handled.plus(1) != first) {
+        return Err(format!("{shard} has been taken over by another worker").into());
+    }
+    for payment in batch {
+        let account = std::str::from_utf8(payment.partition_key())?;
+        let cents: i64 = std::str::from_utf8(payment.data())?.parse()?;
+        transaction
+            .prepare_cached(
+                "INSERT INTO balances (account, cents, payment_count) VALUES (?1, ?2, 1)
+             ON CONFLICT (account) DO UPDATE SET cents = cents + ?2, payment_count = payment_count + 1",
+            )?
+            .execute(params![account, cents])?;
+    }
+    transaction.execute(
+        "INSERT INTO positions (shard, last_handled) VALUES (?1, ?2) ON CONFLICT (shard) DO UPDATE SET last_handled = ?2",
+        params![shard.get(), i64::try_from(last.get())?],
+    )?;
+    before_commit();
+    Ok(transaction.commit()?)
+}
+
+/// What the worker asks when it takes over a shard: the last payment of it that is in the database.
+fn positions_of(
+    directory: &Path,
+) -> Result<impl Fn(ShardId) -> streamlog::Result<Option<SequenceNumber>> + Send + Sync + 'static> {
+    let path = database_path(directory);
+    let database = Mutex::new(Connection::open(&path)?);
+    Ok(move |shard| {
+        let database = database.lock().map_err(|_| rusqlite::Error::InvalidQuery);
+        database.and_then(|database| last_handled(&database, shard)).map_err(|error| {
+            let failure = IoFailure {
+                action: "read positions in",
+                path: path.clone(),
+                source: io::Error::other(error),
+            };
+            StreamError::Io(Arc::new(failure))
+        })
+    })
+}
+
+fn last_handled(database: &Connection, shard: ShardId) -> rusqlite::Result<Option<SequenceNumber>> {
+    let mut query = database.prepare_cached("SELECT last_handled FROM positions WHERE shard = ?1")?;
+    let last: Option<i64> = query.query_row([shard.get()], |row| row.get(0)).optional()?;
+    Ok(last.map(|last| SequenceNumber::new(last.unsigned_abs())))
+}
+
+fn open(directory: &Path) -> streamlog::Result<streamlog::Stream> {
+    StreamOptions::new().shards(4).durability(Durability::Power).open(directory.join("payments"))
+}
+
+fn database_path(directory: &Path) -> PathBuf {
+    directory.join("balances.sqlite")
+}
+
+// ---- The parent process: pays, lets it crash, and compares ----
+
+fn crash_twice_and_compare() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let database = Connection::open(database_path(directory.path()))?;
+    database.execute_batch(
+        "CREATE TABLE balances (account TEXT PRIMARY KEY, cents INTEGER NOT NULL, payment_count INTEGER NOT NULL);
+         CREATE TABLE positions (shard INTEGER PRIMARY KEY, last_handled INTEGER NOT NULL);",
+    )?;
+    let paid = pay(directory.path())?;
+    for plan in [CRASH_IN_TRANSACTION, CRASH_AFTER_TRANSACTION, FINISH] {
+        let mut child = Command::new(std::env::current_exe()?);
+        let status = child.arg(directory.path()).arg(plan).status()?;
+        assert_eq!(status.success(), plan == FINISH, "{plan}: {status}");
+        let counted: i64 =
+            database
+                .query_row("SELECT COALESCE(SUM(payment_count), 0) FROM balances", [], |row| row.get(0))?;
+        let stream = open(directory.path())?;
+        let group_counted = PAYMENTS - stream.describe_group(GROUP)?.lag().record_count;
+        println!(
+            "{plan:<26} {counted:>6} payments in the database, {group_counted:>6} by the group's checkpoint"
+        );
+        stream.close()?;
+    }
+    let mut query = database.prepare("SELECT account, cents, payment_count FROM balances")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    let counted: BTreeMap<String, (i64, i64)> = rows.collect::<rusqlite::Result<_>>()?;
+    assert_eq!(counted, paid, "each payment counts once");
+    println!("{} balances, each with all of its payments, once", counted.len());
+    Ok(())
+}
+
+/// Puts payments; tells the sum and the number of each account's.
+fn pay(directory: &Path) -> Result<BTreeMap<String, (i64, i64)>> {
+    let stream = open(directory)?;
+    let mut paid: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    let mut payments = vec![];
+    for number in 0..PAYMENTS {
+        let (account, cents) = (format!("account-{}", number * 7 % 100), (number * 31 % 5_000) as i64);
+        let sum = paid.entry(account.clone()).or_default();
+        *sum = (sum.0 + cents, sum.1 + 1);
+        payments.push((account, cents.to_string()));
+    }
+    // Many payments share one sync of the disk.
+    for payments in payments.chunks(1_000) {
+        let records: Vec<_> =
+            payments.iter().map(|(account, cents)| PutRecord::new(account, cents)).collect();
+        for outcome in stream.put_batch(&records)? {
+            outcome?;
+        }
+    }
+    stream.close()?;
+    Ok(paid)
+}

@@ -1,0 +1,117 @@
+//! Tries the service out: clients post without a pause, the process gets a SIGTERM in the middle, and what was answered is looked for.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, getpid, kill_process};
+use streamlog::Position;
+
+use crate::Result;
+
+const CLIENTS: usize = 8;
+const ANSWERS_BEFORE_SIGNAL: usize = 1_000;
+/// After this the service is ended anyway, so that a failure is no hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn run() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("clicks");
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let stream = crate::open(&path)?;
+    let answer_count = AtomicUsize::new(0);
+    let answered = thread::scope(|scope| -> Result<BTreeSet<String>> {
+        let answer_count = &answer_count;
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| scope.spawn(move || post_clicks(address, client, answer_count)))
+            .collect();
+        scope.spawn(|| -> Result<()> {
+            let started = Instant::now();
+            while answer_count.load(Ordering::Relaxed) < ANSWERS_BEFORE_SIGNAL && started.elapsed() < PATIENCE
+            {
+                thread::sleep(Duration::from_millis(1));
+            }
+            println!("SIGTERM after {} answers", answer_count.load(Ordering::Relaxed));
+            Ok(kill_process(getpid(), Signal::TERM)?)
+        });
+        crate::serve(listener, stream)?;
+        let mut answered = BTreeSet::new();
+        for client in clients {
+            answered.extend(client.join().map_err(|_| "a client has died")??);
+        }
+        Ok(answered)
+    })?;
+
+    let stream = crate::open(&path)?;
+    assert!(stream.recovery().was_closed_cleanly(), "the stream was closed before the service ended");
+    let mut found = BTreeSet::new();
+    for shard in stream.shards() {
+        for record in stream.iterator(shard.id, Position::TrimHorizon)?.records() {
+            let page = String::from_utf8_lossy(&record?.data).into_owned();
+            assert!(found.insert(page), "each click is there once");
+        }
+    }
+    assert!(answered.len() >= ANSWERS_BEFORE_SIGNAL, "all clients were answered to the end");
+    println!("{} clicks were answered, {} are in the stream", answered.len(), found.len());
+    assert!(answered.is_subset(&found), "what was answered is there");
+    Ok(())
+}
+
+/// Posts clicks over one connection until the service ends it; tells which were answered.
+fn post_clicks(address: SocketAddr, client: usize, answer_count: &AtomicUsize) -> Result<Vec<String>> {
+    let mut connection = BufReader::new(TcpStream::connect(address)?);
+    let mut answered = vec![];
+    for number in 0.. {
+        let page = format!("/page/{client}/{number}");
+        let target = format!("/clicks/user-{}", client * 10 + number % 10);
+        let Some((status, receipt)) = request(&mut connection, "POST", &target, &page) else { break };
+        assert_eq!(status, 201, "{receipt}");
+        if number == 0 {
+            let (shard, sequence) = receipt.trim().split_once(' ').ok_or("no receipt")?;
+            let shard: streamlog::ShardId = shard.parse()?;
+            let target = format!("/shards/{}/from/{sequence}", shard.get());
+            let Some((status, clicks)) = request(&mut connection, "GET", &target, "") else { break };
+            let first = clicks.lines().next().unwrap_or_default();
+            assert!(
+                status == 200 && first.ends_with(&page),
+                "a click is to be read at once: {status} {clicks}"
+            );
+        }
+        answered.push(page);
+        answer_count.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(answered)
+}
+
+/// Sends a request; `None` if the service ends the connection instead of answering.
+fn request(
+    connection: &mut BufReader<TcpStream>,
+    method: &str,
+    target: &str,
+    body: &str,
+) -> Option<(u16, String)> {
+    let length = body.len();
+    let request =
+        format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}");
+    connection.get_mut().write_all(request.as_bytes()).ok()?;
+    let (mut status, mut length) = (0, 0);
+    loop {
+        let mut line = String::new();
+        connection.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(rest) = line.strip_prefix("http/1.1 ") {
+            status = rest.get(..3)?.parse().ok()?;
+        } else if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().ok()?;
+        } else if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).ok()?;
+    Some((status, String::from_utf8(body).ok()?))
+}

@@ -5,6 +5,17 @@ use super::leases::WorkerId;
 use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, Stream};
 
 /// How far a consumer group is; see [`Stream::describe_group`](crate::Stream::describe_group).
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// let _worker = stream.consumer("billing").open()?;
+/// let group = stream.describe_group("billing")?;
+/// println!("{} has {} workers and {} records to go", group.name, group.worker_count, group.lag().record_count);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupDescription {
@@ -17,6 +28,17 @@ pub struct GroupDescription {
 }
 
 /// How far a consumer group is in one shard.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let worker = stream.consumer("billing").open()?;
+/// for shard in worker.describe_group()?.shards {
+///     println!("{}: {:?} goes on with {}", shard.shard, shard.worker, shard.next_sequence);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupShard {

@@ -10,6 +10,15 @@ use std::time::Duration;
 use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// A worker's name within its group, given in the order in which workers join.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let (first, second) = (stream.consumer("billing").open()?, stream.consumer("billing").open()?);
+/// assert_ne!(first.id(), second.id());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub(super) u64);
 

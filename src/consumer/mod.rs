@@ -57,6 +57,15 @@ impl Stream {
 
     /// The names of the stream's consumer groups, in order.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let _worker = stream.consumer("billing").open()?;
+    /// assert_eq!(stream.groups()?, ["billing"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Io`.
     pub fn groups(&self) -> Result<Vec<String>> {
@@ -67,6 +76,17 @@ impl Stream {
 
     /// How far a group is behind, shard by shard.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// let _worker = stream.consumer("billing").open()?;
+    /// let group = stream.describe_group("billing")?;
+    /// assert_eq!((group.worker_count, group.lag().record_count), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidArgument` if there is no such group; `Corrupt` if its checkpoints are damaged; `Closed`, `Io`.
     pub fn describe_group(&self, group: &str) -> Result<GroupDescription> {
@@ -76,6 +96,18 @@ impl Stream {
     /// Puts a group to a position in all shards: `TrimHorizon`, `Latest` or `AtTimestamp`. Workers go on from there; what they have not
     /// committed they cannot commit any more.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let mut worker = stream.consumer("billing").open()?;
+    /// stream.put("user-17", "clicked")?;
+    /// stream.reset_group("billing", Position::Latest)?;
+    /// assert!(worker.poll(Duration::ZERO)?.is_none(), "what was put before is passed over");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`describe_group`](Self::describe_group); `InvalidArgument` for another position, or a time in the future; `StorageFull`.
     pub fn reset_group(&self, group: &str, position: Position) -> Result<()> {
@@ -83,6 +115,16 @@ impl Stream {
     }
 
     /// Deletes a group with its checkpoints, also where they are damaged, and with what it [holds](ConsumerOptions::hold).
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.consumer("billing").open()?.close();
+    /// stream.delete_group("billing")?;
+    /// assert!(stream.groups()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `InvalidArgument` if there is no such group, or if it has workers; `Io`.

@@ -11,6 +11,19 @@ use crate::{Error, Position, Result, SECOND, SequenceNumber, ShardId, Stream};
 const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 /// What a worker does where retention has dropped records before its group has handled them.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::{OnTrimmed, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let mut worker = stream.consumer("billing").on_trimmed(OnTrimmed::SkipToHorizon).open()?;
+/// stream.trim_before(receipt.shard, receipt.sequence.plus(1))?;
+/// assert!(worker.poll(Duration::ZERO)?.is_none());
+/// assert_eq!(worker.skipped_count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnTrimmed {
@@ -27,6 +40,21 @@ type Positions = Arc<dyn Fn(ShardId) -> Result<Option<SequenceNumber>> + Send + 
 
 /// How a worker joins a consumer group: a builder that ends with [`open`](Self::open). Made by
 /// [`Stream::consumer`](crate::Stream::consumer).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let worker = stream
+///     .consumer("billing")
+///     .start(Position::TrimHorizon)
+///     .lease_timeout(Duration::from_secs(30))
+///     .batch_records(500)
+///     .open()?;
+/// assert_eq!(worker.group(), "billing");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct ConsumerOptions {
     pub(super) stream: Stream,
@@ -102,6 +130,21 @@ impl ConsumerOptions {
     /// from the group's checkpoint. [`Worker::commit`] is needed all the same: it lets shards that were split or merged end. With
     /// [`Durability::Process`](crate::Durability::Process) a power loss may take records that the output has already; what is put
     /// then under their numbers is handed out.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "in the database already")?;
+    /// stream.put("user-17", "new")?;
+    /// // As the database has it.
+    /// let last_handled = receipt.sequence;
+    /// let mut worker = stream.consumer("billing").positions_from(move |_shard| Ok(Some(last_handled))).open()?;
+    /// let batch = worker.poll(Duration::from_secs(1))?.expect("a new record");
+    /// assert_eq!(batch.first_sequence(), Some(last_handled.plus(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn positions_from(
         mut self,
@@ -114,6 +157,15 @@ impl ConsumerOptions {
     /// Holds retention back: records that the group has not handled stay, up to so many bytes of segments beyond what retention keeps.
     /// It stays set, also while no worker runs, until it is set to 0 or the group is deleted;
     /// [`describe`](crate::Stream::describe) lists it. Default: as it was set before, and for a new group none.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let _worker = stream.consumer("billing").hold(10 << 30).open()?;
+    /// assert_eq!(stream.describe().holds[0].name, "billing");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn hold(mut self, bytes_max: u64) -> Self {
         self.hold_bytes_max = Some(bytes_max);
@@ -130,6 +182,15 @@ impl ConsumerOptions {
     }
 
     /// Joins the group, which is created if it is new.
+    ///
+    /// ```
+    /// # use streamlog::{Error, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let _worker = stream.consumer("billing").open()?;
+    /// assert!(matches!(stream.consumer("no/name").open(), Err(Error::InvalidArgument(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `InvalidArgument` for a setting out of its range or a name that no group can have; `Corrupt` if the checkpoints are damaged;

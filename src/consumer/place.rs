@@ -75,8 +75,25 @@ impl Worker {
     /// Goes to another position in a shard that the worker has a lease on. This is the shard's new checkpoint: what lies before counts as
     /// handled, what lies behind as not.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// let mut worker = stream.consumer("billing").open()?;
+    /// for again in [false, true] {
+    ///     let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
+    ///     worker.commit(&batch)?;
+    ///     if !again {
+    ///         worker.seek(batch.shard(), Position::TrimHorizon)?;
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// `LeaseLost` if the shard is not this worker's; otherwise as [`Stream::iterator`], and as [`commit`](Self::commit).
+    /// `LeaseLost` if the shard is not this worker's; otherwise as [`Stream::iterator`](crate::Stream::iterator), and as [`commit`](Self::commit).
     pub fn seek(&mut self, shard: ShardId, position: Position) -> Result<()> {
         self.group.call(self.id, self.options.lease_timeout);
         let held = self.held(shard)?;

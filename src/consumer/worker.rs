@@ -116,6 +116,19 @@ impl Worker {
     /// Batches of one shard can be polled one after the other without a commit in between. A worker that joins is given shards of others
     /// once what they were handed out is committed.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let mut worker = stream.consumer("billing").open()?;
+    /// assert!(worker.poll(Duration::ZERO)?.is_none());
+    /// stream.put("user-17", "clicked")?;
+    /// let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
+    /// assert_eq!(batch.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Trimmed` where retention has overtaken the group, unless the worker was told to skip: call
     /// [`skip_to_horizon`](Self::skip_to_horizon) to go on. `Lost` where damage took records: [`skip_lost`](Self::skip_lost). `Corrupt`
@@ -258,6 +271,19 @@ impl Worker {
 
     /// Says that all records of a shard up to the last of this batch are handled: after a crash the group goes on behind it.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// let mut worker = stream.consumer("billing").open()?;
+    /// let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
+    /// worker.commit(&batch)?;
+    /// assert_eq!(worker.describe_group()?.lag().record_count, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Durability
     /// It survives the death of the process, and power loss as a put of the stream does.
     ///
@@ -275,6 +301,23 @@ impl Worker {
 
     /// Says that all records of a shard up to one are handled; see [`commit`](Self::commit). A commit of less than was committed before
     /// changes nothing.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "/")?;
+    /// stream.put("user-17", "/cart")?;
+    /// let mut worker = stream.consumer("billing").open()?;
+    /// let batch = worker.poll(Duration::from_secs(1))?.expect("records were put");
+    /// for record in &batch {
+    ///     // ... handle it, and say so record by record:
+    ///     worker.commit_to(batch.shard(), record.sequence())?;
+    /// }
+    /// assert_eq!(worker.describe_group()?.lag().record_count, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`commit`](Self::commit); `InvalidArgument` if that record was not handed out to this worker since it got the shard.

@@ -7,6 +7,17 @@ use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 
 /// What opening a stream found and did; see [`Stream::recovery`](crate::Stream::recovery).
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let report = stream.recovery();
+/// if !report.was_closed_cleanly() {
+///     println!("opened in {:?} after a crash, torn tail: {}", report.duration, report.has_torn_tail());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecoveryReport {
     /// One for each shard that has not expired, in the order of creation.
@@ -37,6 +48,16 @@ impl RecoveryReport {
 }
 
 /// What opening found and did in one shard.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// for shard in &stream.recovery().shards {
+///     println!("{} goes on with {} after {} bytes", shard.shard, shard.next_sequence, shard.scanned_bytes);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardRecovery {
     /// The shard.
@@ -77,6 +98,16 @@ impl ShardRecovery {
 }
 
 /// Records that damage took, and that the caller gave up.
+///
+/// ```
+/// # use streamlog::StreamOptions;
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().salvage(true).open(directory.path())?;
+/// for lost in stream.recovery().lost() {
+///     eprintln!("{lost}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostRecords {
     /// The shard.
@@ -102,6 +133,18 @@ impl std::fmt::Display for LostRecords {
 }
 
 /// Bytes after the last whole frame.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// for shard in &stream.recovery().shards {
+///     if let Some(tail) = &shard.torn_tail {
+///         println!("{}: {} bytes from byte {} on: {}", tail.path.display(), tail.bytes, tail.offset, tail.reason);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TornTail {
     /// The segment file.

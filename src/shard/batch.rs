@@ -14,6 +14,20 @@ use crate::words::time::Timestamp;
 /// The records that one read returned, in order, without a copy: they are the bytes of the log itself.
 ///
 /// A batch keeps its part of the log mapped, also after retention has removed the file.
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let batch = stream.iterator(receipt.shard, Position::TrimHorizon)?.next_batch(1_000)?;
+/// assert_eq!((batch.len(), batch.last_sequence()), (1, Some(receipt.sequence)));
+/// for record in &batch {
+///     assert_eq!(record.data(), b"clicked");
+/// }
+/// assert_eq!(batch.millis_behind_latest(), 0, "there is nothing behind it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Batch {
     pub(super) shard: ShardId,
@@ -76,6 +90,18 @@ impl Batch {
     /// The shards to go on with, once a closed shard is read to its end; `None` before.
     ///
     /// As in Kinesis, all the parents of a child have to be read before the child.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let parent = stream.put("user-17", "clicked")?.shard;
+    /// let children = stream.split_shard_evenly(parent)?;
+    /// let mut iterator = stream.iterator(parent, Position::TrimHorizon)?;
+    /// let batch = iterator.next_batch(1_000)?;
+    /// assert_eq!(batch.end_of_shard(), Some(&children[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn end_of_shard(&self) -> Option<&[ShardDescription]> {
         self.children.as_deref()
     }
@@ -117,6 +143,17 @@ impl<'a> IntoIterator for &'a Batch {
 }
 
 /// The records of a batch in order.
+///
+/// ```
+/// # use streamlog::{Position, PutRecord, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put_batch(&[PutRecord::new("a", "1"), PutRecord::new("b", "2")])?;
+/// let batch = stream.iterator(stream.shards()[0].id, Position::TrimHorizon)?.next_batch(10)?;
+/// let data: Vec<&[u8]> = batch.iter().map(|record| record.data()).collect();
+/// assert_eq!(data, [b"1", b"2"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     batch: &'a Batch,

@@ -107,6 +107,17 @@ impl ShardIterator {
 
     /// Goes to another position; what follows is as with a new iterator.
     ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::Latest)?;
+    /// iterator.seek(Position::TrimHorizon)?;
+    /// assert_eq!(iterator.next_sequence(), receipt.sequence);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Stream::iterator`](crate::Stream::iterator); the iterator then stays where it was.
     pub fn seek(&mut self, position: Position) -> Result<()> {
@@ -115,6 +126,18 @@ impl ShardIterator {
     }
 
     /// Reads up to `records_max` records. Never blocks: an empty batch means the end, as it was just then.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// for record in &iterator.next_batch(1_000)? {
+    ///     println!("{} {:?}", record.sequence(), record.data());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Trimmed` if retention has overtaken the iterator: [`seek`](Self::seek) to go on. `Lost` where damage took records that were
@@ -126,6 +149,17 @@ impl ShardIterator {
 
     /// Reads up to `records_max` records of up to `bytes_max` bytes, keys and data together, but at least one record if there is
     /// one.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "12345678")?;
+    /// stream.put("user-17", "12345678")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// assert_eq!(iterator.next_batch_within(1_000, 20)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`next_batch`](Self::next_batch).
@@ -337,6 +371,20 @@ impl ShardIterator {
     /// Goes on from the trim horizon, where retention has overtaken the iterator; tells how many records it skips.
     ///
     /// This is the caller's word that those records are given up: nothing else ever skips one.
+    ///
+    /// ```
+    /// # use streamlog::{Error, Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// stream.trim_before(receipt.shard, receipt.sequence.plus(1))?;
+    /// if let Err(Error::Trimmed { .. }) = iterator.next_batch(10) {
+    ///     assert_eq!(iterator.skip_to_horizon(), 1);
+    /// }
+    /// assert!(iterator.next_batch(10)?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn skip_to_horizon(&mut self) -> u64 {
         let horizon = self.shard.horizon();
         let skipped = horizon.get().saturating_sub(self.next.get());
@@ -385,6 +433,19 @@ impl ShardIterator {
     }
 
     /// Waits until there is something to read, or the shard is read to its end; tells whether that came before the timeout.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let mut iterator = stream.iterator(stream.shards()[0].id, Position::Latest)?;
+    /// assert!(!iterator.wait(Duration::ZERO)?);
+    /// stream.put("user-17", "clicked")?;
+    /// assert!(iterator.wait(Duration::from_secs(1))?);
+    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Closed` if the stream is closed and all of it is read.

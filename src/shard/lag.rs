@@ -8,6 +8,16 @@ use crate::words::error::Result;
 use crate::words::sequence::SequenceNumber;
 
 /// How much is still to be read from some place on.
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let lag = stream.iterator(receipt.shard, Position::TrimHorizon)?.lag()?;
+/// println!("{} records, {} bytes, the oldest put {:?} ago", lag.record_count, lag.bytes, lag.age);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lag {
     /// The records to be read, those included that retention has dropped before they were.

@@ -6,6 +6,17 @@ use crate::words::record::OwnedRecord;
 use crate::words::sequence::SequenceNumber;
 
 /// The records of a shard, one by one; made by [`ShardIterator::records`].
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+/// let records = iterator.records().collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(records[0].data, "clicked");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedRecords<'a> {
     iterator: &'a mut ShardIterator,

@@ -11,6 +11,17 @@ use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 
 /// What reading all of a stream found; see [`Stream::verify`](crate::Stream::verify).
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// let found = stream.verify(|_| ControlFlow::Continue(()))?;
+/// assert_eq!((found.record_count, found.damage.len()), (1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verification {
     /// The records that were read, each with its checksum and in its place.
@@ -27,6 +38,19 @@ pub struct Verification {
 }
 
 /// How far a verification is.
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let found = stream.verify(|progress| match progress.bytes_read < 1 << 30 {
+///     true => ControlFlow::Continue(()),
+///     false => ControlFlow::Break(()),
+/// })?;
+/// assert!(found.is_complete, "there was less than 1 GiB");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VerifyProgress {
     /// The bytes of segment files that were read.

@@ -68,6 +68,18 @@ impl Stream {
     /// closes this stream does so with its companions, after its own records. A companion is best opened with
     /// [`Maintenance::Manual`](crate::Maintenance::Manual).
     ///
+    /// ```
+    /// # use streamlog::{Maintenance, Stream, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let path = directory.path().join("audit");
+    /// let audit = StreamOptions::new().maintenance(Maintenance::Manual).open(&path)?;
+    /// stream.add_companion(audit.clone())?;
+    /// audit.put("user-17", "logged in")?;
+    /// stream.sync()?; // both
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Closed`; then the other stream is left as it is.
     pub fn add_companion(&self, companion: Stream) -> Result<()> {
@@ -87,6 +99,18 @@ impl Stream {
     /// up to `bytes_max` bytes of segments beyond what retention keeps; 0 ends it. Where several hold, the largest bound counts for all.
     ///
     /// The hold is kept in the manifest, and how far its owner is is not: each time the stream is opened all is held until it is let go.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.set_hold("export", 1 << 30)?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// // ... once it is exported:
+    /// stream.release_hold("export", receipt.shard, receipt.sequence.plus(1));
+    /// # stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`set_retention`](Self::set_retention).

@@ -91,6 +91,15 @@ struct Core {
 impl Stream {
     /// Opens the stream at `path` with the default settings, or creates it; see [`StreamOptions`] for others.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("clicks");
+    /// let stream = Stream::open(&path)?;
+    /// assert_eq!(stream.shards().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`StreamOptions::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -109,6 +118,15 @@ impl Stream {
 
     /// Makes all that was put before the call survive power loss; companions too.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// stream.sync()?; // from here on it survives power loss
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Poisoned` if this or an earlier sync of a shard failed; the other shards are synced all the same.
     pub fn sync(&self) -> Result<()> {
@@ -118,6 +136,16 @@ impl Stream {
     /// An iterator over a shard.
     ///
     /// Positions follow Kinesis' `GetShardIterator`, with one difference: one that is behind the trim horizon is an error.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::At(receipt.sequence))?;
+    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `ShardNotFound`; `Trimmed` if the position is behind the horizon; `InvalidArgument` for a time in the future; `Corrupt` if
@@ -131,6 +159,16 @@ impl Stream {
     ///
     /// `position` is `TrimHorizon`, `Latest` or `AtTimestamp`; the others are places in one shard.
     ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.lineage_iterator(Position::TrimHorizon)?;
+    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidArgument` for another position, or a time in the future.
     pub fn lineage_iterator(&self, position: Position) -> Result<LineageIterator> {
@@ -138,6 +176,16 @@ impl Stream {
     }
 
     /// How the stream is set up.
+    ///
+    /// ```
+    /// # use streamlog::{Retention, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let description = stream.describe();
+    /// assert_eq!(description.retention, Retention::default());
+    /// assert_eq!(description.segment_bytes, 64 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn describe(&self) -> StreamDescription {
         let core = self.core();
         let manifest = core.topology.manifest();
@@ -160,11 +208,31 @@ impl Stream {
     }
 
     /// The shards that have not expired, in the order of their creation.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// for shard in stream.shards() {
+    ///     println!("{} owns {}", shard.id, shard.hash_key_range);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shards(&self) -> Vec<ShardDescription> {
         self.core().topology.manifest().shards.clone()
     }
 
     /// The shards that a filter lets through, in the order of their creation, as Kinesis' `ListShards`.
+    ///
+    /// ```
+    /// # use streamlog::{ShardFilter, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.split_shard_evenly(stream.shards()[0].id)?;
+    /// assert_eq!(stream.shards().len(), 3, "the parent and its children");
+    /// assert_eq!(stream.list_shards(ShardFilter::AtLatest).len(), 2, "the children");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn list_shards(&self, filter: ShardFilter) -> Vec<ShardDescription> {
         lineage::filter(&self.core().topology.manifest().shards, filter)
     }
@@ -174,6 +242,17 @@ impl Stream {
     /// Puts to the shard wait for a moment and go to the children; others go on. The shard's records stay readable, and are read
     /// before those of the children, whose sequence numbers begin somewhat above its end. It takes no longer for a full shard than for
     /// an empty one.
+    ///
+    /// ```
+    /// # use streamlog::{HashKey, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let shard = stream.shards()[0].id;
+    /// let children = stream.split_shard(shard, HashKey::new(1 << 127))?;
+    /// assert_eq!(children[1].hash_key_range.start, HashKey::new(1 << 127));
+    /// assert_eq!(children[1].parent, Some(shard));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Durability
     /// All or nothing, also through power loss; the shard's records are synced.
@@ -192,6 +271,15 @@ impl Stream {
 
     /// Splits an open shard into halves; see [`split_shard`](Self::split_shard).
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let children = stream.split_shard_evenly(stream.shards()[0].id)?;
+    /// assert_eq!(children.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`split_shard`](Self::split_shard).
     pub fn split_shard_evenly(&self, shard: ShardId) -> Result<Vec<ShardDescription>> {
@@ -199,6 +287,16 @@ impl Stream {
     }
 
     /// Merges an open shard with the open one whose hash keys follow its own. Returns the child, which begins above the end of both.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let children = stream.split_shard_evenly(stream.shards()[0].id)?;
+    /// let merged = stream.merge_shards(children[0].id, children[1].id)?;
+    /// assert_eq!(merged.adjacent_parent, Some(children[1].id));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Durability
     /// As [`split_shard`](Self::split_shard).
@@ -216,6 +314,15 @@ impl Stream {
     ///
     /// As Kinesis' uniform scaling, with no bound on the factor. Each split or merge is all or nothing; after a failure or a crash
     /// the same call goes on where it stopped. Shards that appear on the way and are closed again expire like others.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let open = stream.update_shard_count(4)?;
+    /// assert_eq!(open.len(), 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `InvalidArgument` if `count` is not 1 to 1,024; otherwise as [`split_shard`](Self::split_shard).
@@ -235,6 +342,17 @@ impl Stream {
     /// Drops the records of a shard before a sequence number, as if they had expired; one beyond the end means all of them. No iterator
     /// returns them any more; the disk gets their segments back with the next pass of the maintenance. As Kafka's `DeleteRecords`.
     ///
+    /// ```
+    /// # use streamlog::{Error, Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// stream.trim_before(receipt.shard, receipt.sequence.plus(1))?;
+    /// let outcome = stream.iterator(receipt.shard, Position::At(receipt.sequence));
+    /// assert!(matches!(outcome, Err(Error::Trimmed { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Durability
     /// After a crash records of the last segments may be back.
     ///
@@ -246,6 +364,15 @@ impl Stream {
 
     /// Changes how long records are kept, from now on; kept in the manifest. What has expired does not come back.
     ///
+    /// ```
+    /// # use streamlog::{DAY, Retention, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.set_retention(Retention::age(7 * DAY).max_bytes(8 << 30))?;
+    /// assert_eq!(stream.describe().retention.age_max(), Some(7 * DAY));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidArgument` for an age below 1 second; `Io` if the change cannot be written, which changes nothing; `StorageFull` if there
     /// is no room for it, not even once what is over by the new retention is gone.
@@ -256,6 +383,16 @@ impl Stream {
 
     /// Counts of each shard: sequence numbers, segments, bytes on the disk, what was put and read, how far readers are behind.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// let stats = stream.stats()?;
+    /// println!("{} records on {} bytes of disk", stats.record_count(), stats.disk_bytes());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Io` if the file system refuses to tell.
     pub fn stats(&self) -> Result<StreamStats> {
@@ -263,12 +400,33 @@ impl Stream {
     }
 
     /// What opening the stream found and did.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// for shard in &stream.recovery().shards {
+    ///     println!("{}: {} bytes scanned, {:?} cut", shard.shard, shard.scanned_bytes, shard.torn_tail);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recovery(&self) -> &RecoveryReport {
         &self.core().recovery
     }
 
     /// Does the work behind the puts once: syncs, seals full segments, and drops what retention says is over. With
     /// [`Maintenance::Thread`](crate::Maintenance::Thread) the stream does it by itself.
+    ///
+    /// ```
+    /// # use streamlog::{Maintenance, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new().maintenance(Maintenance::Manual).open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// stream.maintain()?;
+    /// let shard = &stream.stats()?.shards[0];
+    /// assert_eq!(shard.synced_sequence, shard.next_sequence);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Poisoned` or `Io` if a sync failed.
@@ -316,6 +474,16 @@ impl Stream {
     /// to read what was put until then.
     ///
     /// Dropping the last clone does the same, and says nothing of errors.
+    ///
+    /// ```
+    /// # use streamlog::{Error, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let clone = stream.clone();
+    /// stream.close()?;
+    /// assert!(matches!(clone.put("user-17", "clicked"), Err(Error::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The first error of a sync; the stream is closed all the same.

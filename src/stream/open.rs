@@ -35,6 +35,15 @@ const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, "shards", "manifest.new"];
 impl StreamOptions {
     /// Opens the stream at `path`, or creates it with its missing parent directories.
     ///
+    /// ```
+    /// # use streamlog::{Error, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new().shards(4).open(directory.path().join("clicks"))?;
+    /// let second = StreamOptions::new().open(directory.path().join("clicks"));
+    /// assert!(matches!(second, Err(Error::Locked(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Locked` if it is open already; `NotAStream` if the path holds something else; `UnsupportedFormat` if a newer
     /// version wrote it; `Corrupt` if what was synced is damaged; `InvalidArgument` for a setting out of its range;

@@ -39,6 +39,15 @@ impl Stream {
     ///
     /// A key is 1 to 1,024 bytes; data may be empty; both together are 1 MiB at most unless the stream is set up otherwise.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", b"clicked")?;
+    /// println!("{} {}", receipt.shard, receipt.sequence);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Durability
     /// When it returns, every iterator sees the record, and it survives the death of the process. It survives power loss as the
     /// stream's [`Durability`] says.
@@ -53,6 +62,16 @@ impl Stream {
     }
 
     /// Puts one record, which may carry a hash key of the caller's choice.
+    ///
+    /// ```
+    /// # use streamlog::{HashKey, PutRecord, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let record = PutRecord::new("user-17", "clicked").explicit_hash_key(HashKey::MIN);
+    /// let receipt = stream.put_record(&record)?;
+    /// assert_eq!(receipt.shard, stream.shards()[0].id);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).

@@ -15,6 +15,16 @@ const DELETED_SUFFIX: &str = "deleted";
 impl Stream {
     /// The streams that lie in a directory, by path; none if there is no such directory. As Kinesis' `ListStreams`.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// Stream::open(directory.path().join("clicks"))?.close()?;
+    /// Stream::open(directory.path().join("orders"))?.close()?;
+    /// let paths = Stream::list(directory.path())?;
+    /// assert!(paths[0].ends_with("clicks") && paths[1].ends_with("orders"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Io`.
     pub fn list(directory: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
@@ -39,6 +49,16 @@ impl Stream {
     ///
     /// The directory is renamed first, so that after a crash the stream is there or it is not; what is left then of the files, under
     /// the stream's name with `.deleted` behind it, goes with the next deletion of a stream of that name.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("clicks");
+    /// Stream::open(&path)?.close()?;
+    /// Stream::delete(&path)?;
+    /// assert!(!path.exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `NotAStream` if there is none; `Locked` if somebody has it open; `Io`.

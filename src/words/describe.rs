@@ -9,6 +9,17 @@ use super::shard_id::ShardId;
 use super::time::Timestamp;
 
 /// How a stream is set up; see [`Stream::describe`](crate::Stream::describe).
+///
+/// ```
+/// # use streamlog::{KeyHash, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let description = stream.describe();
+/// assert_eq!(description.key_hash, KeyHash::Xxh3);
+/// assert_eq!(description.record_bytes_max, 1 << 20);
+/// assert_eq!(description.shards.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamDescription {
     /// The stream's directory.
@@ -33,6 +44,16 @@ pub struct StreamDescription {
 
 /// Something that holds retention back, such as a consumer group that wants to miss no record; see
 /// [`Stream::set_hold`](crate::Stream::set_hold).
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.set_hold("export", 1 << 30)?;
+/// let hold = &stream.describe().holds[0];
+/// assert_eq!((&*hold.name, hold.bytes_max), ("export", 1 << 30));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// Its name: that of the group.
@@ -42,6 +63,17 @@ pub struct Hold {
 }
 
 /// A shard's place in the stream; see [`Stream::shards`](crate::Stream::shards).
+///
+/// ```
+/// # use streamlog::{HashKeyRange, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let shard = &stream.shards()[0];
+/// assert!(shard.is_open());
+/// assert_eq!(shard.hash_key_range, HashKeyRange::ALL);
+/// assert_eq!(shard.parents().count(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardDescription {
     /// The shard's name.
@@ -75,6 +107,18 @@ impl ShardDescription {
 }
 
 /// Which shards to list, as the filters of Kinesis' `ListShards`.
+///
+/// ```
+/// # use streamlog::{ShardFilter, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let shard = stream.shards()[0].id;
+/// stream.split_shard_evenly(shard)?;
+/// assert_eq!(stream.list_shards(ShardFilter::AtLatest).len(), 2);
+/// assert_eq!(stream.list_shards(ShardFilter::AtTrimHorizon).len(), 1);
+/// assert_eq!(stream.list_shards(ShardFilter::AfterShard(shard)).len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShardFilter {

@@ -11,9 +11,33 @@ use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 
 /// A result of this library.
+///
+/// ```
+/// # use streamlog::{Receipt, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// fn put_click(stream: &Stream, user: &str) -> streamlog::Result<Receipt> {
+///     stream.put(user, "clicked")
+/// }
+/// # put_click(&stream, "user-17")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong. Each variant is a different thing for the caller to do.
+///
+/// ```
+/// # use streamlog::{Error, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// match stream.put("user-17", "clicked") {
+///     Ok(receipt) => println!("{} {}", receipt.shard, receipt.sequence),
+///     Err(Error::StorageFull(path)) => eprintln!("{} is full: try again later", path.display()),
+///     Err(Error::InvalidRecord { reason, .. }) => eprintln!("this one can never be put: {reason}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -121,6 +145,17 @@ pub enum Error {
 }
 
 /// A path, and what is the matter there.
+///
+/// ```
+/// # use streamlog::{Error, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// std::fs::write(directory.path().join("notes.txt"), "no stream")?;
+/// match Stream::open(directory.path()) {
+///     Err(Error::NotAStream(found)) => println!("{}: {}", found.path.display(), found.reason),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Located {
     /// The file or directory.
@@ -130,6 +165,18 @@ pub struct Located {
 }
 
 /// Where damage is, and how one can tell.
+///
+/// ```
+/// # use streamlog::{Error, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// Stream::open(directory.path())?.close()?;
+/// std::fs::write(directory.path().join("manifest.json"), "{}")?;
+/// match Stream::open(directory.path()) {
+///     Err(Error::Corrupt(damage)) => println!("{} at byte {}: {}", damage.path.display(), damage.offset, damage.reason),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Corruption {
     /// The damaged file, or the one that is missing.
@@ -161,6 +208,14 @@ impl fmt::Display for Corruption {
 }
 
 /// What the operating system refused.
+///
+/// ```
+/// # use streamlog::{Error, Stream};
+/// match Stream::open("/dev/null/clicks") {
+///     Err(Error::Io(failure)) => println!("{} {}: {}", failure.action, failure.path.display(), failure.source),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug)]
 pub struct IoFailure {
     /// What was tried, as a verb.

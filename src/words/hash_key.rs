@@ -10,6 +10,13 @@ use super::error::Error;
 /// A place in the hash-key space, `0` to `2^128 - 1`.
 ///
 /// Reads and prints as a decimal number, as Kinesis has it.
+///
+/// ```
+/// # use streamlog::HashKey;
+/// let middle: HashKey = "170141183460469231731687303715884105728".parse()?;
+/// assert_eq!(middle, HashKey::new(1 << 127));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HashKey(u128);
 
@@ -48,6 +55,14 @@ impl FromStr for HashKey {
 }
 
 /// How a partition key becomes a hash key; chosen when a stream is created and kept for its life.
+///
+/// ```
+/// # use streamlog::{KeyHash, StreamOptions};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().key_hash(KeyHash::Md5).open(directory.path())?;
+/// assert_eq!(stream.describe().key_hash, KeyHash::Md5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum KeyHash {
@@ -76,6 +91,14 @@ impl KeyHash {
 }
 
 /// The hash keys that a shard owns, both ends included.
+///
+/// ```
+/// # use streamlog::{HashKey, HashKeyRange};
+/// let lower = HashKeyRange { start: HashKey::MIN, end: HashKey::new(99) };
+/// let upper = HashKeyRange { start: HashKey::new(100), end: HashKey::MAX };
+/// assert!(lower.contains(HashKey::new(99)) && !upper.contains(HashKey::new(99)));
+/// assert!(lower.is_followed_by(&upper));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HashKeyRange {
     /// The first hash key of the range.

@@ -12,6 +12,14 @@ use super::stats::StreamStats;
 use super::time::{Clock, DAY, SECOND, SystemClock};
 
 /// What a put that returned survives. Every put survives the death of the process.
+///
+/// ```
+/// # use streamlog::{Durability, StreamOptions};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().durability(Durability::Power).open(directory.path())?;
+/// stream.put("order-17", "paid")?; // from here on it survives power loss
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Durability {
@@ -82,6 +90,15 @@ impl Default for Retention {
 }
 
 /// Who does the work behind the puts: interval syncs, sealing of full segments, retention.
+///
+/// ```
+/// # use streamlog::{Maintenance, StreamOptions};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().maintenance(Maintenance::Manual).open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// stream.maintain()?; // in the caller's thread, when the caller likes
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Maintenance {
@@ -216,6 +233,15 @@ impl StreamOptions {
 
     /// How often the maintenance syncs what was put under [`Durability::Process`]; `None`: only when asked, and on closing.
     /// Default: each second.
+    ///
+    /// ```
+    /// # use streamlog::StreamOptions;
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new().sync_interval(None).open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// stream.sync()?; // only now does it survive power loss
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sync_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.sync_interval = interval.into();
@@ -237,6 +263,14 @@ impl StreamOptions {
     }
 
     /// Opens a stream that exists, and fails where there is none, instead of creating it.
+    ///
+    /// ```
+    /// # use streamlog::{Error, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let missing = StreamOptions::new().must_exist().open(directory.path().join("clicks"));
+    /// assert!(matches!(missing, Err(Error::NotAStream(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn must_exist(mut self) -> Self {
         self.create = Create::Never;
@@ -258,6 +292,14 @@ impl StreamOptions {
     ///
     /// A damaged manifest cannot be salvaged: restore `manifest.json` from a copy. It is small, and changes only with the shards, the
     /// settings, and what retention drops.
+    ///
+    /// ```
+    /// # use streamlog::StreamOptions;
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new().salvage(true).open(directory.path())?;
+    /// assert_eq!(stream.recovery().lost().count(), 0, "nothing was damaged");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;

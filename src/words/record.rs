@@ -60,6 +60,17 @@ impl<'a> PutRecord<'a> {
 }
 
 /// What a put returns: where the record is.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let first = stream.put("user-17", "/")?;
+/// let second = stream.put("user-17", "/cart")?;
+/// assert_eq!(second.shard, first.shard);
+/// assert_eq!(second.sequence, first.sequence.plus(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Receipt {
     /// The shard that holds the record.
@@ -69,6 +80,18 @@ pub struct Receipt {
 }
 
 /// A record of a batch, borrowed from it.
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let batch = stream.iterator(receipt.shard, Position::TrimHorizon)?.next_batch(10)?;
+/// let record = batch.iter().next().expect("one was put");
+/// assert_eq!((record.partition_key(), record.data()), (&b"user-17"[..], &b"clicked"[..]));
+/// assert_eq!(record.sequence(), receipt.sequence);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     pub(crate) batch: &'a Bytes,
@@ -115,6 +138,18 @@ impl<'a> Record<'a> {
 }
 
 /// A record that stands by itself. It keeps its part of the log mapped, also after the file is trimmed.
+///
+/// ```
+/// # use streamlog::{OwnedRecord, Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let batch = stream.iterator(receipt.shard, Position::TrimHorizon)?.next_batch(10)?;
+/// let kept: Vec<OwnedRecord> = batch.iter().map(|record| record.to_owned()).collect();
+/// drop(batch);
+/// assert_eq!(kept[0].data, "clicked");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedRecord {
     /// The partition key that the record was put with.
@@ -128,6 +163,20 @@ pub struct OwnedRecord {
 }
 
 /// The logical place in a shard from which an iterator reads.
+///
+/// ```
+/// # use streamlog::{MINUTE, Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let first = stream.put("user-17", "/")?;
+/// stream.put("user-17", "/cart")?;
+/// let count = |position| Ok::<_, streamlog::Error>(stream.iterator(first.shard, position)?.records().count());
+/// assert_eq!(count(Position::TrimHorizon)?, 2);
+/// assert_eq!(count(Position::After(first.sequence))?, 1);
+/// assert_eq!(count(Position::Latest)?, 0);
+/// assert_eq!(count(Position::AtTimestamp(stream.now().minus(MINUTE)))?, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Position {

@@ -6,6 +6,13 @@ use std::fmt;
 ///
 /// Numbers order the records of one shard; between shards only parents and children compare (a
 /// child begins above the end of all its parents).
+///
+/// ```
+/// # use streamlog::SequenceNumber;
+/// let sequence = SequenceNumber::new(41);
+/// assert_eq!(sequence.plus(1), 42.into());
+/// assert_eq!(sequence.previous(), Some(SequenceNumber::new(40)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SequenceNumber(u64);
 

@@ -7,6 +7,17 @@ use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 
 /// The stream's counts at one moment; see [`Stream::stats`](crate::Stream::stats).
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// let stats = stream.stats()?;
+/// assert_eq!(stats.record_count(), 1);
+/// assert!(stats.disk_bytes() > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StreamStats {
@@ -84,6 +95,17 @@ impl StreamStats {
 }
 
 /// A shard's counts at one moment.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// stream.sync()?;
+/// let shard = &stream.stats()?.shards[0];
+/// assert_eq!(shard.synced_sequence, shard.next_sequence, "all of it survives power loss");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardStats {

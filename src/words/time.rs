@@ -14,6 +14,14 @@ pub const HOUR: Duration = Duration::from_secs(60 * 60);
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A point in time: whole microseconds since 1970-01-01 00:00 UTC.
+///
+/// ```
+/// # use streamlog::{HOUR, Timestamp};
+/// let time = Timestamp::from_millis(1_700_000_000_000);
+/// assert_eq!(time.minus(HOUR).as_millis(), 1_699_996_400_000);
+/// let now: Timestamp = std::time::SystemTime::now().into();
+/// assert!(now.since(time) > HOUR);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
@@ -79,12 +87,37 @@ impl From<Timestamp> for SystemTime {
 /// Where a stream takes the time from, for the arrival timestamps of records and for retention.
 ///
 /// It may jump backwards: timestamps in a shard never decrease all the same.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use streamlog::{Clock, StreamOptions, Timestamp};
+/// # let directory = tempfile::tempdir()?;
+/// /// Time as the simulation has it.
+/// #[derive(Debug)]
+/// struct Simulated;
+///
+/// impl Clock for Simulated {
+///     fn now(&self) -> Timestamp {
+///         Timestamp::from_millis(1_700_000_000_000)
+///     }
+/// }
+///
+/// let stream = StreamOptions::new().clock(Arc::new(Simulated)).open(directory.path())?;
+/// assert_eq!(stream.now().as_millis(), 1_700_000_000_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
 }
 
 /// The system's clock; what a stream uses when it is given no other.
+///
+/// ```
+/// # use streamlog::{Clock, MINUTE, SystemClock};
+/// let earlier = SystemClock.now();
+/// assert!(SystemClock.now().since(earlier) < MINUTE);
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -108,6 +108,14 @@ impl Stream {
         })
     }
 
+    /// Checks the sizes of a record, without putting it: what passes is not refused as `InvalidRecord` later.
+    ///
+    /// # Errors
+    /// `InvalidRecord`
+    pub fn check_record(&self, record: &PutRecord<'_>) -> Result<()> {
+        self.core().check_record(0, record)
+    }
+
     /// Puts any number of records, up to 2 GiB in all. Those that go to one shard are one unit there, in their order: after a crash
     /// all of them are there, or none.
     ///

@@ -134,9 +134,25 @@ pub enum Error {
     #[error("{0} takes no more puts because a sync failed: check the disk, then open the stream again")]
     Poisoned(ShardId),
 
-    /// The stream was closed. *Remedy:* open it again.
-    #[error("the stream is closed: open it again to go on")]
+    /// The stream, or the producer that was to send to it, was closed. *Remedy:* open or start it again.
+    #[error("the stream is closed, or the producer that sends to it: open it again to go on")]
     Closed,
+
+    /// The buffer of a producer is full, and the call does not wait. *Remedy:* try again later, or use the call that waits.
+    #[error(
+        "the producer's buffer is full: try again once some of it is written, or use the call that waits"
+    )]
+    Busy,
+
+    /// A producer had no room on the disk for the record for as long as its time to live, and has given it up: it is not in the
+    /// stream. *Remedy:* free space, and put it again if it still matters.
+    #[error(
+        "the record was given up, and is not in the stream, since its time to live was over: put it again if it still matters; {cause}"
+    )]
+    Expired {
+        /// Why it was not written the last time it was tried.
+        cause: Arc<Error>,
+    },
 
     /// The operating system refused an operation. *Remedy:* mend what its error names, and try again; after a failed sync, as for
     /// `Poisoned`.

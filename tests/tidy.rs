@@ -89,7 +89,8 @@ fn check_imports(source: &Source, roots: &RootNames) -> Vec<String> {
         let target = roots.get(first).map_or(first, String::as_str);
         let is_allowed = if target == room {
             true
-        } else if FEATURES.contains(&room) {
+        } else if FEATURES.contains(&room) || room == "prelude" {
+            // The prelude is what a user imports: names at the root, those of features too.
             is_root_name || first == "prelude"
         } else {
             layer(target).zip(layer(room)).is_some_and(|(target, own)| target < own)
@@ -293,6 +294,10 @@ fn a_feature_that_reaches_into_the_core_is_caught() {
     assert_eq!(bad_imports("consumer/worker.rs", "use crate::{Stream, Receipt};\nuse super::lease;"), []);
     assert_eq!(bad_imports("consumer/worker.rs", "use crate::words::record::Receipt;"), [1]);
     assert_eq!(bad_imports("stream/mod.rs", "use crate::consumer::Worker;"), [1]);
+    assert_eq!(
+        bad_imports("prelude.rs", "pub use crate::{Stream, Receipt};\nuse crate::words::record::Receipt;"),
+        [2]
+    );
 }
 
 #[test]

@@ -21,6 +21,7 @@
 //! ```
 //!
 //! - Putting: [`Stream::put`], [`Stream::put_batch`]; what a returned put survives: [`Durability`].
+//! - Putting from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
 //! - Reading: [`Stream::iterator`], [`Position`], [`Batch`]; many shards at once: [`wait_any`], [`Stream::lineage_iterator`].
 //! - Shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
 //! - Keeping and dropping: [`Retention`]; the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
@@ -45,6 +46,7 @@ mod manifest;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod prelude;
+mod producer;
 mod recovery;
 mod reshard;
 mod retention;
@@ -56,6 +58,7 @@ mod topology;
 mod words;
 
 pub use consumer::{ConsumerOptions, GroupDescription, GroupShard, OnTrimmed, Worker, WorkerId};
+pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 pub use shard::batch::{Batch, Records};
 pub use shard::iterator::ShardIterator;

@@ -1,6 +1,6 @@
 //! What most programs import: `use streamlog::prelude::*;`.
 
 pub use crate::{
-    Durability, Error, HOUR, HashKey, KeyHash, Position, PutRecord, Receipt, Retention, SequenceNumber,
-    ShardId, ShardIterator, Stream, StreamOptions, Timestamp, wait_any,
+    Durability, Error, HOUR, HashKey, KeyHash, Position, Producer, PutRecord, Receipt, Retention,
+    SequenceNumber, ShardId, ShardIterator, Stream, StreamOptions, Timestamp, wait_any,
 };

@@ -1,0 +1,201 @@
+//! How a producer is set up.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Producer;
+use super::batch::{BATCH_BYTES, RECORD_BYTES};
+use super::lane::Limits;
+use crate::limits::{FRAME_BYTES_MAX, PARTITION_KEY_BYTES_MAX};
+use crate::{Error, Result, SECOND, Stream};
+
+/// The most `batch_bytes`.
+const BATCH_BYTES_MAX: usize = 1 << 30;
+/// The most `batch_count`.
+const BATCH_COUNT_MAX: usize = 1 << 24;
+/// The least `buffer_bytes`: some small records.
+const BUFFER_BYTES_MIN: usize = 4 << 10;
+/// The most `senders`.
+const SENDERS_MAX: usize = 256;
+
+// Also where all of a batch goes to one shard, with 16 bytes around each record.
+const _: () = assert!((BATCH_BYTES_MAX + 16 * BATCH_COUNT_MAX) as u64 + 64 <= FRAME_BYTES_MAX);
+const _: () = assert!(PARTITION_KEY_BYTES_MAX + RECORD_BYTES + BATCH_BYTES <= BUFFER_BYTES_MIN);
+
+/// How to set up a [`Producer`]: a builder that begins with [`Stream::producer`] and ends with [`start`](Self::start).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let producer = stream
+///     .producer()
+///     .linger(Duration::from_millis(5))
+///     .batch_bytes(64 << 10)
+///     .buffer_bytes(8 << 20)
+///     .senders(2)
+///     .time_to_live(Duration::from_secs(60))
+///     .start()?;
+/// # producer.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ProducerOptions {
+    stream: Stream,
+    settings: Settings,
+}
+
+/// The settings, checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) limits: Limits,
+    pub(super) buffer_bytes: usize,
+    pub(super) senders: usize,
+    pub(super) time_to_live: Option<Duration>,
+    pub(super) backoff: Backoff,
+}
+
+/// How long to wait between tries: each pause is twice the one before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Backoff {
+    pub(super) first: Duration,
+    pub(super) most: Duration,
+}
+
+impl Stream {
+    /// A producer for this stream: it takes records from any number of threads at once, and writes them in batches behind their
+    /// backs.
+    ///
+    /// [`put`](Self::put) is the plain way, and waits for each record; with a producer a thread goes on at once, and many records
+    /// share the cost of a frame and, with [`Durability::Power`](crate::Durability::Power), of a sync.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let producer = stream.producer().start()?;
+    /// let pending = producer.put("user-17", "clicked")?;
+    /// println!("{:?}", pending.wait()?);
+    /// producer.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn producer(&self) -> ProducerOptions {
+        ProducerOptions { stream: self.clone(), settings: Settings::default() }
+    }
+}
+
+impl ProducerOptions {
+    /// How long the first record of a batch waits for others before the batch is sent. Default: zero.
+    ///
+    /// With zero a sender takes what is there as soon as it is free, so that batches form by themselves where records come faster than
+    /// they are written. More saves processor time and syncs where they come more slowly, for a longer delay of each. KPL:
+    /// `RecordMaxBufferedTime`, 100 ms there, because a request over a network costs more; Kafka: `linger.ms`.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.settings.limits.linger = linger;
+        self
+    }
+
+    /// A batch of so many bytes, keys and data, is sent without lingering: 1 to 1 GiB. A record that is larger is a batch by itself.
+    /// Default: 256 KiB. KPL: `CollectionMaxSize`; Kafka: `batch.size`.
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.settings.limits.bytes = bytes;
+        self
+    }
+
+    /// A batch of so many records is sent without lingering: 1 to 16,777,216. Default: 10,000. KPL: `CollectionMaxCount`.
+    pub fn batch_count(mut self, count: usize) -> Self {
+        self.settings.limits.count = count;
+        self
+    }
+
+    /// The most bytes that are buffered, from the put of a record until it has its outcome: at least 4 KiB. Default: 32 MiB.
+    ///
+    /// A record counts with its key, its data and 128 bytes, and a batch with 512. At the bound, `put` waits and `try_put` says
+    /// [`Busy`](Error::Busy); nothing lingers then. A record that is larger than the bound is refused. Beyond the bound, each sender needs
+    /// about twice what a batch counts while it writes one. Kafka: `buffer.memory`; the KPL has no such bound.
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.settings.buffer_bytes = bytes;
+        self
+    }
+
+    /// How many threads write, 1 to 256. Default: 1.
+    ///
+    /// Each has its part of the hash keys, so that one partition key is always with the same. More than one pays with several shards, or
+    /// with [`Durability::Power`](crate::Durability::Power), where one writes while another waits for the disk.
+    pub fn senders(mut self, count: usize) -> Self {
+        self.settings.senders = count;
+        self
+    }
+
+    /// How long a record that the disk has no room for is tried again, from its put on by the stream's clock, before it is given up
+    /// as [`Expired`](Error::Expired); `None`: for good. Default: 30 seconds, as the KPL's `RecordTtl`.
+    ///
+    /// Each record is tried at least once, however long it waited for that; the KPL may give one up untried. With `None`, `flush`,
+    /// `close` and dropping the producer wait for as long as the disk is full.
+    pub fn time_to_live(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.settings.time_to_live = time.into();
+        self
+    }
+
+    /// How long a sender waits before it tries again to write what the disk had no room for: `first`, and twice as long each time, up
+    /// to `most`. Default: 10 ms to 1 second.
+    ///
+    /// All that is behind it in the same sender waits too, so that it keeps its order. Only [`StorageFull`](Error::StorageFull) is
+    /// tried again: after any other error a second try would fail too, or may write a record twice.
+    pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
+        self.settings.backoff = Backoff { first, most };
+        self
+    }
+
+    /// Starts the producer's threads.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a setting that is out of its range; `Io` if the system refuses a thread.
+    pub fn start(self) -> Result<Producer> {
+        self.settings.check()?;
+        Producer::start(self.stream, self.settings)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits { bytes: 256 << 10, count: 10_000, linger: Duration::ZERO },
+            buffer_bytes: 32 << 20,
+            senders: 1,
+            time_to_live: Some(30 * SECOND),
+            backoff: Backoff { first: Duration::from_millis(10), most: SECOND },
+        }
+    }
+}
+
+impl Settings {
+    fn check(&self) -> Result<()> {
+        check_within("batch_bytes", self.limits.bytes, 1, BATCH_BYTES_MAX)?;
+        check_within("batch_count", self.limits.count, 1, BATCH_COUNT_MAX)?;
+        check_within("buffer_bytes", self.buffer_bytes, BUFFER_BYTES_MIN, isize::MAX as usize)?;
+        check_within("senders", self.senders, 1, SENDERS_MAX)?;
+        if self.time_to_live.is_some_and(|time| time.is_zero()) {
+            return Err(invalid("a time_to_live of zero: every record would expire"));
+        }
+        if self.backoff.first.is_zero() || self.backoff.most < self.backoff.first {
+            return Err(invalid("a backoff begins above zero, and does not end below where it begins"));
+        }
+        Ok(())
+    }
+}
+
+fn check_within(what: &str, value: usize, min: usize, max: usize) -> Result<()> {
+    let is_within = (min..=max).contains(&value);
+    if is_within {
+        Ok(())
+    } else {
+        Err(invalid(format!("{what} of {value} is out of range: {min} to {max}")))
+    }
+}
+
+pub(super) fn invalid(reason: impl fmt::Display) -> Error {
+    Error::InvalidArgument(reason.to_string().into())
+}

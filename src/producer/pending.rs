@@ -1,0 +1,107 @@
+//! The receipts to come.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{Receipt, Result};
+
+/// What became of the records of a batch, shared by all their handles.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    /// One for each record once the first is known; none for those that are being tried again.
+    known: Mutex<Vec<Option<Result<Receipt>>>>,
+    changed: Condvar,
+}
+
+impl Outcomes {
+    /// Notes what became of some records of a batch of `count`, and wakes those that wait.
+    pub(super) fn tell(&self, count: usize, told: &[(u32, Result<Receipt>)]) {
+        let mut known = self.known.lock();
+        known.resize(count, None);
+        for (at, outcome) in told {
+            known[*at as usize] = Some(outcome.clone());
+        }
+        drop(known);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<Result<Receipt>> {
+        self.known.lock().get(at).cloned().flatten()
+    }
+
+    fn wait(&self, at: usize, deadline: Option<Instant>) -> Option<Result<Receipt>> {
+        let mut known = self.known.lock();
+        loop {
+            if let Some(Some(outcome)) = known.get(at) {
+                return Some(outcome.clone());
+            }
+            match deadline {
+                None => self.changed.wait(&mut known),
+                Some(deadline) if Instant::now() >= deadline => return None,
+                Some(deadline) => drop(self.changed.wait_until(&mut known, deadline)),
+            }
+        }
+    }
+}
+
+/// The receipt of a record that a [`Producer`](crate::Producer) has taken: there once the record is written, or an error that says
+/// why it is not.
+///
+/// Cheap: the records of a batch share one place for what became of them. Dropping it changes nothing for the record.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let producer = stream.producer().start()?;
+/// let pending = producer.put("user-17", "clicked")?;
+/// while pending.wait_timeout(Duration::from_millis(100)).is_none() {
+///     // Something else, meanwhile.
+/// }
+/// assert!(pending.is_done());
+/// println!("{:?}", pending.wait()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct PendingReceipt {
+    pub(super) outcomes: Arc<Outcomes>,
+    pub(super) at: u32,
+}
+
+impl PendingReceipt {
+    /// Waits until the record is written. It does not make the producer send sooner: [`flush`](crate::Producer::flush) does.
+    ///
+    /// Not to be called from a callback of the same producer, which may have to return first.
+    ///
+    /// # Errors
+    /// The error of the put; [`Expired`](crate::Error::Expired) if the record's time to live ended first. The record is not there then,
+    /// except after a failed sync under [`Durability::Power`](crate::Durability::Power), which leaves that open.
+    pub fn wait(self) -> Result<Receipt> {
+        loop {
+            if let Some(outcome) = self.outcomes.wait(self.at as usize, None) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Waits for so long at most; `None` if the record is still on its way. As often as one likes.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Receipt>> {
+        // One that cannot be told apart from never is waited for without a deadline.
+        self.outcomes.wait(self.at as usize, Instant::now().checked_add(timeout))
+    }
+
+    /// Whether the record is written, or has failed: [`wait`](Self::wait) returns at once.
+    pub fn is_done(&self) -> bool {
+        self.outcomes.get(self.at as usize).is_some()
+    }
+}
+
+impl fmt::Debug for PendingReceipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PendingReceipt").field(&self.outcomes.get(self.at as usize)).finish()
+    }
+}

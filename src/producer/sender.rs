@@ -1,0 +1,143 @@
+//! The thread that writes what waits in a lane: tries again where the disk is full, and tells what became of each record.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::Shared;
+use super::batch::Batch;
+use super::lane::Lane;
+use crate::{Error, PutRecord, Receipt, Result};
+
+thread_local! {
+    /// The producer that this thread sends for, by its address.
+    static SENDS_FOR: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Whether the calling thread is a sender of this producer: it would wait for itself.
+pub(super) fn is_sender_of(shared: &Shared) -> bool {
+    SENDS_FOR.get() == std::ptr::from_ref(shared).addr()
+}
+
+/// Sends what comes through a lane until that is closed and empty.
+pub(super) fn run(shared: &Shared, lane: &Lane) {
+    SENDS_FOR.set(std::ptr::from_ref(shared).addr());
+    let _last = LastWord { shared, lane };
+    while let Some(batch) = lane.next(shared.settings.limits.linger) {
+        InFlight::new(shared, lane, batch).send();
+    }
+}
+
+/// Where a sender ends, nothing is left behind that somebody waits for: not even where a clock of the caller's panics.
+struct LastWord<'a> {
+    shared: &'a Shared,
+    lane: &'a Lane,
+}
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        let (shared, lane) = (self.shared, self.lane);
+        for batch in lane.abandon() {
+            drop(InFlight::new(shared, lane, batch));
+        }
+    }
+}
+
+/// A batch that is being sent. Dropping it ends it: what has no outcome by then is told `Closed`.
+struct InFlight<'a> {
+    shared: &'a Shared,
+    lane: &'a Lane,
+    batch: Batch,
+    /// The records that have no outcome yet.
+    left: Vec<u32>,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(shared: &'a Shared, lane: &'a Lane, batch: Batch) -> Self {
+        let left = (0..batch.len() as u32).collect();
+        Self { shared, lane, batch, left }
+    }
+
+    fn send(mut self) {
+        let settings = &self.shared.settings;
+        let mut pause = settings.backoff.first;
+        while let Some(full_disk) = self.write() {
+            self.expire(full_disk);
+            if self.left.is_empty() {
+                return;
+            }
+            // Nothing of this lane overtakes what is tried again.
+            std::thread::sleep(settings.time_to_live.map_or(pause, |time| pause.min(time)));
+            pause = pause.saturating_mul(2).min(settings.backoff.most);
+        }
+    }
+
+    /// Puts what is left; returns why, if there was no room for some of it.
+    fn write(&mut self) -> Option<Error> {
+        let records: Vec<PutRecord<'_>> = self.left.iter().map(|&at| self.batch.record(at)).collect();
+        let outcomes = match self.shared.stream.put_batch(&records) {
+            Ok(outcomes) => outcomes,
+            Err(error) => vec![Err(error); records.len()],
+        };
+        let mut full_disk = None;
+        let mut told = Vec::with_capacity(outcomes.len());
+        for (at, outcome) in std::mem::take(&mut self.left).into_iter().zip(outcomes) {
+            match outcome {
+                Err(error @ Error::StorageFull(_)) => {
+                    self.left.push(at);
+                    full_disk = Some(error);
+                }
+                outcome => told.push((at, outcome)),
+            }
+        }
+        self.tell(told);
+        full_disk
+    }
+
+    /// Gives up what is left and too old: only after a try, so that no record is lost to a clock that jumps or a machine that sleeps
+    /// while the disk has room for it.
+    fn expire(&mut self, full_disk: Error) {
+        let Some(time_to_live) = self.shared.settings.time_to_live else { return };
+        let now = self.shared.stream.now();
+        let batch = &self.batch;
+        let old = self.left.extract_if(.., |at| batch.age(*at, now) >= time_to_live);
+        let error = Error::Expired { cause: Arc::new(full_disk) };
+        let expired = old.map(|at| (at, Err(error.clone()))).collect();
+        self.tell(expired);
+    }
+
+    /// Tells the outcomes of some records, by their places.
+    fn tell(&mut self, told: Vec<(u32, Result<Receipt>)>) {
+        if told.is_empty() {
+            return;
+        }
+        if let Some(error) = told.iter().find_map(|(_, outcome)| outcome.as_ref().err()) {
+            self.shared.note_error(error);
+        }
+        self.batch.outcomes().tell(self.batch.len(), &told);
+        if self.left.is_empty() {
+            // Before the callbacks, which may put.
+            self.give_back();
+        }
+        for (at, outcome) in told {
+            if let Some(callback) = self.batch.take_callback(at) {
+                // It is the caller's own, has been printed, and must not keep others from their outcomes.
+                let _ = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.shared.budget.give_back(std::mem::take(&mut self.batch.charge));
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut self.left);
+        self.tell(left.into_iter().map(|at| (at, Err(Error::Closed))).collect());
+        self.give_back();
+        let count = self.batch.len();
+        self.lane.finish(count, self.batch.take_buffers(self.shared.settings.limits.bytes));
+    }
+}

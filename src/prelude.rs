@@ -2,5 +2,5 @@
 
 pub use crate::{
     Durability, Error, HOUR, HashKey, KeyHash, Position, Producer, PutRecord, Receipt, Retention,
-    SequenceNumber, ShardId, ShardIterator, Stream, StreamOptions, Timestamp, wait_any,
+    SequenceNumber, ShardId, ShardIterator, Stream, StreamOptions, Timestamp, Worker, wait_any,
 };

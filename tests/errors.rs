@@ -113,6 +113,42 @@ fn a_full_disk_is_named_with_the_ways_to_free_it() {
     says(&error, &["no room on the disk", path.to_str().unwrap(), "free space or shorten the retention"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_record_that_a_producer_gave_up_says_why() {
+    use common::mounts::{Ballast, Kind, Mount};
+    let Some(mount) = Mount::new(Kind::Tmpfs) else { return };
+    let clock = common::clock();
+    let stream = common::small(&clock).open(mount.path().join("stream")).unwrap();
+    let millisecond = Duration::from_millis(1);
+    let options = stream.producer().time_to_live(10 * SECOND).backoff(millisecond, millisecond);
+    let producer = options.start().unwrap();
+    let _ballast = Ballast::fill(mount.path());
+    let pending = producer.put("key", "data").unwrap();
+    clock.advance(10 * SECOND);
+    let error = pending.wait().unwrap_err();
+    assert!(matches!(error, Error::Expired { .. }), "{error}");
+    says(&error, &["given up", "not in the stream", "put it again", "no room on the disk"]);
+}
+
+#[test]
+fn a_producer_whose_buffer_is_full_says_what_to_call_instead() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    let producer = stream.producer().buffer_bytes(64 << 10).batch_bytes(1_000).start().unwrap();
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    // A callback that does not return holds up the sender.
+    producer.put_then(&PutRecord::new("key", "data"), move |_| drop(gate.recv())).unwrap();
+    let error = loop {
+        if let Err(error) = producer.try_put("key", "data") {
+            break error;
+        }
+    };
+    drop(open);
+    assert!(matches!(error, Error::Busy), "{error}");
+    says(&error, &["buffer is full", "try again", "the call that waits"]);
+}
+
 #[test]
 fn a_reader_that_retention_has_overtaken_is_told_where_to_go_on() {
     let (scratch, clock) = (common::scratch(), common::clock());

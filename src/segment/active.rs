@@ -19,7 +19,7 @@ use crate::sys::map::MapWriter;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
     AHEAD_BYTES, AHEAD_BYTES_MAX, BUSY_BYTES_PER_SECOND, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX,
-    INDEX_STRIDE_BYTES,
+    INDEX_STRIDE_BYTES, ZEROED_BYTES_PER_SECOND_MAX,
 };
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
@@ -261,13 +261,17 @@ impl Active {
     }
 
     /// Whether the frames have said that they want more ahead of them, and it pays. Pages pay where frames come fast; zeros that are
-    /// written ahead pay where they come slowly, since the disk has to write twice as much.
+    /// written ahead pay unless they come so fast that the disk, which has to write twice as much, is better left to them.
     pub(crate) fn is_busy(&self) -> bool {
         let (end, since) = self.grown;
         let micros = self.last_timestamp.as_micros().saturating_sub(since.as_micros());
         let bytes = self.writer.end() - end;
-        let is_fast = bytes.saturating_mul(1_000_000) >= micros.saturating_mul(BUSY_BYTES_PER_SECOND);
-        self.ahead_at == u64::MAX && is_fast != self.writing.syncs_each
+        let is_at = |rate| bytes.saturating_mul(1_000_000) >= micros.saturating_mul(rate);
+        let pays = match self.writing.syncs_each {
+            true => !is_at(ZEROED_BYTES_PER_SECOND_MAX),
+            false => is_at(BUSY_BYTES_PER_SECOND),
+        };
+        self.ahead_at == u64::MAX && pays
     }
 
     /// Notes that there is nothing to prepare now: the frames say so again when they have come some way.
@@ -411,6 +415,29 @@ fn capacity_for(segment_bytes: u64, from: u64, len: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::format::frame::Frame;
+
+    #[test]
+    fn pages_are_prepared_for_fast_frames_and_zeros_for_all_but_the_fastest() {
+        for (syncs_each, mib_per_second, expected) in
+            [(false, 8, false), (false, 32, true), (true, 8, true), (true, 128, true), (true, 512, false)]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            let writing = Writing { segment_bytes: 64 << 20, syncs_each };
+            let place = (ShardId::new(0), SequenceNumber::ZERO);
+            let mut active =
+                Active::create(directory.path(), place, Timestamp::default(), writing, 0).unwrap();
+            let mut draft = FrameDraft::default();
+            while !active.wants_more_ahead() {
+                draft.clear(0);
+                draft.push(b"key", &[7; 3_000]);
+                draft.finish();
+                active.reserve(draft.len() as u64).unwrap();
+                let micros = (active.writer.end() - FRAMES_FROM) * 1_000_000 / (mib_per_second << 20);
+                active.append(&mut draft, &[], Timestamp::from_micros(micros)).unwrap();
+            }
+            assert_eq!(active.is_busy(), expected, "{mib_per_second} MiB/s, each synced: {syncs_each}");
+        }
+    }
 
     #[test]
     fn p1_p2_what_is_prepared_late_goes_over_no_frame_that_the_writer_has_put_there_meanwhile() {

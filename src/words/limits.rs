@@ -20,6 +20,9 @@ pub(crate) const GROWTH_BYTES_FIRST: u64 = 1 << 20;
 pub(crate) const GROWTH_BYTES_MAX: u64 = 16 << 20;
 /// A shard that is put to at this rate or faster has its blocks and pages prepared ahead of it.
 pub(crate) const BUSY_BYTES_PER_SECOND: u64 = 16 << 20;
+/// A shard whose puts are synced one by one has zeros written ahead of them up to this rate. Without, each sync has to write what the
+/// file system notes of new blocks; with them, the disk has to write twice as much.
+pub(crate) const ZEROED_BYTES_PER_SECOND_MAX: u64 = 256 << 20;
 /// So many bytes are prepared ahead at a time, so that a writer that is close behind gets them soon; a multiple of the large pages of
 /// all systems that have them.
 pub(crate) const AHEAD_BYTES: u64 = 4 << 20;

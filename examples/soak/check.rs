@@ -10,6 +10,7 @@ use streamlog::{
     StreamStats, Timestamp,
 };
 
+use super::group::GroupLedger;
 use super::keeper::check_tiles;
 use super::ledger::Ledger;
 use super::plan::{Plan, Random, SEGMENT_BYTES_MAX};
@@ -40,7 +41,12 @@ pub(crate) struct Check<'a> {
 
 impl Check<'_> {
     /// Checks all promises that can be checked from here; the error tells which one is broken.
-    pub(crate) fn run(&self, ledger: &mut Ledger, random: &mut Random) -> Result<Checked, String> {
+    pub(crate) fn run(
+        &self,
+        ledger: &mut Ledger,
+        group: &mut GroupLedger,
+        random: &mut Random,
+    ) -> Result<Checked, String> {
         let age = self.plan.retention.age_max();
         let began = Instant::now();
         let oldest = age.map_or(Timestamp::default(), |age| now().minus(age));
@@ -65,6 +71,12 @@ impl Check<'_> {
         reading.check_batches()?;
         let records = reading.records;
         let firsts: Vec<_> = reading.keys.iter().map(|key| key.first).collect();
+        let lasts: Vec<_> = reading.keys.iter().map(|key| key.last).collect();
+        group.check_commits(&stream)?;
+        // Otherwise the next worker finds what is left.
+        if random.one_in(2) {
+            group.drain(&stream, ledger, &lasts)?;
+        }
 
         if let Some(age) = age {
             ledger.may_be_gone_before = ledger.may_be_gone_before.max(opened_at.minus(age));

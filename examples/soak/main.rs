@@ -12,11 +12,14 @@
 //!
 //! Read in this order: `plan` (what each run is like) and `record` (how a record proves itself), then the
 //! worker's side: `worker` (its threads: **a new part of the library joins in there**), `writer`, `reader`
-//! with `order`, `keeper`, `board`; `message` is what it tells the supervisor; then the supervisor's side:
-//! `supervisor`, `ledger` (what was promised), `check` (what is there), `report`.
+//! with `order`, `consumer`, `keeper`, `board`; `message` is what it tells the supervisor; then the
+//! supervisor's side: `supervisor`, `ledger` (what was promised), `group` (what a consumer group has handled),
+//! `check` (what is there), `report`.
 
 mod board;
 mod check;
+mod consumer;
+mod group;
 mod keeper;
 mod ledger;
 mod message;

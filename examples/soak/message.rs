@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use streamlog::Timestamp;
+use streamlog::{ShardId, Timestamp};
+
+use super::group::Span;
+use super::record::{KeyIndex, Number};
 
 /// How far a key is in a run, in records: what was told was so before it was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,25 +27,35 @@ pub(crate) struct Counters {
     pub(crate) trimmed_records: u64,
     /// How often a reader was overtaken by retention.
     pub(crate) overtaken: u64,
+    /// By workers of the group.
+    pub(crate) handled_records: u64,
+    pub(crate) commits: u64,
+    pub(crate) leases_lost: u64,
+    /// How often a worker of the group was told that retention had overtaken it.
+    pub(crate) groups_overtaken: u64,
     /// As it is now, like the disk bytes.
     pub(crate) open_shards: u64,
     pub(crate) disk_bytes: u64,
 }
 
 impl Counters {
-    fn fields(&self) -> [u64; 9] {
+    fn fields(&self) -> [u64; 13] {
         let Self { put_records, put_bytes, read_records, read_bytes, .. } = *self;
         let Self { reshards, trimmed_records, overtaken, open_shards, disk_bytes, .. } = *self;
+        let Self { handled_records, commits, leases_lost, groups_overtaken, .. } = *self;
         let fields = [put_records, put_bytes, read_records, read_bytes, reshards, trimmed_records];
-        let mut all = [0; 9];
+        let of_group = [handled_records, commits, leases_lost, groups_overtaken];
+        let mut all = [0; 13];
         all[..6].copy_from_slice(&fields);
-        all[6..].copy_from_slice(&[overtaken, open_shards, disk_bytes]);
+        all[6..9].copy_from_slice(&[overtaken, open_shards, disk_bytes]);
+        all[9..].copy_from_slice(&of_group);
         all
     }
 
-    fn from_fields(fields: [u64; 9]) -> Self {
+    fn from_fields(fields: [u64; 13]) -> Self {
         let [put_records, put_bytes, read_records, read_bytes, reshards, trimmed_records, rest @ ..] = fields;
-        let [overtaken, open_shards, disk_bytes] = rest;
+        let [overtaken, open_shards, disk_bytes, of_group @ ..] = rest;
+        let [handled_records, commits, leases_lost, groups_overtaken] = of_group;
         Self {
             put_records,
             put_bytes,
@@ -53,6 +66,10 @@ impl Counters {
             overtaken,
             open_shards,
             disk_bytes,
+            handled_records,
+            commits,
+            leases_lost,
+            groups_overtaken,
         }
     }
 }
@@ -65,6 +82,12 @@ pub(crate) enum Message {
     Promises { at: Timestamp, keys: Vec<Promise> },
     /// Since the last time; how many puts took so many nanoseconds.
     Counters { counters: Counters, delays_nanos: Vec<(u64, u64)> },
+    /// A worker of the group handles these records now.
+    Handled { spans: Vec<Span> },
+    /// A worker of the group is about to go on from the horizon, in the shard of these keys.
+    Overtaken { keys: Vec<KeyIndex> },
+    /// A commit has returned: the shard goes on there.
+    Committed { shard: ShardId, next: u64 },
     /// The stream was closed, as it was told to.
     Closed,
     /// A promise is broken.
@@ -89,6 +112,17 @@ impl fmt::Display for Message {
                 counters.fields().iter().try_for_each(|field| write!(f, " {field}"))?;
                 delays_nanos.iter().try_for_each(|(nanos, count)| write!(f, " {nanos} {count}"))?;
             }
+            Self::Handled { spans } => {
+                write!(f, "handled")?;
+                for Span { key, first, last } in spans {
+                    write!(f, " {key} {} {} {} {}", first.run, first.count, last.run, last.count)?;
+                }
+            }
+            Self::Overtaken { keys } => {
+                write!(f, "overtaken")?;
+                keys.iter().try_for_each(|key| write!(f, " {key}"))?;
+            }
+            Self::Committed { shard, next } => write!(f, "committed {} {next}", shard.get())?,
             Self::Closed => write!(f, "closed")?,
             Self::Violation(what) => write!(f, "violation {}", what.replace('\n', " "))?,
         }
@@ -118,6 +152,20 @@ impl Message {
                 let (counters, delays) = fields.split_first_chunk()?;
                 let delays_nanos = delays.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
                 Self::Counters { counters: Counters::from_fields(*counters), delays_nanos }
+            }
+            "handled" => {
+                let number = |run: u64, count| Number { run: run as u32, count };
+                let span = |it: &[u64]| Span {
+                    key: it[0] as KeyIndex,
+                    first: number(it[1], it[2]),
+                    last: number(it[3], it[4]),
+                };
+                Self::Handled { spans: fields.chunks_exact(5).map(span).collect() }
+            }
+            "overtaken" => Self::Overtaken { keys: fields.iter().map(|&key| key as KeyIndex).collect() },
+            "committed" => {
+                let &[shard, next] = fields.as_slice() else { return None };
+                Self::Committed { shard: ShardId::new(shard as u32), next }
             }
             "closed" => Self::Closed,
             _ => return None,

@@ -71,6 +71,10 @@ impl Totals {
         mine.reshards += more.reshards;
         mine.trimmed_records += more.trimmed_records;
         mine.overtaken += more.overtaken;
+        mine.handled_records += more.handled_records;
+        mine.commits += more.commits;
+        mine.leases_lost += more.leases_lost;
+        mine.groups_overtaken += more.groups_overtaken;
         // A worker that has just begun has not counted them yet.
         if more.open_shards > 0 {
             mine.open_shards = more.open_shards;
@@ -183,7 +187,8 @@ impl Report {
         Ok(())
     }
 
-    pub(crate) fn summary(&self) {
+    /// `spans_again` tells of how many spans records were handed out before.
+    pub(crate) fn summary(&self, spans_again: u64) {
         let elapsed = self.began.elapsed();
         let all = &self.all.counters;
         say(&format!("\nin {elapsed:.0?}: {}", self.all.in_words(elapsed.as_secs_f64())));
@@ -195,6 +200,13 @@ impl Report {
             HumanCount(all.reshards),
             HumanCount(all.trimmed_records),
             HumanCount(all.overtaken),
+        ));
+        say(&format!(
+            "group: {} records handled, {} commits, {} refused since the lease was lost, {spans_again} spans again, told of {} trims",
+            HumanCount(all.handled_records),
+            HumanCount(all.commits),
+            HumanCount(all.leases_lost),
+            HumanCount(all.groups_overtaken),
         ));
         say(&format!(
             "{} kills ({} at or soon after the start), {} closes; {} checks of {} records; reopen max {:.1?}",

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use streamlog::{Error, Maintenance};
 
 use super::check::Check;
+use super::group::GroupLedger;
 use super::ledger::Ledger;
 use super::message::Message;
 use super::plan::{Ending, Plan, Random};
@@ -44,9 +45,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let random = Random::new(seed, [3, 0]);
     let ends_at = Instant::now() + Duration::from_secs_f64(args.minutes * 60.0);
     let report = Report::new()?;
-    let mut soak = Soak { args, dir, random, ends_at, report, ledger: Ledger::default(), round: 0, run: 0 };
+    let (ledger, group) = (Ledger::default(), GroupLedger::default());
+    let mut soak = Soak { args, dir, random, ends_at, report, ledger, group, round: 0, run: 0 };
     let outcome = soak.run();
-    soak.report.summary();
+    soak.report.summary(soak.group.spans_again);
     if let Err(broken) = outcome {
         // A temporary directory stays, too.
         temporary.map(tempfile::TempDir::keep);
@@ -66,6 +68,7 @@ struct Soak {
     ends_at: Instant,
     report: Report,
     ledger: Ledger,
+    group: GroupLedger,
     round: u32,
     run: u32,
 }
@@ -107,7 +110,7 @@ impl Soak {
             let plan = Plan::new(&self.args, self.round, self.run);
             let was_closed = ending == Ending::Close;
             let check = Check { args: &self.args, dir: &self.dir, plan: &plan, was_closed, is_thorough };
-            let checked = check.run(&mut self.ledger, &mut self.random)?;
+            let checked = check.run(&mut self.ledger, &mut self.group, &mut self.random)?;
             self.report.note_check(checked);
             self.report.tick()?;
         }
@@ -230,6 +233,9 @@ impl Soak {
                     }
                 }
             }
+            Some(Message::Handled { spans }) => self.group.note_handled(&self.ledger, &spans)?,
+            Some(Message::Overtaken { keys }) => self.group.note_overtaken(&keys),
+            Some(Message::Committed { shard, next }) => self.group.note_committed(shard, next),
             Some(Message::Violation(what)) => return Err(what.into()),
             // A line that a kill has cut short.
             Some(Message::Closed) | None => {}

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use streamlog::Stream;
 
 use super::board::{Board, Outcome, end_with};
+use super::consumer::{Committed, Consumer, WORKER_COUNT};
 use super::message::Message;
 use super::plan::Plan;
 use super::writer::Writer;
@@ -21,12 +22,16 @@ const COUNTERS_EVERY: u32 = 10;
 /// A thread of the worker.
 type Part<'a> = Box<dyn FnOnce() -> Outcome + Send + 'a>;
 
-/// What goes on in a worker at the same time. Consumer groups, producers and whatever else learns to use a
-/// stream join in here.
-fn parts<'a>(stream: &'a Stream, board: &'a Board) -> Vec<(String, Part<'a>)> {
+/// What goes on in a worker at the same time. Producers and whatever else learns to use a stream join in here.
+fn parts<'a>(stream: &'a Stream, board: &'a Board, committed: &'a Committed) -> Vec<(String, Part<'a>)> {
     let mut parts: Vec<(String, Part<'a>)> = vec![];
     for writer in 0..board.args.writers {
         parts.push((format!("writer {writer}"), Box::new(move || Writer::new(stream, board, writer).run())));
+    }
+    let (from, to) = WORKER_COUNT.into_inner();
+    for thread in 0..board.random(8).between(from, to) {
+        let consumer = Consumer::new(stream, board, committed, thread);
+        parts.push((format!("consumer {thread}"), Box::new(move || consumer.run())));
     }
     let mut add = |name: &str, part: fn(&Stream, &Board) -> Outcome| {
         parts.push((name.into(), Box::new(move || part(stream, board))));
@@ -55,13 +60,14 @@ fn work(args: &Args, plan: Plan) -> Result<()> {
     let stream =
         board.plan.options(args).open(path).map_err(|error| format!("the stream does not open: {error}"))?;
     say(&Message::Opened { micros: began.elapsed().as_micros() as u64 }.to_string());
+    let committed = Committed::of(&stream)?;
     thread::scope(|scope| {
         // When the supervisor closes our input, or is gone, it is time to end.
         scope.spawn(|| {
             let _ = std::io::stdin().read_to_end(&mut vec![]);
             board.stop();
         });
-        for (name, part) in parts(&stream, &board) {
+        for (name, part) in parts(&stream, &board, &committed) {
             scope
                 .spawn(move || part().unwrap_or_else(|violation| end_with(&format!("{violation} [{name}]"))));
         }

@@ -237,6 +237,24 @@ fn a_group_that_could_not_be_opened_can_be_opened_later() {
 }
 
 #[test]
+fn looking_at_a_group_writes_nothing() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 2);
+    put(&stream, 0..10);
+    drain(&mut worker(&stream));
+    stream.close().unwrap();
+    let log = &common::segment_files(&scratch.path().join("groups").join(GROUP), 0)[0];
+    let before = fs::read(log).unwrap();
+    for _ in 0..3 {
+        let stream = open(scratch.path(), &clock, 2);
+        assert_eq!(stream.describe_group(GROUP).unwrap().lag().record_count, 0);
+        assert!(poll(&mut worker(&stream)).is_none());
+        stream.close().unwrap();
+    }
+    assert!(fs::read(log).unwrap() == before);
+}
+
+#[test]
 fn checkpoints_of_shards_that_have_expired_go() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let path = scratch.path().join("stream");

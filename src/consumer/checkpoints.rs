@@ -19,7 +19,7 @@ use crate::{
 
 /// Checkpoints take little room: with small segments it comes back soon.
 const SEGMENT_BYTES: u64 = 256 << 10;
-/// So many bytes of commits, or as many as all checkpoints take if that is more, before they are put again.
+/// So many bytes since all checkpoints were put, or twice what these take if that is more, before they are put again.
 const COMMITTED_BYTES_MAX: u64 = 64 << 10;
 /// More than the longest checkpoint takes in the log.
 const CHECKPOINT_BYTES: u64 = 160;
@@ -57,6 +57,7 @@ pub(super) struct Checkpoints {
     latest: Mutex<BTreeMap<ShardId, Checkpoint>>,
     /// Held for reading by a commit, for writing by whoever puts all checkpoints again: those must be the latest.
     gate: RwLock<()>,
+    /// Since all were put together, these included.
     bytes_since_all: AtomicU64,
 }
 
@@ -78,13 +79,13 @@ impl Checkpoints {
             .salvage(must_salvage)
             .open(&path)?;
         let shard = log.shards().first().map_or(ShardId::new(0), |shard| shard.id);
-        let latest = read(&log, shard, &path)?;
+        let (latest, bytes_since_all) = read(&log, shard, &path)?;
         Ok(Self {
             log,
             shard,
             latest: Mutex::new(latest),
             gate: RwLock::default(),
-            bytes_since_all: AtomicU64::new(0),
+            bytes_since_all: AtomicU64::new(bytes_since_all),
         })
     }
 
@@ -142,21 +143,25 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Whether it is time to put all of them again.
-    pub(super) fn are_long(&self) -> bool {
-        let bytes_since_all = self.bytes_since_all.load(Ordering::Relaxed);
-        bytes_since_all >= COMMITTED_BYTES_MAX
-            && bytes_since_all >= self.latest.lock().len() as u64 * CHECKPOINT_BYTES
-    }
-
     /// Replaces all checkpoints by others, at once.
     pub(super) fn replace(&self, others: BTreeMap<ShardId, Checkpoint>) -> Result<()> {
         let _gate = self.gate.write();
         self.replace_by(others)
     }
 
-    /// Drops all that was written before, and the checkpoints of shards that were finished and have expired.
-    pub(super) fn put_all_again(&self, shards: &[ShardDescription]) -> Result<()> {
+    /// Drops, if it is time to, what was written before, and the checkpoints of shards that were finished and have expired.
+    ///
+    /// What is there is true without it: where it fails, as on a full disk, a later call does it.
+    pub(super) fn put_all_again_if_long(&self, stream: &Stream) {
+        let bytes_since_all = self.bytes_since_all.load(Ordering::Relaxed);
+        if bytes_since_all >= COMMITTED_BYTES_MAX
+            && bytes_since_all >= 2 * self.latest.lock().len() as u64 * CHECKPOINT_BYTES
+        {
+            let _ = self.put_all_again(&stream.shards());
+        }
+    }
+
+    fn put_all_again(&self, shards: &[ShardDescription]) -> Result<()> {
         let _gate = self.gate.write();
         let mut kept = self.latest.lock().clone();
         kept.extend(readable(&kept, shards));
@@ -168,7 +173,7 @@ impl Checkpoints {
     /// For whoever holds the gate.
     fn replace_by(&self, all: BTreeMap<ShardId, Checkpoint>) -> Result<()> {
         if let Some(first) = self.write(&all, true)? {
-            self.bytes_since_all.store(0, Ordering::Relaxed);
+            self.bytes_since_all.store(all.len() as u64 * CHECKPOINT_BYTES, Ordering::Relaxed);
             *self.latest.lock() = all;
             self.log.trim_before(self.shard, first)?;
         }
@@ -192,9 +197,9 @@ impl Checkpoints {
     }
 }
 
-/// The last checkpoint of each shard.
-fn read(log: &Stream, shard: ShardId, path: &Path) -> Result<BTreeMap<ShardId, Checkpoint>> {
-    let mut latest = BTreeMap::new();
+/// The last checkpoint of each shard, and how many bytes came after all of them together.
+fn read(log: &Stream, shard: ShardId, path: &Path) -> Result<(BTreeMap<ShardId, Checkpoint>, u64)> {
+    let (mut latest, mut bytes_since_all) = (BTreeMap::new(), 0);
     let mut iterator = log.iterator(shard, Position::TrimHorizon)?;
     loop {
         let batch = match iterator.next_batch(1_000) {
@@ -206,7 +211,7 @@ fn read(log: &Stream, shard: ShardId, path: &Path) -> Result<BTreeMap<ShardId, C
             batch => batch?,
         };
         if batch.is_empty() {
-            return Ok(latest);
+            return Ok((latest, bytes_since_all));
         }
         for record in &batch {
             let (shard, checkpoint, is_first_of_all) = decode(record.partition_key(), record.data())
@@ -221,8 +226,10 @@ fn read(log: &Stream, shard: ShardId, path: &Path) -> Result<BTreeMap<ShardId, C
                 })?;
             if is_first_of_all {
                 latest.clear();
+                bytes_since_all = 0;
             }
             latest.insert(shard, checkpoint);
+            bytes_since_all += CHECKPOINT_BYTES;
         }
     }
 }

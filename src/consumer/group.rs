@@ -55,8 +55,7 @@ impl Group {
             let begun = begun.map_or_else(|| positions(stream, position), Ok)?;
             group.checkpoints.replace(begun)?;
         } else {
-            // What is there is true without it, so that a group can be read while the disk is full.
-            let _ = group.checkpoints.put_all_again(&stream.shards());
+            group.checkpoints.put_all_again_if_long(stream);
         }
         group.offer_shards(&mut group.leases.lock(), &stream.shards());
         group.tell_holds(stream);
@@ -215,10 +214,7 @@ impl Group {
         } else {
             self.checkpoints.put(shard, checkpoint)?;
         }
-        if self.checkpoints.are_long() {
-            // The checkpoint is written; if this fails, a later one does it.
-            let _ = self.checkpoints.put_all_again(&stream.shards());
-        }
+        self.checkpoints.put_all_again_if_long(stream);
         Ok(())
     }
 

@@ -314,6 +314,11 @@ fn while_another_process_has_the_stream_open_all_commands_say_so() {
         ("merge", &["0", "1"]),
         ("scale", &["2"]),
         ("retention", &[]),
+        ("groups", &[]),
+        ("lag", &["g"]),
+        ("consume", &["g"]),
+        ("reset", &["g", "latest"]),
+        ("delete-group", &["g"]),
     ] {
         fails(&place.run(name, options), &["is open already"]);
     }
@@ -641,4 +646,105 @@ fn ctrl_c_ends_put_with_all_that_it_was_given_in_the_stream() {
     assert_eq!(place.cat(&[]), b"first\nsecond\n");
     let described: Value = serde_json::from_slice(&place.run("describe", &["--json"]).stdout).unwrap();
     assert_eq!(described["was_closed_cleanly"], true);
+}
+
+#[test]
+fn consume_prints_what_a_group_has_not_handled_yet_and_lag_how_much_that_is() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"1\n2\n", &["--key", "k"]));
+    place.print("split", &["0"]);
+    succeeds(&place.put(b"3\n", &["--key", "k"]));
+    assert_eq!(place.json("groups", &[])["groups"].as_array().unwrap().len(), 0);
+    fails(&place.run("lag", &["billing"]), &["no consumer group \"billing\""]);
+    assert_eq!(place.print("consume", &["billing"]), "1\n2\n3\n");
+    assert_eq!(place.print("consume", &["billing"]), "");
+    assert_eq!(place.print("consume", &["late", "--from", "latest"]), "");
+    succeeds(&place.put(b"4\n5\n", &["--key", "k"]));
+
+    let groups = place.json("groups", &[]);
+    let lag = |group: usize| {
+        (groups["groups"][group]["group"].clone(), groups["groups"][group]["record_count"].clone())
+    };
+    assert_eq!((lag(0), lag(1)), (("billing".into(), 2.into()), ("late".into(), 2.into())));
+    let listed = place.print("groups", &[]);
+    assert!(lines(listed.as_bytes())[1].starts_with(b"billing        2 "), "{listed}");
+    let shards = place.json("lag", &["billing"]);
+    let counts: Vec<_> = shards["shards"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|shard| shard["record_count"].as_u64().unwrap())
+        .collect();
+    assert!(counts == [0, 2] || counts == [2, 0], "of the children, and the parent is read: {shards}");
+    let printed = place.print("lag", &["billing"]);
+    assert_eq!(lines(printed.as_bytes()).len(), 4, "{printed}");
+
+    let printed = place.print("consume", &["billing", "--json"]);
+    let data: Vec<_> = json_lines(printed.as_bytes()).iter().map(|record| record["data"].clone()).collect();
+    assert_eq!(data, ["4", "5"]);
+    assert_eq!(place.json("lag", &["billing"])["record_count"], 0);
+
+    assert_eq!(place.print("reset", &["billing", "trim-horizon"]), "");
+    assert_eq!(place.print("consume", &["billing", "--with-key"]), "k\t1\nk\t2\nk\t3\nk\t4\nk\t5\n");
+    place.print("reset", &["billing", "ago:1h"]);
+    assert_eq!(place.json("lag", &["billing"])["record_count"], 5);
+    place.print("reset", &["billing", "latest"]);
+    assert_eq!(place.json("lag", &["billing"])["record_count"], 0);
+    assert_eq!(
+        place.run("reset", &["billing", "17"]).status.code(),
+        Some(2),
+        "a number is a place in one shard"
+    );
+    place.print("delete-group", &["billing"]);
+    fails(&place.run("delete-group", &["billing"]), &["no consumer group"]);
+    assert_eq!(place.json("groups", &[])["groups"].as_array().unwrap().len(), 1);
+    fails(&place.run("consume", &["a/b"]), &["is no name of a consumer group"]);
+}
+
+#[test]
+fn what_nobody_took_from_consume_comes_again() {
+    let place = Place::create(&[]);
+    let log: String = (0..100_000).map(|number| format!("line {number}\n")).collect();
+    succeeds(&place.put(log.as_bytes(), &["--key", "k"]));
+    let mut child =
+        place.command("consume", &["g"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut String::new()).unwrap();
+    drop(stdout);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    let rest = place.print("consume", &["g"]);
+    assert!(log.ends_with(&rest) && !rest.is_empty(), "{} bytes", rest.len());
+    // A pipe holds 64 KiB, and the batch that did not fit into it was not handled.
+    assert!(rest.len() > log.len() - (256 << 10), "{} bytes of {}", rest.len(), log.len());
+}
+
+#[test]
+fn consume_tells_what_retention_dropped_before_it_was_handled() {
+    let place = Place::create(&["--segment-bytes", "64K"]);
+    place.print("consume", &["g"]);
+    succeeds(&place.put(&odd_log(), &["--key", "k"]));
+    place.print("retention", &["--bytes", "256K"]);
+    fails(&place.run("consume", &["g"]), &["trim horizon", "--skip-trimmed"]);
+    let output = place.run("consume", &["g", "--skip-trimmed"]);
+    succeeds(&output);
+    assert!(stderr(&output).contains("skipped, which retention has dropped"), "{}", stderr(&output));
+    assert_eq!(output.stdout, place.cat(&[]));
+}
+
+#[cfg(unix)]
+#[test]
+fn consume_follows_until_ctrl_c() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"1\n2\n", &[]));
+    let mut command = place.command("consume", &["g", "--follow"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut printed = [0; 4];
+    child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+    assert_eq!(&printed, b"1\n2\n");
+    assert!(child.try_wait().unwrap().is_none(), "it waits for more");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0));
+    assert_eq!(place.print("consume", &["g"]), "", "what was printed is committed");
 }

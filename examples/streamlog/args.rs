@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
 use streamlog::{HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
 
-use crate::parse::{Age, BytesMax, parse_age, parse_bytes, parse_bytes_max, parse_filter, parse_position};
+use crate::parse::{
+    Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_position,
+};
 
 const AFTER_HELP: &str = "\
 One process has a stream open at a time. While a program has it open, every command here fails and says so.
@@ -40,6 +42,11 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     Scale(ScaleArgs),
     Retention(RetentionArgs),
+    Groups(GroupsArgs),
+    Lag(LagArgs),
+    Consume(ConsumeArgs),
+    Reset(ResetArgs),
+    DeleteGroup(DeleteGroupArgs),
 }
 
 /// Create a stream; fails if there is one.
@@ -264,6 +271,75 @@ pub(crate) struct RetentionArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// List the consumer groups, and how far each is behind.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GroupsArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print how far a consumer group is behind, shard by shard.
+///
+/// Shards that the group has handled to their end are left out.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LagArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The group's name
+    pub(crate) group: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print the records that a consumer group has not handled yet, and count them as handled.
+///
+/// Each batch is committed once it is written to standard output: after a crash, or where a pipe's reader goes away, the records of the
+/// last batch come again. A group that is new is created. Each partition key's records are printed in order.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConsumeArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The group's name: 1 to 128 letters, digits, ".", "_" and "-"
+    pub(crate) group: String,
+    /// Where a group begins that is new: horizon (the oldest record), latest (the end), or a time as for cat --from
+    #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
+    pub(crate) from: Position,
+    /// Where retention has dropped records before they were handled, go on with the oldest one that is left, and say how many are
+    /// skipped; without it that is an error
+    #[arg(long)]
+    pub(crate) skip_trimmed: bool,
+    /// Go on with what is put later, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// Put a consumer group to another place in all shards, back or forth.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResetArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The group's name
+    pub(crate) group: String,
+    /// Where to: horizon or trim-horizon (the oldest record), latest (the end), or a time as for cat --from
+    #[arg(value_name = "PLACE", value_parser = parse_beginning)]
+    pub(crate) to: Position,
+}
+
+/// Delete a consumer group, with all that it knows of what is handled.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeleteGroupArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The group's name
+    pub(crate) group: String,
 }
 
 /// Print the shards as a table, and a picture of which hash keys each owns.

@@ -8,15 +8,17 @@
 //! cargo run --release --example streamlog -- describe /tmp/clicks
 //! cargo run --release --example streamlog -- split /tmp/clicks 0
 //! cargo run --release --example streamlog -- shards /tmp/clicks
+//! cargo run --release --example streamlog -- consume /tmp/clicks billing
 //! ```
 //!
 //! Read in this order: `args` and `parse` (what can be said), `put`, `read` (cat and tail), `report` (describe and verify), `change`
-//! (split, merge, scale, retention), `shards` with `picture` and `dot`, `output`, `failure`.
+//! (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`, `failure`.
 
 mod args;
 mod change;
 mod dot;
 mod failure;
+mod groups;
 mod output;
 mod parse;
 mod picture;
@@ -65,6 +67,11 @@ fn run(command: Command) -> Outcome {
         Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, &args)),
         Command::Scale(args) => with_stream(open(&args.path)?, |stream| change::scale(stream, &args)),
         Command::Retention(args) => with_stream(open(&args.path)?, |stream| change::retention(stream, &args)),
+        Command::Groups(args) => with_stream(open(&args.path)?, |stream| groups::list(stream, &args)),
+        Command::Lag(args) => with_stream(open(&args.path)?, |stream| groups::lag(stream, &args)),
+        Command::Consume(args) => with_stream(open(&args.path)?, |stream| groups::consume(stream, &args)),
+        Command::Reset(args) => with_stream(open(&args.path)?, |stream| groups::reset(stream, &args)),
+        Command::DeleteGroup(args) => with_stream(open(&args.path)?, |stream| groups::delete(stream, &args)),
     }
 }
 

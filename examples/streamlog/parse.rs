@@ -56,6 +56,17 @@ pub(crate) fn parse_position(text: &str) -> Result<Position, String> {
     }
 }
 
+/// A place in all shards at once.
+pub(crate) fn parse_beginning(text: &str) -> Result<Position, String> {
+    match text {
+        "horizon" | "trim-horizon" => Ok(Position::TrimHorizon),
+        "latest" => Ok(Position::Latest),
+        _ => parse_time(text)
+            .map(Position::AtTimestamp)
+            .map_err(|error| format!("{error}; or horizon, latest")),
+    }
+}
+
 pub(crate) fn parse_filter(text: &str) -> Result<ShardFilter, String> {
     match text.split_once(':') {
         _ if text == "all" => Ok(ShardFilter::FromTrimHorizon),

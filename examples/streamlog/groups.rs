@@ -1,0 +1,140 @@
+//! `groups`, `lag`, `consume`, `reset` and `delete-group`: consumer groups.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::{Value, json};
+use streamlog::{Error, GroupDescription, Lag, OnTrimmed, Stream};
+
+use crate::args::{ConsumeArgs, DeleteGroupArgs, GroupsArgs, LagArgs, ResetArgs};
+use crate::check_interrupted;
+use crate::failure::{Outcome, tell};
+use crate::output::{Printer, counted, print_json, print_text};
+
+/// How soon a waiting command sees Ctrl-C.
+const WAIT: Duration = Duration::from_millis(100);
+/// The only worker of its group: it may wait for the reader of a pipe for as long as that likes.
+const LEASE_TIMEOUT: Duration = Duration::MAX;
+
+/// Lists the groups, and how far each is behind.
+pub(crate) fn list(stream: &Stream, args: &GroupsArgs) -> Outcome {
+    let names = stream.groups()?;
+    let groups = names.iter().map(|name| stream.describe_group(name)).collect::<Result<Vec<_>, _>>()?;
+    if args.json {
+        let of_group = |group: &GroupDescription| {
+            let mut value = lag_as_json(group.lag());
+            value["group"] = json!(group.name);
+            value
+        };
+        return print_json(&json!({ "groups": groups.iter().map(of_group).collect::<Vec<_>>() }));
+    }
+    let rows = groups.iter().map(|group| (group.name.clone(), String::new(), group.lag())).collect();
+    print_text(&table("group", "", rows))
+}
+
+/// Prints how far a group is behind, shard by shard.
+pub(crate) fn lag(stream: &Stream, args: &LagArgs) -> Outcome {
+    let group = stream.describe_group(&args.group)?;
+    if args.json {
+        let shards = group.shards.iter().map(|shard| {
+            let mut value = lag_as_json(shard.lag);
+            value["shard"] = json!(shard.shard.to_string());
+            value["next_sequence"] = json!(shard.next_sequence.get());
+            value
+        });
+        let mut value = lag_as_json(group.lag());
+        value["group"] = json!(group.name);
+        value["shards"] = shards.collect();
+        return print_json(&value);
+    }
+    let mut rows: Vec<_> = group
+        .shards
+        .iter()
+        .map(|shard| (shard.shard.to_string(), shard.next_sequence.to_string(), shard.lag))
+        .collect();
+    rows.push(("all".into(), String::new(), group.lag()));
+    print_text(&table("shard", "next", rows))
+}
+
+fn lag_as_json(lag: Lag) -> Value {
+    json!({ "record_count": lag.record_count, "bytes": lag.bytes, "age_seconds": lag.age.as_secs_f64() })
+}
+
+/// Names, places where there are some, and what is to be read behind each.
+fn table(name: &str, place: &str, rows: Vec<(String, String, Lag)>) -> String {
+    let cells = rows.into_iter().map(|(name, place, lag)| {
+        // To the millisecond: what is below is over before it is read.
+        let age = Duration::from_millis(u64::try_from(lag.age.as_millis()).unwrap_or(u64::MAX));
+        let age =
+            if lag.record_count == 0 { "-".into() } else { humantime::format_duration(age).to_string() };
+        [name, place, HumanCount(lag.record_count).to_string(), HumanBytes(lag.bytes).to_string(), age]
+    });
+    let headings = [name, place, "records", "bytes", "oldest"].map(str::to_owned);
+    let cells: Vec<[String; 5]> = [headings].into_iter().chain(cells).collect();
+    let width = |column: usize| cells.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths = [0, 1, 2, 3].map(width);
+    let mut text = String::new();
+    for [name, place, records, bytes, age] in &cells {
+        let _ = write!(text, "{name:<0$}", widths[0]);
+        if widths[1] > 0 {
+            let _ = write!(text, "  {place:>0$}", widths[1]);
+        }
+        let _ = writeln!(text, "  {records:>0$}  {bytes:>1$}  {age}", widths[2], widths[3]);
+    }
+    text
+}
+
+/// Prints what the group has not handled yet. Each batch is committed once it is written out.
+pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
+    let options = stream.consumer(&args.group).start(args.from).lease_timeout(LEASE_TIMEOUT);
+    let options = if args.skip_trimmed { options.on_trimmed(OnTrimmed::SkipToHorizon) } else { options };
+    let mut worker = options.open()?;
+    let mut printer = Printer::new(args.format);
+    let mut skipped = 0;
+    if args.follow {
+        tell("following; while this runs, no other process can open the stream");
+    }
+    let wait = if args.follow { WAIT } else { Duration::ZERO };
+    loop {
+        check_interrupted()?;
+        match worker.poll(wait) {
+            Ok(Some(batch)) => {
+                printer.print(&batch)?;
+                // Nothing counts as handled that was not taken from us.
+                printer.flush()?;
+                worker.commit(&batch)?;
+            }
+            Ok(None) if args.follow => {}
+            Ok(None) => return Ok(()),
+            Err(lost @ Error::Lost { shard, .. }) => {
+                tell(&format!("note: {lost}"));
+                worker.skip_lost(shard)?;
+            }
+            Err(error) => {
+                if let Error::Trimmed { .. } = error {
+                    tell("note: --skip-trimmed goes on with the oldest record that is left");
+                }
+                return Err(error.into());
+            }
+        }
+        let all_skipped = worker.skipped_count();
+        if all_skipped > skipped {
+            tell(&format!(
+                "note: {} skipped, which retention has dropped",
+                counted(all_skipped - skipped, "record")
+            ));
+            skipped = all_skipped;
+        }
+    }
+}
+
+/// Puts a group to another place.
+pub(crate) fn reset(stream: &Stream, args: &ResetArgs) -> Outcome {
+    Ok(stream.reset_group(&args.group, args.to)?)
+}
+
+/// Deletes a group.
+pub(crate) fn delete(stream: &Stream, args: &DeleteGroupArgs) -> Outcome {
+    Ok(stream.delete_group(&args.group)?)
+}

@@ -1,0 +1,132 @@
+//! Watches a stream at work in a terminal: its shards over the hash-key space, what is put, how long it takes to be read, how far the
+//! consumer groups are. Shards are split and merged from the keyboard.
+//!
+//! ```text
+//! cargo run --release --manifest-path examples/dashboard/Cargo.toml                          # a made-up load
+//! cargo run --release --manifest-path examples/dashboard/Cargo.toml -- path/to/stream        # a stream that nobody has open
+//! cargo run --release --manifest-path examples/dashboard/Cargo.toml -- --headless --seconds 3 # without a terminal
+//! ```
+//!
+//! One process has a stream open at a time. To watch the stream of a program of yours, take these files into it, and call `watch` with
+//! a clone of the stream.
+
+mod demo;
+mod draw;
+mod follower;
+mod headless;
+mod sample;
+mod screen;
+mod text;
+
+use std::error::Error;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event;
+use signal_hook::consts::{SIGHUP, SIGTERM};
+use streamlog::{Stream, StreamOptions};
+
+use demo::Demo;
+use screen::Screen;
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// How often the stream is looked at, and the screen drawn.
+const TICK: Duration = Duration::from_millis(500);
+/// How soon that is after a key: long enough to make a rate of.
+const SOON: Duration = Duration::from_millis(100);
+
+/// Watches a stream at work in a terminal, and splits and merges its shards.
+#[derive(Debug, Parser)]
+struct Args {
+    /// A stream to watch, which no other process has open; a temporary one with a made-up load if not given
+    path: Option<PathBuf>,
+    /// End after so many seconds
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Needs no terminal: splits a shard on the way, prints the last picture, and checks it
+    #[arg(long, conflicts_with = "path")]
+    headless: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if !args.headless && !std::io::stdout().is_terminal() {
+        return Err("this draws on a terminal: use --headless where there is none".into());
+    }
+    let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let temporary = tempfile::tempdir()?;
+    let (stream, demo) = match &args.path {
+        Some(path) => (StreamOptions::new().must_exist().open(path)?, None),
+        None => {
+            let stream = demo::open(&temporary.path().join("clicks"))?;
+            let demo = Demo::start(&stream)?;
+            (stream, Some(demo))
+        }
+    };
+    let has_failed = || demo.as_ref().is_some_and(Demo::has_ended);
+    let watched = match args.headless {
+        true => headless::watch(&stream, args.seconds.unwrap_or(3)),
+        false => watch(&stream, until, has_failed),
+    };
+    // What became of the load comes first: it may be why the watching ended.
+    demo.map_or(Ok(()), Demo::stop)?;
+    watched?;
+    Ok(stream.close()?)
+}
+
+/// Watches a stream until the user leaves, the time is over, or the caller says so. Whatever happens, also a panic in any thread, the
+/// terminal is left as it was.
+fn watch(stream: &Stream, until: Option<Instant>, must_end: impl Fn() -> bool) -> Result<()> {
+    let mut screen = Screen::new(stream)?;
+    let is_told_to_end = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&is_told_to_end))?;
+    }
+    let has_panicked = Arc::new(AtomicBool::new(false));
+    let must_end = || {
+        let is_late = until.is_some_and(|until| Instant::now() >= until);
+        let is_told = is_told_to_end.load(Ordering::Relaxed) || has_panicked.load(Ordering::Relaxed);
+        is_late || is_told || must_end()
+    };
+    let mut terminal = ratatui::try_init()?;
+    // A panic gives the terminal back before it prints, and nothing may be drawn over that from then on.
+    let give_back_and_print = std::panic::take_hook();
+    std::panic::set_hook(Box::new({
+        let has_panicked = Arc::clone(&has_panicked);
+        move |panic| {
+            has_panicked.store(true, Ordering::Relaxed);
+            give_back_and_print(panic);
+        }
+    }));
+    let outcome = draw_and_listen(&mut terminal, &mut screen, must_end);
+    if !has_panicked.load(Ordering::Relaxed) {
+        ratatui::restore();
+    }
+    outcome
+}
+
+fn draw_and_listen(
+    terminal: &mut DefaultTerminal,
+    screen: &mut Screen,
+    must_end: impl Fn() -> bool,
+) -> Result<()> {
+    let mut next_tick = Instant::now();
+    while !screen.is_left() && !must_end() {
+        if Instant::now() >= next_tick {
+            screen.refresh()?;
+            next_tick = Instant::now() + TICK;
+        }
+        terminal.draw(|frame| draw::draw(frame, &screen.view))?;
+        if event::poll(next_tick.saturating_duration_since(Instant::now()))? {
+            screen.handle(&event::read()?);
+            next_tick = next_tick.min(Instant::now() + SOON);
+        }
+    }
+    Ok(())
+}

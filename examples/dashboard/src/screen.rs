@@ -1,0 +1,135 @@
+//! What is on the screen, and what keys do to it and to the stream.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use ratatui::crossterm::event::{Event, KeyCode, KeyModifiers};
+use streamlog::{ShardId, Stream};
+
+use crate::sample::{Sample, Sampler, ShardSample};
+use crate::{Result, text};
+
+/// How many rates are remembered: more than a wide terminal shows.
+const HISTORY_MAX: usize = 400;
+
+/// All that is drawn.
+#[derive(Default)]
+pub struct View {
+    /// Which stream it is.
+    pub title: String,
+    /// What its last opening found.
+    pub recovery: String,
+    /// How long records are kept.
+    pub retention: String,
+    pub sample: Sample,
+    /// Records per second, the newest first.
+    pub history: VecDeque<u64>,
+    /// The shard that keys are about.
+    pub chosen: Option<ShardId>,
+    /// What the last key did.
+    pub message: String,
+}
+
+pub struct Screen {
+    pub view: View,
+    stream: Stream,
+    sampler: Sampler,
+    is_left: bool,
+}
+
+impl View {
+    /// Where the chosen shard is among the shards.
+    pub fn chosen_at(&self) -> Option<usize> {
+        self.sample.shards.iter().position(|shard| Some(shard.id) == self.chosen)
+    }
+}
+
+impl Screen {
+    pub fn new(stream: &Stream) -> Result<Self> {
+        let described = stream.describe();
+        let view = View {
+            title: format!("{}  (Durability::{:?})", described.path.display(), described.durability),
+            recovery: text::recovery(stream.recovery()),
+            retention: text::retention(described.retention),
+            ..View::default()
+        };
+        Ok(Self { view, stream: stream.clone(), sampler: Sampler::new(stream)?, is_left: false })
+    }
+
+    pub fn is_left(&self) -> bool {
+        self.is_left
+    }
+
+    /// Looks at the stream again.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.view.sample = self.sampler.take()?;
+        let shards = &self.view.sample.shards;
+        // The chosen one may have been split or merged by somebody else.
+        if self.view.chosen_at().is_none() {
+            self.view.chosen = shards.first().map(|shard| shard.id);
+        }
+        self.view.history.push_front(self.view.sample.records_per_second as u64);
+        self.view.history.truncate(HISTORY_MAX);
+        Ok(())
+    }
+
+    pub fn handle(&mut self, event: &Event) {
+        let Some(key) = event.as_key_press_event() else { return };
+        match key.code {
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => self.is_left = true,
+            KeyCode::Char('q') | KeyCode::Esc => self.is_left = true,
+            KeyCode::Up | KeyCode::Left => self.choose(|at| at.saturating_sub(1)),
+            KeyCode::Down | KeyCode::Right => self.choose(|at| at + 1),
+            KeyCode::Char('s') => self.reshard(Self::split),
+            KeyCode::Char('m') => self.reshard(Self::merge),
+            _ => {}
+        }
+    }
+
+    fn choose(&mut self, next: impl Fn(usize) -> usize) {
+        let at = next(self.view.chosen_at().unwrap_or(0));
+        // Beyond the last one the choice stays.
+        if let Some(shard) = self.view.sample.shards.get(at) {
+            self.view.chosen = Some(shard.id);
+        }
+    }
+
+    /// Splits or merges, and says what came of it; that it is refused is nothing to end for.
+    fn reshard(&mut self, change: fn(&Stream, &[ShardSample], usize) -> Outcome) {
+        let Some(at) = self.view.chosen_at() else { return };
+        let started = Instant::now();
+        match change(&self.stream, &self.view.sample.shards, at) {
+            Ok((child, what)) => {
+                self.view.chosen = Some(child);
+                self.view.message = format!("{what}, in {}", text::duration(started.elapsed()));
+            }
+            Err(why) => self.view.message = why,
+        }
+    }
+
+    fn split(stream: &Stream, shards: &[ShardSample], at: usize) -> Outcome {
+        let shard = shards[at].id;
+        match stream.split_shard_evenly(shard).map_err(|error| error.to_string())?.as_slice() {
+            [lower, upper] => Ok((
+                lower.id,
+                format!("shard {} is split into {} and {}", shard.get(), lower.id.get(), upper.id.get()),
+            )),
+            children => Err(format!("a split made {} shards", children.len())),
+        }
+    }
+
+    fn merge(stream: &Stream, shards: &[ShardSample], at: usize) -> Outcome {
+        let shard = shards[at].id;
+        let Some(adjacent) = shards.get(at + 1).map(|next| next.id) else {
+            return Err(format!(
+                "shard {} ends the hash-key space: there is none behind it to merge it with",
+                shard.get()
+            ));
+        };
+        let child = stream.merge_shards(shard, adjacent).map_err(|error| error.to_string())?.id;
+        Ok((child, format!("shards {} and {} are merged into {}", shard.get(), adjacent.get(), child.get())))
+    }
+}
+
+/// The shard that is there now, and what happened; or why nothing did.
+type Outcome = Result<(ShardId, String), String>;

@@ -84,3 +84,8 @@ pub use words::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, SystemClock
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The examples of the guide, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/GUIDE.md")]
+struct Guide;

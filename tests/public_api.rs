@@ -341,11 +341,29 @@ fn surface() -> String {
     });
     let hidden = defined.filter(|name| !named.contains(name)).collect();
     lines.extend(all().flat_map(|item| implemented(item, &named, &hidden)));
-    let preluded = exports_of("prelude.rs");
-    lines.extend(preluded.iter().map(|path| format!("prelude::{}", path.last().unwrap())));
+    let root_items = items(&sources["lib.rs"]);
+    for (attributes, item) in root_items.into_iter().map(attributes) {
+        let is_hidden = attributes.iter().any(|text| text == "#[doc(hidden)]");
+        if let Some(("mod", name)) = name_of(item).filter(|_| is_public(item) && !is_hidden) {
+            lines.push(format!("mod {name}{}", told(&attributes)));
+            lines.extend(module(&sources, name));
+        }
+    }
     lines.extend(features().map(|feature| format!("feature {feature}")));
     let lines: BTreeSet<String> = lines.iter().map(|line| line.replacen("pub ", "", 1) + "\n").collect();
     lines.into_iter().collect()
+}
+
+/// What a public module at the root of the crate has.
+fn module(sources: &BTreeMap<String, Vec<String>>, name: &str) -> Vec<String> {
+    let code = &sources.get(&format!("{name}.rs")).unwrap_or_else(|| &sources[&format!("{name}/mod.rs")]);
+    let exported = exports(code).into_iter().map(|path| format!("{name}::{}", path.last().unwrap()));
+    let defined = items(code).into_iter().filter_map(|item| {
+        let (_, bare) = attributes(item);
+        let (_, defined) = name_of(bare).filter(|_| is_public(bare) && bare[1] != "use")?;
+        Some(definition(&format!("{name}::{defined}"), item))
+    });
+    exported.chain(defined.flatten()).collect()
 }
 
 /// The constants of a module that is exported as such.

@@ -33,6 +33,18 @@ fn longest_of(bucket: usize) -> u64 {
 }
 
 /// How long calls took, to an eighth of the time: a histogram.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// if let Some(puts) = stream.stats()?.puts {
+///     let latency = puts.put_latency;
+///     println!("{} timed, mean {:?}, median {:?}", latency.count(), latency.mean(), latency.quantile(0.5));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Latency {
     /// Empty if nothing was ever taken.

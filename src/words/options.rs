@@ -311,6 +311,16 @@ impl StreamOptions {
     ///
     /// `report` should be quick: syncs and retention wait for it. With the cargo feature `metrics`, `streamlog::metrics::reporter`
     /// makes one for the facade of that name.
+    ///
+    /// ```
+    /// # use streamlog::StreamOptions;
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new()
+    ///     .report_stats(|path, stats| println!("{}: {} bytes on disk", path.display(), stats.disk_bytes()))
+    ///     .open(directory.path())?;
+    /// stream.close()?; // told at least this once
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn report_stats(mut self, report: impl Fn(&Path, &StreamStats) + Send + Sync + 'static) -> Self {
         self.report = Some(StatsReport(Arc::new(report)));

@@ -153,6 +153,16 @@ impl ShardStats {
 ///
 /// Bytes are those of the log: keys and data, 8 bytes more for each record, and 32 to 39 more for each put or each shard's part of a
 /// batch. So a reader who reads everything once has read as many as were put.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// let traffic = stream.stats()?.traffic();
+/// assert_eq!((traffic.incoming_records, traffic.outgoing_records), (1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Traffic {
@@ -177,6 +187,18 @@ impl AddAssign for Traffic {
 }
 
 /// How the calls to put went since the stream was opened. A call that was refused for its arguments does not count.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// // `None` without the cargo feature `metrics`.
+/// if let Some(puts) = stream.stats()?.puts {
+///     println!("99 % of puts took at most {:?}; {} failed", puts.put_latency.quantile(0.99), puts.put_failed);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PutStats {
@@ -217,6 +239,17 @@ const BYTES: &str = "Bytes";
 const MILLISECONDS: &str = "Milliseconds";
 
 /// One count, as CloudWatch names it; see [`StreamStats::metrics`].
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// let stats = stream.stats()?;
+/// let of_stream = stats.metrics().find(|metric| metric.name == "IncomingRecords" && metric.shard.is_none());
+/// assert_eq!(of_stream.expect("it is there").unit, "Count");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric<'a> {
@@ -231,6 +264,21 @@ pub struct Metric<'a> {
 }
 
 /// What kind of count it is: it decides how it is collected.
+///
+/// ```
+/// # use streamlog::{MetricValue, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// for metric in stream.stats()?.metrics() {
+///     match metric.value {
+///         MetricValue::Total(total) => println!("{} {total}", metric.name),
+///         MetricValue::Level(Some(level)) => println!("{} {level}", metric.name),
+///         MetricValue::Times(latency) => println!("{} {:?}", metric.name, latency.quantile(0.99)),
+///         _ => {}
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricValue<'a> {

@@ -138,7 +138,11 @@ fn a_producer_whose_buffer_is_full_says_what_to_call_instead() {
     let producer = stream.producer().buffer_bytes(64 << 10).batch_bytes(1_000).start().unwrap();
     let (open, gate) = std::sync::mpsc::channel::<()>();
     // A callback that does not return holds up the sender.
-    producer.put_then(&PutRecord::new("key", "data"), move |_| drop(gate.recv())).unwrap();
+    producer
+        .put_then(&PutRecord::new("key", "data"), move |_| {
+            let _ = gate.recv();
+        })
+        .unwrap();
     let error = loop {
         if let Err(error) = producer.try_put("key", "data") {
             break error;

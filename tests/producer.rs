@@ -289,16 +289,29 @@ fn a_full_batch_does_not_linger_and_one_that_is_not_full_does() {
         let options = stream.producer().linger(HOUR);
         // Ten records of 8 bytes with a key of 2.
         let producer = start(if by_bytes { options.batch_bytes(100) } else { options.batch_count(10) });
-        let mut pending: Vec<_> =
-            (0..15_u64).map(|number| producer.put("ab", number.to_le_bytes()).unwrap()).collect();
-        for pending in pending.drain(..10) {
+        let put = |number: u64| producer.put("ab", number.to_le_bytes()).unwrap();
+        for pending in (0..10).map(put).collect::<Vec<_>>() {
             pending.wait().unwrap();
         }
+        let pending: Vec<_> = (10..15).map(put).collect();
         assert!(!pending.iter().any(PendingReceipt::is_done));
-        assert_eq!(pending[0].wait_timeout(Duration::ZERO).map(|outcome| outcome.is_ok()), None);
+        assert!(pending[0].wait_timeout(Duration::ZERO).is_none());
         producer.flush().unwrap();
         assert!(pending.iter().all(PendingReceipt::is_done));
     }
+}
+
+#[test]
+fn a_record_that_a_batch_has_no_room_for_begins_the_next() {
+    let (_scratch, stream) = open(StreamOptions::new());
+    let producer = start(stream.producer().linger(HOUR).batch_bytes(100));
+    let [first, second] = [0, 1].map(|_| producer.put("key", [7; 60]).unwrap());
+    first.wait().unwrap();
+    assert!(!second.is_done());
+    // One that is larger than a batch is one by itself.
+    let large = producer.put("key", [7; 1_000]).unwrap();
+    second.wait().unwrap();
+    large.wait().unwrap();
 }
 
 #[test]
@@ -451,20 +464,17 @@ fn callbacks_come_once_each_in_order_and_one_that_panics_does_so_alone() {
     let (_scratch, stream) = open(StreamOptions::new().shards(2));
     let producer = start(stream.producer().senders(2).batch_count(7));
     let calls: Arc<Mutex<Vec<(u64, Receipt)>>> = Arc::default();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     for number in 0..100_u64 {
         let calls = Arc::clone(&calls);
         let record = number.to_le_bytes();
         let note = move |outcome: streamlog::Result<Receipt>| {
             calls.lock().unwrap().push((number, outcome.unwrap()));
             // Not while the list is locked.
-            assert!(number % 3 != 0, "a callback of the test panics");
+            assert!(number % 30 != 0, "a callback of the test panics");
         };
         producer.put_then(&PutRecord::new("key", &record), note).unwrap();
     }
     producer.close().unwrap();
-    std::panic::set_hook(hook);
     let calls = calls.lock().unwrap();
     assert_eq!(calls.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
     for (number, receipt) in calls.iter() {
@@ -660,7 +670,8 @@ fn data_of(number: u64, len: usize) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    // What fails depends on how the threads run, so that a case that is kept proves little.
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn p4_whatever_the_settings_each_record_is_written_once_in_order(

@@ -132,6 +132,10 @@ fn memory_stays_within_the_bound() {
             assert!(peak <= BOUND + BESIDE, "producer {at}, {what} records: {peak} bytes");
         }
     }
+    // Batches that are full by count, and far from full by bytes.
+    let options = stream.producer().buffer_bytes(BOUND).batch_bytes(1 << 20).batch_count(65);
+    let peak = peak_bytes(|| fill(options, |_| 10_000));
+    assert!(peak <= BOUND + BESIDE, "batches with room: {peak} bytes");
     for (at, options) in producers(&stream).into_iter().enumerate() {
         let peak = peak_bytes(|| flood(options.senders(2)));
         assert!(peak <= BOUND + BESIDE, "producer {at}, from many threads: {peak} bytes");

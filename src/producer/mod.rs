@@ -1,7 +1,7 @@
 //! Putting from many threads without waiting for each record: buffered up to a bound, batched, tried again while the disk is full.
 //!
-//! A put checks its record, takes room in the [budget](budget), and copies the record into the open batch of a [lane](lane), which the
-//! hash of its partition key chooses. The lane's [sender](sender) takes batch after batch, writes it with one call, and tells the
+//! A put checks its record, takes room in the [budget], and copies the record into the open batch of a [lane], which the
+//! hash of its partition key chooses. The lane's [sender] takes batch after batch, writes it with one call, and tells the
 //! outcomes. So what is put to one key stays in order: it is in one lane, and a lane sends one batch at a time, however often it has to
 //! try.
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sys::fault::{Hook, set_hook};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     SECOND, ShardId, Stream, StreamOptions, Timestamp,
 };
 
+/// How long a test waits for what is bound to come: only a failure takes as long.
 const LONG: Duration = Duration::from_secs(300);
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -39,7 +40,9 @@ impl FullDisk {
 
     fn wait_for_refusals(&self, count: usize) {
         let target = self.refusals.load(Ordering::SeqCst) + count;
+        let started = Instant::now();
         while self.refusals.load(Ordering::SeqCst) < target {
+            assert!(started.elapsed() < LONG, "nothing is tried");
             std::thread::yield_now();
         }
     }

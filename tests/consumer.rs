@@ -473,9 +473,9 @@ fn commits_take_bounded_room_and_survive_their_own_compaction() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let path = scratch.path().join("stream");
     let stream = open(&path, &clock, 3);
-    put(&stream, 0..6_000);
+    put(&stream, 0..30_000);
     let mut worker = stream.consumer(GROUP).batch_records(1).open().unwrap();
-    for round in 0..6_000 {
+    for round in 0..30_000 {
         let batch = poll(&mut worker).unwrap();
         worker.commit(&batch).unwrap();
         if round % 500 == 0 {
@@ -484,7 +484,8 @@ fn commits_take_bounded_room_and_survive_their_own_compaction() {
     }
     stream.maintain().unwrap();
     let bytes = common::disk_bytes(&path.join("groups"));
-    assert!(bytes < 1 << 20, "{bytes} bytes for three checkpoints");
+    // Of the 4 MiB that were written: the segment that is written to, and one that the last of all checkpoints may lie in.
+    assert!(bytes < (2 << 20) + (64 << 10), "{bytes} bytes for three checkpoints");
     drop(worker);
     drop(stream);
     let stream = open(&path, &clock, 3);

@@ -17,8 +17,8 @@ use crate::{
     ShardId, Stream, StreamOptions, Timestamp,
 };
 
-/// Checkpoints take little room: with small segments it comes back soon.
-const SEGMENT_BYTES: u64 = 256 << 10;
+/// Small, so that room comes back soon, and large enough that a fast group does not make a file every few milliseconds.
+const SEGMENT_BYTES: u64 = 1 << 20;
 /// So many bytes since all checkpoints were put, or twice what these take if that is more, before they are put again.
 const COMMITTED_BYTES_MAX: u64 = 64 << 10;
 /// More than the longest checkpoint takes in the log.

@@ -178,7 +178,7 @@ impl Group {
         next: SequenceNumber,
         arrival: Option<Timestamp>,
     ) -> Result<()> {
-        let begun = self.leases_now().begin_commit(shard, worker, term, next);
+        let begun = self.leases.lock().begin_commit(shard, worker, term, next);
         let is_end = match begun {
             Ok(Commit::Nothing) => return Ok(()),
             Ok(Commit::Write { is_end }) => is_end,
@@ -226,7 +226,7 @@ impl Group {
         worker: WorkerId,
         checkpoint: Checkpoint,
     ) -> Result<()> {
-        if !self.leases_now().begin_seek(held.shard, worker, held.term) {
+        if !self.leases.lock().begin_seek(held.shard, worker, held.term) {
             return Err(self.lease_lost(held.shard));
         }
         let written = self.write(stream, held.shard, checkpoint);

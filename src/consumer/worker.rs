@@ -332,7 +332,6 @@ impl Worker {
         last: SequenceNumber,
         arrival: Option<Timestamp>,
     ) -> Result<()> {
-        self.group.call(self.id, self.options.lease_timeout);
         let reading = self.reading(shard).map(|at| &self.readings[at]);
         let term = reading.map(|reading| reading.held.term);
         let next = last.plus(1);

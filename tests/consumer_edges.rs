@@ -445,3 +445,47 @@ fn a_failure_of_the_callers_positions_is_told_and_nothing_is_left_behind() {
     clock.advance(SECOND);
     stream.delete_group(GROUP).unwrap();
 }
+
+#[test]
+fn resets_and_reshards_among_busy_workers_come_through() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    put(&stream, 0..2_000);
+    drop(worker(&stream));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut worker = stream.consumer(GROUP).batch_records(7).open().unwrap();
+                    for _ in 0..100 {
+                        let Some(batch) = worker.poll(Duration::from_millis(1)).unwrap() else { break };
+                        match worker.commit(&batch) {
+                            Ok(()) | Err(Error::LeaseLost { .. }) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+            });
+        }
+        let changes = scope.spawn(|| {
+            for round in 0..60u32 {
+                let positions = [Position::TrimHorizon, Position::Latest];
+                stream.reset_group(GROUP, positions[round as usize % 2]).unwrap();
+                stream.describe_group(GROUP).unwrap();
+                let open = stream.list_shards(streamlog::ShardFilter::AtLatest);
+                match open[..] {
+                    [ref only] => drop(stream.split_shard_evenly(only.id).unwrap()),
+                    [ref lower, ref upper, ..] => drop(stream.merge_shards(lower.id, upper.id).unwrap()),
+                    [] => unreachable!("some shard is open"),
+                }
+                put(&stream, 2_000 + round * 20..2_000 + (round + 1) * 20);
+            }
+        });
+        let changed = changes.join();
+        is_over.store(true, Ordering::Relaxed);
+        changed.unwrap();
+    });
+    stream.reset_group(GROUP, Position::TrimHorizon).unwrap();
+    assert_eq!(drain(&mut worker(&stream)).len(), 2_000 + 60 * 20);
+}

@@ -118,6 +118,17 @@ impl Producer {
     /// Records that one thread puts with one partition key are written in that order. From within a callback of this producer it does
     /// not wait: it says `Busy`.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let producer = stream.producer().start()?;
+    /// let pending = producer.put("user-17", "/checkout")?; // buffered
+    /// println!("{:?}", pending.wait()?); // written
+    /// producer.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidRecord` if no stream with these settings can hold it, or the buffer cannot; `Closed`; within a callback `Busy`. Errors
     /// of writing it come with the [`PendingReceipt`].
@@ -135,6 +146,20 @@ impl Producer {
     }
 
     /// As [`put`](Self::put), but says `Busy` where that would wait.
+    ///
+    /// ```
+    /// # use streamlog::{Error, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let producer = stream.producer().start()?;
+    /// match producer.try_put("user-17", "/checkout") {
+    ///     Ok(_) => {}
+    ///     Err(Error::Busy) => println!("the buffer is full: shed it, or put it later"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// producer.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put), and `Busy` if the buffer is full.
@@ -182,6 +207,18 @@ impl Producer {
     /// Has all that was put before the call sent without lingering, and waits until each of these records is written or has failed, and
     /// its callback has returned. Others may go on to put.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let producer = stream.producer().start()?;
+    /// producer.put("user-17", "/checkout")?;
+    /// producer.flush()?;
+    /// assert_eq!(stream.stats()?.record_count(), 1);
+    /// producer.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Durability
     /// It does not sync: what it wrote survives what a returned [`Stream::put`] does.
     ///
@@ -200,6 +237,17 @@ impl Producer {
     /// that waits for room is told `Closed`.
     ///
     /// Dropping the last clone does the same, and says nothing of errors; within a callback it does not wait.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let producer = stream.producer().start()?;
+    /// producer.put("user-17", "/checkout")?;
+    /// producer.close()?; // before the stream
+    /// stream.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`flush`](Self::flush); the producer is closed all the same, but within a callback.

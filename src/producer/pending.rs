@@ -77,6 +77,17 @@ impl PendingReceipt {
     ///
     /// Not to be called from a callback of the same producer, which may have to return first.
     ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let producer = stream.producer().start()?;
+    /// let receipt = producer.put("user-17", "/checkout")?.wait()?;
+    /// assert_eq!(receipt.shard, stream.shards()[0].id);
+    /// producer.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The error of the put; [`Expired`](crate::Error::Expired) if the record's time to live ended first. The record is not there then,
     /// except after a failed sync under [`Durability::Power`](crate::Durability::Power), which leaves that open.

@@ -489,3 +489,25 @@ fn resets_and_reshards_among_busy_workers_come_through() {
     stream.reset_group(GROUP, Position::TrimHorizon).unwrap();
     assert_eq!(drain(&mut worker(&stream)).len(), 2_000 + 60 * 20);
 }
+
+#[test]
+fn a_group_can_be_deleted_while_the_stream_is_maintained() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    put(&stream, 0..10);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let maintains = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                stream.maintain().expect("no group is in the way");
+                stream.sync().expect("no group is in the way");
+            }
+        });
+        for _ in 0..300 {
+            drain(&mut worker(&stream));
+            stream.delete_group(GROUP).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        maintains.join().unwrap();
+    });
+}

@@ -153,16 +153,24 @@ impl Checkpoints {
     ///
     /// What is there is true without it: where it fails, as on a full disk, a later call does it.
     pub(super) fn put_all_again_if_long(&self, stream: &Stream) {
-        let bytes_since_all = self.bytes_since_all.load(Ordering::Relaxed);
-        if bytes_since_all >= COMMITTED_BYTES_MAX
-            && bytes_since_all >= 2 * self.latest.lock().len() as u64 * CHECKPOINT_BYTES
-        {
-            let _ = self.put_all_again(&stream.shards());
+        if self.are_long() {
+            let shards = stream.shards();
+            let _gate = self.gate.write();
+            // Of workers that commit together one does it for all.
+            if self.are_long() {
+                let _ = self.put_all_again(&shards);
+            }
         }
     }
 
+    fn are_long(&self) -> bool {
+        let bytes_since_all = self.bytes_since_all.load(Ordering::Relaxed);
+        bytes_since_all >= COMMITTED_BYTES_MAX
+            && bytes_since_all >= 2 * self.latest.lock().len() as u64 * CHECKPOINT_BYTES
+    }
+
+    /// For whoever holds the gate.
     fn put_all_again(&self, shards: &[ShardDescription]) -> Result<()> {
-        let _gate = self.gate.write();
         let mut kept = self.latest.lock().clone();
         kept.extend(readable(&kept, shards));
         let there: BTreeSet<ShardId> = shards.iter().map(|shard| shard.id).collect();

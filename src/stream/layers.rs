@@ -25,9 +25,9 @@ impl Layers {
     /// Does something with each companion, all of them, and returns the first error.
     pub(super) fn for_each_companion(&self, mut work: impl FnMut(&Stream) -> Result<()>) -> Result<()> {
         let mut outcome = Ok(());
-        let companions = self.companions.lock().clone();
-        for companion in companions {
-            outcome = outcome.and(work(&companion));
+        // Under the lock: one that is taken off, to be closed, is not worked on any more.
+        for companion in &*self.companions.lock() {
+            outcome = outcome.and(work(companion));
         }
         outcome
     }
@@ -90,7 +90,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes a companion off again, by its path; it stays open as long as anybody has a clone.
+    /// Takes a companion off again, by its path, after what is being done with it; it stays open as long as anybody has a clone.
     pub fn remove_companion(&self, path: &Path) {
         self.core().layers.companions.lock().retain(|companion| companion.core().path != path);
     }

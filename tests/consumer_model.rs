@@ -1,4 +1,5 @@
-//! Consumer groups against a model: workers that join, leave, stall, poll and commit, while shards change and the process dies: P4, P6.
+//! Consumer groups against a model: workers that join, leave, stall, poll, seek and commit, while groups are reset, shards change and the
+//! process dies: P4, P6.
 
 mod common;
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
-use streamlog::{Batch, Error, MINUTE, ManualClock, SECOND, ShardId, Stream, Worker};
+use streamlog::{Batch, Error, MINUTE, ManualClock, Position, SECOND, ShardId, Stream, Worker};
 use tempfile::TempDir;
 
 const GROUP: &str = "model";
@@ -49,6 +50,12 @@ enum Operation {
     Advance {
         seconds: u8,
     },
+    /// To where the shard is committed, which changes nothing but what is outstanding.
+    Seek {
+        worker: u8,
+        pick: u8,
+    },
+    Reset,
     Maintain,
     Close,
     Kill,
@@ -65,6 +72,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => any::<u8>().prop_map(|pick| Operation::Split { pick }),
         1 => any::<u8>().prop_map(|pick| Operation::Merge { pick }),
         2 => (1..40u8).prop_map(|seconds| Operation::Advance { seconds }),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(worker, pick)| Operation::Seek { worker, pick }),
+        1 => Just(Operation::Reset),
         1 => Just(Operation::Maintain),
         1 => Just(Operation::Close),
         1 => Just(Operation::Kill),
@@ -87,7 +96,7 @@ struct World {
     actors: Vec<Actor>,
     /// How many records of each key were put.
     put: BTreeMap<u8, u32>,
-    /// For each key, the numbers that were handed out, in order, each only once: the order of first delivery.
+    /// For each key, the numbers that were handed out since the last reset, in order, each only once: the order of first delivery.
     first_seen: BTreeMap<u8, Vec<u32>>,
     seen: BTreeSet<(u8, u32)>,
     /// Up to where each shard is committed, as the commits said that returned well.
@@ -196,6 +205,30 @@ impl World {
                 }
             }
             Operation::Advance { seconds } => self.clock.advance(u32::from(seconds) * SECOND),
+            Operation::Seek { worker, pick: which } => {
+                let Some(at) = pick(worker, self.actors.len()) else { return };
+                let worker = &mut self.actors[at].worker;
+                let shards = worker.shards();
+                let Some(which) = pick(which, shards.len()) else { return };
+                let group = worker.describe_group().unwrap();
+                // Finished since, or somebody else's.
+                let Some(shard) = group.shards.iter().find(|known| known.shard == shards[which]) else {
+                    return;
+                };
+                match worker.seek(shard.shard, Position::At(shard.next_sequence)) {
+                    Ok(()) | Err(Error::LeaseLost { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            Operation::Reset => {
+                if !self.stream().groups().unwrap().is_empty() {
+                    self.stream().reset_group(GROUP, Position::TrimHorizon).unwrap();
+                    // All comes again, in order.
+                    self.seen.clear();
+                    self.first_seen.clear();
+                    self.committed.clear();
+                }
+            }
             Operation::Maintain => self.stream().maintain().unwrap(),
             Operation::Close => {
                 self.actors.clear();

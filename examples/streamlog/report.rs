@@ -192,7 +192,9 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
             (found?, stream.close())
         }
         Err(Error::Corrupt(damage)) => {
-            (Verification { damage: vec![*damage], ..Verification::default() }, Ok(()))
+            let mut found = Verification::default();
+            found.damage.push(*damage);
+            (found, Ok(()))
         }
         Err(error) => return Err(error.into()),
     };

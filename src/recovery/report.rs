@@ -19,6 +19,7 @@ use crate::words::shard_id::ShardId;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct RecoveryReport {
     /// One for each shard that has not expired, in the order of creation.
     pub shards: Vec<ShardRecovery>,
@@ -59,6 +60,7 @@ impl RecoveryReport {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShardRecovery {
     /// The shard.
     pub shard: ShardId,
@@ -109,6 +111,7 @@ impl ShardRecovery {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LostRecords {
     /// The shard.
     pub shard: ShardId,
@@ -146,6 +149,7 @@ impl std::fmt::Display for LostRecords {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TornTail {
     /// The segment file.
     pub path: PathBuf,

@@ -19,6 +19,7 @@ use crate::words::sequence::SequenceNumber;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Lag {
     /// The records to be read, those included that retention has dropped before they were.
     pub record_count: u64,

@@ -23,6 +23,7 @@ use crate::words::shard_id::ShardId;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Verification {
     /// The records that were read, each with its checksum and in its place.
     pub record_count: u64,
@@ -52,6 +53,7 @@ pub struct Verification {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct VerifyProgress {
     /// The bytes of segment files that were read.
     pub bytes_read: u64,

@@ -25,8 +25,8 @@ const PAGE_BYTES: u64 = 4096;
 
 /// Zeros, for files that are written past the page cache too, which wants whole pages of memory.
 #[repr(align(4096))]
-struct Zeros([u8; 1 << 20]);
-static ZEROS: Zeros = Zeros([0; 1 << 20]);
+struct Zeros([u8; 256 << 10]);
+static ZEROS: Zeros = Zeros([0; 256 << 10]);
 
 /// The zeros from byte `from` to byte `to` of a file, in pieces, and where each goes.
 fn zeros(from: u64, to: u64) -> impl Iterator<Item = (&'static [u8], u64)> {

@@ -21,6 +21,7 @@ use super::time::Timestamp;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StreamDescription {
     /// The stream's directory.
     pub path: PathBuf,
@@ -55,6 +56,7 @@ pub struct StreamDescription {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Hold {
     /// Its name: that of the group.
     pub name: String,
@@ -75,6 +77,7 @@ pub struct Hold {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShardDescription {
     /// The shard's name.
     pub id: ShardId,

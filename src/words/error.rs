@@ -194,6 +194,7 @@ pub struct Located {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Corruption {
     /// The damaged file, or the one that is missing.
     pub path: PathBuf,

@@ -20,7 +20,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use streamlog::{
     Batch, Durability, Error as StreamError, IoFailure, PutRecord, SequenceNumber, ShardId, StreamOptions,
 };
@@ -32,6 +32,16 @@ const GROUP: &str = "balances";
 const CRASH_IN_TRANSACTION: &str = "crash in a transaction";
 const CRASH_AFTER_TRANSACTION: &str = "crash after a transaction";
 const FINISH: &str = "finish";
+
+const TABLES: &str = "
+    CREATE TABLE balances (account TEXT PRIMARY KEY, cents INTEGER NOT NULL, payment_count INTEGER NOT NULL);
+    CREATE TABLE positions (shard INTEGER PRIMARY KEY, last_handled INTEGER NOT NULL);";
+const ADD_PAYMENT: &str = "
+    INSERT INTO balances (account, cents, payment_count) VALUES (?1, ?2, 1)
+    ON CONFLICT (account) DO UPDATE SET cents = cents + ?2, payment_count = payment_count + 1";
+const SET_POSITION: &str = "
+    INSERT INTO positions (shard, last_handled) VALUES (?1, ?2)
+    ON CONFLICT (shard) DO UPDATE SET last_handled = ?2";
 
 fn main() -> Result<()> {
     let mut args = std::env::args_os().skip(1);
@@ -70,7 +80,8 @@ fn work(directory: &Path, plan: &str) -> Result<()> {
 /// Adds a batch to the balances and notes the place behind it, both or neither.
 fn count(database: &mut Connection, batch: &Batch, before_commit: impl FnOnce()) -> Result<()> {
     let (Some(first), Some(last)) = (batch.first_sequence(), batch.last_sequence()) else { return Ok(()) };
-    let transaction = database.transaction()?;
+    // One that writes from the beginning: nobody else's comes between looking at the place and moving it.
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let shard = batch.shard();
     // A worker that was silent for too long may still hold a batch that another one has counted since. The sequence numbers of a
     // shard are dense, so it shows: this batch is not the next one any more.
@@ -80,17 +91,9 @@ fn count(database: &mut Connection, batch: &Batch, before_commit: impl FnOnce())
     for payment in batch {
         let account = std::str::from_utf8(payment.partition_key())?;
         let cents: i64 = std::str::from_utf8(payment.data())?.parse()?;
-        transaction
-            .prepare_cached(
-                "INSERT INTO balances (account, cents, payment_count) VALUES (?1, ?2, 1)
-             ON CONFLICT (account) DO UPDATE SET cents = cents + ?2, payment_count = payment_count + 1",
-            )?
-            .execute(params![account, cents])?;
+        transaction.prepare_cached(ADD_PAYMENT)?.execute(params![account, cents])?;
     }
-    transaction.execute(
-        "INSERT INTO positions (shard, last_handled) VALUES (?1, ?2) ON CONFLICT (shard) DO UPDATE SET last_handled = ?2",
-        params![shard.get(), i64::try_from(last.get())?],
-    )?;
+    transaction.execute(SET_POSITION, params![shard.get(), i64::try_from(last.get())?])?;
     before_commit();
     Ok(transaction.commit()?)
 }
@@ -133,10 +136,7 @@ fn database_path(directory: &Path) -> PathBuf {
 fn crash_twice_and_compare() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let database = Connection::open(database_path(directory.path()))?;
-    database.execute_batch(
-        "CREATE TABLE balances (account TEXT PRIMARY KEY, cents INTEGER NOT NULL, payment_count INTEGER NOT NULL);
-         CREATE TABLE positions (shard INTEGER PRIMARY KEY, last_handled INTEGER NOT NULL);",
-    )?;
+    database.execute_batch(TABLES)?;
     let paid = pay(directory.path())?;
     for plan in [CRASH_IN_TRANSACTION, CRASH_AFTER_TRANSACTION, FINISH] {
         let mut child = Command::new(std::env::current_exe()?);

@@ -64,10 +64,12 @@ impl Sampler {
     }
 
     pub fn take(&mut self) -> Result<Sample> {
+        // Right before the counts, or else a hold-up between the two would make rates that never were.
+        let now = Instant::now();
         let stats = self.stream.stats()?;
         let seen = self.follower.take()?;
-        let seconds = self.taken_at.elapsed().as_secs_f64();
-        self.taken_at = Instant::now();
+        let seconds = (now - self.taken_at).as_secs_f64();
+        self.taken_at = now;
         let groups = self.stream.groups()?;
         let groups =
             groups.iter().map(|group| self.stream.describe_group(group)).collect::<Result<Vec<_>, _>>()?;

@@ -149,6 +149,24 @@ fn p4_the_records_of_a_key_keep_their_order_from_many_threads_while_shards_chang
 }
 
 #[test]
+fn p4_what_has_one_hash_key_keeps_its_order_whatever_the_partition_keys_are() {
+    let (_scratch, stream) = open(StreamOptions::new());
+    let producer = start(stream.producer().senders(8).batch_count(3));
+    let hash_key = stream.describe().key_hash.hash(b"key");
+    for number in 0..1_000_u64 {
+        let (key, data) = (format!("key {number}"), number.to_le_bytes());
+        let record = match number % 2 {
+            0 => PutRecord::new("key", &data),
+            _ => PutRecord::new(&key, &data).explicit_hash_key(hash_key),
+        };
+        producer.put_record(&record).unwrap();
+    }
+    producer.close().unwrap();
+    let found: Vec<u64> = read(&stream).iter().map(|(_, data)| number(data)).collect();
+    assert_eq!(found, (0..1_000).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_bound_holds_and_a_full_buffer_is_busy() {
     const BOUND: usize = 64 << 10;
     let (_scratch, stream) = open(StreamOptions::new());

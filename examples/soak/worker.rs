@@ -22,11 +22,12 @@ const COUNTERS_EVERY: u32 = 10;
 /// A thread of the worker.
 type Part<'a> = Box<dyn FnOnce() -> Outcome + Send + 'a>;
 
-/// What goes on in a worker at the same time. Producers and whatever else learns to use a stream join in here.
+/// What goes on in a worker at the same time. Whatever else learns to use a stream joins in here.
 fn parts<'a>(stream: &'a Stream, board: &'a Board, committed: &'a Committed) -> Vec<(String, Part<'a>)> {
     let mut parts: Vec<(String, Part<'a>)> = vec![];
     for writer in 0..board.args.writers {
-        parts.push((format!("writer {writer}"), Box::new(move || Writer::new(stream, board, writer).run())));
+        let run = move || Writer::new(stream, board, writer)?.run();
+        parts.push((format!("writer {writer}"), Box::new(run)));
     }
     let (from, to) = WORKER_COUNT.into_inner();
     for thread in 0..board.random(8).between(from, to) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use streamlog::{Durability, Error, Position, PutRecord, Receipt, Stream};
+use streamlog::{Durability, Error, Position, Producer, PutRecord, Receipt, Stream};
 
 use super::board::{Board, Outcome, unexpected};
 use super::plan::{DATA_BYTES_MAX, Random};
@@ -13,6 +13,7 @@ use super::record::{Draft, KEYS_PER_WRITER, KeyIndex, Number, Part, Stamp, name_
 /// Puts to keys of its own, one call at a time, until it is told to stop.
 pub(crate) struct Writer<'a> {
     stream: &'a Stream,
+    producer: Producer,
     board: &'a Board,
     random: Random,
     noise: Vec<u8>,
@@ -22,11 +23,26 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(stream: &'a Stream, board: &'a Board, writer: u16) -> Self {
+    pub(crate) fn new(stream: &'a Stream, board: &'a Board, writer: u16) -> Outcome<Self> {
         let mut random = board.random(u64::from(writer) << 8 | 1);
         let noise = (0..DATA_BYTES_MAX / 4).flat_map(|_| random.next().to_le_bytes()).collect();
         let first_key = writer * KEYS_PER_WRITER;
-        Self { stream, board, random, noise, first_key, calls: 0, last_receipts: HashMap::new() }
+        let producer = stream
+            .producer()
+            .batch_bytes(random.between(1 << 10, 64 << 10) as usize)
+            .senders(random.between(1, 3) as usize)
+            .start();
+        let producer = producer.map_err(unexpected("P16", "a producer does not start"))?;
+        Ok(Self {
+            stream,
+            producer,
+            board,
+            random,
+            noise,
+            first_key,
+            calls: 0,
+            last_receipts: HashMap::new(),
+        })
     }
 
     pub(crate) fn run(mut self) -> Outcome {
@@ -34,7 +50,11 @@ impl<'a> Writer<'a> {
         // When what was put so far is due.
         let mut due = Instant::now();
         while !self.board.must_stop() {
-            let bytes = if self.random.one_in(4) { self.put_batch()? } else { self.put_one()? };
+            let bytes = match self.random.below(8) {
+                0 | 1 => self.put_batch()?,
+                2 => self.put_by_producer()?,
+                _ => self.put_one()?,
+            };
             due += Duration::from_secs_f64(bytes as f64 / bytes_per_second);
             let now = Instant::now();
             match due.checked_duration_since(now) {
@@ -85,6 +105,28 @@ impl<'a> Writer<'a> {
             let receipt = outcome.map_err(unexpected("P16", "a record of a batch was refused"))?;
             self.acknowledge(draft, receipt)?;
         }
+        Ok(bytes)
+    }
+
+    /// Some records, one by one, whose receipts come later.
+    fn put_by_producer(&mut self) -> Outcome<usize> {
+        let mut bytes = 0;
+        let began = Instant::now();
+        let mut pending = vec![];
+        for _ in 0..self.random.between(1, 30) {
+            let key = self.first_key + self.random.below(KEYS_PER_WRITER.into()) as u16;
+            let draft = self.drafts(&[key], Part::ALONE).remove(0);
+            bytes += draft.partition_key.len() + draft.data.len();
+            let receipt = self.producer.put_record(&as_put(&draft));
+            let receipt = receipt.map_err(unexpected("P16", "a producer refused a record"))?;
+            pending.push((draft, receipt));
+        }
+        let count = pending.len();
+        for (draft, receipt) in pending {
+            let receipt = receipt.wait().map_err(unexpected("P16", "a producer gave up a record"))?;
+            self.acknowledge(&draft, receipt)?;
+        }
+        self.board.note_put(began.elapsed(), count, bytes);
         Ok(bytes)
     }
 

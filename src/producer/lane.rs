@@ -18,7 +18,7 @@ pub(super) struct Limits {
     pub(super) linger: Duration,
 }
 
-/// The batches of one sender, in the order in which it sends them. All records of a partition key go through one lane.
+/// The batches of one sender, in the order in which it sends them. All records of a hash key go through one lane.
 #[derive(Default)]
 pub(super) struct Lane {
     state: Mutex<State>,

@@ -313,7 +313,7 @@ impl Shared {
         }
         let Settings { limits, time_to_live, .. } = &self.settings;
         let put_at = if time_to_live.is_some() { self.stream.now() } else { Timestamp::default() };
-        let lane = &self.lanes[self.lane_of(record.partition_key())];
+        let lane = &self.lanes[self.lane_of(record)];
         let pushed = lane.push(record, callback, put_at, bytes, limits, &self.budget);
         if pushed.is_err() {
             self.budget.give_back(bytes);
@@ -339,13 +339,15 @@ impl Shared {
         Err(Error::Busy)
     }
 
-    /// The lane of a partition key: each has its part of the hash keys, so that it has as few shards as can be.
+    /// The lane of a record: each has its part of the hash keys, so that it has as few shards as can be, and that all records which the
+    /// stream keeps in order go through one.
     #[inline]
-    fn lane_of(&self, partition_key: &[u8]) -> usize {
+    fn lane_of(&self, record: &PutRecord<'_>) -> usize {
         if self.lanes.len() == 1 {
             return 0;
         }
-        let high = self.key_hash.hash(partition_key).get() >> 64;
+        let hash_key = record.hash_key().unwrap_or_else(|| self.key_hash.hash(record.partition_key()));
+        let high = hash_key.get() >> 64;
         ((high * self.lanes.len() as u128) >> 64) as usize
     }
 

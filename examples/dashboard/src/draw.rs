@@ -217,10 +217,10 @@ mod tests {
             disk_bytes: 64 << 20,
             lag_max: u64::from(at) * 1_000,
         };
-        let group = |name: &str, worker_count, record_count, seconds| GroupSample {
-            name: name.to_owned(),
-            worker_count,
-            lag: Lag { record_count, bytes: record_count * 100, age: Duration::from_secs(seconds) },
+        let group = |name: &str, worker_count, record_count, seconds| {
+            let mut lag = Lag::default();
+            (lag.record_count, lag.age) = (record_count, Duration::from_secs(seconds));
+            GroupSample { name: name.to_owned(), worker_count, lag }
         };
         let micros = Duration::from_micros;
         View {

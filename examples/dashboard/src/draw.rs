@@ -219,7 +219,8 @@ mod tests {
         };
         let group = |name: &str, worker_count, record_count, seconds| {
             let mut lag = Lag::default();
-            (lag.record_count, lag.age) = (record_count, Duration::from_secs(seconds));
+            (lag.record_count, lag.bytes) = (record_count, record_count * 100);
+            lag.age = Duration::from_secs(seconds);
             GroupSample { name: name.to_owned(), worker_count, lag }
         };
         let micros = Duration::from_micros;

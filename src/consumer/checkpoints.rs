@@ -183,7 +183,11 @@ impl Checkpoints {
         if let Some(first) = self.write(&all, true)? {
             self.bytes_since_all.store(all.len() as u64 * CHECKPOINT_BYTES, Ordering::Relaxed);
             *self.latest.lock() = all;
-            self.log.trim_before(self.shard, first)?;
+            if first > SequenceNumber::ZERO {
+                // What is trimmed is gone for good: power loss must not take what replaces it.
+                self.log.sync()?;
+                self.log.trim_before(self.shard, first)?;
+            }
         }
         Ok(())
     }
@@ -261,4 +265,28 @@ fn decode(key: &[u8], data: &[u8]) -> Option<(ShardId, Checkpoint, bool)> {
         is_finished: line.is_finished,
     };
     Some((shard, checkpoint, line.is_first_of_all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p2_checkpoints_are_dropped_only_once_those_that_replace_them_survive_power_loss() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StreamOptions::new().maintenance(Maintenance::Manual).sync_interval(None);
+        let stream = options.open(directory.path()).unwrap();
+        let checkpoints = Checkpoints::open(&stream, "billing", false).unwrap();
+        let shards = stream.shards();
+        for next in 0..10 {
+            let checkpoint = Checkpoint { next: next.into(), last_timestamp: None, is_finished: false };
+            checkpoints.put(shards[0].id, checkpoint).unwrap();
+        }
+        let log = |checkpoints: &Checkpoints| checkpoints.log.stats().unwrap().shards.remove(0);
+        assert_eq!(log(&checkpoints).synced_sequence, SequenceNumber::ZERO, "a commit alone does not sync");
+        checkpoints.put_all_again(&shards).unwrap();
+        let log = log(&checkpoints);
+        assert_eq!((log.horizon, log.next_sequence), (10.into(), 11.into()));
+        assert_eq!(log.synced_sequence, log.next_sequence);
+    }
 }

@@ -125,13 +125,15 @@ pub(crate) fn hide_expired(topology: &Topology) {
 /// Keeps no more of what has expired and is held than may be.
 fn trim_held(topology: &Topology, oldest: Timestamp, bytes_max: u64) -> Result<()> {
     let mut expired = vec![];
-    for shard in topology.map_full().iter() {
+    // As above: one that is damaged does not keep the others.
+    let outcome = topology.for_each_shard(|shard| {
         let end_of_expired = shard.end_of_expired(oldest)?;
         let candidates = candidates(shard)?.into_iter().filter(|candidate| candidate.end <= end_of_expired);
         expired.extend(candidates.filter(|candidate| candidate.end > shard.horizon()));
-    }
+        Ok(())
+    });
     let disk_bytes = expired.iter().map(|candidate| candidate.disk_bytes).sum();
-    raise_to(topology, policy::by_bytes(expired, disk_bytes, bytes_max), None)
+    outcome.and(raise_to(topology, policy::by_bytes(expired, disk_bytes, bytes_max), None))
 }
 
 fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>) -> Result<()> {

@@ -355,6 +355,8 @@ impl Stream {
     ///
     /// # Durability
     /// After a crash records of the last segments may be back.
+    /// Where a later record replaces what is dropped, [`sync`](Self::sync) first: power loss may take that one, and what has left the disk does
+    /// not come back.
     ///
     /// # Errors
     /// `ShardNotFound`; `Closed`.

@@ -68,6 +68,7 @@ pub use shard::wait_any::wait_any;
 pub use shard::{Verification, VerifyProgress};
 pub use stream::Stream;
 pub use stream::lineage_iterator::LineageIterator;
+pub use sys::clock::SystemClock;
 pub use words::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
 pub use words::error::{Corruption, Error, IoFailure, Located, Result};
 pub use words::hash_key::{HashKey, HashKeyRange, KeyHash};
@@ -78,7 +79,7 @@ pub use words::record::{OwnedRecord, Position, PutRecord, Receipt, Record};
 pub use words::sequence::SequenceNumber;
 pub use words::shard_id::ShardId;
 pub use words::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
-pub use words::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, SystemClock, Timestamp};
+pub use words::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

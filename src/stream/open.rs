@@ -20,6 +20,7 @@ use crate::segment::base_of_name;
 use crate::segment::growth::Writing;
 use crate::shard::wait::Waiter;
 use crate::shard::{ShardContext, dir_of, shards_dir};
+use crate::sys::clock::SystemClock;
 use crate::sys::dir;
 use crate::sys::lock::Lock;
 use crate::topology::Topology;
@@ -27,6 +28,7 @@ use crate::words::error::{Corruption, Error, Result};
 use crate::words::event::event;
 use crate::words::limits::{RECORD_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, record_bytes_max_of};
 use crate::words::options::{Create, Durability, StreamOptions};
+use crate::words::time::Timestamp;
 
 pub(super) const LOCK_NAME: &str = "LOCK";
 /// What a creation that was interrupted leaves.
@@ -56,20 +58,25 @@ impl StreamOptions {
 pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     let started = Instant::now();
     options.check()?;
+    let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
     let is_stream = look_at(path, options.create)?;
     if !is_stream {
         create_durably(path)?;
     }
     let lock = Lock::take(&path.join(LOCK_NAME), path)?;
     // Another process may have created it while we had no lock.
-    let manifest = if Manifest::exists_in(path)? { adopt(path, &options)? } else { create(path, &options)? };
+    let manifest = if Manifest::exists_in(path)? {
+        adopt(path, &options)?
+    } else {
+        create(path, &options, clock.now())?
+    };
     let context = ShardContext {
         stream_dir: path.to_owned(),
         writing: Writing {
             segment_bytes: manifest.settings.segment_bytes,
             syncs_each: options.durability == Durability::Power,
         },
-        clock: Arc::clone(&options.clock),
+        clock: Arc::clone(&clock),
         bell: Arc::new(Waiter::default()),
         ahead_bell: Arc::new(Waiter::default()),
         must_salvage: options.salvage,
@@ -87,7 +94,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         path: path.to_owned(),
         key_hash: settings.key_hash,
         record_bytes_max: settings.record_bytes_max,
-        clock: Arc::clone(&options.clock),
+        clock,
         options,
         topology,
         layers: Layers::default(),
@@ -209,7 +216,7 @@ pub(super) fn sync_name_of(path: &Path) -> Result<()> {
     }
 }
 
-fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
+fn create(path: &Path, options: &StreamOptions, now: Timestamp) -> Result<Manifest> {
     let segment_bytes = options.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT);
     let settings = StreamSettings {
         key_hash: options.key_hash.unwrap_or_default(),
@@ -220,7 +227,7 @@ fn create(path: &Path, options: &StreamOptions) -> Result<Manifest> {
             .unwrap_or(RECORD_BYTES_MAX_DEFAULT.min(record_bytes_max_of(segment_bytes))),
     };
     settings.check()?;
-    let manifest = Manifest::new(options.clock.now(), settings, options.shards);
+    let manifest = Manifest::new(now, settings, options.shards);
     for shard in &manifest.shards {
         dir::create_own(&dir_of(path, shard.id))?;
     }

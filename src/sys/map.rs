@@ -1,4 +1,4 @@
-//! Segments as memory; the only unsafe code.
+//! Segments as memory.
 //!
 //! The invariants that it leans on:
 //! - **I1** a file is never shortened below the `committed` of a mapping of it that lives;

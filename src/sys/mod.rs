@@ -1,5 +1,6 @@
-//! What the operating system gives: files, directories, locks, blocks and mappings.
+//! What the operating system gives: time, files, directories, locks, blocks and mappings.
 
+pub(crate) mod clock;
 pub(crate) mod dir;
 pub(crate) mod fault;
 pub(crate) mod file;

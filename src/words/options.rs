@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::hash_key::KeyHash;
 use super::limits::*;
 use super::stats::StreamStats;
-use super::time::{Clock, DAY, SECOND, SystemClock};
+use super::time::{Clock, DAY, SECOND};
 
 /// What a put that returned survives. Every put survives the death of the process.
 ///
@@ -135,7 +135,8 @@ pub struct StreamOptions {
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) maintenance: Maintenance,
-    pub(crate) clock: Arc<dyn Clock>,
+    /// The system's, if there is none.
+    pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) create: Create,
     pub(crate) salvage: bool,
     pub(crate) report: Option<StatsReport>,
@@ -180,7 +181,7 @@ impl StreamOptions {
             durability: Durability::default(),
             sync_interval: Some(SECOND),
             maintenance: Maintenance::default(),
-            clock: Arc::new(SystemClock),
+            clock: None,
             create: Create::IfMissing,
             salvage: false,
             report: None,
@@ -258,7 +259,7 @@ impl StreamOptions {
     /// Where the time comes from. Default: the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 

@@ -111,30 +111,6 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// The system's clock; what a stream uses when it is given no other.
-///
-/// ```
-/// # use streamlog::{Clock, MINUTE, SystemClock};
-/// let earlier = SystemClock.now();
-/// assert!(SystemClock.now().since(earlier) < MINUTE);
-/// ```
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    #[inline]
-    fn now(&self) -> Timestamp {
-        // As `SystemTime::now`, without the half of its cost that goes into a duration since 1970.
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        match (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec)) {
-            (Ok(seconds), Ok(nanos)) => {
-                Timestamp(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
-            }
-            _ => Timestamp::default(),
-        }
-    }
-}
-
 /// A clock that stands still until it is told to move, for tests.
 ///
 /// ```

@@ -348,7 +348,11 @@ impl Active {
             self.file.write_parts_at([records, tail, padding, fill], offset)?;
             self.writer.note_written(draft.len() as u64);
         } else {
-            self.writer.write(&draft.parts(tail));
+            match draft.parts(tail) {
+                // Nearly all of them are so small that a look at parts that are empty would show.
+                [frame, [], []] => self.writer.write(&[frame]),
+                parts => self.writer.write(&parts),
+            }
         }
         self.writer.commit();
         if !self.writing.syncs_each {

@@ -260,7 +260,7 @@ impl Shard {
         self.next_sequence.store(appender.next_sequence.get(), Ordering::Release);
         let waiting = appender.waiting.take();
         drop(appender);
-        waiting.notify_all();
+        waiting.notify();
         Ok(Some(base))
     }
 
@@ -376,7 +376,7 @@ impl Shard {
         }
         let waiting = appender.waiting.take();
         drop(appender);
-        waiting.notify_all();
+        waiting.notify();
     }
 
     /// Ends the shard's part in an open stream: refuses later puts, syncs, and seals what there is.
@@ -388,7 +388,7 @@ impl Shard {
         let waiting = appender.waiting.take();
         let end = appender.next_sequence;
         drop(appender);
-        waiting.notify_all();
+        waiting.notify();
         if was_poisoned {
             return Err(Error::Poisoned(self.id));
         }

@@ -96,7 +96,7 @@ impl PausedShard<'_> {
         shard.synced_sequence.store(sequence.get(), Ordering::Release);
         let waiting = self.appender.waiting.take();
         drop(self);
-        waiting.notify_all();
+        waiting.notify();
         event!(info, "a shard is closed", dir = shard.dir.display(), end = sequence);
         shard.bell.notify();
     }

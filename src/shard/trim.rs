@@ -34,7 +34,7 @@ impl Shard {
     pub(crate) fn raise_horizon(&self, horizon: SequenceNumber) {
         if self.horizon.fetch_max(horizon.get(), Ordering::AcqRel) < horizon.get() {
             let waiting = self.appender.lock().waiting.take();
-            waiting.notify_all();
+            waiting.notify();
         }
     }
 

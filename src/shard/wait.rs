@@ -59,16 +59,22 @@ impl WaitList {
 
     /// Takes all threads off the list, for the caller to wake once it has let go of the lock.
     #[inline]
-    pub(crate) fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Taken {
         // Nearly always there is nobody: then a look is cheaper than moving the list.
-        if self.waiters.is_empty() { Self::default() } else { std::mem::take(self) }
+        Taken(if self.waiters.is_empty() { None } else { Some(std::mem::take(&mut self.waiters)) })
     }
+}
 
-    /// Wakes them all.
+/// The threads that were taken off a list, if there were any.
+#[must_use]
+pub(crate) struct Taken(Option<Vec<Arc<Waiter>>>);
+
+impl Taken {
+    /// Wakes them.
     #[inline]
-    pub(crate) fn notify_all(self) {
-        if !self.waiters.is_empty() {
-            self.waiters.iter().for_each(|waiter| waiter.notify());
+    pub(crate) fn notify(self) {
+        if let Some(waiters) = self.0 {
+            waiters.iter().for_each(|waiter| waiter.notify());
         }
     }
 }

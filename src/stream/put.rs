@@ -78,7 +78,6 @@ impl Stream {
     pub fn put_record(&self, record: &PutRecord<'_>) -> Result<Receipt> {
         let core = self.core();
         core.check_record(0, record)?;
-        let hash_key = core.hash_key_of(record);
         core.calls.put(core.options.durability, || {
             with_draft(|draft| {
                 let (key, data) = (record.partition_key(), record.data());
@@ -96,7 +95,10 @@ impl Stream {
                 let now = core.clock.now();
                 loop {
                     let map = core.topology.map();
-                    let shard = map.open_at(map.route(hash_key));
+                    let shard = match map.only_open() {
+                        Some(shard) => shard,
+                        None => map.open_at(map.route(core.hash_key_of(record))),
+                    };
                     // A shard that closed in the meantime is no longer in the next map.
                     if let Some(sequence) = shard.append(draft, tail, now)? {
                         core.make_durable(&map, shard.id(), sequence.plus(1))?;

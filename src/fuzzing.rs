@@ -2,7 +2,8 @@
 //!
 //! What decodes must be what encoding it again gives: a byte that is read past would be one that no later version can use.
 
-use crate::format::frame::{Frame, FrameDraft, FrameHeader, RecordParts, encode_lost};
+use crate::format::draft::FrameDraft;
+use crate::format::frame::{Frame, FrameHeader, RecordParts, encode_lost};
 use crate::format::header::{HEADER_BYTES, SegmentHeader, decode_committed, decode_synced};
 use crate::format::index::Index;
 use crate::format::trailer::{TRAILER_BYTES, Trailer};

@@ -2,6 +2,7 @@
 
 use super::SEGMENT_VERSION;
 use super::bytes::{FieldWriter, u32_at, u64_at};
+use super::checksum::checksum;
 
 /// The bytes before the first frame.
 pub(crate) const HEADER_PAGE_BYTES: usize = 4096;
@@ -60,7 +61,7 @@ impl SegmentHeader {
             .u32(self.shard)
             .u64(self.base_sequence)
             .u64(self.created_at_micros);
-        let checksum = crc32fast::hash(&page[..CHECKSUM_OFFSET]);
+        let checksum = checksum(&page[..CHECKSUM_OFFSET]);
         FieldWriter::new(&mut page[CHECKSUM_OFFSET..]).u32(checksum);
         page
     }
@@ -76,7 +77,7 @@ impl SegmentHeader {
             return Err(HeaderFault::Magic);
         }
         let version = u32_at(page, 8).ok_or(short.clone())?;
-        let expected = crc32fast::hash(&page[..CHECKSUM_OFFSET]);
+        let expected = checksum(&page[..CHECKSUM_OFFSET]);
         let found = u32_at(page, CHECKSUM_OFFSET).ok_or(short.clone())?;
         if version != SEGMENT_VERSION {
             let mut of_ours = [0; CHECKSUM_OFFSET];
@@ -84,7 +85,7 @@ impl SegmentHeader {
             FieldWriter::new(&mut of_ours[8..]).u32(SEGMENT_VERSION);
             // With our version in its place all would be well, or it is none at all: the field is damaged, and no newer version
             // wrote it.
-            let is_ours = version == 0 || crc32fast::hash(&of_ours) == found;
+            let is_ours = version == 0 || checksum(&of_ours) == found;
             let damaged = HeaderFault::Checksum { expected, found };
             return Err(if is_ours { damaged } else { HeaderFault::Version { found: version } });
         }
@@ -128,7 +129,7 @@ pub(crate) fn decode_first(page: &[u8], base_sequence: u64) -> bool {
 pub(crate) fn encode_synced_slot(synced_bytes: u64) -> [u8; SYNCED_SLOT_BYTES] {
     let mut slot = [0; SYNCED_SLOT_BYTES];
     FieldWriter::new(&mut slot).u64(synced_bytes);
-    let checksum = crc32fast::hash(&slot[..12]);
+    let checksum = checksum(&slot[..12]);
     FieldWriter::new(&mut slot[12..]).u32(checksum);
     slot
 }
@@ -137,7 +138,7 @@ pub(crate) fn encode_synced_slot(synced_bytes: u64) -> [u8; SYNCED_SLOT_BYTES] {
 pub(crate) fn decode_synced(page: &[u8]) -> u64 {
     let slot_value = |offset: usize| {
         let slot = page.get(offset..offset + SYNCED_SLOT_BYTES)?;
-        let is_whole = u32_at(slot, 12)? == crc32fast::hash(&slot[..12]) && u32_at(slot, 8)? == 0;
+        let is_whole = u32_at(slot, 12)? == checksum(&slot[..12]) && u32_at(slot, 8)? == 0;
         u64_at(slot, 0).filter(|_| is_whole)
     };
     SYNCED_OFFSETS.into_iter().filter_map(slot_value).max().unwrap_or(0)

@@ -1,6 +1,8 @@
 //! The bytes on disk as pure functions over byte slices; `docs/FORMAT.md` owns what they do.
 
 mod bytes;
+pub(crate) mod checksum;
+pub(crate) mod draft;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod index;

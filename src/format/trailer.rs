@@ -1,6 +1,7 @@
 //! The trailer: the last bytes of a segment file, which make it sealed.
 
 use super::bytes::{FieldWriter, u32_at, u64_at};
+use super::checksum::checksum;
 use super::header::{HEADER_PAGE_BYTES, SegmentHeader};
 use super::index::ENTRY_BYTES;
 use crate::words::limits::{FRAME_BYTES_MAX, INDEX_STRIDE_BYTES};
@@ -41,7 +42,7 @@ impl Trailer {
             .u64(self.first_timestamp_micros)
             .u64(self.last_timestamp_micros)
             .u32(header.shard);
-        let checksum = crc32fast::hash(&bytes[..CHECKSUM_OFFSET]);
+        let checksum = checksum(&bytes[..CHECKSUM_OFFSET]);
         FieldWriter::new(&mut bytes[CHECKSUM_OFFSET..]).u32(checksum);
         bytes
     }
@@ -50,8 +51,8 @@ impl Trailer {
     /// a file of another length.
     pub(crate) fn decode(bytes: &[u8], header: &SegmentHeader, file_bytes: u64) -> Option<Self> {
         let bytes = bytes.last_chunk::<TRAILER_BYTES>()?;
-        let is_whole = bytes[..8] == MAGIC
-            && u32_at(bytes, CHECKSUM_OFFSET)? == crc32fast::hash(&bytes[..CHECKSUM_OFFSET]);
+        let is_whole =
+            bytes[..8] == MAGIC && u32_at(bytes, CHECKSUM_OFFSET)? == checksum(&bytes[..CHECKSUM_OFFSET]);
         let trailer = Self {
             frames_end: u64_at(bytes, 8)?,
             index_count: u32_at(bytes, 16)?,

@@ -1,5 +1,6 @@
 //! The manifest as JSON that one can read with `cat`, under a checksum.
 
+use crate::format::checksum::checksum as crc32;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -111,7 +112,7 @@ pub(super) fn decode(text: &[u8]) -> Result<Manifest, Fault> {
 /// The checksum of the body in its one compact form: the same for any layout of the text.
 fn checksum(body: &Body) -> String {
     let compact = serde_json::to_string(body).expect("numbers and text always serialize");
-    format!("{:08x}", crc32fast::hash(compact.as_bytes()))
+    format!("{:08x}", crc32(compact.as_bytes()))
 }
 
 fn encode_shard(shard: &ShardDescription, marks: Marks) -> Shard {

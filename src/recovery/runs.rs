@@ -119,7 +119,7 @@ fn run_at(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::frame::FrameDraft;
+    use crate::format::draft::FrameDraft;
 
     /// A frame of `count` records of 20 bytes.
     fn frame(base: u64, count: u32, data: &[u8]) -> Vec<u8> {

@@ -9,7 +9,7 @@ use super::sealed;
 use super::spare::{Spare, SparePages};
 use super::unsealed::{SyncTarget, Unsealed};
 use super::window::{FRAMES_FROM, Window};
-use crate::format::frame::FrameDraft;
+use crate::format::draft::FrameDraft;
 use crate::format::header::{COMMITTED_OFFSET, SegmentHeader, encode_committed};
 use crate::format::index::{Index, IndexEntry};
 use crate::format::trailer::{TRAILER_BYTES, Trailer};

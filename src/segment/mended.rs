@@ -1,5 +1,6 @@
 //! A segment written again without its damaged part.
 
+use crate::format::checksum::checksum;
 use std::path::{Path, PathBuf};
 
 use super::window::FRAMES_FROM;
@@ -92,7 +93,7 @@ impl Mended {
         let trailer = Trailer {
             frames_end: self.end,
             index_count: self.index.len() as u32,
-            index_checksum: crc32fast::hash(&index),
+            index_checksum: checksum(&index),
             end_sequence: self.next_sequence,
             first_timestamp_micros: self.first_timestamp.unwrap_or_default(),
             last_timestamp_micros: self.last_timestamp,

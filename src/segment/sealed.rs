@@ -1,5 +1,6 @@
 //! Segments that are final: made so, and opened again.
 
+use crate::format::checksum::checksum;
 use std::path::Path;
 
 use super::window::{FRAMES_FROM, Window};
@@ -137,7 +138,7 @@ pub(crate) fn load_index(path: &Path, base: SequenceNumber, trailer: &Trailer) -
     }
     let mut bytes = vec![0; usize::try_from(trailer.index_bytes()).ok()?];
     file.read_exact_at(&mut bytes, trailer.frames_end).ok()?;
-    let is_whole = crc32fast::hash(&bytes) == trailer.index_checksum;
+    let is_whole = checksum(&bytes) == trailer.index_checksum;
     let index = is_whole.then(|| Index::decode(&bytes)).flatten()?;
     index.is_within(base.get()..trailer.end_sequence, FRAMES_FROM..trailer.frames_end).then_some(index)
 }

@@ -1,5 +1,6 @@
 //! Segments that take no more frames and wait to be sealed.
 
+use crate::format::checksum::checksum;
 use std::io;
 use std::sync::Arc;
 
@@ -81,7 +82,7 @@ impl Unsealed {
         let trailer = Trailer {
             frames_end,
             index_count: index_count as u32,
-            index_checksum: crc32fast::hash(&index),
+            index_checksum: checksum(&index),
             end_sequence: self.end_sequence.get(),
             first_timestamp_micros: self.first_timestamp.as_micros(),
             last_timestamp_micros: self.last_timestamp.as_micros(),

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use super::Shard;
 use super::wait::WaitList;
-use crate::format::frame::FrameDraft;
+use crate::format::draft::FrameDraft;
 use crate::recovery::RecoveredShard;
 use crate::segment::active::{Active, Resumable};
 use crate::segment::growth::Growth;

@@ -109,11 +109,11 @@ impl Batch {
     /// The records in order.
     pub fn iter(&self) -> Records<'_> {
         Records {
-            batch: self,
-            frames_at: 0,
+            batch: &self.bytes,
+            skip: self.first,
+            frames: &self.bytes,
             records: &[],
-            in_frame: RecordPlace::default(),
-            frame_count: 0,
+            left_in_frame: 0,
             timestamp: Timestamp::default(),
             sequence: self.first_sequence,
             left: self.record_count,
@@ -156,13 +156,14 @@ impl<'a> IntoIterator for &'a Batch {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
-    batch: &'a Batch,
-    /// Where the next frame begins.
-    frames_at: usize,
-    /// The records of the frame at hand.
+    batch: &'a Bytes,
+    /// The first record's place in the next frame.
+    skip: RecordPlace,
+    /// The frames behind the one at hand.
+    frames: &'a [u8],
+    /// The records that are left in the frame at hand, and how many they are.
     records: &'a [u8],
-    in_frame: RecordPlace,
-    frame_count: u32,
+    left_in_frame: u32,
     timestamp: Timestamp,
     sequence: SequenceNumber,
     left: usize,
@@ -176,19 +177,20 @@ impl<'a> Iterator for Records<'a> {
         if self.left == 0 {
             return None;
         }
-        if self.in_frame.index == self.frame_count {
+        if self.left_in_frame == 0 {
             self.enter_next_frame()?;
         }
         // Reading the batch has checked all of this; the checks here cost little and spare a panic.
-        let (parts, next) = RecordParts::at(self.records, self.in_frame.offset)?;
+        let (parts, rest) = RecordParts::split_off(self.records)?;
         let record = Record {
-            batch: &self.batch.bytes,
+            batch: self.batch,
             partition_key: parts.partition_key,
             data: parts.data,
             sequence: self.sequence,
             timestamp: self.timestamp,
         };
-        self.in_frame = RecordPlace { index: self.in_frame.index + 1, offset: next };
+        self.records = rest;
+        self.left_in_frame -= 1;
         self.sequence = self.sequence.plus(1);
         self.left -= 1;
         Some(record)
@@ -204,14 +206,13 @@ impl ExactSizeIterator for Records<'_> {}
 impl<'a> Records<'a> {
     #[inline]
     fn enter_next_frame(&mut self) -> Option<()> {
-        let frames: &'a [u8] = &self.batch.bytes;
-        let frame = frames.get(self.frames_at..)?;
-        let header = FrameHeader::peek(frame).ok()?;
-        self.records = &frame[FRAME_HEADER_BYTES..header.len];
-        self.in_frame = if self.frames_at == 0 { self.batch.first } else { RecordPlace::default() };
-        self.frame_count = header.count;
+        let header = FrameHeader::peek(self.frames).ok()?;
+        let (frame, behind) = self.frames.split_at(header.len);
+        let skip = std::mem::take(&mut self.skip);
+        self.frames = behind;
+        self.records = frame[FRAME_HEADER_BYTES..].get(skip.offset..)?;
+        self.left_in_frame = header.count.checked_sub(skip.index).filter(|&left| left > 0)?;
         self.timestamp = Timestamp::from_micros(header.timestamp_micros);
-        self.frames_at += header.len;
         Some(())
     }
 }

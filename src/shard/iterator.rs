@@ -274,43 +274,35 @@ impl ShardIterator {
     ) -> Result<Batch> {
         let Place { window, mut offset, mut in_frame } = place;
         let (from, first, first_sequence) = (offset, in_frame, self.next);
-        let (mut record_count, mut bytes_left) = (0, bytes_max);
+        let mut left = Limits { records: records_max, bytes: bytes_max };
         let mut last_timestamp = None;
-        let mut frames_to = from;
         let mut damage = None;
         let frames = window.map.bytes(from..committed);
-        while offset < committed && record_count < records_max {
-            let bytes = &frames[(offset - from) as usize..];
+        let mut rest = frames;
+        while !rest.is_empty() && left.records > 0 {
             // A reader that stopped within a frame has checked it before.
-            let frame = if in_frame.index > 0 {
-                Frame::decode_checked(bytes).ok()
-            } else {
-                Frame::decode_records(bytes)
+            let frame = match in_frame.index {
+                0 => Frame::decode_records(rest),
+                _ => Frame::decode_checked(rest).ok(),
             };
             let expected = self.next.get().wrapping_sub(in_frame.index.into());
             let Some(frame) = frame.filter(|frame| frame.header.base_sequence == expected) else {
                 damage = Some(self.refuse(&window, offset, in_frame, committed));
                 break;
             };
-            let taken = take_records(
-                &frame,
-                &mut in_frame,
-                records_max - record_count,
-                &mut bytes_left,
-                record_count == 0,
-            );
+            let taken = left.take(&frame, &mut in_frame, left.records == records_max);
             if taken == 0 {
                 break;
             }
-            record_count += taken;
             self.next = self.next.plus(taken as u64);
             last_timestamp = Some(frame.header.timestamp_micros);
-            frames_to = offset + frame.header.len as u64;
+            rest = &rest[frame.header.len..];
             if in_frame.index < frame.header.count {
                 break;
             }
-            (offset, in_frame) = (frames_to, RecordPlace::default());
+            (offset, in_frame) = (committed - rest.len() as u64, RecordPlace::default());
         }
+        let (record_count, frames_to) = (records_max - left.records, committed - rest.len() as u64);
         // What was read before the damage is returned first; the next call meets the damage again.
         if let Some(damage) = damage.filter(|_| record_count == 0) {
             self.place = Some(Place { window, offset, in_frame });
@@ -478,32 +470,37 @@ impl Drop for ShardIterator {
     }
 }
 
-/// Takes records of a frame from a place on, within the limits; tells how many, and moves the place behind them.
-#[inline]
-fn take_records(
-    frame: &Frame<'_>,
-    place: &mut RecordPlace,
-    records_max: usize,
-    bytes_left: &mut usize,
-    is_first: bool,
-) -> usize {
-    let left = (frame.header.count - place.index) as usize;
-    // All of it goes in, which is the usual case: no need to look at each record.
-    if place.index == 0 && left <= records_max && frame.records().len() <= *bytes_left {
-        *bytes_left -= frame.records().len();
-        place.index = frame.header.count;
-        return left;
-    }
-    let mut taken = 0;
-    while taken < left.min(records_max) {
-        let Some((parts, offset)) = RecordParts::at(frame.records(), place.offset) else { break };
-        let bytes = parts.partition_key.len() + parts.data.len();
-        if bytes > *bytes_left && !(is_first && taken == 0) {
-            break;
+/// How much a batch may still hold.
+struct Limits {
+    records: usize,
+    bytes: usize,
+}
+
+impl Limits {
+    /// Takes records of a frame from a place on; tells how many, and moves the place behind them. The first record of a batch goes in
+    /// whatever its size.
+    #[inline]
+    fn take(&mut self, frame: &Frame<'_>, place: &mut RecordPlace, is_first: bool) -> usize {
+        let left = (frame.header.count - place.index) as usize;
+        // All of it goes in, which is the usual case: no need to look at each record.
+        if place.index == 0 && left <= self.records && frame.records().len() <= self.bytes {
+            self.records -= left;
+            self.bytes -= frame.records().len();
+            place.index = frame.header.count;
+            return left;
         }
-        *bytes_left = bytes_left.saturating_sub(bytes);
-        *place = RecordPlace { index: place.index + 1, offset };
-        taken += 1;
+        let mut taken = 0;
+        while taken < left.min(self.records) {
+            let Some((parts, offset)) = RecordParts::at(frame.records(), place.offset) else { break };
+            let bytes = parts.partition_key.len() + parts.data.len();
+            if bytes > self.bytes && !(is_first && taken == 0) {
+                break;
+            }
+            self.bytes = self.bytes.saturating_sub(bytes);
+            *place = RecordPlace { index: place.index + 1, offset };
+            taken += 1;
+        }
+        self.records -= taken;
+        taken
     }
-    taken
 }

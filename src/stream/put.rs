@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::{Core, Stream};
-use crate::format::frame::FrameDraft;
+use crate::format::draft::FrameDraft;
 use crate::topology::shard_map::ShardMap;
 use crate::words::error::{Error, Result};
 use crate::words::hash_key::HashKey;

@@ -1,4 +1,7 @@
 //! The system's clock, asked no more often than its microseconds change.
+//!
+//! The invariant that it leans on, beside those of `map.rs`:
+//! - **I5** every processor of the kind has a counter of its ticks and tells of itself, and neither touches memory.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -60,7 +63,7 @@ mod processor {
 
     #[inline]
     pub(super) fn ticks() -> u64 {
-        // SAFETY: it reads a counter that every processor of this kind has, and touches no memory.
+        // SAFETY: the counter is there (I5).
         unsafe { _rdtsc() }
     }
 
@@ -68,13 +71,9 @@ mod processor {
     pub(super) fn ticks_are_steady() -> bool {
         const POWER_LEAF: u32 = 0x8000_0007;
         static ARE_STEADY: LazyLock<bool> = LazyLock::new(|| {
-            let leaf = |leaf| {
-                // SAFETY: every processor of this kind tells of itself in this way; it touches no memory.
-                #[allow(unused_unsafe)]
-                unsafe {
-                    __cpuid(leaf)
-                }
-            };
+            #[allow(unused_unsafe)]
+            // SAFETY: it only tells of itself (I5).
+            let leaf = |leaf| unsafe { __cpuid(leaf) };
             leaf(0x8000_0000).eax >= POWER_LEAF && leaf(POWER_LEAF).edx & 1 << 8 != 0
         });
         *ARE_STEADY

@@ -182,7 +182,7 @@ impl Shard {
         self.next_sequence.store(next + 1, Ordering::Release);
         let taken = waiting.take();
         drop(waiting);
-        taken.notify_all();
+        taken.notify();
     }
 
     fn has(&self, sequence: u64) -> bool {

@@ -25,6 +25,8 @@ struct State {
     end: Option<u64>,
     /// For how many threads the last sync was.
     crowd: u64,
+    /// How many threads wait where: to wake nobody takes a call of the system too.
+    waiting: [usize; 2],
 }
 
 /// The turn, held; dropping it hands it on.
@@ -62,9 +64,10 @@ impl SyncTurn {
                 return Some(HeldTurn { turn: self, crowd: state.crowd });
             }
             let is_covered = state.end.is_none_or(|covered| end <= covered);
-            let round = if is_covered { state.round } else { state.round + 1 };
-            let place = &self.rounds[(round % 2) as usize];
-            state = place.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let place = ((state.round + u64::from(!is_covered)) % 2) as usize;
+            state.waiting[place] += 1;
+            state = self.rounds[place].wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting[place] -= 1;
         }
     }
 }
@@ -86,12 +89,16 @@ impl HeldTurn<'_> {
 impl Drop for HeldTurn<'_> {
     fn drop(&mut self) {
         let mut state = self.turn.lock();
-        let [this, next] =
-            [state.round, state.round + 1].map(|round| &self.turn.rounds[(round % 2) as usize]);
+        let [this, next] = [state.round, state.round + 1].map(|round| (round % 2) as usize);
         (state.is_taken, state.end, state.round) = (false, None, state.round + 1);
+        let waiting = state.waiting;
         drop(state);
         // Those who are next first: their sync can begin while the others wake up.
-        next.notify_one();
-        this.notify_all();
+        if waiting[next] > 0 {
+            self.turn.rounds[next].notify_one();
+        }
+        if waiting[this] > 0 {
+            self.turn.rounds[this].notify_all();
+        }
     }
 }

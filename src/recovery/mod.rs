@@ -3,7 +3,7 @@
 //! 1. *Inventory*: the segment files, in the order of their names. Those that end at the manifest's horizon or before it are removed:
 //!    they were to be, and power loss may have brought back any of them. From the last one back to the first with a valid trailer,
 //!    the others were not sealed; those before it were, and are not looked at.
-//! 2. *Tail*: the unsealed ones are scanned in order, each up to the first place where no good frame begins. Where the next file
+//! 2. *Tail*: the unsealed ones are scanned, side by side, each up to the first place where no good frame begins. Where the next file
 //!    begins with the sequence number after the last good one, the shard goes on there.
 //! 3. Otherwise, above the synced watermark, that place begins the torn tail: files after it are removed, the last one first. A
 //!    crash in between leaves the same good frames and less of the tail. So are files behind one that is missing: names reach the
@@ -40,7 +40,7 @@ use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
 
 use inventory::Inventory;
-use tail::Scan;
+use tail::{Scan, scan_all};
 
 /// A shard's segments, put in order.
 #[derive(Debug)]
@@ -104,8 +104,9 @@ pub(crate) fn recover(
     let mut recovered = vec![];
     let mut resumable = None;
 
+    let mut scans = scan_all(shard_dir, shard.id, &inventory.unsealed).into_iter();
     let mut files = inventory.unsealed.iter().copied().peekable();
-    while let Some(base) = files.next() {
+    while let Some((base, scanned)) = files.next().zip(scans.next()) {
         let path = path_in(shard_dir, base);
         if base != next {
             // Its name reached the disk, and that of the one before did not.
@@ -119,8 +120,7 @@ pub(crate) fn recover(
             report.removed_files.extend(cut(shard_dir, &tail)?);
             break;
         }
-        let file = DataFile::open_writable(&path)?;
-        let scan = Scan::of(&file, shard.id, base)?;
+        let (file, scan) = scanned?;
         let end = scan.end_sequence(base);
         let goes_on = files.peek().is_some_and(|&following| following == end);
         let following: Vec<_> = if goes_on { vec![] } else { files.by_ref().collect() };

@@ -1,14 +1,18 @@
 //! Up to where the frames of an unsealed segment are good.
 
-use std::sync::Arc;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{Builder, available_parallelism};
 
 use super::report::TornTail;
 use crate::format::frame::{Frame, FrameFault};
 use crate::format::header::{SegmentHeader, decode_committed, decode_synced};
 use crate::format::index::{Index, IndexEntry};
-use crate::segment::sealed;
 use crate::segment::unsealed::{SyncTarget, Unsealed};
 use crate::segment::window::{FRAMES_FROM, Window};
+use crate::segment::{path_in, sealed};
 use crate::sys::file::DataFile;
 use crate::sys::map::Map;
 use crate::words::error::{Error, Result};
@@ -51,16 +55,75 @@ pub(super) struct GoodFrames {
     stop: Stop,
 }
 
-impl Scan {
-    /// Scans the segment that begins with `base`.
-    pub(super) fn of(file: &DataFile, shard: ShardId, base: SequenceNumber) -> Result<Self> {
-        let (header, page) = sealed::read_header(file, shard, base)?;
+/// A segment file that is open and not looked at yet.
+#[derive(Debug)]
+struct Opened {
+    shard: ShardId,
+    base: SequenceNumber,
+    file: DataFile,
+    header: Option<SegmentHeader>,
+    page: Vec<u8>,
+    /// `None` for a file that ends before the first frame.
+    map: Option<Arc<Map>>,
+    len: u64,
+}
+
+impl Opened {
+    fn new(shard_dir: &Path, shard: ShardId, base: SequenceNumber) -> Result<Self> {
+        let file = DataFile::open_writable(&path_in(shard_dir, base))?;
+        let (header, page) = sealed::read_header(&file, shard, base)?;
         let len = file.len()?;
-        if len < FRAMES_FROM {
-            return Ok(Self::Blank);
+        let map = if len < FRAMES_FROM {
+            None
+        } else {
+            Some(Map::read_only(file.std(), len).map_err(|error| file.error("map", error))?)
+        };
+        Ok(Self { shard, base, file, header, page, map, len })
+    }
+}
+
+/// Scans the segments that begin with `bases`, on all processors: their checksums are what opening after a crash takes. The outcome of
+/// each stands by itself, since files behind the end of the good frames are of no interest.
+pub(super) fn scan_all(
+    shard_dir: &Path,
+    shard: ShardId,
+    bases: &[SequenceNumber],
+) -> Vec<Result<(DataFile, Scan)>> {
+    let opened: Vec<_> = bases.iter().map(|&base| Opened::new(shard_dir, shard, base)).collect();
+    let scans: Vec<OnceLock<Result<Scan>>> = opened.iter().map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    let scan_some = || {
+        while let Some((opened, scan)) = opened.iter().zip(&scans).nth(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Ok(opened) = opened {
+                // Nobody else has the same place.
+                let _ = scan.set(Scan::of(opened));
+            }
         }
-        let (synced, committed) = (decode_synced(&page), decode_committed(&page));
-        let map = Map::read_only(file.std(), len).map_err(|error| file.error("map", error))?;
+    };
+    std::thread::scope(|threads| {
+        let helpers = available_parallelism().map_or(1, NonZero::get).min(bases.len()).saturating_sub(1);
+        for _ in 0..helpers {
+            // A system that has no thread left leaves it to this one.
+            let _ = Builder::new().name("streamlog-open".into()).spawn_scoped(threads, scan_some);
+        }
+        scan_some();
+    });
+    let outcome = |(opened, scan): (Result<Opened>, OnceLock<Result<Scan>>)| {
+        let opened = opened?;
+        let scan = scan.into_inner().unwrap_or_else(|| Scan::of(&opened))?;
+        Ok((opened.file, scan))
+    };
+    opened.into_iter().zip(scans).map(outcome).collect()
+}
+
+impl Scan {
+    /// Looks at the frames of a segment.
+    fn of(opened: &Opened) -> Result<Self> {
+        let Opened { shard, base, file, header, page, map: Some(map), len } = opened else {
+            return Ok(Self::Blank);
+        };
+        let (header, base, len) = (*header, *base, *len);
+        let (synced, committed) = (decode_synced(page), decode_committed(page));
         let (mut end, mut next) = (FRAMES_FROM, base);
         let mut timestamps: Option<(u64, u64)> = None;
         let mut index = Index::default();

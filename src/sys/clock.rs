@@ -1,12 +1,9 @@
 //! The system's clock, asked no more often than its microseconds change.
-//!
-//! The invariant that it leans on, beside those of `map.rs`:
-//! - **I5** every processor of the kind has a counter of its ticks and tells of itself, and neither touches memory.
-#![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::time::SystemTime;
 
+use super::processor;
 use crate::words::time::{Clock, Timestamp};
 
 /// The system's clock; what a stream uses when it is given no other.
@@ -54,41 +51,6 @@ fn read(ticks: u64) -> Timestamp {
     let holds = if processor::ticks_are_steady() { HOLDS_TICKS } else { 0 };
     LAST.set(Reading { time, ticks, holds });
     time
-}
-
-#[cfg(target_arch = "x86_64")]
-mod processor {
-    use std::arch::x86_64::{__cpuid, _rdtsc};
-    use std::sync::LazyLock;
-
-    #[inline]
-    pub(super) fn ticks() -> u64 {
-        // SAFETY: the counter is there (I5).
-        unsafe { _rdtsc() }
-    }
-
-    /// Whether the counter runs at one rate, also while the processor sleeps.
-    pub(super) fn ticks_are_steady() -> bool {
-        const POWER_LEAF: u32 = 0x8000_0007;
-        static ARE_STEADY: LazyLock<bool> = LazyLock::new(|| {
-            #[allow(unused_unsafe)]
-            // SAFETY: it only tells of itself (I5).
-            let leaf = |leaf| unsafe { __cpuid(leaf) };
-            leaf(0x8000_0000).eax >= POWER_LEAF && leaf(POWER_LEAF).edx & 1 << 8 != 0
-        });
-        *ARE_STEADY
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-mod processor {
-    pub(super) fn ticks() -> u64 {
-        0
-    }
-
-    pub(super) fn ticks_are_steady() -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

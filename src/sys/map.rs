@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use super::fault;
 use super::watermark::{Observed, Watermark};
+use super::{fault, processor};
 
 /// A mapped segment as its readers see it: its committed bytes.
 #[derive(Debug)]
@@ -30,6 +30,10 @@ pub(crate) struct Map {
     slices_from: u64,
     writable: bool,
 }
+
+/// So far ahead of the writer its next lines are asked for, and no more of them at a time, which a cache has room for.
+const EXPECTED_AHEAD: usize = 512;
+const EXPECTED_BYTES_MAX: usize = 2 << 10;
 
 /// The one writer of a mapped segment.
 #[derive(Debug)]
@@ -192,6 +196,9 @@ impl MapWriter {
             }
             at += part.len();
         }
+        // The lines of the next frame are in another processor's cache, where they were prepared, or in none.
+        let next = self.map.raw.as_ptr().wrapping_add(at + EXPECTED_AHEAD);
+        processor::expect_stores(next, (at - self.end as usize).min(EXPECTED_BYTES_MAX));
         self.end = at as u64;
     }
 

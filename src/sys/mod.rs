@@ -6,6 +6,7 @@ pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod lock;
 pub(crate) mod map;
+mod processor;
 pub(crate) mod sync;
 pub(crate) mod watermark;
 

@@ -1,6 +1,5 @@
 //! The manifest as JSON that one can read with `cat`, under a checksum.
 
-use crate::format::checksum::checksum as crc32;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Manifest, Marks, StreamSettings, VERSION};
+use crate::format::checksum::checksum as crc32;
 use crate::words::describe::ShardDescription;
 use crate::words::hash_key::{HashKey, HashKeyRange, KeyHash};
 use crate::words::options::Retention;

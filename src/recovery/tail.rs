@@ -101,7 +101,11 @@ pub(super) fn scan_all(
         }
     };
     std::thread::scope(|threads| {
-        let helpers = available_parallelism().map_or(1, NonZero::get).min(bases.len()).saturating_sub(1);
+        // Asking how many processors there are takes longer than opening a shard that was closed cleanly.
+        let helpers = match bases.len() {
+            0 | 1 => 0,
+            count => available_parallelism().map_or(1, NonZero::get).min(count) - 1,
+        };
         for _ in 0..helpers {
             // A system that has no thread left leaves it to this one.
             let _ = Builder::new().name("streamlog-open".into()).spawn_scoped(threads, scan_some);

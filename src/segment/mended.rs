@@ -1,9 +1,9 @@
 //! A segment written again without its damaged part.
 
-use crate::format::checksum::checksum;
 use std::path::{Path, PathBuf};
 
 use super::window::FRAMES_FROM;
+use crate::format::checksum::checksum;
 use crate::format::frame::{FrameHeader, LOST_FRAME_BYTES, encode_lost};
 use crate::format::header::{
     COMMITTED_OFFSET, FIRST_OFFSET, HEADER_BYTES, HEADER_PAGE_BYTES, SYNCED_OFFSETS, SYNCED_SLOT_BYTES,

@@ -1,9 +1,9 @@
 //! Segments that are final: made so, and opened again.
 
-use crate::format::checksum::checksum;
 use std::path::Path;
 
 use super::window::{FRAMES_FROM, Window};
+use crate::format::checksum::checksum;
 use crate::format::frame::Frame;
 use crate::format::header::{
     FIRST_OFFSET, HEADER_PAGE_BYTES, HeaderFault, SegmentHeader, decode_first, encode_first,

@@ -1,9 +1,9 @@
 //! Segments that take no more frames and wait to be sealed.
 
-use crate::format::checksum::checksum;
 use std::io;
 use std::sync::Arc;
 
+use crate::format::checksum::checksum;
 use crate::format::header::SegmentHeader;
 use crate::format::trailer::Trailer;
 use crate::segment::window::Window;

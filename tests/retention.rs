@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use streamlog::{
-    DAY, Error, HOUR, MINUTE, ManualClock, Position, Retention, SECOND, ShardFilter, ShardId, Stream,
-    StreamOptions,
+    DAY, Durability, Error, HOUR, MINUTE, ManualClock, Position, Retention, SECOND, ShardFilter, ShardId,
+    Stream, StreamOptions,
 };
 
 const SHARD: ShardId = ShardId::new(0);
@@ -263,4 +266,99 @@ fn p5_power_loss_after_a_trim_does_not_bring_sequence_numbers_back() {
     std::fs::remove_file(&common::segment_files(&lost, 0)[0]).unwrap();
     let stream = open(&lost, &clock, Retention::age(MINUTE));
     assert!(stream.put("key", [11]).unwrap().sequence >= horizon);
+}
+
+/// The segment files of a shard, by inode, and the prepared ones.
+fn inodes(stream_dir: &std::path::Path) -> (Vec<u64>, Vec<u64>) {
+    let inode = |path: &std::path::PathBuf| path.metadata().unwrap().ino();
+    let directory = stream_dir.join("shards/000000000000");
+    let all: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let (segments, spares): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|path| path.extension().is_some_and(|it| it == "seg"));
+    (segments.iter().map(inode).collect(), spares.iter().map(inode).collect())
+}
+
+/// Puts a minute's worth of records, so many that segments are begun, and has what expired trimmed.
+fn put_and_trim(stream: &Stream, clock: &ManualClock, minute: u8) {
+    clock.advance(MINUTE);
+    for number in 0..30u8 {
+        // Lengths that put frames where none were before.
+        stream.put("key", vec![minute; 8_000 + usize::from(number) * 37 + usize::from(minute) * 11]).unwrap();
+    }
+    stream.maintain().unwrap();
+}
+
+#[test]
+fn p1_p3_p12_files_of_trimmed_segments_are_filled_again_and_nothing_that_was_trimmed_is_read_from_them() {
+    for durability in [Durability::Process, Durability::Power] {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let path = scratch.path().join("stream");
+        let options = || common::small(&clock).retention(Retention::age(2 * MINUTE)).durability(durability);
+        let stream = options().open(&path).unwrap();
+        let (mut seen, mut begun) = (BTreeSet::new(), 0);
+        for minute in 1..40 {
+            put_and_trim(&stream, &clock, minute);
+            let kept: Vec<u8> =
+                (minute.saturating_sub(2).max(1)..=minute).flat_map(|minute| [minute; 30]).collect();
+            assert_eq!(numbers(&stream), kept, "minute {minute}");
+            let (segments, spares) = inodes(&path);
+            begun += segments.iter().chain(&spares).filter(|&&inode| seen.insert(inode)).count();
+            assert!(spares.len() <= 6, "minute {minute}: {} prepared", spares.len());
+
+            let killed = scratch.path().join("killed");
+            common::copy_dir(&path, &killed);
+            let again = options().open(&killed).unwrap();
+            assert_eq!(again.recovery().shards[0].torn_tail, None, "minute {minute}");
+            assert_eq!(numbers(&again), kept, "minute {minute}, after a kill");
+            assert!(inodes(&killed).1.is_empty(), "minute {minute}: what is prepared is given up");
+            drop(again);
+            std::fs::remove_dir_all(&killed).unwrap();
+        }
+        let found = stream.verify(|_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(found.damage, [], "{durability:?}");
+        assert!(begun < 40, "{durability:?}: 40 minutes of 5 segments took {begun} files");
+    }
+}
+
+#[test]
+fn p6_p12_a_file_that_somebody_reads_or_has_linked_is_not_written_to_again() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let path = scratch.path().join("stream");
+    let stream = open(&path, &clock, Retention::age(2 * MINUTE));
+    put_and_trim(&stream, &clock, 1);
+    let kept = stream.iterator(SHARD, Position::TrimHorizon).unwrap().next_batch(3).unwrap();
+    // A look that finds it unused, and one more.
+    stream.maintain().unwrap();
+    stream.maintain().unwrap();
+    put_and_trim(&stream, &clock, 2);
+    let files = common::segment_files(&path, 0);
+    let second_name = scratch.path().join("second");
+    std::fs::hard_link(&files[files.len() - 2], &second_name).unwrap();
+    let linked = std::fs::read(&second_name).unwrap();
+    (3..10).for_each(|minute| put_and_trim(&stream, &clock, minute));
+    assert!(kept.iter().all(|record| record.data().iter().all(|&byte| byte == 1)));
+    assert_eq!(kept.len(), 3);
+    assert!(std::fs::read(&second_name).unwrap() == linked, "the file under its second name has changed");
+}
+
+#[test]
+fn p6_p12_bytes_of_a_segment_that_was_written_to_again_after_opening_stay_as_they_are() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let open = || open(scratch.path(), &clock, Retention::age(2 * MINUTE));
+    open().put("key", vec![1; 40_000]).unwrap();
+    let stream = open();
+    let kept = stream.iterator(SHARD, Position::TrimHorizon).unwrap().next_batch(3).unwrap();
+    (2..10).for_each(|minute| put_and_trim(&stream, &clock, minute));
+    assert!(kept.iter().all(|record| record.data().iter().all(|&byte| byte == 1)));
+}
+
+#[test]
+fn p12_a_shard_that_rests_keeps_no_file_to_be_filled_again() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(2 * MINUTE));
+    (1..6).for_each(|minute| put_and_trim(&stream, &clock, minute));
+    assert!(!inodes(scratch.path()).1.is_empty());
+    clock.advance(11 * SECOND);
+    stream.maintain().unwrap();
+    assert!(inodes(scratch.path()).1.is_empty());
 }

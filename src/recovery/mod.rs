@@ -70,9 +70,7 @@ pub(crate) fn recover(
         let mends = salvage::mend(shard_dir, shard, marks)?;
         (report.lost, report.damaged_files) = (mends.lost, mends.kept_files);
     }
-    if dir::exists(&spare::path_of(shard_dir))? {
-        dir::remove_file(&spare::path_of(shard_dir))?;
-    }
+    spare::remove_left(shard_dir)?;
     let mut inventory = Inventory::of(shard_dir, shard.id, marks.horizon)?;
     report.segment_count = inventory.sealed.len() + inventory.unsealed.len();
     // The horizon is noted before a file goes, and power loss may bring back any of those that went.

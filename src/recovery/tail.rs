@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, available_parallelism};
 
 use super::report::TornTail;
-use crate::format::frame::{Frame, FrameFault};
+use crate::format::frame::{Frame, FrameFault, FrameHeader};
 use crate::format::header::{SegmentHeader, decode_committed, decode_synced};
 use crate::format::index::{Index, IndexEntry};
 use crate::segment::unsealed::{SyncTarget, Unsealed};
@@ -148,7 +148,10 @@ impl Scan {
             next = SequenceNumber::new(frame.end_sequence());
             end += frame.len as u64;
         };
-        if matches!(fault, FrameFault::Unsupported { .. }) {
+        // One that has not the next number is left from when the file was another segment.
+        let is_next =
+            || FrameHeader::peek(map.bytes(end..len)).is_ok_and(|it| it.base_sequence == next.get());
+        if matches!(fault, FrameFault::Unsupported { .. }) && is_next() {
             return Err(Error::unsupported(file.path(), format!("{fault} at byte {end}")));
         }
         // The committed word of a page that has its header points behind the page, or was overwritten, and then perhaps not alone.

@@ -5,8 +5,8 @@
 //!    segments that are left may not be synced, and power loss must not bring sequence numbers back. A crash before leaves the
 //!    shards as they were, one after it leaves files that nobody needs.
 //! 3. Segments behind the horizon are taken away from readers; those who hold a batch keep its bytes.
-//! 4. Their files are removed, and the directories of expired shards. What a crash leaves of them is removed by the next pass, or
-//!    by the next opening.
+//! 4. Their files are removed, or become the next segments of a busy shard; and the directories of expired shards are removed. What a
+//!    crash leaves of them is removed by the next pass, or by the next opening.
 //!
 //! A disk may be so full that step 2 has no room, and this is what would free it. Then the shards are synced, so that what is left of
 //! them vouches for their sequence numbers, the first segment that is left says that those before it were trimmed, and all segments
@@ -72,12 +72,12 @@ pub(super) fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest
 /// Removes what can go without a note in the manifest.
 fn make_room(topology: &Topology) -> Result<()> {
     topology.for_each_shard(|shard| {
-        shard.drop_spare(true);
+        shard.drop_spares();
         if !shard.has_segments_behind() {
             return Ok(());
         }
         shard.sync()?;
-        shard.drop_segments_behind_but_last()?.iter().try_for_each(|file| dir::remove_file(file))
+        shard.remove_segments_behind_but_last()
     })
 }
 
@@ -198,10 +198,7 @@ fn remove_what_is_behind(
         }
     }
     for shard in behind {
-        for file in shard.drop_segments_behind() {
-            dir::remove_file(&file)?;
-            event!(info, "a segment is behind the horizon, and removed", path = file.display());
-        }
+        shard.remove_segments_behind()?;
     }
     for &id in &expired {
         event!(info, "a shard has expired", stream = topology.context().stream_dir.display(), shard = id);

@@ -15,7 +15,7 @@ use crate::format::index::{Index, IndexEntry};
 use crate::format::trailer::{TRAILER_BYTES, Trailer};
 use crate::sys::dir;
 use crate::sys::file::DataFile;
-use crate::sys::map::MapWriter;
+use crate::sys::map::{END_MARK, MapWriter};
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
     AHEAD_BYTES, AHEAD_BYTES_MAX, BUSY_BYTES_PER_SECOND, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX,
@@ -343,9 +343,8 @@ impl Active {
         if SHARES_PAGES && (self.writing.syncs_each || draft.len() >= FILE_WRITE_BYTES_MIN) {
             // What a store into the mapping makes dirty is a whole folio, which may be a megabyte; a write, the blocks it writes.
             let [records, tail, padding] = draft.parts(tail);
-            let fill =
-                if self.writing.syncs_each { self.rest_of_page(offset + draft.len() as u64) } else { &[] };
-            self.file.write_parts_at([records, tail, padding, fill], offset)?;
+            let behind = self.zeros_behind(offset + draft.len() as u64);
+            self.file.write_parts_at([records, tail, padding, behind], offset)?;
             self.writer.note_written(draft.len() as u64);
         } else {
             match draft.parts(tail) {
@@ -371,12 +370,14 @@ impl Active {
         Ok(base)
     }
 
-    /// The zeros from an offset to the end of its page, as far as there are blocks. Where zeros were written ahead past the page cache,
-    /// a write of a part of a page would have to read the rest of it first.
-    fn rest_of_page(&self, offset: u64) -> &'static [u8] {
-        const PAGE: [u8; 4096] = [0; 4096];
-        let end = offset.next_multiple_of(PAGE.len() as u64).min(self.writer.allocated());
-        &PAGE[..(end - offset) as usize]
+    /// What is written behind a frame that ends at an offset: the mark of the end, and where each put is synced, zeros up to the end of
+    /// its page. What is in that page otherwise, where it is not in memory, would have to be read first.
+    fn zeros_behind(&self, offset: u64) -> &'static [u8] {
+        const PAGE_BYTES: usize = 4096;
+        const ZEROS: [u8; PAGE_BYTES + END_MARK.len()] = [0; PAGE_BYTES + END_MARK.len()];
+        let mark = END_MARK.len() as u64;
+        let page_end = (offset + mark).next_multiple_of(PAGE_BYTES as u64).min(self.writer.allocated());
+        &ZEROS[..if self.writing.syncs_each { (page_end - offset) as usize } else { END_MARK.len() }]
     }
 
     /// Ends the segment: nothing will follow in it. The next segment, if there is one, must be where readers find it.

@@ -1,4 +1,10 @@
 //! A segment that is prepared before it is needed: its blocks and pages are there when frames come.
+//!
+//! It is a new file, or, at less cost, one whose records were trimmed:
+//! 1. Nobody has it open. It gets the name of a prepared segment; power loss may bring the old name back, and its file whole.
+//! 2. The names in the directory are synced. From now on only the new name can be found, whose file the next opening removes.
+//! 3. Its header page is overwritten with zeros, and synced: what it said of itself must not be found under its next name.
+//! 4. What it lacks in blocks is given to it. The frames that it held stay; see [`Spare::again`].
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -6,6 +12,7 @@ use std::sync::Arc;
 
 use super::growth::{Writing, map};
 use super::window::FRAMES_FROM;
+use super::{base_of_name, path_in};
 use crate::format::header::SegmentHeader;
 use crate::format::index::Index;
 use crate::format::trailer::TRAILER_BYTES;
@@ -14,13 +21,21 @@ use crate::sys::file::DataFile;
 use crate::sys::map::{Map, MapWriter};
 use crate::words::error::Result;
 use crate::words::limits::AHEAD_BYTES;
+use crate::words::sequence::SequenceNumber;
 
-/// The name that a prepared segment has until it is used. What is found under it when a stream is opened is removed.
+/// The name that a prepared segment has until it is used, and what is added to that of one which is used again. What is found under
+/// such a name when a stream is opened is removed.
 const NAME: &str = "spare";
 
-/// Where a shard's prepared segment is.
-pub(crate) fn path_of(shard_dir: &Path) -> PathBuf {
-    shard_dir.join(NAME)
+fn is_name(name: &str) -> bool {
+    let is_of_segment = |name| base_of_name(name).is_some();
+    name == NAME || name.strip_suffix(NAME).and_then(|name| name.strip_suffix('.')).is_some_and(is_of_segment)
+}
+
+/// Removes what a crash left of prepared segments.
+pub(crate) fn remove_left(shard_dir: &Path) -> Result<()> {
+    let entries = dir::list(shard_dir)?;
+    entries.iter().filter(|entry| is_name(&entry.name)).try_for_each(|entry| dir::remove_file(&entry.path))
 }
 
 /// A prepared segment; dropping it removes its file.
@@ -83,16 +98,55 @@ impl Spare {
     ///
     /// A file of its name that is there already is removed, and not written to: after a crash it may be a segment's second name.
     pub(crate) fn prepare(shard_dir: &Path, writing: Writing) -> Result<Self> {
-        let path = path_of(shard_dir);
+        let path = shard_dir.join(NAME);
         dir::remove_file(&path)?;
         let file = DataFile::create(&path)?;
         let file_remover = FileRemover { path: Some(path) };
+        file.allocate(0, writing.segment_bytes)?;
+        Self::with(file, file_remover, writing)
+    }
+
+    fn with(file: DataFile, file_remover: FileRemover, writing: Writing) -> Result<Self> {
         let capacity = writing.segment_bytes;
-        file.allocate(0, capacity)?;
         let writer = map(&file, capacity, capacity, FRAMES_FROM)?;
-        let index = Index::with_room_for(capacity);
-        let parts = SpareParts { file, capacity, writer, index, prepared: 0 };
+        let parts = SpareParts { file, capacity, writer, index: Index::with_room_for(capacity), prepared: 0 };
         Ok(Self { parts, file_remover })
+    }
+
+    /// Prepares segments of the trimmed ones that begin with `bases`, which nobody has open. A file for which that fails, or would not
+    /// pay, is removed.
+    ///
+    /// The frames that such a file holds are no danger to those that will be put there: a frame counts where one with its sequence
+    /// number is expected, and all numbers to come are higher.
+    pub(crate) fn again(shard_dir: &Path, bases: &[SequenceNumber], writing: Writing) -> Vec<Self> {
+        let rename = |&base| rename_trimmed(&path_in(shard_dir, base), writing).ok().flatten();
+        let renamed: Vec<_> = bases.iter().filter_map(rename).collect();
+        if renamed.is_empty() || dir::sync(shard_dir).is_err() {
+            return vec![];
+        }
+        // What cannot be prepared is left to the puts, which tell of it.
+        let of = |(file, file_remover)| Self::of_trimmed(file, file_remover, writing).ok();
+        renamed.into_iter().filter_map(of).collect()
+    }
+
+    fn of_trimmed(file: DataFile, file_remover: FileRemover, writing: Writing) -> Result<Self> {
+        let len = file.len()?;
+        // And where frames begin: until one does, nothing shall seem to stand there.
+        file.write_all_at(&[0; 2 * FRAMES_FROM as usize], 0)?;
+        if len < writing.segment_bytes {
+            file.allocate(len, writing.segment_bytes)?;
+            if writing.syncs_each {
+                file.write_zeros_past_cache(len, writing.segment_bytes)?;
+            }
+        } else {
+            // A full segment has its index behind it.
+            file.set_len(writing.segment_bytes)?;
+        }
+        let spare = Self::with(file, file_remover, writing)?;
+        // No more than that page: what else is not on the disk yet need never be.
+        let SpareParts { file, writer, .. } = &spare.parts;
+        let synced = writer.map().sync_header(file.path());
+        synced.map_err(|error| file.error("sync the header of", error)).map(|()| spare)
     }
 
     /// The pages to be brought in next, if fewer than so many bytes are there.
@@ -123,4 +177,25 @@ impl Spare {
         file_remover.path = None;
         Ok(parts)
     }
+}
+
+/// Gives the file of a trimmed segment the name of a prepared one. Removes it instead if using it again does not pay, or is not safe: one
+/// of another size, one with a second name, whose owner wants it as it is, and, where frames are stored into pages, one whose pages
+/// would have to be read first.
+fn rename_trimmed(path: &Path, writing: Writing) -> Result<Option<(DataFile, FileRemover)>> {
+    let mut file_remover = FileRemover { path: Some(path.to_owned()) };
+    let mut file = DataFile::open_writable(path)?;
+    let len = file.len()?;
+    let is_of_use = (writing.segment_bytes / 2..=writing.segment_bytes / 8 * 9).contains(&len)
+        && !file.has_second_name()?
+        && (writing.syncs_each || file.is_in_memory(len));
+    if !is_of_use {
+        return Ok(None);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{NAME}"));
+    let name = PathBuf::from(name);
+    file.rename(&name)?;
+    file_remover.path = Some(name);
+    Ok(Some((file, file_remover)))
 }

@@ -8,7 +8,6 @@ use super::Shard;
 use super::appender::WorkAhead;
 use crate::segment::spare::Spare;
 use crate::words::error::Result;
-use crate::words::time::SECOND;
 
 impl Shard {
     /// Prepares the next thing that pays for itself now; tells whether there was one.
@@ -27,7 +26,7 @@ impl Shard {
             }
             Some(WorkAhead::Spare) => {
                 let spare = Spare::prepare(&self.dir, self.writing)?;
-                self.appender.lock().keep_spare(spare);
+                self.appender.lock().keep_spares([spare]);
             }
             Some(WorkAhead::SparePages(pages)) => {
                 pages.carry_out();
@@ -37,10 +36,13 @@ impl Shard {
         Ok(true)
     }
 
-    /// Lets go of a prepared segment that puts come too slowly for, or of any; tells whether there was one.
-    pub(crate) fn drop_spare(&self, is_any: bool) -> bool {
-        let now = self.clock.now();
-        let since = if is_any { now.plus(SECOND) } else { now.minus(SECOND) };
-        self.appender.lock().drop_spare_unless_busy_since(since)
+    /// Lets go of prepared segments that puts come too slowly for.
+    pub(crate) fn drop_idle_spares(&self) {
+        self.appender.lock().drop_idle_spares(self.clock.now());
+    }
+
+    /// Lets go of the prepared segments.
+    pub(crate) fn drop_spares(&self) {
+        self.appender.lock().drop_spares();
     }
 }

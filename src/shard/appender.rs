@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Shard;
+use super::spares::Spares;
 use super::wait::WaitList;
 use crate::format::draft::FrameDraft;
 use crate::recovery::RecoveredShard;
@@ -24,7 +25,7 @@ use crate::words::error::{Error, Result};
 use crate::words::event::event;
 use crate::words::limits::unsealed_count_max;
 use crate::words::sequence::SequenceNumber;
-use crate::words::time::Timestamp;
+use crate::words::time::{SECOND, Timestamp};
 
 /// The ceiling of a shard that is not about to have children.
 pub(super) const NO_CEILING: SequenceNumber = SequenceNumber::new(u64::MAX);
@@ -37,8 +38,8 @@ pub(super) struct Appender {
     active: Option<Active>,
     /// The last segment, if there is no active one and it may be written to again.
     resumable: Option<Resumable>,
-    /// The next segment, prepared, if puts come so fast that it pays.
-    spare: Option<Spare>,
+    /// The next segments, prepared, if puts come so fast that it pays.
+    spares: Spares,
     /// Segments before the active one that have no trailer yet, oldest first.
     unsealed: VecDeque<Arc<Unsealed>>,
     next_sequence: SequenceNumber,
@@ -95,7 +96,7 @@ impl Appender {
             state: State::Open,
             active: None,
             resumable: None,
-            spare: None,
+            spares: Spares::default(),
             unsealed: VecDeque::new(),
             next_sequence,
             ceiling: NO_CEILING,
@@ -128,7 +129,7 @@ impl Appender {
 
     /// Ends the active segment, if there is one: the next put begins another. One without a record is only emptied.
     pub(super) fn retire_active(&mut self) -> Result<()> {
-        self.spare = None;
+        self.spares.clear();
         self.put_bytes_before = self.put_bytes();
         match self.active.take() {
             Some(active) if active.is_empty() => {
@@ -153,10 +154,16 @@ impl Appender {
         self.resumable = self.resumable.take().filter(|resumable| resumable.trailer.is_none());
     }
 
+    /// Leaves the segments up to the one that begins with `last` as they are: they are trimmed, and need no trailer any more.
+    pub(super) fn forget_unsealed(&mut self, last: Option<SequenceNumber>) {
+        let kept = self.unsealed.partition_point(|segment| Some(segment.target.window.base) <= last);
+        self.unsealed.drain(..kept);
+    }
+
     /// What is to be prepared next, if puts come so fast that it pays: first what they will reach first.
     pub(super) fn work_ahead(&mut self) -> Option<WorkAhead> {
         let active = self.active.as_mut().filter(|_| self.state == State::Open)?;
-        let work = match (active.is_busy(), active.growth(), active.wanted_of_next(), &self.spare) {
+        let work = match (active.is_busy(), active.growth(), active.wanted_of_next(), self.spares.next()) {
             (false, ..) | (_, None, 0, _) => None,
             (_, Some(growth), ..) => Some(WorkAhead::Growth(growth)),
             (.., wanted, Some(spare)) => spare.pages(wanted).map(WorkAhead::SparePages),
@@ -177,25 +184,35 @@ impl Appender {
 
     /// Notes that pages of a prepared segment were brought in, which may be the active one by now.
     pub(super) fn note_prepared(&mut self, pages: &SparePages) {
-        if let Some(spare) = &mut self.spare {
-            spare.note_prepared(pages);
-        }
+        self.spares.note_prepared(pages);
         if let Some(active) = &mut self.active {
             active.note_prepared(pages);
         }
     }
 
-    /// Keeps a prepared segment for the next roll, unless there will be none.
-    pub(super) fn keep_spare(&mut self, spare: Spare) {
+    /// Keeps prepared segments for the next rolls, unless there will be none.
+    pub(super) fn keep_spares(&mut self, spares: impl IntoIterator<Item = Spare>) {
         if self.state == State::Open && self.active.is_some() {
-            self.spare = Some(spare);
+            self.spares.keep(spares);
         }
     }
 
-    /// Lets go of a prepared segment, if puts no longer come so fast that they want one since some time; tells whether there was one.
-    pub(super) fn drop_spare_unless_busy_since(&mut self, since: Timestamp) -> bool {
-        let is_wanted = self.active.as_ref().is_some_and(|active| active.busy_since() >= since);
-        !is_wanted && self.spare.take().is_some()
+    /// How many trimmed segments are worth keeping for the next rolls.
+    pub(super) fn wants_trimmed(&self, now: Timestamp) -> usize {
+        if self.state == State::Open && self.active.is_some() { self.spares.wants_trimmed(now) } else { 0 }
+    }
+
+    /// Lets go of the prepared segments, if puts no longer come so fast that they want some.
+    pub(super) fn drop_idle_spares(&mut self, now: Timestamp) {
+        let is_busy = self.active.as_ref().is_some_and(|active| active.busy_since() >= now.minus(SECOND));
+        if !self.spares.look(now) && !is_busy {
+            self.spares.clear();
+        }
+    }
+
+    /// Lets go of the prepared segments.
+    pub(super) fn drop_spares(&mut self) {
+        self.spares.clear();
     }
 
     /// When the first record of the active segment arrived.
@@ -237,12 +254,12 @@ impl Shard {
                 return Err(error);
             }
         }
-        let Appender { active: Some(active), spare, .. } = &mut *appender else {
+        let Appender { active: Some(active), spares, .. } = &mut *appender else {
             unreachable!("rolling makes an active segment")
         };
         let reserved = match active.reserve(len) {
             // What was prepared for later makes room for now.
-            Err(Error::StorageFull(_)) if spare.take().is_some() => active.reserve(len),
+            Err(Error::StorageFull(_)) if spares.clear() => active.reserve(len),
             reserved => reserved,
         };
         reserved?;
@@ -287,7 +304,7 @@ impl Shard {
         let resumable = appender.resumable.as_ref();
         let again =
             resumable.filter(|it| it.trailer.is_none() || it.has_room(self.writing.segment_bytes, len));
-        let next = match (again, appender.spare.take().filter(|spare| spare.has_room(len))) {
+        let next = match (again, appender.spares.take(len)) {
             (Some(resumable), _) => Active::resume(&self.dir, self.id, resumable, self.writing, len)?,
             (None, Some(spare)) => Active::begin_in(spare, &self.dir, (self.id, base), now, self.writing)?,
             (None, None) => Active::create(&self.dir, (self.id, base), now, self.writing, len)?,
@@ -295,6 +312,7 @@ impl Shard {
         event!(debug, "a segment begins", dir = self.dir.display(), base = base);
         appender.resumable = None;
         appender.has_new_names = true;
+        appender.spares.note_begun(now);
         let since = if next.is_empty() { now } else { next.first_timestamp() };
         self.segments.push(Arc::clone(next.window()), since);
         appender.put_bytes_before = appender.put_bytes().wrapping_sub(next.frames_end());

@@ -10,6 +10,7 @@ pub(crate) mod lag;
 mod reads;
 pub(crate) mod records;
 mod segments;
+mod spares;
 mod sync;
 pub(crate) mod trim;
 mod turn;

@@ -1,6 +1,7 @@
 //! The segments of a shard, where readers find them.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::segment::window::{FRAMES_FROM, Window};
 use crate::segment::{path_in, sealed};
 use crate::sys::dir;
 use crate::sys::file::DataFile;
-use crate::words::error::Result;
+use crate::words::error::{Error, Result};
 use crate::words::sequence::SequenceNumber;
 use crate::words::shard_id::ShardId;
 use crate::words::time::Timestamp;
@@ -35,7 +36,10 @@ struct Segment {
 
 #[derive(Debug, Default)]
 struct Slot {
+    /// Where there is none, no mapping of the file lives.
     window: Option<Arc<Window>>,
+    /// But for one of when the segment was sealed and not written to again yet, of which somebody may still hold bytes.
+    was_resumed: bool,
     /// When its first record arrived, once somebody asked.
     first_timestamp: Option<Timestamp>,
     /// What it takes on the disk, once it is sealed and somebody asked.
@@ -44,6 +48,8 @@ struct Slot {
     is_pinned: bool,
     /// Somebody asked for the window since the last look.
     is_used: bool,
+    /// The segment is off the list: whoever still knows of it must not open its file, which may soon be another segment's.
+    is_dropped: bool,
 }
 
 /// What a segment takes on the disk, and since when.
@@ -52,6 +58,28 @@ pub(crate) struct SegmentUse {
     pub(crate) base: SequenceNumber,
     pub(crate) first_timestamp: Timestamp,
     pub(crate) disk_bytes: u64,
+}
+
+/// A segment that was taken off the list.
+#[derive(Debug)]
+pub(crate) struct Dropped(Arc<Segment>);
+
+impl Dropped {
+    pub(crate) fn base(&self) -> SequenceNumber {
+        self.0.base
+    }
+
+    /// Closes the segment for those to come. Tells whether its file may be another segment's from now on: nobody has it open or holds
+    /// bytes of it, and nothing stands behind its frames but what was trimmed before, as in one that is sealed, or was begun with
+    /// `opened_at` or later. In others there may be what a power loss left, with numbers that are yet to come.
+    pub(crate) fn close(self, opened_at: SequenceNumber) -> bool {
+        let mut slot = self.0.slot.lock();
+        slot.is_dropped = true;
+        let is_free = slot.window.take().is_none_or(|window| {
+            Arc::into_inner(window).is_some_and(|window| Arc::into_inner(window.map).is_some())
+        });
+        is_free && !slot.was_resumed && (!slot.is_pinned || self.base() >= opened_at)
+    }
 }
 
 /// A segment that a reader found.
@@ -72,13 +100,14 @@ impl Segments {
     pub(crate) fn push(&self, window: Arc<Window>, first_timestamp: Timestamp) {
         let base = window.base;
         let first_timestamp = Some(first_timestamp);
-        let slot = Slot { window: Some(window), first_timestamp, is_pinned: true, ..Slot::default() };
-        let segment = Arc::new(Segment { base, slot: Mutex::new(slot) });
         let mut list = self.list.write();
-        if list.back().is_some_and(|last| last.base == base) {
+        let was_resumed = list.back().is_some_and(|last| last.base == base);
+        if was_resumed {
             list.pop_back();
         }
-        list.push_back(segment);
+        let slot =
+            Slot { window: Some(window), was_resumed, first_timestamp, is_pinned: true, ..Slot::default() };
+        list.push_back(Arc::new(Segment { base, slot: Mutex::new(slot) }));
     }
 
     /// Notes that a segment has its trailer, so that its window can be opened again.
@@ -123,16 +152,21 @@ impl Segments {
             return Ok(Arc::clone(window));
         }
         let path = path_in(&self.shard_dir, segment.base);
+        if slot.is_dropped {
+            return Err(Error::io("open", &path, io::ErrorKind::NotFound.into()));
+        }
         let window = Arc::new(sealed::open(&path, self.shard, segment.base, end)?);
         slot.window = Some(Arc::clone(&window));
         Ok(window)
     }
 
-    /// Closes the windows that nobody asked for since the last call and nobody holds.
+    /// Closes the windows that nobody asked for since the last call and of which nobody holds anything.
     pub(crate) fn close_idle(&self) {
         for segment in self.list.read().iter() {
             let mut slot = segment.slot.lock();
-            let is_held = slot.window.as_ref().is_some_and(|window| Arc::strong_count(window) > 1);
+            let is_held =
+                |window: &Arc<Window>| Arc::strong_count(window) > 1 || Arc::strong_count(&window.map) > 1;
+            let is_held = slot.window.as_ref().is_some_and(is_held);
             if !std::mem::take(&mut slot.is_used) && !slot.is_pinned && !is_held {
                 slot.window = None;
             }
@@ -145,15 +179,15 @@ impl Segments {
         count_behind(&self.list.read(), sequence, last_end)
     }
 
-    /// Takes those segments off the list; tells their files.
+    /// Takes those segments off the list, oldest first.
     pub(crate) fn drop_behind(
         &self,
         sequence: SequenceNumber,
         last_end: Option<SequenceNumber>,
-    ) -> Vec<PathBuf> {
+    ) -> Vec<Dropped> {
         let mut list = self.list.write();
         let count = count_behind(&list, sequence, last_end);
-        list.drain(..count).map(|segment| path_in(&self.shard_dir, segment.base)).collect()
+        list.drain(..count).map(Dropped).collect()
     }
 
     /// The bytes that all segment files take on the disk. Those of a segment that is trimmed meanwhile do not count.

@@ -1,13 +1,14 @@
 //! What retention needs of a shard: finding the horizon, moving it, and letting go of what is behind it.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::Shard;
-use super::segments::SegmentUse;
+use super::segments::{Dropped, SegmentUse};
+use crate::segment::spare::Spare;
 use crate::segment::{path_in, sealed};
 use crate::sys::dir;
 use crate::words::error::Result;
+use crate::words::event::event;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
 
@@ -65,25 +66,48 @@ impl Shard {
         self.segments.count_behind(self.horizon(), self.last_end(appender.has_active())) > 0
     }
 
-    /// Takes the segments that are behind the horizon away from readers; tells their files, to be removed.
-    pub(crate) fn drop_segments_behind(&self) -> Vec<PathBuf> {
+    /// Takes the segments that are behind the horizon away from readers, and lets go of their files: of some the next segments are
+    /// made, the others are removed.
+    pub(crate) fn remove_segments_behind(&self) -> Result<()> {
         let mut appender = self.appender.lock();
         let dropped = self.segments.drop_behind(self.horizon(), self.last_end(appender.has_active()));
         if self.segments.len() == 0 {
             appender.forget_last_segment();
         }
-        dropped
+        appender.forget_unsealed(dropped.last().map(Dropped::base));
+        let wanted = appender.wants_trimmed(self.clock.now());
+        drop(appender);
+        if wanted > 0 {
+            // A sync that is under way may have them open: no later one has.
+            drop(self.sync_turn.take());
+        }
+        let (mut again, mut removed) = (vec![], Ok(()));
+        // The youngest are likeliest to be in memory still.
+        for segment in dropped.into_iter().rev() {
+            let base = segment.base();
+            let path = path_in(&self.dir, base);
+            if segment.close(self.opened_at) && again.len() < wanted {
+                again.push(base);
+            } else {
+                removed = removed.and(dir::remove_file(&path));
+            }
+            event!(info, "a segment is behind the horizon, and removed", path = path.display());
+        }
+        let spares = Spare::again(&self.dir, &again, self.writing);
+        self.appender.lock().keep_spares(spares);
+        removed
     }
 
-    /// As [`drop_segments_behind`](Self::drop_segments_behind), but leaves the last segment, which says how far the shard is; and the
-    /// first one that is left says, instead of the manifest, that those before it were trimmed.
-    pub(crate) fn drop_segments_behind_but_last(&self) -> Result<Vec<PathBuf>> {
+    /// Removes the segments that are behind the horizon, but for the last one, which says how far the shard is; and the first one that
+    /// is left says, instead of the manifest, that those before it were trimmed.
+    pub(crate) fn remove_segments_behind_but_last(&self) -> Result<()> {
         let count = self.segments.count_behind(self.horizon(), None);
-        let Some(&first) = self.segments.bases().get(count).filter(|_| count > 0) else { return Ok(vec![]) };
+        let Some(&first) = self.segments.bases().get(count).filter(|_| count > 0) else { return Ok(()) };
         // Before they go, so that an error leaves all as it was; its name may be as young as the last put.
         sealed::note_first(&path_in(&self.dir, first), first)?;
         dir::sync(&self.dir)?;
-        Ok(self.segments.drop_behind(first, None))
+        let mut dropped = self.segments.drop_behind(first, None).into_iter();
+        dropped.try_for_each(|segment| dir::remove_file(&path_in(&self.dir, segment.base())))
     }
 
     /// Whether no record can be read any more.

@@ -571,7 +571,7 @@ impl Core {
         outcome = outcome.and(self.topology.for_each_shard(|shard| {
             if pass.tidy {
                 shard.close_idle_windows();
-                shard.drop_spare(false);
+                shard.drop_idle_spares();
             }
             if pass.tidy || shard.has_many_to_seal() { shard.seal_waiting() } else { Ok(()) }
         }));

@@ -22,6 +22,8 @@ pub(super) fn refused_link(path: &Path) -> Error {
 }
 
 const PAGE_BYTES: u64 = 4096;
+/// A look whether a file is in memory is taken once in so many bytes.
+const LOOK_STEP_BYTES: usize = 1 << 20;
 
 /// Zeros, for files that are written past the page cache too, which wants whole pages of memory.
 #[repr(align(4096))]
@@ -110,6 +112,34 @@ impl DataFile {
 
     pub(crate) fn len(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.len())
+    }
+
+    /// Whether somebody has given the file another name.
+    pub(crate) fn has_second_name(&self) -> Result<bool> {
+        Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.nlink() > 1)
+    }
+
+    /// Whether the first `len` bytes of the file are in memory, as far as a look at some of them tells, where the system tells.
+    pub(crate) fn is_in_memory(&self, len: u64) -> bool {
+        (0..len).step_by(LOOK_STEP_BYTES).all(|offset| self.is_byte_in_memory(offset))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_byte_in_memory(&self, offset: u64) -> bool {
+        use rustix::io::{ReadWriteFlags, preadv2};
+        const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+        let mut byte = [0];
+        let into = &mut [io::IoSliceMut::new(&mut byte)];
+        match preadv2(&self.file, into, offset, ReadWriteFlags::NOWAIT) {
+            // Files that are nowhere else need not be asked.
+            Err(Errno::OPNOTSUPP) => rustix::fs::fstatfs(&self.file).is_ok_and(|on| on.f_type == TMPFS_MAGIC),
+            read => read == Ok(1),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_byte_in_memory(&self, _: u64) -> bool {
+        false
     }
 
     /// The bytes that the file takes on the disk.

@@ -2,7 +2,7 @@
 //!
 //! The invariants that it leans on:
 //! - **I1** a file is never shortened below the `committed` of a mapping of it that lives;
-//! - **I2** bytes below `committed`, the header page's live words excepted, are never written again;
+//! - **I2** bytes below the `committed` of a mapping that lives, the header page's live words excepted, are not written again;
 //! - **I3** a slice is only made of bytes below `committed` (behind the header page where there is a writer), and writes go
 //!   through raw pointers, so that no `&mut [u8]` over shared bytes exists;
 //! - **I4** nothing touches bytes beyond those allocated to the file.
@@ -30,6 +30,9 @@ pub(crate) struct Map {
     slices_from: u64,
     writable: bool,
 }
+
+/// What the writer leaves behind its last byte: a file may hold other bytes there, from when it was another segment.
+pub(crate) const END_MARK: [u8; 8] = [0; 8];
 
 /// So far ahead of the writer its next lines are asked for, and no more of them at a time, which a cache has room for.
 const EXPECTED_AHEAD: usize = 512;
@@ -145,6 +148,12 @@ impl Map {
         word.store(u64::from_ne_bytes(bytes), Ordering::Release);
     }
 
+    /// Makes the header page survive power loss, whatever else is in the file.
+    pub(crate) fn sync_header(&self, path: &Path) -> io::Result<()> {
+        fault::point("sync the header of", path)?;
+        self.raw.flush_range(0, self.slices_from as usize)
+    }
+
     /// Hands what was written through the mapping to the file, where the system keeps the two apart.
     pub(crate) fn flush(&self) -> io::Result<()> {
         // Linux has one page cache for both, and fdatasync writes the pages that mappings dirtied.
@@ -182,11 +191,12 @@ impl MapWriter {
     /// Writes the parts one behind the other at the end, where readers do not see them yet.
     ///
     /// # Panics
-    /// If they do not fit into the allocated bytes: the caller has to extend first.
+    /// If they do not fit into the allocated bytes, [`END_MARK`] included: the caller has to extend first.
     #[inline]
     pub(crate) fn write(&mut self, parts: &[&[u8]]) {
         let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        assert!(len <= self.allocated - self.end, "no blocks for {len} bytes at {}", self.end);
+        let left = self.allocated - self.end;
+        assert!(len + END_MARK.len() as u64 <= left, "no blocks for {len} bytes at {}", self.end);
         let mut at = self.end as usize;
         for part in parts {
             // SAFETY: the bytes lie in the mapping and have blocks (I4, the assertion). They are above `committed`, so that no
@@ -196,13 +206,19 @@ impl MapWriter {
             }
             at += part.len();
         }
+        // SAFETY: as above, I3 and I4; the assertion counted these bytes too.
+        unsafe {
+            let end = self.map.raw.as_mut_ptr().add(at);
+            std::ptr::copy_nonoverlapping(END_MARK.as_ptr(), end, END_MARK.len());
+        }
         // The lines of the next frame are in another processor's cache, where they were prepared, or in none.
         let next = self.map.raw.as_ptr().wrapping_add(at + EXPECTED_AHEAD);
         processor::expect_stores(next, (at - self.end as usize).min(EXPECTED_BYTES_MAX));
         self.end = at as u64;
     }
 
-    /// Notes that so many bytes were written at the end by way of the file, which shares its pages with the mapping.
+    /// Notes that so many bytes were written at the end by way of the file, which shares its pages with the mapping, and
+    /// [`END_MARK`] behind them.
     ///
     /// # Panics
     /// If they do not fit into the allocated bytes.

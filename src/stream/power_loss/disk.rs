@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::rng::Rng;
 
+const HEADER_BYTES: usize = 4096;
+
 /// The calls after which a name may be new or gone.
 const NAMING: [&str; 5] = ["create", "open", "create the directory", "remove", "replace"];
 
@@ -48,6 +50,8 @@ enum Entry {
 #[derive(Debug, Clone)]
 enum Sync {
     File(u64, Vec<u8>),
+    /// The first page of a file, whatever becomes of the others.
+    Header(u64, Vec<u8>),
     Dir(PathBuf),
 }
 
@@ -97,6 +101,13 @@ impl Disk {
                 let file = self.files.get_mut(&inode).unwrap();
                 (file.synced, file.stray) = (synced, None);
             }
+            Some(Sync::Header(inode, header)) => {
+                let file = self.files.get_mut(&inode).unwrap();
+                for version in [Some(&mut file.synced), file.stray.as_mut()].into_iter().flatten() {
+                    version.resize(version.len().max(header.len()), 0);
+                    version[..header.len()].copy_from_slice(&header);
+                }
+            }
             Some(Sync::Dir(dir)) => {
                 self.dirs.get_mut(&dir).unwrap().unsynced.clear();
                 self.forget_unreachable();
@@ -116,6 +127,9 @@ impl Disk {
             "sync" => self.dirs[inside.parent().unwrap()]
                 .last_file(inside.file_name().unwrap().to_str().unwrap())
                 .map(|inode| Sync::File(inode, content(&self.files[&inode].live))),
+            "sync the header of" => self.dirs[inside.parent().unwrap()]
+                .last_file(inside.file_name().unwrap().to_str().unwrap())
+                .map(|inode| Sync::Header(inode, content(&self.files[&inode].live)[..HEADER_BYTES].to_vec())),
             "sync the directory" => Some(Sync::Dir(inside.to_owned())),
             _ => None,
         };

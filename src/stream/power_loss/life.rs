@@ -34,6 +34,8 @@ pub(super) struct Tally {
     /// Images that were taken within a call, and those that were taken of a stream that had met a loss before.
     pub(super) within_calls: AtomicU64,
     pub(super) after_losses: AtomicU64,
+    /// How often a trimmed segment was used again.
+    pub(super) again: AtomicU64,
     /// How often the process died instead.
     pub(super) kills: AtomicU64,
 }
@@ -124,6 +126,11 @@ impl World {
         }
         if self.rng.one_in(8) {
             self.disk.write_back_some(&mut self.rng);
+        }
+        if action == "replace" && path.extension().is_some_and(|it| it == "spare") {
+            count(&self.tally.again, true);
+            // By now most lives have met all theirs.
+            self.losses_left = self.losses_left.max(LOSSES[self.depth] / 3);
         }
         self.disk.begin(action, path);
     }
@@ -274,7 +281,10 @@ impl Life {
             77..82 => self.advance(),
             82..87 => {
                 self.advance();
+                // Some segments are begun: it pays to use trimmed ones again.
+                (0..self.rng.below(40)).for_each(|_| self.put(&stream));
                 self.maintain(&stream);
+                (0..self.rng.below(40)).for_each(|_| self.put(&stream));
             }
             87..91 => self.set_retention(&stream),
             91..96 => {

@@ -12,8 +12,8 @@ use crate::words::error::Result;
 use crate::words::sequence::SequenceNumber;
 use crate::words::time::Timestamp;
 
-/// How far the note of what is synced may be behind where each put is synced.
-const NOTE_LAG_BYTES: u64 = 64 << 10;
+/// Where each put is synced, what is synced is noted once in so many syncs.
+const SYNCS_OF_A_NOTE: u64 = 16;
 
 /// What syncing needs of a segment whose frames may not be on the disk yet.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl SyncTarget {
     ///
     /// What is synced is noted in the header page, for recovery to tell damage from a torn tail. The note itself reaches the disk
     /// with the next sync; until then the older one stands, which claims less. Where a sync follows each put, a note with each would
-    /// cost a quarter of them: it is renewed when it is [`NOTE_LAG_BYTES`] behind, and with each pass of the maintenance.
+    /// cost up to a quarter of them: it is renewed with each [`SYNCS_OF_A_NOTE`]th, and with each pass of the maintenance.
     pub(crate) fn sync(&self) -> Result<u64> {
         let map = &self.window.map;
         let mut has_failed = self.window.has_failed_sync.lock();
@@ -42,7 +42,7 @@ impl SyncTarget {
             flushed.and_then(|()| self.file.sync()).inspect_err(|_| *has_failed = true)?;
             self.window.set_synced(committed);
         }
-        if self.window.is_note_behind(if self.syncs_each { NOTE_LAG_BYTES } else { 0 }) {
+        if self.window.is_note_behind(if self.syncs_each { SYNCS_OF_A_NOTE } else { 1 }) {
             self.window.note_synced();
         }
         Ok(committed)
@@ -50,7 +50,7 @@ impl SyncTarget {
 
     /// Renews the note of what is synced.
     pub(crate) fn note(&self) {
-        if self.window.is_note_behind(0) {
+        if self.window.is_note_behind(1) {
             self.window.note_synced();
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct Window {
     /// The bytes that are known to survive power loss.
     synced: AtomicU64,
     sync_round: AtomicU64,
+    /// The syncs since the header page was told.
+    unnoted_syncs: AtomicU64,
     /// Whether a sync of the file failed: the next one may succeed without what that one lost. Held by whoever syncs it.
     pub(super) has_failed_sync: Mutex<bool>,
     /// Up to where the file has blocks. Held by whoever gives it more or takes them back, so that nobody writes zeros over frames.
@@ -69,6 +71,7 @@ impl Window {
             index: RwLock::new(index),
             synced: AtomicU64::new(0),
             sync_round: AtomicU64::new(0),
+            unnoted_syncs: AtomicU64::new(0),
             has_failed_sync: Mutex::default(),
             blocks: Mutex::default(),
             noted: AtomicU64::new(0),
@@ -96,21 +99,23 @@ impl Window {
         self.synced.load(Ordering::Relaxed)
     }
 
-    /// Notes that bytes survive power loss.
+    /// Notes that bytes survive power loss, by one more sync.
     pub(super) fn set_synced(&self, bytes: u64) {
         self.synced.fetch_max(bytes, Ordering::Relaxed);
+        self.unnoted_syncs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the header page is so many bytes behind with what is synced, or does not say yet that anything is.
-    pub(super) fn is_note_behind(&self, lag: u64) -> bool {
-        let (synced, noted) = (self.synced(), self.noted.load(Ordering::Relaxed));
-        synced > noted && (noted == 0 || synced - noted >= lag)
+    /// Whether the header page is so many syncs behind, or does not say yet that anything is synced.
+    pub(super) fn is_note_behind(&self, syncs: u64) -> bool {
+        let noted = self.noted.load(Ordering::Relaxed);
+        self.synced() > noted && (noted == 0 || self.unnoted_syncs.load(Ordering::Relaxed) >= syncs)
     }
 
     /// Notes in the header page what is synced, for recovery to tell damage from a torn tail.
     pub(super) fn note_synced(&self) {
         let synced = self.synced();
         self.noted.store(synced, Ordering::Relaxed);
+        self.unnoted_syncs.store(0, Ordering::Relaxed);
         let round = self.sync_round.fetch_add(1, Ordering::Relaxed);
         let offset = SYNCED_OFFSETS[round as usize % SYNCED_OFFSETS.len()];
         for (at, word) in header::encode_synced_slot(synced).as_chunks().0.iter().enumerate() {

@@ -186,8 +186,13 @@ fn run(args: &Args) -> Result<()> {
 
 fn takes_part(contender: &Contender, task: &Task) -> bool {
     let facts = &contender.facts;
-    // The bare limits are limits of putting and reading.
-    facts.mode(task.class).is_some() && (!facts.is_bare() || matches!(task.kind, Kind::Put | Kind::Read))
+    // The bare limits are limits of putting and reading, and what is trimmed is there to be put only.
+    let has_work = match task.kind {
+        Kind::Put => true,
+        Kind::Read => facts.name != contender::TRIMMING,
+        _ => facts.name != contender::TRIMMING && !facts.is_bare(),
+    };
+    facts.mode(task.class).is_some() && has_work
 }
 
 struct Runner {

@@ -11,7 +11,7 @@ pub enum Work {
     Put,
     /// Puts, 100 at a time
     Batch,
-    /// Puts by 2, 4 and 8 threads, on 1 and on 8 shards
+    /// Puts by 2 threads on a shard each, and by 2, 4 and 8 on 1 and on 8 shards
     Threads,
     /// Puts that survive power loss
     Power,
@@ -124,6 +124,14 @@ fn tables_of(work: Work, scale: &Scale) -> Vec<Table> {
             }
         }
         Work::Threads => {
+            for threads in [1, 2] {
+                let task =
+                    Task { record_bytes: 100, threads, lanes: threads, own_lanes: true, ..base.clone() };
+                let by =
+                    if threads == 1 { "1 thread on 1 shard" } else { "2 threads, each on its own shard" };
+                let title = format!("Puts of 100 B, one at a time, {by}");
+                tables.push(table(format!("threads-{threads}-own"), title, task, rates()));
+            }
             for lanes in [1, 8] {
                 for threads in [2, 4, 8] {
                     let task = Task { record_bytes: 100, threads, lanes, ..base.clone() };

@@ -37,6 +37,8 @@ pub struct Task {
     pub batch: usize,
     pub threads: usize,
     pub lanes: usize,
+    /// Each thread puts to a lane of its own, not to all of them in turn.
+    pub own_lanes: bool,
     pub readers: usize,
     /// Stop putting at so many bytes.
     pub bytes_total: u64,
@@ -60,6 +62,7 @@ impl Default for Task {
             batch: 1,
             threads: 1,
             lanes: 1,
+            own_lanes: false,
             readers: 1,
             bytes_total: 0,
             seconds: 10.0,

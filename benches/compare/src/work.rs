@@ -41,6 +41,7 @@ fn measure(task: &Task, directory: &Path) -> Result<Figures> {
         directory: directory.to_owned(),
         class: task.class,
         lanes: task.lanes,
+        own_lanes: task.own_lanes,
         key_bytes: task.key_bytes,
         record_bytes: task.record_bytes,
         // What is put before the clock runs comes on top.
@@ -159,19 +160,22 @@ struct Putting<'a> {
     batch: Vec<&'a [u8]>,
     at: usize,
     lanes: usize,
+    own_lane: Option<usize>,
     may_split: bool,
 }
 
 impl<'a> Putting<'a> {
     fn new(pool: &'a Pool, task: &Task, thread: usize) -> Self {
         let may_split = matches!(task.kind, Kind::Random | Kind::RandomByTime | Kind::Fill);
-        Self { pool, batch: Vec::with_capacity(task.batch), at: thread * 31, lanes: task.lanes, may_split }
+        let own_lane = task.own_lanes.then_some(thread % task.lanes);
+        let batch = Vec::with_capacity(task.batch);
+        Self { pool, batch, at: thread * 31, lanes: task.lanes, own_lane, may_split }
     }
 
     /// One call; tells how many records it put.
     #[inline]
     fn step(&mut self, writer: &mut dyn Writer, batch: usize) -> Result<u64> {
-        let lane = self.at % self.lanes;
+        let lane = self.own_lane.unwrap_or(self.at % self.lanes);
         if batch == 1 {
             let record = &self.pool.records[self.at % self.pool.records.len()];
             self.at += 1;

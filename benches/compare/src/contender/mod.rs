@@ -43,7 +43,7 @@ mod walrus;
 #[cfg(feature = "yaque")]
 mod yaque;
 
-pub use streamlog::NAME as STREAMLOG;
+pub use streamlog::{NAME as STREAMLOG, TRIMMING};
 
 pub type Failure = Box<dyn Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Failure>;
@@ -104,6 +104,8 @@ pub struct Setup {
     pub directory: PathBuf,
     pub class: Class,
     pub lanes: usize,
+    /// The lane of a put is one to put to, not only what its key would lead to.
+    pub own_lanes: bool,
     pub key_bytes: usize,
     pub record_bytes: usize,
     /// About how many bytes will be put in all, for those who need to know it beforehand.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use streamlog::{
-    Durability, Position, PutRecord, Retention, SequenceNumber, ShardFilter, ShardId, ShardIterator, Stream,
-    StreamOptions, Timestamp,
+    Durability, HashKey, Position, PutRecord, Retention, SequenceNumber, ShardFilter, ShardId, ShardIterator,
+    Stream, StreamOptions, Timestamp,
 };
 
 use super::{Class, Contender, Facts, Log, Mode, Random, Result, Setup, Tail, Tally, Writer};
@@ -13,6 +13,9 @@ pub const NAME: &str = "streamlog";
 const RECORDS_AT_A_TIME: usize = 10_000;
 
 const UNSYNCED_NAME: &str = "streamlog, no syncs between";
+/// One whose segments are trimmed as fast as they are filled.
+pub const TRIMMING: &str = "streamlog, trimming";
+const KEPT_BYTES_OF_LANE: u64 = 128 << 20;
 
 pub fn contenders() -> Vec<Contender> {
     let facts = Facts {
@@ -34,20 +37,39 @@ pub fn contenders() -> Vec<Contender> {
         power: None,
         ..facts
     };
+    let trimming = Facts {
+        name: TRIMMING,
+        process: Some(Mode {
+            config: "the same with `Retention::max_bytes(128 MiB)` a shard, reached before the clock runs: trimmed segments are filled again",
+            survives: "process death; power loss up to the last sync (1 s)",
+        }),
+        power: Some(Mode { config: "`Durability::Power`, and the same", survives: "power loss" }),
+        ..facts
+    };
     vec![
-        Contender { facts, open: |setup| Ok(Box::new(Streamlog::open(setup, true)?)) },
-        Contender { facts: unsynced, open: |setup| Ok(Box::new(Streamlog::open(setup, false)?)) },
+        Contender { facts, open: |setup| Ok(Box::new(Streamlog::open(setup, Variant::AsItComes)?)) },
+        Contender { facts: unsynced, open: |setup| Ok(Box::new(Streamlog::open(setup, Variant::Unsynced)?)) },
+        Contender { facts: trimming, open: |setup| Ok(Box::new(Streamlog::open(setup, Variant::Trimming)?)) },
     ]
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Variant {
+    AsItComes,
+    Unsynced,
+    Trimming,
 }
 
 struct Streamlog {
     stream: Stream,
     shards: Vec<ShardId>,
+    /// One of each shard, where each put is to go to a shard that is named.
+    hash_keys: Vec<HashKey>,
     key_bytes: usize,
 }
 
 impl Streamlog {
-    fn open(setup: &Setup, is_synced: bool) -> Result<Self> {
+    fn open(setup: &Setup, variant: Variant) -> Result<Self> {
         let durability = match setup.class {
             Class::Process => Durability::Process,
             Class::Power => Durability::Power,
@@ -56,8 +78,11 @@ impl Streamlog {
             .shards(setup.lanes as u32)
             .durability(durability)
             .retention(Retention::forever());
-        if !is_synced {
-            options = options.sync_interval(None);
+        let kept_bytes = KEPT_BYTES_OF_LANE * setup.lanes as u64;
+        match variant {
+            Variant::AsItComes => {}
+            Variant::Unsynced => options = options.sync_interval(None),
+            Variant::Trimming => options = options.retention(Retention::forever().max_bytes(kept_bytes)),
         }
         if let Some(bytes) = setup.segment_bytes {
             options = options.segment_bytes(bytes);
@@ -66,14 +91,34 @@ impl Streamlog {
             options = options.record_bytes_max(2 << 20);
         }
         let stream = options.open(setup.directory.join("stream"))?;
-        let shards = stream.list_shards(ShardFilter::AtLatest).iter().map(|shard| shard.id).collect();
-        Ok(Self { stream, shards, key_bytes: setup.key_bytes })
+        if variant == Variant::Trimming {
+            fill(&stream, kept_bytes * 3)?;
+        }
+        let open = stream.list_shards(ShardFilter::AtLatest);
+        let hash_keys = match setup.own_lanes {
+            true => open.iter().map(|shard| shard.hash_key_range.start).collect(),
+            false => vec![],
+        };
+        let shards = open.iter().map(|shard| shard.id).collect();
+        Ok(Self { stream, shards, hash_keys, key_bytes: setup.key_bytes })
     }
+}
+
+/// Puts so many bytes, as fast as they go.
+fn fill(stream: &Stream, bytes: u64) -> Result<()> {
+    let data = vec![7; 64 << 10];
+    let keys: Vec<[u8; 8]> = (0..bytes / data.len() as u64).map(u64::to_le_bytes).collect();
+    for keys in keys.chunks(64) {
+        let records: Vec<_> = keys.iter().map(|key| PutRecord::new(key, &data)).collect();
+        stream.put_batch(&records)?.into_iter().try_for_each(|outcome| outcome.map(drop))?;
+    }
+    Ok(())
 }
 
 impl Log for Streamlog {
     fn writer(&self, _alone: bool) -> Result<Box<dyn Writer + '_>> {
-        Ok(Box::new(Putter { stream: self.stream.clone(), key_bytes: self.key_bytes }))
+        let (stream, hash_keys) = (self.stream.clone(), self.hash_keys.clone());
+        Ok(Box::new(Putter { stream, hash_keys, key_bytes: self.key_bytes }))
     }
 
     fn read_all(&self, lane: usize, tally: &mut Tally) -> Result<()> {
@@ -114,14 +159,20 @@ impl Log for Streamlog {
 
 struct Putter {
     stream: Stream,
+    hash_keys: Vec<HashKey>,
     key_bytes: usize,
 }
 
 impl Writer for Putter {
     #[inline]
-    fn put(&mut self, _lane: usize, record: &[u8]) -> Result<()> {
+    fn put(&mut self, lane: usize, record: &[u8]) -> Result<()> {
         let (key, data) = record.split_at(self.key_bytes);
-        self.stream.put(key, data)?;
+        match self.hash_keys.get(lane) {
+            Some(&hash_key) => {
+                self.stream.put_record(&PutRecord::new(key, data).explicit_hash_key(hash_key))?
+            }
+            None => self.stream.put(key, data)?,
+        };
         Ok(())
     }
 

@@ -18,7 +18,8 @@ pub(super) struct Run {
 /// average. Only bytes made to that end reach it, and what is behind such a place then counts as lost.
 const READS_OF_A_BYTE_MAX: u64 = 32;
 
-/// All runs of good frames in `bytes`, which stand at `from` in the file and should begin with the first of `sequences`.
+/// All runs of good frames in `bytes`, which stand at `from` in the file and should begin with the first of `sequences`. None arrived
+/// before `since`, when the segment was begun: what looks like such a frame was in a record that the file held as another segment.
 ///
 /// A frame behind damage is one whose checksum is right and whose numbers and times fit between those of its neighbours. The run that
 /// stands where the frames begin is what was put, and nothing speaks against it. Of two others that exclude each other, the one nearer
@@ -26,12 +27,17 @@ const READS_OF_A_BYTE_MAX: u64 = 32;
 ///
 /// # Errors
 /// `Unsupported` for a frame of a newer version that follows good ones: it is no damage.
-pub(super) fn find_runs(bytes: &[u8], from: u64, sequences: Range<u64>) -> Result<Vec<Run>, FrameFault> {
+pub(super) fn find_runs(
+    bytes: &[u8],
+    from: u64,
+    sequences: Range<u64>,
+    since: u64,
+) -> Result<Vec<Run>, FrameFault> {
     let mut runs: Vec<Run> = vec![];
     let mut budget = (bytes.len() as u64).saturating_mul(READS_OF_A_BYTE_MAX);
     let (mut at, mut first) = (0, Some(sequences.start));
     // The number and the time at which the run ends that stands where the frames begin.
-    let mut known = (sequences.start, 0);
+    let mut known = (sequences.start, since);
     while at < bytes.len() {
         // What is not a run's first frame may have any number that is not below.
         let is_candidate = |header: &FrameHeader| match first {
@@ -123,17 +129,21 @@ mod tests {
 
     /// A frame of `count` records of 20 bytes.
     fn frame(base: u64, count: u32, data: &[u8]) -> Vec<u8> {
+        frame_of(base, 1_000 + base, count, data)
+    }
+
+    fn frame_of(base: u64, timestamp: u64, count: u32, data: &[u8]) -> Vec<u8> {
         let mut draft = FrameDraft::default();
         draft.clear(0);
         // A key of one word: what is in the data then stands where frames could begin.
         (0..count).for_each(|_| draft.push(b"some-key", data));
         draft.finish();
-        draft.seal(base, 1_000 + base);
+        draft.seal(base, timestamp);
         draft.parts(&[]).concat()
     }
 
     fn sequences(bytes: &[u8], within: Range<u64>) -> Vec<Range<u64>> {
-        find_runs(bytes, 4096, within).unwrap().into_iter().map(|run| run.sequences).collect()
+        find_runs(bytes, 4096, within, 0).unwrap().into_iter().map(|run| run.sequences).collect()
     }
 
     #[test]
@@ -147,7 +157,7 @@ mod tests {
                 let mut damaged = whole.clone();
                 damaged[first * len + byte] ^= 0x10;
                 damaged[second * len + len / 2] ^= 0x01;
-                let runs = find_runs(&damaged, 4096, 5..65).unwrap();
+                let runs = find_runs(&damaged, 4096, 5..65, 0).unwrap();
                 let mut lost: Vec<u64> = (5..65).collect();
                 for run in &runs {
                     lost.retain(|sequence| !run.sequences.contains(sequence));
@@ -190,6 +200,20 @@ mod tests {
             bytes[at + 4] = 1;
         }
         assert_eq!(sequences(&bytes, 0..u64::MAX), []);
+    }
+
+    #[test]
+    fn frames_from_before_the_segment_was_begun_are_not_taken_for_its_records() {
+        let inner = [frame_of(4, 500, 1, b"no"), frame_of(5, 500, 1, b"no")].concat();
+        let held = frame_of(2, 600, 1, &inner);
+        for byte in [0, 9] {
+            let mut bytes =
+                [frame(3, 1, b"yes"), frame(4, 1, b"yes"), frame(5, 1, b"yes"), held.clone()].concat();
+            bytes[byte] ^= 4;
+            let runs = find_runs(&bytes, 4096, 3..u64::MAX, 1_000).unwrap();
+            let found: Vec<_> = runs.iter().map(|run| (run.sequences.start, run.sequences.end)).collect();
+            assert_eq!(found, [(4, 6)], "byte {byte}");
+        }
     }
 
     #[test]

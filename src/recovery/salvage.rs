@@ -93,7 +93,8 @@ impl Survey {
         if frames_end > FRAMES_FROM {
             let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
             let end = trailer_end.or(next_base).unwrap_or(u64::MAX);
-            runs = find_runs(map.bytes(FRAMES_FROM..frames_end), FRAMES_FROM, base..end)
+            let frames = map.bytes(FRAMES_FROM..frames_end);
+            runs = find_runs(frames, FRAMES_FROM, base..end, header.created_at_micros)
                 .map_err(|fault| Error::unsupported(&path, fault.to_string()))?;
             let (at, next) =
                 runs.last().map_or((FRAMES_FROM, base), |run| (run.bytes.end, run.sequences.end));

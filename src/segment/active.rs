@@ -344,7 +344,8 @@ impl Active {
             // What a store into the mapping makes dirty is a whole folio, which may be a megabyte; a write, the blocks it writes.
             let [records, tail, padding] = draft.parts(tail);
             let behind = self.zeros_behind(offset + draft.len() as u64);
-            self.file.write_parts_at([records, tail, padding, behind], offset)?;
+            // Without what is behind it a frame is whole: an error of that alone must not be one of the put, which is there.
+            self.file.write_parts_at([records, tail, padding], behind, offset)?;
             self.writer.note_written(draft.len() as u64);
         } else {
             match draft.parts(tail) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::growth::{Writing, map};
 use super::window::FRAMES_FROM;
-use super::{base_of_name, path_in};
+use super::{base_of_name, path_in, sealed};
 use crate::format::header::SegmentHeader;
 use crate::format::index::Index;
 use crate::format::trailer::TRAILER_BYTES;
@@ -22,6 +22,7 @@ use crate::sys::map::{Map, MapWriter};
 use crate::words::error::Result;
 use crate::words::limits::AHEAD_BYTES;
 use crate::words::sequence::SequenceNumber;
+use crate::words::shard_id::ShardId;
 
 /// The name that a prepared segment has until it is used, and what is added to that of one which is used again. What is found under
 /// such a name when a stream is opened is removed.
@@ -118,15 +119,23 @@ impl Spare {
     ///
     /// The frames that such a file holds are no danger to those that will be put there: a frame counts where one with its sequence
     /// number is expected, and all numbers to come are higher.
-    pub(crate) fn again(shard_dir: &Path, bases: &[SequenceNumber], writing: Writing) -> Vec<Self> {
-        let rename = |&base| rename_trimmed(&path_in(shard_dir, base), writing).ok().flatten();
+    ///
+    /// # Errors
+    /// `Io` if the names in the directory could not be synced, those of other segments among them.
+    pub(crate) fn again(
+        shard_dir: &Path,
+        (shard, bases): (ShardId, &[SequenceNumber]),
+        writing: Writing,
+    ) -> Result<Vec<Self>> {
+        let rename = |&base| rename_trimmed(shard_dir, (shard, base), writing).ok().flatten();
         let renamed: Vec<_> = bases.iter().filter_map(rename).collect();
-        if renamed.is_empty() || dir::sync(shard_dir).is_err() {
-            return vec![];
+        if renamed.is_empty() {
+            return Ok(vec![]);
         }
+        dir::sync(shard_dir)?;
         // What cannot be prepared is left to the puts, which tell of it.
         let of = |(file, file_remover)| Self::of_trimmed(file, file_remover, writing).ok();
-        renamed.into_iter().filter_map(of).collect()
+        Ok(renamed.into_iter().filter_map(of).collect())
     }
 
     fn of_trimmed(file: DataFile, file_remover: FileRemover, writing: Writing) -> Result<Self> {
@@ -145,7 +154,7 @@ impl Spare {
         let spare = Self::with(file, file_remover, writing)?;
         // No more than that page: what else is not on the disk yet need never be.
         let SpareParts { file, writer, .. } = &spare.parts;
-        let synced = writer.map().sync_header(file.path());
+        let synced = writer.map().sync_header(file.std(), file.path());
         synced.map_err(|error| file.error("sync the header of", error)).map(|()| spare)
     }
 
@@ -182,20 +191,32 @@ impl Spare {
 /// Gives the file of a trimmed segment the name of a prepared one. Removes it instead if using it again does not pay, or is not safe: one
 /// of another size, one with a second name, whose owner wants it as it is, and, where frames are stored into pages, one whose pages
 /// would have to be read first.
-fn rename_trimmed(path: &Path, writing: Writing) -> Result<Option<(DataFile, FileRemover)>> {
-    let mut file_remover = FileRemover { path: Some(path.to_owned()) };
-    let mut file = DataFile::open_writable(path)?;
+fn rename_trimmed(
+    shard_dir: &Path,
+    (shard, base): (ShardId, SequenceNumber),
+    writing: Writing,
+) -> Result<Option<(DataFile, FileRemover)>> {
+    let path = path_in(shard_dir, base);
+    let mut file_remover = FileRemover { path: Some(path.clone()) };
+    let mut file = DataFile::open_writable(&path)?;
     let len = file.len()?;
-    let is_of_use = (writing.segment_bytes / 2..=writing.segment_bytes / 8 * 9).contains(&len)
-        && !file.has_second_name()?
-        && (writing.syncs_each || file.is_in_memory(len));
-    if !is_of_use {
+    // One that is longer is cut, and no record may then stand where a trailer is looked for.
+    let has_size = match len.checked_sub(writing.segment_bytes) {
+        None | Some(0) => len >= writing.segment_bytes / 2,
+        Some(_) => {
+            let header = sealed::read_header(&file, shard, base)?.0;
+            let trailer = header.map_or(Ok(None), |header| sealed::read_trailer(&file, &header))?;
+            trailer.is_some_and(|it| it.frames_end + TRAILER_BYTES as u64 <= writing.segment_bytes)
+        }
+    };
+    if !has_size || !(writing.syncs_each || file.is_in_memory(len)) {
         return Ok(None);
     }
-    let mut name = path.as_os_str().to_owned();
+    let mut name = path.into_os_string();
     name.push(format!(".{NAME}"));
     let name = PathBuf::from(name);
     file.rename(&name)?;
     file_remover.path = Some(name);
-    Ok(Some((file, file_remover)))
+    // Asked now: by the old name nobody can add one any more.
+    Ok(if file.has_second_name()? { None } else { Some((file, file_remover)) })
 }

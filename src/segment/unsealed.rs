@@ -42,7 +42,7 @@ impl SyncTarget {
             flushed.and_then(|()| self.file.sync()).inspect_err(|_| *has_failed = true)?;
             self.window.set_synced(committed);
         }
-        if self.window.is_note_behind(if self.syncs_each { SYNCS_OF_A_NOTE } else { 1 }) {
+        if self.window.is_note_behind_by(if self.syncs_each { SYNCS_OF_A_NOTE } else { 0 }) {
             self.window.note_synced();
         }
         Ok(committed)
@@ -50,7 +50,7 @@ impl SyncTarget {
 
     /// Renews the note of what is synced.
     pub(crate) fn note(&self) {
-        if self.window.is_note_behind(1) {
+        if self.window.is_note_behind() {
             self.window.note_synced();
         }
     }

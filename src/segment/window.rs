@@ -105,10 +105,15 @@ impl Window {
         self.unnoted_syncs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the header page is so many syncs behind, or does not say yet that anything is synced.
-    pub(super) fn is_note_behind(&self, syncs: u64) -> bool {
-        let noted = self.noted.load(Ordering::Relaxed);
-        self.synced() > noted && (noted == 0 || self.unnoted_syncs.load(Ordering::Relaxed) >= syncs)
+    /// Whether the header page says less than is synced.
+    pub(super) fn is_note_behind(&self) -> bool {
+        self.synced() > self.noted.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is so many syncs behind, or does not say yet that anything is synced.
+    pub(super) fn is_note_behind_by(&self, syncs: u64) -> bool {
+        let is_first = self.noted.load(Ordering::Relaxed) == 0;
+        self.is_note_behind() && (is_first || self.unnoted_syncs.load(Ordering::Relaxed) >= syncs)
     }
 
     /// Notes in the header page what is synced, for recovery to tell damage from a torn tail.

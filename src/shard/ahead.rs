@@ -38,7 +38,8 @@ impl Shard {
 
     /// Lets go of prepared segments that puts come too slowly for.
     pub(crate) fn drop_idle_spares(&self) {
-        self.appender.lock().drop_idle_spares(self.clock.now());
+        let idle = self.appender.lock().take_idle_spares(self.clock.now());
+        drop(idle);
     }
 
     /// Lets go of the prepared segments.

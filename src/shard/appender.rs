@@ -154,10 +154,11 @@ impl Appender {
         self.resumable = self.resumable.take().filter(|resumable| resumable.trailer.is_none());
     }
 
-    /// Leaves the segments up to the one that begins with `last` as they are: they are trimmed, and need no trailer any more.
-    pub(super) fn forget_unsealed(&mut self, last: Option<SequenceNumber>) {
-        let kept = self.unsealed.partition_point(|segment| Some(segment.target.window.base) <= last);
-        self.unsealed.drain(..kept);
+    /// Leaves the segments up to the one that begins with `last` as they are: they are trimmed, and need no trailer any more. Tells
+    /// whether there was one.
+    pub(super) fn forget_unsealed(&mut self, last: Option<SequenceNumber>) -> bool {
+        let count = self.unsealed.partition_point(|segment| Some(segment.target.window.base) <= last);
+        self.unsealed.drain(..count).len() > 0
     }
 
     /// What is to be prepared next, if puts come so fast that it pays: first what they will reach first.
@@ -198,16 +199,14 @@ impl Appender {
     }
 
     /// How many trimmed segments are worth keeping for the next rolls.
-    pub(super) fn wants_trimmed(&self, now: Timestamp) -> usize {
-        if self.state == State::Open && self.active.is_some() { self.spares.wants_trimmed(now) } else { 0 }
+    pub(super) fn wants_trimmed(&self) -> usize {
+        if self.state == State::Open && self.active.is_some() { self.spares.wants_trimmed() } else { 0 }
     }
 
-    /// Lets go of the prepared segments, if puts no longer come so fast that they want some.
-    pub(super) fn drop_idle_spares(&mut self, now: Timestamp) {
+    /// Takes the prepared segments for which puts no longer come fast enough, to be dropped without the lock; once a pass.
+    pub(super) fn take_idle_spares(&mut self, now: Timestamp) -> Vec<Spare> {
         let is_busy = self.active.as_ref().is_some_and(|active| active.busy_since() >= now.minus(SECOND));
-        if !self.spares.look(now) && !is_busy {
-            self.spares.clear();
-        }
+        self.spares.take_idle(is_busy)
     }
 
     /// Lets go of the prepared segments.
@@ -307,12 +306,19 @@ impl Shard {
         let next = match (again, appender.spares.take(len)) {
             (Some(resumable), _) => Active::resume(&self.dir, self.id, resumable, self.writing, len)?,
             (None, Some(spare)) => Active::begin_in(spare, &self.dir, (self.id, base), now, self.writing)?,
-            (None, None) => Active::create(&self.dir, (self.id, base), now, self.writing, len)?,
+            (None, None) => {
+                let create = || Active::create(&self.dir, (self.id, base), now, self.writing, len);
+                match create() {
+                    // What was prepared for smaller frames makes room for this one.
+                    Err(Error::StorageFull(_)) if appender.spares.clear() => create()?,
+                    created => created?,
+                }
+            }
         };
         event!(debug, "a segment begins", dir = self.dir.display(), base = base);
         appender.resumable = None;
         appender.has_new_names = true;
-        appender.spares.note_begun(now);
+        appender.spares.note_begun();
         let since = if next.is_empty() { now } else { next.first_timestamp() };
         self.segments.push(Arc::clone(next.window()), since);
         appender.put_bytes_before = appender.put_bytes().wrapping_sub(next.frames_end());

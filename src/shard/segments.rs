@@ -36,10 +36,8 @@ struct Segment {
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// Where there is none, no mapping of the file lives.
+    /// Where there is none, and the segment was begun since the stream was opened, no mapping of the file lives.
     window: Option<Arc<Window>>,
-    /// But for one of when the segment was sealed and not written to again yet, of which somebody may still hold bytes.
-    was_resumed: bool,
     /// When its first record arrived, once somebody asked.
     first_timestamp: Option<Timestamp>,
     /// What it takes on the disk, once it is sealed and somebody asked.
@@ -70,15 +68,16 @@ impl Dropped {
     }
 
     /// Closes the segment for those to come. Tells whether its file may be another segment's from now on: nobody has it open or holds
-    /// bytes of it, and nothing stands behind its frames but what was trimmed before, as in one that is sealed, or was begun with
-    /// `opened_at` or later. In others there may be what a power loss left, with numbers that are yet to come.
+    /// bytes of it, and it was begun since the shard was opened with `opened_at` as its next number. Of others, whoever had the
+    /// stream open before may still hold bytes; they may have holes, where a copy of them was put back; and behind their frames
+    /// there may be what a power loss left, with numbers that are yet to come.
     pub(crate) fn close(self, opened_at: SequenceNumber) -> bool {
         let mut slot = self.0.slot.lock();
         slot.is_dropped = true;
         let is_free = slot.window.take().is_none_or(|window| {
             Arc::into_inner(window).is_some_and(|window| Arc::into_inner(window.map).is_some())
         });
-        is_free && !slot.was_resumed && (!slot.is_pinned || self.base() >= opened_at)
+        is_free && self.base() >= opened_at
     }
 }
 
@@ -100,14 +99,13 @@ impl Segments {
     pub(crate) fn push(&self, window: Arc<Window>, first_timestamp: Timestamp) {
         let base = window.base;
         let first_timestamp = Some(first_timestamp);
+        let slot = Slot { window: Some(window), first_timestamp, is_pinned: true, ..Slot::default() };
+        let segment = Arc::new(Segment { base, slot: Mutex::new(slot) });
         let mut list = self.list.write();
-        let was_resumed = list.back().is_some_and(|last| last.base == base);
-        if was_resumed {
+        if list.back().is_some_and(|last| last.base == base) {
             list.pop_back();
         }
-        let slot =
-            Slot { window: Some(window), was_resumed, first_timestamp, is_pinned: true, ..Slot::default() };
-        list.push_back(Arc::new(Segment { base, slot: Mutex::new(slot) }));
+        list.push_back(segment);
     }
 
     /// Notes that a segment has its trailer, so that its window can be opened again.
@@ -225,7 +223,10 @@ impl Segments {
             let mut slot = segment.slot.lock();
             bytes += match &slot.window {
                 Some(window) => window.map.committed().saturating_sub(FRAMES_FROM),
-                None => self.disk_bytes_of(&segment, &mut slot)?,
+                None => match self.disk_bytes_of(&segment, &mut slot) {
+                    Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => 0,
+                    disk_bytes => disk_bytes?,
+                },
             };
         }
         Ok(bytes)

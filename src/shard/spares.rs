@@ -1,20 +1,20 @@
 //! The segments of a shard that are ready for the next rolls.
 
 use crate::segment::spare::{Spare, SparePages};
-use crate::words::time::{SECOND, Timestamp};
 
-/// Trimmed segments are used again where a segment was begun within this time: enough for one that is synced with each put, and so
-/// short that a shard which rests gives its room back.
-const REUSE_WITHIN_SECONDS: u32 = 10;
+/// Trimmed segments are used again where a segment was begun within so many passes of the maintenance, which come each second: enough
+/// for a shard that is synced with each put, and so few that one that rests gives its room back soon.
+const REUSE_WITHIN_PASSES: u32 = 10;
 
 /// Prepared segments, and how many it pays to have.
 #[derive(Debug, Default)]
 pub(super) struct Spares {
     /// The last one is used next.
     ready: Vec<Spare>,
-    /// How many segments were begun since the last look, and before that since the one before.
+    /// How many segments were begun since the last pass, and from the one before to that.
     begun: [usize; 2],
-    last_begun: Option<Timestamp>,
+    /// The passes since a segment was begun; `None` before the first.
+    passes_since: Option<u32>,
 }
 
 impl Spares {
@@ -44,24 +44,27 @@ impl Spares {
     }
 
     /// Notes that a segment was begun.
-    pub(super) fn note_begun(&mut self, now: Timestamp) {
+    pub(super) fn note_begun(&mut self) {
         self.begun[0] += 1;
-        self.last_begun = Some(now);
+        self.passes_since = Some(0);
     }
 
-    /// How many trimmed segments are worth keeping: as many as were begun lately, in the time from one look to the next.
-    pub(super) fn wants_trimmed(&self, now: Timestamp) -> usize {
-        let lately = self.begun.into_iter().max().unwrap_or_default().max(1);
-        if self.is_rolling(now) { lately.saturating_sub(self.ready.len()) } else { 0 }
+    /// How many trimmed segments are worth keeping.
+    pub(super) fn wants_trimmed(&self) -> usize {
+        self.wanted().saturating_sub(self.ready.len())
     }
 
-    /// Has a look, once in a while; tells whether segments are begun often enough to have some ready.
-    pub(super) fn look(&mut self, now: Timestamp) -> bool {
+    /// As many as were begun lately from one pass to the next.
+    fn wanted(&self) -> usize {
+        let is_rolling = self.passes_since.is_some_and(|passes| passes <= REUSE_WITHIN_PASSES);
+        if is_rolling { self.begun.into_iter().max().unwrap_or_default().max(1) } else { 0 }
+    }
+
+    /// Takes those that are too many by now, which is to be asked once a pass; a shard that is busy keeps one.
+    pub(super) fn take_idle(&mut self, is_busy: bool) -> Vec<Spare> {
+        self.passes_since = self.passes_since.map(|passes| passes.saturating_add(1));
+        let kept = self.wanted().max(usize::from(is_busy));
         self.begun = [0, self.begun[0]];
-        self.is_rolling(now)
-    }
-
-    fn is_rolling(&self, now: Timestamp) -> bool {
-        self.last_begun.is_some_and(|begun| begun >= now.minus(SECOND * REUSE_WITHIN_SECONDS))
+        self.ready.drain(..self.ready.len().saturating_sub(kept)).collect()
     }
 }

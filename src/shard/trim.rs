@@ -74,10 +74,10 @@ impl Shard {
         if self.segments.len() == 0 {
             appender.forget_last_segment();
         }
-        appender.forget_unsealed(dropped.last().map(Dropped::base));
-        let wanted = appender.wants_trimmed(self.clock.now());
+        let forgot = appender.forget_unsealed(dropped.last().map(Dropped::base));
+        let wanted = appender.wants_trimmed();
         drop(appender);
-        if wanted > 0 {
+        if forgot && wanted > 0 {
             // A sync that is under way may have them open: no later one has.
             drop(self.sync_turn.take());
         }
@@ -93,8 +93,15 @@ impl Shard {
             }
             event!(info, "a segment is behind the horizon, and removed", path = path.display());
         }
-        let spares = Spare::again(&self.dir, &again, self.writing);
-        self.appender.lock().keep_spares(spares);
+        match Spare::again(&self.dir, (self.id, &again), self.writing) {
+            Ok(spares) => self.appender.lock().keep_spares(spares),
+            Err(error) => {
+                // Names that the next sync is to have synced were among those, and no later one tells of them.
+                self.tell_failed_sync(&error);
+                self.poison();
+                removed = removed.and(Err(error));
+            }
+        }
         removed
     }
 

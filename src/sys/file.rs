@@ -159,15 +159,17 @@ impl DataFile {
             .map_err(|error| self.error("write to", error))
     }
 
-    /// Writes parts one behind the other.
-    pub(crate) fn write_parts_at(&self, parts: [&[u8]; 4], offset: u64) -> Result<()> {
+    /// Writes parts one behind the other, and, if that can be done, what is `behind` them.
+    pub(crate) fn write_parts_at(&self, parts: [&[u8]; 3], behind: &[u8], offset: u64) -> Result<()> {
         self.point("write to")
-            .and_then(|()| self.write_parts(parts, offset))
+            .and_then(|()| self.write_parts(parts, behind, offset))
             .map_err(|error| self.error("write to", error))
     }
 
-    fn write_parts(&self, parts: [&[u8]; 4], offset: u64) -> io::Result<()> {
-        let written = match rustix::io::pwritev(&self.file, &parts.map(IoSlice::new), offset) {
+    fn write_parts(&self, parts: [&[u8]; 3], behind: &[u8], offset: u64) -> io::Result<()> {
+        let [first, second, third] = parts;
+        let all = [first, second, third, behind].map(IoSlice::new);
+        let written = match rustix::io::pwritev(&self.file, &all, offset) {
             Ok(written) => written,
             Err(Errno::INTR) => 0,
             Err(errno) => return Err(errno.into()),
@@ -178,6 +180,9 @@ impl DataFile {
             let done = written.saturating_sub(at).min(part.len());
             self.file.write_all_at(&part[done..], offset + (at + done) as u64)?;
             at += part.len();
+        }
+        if written < at + behind.len() {
+            let _ = self.file.write_all_at(behind, offset + at as u64);
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, available_parallelism};
 
+use parking_lot::Mutex;
+
 use super::report::TornTail;
 use crate::format::frame::{Frame, FrameFault, FrameHeader};
 use crate::format::header::{SegmentHeader, decode_committed, decode_synced};
@@ -255,6 +257,7 @@ impl GoodFrames {
             end_sequence: self.end_sequence,
             first_timestamp: self.first_timestamp,
             last_timestamp: self.last_timestamp,
+            progress: Mutex::default(),
         })
     }
 }

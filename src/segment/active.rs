@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::growth::{Growth, Writing, ahead_of, allocate, map};
 use super::path_in;
 use super::sealed;
@@ -390,6 +392,7 @@ impl Active {
             end_sequence: self.next_sequence,
             first_timestamp: self.first_timestamp,
             last_timestamp: self.last_timestamp,
+            progress: Mutex::default(),
         }
     }
 

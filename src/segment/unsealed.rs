@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::format::checksum::checksum;
 use crate::format::header::SegmentHeader;
 use crate::format::trailer::Trailer;
@@ -64,10 +66,23 @@ pub(crate) struct Unsealed {
     pub(crate) end_sequence: SequenceNumber,
     pub(crate) first_timestamp: Timestamp,
     pub(crate) last_timestamp: Timestamp,
+    /// Held by whoever seals it.
+    pub(crate) progress: Mutex<Progress>,
+}
+
+/// How far sealing a segment is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Progress {
+    #[default]
+    Waiting,
+    Sealed,
+    /// It stays as it is.
+    Left,
 }
 
 impl Unsealed {
-    /// Seals the segment: gives it index and trailer, and gives back the blocks it does not need.
+    /// Seals the segment: gives it index and trailer, and gives back the blocks it does not need. Tells whether it is sealed now, and not
+    /// left as it was.
     ///
     /// 1. The frames are synced. A crash before or after leaves a segment without a trailer, which recovery scans.
     /// 2. Index and trailer are written behind the frames, and the file is cut behind them. The trailer counts only at the very end
@@ -75,7 +90,11 @@ impl Unsealed {
     /// 3. The file is synced. From now on the segment is sealed, also after power loss.
     ///
     /// `StorageFull` leaves the segment as it was, to be sealed later; it can be read meanwhile.
-    pub(crate) fn seal(&self) -> Result<()> {
+    pub(crate) fn seal(&self) -> Result<bool> {
+        let mut progress = self.progress.lock();
+        if *progress != Progress::Waiting {
+            return Ok(*progress == Progress::Sealed);
+        }
         let file = &self.target.file;
         let frames_end = self.target.sync()?;
         let (index, index_count) = self.target.window.with_index(|index| (index.encode(), index.len()))?;
@@ -91,6 +110,13 @@ impl Unsealed {
         let _blocks = self.target.window.blocks.lock();
         file.write_all_at(&end, frames_end)?;
         file.set_len(frames_end + end.len() as u64)?;
-        file.sync()
+        file.sync()?;
+        *progress = Progress::Sealed;
+        Ok(true)
+    }
+
+    /// Leaves the segment as it is, once whoever seals it just now is done: its file may be somebody else's from now on.
+    pub(crate) fn leave(&self) {
+        *self.progress.lock() = Progress::Left;
     }
 }

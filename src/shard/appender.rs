@@ -346,7 +346,7 @@ impl Shard {
     /// Seals one segment, and takes it off the list of those to be sealed.
     fn seal<T>(&self, segment: &Unsealed, take_off: impl FnOnce() -> T) -> Result<()> {
         match segment.seal() {
-            Ok(()) => {
+            Ok(true) => {
                 take_off();
                 let base = segment.target.window.base;
                 self.segments.unpin(base);
@@ -354,7 +354,7 @@ impl Shard {
                 Ok(())
             }
             // It stays as it is, to be sealed when there is room; it can be read, and recovery can scan it.
-            Err(Error::StorageFull(_)) => Ok(()),
+            Ok(false) | Err(Error::StorageFull(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -405,6 +405,14 @@ impl Shard {
 
     /// Ends the shard's part in an open stream: refuses later puts, syncs, and seals what there is.
     pub(crate) fn close(&self) -> Result<()> {
+        let closed = self.end_puts();
+        // Another process may open the stream next: nobody here, a pass of the maintenance that is late for one, must seal any more.
+        let left = self.appender.lock().unsealed.clone();
+        left.iter().for_each(|segment| segment.leave());
+        closed
+    }
+
+    fn end_puts(&self) -> Result<()> {
         let mut appender = self.appender.lock();
         let was_poisoned = appender.state == State::Poisoned;
         appender.state = State::StreamClosed;

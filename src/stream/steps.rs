@@ -379,3 +379,31 @@ fn p10_what_a_failed_sync_may_have_lost_is_vouched_for_by_no_later_one() {
         assert!(stream.recovery().shards[0].scanned_bytes > 100_000, "nothing was sealed");
     }
 }
+
+#[test]
+fn p9_p13_what_a_closed_stream_had_no_room_to_seal_it_leaves_to_those_who_open_it_next() {
+    let scratch = scratch();
+    let script = Script::new(&scratch.path().join("stream"), Durability::Process);
+    let open = || script.options().shards(1).open(&script.path).unwrap();
+    let stream = open();
+    assert!(stream.put("key", vec![7; 10_000]).is_ok());
+    let late = stream.clone();
+    set_hook(Some(Box::new(|action, file| {
+        match action == "write to" && file.extension().is_some_and(|it| it == "seg") {
+            true => Err(io::Error::from_raw_os_error(ENOSPC)),
+            false => Ok(()),
+        }
+    })));
+    let closed = stream.close();
+    set_hook(None);
+    assert!(closed.is_ok(), "a segment without a trailer can be read: {closed:?}");
+    open().close().unwrap();
+    // Goes on in the file that the first one has not sealed.
+    let stream = open();
+    assert_eq!(stream.put("key", vec![8; 10_000]).unwrap().sequence, 1.into());
+    let _ = late.maintain();
+    let verified = stream.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((verified.record_count, verified.damage), (2, vec![]));
+    drop(stream);
+    assert_eq!(open().verify(|_| ControlFlow::Continue(())).unwrap().record_count, 2);
+}

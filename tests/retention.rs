@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamlog::{
-    DAY, Durability, Error, HOUR, MINUTE, ManualClock, Position, Retention, SECOND, ShardFilter, ShardId,
-    Stream, StreamOptions,
+    DAY, Durability, Error, HOUR, MINUTE, ManualClock, Position, PutRecord, Retention, SECOND, ShardFilter,
+    ShardId, Stream, StreamOptions,
 };
 
 const SHARD: ShardId = ShardId::new(0);
@@ -364,6 +364,26 @@ fn p6_p12_bytes_that_are_held_of_a_stream_that_was_closed_stay_when_it_is_opened
     let stream = open();
     (2..10).for_each(|minute| put_and_trim(&stream, &clock, minute));
     assert!(kept.iter().all(|record| record.data().iter().all(|&byte| byte == 1)));
+}
+
+#[test]
+fn p9_a_file_whose_records_reach_to_where_a_trailer_is_looked_for_is_not_filled_again() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(2 * MINUTE));
+    // More than a segment, and not by so much that its size alone would speak against it.
+    let records: Vec<_> = (0..10).map(|_| PutRecord::new("key", &[1; 6_800])).collect();
+    assert!(stream.put_batch(&records).unwrap().iter().all(Result::is_ok));
+    // Held open, so that no other file gets its inode.
+    let large = std::fs::File::open(&common::segment_files(scratch.path(), 0)[0]).unwrap();
+    let mut is_any_again = false;
+    for minute in 1..8 {
+        put_and_trim(&stream, &clock, minute);
+        let (segments, spares) = inodes(scratch.path());
+        is_any_again |= !spares.is_empty();
+        let is_there = segments.iter().chain(&spares).any(|&inode| inode == large.metadata().unwrap().ino());
+        assert_eq!(is_there, minute < 3, "minute {minute}");
+    }
+    assert!(is_any_again, "none is filled again");
 }
 
 #[test]

@@ -10,6 +10,9 @@ pub(crate) const RECORD_HEADER_BYTES: usize = 8;
 /// Frames start, and so end, on multiples of this.
 pub(crate) const FRAME_ALIGN: usize = 8;
 
+/// What a writer leaves behind its last frame, the length of none: a file may hold other bytes there, from when it was another segment.
+pub(crate) const END_MARK: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
+
 /// The checksum speaks for all bytes of a frame from here on.
 pub(super) const CHECKED_FROM: usize = 8;
 pub(super) const CODEC_PLAIN: u16 = 0;

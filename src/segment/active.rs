@@ -12,12 +12,13 @@ use super::spare::{Spare, SparePages};
 use super::unsealed::{SyncTarget, Unsealed};
 use super::window::{FRAMES_FROM, Window};
 use crate::format::draft::FrameDraft;
+use crate::format::frame::END_MARK;
 use crate::format::header::{COMMITTED_OFFSET, SegmentHeader, encode_committed};
 use crate::format::index::{Index, IndexEntry};
 use crate::format::trailer::{TRAILER_BYTES, Trailer};
 use crate::sys::dir;
 use crate::sys::file::DataFile;
-use crate::sys::map::{END_MARK, MapWriter};
+use crate::sys::map::MapWriter;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
     AHEAD_BYTES, AHEAD_BYTES_MAX, BUSY_BYTES_PER_SECOND, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX,

@@ -91,7 +91,7 @@ impl Shard {
             } else {
                 removed = removed.and(dir::remove_file(&path));
             }
-            event!(info, "a segment is behind the horizon, and removed", path = path.display());
+            event!(info, "a segment is behind the horizon, and dropped", path = path.display());
         }
         match Spare::again(&self.dir, (self.id, &again), self.writing) {
             Ok(spares) => self.appender.lock().keep_spares(spares),

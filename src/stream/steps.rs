@@ -407,3 +407,27 @@ fn p9_p13_what_a_closed_stream_had_no_room_to_seal_it_leaves_to_those_who_open_i
     drop(stream);
     assert_eq!(open().verify(|_| ControlFlow::Continue(())).unwrap().record_count, 2);
 }
+
+#[test]
+fn p10_names_that_could_not_be_synced_while_a_trimmed_file_is_made_ready_poison_the_shard() {
+    let scratch = scratch();
+    let script = Script::new(&scratch.path().join("stream"), Durability::Process);
+    let stream = script.options().shards(1).open(&script.path).unwrap();
+    (0..20).for_each(|_| assert!(stream.put("key", vec![7; 10_000]).is_ok()));
+    script.clock.advance(AGE + Duration::from_secs(1));
+    (0..10).for_each(|_| assert!(stream.put("key", vec![7; 10_000]).is_ok()));
+    let mut is_renamed = false;
+    set_hook(Some(Box::new(move |action, file| {
+        is_renamed |= action == "replace" && file.extension().is_some_and(|it| it == "spare");
+        // Once: the next sync would succeed, and prove nothing.
+        match action == "sync the directory" && std::mem::take(&mut is_renamed) {
+            true => Err(io::Error::from_raw_os_error(EIO)),
+            false => Ok(()),
+        }
+    })));
+    let maintained = stream.maintain();
+    set_hook(None);
+    assert!(matches!(&maintained, Err(Error::Io(failure)) if failure.action == "sync the directory"));
+    assert!(maintained.unwrap_err().to_string().contains("shards/000000000000"));
+    assert!(matches!(stream.put("key", "data"), Err(Error::Poisoned(_))));
+}

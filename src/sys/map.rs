@@ -20,6 +20,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::watermark::{Observed, Watermark};
 use super::{fault, processor};
+use crate::format::frame::END_MARK;
 
 /// A mapped segment as its readers see it: its committed bytes.
 #[derive(Debug)]
@@ -30,9 +31,6 @@ pub(crate) struct Map {
     slices_from: u64,
     writable: bool,
 }
-
-/// What the writer leaves behind its last byte: a file may hold other bytes there, from when it was another segment.
-pub(crate) const END_MARK: [u8; 8] = [0; 8];
 
 /// So far ahead of the writer its next lines are asked for, and no more of them at a time, which a cache has room for.
 const EXPECTED_AHEAD: usize = 512;

@@ -6,8 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::rng::Rng;
-
-const HEADER_BYTES: usize = 4096;
+use crate::format::header::HEADER_PAGE_BYTES;
 
 /// The calls after which a name may be new or gone.
 const NAMING: [&str; 5] = ["create", "open", "create the directory", "remove", "replace"];
@@ -129,7 +128,9 @@ impl Disk {
                 .map(|inode| Sync::File(inode, content(&self.files[&inode].live))),
             "sync the header of" => self.dirs[inside.parent().unwrap()]
                 .last_file(inside.file_name().unwrap().to_str().unwrap())
-                .map(|inode| Sync::Header(inode, content(&self.files[&inode].live)[..HEADER_BYTES].to_vec())),
+                .map(|inode| {
+                    Sync::Header(inode, content(&self.files[&inode].live)[..HEADER_PAGE_BYTES].to_vec())
+                }),
             "sync the directory" => Some(Sync::Dir(inside.to_owned())),
             _ => None,
         };

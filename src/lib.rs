@@ -38,48 +38,38 @@
 //!   while puts to the shard wait: a subscriber must not call into the stream it is told of.
 
 mod consumer;
-mod format;
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing;
-mod manifest;
+mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod prelude;
 mod producer;
-mod recovery;
-mod reshard;
-mod retention;
-mod segment;
-mod shard;
-mod stream;
-mod sys;
-mod topology;
-mod words;
 
 pub use consumer::{ConsumerOptions, GroupDescription, GroupShard, OnTrimmed, Worker, WorkerId};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use log::fuzzing;
+pub use log::recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
+pub use log::shard::batch::{Batch, Records};
+pub use log::shard::iterator::ShardIterator;
+pub use log::shard::lag::Lag;
+pub use log::shard::records::OwnedRecords;
+pub use log::shard::wait_any::wait_any;
+pub use log::shard::{Verification, VerifyProgress};
+pub use log::stream::Stream;
+pub use log::stream::lineage_iterator::LineageIterator;
+pub use log::sys::clock::SystemClock;
+pub use log::types::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
+pub use log::types::error::{Corruption, Error, IoFailure, Located, Result};
+pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
+pub use log::types::latency::Latency;
+pub use log::types::limits;
+pub use log::types::options::{Durability, Maintenance, Retention, StreamOptions};
+pub use log::types::record::{OwnedRecord, Position, PutRecord, Receipt, Record};
+pub use log::types::sequence::SequenceNumber;
+pub use log::types::shard_id::ShardId;
+pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
+pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
-pub use recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
-pub use shard::batch::{Batch, Records};
-pub use shard::iterator::ShardIterator;
-pub use shard::lag::Lag;
-pub use shard::records::OwnedRecords;
-pub use shard::wait_any::wait_any;
-pub use shard::{Verification, VerifyProgress};
-pub use stream::Stream;
-pub use stream::lineage_iterator::LineageIterator;
-pub use sys::clock::SystemClock;
-pub use words::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
-pub use words::error::{Corruption, Error, IoFailure, Located, Result};
-pub use words::hash_key::{HashKey, HashKeyRange, KeyHash};
-pub use words::latency::Latency;
-pub use words::limits;
-pub use words::options::{Durability, Maintenance, Retention, StreamOptions};
-pub use words::record::{OwnedRecord, Position, PutRecord, Receipt, Record};
-pub use words::sequence::SequenceNumber;
-pub use words::shard_id::ShardId;
-pub use words::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
-pub use words::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -49,7 +49,7 @@ fn damage(path: &Path) -> String {
 
 #[test]
 fn every_variant_is_provoked_here() {
-    let source = include_str!("../src/words/error.rs");
+    let source = include_str!("../src/log/types/error.rs");
     let body = source.split("pub enum Error {").nth(1).unwrap().split("\n}").next().unwrap();
     let names = body.lines().filter_map(|line| line.strip_prefix("    "));
     let names = names.filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()));

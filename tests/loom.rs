@@ -24,17 +24,19 @@ mod sync {
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 }
 
-mod sys {
-    pub(crate) use super::sync;
+mod log {
+    pub(crate) mod sys {
+        pub(crate) use crate::sync;
+    }
 }
 
-#[path = "../src/sys/watermark.rs"]
+#[path = "../src/log/sys/watermark.rs"]
 mod watermark;
 
-#[path = "../src/shard/turn.rs"]
+#[path = "../src/log/shard/turn.rs"]
 mod turn;
 
-#[path = "../src/shard/wait.rs"]
+#[path = "../src/log/shard/wait.rs"]
 mod wait;
 
 use std::sync::Arc;

@@ -41,7 +41,11 @@ fn sources() -> BTreeMap<String, Vec<String>> {
     let mut all = vec![];
     read_sources(&root().join("src"), "", &mut all);
     let tests: BTreeSet<String> = all.iter().flat_map(Source::test_files).collect();
-    all.retain(|source| !tests.contains(&source.path));
+    all.retain(|source| {
+        !tests
+            .iter()
+            .any(|test| source.path == *test || (test.ends_with('/') && source.path.starts_with(test)))
+    });
     let code =
         |source: &Source| source.code().map(|(_, token): (usize, &Token)| token.text.clone()).collect();
     all.iter().map(|source| (source.path.clone(), code(source))).collect()
@@ -308,7 +312,10 @@ fn behind_generics(head: &[String]) -> usize {
 /// The whole surface, a line for each item, in an order that does not depend on where things stand.
 fn surface() -> String {
     let sources = sources();
-    let exports_of = |file: &str| exports(&sources[file]);
+    // The door for fuzz targets is compiled for nothing else.
+    let is_for_users = |path: &Vec<String>| path.last().is_some_and(|name| name != "fuzzing");
+    let exports_of =
+        |file: &str| exports(&sources[file]).into_iter().filter(is_for_users).collect::<Vec<_>>();
     let named: BTreeSet<String> =
         exports_of("lib.rs").iter().map(|path| path.last().unwrap().clone()).collect();
     let mut lines = vec![];

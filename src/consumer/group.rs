@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::checkpoints::{Checkpoint, Checkpoints};
 use super::leases::{Commit, Held, Leases, Refusal, Term, WorkerId};
-use super::order::positions;
+use super::readable::positions;
 use crate::{Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp};
 
 /// A consumer group, shared by its workers.

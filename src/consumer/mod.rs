@@ -5,8 +5,8 @@ mod describe;
 mod group;
 mod leases;
 mod options;
-mod order;
-mod place;
+mod readable;
+mod start;
 mod worker;
 
 use std::collections::BTreeMap;

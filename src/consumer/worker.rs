@@ -8,7 +8,7 @@ use super::describe::GroupDescription;
 use super::group::Group;
 use super::leases::{Held, WorkerId};
 use super::options::{ConsumerOptions, OnTrimmed};
-use super::order::arrival_before;
+use super::readable::arrival_before;
 use crate::{
     Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, Stream, Timestamp, wait_any,
 };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::sys::fault::{Hook, set_hook};
+use crate::log::sys::fault::{Hook, set_hook};
 use crate::{
     Durability, Error, HOUR, HashKey, Maintenance, ManualClock, Position, Producer, PutRecord, Result,
     SECOND, ShardId, Stream, StreamOptions, Timestamp,

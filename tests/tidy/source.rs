@@ -13,7 +13,7 @@ pub(crate) struct Token {
 /// A file of `src/`.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// Within `src/`, such as `sys/map.rs`.
+    /// Within `src/`, such as `log/sys/map.rs`.
     pub(crate) path: String,
     pub(crate) lines: Vec<String>,
     pub(crate) tokens: Vec<Token>,
@@ -21,7 +21,7 @@ pub(crate) struct Source {
     tests: Vec<Range<usize>>,
 }
 
-/// A path that begins with `crate` or `super`, from the root of the crate on: `["words", "error"]`.
+/// A path that begins with `crate` or `super`, from the root of the crate on: `["log", "types", "error"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CratePath {
     pub(crate) segments: Vec<String>,
@@ -35,10 +35,14 @@ impl Source {
         Self { path: path.to_owned(), lines: text.lines().map(str::to_owned).collect(), tokens, tests }
     }
 
-    /// The directory that the file is in, or its own name where it stands at the top.
-    pub(crate) fn room(&self) -> &str {
-        let first = self.path.split('/').next().unwrap_or_default();
-        first.strip_suffix(".rs").unwrap_or(first)
+    /// The directory that the file is in, or its own name where it stands at the top: `consumer`, `log/sys`, `prelude`.
+    pub(crate) fn room(&self) -> String {
+        let stem = |name: &str| name.strip_suffix(".rs").unwrap_or(name).to_owned();
+        match self.path.split('/').collect::<Vec<_>>()[..] {
+            ["log", second, ..] => format!("log/{}", stem(second)),
+            [first, ..] => stem(first),
+            [] => String::new(),
+        }
     }
 
     /// The tokens outside the test modules.
@@ -76,12 +80,12 @@ impl Source {
         declared
             .flat_map(|name| {
                 let stem = if dir.is_empty() { name } else { format!("{dir}/{name}") };
-                [format!("{stem}.rs"), format!("{stem}/mod.rs")]
+                [format!("{stem}.rs"), format!("{stem}/")]
             })
             .collect()
     }
 
-    /// The module that the file is: `["sys", "map"]`.
+    /// The module that the file is: `["log", "sys", "map"]`.
     fn module_path(&self) -> Vec<String> {
         let stem = self.path.strip_suffix(".rs").unwrap_or(&self.path);
         let mut path: Vec<_> = stem.split('/').map(str::to_owned).collect();

@@ -1,0 +1,123 @@
+//! The trailer: the last bytes of a segment file, which make it sealed.
+
+use super::bytes::{FieldWriter, u32_at, u64_at};
+use super::checksum::checksum;
+use super::header::{HEADER_PAGE_BYTES, SegmentHeader};
+use super::index::ENTRY_BYTES;
+use crate::log::types::limits::{FRAME_BYTES_MAX, INDEX_STRIDE_BYTES};
+
+/// The bytes of a trailer. Frames never reach into the last so many bytes of a file, so that no record can pass for one.
+pub(crate) const TRAILER_BYTES: usize = 72;
+
+/// No segment has frames beyond this, so that no trailer makes a reader believe in a larger index than there can be.
+const FRAMES_END_MAX: u64 = HEADER_PAGE_BYTES as u64 + FRAME_BYTES_MAX;
+
+const MAGIC: [u8; 8] = *b"slogend\0";
+const CHECKSUM_OFFSET: usize = TRAILER_BYTES - 4;
+
+/// What the end of a sealed segment says of the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    /// Where the frames end and the index begins.
+    pub(crate) frames_end: u64,
+    pub(crate) index_count: u32,
+    pub(crate) index_checksum: u32,
+    /// The sequence number after the last record.
+    pub(crate) end_sequence: u64,
+    pub(crate) first_timestamp_micros: u64,
+    pub(crate) last_timestamp_micros: u64,
+}
+
+impl Trailer {
+    /// Encodes the trailer of the segment that begins with `header`.
+    pub(crate) fn encode(&self, header: &SegmentHeader) -> [u8; TRAILER_BYTES] {
+        let mut bytes = [0; TRAILER_BYTES];
+        FieldWriter::new(&mut bytes)
+            .bytes(&MAGIC)
+            .u64(self.frames_end)
+            .u32(self.index_count)
+            .u32(self.index_checksum)
+            .u64(header.base_sequence)
+            .u64(self.end_sequence)
+            .u64(self.first_timestamp_micros)
+            .u64(self.last_timestamp_micros)
+            .u32(header.shard);
+        let checksum = checksum(&bytes[..CHECKSUM_OFFSET]);
+        FieldWriter::new(&mut bytes[CHECKSUM_OFFSET..]).u32(checksum);
+        bytes
+    }
+
+    /// Reads the trailer out of the last bytes of a file; `None` if there is none, or one that belongs to another segment or to
+    /// a file of another length.
+    pub(crate) fn decode(bytes: &[u8], header: &SegmentHeader, file_bytes: u64) -> Option<Self> {
+        let bytes = bytes.last_chunk::<TRAILER_BYTES>()?;
+        let is_whole =
+            bytes[..8] == MAGIC && u32_at(bytes, CHECKSUM_OFFSET)? == checksum(&bytes[..CHECKSUM_OFFSET]);
+        let trailer = Self {
+            frames_end: u64_at(bytes, 8)?,
+            index_count: u32_at(bytes, 16)?,
+            index_checksum: u32_at(bytes, 20)?,
+            end_sequence: u64_at(bytes, 32)?,
+            first_timestamp_micros: u64_at(bytes, 40)?,
+            last_timestamp_micros: u64_at(bytes, 48)?,
+        };
+        let belongs = u64_at(bytes, 24)? == header.base_sequence
+            && u32_at(bytes, 56)? == header.shard
+            && u64_at(bytes, 60)? == 0;
+        let expected_bytes =
+            trailer.frames_end.checked_add(trailer.index_bytes())?.checked_add(TRAILER_BYTES as u64)?;
+        let adds_up = expected_bytes == file_bytes
+            && trailer.end_sequence > header.base_sequence
+            && trailer.frames_end <= FRAMES_END_MAX
+            && u64::from(trailer.index_count) <= trailer.frames_end / INDEX_STRIDE_BYTES + 1;
+        (is_whole && belongs && adds_up).then_some(trailer)
+    }
+
+    /// The bytes of the index that stands between the frames and the trailer.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        u64::from(self.index_count) * ENTRY_BYTES as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEADER: SegmentHeader = SegmentHeader { shard: 1, base_sequence: 100, created_at_micros: 5 };
+    const TRAILER: Trailer = Trailer {
+        frames_end: 8192,
+        index_count: 2,
+        index_checksum: 0xabcd,
+        end_sequence: 150,
+        first_timestamp_micros: 7,
+        last_timestamp_micros: 9,
+    };
+    const FILE_BYTES: u64 = 8192 + 2 * ENTRY_BYTES as u64 + TRAILER_BYTES as u64;
+
+    #[test]
+    fn every_flipped_bit_of_a_trailer_is_noticed() {
+        let bytes = TRAILER.encode(&HEADER);
+        assert_eq!(Trailer::decode(&bytes, &HEADER, FILE_BYTES), Some(TRAILER));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Trailer::decode(&flipped, &HEADER, FILE_BYTES), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_trailer_counts_only_in_its_own_segment_and_at_its_own_place() {
+        let bytes = TRAILER.encode(&HEADER);
+        assert_eq!(Trailer::decode(&bytes, &HEADER, FILE_BYTES + 4096), None);
+        assert_eq!(Trailer::decode(&bytes, &SegmentHeader { shard: 2, ..HEADER }, FILE_BYTES), None);
+        assert_eq!(Trailer::decode(&bytes, &SegmentHeader { base_sequence: 99, ..HEADER }, FILE_BYTES), None);
+    }
+
+    proptest! {
+        #[test]
+        fn p11_any_bytes_decode_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), len in any::<u64>()) {
+            let _ = Trailer::decode(&bytes, &HEADER, len);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The engine: a stream, its shards, and their files.
+//!
+//! Rooms in strict layers, lowest first; `tests/tidy.rs` holds the code to the list in `docs/DESIGN.md`.
+
+#[cfg(test)]
+mod crash_tests;
+mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod manifest;
+pub(crate) mod recovery;
+mod reshard;
+mod retention;
+mod segment;
+pub(crate) mod shard;
+pub(crate) mod stream;
+pub(crate) mod sys;
+mod topology;
+pub(crate) mod types;

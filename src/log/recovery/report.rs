@@ -1,0 +1,162 @@
+//! What recovery found and did, for the caller to see.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+
+/// What opening a stream found and did; see [`Stream::recovery`](crate::Stream::recovery).
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let report = stream.recovery();
+/// if !report.was_closed_cleanly() {
+///     println!("opened in {:?} after a crash, torn tail: {}", report.duration, report.has_torn_tail());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// One for each shard that has not expired, in the order of creation.
+    pub shards: Vec<ShardRecovery>,
+    /// How long opening took.
+    pub duration: std::time::Duration,
+    /// Whether the stream's directory lets its group or everybody add and remove files, who could then put other records in the
+    /// place of these. The library makes directories that only their owner may enter.
+    pub is_writable_by_others: bool,
+}
+
+impl RecoveryReport {
+    /// Whether all shards were closed cleanly, so that nothing had to be scanned.
+    pub fn was_closed_cleanly(&self) -> bool {
+        self.shards.iter().all(|shard| shard.was_closed_cleanly)
+    }
+
+    /// Whether anything was cut: bytes behind the last whole frame, none of which was ever synced. A process that is killed
+    /// leaves such bytes only where it was in the middle of a put.
+    pub fn has_torn_tail(&self) -> bool {
+        self.shards.iter().any(|shard| shard.torn_tail.is_some())
+    }
+
+    /// The records that this opening gave up, because it was told to [`salvage`](crate::StreamOptions::salvage).
+    pub fn lost(&self) -> impl Iterator<Item = &LostRecords> {
+        self.shards.iter().flat_map(|shard| &shard.lost)
+    }
+}
+
+/// What opening found and did in one shard.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// for shard in &stream.recovery().shards {
+///     println!("{} goes on with {} after {} bytes", shard.shard, shard.next_sequence, shard.scanned_bytes);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardRecovery {
+    /// The shard.
+    pub shard: ShardId,
+    /// The segment files that were there.
+    pub segment_count: usize,
+    /// Whether the shard was closed cleanly, so that nothing had to be scanned.
+    pub was_closed_cleanly: bool,
+    /// The bytes of segments that were scanned, because nothing had sealed them.
+    pub scanned_bytes: u64,
+    /// The number after the last record that is there.
+    pub next_sequence: SequenceNumber,
+    /// What was behind the last whole frame, if anything was. It was never synced, so no receipt that survives
+    /// power loss was given for it.
+    pub torn_tail: Option<TornTail>,
+    /// The files behind the torn tail, which were removed.
+    pub removed_files: Vec<PathBuf>,
+    /// The records that were given up, in order, because the caller asked to [`salvage`](crate::StreamOptions::salvage).
+    pub lost: Vec<LostRecords>,
+    /// The damaged files, as they were, under the names they have now. They can be removed.
+    pub damaged_files: Vec<PathBuf>,
+}
+
+impl ShardRecovery {
+    pub(crate) fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            segment_count: 0,
+            was_closed_cleanly: true,
+            scanned_bytes: 0,
+            next_sequence: SequenceNumber::ZERO,
+            torn_tail: None,
+            removed_files: vec![],
+            lost: vec![],
+            damaged_files: vec![],
+        }
+    }
+}
+
+/// Records that damage took, and that the caller gave up.
+///
+/// ```
+/// # use streamlog::StreamOptions;
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().salvage(true).open(directory.path())?;
+/// for lost in stream.recovery().lost() {
+///     eprintln!("{lost}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostRecords {
+    /// The shard.
+    pub shard: ShardId,
+    /// The first sequence number that is lost, and the one after the last.
+    pub sequences: Range<SequenceNumber>,
+    /// The segment file that held them.
+    pub path: PathBuf,
+    /// What was found there.
+    pub reason: String,
+}
+
+impl std::fmt::Display for LostRecords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Range { start, end } = self.sequences;
+        let count = end.get().saturating_sub(start.get());
+        let (shard, path, reason) = (self.shard, self.path.display(), &self.reason);
+        write!(
+            f,
+            "{shard} lost {count} records, from sequence number {start} to before {end}: {path} has {reason}"
+        )
+    }
+}
+
+/// Bytes after the last whole frame.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// for shard in &stream.recovery().shards {
+///     if let Some(tail) = &shard.torn_tail {
+///         println!("{}: {} bytes from byte {} on: {}", tail.path.display(), tail.bytes, tail.offset, tail.reason);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TornTail {
+    /// The segment file.
+    pub path: PathBuf,
+    /// Where the tail begins.
+    pub offset: u64,
+    /// How long it is, unused blocks included.
+    pub bytes: u64,
+    /// What was found there instead of a frame.
+    pub reason: String,
+}

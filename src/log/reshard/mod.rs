@@ -1,0 +1,188 @@
+//! Splitting and merging shards while the stream runs.
+//!
+//! 1. *Plan*, purely: which shards close, and which ranges their children own.
+//! 2. The children's directories are created, and their names synced. A crash leaves directories that the manifest does not name;
+//!    the next opening removes them.
+//! 3. The parents get a ceiling: the children will begin there, somewhat above the parents' end, so that the parents' puts can go
+//!    on for the moment. (More than that many would wait for step 7.)
+//! 4. The manifest is replaced: **the one atomic step**. A crash before leaves the parents open. A crash after it leaves the
+//!    children; the parents end with whatever was put until then, which no child has anything to do with yet.
+//! 5. The parents are synced while their puts go on, so that the next step is short.
+//! 6. The parents' append locks are taken, so that puts wait, and what was put since is synced: whatever the children will hold,
+//!    the parents are whole.
+//! 7. The children are announced to readers who come to the parents' ends, the shard map is swapped, the parents are closed, and the
+//!    locks are let go of: puts that wait are routed again.
+//!
+//! A failure before step 4 leaves the parents open and nothing else. One after it, or one that leaves open whether step 4 survives
+//! power loss, poisons the parents: the next opening finds them with all that was put, closed or open.
+
+pub(crate) mod merge;
+pub(crate) mod scale;
+pub(crate) mod split;
+
+use std::sync::Arc;
+
+use crate::log::manifest::Manifest;
+use crate::log::shard::closing::PausedShard;
+use crate::log::shard::{Shard, dir_of, shards_dir};
+use crate::log::sys::dir;
+use crate::log::topology::{Topology, lineage};
+use crate::log::types::describe::ShardDescription;
+use crate::log::types::error::{Error, Result};
+use crate::log::types::event::event;
+use crate::log::types::hash_key::HashKeyRange;
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+use crate::log::types::time::Timestamp;
+
+/// Shards that close, and the ranges of the shards that take their place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) parents: Vec<ShardId>,
+    pub(crate) children: Vec<HashKeyRange>,
+}
+
+/// Carries out what a plan finds to do, if anything; returns the children.
+pub(crate) fn apply(
+    topology: &Topology,
+    plan: impl FnOnce(&Manifest) -> Result<Option<Plan>>,
+) -> Result<Vec<ShardDescription>> {
+    let mut manifest = topology.manifest_to_change()?;
+    let Some(plan) = plan(&manifest)? else { return Ok(vec![]) };
+    let first_child = manifest.next_shard;
+    let ids: Vec<_> = (first_child..).take(plan.children.len()).map(ShardId::new).collect();
+    if ids.iter().any(|&id| id > ShardId::MAX) {
+        return Err(Error::invalid("the stream has used up its shard ids: go on in a new stream"));
+    }
+    Reshard { topology, plan, ids }.carry_out(&mut manifest)
+}
+
+/// How many records the parents may still get while the manifest is replaced.
+const RESERVE: u64 = 1 << 20;
+
+struct Reshard<'a> {
+    topology: &'a Topology,
+    plan: Plan,
+    /// The children's.
+    ids: Vec<ShardId>,
+}
+
+impl Reshard<'_> {
+    fn carry_out(&self, manifest: &mut Manifest) -> Result<Vec<ShardDescription>> {
+        let map = self.topology.map_full();
+        let parents = self.plan.parents.iter().map(|&id| map.get(id)).collect::<Result<Vec<_>>>()?;
+        // One that is poisoned is found out before anything is changed.
+        for parent in &parents {
+            drop(parent.pause()?);
+        }
+        self.create_directories().inspect_err(|_| self.remove_directories())?;
+        let first_sequence = set_ceilings(&parents);
+        let mut next = self.next_manifest(manifest, first_sequence);
+        let announced = self.topology.write(&mut next);
+        if let Err(failed) = announced {
+            if failed.replaced {
+                parents.iter().for_each(|parent| parent.poison());
+            } else {
+                parents.iter().for_each(|parent| parent.lift_ceiling());
+                self.remove_directories();
+            }
+            return Err(failed.error);
+        }
+        let paused =
+            Self::pause(&parents).inspect_err(|_| parents.iter().for_each(|parent| parent.poison()))?;
+        for parent in &paused {
+            lineage::settle(&mut next.shards, parent.id(), parent.next_sequence(), parent.last_timestamp());
+        }
+        let children: Vec<_> =
+            next.shards.iter().filter(|shard| self.ids.contains(&shard.id)).cloned().collect();
+        let shards: Vec<_> =
+            children.iter().map(|child| Arc::new(Shard::new(self.topology.context(), child))).collect();
+        *manifest = next;
+        let closed_at = children.first().map(|child| child.created_at).unwrap_or_default();
+        for parent in &paused {
+            parent.announce(closed_at, shards.clone());
+        }
+        self.topology.swap_map(manifest, &shards);
+        paused.into_iter().for_each(PausedShard::close);
+        for child in &children {
+            let stream = self.topology.context().stream_dir.display();
+            event!(info, "a shard begins", stream = stream, shard = child.id, first = child.first_sequence);
+        }
+        Ok(children)
+    }
+
+    /// Syncs the parents, and makes their puts wait.
+    fn pause<'p>(parents: &[&'p Arc<Shard>]) -> Result<Vec<PausedShard<'p>>> {
+        for parent in parents {
+            parent.sync()?;
+        }
+        let mut paused = parents.iter().map(|parent| parent.pause()).collect::<Result<Vec<_>>>()?;
+        for parent in &mut paused {
+            parent.sync()?;
+        }
+        Ok(paused)
+    }
+
+    fn create_directories(&self) -> Result<()> {
+        let stream_dir = &self.topology.context().stream_dir;
+        for &id in &self.ids {
+            dir::create_own(&dir_of(stream_dir, id))?;
+        }
+        dir::sync(&shards_dir(stream_dir))
+    }
+
+    fn remove_directories(&self) {
+        for &id in &self.ids {
+            // What cannot be removed now is removed by the next opening.
+            let _ = dir::remove_all(&dir_of(&self.topology.context().stream_dir, id));
+        }
+    }
+
+    /// The manifest with the parents closed and the children there.
+    fn next_manifest(&self, manifest: &Manifest, first_sequence: SequenceNumber) -> Manifest {
+        let mut next = manifest.clone();
+        let is_parent = |shard: &&mut ShardDescription| self.plan.parents.contains(&shard.id);
+        // Not before the parents were created, should the clock have been set back.
+        let created = next.shards.iter_mut().filter(is_parent).map(|parent| parent.created_at);
+        let closed_at = created.fold(self.topology.context().clock.now(), Timestamp::max);
+        for parent in next.shards.iter_mut().filter(is_parent) {
+            parent.closed_at = Some(closed_at);
+        }
+        let children =
+            self.ids.iter().zip(&self.plan.children).map(|(&id, &hash_key_range)| ShardDescription {
+                id,
+                parent: self.plan.parents.first().copied(),
+                adjacent_parent: self.plan.parents.get(1).copied(),
+                hash_key_range,
+                first_sequence,
+                closing_sequence: None,
+                created_at: closed_at,
+                closed_at: None,
+            });
+        next.shards.extend(children);
+        next.next_shard += self.ids.len() as u32;
+        next
+    }
+}
+
+/// Gives the parents a ceiling that none of them has reached, however fast they are put to.
+fn set_ceilings(parents: &[&Arc<Shard>]) -> SequenceNumber {
+    loop {
+        let highest = parents.iter().map(|parent| parent.next_sequence()).max().unwrap_or_default();
+        let ceiling = highest.plus(RESERVE);
+        if parents.iter().all(|parent| parent.set_ceiling(ceiling)) {
+            return ceiling;
+        }
+    }
+}
+
+/// An open shard, by its id.
+fn open_shard(shards: &[ShardDescription], id: ShardId) -> Result<&ShardDescription> {
+    match shards.iter().find(|shard| shard.id == id) {
+        None => Err(Error::ShardNotFound(id)),
+        Some(shard) if !shard.is_open() => {
+            Err(Error::invalid(format!("{id} is closed already: its children own its hash keys now")))
+        }
+        Some(shard) => Ok(shard),
+    }
+}

@@ -1,0 +1,142 @@
+//! Deciding, without touching anything, what retention drops.
+
+use std::collections::BTreeSet;
+
+use crate::log::types::describe::ShardDescription;
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+use crate::log::types::time::Timestamp;
+
+/// A segment that nobody writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) shard: ShardId,
+    /// The sequence number after its last record.
+    pub(super) end: SequenceNumber,
+    pub(super) first_timestamp: Timestamp,
+    pub(super) disk_bytes: u64,
+}
+
+/// Where the horizons of shards have to be so that no more than `bytes_max` of `disk_bytes` are left: the oldest segments go
+/// first, whichever shard they are of.
+pub(super) fn by_bytes(
+    mut candidates: Vec<Candidate>,
+    mut disk_bytes: u64,
+    bytes_max: u64,
+) -> Vec<(ShardId, SequenceNumber)> {
+    // By end as well: segments of a shard leave in their order, also if they began in the same microsecond.
+    candidates.sort_by_key(|candidate| (candidate.first_timestamp, candidate.shard, candidate.end));
+    let mut horizons = vec![];
+    for candidate in candidates {
+        if disk_bytes <= bytes_max {
+            break;
+        }
+        disk_bytes = disk_bytes.saturating_sub(candidate.disk_bytes);
+        horizons.push((candidate.shard, candidate.end));
+    }
+    horizons
+}
+
+/// The shards that expire: closed, with no record left, and for as long as records are kept.
+///
+/// They go parents first, and the two parents of a merge together, so that the shards that are left cover the hash-key space at
+/// each time since the horizon. `is_empty` tells which have no record left; `oldest` is the time before which records expire.
+pub(super) fn expired(
+    shards: &[ShardDescription],
+    oldest: Option<Timestamp>,
+    is_empty: impl Fn(ShardId) -> bool,
+) -> BTreeSet<ShardId> {
+    let is_over = |shard: &ShardDescription| {
+        let closed_at = shard.closed_at.filter(|_| is_empty(shard.id));
+        closed_at.is_some_and(|closed_at| oldest.is_none_or(|oldest| closed_at < oldest))
+    };
+    let mut gone: BTreeSet<ShardId> =
+        shards.iter().filter(|shard| is_over(shard)).map(|shard| shard.id).collect();
+    let is_there = |id: ShardId| shards.iter().any(|shard| shard.id == id);
+    loop {
+        let stays = |id: ShardId, gone: &BTreeSet<ShardId>| is_there(id) && !gone.contains(&id);
+        let kept: Vec<_> = shards
+            .iter()
+            .flat_map(|shard| {
+                let parents: Vec<_> = shard.parents().collect();
+                let has_parent = parents.iter().any(|&id| stays(id, &gone));
+                // Neither the child of one that stays, nor the other parent of its child.
+                let parents = parents.into_iter().filter(move |_| has_parent);
+                parents.chain(has_parent.then_some(shard.id)).collect::<Vec<_>>()
+            })
+            .filter(|id| gone.contains(id))
+            .collect();
+        if kept.is_empty() {
+            return gone;
+        }
+        kept.iter().for_each(|id| {
+            gone.remove(id);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::types::hash_key::HashKeyRange;
+
+    fn candidate(shard: u32, end: u64, first: u64, disk_bytes: u64) -> Candidate {
+        let (shard, first_timestamp) = (ShardId::new(shard), Timestamp::from_micros(first));
+        Candidate { shard, end: end.into(), first_timestamp, disk_bytes }
+    }
+
+    #[test]
+    fn the_oldest_segments_leave_until_the_rest_fits() {
+        let candidates = vec![candidate(1, 10, 50, 40), candidate(0, 5, 10, 30), candidate(0, 9, 60, 30)];
+        let horizons = |bytes_max| by_bytes(candidates.clone(), 150, bytes_max);
+        assert_eq!(horizons(150), []);
+        assert_eq!(horizons(149), [(ShardId::new(0), 5.into())]);
+        assert_eq!(horizons(119), [(ShardId::new(0), 5.into()), (ShardId::new(1), 10.into())]);
+        assert_eq!(horizons(0).len(), 3, "what is being written to stays");
+    }
+
+    fn shard(id: u32, parents: &[u32], closed_at: Option<u64>) -> ShardDescription {
+        ShardDescription {
+            id: ShardId::new(id),
+            parent: parents.first().copied().map(ShardId::new),
+            adjacent_parent: parents.get(1).copied().map(ShardId::new),
+            hash_key_range: HashKeyRange::ALL,
+            first_sequence: 0.into(),
+            closing_sequence: closed_at.map(|_| 0.into()),
+            created_at: Timestamp::default(),
+            closed_at: closed_at.map(Timestamp::from_micros),
+        }
+    }
+
+    #[test]
+    fn closed_shards_expire_parents_first_and_the_parents_of_a_merge_together() {
+        // 0 and 1 are merged into 2, which is split into 3 and 4.
+        let shards = [
+            shard(0, &[], Some(10)),
+            shard(1, &[], Some(10)),
+            shard(2, &[0, 1], Some(20)),
+            shard(3, &[2], None),
+        ];
+        let gone = |oldest: Option<u64>, full: &[u32]| -> Vec<u32> {
+            let is_empty = |id: ShardId| !full.contains(&id.get());
+            expired(&shards, oldest.map(Timestamp::from_micros), is_empty)
+                .into_iter()
+                .map(ShardId::get)
+                .collect()
+        };
+        assert_eq!(
+            gone(Some(10), &[]),
+            Vec::<u32>::new(),
+            "not before they have been closed for long enough"
+        );
+        assert_eq!(gone(Some(11), &[]), [0, 1]);
+        assert_eq!(gone(Some(21), &[]), [0, 1, 2]);
+        assert_eq!(gone(None, &[]), [0, 1, 2]);
+        assert_eq!(
+            gone(Some(21), &[1]),
+            Vec::<u32>::new(),
+            "1 holds records, so 0 stays with it, and so does their child"
+        );
+        assert_eq!(gone(Some(21), &[2]), [0, 1]);
+    }
+}

@@ -1,0 +1,218 @@
+//! What one read of a shard returned.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::log::format::frame::{FRAME_HEADER_BYTES, FrameHeader, RecordParts};
+use crate::log::types::describe::ShardDescription;
+use crate::log::types::record::Record;
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+use crate::log::types::time::Timestamp;
+
+/// The records that one read returned, in order, without a copy: they are the bytes of the log itself.
+///
+/// A batch keeps its part of the log mapped, also after retention has removed the file.
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let batch = stream.iterator(receipt.shard, Position::TrimHorizon)?.next_batch(1_000)?;
+/// assert_eq!((batch.len(), batch.last_sequence()), (1, Some(receipt.sequence)));
+/// for record in &batch {
+///     assert_eq!(record.data(), b"clicked");
+/// }
+/// assert_eq!(batch.millis_behind_latest(), 0, "there is nothing behind it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Batch {
+    pub(super) shard: ShardId,
+    /// The frames that hold the records.
+    pub(super) bytes: Bytes,
+    /// The record of the first frame that the batch begins with, and where it is among the frame's records.
+    pub(super) first: RecordPlace,
+    pub(super) first_sequence: SequenceNumber,
+    pub(super) record_count: usize,
+    pub(super) last_timestamp: Option<Timestamp>,
+    pub(super) millis_behind_latest: u64,
+    pub(super) children: Option<Vec<ShardDescription>>,
+}
+
+/// A record's place within its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct RecordPlace {
+    pub(super) index: u32,
+    /// The bytes of records before it.
+    pub(super) offset: usize,
+}
+
+impl Batch {
+    /// The shard that was read.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.record_count
+    }
+
+    /// Whether there are none: the iterator was at the end, just then.
+    pub fn is_empty(&self) -> bool {
+        self.record_count == 0
+    }
+
+    /// The number of the first record.
+    pub fn first_sequence(&self) -> Option<SequenceNumber> {
+        (!self.is_empty()).then_some(self.first_sequence)
+    }
+
+    /// The number of the last record.
+    pub fn last_sequence(&self) -> Option<SequenceNumber> {
+        self.record_count.checked_sub(1).map(|more| self.first_sequence.plus(more as u64))
+    }
+
+    /// When the last record arrived.
+    pub fn last_timestamp(&self) -> Option<Timestamp> {
+        self.last_timestamp
+    }
+
+    /// How far behind the newest record the batch ends, in milliseconds: 0 if it reaches the end, otherwise the age of its last
+    /// record, as in Kinesis.
+    pub fn millis_behind_latest(&self) -> u64 {
+        self.millis_behind_latest
+    }
+
+    /// The shards to go on with, once a closed shard is read to its end; `None` before.
+    ///
+    /// As in Kinesis, all the parents of a child have to be read before the child.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let parent = stream.put("user-17", "clicked")?.shard;
+    /// let children = stream.split_shard_evenly(parent)?;
+    /// let mut iterator = stream.iterator(parent, Position::TrimHorizon)?;
+    /// let batch = iterator.next_batch(1_000)?;
+    /// assert_eq!(batch.end_of_shard(), Some(&children[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn end_of_shard(&self) -> Option<&[ShardDescription]> {
+        self.children.as_deref()
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> Records<'_> {
+        Records {
+            batch: &self.bytes,
+            skip: self.first,
+            frames: &self.bytes,
+            records: &[],
+            left_in_frame: 0,
+            timestamp: Timestamp::default(),
+            sequence: self.first_sequence,
+            left: self.record_count,
+        }
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("shard", &self.shard)
+            .field("first_sequence", &self.first_sequence)
+            .field("record_count", &self.record_count)
+            .field("millis_behind_latest", &self.millis_behind_latest)
+            .field("children", &self.children)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = Record<'a>;
+    type IntoIter = Records<'a>;
+
+    fn into_iter(self) -> Records<'a> {
+        self.iter()
+    }
+}
+
+/// The records of a batch in order.
+///
+/// ```
+/// # use streamlog::{Position, PutRecord, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put_batch(&[PutRecord::new("a", "1"), PutRecord::new("b", "2")])?;
+/// let batch = stream.iterator(stream.shards()[0].id, Position::TrimHorizon)?.next_batch(10)?;
+/// let data: Vec<&[u8]> = batch.iter().map(|record| record.data()).collect();
+/// assert_eq!(data, [b"1", b"2"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    batch: &'a Bytes,
+    /// The first record's place in the next frame.
+    skip: RecordPlace,
+    /// The frames behind the one at hand.
+    frames: &'a [u8],
+    /// The records that are left in the frame at hand, and how many they are.
+    records: &'a [u8],
+    left_in_frame: u32,
+    timestamp: Timestamp,
+    sequence: SequenceNumber,
+    left: usize,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        if self.left_in_frame == 0 {
+            self.enter_next_frame()?;
+        }
+        // Reading the batch has checked all of this; the checks here cost little and spare a panic.
+        let (parts, rest) = RecordParts::split_off(self.records)?;
+        let record = Record {
+            batch: self.batch,
+            partition_key: parts.partition_key,
+            data: parts.data,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+        };
+        self.records = rest;
+        self.left_in_frame -= 1;
+        self.sequence = self.sequence.plus(1);
+        self.left -= 1;
+        Some(record)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Records<'_> {}
+
+impl<'a> Records<'a> {
+    #[inline]
+    fn enter_next_frame(&mut self) -> Option<()> {
+        let header = FrameHeader::peek(self.frames).ok()?;
+        let (frame, behind) = self.frames.split_at(header.len);
+        let skip = std::mem::take(&mut self.skip);
+        self.frames = behind;
+        self.records = frame[FRAME_HEADER_BYTES..].get(skip.offset..)?;
+        self.left_in_frame = header.count.checked_sub(skip.index).filter(|&left| left > 0)?;
+        self.timestamp = Timestamp::from_micros(header.timestamp_micros);
+        Some(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Finding a place in a shard.
+
+use super::Shard;
+use super::segments::Found;
+use crate::log::types::error::Result;
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::time::Timestamp;
+
+impl Shard {
+    /// The segment that holds a sequence number, or comes before the place where it will be.
+    pub(super) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
+        self.segments.find(sequence).map_err(|error| {
+            // The file may have been trimmed after it was found.
+            self.check_horizon(sequence).err().unwrap_or(error)
+        })
+    }
+
+    /// The number of the first record that arrived at a time or later, or of the next one if there is none yet.
+    pub(super) fn first_at_or_after(&self, time: Timestamp) -> Result<SequenceNumber> {
+        let end = self.next_sequence();
+        let bases = self.segments.bases();
+        // The last segment that begins before that time holds the place, or else the first record of the one after it is it.
+        let mut failed = None;
+        let after = bases.partition_point(|&base| {
+            let first = self
+                .find(base)
+                .and_then(|found| found.map_or(Ok(None), |found| found.window.first_timestamp()));
+            match first {
+                Ok(first) => first.is_some_and(|first| first < time),
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let holds_it = match after.checked_sub(1) {
+            Some(at) => self.find(bases[at])?,
+            None => None,
+        };
+        // Without one the place is where that segment ends. If it was cut short that is not where the next one begins, and a reader
+        // has to meet the gap.
+        let place = match holds_it {
+            Some(found) => found.window.first_at_or_after(time)?,
+            None => bases.get(after).copied().unwrap_or(end),
+        };
+        Ok(place.max(self.horizon()))
+    }
+
+    /// Where one can read on behind damage at a sequence number: the next frame that the index knows and that is whole, or the next
+    /// segment.
+    pub(super) fn next_readable(&self, damaged: SequenceNumber) -> Option<SequenceNumber> {
+        let within =
+            self.find(damaged).ok().flatten().and_then(|found| found.window.next_whole_frame(damaged));
+        within.or_else(|| self.segments.bases().into_iter().find(|&base| base > damaged))
+    }
+}

@@ -1,0 +1,506 @@
+//! Reading a shard in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::batch::{Batch, RecordPlace};
+use super::reads::ReadCount;
+use super::records::OwnedRecords;
+use super::segments::Found;
+use super::wait_any::wait_any;
+use crate::log::format::frame::{Frame, FrameFault, RecordParts};
+use crate::log::segment::window::Window;
+use crate::log::types::error::{Error, Result};
+use crate::log::types::record::Position;
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+use crate::log::types::time::Timestamp;
+
+/// Reads one shard in order; made by [`Stream::iterator`](crate::Stream::iterator).
+///
+/// It takes no lock that a writer takes, and lives as long as one likes: it does not expire. After the stream is closed it still
+/// reads what was put until then.
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+/// let batch = iterator.next_batch(1_000)?;
+/// for record in &batch {
+///     assert_eq!(record.data(), b"clicked");
+/// }
+/// assert!(iterator.next_batch(1_000)?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct ShardIterator {
+    shard: Arc<Shard>,
+    next: SequenceNumber,
+    place: Option<Place>,
+    count: Arc<ReadCount>,
+}
+
+/// Where the next record is.
+#[derive(Debug, Clone)]
+struct Place {
+    window: Arc<Window>,
+    /// Its frame.
+    offset: u64,
+    /// Its place in the frame.
+    in_frame: RecordPlace,
+}
+
+impl ShardIterator {
+    pub(crate) fn new(shard: Arc<Shard>, position: Position) -> Result<Self> {
+        let next = Self::first_at(&shard, position)?;
+        Ok(Self::from_first(shard, next))
+    }
+
+    /// The number of the first record from a position on.
+    fn first_at(shard: &Shard, position: Position) -> Result<SequenceNumber> {
+        let next = match position {
+            Position::TrimHorizon => shard.horizon(),
+            Position::Latest => shard.next_sequence(),
+            Position::At(sequence) => sequence.max(shard.created.first_sequence),
+            Position::After(sequence) => sequence.plus(1).max(shard.created.first_sequence),
+            Position::AtTimestamp(time) => {
+                let now = shard.clock.now();
+                if time > now {
+                    return Err(Error::invalid(format!(
+                        "the time {time} lies in the future, and it is {now}: use Latest"
+                    )));
+                }
+                shard.first_at_or_after(time)?
+            }
+        };
+        if position != Position::TrimHorizon {
+            shard.check_horizon(next)?;
+        }
+        Ok(next)
+    }
+
+    /// An iterator that reads from a sequence number on; if that is behind the horizon, its first read says so.
+    pub(crate) fn from_first(shard: Arc<Shard>, next: SequenceNumber) -> Self {
+        let count = shard.reads.begin(next);
+        Self { shard, next, place: None, count }
+    }
+
+    fn go_to(&mut self, next: SequenceNumber) {
+        (self.next, self.place) = (next, None);
+        self.count.go_to(next);
+    }
+
+    /// The shard that is read.
+    pub fn shard(&self) -> ShardId {
+        self.shard.id
+    }
+
+    /// The number of the next record to be read.
+    pub fn next_sequence(&self) -> SequenceNumber {
+        self.next
+    }
+
+    /// Goes to another position; what follows is as with a new iterator.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::Latest)?;
+    /// iterator.seek(Position::TrimHorizon)?;
+    /// assert_eq!(iterator.next_sequence(), receipt.sequence);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Stream::iterator`](crate::Stream::iterator); the iterator then stays where it was.
+    pub fn seek(&mut self, position: Position) -> Result<()> {
+        self.go_to(Self::first_at(&self.shard, position)?);
+        Ok(())
+    }
+
+    /// Reads up to `records_max` records. Never blocks: an empty batch means the end, as it was just then.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// for record in &iterator.next_batch(1_000)? {
+    ///     println!("{} {:?}", record.sequence(), record.data());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Trimmed` if retention has overtaken the iterator: [`seek`](Self::seek) to go on. `Lost` where damage took records that were
+    /// given up since: [`skip_lost`](Self::skip_lost) to go on. `Corrupt` where the log is damaged: the iterator stays in front of
+    /// the damage. `UnsupportedFormat`, `Io`.
+    pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
+        self.next_batch_within(records_max, usize::MAX)
+    }
+
+    /// Reads up to `records_max` records of up to `bytes_max` bytes, keys and data together, but at least one record if there is
+    /// one.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "12345678")?;
+    /// stream.put("user-17", "12345678")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// assert_eq!(iterator.next_batch_within(1_000, 20)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch).
+    pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
+        self.shard.check_horizon(self.next)?;
+        loop {
+            let place = match self.place.take() {
+                Some(place) => place,
+                None => match self.locate()? {
+                    Some(place) => place,
+                    None => return Ok(self.empty_batch()),
+                },
+            };
+            // The end first, then how far: see `Watermark::observe`.
+            let observed = place.window.map.observe();
+            if place.offset < observed.committed {
+                return self.collect(place, observed.committed, records_max, bytes_max);
+            }
+            if !observed.ended {
+                self.place = Some(place);
+                return Ok(self.empty_batch());
+            }
+            // Looked at first: whatever is below it now is in a segment that is found then.
+            let end = self.shard.next_sequence();
+            match self.shard.find(self.next)? {
+                Some(Found { window, .. }) if !Arc::ptr_eq(&window, &place.window) => {
+                    self.place = Some(Place {
+                        offset: window.offset_of(self.next)?,
+                        window,
+                        in_frame: RecordPlace::default(),
+                    });
+                }
+                Some(Found { end: Some(end), .. }) => {
+                    let (found, at) = (place.window, place.offset);
+                    let reason = format!(
+                        "expected records up to the next segment, which begins with sequence number {end}, found them to end: a \
+                         file is missing, or this one was cut"
+                    );
+                    return Err(found.damage(at, self.next, reason));
+                }
+                // A damaged frame header leads past the records of its frame.
+                Some(_) if self.next < end => {
+                    let reason = format!("expected records up to sequence number {end}, found them to end");
+                    return Err(place.window.damage(place.offset, self.next, reason));
+                }
+                _ => return Ok(self.empty_batch()),
+            }
+        }
+    }
+
+    /// Finds the next record; `None` if it is not there yet.
+    fn locate(&self) -> Result<Option<Place>> {
+        if self.next > self.shard.next_sequence() {
+            return Ok(None);
+        }
+        let Some(Found { window, .. }) = self.shard.find(self.next)? else {
+            return Ok(None);
+        };
+        let offset = window.offset_of(self.next)?;
+        let mut place = Place { window, offset, in_frame: RecordPlace::default() };
+        let committed = place.window.map.committed();
+        if offset < committed {
+            let frame = self.check(&place.window, offset, RecordPlace::default(), committed)?;
+            let index = (self.next.get() - frame.header.base_sequence) as u32;
+            for _ in 0..index {
+                let (_, offset) = RecordParts::at(frame.records(), place.in_frame.offset)
+                    .ok_or_else(|| place.window.fault(place.offset, self.next, &FrameFault::Shape))?;
+                place.in_frame = RecordPlace { index: place.in_frame.index + 1, offset };
+            }
+        }
+        Ok(Some(place))
+    }
+
+    /// The frame at an offset, checked to be the one that holds the next record.
+    #[inline]
+    fn check<'w>(
+        &self,
+        window: &'w Window,
+        offset: u64,
+        in_frame: RecordPlace,
+        committed: u64,
+    ) -> Result<Frame<'w>> {
+        let bytes = window.map.bytes(offset..committed);
+        // A reader that stopped within a frame has checked it before.
+        let frame = if in_frame.index > 0 { Frame::decode_checked(bytes) } else { Frame::decode(bytes) };
+        let frame = frame.and_then(|frame| {
+            let (first, end) = (frame.header.base_sequence, frame.header.end_sequence());
+            let expected = self.next.get();
+            let holds = (first..end).contains(&expected);
+            if holds { Ok(frame) } else { Err(FrameFault::Sequence { expected, found: first }) }
+        });
+        match frame {
+            Ok(frame) if frame.header.is_lost => {
+                Err(self.lost(SequenceNumber::new(frame.header.end_sequence())))
+            }
+            frame => frame.map_err(|fault| window.fault(offset, self.next, &fault)),
+        }
+    }
+
+    #[cold]
+    fn lost(&self, end: SequenceNumber) -> Error {
+        Error::Lost { shard: self.shard.id, first: self.next, end }
+    }
+
+    /// Reads frames from a place on, as far as they are committed and the limits go.
+    fn collect(
+        &mut self,
+        place: Place,
+        committed: u64,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<Batch> {
+        let Place { window, mut offset, mut in_frame } = place;
+        let (from, first, first_sequence) = (offset, in_frame, self.next);
+        let mut left = Limits { records: records_max, bytes: bytes_max };
+        let mut last_timestamp = None;
+        let mut damage = None;
+        let frames = window.map.bytes(from..committed);
+        let mut rest = frames;
+        while !rest.is_empty() && left.records > 0 {
+            // A reader that stopped within a frame has checked it before.
+            let frame = match in_frame.index {
+                0 => Frame::decode_records(rest),
+                _ => Frame::decode_checked(rest).ok(),
+            };
+            let expected = self.next.get().wrapping_sub(in_frame.index.into());
+            let Some(frame) = frame.filter(|frame| frame.header.base_sequence == expected) else {
+                damage = Some(self.refuse(&window, offset, in_frame, committed));
+                break;
+            };
+            let taken = left.take(&frame, &mut in_frame, left.records == records_max);
+            if taken == 0 {
+                break;
+            }
+            self.next = self.next.plus(taken as u64);
+            last_timestamp = Some(frame.header.timestamp_micros);
+            rest = &rest[frame.header.len..];
+            if in_frame.index < frame.header.count {
+                break;
+            }
+            (offset, in_frame) = (committed - rest.len() as u64, RecordPlace::default());
+        }
+        let (record_count, frames_to) = (records_max - left.records, committed - rest.len() as u64);
+        // What was read before the damage is returned first; the next call meets the damage again.
+        if let Some(damage) = damage.filter(|_| record_count == 0) {
+            self.place = Some(Place { window, offset, in_frame });
+            return Err(damage);
+        }
+        let bytes = if record_count == 0 { Bytes::new() } else { window.map.shared_bytes(from..frames_to) };
+        self.count.go_to(self.next);
+        self.count.add(record_count, offset - from);
+        self.place = Some(Place { window, offset, in_frame });
+        let is_latest = self.next >= self.shard.next_sequence();
+        let millis_behind_latest = match last_timestamp {
+            Some(micros) if !is_latest => self.shard.clock.now().as_millis().saturating_sub(micros / 1_000),
+            _ => 0,
+        };
+        Ok(Batch {
+            bytes,
+            first,
+            first_sequence,
+            record_count,
+            last_timestamp: last_timestamp.map(Timestamp::from_micros),
+            millis_behind_latest,
+            ..self.empty_batch()
+        })
+    }
+
+    /// The error for a place where the frame that holds the next record should be, and is not, or is lost.
+    #[cold]
+    fn refuse(&self, window: &Window, offset: u64, in_frame: RecordPlace, committed: u64) -> Error {
+        match self.check(window, offset, in_frame, committed) {
+            Err(error) => error,
+            Ok(frame) => {
+                let (expected, found) = (self.next.get(), frame.header.base_sequence);
+                window.fault(offset, self.next, &FrameFault::Sequence { expected, found })
+            }
+        }
+    }
+
+    fn empty_batch(&self) -> Batch {
+        Batch {
+            shard: self.shard.id,
+            bytes: Bytes::new(),
+            first: RecordPlace::default(),
+            first_sequence: self.next,
+            record_count: 0,
+            last_timestamp: None,
+            millis_behind_latest: 0,
+            children: self
+                .children()
+                .map(|children| children.iter().map(|child| child.description()).collect()),
+        }
+    }
+
+    /// The shards that follow, once this one is closed and read to its end.
+    pub(crate) fn children(&self) -> Option<&[Arc<Shard>]> {
+        self.shard.children_after(self.next)
+    }
+
+    /// Goes on from the trim horizon, where retention has overtaken the iterator; tells how many records it skips.
+    ///
+    /// This is the caller's word that those records are given up: nothing else ever skips one.
+    ///
+    /// ```
+    /// # use streamlog::{Error, Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// stream.trim_before(receipt.shard, receipt.sequence.plus(1))?;
+    /// if let Err(Error::Trimmed { .. }) = iterator.next_batch(10) {
+    ///     assert_eq!(iterator.skip_to_horizon(), 1);
+    /// }
+    /// assert!(iterator.next_batch(10)?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn skip_to_horizon(&mut self) -> u64 {
+        let horizon = self.shard.horizon();
+        let skipped = horizon.get().saturating_sub(self.next.get());
+        if skipped > 0 {
+            self.go_to(horizon);
+        }
+        skipped
+    }
+
+    /// Goes on behind the records that were lost here to damage and given up since; tells how many records it skips.
+    ///
+    /// This is the caller's word that those records are given up: nothing else ever skips one.
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch); the iterator then stays where it was.
+    pub fn skip_lost(&mut self) -> Result<u64> {
+        let from = self.next;
+        loop {
+            match self.end_of_lost() {
+                Ok(Some(end)) => self.go_to(end),
+                Err(error) if self.next == from => return Err(error),
+                // What is behind them is met by the next read.
+                _ => return Ok(self.next.get() - from.get()),
+            }
+        }
+    }
+
+    /// Where the lost records end, if the next record is one of them.
+    fn end_of_lost(&self) -> Result<Option<SequenceNumber>> {
+        match self.locate() {
+            Ok(_) => Ok(None),
+            Err(Error::Lost { end, .. }) => Ok(Some(end)),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn of(&self) -> &Arc<Shard> {
+        &self.shard
+    }
+
+    /// Whether a read would return something: a record, an error, or the end of the shard.
+    pub(super) fn is_readable(&self) -> bool {
+        self.next < self.shard.next_sequence()
+            || self.next < self.shard.horizon()
+            || self.children().is_some()
+    }
+
+    /// Waits until there is something to read, or the shard is read to its end; tells whether that came before the timeout.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let mut iterator = stream.iterator(stream.shards()[0].id, Position::Latest)?;
+    /// assert!(!iterator.wait(Duration::ZERO)?);
+    /// stream.put("user-17", "clicked")?;
+    /// assert!(iterator.wait(Duration::from_secs(1))?);
+    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed` if the stream is closed and all of it is read.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        Ok(wait_any([self], timeout)?.is_some())
+    }
+
+    /// The records from here to the end as it stands now, one by one.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// for record in iterator.records() {
+    ///     println!("{:?}", record?.data);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn records(&mut self) -> OwnedRecords<'_> {
+        let end = self.shard.next_sequence();
+        OwnedRecords::new(self, end)
+    }
+}
+
+impl Drop for ShardIterator {
+    fn drop(&mut self) {
+        self.shard.reads.end(&self.count);
+    }
+}
+
+/// How much a batch may still hold.
+struct Limits {
+    records: usize,
+    bytes: usize,
+}
+
+impl Limits {
+    /// Takes records of a frame from a place on; tells how many, and moves the place behind them. The first record of a batch goes in
+    /// whatever its size.
+    #[inline]
+    fn take(&mut self, frame: &Frame<'_>, place: &mut RecordPlace, is_first: bool) -> usize {
+        let left = (frame.header.count - place.index) as usize;
+        // All of it goes in, which is the usual case: no need to look at each record.
+        if place.index == 0 && left <= self.records && frame.records().len() <= self.bytes {
+            self.records -= left;
+            self.bytes -= frame.records().len();
+            place.index = frame.header.count;
+            return left;
+        }
+        let mut taken = 0;
+        while taken < left.min(self.records) {
+            let Some((parts, offset)) = RecordParts::at(frame.records(), place.offset) else { break };
+            let bytes = parts.partition_key.len() + parts.data.len();
+            if bytes > self.bytes && !(is_first && taken == 0) {
+                break;
+            }
+            self.bytes = self.bytes.saturating_sub(bytes);
+            *place = RecordPlace { index: place.index + 1, offset };
+            taken += 1;
+        }
+        self.records -= taken;
+        taken
+    }
+}

@@ -1,0 +1,81 @@
+//! How much of a shard is still to be read.
+
+use std::time::Duration;
+
+use super::Shard;
+use super::iterator::ShardIterator;
+use crate::log::types::error::Result;
+use crate::log::types::sequence::SequenceNumber;
+
+/// How much is still to be read from some place on.
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let lag = stream.iterator(receipt.shard, Position::TrimHorizon)?.lag()?;
+/// println!("{} records, {} bytes, the oldest put {:?} ago", lag.record_count, lag.bytes, lag.age);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Lag {
+    /// The records to be read, those included that retention has dropped before they were.
+    pub record_count: u64,
+    /// The bytes of the log that hold them: keys, data, and what is stored beside them. Of a sealed segment that nobody has open all
+    /// of its file counts.
+    pub bytes: u64,
+    /// How long ago the oldest of them arrived; zero if there is none.
+    pub age: Duration,
+}
+
+impl Lag {
+    /// This and another one: the sum of records and bytes, and the greater age.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            record_count: self.record_count + other.record_count,
+            bytes: self.bytes + other.bytes,
+            age: self.age.max(other.age),
+        }
+    }
+}
+
+impl ShardIterator {
+    /// How much the iterator has still to read, as it stands now.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// assert_eq!(iterator.lag()?.record_count, 1);
+    /// iterator.next_batch(10)?;
+    /// assert_eq!(iterator.lag()?.record_count, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Corrupt` if damaged bytes are in the way; `Io` if the file system refuses to tell.
+    pub fn lag(&self) -> Result<Lag> {
+        self.of().lag_from(self.next_sequence())
+    }
+}
+
+impl Shard {
+    fn lag_from(&self, next: SequenceNumber) -> Result<Lag> {
+        let record_count = self.next_sequence().get().saturating_sub(next.get());
+        let oldest = next.max(self.horizon());
+        if record_count == 0 || oldest >= self.next_sequence() {
+            return Ok(Lag { record_count, ..Lag::default() });
+        }
+        let timestamp = self.find(oldest)?.map_or(Ok(None), |found| found.window.timestamp_of(oldest))?;
+        Ok(Lag {
+            record_count,
+            bytes: self.segments.bytes_from(oldest)?,
+            age: timestamp.map_or(Duration::ZERO, |timestamp| self.clock.now().since(timestamp)),
+        })
+    }
+}

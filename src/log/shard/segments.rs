@@ -1,0 +1,269 @@
+//! The segments of a shard, where readers find them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::log::segment::window::{FRAMES_FROM, Window};
+use crate::log::segment::{path_in, sealed};
+use crate::log::sys::dir;
+use crate::log::sys::file::DataFile;
+use crate::log::types::error::{Error, Result};
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+use crate::log::types::time::Timestamp;
+
+/// The segments of a shard in order.
+///
+/// A reader looks here only when it goes from one segment to the next; in between it works on its window. A writer adds a segment
+/// before it ends the one before, so that a reader who has seen the end of one finds the next.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    shard_dir: PathBuf,
+    shard: ShardId,
+    list: RwLock<VecDeque<Arc<Segment>>>,
+}
+
+/// One segment: a name, and a window that is opened when somebody reads.
+#[derive(Debug)]
+struct Segment {
+    base: SequenceNumber,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Where there is none, and the segment was begun since the stream was opened, no mapping of the file lives.
+    window: Option<Arc<Window>>,
+    /// When its first record arrived, once somebody asked.
+    first_timestamp: Option<Timestamp>,
+    /// What it takes on the disk, once it is sealed and somebody asked.
+    disk_bytes: Option<u64>,
+    /// The window is of a segment that has no trailer yet: it stays.
+    is_pinned: bool,
+    /// Somebody asked for the window since the last look.
+    is_used: bool,
+    /// The segment is off the list: whoever still knows of it must not open its file, which may soon be another segment's.
+    is_dropped: bool,
+}
+
+/// What a segment takes on the disk, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentUse {
+    pub(crate) base: SequenceNumber,
+    pub(crate) first_timestamp: Timestamp,
+    pub(crate) disk_bytes: u64,
+}
+
+/// A segment that was taken off the list.
+#[derive(Debug)]
+pub(crate) struct Dropped(Arc<Segment>);
+
+impl Dropped {
+    pub(crate) fn base(&self) -> SequenceNumber {
+        self.0.base
+    }
+
+    /// Closes the segment for those to come. Tells whether its file may be another segment's from now on: nobody has it open or holds
+    /// bytes of it, and it was begun since the shard was opened with `opened_at` as its next number. Of others, whoever had the
+    /// stream open before may still hold bytes; they may have holes, where a copy of them was put back; and behind their frames
+    /// there may be what a power loss left, with numbers that are yet to come.
+    pub(crate) fn close(self, opened_at: SequenceNumber) -> bool {
+        let mut slot = self.0.slot.lock();
+        slot.is_dropped = true;
+        let is_free = slot.window.take().is_none_or(|window| {
+            Arc::into_inner(window).is_some_and(|window| Arc::into_inner(window.map).is_some())
+        });
+        is_free && self.base() >= opened_at
+    }
+}
+
+/// A segment that a reader found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) window: Arc<Window>,
+    /// Where the next segment begins, if there is one.
+    pub(crate) end: Option<SequenceNumber>,
+}
+
+impl Segments {
+    pub(crate) fn new(shard_dir: &Path, shard: ShardId, sealed: &[SequenceNumber]) -> Self {
+        let list = sealed.iter().map(|&base| Arc::new(Segment { base, slot: Mutex::default() })).collect();
+        Self { shard_dir: shard_dir.to_owned(), shard, list: RwLock::new(list) }
+    }
+
+    /// Adds a segment without a trailer at the end, or puts it in the place of the last one if that has the same name.
+    pub(crate) fn push(&self, window: Arc<Window>, first_timestamp: Timestamp) {
+        let base = window.base;
+        let first_timestamp = Some(first_timestamp);
+        let slot = Slot { window: Some(window), first_timestamp, is_pinned: true, ..Slot::default() };
+        let segment = Arc::new(Segment { base, slot: Mutex::new(slot) });
+        let mut list = self.list.write();
+        if list.back().is_some_and(|last| last.base == base) {
+            list.pop_back();
+        }
+        list.push_back(segment);
+    }
+
+    /// Notes that a segment has its trailer, so that its window can be opened again.
+    pub(crate) fn unpin(&self, base: SequenceNumber) {
+        let list = self.list.read();
+        if let Ok(at) = list.binary_search_by_key(&base, |segment| segment.base) {
+            list[at].slot.lock().is_pinned = false;
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.read().len()
+    }
+
+    /// The oldest sequence number that a segment holds.
+    pub(crate) fn first_base(&self) -> Option<SequenceNumber> {
+        self.list.read().front().map(|segment| segment.base)
+    }
+
+    /// The first sequence numbers of all segments.
+    pub(crate) fn bases(&self) -> Vec<SequenceNumber> {
+        self.list.read().iter().map(|segment| segment.base).collect()
+    }
+
+    /// The last segment that begins at or before a sequence number, opened.
+    pub(crate) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
+        let (segment, end) = {
+            let list = self.list.read();
+            let after = list.partition_point(|segment| segment.base <= sequence);
+            let Some(at) = after.checked_sub(1) else {
+                return Ok(None);
+            };
+            (Arc::clone(&list[at]), list.get(after).map(|next| next.base))
+        };
+        let window = self.open(&segment, &mut segment.slot.lock(), end)?;
+        Ok(Some(Found { window, end }))
+    }
+
+    fn open(&self, segment: &Segment, slot: &mut Slot, end: Option<SequenceNumber>) -> Result<Arc<Window>> {
+        slot.is_used = true;
+        if let Some(window) = &slot.window {
+            return Ok(Arc::clone(window));
+        }
+        let path = path_in(&self.shard_dir, segment.base);
+        if slot.is_dropped {
+            return Err(Error::io("open", &path, io::ErrorKind::NotFound.into()));
+        }
+        let window = Arc::new(sealed::open(&path, self.shard, segment.base, end)?);
+        slot.window = Some(Arc::clone(&window));
+        Ok(window)
+    }
+
+    /// Closes the windows that nobody asked for since the last call and of which nobody holds anything.
+    pub(crate) fn close_idle(&self) {
+        for segment in self.list.read().iter() {
+            let mut slot = segment.slot.lock();
+            let is_held =
+                |window: &Arc<Window>| Arc::strong_count(window) > 1 || Arc::strong_count(&window.map) > 1;
+            let is_held = slot.window.as_ref().is_some_and(is_held);
+            if !std::mem::take(&mut slot.is_used) && !slot.is_pinned && !is_held {
+                slot.window = None;
+            }
+        }
+    }
+
+    /// How many segments, from the first on, end at or before a sequence number. The last one ends at `last_end`; if that is not
+    /// given, it has no end yet.
+    pub(crate) fn count_behind(&self, sequence: SequenceNumber, last_end: Option<SequenceNumber>) -> usize {
+        count_behind(&self.list.read(), sequence, last_end)
+    }
+
+    /// Takes those segments off the list, oldest first.
+    pub(crate) fn drop_behind(
+        &self,
+        sequence: SequenceNumber,
+        last_end: Option<SequenceNumber>,
+    ) -> Vec<Dropped> {
+        let mut list = self.list.write();
+        let count = count_behind(&list, sequence, last_end);
+        list.drain(..count).map(Dropped).collect()
+    }
+
+    /// The bytes that all segment files take on the disk. Those of a segment that is trimmed meanwhile do not count.
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        let list: Vec<_> = self.list.read().iter().cloned().collect();
+        let mut bytes = 0;
+        for segment in &list {
+            match self.disk_bytes_of(segment, &mut segment.slot.lock()) {
+                Ok(of_segment) => bytes += of_segment,
+                Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn disk_bytes_of(&self, segment: &Segment, slot: &mut Slot) -> Result<u64> {
+        let disk_bytes = match slot.disk_bytes {
+            Some(bytes) => bytes,
+            None => DataFile::open(&path_in(&self.shard_dir, segment.base))?.disk_bytes()?,
+        };
+        // One that is not sealed still grows, or gives blocks back.
+        slot.disk_bytes = (!slot.is_pinned).then_some(disk_bytes);
+        Ok(disk_bytes)
+    }
+
+    /// The bytes of frames from a sequence number on. A segment that is not open counts with all of its file.
+    pub(crate) fn bytes_from(&self, sequence: SequenceNumber) -> Result<u64> {
+        let Some(first) = self.find(sequence)? else { return Ok(0) };
+        let offset = first.window.offset_of(sequence)?;
+        let mut bytes = first.window.map.committed().saturating_sub(offset);
+        let later: Vec<_> =
+            self.list.read().iter().filter(|segment| segment.base > sequence).cloned().collect();
+        for segment in later {
+            let mut slot = segment.slot.lock();
+            bytes += match &slot.window {
+                Some(window) => window.map.committed().saturating_sub(FRAMES_FROM),
+                None => match self.disk_bytes_of(&segment, &mut slot) {
+                    Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => 0,
+                    disk_bytes => disk_bytes?,
+                },
+            };
+        }
+        Ok(bytes)
+    }
+
+    /// What each segment takes on the disk, oldest first. A segment that is trimmed meanwhile is left out.
+    pub(crate) fn uses(&self) -> Result<Vec<SegmentUse>> {
+        let list: Vec<_> = self.list.read().iter().cloned().collect();
+        let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([None]);
+        let mut uses = Vec::with_capacity(list.len());
+        for (segment, end) in list.iter().zip(ends) {
+            match self.use_of(segment, end) {
+                Ok(of_segment) => uses.push(of_segment),
+                Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(uses)
+    }
+
+    fn use_of(&self, segment: &Segment, end: Option<SequenceNumber>) -> Result<SegmentUse> {
+        let mut slot = segment.slot.lock();
+        let disk_bytes = self.disk_bytes_of(segment, &mut slot)?;
+        let first_timestamp = match slot.first_timestamp {
+            Some(timestamp) => timestamp,
+            None => self.open(segment, &mut slot, end)?.first_timestamp()?.unwrap_or_default(),
+        };
+        slot.first_timestamp = Some(first_timestamp);
+        Ok(SegmentUse { base: segment.base, first_timestamp, disk_bytes })
+    }
+}
+
+fn count_behind(
+    list: &VecDeque<Arc<Segment>>,
+    sequence: SequenceNumber,
+    last_end: Option<SequenceNumber>,
+) -> usize {
+    let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]);
+    ends.take(list.len()).take_while(|end| end.is_some_and(|end| end <= sequence)).count()
+}

@@ -1,0 +1,95 @@
+//! Group sync: one sync for many waiting puts.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Shard;
+use super::appender::{Appender, State};
+use super::turn::HeldTurn;
+use crate::log::segment::unsealed::SyncTarget;
+use crate::log::sys::dir;
+use crate::log::types::error::{Error, Result};
+use crate::log::types::sequence::SequenceNumber;
+
+/// The part of a sync's time that one waits for others to join.
+const PATIENCE: u64 = 4;
+/// However long that sync took: it may have been held up.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
+
+impl Shard {
+    /// All below this number survives power loss.
+    pub(crate) fn synced_sequence(&self) -> SequenceNumber {
+        SequenceNumber::new(self.synced_sequence.load(Ordering::Acquire))
+    }
+
+    /// Makes all that was put until now survive power loss.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.sync_to(self.next_sequence())
+    }
+
+    /// Renews what the segments themselves say of how far they are synced.
+    pub(crate) fn note_synced(&self) {
+        for target in self.appender.lock().sync_targets() {
+            target.note();
+        }
+    }
+
+    /// Returns once everything below `end` survives power loss.
+    ///
+    /// Whoever gets the turn syncs for all that was committed until then; the others wait for that.
+    pub(crate) fn sync_to(&self, end: SequenceNumber) -> Result<()> {
+        if self.synced_sequence() >= end {
+            return Ok(());
+        }
+        let Some(turn) = self.sync_turn.take_unless(end.get(), || self.synced_sequence() >= end) else {
+            return Ok(());
+        };
+        self.let_more_come(&turn);
+        let mut appender = self.appender.lock();
+        if appender.state == State::Poisoned {
+            return Err(Error::Poisoned(self.id));
+        }
+        let (targets, committed) = (appender.sync_targets(), appender.next_sequence());
+        let has_new_names = std::mem::take(&mut appender.has_new_names);
+        drop(appender);
+        turn.begin(committed.get());
+        let started = Instant::now();
+        let synced = self.sync_files(has_new_names, &targets);
+        match &synced {
+            Ok(()) => self.synced_sequence.store(committed.get(), Ordering::Release),
+            // The kernel may have dropped the pages it could not write, so that trying again would succeed without them.
+            Err(error) => {
+                self.tell_failed_sync(error);
+                // For whoever closes the stream, which keeps it from being poisoned.
+                self.appender.lock().has_new_names |= has_new_names;
+                self.poison();
+            }
+        }
+        self.sync_nanos.store(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        synced
+    }
+
+    /// Gives those for whom the last sync was a moment to put their next records, so that this sync is for them too: where many
+    /// put, a sync for each half of them in turn would do half the work. It waits for no longer than a part of what a sync takes.
+    fn let_more_come(&self, turn: &HeldTurn<'_>) {
+        let patience =
+            Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed) / PATIENCE).min(PATIENCE_MAX);
+        let started = Instant::now();
+        while turn.arrived() < turn.crowd && started.elapsed() < patience {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Syncs all segments while nothing is put.
+    pub(super) fn sync_segments(&self, appender: &mut Appender) -> Result<()> {
+        self.sync_files(std::mem::take(&mut appender.has_new_names), &appender.sync_targets())
+    }
+
+    fn sync_files(&self, has_new_names: bool, targets: &[SyncTarget]) -> Result<()> {
+        if has_new_names {
+            dir::sync(&self.dir)?;
+        }
+        // The oldest first: a segment that is synced vouches for those before it.
+        targets.iter().try_for_each(|target| target.sync().map(drop))
+    }
+}

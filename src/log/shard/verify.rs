@@ -1,0 +1,103 @@
+//! Reading all of a shard to find damage.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use super::Shard;
+use super::iterator::ShardIterator;
+use crate::log::types::error::{Corruption, Error, Result};
+use crate::log::types::record::Position;
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+
+/// What reading all of a stream found; see [`Stream::verify`](crate::Stream::verify).
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// let found = stream.verify(|_| ControlFlow::Continue(()))?;
+/// assert_eq!((found.record_count, found.damage.len()), (1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Verification {
+    /// The records that were read, each with its checksum and in its place.
+    pub record_count: u64,
+    /// Their bytes, keys and data together.
+    pub record_bytes: u64,
+    /// The damage that was found, in the order of shards and sequence numbers.
+    pub damage: Vec<Corruption>,
+    /// The records that damage took and that were given up since, as [`salvage`](crate::StreamOptions::salvage) left them: a shard,
+    /// its first lost sequence number and the one after the last.
+    pub lost: Vec<(ShardId, Range<SequenceNumber>)>,
+    /// Whether all was read; `false` if the caller broke off.
+    pub is_complete: bool,
+}
+
+/// How far a verification is.
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let found = stream.verify(|progress| match progress.bytes_read < 1 << 30 {
+///     true => ControlFlow::Continue(()),
+///     false => ControlFlow::Break(()),
+/// })?;
+/// assert!(found.is_complete, "there was less than 1 GiB");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct VerifyProgress {
+    /// The bytes of segment files that were read.
+    pub bytes_read: u64,
+    /// The bytes that the segment files take on the disk.
+    pub bytes_total: u64,
+}
+
+impl Shard {
+    /// Reads all records up to the end as it stands now. After damage it goes on with the next frame that can be found.
+    ///
+    /// `progress` is told the file bytes of each piece, and may break off.
+    pub(crate) fn verify(
+        self: &Arc<Self>,
+        found: &mut Verification,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        const RECORDS_AT_A_TIME: usize = 10_000;
+        const BYTES_AT_A_TIME: usize = 4 << 20;
+        let end = self.next_sequence();
+        let mut iterator = ShardIterator::new(Arc::clone(self), Position::TrimHorizon)?;
+        while iterator.next_sequence() < end {
+            match iterator.next_batch_within(RECORDS_AT_A_TIME, BYTES_AT_A_TIME) {
+                Ok(batch) if batch.is_empty() => break,
+                Ok(batch) => {
+                    let sizes = batch.iter().map(|record| record.partition_key().len() + record.data().len());
+                    found.record_bytes += sizes.sum::<usize>() as u64;
+                    found.record_count += batch.len() as u64;
+                    if progress(batch.bytes.len() as u64).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                Err(Error::Corrupt(damage)) => {
+                    found.damage.push(*damage);
+                    let Some(next) = self.next_readable(iterator.next_sequence()) else { break };
+                    iterator.seek(Position::At(next))?;
+                }
+                Err(Error::Lost { shard, first, .. }) => {
+                    found.lost.push((shard, first..first.plus(iterator.skip_lost()?)));
+                }
+                // Retention went by; what it took is no damage.
+                Err(Error::Trimmed { .. }) => drop(iterator.skip_to_horizon()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}

@@ -1,0 +1,147 @@
+//! Reading a whole stream, parents before children.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::log::shard::Shard;
+use crate::log::shard::batch::Batch;
+use crate::log::shard::iterator::ShardIterator;
+use crate::log::shard::wait_any::wait_any;
+use crate::log::topology::{Topology, lineage};
+use crate::log::types::describe::ShardFilter;
+use crate::log::types::error::{Error, Result};
+use crate::log::types::record::Position;
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+
+/// Reads all shards of a stream so that each key's records come in the order of their puts, across any number of splits and merges:
+/// a child is read only when all its parents are read to the end. Made by
+/// [`Stream::lineage_iterator`](crate::Stream::lineage_iterator).
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "first")?;
+/// stream.split_shard_evenly(stream.shards()[0].id)?;
+/// stream.put("user-17", "second")?;
+///
+/// let mut iterator = stream.lineage_iterator(Position::TrimHorizon)?;
+/// let mut read = vec![];
+/// loop {
+///     let batch = iterator.next_batch(100)?;
+///     if batch.is_empty() {
+///         break;
+///     }
+///     read.extend(batch.iter().map(|record| record.data().to_vec()));
+/// }
+/// assert_eq!(read, [b"first".to_vec(), b"second".to_vec()]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct LineageIterator {
+    /// One for each shard that is being read, in turns.
+    reading: Vec<ShardIterator>,
+    /// The next to be read.
+    turn: usize,
+    /// Children that wait for a parent: how many of their parents are read to the end.
+    waiting: BTreeMap<ShardId, (Arc<Shard>, usize)>,
+    /// The horizons of the shards that there were at the time of the call: what was trimmed before is no loss to this reader.
+    horizons: BTreeMap<ShardId, SequenceNumber>,
+}
+
+impl LineageIterator {
+    pub(crate) fn new(topology: &Topology, position: Position) -> Result<Self> {
+        // The manifest stays as it is until all iterators have their place.
+        let manifest = topology.manifest();
+        let filter = match position {
+            Position::TrimHorizon => ShardFilter::AtTrimHorizon,
+            Position::Latest => ShardFilter::AtLatest,
+            // A shard that closed at that very time may hold records of it.
+            Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time.minus(Duration::from_micros(1))),
+            Position::At(_) | Position::After(_) => {
+                return Err(Error::invalid(
+                    "a sequence number is a place in one shard: use TrimHorizon, Latest or AtTimestamp",
+                ));
+            }
+        };
+        let shards = lineage::filter(&manifest.shards, filter);
+        let map = topology.map();
+        let reading = shards.iter().map(|shard| ShardIterator::new(Arc::clone(map.get(shard.id)?), position));
+        let horizons = map.iter().map(|shard| (shard.id(), shard.horizon())).collect();
+        Ok(Self { reading: reading.collect::<Result<_>>()?, turn: 0, waiting: BTreeMap::new(), horizons })
+    }
+
+    /// Reads up to `records_max` records of one shard; the shards take turns. Never blocks: an empty batch means that all shards
+    /// are read to the end, as it was just then.
+    ///
+    /// # Errors
+    /// `Trimmed` if retention has overtaken the iterator in a shard: [`skip_to_horizon`](Self::skip_to_horizon) to go on. `Lost`
+    /// where damage took records: [`skip_lost`](Self::skip_lost) to go on. `Corrupt` where the log is damaged. Other shards can be read by calling again.
+    pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
+        let mut looked_at = 0;
+        loop {
+            self.turn = self.turn.checked_rem(self.reading.len()).unwrap_or_default();
+            // The open shards have no end, so that there is always one to read.
+            let Some(iterator) = self.reading.get_mut(self.turn) else { return Err(Error::Closed) };
+            let batch = match iterator.next_batch(records_max) {
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.turn += 1;
+                    return Err(error);
+                }
+            };
+            if iterator.children().is_some() {
+                let finished = self.reading.swap_remove(self.turn);
+                self.go_on_with_children_of(&finished);
+                looked_at = 0;
+            } else {
+                self.turn += 1;
+                looked_at += 1;
+            }
+            if !batch.is_empty() || looked_at >= self.reading.len() {
+                return Ok(batch);
+            }
+        }
+    }
+
+    fn go_on_with_children_of(&mut self, finished: &ShardIterator) {
+        for child in finished.children().unwrap_or_default() {
+            let (_, finished_count) =
+                self.waiting.entry(child.id()).or_insert_with(|| (Arc::clone(child), 0));
+            *finished_count += 1;
+            if *finished_count == child.description().parents().count() {
+                self.waiting.remove(&child.id());
+                // From there on: a record that is trimmed meanwhile is an error, and not skipped.
+                let known = self.horizons.remove(&child.id());
+                let first = known.unwrap_or(child.description().first_sequence);
+                self.reading.push(ShardIterator::from_first(Arc::clone(child), first));
+            }
+        }
+    }
+
+    /// Goes on from the trim horizon in all shards that retention has overtaken; tells how many records that skips.
+    pub fn skip_to_horizon(&mut self) -> u64 {
+        self.reading.iter_mut().map(ShardIterator::skip_to_horizon).sum()
+    }
+
+    /// Goes on behind the records that were lost to damage and given up since, in all shards that stand in front of some; tells how
+    /// many records that skips.
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch).
+    pub fn skip_lost(&mut self) -> Result<u64> {
+        // All of them, also where one stands in front of damage.
+        let skipped: Vec<_> = self.reading.iter_mut().map(ShardIterator::skip_lost).collect();
+        skipped.into_iter().sum()
+    }
+
+    /// Waits until there is something to read; tells whether that came before the timeout.
+    ///
+    /// # Errors
+    /// `Closed` if the stream is closed and all of it is read.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        Ok(wait_any(&self.reading, timeout)?.is_some())
+    }
+}

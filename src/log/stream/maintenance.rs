@@ -1,0 +1,118 @@
+//! The threads that do the work behind the puts, and ahead of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::{Core, Pass};
+use crate::log::shard::wait::Waiter;
+use crate::log::types::error::{Error, Result};
+use crate::log::types::event::event;
+use crate::log::types::options::Maintenance;
+use crate::log::types::time::SECOND;
+
+/// The running threads of a stream.
+#[derive(Debug)]
+pub(super) struct MaintenanceThreads {
+    must_stop: Arc<AtomicBool>,
+    threads: Vec<(Arc<Waiter>, JoinHandle<()>)>,
+}
+
+impl MaintenanceThreads {
+    /// Starts the threads, if the stream is to have some.
+    pub(super) fn start(core: &Arc<Core>) -> Result<Self> {
+        let mut started = Self { must_stop: Arc::new(AtomicBool::new(false)), threads: vec![] };
+        if core.options.maintenance == Maintenance::Thread {
+            let context = core.topology.context();
+            // Syncing takes long, and what puts need next cannot wait for it.
+            for (name, bell, run) in [
+                ("streamlog", &context.bell, run_behind as fn(&Core, &AtomicBool)),
+                ("streamlog-ahead", &context.ahead_bell, run_ahead),
+            ] {
+                let thread = {
+                    let (core, must_stop) = (Arc::clone(core), Arc::clone(&started.must_stop));
+                    Builder::new().name(name.into()).spawn(move || run(&core, &must_stop))
+                };
+                match thread {
+                    Ok(thread) => started.threads.push((Arc::clone(bell), thread)),
+                    Err(error) => {
+                        started.stop();
+                        return Err(Error::io("start the maintenance threads of", &core.path, error));
+                    }
+                }
+            }
+        }
+        Ok(started)
+    }
+
+    /// Stops the threads, after what they are doing.
+    pub(super) fn stop(self) {
+        self.must_stop.store(true, Ordering::Release);
+        for (bell, thread) in self.threads {
+            bell.notify();
+            // It has nothing to return, and a panic of it is printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run_ahead(core: &Core, must_stop: &AtomicBool) {
+    while !must_stop.load(Ordering::Acquire) {
+        core.topology.context().ahead_bell.park(None);
+        let map = core.topology.map_full();
+        // A step for each shard in turn, so that none waits for all that another wants. What cannot be prepared is left to the puts,
+        // which tell of it.
+        while !must_stop.load(Ordering::Acquire)
+            && map
+                .iter()
+                .map(|shard| shard.prepare_ahead().unwrap_or(false))
+                .fold(false, |any, one| any | one)
+        {}
+    }
+}
+
+/// How often retention is looked after.
+const SWEEP_INTERVAL: Duration = SECOND;
+
+fn run_behind(core: &Core, must_stop: &AtomicBool) {
+    let mut sync_timer = Timer::every(core.options.sync_interval);
+    let mut sweep_timer = Timer::every(Some(SWEEP_INTERVAL));
+    loop {
+        let next = [sync_timer.next, sweep_timer.next].into_iter().flatten().min();
+        core.topology.context().bell.park(next);
+        if must_stop.load(Ordering::Acquire) {
+            return;
+        }
+        // A failed sync has poisoned its shard, whose puts tell of it; what else fails is tried again.
+        if let Err(error) = core.maintain(Pass { sync: sync_timer.is_due(), tidy: sweep_timer.is_due() }) {
+            event!(
+                warn,
+                "maintenance has failed, and is tried again",
+                stream = core.path.display(),
+                error = error
+            );
+        }
+    }
+}
+
+/// Something to be done again and again.
+struct Timer {
+    interval: Option<Duration>,
+    next: Option<Instant>,
+}
+
+impl Timer {
+    fn every(interval: Option<Duration>) -> Self {
+        Self { interval, next: interval.and_then(|interval| Instant::now().checked_add(interval)) }
+    }
+
+    /// Whether it is time; if so, the next time is set.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.next.is_some_and(|next| Instant::now() >= next);
+        if is_due {
+            *self = Self::every(self.interval);
+        }
+        is_due
+    }
+}

@@ -1,0 +1,236 @@
+//! Files: opened without following links, and failing with their path.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use super::{dir, fault};
+use crate::log::types::error::{Error, Result};
+
+/// Only the owner reads and writes a stream's files.
+const FILE_MODE: u32 = 0o600;
+
+/// The error for a symbolic link inside a stream: what it leads to may be anybody's.
+pub(super) fn refused_link(path: &Path) -> Error {
+    let reason =
+        "it is a symbolic link, and none is followed inside a stream: put what it leads to in its place";
+    Error::io("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
+}
+
+const PAGE_BYTES: u64 = 4096;
+/// A look whether a file is in memory is taken once in so many bytes.
+const LOOK_STEP_BYTES: usize = 1 << 20;
+
+/// Zeros, for files that are written past the page cache too, which wants whole pages of memory.
+#[repr(align(4096))]
+struct Zeros([u8; 256 << 10]);
+static ZEROS: Zeros = Zeros([0; 256 << 10]);
+
+/// The zeros from byte `from` to byte `to` of a file, in pieces, and where each goes.
+fn zeros(from: u64, to: u64) -> impl Iterator<Item = (&'static [u8], u64)> {
+    let piece = ZEROS.0.len() as u64;
+    (from..to).step_by(ZEROS.0.len()).map(move |at| (&ZEROS.0[..piece.min(to - at) as usize], at))
+}
+
+fn is_same_file(one: &File, other: &File) -> bool {
+    let id = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    id(one).is_some() && id(one) == id(other)
+}
+
+/// An open file that knows its path.
+#[derive(Debug)]
+pub(crate) struct DataFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl DataFile {
+    /// Creates a file that must not exist yet.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        Self::with(path, "create", OpenOptions::new().read(true).write(true).create_new(true))
+    }
+
+    /// Opens a file to write to as well.
+    pub(crate) fn open_writable(path: &Path) -> Result<Self> {
+        Self::with(path, "open", OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens a file, or creates it empty.
+    pub(crate) fn open_or_create(path: &Path) -> Result<Self> {
+        Self::with(path, "open", OpenOptions::new().read(true).write(true).create(true).truncate(false))
+    }
+
+    /// Opens a file to read.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::with(path, "open", OpenOptions::new().read(true))
+    }
+
+    fn with(path: &Path, action: &'static str, options: &mut OpenOptions) -> Result<Self> {
+        // Without blocking: a named pipe in the place of a file would keep whoever opens it waiting for its other end.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let opened =
+            fault::point(action, path).and_then(|()| options.mode(FILE_MODE).custom_flags(flags).open(path));
+        let file = opened.and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file: move it away")),
+        });
+        let file = file.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => refused_link(path),
+            _ => Error::io(action, path, error),
+        });
+        Ok(Self { file: file?, path: path.to_owned() })
+    }
+
+    /// Gives the file another name in its directory, which no other file may have.
+    pub(crate) fn rename(&mut self, to: &Path) -> Result<()> {
+        dir::rename(&self.path, to)?;
+        self.path = to.to_owned();
+        Ok(())
+    }
+
+    /// The standard library's file, to map it.
+    pub(crate) fn std(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn point(&self, action: &'static str) -> io::Result<()> {
+        fault::point(action, &self.path)
+    }
+
+    /// An error of this file.
+    pub(crate) fn error(&self, action: &'static str, error: io::Error) -> Error {
+        Error::io(action, &self.path, error)
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.len())
+    }
+
+    /// Whether somebody has given the file another name.
+    pub(crate) fn has_second_name(&self) -> Result<bool> {
+        Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.nlink() > 1)
+    }
+
+    /// Whether the first `len` bytes of the file are in memory, as far as a look at some of them tells, where the system tells.
+    pub(crate) fn is_in_memory(&self, len: u64) -> bool {
+        (0..len).step_by(LOOK_STEP_BYTES).all(|offset| self.is_byte_in_memory(offset))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_byte_in_memory(&self, offset: u64) -> bool {
+        use rustix::io::{ReadWriteFlags, preadv2};
+        const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+        let mut byte = [0];
+        let into = &mut [io::IoSliceMut::new(&mut byte)];
+        match preadv2(&self.file, into, offset, ReadWriteFlags::NOWAIT) {
+            // Files that are nowhere else need not be asked.
+            Err(Errno::OPNOTSUPP) => rustix::fs::fstatfs(&self.file).is_ok_and(|on| on.f_type == TMPFS_MAGIC),
+            read => read == Ok(1),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_byte_in_memory(&self, _: u64) -> bool {
+        false
+    }
+
+    /// The bytes that the file takes on the disk.
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.blocks() * 512)
+    }
+
+    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.point("read")
+            .and_then(|()| self.file.read_exact_at(buffer, offset))
+            .map_err(|error| self.error("read", error))
+    }
+
+    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.point("write to")
+            .and_then(|()| self.file.write_all_at(bytes, offset))
+            .map_err(|error| self.error("write to", error))
+    }
+
+    /// Writes parts one behind the other, and, if that can be done, what is `behind` them.
+    pub(crate) fn write_parts_at(&self, parts: [&[u8]; 3], behind: &[u8], offset: u64) -> Result<()> {
+        self.point("write to")
+            .and_then(|()| self.write_parts(parts, behind, offset))
+            .map_err(|error| self.error("write to", error))
+    }
+
+    fn write_parts(&self, parts: [&[u8]; 3], behind: &[u8], offset: u64) -> io::Result<()> {
+        let [first, second, third] = parts;
+        let all = [first, second, third, behind].map(IoSlice::new);
+        let written = match rustix::io::pwritev(&self.file, &all, offset) {
+            Ok(written) => written,
+            Err(Errno::INTR) => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        // What one call did not take, which is rare, is written part by part.
+        let mut at = 0;
+        for part in parts {
+            let done = written.saturating_sub(at).min(part.len());
+            self.file.write_all_at(&part[done..], offset + (at + done) as u64)?;
+            at += part.len();
+        }
+        if written < at + behind.len() {
+            let _ = self.file.write_all_at(behind, offset + at as u64);
+        }
+        Ok(())
+    }
+
+    /// Sets the file's length; what is cut off is gone, what is added has no blocks.
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+        self.point("set the length of")
+            .and_then(|()| self.file.set_len(len))
+            .map_err(|error| self.error("set the length of", error))
+    }
+
+    /// Gives the file real blocks from byte `from` to byte `to`, and that length. They read as zeros.
+    ///
+    /// # Errors
+    /// `StorageFull` if the disk has not enough; the file may then be longer, which does no harm.
+    pub(crate) fn allocate(&self, from: u64, to: u64) -> Result<()> {
+        self.point("allocate blocks for").map_err(|error| self.error("allocate blocks for", error))?;
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, to - from) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.write_zeros(from, to),
+                Err(errno) => return Err(self.error("allocate blocks for", errno.into())),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes zeros into blocks of the file, whole pages of them, past the page cache where the system can: nobody else's sync then
+    /// has to write them. Nothing may be in those pages yet.
+    pub(crate) fn write_zeros_past_cache(&self, from: u64, to: u64) -> Result<()> {
+        let flags = OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let direct = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(&self.path);
+        let (from, to) = (from.next_multiple_of(PAGE_BYTES), to / PAGE_BYTES * PAGE_BYTES);
+        // A file system that has no such way says so when the file is opened, or at the first write.
+        let is_written = direct.is_ok_and(|direct| {
+            is_same_file(&self.file, &direct)
+                && zeros(from, to).all(|(bytes, at)| direct.write_all_at(bytes, at).is_ok())
+        });
+        if is_written { Ok(()) } else { self.write_zeros(from, to) }
+    }
+
+    /// What `allocate` does where the file system cannot: a write makes it find the blocks now.
+    fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
+        zeros(from, to).try_for_each(|(bytes, at)| self.write_all_at(bytes, at))
+    }
+
+    /// Makes the file's bytes, and the length they need, survive power loss.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.point("sync").and_then(|()| self.file.sync_data()).map_err(|error| self.error("sync", error))
+    }
+}

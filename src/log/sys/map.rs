@@ -1,0 +1,298 @@
+//! Segments as memory.
+//!
+//! The invariants that it leans on:
+//! - **I1** a file is never shortened below the `committed` of a mapping of it that lives;
+//! - **I2** bytes below the `committed` of a mapping that lives, the header page's live words excepted, are not written again;
+//! - **I3** a slice is only made of bytes below `committed` (behind the header page where there is a writer), and writes go
+//!   through raw pointers, so that no `&mut [u8]` over shared bytes exists;
+//! - **I4** nothing touches bytes beyond those allocated to the file.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use super::watermark::{Observed, Watermark};
+use super::{fault, processor};
+use crate::log::format::frame::END_MARK;
+
+/// A mapped segment as its readers see it: its committed bytes.
+#[derive(Debug)]
+pub(crate) struct Map {
+    raw: MmapRaw,
+    watermark: Watermark,
+    /// The first byte that a slice may hold; those before it change under a writer.
+    slices_from: u64,
+    writable: bool,
+}
+
+/// So far ahead of the writer its next lines are asked for, and no more of them at a time, which a cache has room for.
+const EXPECTED_AHEAD: usize = 512;
+const EXPECTED_BYTES_MAX: usize = 2 << 10;
+
+/// The one writer of a mapped segment.
+#[derive(Debug)]
+pub(crate) struct MapWriter {
+    map: Arc<Map>,
+    /// The bytes of the file that have blocks.
+    allocated: u64,
+    /// Where the next frame goes; what `committed` will be once readers may see all that is written.
+    end: u64,
+}
+
+impl Map {
+    /// Maps the first `len` bytes of a file that nobody writes to. They must be there.
+    pub(crate) fn read_only(file: &File, len: u64) -> io::Result<Arc<Self>> {
+        if file.metadata()?.len() < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        fault::point("map", Path::new(""))?;
+        let raw = MmapOptions::new().len(to_usize(len)?).map_raw_read_only(file)?;
+        Ok(Arc::new(Self { raw, watermark: Watermark::new(len, true), slices_from: 0, writable: false }))
+    }
+
+    /// Maps `capacity` bytes of a file for one writer and any number of readers.
+    ///
+    /// The first `allocated` bytes have blocks; the first `committed` of them hold what was written before, a header page of
+    /// `header_bytes` included.
+    pub(crate) fn writable(
+        file: &File,
+        capacity: u64,
+        allocated: u64,
+        committed: u64,
+        header_bytes: u64,
+    ) -> io::Result<MapWriter> {
+        let bytes_in_file = file.metadata()?.len();
+        if !(header_bytes <= committed
+            && committed <= allocated
+            && allocated <= bytes_in_file
+            && allocated <= capacity)
+        {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        fault::point("map", Path::new(""))?;
+        let raw = MmapOptions::new().len(to_usize(capacity)?).map_raw(file)?;
+        let watermark = Watermark::new(committed, false);
+        let map = Arc::new(Self { raw, watermark, slices_from: header_bytes, writable: true });
+        Ok(MapWriter { map, allocated, end: committed })
+    }
+
+    /// How far one may read now, and whether that is all.
+    #[inline]
+    pub(crate) fn observe(&self) -> Observed {
+        self.watermark.observe()
+    }
+
+    /// How far one may read now.
+    #[inline]
+    pub(crate) fn committed(&self) -> u64 {
+        self.watermark.committed()
+    }
+
+    /// Committed bytes.
+    ///
+    /// # Panics
+    /// If the range is not within the committed bytes behind the header page: a bug of the caller, whatever is on disk.
+    #[inline]
+    pub(crate) fn bytes(&self, range: Range<u64>) -> &[u8] {
+        assert!(
+            self.slices_from <= range.start && range.start <= range.end && range.end <= self.committed(),
+            "{range:?} is not committed"
+        );
+        let len = (range.end - range.start) as usize;
+        // SAFETY: the assertion gives I3, and the acquiring load in it makes those bytes visible; I2 keeps them as they are and I1
+        // keeps them in the file for as long as the slice borrows the mapping. `committed` is below the mapped length (I4).
+        unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(range.start as usize), len) }
+    }
+
+    /// Committed bytes that keep the mapping alive.
+    pub(crate) fn shared_bytes(self: &Arc<Self>, range: Range<u64>) -> Bytes {
+        struct Part {
+            map: Arc<Map>,
+            range: Range<u64>,
+        }
+        impl AsRef<[u8]> for Part {
+            fn as_ref(&self) -> &[u8] {
+                self.map.bytes(self.range.clone())
+            }
+        }
+        Bytes::from_owner(Part { map: Arc::clone(self), range })
+    }
+
+    /// Has the system bring in pages that are about to be written, large ones where it can, so that the writer meets no page fault.
+    /// The file must have blocks there (I4). A system that cannot do that leaves it to the faults.
+    pub(crate) fn populate(&self, range: Range<u64>) {
+        #[cfg(target_os = "linux")]
+        {
+            let (offset, len) = (range.start as usize, (range.end - range.start) as usize);
+            let _ = self.raw.advise_range(Advice::HugePage, offset, len);
+            let _ = self.raw.advise_range(Advice::PopulateWrite, offset, len);
+        }
+    }
+
+    /// Stores a live word of the header page, for other processes and for recovery.
+    #[inline]
+    pub(crate) fn store_live_word(&self, offset: usize, bytes: [u8; 8]) {
+        assert!(self.writable && offset.is_multiple_of(8) && offset + 8 <= self.slices_from as usize);
+        // SAFETY: the word is in the header page, which has blocks (I4) and of which no slice exists (I3, `slices_from`); it is
+        // aligned, since mappings begin at a page; all access to it in this process is through this atomic.
+        let word = unsafe { AtomicU64::from_ptr(self.raw.as_mut_ptr().add(offset).cast()) };
+        word.store(u64::from_ne_bytes(bytes), Ordering::Release);
+    }
+
+    /// Makes the header page survive power loss, whatever else is in the file.
+    pub(crate) fn sync_header(&self, file: &File, path: &Path) -> io::Result<()> {
+        fault::point("sync the header of", path)?;
+        // On Linux this syncs that range of the file; elsewhere it need not reach the disk.
+        if cfg!(target_os = "linux") {
+            self.raw.flush_range(0, self.slices_from as usize)
+        } else {
+            file.sync_all()
+        }
+    }
+
+    /// Hands what was written through the mapping to the file, where the system keeps the two apart.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        // Linux has one page cache for both, and fdatasync writes the pages that mappings dirtied.
+        if cfg!(target_os = "linux") {
+            return Ok(());
+        }
+        self.raw.flush_range(0, self.committed() as usize)
+    }
+}
+
+impl MapWriter {
+    /// The mapping, for readers.
+    pub(crate) fn map(&self) -> &Arc<Map> {
+        &self.map
+    }
+
+    /// Where the next bytes go.
+    #[inline]
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The bytes of the file that may be written to.
+    #[inline]
+    pub(crate) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// Notes that the file now has blocks up to `allocated`.
+    pub(crate) fn extend(&mut self, allocated: u64) {
+        assert!(allocated >= self.allocated && allocated <= self.map.raw.len() as u64);
+        self.allocated = allocated;
+    }
+
+    /// Writes the parts one behind the other at the end, where readers do not see them yet.
+    ///
+    /// # Panics
+    /// If they do not fit into the allocated bytes, [`END_MARK`] included: the caller has to extend first.
+    #[inline]
+    pub(crate) fn write(&mut self, parts: &[&[u8]]) {
+        let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let left = self.allocated - self.end;
+        assert!(len + END_MARK.len() as u64 <= left, "no blocks for {len} bytes at {}", self.end);
+        let mut at = self.end as usize;
+        for part in parts {
+            // SAFETY: the bytes lie in the mapping and have blocks (I4, the assertion). They are above `committed`, so that no
+            // slice of them exists (I3) and none is made before `commit`; `&mut self` on the only writer excludes other writes.
+            unsafe {
+                std::ptr::copy_nonoverlapping(part.as_ptr(), self.map.raw.as_mut_ptr().add(at), part.len());
+            }
+            at += part.len();
+        }
+        // SAFETY: as above, I3 and I4; the assertion counted these bytes too.
+        unsafe {
+            let end = self.map.raw.as_mut_ptr().add(at);
+            std::ptr::copy_nonoverlapping(END_MARK.as_ptr(), end, END_MARK.len());
+        }
+        // The lines of the next frame are in another processor's cache, where they were prepared, or in none.
+        let next = self.map.raw.as_ptr().wrapping_add(at + EXPECTED_AHEAD);
+        processor::expect_stores(next, (at - self.end as usize).min(EXPECTED_BYTES_MAX));
+        self.end = at as u64;
+    }
+
+    /// Notes that so many bytes were written at the end by way of the file, which shares its pages with the mapping, and
+    /// [`END_MARK`] behind them.
+    ///
+    /// # Panics
+    /// If they do not fit into the allocated bytes.
+    pub(crate) fn note_written(&mut self, len: u64) {
+        assert!(len <= self.allocated - self.end, "no blocks for {len} bytes at {}", self.end);
+        self.end += len;
+    }
+
+    /// Lets readers see all that was written.
+    #[inline]
+    pub(crate) fn commit(&mut self) {
+        self.map.watermark.raise(self.end);
+    }
+
+    /// Tells readers that nothing will follow in this segment. The next one must be in its place.
+    pub(crate) fn finish(&self) {
+        self.map.watermark.end();
+    }
+}
+
+fn to_usize(len: u64) -> io::Result<usize> {
+    usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(committed: u64) -> MapWriter {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        Map::writable(&file, 1 << 20, 8192, committed, 4096).unwrap()
+    }
+
+    #[test]
+    fn readers_see_bytes_only_once_they_are_committed() {
+        let mut writer = writer(4096);
+        let map = Arc::clone(writer.map());
+        writer.write(&[b"hello ", b"world"]);
+        assert_eq!(map.observe(), Observed { committed: 4096, ended: false });
+        writer.commit();
+        assert_eq!(map.bytes(4096..4107), b"hello world");
+        let kept = map.shared_bytes(4102..4107);
+        writer.finish();
+        drop((writer, map));
+        assert_eq!(&kept[..], b"world");
+    }
+
+    #[test]
+    #[should_panic(expected = "is not committed")]
+    fn bytes_beyond_the_watermark_are_out_of_reach() {
+        writer(4096).map().bytes(4096..4097);
+    }
+
+    #[test]
+    #[should_panic(expected = "is not committed")]
+    fn the_page_with_the_live_words_is_out_of_reach_while_there_is_a_writer() {
+        writer(4096).map().bytes(0..64);
+    }
+
+    #[test]
+    #[should_panic(expected = "no blocks")]
+    fn bytes_without_blocks_are_out_of_reach() {
+        writer(8000).write(&[&[0; 200]]);
+    }
+
+    #[test]
+    fn a_file_shorter_than_asked_for_is_refused() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(100).unwrap();
+        assert!(Map::read_only(&file, 101).is_err());
+        assert!(Map::writable(&file, 1 << 20, 8192, 4096, 4096).is_err());
+    }
+}

@@ -1,0 +1,202 @@
+//! How the shards of a stream hang together: who owns which hash keys, and who came from whom.
+
+pub(crate) mod lineage;
+pub(crate) mod shard_map;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::log::manifest::{self, Manifest, Marks};
+use crate::log::recovery::ShardRecovery;
+use crate::log::segment::base_of_name;
+use crate::log::shard::{Shard, ShardContext, dir_of, shards_dir};
+use crate::log::sys::dir::{self, ReplaceError};
+use crate::log::types::describe::ShardDescription;
+use crate::log::types::error::{Corruption, Error, Result};
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+use crate::log::types::stats::Traffic;
+
+use shard_map::ShardMap;
+
+/// The shards of an open stream: in the manifest for good, and in the map for puts and readers.
+///
+/// Whoever changes which shards there are holds the manifest's lock from the plan to the swap of the map.
+#[derive(Debug)]
+pub(crate) struct Topology {
+    context: ShardContext,
+    manifest: Mutex<Manifest>,
+    map: ArcSwap<ShardMap>,
+    /// What went through the shards that have left the map. Held while it changes, so that each shard is in one of the two.
+    expired: Mutex<Traffic>,
+    is_closed: AtomicBool,
+    /// How far those are that hold retention back, where they said so since the stream was opened.
+    hold_positions: Mutex<HoldPositions>,
+}
+
+/// By name and shard: the first sequence number that is held.
+pub(crate) type HoldPositions = BTreeMap<String, BTreeMap<ShardId, SequenceNumber>>;
+
+impl Topology {
+    /// Opens the shards that the manifest names, and removes what is left of others.
+    pub(crate) fn open(context: ShardContext, mut manifest: Manifest) -> Result<(Self, Vec<ShardRecovery>)> {
+        remove_orphans(&context, &manifest)?;
+        let recover = |shard: &ShardDescription| Shard::recover(&context, shard, manifest.marks_of(shard));
+        let recovered = manifest.shards.iter().map(recover).collect::<Result<Vec<_>>>()?;
+        let reports = recovered.iter().map(|shard| shard.report.clone()).collect();
+        for (id, shard) in
+            manifest.shards.iter().map(|shard| shard.id).collect::<Vec<_>>().into_iter().zip(&recovered)
+        {
+            lineage::settle(&mut manifest.shards, id, shard.next_sequence, shard.last_timestamp);
+        }
+        let mut shards: BTreeMap<ShardId, Arc<Shard>> = BTreeMap::new();
+        // Children first: a closed shard knows its children, which are always younger.
+        for (description, recovered) in manifest.shards.iter().zip(recovered).rev() {
+            let children = lineage::children_of(&manifest.shards, description.id);
+            let children = children.filter_map(|child| shards.get(&child.id).cloned()).collect();
+            let marks = manifest.marks_of(description);
+            let shard = Shard::open(&context, description, marks, recovered, children);
+            shards.insert(description.id, Arc::new(shard));
+        }
+        let map = ArcSwap::from_pointee(ShardMap::new(shards.into_values(), &manifest));
+        Ok((
+            Self {
+                context,
+                manifest: Mutex::new(manifest),
+                map,
+                expired: Mutex::default(),
+                is_closed: AtomicBool::new(false),
+                hold_positions: Mutex::default(),
+            },
+            reports,
+        ))
+    }
+
+    /// What the shards have in common.
+    pub(crate) fn context(&self) -> &ShardContext {
+        &self.context
+    }
+
+    /// The manifest, for whoever reads it or wants it to stay as it is.
+    pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock()
+    }
+
+    /// The manifest, for whoever changes it.
+    pub(crate) fn manifest_to_change(&self) -> Result<MutexGuard<'_, Manifest>> {
+        let manifest = self.manifest();
+        // Once the stream is closed, somebody else may have it open.
+        if self.is_closed() { Err(Error::Closed) } else { Ok(manifest) }
+    }
+
+    /// How far those are that hold retention back.
+    pub(crate) fn hold_positions(&self) -> MutexGuard<'_, HoldPositions> {
+        self.hold_positions.lock()
+    }
+
+    /// Whether nothing changes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// The shards as they are now.
+    #[inline]
+    pub(crate) fn map(&self) -> Guard<Arc<ShardMap>> {
+        self.map.load()
+    }
+
+    /// The shards as they are now, for longer.
+    pub(crate) fn map_full(&self) -> Arc<ShardMap> {
+        self.map.load_full()
+    }
+
+    /// The shards as they are now, for longer, and what went through those that are no longer among them.
+    pub(crate) fn map_and_expired(&self) -> (Arc<ShardMap>, Traffic) {
+        let expired = self.expired.lock();
+        (self.map_full(), *expired)
+    }
+
+    /// Makes a new manifest the one that counts, on the disk and here.
+    ///
+    /// After an error the old one counts here. If the new one is on the disk all the same, whoever opens the stream next may find
+    /// either: the caller sees to it that both are true.
+    pub(crate) fn store(&self, current: &mut Manifest, mut next: Manifest) -> Result<(), ReplaceError> {
+        self.write(&mut next)?;
+        *current = next;
+        Ok(())
+    }
+
+    /// Puts a manifest on the disk. It takes note of how far the shards are.
+    pub(crate) fn write(&self, next: &mut Manifest) -> Result<(), ReplaceError> {
+        let kept = |shard: &&Arc<Shard>| next.shards.iter().any(|description| description.id == shard.id());
+        next.marks = self.map.load().iter().filter(kept).map(|shard| (shard.id(), shard.marks())).collect();
+        next.store(&self.context.stream_dir)
+    }
+
+    /// Puts another map in the place of the present one: with these shards more, and without those that the manifest does not name.
+    pub(crate) fn swap_map(&self, manifest: &Manifest, added: &[Arc<Shard>]) {
+        let present = self.map.load();
+        let all = present.iter().chain(added).cloned();
+        let named =
+            |shard: &Arc<Shard>| manifest.shards.iter().any(|description| description.id == shard.id());
+        let mut expired = self.expired.lock();
+        present.iter().filter(|shard| !named(shard)).for_each(|shard| *expired += shard.traffic());
+        self.map.store(Arc::new(ShardMap::new(all.filter(named), manifest)));
+    }
+
+    /// Does something with each shard, all of them, and returns the first error.
+    pub(crate) fn for_each_shard(&self, mut work: impl FnMut(&Arc<Shard>) -> Result<()>) -> Result<()> {
+        let mut outcome = Ok(());
+        for shard in self.map_full().iter() {
+            outcome = outcome.and(work(shard));
+        }
+        outcome
+    }
+
+    /// Closes all shards, and lets nothing change after that.
+    ///
+    /// The manifest keeps how far they are, so that a file that goes missing later is missed.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut manifest = self.manifest();
+        self.is_closed.store(true, Ordering::Release);
+        let closed = self.for_each_shard(|shard| shard.close());
+        let marks = |shard: &Arc<Shard>| -> Option<Marks> { manifest.marks.get(&shard.id()).copied() };
+        if self.map.load().iter().all(|shard| marks(shard) == Some(shard.marks())) {
+            return closed;
+        }
+        let next = manifest.clone();
+        let noted = match self.store(&mut manifest, next) {
+            // The manifest that is there promises less, and is as true. No record depends on it.
+            Err(ReplaceError { error: Error::StorageFull(_), .. }) => Ok(()),
+            noted => noted.map_err(Error::from),
+        };
+        closed.and(noted)
+    }
+}
+
+/// Removes the directories of shards that are not in the manifest: those that have expired, and those whose split or merge came to
+/// nothing.
+fn remove_orphans(context: &ShardContext, manifest: &Manifest) -> Result<()> {
+    let shards_dir = shards_dir(&context.stream_dir);
+    let entries = if dir::is_own_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };
+    for entry in entries {
+        let Ok(id) = entry.name.parse::<ShardId>() else { continue };
+        let is_ours = dir_of(&context.stream_dir, id) == entry.path && dir::is_own_dir(&entry.path)?;
+        if !is_ours || manifest.shards.iter().any(|shard| shard.id == id) {
+            continue;
+        }
+        let has_segments = dir::list(&entry.path)?.iter().any(|file| base_of_name(&file.name).is_some());
+        if has_segments && id.get() >= manifest.next_shard {
+            let path = manifest::path_in(&context.stream_dir);
+            let reason =
+                format!("expected it to name {id}, of which there are segments: it is older than they are");
+            return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
+        }
+        dir::remove_all(&entry.path)?;
+    }
+    Ok(())
+}

@@ -45,16 +45,18 @@ pub mod prelude;
 mod producer;
 
 pub use consumer::{ConsumerOptions, GroupDescription, GroupShard, OnTrimmed, Worker, WorkerId};
+pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use log::fuzzing;
 pub use log::recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
-pub use log::shard::batch::{Batch, Records};
-pub use log::shard::iterator::ShardIterator;
-pub use log::shard::lag::Lag;
-pub use log::shard::records::OwnedRecords;
-pub use log::shard::wait_any::wait_any;
-pub use log::shard::{Verification, VerifyProgress};
+pub use log::shard::reader::batch::{Batch, Records};
+pub use log::shard::reader::iterator::ShardIterator;
+pub use log::shard::reader::lag::Lag;
+pub use log::shard::reader::record::{OwnedRecord, Record};
+pub use log::shard::reader::records::OwnedRecords;
+pub use log::shard::reader::verify::{Verification, VerifyProgress};
+pub use log::shard::reader::wait_any::wait_any;
 pub use log::stream::Stream;
 pub use log::stream::lineage_iterator::LineageIterator;
 pub use log::sys::clock::SystemClock;
@@ -64,7 +66,7 @@ pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
 pub use log::types::latency::Latency;
 pub use log::types::limits;
 pub use log::types::options::{Durability, Maintenance, Retention, StreamOptions};
-pub use log::types::record::{OwnedRecord, Position, PutRecord, Receipt, Record};
+pub use log::types::record::{Position, PutRecord, Receipt};
 pub use log::types::sequence::SequenceNumber;
 pub use log::types::shard_id::ShardId;
 pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};

@@ -42,7 +42,7 @@ fn keys_and_records_out_of_bounds_are_refused_with_their_place() {
         let error = stream.put(&key, &data).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
         let good = PutRecord::new("k", "");
-        let outcome = stream.put_batch(&[good, good, PutRecord::new(&key, &data), good]);
+        let outcome = stream.put_batch(&[good.clone(), good.clone(), PutRecord::new(&key, &data), good]);
         assert!(matches!(outcome, Err(Error::InvalidRecord { index: 2, .. })), "{outcome:?}");
     }
     assert_eq!(stream.stats().unwrap().record_count(), 2, "a refused batch writes nothing");

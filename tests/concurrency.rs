@@ -65,8 +65,8 @@ fn p4_p6_readers_at_every_place_see_every_record_once_across_rolls() {
                             })
                             .collect();
                         let records: Vec<_> = data.iter().map(|data| PutRecord::new(&key, data)).collect();
-                        if let [record] = records[..] {
-                            stream.put_record(&record).unwrap();
+                        if let [record] = &records[..] {
+                            stream.put_record(record).unwrap();
                         } else {
                             stream.put_batch(&records).unwrap().into_iter().for_each(|outcome| {
                                 outcome.unwrap();

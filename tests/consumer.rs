@@ -506,7 +506,7 @@ fn commits_are_as_durable_as_the_stream() {
             let log = fs::read(&common::segment_files(&path.join("groups").join(GROUP), 0)[0]).unwrap();
             // Where the header page notes what is synced.
             assert_eq!(
-                log[2048..4096].iter().any(|&byte| byte != 0),
+                log[2048..3584].iter().any(|&byte| byte != 0),
                 durability == Durability::Power,
                 "{what}"
             );

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | the manifest | does not open: there is no byte of it that means nothing |
 //! | header page, outside the live words | is refused, on opening or on reading, by an error that names the file |
-//! | `committed`, a synced slot | has all its records: no frame is damaged |
+//! | the second copy of the header, gone as a whole | has all its records |
+//! | a live word, a synced slot | has all its records: no frame is damaged |
 //! | a frame | is refused where that frame begins; what is in front of it and behind it can be read |
 //! | index, trailer | has all its records: the frames tell the same |
 //! | unused bytes behind the frames | has all its records |
@@ -395,14 +396,15 @@ impl Patient {
         // The lower watermark speaks for the first frame, which is hit with any other.
         let hits_watermarks = SYNCED_SLOTS.iter().all(|slot| hits(slot.clone()));
         let is_last_and_unsealed = target == Target::Second && !self.is_sealed(target);
-        let is_blank = zeros.start == 0 && zeros.end >= 60;
+        // Without the header nobody can tell a frame from any bytes.
+        let hits_header = hits(0..64);
+        // All of the copy is gone, or none of it: power loss does that, too.
+        let hits_part_of_copy = hits(COPY) && COPY.filter(|at| !zeros.contains(at)).any(|at| bytes[at] != 0);
         match () {
-            () if hits_frame && hits_watermarks && is_last_and_unsealed => Allowed::RefusedOrCut,
-            () if hits_frame => Allowed::Refused,
-            // It looks like a page that was never written, and its frames make up for it, where recovery comes by: it stops at the last
-            // segment that is sealed.
-            () if is_blank && (target, self.state) != (Target::First, State::Closed) => Allowed::Right,
-            () if hits(0..64) => Allowed::Refused,
+            () if (hits_frame || hits_header) && hits_watermarks && is_last_and_unsealed => {
+                Allowed::RefusedOrCut
+            }
+            () if hits_frame || hits_header || hits_part_of_copy => Allowed::Refused,
             () => Allowed::Right,
         }
     }
@@ -446,10 +448,12 @@ impl Tally {
 }
 
 const SYNCED_SLOTS: [Range<usize>; 2] = [2048..2064, 3072..3088];
+/// Where the second copy of the header stands.
+const COPY: Range<usize> = 3584..3648;
 
 /// Whether a byte of the header page changes while the segment is written to.
 fn is_live(at: usize) -> bool {
-    (1024..1032).contains(&at)
+    (1024..1536).contains(&at)
         || (1536..1544).contains(&at)
         || SYNCED_SLOTS.iter().any(|slot| slot.contains(&at))
 }
@@ -514,6 +518,7 @@ fn is_dull(patient: &Patient, target: Target, at: usize) -> bool {
     target != Target::Manifest
         && (patient.frames(target).iter().any(|(range, _)| is_data(range))
             || (!patient.is_sealed(target) && at >= patient.frames_end(target) + 64)
+            || (1032..1536).contains(&at)
             || ((64..HEADER_PAGE_BYTES).contains(&at) && !is_live(at)))
 }
 

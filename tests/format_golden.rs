@@ -1,7 +1,11 @@
 //! `docs/FORMAT.md` owns the bytes on disk; this holds the code to the examples in it.
 //!
 //! The fenced blocks of that file are read, the stream that they are of is made through the public API, and its files are
-//! compared with them, byte by byte. A change of the format that is meant needs a new version, and then new examples.
+//! compared with them, byte by byte. Only the salt is another one each time: so each file is given that of the document first, with the
+//! checksums that go with it, after a look whether those that it had are right. A change of the format that is meant needs a new version,
+//! and then new examples.
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,8 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use streamlog::{
-    HashKey, KeyHash, Maintenance, ManualClock, PutRecord, Retention, SECOND, ShardId, StreamOptions,
-    Timestamp,
+    HashKey, KeyHash, Maintenance, ManualClock, Position, PutRecord, Retention, SECOND, ShardId,
+    StreamOptions, Timestamp,
 };
 
 const DOCUMENT: &str = include_str!("../docs/FORMAT.md");
@@ -92,8 +96,12 @@ fn make_example(path: &Path) {
     // The largest record there can be takes a segment of its own, so that the next one begins with sequence number 1.
     put(b"x", &vec![0; stream.describe().record_bytes_max as usize - 1]);
     clock.advance(SECOND);
-    for outcome in
-        stream.put_batch(&[to_shard_1(b"user-17", b"clicked"), to_shard_1(b"user-4", b"")]).unwrap()
+    for outcome in stream
+        .put_batch(&[
+            to_shard_1(b"user-17", b"clicked").header("trace", "4bf92f35"),
+            to_shard_1(b"user-4", b""),
+        ])
+        .unwrap()
     {
         outcome.unwrap();
     }
@@ -102,6 +110,34 @@ fn make_example(path: &Path) {
     put(b"x", &[0x2e; 5_000]);
     put(b"k", b"");
     stream.close().unwrap();
+}
+
+/// A segment with another salt, and all checksums as the document has it.
+fn salted(file: &[u8], salt: &[u8]) -> Vec<u8> {
+    let mut bytes = file.to_vec();
+    let trailer = bytes.len() - 88;
+    let frames_end = u64::from_le_bytes(*bytes[trailer + 8..].first_chunk().unwrap()) as usize;
+    for (salt_at, checked) in
+        [(32, 0..60), (3584 + 32, 3584..3584 + 60), (trailer + 56, trailer..trailer + 84)]
+    {
+        bytes[salt_at..salt_at + 16].copy_from_slice(salt);
+        let (end, checksum) = (checked.end, crc32fast::hash(&bytes[checked]));
+        bytes[end..end + 4].copy_from_slice(&checksum.to_le_bytes());
+    }
+    let mut at = 4096;
+    while at < frames_end {
+        common::sign_frame(&mut bytes, at, salt);
+        at += u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
+    }
+    bytes
+}
+
+/// The segment of the examples, with the salt of the document.
+fn example_segment(path: &Path, blocks: &BTreeMap<&str, Block>) -> Vec<u8> {
+    let file = fs::read(path.join(SEGMENT)).unwrap();
+    assert!(salted(&file, &file[common::SALT]) == file, "a checksum is not as docs/FORMAT.md has it");
+    let header: Vec<u8> = block(blocks, "hex header").bytes().into_iter().map(|(_, byte)| byte).collect();
+    salted(&file, &header[common::SALT])
 }
 
 /// The files and directories below a directory, in order.
@@ -159,8 +195,8 @@ fn the_bytes_on_disk_are_those_of_the_document() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("clicks");
     make_example(&path);
-    let file = fs::read(path.join(SEGMENT)).unwrap();
     let (blocks, mut faults) = (blocks(), vec![]);
+    let file = example_segment(&path, &blocks);
     let places = places(&blocks);
     for (name, Range { start, end }) in &places {
         let name = format!("hex {name}");
@@ -182,6 +218,15 @@ fn the_bytes_on_disk_are_those_of_the_document() {
         faults.push(format!("the document's places end at {end}, the file at {}", file.len()));
     }
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+
+    // And the other way round: what the document says is read as what was put.
+    fs::write(path.join(SEGMENT), file).unwrap();
+    let stream = StreamOptions::new().retention(Retention::forever()).open(&path).unwrap();
+    let mut iterator = stream.iterator(ShardId::new(1), Position::At(1.into())).unwrap();
+    let records: Vec<_> = iterator.records().map(|record| record.unwrap()).collect();
+    let data: Vec<_> = records.iter().map(|record| (&record.partition_key[..], record.data.len())).collect();
+    assert_eq!(data, [(&b"user-17"[..], 7), (b"user-4", 0), (b"x", 5_000), (b"k", 0)]);
+    assert!(records[0].headers().eq([("trace", &b"4bf92f35"[..])]));
 }
 
 #[test]
@@ -189,7 +234,7 @@ fn the_header_page_is_zero_where_the_document_names_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("clicks");
     make_example(&path);
-    let mut file = fs::read(path.join(SEGMENT)).unwrap();
+    let mut file = example_segment(&path, &blocks());
     for place in places(&blocks()).into_values().filter(|place| place.end <= 4096) {
         file[place].fill(0);
     }

@@ -167,7 +167,7 @@ fn fill_and_go_on(kind: Kind, durability: Durability) {
     for round in 0..1_000 {
         let refused = ledger.put(&stream, round as u8, 10, clock.now()).unwrap_err();
         assert_full(&refused, root, "P8: again and again");
-        let record = [PutRecord::new(b"key", b"data"); 3];
+        let record = vec![PutRecord::new(b"key", b"data"); 3];
         for outcome in stream.put_batch(&record).unwrap() {
             assert_full(&outcome.unwrap_err(), root, "P8: a batch");
         }

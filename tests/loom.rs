@@ -33,10 +33,10 @@ mod log {
 #[path = "../src/log/sys/watermark.rs"]
 mod watermark;
 
-#[path = "../src/log/shard/turn.rs"]
+#[path = "../src/log/shard/writer/turn.rs"]
 mod turn;
 
-#[path = "../src/log/shard/wait.rs"]
+#[path = "../src/log/shard/reader/wait.rs"]
 mod wait;
 
 use std::sync::Arc;

@@ -173,16 +173,36 @@ fn p9_a_segment_that_is_lost_after_a_clean_close_is_missed() {
 }
 
 #[test]
-fn a_header_page_that_never_reached_the_disk_costs_no_record() {
+fn p3_p9_frames_without_their_header_page_are_a_torn_tail_if_nothing_of_them_was_synced() {
     let scratch = common::scratch();
     let path = scratch.path().join("killed");
     killed(&path, 10, None);
     let file = common::segment_files(&path, 0).remove(0);
-    let mut bytes = fs::read(&file).unwrap();
+    let whole = fs::read(&file).unwrap();
+    let mut bytes = whole.clone();
     bytes[..HEADER_PAGE_BYTES].fill(0);
+    fs::write(&file, &bytes).unwrap();
+    let stream = open(&path).unwrap();
+    let torn = stream.recovery().shards[0].torn_tail.as_ref().expect("P9: it is told");
+    assert_eq!((torn.offset, torn.bytes), (0, whole.len() as u64));
+    assert_eq!(stream.put("key", "data").unwrap().sequence, 0.into());
+    drop(stream);
+    assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 1);
+
+    // What the page says of syncs is left, or the manifest knows of one: then it is damage.
+    killed(&path, 10, None);
+    bytes[2048..2064].copy_from_slice(&synced_slot(whole.len() as u64));
     fs::write(&file, bytes).unwrap();
-    assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 10);
-    assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 10);
+    assert!(matches!(open(&path), Err(Error::Corrupt(_))));
+}
+
+/// A slot that says up to where a segment is synced, by `docs/FORMAT.md`.
+fn synced_slot(bytes: u64) -> [u8; 16] {
+    let mut slot = [0; 16];
+    slot[..8].copy_from_slice(&bytes.to_le_bytes());
+    let checksum = crc32fast::hash(&slot[..12]);
+    slot[12..].copy_from_slice(&checksum.to_le_bytes());
+    slot
 }
 
 #[test]

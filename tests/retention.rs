@@ -5,6 +5,8 @@ mod common;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use streamlog::{
 
 const SHARD: ShardId = ShardId::new(0);
 
-fn open(path: &std::path::Path, clock: &Arc<ManualClock>, retention: Retention) -> Stream {
+fn open(path: &Path, clock: &Arc<ManualClock>, retention: Retention) -> Stream {
     common::small(clock).retention(retention).open(path).unwrap()
 }
 
@@ -269,8 +271,8 @@ fn p5_power_loss_after_a_trim_does_not_bring_sequence_numbers_back() {
 }
 
 /// The segment files of a shard, by inode, and the prepared ones.
-fn inodes(stream_dir: &std::path::Path) -> (Vec<u64>, Vec<u64>) {
-    let inode = |path: &std::path::PathBuf| path.metadata().unwrap().ino();
+fn inodes(stream_dir: &Path) -> (Vec<u64>, Vec<u64>) {
+    let inode = |path: &PathBuf| path.metadata().unwrap().ino();
     let directory = stream_dir.join("shards/000000000000");
     let all: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     let (segments, spares): (Vec<_>, Vec<_>) =
@@ -366,24 +368,79 @@ fn p6_p12_bytes_that_are_held_of_a_stream_that_was_closed_stay_when_it_is_opened
     assert!(kept.iter().all(|record| record.data().iter().all(|&byte| byte == 1)));
 }
 
+/// Puts and trims until the file with an inode is the last segment again, which holds one record then.
+fn put_until_refilled(stream: &Stream, path: &Path, clock: &ManualClock, inode: u64) -> PathBuf {
+    for minute in 1..10 {
+        clock.advance(MINUTE);
+        for _ in 0..30 {
+            stream.put("key", vec![minute; 8_000]).unwrap();
+            let mut files = common::segment_files(path, 0).into_iter();
+            let last = files.rfind(|file| file.extension().is_some_and(|it| it == "seg")).unwrap();
+            if minute > 1 && last.metadata().unwrap().ino() == inode {
+                return last;
+            }
+        }
+        stream.maintain().unwrap();
+    }
+    panic!("the file is not filled again");
+}
+
 #[test]
-fn p9_a_file_whose_records_reach_to_where_a_trailer_is_looked_for_is_not_filled_again() {
+fn p9_what_a_trimmed_record_held_passes_for_nothing_in_the_file_that_is_filled_again() {
     let (scratch, clock) = (common::scratch(), common::clock());
-    let stream = open(scratch.path(), &clock, Retention::age(2 * MINUTE));
-    // More than a segment, and not by so much that its size alone would speak against it.
+    let [path, killed, trial] = ["stream", "killed", "trial"].map(|name| scratch.path().join(name));
+    let stream = open(&path, &clock, Retention::age(2 * MINUTE));
+    // More than a segment, so that records stand where a trailer will be looked for.
     let records: Vec<_> = (0..10).map(|_| PutRecord::new("key", &[1; 6_800])).collect();
     assert!(stream.put_batch(&records).unwrap().iter().all(Result::is_ok));
-    // Held open, so that no other file gets its inode.
-    let large = std::fs::File::open(&common::segment_files(scratch.path(), 0)[0]).unwrap();
-    let mut is_any_again = false;
-    for minute in 1..8 {
-        put_and_trim(&stream, &clock, minute);
-        let (segments, spares) = inodes(scratch.path());
-        is_any_again |= !spares.is_empty();
-        let is_there = segments.iter().chain(&spares).any(|&inode| inode == large.metadata().unwrap().ino());
-        assert_eq!(is_there, minute < 3, "minute {minute}");
-    }
-    assert!(is_any_again, "none is filled again");
+    let first = common::segment_files(&path, 0).remove(0);
+    let (inode, old) = (first.metadata().unwrap().ino(), std::fs::read(&first).unwrap());
+    let file = put_until_refilled(&stream, &path, &clock, inode);
+    let file = file.strip_prefix(&path).unwrap();
+    common::copy_dir(&path, &killed);
+    let bytes = std::fs::read(killed.join(file)).unwrap();
+    let [old_salt, new_salt] = [&old, &bytes].map(|bytes| bytes[common::SALT].to_vec());
+    let word = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().unwrap());
+    let (base, end, timestamp) = (word(16), word(1024) as usize, word(4096 + 16));
+
+    let count_with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let _ = std::fs::remove_dir_all(&trial);
+        common::copy_dir(&killed, &trial);
+        let mut changed = bytes.clone();
+        change(&mut changed);
+        std::fs::write(trial.join(file), changed).unwrap();
+        let stream = open(&trial, &clock, Retention::forever());
+        (numbers(&stream).len(), stream.recovery().has_torn_tail())
+    };
+    let (count, _) = count_with(&|_| ());
+    // Whoever put the records of its last life could know the salt of that, and foresee number and place, but not the new salt.
+    let with_frame = |salt: &[u8]| {
+        count_with(&|bytes| {
+            let words = [48, base + 1, timestamp, 1].map(u64::to_le_bytes).concat();
+            let record = [&[3, 0, 0, 0, 5, 0, 0, 0][..], b"key", b"bogus"].concat();
+            bytes[end..end + 48].copy_from_slice(&[words, record].concat());
+            common::sign_frame(bytes, end, salt);
+        })
+    };
+    assert_eq!(with_frame(&old_salt), (count, true), "the salt of its last life");
+    assert_eq!(with_frame(&[]), (count, true), "no salt");
+    assert_eq!(with_frame(&new_salt).0, count + 1, "otherwise this proves nothing");
+    // A trailer would end the records too soon.
+    let with_trailer = |salt: &[u8]| {
+        count_with(&|bytes| {
+            let at = bytes.len() - 88;
+            let words = [at as u64, 0, base, base + 7, 0, 0].map(u64::to_le_bytes).concat();
+            let trailer = [b"slogend\0", &words[..], salt, &[0; 12]].concat();
+            let checksum = crc32fast::hash(&trailer).to_le_bytes();
+            bytes[at..].copy_from_slice(&[&trailer[..], &checksum[..]].concat());
+        })
+    };
+    assert_eq!(with_trailer(&old_salt).0, count);
+    let believed = catch_unwind(AssertUnwindSafe(|| with_trailer(&new_salt)));
+    assert!(
+        believed.is_err(),
+        "otherwise this proves nothing: records that the trailer tells of are missing"
+    );
 }
 
 #[test]

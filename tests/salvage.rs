@@ -272,10 +272,9 @@ fn p14_records_of_a_newer_version_are_not_given_up() {
     let file = &common::segment_files(&path, 0)[1];
     let (at, _) = frames(file)[3];
     let mut bytes = fs::read(file).unwrap();
-    let len = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
     bytes[at + 28] = 5;
-    let checksum = crc32fast::hash(&bytes[at + 8..at + len]).to_le_bytes();
-    bytes[at + 4..at + 8].copy_from_slice(&checksum);
+    let salt = bytes[common::SALT].to_vec();
+    common::sign_frame(&mut bytes, at, &salt);
     fs::write(file, bytes).unwrap();
     let refused = common::small(&common::clock()).salvage(true).open(&path);
     assert!(matches!(refused, Err(Error::UnsupportedFormat(_))), "{refused:?}");

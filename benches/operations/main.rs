@@ -70,7 +70,7 @@ fn put_batch(criterion: &mut Criterion) {
     const RECORDS: usize = 100;
     for (name, bytes) in SIZES {
         let (mut growing, data) = (Growing::new(StreamOptions::new()), vec![7; bytes]);
-        let batch = [PutRecord::new(KEY, &data); RECORDS];
+        let batch = vec![PutRecord::new(KEY, &data); RECORDS];
         group(criterion, "put_batch", RECORDS, bytes).bench_function(name, |bencher| {
             bencher.iter_custom(|runs| {
                 growing.time(runs, RECORDS * bytes, |stream| {

@@ -203,5 +203,8 @@ impl<'a> Writer<'a> {
 
 fn as_put(draft: &Draft) -> PutRecord<'_> {
     let record = PutRecord::new(&draft.partition_key, &draft.data);
-    draft.explicit_hash_key.map_or(record, |hash_key| record.explicit_hash_key(hash_key))
+    match draft.explicit_hash_key {
+        Some(hash_key) => record.explicit_hash_key(hash_key),
+        None => record,
+    }
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::checkpoints::{Checkpoint, Checkpoints};
+use super::checkpoint::Checkpoint;
+use super::checkpoints::Checkpoints;
 use super::leases::{Commit, Held, Leases, Refusal, Term, WorkerId};
 use super::readable::positions;
 use crate::{Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp};

@@ -1,5 +1,6 @@
 //! Consumer groups: many workers that share the shards of a stream, and remember how far they are.
 
+mod checkpoint;
 mod checkpoints;
 mod describe;
 mod group;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::worker::Worker;
 use crate::{Error, Position, Result, SECOND, SequenceNumber, ShardId, Stream};
 
 /// The shortest time after which a silent worker loses its shards.
@@ -27,11 +26,11 @@ const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnTrimmed {
-    /// [`Worker::poll`] returns [`Error::Trimmed`], which says how many they are, until the caller goes on with
-    /// [`Worker::skip_to_horizon`].
+    /// [`Worker::poll`](crate::Worker::poll) returns [`Error::Trimmed`], which says how many they are, until the caller goes on with
+    /// [`Worker::skip_to_horizon`](crate::Worker::skip_to_horizon).
     #[default]
     Fail,
-    /// It goes on from the horizon by itself; [`Worker::skipped_count`] tells how many records it skipped.
+    /// It goes on from the horizon by itself; [`Worker::skipped_count`](crate::Worker::skipped_count) tells how many records it skipped.
     SkipToHorizon,
 }
 
@@ -127,7 +126,7 @@ impl ConsumerOptions {
     /// transaction: then each record counts once in that output, whatever crashes when.
     ///
     /// `last_handled` is asked each time the worker takes over a shard, and tells the last record that was handled, or `None` to go on
-    /// from the group's checkpoint. [`Worker::commit`] is needed all the same: it lets shards that were split or merged end. With
+    /// from the group's checkpoint. [`Worker::commit`](crate::Worker::commit) is needed all the same: it lets shards that were split or merged end. With
     /// [`Durability::Process`](crate::Durability::Process) a power loss may take records that the output has already; what is put
     /// then under their numbers is handed out.
     ///
@@ -181,21 +180,8 @@ impl ConsumerOptions {
         self
     }
 
-    /// Joins the group, which is created if it is new.
-    ///
-    /// ```
-    /// # use streamlog::{Error, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let _worker = stream.consumer("billing").open()?;
-    /// assert!(matches!(stream.consumer("no/name").open(), Err(Error::InvalidArgument(_))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `InvalidArgument` for a setting out of its range or a name that no group can have; `Corrupt` if the checkpoints are damaged;
-    /// `Closed`, `StorageFull`, `Io`.
-    pub fn open(self) -> Result<Worker> {
+    /// Refuses settings that are out of their range.
+    pub(super) fn check(&self) -> Result<()> {
         let refused = |what: &str| Err(Error::InvalidArgument(what.into()));
         if self.lease_timeout < LEASE_TIMEOUT_MIN {
             return refused(
@@ -205,7 +191,7 @@ impl ConsumerOptions {
         if self.records_max == 0 {
             return refused("a batch of no records: batch_records is at least 1");
         }
-        Worker::open(self)
+        Ok(())
     }
 }
 

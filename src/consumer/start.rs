@@ -1,6 +1,6 @@
 //! Where a worker begins to read a shard, and how it goes to another place in it.
 
-use super::checkpoints::Checkpoint;
+use super::checkpoint::Checkpoint;
 use super::leases::Held;
 use super::options::OnTrimmed;
 use super::readable::arrival_before;

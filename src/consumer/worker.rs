@@ -72,8 +72,29 @@ impl Reading {
     }
 }
 
+impl ConsumerOptions {
+    /// Joins the group, which is created if it is new.
+    ///
+    /// ```
+    /// # use streamlog::{Error, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let _worker = stream.consumer("billing").open()?;
+    /// assert!(matches!(stream.consumer("no/name").open(), Err(Error::InvalidArgument(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a setting out of its range or a name that no group can have; `Corrupt` if the checkpoints are damaged;
+    /// `Closed`, `StorageFull`, `Io`.
+    pub fn open(self) -> Result<Worker> {
+        self.check()?;
+        Worker::join(self)
+    }
+}
+
 impl Worker {
-    pub(super) fn open(options: ConsumerOptions) -> Result<Self> {
+    fn join(options: ConsumerOptions) -> Result<Self> {
         let stream = &options.stream;
         let join = |group: &Arc<Group>| {
             if let Some(bytes_max) = options.hold_bytes_max {

@@ -4,7 +4,7 @@
 
 #[cfg(test)]
 mod crash_tests;
-mod format;
+pub(crate) mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod manifest;

@@ -9,7 +9,7 @@ use crate::{HashKey, PutRecord, Receipt, Result, Timestamp};
 /// What is called with a record's outcome.
 pub(super) type Callback = Box<dyn FnOnce(Result<Receipt>) + Send>;
 
-/// What a record takes of the buffer beyond its key and data.
+/// What a record takes of the buffer beyond its bytes.
 pub(super) const RECORD_BYTES: usize = 128;
 /// What a batch takes beyond its records.
 pub(super) const BATCH_BYTES: usize = 512;
@@ -17,6 +17,25 @@ pub(super) const BATCH_BYTES: usize = 512;
 // A list that grows may be twice as long as it needs to be.
 const _: () = assert!(2 * size_of::<Entry>() <= RECORD_BYTES);
 const _: () = assert!(2 * size_of::<Batch>() <= BATCH_BYTES);
+
+/// The bytes of a record: key, data, and the names and values of its headers.
+#[inline]
+pub(super) fn bytes_of(record: &PutRecord<'_>) -> usize {
+    let headers: usize = record.headers().map(|(name, value)| HEADER_BYTES + name.len() + value.len()).sum();
+    record.partition_key().len() + record.data().len() + headers
+}
+
+/// What a header takes of the buffer beyond its name and value.
+const HEADER_BYTES: usize = 2 * size_of::<Header>();
+
+/// A header of one of the records, without its bytes.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    /// The place of the record.
+    at: u32,
+    name_bytes: u32,
+    value_bytes: u32,
+}
 
 /// A record of a batch, without its bytes.
 struct Entry {
@@ -31,14 +50,18 @@ struct Entry {
 /// The memory of a batch, to be used again for another.
 #[derive(Default)]
 pub(super) struct Buffers {
+    /// Of each record the key, the data, and then name and value of each header.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// In the order of their records.
+    headers: Vec<Header>,
 }
 
 impl Buffers {
     /// Empties them, and lets go of what a record that was larger than a batch may be has left.
     fn clear(&mut self, bytes_max: usize) {
         self.entries.clear();
+        self.headers.clear();
         self.bytes.clear();
         if self.bytes.capacity() > bytes_max {
             self.bytes = vec![];
@@ -70,7 +93,7 @@ impl Batch {
         self.buffers.entries.is_empty()
     }
 
-    /// The bytes of the keys and the data.
+    /// The bytes of the records.
     pub(super) fn bytes(&self) -> usize {
         self.buffers.bytes.len()
     }
@@ -87,8 +110,9 @@ impl Batch {
         bytes_max: usize,
     ) -> PendingReceipt {
         let (key, data) = (record.partition_key(), record.data());
-        let Buffers { bytes, entries } = &mut self.buffers;
-        let needed = bytes.len() + key.len() + data.len();
+        let Buffers { bytes, entries, headers } = &mut self.buffers;
+        let header_bytes: usize = record.headers().map(|(name, value)| name.len() + value.len()).sum();
+        let needed = bytes.len() + key.len() + data.len() + header_bytes;
         if needed > bytes.capacity() {
             let wanted = needed.max(bytes_max.min(bytes.capacity() * 2));
             bytes.reserve_exact(wanted - bytes.len());
@@ -96,6 +120,11 @@ impl Batch {
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(data);
         let at = entries.len() as u32;
+        for (name, value) in record.headers() {
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(value);
+            headers.push(Header { at, name_bytes: name.len() as u32, value_bytes: value.len() as u32 });
+        }
         let (end, key_bytes, hash_key) = (needed as u32, key.len() as u16, record.hash_key());
         entries.push(Entry { end, key_bytes, put_at, hash_key, callback });
         PendingReceipt { outcomes: Arc::clone(&self.outcomes), at }
@@ -103,7 +132,8 @@ impl Batch {
 
     /// Gives back what a batch that takes no more records does not need: it may wait among many, and counts only with what it holds.
     pub(super) fn trim(&mut self) {
-        let Buffers { bytes, entries } = &mut self.buffers;
+        let Buffers { bytes, entries, headers } = &mut self.buffers;
+        headers.shrink_to_fit();
         if bytes.capacity() - bytes.len() > bytes.capacity() / 8 {
             bytes.shrink_to_fit();
         }
@@ -115,12 +145,33 @@ impl Batch {
     /// The record at a place.
     #[inline]
     pub(super) fn record(&self, at: u32) -> PutRecord<'_> {
-        let Buffers { bytes, entries } = &self.buffers;
+        let Buffers { bytes, entries, headers } = &self.buffers;
         let entry = &entries[at as usize];
         let start = at.checked_sub(1).map_or(0, |before| entries[before as usize].end);
-        let (key, data) = bytes[start as usize..entry.end as usize].split_at(entry.key_bytes.into());
-        let record = PutRecord::new(key, data);
-        entry.hash_key.map_or(record, |hash_key| record.explicit_hash_key(hash_key))
+        let (key, rest) = bytes[start as usize..entry.end as usize].split_at(entry.key_bytes.into());
+        let record =
+            if headers.is_empty() { PutRecord::new(key, rest) } else { self.headed_record(at, key, rest) };
+        match entry.hash_key {
+            Some(hash_key) => record.explicit_hash_key(hash_key),
+            None => record,
+        }
+    }
+
+    #[cold]
+    fn headed_record<'a>(&'a self, at: u32, key: &'a [u8], rest: &'a [u8]) -> PutRecord<'a> {
+        let headers = &self.buffers.headers;
+        let from = headers.partition_point(|header| header.at < at);
+        let of_record = headers[from..].iter().take_while(|header| header.at == at);
+        let header_bytes: u32 = of_record.clone().map(|header| header.name_bytes + header.value_bytes).sum();
+        let (data, mut rest) = rest.split_at(rest.len() - header_bytes as usize);
+        let mut record = PutRecord::new(key, data);
+        for header in of_record {
+            let (name, behind) = rest.split_at(header.name_bytes as usize);
+            let (value, behind) = behind.split_at(header.value_bytes as usize);
+            let name = std::str::from_utf8(name).expect("it was copied from a text");
+            (record, rest) = (record.header(name, value), behind);
+        }
+        record
     }
 
     /// How long the record at a place has been here.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::batch::{BATCH_BYTES, Batch, Buffers, Callback};
+use super::batch::{BATCH_BYTES, Batch, Buffers, Callback, bytes_of};
 use super::budget::Budget;
 use super::pending::PendingReceipt;
 use crate::{Error, PutRecord, Result, Timestamp};
@@ -71,7 +71,7 @@ impl Lane {
         limits: &Limits,
         budget: &Budget,
     ) -> Result<PendingReceipt> {
-        let record_bytes = record.partition_key().len() + record.data().len();
+        let record_bytes = bytes_of(record);
         let mut state = self.state.lock();
         if state.is_closing {
             return Err(Error::Closed);

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use crate::{Error, IoFailure, KeyHash, PutRecord, Receipt, Result, Stream, Timestamp};
 
-use batch::{Callback, RECORD_BYTES};
+use batch::{Callback, RECORD_BYTES, bytes_of};
 use budget::Budget;
 use lane::Lane;
 use options::{Settings, invalid};
@@ -307,7 +307,7 @@ impl Shared {
         may_wait: bool,
     ) -> Result<PendingReceipt> {
         self.stream.check_record(record)?;
-        let bytes = record.partition_key().len() + record.data().len() + RECORD_BYTES;
+        let bytes = bytes_of(record) + RECORD_BYTES;
         if !self.budget.try_take(bytes) {
             self.take_late(bytes, may_wait)?;
         }

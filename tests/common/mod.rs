@@ -52,6 +52,16 @@ pub fn read_all(stream: &Stream, shard: streamlog::ShardId) -> Vec<(Vec<u8>, Vec
         .collect()
 }
 
+/// Where a segment file has its salt.
+pub const SALT: std::ops::Range<usize> = 32..48;
+
+/// Gives the frame that stands at an offset of a file the checksum it needs in a file with that salt, by `docs/FORMAT.md`.
+pub fn sign_frame(bytes: &mut [u8], at: usize, salt: &[u8]) {
+    let len = u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
+    let checksum = crc32fast::hash(&[salt, &bytes[at + 8..at + len]].concat());
+    bytes[at + 4..at + 8].copy_from_slice(&checksum.to_le_bytes());
+}
+
 /// The segment files of a shard, in order.
 pub fn segment_files(stream_dir: &Path, shard: u32) -> Vec<PathBuf> {
     let dir = stream_dir.join("shards").join(format!("{shard:012}"));

@@ -11,6 +11,7 @@ macro_rules! reader {
     };
 }
 
+reader!(u16_at, u16);
 reader!(u32_at, u32);
 reader!(u64_at, u64);
 

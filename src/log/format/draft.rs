@@ -1,51 +1,108 @@
 //! Frames in the making.
 
+use super::FRAME_ALIGN;
 use super::bytes::FieldWriter;
-use super::checksum::{self, checksum};
-use super::frame::{CHECKED_FROM, CODEC_PLAIN, FRAME_ALIGN, FRAME_HEADER_BYTES, RECORD_HEADER_BYTES};
+use super::checksum;
+use super::frame::{CHECKED_FROM, FRAME_HEADER_BYTES};
+use super::headers;
+use super::record::{RECORD_HEAD_BYTES, encode_head};
+use super::salt::Salt;
+use crate::log::types::record::PutRecord;
+use crate::log::types::time::Timestamp;
 
 /// From this size on the checksum of the records is worked out before the sequence number is known and joined to
 /// that of the header afterwards; below it, joining costs more than it takes out of the append lock.
 const JOINED_CHECKSUM_BYTES_MIN: usize = 8 << 10;
+/// The data of a single record from this size on is not copied into the draft, but goes into the segment straight from the caller's
+/// memory.
+const BORROWED_DATA_BYTES_MIN: usize = 4 << 10;
 
-/// A frame in the making: the records first, then, once they are known, its sequence number and timestamp.
-///
-/// Its buffer is kept and used again, so that a put allocates nothing.
+const PADDING: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
+
+/// The memory that frames are drafted in. It is kept and used again, so that a put allocates nothing.
 #[derive(Debug, Default)]
-pub(crate) struct FrameDraft {
-    /// The header's place, then the records that are held by copy, then the padding if there is no `tail`. What is behind them is left
-    /// of other drafts: writing over bytes costs less than adding them to a vector.
-    buffer: Vec<u8>,
+pub(crate) struct DraftBuffer {
+    /// The header's place, then the records that are held by copy, then the padding. What is behind them is left of other drafts: writing
+    /// over bytes costs less than adding them to a vector.
+    bytes: Vec<u8>,
     /// Where the drafted bytes end.
     end: usize,
+}
+
+/// A frame in the making: its records, and when they came. Its sequence number and its checksum follow when it is [sealed](Self::seal).
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    /// The header's place and all that is held by copy.
+    drafted: &'a mut [u8],
+    /// The data of a large record, which stays where it is.
+    borrowed: &'a [u8],
     len: usize,
     count: u32,
+    /// Of the records and their padding, where it was worth it.
     body_checksum: Option<crc32fast::Hasher>,
+    /// When the put came.
+    pub(crate) put_at: Timestamp,
 }
 
 /// The bytes of a frame, in the order in which they stand in the segment.
 pub(crate) type FrameParts<'a> = [&'a [u8]; 3];
 
-const PADDING: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
+/// The bytes that a record takes in a frame.
+#[inline]
+pub(crate) fn record_bytes(record: &PutRecord<'_>) -> usize {
+    let data_bytes = record.partition_key().len() + record.data().len();
+    RECORD_HEAD_BYTES + data_bytes + headers::bytes_of(record.header_list())
+}
 
-impl FrameDraft {
-    /// The bytes that a record takes in a frame.
-    pub(crate) fn record_bytes(partition_key: &[u8], data: &[u8]) -> usize {
-        RECORD_HEADER_BYTES + partition_key.len() + data.len()
+impl DraftBuffer {
+    /// Drafts a frame of one record.
+    #[inline]
+    pub(crate) fn draft_one<'a>(&'a mut self, record: &PutRecord<'a>) -> Draft<'a> {
+        if record.data().len() < BORROWED_DATA_BYTES_MIN {
+            self.clear(record_bytes(record));
+            self.push(record);
+            self.finish(1)
+        } else {
+            self.clear(record_bytes(record) - record.data().len());
+            self.push_all_but_data(record);
+            self.finish_borrowing(record.data(), 1)
+        }
     }
 
-    /// Forgets what was drafted, and keeps the buffer; it will take `bytes` of records.
+    /// Drafts a frame of some records, which take at most so many bytes.
     #[inline]
-    pub(crate) fn clear(&mut self, bytes: usize) {
+    pub(crate) fn draft<'r>(
+        &mut self,
+        records: impl Iterator<Item = &'r PutRecord<'r>>,
+        bytes_max: usize,
+    ) -> Draft<'_> {
+        self.clear(bytes_max);
+        let mut count = 0;
+        for record in records {
+            self.push(record);
+            count += 1;
+        }
+        self.finish(count)
+    }
+
+    /// Gives back the memory of an unusually large draft.
+    #[inline]
+    pub(crate) fn shrink(&mut self, bytes_max: usize) {
+        if self.bytes.len() > bytes_max {
+            *self = Self::default();
+        }
+    }
+
+    /// Forgets what was drafted, and makes room for `bytes` of records.
+    #[inline]
+    fn clear(&mut self, bytes: usize) {
         self.end = FRAME_HEADER_BYTES;
         self.make_room(FRAME_HEADER_BYTES + bytes + FRAME_ALIGN);
-        self.count = 0;
-        self.body_checksum = None;
     }
 
     #[inline]
     fn make_room(&mut self, len: usize) {
-        if self.buffer.len() < len {
+        if self.bytes.len() < len {
             self.grow(len);
         }
     }
@@ -53,66 +110,74 @@ impl FrameDraft {
     #[cold]
     fn grow(&mut self, len: usize) {
         // A new one, whose zeros come from the system and need not be written.
-        let mut grown = vec![0; len.max(2 * self.buffer.len())];
-        let drafted = self.end.min(self.buffer.len());
-        grown[..drafted].copy_from_slice(&self.buffer[..drafted]);
-        self.buffer = grown;
+        let mut grown = vec![0; len.max(2 * self.bytes.len())];
+        let drafted = self.end.min(self.bytes.len());
+        grown[..drafted].copy_from_slice(&self.bytes[..drafted]);
+        self.bytes = grown;
     }
 
     #[inline]
     fn push_bytes(&mut self, bytes: &[u8]) {
         let end = self.end + bytes.len();
         self.make_room(end);
-        self.buffer[self.end..end].copy_from_slice(bytes);
+        self.bytes[self.end..end].copy_from_slice(bytes);
         self.end = end;
     }
 
-    /// Adds a record by copy.
     #[inline]
-    pub(crate) fn push(&mut self, partition_key: &[u8], data: &[u8]) {
-        self.push_head(partition_key, data);
-        self.push_bytes(data);
+    fn push(&mut self, record: &PutRecord<'_>) {
+        self.push_all_but_data(record);
+        self.push_bytes(record.data());
     }
 
     #[inline]
-    fn push_head(&mut self, partition_key: &[u8], data: &[u8]) {
-        // The length of the key, no flags, and the length of the data: as one word, since what is stored in parts is slow to load.
-        let head = u64::from(partition_key.len() as u16) | (data.len() as u64) << 32;
-        self.push_bytes(&head.to_le_bytes());
-        self.push_bytes(partition_key);
-        self.count += 1;
-    }
-
-    /// Ends a draft whose records were all pushed.
-    #[inline]
-    pub(crate) fn finish(&mut self) {
-        self.finish_with_tail(&[]);
-    }
-
-    /// Drafts a frame of one record whose data stays where it is: the same `data` goes to [`parts`](Self::parts).
-    pub(crate) fn finish_borrowing(&mut self, partition_key: &[u8], data: &[u8]) {
-        self.push_head(partition_key, data);
-        self.finish_with_tail(data);
-    }
-
-    #[inline]
-    fn finish_with_tail(&mut self, tail: &[u8]) {
-        let bytes = self.end + tail.len();
-        self.len = bytes.next_multiple_of(FRAME_ALIGN);
-        if tail.is_empty() {
-            self.push_bytes(&PADDING);
-            self.end = self.len;
+    fn push_all_but_data(&mut self, record: &PutRecord<'_>) {
+        let headers = record.header_list();
+        self.push_bytes(&encode_head(record.partition_key(), record.data(), !headers.is_empty()));
+        self.push_bytes(record.partition_key());
+        if !headers.is_empty() {
+            self.push_headers(headers);
         }
-        if self.len >= JOINED_CHECKSUM_BYTES_MIN || !tail.is_empty() {
+    }
+
+    #[cold]
+    fn push_headers(&mut self, headers: &[(&str, &[u8])]) {
+        let end = self.end + headers::bytes_of(headers);
+        self.make_room(end);
+        headers::encode(headers, &mut self.bytes[self.end..end]);
+        self.end = end;
+    }
+
+    /// Ends a draft that holds all of its records by copy.
+    #[inline]
+    fn finish(&mut self, count: u32) -> Draft<'_> {
+        let len = self.end.next_multiple_of(FRAME_ALIGN);
+        self.push_bytes(&PADDING);
+        let drafted = &mut self.bytes[..len];
+        let body_checksum = (len >= JOINED_CHECKSUM_BYTES_MIN).then(|| {
             let mut hasher = checksum::begin();
-            hasher.update(&self.buffer[FRAME_HEADER_BYTES..self.end]);
-            hasher.update(tail);
-            hasher.update(&PADDING[..self.len - self.end - tail.len()]);
-            self.body_checksum = Some(hasher);
-        }
+            hasher.update(&drafted[FRAME_HEADER_BYTES..]);
+            hasher
+        });
+        Draft { drafted, borrowed: &[], len, count, body_checksum, put_at: Timestamp::default() }
     }
 
-    /// The bytes of the finished frame.
+    /// Ends a draft whose last record's data stays where it is.
+    fn finish_borrowing<'a>(&'a mut self, data: &'a [u8], count: u32) -> Draft<'a> {
+        let bytes = self.end + data.len();
+        let len = bytes.next_multiple_of(FRAME_ALIGN);
+        let drafted = &mut self.bytes[..self.end];
+        let mut hasher = checksum::begin();
+        hasher.update(&drafted[FRAME_HEADER_BYTES..]);
+        hasher.update(data);
+        hasher.update(&PADDING[..len - bytes]);
+        let body_checksum = Some(hasher);
+        Draft { drafted, borrowed: data, len, count, body_checksum, put_at: Timestamp::default() }
+    }
+}
+
+impl Draft<'_> {
+    /// The bytes of the frame.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -126,37 +191,28 @@ impl FrameDraft {
 
     /// Writes the header, now that the frame's place is known.
     #[inline]
-    pub(crate) fn seal(&mut self, base_sequence: u64, timestamp_micros: u64) {
-        let (frame, _) = self.buffer.split_at_mut(self.end);
-        FieldWriter::new(frame)
+    pub(crate) fn seal(&mut self, base_sequence: u64, timestamp_micros: u64, salt: &Salt) {
+        FieldWriter::new(self.drafted)
             .u64(self.len as u64)
             .u64(base_sequence)
             .u64(timestamp_micros)
-            .u64(u64::from(self.count) | u64::from(CODEC_PLAIN) << 32);
-        let checksum = match self.body_checksum.take() {
-            None => checksum(&frame[CHECKED_FROM..]),
+            .u64(self.count.into());
+        let checksum = match &self.body_checksum {
+            None => salt.checksum(&self.drafted[CHECKED_FROM..]),
             Some(body) => {
-                let mut hasher = checksum::begin();
-                hasher.update(&frame[CHECKED_FROM..FRAME_HEADER_BYTES]);
-                hasher.combine(&body);
+                let mut hasher = salt.begin();
+                hasher.update(&self.drafted[CHECKED_FROM..FRAME_HEADER_BYTES]);
+                hasher.combine(body);
                 hasher.finalize()
             }
         };
-        FieldWriter::new(&mut frame[4..]).u32(checksum);
+        FieldWriter::new(&mut self.drafted[4..]).u32(checksum);
     }
 
-    /// The bytes of the sealed frame; `tail` is the data that [`finish_borrowing`](Self::finish_borrowing) was given.
+    /// The bytes of the sealed frame.
     #[inline]
-    pub(crate) fn parts<'a>(&'a self, tail: &'a [u8]) -> FrameParts<'a> {
-        let padding = self.len - self.end - tail.len();
-        [&self.buffer[..self.end], tail, &PADDING[..padding]]
-    }
-
-    /// Gives back the memory of an unusually large draft.
-    #[inline]
-    pub(crate) fn shrink(&mut self, bytes_max: usize) {
-        if self.buffer.len() > bytes_max {
-            *self = Self::default();
-        }
+    pub(crate) fn parts(&self) -> FrameParts<'_> {
+        let padding = self.len - self.drafted.len() - self.borrowed.len();
+        [self.drafted, self.borrowed, &PADDING[..padding]]
     }
 }

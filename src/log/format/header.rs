@@ -3,13 +3,20 @@
 use super::SEGMENT_VERSION;
 use super::bytes::{FieldWriter, u32_at, u64_at};
 use super::checksum::checksum;
+use super::salt::SALT_BYTES;
 
 /// The bytes before the first frame.
 pub(crate) const HEADER_PAGE_BYTES: usize = 4096;
-/// The bytes of the page that the header checksum speaks for, the checksum included.
-pub(crate) const HEADER_BYTES: usize = 64;
+/// Where the first frame of a segment begins.
+pub(crate) const FRAMES_FROM: u64 = HEADER_PAGE_BYTES as u64;
+/// The bytes of the header, its checksum included.
+const HEADER_BYTES: usize = 64;
+/// Where a second copy of the header stands, in a sector of its own: without the salt in it no frame can be told from any bytes.
+const COPY_OFFSET: usize = 3584;
 /// Where the committed word stands.
 pub(crate) const COMMITTED_OFFSET: usize = 1024;
+/// From there on up to here is room for further words that a writer changes; a reader that does not know them passes over them.
+const LIVE_WORDS_END: usize = 1536;
 /// Where the word stands that says that no segment before this one is to be expected.
 pub(crate) const FIRST_OFFSET: usize = 1536;
 /// Where the two slots of the synced watermark stand.
@@ -18,11 +25,13 @@ pub(crate) const SYNCED_OFFSETS: [usize; 2] = [2048, 3072];
 pub(crate) const SYNCED_SLOT_BYTES: usize = 16;
 
 const MAGIC: [u8; 8] = *b"slogseg\0";
+const SALT_OFFSET: usize = 32;
 const CHECKSUM_OFFSET: usize = HEADER_BYTES - 4;
 
 const _: () = assert!(COMMITTED_OFFSET.is_multiple_of(64) && COMMITTED_OFFSET >= HEADER_BYTES);
 const _: () = assert!(SYNCED_OFFSETS[0].is_multiple_of(512) && SYNCED_OFFSETS[1].is_multiple_of(512));
-const _: () = assert!(SYNCED_OFFSETS[1] + SYNCED_SLOT_BYTES <= HEADER_PAGE_BYTES);
+const _: () = assert!(SYNCED_OFFSETS[1] + SYNCED_SLOT_BYTES <= COPY_OFFSET);
+const _: () = assert!(COPY_OFFSET.is_multiple_of(512) && COPY_OFFSET + HEADER_BYTES <= HEADER_PAGE_BYTES);
 
 /// What a segment file says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +39,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) shard: u32,
     pub(crate) base_sequence: u64,
     pub(crate) created_at_micros: u64,
+    /// Goes into the checksum of each frame.
+    pub(crate) salt: [u8; SALT_BYTES],
 }
 
 /// Why a header page is not one that this version can use.
@@ -46,65 +57,99 @@ pub(crate) enum HeaderFault {
         found: u32,
     },
     Checksum {
-        expected: u32,
-        found: u32,
+        stored: u32,
+        computed: u32,
     },
     Reserved,
 }
 
 impl SegmentHeader {
-    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut page = [0; HEADER_BYTES];
-        FieldWriter::new(&mut page)
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        FieldWriter::new(&mut bytes)
             .bytes(&MAGIC)
             .u32(SEGMENT_VERSION)
             .u32(self.shard)
             .u64(self.base_sequence)
-            .u64(self.created_at_micros);
-        let checksum = checksum(&page[..CHECKSUM_OFFSET]);
-        FieldWriter::new(&mut page[CHECKSUM_OFFSET..]).u32(checksum);
+            .u64(self.created_at_micros)
+            .bytes(&self.salt);
+        let checksum = checksum(&bytes[..CHECKSUM_OFFSET]);
+        FieldWriter::new(&mut bytes[CHECKSUM_OFFSET..]).u32(checksum);
+        bytes
+    }
+
+    /// The header, and where in the page it stands: once and once more.
+    pub(crate) fn encode_twice(&self) -> [(u64, [u8; HEADER_BYTES]); 2] {
+        [0, COPY_OFFSET as u64].map(|offset| (offset, self.encode()))
+    }
+
+    /// The header page of a segment that holds no frame yet.
+    pub(crate) fn encode_page(&self) -> [u8; HEADER_PAGE_BYTES] {
+        let mut page = [0; HEADER_PAGE_BYTES];
+        for (offset, header) in self.encode_twice() {
+            page[offset as usize..][..HEADER_BYTES].copy_from_slice(&header);
+        }
         page
     }
 
     /// Reads the header out of a whole header page.
     pub(crate) fn decode(page: &[u8]) -> Result<Self, HeaderFault> {
+        let page = page.get(..HEADER_PAGE_BYTES).ok_or(HeaderFault::Short { len: page.len() })?;
+        let header = Self::decode_at(page, 0)?;
+        // A crash may leave one of the two written and the other not, or as it was before.
+        let has_copy = matches!(Self::decode_at(page, COPY_OFFSET), Ok(_) | Err(HeaderFault::Blank));
+        let is_reserved = |at: usize| {
+            let is_live = (COMMITTED_OFFSET..LIVE_WORDS_END).contains(&at)
+                || (FIRST_OFFSET..FIRST_OFFSET + 8).contains(&at)
+                || SYNCED_OFFSETS.iter().any(|&slot| (slot..slot + SYNCED_SLOT_BYTES).contains(&at));
+            at >= HEADER_BYTES && !is_live && !(COPY_OFFSET..COPY_OFFSET + HEADER_BYTES).contains(&at)
+        };
+        if !has_copy || page.iter().enumerate().any(|(at, &byte)| byte != 0 && is_reserved(at)) {
+            return Err(HeaderFault::Reserved);
+        }
+        Ok(header)
+    }
+
+    /// Reads the copy of the header, for a page that is damaged elsewhere.
+    pub(crate) fn decode_copy(page: &[u8]) -> Option<Self> {
+        let page = page.get(..HEADER_PAGE_BYTES)?;
+        Self::decode_at(page, COPY_OFFSET).or_else(|_| Self::decode_at(page, 0)).ok()
+    }
+
+    fn decode_at(page: &[u8], offset: usize) -> Result<Self, HeaderFault> {
         let short = HeaderFault::Short { len: page.len() };
-        let page = page.get(..HEADER_PAGE_BYTES).ok_or(short.clone())?;
-        if page[..HEADER_BYTES].iter().all(|&byte| byte == 0) {
+        let bytes = page.get(offset..offset + HEADER_BYTES).ok_or(short.clone())?;
+        if bytes.iter().all(|&byte| byte == 0) {
             return Err(HeaderFault::Blank);
         }
-        if page[..8] != MAGIC {
+        if bytes[..8] != MAGIC {
             return Err(HeaderFault::Magic);
         }
-        let version = u32_at(page, 8).ok_or(short.clone())?;
-        let expected = checksum(&page[..CHECKSUM_OFFSET]);
-        let found = u32_at(page, CHECKSUM_OFFSET).ok_or(short.clone())?;
+        let version = u32_at(bytes, 8).ok_or(short.clone())?;
+        let computed = checksum(&bytes[..CHECKSUM_OFFSET]);
+        let stored = u32_at(bytes, CHECKSUM_OFFSET).ok_or(short.clone())?;
         if version != SEGMENT_VERSION {
             let mut of_ours = [0; CHECKSUM_OFFSET];
-            of_ours.copy_from_slice(&page[..CHECKSUM_OFFSET]);
+            of_ours.copy_from_slice(&bytes[..CHECKSUM_OFFSET]);
             FieldWriter::new(&mut of_ours[8..]).u32(SEGMENT_VERSION);
             // With our version in its place all would be well, or it is none at all: the field is damaged, and no newer version
             // wrote it.
-            let is_ours = version == 0 || checksum(&of_ours) == found;
-            let damaged = HeaderFault::Checksum { expected, found };
+            let is_ours = version == 0 || checksum(&of_ours) == stored;
+            let damaged = HeaderFault::Checksum { stored, computed };
             return Err(if is_ours { damaged } else { HeaderFault::Version { found: version } });
         }
-        if expected != found {
-            return Err(HeaderFault::Checksum { expected, found });
+        if computed != stored {
+            return Err(HeaderFault::Checksum { stored, computed });
         }
-        let is_live = |at: usize| {
-            [COMMITTED_OFFSET, FIRST_OFFSET].iter().any(|&word| (word..word + 8).contains(&at))
-                || SYNCED_OFFSETS.iter().any(|&slot| (slot..slot + SYNCED_SLOT_BYTES).contains(&at))
-        };
-        let is_reserved =
-            |at: usize| (32..CHECKSUM_OFFSET).contains(&at) || (at >= HEADER_BYTES && !is_live(at));
-        if page.iter().enumerate().any(|(at, &byte)| byte != 0 && is_reserved(at)) {
+        if bytes[SALT_OFFSET + SALT_BYTES..CHECKSUM_OFFSET].iter().any(|&byte| byte != 0) {
             return Err(HeaderFault::Reserved);
         }
+        let salt = bytes[SALT_OFFSET..].first_chunk().ok_or(short.clone())?;
         Ok(Self {
-            shard: u32_at(page, 12).ok_or(short.clone())?,
-            base_sequence: u64_at(page, 16).ok_or(short.clone())?,
-            created_at_micros: u64_at(page, 24).ok_or(short)?,
+            shard: u32_at(bytes, 12).ok_or(short.clone())?,
+            base_sequence: u64_at(bytes, 16).ok_or(short.clone())?,
+            created_at_micros: u64_at(bytes, 24).ok_or(short)?,
+            salt: *salt,
         })
     }
 }
@@ -154,33 +199,46 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn page_of(header: SegmentHeader) -> Vec<u8> {
-        let mut page = vec![0; HEADER_PAGE_BYTES];
-        page[..HEADER_BYTES].copy_from_slice(&header.encode());
-        page
-    }
-
-    const HEADER: SegmentHeader =
-        SegmentHeader { shard: 3, base_sequence: 77, created_at_micros: 1_700_000_000_000_000 };
+    const HEADER: SegmentHeader = SegmentHeader {
+        shard: 3,
+        base_sequence: 77,
+        created_at_micros: 1_700_000_000_000_000,
+        salt: [9; SALT_BYTES],
+    };
 
     #[test]
     fn every_flipped_bit_outside_the_live_words_is_noticed() {
-        let page = page_of(HEADER);
+        let page = HEADER.encode_page();
         assert_eq!(SegmentHeader::decode(&page), Ok(HEADER));
         for bit in 0..page.len() * 8 {
-            let mut flipped = page.clone();
+            let mut flipped = page;
             flipped[bit / 8] ^= 1 << (bit % 8);
             let at = bit / 8;
-            let live = (COMMITTED_OFFSET..COMMITTED_OFFSET + 8).contains(&at)
+            let live = (COMMITTED_OFFSET..LIVE_WORDS_END).contains(&at)
                 || (FIRST_OFFSET..FIRST_OFFSET + 8).contains(&at)
                 || SYNCED_OFFSETS.iter().any(|&slot| (slot..slot + SYNCED_SLOT_BYTES).contains(&at));
             assert_eq!(SegmentHeader::decode(&flipped).is_ok(), live, "bit {bit}");
+            assert_eq!(
+                SegmentHeader::decode_copy(&flipped),
+                Some(HEADER),
+                "bit {bit}: the other copy is whole"
+            );
         }
     }
 
     #[test]
+    fn a_page_of_which_power_loss_left_some_sectors_is_whole_or_blank() {
+        let mut page = HEADER.encode_page();
+        page[COPY_OFFSET..].fill(0);
+        assert_eq!(SegmentHeader::decode(&page), Ok(HEADER));
+        let mut page = HEADER.encode_page();
+        page[..512].fill(0);
+        assert_eq!(SegmentHeader::decode(&page), Err(HeaderFault::Blank));
+    }
+
+    #[test]
     fn p14_an_unknown_version_is_told_from_damage() {
-        let mut page = page_of(HEADER);
+        let mut page = HEADER.encode_page();
         page[8] = 9;
         assert!(matches!(SegmentHeader::decode(&page), Err(HeaderFault::Checksum { .. })), "a flipped bit");
         // Whatever that version keeps where we keep a checksum, it is not the checksum of a page of ours.
@@ -190,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_torn_synced_slot_leaves_the_other_one() {
-        let mut page = page_of(HEADER);
+        let mut page = HEADER.encode_page();
         let [a, b] = SYNCED_OFFSETS;
         page[a..a + SYNCED_SLOT_BYTES].copy_from_slice(&encode_synced_slot(5_000));
         page[b..b + SYNCED_SLOT_BYTES].copy_from_slice(&encode_synced_slot(9_000));

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::bytes::{FieldWriter, u64_at};
+use super::frame::FrameHeader;
 use crate::log::types::limits::INDEX_STRIDE_BYTES;
 
 /// The bytes of one entry.
@@ -14,6 +15,13 @@ pub(crate) struct IndexEntry {
     pub(crate) sequence: u64,
     pub(crate) timestamp_micros: u64,
     pub(crate) offset: u64,
+}
+
+impl IndexEntry {
+    /// The entry of a frame at an offset.
+    pub(crate) fn of(frame: &FrameHeader, offset: u64) -> Self {
+        Self { sequence: frame.base_sequence, timestamp_micros: frame.timestamp_micros, offset }
+    }
 }
 
 /// The entries of one segment, in order.

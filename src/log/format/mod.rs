@@ -3,10 +3,19 @@
 mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod draft;
+pub(crate) mod fault;
 pub(crate) mod frame;
 pub(crate) mod header;
+pub(crate) mod headers;
 pub(crate) mod index;
+pub(crate) mod record;
+pub(crate) mod salt;
+pub(crate) mod summary;
 pub(crate) mod trailer;
+pub(crate) mod walk;
 
 /// The version of the segment format that this code writes and reads.
 pub(crate) const SEGMENT_VERSION: u32 = 1;
+
+/// Frames start, and so end, on multiples of this.
+pub(crate) const FRAME_ALIGN: usize = 8;

@@ -3,29 +3,36 @@
 use super::bytes::{FieldWriter, u32_at, u64_at};
 use super::checksum::checksum;
 use super::header::{HEADER_PAGE_BYTES, SegmentHeader};
-use super::index::ENTRY_BYTES;
+use super::index::{ENTRY_BYTES, Index};
+use super::summary::Summary;
 use crate::log::types::limits::{FRAME_BYTES_MAX, INDEX_STRIDE_BYTES};
 
 /// The bytes of a trailer. Frames never reach into the last so many bytes of a file, so that no record can pass for one.
-pub(crate) const TRAILER_BYTES: usize = 72;
+pub(crate) const TRAILER_BYTES: usize = 88;
 
 /// No segment has frames beyond this, so that no trailer makes a reader believe in a larger index than there can be.
 const FRAMES_END_MAX: u64 = HEADER_PAGE_BYTES as u64 + FRAME_BYTES_MAX;
 
 const MAGIC: [u8; 8] = *b"slogend\0";
+const SALT_OFFSET: usize = 56;
+const SHARD_OFFSET: usize = 72;
 const CHECKSUM_OFFSET: usize = TRAILER_BYTES - 4;
 
 /// What the end of a sealed segment says of the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trailer {
-    /// Where the frames end and the index begins.
-    pub(crate) frames_end: u64,
+    /// Of the frames, behind which the index begins.
+    pub(crate) frames: Summary,
     pub(crate) index_count: u32,
     pub(crate) index_checksum: u32,
-    /// The sequence number after the last record.
-    pub(crate) end_sequence: u64,
-    pub(crate) first_timestamp_micros: u64,
-    pub(crate) last_timestamp_micros: u64,
+}
+
+/// What stands behind the frames of a sealed segment: the index, and the trailer.
+pub(crate) fn encode_end(header: &SegmentHeader, frames: Summary, index: &Index) -> Vec<u8> {
+    let mut bytes = index.encode();
+    let (index_count, index_checksum) = (index.len() as u32, checksum(&bytes));
+    bytes.extend_from_slice(&Trailer { frames, index_count, index_checksum }.encode(header));
+    bytes
 }
 
 impl Trailer {
@@ -34,13 +41,14 @@ impl Trailer {
         let mut bytes = [0; TRAILER_BYTES];
         FieldWriter::new(&mut bytes)
             .bytes(&MAGIC)
-            .u64(self.frames_end)
+            .u64(self.frames.end)
             .u32(self.index_count)
             .u32(self.index_checksum)
             .u64(header.base_sequence)
-            .u64(self.end_sequence)
-            .u64(self.first_timestamp_micros)
-            .u64(self.last_timestamp_micros)
+            .u64(self.frames.end_sequence)
+            .u64(self.frames.first_timestamp_micros)
+            .u64(self.frames.last_timestamp_micros)
+            .bytes(&header.salt)
             .u32(header.shard);
         let checksum = checksum(&bytes[..CHECKSUM_OFFSET]);
         FieldWriter::new(&mut bytes[CHECKSUM_OFFSET..]).u32(checksum);
@@ -50,27 +58,38 @@ impl Trailer {
     /// Reads the trailer out of the last bytes of a file; `None` if there is none, or one that belongs to another segment or to
     /// a file of another length.
     pub(crate) fn decode(bytes: &[u8], header: &SegmentHeader, file_bytes: u64) -> Option<Self> {
+        let (trailer, of) = Self::decode_any(bytes, file_bytes)?;
+        let belongs =
+            of.base_sequence == header.base_sequence && of.shard == header.shard && of.salt == header.salt;
+        belongs.then_some(trailer)
+    }
+
+    /// Reads the trailer of whichever segment it is, and what it says of the header, for a file whose header page is damaged.
+    pub(crate) fn decode_any(bytes: &[u8], file_bytes: u64) -> Option<(Self, SegmentHeader)> {
         let bytes = bytes.last_chunk::<TRAILER_BYTES>()?;
         let is_whole =
             bytes[..8] == MAGIC && u32_at(bytes, CHECKSUM_OFFSET)? == checksum(&bytes[..CHECKSUM_OFFSET]);
-        let trailer = Self {
-            frames_end: u64_at(bytes, 8)?,
-            index_count: u32_at(bytes, 16)?,
-            index_checksum: u32_at(bytes, 20)?,
+        let frames = Summary {
+            end: u64_at(bytes, 8)?,
             end_sequence: u64_at(bytes, 32)?,
             first_timestamp_micros: u64_at(bytes, 40)?,
             last_timestamp_micros: u64_at(bytes, 48)?,
         };
-        let belongs = u64_at(bytes, 24)? == header.base_sequence
-            && u32_at(bytes, 56)? == header.shard
-            && u64_at(bytes, 60)? == 0;
+        let trailer = Self { frames, index_count: u32_at(bytes, 16)?, index_checksum: u32_at(bytes, 20)? };
+        let header = SegmentHeader {
+            shard: u32_at(bytes, SHARD_OFFSET)?,
+            base_sequence: u64_at(bytes, 24)?,
+            created_at_micros: frames.first_timestamp_micros,
+            salt: *bytes[SALT_OFFSET..].first_chunk()?,
+        };
         let expected_bytes =
-            trailer.frames_end.checked_add(trailer.index_bytes())?.checked_add(TRAILER_BYTES as u64)?;
+            frames.end.checked_add(trailer.index_bytes())?.checked_add(TRAILER_BYTES as u64)?;
         let adds_up = expected_bytes == file_bytes
-            && trailer.end_sequence > header.base_sequence
-            && trailer.frames_end <= FRAMES_END_MAX
-            && u64::from(trailer.index_count) <= trailer.frames_end / INDEX_STRIDE_BYTES + 1;
-        (is_whole && belongs && adds_up).then_some(trailer)
+            && frames.end_sequence > header.base_sequence
+            && frames.end <= FRAMES_END_MAX
+            && u64::from(trailer.index_count) <= frames.end / INDEX_STRIDE_BYTES + 1
+            && u64_at(bytes, SHARD_OFFSET + 4)? == 0;
+        (is_whole && adds_up).then_some((trailer, header))
     }
 
     /// The bytes of the index that stands between the frames and the trailer.
@@ -84,14 +103,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HEADER: SegmentHeader = SegmentHeader { shard: 1, base_sequence: 100, created_at_micros: 5 };
+    const HEADER: SegmentHeader =
+        SegmentHeader { shard: 1, base_sequence: 100, created_at_micros: 7, salt: [3; 16] };
     const TRAILER: Trailer = Trailer {
-        frames_end: 8192,
+        frames: Summary { end: 8192, end_sequence: 150, first_timestamp_micros: 7, last_timestamp_micros: 9 },
         index_count: 2,
         index_checksum: 0xabcd,
-        end_sequence: 150,
-        first_timestamp_micros: 7,
-        last_timestamp_micros: 9,
     };
     const FILE_BYTES: u64 = 8192 + 2 * ENTRY_BYTES as u64 + TRAILER_BYTES as u64;
 
@@ -112,6 +129,8 @@ mod tests {
         assert_eq!(Trailer::decode(&bytes, &HEADER, FILE_BYTES + 4096), None);
         assert_eq!(Trailer::decode(&bytes, &SegmentHeader { shard: 2, ..HEADER }, FILE_BYTES), None);
         assert_eq!(Trailer::decode(&bytes, &SegmentHeader { base_sequence: 99, ..HEADER }, FILE_BYTES), None);
+        assert_eq!(Trailer::decode(&bytes, &SegmentHeader { salt: [4; 16], ..HEADER }, FILE_BYTES), None);
+        assert_eq!(Trailer::decode_any(&bytes, FILE_BYTES), Some((TRAILER, HEADER)));
     }
 
     proptest! {

@@ -5,8 +5,9 @@ mod json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::log::sys::dir::{self, ReplaceError};
+use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
+use crate::log::sys::replace::{ReplaceError, replace_file};
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::hash_key::{HashKeyRange, KeyHash};
@@ -134,7 +135,7 @@ impl Manifest {
 
     /// Replaces the manifest of a stream, whole and durably.
     pub(crate) fn store(&self, stream_dir: &Path) -> Result<(), ReplaceError> {
-        dir::replace_file(&path_in(stream_dir), json::encode(self).as_bytes())
+        replace_file(&path_in(stream_dir), json::encode(self).as_bytes())
     }
 
     /// Refuses what no version of this library writes, so that nothing after it has to.

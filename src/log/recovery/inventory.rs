@@ -1,61 +1,65 @@
 //! Which segment files a shard has, and which of them are sealed.
 
-use std::path::Path;
-
-use crate::log::format::trailer::Trailer;
-use crate::log::segment::{base_of_name, path_in, sealed};
-use crate::log::sys::dir;
+use crate::log::format::summary::Summary;
+use crate::log::segment::place::ShardDir;
+use crate::log::segment::stored::{self, HeaderPage};
 use crate::log::sys::file::DataFile;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
-use crate::log::types::shard_id::ShardId;
 
 /// A shard's segment files by their first sequence numbers, in order.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inventory {
     pub(super) sealed: Vec<SequenceNumber>,
+    /// What the trailer of the last sealed one says.
+    pub(super) last_sealed: Option<Summary>,
     pub(super) unsealed: Vec<SequenceNumber>,
-    /// The trailer of the last sealed one.
-    pub(super) last_trailer: Option<Trailer>,
     /// Those that end at the horizon or before it; they are in neither of the other lists.
     pub(super) behind: Vec<SequenceNumber>,
+    /// The first of the others says that those before it were trimmed, where the manifest had no room to say so.
+    pub(super) is_noted_first: bool,
 }
 
 impl Inventory {
-    /// Lists a directory. Only the files from the last sealed one on are opened: segments are sealed in order.
-    pub(super) fn of(shard_dir: &Path, shard: ShardId, horizon: SequenceNumber) -> Result<Self> {
-        let (behind, mut sealed) = Self::names(shard_dir, horizon)?;
-        let mut unsealed = vec![];
-        let mut last_trailer = None;
+    /// Lists a directory. Only the files from the last sealed one on, and the first, are opened: segments are sealed in order.
+    pub(super) fn read(dir: &ShardDir, horizon: SequenceNumber) -> Result<Self> {
+        let (behind, mut sealed) = names(dir, horizon)?;
+        let is_noted_first = match sealed.first() {
+            Some(&first) if first > horizon => {
+                let place = dir.segment(first);
+                HeaderPage::read(&DataFile::open(&place.path)?)?.is_noted_first(&place)
+            }
+            _ => false,
+        };
+        let (mut unsealed, mut last_sealed) = (vec![], None);
         while let Some(&base) = sealed.last() {
-            last_trailer = trailer_of(&path_in(shard_dir, base), shard, base)?;
-            if last_trailer.is_some() {
+            last_sealed = trailer_of(dir, base)?;
+            if last_sealed.is_some() {
                 break;
             }
             unsealed.push(base);
             sealed.pop();
         }
         unsealed.reverse();
-        Ok(Self { sealed, unsealed, last_trailer, behind })
-    }
-
-    /// The segments that end at the horizon or before it, and the others, by their names.
-    pub(super) fn names(
-        shard_dir: &Path,
-        horizon: SequenceNumber,
-    ) -> Result<(Vec<SequenceNumber>, Vec<SequenceNumber>)> {
-        let entries = dir::list(shard_dir)?;
-        let mut behind: Vec<_> = entries.iter().filter_map(|entry| base_of_name(&entry.name)).collect();
-        behind.sort_unstable();
-        let others = behind.split_off(behind.iter().skip(1).take_while(|&&next| next <= horizon).count());
-        Ok((behind, others))
+        Ok(Self { sealed, last_sealed, unsealed, behind, is_noted_first })
     }
 }
 
-fn trailer_of(path: &Path, shard: ShardId, base: SequenceNumber) -> Result<Option<Trailer>> {
-    let file = DataFile::open(path)?;
-    match sealed::read_header(&file, shard, base)?.0 {
-        Some(header) => sealed::read_trailer(&file, &header),
+/// The segments that end at the horizon or before it, and the others, by their names.
+pub(super) fn names(
+    dir: &ShardDir,
+    horizon: SequenceNumber,
+) -> Result<(Vec<SequenceNumber>, Vec<SequenceNumber>)> {
+    let mut behind = dir.bases()?;
+    let others = behind.split_off(behind.iter().skip(1).take_while(|&&next| next <= horizon).count());
+    Ok((behind, others))
+}
+
+fn trailer_of(dir: &ShardDir, base: SequenceNumber) -> Result<Option<Summary>> {
+    let place = dir.segment(base);
+    let file = DataFile::open(&place.path)?;
+    match HeaderPage::read(&file)?.header(&place)? {
+        Some(header) => Ok(stored::read_trailer(&file, &header)?.map(|trailer| trailer.frames)),
         None => Ok(None),
     }
 }

@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use crate::log::format::frame::{FRAME_ALIGN, Frame, FrameFault, FrameHeader};
+use crate::log::format::FRAME_ALIGN;
+use crate::log::format::fault::FrameFault;
+use crate::log::format::frame::FrameHeader;
+use crate::log::format::salt::Salt;
+use crate::log::format::walk::{Depth, FrameWalk};
 
 /// Frames that follow each other without a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +22,7 @@ pub(super) struct Run {
 /// average. Only bytes made to that end reach it, and what is behind such a place then counts as lost.
 const READS_OF_A_BYTE_MAX: u64 = 32;
 
-/// All runs of good frames in `bytes`, which stand at `from` in the file and should begin with the first of `sequences`. None arrived
-/// before `since`, when the segment was begun: what looks like such a frame was in a record that the file held as another segment.
+/// All runs of good frames in `bytes`, which stand at `from` in the file and should begin with the first of `sequences`.
 ///
 /// A frame behind damage is one whose checksum is right and whose numbers and times fit between those of its neighbours. The run that
 /// stands where the frames begin is what was put, and nothing speaks against it. Of two others that exclude each other, the one nearer
@@ -31,13 +34,13 @@ pub(super) fn find_runs(
     bytes: &[u8],
     from: u64,
     sequences: Range<u64>,
-    since: u64,
+    salt: &Salt,
 ) -> Result<Vec<Run>, FrameFault> {
     let mut runs: Vec<Run> = vec![];
     let mut budget = (bytes.len() as u64).saturating_mul(READS_OF_A_BYTE_MAX);
     let (mut at, mut first) = (0, Some(sequences.start));
     // The number and the time at which the run ends that stands where the frames begin.
-    let mut known = (sequences.start, since);
+    let mut known = (sequences.start, 0);
     while at < bytes.len() {
         // What is not a run's first frame may have any number that is not below.
         let is_candidate = |header: &FrameHeader| match first {
@@ -50,15 +53,15 @@ pub(super) fn find_runs(
         };
         match FrameHeader::peek(&bytes[at..]).ok().filter(is_candidate) {
             Some(header) if budget >= header.len as u64 => {
-                let expected = first.filter(|_| at == 0);
-                match run_at(bytes, at, (expected, sequences.end), &mut budget)? {
+                let walk =
+                    FrameWalk::new(&bytes[at..], from + at as u64, header.base_sequence, Depth::Whole(salt));
+                match run_from(walk, sequences.end, &mut budget)? {
                     Some(run) => {
                         if at == 0 {
                             known = (run.sequences.end, run.last_timestamp);
                         }
-                        at = run.bytes.end as usize;
-                        let shift = |at: u64| from + at;
-                        runs.push(Run { bytes: shift(run.bytes.start)..shift(run.bytes.end), ..run });
+                        at = (run.bytes.end - from) as usize;
+                        runs.push(run);
                     }
                     None => at += FRAME_ALIGN,
                 }
@@ -80,43 +83,27 @@ pub(super) fn find_runs(
     Ok(kept)
 }
 
-/// The run that begins at a place, if a good frame does. `expected` is its first number, where it is known.
-fn run_at(
-    bytes: &[u8],
-    start: usize,
-    (expected, sequence_end): (Option<u64>, u64),
-    budget: &mut u64,
-) -> Result<Option<Run>, FrameFault> {
+/// The run that begins where a walk does, if a good frame does. Its records have numbers below `sequence_end`.
+fn run_from(mut walk: FrameWalk<'_>, sequence_end: u64, budget: &mut u64) -> Result<Option<Run>, FrameFault> {
+    let (first_byte, first_sequence) = (walk.offset(), walk.next_sequence());
     let mut run: Option<Run> = None;
-    let mut at = start;
-    while let Ok(peeked) = FrameHeader::peek(&bytes[at..]) {
-        let Some(left) = budget.checked_sub(peeked.len as u64) else { break };
+    while let Some(left) = walk.peek_len().and_then(|len| budget.checked_sub(len as u64)) {
         *budget = left;
-        let header = match Frame::decode(&bytes[at..]) {
-            Ok(frame) => frame.header,
-            Err(fault @ FrameFault::Unsupported { .. }) => {
-                let next = run.as_ref().map(|run| run.sequences.end).or(expected);
-                if next == Some(peeked.base_sequence) {
-                    return Err(fault);
-                }
-                break;
-            }
-            Err(_) => break,
+        let frame = match walk.here() {
+            Ok(Some(frame)) => frame,
+            Err(fault @ FrameFault::Unsupported { .. }) => return Err(fault),
+            Ok(None) | Err(_) => break,
         };
-        let follows = run.as_ref().is_none_or(|run| {
-            header.base_sequence == run.sequences.end && header.timestamp_micros >= run.last_timestamp
-        });
-        if !follows || header.end_sequence() > sequence_end {
+        let is_older = run.as_ref().is_some_and(|run| frame.timestamp_micros < run.last_timestamp);
+        if is_older || frame.end_sequence() > sequence_end {
             break;
         }
-        at += header.len;
-        let first_timestamp = run.as_ref().map_or(header.timestamp_micros, |run| run.first_timestamp);
-        let first_sequence = run.as_ref().map_or(header.base_sequence, |run| run.sequences.start);
+        walk.pass(&frame);
         run = Some(Run {
-            bytes: start as u64..at as u64,
-            sequences: first_sequence..header.end_sequence(),
-            first_timestamp,
-            last_timestamp: header.timestamp_micros,
+            bytes: first_byte..walk.offset(),
+            sequences: first_sequence..walk.next_sequence(),
+            first_timestamp: run.map_or(frame.timestamp_micros, |run| run.first_timestamp),
+            last_timestamp: frame.timestamp_micros,
         });
     }
     Ok(run)
@@ -125,7 +112,12 @@ fn run_at(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::format::draft::FrameDraft;
+    use crate::PutRecord;
+    use crate::log::format::draft::DraftBuffer;
+
+    fn salt() -> Salt {
+        Salt::new([5; 16])
+    }
 
     /// A frame of `count` records of 20 bytes.
     fn frame(base: u64, count: u32, data: &[u8]) -> Vec<u8> {
@@ -133,17 +125,16 @@ mod tests {
     }
 
     fn frame_of(base: u64, timestamp: u64, count: u32, data: &[u8]) -> Vec<u8> {
-        let mut draft = FrameDraft::default();
-        draft.clear(0);
         // A key of one word: what is in the data then stands where frames could begin.
-        (0..count).for_each(|_| draft.push(b"some-key", data));
-        draft.finish();
-        draft.seal(base, timestamp);
-        draft.parts(&[]).concat()
+        let records = vec![PutRecord::new("some-key", data); count as usize];
+        let mut buffer = DraftBuffer::default();
+        let mut draft = buffer.draft(records.iter(), 0);
+        draft.seal(base, timestamp, &salt());
+        draft.parts().concat()
     }
 
     fn sequences(bytes: &[u8], within: Range<u64>) -> Vec<Range<u64>> {
-        find_runs(bytes, 4096, within, 0).unwrap().into_iter().map(|run| run.sequences).collect()
+        find_runs(bytes, 4096, within, &salt()).unwrap().into_iter().map(|run| run.sequences).collect()
     }
 
     #[test]
@@ -157,7 +148,7 @@ mod tests {
                 let mut damaged = whole.clone();
                 damaged[first * len + byte] ^= 0x10;
                 damaged[second * len + len / 2] ^= 0x01;
-                let runs = find_runs(&damaged, 4096, 5..65, 0).unwrap();
+                let runs = find_runs(&damaged, 4096, 5..65, &salt()).unwrap();
                 let mut lost: Vec<u64> = (5..65).collect();
                 for run in &runs {
                     lost.retain(|sequence| !run.sequences.contains(sequence));
@@ -203,30 +194,23 @@ mod tests {
     }
 
     #[test]
-    fn frames_from_before_the_segment_was_begun_are_not_taken_for_its_records() {
-        let inner = [frame_of(4, 500, 1, b"no"), frame_of(5, 500, 1, b"no")].concat();
-        let held = frame_of(2, 600, 1, &inner);
-        for byte in [0, 9] {
-            let mut bytes =
-                [frame(3, 1, b"yes"), frame(4, 1, b"yes"), frame(5, 1, b"yes"), held.clone()].concat();
-            bytes[byte] ^= 4;
-            let runs = find_runs(&bytes, 4096, 3..u64::MAX, 1_000).unwrap();
-            let found: Vec<_> = runs.iter().map(|run| (run.sequences.start, run.sequences.end)).collect();
-            assert_eq!(found, [(4, 6)], "byte {byte}");
-        }
+    fn frames_from_an_earlier_life_of_the_file_are_not_taken_for_its_records() {
+        let mut old = frame(3, 1, b"no");
+        let mut buffer = DraftBuffer::default();
+        let record = PutRecord::new("some-key", "no");
+        let mut draft = buffer.draft_one(&record);
+        draft.seal(5, 1_005, &Salt::new([6; 16]));
+        let other = draft.parts().concat();
+        old[9] ^= 4;
+        let bytes = [old, frame(4, 1, b"yes"), other].concat();
+        assert_eq!(sequences(&bytes, 3..u64::MAX), vec![4..5]);
     }
 
     #[test]
     fn good_frames_in_front_are_not_given_up_for_what_a_damaged_frame_holds() {
         let inner = [frame(5, 1, b"no"), frame(6, 1, b"no"), frame(7, 1, b"no")].concat();
         let good: Vec<u8> = (0..1000).flat_map(|at| frame(at, 1, b"yes")).collect();
-        let mut draft = FrameDraft::default();
-        draft.clear(0);
-        // A key that puts the data where a frame could begin.
-        draft.push(b"12345678", &inner);
-        draft.finish();
-        draft.seal(1000, 5_000);
-        let mut bytes = [good.clone(), draft.parts(&[]).concat()].concat();
+        let mut bytes = [good.clone(), frame_of(1000, 5_000, 1, &inner)].concat();
         bytes[good.len() + 4] ^= 1;
         assert_eq!(sequences(&bytes, 0..u64::MAX), vec![0..1000]);
     }

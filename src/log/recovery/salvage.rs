@@ -1,32 +1,33 @@
-//! Mending a damaged shard for an owner who gives up what is gone.
+//! Repairing a damaged shard for an owner who gives up what is gone.
 //!
 //! 1. Each segment file is read: its good frames, what was promised of it, and whether the next one follows.
 //! 2. One that holds less than was promised is written again aside: its good frames, and in the place of what is gone a frame that
 //!    says so. It is sealed and synced. A crash leaves the stream as damaged as it was.
-//! 3. The damaged file gets a second name, and the mended one takes its place. A crash leaves fewer damaged files.
+//! 3. The damaged file gets a second name, and the repaired one takes its place. A crash leaves fewer damaged files.
 //! 4. Recovery goes on as ever: what lies behind all that was promised is a torn tail, and its business.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::inventory::Inventory;
+use super::inventory::names;
 use super::report::LostRecords;
 use super::runs::{Run, find_runs};
-use crate::log::format::frame::{FrameHeader, RECORD_HEADER_BYTES};
-use crate::log::format::header::{SegmentHeader, decode_first, decode_synced};
+use crate::log::format::header::{FRAMES_FROM, SegmentHeader};
+use crate::log::format::record::RECORD_HEAD_BYTES;
+use crate::log::format::salt::Salt;
+use crate::log::format::walk::{Depth, FrameWalk};
 use crate::log::manifest::Marks;
+use crate::log::segment::place::{SegmentPlace, ShardDir};
 use crate::log::segment::rewrite::Rewrite;
-use crate::log::segment::window::FRAMES_FROM;
-use crate::log::segment::{path_in, sealed};
+use crate::log::segment::stored::{self, HeaderPage};
 use crate::log::sys::file::DataFile;
 use crate::log::sys::map::Map;
 use crate::log::types::describe::ShardDescription;
-use crate::log::types::error::{Corruption, Error, Result};
+use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
 /// What is in a segment file.
 struct Survey {
-    path: PathBuf,
-    base: u64,
+    place: SegmentPlace,
     header: SegmentHeader,
     /// The header page, or the trailer, is not what it should be.
     is_header_damaged: bool,
@@ -44,7 +45,7 @@ struct Survey {
 }
 
 /// The least bytes that a record takes in a frame: its header, and a key of one byte.
-const RECORD_BYTES_MIN: u64 = RECORD_HEADER_BYTES as u64 + 1;
+const RECORD_BYTES_MIN: u64 = RECORD_HEAD_BYTES as u64 + 1;
 
 /// No damage takes more records than this; a gap in the numbers that is larger is a name or a number that nobody gave.
 const LOST_COUNT_MAX: u64 = 1 << 40;
@@ -54,48 +55,65 @@ const LOST_COUNT_MAX: u64 = 1 << 40;
 /// It is exact where the frames' headers lead from one to the next up to the end; otherwise no fewer than there can have been, so
 /// that no number is given to two records.
 fn end_of_damaged(bytes: &[u8], next: u64) -> u64 {
-    let (mut at, mut end) = (0, next);
-    while let Ok(header) = FrameHeader::peek(&bytes[at..]) {
-        let count_max = header.len as u64 / RECORD_BYTES_MIN;
-        if header.base_sequence != end || u64::from(header.count) > count_max {
+    let mut walk = FrameWalk::new(bytes, 0, next, Depth::Headers);
+    while let Ok(Some(frame)) = walk.here() {
+        if u64::from(frame.count) > frame.len as u64 / RECORD_BYTES_MIN {
             break;
         }
-        (at, end) = (at + header.len, header.end_sequence());
+        walk.pass(&frame);
     }
-    end.saturating_add((bytes.len() - at) as u64 / RECORD_BYTES_MIN)
+    walk.next_sequence().saturating_add((bytes.len() as u64 - walk.offset()) / RECORD_BYTES_MIN)
+}
+
+/// A segment file's header, and whether it had to be found elsewhere than where it belongs: in its second copy, or in the trailer. One that
+/// is nowhere is made up, with a salt that no frame has.
+struct FoundHeader {
+    header: SegmentHeader,
+    is_damaged: bool,
+    is_blank: bool,
+}
+
+impl FoundHeader {
+    fn find(
+        file: &DataFile,
+        page: &HeaderPage,
+        place: &SegmentPlace,
+        made_up: SegmentHeader,
+    ) -> Result<Self> {
+        let is_damaged = match page.header(place) {
+            Ok(Some(header)) => return Ok(Self { header, is_damaged: false, is_blank: false }),
+            Ok(None) => false,
+            Err(Error::Corrupt(_)) => true,
+            Err(error) => return Err(error),
+        };
+        let elsewhere = match page.copy(place) {
+            Some(header) => Some(header),
+            None => stored::header_in_trailer(file, place)?,
+        };
+        Ok(Self { header: elsewhere.unwrap_or(made_up), is_damaged, is_blank: !is_damaged })
+    }
 }
 
 impl Survey {
     /// Reads a segment file. Its records have numbers below that of the next file.
-    fn of(shard_dir: &Path, shard: &ShardDescription, base: u64, next_base: Option<u64>) -> Result<Self> {
-        let path = path_in(shard_dir, base.into());
-        let file = DataFile::open(&path)?;
-        let len = file.len()?;
-        let made_up = SegmentHeader {
-            shard: shard.id.get(),
-            base_sequence: base,
-            created_at_micros: shard.created_at.as_micros(),
-        };
-        let (header, is_header_damaged) = match sealed::read_header(&file, shard.id, base.into()) {
-            Ok((header, _)) => (header, false),
-            Err(Error::Corrupt(_)) => (None, true),
-            Err(error) => return Err(error),
-        };
-        let is_header_blank = header.is_none() && !is_header_damaged;
-        let header = header.unwrap_or(made_up);
-        let mut page = vec![0; FRAMES_FROM.min(len) as usize];
-        file.read_exact_at(&mut page, 0)?;
-        let trailer = sealed::read_trailer(&file, &header)?;
-        let frames_end = trailer.map_or(len, |trailer| trailer.frames_end);
-        let trailer_end = trailer.map(|trailer| trailer.end_sequence);
-        let synced = decode_synced(&page);
+    fn read(place: SegmentPlace, shard: &ShardDescription, next_base: Option<u64>) -> Result<Self> {
+        let (base, path) = (place.base.get(), &place.path);
+        let file = DataFile::open(path)?;
+        let (len, page) = (file.len()?, HeaderPage::read(&file)?);
+        let made_up = made_up_header(shard, base, shard.created_at.as_micros());
+        let found = FoundHeader::find(&file, &page, &place, made_up)?;
+        let header = found.header;
+        let trailer = stored::read_trailer(&file, &header)?;
+        let frames_end = trailer.map_or(len, |trailer| trailer.frames.end);
+        let trailer_end = trailer.map(|trailer| trailer.frames.end_sequence);
+        let synced = page.synced();
         let (mut runs, mut synced_end) = (vec![], base);
         if frames_end > FRAMES_FROM {
             let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
             let end = trailer_end.or(next_base).unwrap_or(u64::MAX);
             let frames = map.bytes(FRAMES_FROM..frames_end);
-            runs = find_runs(frames, FRAMES_FROM, base..end, header.created_at_micros)
-                .map_err(|fault| Error::unsupported(&path, fault.to_string()))?;
+            runs = find_runs(frames, FRAMES_FROM, base..end, &Salt::new(header.salt))
+                .map_err(|fault| Error::unsupported(path, fault.to_string()))?;
             let (at, next) =
                 runs.last().map_or((FRAMES_FROM, base), |run| (run.bytes.end, run.sequences.end));
             let damaged_to = synced.min(frames_end).max(at);
@@ -105,19 +123,21 @@ impl Survey {
         let known_end = runs.last().map_or(base, |run| run.sequences.end);
         let count_max = frames_end.saturating_sub(FRAMES_FROM) / RECORD_BYTES_MIN;
         let sealed_end = trailer_end.filter(|end| end.saturating_sub(known_end) <= count_max);
-        let is_header_damaged = is_header_damaged || (trailer_end.is_some() && sealed_end.is_none());
         Ok(Self {
-            path,
-            base,
             header,
-            is_header_damaged,
-            is_header_blank,
-            is_noted_first: decode_first(&page, base),
+            is_header_damaged: found.is_damaged || (trailer_end.is_some() && sealed_end.is_none()),
+            is_header_blank: found.is_blank,
+            is_noted_first: page.is_noted_first(&place),
             runs,
             sealed_end,
             synced,
             synced_end,
+            place,
         })
+    }
+
+    fn base(&self) -> u64 {
+        self.place.base.get()
     }
 
     /// Whether it tells that it, and so all before it, was synced. Power loss leaves a header page whole or blank, so one that is
@@ -128,12 +148,12 @@ impl Survey {
 
     /// The run that begins where the frames should begin.
     fn first_run(&self) -> Option<&Run> {
-        self.runs.first().filter(|run| run.bytes.start == FRAMES_FROM && run.sequences.start == self.base)
+        self.runs.first().filter(|run| run.bytes.start == FRAMES_FROM && run.sequences.start == self.base())
     }
 
     /// The number after the last record that can be read without a gap.
     fn good_end(&self) -> u64 {
-        self.first_run().map_or(self.base, |run| run.sequences.end)
+        self.first_run().map_or(self.base(), |run| run.sequences.end)
     }
 
     fn holds_all_synced(&self) -> bool {
@@ -141,54 +161,55 @@ impl Survey {
     }
 }
 
-/// What mending did.
+/// The header of a segment whose own is gone. No frame has its salt.
+fn made_up_header(shard: &ShardDescription, base_sequence: u64, created_at_micros: u64) -> SegmentHeader {
+    SegmentHeader { shard: shard.id.get(), base_sequence, created_at_micros, salt: Default::default() }
+}
+
+/// What salvaging did.
 #[derive(Default)]
-pub(super) struct Mends {
+pub(super) struct Salvaged {
     pub(super) lost: Vec<LostRecords>,
     pub(super) kept_files: Vec<PathBuf>,
 }
 
-/// A shard that is being mended.
-struct Mending<'a> {
-    shard_dir: &'a Path,
+/// A shard that is being repaired.
+struct Repair<'a> {
+    dir: &'a ShardDir,
     shard: &'a ShardDescription,
     /// When the last record that was met arrived.
     last_timestamp: u64,
-    mends: Mends,
+    salvaged: Salvaged,
 }
 
-/// Mends what is damaged of a shard, if anything is. It was as far as `marks` when the manifest was written last.
-pub(super) fn mend(shard_dir: &Path, shard: &ShardDescription, marks: Marks) -> Result<Mends> {
-    let bases: Vec<u64> =
-        Inventory::names(shard_dir, marks.horizon)?.1.iter().map(|base| base.get()).collect();
+/// Repairs what is damaged of a shard, if anything is. It was as far as `marks` when the manifest was written last.
+pub(super) fn salvage(dir: &ShardDir, shard: &ShardDescription, marks: Marks) -> Result<Salvaged> {
+    let bases = names(dir, marks.horizon)?.1;
+    let next_base = |at: usize| bases.get(at + 1).map(|base| base.get());
     let surveys = bases.iter().enumerate();
-    let surveys = surveys.map(|(at, &base)| Survey::of(shard_dir, shard, base, bases.get(at + 1).copied()));
+    let surveys = surveys.map(|(at, &base)| Survey::read(dir.segment(base), shard, next_base(at)));
     let surveys = surveys.collect::<Result<Vec<_>>>()?;
     let promised_count = surveys.iter().rposition(Survey::was_synced).map_or(0, |last| last + 1);
     let promised_end = marks.promised().get();
     let created_at = shard.created_at.as_micros();
-    let mut mending = Mending { shard_dir, shard, last_timestamp: created_at, mends: Mends::default() };
+    let mut repair = Repair { dir, shard, last_timestamp: created_at, salvaged: Salvaged::default() };
 
     let mut next = marks.horizon.get();
-    if let Some(first) = surveys.first().filter(|first| first.base > next && first.is_noted_first) {
-        next = first.base;
+    if let Some(first) = surveys.first().filter(|first| first.base() > next && first.is_noted_first) {
+        next = first.base();
     }
     for (at, survey) in surveys.iter().enumerate() {
         let is_promised = at < promised_count;
-        if survey.base > next {
+        if survey.base() > next {
             if !is_promised && next >= promised_end {
                 break;
             }
-            mending.fill(
-                next,
-                survey.base,
-                "no records: the file is missing, or the one before it ends too soon",
-            )?;
+            let reason = "no records: the file is missing, or the one before it ends too soon";
+            repair.fill(next, survey.base(), reason)?;
         }
-        let next_base = surveys.get(at + 1).map(|next| next.base);
         let required = match survey.sealed_end {
             Some(end) => Some(end),
-            None if at + 1 < promised_count => next_base,
+            None if at + 1 < promised_count => next_base(at),
             None => None,
         };
         let is_whole = match required {
@@ -197,76 +218,70 @@ pub(super) fn mend(shard_dir: &Path, shard: &ShardDescription, marks: Marks) -> 
         };
         let is_header_damaged = survey.is_header_damaged || (survey.is_header_blank && required.is_some());
         if is_whole && !is_header_damaged {
-            (next, mending.last_timestamp) = match survey.first_run() {
+            (next, repair.last_timestamp) = match survey.first_run() {
                 Some(run) => (run.sequences.end, run.last_timestamp),
-                None => (survey.base, mending.last_timestamp),
+                None => (survey.base(), repair.last_timestamp),
             };
             continue;
         }
-        let end = required.or(next_base).unwrap_or(survey.synced_end.max(promised_end));
-        next = mending.rewrite(survey, end)?;
+        let end = required.or(next_base(at)).unwrap_or(survey.synced_end.max(promised_end));
+        next = repair.rewrite(survey, end)?;
     }
     if next < promised_end {
-        mending.fill(next, promised_end, "no records: it is missing, or the one before it ends too soon")?;
+        repair.fill(next, promised_end, "no records: it is missing, or the one before it ends too soon")?;
     }
-    Ok(mending.mends)
+    Ok(repair.salvaged)
 }
 
-impl Mending<'_> {
+impl Repair<'_> {
     /// Puts a segment of lost records alone where nothing is.
     fn fill(&mut self, from: u64, end: u64, reason: &str) -> Result<()> {
-        let path = path_in(self.shard_dir, from.into());
-        let header = SegmentHeader {
-            shard: self.shard.id.get(),
-            base_sequence: from,
-            created_at_micros: self.last_timestamp,
-        };
-        let mut mended = Rewrite::create(&path, header, false)?;
-        self.give_up(&mut mended, &path, end, reason)?;
-        self.put_in_place(mended, &path)
+        let place = self.dir.segment(from.into());
+        let header = made_up_header(self.shard, from, self.last_timestamp);
+        let mut rewrite = Rewrite::create(&place, header, false)?;
+        self.give_up(&mut rewrite, &place, end, reason)?;
+        self.put_in_place(rewrite, &place)
     }
 
-    /// Writes a segment again, up to the record before `end`; tells the number that comes next.
+    /// Writes a segment again, up to the record before `end`; returns the number that comes next.
     fn rewrite(&mut self, survey: &Survey, end: u64) -> Result<u64> {
-        let file = DataFile::open(&survey.path)?;
-        let mut mended = Rewrite::create(&survey.path, survey.header, survey.is_noted_first)?;
+        let Survey { place, header, is_noted_first, .. } = survey;
+        let file = DataFile::open(&place.path)?;
+        let mut rewrite = Rewrite::create(place, *header, *is_noted_first)?;
         let reason = if survey.is_header_damaged {
             "a damaged header or trailer, and damaged frames"
         } else {
             "damaged frames"
         };
         for run in &survey.runs {
-            self.give_up(&mut mended, &survey.path, run.sequences.start, reason)?;
+            self.give_up(&mut rewrite, place, run.sequences.start, reason)?;
             let map = Map::read_only(file.std(), run.bytes.end).map_err(|error| file.error("map", error))?;
-            mended.push_frames(map.bytes(run.bytes.clone()))?;
+            rewrite.push_frames(map.bytes(run.bytes.clone()))?;
             self.last_timestamp = run.last_timestamp;
         }
-        self.give_up(&mut mended, &survey.path, end, reason)?;
-        let next = mended.next_sequence();
-        self.put_in_place(mended, &survey.path)?;
+        self.give_up(&mut rewrite, place, end, reason)?;
+        let next = rewrite.next_sequence();
+        self.put_in_place(rewrite, place)?;
         Ok(next)
     }
 
-    fn give_up(&mut self, mended: &mut Rewrite, path: &Path, end: u64, reason: &str) -> Result<()> {
-        let first = mended.next_sequence();
+    fn give_up(&mut self, rewrite: &mut Rewrite, place: &SegmentPlace, end: u64, reason: &str) -> Result<()> {
+        let first = rewrite.next_sequence();
         if end.saturating_sub(first) > LOST_COUNT_MAX {
             let reason = format!("expected sequence number {first}, found {end}: too far to be true");
-            let (path, shard) = (path.to_owned(), Some(self.shard.id));
-            return Err(
-                Corruption { path, shard, offset: 0, sequence: Some(first.into()), reason }.into_error()
-            );
+            return Err(place.damage(0, first.into(), reason));
         }
         if first < end {
-            mended.push_lost(end, self.last_timestamp)?;
-            let (path, reason) = (path.to_owned(), reason.to_owned());
+            rewrite.push_lost(end, self.last_timestamp)?;
+            let (path, reason) = (place.path.clone(), reason.to_owned());
             let sequences = SequenceNumber::new(first)..SequenceNumber::new(end);
-            self.mends.lost.push(LostRecords { shard: self.shard.id, sequences, path, reason });
+            self.salvaged.lost.push(LostRecords { shard: self.shard.id, sequences, path, reason });
         }
         Ok(())
     }
 
-    fn put_in_place(&mut self, mended: Rewrite, path: &Path) -> Result<()> {
-        self.mends.kept_files.extend(mended.replace(path)?);
+    fn put_in_place(&mut self, rewrite: Rewrite, place: &SegmentPlace) -> Result<()> {
+        self.salvaged.kept_files.extend(rewrite.replace(place)?);
         Ok(())
     }
 }

@@ -23,8 +23,9 @@ pub(crate) mod split;
 use std::sync::Arc;
 
 use crate::log::manifest::Manifest;
-use crate::log::shard::closing::PausedShard;
-use crate::log::shard::{Shard, dir_of, shards_dir};
+use crate::log::segment::place::{ShardDir, shards_dir};
+use crate::log::shard::Shard;
+use crate::log::shard::writer::pause::PausedShard;
 use crate::log::sys::dir;
 use crate::log::topology::{Topology, lineage};
 use crate::log::types::describe::ShardDescription;
@@ -96,11 +97,12 @@ impl Reshard<'_> {
         let children: Vec<_> =
             next.shards.iter().filter(|shard| self.ids.contains(&shard.id)).cloned().collect();
         let shards: Vec<_> =
-            children.iter().map(|child| Arc::new(Shard::new(self.topology.context(), child))).collect();
+            children.iter().map(|child| Shard::create(self.topology.context(), child)).collect();
         *manifest = next;
         let closed_at = children.first().map(|child| child.created_at).unwrap_or_default();
         for parent in &paused {
-            parent.announce(closed_at, shards.clone());
+            let children = shards.iter().map(|shard| Arc::clone(shard.reader())).collect();
+            parent.announce(closed_at, children);
         }
         self.topology.swap_map(manifest, &shards);
         paused.into_iter().for_each(PausedShard::close);
@@ -126,7 +128,7 @@ impl Reshard<'_> {
     fn create_directories(&self) -> Result<()> {
         let stream_dir = &self.topology.context().stream_dir;
         for &id in &self.ids {
-            dir::create_own(&dir_of(stream_dir, id))?;
+            dir::create_own(ShardDir::new(stream_dir, id).path())?;
         }
         dir::sync(&shards_dir(stream_dir))
     }
@@ -134,7 +136,7 @@ impl Reshard<'_> {
     fn remove_directories(&self) {
         for &id in &self.ids {
             // What cannot be removed now is removed by the next opening.
-            let _ = dir::remove_all(&dir_of(&self.topology.context().stream_dir, id));
+            let _ = dir::remove_all(ShardDir::new(&self.topology.context().stream_dir, id).path());
         }
     }
 

@@ -3,35 +3,11 @@
 //! Who holds, and up to how many bytes, is in the manifest; how far each holder is, it tells each time the stream is opened. Until then
 //! all that it may hold is held.
 
-use crate::log::manifest::Manifest;
-use crate::log::topology::{HoldPositions, Topology};
+use super::sweep;
+use crate::log::topology::Topology;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
-
-/// What is held at one moment.
-#[derive(Debug)]
-pub(super) struct Held {
-    names: Vec<String>,
-    positions: HoldPositions,
-    /// The bytes of segments that may be kept beyond what retention keeps.
-    pub(super) bytes_max: u64,
-}
-
-impl Held {
-    /// What is held now, if anything.
-    pub(super) fn now(topology: &Topology, manifest: &Manifest) -> Option<Self> {
-        let bytes_max = manifest.holds.values().copied().max()?;
-        let names = manifest.holds.keys().cloned().collect();
-        Some(Self { names, positions: topology.hold_positions().clone(), bytes_max })
-    }
-
-    /// The first sequence number of a shard that somebody holds.
-    pub(super) fn first(&self, shard: ShardId) -> SequenceNumber {
-        let first = |name: &String| self.positions.get(name).and_then(|of_name| of_name.get(&shard)).copied();
-        self.names.iter().map(|name| first(name).unwrap_or_default()).min().unwrap_or_default()
-    }
-}
 
 /// Sets how many bytes are held for somebody; none of them for 0.
 pub(crate) fn set(topology: &Topology, name: &str, bytes_max: u64) -> Result<()> {
@@ -44,7 +20,7 @@ pub(crate) fn set(topology: &Topology, name: &str, bytes_max: u64) -> Result<()>
         next.holds.insert(name.to_owned(), bytes_max)
     };
     if before.unwrap_or_default() != bytes_max {
-        super::sweep::store(topology, &mut manifest, next)?;
+        sweep::store(topology, &mut manifest, next)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What leaves the stream, and when.
 
+mod held;
 pub(crate) mod hold;
 mod policy;
 pub(crate) mod sweep;

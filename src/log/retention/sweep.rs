@@ -15,11 +15,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::hold::Held;
+use super::held::Held;
 use super::policy::{self, Candidate};
 use crate::log::manifest::Manifest;
-use crate::log::shard::{Shard, dir_of};
-use crate::log::sys::dir::{self, ReplaceError};
+use crate::log::segment::place::ShardDir;
+use crate::log::shard::Shard;
+use crate::log::shard::reader::segments::SegmentUse;
+use crate::log::sys::dir;
+use crate::log::sys::replace::ReplaceError;
 use crate::log::topology::Topology;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
@@ -72,7 +75,7 @@ pub(super) fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest
 /// Removes what can go without a note in the manifest.
 fn make_room(topology: &Topology) -> Result<()> {
     topology.for_each_shard(|shard| {
-        shard.drop_spares();
+        shard.give_up_prepared();
         if !shard.has_segments_behind() {
             return Ok(());
         }
@@ -97,7 +100,7 @@ fn raise_horizons(topology: &Topology, manifest: &Manifest, retention: Retention
                 None => shard.raise_horizon(shard.horizon_at(oldest)?),
                 Some(held) => shard.raise_horizon(shard.end_of_expired(oldest)?.min(held.first(shard.id()))),
             }
-            shard.roll_by_age(oldest)
+            shard.retire_if_older(oldest)
         });
         if let Some(held) = &held {
             outcome = outcome.and(trim_held(topology, oldest, held.bytes_max));
@@ -155,16 +158,13 @@ fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>) -> Result<(
 
 /// The segments of a shard that nobody writes to.
 fn candidates(shard: &Shard) -> Result<Vec<Candidate>> {
-    let (uses, is_active) = shard.segment_uses()?;
-    let ends = uses.iter().skip(1).map(|next| next.base).chain([shard.next_sequence()]);
-    let count = uses.len() - usize::from(is_active && !uses.is_empty());
-    let candidates = uses.iter().zip(ends).take(count).map(|(of_segment, end)| Candidate {
+    let candidate = |SegmentUse { end, first_timestamp, disk_bytes }| Candidate {
         shard: shard.id(),
         end,
-        first_timestamp: of_segment.first_timestamp,
-        disk_bytes: of_segment.disk_bytes,
-    });
-    Ok(candidates.collect())
+        first_timestamp,
+        disk_bytes,
+    };
+    Ok(shard.finished_segments()?.into_iter().map(candidate).collect())
 }
 
 /// Moves horizons on, but not into what is held.
@@ -202,7 +202,7 @@ fn remove_what_is_behind(
     }
     for &id in &expired {
         event!(info, "a shard has expired", stream = topology.context().stream_dir.display(), shard = id);
-        dir::remove_all(&dir_of(&topology.context().stream_dir, id))?;
+        dir::remove_all(ShardDir::new(&topology.context().stream_dir, id).path())?;
     }
     Ok(())
 }

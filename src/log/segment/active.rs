@@ -1,31 +1,29 @@
 //! The segment of a shard that takes frames.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
-use super::growth::{Growth, Writing, ahead_of, allocate, map};
-use super::path_in;
-use super::sealed;
-use super::spare::{Spare, SparePages};
-use super::unsealed::{SyncTarget, Unsealed};
-use super::window::{FRAMES_FROM, Window};
-use crate::log::format::draft::FrameDraft;
-use crate::log::format::frame::END_MARK;
-use crate::log::format::header::{COMMITTED_OFFSET, SegmentHeader, encode_committed};
+use super::file::SegmentFile;
+use super::growth::{Growth, Pace, Writing, allocate, map};
+use super::place::{SegmentPlace, ShardDir};
+use super::prepared::{Prepared, PreparedPages};
+use super::stored;
+use super::unsealed::Unsealed;
+use super::window::Window;
+use crate::log::format::draft::Draft;
+use crate::log::format::frame::{END_MARK, FrameHeader};
+use crate::log::format::header::{COMMITTED_OFFSET, FRAMES_FROM, SegmentHeader, encode_committed};
 use crate::log::format::index::{Index, IndexEntry};
-use crate::log::format::trailer::{TRAILER_BYTES, Trailer};
-use crate::log::sys::dir;
+use crate::log::format::salt::Salt;
+use crate::log::format::summary::Summary;
+use crate::log::format::trailer::TRAILER_BYTES;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::map::MapWriter;
+use crate::log::sys::{dir, random};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::limits::{
-    AHEAD_BYTES, AHEAD_BYTES_MAX, BUSY_BYTES_PER_SECOND, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX,
-    INDEX_STRIDE_BYTES, ZEROED_BYTES_PER_SECOND_MAX,
+    AHEAD_BYTES, AHEAD_BYTES_MAX, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX, INDEX_STRIDE_BYTES,
 };
 use crate::log::types::sequence::SequenceNumber;
-use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
 /// Frames of this size and larger go in by a write to the file: it takes no page faults and zeroes no page that it then fills.
@@ -36,40 +34,33 @@ const SHARES_PAGES: bool = cfg!(target_os = "linux");
 /// The segment of a shard that takes frames. Whoever owns it is the one writer.
 #[derive(Debug)]
 pub(crate) struct Active {
-    window: Arc<Window>,
-    file: Arc<DataFile>,
+    file: Arc<SegmentFile>,
     writer: MapWriter,
     header: SegmentHeader,
+    salt: Salt,
     writing: Writing,
     capacity: u64,
-    next_sequence: SequenceNumber,
-    first_timestamp: Timestamp,
-    last_timestamp: Timestamp,
+    frames: Summary,
     next_index_offset: u64,
-    /// How far the frames went, and when, at the time that blocks were given last.
-    grown: (u64, Timestamp),
-    /// Once the frames reach so far, it is time to prepare more ahead of them.
-    ahead_at: u64,
-    /// Pages up to here were prepared.
-    prepared: u64,
+    pace: Pace,
 }
 
 /// The last segment of a shard that was closed cleanly: what one needs to go on writing to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Resumable {
     pub(crate) base: SequenceNumber,
-    /// `None` for a segment that holds no record.
-    pub(crate) trailer: Option<Trailer>,
+    pub(crate) frames: Summary,
 }
 
 impl Resumable {
-    fn frames_end(&self) -> u64 {
-        self.trailer.map_or(FRAMES_FROM, |trailer| trailer.frames_end)
+    /// A segment that holds no record.
+    pub(crate) fn empty(base: SequenceNumber) -> Self {
+        Self { base, frames: Summary::empty(base.get()) }
     }
 
     /// Whether a segment of `segment_bytes` has room for a frame of `len` bytes more.
     pub(crate) fn has_room(&self, segment_bytes: u64, len: u64) -> bool {
-        self.frames_end() + len + TRAILER_BYTES as u64 <= segment_bytes
+        self.frames.end + len + TRAILER_BYTES as u64 <= segment_bytes
     }
 }
 
@@ -78,146 +69,145 @@ impl Active {
     ///
     /// On an error nothing is left of it.
     pub(crate) fn create(
-        shard_dir: &Path,
-        (shard, base): (ShardId, SequenceNumber),
+        shard_dir: &ShardDir,
+        base: SequenceNumber,
         created_at: Timestamp,
         writing: Writing,
         len: u64,
     ) -> Result<Self> {
-        let path = path_in(shard_dir, base);
-        let header = header_of(shard, base, created_at);
-        let file = DataFile::create(&path)?;
-        let created = Self::begin(file, header, writing, len);
+        let place = shard_dir.segment(base);
+        let header = new_header(&place, created_at)?;
+        let file = DataFile::create(&place.path)?;
+        let created = Self::fill_in(file, &place, header, writing, len);
         if created.is_err() {
             // The error that made it fail says more than one of this removal, which the next attempt would meet again.
-            let _ = dir::remove_file(&path);
+            let _ = dir::remove_file(&place.path);
         }
         created
     }
 
-    fn begin(file: DataFile, header: SegmentHeader, writing: Writing, len: u64) -> Result<Self> {
+    fn fill_in(
+        file: DataFile,
+        place: &SegmentPlace,
+        header: SegmentHeader,
+        writing: Writing,
+        len: u64,
+    ) -> Result<Self> {
         let capacity = capacity_for(writing.segment_bytes, FRAMES_FROM, len);
         let needed = FRAMES_FROM + len + TRAILER_BYTES as u64;
         let allocated = allocate(&file, 0, needed, GROWTH_BYTES_FIRST, capacity)?;
-        file.write_all_at(&header.encode(), 0)?;
+        file.write_all_at(&header.encode_page(), 0)?;
         let writer = map(&file, capacity, allocated, FRAMES_FROM)?;
-        let resumable = Resumable { base: header.base_sequence.into(), trailer: None };
-        Ok(Self::on(file, (header, writing), (capacity, writer), &resumable, Index::with_room_for(capacity)))
+        let pace = Pace::new(FRAMES_FROM, allocated, Timestamp::from_micros(header.created_at_micros));
+        let parts = Parts { file, writer, capacity, index: Index::with_room_for(capacity), pace };
+        Ok(Self::assemble(parts, place, header, writing, Summary::empty(header.base_sequence)))
     }
 
     /// Begins the segment that starts with `base` in one that was prepared.
     ///
     /// On an error nothing is left of either.
     pub(crate) fn begin_in(
-        spare: Spare,
-        shard_dir: &Path,
-        (shard, base): (ShardId, SequenceNumber),
+        prepared: Prepared,
+        shard_dir: &ShardDir,
+        base: SequenceNumber,
         created_at: Timestamp,
         writing: Writing,
     ) -> Result<Self> {
-        let header = header_of(shard, base, created_at);
-        let parts = spare.into_parts(&header, &path_in(shard_dir, base))?;
-        let resumable = Resumable { base, trailer: None };
-        let begun =
-            Self::on(parts.file, (header, writing), (parts.capacity, parts.writer), &resumable, parts.index);
-        // Those before came fast, or there would be no prepared segment: the first frame rings for more.
-        Ok(Self { ahead_at: FRAMES_FROM, prepared: parts.prepared, ..begun })
+        let place = shard_dir.segment(base);
+        let header = new_header(&place, created_at)?;
+        let prepared = prepared.begin(&header, &place.path)?;
+        let parts = Parts {
+            file: prepared.file,
+            writer: prepared.writer,
+            capacity: prepared.capacity,
+            index: prepared.index,
+            pace: Pace::of_prepared(prepared.prepared, created_at),
+        };
+        Ok(Self::assemble(parts, &place, header, writing, Summary::empty(base.get())))
     }
 
     /// Goes on with a segment that was closed cleanly.
     ///
-    /// 1. The file is cut behind its frames, and synced, so that no trailer stands there once frames follow. A crash leaves the
-    ///    segment with a trailer or without, and with the same frames.
+    /// 1. The file is cut behind its frames, and synced, so that neither a trailer nor anything else stands there once frames follow. A
+    ///    crash leaves the segment with a trailer or without, and with the same frames. One without frames gets another salt: what a power
+    ///    loss took may have been written with the old one.
     /// 2. It gets blocks again, and is mapped to be written.
     ///
     /// After an error in step 2 it is as after step 1: to be sealed again, and whole for its readers.
     pub(crate) fn resume(
-        shard_dir: &Path,
-        shard: ShardId,
-        resumable: &Resumable,
+        shard_dir: &ShardDir,
+        resumable: Resumable,
         writing: Writing,
         len: u64,
     ) -> Result<Self> {
-        let base = resumable.base;
-        let path = path_in(shard_dir, base);
-        let file = DataFile::open_writable(&path)?;
-        let Some(header) = sealed::read_header(&file, shard, base)?.0 else {
-            return Err(Error::unsupported(&path, "a header page of zeros"));
-        };
-        let capacity = capacity_for(writing.segment_bytes, resumable.frames_end(), len);
+        let place = shard_dir.segment(resumable.base);
+        let file = DataFile::open_writable(&place.path)?;
+        let mut header = stored::read_header(&file, &place)?;
+        let frames = resumable.frames;
+        let capacity = capacity_for(writing.segment_bytes, frames.end, len);
         let mut index = Index::with_room_for(capacity);
-        if let Some(trailer) = &resumable.trailer {
-            let window = sealed::open(&path, shard, base, Some(trailer.end_sequence.into()))?;
+        if !frames.is_empty() {
+            let window = Window::open(place.clone(), Some(frames.end_sequence.into()))?;
             window.with_index(|stored| index.extend_from(stored))?;
         }
-        let frames_end = resumable.frames_end();
-        file.set_len(frames_end)?;
+        file.set_len(frames.end)?;
+        if frames.is_empty() {
+            header.salt = new_salt(&place)?;
+            for (offset, header) in header.encode_twice() {
+                file.write_all_at(&header, offset)?;
+            }
+        }
         file.sync()?;
-        let needed = frames_end + len + TRAILER_BYTES as u64;
-        let allocated = allocate(&file, frames_end, needed, GROWTH_BYTES_MAX, capacity)?;
-        let writer = map(&file, capacity, allocated, frames_end)?;
-        Ok(Self::on(file, (header, writing), (capacity, writer), resumable, index))
+        let needed = frames.end + len + TRAILER_BYTES as u64;
+        let allocated = allocate(&file, frames.end, needed, GROWTH_BYTES_MAX, capacity)?;
+        let writer = map(&file, capacity, allocated, frames.end)?;
+        let pace = Pace::new(frames.end, allocated, Timestamp::default());
+        Ok(Self::assemble(Parts { file, writer, capacity, index, pace }, &place, header, writing, frames))
     }
 
-    fn on(
-        file: DataFile,
-        (header, writing): (SegmentHeader, Writing),
-        (capacity, writer): (u64, MapWriter),
-        resumable: &Resumable,
-        index: Index,
+    fn assemble(
+        parts: Parts,
+        place: &SegmentPlace,
+        header: SegmentHeader,
+        writing: Writing,
+        frames: Summary,
     ) -> Self {
-        let committed = resumable.frames_end();
-        writer.map().store_live_word(COMMITTED_OFFSET, encode_committed(committed));
+        let Parts { file, writer, capacity, index, pace } = parts;
+        writer.map().store_live_word(COMMITTED_OFFSET, encode_committed(frames.end));
         let next_index_offset = index.next_offset();
-        let place = (ShardId::new(header.shard), resumable.base);
-        let window = Window::new(Arc::clone(writer.map()), file.path(), place, None, Some(index));
-        *window.blocks.lock() = writer.allocated();
-        let trailer = resumable.trailer.as_ref();
-        let created_at = Timestamp::from_micros(header.created_at_micros);
-        Self {
-            grown: (committed, trailer.map_or(created_at, |_| Timestamp::default())),
-            ahead_at: ahead_of(committed, writer.allocated()),
-            prepared: 0,
-            window: Arc::new(window),
-            file: Arc::new(file),
-            writer,
-            header,
-            writing,
-            capacity,
-            next_sequence: trailer.map_or(resumable.base, |trailer| trailer.end_sequence.into()),
-            first_timestamp: Timestamp::from_micros(
-                trailer.map_or(0, |trailer| trailer.first_timestamp_micros),
-            ),
-            last_timestamp: Timestamp::from_micros(
-                trailer.map_or(0, |trailer| trailer.last_timestamp_micros),
-            ),
-            next_index_offset,
-        }
+        let window = Window::of_written(Arc::clone(writer.map()), place.clone(), &header, index);
+        let file = SegmentFile::new(file, window, writing.syncs_each, writer.allocated());
+        let (file, salt) = (Arc::new(file), Salt::new(header.salt));
+        Self { file, writer, header, salt, writing, capacity, frames, next_index_offset, pace }
     }
 
     pub(crate) fn window(&self) -> &Arc<Window> {
-        &self.window
+        self.file.window()
+    }
+
+    /// The file, to sync it.
+    pub(crate) fn file(&self) -> &Arc<SegmentFile> {
+        &self.file
     }
 
     /// When the first record arrived.
     pub(crate) fn first_timestamp(&self) -> Timestamp {
-        self.first_timestamp
+        Timestamp::from_micros(self.frames.first_timestamp_micros)
+    }
+
+    fn last_timestamp(&self) -> Timestamp {
+        Timestamp::from_micros(self.frames.last_timestamp_micros)
     }
 
     /// Where the frames end.
+    #[inline]
     pub(crate) fn frames_end(&self) -> u64 {
         self.writer.end()
     }
 
     /// Whether the segment holds no record.
     pub(crate) fn is_empty(&self) -> bool {
-        self.writer.end() == FRAMES_FROM
-    }
-
-    /// What it takes to sync the segment.
-    pub(crate) fn sync_target(&self) -> SyncTarget {
-        let syncs_each = self.writing.syncs_each;
-        SyncTarget { window: Arc::clone(&self.window), file: Arc::clone(&self.file), syncs_each }
+        self.frames.is_empty()
     }
 
     /// Whether a frame of `len` bytes goes into the segment. Its last bytes stay free, so that no record can pass for a trailer.
@@ -241,53 +231,36 @@ impl Active {
 
     #[cold]
     fn grow(&mut self, needed: u64) -> Result<()> {
-        let mut blocks = self.window.blocks.lock();
+        let mut blocks = self.file.blocks();
         if *blocks < needed {
             // Where each put is synced, more is given by whoever prepares it ahead, who also writes zeros there.
             let step_max = if self.writing.syncs_each { GROWTH_BYTES_FIRST } else { GROWTH_BYTES_MAX };
-            *blocks = allocate(&self.file, *blocks, needed, step_max, self.capacity)?;
+            *blocks = allocate(self.file.data(), *blocks, needed, step_max, self.capacity)?;
         }
         self.writer.extend(*blocks);
-        self.grown = (self.writer.end(), self.last_timestamp);
-        self.ahead_at = ahead_of(self.writer.end(), *blocks);
+        self.pace.note_grown(self.writer.end(), *blocks, self.last_timestamp());
         Ok(())
     }
 
     /// Whether the frames have come so far that more should be prepared ahead of them; says so once each time.
     #[inline]
-    pub(crate) fn wants_more_ahead(&mut self) -> bool {
-        let wants = self.writer.end() >= self.ahead_at;
-        if wants {
-            self.ahead_at = u64::MAX;
-        }
-        wants
+    pub(crate) fn asks_for_more_ahead(&mut self) -> bool {
+        self.pace.asks(self.writer.end())
     }
 
-    /// Whether the frames have said that they want more ahead of them, and it pays. Pages pay where frames come fast; zeros that are
-    /// written ahead pay unless they come so fast that the disk, which has to write twice as much, is better left to them.
+    /// Whether the frames have asked for more ahead of them, and it pays.
     pub(crate) fn is_busy(&self) -> bool {
-        let (end, since) = self.grown;
-        let micros = self.last_timestamp.as_micros().saturating_sub(since.as_micros());
-        let bytes = self.writer.end() - end;
-        let is_at = |rate| bytes.saturating_mul(1_000_000) >= micros.saturating_mul(rate);
-        let pays = match self.writing.syncs_each {
-            true => !is_at(ZEROED_BYTES_PER_SECOND_MAX),
-            false => is_at(BUSY_BYTES_PER_SECOND),
-        };
-        self.ahead_at == u64::MAX && pays
+        self.pace.is_busy(self.writer.end(), self.last_timestamp(), self.writing.syncs_each)
     }
 
-    /// Notes that there is nothing to prepare now: the frames say so again when they have come some way.
+    /// Notes that there is nothing to prepare now.
     pub(crate) fn rest_ahead(&mut self) {
-        if self.ahead_at == u64::MAX {
-            self.grown = (self.writer.end(), self.last_timestamp);
-            self.ahead_at = self.writer.end() + AHEAD_BYTES / 2;
-        }
+        self.pace.rest(self.writer.end(), self.last_timestamp());
     }
 
-    /// When the frames last said that they want more ahead of them.
+    /// When the frames last asked for more ahead of them.
     pub(crate) fn busy_since(&self) -> Timestamp {
-        self.grown.1
+        self.pace.grown_at()
     }
 
     /// What of the segment is to be prepared next, if anything is.
@@ -298,10 +271,10 @@ impl Active {
             (allocated, step, end + step)
         } else {
             // What the frames have reached is not worth it any more.
-            (self.prepared.max(end.next_multiple_of(AHEAD_BYTES)), AHEAD_BYTES, end + AHEAD_BYTES_MAX)
+            (self.pace.prepared.max(end.next_multiple_of(AHEAD_BYTES)), AHEAD_BYTES, end + AHEAD_BYTES_MAX)
         };
         let to = if from < enough { (from + step).min(self.capacity) } else { from };
-        (from < to).then(|| Growth { target: self.sync_target(), pages: from..to })
+        (from < to).then(|| Growth { file: Arc::clone(&self.file), pages: from..to })
     }
 
     /// How many bytes of the next segment should be prepared: none before the frames come near the end of this one.
@@ -314,44 +287,35 @@ impl Active {
 
     /// Takes over what was prepared, if it was for this segment.
     pub(crate) fn take_over(&mut self, growth: &Growth) {
-        if !Arc::ptr_eq(&growth.target.window, &self.window) {
-            return;
+        if Arc::ptr_eq(&growth.file, &self.file) {
+            self.pace.prepared = self.pace.prepared.max(growth.pages.end);
+            self.writer.extend(*self.file.blocks());
         }
-        self.prepared = self.prepared.max(growth.pages.end);
-        self.writer.extend(*self.window.blocks.lock());
     }
 
     /// Notes that pages were prepared, if they are of this segment, which was a prepared one when that began.
-    pub(crate) fn note_prepared(&mut self, prepared: &SparePages) {
-        if prepared.are_of(self.writer.map()) {
-            self.prepared = self.prepared.max(prepared.end());
+    pub(crate) fn note_prepared(&mut self, pages: &PreparedPages) {
+        if pages.are_of(self.writer.map()) {
+            self.pace.prepared = self.pace.prepared.max(pages.end());
         }
     }
 
-    /// Appends a frame for which blocks are reserved, and lets readers see it. `tail` is the data that the draft borrowed.
-    ///
-    /// Returns the sequence number of its first record.
+    /// Appends a frame for which blocks are reserved, and lets readers see it. Returns the sequence number of its first record.
     ///
     /// # Errors
     /// `Io`; the segment is as it was.
     #[inline]
-    pub(crate) fn append(
-        &mut self,
-        draft: &mut FrameDraft,
-        tail: &[u8],
-        timestamp: Timestamp,
-    ) -> Result<SequenceNumber> {
-        let (offset, base) = (self.writer.end(), self.next_sequence);
-        draft.seal(base.get(), timestamp.as_micros());
-        if SHARES_PAGES && (self.writing.syncs_each || draft.len() >= FILE_WRITE_BYTES_MIN) {
+    pub(crate) fn append(&mut self, frame: &mut Draft<'_>, timestamp: Timestamp) -> Result<SequenceNumber> {
+        let (offset, base) = (self.writer.end(), self.frames.end_sequence);
+        frame.seal(base, timestamp.as_micros(), &self.salt);
+        if SHARES_PAGES && (self.writing.syncs_each || frame.len() >= FILE_WRITE_BYTES_MIN) {
             // What a store into the mapping makes dirty is a whole folio, which may be a megabyte; a write, the blocks it writes.
-            let [records, tail, padding] = draft.parts(tail);
-            let behind = self.zeros_behind(offset + draft.len() as u64);
+            let behind = self.zeros_behind(offset + frame.len() as u64);
             // Without what is behind it a frame is whole: an error of that alone must not be one of the put, which is there.
-            self.file.write_parts_at([records, tail, padding], behind, offset)?;
-            self.writer.note_written(draft.len() as u64);
+            self.file.data().write_parts_at(frame.parts(), behind, offset)?;
+            self.writer.note_written(frame.len() as u64);
         } else {
-            match draft.parts(tail) {
+            match frame.parts() {
                 // Nearly all of them are so small that a look at parts that are empty would show.
                 [frame, [], []] => self.writer.write(&[frame]),
                 parts => self.writer.write(&parts),
@@ -359,19 +323,21 @@ impl Active {
         }
         self.writer.commit();
         if !self.writing.syncs_each {
-            self.window.map.store_live_word(COMMITTED_OFFSET, encode_committed(self.writer.end()));
+            self.writer.map().store_live_word(COMMITTED_OFFSET, encode_committed(self.writer.end()));
         }
         if offset >= self.next_index_offset {
             self.next_index_offset = offset + INDEX_STRIDE_BYTES;
             let timestamp_micros = timestamp.as_micros();
-            self.window.note(IndexEntry { sequence: base.get(), timestamp_micros, offset });
+            self.window().note(IndexEntry { sequence: base, timestamp_micros, offset });
         }
-        if offset == FRAMES_FROM {
-            self.first_timestamp = timestamp;
-        }
-        self.last_timestamp = timestamp;
-        self.next_sequence = base.plus(draft.count().into());
-        Ok(base)
+        self.frames.add(&FrameHeader {
+            len: frame.len(),
+            base_sequence: base,
+            timestamp_micros: timestamp.as_micros(),
+            count: frame.count(),
+            is_lost: false,
+        });
+        Ok(SequenceNumber::new(base))
     }
 
     /// What is written behind a frame that ends at an offset: the mark of the end, and where each put is synced, zeros up to the end of
@@ -387,33 +353,39 @@ impl Active {
     /// Ends the segment: nothing will follow in it. The next segment, if there is one, must be where readers find it.
     pub(crate) fn finish(self) -> Unsealed {
         self.writer.finish();
-        Unsealed {
-            target: self.sync_target(),
-            header: self.header,
-            end_sequence: self.next_sequence,
-            first_timestamp: self.first_timestamp,
-            last_timestamp: self.last_timestamp,
-            progress: Mutex::default(),
-        }
-    }
-
-    /// What one needs to write to this segment, which holds no record, later on.
-    pub(crate) fn as_resumable(&self) -> Resumable {
-        Resumable { base: self.next_sequence, trailer: None }
+        Unsealed::new(self.file, self.header, self.frames)
     }
 
     /// Ends a segment that holds no record: gives back its blocks, and keeps the file for the sequence number in its name.
     pub(crate) fn give_back_blocks(self) -> Result<()> {
         self.writer.finish();
-        let _blocks = self.window.blocks.lock();
-        self.file.set_len(FRAMES_FROM)?;
-        self.file.sync()
+        let _blocks = self.file.blocks();
+        self.file.data().set_len(FRAMES_FROM)?;
+        self.file.data().sync()
     }
 }
 
-fn header_of(shard: ShardId, base: SequenceNumber, created_at: Timestamp) -> SegmentHeader {
-    let (shard, base_sequence) = (shard.get(), base.get());
-    SegmentHeader { shard, base_sequence, created_at_micros: created_at.as_micros() }
+/// What an active segment is made of.
+struct Parts {
+    file: DataFile,
+    writer: MapWriter,
+    capacity: u64,
+    index: Index,
+    pace: Pace,
+}
+
+/// The header of a segment that is about to be begun.
+fn new_header(place: &SegmentPlace, created_at: Timestamp) -> Result<SegmentHeader> {
+    Ok(SegmentHeader {
+        shard: place.shard.get(),
+        base_sequence: place.base.get(),
+        created_at_micros: created_at.as_micros(),
+        salt: new_salt(place)?,
+    })
+}
+
+fn new_salt<const BYTES: usize>(place: &SegmentPlace) -> Result<[u8; BYTES]> {
+    random::bytes().map_err(|error| Error::io("get random bytes for", &place.path, error))
 }
 
 /// How large a segment is that takes a frame of `len` bytes at `from`: one larger than all others gets a segment that fits it.
@@ -424,7 +396,23 @@ fn capacity_for(segment_bytes: u64, from: u64, len: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::format::frame::Frame;
+    use crate::PutRecord;
+    use crate::log::format::draft::DraftBuffer;
+    use crate::log::format::walk::{Depth, FrameWalk};
+    use crate::log::types::shard_id::ShardId;
+
+    fn shard_dir(path: &std::path::Path) -> ShardDir {
+        let shard = ShardDir::new(path, ShardId::new(0));
+        dir::create_all(shard.path()).unwrap();
+        shard
+    }
+
+    fn put(active: &mut Active, at: Timestamp) {
+        let (record, mut buffer) = (PutRecord::new("key", &[7; 3_000]), DraftBuffer::default());
+        let mut frame = buffer.draft_one(&record);
+        active.reserve(frame.len() as u64).unwrap();
+        active.append(&mut frame, at).unwrap();
+    }
 
     #[test]
     fn pages_are_prepared_for_fast_frames_and_zeros_for_all_but_the_fastest() {
@@ -433,17 +421,12 @@ mod tests {
         {
             let directory = tempfile::tempdir().unwrap();
             let writing = Writing { segment_bytes: 64 << 20, syncs_each };
-            let place = (ShardId::new(0), SequenceNumber::ZERO);
+            let dir = shard_dir(directory.path());
             let mut active =
-                Active::create(directory.path(), place, Timestamp::default(), writing, 0).unwrap();
-            let mut draft = FrameDraft::default();
-            while !active.wants_more_ahead() {
-                draft.clear(0);
-                draft.push(b"key", &[7; 3_000]);
-                draft.finish();
-                active.reserve(draft.len() as u64).unwrap();
+                Active::create(&dir, SequenceNumber::ZERO, Timestamp::default(), writing, 0).unwrap();
+            while !active.asks_for_more_ahead() {
                 let micros = (active.writer.end() - FRAMES_FROM) * 1_000_000 / (mib_per_second << 20);
-                active.append(&mut draft, &[], Timestamp::from_micros(micros)).unwrap();
+                put(&mut active, Timestamp::from_micros(micros));
             }
             assert_eq!(active.is_busy(), expected, "{mib_per_second} MiB/s, each synced: {syncs_each}");
         }
@@ -454,31 +437,24 @@ mod tests {
         for syncs_each in [false, true] {
             let directory = tempfile::tempdir().unwrap();
             let writing = Writing { segment_bytes: 64 << 20, syncs_each };
-            let place = (ShardId::new(0), SequenceNumber::ZERO);
+            let dir = shard_dir(directory.path());
             let mut active =
-                Active::create(directory.path(), place, Timestamp::default(), writing, 0).unwrap();
-            let mut draft = FrameDraft::default();
-            let mut put = |active: &mut Active| {
-                draft.clear(0);
-                draft.push(b"key", &[7; 3_000]);
-                draft.finish();
-                active.reserve(draft.len() as u64).unwrap();
-                active.append(&mut draft, &[], Timestamp::default()).unwrap();
-            };
-            while !active.wants_more_ahead() {
-                put(&mut active);
+                Active::create(&dir, SequenceNumber::ZERO, Timestamp::default(), writing, 0).unwrap();
+            while !active.asks_for_more_ahead() {
+                put(&mut active, Timestamp::default());
             }
             let growth = active.growth().unwrap();
             while active.writer.end() < growth.pages.start + (1 << 20) {
-                put(&mut active);
+                put(&mut active, Timestamp::default());
             }
             assert!(growth.carry_out().unwrap());
             active.take_over(&growth);
-            (0..500).for_each(|_| put(&mut active));
-            let (map, mut at) = (active.writer.map(), FRAMES_FROM);
-            while at < map.committed() {
-                at += Frame::decode(map.bytes(at..map.committed())).unwrap().header.len as u64;
-            }
+            (0..500).for_each(|_| put(&mut active, Timestamp::default()));
+            let (window, end) = (active.window(), active.writer.end());
+            let frames = window.bytes(FRAMES_FROM..end);
+            let mut walk = FrameWalk::new(frames, FRAMES_FROM, 0, Depth::Whole(&window.salt));
+            while walk.next().unwrap().is_some() {}
+            assert_eq!(walk.offset(), end);
         }
     }
 }

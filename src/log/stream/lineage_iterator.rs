@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::log::shard::Shard;
-use crate::log::shard::batch::Batch;
-use crate::log::shard::iterator::ShardIterator;
-use crate::log::shard::wait_any::wait_any;
+use crate::log::shard::reader::Reader;
+use crate::log::shard::reader::batch::Batch;
+use crate::log::shard::reader::iterator::ShardIterator;
+use crate::log::shard::reader::wait_any::wait_any;
 use crate::log::topology::{Topology, lineage};
 use crate::log::types::describe::ShardFilter;
 use crate::log::types::error::{Error, Result};
@@ -46,7 +46,7 @@ pub struct LineageIterator {
     /// The next to be read.
     turn: usize,
     /// Children that wait for a parent: how many of their parents are read to the end.
-    waiting: BTreeMap<ShardId, (Arc<Shard>, usize)>,
+    waiting: BTreeMap<ShardId, (Arc<Reader>, usize)>,
     /// The horizons of the shards that there were at the time of the call: what was trimmed before is no loss to this reader.
     horizons: BTreeMap<ShardId, SequenceNumber>,
 }
@@ -68,7 +68,8 @@ impl LineageIterator {
         };
         let shards = lineage::filter(&manifest.shards, filter);
         let map = topology.map();
-        let reading = shards.iter().map(|shard| ShardIterator::new(Arc::clone(map.get(shard.id)?), position));
+        let reading =
+            shards.iter().map(|shard| ShardIterator::new(Arc::clone(map.get(shard.id)?.reader()), position));
         let horizons = map.iter().map(|shard| (shard.id(), shard.horizon())).collect();
         Ok(Self { reading: reading.collect::<Result<_>>()?, turn: 0, waiting: BTreeMap::new(), horizons })
     }

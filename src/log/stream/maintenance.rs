@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{Core, Pass};
-use crate::log::shard::wait::Waiter;
+use crate::log::shard::reader::wait::Waiter;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::options::Maintenance;
@@ -24,7 +24,7 @@ impl MaintenanceThreads {
     pub(super) fn start(core: &Arc<Core>) -> Result<Self> {
         let mut started = Self { must_stop: Arc::new(AtomicBool::new(false)), threads: vec![] };
         if core.options.maintenance == Maintenance::Thread {
-            let context = core.topology.context();
+            let context = &core.topology.context().writers;
             // Syncing takes long, and what puts need next cannot wait for it.
             for (name, bell, run) in [
                 ("streamlog", &context.bell, run_behind as fn(&Core, &AtomicBool)),
@@ -59,7 +59,7 @@ impl MaintenanceThreads {
 
 fn run_ahead(core: &Core, must_stop: &AtomicBool) {
     while !must_stop.load(Ordering::Acquire) {
-        core.topology.context().ahead_bell.park(None);
+        core.topology.context().writers.ahead_bell.park(None);
         let map = core.topology.map_full();
         // A step for each shard in turn, so that none waits for all that another wants. What cannot be prepared is left to the puts,
         // which tell of it.
@@ -80,7 +80,7 @@ fn run_behind(core: &Core, must_stop: &AtomicBool) {
     let mut sweep_timer = Timer::every(Some(SWEEP_INTERVAL));
     loop {
         let next = [sync_timer.next, sweep_timer.next].into_iter().flatten().min();
-        core.topology.context().bell.park(next);
+        core.topology.context().writers.bell.park(next);
         if must_stop.load(Ordering::Acquire) {
             return;
         }

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use crate::log::recovery::RecoveryReport;
 use crate::log::reshard::{self, merge, scale, split};
 use crate::log::retention::sweep;
-use crate::log::shard::iterator::ShardIterator;
-use crate::log::shard::{Verification, VerifyProgress};
+use crate::log::shard::reader::iterator::ShardIterator;
+use crate::log::shard::reader::verify::{Verification, VerifyProgress};
 use crate::log::sys::lock::Lock;
 use crate::log::topology::{Topology, lineage};
 use crate::log::types::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
@@ -147,8 +147,8 @@ impl Stream {
     /// `ShardNotFound`; `Trimmed` if the position is behind the horizon; `InvalidArgument` for a time in the future; `Corrupt` if
     /// damaged bytes are in the way to a time.
     pub fn iterator(&self, shard: ShardId, position: Position) -> Result<ShardIterator> {
-        let shard = Arc::clone(self.core().topology.map().get(shard)?);
-        ShardIterator::new(shard, position)
+        let reader = Arc::clone(self.core().topology.map().get(shard)?.reader());
+        ShardIterator::new(reader, position)
     }
 
     /// Reads all shards, each key's records in the order of their puts, across any number of splits and merges.
@@ -461,7 +461,7 @@ impl Stream {
             progress(at)
         };
         for shard in map.iter() {
-            if shard.verify(&mut found, &mut step)?.is_break() {
+            if shard.reader().verify(&mut found, &mut step)?.is_break() {
                 return Ok(found);
             }
         }
@@ -589,7 +589,7 @@ impl Core {
         if pass.sync {
             outcome = self.topology.for_each_shard(|shard| {
                 shard.sync()?;
-                shard.note_synced();
+                shard.renew_notes();
                 Ok(())
             });
         }
@@ -599,8 +599,7 @@ impl Core {
         }
         outcome = outcome.and(self.topology.for_each_shard(|shard| {
             if pass.tidy {
-                shard.close_idle_windows();
-                shard.drop_idle_spares();
+                shard.drop_idle(&*self.clock);
             }
             if pass.tidy || shard.has_many_to_seal() { shard.seal_waiting() } else { Ok(()) }
         }));

@@ -16,10 +16,12 @@ use super::{Core, Stream};
 use crate::log::manifest::{Manifest, StreamSettings};
 use crate::log::recovery::{RecoveryReport, TornTail};
 use crate::log::retention::sweep;
-use crate::log::segment::base_of_name;
 use crate::log::segment::growth::Writing;
-use crate::log::shard::wait::Waiter;
-use crate::log::shard::{ShardContext, dir_of, shards_dir};
+use crate::log::segment::place::{ShardDir, shards_dir};
+use crate::log::shard::ShardContext;
+use crate::log::shard::reader::wait::Waiter;
+use crate::log::shard::writer::WriterContext;
+use crate::log::shard::writer::source::Sources;
 use crate::log::sys::clock::SystemClock;
 use crate::log::sys::dir;
 use crate::log::sys::lock::Lock;
@@ -28,6 +30,7 @@ use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::limits::{RECORD_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, record_bytes_max_of};
 use crate::log::types::options::{Create, Durability, StreamOptions};
+use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
 pub(super) const LOCK_NAME: &str = "LOCK";
@@ -72,17 +75,19 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     };
     let context = ShardContext {
         stream_dir: path.to_owned(),
-        writing: Writing {
-            segment_bytes: manifest.settings.segment_bytes,
-            syncs_each: options.durability == Durability::Power,
-        },
         clock: Arc::clone(&clock),
-        bell: Arc::new(Waiter::default()),
-        ahead_bell: Arc::new(Waiter::default()),
-        must_salvage: options.salvage,
+        writers: WriterContext {
+            writing: Writing {
+                segment_bytes: manifest.settings.segment_bytes,
+                syncs_each: options.durability == Durability::Power,
+            },
+            bell: Arc::new(Waiter::default()),
+            ahead_bell: Arc::new(Waiter::default()),
+            sources: Arc::new(Sources::default()),
+        },
     };
     let settings = manifest.settings;
-    let (topology, shards) = Topology::open(context, manifest)?;
+    let (topology, shards) = Topology::open(context, manifest, options.salvage)?;
     sweep::hide_expired(&topology);
     let recovery = RecoveryReport {
         shards,
@@ -182,8 +187,8 @@ fn refuse_orphans(path: &Path) -> Result<()> {
         return Ok(());
     }
     for shard in dir::list(&shards)? {
-        let is_dir = dir::is_own_dir(&shard.path)?;
-        if is_dir && dir::list(&shard.path)?.iter().any(|file| base_of_name(&file.name).is_some()) {
+        let Ok(id) = shard.name.parse::<ShardId>() else { continue };
+        if dir::is_own_dir(&shard.path)? && !ShardDir::new(path, id).bases()?.is_empty() {
             let reason = "expected the manifest, found none, though there are segments".to_owned();
             let path = path.join("manifest.json");
             return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
@@ -229,7 +234,7 @@ fn create(path: &Path, options: &StreamOptions, now: Timestamp) -> Result<Manife
     settings.check()?;
     let manifest = Manifest::new(now, settings, options.shards);
     for shard in &manifest.shards {
-        dir::create_own(&dir_of(path, shard.id))?;
+        dir::create_own(ShardDir::new(path, shard.id).path())?;
     }
     dir::sync(&shards_dir(path))?;
     manifest.store(path)?;

@@ -1,36 +1,35 @@
 //! Putting records: checked, routed, drafted as frames, appended.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use super::{Core, Stream};
-use crate::log::format::draft::FrameDraft;
-use crate::log::topology::shard_map::ShardMap;
+use crate::log::format::draft::{DraftBuffer, record_bytes};
+use crate::log::format::headers;
+use crate::log::shard::Shard;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::hash_key::HashKey;
-use crate::log::types::limits::{FRAME_BYTES_MAX, PARTITION_KEY_BYTES_MAX};
+use crate::log::types::limits::{FRAME_BYTES_MAX, HEADER_NAME_BYTES_MAX, PARTITION_KEY_BYTES_MAX};
 use crate::log::types::options::Durability;
 use crate::log::types::record::{PutRecord, Receipt};
 use crate::log::types::sequence::SequenceNumber;
-use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// Data from this size on is not copied into the draft, but goes into the segment straight from the caller's memory.
-const BORROWED_DATA_BYTES_MIN: usize = 4 << 10;
 /// A thread keeps a draft buffer of this size at most.
 const DRAFT_BYTES_KEPT: usize = 1 << 20;
 
 thread_local! {
-    static DRAFT: Cell<Option<Box<FrameDraft>>> = const { Cell::new(None) };
+    static DRAFT: Cell<Option<Box<DraftBuffer>>> = const { Cell::new(None) };
 }
 
-/// Works with the thread's draft, which is taken out for the time so that a call from within finds none and makes another.
+/// Works with the thread's buffer, which is taken out for the time so that a call from within finds none and makes another.
 #[inline]
-fn with_draft<T>(work: impl FnOnce(&mut FrameDraft) -> T) -> T {
-    let mut draft = DRAFT.try_with(Cell::take).ok().flatten().unwrap_or_default();
-    let outcome = work(&mut draft);
-    draft.shrink(DRAFT_BYTES_KEPT);
+fn with_buffer<T>(work: impl FnOnce(&mut DraftBuffer) -> T) -> T {
+    let mut buffer = DRAFT.try_with(Cell::take).ok().flatten().unwrap_or_default();
+    let outcome = work(&mut buffer);
+    buffer.shrink(DRAFT_BYTES_KEPT);
     // A thread that is ending has no place to keep it.
-    let _ = DRAFT.try_with(|place| place.set(Some(draft)));
+    let _ = DRAFT.try_with(|place| place.set(Some(buffer)));
     outcome
 }
 
@@ -79,20 +78,10 @@ impl Stream {
         let core = self.core();
         core.check_record(0, record)?;
         core.put_metrics.put(core.options.durability, || {
-            with_draft(|draft| {
-                let (key, data) = (record.partition_key(), record.data());
-                let tail = if data.len() < BORROWED_DATA_BYTES_MIN {
-                    draft.clear(FrameDraft::record_bytes(key, data));
-                    draft.push(key, data);
-                    draft.finish();
-                    &[]
-                } else {
-                    draft.clear(FrameDraft::record_bytes(key, &[]));
-                    draft.finish_borrowing(key, data);
-                    data
-                };
-                // Here, where it gives the stores into the draft time to end before its checksum reads them.
-                let now = core.clock.now();
+            with_buffer(|buffer| {
+                let mut frame = buffer.draft_one(record);
+                // Asked after drafting: so the stores into the draft have time to end before its checksum reads them.
+                frame.put_at = core.clock.now();
                 loop {
                     let map = core.topology.map();
                     let shard = match map.only_open() {
@@ -100,8 +89,8 @@ impl Stream {
                         None => map.open_at(map.route(core.hash_key_of(record))),
                     };
                     // A shard that closed in the meantime is no longer in the next map.
-                    if let Some(sequence) = shard.append(draft, tail, now)? {
-                        core.make_durable(&map, shard.id(), sequence.plus(1))?;
+                    if let Some(sequence) = shard.append(&mut frame)? {
+                        core.make_durable(shard, sequence.plus(1))?;
                         return Ok(Receipt { shard: shard.id(), sequence });
                     }
                     std::thread::yield_now();
@@ -143,57 +132,56 @@ impl Stream {
         let bytes = core.check_batch(records)?;
         let now = core.clock.now();
         Ok(core.put_metrics.put_batch(core.options.durability, || {
-            let mut outcomes = with_draft(|draft| match core.append_whole(draft, records, bytes, now) {
+            with_buffer(|buffer| match core.append_whole(buffer, records, bytes, now) {
                 Some(outcomes) => outcomes,
-                None => core.append_routed(draft, records, bytes, now),
-            });
-            core.make_batch_durable(&mut outcomes);
-            outcomes
+                None => core.append_routed(buffer, records, bytes, now),
+            })
         }))
     }
 }
 
-/// Drafts a frame of the records at these places.
-#[inline]
-fn draft_part<'a>(draft: &mut FrameDraft, records: impl Iterator<Item = &'a PutRecord<'a>>, bytes: usize) {
-    draft.clear(bytes);
-    for record in records {
-        draft.push(record.partition_key(), record.data());
-    }
-    draft.finish();
+/// The records of a batch that were appended to one shard, by their places in the batch.
+struct Appended {
+    shard: Arc<Shard>,
+    places: Vec<usize>,
 }
 
 impl Core {
     /// Appends a batch as one frame where one shard owns all hash keys; `None` if that is not so, or no longer.
     fn append_whole(
         &self,
-        draft: &mut FrameDraft,
+        buffer: &mut DraftBuffer,
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
     ) -> Option<Vec<Result<Receipt>>> {
         let map = self.topology.map();
         let shard = map.only_open().filter(|_| !records.is_empty())?;
-        draft_part(draft, records.iter(), bytes);
-        match shard.append(draft, &[], now).transpose()? {
+        let mut frame = buffer.draft(records.iter(), bytes);
+        frame.put_at = now;
+        let base = shard.append(&mut frame).transpose()?;
+        let base =
+            base.and_then(|base| self.make_durable(shard, base.plus(records.len() as u64)).map(|()| base));
+        Some(match base {
             Ok(base) => {
                 let receipt = |more| Ok(Receipt { shard: shard.id(), sequence: base.plus(more) });
-                Some((0..records.len() as u64).map(receipt).collect())
+                (0..records.len() as u64).map(receipt).collect()
             }
-            Err(error) => Some(vec![Err(error); records.len()]),
-        }
+            Err(error) => vec![Err(error); records.len()],
+        })
     }
 
     /// Appends a batch as one frame a shard.
     fn append_routed(
         &self,
-        draft: &mut FrameDraft,
+        buffer: &mut DraftBuffer,
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
     ) -> Vec<Result<Receipt>> {
         let mut outcomes: Vec<Option<Result<Receipt>>> = vec![None; records.len()];
         let mut pending: Vec<usize> = (0..records.len()).collect();
+        let mut to_sync: Vec<Appended> = vec![];
         while !pending.is_empty() {
             let map = self.topology.map();
             let route = |&at: &usize| (map.route(self.hash_key_of(&records[at])), at);
@@ -202,20 +190,31 @@ impl Core {
             routed.sort_unstable();
             pending.clear();
             for part in routed.chunk_by(|a, b| a.0 == b.0) {
-                draft_part(draft, part.iter().map(|&(_, at)| &records[at]), bytes);
+                let mut frame = buffer.draft(part.iter().map(|&(_, at)| &records[at]), bytes);
+                frame.put_at = now;
                 let shard = map.open_at(part[0].0);
-                match shard.append(draft, &[], now) {
+                let places = part.iter().map(|&(_, at)| at);
+                match shard.append(&mut frame) {
                     Ok(Some(base)) => {
-                        for (&(_, at), more) in part.iter().zip(0..) {
+                        for (at, more) in places.clone().zip(0..) {
                             outcomes[at] = Some(Ok(Receipt { shard: shard.id(), sequence: base.plus(more) }));
+                        }
+                        if self.options.durability == Durability::Power {
+                            to_sync.push(Appended { shard: Arc::clone(shard), places: places.collect() });
                         }
                     }
                     // The shard closed in the meantime: with the next map.
-                    Ok(None) => pending.extend(part.iter().map(|&(_, at)| at)),
-                    Err(error) => part.iter().for_each(|&(_, at)| outcomes[at] = Some(Err(error.clone()))),
+                    Ok(None) => pending.extend(places),
+                    Err(error) => places.for_each(|at| outcomes[at] = Some(Err(error.clone()))),
                 }
             }
             pending.sort_unstable();
+        }
+        // All of them were appended before, so that a sync is for as many puts as there are by then.
+        for Appended { shard, places } in to_sync {
+            if let Err(error) = shard.sync() {
+                places.into_iter().for_each(|at| outcomes[at] = Some(Err(error.clone())));
+            }
         }
         let mut placed = Vec::with_capacity(outcomes.len());
         placed.extend(outcomes.into_iter().flatten());
@@ -232,23 +231,38 @@ impl Core {
         let (key_bytes, data_bytes) = (record.partition_key().len(), record.data().len());
         let is_valid = (1..=PARTITION_KEY_BYTES_MAX).contains(&key_bytes)
             && (key_bytes as u64).saturating_add(data_bytes as u64) <= self.record_bytes_max;
-        if is_valid { Ok(()) } else { Err(self.invalid_record(index, key_bytes, data_bytes)) }
+        if is_valid && record.header_list().is_empty() {
+            return Ok(());
+        }
+        self.check_slowly(index, record)
     }
 
     #[cold]
-    fn invalid_record(&self, index: usize, key_bytes: usize, data_bytes: usize) -> Error {
+    fn check_slowly(&self, index: usize, record: &PutRecord<'_>) -> Result<()> {
+        let (key_bytes, headers) = (record.partition_key().len(), record.header_list());
+        let bytes = [key_bytes, record.data().len(), headers::bytes_of(headers)];
+        let bytes = bytes.into_iter().fold(0, usize::saturating_add);
+        let bad_name = headers.iter().find(|(name, _)| !(1..=HEADER_NAME_BYTES_MAX).contains(&name.len()));
         let reason = match key_bytes {
             0 => "its partition key is empty".to_owned(),
             key_bytes if key_bytes > PARTITION_KEY_BYTES_MAX => {
                 format!("its partition key has {key_bytes} bytes, and may have {PARTITION_KEY_BYTES_MAX}")
             }
-            _ => format!(
-                "key and data together have {} bytes, and may have {}",
-                key_bytes.saturating_add(data_bytes),
-                self.record_bytes_max
-            ),
+            _ if bytes as u64 > self.record_bytes_max => {
+                format!(
+                    "key, data and headers together have {bytes} bytes, and may have {}",
+                    self.record_bytes_max
+                )
+            }
+            _ => match bad_name {
+                Some((name, _)) => format!(
+                    "the name of a header has {} bytes, and may have 1 to {HEADER_NAME_BYTES_MAX}",
+                    name.len()
+                ),
+                None => return Ok(()),
+            },
         };
-        Error::InvalidRecord { index: index.try_into().unwrap_or(u32::MAX), reason: reason.into() }
+        Err(Error::InvalidRecord { index: index.try_into().unwrap_or(u32::MAX), reason: reason.into() })
     }
 
     /// Checks all records of a batch; tells the bytes that they take in a frame.
@@ -256,7 +270,7 @@ impl Core {
         let mut bytes = 0u64;
         for (index, record) in records.iter().enumerate() {
             self.check_record(index, record)?;
-            bytes += FrameDraft::record_bytes(record.partition_key(), record.data()) as u64;
+            bytes += record_bytes(record) as u64;
         }
         // Room for the header and padding; all may go to one shard.
         if bytes + 64 > FRAME_BYTES_MAX {
@@ -267,33 +281,12 @@ impl Core {
         Ok(bytes as usize)
     }
 
-    /// Waits for a sync, if that is what a returned put promises.
+    /// Waits until the shard is synced below `end`, if that is what a returned put promises.
     #[inline]
-    fn make_durable(&self, map: &ShardMap, shard: ShardId, end: SequenceNumber) -> Result<()> {
+    fn make_durable(&self, shard: &Shard, end: SequenceNumber) -> Result<()> {
         match self.options.durability {
             Durability::Process => Ok(()),
-            Durability::Power => map.get(shard)?.sync_to(end),
-        }
-    }
-
-    fn make_batch_durable(&self, outcomes: &mut [Result<Receipt>]) {
-        if self.options.durability == Durability::Process {
-            return;
-        }
-        let map = self.topology.map();
-        let mut synced: Vec<(ShardId, Result<()>)> = vec![];
-        for outcome in outcomes.iter_mut() {
-            let Ok(receipt) = outcome else { continue };
-            let known = synced.iter().position(|(shard, _)| *shard == receipt.shard);
-            let at = known.unwrap_or_else(|| {
-                // All records of the batch were appended before, so this sync covers those that follow too.
-                let result = map.get(receipt.shard).and_then(|shard| shard.sync());
-                synced.push((receipt.shard, result));
-                synced.len() - 1
-            });
-            if let Err(error) = &synced[at].1 {
-                *outcome = Err(error.clone());
-            }
+            Durability::Power => shard.sync_to(end),
         }
     }
 }

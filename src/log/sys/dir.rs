@@ -6,11 +6,17 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::fault;
-use super::file::{DataFile, refused_link};
 use crate::log::types::error::{Error, Result};
 
 /// Only the owner enters a stream's directories.
 const DIRECTORY_MODE: u32 = 0o700;
+
+/// The error for a symbolic link inside a stream: what it leads to may be anybody's.
+pub(super) fn refused_link(path: &Path) -> Error {
+    let reason =
+        "it is a symbolic link, and none is followed inside a stream: put what it leads to in its place";
+    Error::io("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
+}
 
 /// What a directory entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,37 +108,6 @@ pub(crate) fn sync(path: &Path) -> Result<()> {
     attempt("sync the directory", path, || fs::File::open(path)?.sync_all())
 }
 
-/// A file that was not replaced, or not durably.
-#[derive(Debug)]
-pub(crate) struct ReplaceError {
-    /// The new content is there for whoever looks now, but may not survive power loss. Otherwise the old content is as it was.
-    pub(crate) replaced: bool,
-    pub(crate) error: Error,
-}
-
-impl From<ReplaceError> for Error {
-    fn from(failed: ReplaceError) -> Self {
-        failed.error
-    }
-}
-
-impl From<Error> for ReplaceError {
-    fn from(error: Error) -> Self {
-        Self { replaced: false, error }
-    }
-}
-
-/// Replaces a file whole, and durably: a crash at any moment leaves the old content or the new one.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
-    let aside = path.with_extension("new");
-    if let Err(error) = write_aside(&aside, content).and_then(|()| rename(&aside, path)) {
-        // The error that made it fail says more than one of this removal.
-        let _ = remove_file(&aside);
-        return Err(ReplaceError { replaced: false, error });
-    }
-    path.parent().map_or(Ok(()), sync).map_err(|error| ReplaceError { replaced: true, error })
-}
-
 /// Gives a file a second name, its own with a suffix that no other file has there; tells the name.
 pub(crate) fn link_beside(path: &Path, suffix: &str) -> Result<PathBuf> {
     for round in 1.. {
@@ -151,12 +126,4 @@ pub(crate) fn link_beside(path: &Path, suffix: &str) -> Result<PathBuf> {
 /// Puts a file in the place of another, or of none.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     attempt("replace", to, || fs::rename(from, to))
-}
-
-fn write_aside(aside: &Path, content: &[u8]) -> Result<()> {
-    // Whatever has that name, what a crash left or somebody put there, is neither followed nor written to.
-    remove_file(aside)?;
-    let file = DataFile::create(aside)?;
-    file.write_all_at(content, 0)?;
-    file.sync()
 }

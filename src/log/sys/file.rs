@@ -8,18 +8,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use super::{dir, fault};
+use super::dir::{self, refused_link};
+use super::fault;
 use crate::log::types::error::{Error, Result};
 
 /// Only the owner reads and writes a stream's files.
 const FILE_MODE: u32 = 0o600;
-
-/// The error for a symbolic link inside a stream: what it leads to may be anybody's.
-pub(super) fn refused_link(path: &Path) -> Error {
-    let reason =
-        "it is a symbolic link, and none is followed inside a stream: put what it leads to in its place";
-    Error::io("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
-}
 
 const PAGE_BYTES: u64 = 4096;
 /// A look whether a file is in memory is taken once in so many bytes.

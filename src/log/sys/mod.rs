@@ -1,4 +1,4 @@
-//! What the operating system gives: time, files, directories, locks, blocks and mappings.
+//! What the operating system gives: time, chance, files, directories, locks, blocks and mappings.
 
 pub(crate) mod clock;
 pub(crate) mod dir;
@@ -7,6 +7,8 @@ pub(crate) mod file;
 pub(crate) mod lock;
 pub(crate) mod map;
 mod processor;
+pub(crate) mod random;
+pub(crate) mod replace;
 pub(crate) mod sync;
 pub(crate) mod watermark;
 

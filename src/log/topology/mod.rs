@@ -4,6 +4,7 @@ pub(crate) mod lineage;
 pub(crate) mod shard_map;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,10 +12,11 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::log::manifest::{self, Manifest, Marks};
-use crate::log::recovery::ShardRecovery;
-use crate::log::segment::base_of_name;
-use crate::log::shard::{Shard, ShardContext, dir_of, shards_dir};
-use crate::log::sys::dir::{self, ReplaceError};
+use crate::log::recovery::{Recovery, ShardRecovery};
+use crate::log::segment::place::{ShardDir, shards_dir};
+use crate::log::shard::{Shard, ShardContext};
+use crate::log::sys::dir;
+use crate::log::sys::replace::ReplaceError;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::sequence::SequenceNumber;
@@ -42,11 +44,21 @@ pub(crate) struct Topology {
 pub(crate) type HoldPositions = BTreeMap<String, BTreeMap<ShardId, SequenceNumber>>;
 
 impl Topology {
-    /// Opens the shards that the manifest names, and removes what is left of others.
-    pub(crate) fn open(context: ShardContext, mut manifest: Manifest) -> Result<(Self, Vec<ShardRecovery>)> {
-        remove_orphans(&context, &manifest)?;
-        let recover = |shard: &ShardDescription| Shard::recover(&context, shard, manifest.marks_of(shard));
-        let recovered = manifest.shards.iter().map(recover).collect::<Result<Vec<_>>>()?;
+    /// Opens the shards that the manifest names, and removes what is left of others. With `must_salvage`, what is damaged is given up first.
+    ///
+    /// All shards are looked at before anything is changed in one of them.
+    pub(crate) fn open(
+        context: ShardContext,
+        mut manifest: Manifest,
+        must_salvage: bool,
+    ) -> Result<(Self, Vec<ShardRecovery>)> {
+        let orphans = find_orphans(&context, &manifest)?;
+        let prepare = |shard: &ShardDescription| {
+            Recovery::prepare(&context.stream_dir, shard, manifest.marks_of(shard), must_salvage)
+        };
+        let recoveries = manifest.shards.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+        orphans.iter().try_for_each(|orphan| dir::remove_all(orphan))?;
+        let recovered = recoveries.into_iter().map(Recovery::apply).collect::<Result<Vec<_>>>()?;
         let reports = recovered.iter().map(|shard| shard.report.clone()).collect();
         for (id, shard) in
             manifest.shards.iter().map(|shard| shard.id).collect::<Vec<_>>().into_iter().zip(&recovered)
@@ -57,10 +69,11 @@ impl Topology {
         // Children first: a closed shard knows its children, which are always younger.
         for (description, recovered) in manifest.shards.iter().zip(recovered).rev() {
             let children = lineage::children_of(&manifest.shards, description.id);
-            let children = children.filter_map(|child| shards.get(&child.id).cloned()).collect();
+            let children = children.filter_map(|child| shards.get(&child.id));
+            let children = children.map(|child| Arc::clone(child.reader())).collect();
             let marks = manifest.marks_of(description);
             let shard = Shard::open(&context, description, marks, recovered, children);
-            shards.insert(description.id, Arc::new(shard));
+            shards.insert(description.id, shard);
         }
         let map = ArcSwap::from_pointee(ShardMap::new(shards.into_values(), &manifest));
         Ok((
@@ -178,25 +191,25 @@ impl Topology {
     }
 }
 
-/// Removes the directories of shards that are not in the manifest: those that have expired, and those whose split or merge came to
-/// nothing.
-fn remove_orphans(context: &ShardContext, manifest: &Manifest) -> Result<()> {
+/// The directories of shards that are not in the manifest: those that have expired, and those whose split or merge came to nothing.
+fn find_orphans(context: &ShardContext, manifest: &Manifest) -> Result<Vec<PathBuf>> {
     let shards_dir = shards_dir(&context.stream_dir);
     let entries = if dir::is_own_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };
+    let mut orphans = vec![];
     for entry in entries {
         let Ok(id) = entry.name.parse::<ShardId>() else { continue };
-        let is_ours = dir_of(&context.stream_dir, id) == entry.path && dir::is_own_dir(&entry.path)?;
+        let dir = ShardDir::new(&context.stream_dir, id);
+        let is_ours = dir.path() == entry.path && dir::is_own_dir(&entry.path)?;
         if !is_ours || manifest.shards.iter().any(|shard| shard.id == id) {
             continue;
         }
-        let has_segments = dir::list(&entry.path)?.iter().any(|file| base_of_name(&file.name).is_some());
-        if has_segments && id.get() >= manifest.next_shard {
+        if id.get() >= manifest.next_shard && !dir.bases()?.is_empty() {
             let path = manifest::path_in(&context.stream_dir);
             let reason =
                 format!("expected it to name {id}, of which there are segments: it is older than they are");
             return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
         }
-        dir::remove_all(&entry.path)?;
+        orphans.push(entry.path);
     }
-    Ok(())
+    Ok(orphans)
 }

@@ -1,11 +1,8 @@
 //! Where a partition key falls in the 128-bit hash-key space, and who owns which part of it.
 
 use std::fmt;
-use std::str::FromStr;
 
 use md5::{Digest, Md5};
-
-use super::error::Error;
 
 /// A place in the hash-key space, `0` to `2^128 - 1`.
 ///
@@ -40,17 +37,6 @@ impl HashKey {
 impl fmt::Display for HashKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-impl FromStr for HashKey {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit()));
-        canonical.then(|| text.parse().ok()).flatten().map(Self).ok_or_else(|| {
-            Error::invalid(format!("{text:?} is no hash key; one is a decimal number from 0 to 2^128 - 1"))
-        })
     }
 }
 

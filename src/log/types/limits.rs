@@ -4,7 +4,9 @@
 pub const SHARD_COUNT_MAX: u32 = 1_024;
 /// The longest partition key in bytes: room for Kinesis' 256 characters.
 pub const PARTITION_KEY_BYTES_MAX: usize = 1_024;
-/// The largest record, key plus data, that a stream takes unless it is told otherwise.
+/// The longest name of a record's header in bytes.
+pub const HEADER_NAME_BYTES_MAX: usize = 255;
+/// The largest record, key, data and headers together, that a stream takes unless it is told otherwise.
 pub const RECORD_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 /// The size at which a segment is full, unless the stream is told otherwise.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -46,7 +48,7 @@ const RECORD_OVERHEAD_BYTES: u64 = 40;
 
 /// The largest `record_bytes_max` that goes with a `segment_bytes`: such a record fits into a segment of its own.
 pub(crate) const fn record_bytes_max_of(segment_bytes: u64) -> u64 {
-    segment_bytes - (4 << 10) - 72 - RECORD_OVERHEAD_BYTES - 8
+    segment_bytes - (4 << 10) - 88 - RECORD_OVERHEAD_BYTES - 8
 }
 
 const _: () =

@@ -7,6 +7,7 @@ pub(crate) mod hash_key;
 pub(crate) mod latency;
 pub mod limits;
 pub(crate) mod options;
+mod parse;
 pub(crate) mod record;
 pub(crate) mod sequence;
 pub(crate) mod shard_id;

@@ -1,25 +1,24 @@
-//! Records: as they are put, as they are read, and the receipt for one.
-
-use bytes::Bytes;
+//! Records as they are put, the receipt for one, and the places from which they are read.
 
 use super::hash_key::HashKey;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 use super::time::Timestamp;
 
-/// A record to put: partition key, data and, if the caller chooses the place itself, a hash key.
+/// A record to put: partition key, data and, where the caller wants them, headers and a hash key of its own choice.
 ///
 /// ```
 /// # use streamlog::{HashKey, PutRecord};
-/// let record = PutRecord::new("user-17", b"clicked");
+/// let record = PutRecord::new("user-17", b"clicked").header("content-type", "text/plain");
 /// let placed = PutRecord::new("user-17", b"clicked").explicit_hash_key(HashKey::MAX);
 /// # assert_eq!(record.partition_key(), placed.partition_key());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutRecord<'a> {
     partition_key: &'a [u8],
     data: &'a [u8],
     explicit_hash_key: Option<HashKey>,
+    headers: Vec<(&'a str, &'a [u8])>,
 }
 
 impl<'a> PutRecord<'a> {
@@ -30,7 +29,23 @@ impl<'a> PutRecord<'a> {
         K: AsRef<[u8]> + ?Sized,
         D: AsRef<[u8]> + ?Sized,
     {
-        Self { partition_key: partition_key.as_ref(), data: data.as_ref(), explicit_hash_key: None }
+        Self {
+            partition_key: partition_key.as_ref(),
+            data: data.as_ref(),
+            explicit_hash_key: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Adds a header: a named value that goes with the record, such as a trace id or a content type. Headers keep their order, and a name may
+    /// come more than once.
+    ///
+    /// A name has 1 to 255 bytes. A record without headers takes no byte more for them; one with headers takes 4 bytes, and 6 for each
+    /// besides its name and value, which count towards the largest record.
+    #[must_use]
+    pub fn header<V: AsRef<[u8]> + ?Sized>(mut self, name: &'a str, value: &'a V) -> Self {
+        self.headers.push((name, value.as_ref()));
+        self
     }
 
     /// Sends the record to the shard that owns `hash_key` instead; the partition key is still stored.
@@ -50,6 +65,16 @@ impl<'a> PutRecord<'a> {
     #[inline]
     pub fn data(&self) -> &'a [u8] {
         self.data
+    }
+
+    /// The headers, in their order.
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a [u8])> {
+        self.headers.iter().copied()
+    }
+
+    #[inline]
+    pub(crate) fn header_list(&self) -> &[(&'a str, &'a [u8])] {
+        &self.headers
     }
 
     /// The hash key that the caller chose, if any.
@@ -77,89 +102,6 @@ pub struct Receipt {
     pub shard: ShardId,
     /// The record's sequence number in that shard.
     pub sequence: SequenceNumber,
-}
-
-/// A record of a batch, borrowed from it.
-///
-/// ```
-/// # use streamlog::{Position, Stream};
-/// # let directory = tempfile::tempdir()?;
-/// # let stream = Stream::open(directory.path())?;
-/// let receipt = stream.put("user-17", "clicked")?;
-/// let batch = stream.iterator(receipt.shard, Position::TrimHorizon)?.next_batch(10)?;
-/// let record = batch.iter().next().expect("one was put");
-/// assert_eq!((record.partition_key(), record.data()), (&b"user-17"[..], &b"clicked"[..]));
-/// assert_eq!(record.sequence(), receipt.sequence);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Record<'a> {
-    pub(crate) batch: &'a Bytes,
-    pub(crate) partition_key: &'a [u8],
-    pub(crate) data: &'a [u8],
-    pub(crate) sequence: SequenceNumber,
-    pub(crate) timestamp: Timestamp,
-}
-
-impl<'a> Record<'a> {
-    /// The partition key that the record was put with.
-    #[inline]
-    pub fn partition_key(&self) -> &'a [u8] {
-        self.partition_key
-    }
-
-    /// The data that the record was put with.
-    #[inline]
-    pub fn data(&self) -> &'a [u8] {
-        self.data
-    }
-
-    /// The record's place in its shard.
-    #[inline]
-    pub fn sequence(&self) -> SequenceNumber {
-        self.sequence
-    }
-
-    /// When the record arrived; never decreases in a shard.
-    #[inline]
-    pub fn timestamp(&self) -> Timestamp {
-        self.timestamp
-    }
-
-    /// The record to keep: it shares the batch's bytes, and keeps them mapped, without a copy.
-    pub fn to_owned(&self) -> OwnedRecord {
-        OwnedRecord {
-            partition_key: self.batch.slice_ref(self.partition_key),
-            data: self.batch.slice_ref(self.data),
-            sequence: self.sequence,
-            timestamp: self.timestamp,
-        }
-    }
-}
-
-/// A record that stands by itself. It keeps its part of the log mapped, also after the file is trimmed.
-///
-/// ```
-/// # use streamlog::{OwnedRecord, Position, Stream};
-/// # let directory = tempfile::tempdir()?;
-/// # let stream = Stream::open(directory.path())?;
-/// let receipt = stream.put("user-17", "clicked")?;
-/// let batch = stream.iterator(receipt.shard, Position::TrimHorizon)?.next_batch(10)?;
-/// let kept: Vec<OwnedRecord> = batch.iter().map(|record| record.to_owned()).collect();
-/// drop(batch);
-/// assert_eq!(kept[0].data, "clicked");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnedRecord {
-    /// The partition key that the record was put with.
-    pub partition_key: Bytes,
-    /// The data that the record was put with.
-    pub data: Bytes,
-    /// The record's place in its shard.
-    pub sequence: SequenceNumber,
-    /// When the record arrived; never decreases in a shard.
-    pub timestamp: Timestamp,
 }
 
 /// The logical place in a shard from which an iterator reads.

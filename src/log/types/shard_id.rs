@@ -1,9 +1,6 @@
 //! The name of a shard.
 
 use std::fmt;
-use std::str::FromStr;
-
-use super::error::Error;
 
 /// The name of a shard: a number given in order of creation over the life of a stream, never reused.
 ///
@@ -39,20 +36,5 @@ impl ShardId {
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "shardId-{:012}", self.0)
-    }
-}
-
-impl FromStr for ShardId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let digits = text.rsplit_once('-').map_or(text, |(_, digits)| digits);
-        let number = (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
-            .then(|| digits.parse::<u32>().ok())
-            .flatten()
-            .filter(|&number| number <= Self::MAX.0);
-        number
-            .map(Self)
-            .ok_or_else(|| Error::invalid(format!("{text:?} is no shard id; one looks like {}", Self(3))))
     }
 }

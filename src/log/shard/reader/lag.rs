@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Shard;
+use super::Reader;
 use super::iterator::ShardIterator;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
@@ -60,11 +60,11 @@ impl ShardIterator {
     /// # Errors
     /// `Corrupt` if damaged bytes are in the way; `Io` if the file system refuses to tell.
     pub fn lag(&self) -> Result<Lag> {
-        self.of().lag_from(self.next_sequence())
+        self.reader().lag_from(self.next_sequence())
     }
 }
 
-impl Shard {
+impl Reader {
     fn lag_from(&self, next: SequenceNumber) -> Result<Lag> {
         let record_count = self.next_sequence().get().saturating_sub(next.get());
         let oldest = next.max(self.horizon());

@@ -1,17 +1,16 @@
 //! Reading a shard in order.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Shard;
+use super::Reader;
 use super::batch::{Batch, RecordPlace};
 use super::reads::ReadCount;
-use super::records::OwnedRecords;
 use super::segments::Found;
-use super::wait_any::wait_any;
-use crate::log::format::frame::{Frame, FrameFault, RecordParts};
+use crate::log::format::fault::FrameFault;
+use crate::log::format::frame::Frame;
+use crate::log::format::record::RecordParts;
 use crate::log::segment::window::Window;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::record::Position;
@@ -39,7 +38,7 @@ use crate::log::types::time::Timestamp;
 /// ```
 #[derive(Debug)]
 pub struct ShardIterator {
-    shard: Arc<Shard>,
+    reader: Arc<Reader>,
     next: SequenceNumber,
     place: Option<Place>,
     count: Arc<ReadCount>,
@@ -56,38 +55,38 @@ struct Place {
 }
 
 impl ShardIterator {
-    pub(crate) fn new(shard: Arc<Shard>, position: Position) -> Result<Self> {
-        let next = Self::first_at(&shard, position)?;
-        Ok(Self::from_first(shard, next))
+    pub(crate) fn new(reader: Arc<Reader>, position: Position) -> Result<Self> {
+        let next = Self::first_at(&reader, position)?;
+        Ok(Self::from_first(reader, next))
     }
 
     /// The number of the first record from a position on.
-    fn first_at(shard: &Shard, position: Position) -> Result<SequenceNumber> {
+    fn first_at(reader: &Reader, position: Position) -> Result<SequenceNumber> {
         let next = match position {
-            Position::TrimHorizon => shard.horizon(),
-            Position::Latest => shard.next_sequence(),
-            Position::At(sequence) => sequence.max(shard.created.first_sequence),
-            Position::After(sequence) => sequence.plus(1).max(shard.created.first_sequence),
+            Position::TrimHorizon => reader.horizon(),
+            Position::Latest => reader.next_sequence(),
+            Position::At(sequence) => sequence.max(reader.created.first_sequence),
+            Position::After(sequence) => sequence.plus(1).max(reader.created.first_sequence),
             Position::AtTimestamp(time) => {
-                let now = shard.clock.now();
+                let now = reader.clock.now();
                 if time > now {
                     return Err(Error::invalid(format!(
                         "the time {time} lies in the future, and it is {now}: use Latest"
                     )));
                 }
-                shard.first_at_or_after(time)?
+                reader.first_at_or_after(time)?
             }
         };
         if position != Position::TrimHorizon {
-            shard.check_horizon(next)?;
+            reader.check_horizon(next)?;
         }
         Ok(next)
     }
 
     /// An iterator that reads from a sequence number on; if that is behind the horizon, its first read says so.
-    pub(crate) fn from_first(shard: Arc<Shard>, next: SequenceNumber) -> Self {
-        let count = shard.reads.begin(next);
-        Self { shard, next, place: None, count }
+    pub(crate) fn from_first(reader: Arc<Reader>, next: SequenceNumber) -> Self {
+        let count = reader.reads.begin(next);
+        Self { reader, next, place: None, count }
     }
 
     fn go_to(&mut self, next: SequenceNumber) {
@@ -97,7 +96,7 @@ impl ShardIterator {
 
     /// The shard that is read.
     pub fn shard(&self) -> ShardId {
-        self.shard.id
+        self.reader.id()
     }
 
     /// The number of the next record to be read.
@@ -121,7 +120,7 @@ impl ShardIterator {
     /// # Errors
     /// As [`Stream::iterator`](crate::Stream::iterator); the iterator then stays where it was.
     pub fn seek(&mut self, position: Position) -> Result<()> {
-        self.go_to(Self::first_at(&self.shard, position)?);
+        self.go_to(Self::first_at(&self.reader, position)?);
         Ok(())
     }
 
@@ -164,7 +163,7 @@ impl ShardIterator {
     /// # Errors
     /// As [`next_batch`](Self::next_batch).
     pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
-        self.shard.check_horizon(self.next)?;
+        self.reader.check_horizon(self.next)?;
         loop {
             let place = match self.place.take() {
                 Some(place) => place,
@@ -174,7 +173,7 @@ impl ShardIterator {
                 },
             };
             // The end first, then how far: see `Watermark::observe`.
-            let observed = place.window.map.observe();
+            let observed = place.window.observe();
             if place.offset < observed.committed {
                 return self.collect(place, observed.committed, records_max, bytes_max);
             }
@@ -183,8 +182,8 @@ impl ShardIterator {
                 return Ok(self.empty_batch());
             }
             // Looked at first: whatever is below it now is in a segment that is found then.
-            let end = self.shard.next_sequence();
-            match self.shard.find(self.next)? {
+            let end = self.reader.next_sequence();
+            match self.reader.find(self.next)? {
                 Some(Found { window, .. }) if !Arc::ptr_eq(&window, &place.window) => {
                     self.place = Some(Place {
                         offset: window.offset_of(self.next)?,
@@ -198,12 +197,12 @@ impl ShardIterator {
                         "expected records up to the next segment, which begins with sequence number {end}, found them to end: a \
                          file is missing, or this one was cut"
                     );
-                    return Err(found.damage(at, self.next, reason));
+                    return Err(found.place.damage(at, self.next, reason));
                 }
                 // A damaged frame header leads past the records of its frame.
                 Some(_) if self.next < end => {
                     let reason = format!("expected records up to sequence number {end}, found them to end");
-                    return Err(place.window.damage(place.offset, self.next, reason));
+                    return Err(place.window.place.damage(place.offset, self.next, reason));
                 }
                 _ => return Ok(self.empty_batch()),
             }
@@ -212,15 +211,15 @@ impl ShardIterator {
 
     /// Finds the next record; `None` if it is not there yet.
     fn locate(&self) -> Result<Option<Place>> {
-        if self.next > self.shard.next_sequence() {
+        if self.next > self.reader.next_sequence() {
             return Ok(None);
         }
-        let Some(Found { window, .. }) = self.shard.find(self.next)? else {
+        let Some(Found { window, .. }) = self.reader.find(self.next)? else {
             return Ok(None);
         };
         let offset = window.offset_of(self.next)?;
         let mut place = Place { window, offset, in_frame: RecordPlace::default() };
-        let committed = place.window.map.committed();
+        let committed = place.window.committed();
         if offset < committed {
             let frame = self.check(&place.window, offset, RecordPlace::default(), committed)?;
             let index = (self.next.get() - frame.header.base_sequence) as u32;
@@ -242,9 +241,13 @@ impl ShardIterator {
         in_frame: RecordPlace,
         committed: u64,
     ) -> Result<Frame<'w>> {
-        let bytes = window.map.bytes(offset..committed);
+        let bytes = window.bytes(offset..committed);
         // A reader that stopped within a frame has checked it before.
-        let frame = if in_frame.index > 0 { Frame::decode_checked(bytes) } else { Frame::decode(bytes) };
+        let frame = if in_frame.index > 0 {
+            Frame::decode_checked(bytes)
+        } else {
+            Frame::decode(bytes, &window.salt)
+        };
         let frame = frame.and_then(|frame| {
             let (first, end) = (frame.header.base_sequence, frame.header.end_sequence());
             let expected = self.next.get();
@@ -252,16 +255,14 @@ impl ShardIterator {
             if holds { Ok(frame) } else { Err(FrameFault::Sequence { expected, found: first }) }
         });
         match frame {
-            Ok(frame) if frame.header.is_lost => {
-                Err(self.lost(SequenceNumber::new(frame.header.end_sequence())))
-            }
+            Ok(frame) if frame.header.is_lost => Err(self.lost(frame.header.end_sequence().into())),
             frame => frame.map_err(|fault| window.fault(offset, self.next, &fault)),
         }
     }
 
     #[cold]
     fn lost(&self, end: SequenceNumber) -> Error {
-        Error::Lost { shard: self.shard.id, first: self.next, end }
+        Error::Lost { shard: self.reader.id(), first: self.next, end }
     }
 
     /// Reads frames from a place on, as far as they are committed and the limits go.
@@ -277,12 +278,12 @@ impl ShardIterator {
         let mut left = Limits { records: records_max, bytes: bytes_max };
         let mut last_timestamp = None;
         let mut damage = None;
-        let frames = window.map.bytes(from..committed);
+        let frames = window.bytes(from..committed);
         let mut rest = frames;
         while !rest.is_empty() && left.records > 0 {
             // A reader that stopped within a frame has checked it before.
             let frame = match in_frame.index {
-                0 => Frame::decode_records(rest),
+                0 => Frame::decode_records(rest, &window.salt),
                 _ => Frame::decode_checked(rest).ok(),
             };
             let expected = self.next.get().wrapping_sub(in_frame.index.into());
@@ -308,13 +309,13 @@ impl ShardIterator {
             self.place = Some(Place { window, offset, in_frame });
             return Err(damage);
         }
-        let bytes = if record_count == 0 { Bytes::new() } else { window.map.shared_bytes(from..frames_to) };
+        let bytes = if record_count == 0 { Bytes::new() } else { window.shared_bytes(from..frames_to) };
         self.count.go_to(self.next);
         self.count.add(record_count, offset - from);
         self.place = Some(Place { window, offset, in_frame });
-        let is_latest = self.next >= self.shard.next_sequence();
+        let is_latest = self.next >= self.reader.next_sequence();
         let millis_behind_latest = match last_timestamp {
-            Some(micros) if !is_latest => self.shard.clock.now().as_millis().saturating_sub(micros / 1_000),
+            Some(micros) if !is_latest => self.reader.clock.now().as_millis().saturating_sub(micros / 1_000),
             _ => 0,
         };
         Ok(Batch {
@@ -342,7 +343,7 @@ impl ShardIterator {
 
     fn empty_batch(&self) -> Batch {
         Batch {
-            shard: self.shard.id,
+            shard: self.reader.id(),
             bytes: Bytes::new(),
             first: RecordPlace::default(),
             first_sequence: self.next,
@@ -356,8 +357,8 @@ impl ShardIterator {
     }
 
     /// The shards that follow, once this one is closed and read to its end.
-    pub(crate) fn children(&self) -> Option<&[Arc<Shard>]> {
-        self.shard.children_after(self.next)
+    pub(crate) fn children(&self) -> Option<&[Arc<Reader>]> {
+        self.reader.children_after(self.next)
     }
 
     /// Goes on from the trim horizon, where retention has overtaken the iterator; tells how many records it skips.
@@ -378,7 +379,7 @@ impl ShardIterator {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn skip_to_horizon(&mut self) -> u64 {
-        let horizon = self.shard.horizon();
+        let horizon = self.reader.horizon();
         let skipped = horizon.get().saturating_sub(self.next.get());
         if skipped > 0 {
             self.go_to(horizon);
@@ -413,60 +414,21 @@ impl ShardIterator {
         }
     }
 
-    pub(super) fn of(&self) -> &Arc<Shard> {
-        &self.shard
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Whether a read would return something: a record, an error, or the end of the shard.
     pub(super) fn is_readable(&self) -> bool {
-        self.next < self.shard.next_sequence()
-            || self.next < self.shard.horizon()
+        self.next < self.reader.next_sequence()
+            || self.next < self.reader.horizon()
             || self.children().is_some()
-    }
-
-    /// Waits until there is something to read, or the shard is read to its end; tells whether that came before the timeout.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use streamlog::{Position, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let mut iterator = stream.iterator(stream.shards()[0].id, Position::Latest)?;
-    /// assert!(!iterator.wait(Duration::ZERO)?);
-    /// stream.put("user-17", "clicked")?;
-    /// assert!(iterator.wait(Duration::from_secs(1))?);
-    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `Closed` if the stream is closed and all of it is read.
-    pub fn wait(&self, timeout: Duration) -> Result<bool> {
-        Ok(wait_any([self], timeout)?.is_some())
-    }
-
-    /// The records from here to the end as it stands now, one by one.
-    ///
-    /// ```
-    /// # use streamlog::{Position, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let receipt = stream.put("user-17", "clicked")?;
-    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
-    /// for record in iterator.records() {
-    ///     println!("{:?}", record?.data);
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn records(&mut self) -> OwnedRecords<'_> {
-        let end = self.shard.next_sequence();
-        OwnedRecords::new(self, end)
     }
 }
 
 impl Drop for ShardIterator {
     fn drop(&mut self) {
-        self.shard.reads.end(&self.count);
+        self.reader.reads.end(&self.count);
     }
 }
 

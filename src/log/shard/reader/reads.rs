@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::Shard;
+use super::Reader;
 use crate::log::types::sequence::SequenceNumber;
-use crate::log::types::stats::Traffic;
 
 /// What one iterator has read, and where it is. It alone writes; on a cache line of its own.
 #[derive(Debug, Default)]
@@ -35,15 +34,30 @@ impl ReadCount {
 
 /// The iterators of a shard, and what those before them have read.
 #[derive(Debug, Default)]
-pub(super) struct Reads {
+pub(in super::super) struct Reads {
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     live: Vec<Arc<ReadCount>>,
-    dropped_records: u64,
-    dropped_bytes: u64,
+    dropped: ReadTotals,
+}
+
+/// What was read of a shard since the stream was opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in super::super) struct ReadTotals {
+    pub(in super::super) records: u64,
+    pub(in super::super) bytes: u64,
+}
+
+impl ReadTotals {
+    fn plus(self, count: &ReadCount) -> Self {
+        Self {
+            records: self.records + count.records.load(Ordering::Relaxed),
+            bytes: self.bytes + count.bytes.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Reads {
@@ -55,23 +69,19 @@ impl Reads {
         count
     }
 
-    /// Takes leave of an iterator.
+    /// Deregisters an iterator, and adds up its counts.
     pub(super) fn end(&self, count: &Arc<ReadCount>) {
         let mut state = self.state.lock();
         if let Some(at) = state.live.iter().position(|other| Arc::ptr_eq(other, count)) {
             state.live.swap_remove(at);
-            state.dropped_records += count.records.load(Ordering::Relaxed);
-            state.dropped_bytes += count.bytes.load(Ordering::Relaxed);
+            state.dropped = state.dropped.plus(count);
         }
     }
 
-    /// The records and the bytes that were read.
-    fn totals(&self) -> (u64, u64) {
+    /// What was read by all of them.
+    pub(in super::super) fn totals(&self) -> ReadTotals {
         let state = self.state.lock();
-        let dropped = (state.dropped_records, state.dropped_bytes);
-        state.live.iter().fold(dropped, |(records, bytes), count| {
-            (records + count.records.load(Ordering::Relaxed), bytes + count.bytes.load(Ordering::Relaxed))
-        })
+        state.live.iter().fold(state.dropped, |all, count| all.plus(count))
     }
 
     /// Where the iterator is that is furthest behind.
@@ -81,20 +91,9 @@ impl Reads {
     }
 }
 
-impl Shard {
-    /// What was put and read since the stream was opened. Puts are not counted one by one: sequence numbers and the ends of the
-    /// segments' frames tell.
-    pub(crate) fn traffic(&self) -> Traffic {
-        let (incoming_records, incoming_bytes) = {
-            let appender = self.appender.lock();
-            (appender.next_sequence().get() - self.opened_at.get(), appender.put_bytes())
-        };
-        let (outgoing_records, outgoing_bytes) = self.reads.totals();
-        Traffic { incoming_records, incoming_bytes, outgoing_records, outgoing_bytes }
-    }
-
+impl Reader {
     /// The age of the oldest record that an iterator has not read yet. Where that is damaged it is not known.
-    pub(super) fn iterator_age_ms(&self) -> Option<u64> {
+    pub(in super::super) fn iterator_age_ms(&self) -> Option<u64> {
         let next = self.reads.least_next()?.max(self.horizon());
         if next >= self.next_sequence() {
             return Some(0);

@@ -1,10 +1,8 @@
-//! Waiting for any of many shards.
+//! Waiting for one shard, or for any of many.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Shard;
-use super::appender::State;
 use super::iterator::ShardIterator;
 use super::wait::Waiter;
 use crate::log::types::error::{Error, Result};
@@ -50,8 +48,10 @@ pub fn wait_any<'a>(
         // Each shard is looked at again under its append lock, where no put can come between looking and waiting.
         let mut open_count = 0;
         let found = iterators.iter().position(|iterator| {
-            let is_open = iterator.of().wait_in_line(&waiter, || !iterator.is_readable());
-            open_count += usize::from(is_open);
+            let waker = iterator.reader().waker();
+            let can_come =
+                waker.is_some_and(|waker| waker.wake_later(&waiter, &mut || !iterator.is_readable()));
+            open_count += usize::from(can_come);
             iterator.is_readable()
         });
         if found.is_some() {
@@ -65,22 +65,32 @@ pub fn wait_any<'a>(
         }
     };
     for iterator in &iterators {
-        iterator.of().leave_line(&waiter);
+        if let Some(waker) = iterator.reader().waker() {
+            waker.forget(&waiter);
+        }
     }
     outcome
 }
 
-impl Shard {
-    /// Puts a waiter on the list of those to be woken by the next put, if it still has to wait; tells whether there can be one.
-    fn wait_in_line(&self, waiter: &Arc<Waiter>, must_wait: impl FnOnce() -> bool) -> bool {
-        let mut appender = self.appender.lock();
-        if must_wait() {
-            appender.waiting.add(waiter);
-        }
-        appender.state != State::StreamClosed
-    }
-
-    fn leave_line(&self, waiter: &Arc<Waiter>) {
-        self.appender.lock().waiting.remove(waiter);
+impl ShardIterator {
+    /// Waits until there is something to read, or the shard is read to its end; tells whether that came before the timeout.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let mut iterator = stream.iterator(stream.shards()[0].id, Position::Latest)?;
+    /// assert!(!iterator.wait(Duration::ZERO)?);
+    /// stream.put("user-17", "clicked")?;
+    /// assert!(iterator.wait(Duration::from_secs(1))?);
+    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed` if the stream is closed and all of it is read.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        Ok(wait_any([self], timeout)?.is_some())
     }
 }

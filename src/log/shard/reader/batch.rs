@@ -4,9 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::log::format::frame::{FRAME_HEADER_BYTES, FrameHeader, RecordParts};
+use super::record::Record;
+use crate::log::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::log::format::record::RecordParts;
 use crate::log::types::describe::ShardDescription;
-use crate::log::types::record::Record;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
@@ -182,13 +183,7 @@ impl<'a> Iterator for Records<'a> {
         }
         // Reading the batch has checked all of this; the checks here cost little and spare a panic.
         let (parts, rest) = RecordParts::split_off(self.records)?;
-        let record = Record {
-            batch: self.batch,
-            partition_key: parts.partition_key,
-            data: parts.data,
-            sequence: self.sequence,
-            timestamp: self.timestamp,
-        };
+        let record = Record { batch: self.batch, parts, sequence: self.sequence, timestamp: self.timestamp };
         self.records = rest;
         self.left_in_frame -= 1;
         self.sequence = self.sequence.plus(1);

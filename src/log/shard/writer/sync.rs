@@ -1,13 +1,13 @@
 //! Group sync: one sync for many waiting puts.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Shard;
+use super::Writer;
 use super::appender::{Appender, State};
 use super::turn::HeldTurn;
-use crate::log::segment::unsealed::SyncTarget;
-use crate::log::sys::dir;
+use crate::log::segment::file::SegmentFile;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
@@ -16,47 +16,50 @@ const PATIENCE: u64 = 4;
 /// However long that sync took: it may have been held up.
 const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
-impl Shard {
+impl Writer {
     /// All below this number survives power loss.
-    pub(crate) fn synced_sequence(&self) -> SequenceNumber {
+    pub(in super::super) fn synced_sequence(&self) -> SequenceNumber {
         SequenceNumber::new(self.synced_sequence.load(Ordering::Acquire))
     }
 
+    pub(super) fn note_synced_to(&self, end: SequenceNumber) {
+        self.synced_sequence.store(end.get(), Ordering::Release);
+    }
+
     /// Makes all that was put until now survive power loss.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.sync_to(self.next_sequence())
+    pub(in super::super) fn sync(&self) -> Result<()> {
+        self.sync_to(self.reader.next_sequence())
     }
 
     /// Renews what the segments themselves say of how far they are synced.
-    pub(crate) fn note_synced(&self) {
-        for target in self.appender.lock().sync_targets() {
-            target.note();
-        }
+    pub(in super::super) fn renew_notes(&self) {
+        let files = self.appender.lock().files_to_sync();
+        files.iter().for_each(|file| file.note_synced());
     }
 
     /// Returns once everything below `end` survives power loss.
     ///
     /// Whoever gets the turn syncs for all that was committed until then; the others wait for that.
-    pub(crate) fn sync_to(&self, end: SequenceNumber) -> Result<()> {
+    pub(in super::super) fn sync_to(&self, end: SequenceNumber) -> Result<()> {
         if self.synced_sequence() >= end {
             return Ok(());
         }
-        let Some(turn) = self.sync_turn.take_unless(end.get(), || self.synced_sequence() >= end) else {
+        let Some(turn) = self.turn.take_unless(end.get(), || self.synced_sequence() >= end) else {
             return Ok(());
         };
         self.let_more_come(&turn);
         let mut appender = self.appender.lock();
         if appender.state == State::Poisoned {
-            return Err(Error::Poisoned(self.id));
+            return Err(Error::Poisoned(self.dir.shard));
         }
-        let (targets, committed) = (appender.sync_targets(), appender.next_sequence());
+        let (files, committed) = (appender.files_to_sync(), appender.next_sequence);
         let has_new_names = std::mem::take(&mut appender.has_new_names);
         drop(appender);
         turn.begin(committed.get());
         let started = Instant::now();
-        let synced = self.sync_files(has_new_names, &targets);
+        let synced = self.sync_files(has_new_names, &files);
         match &synced {
-            Ok(()) => self.synced_sequence.store(committed.get(), Ordering::Release),
+            Ok(()) => self.note_synced_to(committed),
             // The kernel may have dropped the pages it could not write, so that trying again would succeed without them.
             Err(error) => {
                 self.tell_failed_sync(error);
@@ -81,15 +84,15 @@ impl Shard {
     }
 
     /// Syncs all segments while nothing is put.
-    pub(super) fn sync_segments(&self, appender: &mut Appender) -> Result<()> {
-        self.sync_files(std::mem::take(&mut appender.has_new_names), &appender.sync_targets())
+    pub(super) fn sync_all(&self, appender: &mut Appender) -> Result<()> {
+        self.sync_files(std::mem::take(&mut appender.has_new_names), &appender.files_to_sync())
     }
 
-    fn sync_files(&self, has_new_names: bool, targets: &[SyncTarget]) -> Result<()> {
+    fn sync_files(&self, has_new_names: bool, files: &[Arc<SegmentFile>]) -> Result<()> {
         if has_new_names {
-            dir::sync(&self.dir)?;
+            self.dir.sync()?;
         }
         // The oldest first: a segment that is synced vouches for those before it.
-        targets.iter().try_for_each(|target| target.sync().map(drop))
+        files.iter().try_for_each(|file| file.sync().map(drop))
     }
 }

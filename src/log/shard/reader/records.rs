@@ -1,8 +1,8 @@
 //! The records of a shard, one by one.
 
 use super::iterator::ShardIterator;
+use super::record::OwnedRecord;
 use crate::log::types::error::Result;
-use crate::log::types::record::OwnedRecord;
 use crate::log::types::sequence::SequenceNumber;
 
 /// The records of a shard, one by one; made by [`ShardIterator::records`].
@@ -26,7 +26,7 @@ pub struct OwnedRecords<'a> {
 }
 
 impl<'a> OwnedRecords<'a> {
-    pub(super) fn new(iterator: &'a mut ShardIterator, end: SequenceNumber) -> Self {
+    fn new(iterator: &'a mut ShardIterator, end: SequenceNumber) -> Self {
         Self { iterator, end, ready: vec![].into_iter(), is_over: false }
     }
 }
@@ -54,5 +54,25 @@ impl Iterator for OwnedRecords<'_> {
                 Some(Err(error))
             }
         }
+    }
+}
+
+impl ShardIterator {
+    /// The records from here to the end as it stands now, one by one.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+    /// for record in iterator.records() {
+    ///     println!("{:?}", record?.data);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn records(&mut self) -> OwnedRecords<'_> {
+        let end = self.reader().next_sequence();
+        OwnedRecords::new(self, end)
     }
 }

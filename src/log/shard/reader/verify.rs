@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use super::Shard;
+use super::Reader;
 use super::iterator::ShardIterator;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::record::Position;
@@ -61,7 +61,7 @@ pub struct VerifyProgress {
     pub bytes_total: u64,
 }
 
-impl Shard {
+impl Reader {
     /// Reads all records up to the end as it stands now. After damage it goes on with the next frame that can be found.
     ///
     /// `progress` is told the file bytes of each piece, and may break off.

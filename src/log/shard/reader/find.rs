@@ -1,14 +1,14 @@
 //! Finding a place in a shard.
 
-use super::Shard;
+use super::Reader;
 use super::segments::Found;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-impl Shard {
+impl Reader {
     /// The segment that holds a sequence number, or comes before the place where it will be.
-    pub(super) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
+    pub(in super::super) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
         self.segments.find(sequence).map_err(|error| {
             // The file may have been trimmed after it was found.
             self.check_horizon(sequence).err().unwrap_or(error)
@@ -16,7 +16,7 @@ impl Shard {
     }
 
     /// The number of the first record that arrived at a time or later, or of the next one if there is none yet.
-    pub(super) fn first_at_or_after(&self, time: Timestamp) -> Result<SequenceNumber> {
+    pub(in super::super) fn first_at_or_after(&self, time: Timestamp) -> Result<SequenceNumber> {
         let end = self.next_sequence();
         let bases = self.segments.bases();
         // The last segment that begins before that time holds the place, or else the first record of the one after it is it.

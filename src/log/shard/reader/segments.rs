@@ -2,18 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::log::segment::window::{FRAMES_FROM, Window};
-use crate::log::segment::{path_in, sealed};
+use crate::log::format::header::FRAMES_FROM;
+use crate::log::segment::place::ShardDir;
+use crate::log::segment::window::Window;
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
-use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
 /// The segments of a shard in order.
@@ -22,8 +21,7 @@ use crate::log::types::time::Timestamp;
 /// before it ends the one before, so that a reader who has seen the end of one finds the next.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    shard_dir: PathBuf,
-    shard: ShardId,
+    shard_dir: ShardDir,
     list: RwLock<VecDeque<Arc<Segment>>>,
 }
 
@@ -53,7 +51,8 @@ struct Slot {
 /// What a segment takes on the disk, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentUse {
-    pub(crate) base: SequenceNumber,
+    /// The number after its last record.
+    pub(crate) end: SequenceNumber,
     pub(crate) first_timestamp: Timestamp,
     pub(crate) disk_bytes: u64,
 }
@@ -67,17 +66,11 @@ impl Dropped {
         self.0.base
     }
 
-    /// Closes the segment for those to come. Tells whether its file may be another segment's from now on: nobody has it open or holds
-    /// bytes of it, and it was begun since the shard was opened with `opened_at` as its next number. Of others, whoever had the
-    /// stream open before may still hold bytes; they may have holes, where a copy of them was put back; and behind their frames
-    /// there may be what a power loss left, with numbers that are yet to come.
-    pub(crate) fn close(self, opened_at: SequenceNumber) -> bool {
+    /// Closes the segment for those to come. Returns whether nobody has it open or holds bytes of it.
+    pub(crate) fn close(self) -> bool {
         let mut slot = self.0.slot.lock();
         slot.is_dropped = true;
-        let is_free = slot.window.take().is_none_or(|window| {
-            Arc::into_inner(window).is_some_and(|window| Arc::into_inner(window.map).is_some())
-        });
-        is_free && self.base() >= opened_at
+        slot.window.take().is_none_or(Window::close)
     }
 }
 
@@ -90,14 +83,14 @@ pub(crate) struct Found {
 }
 
 impl Segments {
-    pub(crate) fn new(shard_dir: &Path, shard: ShardId, sealed: &[SequenceNumber]) -> Self {
+    pub(crate) fn new(shard_dir: ShardDir, sealed: &[SequenceNumber]) -> Self {
         let list = sealed.iter().map(|&base| Arc::new(Segment { base, slot: Mutex::default() })).collect();
-        Self { shard_dir: shard_dir.to_owned(), shard, list: RwLock::new(list) }
+        Self { shard_dir, list: RwLock::new(list) }
     }
 
     /// Adds a segment without a trailer at the end, or puts it in the place of the last one if that has the same name.
     pub(crate) fn push(&self, window: Arc<Window>, first_timestamp: Timestamp) {
-        let base = window.base;
+        let base = window.place.base;
         let first_timestamp = Some(first_timestamp);
         let slot = Slot { window: Some(window), first_timestamp, is_pinned: true, ..Slot::default() };
         let segment = Arc::new(Segment { base, slot: Mutex::new(slot) });
@@ -149,11 +142,11 @@ impl Segments {
         if let Some(window) = &slot.window {
             return Ok(Arc::clone(window));
         }
-        let path = path_in(&self.shard_dir, segment.base);
+        let place = self.shard_dir.segment(segment.base);
         if slot.is_dropped {
-            return Err(Error::io("open", &path, io::ErrorKind::NotFound.into()));
+            return Err(Error::io("open", &place.path, io::ErrorKind::NotFound.into()));
         }
-        let window = Arc::new(sealed::open(&path, self.shard, segment.base, end)?);
+        let window = Arc::new(Window::open(place, end)?);
         slot.window = Some(Arc::clone(&window));
         Ok(window)
     }
@@ -162,9 +155,7 @@ impl Segments {
     pub(crate) fn close_idle(&self) {
         for segment in self.list.read().iter() {
             let mut slot = segment.slot.lock();
-            let is_held =
-                |window: &Arc<Window>| Arc::strong_count(window) > 1 || Arc::strong_count(&window.map) > 1;
-            let is_held = slot.window.as_ref().is_some_and(is_held);
+            let is_held = slot.window.as_ref().is_some_and(Window::is_shared);
             if !std::mem::take(&mut slot.is_used) && !slot.is_pinned && !is_held {
                 slot.window = None;
             }
@@ -195,7 +186,7 @@ impl Segments {
         for segment in &list {
             match self.disk_bytes_of(segment, &mut segment.slot.lock()) {
                 Ok(of_segment) => bytes += of_segment,
-                Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => {}
+                Err(_) if !dir::exists(&self.shard_dir.segment_path(segment.base))? => {}
                 Err(error) => return Err(error),
             }
         }
@@ -205,7 +196,7 @@ impl Segments {
     fn disk_bytes_of(&self, segment: &Segment, slot: &mut Slot) -> Result<u64> {
         let disk_bytes = match slot.disk_bytes {
             Some(bytes) => bytes,
-            None => DataFile::open(&path_in(&self.shard_dir, segment.base))?.disk_bytes()?,
+            None => DataFile::open(&self.shard_dir.segment_path(segment.base))?.disk_bytes()?,
         };
         // One that is not sealed still grows, or gives blocks back.
         slot.disk_bytes = (!slot.is_pinned).then_some(disk_bytes);
@@ -216,15 +207,15 @@ impl Segments {
     pub(crate) fn bytes_from(&self, sequence: SequenceNumber) -> Result<u64> {
         let Some(first) = self.find(sequence)? else { return Ok(0) };
         let offset = first.window.offset_of(sequence)?;
-        let mut bytes = first.window.map.committed().saturating_sub(offset);
+        let mut bytes = first.window.committed().saturating_sub(offset);
         let later: Vec<_> =
             self.list.read().iter().filter(|segment| segment.base > sequence).cloned().collect();
         for segment in later {
             let mut slot = segment.slot.lock();
             bytes += match &slot.window {
-                Some(window) => window.map.committed().saturating_sub(FRAMES_FROM),
+                Some(window) => window.committed().saturating_sub(FRAMES_FROM),
                 None => match self.disk_bytes_of(&segment, &mut slot) {
-                    Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => 0,
+                    Err(_) if !dir::exists(&self.shard_dir.segment_path(segment.base))? => 0,
                     disk_bytes => disk_bytes?,
                 },
             };
@@ -232,30 +223,33 @@ impl Segments {
         Ok(bytes)
     }
 
-    /// What each segment takes on the disk, oldest first. A segment that is trimmed meanwhile is left out.
-    pub(crate) fn uses(&self) -> Result<Vec<SegmentUse>> {
+    /// What each segment takes on the disk that has an end, oldest first. The last one ends at `last_end`; if that is not given, it has no
+    /// end yet. A segment that is trimmed meanwhile is left out.
+    pub(crate) fn uses(&self, last_end: Option<SequenceNumber>) -> Result<Vec<SegmentUse>> {
         let list: Vec<_> = self.list.read().iter().cloned().collect();
-        let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([None]);
+        let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]);
         let mut uses = Vec::with_capacity(list.len());
         for (segment, end) in list.iter().zip(ends) {
+            // One that ends where it begins holds nothing, or was begun after the caller looked.
+            let Some(end) = end.filter(|&end| end > segment.base) else { continue };
             match self.use_of(segment, end) {
                 Ok(of_segment) => uses.push(of_segment),
-                Err(_) if !dir::exists(&path_in(&self.shard_dir, segment.base))? => {}
+                Err(_) if !dir::exists(&self.shard_dir.segment_path(segment.base))? => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(uses)
     }
 
-    fn use_of(&self, segment: &Segment, end: Option<SequenceNumber>) -> Result<SegmentUse> {
+    fn use_of(&self, segment: &Segment, end: SequenceNumber) -> Result<SegmentUse> {
         let mut slot = segment.slot.lock();
         let disk_bytes = self.disk_bytes_of(segment, &mut slot)?;
         let first_timestamp = match slot.first_timestamp {
             Some(timestamp) => timestamp,
-            None => self.open(segment, &mut slot, end)?.first_timestamp()?.unwrap_or_default(),
+            None => self.open(segment, &mut slot, Some(end))?.first_timestamp()?.unwrap_or_default(),
         };
         slot.first_timestamp = Some(first_timestamp);
-        Ok(SegmentUse { base: segment.base, first_timestamp, disk_bytes })
+        Ok(SegmentUse { end, first_timestamp, disk_bytes })
     }
 }
 

@@ -1,0 +1,53 @@
+//! What can be wrong with a frame.
+
+/// Why no good frame begins at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FrameFault {
+    /// A length of zero: nothing was ever put here.
+    Blank,
+    /// The bytes end before the frame does.
+    Short {
+        len: usize,
+        available: usize,
+    },
+    /// A length that no frame has.
+    Length {
+        found: u32,
+    },
+    Checksum {
+        stored: u32,
+        computed: u32,
+    },
+    /// Whole, but written by a newer version.
+    Unsupported {
+        what: &'static str,
+        found: u16,
+    },
+    /// Whole, but its records do not add up: nothing that this library wrote.
+    Shape,
+    /// Whole, but not the frame that belongs there.
+    Sequence {
+        expected: u64,
+        found: u64,
+    },
+}
+
+impl std::fmt::Display for FrameFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Blank => write!(f, "expected a frame, found zeros"),
+            Self::Short { len, available } => {
+                write!(f, "expected a frame of {len} bytes, found {available} bytes")
+            }
+            Self::Length { found } => write!(f, "expected the length of a frame, found {found}"),
+            Self::Checksum { stored, computed } => {
+                write!(f, "expected a frame with checksum {stored:#010x}, found bytes with {computed:#010x}")
+            }
+            Self::Unsupported { what, found } => write!(f, "a frame with {what} {found}"),
+            Self::Sequence { expected, found } => {
+                write!(f, "expected the frame of sequence number {expected}, found that of {found}")
+            }
+            Self::Shape => write!(f, "the lengths of a frame's records do not add up"),
+        }
+    }
+}

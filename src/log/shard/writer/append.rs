@@ -1,0 +1,108 @@
+//! Appending frames, and rolling to the next segment.
+//!
+//! **Roll**, when a frame does not fit into the active segment:
+//! 1. The next segment is begun, named by the next sequence number. A crash leaves an empty segment, which recovery takes up.
+//! 2. It is put where readers find it.
+//! 3. The old one is ended: a reader that has read it all goes on to the next.
+//! 4. The frame is appended to the new one.
+//! 5. The old one is sealed in the background. A crash leaves it without a trailer, which recovery scans.
+
+use std::sync::Arc;
+
+use super::Writer;
+use super::appender::{Appender, NO_CEILING, State};
+use crate::log::format::draft::Draft;
+use crate::log::types::error::{Error, Result};
+use crate::log::types::event::event;
+use crate::log::types::limits::unsealed_count_max;
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::time::Timestamp;
+
+impl Writer {
+    /// Appends a drafted frame.
+    ///
+    /// Returns the sequence number of the first record, or `None` if the shard is closed and the put has to be routed again.
+    #[inline]
+    pub(in super::super) fn append(&self, frame: &mut Draft<'_>) -> Result<Option<SequenceNumber>> {
+        let len = frame.len() as u64;
+        let mut appender = self.appender.lock();
+        match appender.state {
+            State::Open => {}
+            State::ShardClosed => return Ok(None),
+            State::StreamClosed => return Err(Error::Closed),
+            State::Poisoned => return Err(Error::Poisoned(self.dir.shard)),
+        }
+        if appender.next_sequence.plus(frame.count().into()) >= appender.ceiling {
+            return self.at_ceiling(appender.ceiling);
+        }
+        let timestamp = frame.put_at.max(appender.last_timestamp);
+        if !appender.active.as_ref().is_some_and(|active| active.has_room(len)) {
+            self.roll(&mut appender, timestamp, len)?;
+        }
+        let Some(active) = &mut appender.active else { unreachable!("rolling makes an active segment") };
+        match active.reserve(len) {
+            Err(Error::StorageFull(_)) => self.context.sources.without_prepared(|| active.reserve(len))?,
+            reserved => reserved?,
+        }
+        let appended = active.append(frame, timestamp);
+        if active.asks_for_more_ahead() {
+            self.context.ahead_bell.notify();
+        }
+        if appended.is_err() {
+            // A write that failed may have left a part of itself behind the last frame: nothing goes over that.
+            let _ = self.retire_active(&mut appender);
+        }
+        let base = appended?;
+        appender.next_sequence = base.plus(frame.count().into());
+        appender.last_timestamp = timestamp;
+        self.reader.raise_end(appender.next_sequence);
+        let waiting = appender.waiting.take();
+        drop(appender);
+        waiting.notify();
+        Ok(Some(base))
+    }
+
+    /// What becomes of a put for which no sequence number is left: it waits for the children.
+    #[cold]
+    fn at_ceiling(&self, ceiling: SequenceNumber) -> Result<Option<SequenceNumber>> {
+        if ceiling == NO_CEILING {
+            return Err(Error::invalid(format!(
+                "{} has used up its sequence numbers: go on in a new stream",
+                self.dir.shard
+            )));
+        }
+        Ok(None)
+    }
+
+    /// Makes an active segment with room for a frame of `len` bytes.
+    #[cold]
+    fn roll(&self, appender: &mut Appender, now: Timestamp, len: u64) -> Result<()> {
+        // Nobody came to seal: do it here, so that what a crash leaves to scan stays bounded.
+        if appender.unsealed.len() >= unsealed_count_max(self.context.writing.segment_bytes)
+            && let Err(error) = self.seal_first(appender)
+        {
+            if error.is_failed_sync() {
+                self.tell_failed_sync(&error);
+                appender.state = State::Poisoned;
+            }
+            return Err(error);
+        }
+        let (last, base) = (appender.resumable, appender.next_sequence);
+        let next = self.context.sources.without_prepared(|| self.source.next(last, base, now, len));
+        let next = match next {
+            Err(error) if error.is_failed_sync() => {
+                self.tell_failed_sync(&error);
+                appender.state = State::Poisoned;
+                return Err(error);
+            }
+            next => next?,
+        };
+        event!(debug, "a segment begins", dir = self.dir.path().display(), base = base);
+        let since = if next.is_empty() { now } else { next.first_timestamp() };
+        self.reader.segments.push(Arc::clone(next.window()), since);
+        if appender.begin(next) {
+            self.context.bell.notify();
+        }
+        Ok(())
+    }
+}

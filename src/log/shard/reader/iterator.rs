@@ -454,7 +454,7 @@ impl Limits {
         let mut taken = 0;
         while taken < left.min(self.records) {
             let Some((parts, offset)) = RecordParts::at(frame.records(), place.offset) else { break };
-            let bytes = parts.partition_key.len() + parts.data.len();
+            let bytes = parts.bytes();
             if bytes > self.bytes && !(is_first && taken == 0) {
                 break;
             }

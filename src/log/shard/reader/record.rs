@@ -32,19 +32,19 @@ impl<'a> Record<'a> {
     /// The partition key that the record was put with.
     #[inline]
     pub fn partition_key(&self) -> &'a [u8] {
-        self.parts.partition_key
+        self.parts.partition_key()
     }
 
     /// The data that the record was put with.
     #[inline]
     pub fn data(&self) -> &'a [u8] {
-        self.parts.data
+        self.parts.data()
     }
 
     /// The headers that the record was put with.
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
-        Headers::new(self.parts.headers)
+        Headers::new(self.parts.headers())
     }
 
     /// The record's place in its shard.
@@ -62,9 +62,9 @@ impl<'a> Record<'a> {
     /// The record to keep: it shares the batch's bytes, and keeps them mapped, without a copy.
     pub fn to_owned(&self) -> OwnedRecord {
         OwnedRecord {
-            partition_key: self.batch.slice_ref(self.parts.partition_key),
-            data: self.batch.slice_ref(self.parts.data),
-            headers: self.batch.slice_ref(self.parts.headers),
+            partition_key: self.batch.slice_ref(self.parts.partition_key()),
+            data: self.batch.slice_ref(self.parts.data()),
+            headers: self.batch.slice_ref(self.parts.headers()),
             sequence: self.sequence,
             timestamp: self.timestamp,
         }

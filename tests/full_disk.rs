@@ -215,6 +215,33 @@ fn p8_a_full_xfs_refuses_puts_and_all_else_goes_on() {
 }
 
 /// Retention is what frees a full disk: it must not need room for that.
+/// While the stream prepares ahead of the puts, which hold all of the disk in the end.
+#[test]
+fn p8_a_put_that_is_refused_is_refused_again_until_somebody_makes_room() {
+    let Some(mount) = Mount::new(Kind::Ext4) else { return };
+    let path = mount.path().join("stream");
+    let mut refused = 0;
+    for round in 0..30 {
+        let options = StreamOptions::new().shards(1 + round % 2).segment_bytes(4 << 20);
+        let stream = options.retention(Retention::forever()).open(&path).unwrap();
+        let data = vec![7; 30_000 + 1_000 * round as usize];
+        let put = |number: u64| stream.put(number.to_le_bytes(), &data);
+        let (first, error) = (0..).find_map(|at| Some(at).zip(put(at).err())).unwrap();
+        assert_full(&error, mount.path(), "P8");
+        for again in 1..4 {
+            let outcome = put(first);
+            assert!(
+                outcome.is_err(),
+                "P8: round {round}: refused after {first} puts, and not the {again}th time"
+            );
+            refused += 1;
+        }
+        drop(stream);
+        Stream::delete(&path).unwrap();
+    }
+    assert_eq!(refused, 90);
+}
+
 fn retention_makes_room(kind: Kind) {
     let Some(mount) = Mount::new(kind) else { return };
     let root = mount.path();

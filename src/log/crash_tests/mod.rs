@@ -1,4 +1,5 @@
 //! Tests that fail calls to the operating system, or stop at one, and look at what a crash there leaves.
 
 mod power_loss;
+mod room;
 mod steps;

@@ -35,6 +35,8 @@ pub(crate) struct Map {
 /// So far ahead of the writer its next lines are asked for, and no more of them at a time, which a cache has room for.
 const EXPECTED_AHEAD: usize = 512;
 const EXPECTED_BYTES_MAX: usize = 2 << 10;
+/// For shorter writes the processor finds the lines in time by itself: asking would cost more than it saves.
+const EXPECTED_FROM_BYTES: usize = 512;
 
 /// The one writer of a mapped segment.
 #[derive(Debug)]
@@ -215,8 +217,11 @@ impl MapWriter {
             std::ptr::copy_nonoverlapping(END_MARK.as_ptr(), end, END_MARK.len());
         }
         // The lines of the next frame are in another processor's cache, where they were prepared, or in none.
-        let next = self.map.raw.as_ptr().wrapping_add(at + EXPECTED_AHEAD);
-        processor::expect_stores(next, (at - self.end as usize).min(EXPECTED_BYTES_MAX));
+        let written = at - self.end as usize;
+        if written >= EXPECTED_FROM_BYTES {
+            let next = self.map.raw.as_ptr().wrapping_add(at + EXPECTED_AHEAD);
+            processor::expect_stores(next, written.min(EXPECTED_BYTES_MAX));
+        }
         self.end = at as u64;
     }
 

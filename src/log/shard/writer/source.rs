@@ -3,7 +3,7 @@
 //! | the next segment is | where |
 //! |---|---|
 //! | the last one, written on | it was closed cleanly or holds no record, nothing was put since, and the frame has room in it |
-//! | a prepared one | one is ready, the frame has room in it, and nobody is just now preparing another |
+//! | a prepared one | one is ready, and the frame has room in it |
 //! | a new file | otherwise |
 //!
 //! A prepared segment is a new file, made when a busy writer comes near the end of the active one, or a trimmed one that is filled again. A
@@ -45,8 +45,10 @@ pub(crate) struct SegmentSource {
     /// The number that the next record had when the stream was opened.
     opened_at: SequenceNumber,
     demand: Mutex<Demand>,
-    /// The prepared segments; the last one is used next. Held by whoever prepares one or gives one up, so that no room on the disk is in
-    /// the hands of nobody. An append lock may be held by whoever takes this one, never the other way round.
+    /// Held by whoever prepares segments, until they are ready or given up: so no room on the disk is in nobody's hands. Whoever holds an
+    /// append lock may take this one, never the other way round.
+    making: Mutex<()>,
+    /// The prepared segments; the last one is used next. Taken for a moment, after `making`.
     ready: Mutex<Vec<Prepared>>,
 }
 
@@ -84,13 +86,19 @@ pub(super) enum NextStep {
     Prepare,
     /// Pages of it are to be brought in.
     BringIn(PreparedPages),
-    /// Nothing, or somebody is at it.
     Nothing,
 }
 
 impl SegmentSource {
     pub(super) fn new(dir: ShardDir, writing: Writing, opened_at: SequenceNumber) -> Self {
-        Self { dir, writing, opened_at, demand: Mutex::default(), ready: Mutex::default() }
+        Self {
+            dir,
+            writing,
+            opened_at,
+            demand: Mutex::default(),
+            making: Mutex::default(),
+            ready: Mutex::default(),
+        }
     }
 
     /// Begins the next segment, the one with `base`, for a frame of `len` bytes. `last` is the one before it, if that may be written on.
@@ -103,36 +111,33 @@ impl SegmentSource {
     ) -> Result<Active> {
         let has_room =
             |last: &Resumable| last.frames.is_empty() || last.has_room(self.writing.segment_bytes, len);
-        let next = match (last.filter(has_room), self.take_ready(len)) {
-            (Some(last), _) => Active::resume(&self.dir, last, self.writing, len)?,
-            (None, Some(prepared)) => Active::begin_in(prepared, &self.dir, base, now, self.writing)?,
-            (None, None) => Active::create(&self.dir, base, now, self.writing, len)?,
+        let ready = || self.ready.lock().pop_if(|prepared| prepared.has_room(len));
+        let next = if let Some(last) = last.filter(has_room) {
+            Active::resume(&self.dir, last, self.writing, len)?
+        } else if let Some(prepared) = ready() {
+            Active::begin_in(prepared, &self.dir, base, now, self.writing)?
+        } else {
+            Active::create(&self.dir, base, now, self.writing, len)?
         };
         self.demand.lock().note_begun();
         Ok(next)
     }
 
-    fn take_ready(&self, len: u64) -> Option<Prepared> {
-        // A put does not wait for somebody who is at work here.
-        self.ready.try_lock()?.pop_if(|prepared| prepared.has_room(len))
-    }
-
     /// What there is to be done so that the next segment has so many bytes of its pages there.
     pub(super) fn next_step(&self, wanted: u64) -> NextStep {
-        match self.ready.try_lock().as_deref().map(|ready| ready.last()) {
+        match self.ready.lock().last() {
             _ if wanted == 0 => NextStep::Nothing,
-            None => NextStep::Nothing,
-            Some(None) => NextStep::Prepare,
-            Some(Some(next)) => next.pages(wanted).map_or(NextStep::Nothing, NextStep::BringIn),
+            None => NextStep::Prepare,
+            Some(next) => next.pages(wanted).map_or(NextStep::Nothing, NextStep::BringIn),
         }
     }
 
     /// Prepares the next segment, but for its pages.
     pub(super) fn prepare(&self) -> Result<()> {
-        let mut ready = self.ready.lock();
+        let _making = self.making.lock();
         let prepared = Prepared::create(&self.dir, self.writing)?;
         // Not in front of one whose pages were brought in.
-        ready.insert(0, prepared);
+        self.ready.lock().insert(0, prepared);
         Ok(())
     }
 
@@ -154,9 +159,9 @@ impl SegmentSource {
 
     /// Prepares the files of trimmed segments; see [`Prepared::refill`].
     pub(super) fn refill(&self, bases: &[SequenceNumber]) -> Result<()> {
-        let mut ready = self.ready.lock();
+        let _making = self.making.lock();
         let refilled = Prepared::refill(&self.dir, bases, self.writing)?;
-        ready.splice(0..0, refilled);
+        self.ready.lock().splice(0..0, refilled);
         Ok(())
     }
 
@@ -166,23 +171,25 @@ impl SegmentSource {
         demand.note_pass();
         let kept = demand.wanted().max(usize::from(is_busy));
         drop(demand);
+        let _making = self.making.lock();
         let mut ready = self.ready.lock();
         let excess = ready.len().saturating_sub(kept);
-        ready.drain(..excess);
+        let idle: Vec<_> = ready.drain(..excess).collect();
+        // Removing their files takes time, for which a roll need not wait.
+        drop(ready);
+        drop(idle);
     }
 
-    /// Gives up all prepared segments; one that is just being prepared goes with a later pass.
+    /// Gives up all prepared segments that are ready; one that is just being prepared goes with a later pass.
     pub(super) fn give_up_ready(&self) {
-        if let Some(mut ready) = self.ready.try_lock() {
-            ready.clear();
-        }
+        self.ready.lock().clear();
     }
 
     /// Gives up all prepared segments, also one that is just being prepared. Nobody prepares one until the guard is dropped.
-    pub(super) fn give_up_all(&self) -> MutexGuard<'_, impl Sized> {
-        let mut ready = self.ready.lock();
-        ready.clear();
-        ready
+    pub(super) fn give_up_all(&self) -> MutexGuard<'_, ()> {
+        let making = self.making.lock();
+        self.give_up_ready();
+        making
     }
 }
 

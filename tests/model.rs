@@ -225,13 +225,13 @@ impl Model {
         match operation {
             Operation::Put { key, len } => {
                 let data = self.data(len);
-                let receipt = self.stream().put([key], &data).unwrap();
+                let receipt = self.stream().put_record(&as_put(&[key], &data)).unwrap();
                 self.note(vec![(vec![key], data, receipt)]);
             }
             Operation::PutBatch(records) => {
                 let records: Vec<_> =
                     records.into_iter().map(|(key, len)| (vec![key], self.data(len))).collect();
-                let batch: Vec<_> = records.iter().map(|(key, data)| PutRecord::new(key, data)).collect();
+                let batch: Vec<_> = records.iter().map(|(key, data)| as_put(key, data)).collect();
                 let outcomes = self.stream().put_batch(&batch).unwrap();
                 let receipts = outcomes.into_iter().map(|outcome| outcome.unwrap());
                 let put =
@@ -463,8 +463,13 @@ impl Model {
         let batch = outcome.unwrap();
         let expected = shard.from(*next);
         check(&batch, expected, *next);
-        let bytes: usize =
-            batch.iter().map(|record| record.partition_key().len() + record.data().len()).sum();
+        let headers = |record: &streamlog::Record<'_>| -> usize {
+            record.headers().map(|(name, value)| name.len() + value.len()).sum()
+        };
+        let bytes: usize = batch
+            .iter()
+            .map(|record| record.partition_key().len() + record.data().len() + headers(&record))
+            .sum();
         assert!(batch.len() <= records_max && (bytes <= bytes_max || batch.len() == 1));
         let is_beyond = *next > shard.end();
         assert!(
@@ -533,11 +538,21 @@ impl Model {
     }
 }
 
+/// A record to put: one in three has headers, which follow from its data.
+fn as_put<'a>(key: &'a [u8], data: &'a [u8]) -> PutRecord<'a> {
+    let record = PutRecord::new(key, data);
+    match data[0] % 3 {
+        0 => record.header("put", &data[..8]).header("empty", ""),
+        _ => record,
+    }
+}
+
 fn check(batch: &Batch, expected: &[(Vec<u8>, Vec<u8>, Timestamp)], first: u64) {
     assert!(batch.len() <= expected.len());
     for ((record, expected), sequence) in batch.iter().zip(expected).zip(first..) {
         assert_eq!(record.sequence().get(), sequence);
         assert_eq!((record.partition_key(), record.data()), (&expected.0[..], &expected.1[..]));
+        assert!(record.headers().eq(as_put(&expected.0, &expected.1).headers()));
         assert_eq!(record.timestamp(), expected.2);
     }
     assert_eq!(batch.iter().count(), batch.len());

@@ -280,6 +280,38 @@ fn p14_records_of_a_newer_version_are_not_given_up() {
     assert!(matches!(refused, Err(Error::UnsupportedFormat(_))), "{refused:?}");
 }
 
+/// Found by the fuzz target `segment_file`.
+#[test]
+fn p9_a_trailer_that_puts_the_end_of_the_frames_too_far_costs_no_record() {
+    let scratch = common::scratch();
+    let path = scratch.path().join("stream");
+    let stream = common::small(&common::clock()).open(&path).unwrap();
+    (0..5u8).for_each(|number| drop(stream.put("key", vec![number; 3_000]).unwrap()));
+    stream.close().unwrap();
+    let file = &common::segment_files(&path, 0)[0];
+    let mut bytes = fs::read(file).unwrap();
+    let trailer = bytes.len() - 88;
+    let frames_end = u64::from_le_bytes(*bytes[trailer + 8..].first_chunk().unwrap()) as usize;
+    // The first entry of the index passes for a part of the frames.
+    let index = frames_end + 24..trailer;
+    let (count, index_checksum) = (index.len() as u32 / 24, crc32fast::hash(&bytes[index.clone()]));
+    bytes[trailer + 8..trailer + 16].copy_from_slice(&(index.start as u64).to_le_bytes());
+    bytes[trailer + 16..trailer + 20].copy_from_slice(&count.to_le_bytes());
+    bytes[trailer + 20..trailer + 24].copy_from_slice(&index_checksum.to_le_bytes());
+    let checksum = crc32fast::hash(&bytes[trailer..trailer + 84]);
+    bytes[trailer + 84..].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(file, bytes).unwrap();
+
+    let open = |salvage: bool| common::small(&common::clock()).salvage(salvage).open(&path).unwrap();
+    let read_all = |stream: Stream| {
+        let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
+        let count = iterator.next_batch(10).unwrap().len();
+        (count, iterator.next_batch(10).map(|batch| batch.len()))
+    };
+    assert!(matches!(read_all(open(false)), (5, Err(Error::Corrupt(_)))));
+    assert!(matches!(read_all(open(true)), (5, Ok(0))));
+}
+
 #[test]
 fn p6_damage_right_behind_lost_records_is_told_apart_from_them() {
     let scratch = common::scratch();

@@ -18,7 +18,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = StreamOptions::new().shards(2).segment_bytes(64 << 10).maintenance(Maintenance::Manual);
     let stream = options.sync_interval(None).clock(clock.clone()).open(path)?;
     for (key, data) in [("user-17", &b"clicked"[..]), ("u", &[]), ("k", &[0x2e; 4_100]), ("x", b"last")] {
-        stream.put_record(&PutRecord::new(key, data).explicit_hash_key(HashKey::MIN))?;
+        let record = PutRecord::new(key, data).explicit_hash_key(HashKey::MIN);
+        let record = if key == "u" { record.header("trace", "4bf92f35").header("empty", "") } else { record };
+        stream.put_record(&record)?;
         clock.advance(SECOND);
     }
     let batch = [("a", "1"), ("b", ""), ("c", "three")];
@@ -29,20 +31,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     stream.close()?;
     let sealed = fs::read(&segment)?;
 
-    let trailer_at = sealed.len() - 72;
+    let trailer_at = sealed.len() - 88;
     let number = |at: usize| u64::from_le_bytes(sealed[at..at + 8].try_into().unwrap()) as usize;
     let frames_end = number(trailer_at + 8);
     save("header", "whole", &[&sealed[..4096], &[0]])?;
-    save("header", "start", &[&sealed[..64], &[3]])?;
+    save("header", "start", &[&sealed[..64], &[7]])?;
     save("index", "entries", &[&[0; 16], &sealed[frames_end..trailer_at]])?;
     save("trailer", "as_it_is", &[&sealed[trailer_at..], &[0]])?;
-    save("trailer", "mended", &[&sealed[trailer_at..], &[3]])?;
+    save("trailer", "signed", &[&sealed[trailer_at..], &[3]])?;
     let (mut at, mut frames) = (4096, 0);
     while at < frames_end {
         let len = u32::from_le_bytes(sealed[at..at + 4].try_into()?) as usize;
         if len < 1_000 {
-            save("frame", &format!("whole_{frames}"), &[&sealed[at..at + len], &[0]])?;
-            save("frame", &format!("mended_{frames}"), &[&sealed[at..at + len], &[3]])?;
+            save("frame", &format!("signed_{frames}"), &[&sealed[at..at + len], &[3]])?;
         }
         (at, frames) = (at + len, frames + 1);
     }
@@ -52,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Composed files: 24 bytes for the live words, then frames; the modes are those of the target.
     let words = [(frames_end as u64).to_le_bytes(), 4096u64.to_le_bytes(), [0; 8]].concat();
     for mode in [1, 3, 7, 15, 31, 63, 127] {
-        save("segment_file", &format!("composed_{mode}"), &[&words, &sealed[4096..4096 + 56 + 48], &[mode]])?;
+        save("segment_file", &format!("composed_{mode}"), &[&words, &sealed[4096..4096 + 56 + 80], &[mode]])?;
     }
     // One of a stream without records, so that it opens without a segment.
     let empty = directory.path().join("empty");

@@ -1,4 +1,4 @@
-//! Any bytes as a header page. The last byte says whether the checksum is mended, so that what is behind it is reached.
+//! Any bytes as a header page. The last byte says whether the checksum is put right, so that what is behind it is reached.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -13,6 +13,10 @@ fuzz_target!(|data: &[u8]| {
     if mode & 1 != 0 && page.len() >= 64 {
         let checksum = crc32fast::hash(&page[..60]);
         page[60..64].copy_from_slice(&checksum.to_le_bytes());
+    }
+    if mode & 4 != 0 && page.len() >= 3648 {
+        let checksum = crc32fast::hash(&page[3584..3644]);
+        page[3644..3648].copy_from_slice(&checksum.to_le_bytes());
     }
     streamlog::fuzzing::header(&page);
 });

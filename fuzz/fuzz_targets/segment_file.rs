@@ -12,6 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use streamlog::{Error, Maintenance, Position, Retention, ShardId, Stream, StreamOptions};
 
 const HEADER_PAGE: usize = 4096;
+const SALT: std::ops::Range<usize> = 32..48;
 const SEGMENT: &str = "shards/000000000000/00000000000000000000.seg";
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -22,9 +23,16 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-fn mend(bytes: &mut [u8], checksum_at: usize, checked: std::ops::Range<usize>) {
+/// Puts a checksum right.
+fn sign(bytes: &mut [u8], checksum_at: usize, checked: std::ops::Range<usize>) {
     let checksum = crc32fast::hash(&bytes[checked]);
     bytes[checksum_at..checksum_at + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Puts the checksum of a frame right, in a file with the salt that is there.
+fn sign_frame(file: &mut [u8], at: usize, len: usize) {
+    let checksum = crc32fast::hash(&[&file[SALT], &file[at + 8..at + len]].concat());
+    file[at + 4..at + 8].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// A segment file out of what the fuzzer gives: as it is, or with a good header page, good checksums and numbers, a good trailer.
@@ -37,13 +45,15 @@ fn compose(mode: u8, body: &[u8]) -> Vec<u8> {
     if mode & 1 != 0 {
         file[..8].copy_from_slice(b"slogseg\0");
         file[8] = 1;
-        mend(&mut file, 60, 0..60);
+        file[SALT].copy_from_slice(&words[8..24]);
+        sign(&mut file, 60, 0..60);
+        file.copy_within(..64, 3584);
     }
     if mode & 2 != 0 {
         file[1024..1032].copy_from_slice(&words[..8]);
         for (slot, word) in [(2048, 8), (3072, 16)] {
             file[slot..slot + 8].copy_from_slice(&words[word..word + 8]);
-            mend(&mut file, slot + 12, slot..slot + 12);
+            sign(&mut file, slot + 12, slot..slot + 12);
         }
     }
     file.extend_from_slice(frames);
@@ -58,7 +68,7 @@ fn compose(mode: u8, body: &[u8]) -> Vec<u8> {
                 file[at + 8..at + 16].copy_from_slice(&next.to_le_bytes());
             }
             next = next.wrapping_add(u32_at(&file, at + 24).into());
-            mend(&mut file, at + 4, at + 8..at + len);
+            sign_frame(&mut file, at, len);
             at += len;
         }
     }
@@ -73,8 +83,10 @@ fn compose(mode: u8, body: &[u8]) -> Vec<u8> {
         file.extend_from_slice(&index_checksum.to_le_bytes());
         file.extend_from_slice(&0u64.to_le_bytes());
         file.extend_from_slice(&if mode & 64 != 0 { u64_at(words, 0) } else { next }.to_le_bytes());
-        file.extend_from_slice(&[0; 32]);
-        mend(&mut file, trailer + 68, trailer..trailer + 68);
+        file.extend_from_slice(&[0; 16]);
+        file.extend_from_within(SALT);
+        file.extend_from_slice(&[0; 16]);
+        sign(&mut file, trailer + 84, trailer..trailer + 84);
     }
     file
 }
@@ -82,6 +94,10 @@ fn compose(mode: u8, body: &[u8]) -> Vec<u8> {
 /// The records of the good frames at the beginning of a file, by the document.
 fn records_in(file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut records = vec![];
+    // Nothing counts behind a header page that was never written.
+    if file.iter().take(64).all(|&byte| byte == 0) {
+        return records;
+    }
     let mut at = HEADER_PAGE;
     while file.len() >= at + 40 {
         let len = u32_at(file, at) as usize;
@@ -89,8 +105,8 @@ fn records_in(file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
             break;
         }
         let frame = &file[at..at + len];
-        let is_good =
-            u32_at(frame, 4) == crc32fast::hash(&frame[8..]) && u64_at(frame, 8) == records.len() as u64;
+        let is_good = u32_at(frame, 4) == crc32fast::hash(&[&file[SALT], &frame[8..]].concat())
+            && u64_at(frame, 8) == records.len() as u64;
         if !is_good || u32_at(frame, 28) != 0 {
             break;
         }
@@ -106,15 +122,32 @@ fn records_of(mut bytes: &[u8], count: u32) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     for _ in 0..count {
         let (head, rest) = bytes.split_at_checked(8)?;
         let (key_len, flags) = (u32_at(head, 0) & 0xffff, u32_at(head, 0) >> 16);
-        let (key, rest) = rest.split_at_checked(key_len as usize)?;
-        let (data, rest) = rest.split_at_checked(u32_at(head, 4) as usize)?;
-        if flags != 0 {
+        let (key, mut rest) = rest.split_at_checked(key_len as usize)?;
+        if flags == 1 {
+            let (block_len, behind) = rest.split_at_checked(4)?;
+            let (block, behind) = behind.split_at_checked(u32_at(block_len, 0) as usize)?;
+            are_headers(block)?;
+            rest = behind;
+        } else if flags != 0 {
             return None;
         }
+        let (data, rest) = rest.split_at_checked(u32_at(head, 4) as usize)?;
         records.push((key.to_vec(), data.to_vec()));
         bytes = rest;
     }
     (count > 0 && bytes.len() < 8 && bytes.iter().all(|&byte| byte == 0)).then_some(records)
+}
+
+fn are_headers(mut block: &[u8]) -> Option<()> {
+    while {
+        let (head, rest) = block.split_at_checked(6)?;
+        let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([head[0], head[1]])))?;
+        let (_, rest) = rest.split_at_checked(u32_at(head, 2) as usize)?;
+        std::str::from_utf8(name).ok().filter(|name| !name.is_empty())?;
+        block = rest;
+        !block.is_empty()
+    } {}
+    Some(())
 }
 
 fn open(path: &Path) -> streamlog::Result<Stream> {
@@ -182,7 +215,7 @@ fuzz_target!(|data: &[u8]| {
         let (records, failed) = read_all(&stream, records_max);
         assert!(expected.starts_with(&records), "records that are not in the file");
         // A trailer may end the frames earlier than they do; it has a checksum, and is believed in that.
-        let has_trailer = file.len() >= 72 && file[file.len() - 72..].starts_with(b"slogend\0");
+        let has_trailer = file.len() >= 88 && file[file.len() - 88..].starts_with(b"slogend\0");
         assert!(failed || has_trailer || records.len() == expected.len(), "records are missing");
     }
     let verification = stream.verify(|_| ControlFlow::Continue(()));

@@ -1,4 +1,4 @@
-//! Any bytes as a trailer. The last byte says whether the checksum is mended and whether segment and file are those it tells of.
+//! Any bytes as a trailer. The last byte says whether the checksum is put right and whether segment and file are those it tells of.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,18 +6,19 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let Some((&mode, bytes)) = data.split_last() else { return };
     let mut bytes = bytes.to_vec();
-    let (mut shard, mut base, mut file_bytes) = (1, 1, 9384);
-    if let Some(trailer) = bytes.last_chunk_mut::<72>() {
+    let (mut shard, mut base, mut salt, mut file_bytes) = (1, 1, [0; 16], 9424);
+    if let Some(trailer) = bytes.last_chunk_mut::<88>() {
         if mode & 1 != 0 {
-            let checksum = crc32fast::hash(&trailer[..68]);
-            trailer[68..].copy_from_slice(&checksum.to_le_bytes());
+            let checksum = crc32fast::hash(&trailer[..84]);
+            trailer[84..].copy_from_slice(&checksum.to_le_bytes());
         }
         if mode & 2 != 0 {
             let u32_at = |at: usize| u32::from_le_bytes(trailer[at..at + 4].try_into().unwrap());
             let u64_at = |at: usize| u64::from_le_bytes(trailer[at..at + 8].try_into().unwrap());
-            (shard, base) = (u32_at(56), u64_at(24));
-            file_bytes = u64_at(8).wrapping_add(u64::from(u32_at(16)) * 24).wrapping_add(72);
+            (shard, base) = (u32_at(72), u64_at(24));
+            salt.copy_from_slice(&trailer[56..72]);
+            file_bytes = u64_at(8).wrapping_add(u64::from(u32_at(16)) * 24).wrapping_add(88);
         }
     }
-    streamlog::fuzzing::trailer(&bytes, shard, base, file_bytes);
+    streamlog::fuzzing::trailer(&bytes, shard, base, salt, file_bytes);
 });

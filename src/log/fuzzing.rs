@@ -2,40 +2,57 @@
 //!
 //! What decodes must be what encoding it again gives: a byte that is read past would be one that no later version can use.
 
-use crate::log::format::draft::FrameDraft;
-use crate::log::format::frame::{Frame, FrameHeader, RecordParts, encode_lost};
-use crate::log::format::header::{HEADER_BYTES, SegmentHeader, decode_committed, decode_synced};
+use crate::PutRecord;
+use crate::log::format::draft::DraftBuffer;
+use crate::log::format::frame::{Frame, FrameHeader, encode_lost};
+use crate::log::format::header::{SegmentHeader, decode_committed, decode_synced};
+use crate::log::format::headers::Headers;
 use crate::log::format::index::Index;
+use crate::log::format::record::RecordParts;
+use crate::log::format::salt::Salt;
 use crate::log::format::trailer::{TRAILER_BYTES, Trailer};
+use crate::log::format::walk::{Depth, FrameWalk};
 
 /// Decodes a header page.
 pub fn header(page: &[u8]) {
     if let Ok(header) = SegmentHeader::decode(page) {
-        assert_eq!(header.encode(), page[..HEADER_BYTES]);
+        assert_eq!(header.encode_page()[..64], page[..64]);
+    }
+    if let Some(copy) = SegmentHeader::decode_copy(page) {
+        let encoded = copy.encode_page();
+        assert!(encoded[..64] == page[..64] || encoded[3584..3648] == page[3584..3648]);
     }
     let _ = (decode_synced(page), decode_committed(page));
 }
 
-/// Decodes a frame.
-pub fn frame(bytes: &[u8]) {
-    let Ok(frame) = Frame::decode(bytes) else { return };
+/// Decodes a frame in a file with that salt.
+pub fn frame(bytes: &[u8], salt: [u8; 16]) {
+    let salt = Salt::new(salt);
+    let mut walk = FrameWalk::new(bytes, 4096, 0, Depth::Headers);
+    while let Ok(Some(frame)) = walk.next() {
+        assert!(frame.len <= bytes.len());
+    }
+    let Ok(frame) = Frame::decode(bytes, &salt) else { return };
     assert_eq!(Frame::decode_checked(bytes).as_ref(), Ok(&frame));
-    if frame.header.is_lost {
-        let FrameHeader { base_sequence, timestamp_micros, count, len, .. } = frame.header;
-        assert_eq!(encode_lost(base_sequence, timestamp_micros, count), bytes[..len]);
+    let FrameHeader { base_sequence, timestamp_micros, count, len, is_lost } = frame.header;
+    if is_lost {
+        assert_eq!(encode_lost(base_sequence, timestamp_micros, count, &salt), bytes[..len]);
         return;
     }
-    let mut draft = FrameDraft::default();
-    draft.clear(0);
-    let mut at = 0;
-    for _ in 0..frame.header.count {
-        let (parts, next) = RecordParts::at(frame.records(), at).expect("decoding has checked the shape");
-        draft.push(parts.partition_key, parts.data);
-        at = next;
+    let mut records = vec![];
+    let mut rest = frame.records();
+    for _ in 0..count {
+        let (parts, behind) = RecordParts::split_off(rest).expect("decoding has checked the shape");
+        let record = PutRecord::new(parts.partition_key(), parts.data());
+        records.push(
+            Headers::new(parts.headers()).fold(record, |record, (name, value)| record.header(name, value)),
+        );
+        rest = behind;
     }
-    draft.finish();
-    draft.seal(frame.header.base_sequence, frame.header.timestamp_micros);
-    assert_eq!(draft.parts(&[]).concat(), bytes[..frame.header.len]);
+    let mut buffer = DraftBuffer::default();
+    let mut draft = buffer.draft(records.iter(), 0);
+    draft.seal(base_sequence, timestamp_micros, &salt);
+    assert_eq!(draft.parts().concat(), bytes[..len]);
 }
 
 /// Decodes an index, and searches it.
@@ -51,9 +68,13 @@ pub fn index(bytes: &[u8], sequence: u64, timestamp_micros: u64) {
 }
 
 /// Decodes a trailer as the end of a file of so many bytes.
-pub fn trailer(bytes: &[u8], shard: u32, base_sequence: u64, file_bytes: u64) {
-    let header = SegmentHeader { shard, base_sequence, created_at_micros: 0 };
-    if let Some(trailer) = Trailer::decode(bytes, &header, file_bytes) {
+pub fn trailer(bytes: &[u8], shard: u32, base_sequence: u64, salt: [u8; 16], file_bytes: u64) {
+    let header = SegmentHeader { shard, base_sequence, created_at_micros: 0, salt };
+    let any = Trailer::decode_any(bytes, file_bytes);
+    if let Some((trailer, header)) = any {
         assert_eq!(trailer.encode(&header), bytes[bytes.len() - TRAILER_BYTES..]);
+    }
+    if let Some(trailer) = Trailer::decode(bytes, &header, file_bytes) {
+        assert_eq!(any.map(|(any, _)| any), Some(trailer));
     }
 }

@@ -38,6 +38,8 @@ struct Survey {
     runs: Vec<Run>,
     /// The number after the last record, as the trailer says.
     sealed_end: Option<u64>,
+    /// Where the frames end, as the trailer says.
+    sealed_bytes: Option<u64>,
     /// The bytes of the file that were synced.
     synced: u64,
     /// The number after the last record that they may have held.
@@ -130,6 +132,7 @@ impl Survey {
             is_noted_first: page.is_noted_first(&place),
             runs,
             sealed_end,
+            sealed_bytes: trailer.map(|trailer| trailer.frames.end),
             synced,
             synced_end,
             place,
@@ -156,8 +159,18 @@ impl Survey {
         self.first_run().map_or(self.base(), |run| run.sequences.end)
     }
 
+    /// The byte behind the last record that can be read without a gap.
+    fn good_bytes(&self) -> u64 {
+        self.first_run().map_or(FRAMES_FROM, |run| run.bytes.end)
+    }
+
     fn holds_all_synced(&self) -> bool {
-        self.first_run().map_or(FRAMES_FROM, |run| run.bytes.end) >= self.synced
+        self.good_bytes() >= self.synced
+    }
+
+    /// Whether its frames reach as far as its trailer says, if it has one: a reader would meet what is behind them.
+    fn holds_all_sealed(&self) -> bool {
+        self.sealed_bytes.is_none_or(|bytes| self.good_bytes() >= bytes)
     }
 }
 
@@ -213,7 +226,7 @@ pub(super) fn salvage(dir: &ShardDir, shard: &ShardDescription, marks: Marks) ->
             None => None,
         };
         let is_whole = match required {
-            Some(end) => survey.good_end() >= end,
+            Some(end) => survey.good_end() >= end && survey.holds_all_sealed(),
             None => !is_promised || survey.holds_all_synced(),
         };
         let is_header_damaged = survey.is_header_damaged || (survey.is_header_blank && required.is_some());

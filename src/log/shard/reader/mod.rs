@@ -175,3 +175,36 @@ impl Horizon {
         self.timestamp.store(timestamp.as_micros(), Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::iterator::ShardIterator;
+    use super::wait_any::wait_any;
+    use super::*;
+    use crate::log::segment::place::ShardDir;
+    use crate::{Position, StreamOptions, SystemClock};
+
+    #[test]
+    fn p6_a_reader_needs_no_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let stream = StreamOptions::new().segment_bytes(64 << 10).open(directory.path()).unwrap();
+        (0..50u8).for_each(|number| drop(stream.put("key", vec![number; 10_000]).unwrap()));
+        let description = stream.shards().remove(0);
+        stream.close().unwrap();
+
+        let dir = ShardDir::new(directory.path(), description.id);
+        let bases = dir.bases().unwrap();
+        assert!(bases.len() > 5, "{bases:?}");
+        let (segments, clock) = (Segments::new(dir, &bases), Arc::new(SystemClock));
+        let (end, horizon) = (SequenceNumber::new(50), SequenceNumber::new(7));
+        let reader = Arc::new(Reader::new(&description, clock, segments, end, horizon));
+        let mut iterator = ShardIterator::new(Arc::clone(&reader), Position::TrimHorizon).unwrap();
+        let numbers: Vec<u8> = iterator.records().map(|record| record.unwrap().data[0]).collect();
+        assert_eq!(numbers, (7..50).collect::<Vec<_>>());
+        assert!(matches!(wait_any([&iterator], Duration::from_secs(60)), Err(Error::Closed)), "nobody puts");
+        let behind = ShardIterator::new(reader, Position::At(SequenceNumber::ZERO));
+        assert!(matches!(behind, Err(Error::Trimmed { .. })));
+    }
+}

@@ -20,3 +20,11 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     hasher.update(bytes);
     hasher.finalize()
 }
+
+/// The checksum of bytes that stand one behind the other, to be joined to that of what stands before them.
+#[inline(never)]
+pub(super) fn of_parts(parts: &[&[u8]]) -> Hasher {
+    let mut hasher = begin();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher
+}

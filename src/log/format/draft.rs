@@ -150,16 +150,16 @@ impl DraftBuffer {
     }
 
     /// Ends a draft that holds all of its records by copy.
-    #[inline]
+    // As a call it would write the draft to memory, to be read again at once.
+    #[inline(always)]
     fn finish(&mut self, count: u32) -> Draft<'_> {
         let len = self.end.next_multiple_of(FRAME_ALIGN);
         self.push_bytes(&PADDING);
         let drafted = &mut self.bytes[..len];
-        let body_checksum = (len >= JOINED_CHECKSUM_BYTES_MIN).then(|| {
-            let mut hasher = checksum::begin();
-            hasher.update(&drafted[FRAME_HEADER_BYTES..]);
-            hasher
-        });
+        let body_checksum = match len {
+            JOINED_CHECKSUM_BYTES_MIN.. => Some(checksum::of_parts(&[&drafted[FRAME_HEADER_BYTES..]])),
+            _ => None,
+        };
         Draft { drafted, borrowed: &[], len, count, body_checksum, put_at: Timestamp::default() }
     }
 
@@ -168,11 +168,8 @@ impl DraftBuffer {
         let bytes = self.end + data.len();
         let len = bytes.next_multiple_of(FRAME_ALIGN);
         let drafted = &mut self.bytes[..self.end];
-        let mut hasher = checksum::begin();
-        hasher.update(&drafted[FRAME_HEADER_BYTES..]);
-        hasher.update(data);
-        hasher.update(&PADDING[..len - bytes]);
-        let body_checksum = Some(hasher);
+        let body = [&drafted[FRAME_HEADER_BYTES..], data, &PADDING[..len - bytes]];
+        let body_checksum = Some(checksum::of_parts(&body));
         Draft { drafted, borrowed: data, len, count, body_checksum, put_at: Timestamp::default() }
     }
 }

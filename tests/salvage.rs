@@ -286,7 +286,9 @@ fn p9_a_trailer_that_puts_the_end_of_the_frames_too_far_costs_no_record() {
     let scratch = common::scratch();
     let path = scratch.path().join("stream");
     let stream = common::small(&common::clock()).open(&path).unwrap();
-    (0..5u8).for_each(|number| drop(stream.put("key", vec![number; 3_000]).unwrap()));
+    for number in 0..5u8 {
+        stream.put("key", vec![number; 3_000]).unwrap();
+    }
     stream.close().unwrap();
     let file = &common::segment_files(&path, 0)[0];
     let mut bytes = fs::read(file).unwrap();

@@ -107,7 +107,7 @@ impl ConsumerOptions {
         self
     }
 
-    /// The most bytes of a batch, keys and data together; one record that is larger comes by itself. Default: 256 KiB, which a
+    /// The most bytes of a batch, keys, data and headers together; one record that is larger comes by itself. Default: 256 KiB, which a
     /// processor's cache holds while the batch is handled.
     #[must_use]
     pub fn batch_bytes(mut self, bytes: usize) -> Self {

@@ -97,7 +97,7 @@ impl ProducerOptions {
         self
     }
 
-    /// A batch of so many bytes, keys and data, is sent without lingering: 1 to 1 GiB. A record that is larger is a batch by itself.
+    /// A batch of so many bytes, keys, data and headers, is sent without lingering: 1 to 1 GiB. A record that is larger is a batch by itself.
     /// Default: 256 KiB. KPL: `CollectionMaxSize`; Kafka: `batch.size`.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.settings.limits.bytes = bytes;

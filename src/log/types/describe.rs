@@ -35,7 +35,7 @@ pub struct StreamDescription {
     pub durability: Durability,
     /// The size at which a segment is full.
     pub segment_bytes: u64,
-    /// The largest record, key plus data.
+    /// The largest record, key, data and headers together.
     pub record_bytes_max: u64,
     /// What holds retention back.
     pub holds: Vec<Hold>,

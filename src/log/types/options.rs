@@ -217,7 +217,7 @@ impl StreamOptions {
         self
     }
 
-    /// The largest record, key plus data, that a put takes; kept in the manifest; never more than a segment holds.
+    /// The largest record, key, data and headers together, that a put takes; kept in the manifest; never more than a segment holds.
     /// Default: 1 MiB, as in Kinesis, or less where the segments are smaller.
     #[must_use]
     pub fn record_bytes_max(mut self, bytes: u64) -> Self {

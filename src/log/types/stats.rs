@@ -151,7 +151,7 @@ impl ShardStats {
 
 /// What was put and read since the stream was opened.
 ///
-/// Bytes are those of the log: keys and data, 8 bytes more for each record, and 32 to 39 more for each put or each shard's part of a
+/// Bytes are those of the log: keys, data and headers, 8 bytes more for each record, and 32 to 39 more for each put or each shard's part of a
 /// batch. So a reader who reads everything once has read as many as were put.
 ///
 /// ```

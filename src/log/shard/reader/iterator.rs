@@ -146,7 +146,7 @@ impl ShardIterator {
         self.next_batch_within(records_max, usize::MAX)
     }
 
-    /// Reads up to `records_max` records of up to `bytes_max` bytes, keys and data together, but at least one record if there is
+    /// Reads up to `records_max` records of up to `bytes_max` bytes, keys, data and headers together, but at least one record if there is
     /// one.
     ///
     /// ```

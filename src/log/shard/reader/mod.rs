@@ -190,7 +190,9 @@ mod tests {
     fn p6_a_reader_needs_no_writer() {
         let directory = tempfile::tempdir().unwrap();
         let stream = StreamOptions::new().segment_bytes(64 << 10).open(directory.path()).unwrap();
-        (0..50u8).for_each(|number| drop(stream.put("key", vec![number; 10_000]).unwrap()));
+        for number in 0..50u8 {
+            stream.put("key", vec![number; 10_000]).unwrap();
+        }
         let description = stream.shards().remove(0);
         stream.close().unwrap();
 

@@ -27,7 +27,7 @@ use crate::log::types::shard_id::ShardId;
 pub struct Verification {
     /// The records that were read, each with its checksum and in its place.
     pub record_count: u64,
-    /// Their bytes, keys and data together.
+    /// Their bytes, keys, data and headers together.
     pub record_bytes: u64,
     /// The damage that was found, in the order of shards and sequence numbers.
     pub damage: Vec<Corruption>,
@@ -78,7 +78,7 @@ impl Reader {
             match iterator.next_batch_within(RECORDS_AT_A_TIME, BYTES_AT_A_TIME) {
                 Ok(batch) if batch.is_empty() => break,
                 Ok(batch) => {
-                    let sizes = batch.iter().map(|record| record.partition_key().len() + record.data().len());
+                    let sizes = batch.iter().map(|record| record.parts.bytes());
                     found.record_bytes += sizes.sum::<usize>() as u64;
                     found.record_count += batch.len() as u64;
                     if progress(batch.bytes.len() as u64).is_break() {

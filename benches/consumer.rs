@@ -123,9 +123,9 @@ fn iterators(stream: &Stream, batch_records: usize) -> Turn<'_> {
 
 fn workers(stream: &Stream, batch_records: usize, count: usize) -> Turn<'_> {
     Box::new(move || {
-        let open = || stream.consumer(GROUP).batch_records(batch_records).open().expect("a worker");
+        let open = || stream.group(GROUP).worker().batch_records(batch_records).open().expect("a worker");
         let workers: Vec<_> = (0..count).map(|_| open()).collect();
-        stream.reset_group(GROUP, Position::TrimHorizon).expect("a reset");
+        stream.group(GROUP).reset(Position::TrimHorizon).expect("a reset");
         let started = Instant::now();
         std::thread::scope(|scope| {
             let threads: Vec<_> =

@@ -66,13 +66,13 @@ fn put(stream: &Stream) -> Result<()> {
 }
 
 fn work(stream: &Stream, mut done: &File, all_are_put: &AtomicBool) -> Result<()> {
-    let mut worker = stream.consumer("workers").batch_records(JOBS_IN_HAND).open()?;
+    let mut worker = stream.group("workers").worker().batch_records(JOBS_IN_HAND).open()?;
     loop {
         // Asked before the poll, so that it finds all there is.
         let is_last_look = all_are_put.load(Ordering::Acquire);
         let Some(batch) = worker.poll(Duration::from_millis(20))? else {
             // What another worker has in hand comes to this one if that one fails.
-            if is_last_look && worker.describe_group()?.lag().record_count == 0 {
+            if is_last_look && worker.group().describe()?.lag().record_count == 0 {
                 return Ok(());
             }
             continue;

@@ -44,7 +44,7 @@ pub mod metrics;
 pub mod prelude;
 mod producer;
 
-pub use consumer::{ConsumerOptions, GroupDescription, GroupShard, OnTrimmed, Worker, WorkerId};
+pub use consumer::{Group, GroupDescription, GroupShard, OnTrimmed, Worker, WorkerId, WorkerOptions};
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -58,9 +58,10 @@ pub use log::shard::reader::records::OwnedRecords;
 pub use log::shard::reader::verify::{Verification, VerifyProgress};
 pub use log::shard::reader::wait_any::wait_any;
 pub use log::stream::Stream;
+pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;
 pub use log::sys::clock::SystemClock;
-pub use log::types::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
+pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 pub use log::types::error::{Corruption, Error, IoFailure, Located, Result};
 pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
 pub use log::types::latency::Latency;

@@ -698,7 +698,7 @@ fn consume_prints_what_a_group_has_not_handled_yet_and_lag_how_much_that_is() {
     place.print("delete-group", &["billing"]);
     fails(&place.run("delete-group", &["billing"]), &["no consumer group"]);
     assert_eq!(place.json("groups", &[])["groups"].as_array().unwrap().len(), 1);
-    fails(&place.run("consume", &["a/b"]), &["is no name of a consumer group"]);
+    fails(&place.run("consume", &["a/b"]), &["is not a name of a consumer group"]);
 }
 
 #[test]

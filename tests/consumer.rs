@@ -30,7 +30,7 @@ fn numbers(batch: &Batch) -> Vec<u32> {
 }
 
 fn worker(stream: &Stream) -> Worker {
-    stream.consumer(GROUP).lease_timeout(MINUTE).open().unwrap()
+    stream.group(GROUP).worker().lease_timeout(MINUTE).open().unwrap()
 }
 
 fn poll(worker: &mut Worker) -> Option<Batch> {
@@ -58,7 +58,7 @@ fn a_group_goes_on_behind_its_last_commit_after_a_close_and_after_a_kill() {
     let (path, killed) = (scratch.path().join("stream"), scratch.path().join("killed"));
     let stream = open(&path, &clock, 1);
     put(&stream, 0..10);
-    let mut first = stream.consumer(GROUP).batch_records(4).open().unwrap();
+    let mut first = stream.group(GROUP).worker().batch_records(4).open().unwrap();
     let batch = poll(&mut first).unwrap();
     assert_eq!(numbers(&batch), [0, 1, 2, 3]);
     first.commit(&batch).unwrap();
@@ -79,10 +79,10 @@ fn groups_read_the_same_records_each_by_itself() {
     let stream = open(scratch.path(), &clock, 3);
     put(&stream, 0..30);
     for group in ["a", "b"] {
-        let mut worker = stream.consumer(group).open().unwrap();
+        let mut worker = stream.group(group).worker().open().unwrap();
         assert_eq!(sorted(drain(&mut worker)), (0..30).collect::<Vec<_>>());
     }
-    let mut late = stream.consumer("late").start(Position::Latest).open().unwrap();
+    let mut late = stream.group("late").worker().start_at(Position::Latest).open().unwrap();
     assert_eq!(drain(&mut late), [0; 0]);
     put(&stream, 30..40);
     assert_eq!(sorted(drain(&mut late)), (30..40).collect::<Vec<_>>());
@@ -130,7 +130,7 @@ fn a_shard_changes_hands_once_what_was_handed_out_is_committed_or_took_too_long(
     put(&other, 0..20);
     drop(stream);
 
-    let mut first = other.consumer(GROUP).lease_timeout(MINUTE).batch_records(2).open().unwrap();
+    let mut first = other.group(GROUP).worker().lease_timeout(MINUTE).batch_records(2).open().unwrap();
     let held: Vec<Batch> = (0..2).map(|_| poll(&mut first).unwrap()).collect();
     assert_ne!(held[0].shard(), held[1].shard(), "shards take turns");
     let mut second = worker(&other);
@@ -148,7 +148,10 @@ fn a_shard_changes_hands_once_what_was_handed_out_is_committed_or_took_too_long(
             &held[1]
         }
     };
-    assert!(matches!(first.commit(leaving), Err(Error::LeaseLost { .. })), "it is somebody else's by now");
+    assert!(
+        matches!(first.commit(leaving), Err(Error::GroupLeaseLost { .. })),
+        "it is somebody else's by now"
+    );
 
     // The same again, but without a commit.
     let mut third = worker(&other);
@@ -170,19 +173,19 @@ fn a_commit_of_a_lost_lease_changes_nothing() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);
     put(&stream, 0..10);
-    let mut slow = stream.consumer(GROUP).lease_timeout(MINUTE).batch_records(5).open().unwrap();
+    let mut slow = stream.group(GROUP).worker().lease_timeout(MINUTE).batch_records(5).open().unwrap();
     let batch = poll(&mut slow).unwrap();
     clock.advance(2 * MINUTE);
-    let mut quick = stream.consumer(GROUP).lease_timeout(MINUTE).batch_records(2).open().unwrap();
+    let mut quick = stream.group(GROUP).worker().lease_timeout(MINUTE).batch_records(2).open().unwrap();
     let again = poll(&mut quick).unwrap();
     assert_eq!(numbers(&again), [0, 1]);
     quick.commit(&again).unwrap();
     let refused = slow.commit(&batch).unwrap_err();
     assert!(
-        matches!(&refused, Error::LeaseLost { group, shard } if **group == *GROUP && *shard == batch.shard())
+        matches!(&refused, Error::GroupLeaseLost { group, shard } if **group == *GROUP && *shard == batch.shard())
     );
     assert_eq!(numbers(&poll(&mut quick).unwrap()), [2, 3]);
-    assert_eq!(stream.describe_group(GROUP).unwrap().shards[0].next_sequence, 2.into());
+    assert_eq!(stream.group(GROUP).describe().unwrap().shards[0].next_sequence, 2.into());
 }
 
 #[test]
@@ -190,14 +193,14 @@ fn only_what_was_handed_out_can_be_committed_and_less_changes_nothing() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);
     put(&stream, 0..10);
-    let mut worker = stream.consumer(GROUP).batch_records(5).open().unwrap();
+    let mut worker = stream.group(GROUP).worker().batch_records(5).open().unwrap();
     let batch = poll(&mut worker).unwrap();
     let shard = batch.shard();
     assert!(matches!(worker.commit_to(shard, 5.into()), Err(Error::InvalidArgument(_))));
     worker.commit_to(shard, 3.into()).unwrap();
     worker.commit_to(shard, 1.into()).unwrap();
-    assert_eq!(worker.describe_group().unwrap().shards[0].next_sequence, 4.into());
-    assert!(matches!(worker.commit_to(ShardId::new(7), 0.into()), Err(Error::LeaseLost { .. })));
+    assert_eq!(worker.group().describe().unwrap().shards[0].next_sequence, 4.into());
+    assert!(matches!(worker.commit_to(ShardId::new(7), 0.into()), Err(Error::GroupLeaseLost { .. })));
 }
 
 #[test]
@@ -250,7 +253,7 @@ fn p6_what_was_trimmed_before_it_was_read_is_told_and_skipped_only_when_asked() 
     let stream = common::small(&clock).retention(Retention::age(HOUR)).open(scratch.path()).unwrap();
     put(&stream, 0..5);
     let mut worker = worker(&stream);
-    let mut skipping = stream.consumer("skipping").on_trimmed(OnTrimmed::SkipToHorizon).open().unwrap();
+    let mut skipping = stream.group("skipping").worker().on_trimmed(OnTrimmed::SkipToHorizon).open().unwrap();
     clock.advance(HOUR + SECOND);
     put(&stream, 5..8);
     stream.maintain().unwrap();
@@ -259,7 +262,7 @@ fn p6_what_was_trimmed_before_it_was_read_is_told_and_skipped_only_when_asked() 
     };
     assert_eq!((requested, horizon), (0.into(), 5.into()));
     assert!(matches!(worker.poll(Duration::ZERO), Err(Error::Trimmed { .. })), "until it is told to go on");
-    assert_eq!(worker.describe_group().unwrap().lag().record_count, 8, "those that are gone count");
+    assert_eq!(worker.group().describe().unwrap().lag().record_count, 8, "those that are gone count");
     assert_eq!(worker.skip_to_horizon(shard).unwrap(), 5);
     assert_eq!(drain(&mut worker), [5, 6, 7]);
     assert_eq!((drain(&mut skipping), skipping.skipped_count()), (vec![5, 6, 7], 5));
@@ -290,7 +293,7 @@ fn a_hold_keeps_what_the_group_has_not_handled_up_to_its_bound() {
     let path = scratch.path().join("stream");
     let options = || common::small(&clock).retention(Retention::age(HOUR));
     let stream = options().open(&path).unwrap();
-    let mut worker = stream.consumer(GROUP).hold(1 << 20).open().unwrap();
+    let mut worker = stream.group(GROUP).worker().hold(1 << 20).open().unwrap();
     assert_eq!(stream.describe().holds[0].name, GROUP);
     put(&stream, 0..10);
     clock.advance(2 * HOUR);
@@ -306,7 +309,7 @@ fn a_hold_keeps_what_the_group_has_not_handled_up_to_its_bound() {
     let stream = options().open(&path).unwrap();
     stream.maintain().unwrap();
     assert_eq!(stream.stats().unwrap().record_count(), 6, "held though no worker has come yet");
-    let mut worker = stream.consumer(GROUP).open().unwrap();
+    let mut worker = stream.group(GROUP).worker().open().unwrap();
     assert_eq!(drain(&mut worker), (4..10).collect::<Vec<_>>());
     stream.maintain().unwrap();
     assert_eq!(stream.stats().unwrap().record_count(), 0);
@@ -321,7 +324,7 @@ fn a_hold_keeps_what_the_group_has_not_handled_up_to_its_bound() {
     let kept = stream.stats().unwrap().disk_bytes();
     assert!((512 << 10..=(1 << 20) + (128 << 10)).contains(&kept), "{kept} bytes");
     drop(worker);
-    stream.delete_group(GROUP).unwrap();
+    stream.group(GROUP).delete().unwrap();
     stream.maintain().unwrap();
     stream.maintain().unwrap();
     assert_eq!((stream.stats().unwrap().record_count(), stream.describe().holds.len()), (0, 0));
@@ -344,21 +347,21 @@ fn a_group_can_be_reset_and_deleted() {
     for (position, expected) in
         [(Position::TrimHorizon, 0..31), (Position::AtTimestamp(middle), 10..31), (Position::Latest, 31..31)]
     {
-        stream.reset_group(GROUP, position).unwrap();
+        stream.group(GROUP).reset(position).unwrap();
         assert_eq!(sorted(drain(&mut worker)), expected.collect::<Vec<_>>(), "from {position:?}");
     }
-    stream.reset_group(GROUP, Position::TrimHorizon).unwrap();
+    stream.group(GROUP).reset(Position::TrimHorizon).unwrap();
     assert!(
-        matches!(worker.commit(&outstanding), Err(Error::LeaseLost { .. })),
+        matches!(worker.commit(&outstanding), Err(Error::GroupLeaseLost { .. })),
         "handed out before the reset"
     );
-    assert!(stream.reset_group(GROUP, Position::At(3.into())).is_err());
-    assert!(matches!(stream.delete_group(GROUP), Err(Error::InvalidArgument(_))), "it has a worker");
+    assert!(stream.group(GROUP).reset(Position::At(3.into())).is_err());
+    assert!(matches!(stream.group(GROUP).delete(), Err(Error::InvalidArgument(_))), "it has a worker");
     drop(worker);
-    stream.delete_group(GROUP).unwrap();
+    stream.group(GROUP).delete().unwrap();
     assert_eq!(stream.groups().unwrap(), [""; 0]);
-    assert!(stream.delete_group(GROUP).is_err() && stream.describe_group(GROUP).is_err());
-    let mut anew = stream.consumer(GROUP).start(Position::Latest).open().unwrap();
+    assert!(stream.group(GROUP).delete().is_err() && stream.group(GROUP).describe().is_err());
+    let mut anew = stream.group(GROUP).worker().start_at(Position::Latest).open().unwrap();
     assert_eq!(drain(&mut anew), [0; 0], "a new group of that name knows nothing of the old one");
 }
 
@@ -387,17 +390,17 @@ fn lag_counts_records_bytes_and_age_of_what_is_not_committed() {
     put(&stream, 0..10);
     clock.advance(3 * SECOND);
     put(&stream, 10..14);
-    let mut worker = stream.consumer(GROUP).batch_records(10).open().unwrap();
-    let lag = worker.describe_group().unwrap().lag();
+    let mut worker = stream.group(GROUP).worker().batch_records(10).open().unwrap();
+    let lag = worker.group().describe().unwrap().lag();
     assert_eq!((lag.record_count, lag.age), (14, 3 * SECOND));
     assert!((14 * 40..14 * 80).contains(&lag.bytes), "{lag:?}");
     let batch = poll(&mut worker).unwrap();
     worker.commit(&batch).unwrap();
     clock.advance(SECOND);
-    let lag = worker.describe_group().unwrap().lag();
+    let lag = worker.group().describe().unwrap().lag();
     assert_eq!((lag.record_count, lag.age), (4, SECOND));
     drain(&mut worker);
-    assert_eq!(worker.describe_group().unwrap().lag(), streamlog::Lag::default());
+    assert_eq!(worker.group().describe().unwrap().lag(), streamlog::Lag::default());
 }
 
 #[test]
@@ -407,7 +410,7 @@ fn positions_of_the_callers_own_decide_where_reading_begins() {
     put(&stream, 0..10);
     let from = |last: Option<u64>| {
         let last_handled = move |_| Ok(last.map(Into::into));
-        stream.consumer(GROUP).positions_from(last_handled).open().unwrap()
+        stream.group(GROUP).worker().positions_from(last_handled).open().unwrap()
     };
     assert_eq!(drain(&mut from(None)).len(), 10);
     assert_eq!(drain(&mut from(Some(6))), [7, 8, 9], "behind the group's checkpoint");
@@ -422,7 +425,7 @@ fn p9_damaged_checkpoints_are_an_error_with_ways_out_and_never_a_new_beginning()
     let path = scratch.path().join("stream");
     let stream = open(&path, &clock, 1);
     put(&stream, 0..10);
-    let mut first = stream.consumer(GROUP).batch_records(2).open().unwrap();
+    let mut first = stream.group(GROUP).worker().batch_records(2).open().unwrap();
     for _ in 0..3 {
         let batch = poll(&mut first).unwrap();
         first.commit(&batch).unwrap();
@@ -438,15 +441,15 @@ fn p9_damaged_checkpoints_are_an_error_with_ways_out_and_never_a_new_beginning()
 
     let stream = open(&path, &clock, 1);
     for _ in 0..2 {
-        let refused = stream.consumer(GROUP).open().unwrap_err();
+        let refused = stream.group(GROUP).worker().open().unwrap_err();
         assert!(matches!(&refused, Error::Corrupt(_)), "{refused}");
         assert!(refused.to_string().contains("billing"), "{refused}");
     }
-    assert!(matches!(stream.describe_group(GROUP), Err(Error::Corrupt(_))));
-    let mut salvaged = stream.consumer(GROUP).salvage(true).open().unwrap();
+    assert!(matches!(stream.group(GROUP).describe(), Err(Error::Corrupt(_))));
+    let mut salvaged = stream.group(GROUP).worker().salvage(true).open().unwrap();
     assert_eq!(drain(&mut salvaged), [6, 7, 8, 9], "the last checkpoint is whole, an older one is lost");
     drop(salvaged);
-    stream.delete_group(GROUP).unwrap();
+    stream.group(GROUP).delete().unwrap();
     assert_eq!(drain(&mut worker(&stream)).len(), 10, "only after it was deleted");
 }
 
@@ -474,7 +477,7 @@ fn commits_take_bounded_room_and_survive_their_own_compaction() {
     let path = scratch.path().join("stream");
     let stream = open(&path, &clock, 3);
     put(&stream, 0..30_000);
-    let mut worker = stream.consumer(GROUP).batch_records(1).open().unwrap();
+    let mut worker = stream.group(GROUP).worker().batch_records(1).open().unwrap();
     for round in 0..30_000 {
         let batch = poll(&mut worker).unwrap();
         worker.commit(&batch).unwrap();
@@ -489,7 +492,7 @@ fn commits_take_bounded_room_and_survive_their_own_compaction() {
     drop(worker);
     drop(stream);
     let stream = open(&path, &clock, 3);
-    assert_eq!(stream.describe_group(GROUP).unwrap().lag().record_count, 0);
+    assert_eq!(stream.group(GROUP).describe().unwrap().lag().record_count, 0);
 }
 
 #[test]
@@ -523,7 +526,7 @@ fn commits_are_as_durable_as_the_stream() {
 fn a_worker_waits_for_records_and_is_woken() {
     let scratch = common::scratch();
     let stream = Stream::open(scratch.path()).unwrap();
-    let mut worker = stream.consumer(GROUP).open().unwrap();
+    let mut worker = stream.group(GROUP).worker().open().unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| worker.poll(30 * SECOND).unwrap().map(|batch| batch.len()));
         stream.put("key", "data").unwrap();
@@ -542,11 +545,11 @@ fn names_and_settings_out_of_range_are_refused() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);
     for name in ["", ".", "..", ".hidden", "a/b", "a b", "a.deleted", &"x".repeat(129)] {
-        assert!(matches!(stream.consumer(name).open(), Err(Error::InvalidArgument(_))), "{name:?}");
-        assert!(matches!(stream.delete_group(name), Err(Error::InvalidArgument(_))), "{name:?}");
+        assert!(matches!(stream.group(name).worker().open(), Err(Error::InvalidArgument(_))), "{name:?}");
+        assert!(matches!(stream.group(name).delete(), Err(Error::InvalidArgument(_))), "{name:?}");
     }
-    assert!(stream.consumer("a").batch_records(0).open().is_err());
-    assert!(stream.consumer("a").lease_timeout(Duration::ZERO).open().is_err());
-    assert!(stream.consumer("a").start(Position::At(0.into())).open().is_err());
+    assert!(stream.group("a").worker().batch_records(0).open().is_err());
+    assert!(stream.group("a").worker().lease_timeout(Duration::ZERO).open().is_err());
+    assert!(stream.group("a").worker().start_at(Position::At(0.into())).open().is_err());
     assert_eq!(stream.groups().unwrap(), [""; 0]);
 }

@@ -25,7 +25,7 @@ fn put(stream: &Stream, numbers: std::ops::Range<u32>) {
 }
 
 fn worker(stream: &Stream) -> Worker {
-    stream.consumer(GROUP).lease_timeout(MINUTE).open().unwrap()
+    stream.group(GROUP).worker().lease_timeout(MINUTE).open().unwrap()
 }
 
 fn poll(worker: &mut Worker) -> Option<Batch> {
@@ -116,7 +116,7 @@ fn a_shard_that_was_to_be_handed_over_and_stays_goes_on_where_it_was() {
         }
         Ok(None)
     };
-    let options = stream.consumer(GROUP).lease_timeout(MINUTE).batch_records(5);
+    let options = stream.group(GROUP).worker().lease_timeout(MINUTE).batch_records(5);
     let mut first = options.positions_from(last_handled).open().unwrap();
     let held: Vec<Batch> = (0..2).map(|_| poll(&mut first).unwrap()).collect();
     for batch in &held {
@@ -165,12 +165,12 @@ fn a_lease_that_is_lost_in_the_middle_of_a_poll_is_no_error_of_it() {
     let other = stream.clone();
     let last_handled = move |_| {
         if resets.swap(false, Ordering::Relaxed) {
-            other.reset_group(GROUP, Position::TrimHorizon).unwrap();
+            other.group(GROUP).reset(Position::TrimHorizon).unwrap();
             return Ok(Some(3.into()));
         }
         Ok(None)
     };
-    let mut worker = stream.consumer(GROUP).positions_from(last_handled).open().unwrap();
+    let mut worker = stream.group(GROUP).worker().positions_from(last_handled).open().unwrap();
     assert_eq!(drain(&mut worker), (0..10).collect::<Vec<_>>());
 }
 
@@ -183,7 +183,7 @@ fn p6_a_reset_counts_for_all_shards_also_after_a_kill() {
     stream.split_shard_evenly(stream.shards()[0].id).unwrap();
     put(&stream, 10..30);
     assert_eq!(drain(&mut worker(&stream)).len(), 30);
-    stream.reset_group(GROUP, Position::TrimHorizon).unwrap();
+    stream.group(GROUP).reset(Position::TrimHorizon).unwrap();
     common::copy_dir(&path, &killed);
     let again = open(&killed, &clock, 1);
     assert_eq!(drain(&mut worker(&again)), (0..30).collect::<Vec<_>>(), "the children too");
@@ -232,7 +232,7 @@ fn a_group_that_could_not_be_opened_can_be_opened_later() {
     // As a creation that was interrupted leaves it.
     drop(open(&scratch.path().join("groups").join(GROUP), &clock, 1));
     let future = Position::AtTimestamp(stream.now().plus(HOUR));
-    assert!(matches!(stream.consumer(GROUP).start(future).open(), Err(Error::InvalidArgument(_))));
+    assert!(matches!(stream.group(GROUP).worker().start_at(future).open(), Err(Error::InvalidArgument(_))));
     assert_eq!(drain(&mut worker(&stream)), [0, 1, 2]);
 }
 
@@ -247,7 +247,7 @@ fn looking_at_a_group_writes_nothing() {
     let before = fs::read(log).unwrap();
     for _ in 0..3 {
         let stream = open(scratch.path(), &clock, 2);
-        assert_eq!(stream.describe_group(GROUP).unwrap().lag().record_count, 0);
+        assert_eq!(stream.group(GROUP).describe().unwrap().lag().record_count, 0);
         assert!(poll(&mut worker(&stream)).is_none());
         stream.close().unwrap();
     }
@@ -259,7 +259,7 @@ fn checkpoints_of_shards_that_have_expired_go() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let path = scratch.path().join("stream");
     let stream = common::small(&clock).retention(Retention::age(HOUR)).open(&path).unwrap();
-    let mut worker = stream.consumer(GROUP).batch_records(1).open().unwrap();
+    let mut worker = stream.group(GROUP).worker().batch_records(1).open().unwrap();
     for round in 0..60 {
         let open: Vec<ShardId> =
             stream.list_shards(streamlog::ShardFilter::AtLatest).iter().map(|it| it.id).collect();
@@ -301,13 +301,16 @@ fn a_group_is_not_deleted_under_a_worker_that_joins_or_is_silent() {
     put(&stream, 0..10);
     let silent = worker(&stream);
     clock.advance(HOUR);
-    assert!(matches!(stream.delete_group(GROUP), Err(Error::InvalidArgument(_))), "its worker may come back");
+    assert!(
+        matches!(stream.group(GROUP).delete(), Err(Error::InvalidArgument(_))),
+        "its worker may come back"
+    );
     drop(silent);
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_done.load(Ordering::Relaxed) {
-                let _ = stream.delete_group(GROUP);
+                let _ = stream.group(GROUP).delete();
             }
         });
         let joins = scope.spawn(|| {
@@ -363,7 +366,7 @@ fn p4_records_lost_at_the_end_of_a_shard_do_not_keep_its_children_waiting() {
         let lost_count = lost.iter().sum::<u64>();
         assert!(lost_count > 0 && lost_count < 10, "{lost:?}");
         assert_eq!(seen.iter().sum::<usize>() as u64 + lost_count, 30, "the children too");
-        assert_eq!(worker.describe_group().unwrap().lag().record_count, 0);
+        assert_eq!(worker.group().describe().unwrap().lag().record_count, 0);
     }
 }
 
@@ -377,7 +380,7 @@ fn p6_skipping_to_the_horizon_goes_by_the_callers_own_position() {
     stream.trim_before(shard, 12.into()).unwrap();
     for on_trimmed in [OnTrimmed::Fail, OnTrimmed::SkipToHorizon] {
         // The caller's output was restored from a copy of long ago.
-        let options = stream.consumer(GROUP).on_trimmed(on_trimmed);
+        let options = stream.group(GROUP).worker().on_trimmed(on_trimmed);
         let mut behind = options.positions_from(|_| Ok(Some(4.into()))).open().unwrap();
         if on_trimmed == OnTrimmed::Fail {
             assert!(matches!(behind.poll(Duration::ZERO), Err(Error::Trimmed { .. })));
@@ -410,9 +413,9 @@ fn a_closed_stream_takes_no_workers() {
     let stream = open(scratch.path(), &clock, 1);
     drop(worker(&stream));
     stream.clone().close().unwrap();
-    assert!(matches!(stream.consumer(GROUP).open(), Err(Error::Closed)));
-    assert!(matches!(stream.consumer("new").open(), Err(Error::Closed)));
-    assert!(matches!(stream.reset_group(GROUP, Position::Latest), Err(Error::Closed)));
+    assert!(matches!(stream.group(GROUP).worker().open(), Err(Error::Closed)));
+    assert!(matches!(stream.group("new").worker().open(), Err(Error::Closed)));
+    assert!(matches!(stream.group(GROUP).reset(Position::Latest), Err(Error::Closed)));
 }
 
 #[test]
@@ -434,16 +437,16 @@ fn a_failure_of_the_callers_positions_is_told_and_nothing_is_left_behind() {
             _ => Ok(Some(3.into())),
         }
     };
-    let mut worker = stream.consumer(GROUP).positions_from(last_handled).open().unwrap();
+    let mut worker = stream.group(GROUP).worker().positions_from(last_handled).open().unwrap();
     assert!(worker.poll(Duration::ZERO).is_err());
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.poll(Duration::ZERO)));
     assert!(panicked.is_err());
     assert_eq!(drain(&mut worker), (4..10).collect::<Vec<_>>());
     drop(worker);
-    stream.reset_group(GROUP, Position::TrimHorizon).unwrap();
+    stream.group(GROUP).reset(Position::TrimHorizon).unwrap();
     assert_eq!(drain(&mut self::worker(&stream)).len(), 10);
     clock.advance(SECOND);
-    stream.delete_group(GROUP).unwrap();
+    stream.group(GROUP).delete().unwrap();
 }
 
 #[test]
@@ -457,11 +460,11 @@ fn resets_and_reshards_among_busy_workers_come_through() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    let mut worker = stream.consumer(GROUP).batch_records(7).open().unwrap();
+                    let mut worker = stream.group(GROUP).worker().batch_records(7).open().unwrap();
                     for _ in 0..100 {
                         let Some(batch) = worker.poll(Duration::from_millis(1)).unwrap() else { break };
                         match worker.commit(&batch) {
-                            Ok(()) | Err(Error::LeaseLost { .. }) => {}
+                            Ok(()) | Err(Error::GroupLeaseLost { .. }) => {}
                             Err(error) => panic!("{error}"),
                         }
                     }
@@ -471,8 +474,8 @@ fn resets_and_reshards_among_busy_workers_come_through() {
         let changes = scope.spawn(|| {
             for round in 0..60u32 {
                 let positions = [Position::TrimHorizon, Position::Latest];
-                stream.reset_group(GROUP, positions[round as usize % 2]).unwrap();
-                stream.describe_group(GROUP).unwrap();
+                stream.group(GROUP).reset(positions[round as usize % 2]).unwrap();
+                stream.group(GROUP).describe().unwrap();
                 let open = stream.list_shards(streamlog::ShardFilter::AtLatest);
                 match open[..] {
                     [ref only] => drop(stream.split_shard_evenly(only.id).unwrap()),
@@ -486,7 +489,7 @@ fn resets_and_reshards_among_busy_workers_come_through() {
         is_over.store(true, Ordering::Relaxed);
         changed.unwrap();
     });
-    stream.reset_group(GROUP, Position::TrimHorizon).unwrap();
+    stream.group(GROUP).reset(Position::TrimHorizon).unwrap();
     assert_eq!(drain(&mut worker(&stream)).len(), 2_000 + 60 * 20);
 }
 
@@ -505,7 +508,7 @@ fn a_group_can_be_deleted_while_the_stream_is_maintained() {
         });
         for _ in 0..300 {
             drain(&mut worker(&stream));
-            stream.delete_group(GROUP).unwrap();
+            stream.group(GROUP).delete().unwrap();
         }
         is_over.store(true, Ordering::Relaxed);
         maintains.join().unwrap();

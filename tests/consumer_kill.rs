@@ -32,7 +32,7 @@ struct OfKey {
 
 fn worker(stream: &Stream) -> streamlog::Result<Worker> {
     // No lease ends by time, however slow the machine is: what is handed out twice was not committed.
-    stream.consumer(GROUP).lease_timeout(HOUR).batch_records(20).open()
+    stream.group(GROUP).worker().lease_timeout(HOUR).batch_records(20).open()
 }
 
 /// The child has nobody to return an error to.
@@ -235,7 +235,7 @@ fn handle_the_rest(stream: &Stream, told: &mut Told, round: u64) {
         told.handle(batch.shard().get().into(), first.get(), last.get(), round);
         worker.commit(&batch).unwrap();
     }
-    assert_eq!(worker.describe_group().unwrap().lag().record_count, 0, "P6");
+    assert_eq!(worker.group().describe().unwrap().lag().record_count, 0, "P6");
 }
 
 fn kill_rounds(rounds: u64) {
@@ -263,7 +263,7 @@ fn kill_rounds(rounds: u64) {
         let stream =
             StreamOptions::new().maintenance(Maintenance::Manual).open(&path).expect("it opens by itself");
         if !stream.groups().unwrap().is_empty() {
-            for shard in stream.describe_group(GROUP).expect("P1: the group too").shards {
+            for shard in stream.group(GROUP).describe().expect("P1: the group too").shards {
                 let committed = told.committed.get(&shard.shard.get().into());
                 assert!(
                     committed.is_none_or(|&last| shard.next_sequence.get() > last),

@@ -147,7 +147,7 @@ impl World {
                 }
             }
             Operation::Join { batch_records } if self.actors.len() < 5 => {
-                let options = self.stream().consumer(GROUP).lease_timeout(LEASE_TIMEOUT);
+                let options = self.stream().group(GROUP).worker().lease_timeout(LEASE_TIMEOUT);
                 let worker = options.batch_records(batch_records.into()).open().unwrap();
                 self.actors.push(Actor { worker, outstanding: vec![], past: vec![] });
             }
@@ -210,19 +210,19 @@ impl World {
                 let worker = &mut self.actors[at].worker;
                 let shards = worker.shards();
                 let Some(which) = pick(which, shards.len()) else { return };
-                let group = worker.describe_group().unwrap();
+                let group = worker.group().describe().unwrap();
                 // Finished since, or somebody else's.
                 let Some(shard) = group.shards.iter().find(|known| known.shard == shards[which]) else {
                     return;
                 };
                 match worker.seek(shard.shard, Position::At(shard.next_sequence)) {
-                    Ok(()) | Err(Error::LeaseLost { .. }) => {}
+                    Ok(()) | Err(Error::GroupLeaseLost { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
             Operation::Reset => {
                 if !self.stream().groups().unwrap().is_empty() {
-                    self.stream().reset_group(GROUP, Position::TrimHorizon).unwrap();
+                    self.stream().group(GROUP).reset(Position::TrimHorizon).unwrap();
                     // All comes again, in order.
                     self.seen.clear();
                     self.first_seen.clear();
@@ -254,7 +254,7 @@ impl World {
                 let committed = self.committed.entry(shard).or_default();
                 *committed = next.max(*committed);
             }
-            Err(Error::LeaseLost { .. }) => {}
+            Err(Error::GroupLeaseLost { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -286,7 +286,7 @@ impl World {
         if self.actors.is_empty() {
             return;
         }
-        let group = self.stream().describe_group(GROUP).unwrap();
+        let group = self.stream().group(GROUP).describe().unwrap();
         let ids: BTreeSet<_> = self.actors.iter().map(|actor| actor.worker.id()).collect();
         for shard in &group.shards {
             assert!(
@@ -326,7 +326,7 @@ impl World {
                 "the records of key {key}, in order, none missing"
             );
         }
-        let group = self.stream().describe_group(GROUP).unwrap();
+        let group = self.stream().group(GROUP).describe().unwrap();
         assert_eq!((group.lag().record_count, group.worker_count), (0, self.actors.len()), "{group:?}");
         let counts = self
             .actors

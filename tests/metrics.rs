@@ -164,7 +164,7 @@ fn puts_are_timed_and_batches_counted_by_what_became_of_them() {
     let options = common::small(&common::clock()).durability(Durability::Power);
     let stream = options.open(scratch.path()).unwrap();
     let puts = |stream: &Stream| stream.stats().unwrap().puts.unwrap();
-    let batch = [PutRecord::new("key", "data"); 3];
+    let batch = [1, 2, 3].map(|_| PutRecord::new("key", "data"));
     stream.put("key", "data").unwrap();
     stream.put("key", "data").unwrap();
     stream.put_batch(&batch).unwrap();

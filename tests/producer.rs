@@ -176,17 +176,17 @@ fn the_bound_holds_and_a_full_buffer_is_busy() {
     loop {
         match producer.try_put("key", taken.to_le_bytes()) {
             Ok(_) => taken += 1,
-            Err(Error::Busy) => break,
+            Err(Error::ProducerFull) => break,
             Err(error) => panic!("{error}"),
         }
         assert!(producer.buffered_bytes() <= BOUND + 512);
     }
     // What is counted is the bytes, and not much more.
     assert!(taken as usize * (3 + 8) < BOUND && taken > 350, "{taken}");
-    assert!(matches!(producer.try_put("key", ""), Ok(_) | Err(Error::Busy)));
+    assert!(matches!(producer.try_put("key", ""), Ok(_) | Err(Error::ProducerFull)));
     gate.open();
     while let Err(error) = producer.try_put("other", 0_u64.to_le_bytes()) {
-        assert!(matches!(error, Error::Busy));
+        assert!(matches!(error, Error::ProducerFull));
         std::thread::yield_now();
     }
     producer.flush().unwrap();
@@ -520,7 +520,7 @@ fn a_callback_may_put_but_never_waits_for_its_own_producer() {
         assert!(matches!(producer.flush(), Err(Error::InvalidArgument(_))));
         assert!(matches!(producer.clone().close(), Err(Error::InvalidArgument(_))));
         let count = fill(&producer, &[7; 100]);
-        assert!(matches!(producer.put("late", [7; 1_000]), Err(Error::Busy)));
+        assert!(matches!(producer.put("late", [7; 1_000]), Err(Error::ProducerFull)));
         count
     });
     let count = filled.recv_timeout(LONG).expect("nothing waits, and nothing panics");
@@ -638,7 +638,7 @@ mod full_disk {
         clock.advance(10 * SECOND);
         let error = pending.wait().unwrap_err();
         assert!(
-            matches!(&error, Error::Expired { cause } if matches!(**cause, Error::StorageFull(_))),
+            matches!(&error, Error::ProducerExpired { cause } if matches!(**cause, Error::StorageFull(_))),
             "{error}"
         );
         // Dropping a producer does not take longer than the records live.
@@ -745,7 +745,7 @@ fn run(steps: &[Step], thread: u8, producer: &Producer, stream: &Stream) -> Writ
                 let (key, data) = (vec![thread, key, 0], data_of(number, len));
                 match producer.try_put(&key, &data) {
                     Ok(put) => pending.push((number, key, data, put)),
-                    Err(error) => assert!(matches!(error, Error::Busy), "{error}"),
+                    Err(error) => assert!(matches!(error, Error::ProducerFull), "{error}"),
                 }
             }
             Step::PutThen { key, len } => {

@@ -210,7 +210,7 @@ fn definition(path: &str, code: &[String]) -> Vec<String> {
     let (kind, name) = name_of(item).unwrap();
     let told = told(&attributes);
     let opening = |sign: &str| item.iter().position(|token| token == sign);
-    match kind {
+    let mut lines: Vec<String> = match kind {
         "struct" => {
             let head = opening("{").or(opening("(")).unwrap_or(item.len() - 1);
             let fields = if head + 1 < item.len() { listed(body(item, head)) } else { vec![] };
@@ -249,12 +249,12 @@ fn definition(path: &str, code: &[String]) -> Vec<String> {
             });
             std::iter::once(format!("{}{told}", spell(&item[..head]))).chain(asked).collect()
         }
-        "fn" => vec![format!(
-            "{}{told}",
-            signature(item).replacen(&format!("fn {name}"), &format!("fn {path}"), 1)
-        )],
+        "fn" => vec![format!("{}{told}", signature(item))],
         _ => vec![format!("{}{told}", spell(&item[..item.len() - 1]))],
-    }
+    };
+    // An item of a module is listed by its path.
+    lines[0] = lines[0].replacen(&format!("{kind} {name}"), &format!("{kind} {path}"), 1);
+    lines
 }
 
 /// A function without its body.
@@ -316,8 +316,12 @@ fn surface() -> String {
     let is_for_users = |path: &Vec<String>| path.last().is_some_and(|name| name != "fuzzing");
     let exports_of =
         |file: &str| exports(&sources[file]).into_iter().filter(is_for_users).collect::<Vec<_>>();
+    let in_modules = exports_of("lib.rs").into_iter().filter_map(|path| sources.get(&file_of(&path)));
+    let in_modules =
+        in_modules.flat_map(|code| public_items(code)).filter_map(|item| name_of(attributes(item).1));
+    let in_modules = in_modules.filter(|(kind, _)| *kind == "struct").map(|(_, name)| name.to_owned());
     let named: BTreeSet<String> =
-        exports_of("lib.rs").iter().map(|path| path.last().unwrap().clone()).collect();
+        exports_of("lib.rs").iter().map(|path| path.last().unwrap().clone()).chain(in_modules).collect();
     let mut lines = vec![];
     for path in exports_of("lib.rs") {
         let (room, name) = (&path[0], path.last().unwrap());
@@ -329,7 +333,7 @@ fn surface() -> String {
                 is_public(item) && name_of(item).is_some_and(|(_, found)| found == name)
             })
             .map(|item| match name_of(attributes(item).1) {
-                Some(("mod", module)) => constants(&sources, &path, module),
+                Some(("mod", module)) => module_items(&sources[&file_of(&path)], module),
                 _ => definition(name, item),
             })
             .collect();
@@ -365,20 +369,26 @@ fn surface() -> String {
 fn module(sources: &BTreeMap<String, Vec<String>>, name: &str) -> Vec<String> {
     let code = &sources.get(&format!("{name}.rs")).unwrap_or_else(|| &sources[&format!("{name}/mod.rs")]);
     let exported = exports(code).into_iter().map(|path| format!("{name}::{}", path.last().unwrap()));
-    let defined = items(code).into_iter().filter_map(|item| {
-        let (_, bare) = attributes(item);
-        let (_, defined) = name_of(bare).filter(|_| is_public(bare) && bare[1] != "use")?;
-        Some(definition(&format!("{name}::{defined}"), item))
-    });
-    exported.chain(defined.flatten()).collect()
+    exported.chain(module_items(code, name)).collect()
 }
 
-/// The constants of a module that is exported as such.
-fn constants(sources: &BTreeMap<String, Vec<String>>, path: &[String], module: &str) -> Vec<String> {
-    let file = format!("{}.rs", path.join("/"));
-    let public =
-        items(&sources[&file]).into_iter().map(|item| attributes(item).1).filter(|item| is_public(item));
-    public.map(|item| format!("{module}::{}", spell(&item[1..item.len() - 1]))).collect()
+/// The public items of a module, without what it exports from elsewhere.
+fn module_items(code: &[String], name: &str) -> Vec<String> {
+    let defined = public_items(code).into_iter().filter_map(|item| {
+        let (_, defined) = name_of(attributes(item).1)?;
+        Some(definition(&format!("{name}::{defined}"), item))
+    });
+    defined.flatten().collect()
+}
+
+fn public_items(code: &[String]) -> Vec<&[String]> {
+    let is_ours = |item: &&[String]| is_public(attributes(item).1) && attributes(item).1[1] != "use";
+    items(code).into_iter().filter(is_ours).collect()
+}
+
+/// The file of a module that is exported by its path.
+fn file_of(path: &[String]) -> String {
+    format!("{}.rs", path.join("/"))
 }
 
 /// The cargo features, and the oldest Rust.
@@ -490,7 +500,7 @@ fn what_is_send_and_sync_stays_so() {
     holds::<StreamDescription>();
     holds::<StreamStats>();
     holds::<Verification>();
-    holds::<ConsumerOptions>();
+    holds::<WorkerOptions>();
     holds::<Worker>();
     holds::<GroupDescription>();
 }

@@ -47,7 +47,8 @@ impl<'a> Consumer<'a> {
         while !self.board.must_stop() {
             let worker = self
                 .stream
-                .consumer(GROUP)
+                .group(GROUP)
+                .worker()
                 .lease_timeout(self.lease_timeout)
                 .batch_records(self.random.between(1, 2_000) as usize);
             let worker = worker.open().map_err(unexpected("P1 P9", "a worker joins its group"))?;
@@ -94,7 +95,7 @@ impl<'a> Consumer<'a> {
                 self.board.counters().groups_overtaken += 1;
                 match worker.skip_to_horizon(shard) {
                     Ok(_) => Ok(()),
-                    Err(Error::LeaseLost { .. }) => Ok(()),
+                    Err(Error::GroupLeaseLost { .. }) => Ok(()),
                     // It went by once more.
                     Err(Error::Trimmed { .. } | Error::ShardNotFound(_)) => Ok(()),
                     Err(error) => Err(format!("P6: a group goes on from the horizon of {shard}: {error}")),
@@ -129,7 +130,7 @@ impl<'a> Consumer<'a> {
                 }
                 // An earlier lease was lost, and this one has not come so far yet.
                 Err(Error::InvalidArgument(_)) if upto != last => {}
-                Err(Error::LeaseLost { .. }) => self.board.counters().leases_lost += 1,
+                Err(Error::GroupLeaseLost { .. }) => self.board.counters().leases_lost += 1,
                 Err(error) => return Err(format!("P1: a commit: {error}")),
             }
         }
@@ -142,7 +143,7 @@ impl Committed {
     pub(crate) fn of(stream: &Stream) -> Outcome<Self> {
         let committed = Self::default();
         if stream.groups().map_err(unexpected("P1", "no groups"))?.iter().any(|name| name == GROUP) {
-            let group = stream.describe_group(GROUP).map_err(unexpected("P1 P9", "the group"))?;
+            let group = stream.group(GROUP).describe().map_err(unexpected("P1 P9", "the group"))?;
             let positions = group.shards.iter().map(|shard| (shard.shard, shard.next_sequence.get()));
             committed.lock().extend(positions);
         }

@@ -110,7 +110,7 @@ impl GroupLedger {
         if !stream.groups().map_err(|error| error.to_string())?.iter().any(|name| name == GROUP) {
             return if self.committed.is_empty() { Ok(()) } else { Err("P1: the group is gone".into()) };
         }
-        let group = stream.describe_group(GROUP).map_err(|error| format!("P1 P9: the group: {error}"))?;
+        let group = stream.group(GROUP).describe().map_err(|error| format!("P1 P9: the group: {error}"))?;
         for shard in &group.shards {
             let committed = self.committed.get(&shard.shard);
             if committed.is_some_and(|&committed| shard.next_sequence.get() < committed) {
@@ -130,7 +130,7 @@ impl GroupLedger {
         lasts: &[Option<Number>],
     ) -> Result<(), String> {
         let failed = |error: Error| format!("P6: reading what a group has left: {error}");
-        let mut worker = stream.consumer(GROUP).open().map_err(failed)?;
+        let mut worker = stream.group(GROUP).worker().open().map_err(failed)?;
         loop {
             match worker.poll(std::time::Duration::ZERO) {
                 Ok(None) => break,

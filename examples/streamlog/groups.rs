@@ -20,7 +20,7 @@ const LEASE_TIMEOUT: Duration = Duration::MAX;
 /// Lists the groups, and how far each is behind.
 pub(crate) fn list(stream: &Stream, args: &GroupsArgs) -> Outcome {
     let names = stream.groups()?;
-    let groups = names.iter().map(|name| stream.describe_group(name)).collect::<Result<Vec<_>, _>>()?;
+    let groups = names.iter().map(|name| stream.group(name).describe()).collect::<Result<Vec<_>, _>>()?;
     if args.json {
         let of_group = |group: &GroupDescription| {
             let mut value = lag_as_json(group.lag());
@@ -35,7 +35,7 @@ pub(crate) fn list(stream: &Stream, args: &GroupsArgs) -> Outcome {
 
 /// Prints how far a group is behind, shard by shard.
 pub(crate) fn lag(stream: &Stream, args: &LagArgs) -> Outcome {
-    let group = stream.describe_group(&args.group)?;
+    let group = stream.group(&args.group).describe()?;
     if args.json {
         let shards = group.shards.iter().map(|shard| {
             let mut value = lag_as_json(shard.lag);
@@ -87,7 +87,7 @@ fn table(name: &str, place: &str, rows: Vec<(String, String, Lag)>) -> String {
 
 /// Prints what the group has not handled yet. Each batch is committed once it is written out.
 pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
-    let options = stream.consumer(&args.group).start(args.from).lease_timeout(LEASE_TIMEOUT);
+    let options = stream.group(&args.group).worker().start_at(args.from).lease_timeout(LEASE_TIMEOUT);
     let options = if args.skip_trimmed { options.on_trimmed(OnTrimmed::SkipToHorizon) } else { options };
     let mut worker = options.open()?;
     let mut printer = Printer::new(args.format);
@@ -131,10 +131,10 @@ pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
 
 /// Puts a group to another place.
 pub(crate) fn reset(stream: &Stream, args: &ResetArgs) -> Outcome {
-    Ok(stream.reset_group(&args.group, args.to)?)
+    Ok(stream.group(&args.group).reset(args.to)?)
 }
 
 /// Deletes a group.
 pub(crate) fn delete(stream: &Stream, args: &DeleteGroupArgs) -> Outcome {
-    Ok(stream.delete_group(&args.group)?)
+    Ok(stream.group(&args.group).delete()?)
 }

@@ -1,18 +1,18 @@
 //! What a consumer group tells of itself.
 
-use super::group::Group;
+use super::group::GroupState;
 use super::leases::WorkerId;
 use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, Stream};
 
-/// How far a consumer group is; see [`Stream::describe_group`](crate::Stream::describe_group).
+/// How far a consumer group is; see [`Group::describe`](crate::Group::describe).
 ///
 /// ```
 /// # use streamlog::Stream;
 /// # let directory = tempfile::tempdir()?;
 /// # let stream = Stream::open(directory.path())?;
 /// stream.put("user-17", "clicked")?;
-/// let _worker = stream.consumer("billing").open()?;
-/// let group = stream.describe_group("billing")?;
+/// let _worker = stream.group("billing").worker().open()?;
+/// let group = stream.group("billing").describe()?;
 /// println!("{} has {} workers and {} records to go", group.name, group.worker_count, group.lag().record_count);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -33,8 +33,8 @@ pub struct GroupDescription {
 /// # use streamlog::Stream;
 /// # let directory = tempfile::tempdir()?;
 /// # let stream = Stream::open(directory.path())?;
-/// let worker = stream.consumer("billing").open()?;
-/// for shard in worker.describe_group()?.shards {
+/// let worker = stream.group("billing").worker().open()?;
+/// for shard in worker.group().describe()?.shards {
 ///     println!("{}: {:?} goes on with {}", shard.shard, shard.worker, shard.next_sequence);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -59,7 +59,7 @@ impl GroupDescription {
     }
 }
 
-impl Group {
+impl GroupState {
     pub(super) fn describe(&self, stream: &Stream) -> Result<GroupDescription> {
         let (worker_count, leases) = {
             let leases = self.settled();

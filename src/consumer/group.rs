@@ -19,11 +19,13 @@ use super::checkpoint::Checkpoint;
 use super::checkpoints::Checkpoints;
 use super::leases::{Commit, Held, Leases, Refusal, Term, WorkerId};
 use super::readable::positions;
-use crate::{Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp};
+use crate::{
+    Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp, extend,
+};
 
 /// A consumer group, shared by its workers.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct GroupState {
     pub(super) name: Box<str>,
     pub(super) checkpoints: Checkpoints,
     leases: Mutex<Leases>,
@@ -36,7 +38,7 @@ pub(super) struct Group {
     has_hold: AtomicBool,
 }
 
-impl Group {
+impl GroupState {
     /// Opens a group. One that is new begins at `position` in all shards that there are.
     pub(super) fn open(stream: &Stream, name: &str, position: Position, must_salvage: bool) -> Result<Self> {
         // Before anything is created: a group that cannot begin there is none.
@@ -61,7 +63,7 @@ impl Group {
         group.offer_shards(&mut group.leases.lock(), &stream.shards());
         group.tell_holds(stream);
         // Last, so that one that could not be opened leaves nothing behind.
-        stream.add_companion(group.checkpoints.log().clone())?;
+        extend::add_companion(stream, group.checkpoints.log().clone())?;
         Ok(group)
     }
 
@@ -240,12 +242,16 @@ impl Group {
     }
 
     pub(super) fn lease_lost(&self, shard: ShardId) -> Error {
-        Error::LeaseLost { group: self.name.clone(), shard }
+        Error::GroupLeaseLost { group: self.name.clone(), shard }
     }
 
     /// Holds retention back from now on, or no longer.
-    pub(super) fn set_hold(&self, stream: &Stream, bytes_max: u64) -> Result<()> {
-        stream.set_hold(&self.name, bytes_max)?;
+    pub(super) fn set_hold(&self, stream: &Stream, bytes_max: Option<u64>) -> Result<()> {
+        let hold = extend::hold(stream, &self.name);
+        match bytes_max {
+            Some(bytes_max) => hold.set(bytes_max)?,
+            None => hold.end()?,
+        }
         self.tell_holds(stream);
         Ok(())
     }
@@ -263,7 +269,7 @@ impl Group {
         if self.has_hold.load(Ordering::Relaxed)
             && let Some(checkpoint) = self.checkpoints.get(shard)
         {
-            stream.release_hold(&self.name, shard, checkpoint.next);
+            extend::hold(stream, &self.name).release(shard, checkpoint.next);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{SequenceNumber, ShardId, Timestamp};
 /// # use streamlog::Stream;
 /// # let directory = tempfile::tempdir()?;
 /// # let stream = Stream::open(directory.path())?;
-/// let (first, second) = (stream.consumer("billing").open()?, stream.consumer("billing").open()?);
+/// let (first, second) = (stream.group("billing").worker().open()?, stream.group("billing").worker().open()?);
 /// assert_ne!(first.id(), second.id());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Error, Position, Result, SECOND, SequenceNumber, ShardId, Stream};
+use super::groups::Group;
+use crate::{Error, Position, Result, SECOND, SequenceNumber, ShardId};
 
 /// The shortest time after which a silent worker loses its shards.
 const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -17,7 +18,7 @@ const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 /// # let directory = tempfile::tempdir()?;
 /// # let stream = Stream::open(directory.path())?;
 /// let receipt = stream.put("user-17", "clicked")?;
-/// let mut worker = stream.consumer("billing").on_trimmed(OnTrimmed::SkipToHorizon).open()?;
+/// let mut worker = stream.group("billing").worker().on_trimmed(OnTrimmed::SkipToHorizon).open()?;
 /// stream.trim_before(receipt.shard, receipt.sequence.plus(1))?;
 /// assert!(worker.poll(Duration::ZERO)?.is_none());
 /// assert_eq!(worker.skipped_count(), 1);
@@ -38,7 +39,7 @@ pub enum OnTrimmed {
 type Positions = Arc<dyn Fn(ShardId) -> Result<Option<SequenceNumber>> + Send + Sync>;
 
 /// How a worker joins a consumer group: a builder that ends with [`open`](Self::open). Made by
-/// [`Stream::consumer`](crate::Stream::consumer).
+/// [`Group::worker`].
 ///
 /// ```
 /// # use std::time::Duration;
@@ -46,32 +47,46 @@ type Positions = Arc<dyn Fn(ShardId) -> Result<Option<SequenceNumber>> + Send + 
 /// # let directory = tempfile::tempdir()?;
 /// # let stream = Stream::open(directory.path())?;
 /// let worker = stream
-///     .consumer("billing")
-///     .start(Position::TrimHorizon)
+///     .group("billing").worker()
+///     .start_at(Position::TrimHorizon)
 ///     .lease_timeout(Duration::from_secs(30))
 ///     .batch_records(500)
 ///     .open()?;
-/// assert_eq!(worker.group(), "billing");
+/// assert_eq!(worker.group().name(), "billing");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct ConsumerOptions {
-    pub(super) stream: Stream,
-    pub(super) group: String,
+pub struct WorkerOptions {
+    pub(super) group: Group,
     pub(super) start: Position,
     pub(super) lease_timeout: Duration,
     pub(super) records_max: usize,
     pub(super) bytes_max: usize,
     pub(super) on_trimmed: OnTrimmed,
     pub(super) positions: Option<Positions>,
-    pub(super) hold_bytes_max: Option<u64>,
+    /// The bound of the hold to set, or `None` to end it; as it was unless it is given.
+    pub(super) hold: Option<Option<u64>>,
     pub(super) salvage: bool,
 }
 
-impl ConsumerOptions {
-    pub(super) fn new(stream: Stream, group: String) -> Self {
+impl Group {
+    /// Sets up a worker that joins the group; [`WorkerOptions::open`] opens it.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let worker = stream.group("billing").worker().start_at(Position::Latest).open()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn worker(&self) -> WorkerOptions {
+        WorkerOptions::new(self.clone())
+    }
+}
+
+impl WorkerOptions {
+    fn new(group: Group) -> Self {
         Self {
-            stream,
             group,
             start: Position::TrimHorizon,
             lease_timeout: 10 * SECOND,
@@ -79,7 +94,7 @@ impl ConsumerOptions {
             bytes_max: 256 << 10,
             on_trimmed: OnTrimmed::default(),
             positions: None,
-            hold_bytes_max: None,
+            hold: None,
             salvage: false,
         }
     }
@@ -87,7 +102,7 @@ impl ConsumerOptions {
     /// Where a group begins that is new: `TrimHorizon`, `Latest` or `AtTimestamp`. A group that exists goes on where it was; shards that
     /// come later are read from their first record. Default: `TrimHorizon`.
     #[must_use]
-    pub fn start(mut self, position: Position) -> Self {
+    pub fn start_at(mut self, position: Position) -> Self {
         self.start = position;
         self
     }
@@ -139,7 +154,7 @@ impl ConsumerOptions {
     /// stream.put("user-17", "new")?;
     /// // As the database has it.
     /// let last_handled = receipt.sequence;
-    /// let mut worker = stream.consumer("billing").positions_from(move |_shard| Ok(Some(last_handled))).open()?;
+    /// let mut worker = stream.group("billing").worker().positions_from(move |_shard| Ok(Some(last_handled))).open()?;
     /// let batch = worker.poll(Duration::from_secs(1))?.expect("a new record");
     /// assert_eq!(batch.first_sequence(), Some(last_handled.plus(1)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -154,26 +169,26 @@ impl ConsumerOptions {
     }
 
     /// Holds retention back: records that the group has not handled stay, up to so many bytes of segments beyond what retention keeps.
-    /// It stays set, also while no worker runs, until it is set to 0 or the group is deleted;
+    /// It stays set, also while no worker runs, until a worker is opened with `hold(None)` or the group is deleted;
     /// [`describe`](crate::Stream::describe) lists it. Default: as it was set before, and for a new group none.
     ///
     /// ```
     /// # use streamlog::Stream;
     /// # let directory = tempfile::tempdir()?;
     /// # let stream = Stream::open(directory.path())?;
-    /// let _worker = stream.consumer("billing").hold(10 << 30).open()?;
+    /// let _worker = stream.group("billing").worker().hold(10 << 30).open()?;
     /// assert_eq!(stream.describe().holds[0].name, "billing");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn hold(mut self, bytes_max: u64) -> Self {
-        self.hold_bytes_max = Some(bytes_max);
+    pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
+        self.hold = Some(bytes_max.into());
         self
     }
 
     /// Opens damaged checkpoints, and gives up what is damaged: the group goes on from older ones, or from the oldest record, so that
     /// records come again and none is skipped. Default: damage is [`Error::Corrupt`]. Other ways out are to restore the group's
-    /// directory from a copy, and [`Stream::delete_group`](crate::Stream::delete_group).
+    /// directory from a copy, and [`Group::delete`].
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;
@@ -195,17 +210,17 @@ impl ConsumerOptions {
     }
 }
 
-impl fmt::Debug for ConsumerOptions {
+impl fmt::Debug for WorkerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConsumerOptions")
-            .field("group", &self.group)
+        f.debug_struct("WorkerOptions")
+            .field("group", &self.group.name())
             .field("start", &self.start)
             .field("lease_timeout", &self.lease_timeout)
             .field("records_max", &self.records_max)
             .field("bytes_max", &self.bytes_max)
             .field("on_trimmed", &self.on_trimmed)
             .field("has_positions", &self.positions.is_some())
-            .field("hold_bytes_max", &self.hold_bytes_max)
+            .field("hold", &self.hold)
             .field("salvage", &self.salvage)
             .finish_non_exhaustive()
     }

@@ -49,7 +49,7 @@ impl Worker {
 
     fn start_at_checkpoint(&self, held: Held) -> Result<ShardIterator> {
         let next = held.checkpoint;
-        let noted = self.group.checkpoints.get(held.shard).and_then(|known| known.last_timestamp);
+        let noted = self.state.checkpoints.get(held.shard).and_then(|known| known.last_timestamp);
         // A power loss may have taken records that were handled, and others may have their numbers by now. Where the last record that
         // was handled is trimmed there is nothing to compare with, and nothing that was put since.
         let is_behind =
@@ -69,7 +69,7 @@ impl Worker {
     pub(super) fn seek_to(&self, held: Held, next: SequenceNumber) -> Result<()> {
         let last_timestamp = arrival_before(self.stream(), held.shard, next);
         let checkpoint = Checkpoint { next, last_timestamp, is_finished: false };
-        self.group.seek(self.stream(), held, self.id, checkpoint)
+        self.state.seek(self.stream(), held, self.id, checkpoint)
     }
 
     /// Goes to another position in a shard that the worker has a lease on. This is the shard's new checkpoint: what lies before counts as
@@ -81,7 +81,7 @@ impl Worker {
     /// # let directory = tempfile::tempdir()?;
     /// # let stream = Stream::open(directory.path())?;
     /// stream.put("user-17", "clicked")?;
-    /// let mut worker = stream.consumer("billing").open()?;
+    /// let mut worker = stream.group("billing").worker().open()?;
     /// for again in [false, true] {
     ///     let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
     ///     worker.commit(&batch)?;
@@ -93,9 +93,9 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// `LeaseLost` if the shard is not this worker's; otherwise as [`Stream::iterator`](crate::Stream::iterator), and as [`commit`](Self::commit).
+    /// `GroupLeaseLost` if the shard is not this worker's; otherwise as [`Stream::iterator`](crate::Stream::iterator), and as [`commit`](Self::commit).
     pub fn seek(&mut self, shard: ShardId, position: Position) -> Result<()> {
-        self.group.call(self.id, self.options.lease_timeout);
+        self.state.call(self.id, self.options.lease_timeout);
         let held = self.held(shard)?;
         let iterator = self.stream().iterator(shard, position)?;
         self.seek_to(held, iterator.next_sequence())?;
@@ -130,7 +130,7 @@ impl Worker {
 
     /// Goes to the horizon; tells how many records that skips, and the iterator to go on with if the shard has not expired.
     pub(super) fn skip_to_horizon_of(&mut self, held: Held) -> Result<(u64, Option<ShardIterator>)> {
-        let known = || self.group.checkpoints.get(held.shard).map(|checkpoint| checkpoint.next);
+        let known = || self.state.checkpoints.get(held.shard).map(|checkpoint| checkpoint.next);
         let from = self.asked(held.shard)?.or_else(known).unwrap_or(held.checkpoint);
         let (next, iterator) = match self.stream().iterator(held.shard, Position::At(from)) {
             Ok(iterator) => (from, Some(iterator)),
@@ -141,7 +141,7 @@ impl Worker {
             }
             Err(Error::ShardNotFound(_)) => {
                 let checkpoint = known().unwrap_or(held.checkpoint);
-                self.group.note_end(self.stream(), held, self.id, checkpoint)?;
+                self.state.note_end(self.stream(), held, self.id, checkpoint)?;
                 (self.first_of_children(held), None)
             }
             Err(error) => return Err(error),
@@ -173,9 +173,9 @@ impl Worker {
         let skipped = iterator.skip_lost();
         let end = iterator.next_sequence();
         self.go_on(held, Some(iterator));
-        if end > first && self.group.hand_out(held, self.id, end) {
-            if self.group.checkpoints.get(shard).is_some_and(|checkpoint| checkpoint.next == first) {
-                self.group.commit(self.stream(), (shard, Some(held.term)), self.id, end, None)?;
+        if end > first && self.state.hand_out(held, self.id, end) {
+            if self.state.checkpoints.get(shard).is_some_and(|checkpoint| checkpoint.next == first) {
+                self.state.commit(self.stream(), (shard, Some(held.term)), self.id, end, None)?;
             } else if let Some(at) = self.reading(shard) {
                 // What was handed out before is to be committed first.
                 self.readings[at].given_up.push((first, end));

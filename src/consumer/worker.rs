@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::describe::GroupDescription;
-use super::group::Group;
+use super::group::GroupState;
+use super::groups::Group;
 use super::leases::{Held, WorkerId};
-use super::options::{ConsumerOptions, OnTrimmed};
+use super::options::{OnTrimmed, WorkerOptions};
 use super::readable::arrival_before;
 use crate::{
     Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, Stream, Timestamp, wait_any,
@@ -32,7 +32,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// # let stream = Stream::open(directory.path())?;
 /// stream.put("user-17", "clicked")?;
 ///
-/// let mut worker = stream.consumer("billing").open()?;
+/// let mut worker = stream.group("billing").worker().open()?;
 /// while let Some(batch) = worker.poll(Duration::from_millis(10))? {
 ///     for record in &batch {
 ///         println!("{:?}", record.data());
@@ -43,8 +43,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// ```
 #[derive(Debug)]
 pub struct Worker {
-    pub(super) options: ConsumerOptions,
-    pub(super) group: Arc<Group>,
+    pub(super) options: WorkerOptions,
+    pub(super) state: Arc<GroupState>,
     pub(super) id: WorkerId,
     /// The shards that it has leases on, in their order, and the version of the leases that this is true of.
     pub(super) readings: Vec<Reading>,
@@ -72,15 +72,15 @@ impl Reading {
     }
 }
 
-impl ConsumerOptions {
+impl WorkerOptions {
     /// Joins the group, which is created if it is new.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
     /// # let directory = tempfile::tempdir()?;
     /// # let stream = Stream::open(directory.path())?;
-    /// let _worker = stream.consumer("billing").open()?;
-    /// assert!(matches!(stream.consumer("no/name").open(), Err(Error::InvalidArgument(_))));
+    /// let _worker = stream.group("billing").worker().open()?;
+    /// assert!(matches!(stream.group("no/name").worker().open(), Err(Error::InvalidArgument(_))));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -94,25 +94,24 @@ impl ConsumerOptions {
 }
 
 impl Worker {
-    fn join(options: ConsumerOptions) -> Result<Self> {
-        let stream = &options.stream;
-        let join = |group: &Arc<Group>| {
-            if let Some(bytes_max) = options.hold_bytes_max {
-                group.set_hold(stream, bytes_max)?;
+    fn join(options: WorkerOptions) -> Result<Self> {
+        let group = &options.group;
+        let (state, id) = group.with_state(options.start, options.salvage, |state| {
+            if let Some(bytes_max) = options.hold {
+                state.set_hold(&group.stream, bytes_max)?;
             }
-            Ok((Arc::clone(group), group.join(options.lease_timeout)))
-        };
-        let (group, id) = stream.open_group(&options.group, options.start, options.salvage, join)?;
-        Ok(Self { options, group, id, readings: vec![], version: None, turn: 0, skipped_count: 0 })
+            Ok((Arc::clone(state), state.join(options.lease_timeout)))
+        })?;
+        Ok(Self { options, state, id, readings: vec![], version: None, turn: 0, skipped_count: 0 })
     }
 
     pub(super) fn stream(&self) -> &Stream {
-        &self.options.stream
+        &self.options.group.stream
     }
 
-    /// The group's name.
-    pub fn group(&self) -> &str {
-        &self.group.name
+    /// The group that the worker is in.
+    pub fn group(&self) -> &Group {
+        &self.options.group
     }
 
     /// The worker's name in its group.
@@ -142,7 +141,7 @@ impl Worker {
     /// # use streamlog::Stream;
     /// # let directory = tempfile::tempdir()?;
     /// # let stream = Stream::open(directory.path())?;
-    /// let mut worker = stream.consumer("billing").open()?;
+    /// let mut worker = stream.group("billing").worker().open()?;
     /// assert!(worker.poll(Duration::ZERO)?.is_none());
     /// stream.put("user-17", "clicked")?;
     /// let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
@@ -158,7 +157,7 @@ impl Worker {
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Batch>> {
         let mut deadline = None;
         loop {
-            let version = self.group.call(self.id, self.options.lease_timeout);
+            let version = self.state.call(self.id, self.options.lease_timeout);
             if self.version != Some(version) {
                 self.take_over();
             }
@@ -166,7 +165,7 @@ impl Worker {
                 return Ok(Some(batch));
             }
             // The end of a shard lets others begin.
-            if !self.version.is_some_and(|version| self.group.is_at(version)) {
+            if !self.version.is_some_and(|version| self.state.is_at(version)) {
                 continue;
             }
             // One that cannot be told apart from never is waited for without a deadline.
@@ -181,7 +180,7 @@ impl Worker {
 
     /// Lets go of the shards that the worker has no lease on any more, and takes those that it has.
     fn take_over(&mut self) {
-        let (held, version) = self.group.held_by(self.id);
+        let (held, version) = self.state.held_by(self.id);
         let known = std::mem::take(&mut self.readings).into_iter();
         let mut known: BTreeMap<_, _> = known.map(|reading| (reading.held.term, reading)).collect();
         let reading_of = |held: Held| match known.remove(&held.term) {
@@ -198,7 +197,7 @@ impl Worker {
             self.turn = (self.turn + 1) % self.readings.len();
             match self.read(self.turn) {
                 // It was taken away while it was read; what else the worker may read it sees when it looks again.
-                Err(Error::LeaseLost { .. }) => {
+                Err(Error::GroupLeaseLost { .. }) => {
                     self.version = None;
                     return Ok(None);
                 }
@@ -252,7 +251,7 @@ impl Worker {
         };
         let end = iterator.next_sequence();
         if let Some(first) = batch.first_sequence()
-            && !self.group.hand_out(held, self.id, end)
+            && !self.state.hand_out(held, self.id, end)
         {
             self.version = None;
             // The shard may stay with this worker in the end, and then this batch is the next. Where it is trimmed by now, the iterator
@@ -263,7 +262,7 @@ impl Worker {
             });
         }
         if batch.end_of_shard().is_some() {
-            self.group.note_end(self.stream(), held, self.id, end)?;
+            self.state.note_end(self.stream(), held, self.id, end)?;
         }
         Ok(match batch.is_empty() {
             false => Read::Batch(batch),
@@ -274,7 +273,7 @@ impl Worker {
 
     fn wait(&self, timeout: Duration) -> Result<()> {
         let version = self.version.unwrap_or_default();
-        self.group.while_waiting(self.id, self.options.lease_timeout, || {
+        self.state.while_waiting(self.id, self.options.lease_timeout, || {
             let open = self.readings.iter().filter(|reading| reading.is_to_read());
             let iterators: Vec<&ShardIterator> =
                 open.filter_map(|reading| reading.iterator.as_ref()).collect();
@@ -282,7 +281,7 @@ impl Worker {
                 if self.stream().is_closed() {
                     return Err(Error::Closed);
                 }
-                self.group.wait_for_change(version, timeout);
+                self.state.wait_for_change(version, timeout);
             } else {
                 wait_any(iterators, timeout)?;
             }
@@ -298,10 +297,10 @@ impl Worker {
     /// # let directory = tempfile::tempdir()?;
     /// # let stream = Stream::open(directory.path())?;
     /// stream.put("user-17", "clicked")?;
-    /// let mut worker = stream.consumer("billing").open()?;
+    /// let mut worker = stream.group("billing").worker().open()?;
     /// let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
     /// worker.commit(&batch)?;
-    /// assert_eq!(worker.describe_group()?.lag().record_count, 0);
+    /// assert_eq!(worker.group().describe()?.lag().record_count, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -309,13 +308,13 @@ impl Worker {
     /// It survives the death of the process, and power loss as a put of the stream does.
     ///
     /// # Errors
-    /// `LeaseLost` if the shard is not this worker's any more: what it handled may be handed out to others, and the commit changes
+    /// `GroupLeaseLost` if the shard is not this worker's any more: what it handled may be handed out to others, and the commit changes
     /// nothing. `StorageFull`, `Poisoned`, `Closed`, `Io`: the checkpoint stays where it was.
     pub fn commit(&mut self, batch: &Batch) -> Result<()> {
         let Some(last) = batch.last_sequence() else { return Ok(()) };
         match self.commit_up_to(batch.shard(), last, batch.last_timestamp()) {
             // It was handed out under an earlier lease.
-            Err(Error::InvalidArgument(_)) => Err(self.group.lease_lost(batch.shard())),
+            Err(Error::InvalidArgument(_)) => Err(self.state.lease_lost(batch.shard())),
             committed => committed,
         }
     }
@@ -330,13 +329,13 @@ impl Worker {
     /// # let stream = Stream::open(directory.path())?;
     /// stream.put("user-17", "/")?;
     /// stream.put("user-17", "/cart")?;
-    /// let mut worker = stream.consumer("billing").open()?;
+    /// let mut worker = stream.group("billing").worker().open()?;
     /// let batch = worker.poll(Duration::from_secs(1))?.expect("records were put");
     /// for record in &batch {
     ///     // ... handle it, and say so record by record:
     ///     worker.commit_to(batch.shard(), record.sequence())?;
     /// }
-    /// assert_eq!(worker.describe_group()?.lag().record_count, 0);
+    /// assert_eq!(worker.group().describe()?.lag().record_count, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -358,8 +357,8 @@ impl Worker {
         let next = last.plus(1);
         match reading.and_then(|reading| reading.given_up.iter().find(|(first, _)| *first == next)) {
             // There is no last record then to tell from another one.
-            Some(&(_, end)) => self.group.commit(self.stream(), (shard, term), self.id, end, None),
-            None => self.group.commit(self.stream(), (shard, term), self.id, next, arrival),
+            Some(&(_, end)) => self.state.commit(self.stream(), (shard, term), self.id, end, None),
+            None => self.state.commit(self.stream(), (shard, term), self.id, next, arrival),
         }
     }
 
@@ -369,18 +368,9 @@ impl Worker {
     }
 
     pub(super) fn held(&self, shard: ShardId) -> Result<Held> {
-        let at = self.reading(shard).ok_or_else(|| self.group.lease_lost(shard))?;
+        let at = self.reading(shard).ok_or_else(|| self.state.lease_lost(shard))?;
         Ok(self.readings[at].held)
     }
-
-    /// How far the group is behind, shard by shard: what is not committed.
-    ///
-    /// # Errors
-    /// `Corrupt` if damaged bytes are in the way; `Io`.
-    pub fn describe_group(&self) -> Result<GroupDescription> {
-        self.group.describe(self.stream())
-    }
-
     /// Leaves the group: the worker's shards go to others at once, and what it did not commit comes again.
     pub fn close(self) {
         drop(self);
@@ -389,7 +379,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.group.leave(self.id);
+        self.state.leave(self.id);
     }
 }
 

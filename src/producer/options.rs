@@ -1,4 +1,4 @@
-//! How a producer is set up.
+//! The settings of a producer.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use super::lane::Limits;
 use crate::limits::{FRAME_BYTES_MAX, PARTITION_KEY_BYTES_MAX};
 use crate::{Error, Result, SECOND, Stream};
 
-/// The most `batch_bytes`.
+/// The largest `batch_bytes`.
 const BATCH_BYTES_MAX: usize = 1 << 30;
-/// The most `batch_count`.
+/// The largest `batch_count`.
 const BATCH_COUNT_MAX: usize = 1 << 24;
-/// The least `buffer_bytes`: some small records.
+/// The smallest `buffer_bytes`: room for some small records.
 const BUFFER_BYTES_MIN: usize = 4 << 10;
 /// The most `senders`.
 const SENDERS_MAX: usize = 256;
 
-// Also where all of a batch goes to one shard, with 16 bytes around each record.
+// Holds even if a whole batch goes to one shard, with 16 bytes around each record.
 const _: () = assert!((BATCH_BYTES_MAX + 16 * BATCH_COUNT_MAX) as u64 + 64 <= FRAME_BYTES_MAX);
 const _: () = assert!(PARTITION_KEY_BYTES_MAX + RECORD_BYTES + BATCH_BYTES <= BUFFER_BYTES_MIN);
 
@@ -47,7 +47,7 @@ pub struct ProducerOptions {
     settings: Settings,
 }
 
-/// The settings, checked.
+/// The settings of a producer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) limits: Limits,
@@ -57,7 +57,7 @@ pub(super) struct Settings {
     pub(super) backoff: Backoff,
 }
 
-/// How long to wait between tries: each pause is twice the one before.
+/// How long to wait between attempts. Each pause is twice the one before.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backoff {
     pub(super) first: Duration,
@@ -65,11 +65,11 @@ pub(super) struct Backoff {
 }
 
 impl Stream {
-    /// A producer for this stream: it takes records from any number of threads at once, and writes them in batches behind their
-    /// backs.
+    /// Returns a builder of a producer for this stream. A producer takes records from any number of threads at once and writes them in
+    /// batches in the background.
     ///
-    /// [`put`](Self::put) is the plain way, and waits for each record; with a producer a thread goes on at once, and many records
-    /// share the cost of a frame and, with [`Durability::Power`](crate::Durability::Power), of a sync.
+    /// [`put`](Self::put) is the simple way, and waits for each record. With a producer a thread continues at once, and many records share
+    /// the cost of a frame and, with [`Durability::Power`](crate::Durability::Power), of a sync.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -87,63 +87,63 @@ impl Stream {
 }
 
 impl ProducerOptions {
-    /// How long the first record of a batch waits for others before the batch is sent. Default: zero.
+    /// Sets how long the first record of a batch waits for others before the batch is sent. Default: zero.
     ///
-    /// With zero a sender takes what is there as soon as it is free, so that batches form by themselves where records come faster than
-    /// they are written. More saves processor time and syncs where they come more slowly, for a longer delay of each. KPL:
+    /// With zero, a sender takes what is there as soon as it is free, so batches form by themselves where records come faster than they are
+    /// written. A longer time saves processor time and syncs where records come more slowly, and delays each of them for longer. KPL:
     /// `RecordMaxBufferedTime`, 100 ms there, because a request over a network costs more; Kafka: `linger.ms`.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.settings.limits.linger = linger;
         self
     }
 
-    /// A batch of so many bytes, keys, data and headers, is sent without lingering: 1 to 1 GiB. A record that is larger is a batch by itself.
-    /// Default: 256 KiB. KPL: `CollectionMaxSize`; Kafka: `batch.size`.
+    /// Sets the size at which a batch is sent without lingering, counting keys, data and headers: 1 byte to 1 GiB. A larger record is a
+    /// batch by itself. Default: 256 KiB. KPL: `CollectionMaxSize`; Kafka: `batch.size`.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.settings.limits.bytes = bytes;
         self
     }
 
-    /// A batch of so many records is sent without lingering: 1 to 16,777,216. Default: 10,000. KPL: `CollectionMaxCount`.
+    /// Sets the number of records at which a batch is sent without lingering: 1 to 16,777,216. Default: 10,000. KPL: `CollectionMaxCount`.
     pub fn batch_count(mut self, count: usize) -> Self {
         self.settings.limits.count = count;
         self
     }
 
-    /// The most bytes that are buffered, from the put of a record until it has its outcome: at least 4 KiB. Default: 32 MiB.
+    /// Sets the most bytes that are buffered, from the put of a record until it has its outcome: at least 4 KiB. Default: 32 MiB.
     ///
-    /// A record counts with its key, its data and 128 bytes, and a batch with 512. At the bound, `put` waits and `try_put` says
-    /// [`Busy`](Error::Busy); nothing lingers then. A record that is larger than the bound is refused. Beyond the bound, each sender needs
-    /// about twice what a batch counts while it writes one. Kafka: `buffer.memory`; the KPL has no such bound.
+    /// A record counts with its key, its data, its headers and 128 bytes, and a batch with 512. At the bound, `put` waits and `try_put`
+    /// fails with [`ProducerFull`](Error::ProducerFull); nothing lingers then. A record that is larger than the bound is refused. Beyond
+    /// the bound, each sender needs about twice what a batch counts while it writes one. Kafka: `buffer.memory`; the KPL has no such bound.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.settings.buffer_bytes = bytes;
         self
     }
 
-    /// How many threads write, 1 to 256. Default: 1.
+    /// Sets how many threads write, 1 to 256. Default: 1.
     ///
-    /// Each has its part of the hash keys, so that one partition key is always with the same. More than one pays with several shards, or
-    /// with [`Durability::Power`](crate::Durability::Power), where one writes while another waits for the disk.
+    /// Each thread has its own part of the hash keys, so that one partition key always goes to the same thread. More than one pays with
+    /// several shards, or with [`Durability::Power`](crate::Durability::Power), where one writes while another waits for the disk.
     pub fn senders(mut self, count: usize) -> Self {
         self.settings.senders = count;
         self
     }
 
-    /// How long a record that the disk has no room for is tried again, from its put on by the stream's clock, before it is given up
-    /// as [`Expired`](Error::Expired); `None`: for good. Default: 30 seconds, as the KPL's `RecordTtl`.
+    /// Sets how long a record that the disk has no room for is retried, counted from its put by the stream's clock. Then it fails with
+    /// [`ProducerExpired`](Error::ProducerExpired). `None` retries forever. Default: 30 seconds, like the KPL's `RecordTtl`.
     ///
-    /// Each record is tried at least once, however long it waited for that; the KPL may give one up untried. With `None`, `flush`,
+    /// Each record is tried at least once, however long it waited for that; the KPL may give a record up untried. With `None`, `flush`,
     /// `close` and dropping the producer wait for as long as the disk is full.
     pub fn time_to_live(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.time_to_live = time.into();
         self
     }
 
-    /// How long a sender waits before it tries again to write what the disk had no room for: `first`, and twice as long each time, up
-    /// to `most`. Default: 10 ms to 1 second.
+    /// Sets how long a sender waits before it retries what the disk had no room for: `first`, and twice as long each time, up to `most`.
+    /// Default: 10 ms to 1 second.
     ///
-    /// All that is behind it in the same sender waits too, so that it keeps its order. Only [`StorageFull`](Error::StorageFull) is
-    /// tried again: after any other error a second try would fail too, or may write a record twice.
+    /// Everything behind it in the same sender waits too, so that the order stays. Only [`StorageFull`](Error::StorageFull) is retried:
+    /// after any other error a retry would fail too, or might write a record twice.
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         self.settings.backoff = Backoff { first, most };
         self
@@ -152,7 +152,7 @@ impl ProducerOptions {
     /// Starts the producer's threads.
     ///
     /// # Errors
-    /// `InvalidArgument` for a setting that is out of its range; `Io` if the system refuses a thread.
+    /// `InvalidArgument` for a setting that is out of range; `Io` if the system refuses a thread.
     pub fn start(self) -> Result<Producer> {
         self.settings.check()?;
         Producer::start(self.stream, self.settings)

@@ -1,4 +1,4 @@
-//! The thread that writes what waits in a lane: tries again where the disk is full, and tells what became of each record.
+//! The thread that writes what waits in a lane, retries while the disk is full, and reports the outcome of each record.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,12 +14,12 @@ thread_local! {
     static SENDS_FOR: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Whether the calling thread is a sender of this producer: it would wait for itself.
+/// Returns whether the calling thread is a sender of this producer, which would wait for itself.
 pub(super) fn is_sender_of(shared: &Shared) -> bool {
     SENDS_FOR.get() == std::ptr::from_ref(shared).addr()
 }
 
-/// Sends what comes through a lane until that is closed and empty.
+/// Sends what comes through a lane until the lane is closed and empty.
 pub(super) fn run(shared: &Shared, lane: &Lane) {
     SENDS_FOR.set(std::ptr::from_ref(shared).addr());
     let _last = LastWord { shared, lane };
@@ -28,7 +28,7 @@ pub(super) fn run(shared: &Shared, lane: &Lane) {
     }
 }
 
-/// Where a sender ends, nothing is left behind that somebody waits for: not even where a clock of the caller's panics.
+/// A guard that leaves nobody waiting when a sender ends, even if it ends with a panic in the caller's clock.
 struct LastWord<'a> {
     shared: &'a Shared,
     lane: &'a Lane,
@@ -43,7 +43,7 @@ impl Drop for LastWord<'_> {
     }
 }
 
-/// A batch that is being sent. Dropping it ends it: what has no outcome by then is told `Closed`.
+/// A batch that is being sent. Dropping it ends the batch: records without an outcome by then fail with `Closed`.
 struct InFlight<'a> {
     shared: &'a Shared,
     lane: &'a Lane,
@@ -66,13 +66,13 @@ impl<'a> InFlight<'a> {
             if self.left.is_empty() {
                 return;
             }
-            // Nothing of this lane overtakes what is tried again.
+            // Nothing in this lane overtakes a record that is retried.
             std::thread::sleep(settings.time_to_live.map_or(pause, |time| pause.min(time)));
             pause = pause.saturating_mul(2).min(settings.backoff.most);
         }
     }
 
-    /// Puts what is left; returns why, if there was no room for some of it.
+    /// Puts the remaining records. Returns the error if the disk had no room for some of them.
     fn write(&mut self) -> Option<Error> {
         let records: Vec<PutRecord<'_>> = self.left.iter().map(|&at| self.batch.record(at)).collect();
         let outcomes = match self.shared.stream.put_batch(&records) {
@@ -94,19 +94,19 @@ impl<'a> InFlight<'a> {
         full_disk
     }
 
-    /// Gives up what is left and too old: only after a try, so that no record is lost to a clock that jumps or a machine that sleeps
-    /// while the disk has room for it.
+    /// Fails the remaining records that are too old. Only after an attempt, so that no record is lost to a clock that jumps or a machine
+    /// that sleeps while the disk has room for it.
     fn expire(&mut self, full_disk: Error) {
         let Some(time_to_live) = self.shared.settings.time_to_live else { return };
         let now = self.shared.stream.now();
         let batch = &self.batch;
         let old = self.left.extract_if(.., |at| batch.age(*at, now) >= time_to_live);
-        let error = Error::Expired { cause: Arc::new(full_disk) };
+        let error = Error::ProducerExpired { cause: Arc::new(full_disk) };
         let expired = old.map(|at| (at, Err(error.clone()))).collect();
         self.tell(expired);
     }
 
-    /// Tells the outcomes of some records, by their places.
+    /// Reports the outcomes of some records, by their places.
     fn tell(&mut self, told: Vec<(u32, Result<Receipt>)>) {
         if told.is_empty() {
             return;
@@ -116,12 +116,12 @@ impl<'a> InFlight<'a> {
         }
         self.batch.outcomes().tell(self.batch.len(), &told);
         if self.left.is_empty() {
-            // Before the callbacks, which may put.
+            // Before the callbacks, because they may put.
             self.give_back();
         }
         for (at, outcome) in told {
             if let Some(callback) = self.batch.take_callback(at) {
-                // It is the caller's own, has been printed, and must not keep others from their outcomes.
+                // A panic is the caller's own, has already been reported, and must not keep other records from their outcomes.
                 let _ = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
             }
         }

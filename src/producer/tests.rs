@@ -1,4 +1,4 @@
-//! Producers on a disk that fails: the hook is set on the sender's thread, by way of a callback.
+//! Producers on a disk that fails: a callback sets the hook on the sender's thread.
 
 use std::io;
 use std::path::Path;
@@ -13,12 +13,12 @@ use crate::{
     SECOND, ShardId, Stream, StreamOptions, Timestamp,
 };
 
-/// How long a test waits for what is bound to come: only a failure takes as long.
+/// How long a test waits for what must happen. Only a failure takes this long.
 const LONG: Duration = Duration::from_secs(300);
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// A disk that refuses the second shard everything while it is full, and counts how often it was asked.
+/// A disk that refuses everything to the second shard while it is full, and counts the refusals.
 #[derive(Default)]
 struct FullDisk {
     is_full: AtomicBool,
@@ -56,13 +56,13 @@ struct Case {
     _scratch: tempfile::TempDir,
 }
 
-/// Keys that go to the first and to the second shard.
+/// Returns a key that goes to the first or to the second shard.
 fn key_of(shard: usize) -> HashKey {
     HashKey::new(if shard == 0 { 0 } else { u128::MAX })
 }
 
 impl Case {
-    /// A stream of two shards, the second of which finds the disk full. Nothing lingers but until it is flushed.
+    /// Returns a stream of two shards, the second of which finds the disk full. Records linger until they are flushed.
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let scratch = tempfile::tempdir().unwrap();
@@ -83,7 +83,7 @@ impl Case {
         self.producer.put_record(&record).unwrap()
     }
 
-    /// Has what is buffered sent, without waiting for it.
+    /// Sends what is buffered, without waiting for it.
     fn send(&self) {
         self.producer.shared().lanes[0].hurry();
     }
@@ -108,7 +108,7 @@ fn what_one_shard_has_no_room_for_is_tried_again_in_order_and_nothing_overtakes_
     let pending: Vec<_> =
         ["a", "b", "c", "d"].iter().enumerate().map(|(at, data)| case.put(at % 2, data)).collect();
     case.send();
-    // The first shard has room, and its records have their receipts meanwhile.
+    // The first shard has room, and its records get their receipts meanwhile.
     for at in [0, 2] {
         pending[at].wait_timeout(LONG).unwrap().unwrap();
     }
@@ -137,7 +137,7 @@ fn a_record_expires_after_its_time_to_live_and_younger_ones_are_tried_on() {
     assert!(!old.is_done());
     case.clock.advance(6 * SECOND);
     match old.wait_timeout(LONG).unwrap().unwrap_err() {
-        Error::Expired { cause } => assert!(matches!(*cause, Error::StorageFull(_)), "{cause}"),
+        Error::ProducerExpired { cause } => assert!(matches!(*cause, Error::StorageFull(_)), "{cause}"),
         error => panic!("{error}"),
     }
     case.disk.wait_for_refusals(3);
@@ -145,7 +145,7 @@ fn a_record_expires_after_its_time_to_live_and_younger_ones_are_tried_on() {
     case.disk.is_full.store(false, Ordering::SeqCst);
     young.wait().unwrap();
     assert_eq!(case.read(1), ["young"]);
-    assert!(matches!(case.producer.flush(), Err(Error::Expired { .. })), "a flush tells of it");
+    assert!(matches!(case.producer.flush(), Err(Error::ProducerExpired { .. })), "a flush tells of it");
     case.producer.flush().expect("and only once");
 }
 
@@ -159,9 +159,9 @@ fn a_record_that_was_given_up_is_no_longer_in_the_way() {
     case.clock.advance(10 * SECOND);
     let [too_old, written] = behind;
     let Case { producer, .. } = &case;
-    assert!(matches!(producer.flush(), Err(Error::Expired { .. })));
-    assert!(matches!(old.wait(), Err(Error::Expired { .. })));
-    assert!(matches!(too_old.wait(), Err(Error::Expired { .. })));
+    assert!(matches!(producer.flush(), Err(Error::ProducerExpired { .. })));
+    assert!(matches!(old.wait(), Err(Error::ProducerExpired { .. })));
+    assert!(matches!(too_old.wait(), Err(Error::ProducerExpired { .. })));
     written.wait().unwrap();
 }
 
@@ -200,6 +200,6 @@ fn callbacks_are_told_of_errors_too() {
     case.disk.wait_for_refusals(1);
     case.clock.advance(10 * SECOND);
     let outcome = receiver.recv_timeout(LONG).unwrap();
-    assert!(matches!(outcome, Err(Error::Expired { .. })));
+    assert!(matches!(outcome, Err(Error::ProducerExpired { .. })));
     receiver.recv_timeout(LONG).expect_err("once");
 }

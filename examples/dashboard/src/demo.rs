@@ -87,7 +87,7 @@ fn produce(stream: &Stream, must_stop: &AtomicBool) -> Result<()> {
 
 /// Reads all there is, as a worker of a group, with a rest in between.
 fn consume(stream: &Stream, group: &str, rest: Duration, must_stop: &AtomicBool) -> Result<()> {
-    let mut worker = stream.consumer(group).open()?;
+    let mut worker = stream.group(group).worker().open()?;
     let mut rested_at = Instant::now();
     while !must_stop.load(Ordering::Relaxed) {
         if rested_at.elapsed() < rest {

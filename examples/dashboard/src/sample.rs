@@ -72,7 +72,7 @@ impl Sampler {
         self.taken_at = now;
         let groups = self.stream.groups()?;
         let groups =
-            groups.iter().map(|group| self.stream.describe_group(group)).collect::<Result<Vec<_>, _>>()?;
+            groups.iter().map(|group| self.stream.group(group).describe()).collect::<Result<Vec<_>, _>>()?;
 
         let (mut shards, mut closed_count, mut put_count) = (vec![], 0, 0);
         for shard in self.stream.shards() {

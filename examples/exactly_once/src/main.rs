@@ -56,7 +56,7 @@ fn main() -> Result<()> {
 fn work(directory: &Path, plan: &str) -> Result<()> {
     let stream = open(directory)?;
     let mut database = Connection::open(database_path(directory))?;
-    let mut worker = stream.consumer(GROUP).positions_from(positions_of(directory)?).open()?;
+    let mut worker = stream.group(GROUP).worker().positions_from(positions_of(directory)?).open()?;
     let mut batch_count = 0;
     // For good in a real service; here until all payments are counted.
     while let Some(batch) = worker.poll(Duration::from_millis(100))? {
@@ -146,7 +146,7 @@ fn crash_twice_and_compare() -> Result<()> {
             database
                 .query_row("SELECT COALESCE(SUM(payment_count), 0) FROM balances", [], |row| row.get(0))?;
         let stream = open(directory.path())?;
-        let group_counted = PAYMENTS - stream.describe_group(GROUP)?.lag().record_count;
+        let group_counted = PAYMENTS - stream.group(GROUP).describe()?.lag().record_count;
         println!(
             "{plan:<26} {counted:>6} payments in the database, {group_counted:>6} by the group's checkpoint"
         );

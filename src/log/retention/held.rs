@@ -1,11 +1,11 @@
-//! What holds retention back at one moment.
+//! What holds keep from retention at one moment.
 
 use crate::log::manifest::Manifest;
 use crate::log::topology::{HoldPositions, Topology};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// What is held at one moment.
+/// The holds at one moment.
 #[derive(Debug)]
 pub(super) struct Held {
     names: Vec<String>,
@@ -15,14 +15,14 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// What is held now, if anything.
+    /// Returns the current holds, or `None` if there are none.
     pub(super) fn now(topology: &Topology, manifest: &Manifest) -> Option<Self> {
         let bytes_max = manifest.holds.values().copied().max()?;
         let names = manifest.holds.keys().cloned().collect();
         Some(Self { names, positions: topology.hold_positions().clone(), bytes_max })
     }
 
-    /// The first sequence number of a shard that somebody holds.
+    /// Returns the first sequence number of a shard that is held.
     pub(super) fn first(&self, shard: ShardId) -> SequenceNumber {
         let first = |name: &String| self.positions.get(name).and_then(|of_name| of_name.get(&shard)).copied();
         self.names.iter().map(|name| first(name).unwrap_or_default()).min().unwrap_or_default()

@@ -1,7 +1,7 @@
-//! What holds retention back: consumer groups that want to miss no record.
+//! Holds: keeping retention from dropping records that a consumer group has yet to read.
 //!
-//! Who holds, and up to how many bytes, is in the manifest; how far each holder is, it tells each time the stream is opened. Until then
-//! all that it may hold is held.
+//! The manifest keeps who holds, and up to how many bytes. Each holder reports how far it is after each opening of the stream. Until then,
+//! everything that it may hold is held.
 
 use super::sweep;
 use crate::log::topology::Topology;
@@ -9,23 +9,28 @@ use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// Sets how many bytes are held for somebody; none of them for 0.
+/// Sets how many bytes are held under a name.
 pub(crate) fn set(topology: &Topology, name: &str, bytes_max: u64) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let mut next = manifest.clone();
-    let before = if bytes_max == 0 {
-        topology.hold_positions().remove(name);
-        next.holds.remove(name)
-    } else {
-        next.holds.insert(name.to_owned(), bytes_max)
-    };
-    if before.unwrap_or_default() != bytes_max {
+    if next.holds.insert(name.to_owned(), bytes_max) != Some(bytes_max) {
         sweep::store(topology, &mut manifest, next)?;
     }
     Ok(())
 }
 
-/// Lets go of the records of a shard before a sequence number.
+/// Ends a hold.
+pub(crate) fn end(topology: &Topology, name: &str) -> Result<()> {
+    let mut manifest = topology.manifest_to_change()?;
+    let mut next = manifest.clone();
+    topology.hold_positions().remove(name);
+    if next.holds.remove(name).is_some() {
+        sweep::store(topology, &mut manifest, next)?;
+    }
+    Ok(())
+}
+
+/// Releases the records of a shard before a sequence number.
 pub(crate) fn release(topology: &Topology, name: &str, shard: ShardId, sequence: SequenceNumber) {
     topology.hold_positions().entry(name.to_owned()).or_default().insert(shard, sequence);
 }

@@ -1,4 +1,4 @@
-//! What leaves the stream, and when.
+//! Retention: what is dropped from the stream, and when.
 
 mod held;
 pub(crate) mod hold;

@@ -1,4 +1,4 @@
-//! Deciding, without touching anything, what retention drops.
+//! The decision what retention drops, made without touching anything.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +17,13 @@ pub(super) struct Candidate {
     pub(super) disk_bytes: u64,
 }
 
-/// Where the horizons of shards have to be so that no more than `bytes_max` of `disk_bytes` are left: the oldest segments go
-/// first, whichever shard they are of.
+/// Returns the horizons that leave no more than `bytes_max` of `disk_bytes`. The oldest segments go first, whichever shard they belong to.
 pub(super) fn by_bytes(
     mut candidates: Vec<Candidate>,
     mut disk_bytes: u64,
     bytes_max: u64,
 ) -> Vec<(ShardId, SequenceNumber)> {
-    // By end as well: segments of a shard leave in their order, also if they began in the same microsecond.
+    // Sorted by end as well, so that segments of a shard go in order even if they began in the same microsecond.
     candidates.sort_by_key(|candidate| (candidate.first_timestamp, candidate.shard, candidate.end));
     let mut horizons = vec![];
     for candidate in candidates {
@@ -37,10 +36,10 @@ pub(super) fn by_bytes(
     horizons
 }
 
-/// The shards that expire: closed, with no record left, and for as long as records are kept.
+/// Returns the shards that expire: those that hold no record any more and were closed for as long as records are kept.
 ///
-/// They go parents first, and the two parents of a merge together, so that the shards that are left cover the hash-key space at
-/// each time since the horizon. `is_empty` tells which have no record left; `oldest` is the time before which records expire.
+/// Parents go first, and the two parents of a merge go together, so that the remaining shards cover the hash-key space at each time since
+/// the horizon. `is_empty` returns whether a shard has no record left. Records that arrived before `oldest` expire.
 pub(super) fn expired(
     shards: &[ShardDescription],
     oldest: Option<Timestamp>,
@@ -60,7 +59,7 @@ pub(super) fn expired(
             .flat_map(|shard| {
                 let parents: Vec<_> = shard.parents().collect();
                 let has_parent = parents.iter().any(|&id| stays(id, &gone));
-                // Neither the child of one that stays, nor the other parent of its child.
+                // These stay: a child of a shard that stays, and the other parent of that child.
                 let parents = parents.into_iter().filter(move |_| has_parent);
                 parents.chain(has_parent.then_some(shard.id)).collect::<Vec<_>>()
             })

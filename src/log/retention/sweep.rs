@@ -1,16 +1,16 @@
 //! One pass of retention.
 //!
-//! 1. The horizons move: from here on no iterator returns what is behind them. After a crash the next pass moves them again.
-//! 2. If a shard has expired, or segments are behind the horizon, the manifest is replaced: it notes the horizons, since the
-//!    segments that are left may not be synced, and power loss must not bring sequence numbers back. A crash before leaves the
-//!    shards as they were, one after it leaves files that nobody needs.
-//! 3. Segments behind the horizon are taken away from readers; those who hold a batch keep its bytes.
-//! 4. Their files are removed, or become the next segments of a busy shard; and the directories of expired shards are removed. What a
-//!    crash leaves of them is removed by the next pass, or by the next opening.
+//! 1. The horizons are raised: from here on no iterator returns what is behind them. After a crash, the next pass raises them again.
+//! 2. If a shard has expired, or segments are behind the horizon, the manifest is replaced. It records the horizons, since the remaining
+//!    segments may not be synced, and power loss must not bring sequence numbers back. A crash before this step leaves the shards as they
+//!    were. A crash after it leaves files that nobody needs.
+//! 3. Segments behind the horizon are taken away from readers. A reader that holds a batch keeps its bytes.
+//! 4. Their files are removed, or refilled for a busy shard, and the directories of expired shards are removed. The next pass or the next
+//!    opening removes what a crash leaves of them.
 //!
-//! A disk may be so full that step 2 has no room, and this is what would free it. Then the shards are synced, so that what is left of
-//! them vouches for their sequence numbers, the first segment that is left says that those before it were trimmed, and all segments
-//! behind the horizon go at once, but for the last one of a shard. A crash leaves a shard that begins later.
+//! The disk may be so full that step 2 has no room, although this pass would free some. Then the shards are synced, so that their remaining
+//! segments prove their sequence numbers. The first remaining segment notes that those before it were trimmed. All segments behind the
+//! horizon are removed at once, except for the last one of a shard. A crash leaves a shard that begins later.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// Drops what the stream's retention says is over by now.
+/// Drops everything that has expired under the stream's retention.
 pub(crate) fn sweep(topology: &Topology) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let retention = manifest.settings.retention;
@@ -39,7 +39,7 @@ pub(crate) fn sweep(topology: &Topology) -> Result<()> {
     raise_horizons(topology, &manifest, retention).and(remove_what_is_behind(topology, &mut manifest, oldest))
 }
 
-/// Changes how long records are kept, and drops what is over by that.
+/// Changes the retention, and drops everything that has expired under the new one.
 pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let mut next = manifest.clone();
@@ -49,7 +49,7 @@ pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
     sweep(topology)
 }
 
-/// Drops the records of a shard before a sequence number; those after its end do not count.
+/// Drops the records of a shard before a sequence number. A number beyond the shard's end means its end.
 pub(crate) fn trim_before(topology: &Topology, shard: ShardId, sequence: SequenceNumber) -> Result<()> {
     let manifest = topology.manifest_to_change()?;
     let map = topology.map_full();
@@ -59,11 +59,11 @@ pub(crate) fn trim_before(topology: &Topology, shard: ShardId, sequence: Sequenc
     Ok(())
 }
 
-/// Replaces the manifest. If there is no room for it, what `next` says is over goes first, and it is tried once more.
+/// Replaces the manifest. If the disk has no room for it, first drops what has expired according to `next`, and tries once more.
 pub(super) fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest) -> Result<()> {
     match topology.store(manifest, next.clone()) {
         Err(ReplaceError { replaced: false, error: Error::StorageFull(_) }) => {
-            // A shard where this fails does not keep the others from making room; whether it was enough is about to be seen.
+            // A shard where this fails does not keep the others from making room. Whether there is enough room shows below.
             let _ = raise_horizons(topology, &next, next.settings.retention);
             let _ = make_room(topology);
             Ok(topology.store(manifest, next)?)
@@ -72,7 +72,7 @@ pub(super) fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest
     }
 }
 
-/// Removes what can go without a note in the manifest.
+/// Removes what can be removed without a note in the manifest.
 fn make_room(topology: &Topology) -> Result<()> {
     topology.for_each_shard(|shard| {
         shard.give_up_prepared();
@@ -84,7 +84,7 @@ fn make_room(topology: &Topology) -> Result<()> {
     })
 }
 
-/// The time before which records expire, if they do.
+/// Returns the time before which records expire, if they do.
 fn oldest_kept(topology: &Topology, retention: Retention) -> Option<Timestamp> {
     retention.age_max().map(|age| topology.context().clock.now().minus(age))
 }
@@ -94,7 +94,7 @@ fn raise_horizons(topology: &Topology, manifest: &Manifest, retention: Retention
     let held = Held::now(topology, manifest);
     let oldest = oldest_kept(topology, retention);
     if let Some(oldest) = oldest {
-        // One shard that is damaged does not keep the others from being trimmed.
+        // A damaged shard does not keep the others from being trimmed.
         outcome = topology.for_each_shard(|shard| {
             match &held {
                 None => shard.raise_horizon(shard.horizon_at(oldest)?),
@@ -112,23 +112,23 @@ fn raise_horizons(topology: &Topology, manifest: &Manifest, retention: Retention
     outcome
 }
 
-/// Hides the records that have expired, before anybody reads: what a pass does first.
+/// Hides expired records before anybody reads. This is the first step of a pass.
 pub(crate) fn hide_expired(topology: &Topology) {
     let manifest = topology.manifest();
-    // Those that hold have not told yet how far they are.
+    // The holders have not yet reported how far they are.
     if !manifest.holds.is_empty() {
         return;
     }
     let Some(oldest) = oldest_kept(topology, manifest.settings.retention) else { return };
-    // A shard that is damaged tells whoever reads it.
+    // A damaged shard fails its readers.
     let _ =
         topology.for_each_shard(|shard| shard.horizon_at(oldest).map(|horizon| shard.raise_horizon(horizon)));
 }
 
-/// Keeps no more of what has expired and is held than may be.
+/// Limits the bytes of expired records that are kept because they are held.
 fn trim_held(topology: &Topology, oldest: Timestamp, bytes_max: u64) -> Result<()> {
     let mut expired = vec![];
-    // As above: one that is damaged does not keep the others.
+    // As above: a damaged shard does not stop the others.
     let outcome = topology.for_each_shard(|shard| {
         let end_of_expired = shard.end_of_expired(oldest)?;
         let candidates = candidates(shard)?.into_iter().filter(|candidate| candidate.end <= end_of_expired);
@@ -156,7 +156,7 @@ fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>) -> Result<(
     raise_to(topology, policy::by_bytes(all, disk_bytes, bytes_max), held)
 }
 
-/// The segments of a shard that nobody writes to.
+/// Returns the segments of a shard that nobody writes to.
 fn candidates(shard: &Shard) -> Result<Vec<Candidate>> {
     let candidate = |SegmentUse { end, first_timestamp, disk_bytes }| Candidate {
         shard: shard.id(),
@@ -167,7 +167,7 @@ fn candidates(shard: &Shard) -> Result<Vec<Candidate>> {
     Ok(shard.finished_segments()?.into_iter().map(candidate).collect())
 }
 
-/// Moves horizons on, but not into what is held.
+/// Raises horizons, but not into what is held.
 fn raise_to(
     topology: &Topology,
     horizons: Vec<(ShardId, SequenceNumber)>,

@@ -1,4 +1,4 @@
-//! Streams as a whole: which there are in a directory, and deleting one.
+//! Whole streams: listing those in a directory, and deleting one.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::log::sys::dir;
 use crate::log::sys::lock::Lock;
 use crate::log::types::error::{Error, Result};
 
-/// What is behind the name of a stream that is being deleted.
+/// The suffix of the directory of a stream that is being deleted.
 const DELETED_SUFFIX: &str = "deleted";
 
 impl Stream {
-    /// The streams that lie in a directory, by path; none if there is no such directory. As Kinesis' `ListStreams`.
+    /// Returns the paths of the streams in a directory, sorted, or none if the directory does not exist. Like Kinesis' `ListStreams`.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -44,11 +44,11 @@ impl Stream {
         Ok(found)
     }
 
-    /// Deletes a stream that nobody has open, with all its records, its consumer groups, and whatever else lies in its directory. As
+    /// Deletes a stream that nobody has open, with all its records, its consumer groups, and everything else in its directory. Like
     /// Kinesis' `DeleteStream`.
     ///
-    /// The directory is renamed first, so that after a crash the stream is there or it is not; what is left then of the files, under
-    /// the stream's name with `.deleted` behind it, goes with the next deletion of a stream of that name.
+    /// The directory is renamed first, so that after a crash the stream either exists or not. A crash may leave files under the stream's
+    /// name with `.deleted` appended. The next deletion of a stream of that name removes them.
     ///
     /// ```
     /// # use streamlog::Stream;

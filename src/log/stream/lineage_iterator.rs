@@ -15,9 +15,8 @@ use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// Reads all shards of a stream so that each key's records come in the order of their puts, across any number of splits and merges:
-/// a child is read only when all its parents are read to the end. Made by
-/// [`Stream::lineage_iterator`](crate::Stream::lineage_iterator).
+/// Reads all shards of a stream, so that each key's records come in the order of their puts across any number of splits and merges. A child
+/// is read only after all its parents are read to the end. [`Stream::lineage_iterator`](crate::Stream::lineage_iterator) returns it.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -41,24 +40,24 @@ use crate::log::types::shard_id::ShardId;
 /// ```
 #[derive(Debug)]
 pub struct LineageIterator {
-    /// One for each shard that is being read, in turns.
+    /// The iterators of the shards that are being read, in turns.
     reading: Vec<ShardIterator>,
-    /// The next to be read.
+    /// The index of the next iterator to read.
     turn: usize,
-    /// Children that wait for a parent: how many of their parents are read to the end.
+    /// Children that wait for a parent, and how many of their parents are read to the end.
     waiting: BTreeMap<ShardId, (Arc<Reader>, usize)>,
-    /// The horizons of the shards that there were at the time of the call: what was trimmed before is no loss to this reader.
+    /// The horizons of the shards at the time of the call. Records trimmed before that are no loss to this reader.
     horizons: BTreeMap<ShardId, SequenceNumber>,
 }
 
 impl LineageIterator {
     pub(crate) fn new(topology: &Topology, position: Position) -> Result<Self> {
-        // The manifest stays as it is until all iterators have their place.
+        // The lock keeps the manifest unchanged until all iterators have their place.
         let manifest = topology.manifest();
         let filter = match position {
             Position::TrimHorizon => ShardFilter::AtTrimHorizon,
             Position::Latest => ShardFilter::AtLatest,
-            // A shard that closed at that very time may hold records of it.
+            // A shard that closed at exactly that time may hold records of that time.
             Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time.minus(Duration::from_micros(1))),
             Position::At(_) | Position::After(_) => {
                 return Err(Error::invalid(
@@ -74,17 +73,18 @@ impl LineageIterator {
         Ok(Self { reading: reading.collect::<Result<_>>()?, turn: 0, waiting: BTreeMap::new(), horizons })
     }
 
-    /// Reads up to `records_max` records of one shard; the shards take turns. Never blocks: an empty batch means that all shards
-    /// are read to the end, as it was just then.
+    /// Reads up to `records_max` records of one shard. The shards take turns. Never blocks: an empty batch means that all shards were read
+    /// to the end.
     ///
     /// # Errors
-    /// `Trimmed` if retention has overtaken the iterator in a shard: [`skip_to_horizon`](Self::skip_to_horizon) to go on. `Lost`
-    /// where damage took records: [`skip_lost`](Self::skip_lost) to go on. `Corrupt` where the log is damaged. Other shards can be read by calling again.
+    /// `Trimmed` if retention has overtaken the iterator in a shard: [`skip_to_horizon`](Self::skip_to_horizon) to continue. `Lost` where
+    /// records were lost to damage: [`skip_lost`](Self::skip_lost) to continue. `Corrupt` where the log is damaged. Another call reads the
+    /// other shards.
     pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
         let mut looked_at = 0;
         loop {
             self.turn = self.turn.checked_rem(self.reading.len()).unwrap_or_default();
-            // The open shards have no end, so that there is always one to read.
+            // Open shards have no end, so at least one shard is always being read.
             let Some(iterator) = self.reading.get_mut(self.turn) else { return Err(Error::Closed) };
             let batch = match iterator.next_batch(records_max) {
                 Ok(batch) => batch,
@@ -114,7 +114,7 @@ impl LineageIterator {
             *finished_count += 1;
             if *finished_count == child.description().parents().count() {
                 self.waiting.remove(&child.id());
-                // From there on: a record that is trimmed meanwhile is an error, and not skipped.
+                // A child is read from its horizon at the time of the call. A record trimmed since then is an error, and is not skipped.
                 let known = self.horizons.remove(&child.id());
                 let first = known.unwrap_or(child.description().first_sequence);
                 self.reading.push(ShardIterator::from_first(Arc::clone(child), first));
@@ -122,26 +122,26 @@ impl LineageIterator {
         }
     }
 
-    /// Goes on from the trim horizon in all shards that retention has overtaken; tells how many records that skips.
+    /// Skips to the trim horizon in all shards where retention has overtaken the iterator. Returns the number of skipped records.
     pub fn skip_to_horizon(&mut self) -> u64 {
         self.reading.iter_mut().map(ShardIterator::skip_to_horizon).sum()
     }
 
-    /// Goes on behind the records that were lost to damage and given up since, in all shards that stand in front of some; tells how
-    /// many records that skips.
+    /// Skips the records that were lost to damage and given up, in all shards where such records come next. Returns the number of skipped
+    /// records.
     ///
     /// # Errors
-    /// As [`next_batch`](Self::next_batch).
+    /// Same as [`next_batch`](Self::next_batch).
     pub fn skip_lost(&mut self) -> Result<u64> {
-        // All of them, also where one stands in front of damage.
+        // All shards are tried, even if one of them is in front of damage.
         let skipped: Vec<_> = self.reading.iter_mut().map(ShardIterator::skip_lost).collect();
         skipped.into_iter().sum()
     }
 
-    /// Waits until there is something to read; tells whether that came before the timeout.
+    /// Waits until there is something to read. Returns whether that happened before the timeout.
     ///
     /// # Errors
-    /// `Closed` if the stream is closed and all of it is read.
+    /// `Closed` if the stream is closed and everything is read.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         Ok(wait_any(&self.reading, timeout)?.is_some())
     }

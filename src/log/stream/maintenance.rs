@@ -1,4 +1,4 @@
-//! The threads that do the work behind the puts, and ahead of them.
+//! The threads that work behind the puts, and ahead of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +20,12 @@ pub(super) struct MaintenanceThreads {
 }
 
 impl MaintenanceThreads {
-    /// Starts the threads, if the stream is to have some.
+    /// Starts the threads, unless the stream is set up without them.
     pub(super) fn start(core: &Arc<Core>) -> Result<Self> {
         let mut started = Self { must_stop: Arc::new(AtomicBool::new(false)), threads: vec![] };
         if core.options.maintenance == Maintenance::Thread {
             let context = &core.topology.context().writers;
-            // Syncing takes long, and what puts need next cannot wait for it.
+            // Two threads: syncing takes long, and preparing what puts need next cannot wait for it.
             for (name, bell, run) in [
                 ("streamlog", &context.bell, run_behind as fn(&Core, &AtomicBool)),
                 ("streamlog-ahead", &context.ahead_bell, run_ahead),
@@ -46,12 +46,12 @@ impl MaintenanceThreads {
         Ok(started)
     }
 
-    /// Stops the threads, after what they are doing.
+    /// Stops the threads after what they are doing.
     pub(super) fn stop(self) {
         self.must_stop.store(true, Ordering::Release);
         for (bell, thread) in self.threads {
             bell.notify();
-            // It has nothing to return, and a panic of it is printed already.
+            // The thread returns nothing, and the panic hook has already reported a panic.
             let _ = thread.join();
         }
     }
@@ -61,8 +61,8 @@ fn run_ahead(core: &Core, must_stop: &AtomicBool) {
     while !must_stop.load(Ordering::Acquire) {
         core.topology.context().writers.ahead_bell.park(None);
         let map = core.topology.map_full();
-        // A step for each shard in turn, so that none waits for all that another wants. What cannot be prepared is left to the puts,
-        // which tell of it.
+        // One step for each shard in turn, so that no shard waits for everything that another wants. If something cannot be prepared, the
+        // puts do without it and report their own errors.
         while !must_stop.load(Ordering::Acquire)
             && map
                 .iter()
@@ -72,7 +72,7 @@ fn run_ahead(core: &Core, must_stop: &AtomicBool) {
     }
 }
 
-/// How often retention is looked after.
+/// The interval between retention passes.
 const SWEEP_INTERVAL: Duration = SECOND;
 
 fn run_behind(core: &Core, must_stop: &AtomicBool) {
@@ -84,7 +84,7 @@ fn run_behind(core: &Core, must_stop: &AtomicBool) {
         if must_stop.load(Ordering::Acquire) {
             return;
         }
-        // A failed sync has poisoned its shard, whose puts tell of it; what else fails is tried again.
+        // A failed sync has poisoned its shard, and puts to it fail. Everything else is retried.
         if let Err(error) = core.maintain(Pass { sync: sync_timer.is_due(), tidy: sweep_timer.is_due() }) {
             event!(
                 warn,
@@ -96,7 +96,7 @@ fn run_behind(core: &Core, must_stop: &AtomicBool) {
     }
 }
 
-/// Something to be done again and again.
+/// A recurring task.
 struct Timer {
     interval: Option<Duration>,
     next: Option<Instant>,
@@ -107,7 +107,7 @@ impl Timer {
         Self { interval, next: interval.and_then(|interval| Instant::now().checked_add(interval)) }
     }
 
-    /// Whether it is time; if so, the next time is set.
+    /// Returns whether it is time, and if so, sets the next time.
     fn is_due(&mut self) -> bool {
         let is_due = self.next.is_some_and(|next| Instant::now() >= next);
         if is_due {

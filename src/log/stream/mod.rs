@@ -1,7 +1,7 @@
 //! The handle of an open stream.
 
 mod directory;
-mod extensions;
+pub mod extend;
 pub(crate) mod lineage_iterator;
 mod maintenance;
 mod open;
@@ -22,7 +22,7 @@ use crate::log::shard::reader::iterator::ShardIterator;
 use crate::log::shard::reader::verify::{Verification, VerifyProgress};
 use crate::log::sys::lock::Lock;
 use crate::log::topology::{Topology, lineage};
-use crate::log::types::describe::{Hold, ShardDescription, ShardFilter, StreamDescription};
+use crate::log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::hash_key::{HashKey, KeyHash};
@@ -31,9 +31,9 @@ use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
-use crate::log::types::time::Clock;
+use crate::log::types::time::{Clock, Timestamp};
 
-use extensions::Extensions;
+use extend::Extensions;
 use lineage_iterator::LineageIterator;
 use maintenance::MaintenanceThreads;
 use put_metrics::PutMetrics;
@@ -106,6 +106,21 @@ impl Stream {
         let core = Arc::new(open::open(path, options)?);
         let threads = MaintenanceThreads::start(&core)?;
         Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(Some(threads)) }) })
+    }
+
+    /// Where the stream takes the time from.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.core().clock
+    }
+
+    /// The time by the stream's clock.
+    pub fn now(&self) -> Timestamp {
+        self.core().clock.now()
+    }
+
+    /// Whether the stream was closed, here or by a clone.
+    pub fn is_closed(&self) -> bool {
+        self.core().topology.is_closed()
     }
 
     fn core(&self) -> &Core {
@@ -197,7 +212,7 @@ impl Stream {
             holds: manifest
                 .holds
                 .iter()
-                .map(|(name, &bytes_max)| Hold { name: name.clone(), bytes_max })
+                .map(|(name, &bytes_max)| HoldDescription { name: name.clone(), bytes_max })
                 .collect(),
             shards: manifest.shards.clone(),
         }

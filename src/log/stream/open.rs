@@ -1,7 +1,7 @@
 //! Opening a stream, or creating it.
 //!
-//! **Create:** the directory → the lock → the shards' directories → the manifest, which makes it a stream. A crash before leaves
-//! a directory without a manifest and without a segment, which the next call takes up.
+//! **Create:** the directory → the lock → the shards' directories → the manifest, which makes it a stream. A crash before the manifest
+//! leaves a directory without a manifest and without a segment, and the next call continues from there.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::extensions::Extensions;
+use super::extend::Extensions;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream};
 use crate::log::manifest::{Manifest, StreamSettings};
@@ -34,7 +34,7 @@ use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
 pub(super) const LOCK_NAME: &str = "LOCK";
-/// What a creation that was interrupted leaves.
+/// The names that an interrupted creation may leave.
 const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, "shards", "manifest.new"];
 
 impl StreamOptions {
@@ -50,9 +50,8 @@ impl StreamOptions {
     /// ```
     ///
     /// # Errors
-    /// `Locked` if it is open already; `NotAStream` if the path holds something else; `UnsupportedFormat` if a newer
-    /// version wrote it; `Corrupt` if what was synced is damaged; `InvalidArgument` for a setting out of its range;
-    /// `StorageFull`, `Io`.
+    /// `Locked` if it is already open; `NotAStream` if the path holds something else; `UnsupportedFormat` if a newer version wrote it;
+    /// `Corrupt` if synced data is damaged; `InvalidArgument` for a setting that is out of range; `StorageFull`, `Io`.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Stream> {
         Stream::open_with(path.as_ref(), self)
     }
@@ -67,7 +66,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
         create_durably(path)?;
     }
     let lock = Lock::take(&path.join(LOCK_NAME), path)?;
-    // Another process may have created it while we had no lock.
+    // Another process may have created the stream before we had the lock.
     let manifest = if Manifest::exists_in(path)? {
         adopt(path, &options)?
     } else {
@@ -109,7 +108,7 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     })
 }
 
-/// Tells whoever watches what opening found and did.
+/// Reports what opening found and did, as events.
 fn tell_of(path: &Path, recovery: &RecoveryReport) {
     let stream = path.display();
     for found in &recovery.shards {
@@ -150,7 +149,7 @@ fn tell_of(path: &Path, recovery: &RecoveryReport) {
     event!(info, "the stream is open", stream = stream, shard_count = shard_count, duration_ms = duration_ms);
 }
 
-/// Whether there is a stream at the path; an error if there is something else, or not what the caller asked for. Changes nothing.
+/// Returns whether there is a stream at the path. Fails if there is something else, or not what the caller asked for. Changes nothing.
 fn look_at(path: &Path, create: Create) -> Result<bool> {
     let is_there = dir::exists(path)?;
     if is_there && !dir::is_dir(path)? {
@@ -197,13 +196,13 @@ fn refuse_orphans(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Creates a directory with those above it, and makes their names survive power loss.
+/// Creates a directory and its missing parents, and makes their names survive power loss.
 fn create_durably(path: &Path) -> Result<()> {
     let missing: Vec<_> =
         path.ancestors().take_while(|ancestor| matches!(dir::exists(ancestor), Ok(false))).collect();
     dir::create_all(path)?;
     if missing.is_empty() {
-        // A creation that was killed may have left it. Where one may not look at its parent, somebody else made it.
+        // An interrupted creation may have left the directory. If its parent cannot be opened, somebody else created it.
         return match sync_name_of(path) {
             Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             synced => synced,
@@ -242,10 +241,10 @@ fn create(path: &Path, options: &StreamOptions, now: Timestamp) -> Result<Manife
     Ok(manifest)
 }
 
-/// Reads the manifest of a stream that exists, and keeps in it what the caller sets anew.
+/// Reads the manifest of an existing stream, and stores the settings that the caller changes.
 fn adopt(path: &Path, options: &StreamOptions) -> Result<Manifest> {
     let mut manifest = Manifest::load(path)?;
-    // Whoever wrote it may have been killed before its name was synced; what is done from here on leans on it.
+    // The writer of the manifest may have been killed before its name was synced. Everything from here on relies on that name.
     dir::sync(path)?;
     let stored = manifest.settings;
     if let Some(asked) = options.key_hash.filter(|&asked| asked != stored.key_hash) {

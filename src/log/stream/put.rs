@@ -1,4 +1,4 @@
-//! Putting records: checked, routed, drafted as frames, appended.
+//! Putting records: check, route, draft a frame, append it.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::log::types::record::{PutRecord, Receipt};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-/// A thread keeps a draft buffer of this size at most.
+/// The largest draft buffer that a thread keeps.
 const DRAFT_BYTES_KEPT: usize = 1 << 20;
 
 thread_local! {
     static DRAFT: Cell<Option<Box<DraftBuffer>>> = const { Cell::new(None) };
 }
 
-/// Works with the thread's buffer, which is taken out for the time so that a call from within finds none and makes another.
+/// Runs `work` with the thread's buffer. It takes the buffer out meanwhile, so that a nested call finds none and makes another.
 #[inline]
 fn with_buffer<T>(work: impl FnOnce(&mut DraftBuffer) -> T) -> T {
     let mut buffer = DRAFT.try_with(Cell::take).ok().flatten().unwrap_or_default();
@@ -36,7 +36,7 @@ fn with_buffer<T>(work: impl FnOnce(&mut DraftBuffer) -> T) -> T {
 impl Stream {
     /// Puts one record on the shard that owns the hash of its partition key.
     ///
-    /// A key is 1 to 1,024 bytes; data may be empty; both together are 1 MiB at most unless the stream is set up otherwise.
+    /// A key is 1 to 1,024 bytes; data may be empty; both together are at most 1 MiB unless the stream is set up otherwise.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -48,13 +48,13 @@ impl Stream {
     /// ```
     ///
     /// # Durability
-    /// When it returns, every iterator sees the record, and it survives the death of the process. It survives power loss as the
-    /// stream's [`Durability`] says.
+    /// When it returns, every iterator sees the record, and it survives the death of the process. It survives power loss as the stream's
+    /// [`Durability`] says.
     ///
     /// # Errors
-    /// `InvalidRecord`; `StorageFull` if the disk has no room for it: free some, and put again; `Poisoned` after a failed sync;
-    /// `Closed`. After any error the record is not there, with one exception: a failed sync under [`Durability::Power`] leaves
-    /// that open.
+    /// `InvalidRecord`; `StorageFull` if the disk has no room for it: free some and put again; `Poisoned` after a failed sync; `Closed`.
+    /// After any error the record was not put, with one exception: after a failed sync under [`Durability::Power`] it may or may not be
+    /// there.
     #[inline]
     pub fn put(&self, partition_key: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Result<Receipt> {
         self.put_record(&PutRecord::new(partition_key.as_ref(), data.as_ref()))
@@ -73,14 +73,14 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// Same as [`put`](Self::put).
     pub fn put_record(&self, record: &PutRecord<'_>) -> Result<Receipt> {
         let core = self.core();
         core.check_record(0, record)?;
         core.put_metrics.put(core.options.durability, || {
             with_buffer(|buffer| {
                 let mut frame = buffer.draft_one(record);
-                // Asked after drafting: so the stores into the draft have time to end before its checksum reads them.
+                // The time is read after drafting, so that the stores into the draft can finish before the checksum reads them.
                 frame.put_at = core.clock.now();
                 loop {
                     let map = core.topology.map();
@@ -99,7 +99,7 @@ impl Stream {
         })
     }
 
-    /// Checks the sizes of a record, without putting it: what passes is not refused as `InvalidRecord` later.
+    /// Checks the sizes of a record without putting it. A record that passes is not refused as `InvalidRecord` later.
     ///
     /// # Errors
     /// `InvalidRecord`
@@ -107,10 +107,10 @@ impl Stream {
         self.core().check_record(0, record)
     }
 
-    /// Puts any number of records, up to 2 GiB in all. Those that go to one shard are one unit there, in their order: after a crash
+    /// Puts any number of records, up to 2 GiB in all. The records that go to one shard are one unit there, in their order: after a crash
     /// all of them are there, or none.
     ///
-    /// Returns one result for each record, in their order. What fails, such as a full disk, fails for all records of a shard.
+    /// Returns one result for each record, in their order. A failure, such as a full disk, affects all records of a shard.
     ///
     /// ```
     /// # use streamlog::{PutRecord, Stream};
@@ -125,8 +125,8 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `InvalidRecord` names the first record that no stream with these settings can hold; nothing was written then.
-    /// `InvalidArgument` if it is more than 2 GiB.
+    /// `InvalidRecord` names the first record that a stream with these settings cannot hold; then nothing was written. `InvalidArgument` if
+    /// the batch is larger than 2 GiB.
     pub fn put_batch(&self, records: &[PutRecord<'_>]) -> Result<Vec<Result<Receipt>>> {
         let core = self.core();
         let bytes = core.check_batch(records)?;
@@ -147,7 +147,7 @@ struct Appended {
 }
 
 impl Core {
-    /// Appends a batch as one frame where one shard owns all hash keys; `None` if that is not so, or no longer.
+    /// Appends a batch as one frame if one shard owns all hash keys. Returns `None` if that is not so, or no longer.
     fn append_whole(
         &self,
         buffer: &mut DraftBuffer,
@@ -171,7 +171,7 @@ impl Core {
         })
     }
 
-    /// Appends a batch as one frame a shard.
+    /// Appends a batch as one frame for each shard.
     fn append_routed(
         &self,
         buffer: &mut DraftBuffer,
@@ -186,7 +186,7 @@ impl Core {
             let map = self.topology.map();
             let route = |&at: &usize| (map.route(self.hash_key_of(&records[at])), at);
             let mut routed: Vec<_> = pending.iter().map(route).collect();
-            // By place and then by number, so that the records of a shard keep their order.
+            // Sorted by shard and then by place in the batch, so that the records of a shard keep their order.
             routed.sort_unstable();
             pending.clear();
             for part in routed.chunk_by(|a, b| a.0 == b.0) {
@@ -203,14 +203,14 @@ impl Core {
                             to_sync.push(Appended { shard: Arc::clone(shard), places: places.collect() });
                         }
                     }
-                    // The shard closed in the meantime: with the next map.
+                    // The shard closed in the meantime. These records are routed again with the next map.
                     Ok(None) => pending.extend(places),
                     Err(error) => places.for_each(|at| outcomes[at] = Some(Err(error.clone()))),
                 }
             }
             pending.sort_unstable();
         }
-        // All of them were appended before, so that a sync is for as many puts as there are by then.
+        // All frames are appended before the first sync, so that each sync covers as many puts as possible.
         for Appended { shard, places } in to_sync {
             if let Err(error) = shard.sync() {
                 places.into_iter().for_each(|at| outcomes[at] = Some(Err(error.clone())));
@@ -265,14 +265,14 @@ impl Core {
         Err(Error::InvalidRecord { index: index.try_into().unwrap_or(u32::MAX), reason: reason.into() })
     }
 
-    /// Checks all records of a batch; tells the bytes that they take in a frame.
+    /// Checks all records of a batch. Returns the bytes that they take in a frame.
     fn check_batch(&self, records: &[PutRecord<'_>]) -> Result<usize> {
         let mut bytes = 0u64;
         for (index, record) in records.iter().enumerate() {
             self.check_record(index, record)?;
             bytes += record_bytes(record) as u64;
         }
-        // Room for the header and padding; all may go to one shard.
+        // Leaves room for the frame header and padding. All records may go to one shard.
         if bytes + 64 > FRAME_BYTES_MAX {
             return Err(Error::invalid(format!(
                 "a batch of {bytes} bytes is too large: put at most {FRAME_BYTES_MAX} bytes at a time"
@@ -281,7 +281,7 @@ impl Core {
         Ok(bytes as usize)
     }
 
-    /// Waits until the shard is synced below `end`, if that is what a returned put promises.
+    /// Waits until the shard is synced below `end`, if the stream's durability requires it.
     #[inline]
     fn make_durable(&self, shard: &Shard, end: SequenceNumber) -> Result<()> {
         match self.options.durability {

@@ -1,4 +1,4 @@
-//! How calls to put go: counted and timed under the cargo feature `metrics`, and otherwise not looked at.
+//! Counts and times of the calls to put, kept under the cargo feature `metrics` only.
 
 #[cfg(not(feature = "metrics"))]
 pub(super) use blind::PutMetrics;
@@ -52,14 +52,14 @@ mod counted {
     use crate::log::types::record::Receipt;
     use crate::log::types::stats::PutStats;
 
-    /// One in so many calls of a thread is timed where a put takes no longer than two looks at the clock.
+    /// A thread times one in this many calls where a put takes no longer than reading the clock twice.
     const TIMED_EVERY: u32 = 64;
 
     thread_local! {
         static CALLS: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// On cache lines of its own: what lies beside it is read by every put.
+    /// On cache lines of its own, because every put reads what lies beside it.
     #[derive(Debug, Default)]
     #[repr(align(64))]
     pub(in crate::log::stream) struct PutMetrics {

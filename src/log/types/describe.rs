@@ -1,4 +1,4 @@
-//! What a stream tells of itself and of its shards.
+//! Descriptions of a stream and its shards.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 use super::time::Timestamp;
 
-/// How a stream is set up; see [`Stream::describe`](crate::Stream::describe).
+/// How a stream is set up. [`Stream::describe`](crate::Stream::describe) returns it.
 ///
 /// ```
 /// # use streamlog::{KeyHash, Stream};
@@ -35,36 +35,35 @@ pub struct StreamDescription {
     pub durability: Durability,
     /// The size at which a segment is full.
     pub segment_bytes: u64,
-    /// The largest record, key, data and headers together.
+    /// The largest record, counting key, data and headers together.
     pub record_bytes_max: u64,
-    /// What holds retention back.
-    pub holds: Vec<Hold>,
+    /// The holds on retention.
+    pub holds: Vec<HoldDescription>,
     /// The shards that have not expired, in the order of their creation.
     pub shards: Vec<ShardDescription>,
 }
 
-/// Something that holds retention back, such as a consumer group that wants to miss no record; see
-/// [`Stream::set_hold`](crate::Stream::set_hold).
+/// A hold on retention, such as that of a consumer group that must not miss a record; see [`extend::hold`](crate::extend::hold).
 ///
 /// ```
-/// # use streamlog::Stream;
+/// # use streamlog::{Stream, extend};
 /// # let directory = tempfile::tempdir()?;
 /// # let stream = Stream::open(directory.path())?;
-/// stream.set_hold("export", 1 << 30)?;
+/// extend::hold(&stream, "export").set(1 << 30)?;
 /// let hold = &stream.describe().holds[0];
 /// assert_eq!((&*hold.name, hold.bytes_max), ("export", 1 << 30));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Hold {
-    /// Its name: that of the group.
+pub struct HoldDescription {
+    /// The name of the hold, which is the name of the group.
     pub name: String,
     /// The most bytes of segments that are kept for it beyond what retention keeps.
     pub bytes_max: u64,
 }
 
-/// A shard's place in the stream; see [`Stream::shards`](crate::Stream::shards).
+/// A shard's place in the stream. [`Stream::shards`](crate::Stream::shards) returns it.
 ///
 /// ```
 /// # use streamlog::{HashKeyRange, Stream};
@@ -79,15 +78,15 @@ pub struct Hold {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardDescription {
-    /// The shard's name.
+    /// The shard's id.
     pub id: ShardId,
     /// The shard that was split or merged into this one.
     pub parent: Option<ShardId>,
-    /// The other shard of a merge.
+    /// The other parent, if this shard comes from a merge.
     pub adjacent_parent: Option<ShardId>,
     /// The hash keys that the shard owns, or owned.
     pub hash_key_range: HashKeyRange,
-    /// The number that the shard's first record has or will have; all its parents' numbers are below it.
+    /// The number that the shard's first record has or will have. All its parents' numbers are below it.
     pub first_sequence: SequenceNumber,
     /// The number after the last record of a closed shard; `None` while the shard is open. Its children begin somewhat above it.
     pub closing_sequence: Option<SequenceNumber>,
@@ -98,18 +97,18 @@ pub struct ShardDescription {
 }
 
 impl ShardDescription {
-    /// Whether the shard takes puts.
+    /// Returns whether the shard takes puts.
     pub fn is_open(&self) -> bool {
         self.closed_at.is_none()
     }
 
-    /// The shards that were split or merged into this one.
+    /// Returns the shards that were split or merged into this one.
     pub fn parents(&self) -> impl Iterator<Item = ShardId> {
         self.parent.into_iter().chain(self.adjacent_parent)
     }
 }
 
-/// Which shards to list, as the filters of Kinesis' `ListShards`.
+/// Which shards to list, like the filters of Kinesis' `ListShards`.
 ///
 /// ```
 /// # use streamlog::{ShardFilter, Stream};
@@ -125,16 +124,16 @@ impl ShardDescription {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShardFilter {
-    /// All that have not expired.
+    /// All shards that have not expired.
     FromTrimHorizon,
-    /// Those that were open at the trim horizon: they cover the hash-key space exactly once.
+    /// The shards that were open at the trim horizon. They cover the hash-key space exactly once.
     AtTrimHorizon,
-    /// Those that are open now: they cover the hash-key space exactly once.
+    /// The shards that are open now. They cover the hash-key space exactly once.
     AtLatest,
-    /// Those that were open at a time: they cover the hash-key space exactly once. A time before the horizon means the horizon.
+    /// The shards that were open at a time. They cover the hash-key space exactly once. A time before the horizon means the horizon.
     AtTimestamp(Timestamp),
-    /// Those that were open at a time or later.
+    /// The shards that were open at a time or later.
     FromTimestamp(Timestamp),
-    /// Those created after a shard.
+    /// The shards created after a shard.
     AfterShard(ShardId),
 }

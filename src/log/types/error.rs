@@ -1,6 +1,5 @@
-//! What can go wrong, told apart by what the caller should do about it.
+//! The errors of the library, one variant for each thing that a caller can do about one.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +23,9 @@ use super::shard_id::ShardId;
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. Each variant is a different thing for the caller to do.
+/// What went wrong. Each variant asks for something else from the caller, and its text says what.
+///
+/// The text of an error includes that of its [`source`](std::error::Error::source), so print one or the other.
 ///
 /// ```
 /// # use streamlog::{Error, Stream};
@@ -41,14 +42,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument or a setting is outside what the call takes. *Remedy:* mend the call.
+    /// An argument or a setting is outside what the call takes. *Remedy:* correct the call.
     #[error("{0}")]
     InvalidArgument(Box<str>),
 
     /// A record that no stream with these settings can hold; nothing of the call was written.
-    /// *Remedy:* mend or leave out that record.
+    /// *Remedy:* correct that record, or leave it out.
     #[error(
-        "record {index} of the call is refused, and nothing was written: {reason}; mend it or leave it out"
+        "record {index} of the call is refused, and nothing was written: {reason}; correct it or leave it out"
     )]
     InvalidRecord {
         /// The record's place in the call, from 0.
@@ -59,9 +60,7 @@ pub enum Error {
 
     /// The stream has no such shard, or retention has expired it. *Remedy:* list the shards again;
     /// whoever read an expired shard goes on with its children.
-    #[error(
-        "the stream has no {0}: it never had, or the shard has expired; list the shards to see which there are"
-    )]
+    #[error("the stream has no {0}, or that shard has expired: list the shards to see which exist")]
     ShardNotFound(ShardId),
 
     /// The disk has no room for this record, which was not written. Reads go on. *Remedy:* free space,
@@ -97,13 +96,13 @@ pub enum Error {
         end: SequenceNumber,
     },
 
-    /// A worker of a consumer group said how far it is in a shard that is not its own any more: it was silent for longer than its lease
-    /// timeout, or the group was reset. The commit changed nothing. *Remedy:* go on polling; what the worker handled since its last
-    /// commit may be handled again, by others.
+    /// A worker of a consumer group committed to a shard that it has no lease on any more: it was silent for longer than its lease
+    /// timeout, or the group was reset. The commit changed nothing. *Remedy:* poll on; what the worker handled since its last commit
+    /// may be handled again, by others.
     #[error(
-        "{shard} is not this worker's any more, so the consumer group {group} stays where it was: go on polling, and commit in time"
+        "this worker has lost its lease on {shard}, so the consumer group {group} did not move: poll on, and commit in time"
     )]
-    LeaseLost {
+    GroupLeaseLost {
         /// The group's name.
         group: Box<str>,
         /// The shard.
@@ -126,11 +125,11 @@ pub enum Error {
 
     /// Bytes that were written whole have changed since, or a file is missing. *Remedy:* restore the file
     /// from a copy, or give up what is damaged by opening with [`salvage`](crate::StreamOptions::salvage).
-    #[error("{0}")]
+    #[error(transparent)]
     Corrupt(Box<Corruption>),
 
     /// A sync of this shard failed, so nobody knows what is on the disk; nothing put since was acknowledged
-    /// as durable. *Remedy:* mend the disk, then open the stream again.
+    /// as durable. *Remedy:* check the disk, then open the stream again.
     #[error("{0} takes no more puts because a sync failed: check the disk, then open the stream again")]
     Poisoned(ShardId),
 
@@ -142,25 +141,26 @@ pub enum Error {
     #[error(
         "the producer's buffer is full: try again once some of it is written, or use the call that waits"
     )]
-    Busy,
+    ProducerFull,
 
-    /// A producer had no room on the disk for the record for as long as its time to live, and has given it up: it is not in the
-    /// stream. *Remedy:* free space, and put it again if it still matters.
+    /// A record's time to live ended before its producer could write it: it is not in the stream. *Remedy:* remove the cause, and put
+    /// the record again if it still matters.
     #[error(
-        "the record was given up, and is not in the stream, since its time to live was over: put it again if it still matters; {cause}"
+        "the record expired before it could be written, and is not in the stream: put it again if it still matters; the last try failed: {cause}"
     )]
-    Expired {
+    ProducerExpired {
         /// Why it was not written the last time it was tried.
+        #[source]
         cause: Arc<Error>,
     },
 
-    /// The operating system refused an operation. *Remedy:* mend what its error names, and try again; after a failed sync, as for
+    /// The operating system refused an operation. *Remedy:* remove the cause that it names, and try again; after a failed sync, as for
     /// `Poisoned`.
-    #[error("cannot {} {}: {}; {}", .0.action, .0.path.display(), .0.source, .0.remedy())]
+    #[error(transparent)]
     Io(Arc<IoFailure>),
 }
 
-/// A path, and what is the matter there.
+/// A path, and what is wrong there.
 ///
 /// ```
 /// # use streamlog::{Error, Stream};
@@ -173,14 +173,15 @@ pub enum Error {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Located {
     /// The file or directory.
     pub path: PathBuf,
-    /// What is the matter.
+    /// What is wrong with it.
     pub reason: String,
 }
 
-/// Where damage is, and how one can tell.
+/// Where damage was found, and how it shows.
 ///
 /// ```
 /// # use streamlog::{Error, Stream};
@@ -193,7 +194,8 @@ pub struct Located {
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is damaged at byte {offset}{}: {reason}; restore the file from a copy{}", .path.display(), self.place(), self.salvage())]
 #[non_exhaustive]
 pub struct Corruption {
     /// The damaged file, or the one that is missing.
@@ -208,19 +210,23 @@ pub struct Corruption {
     pub reason: String,
 }
 
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is damaged at byte {}", self.path.display(), self.offset)?;
-        if let Some(shard) = self.shard {
-            write!(f, " ({shard}")?;
-            if let Some(sequence) = self.sequence {
-                write!(f, ", sequence number {sequence}")?;
-            }
-            write!(f, ")")?;
+impl Corruption {
+    /// The shard and the record, in parentheses, where they are known.
+    fn place(&self) -> String {
+        match (self.shard, self.sequence) {
+            (Some(shard), Some(sequence)) => format!(" ({shard}, sequence number {sequence})"),
+            (Some(shard), None) => format!(" ({shard})"),
+            (None, _) => String::new(),
         }
-        // The manifest says what there is to be salvaged: without it nothing can be.
-        let remedy = self.shard.map_or("", |_| ", or salvage the rest");
-        write!(f, ": {}; restore the file from a copy{remedy}", self.reason)
+    }
+
+    /// The other way out. Without a manifest there is none, since it says what there is to be salvaged.
+    fn salvage(&self) -> &'static str {
+        self.shard.map_or("", |_| ", or salvage the rest")
+    }
+
+    pub(crate) fn into_error(self) -> Error {
+        Error::Corrupt(Box::new(self))
     }
 }
 
@@ -233,7 +239,9 @@ impl fmt::Display for Corruption {
 ///     other => panic!("{other:?}"),
 /// }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}; {}", .path.display(), self.remedy())]
+#[non_exhaustive]
 pub struct IoFailure {
     /// What was tried, as a verb.
     pub action: &'static str,
@@ -254,9 +262,9 @@ impl IoFailure {
             _ if self.source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
                 "raise the limit of open files (ulimit -n), or use fewer shards"
             }
-            // An error of our own says what to mend.
+            // An error of our own says what is wrong.
             _ if self.source.raw_os_error().is_none() => "then try again",
-            _ => "mend that, then try again",
+            _ => "remove the cause, then try again",
         }
     }
 }
@@ -267,6 +275,64 @@ fn is_sync(action: &str) -> bool {
 }
 
 impl Error {
+    /// Whether the same call may succeed later, with no change to it and none to the program: the disk or a buffer was full, another
+    /// process had the stream open, or the operating system refused something other than a sync.
+    ///
+    /// ```
+    /// # use streamlog::{Error, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("clicks");
+    /// let first = Stream::open(&path)?;
+    /// assert!(Stream::open(&path).unwrap_err().is_retryable());
+    /// assert!(!Error::Closed.is_retryable());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::StorageFull(_) | Self::Locked(_) | Self::ProducerFull | Self::ProducerExpired { .. } => {
+                true
+            }
+            Self::Io(_) => !self.is_failed_sync(),
+            _ => false,
+        }
+    }
+
+    /// The file or directory that the error is about, if it is about one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::StorageFull(path) | Self::Locked(path) => Some(path),
+            Self::NotAStream(found) | Self::UnsupportedFormat(found) => Some(&found.path),
+            Self::Corrupt(damage) => Some(&damage.path),
+            Self::Io(failure) => Some(&failure.path),
+            Self::ProducerExpired { cause } => cause.path(),
+            _ => None,
+        }
+    }
+
+    /// The shard that the error is about, if it is about one.
+    pub fn shard(&self) -> Option<ShardId> {
+        match *self {
+            Self::ShardNotFound(shard)
+            | Self::Poisoned(shard)
+            | Self::Trimmed { shard, .. }
+            | Self::Lost { shard, .. }
+            | Self::GroupLeaseLost { shard, .. } => Some(shard),
+            Self::Corrupt(ref damage) => damage.shard,
+            Self::ProducerExpired { ref cause } => cause.shard(),
+            _ => None,
+        }
+    }
+
+    /// The first sequence number that could not be read, if the error is about records.
+    pub fn sequence(&self) -> Option<SequenceNumber> {
+        match *self {
+            Self::Trimmed { requested, .. } => Some(requested),
+            Self::Lost { first, .. } => Some(first),
+            Self::Corrupt(ref damage) => damage.sequence,
+            _ => None,
+        }
+    }
+
     pub(crate) fn invalid(reason: impl Into<String>) -> Self {
         Self::InvalidArgument(reason.into().into())
     }
@@ -286,18 +352,12 @@ impl Error {
 
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            // A sync that finds no room has lost what the kernel had taken already: no remedy for one put mends that.
+            // A sync that finds no room has lost what the kernel had taken already: trying one put again cannot bring it back.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !is_sync(action) => {
                 Self::StorageFull(path.into())
             }
             _ => Self::Io(Arc::new(IoFailure { action, path: path.to_owned(), source })),
         }
-    }
-}
-
-impl Corruption {
-    pub(crate) fn into_error(self) -> Error {
-        Error::Corrupt(Box::new(self))
     }
 }
 
@@ -310,5 +370,31 @@ mod tests {
     fn a_result_of_a_put_stays_small() {
         assert!(size_of::<Result<Receipt>>() <= 32);
         assert!(size_of::<Error>() <= 24);
+    }
+
+    #[test]
+    fn errors_that_come_up_most_have_a_remedy_of_their_own() {
+        // Root is refused nothing, so they cannot be provoked.
+        for (number, remedy) in [
+            (13, "check who owns it, and who may do that"),
+            (2, "put back what was moved or removed"),
+            (24, "raise the limit of open files (ulimit -n)"),
+            (30, "mount it writable, or use another place"),
+        ] {
+            let error = Error::io("open", Path::new("clicks/LOCK"), io::Error::from_raw_os_error(number));
+            let text = error.to_string();
+            assert!(text.starts_with("cannot open clicks/LOCK: ") && text.contains(remedy), "{text}");
+            let source = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>();
+            assert_eq!(source.unwrap().raw_os_error(), Some(number));
+        }
+    }
+
+    #[test]
+    fn a_cause_is_the_source() {
+        let cause = Arc::new(Error::StorageFull(Path::new("clicks").into()));
+        let error = Error::ProducerExpired { cause };
+        let source = std::error::Error::source(&error).unwrap();
+        assert!(source.to_string().starts_with("no room on the disk"), "{source}");
+        assert_eq!((error.path(), error.is_retryable()), (Some(Path::new("clicks")), true));
     }
 }

@@ -1,0 +1,222 @@
+//! The consumer groups of a stream, by their names.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::checkpoints::groups_dir;
+use super::describe::GroupDescription;
+use super::group::GroupState;
+use crate::{Error, Position, Result, Stream, extend};
+
+/// The longest name of a group, as that of a consumer in Kinesis.
+const NAME_BYTES_MAX: usize = 128;
+
+/// The groups of a stream that were used since it was opened.
+#[derive(Debug, Default)]
+struct Groups {
+    open: Mutex<BTreeMap<String, Arc<GroupState>>>,
+}
+
+/// A consumer group of a stream, by its name; made by [`Stream::group`]. A cheap clone.
+///
+/// The workers of a group share the shards of the stream: each shard is read by one of them at a time, and the group remembers how far it
+/// has come. Any number of groups read a stream, each all of it.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let billing = stream.group("billing");
+/// let mut worker = billing.worker().open()?;
+/// stream.put("user-17", "clicked")?;
+/// let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
+/// assert_eq!(billing.describe()?.lag().record_count, 1);
+/// worker.commit(&batch)?;
+/// assert_eq!(billing.describe()?.lag().record_count, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub(super) stream: Stream,
+    name: String,
+}
+
+impl Stream {
+    /// The consumer group of a name. It is created when its first worker is opened.
+    ///
+    /// A name has 1 to 128 letters, digits, `.`, `_` and `-`, as that of a consumer in Kinesis, and does not begin with `.`.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let worker = stream.group("billing").worker().open()?;
+    /// assert_eq!(worker.group().name(), "billing");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn group(&self, name: impl Into<String>) -> Group {
+        Group { stream: self.clone(), name: name.into() }
+    }
+
+    /// Returns the names of the stream's consumer groups, in order.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let _worker = stream.group("billing").worker().open()?;
+    /// assert_eq!(stream.groups()?, ["billing"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn groups(&self) -> Result<Vec<String>> {
+        let paths = Self::list(groups_dir(self))?;
+        let names = paths.iter().filter_map(|path| path.file_name());
+        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+}
+
+impl Group {
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns how far the group is behind, shard by shard.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// let billing = stream.group("billing");
+    /// let _worker = billing.worker().open()?;
+    /// let described = billing.describe()?;
+    /// assert_eq!((described.worker_count, described.lag().record_count), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the stream has no such group; `Corrupt` if its checkpoints are damaged; `Closed`, `Io`.
+    pub fn describe(&self) -> Result<GroupDescription> {
+        self.existing()?.describe(&self.stream)
+    }
+
+    /// Moves the group to a position in all shards: `TrimHorizon`, `Latest` or `AtTimestamp`. Workers go on from there, and can no
+    /// longer commit what they had read before.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let billing = stream.group("billing");
+    /// let mut worker = billing.worker().open()?;
+    /// stream.put("user-17", "clicked")?;
+    /// billing.reset(Position::Latest)?;
+    /// assert!(worker.poll(Duration::ZERO)?.is_none(), "the group skips what was put before");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`describe`](Self::describe); `InvalidArgument` for another position, or a time in the future; `StorageFull`.
+    pub fn reset(&self, position: Position) -> Result<()> {
+        self.existing()?.reset(&self.stream, position)
+    }
+
+    /// Deletes the group with its checkpoints, even if they are damaged, and with its [hold](WorkerOptions::hold).
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let billing = stream.group("billing");
+    /// billing.worker().open()?.close();
+    /// billing.delete()?;
+    /// assert!(stream.groups()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the stream has no such group, or if the group has workers; `Io`.
+    pub fn delete(&self) -> Result<()> {
+        let Self { stream, name } = self;
+        check_name(name)?;
+        let path = groups_dir(stream).join(name);
+        let groups = extend::extension::<Groups>(stream);
+        let mut open = groups.open.lock();
+        if let Entry::Occupied(known) = open.entry(name.clone()) {
+            // A silent worker counts, too: it may speak again.
+            let worker_count = known.get().settled().joined_count();
+            if worker_count > 0 {
+                let reason =
+                    format!("the consumer group {name:?} has {worker_count} workers: close them first");
+                return Err(Error::InvalidArgument(reason.into()));
+            }
+            let known = known.remove();
+            extend::remove_companion(stream, &path);
+            known.checkpoints.close()?;
+        }
+        extend::hold(stream, name).end()?;
+        match Stream::delete(&path) {
+            Err(Error::NotAStream(_)) => Err(self.is_missing()),
+            deleted => deleted,
+        }
+    }
+
+    fn existing(&self) -> Result<Arc<GroupState>> {
+        check_name(&self.name)?;
+        if !self.stream.groups()?.contains(&self.name) {
+            return Err(self.is_missing());
+        }
+        self.with_state(Position::TrimHorizon, false, |state| Ok(Arc::clone(state)))
+    }
+
+    /// Works with the state of the group, which is not deleted meanwhile. A new group begins at a position.
+    pub(super) fn with_state<T>(
+        &self,
+        start: Position,
+        must_salvage: bool,
+        work: impl FnOnce(&Arc<GroupState>) -> Result<T>,
+    ) -> Result<T> {
+        let Self { stream, name } = self;
+        check_name(name)?;
+        let groups = extend::extension::<Groups>(stream);
+        let mut open = groups.open.lock();
+        if stream.is_closed() {
+            return Err(Error::Closed);
+        }
+        match open.entry(name.clone()) {
+            Entry::Occupied(known) => work(known.get()),
+            Entry::Vacant(unknown) => {
+                work(unknown.insert(Arc::new(GroupState::open(stream, name, start, must_salvage)?)))
+            }
+        }
+    }
+
+    fn is_missing(&self) -> Error {
+        Error::InvalidArgument(format!("the stream has no consumer group {:?}", self.name).into())
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=NAME_BYTES_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && !name.ends_with(".deleted")
+        && name.bytes().all(is_plain)
+    {
+        return Ok(());
+    }
+    let reason = format!(
+        "{name:?} is not a name of a consumer group: use 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-', do not begin \
+         with '.' and do not end with \".deleted\""
+    );
+    Err(Error::InvalidArgument(reason.into()))
+}

@@ -218,6 +218,56 @@ fn p9_a_damaged_header_page_costs_no_record() {
     }
 }
 
+/// The first sector may be zeros after a power loss, but not in a segment that was synced.
+#[test]
+fn p9_a_blank_header_costs_no_record_where_a_copy_or_the_trailer_is_left() {
+    for (is_closed, blank_bytes) in [(false, 512), (true, 512), (true, HEADER_PAGE_BYTES)] {
+        let scratch = common::scratch();
+        let pristine = scratch.path().join("pristine");
+        let count = build(&pristine, is_closed);
+        for file in 0..common::segment_files(&pristine, 0).len() {
+            let path = scratch.path().join(format!("damaged-{file}"));
+            common::copy_dir(&pristine, &path);
+            blank(&common::segment_files(&path, 0)[file], blank_bytes);
+            let what = format!("file {file}, {blank_bytes} bytes, closed: {is_closed}");
+            let opened = common::small(&common::clock()).open(&path).map(|stream| read_error(&stream));
+            let error = opened.unwrap_or_else(Some);
+            assert!(matches!(error, Some(Error::Corrupt(_))), "P9: {what}: {error:?}");
+            assert_eq!(salvage(&path, count), [0; 0], "{what}");
+        }
+    }
+}
+
+#[test]
+fn p9_a_sealed_segment_with_a_blank_header_is_no_torn_tail() {
+    let scratch = common::scratch();
+    let (running, path) = (scratch.path().join("running"), scratch.path().join("killed"));
+    let stream = common::small(&common::clock()).open(&running).unwrap();
+    let mut count = 0;
+    while common::segment_files(&running, 0).len() < 3 {
+        count = put_next(&stream, count);
+    }
+    // Seals two segments; of the third one nothing was synced.
+    stream.maintain().unwrap();
+    common::copy_dir(&running, &path);
+    let sealed = &common::segment_files(&path, 0)[1];
+    blank(sealed, HEADER_PAGE_BYTES);
+    let opened = common::small(&common::clock()).open(&path);
+    assert!(matches!(opened, Err(Error::Corrupt(_))), "P9: {opened:?}");
+    assert!(sealed.exists());
+    assert_eq!(salvage(&path, count), [0; 0]);
+}
+
+fn blank(path: &Path, len: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[..len].fill(0);
+    fs::write(path, bytes).unwrap();
+}
+
+fn read_error(stream: &Stream) -> Option<Error> {
+    stream.iterator(SHARD, Position::TrimHorizon).unwrap().records().find_map(Result::err)
+}
+
 #[test]
 fn p9_a_missing_file_costs_its_records() {
     for is_closed in [false, true] {

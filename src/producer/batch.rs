@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 use super::pending::{Outcomes, PendingReceipt};
 use crate::{HashKey, PutRecord, Receipt, Result, Timestamp};
 
-/// What is called with a record's outcome.
+/// The callback for a record's outcome.
 pub(super) type Callback = Box<dyn FnOnce(Result<Receipt>) + Send>;
 
-/// What a record takes of the buffer beyond its bytes.
+/// The bytes that a record takes in the buffer besides its own.
 pub(super) const RECORD_BYTES: usize = 128;
-/// What a batch takes beyond its records.
+/// The bytes that a batch takes besides its records.
 pub(super) const BATCH_BYTES: usize = 512;
 
 // A list that grows may be twice as long as it needs to be.
 const _: () = assert!(2 * size_of::<Entry>() <= RECORD_BYTES);
 const _: () = assert!(2 * size_of::<Batch>() <= BATCH_BYTES);
 
-/// The bytes of a record: key, data, and the names and values of its headers.
+/// Returns the bytes of a record in the buffer: its key, its data, and its headers with [`HEADER_BYTES`] for each.
 #[inline]
 pub(super) fn bytes_of(record: &PutRecord<'_>) -> usize {
     let headers: usize = record.headers().map(|(name, value)| HEADER_BYTES + name.len() + value.len()).sum();
     record.partition_key().len() + record.data().len() + headers
 }
 
-/// What a header takes of the buffer beyond its name and value.
+/// The bytes that a header takes in the buffer besides its name and value.
 const HEADER_BYTES: usize = 2 * size_of::<Header>();
 
 /// A header of one of the records, without its bytes.
@@ -39,7 +39,7 @@ struct Header {
 
 /// A record of a batch, without its bytes.
 struct Entry {
-    /// Where its bytes end; they begin where those of the one before end.
+    /// The end of its bytes. They begin where those of the record before end.
     end: u32,
     key_bytes: u16,
     put_at: Timestamp,
@@ -47,10 +47,10 @@ struct Entry {
     callback: Option<Callback>,
 }
 
-/// The memory of a batch, to be used again for another.
+/// The memory of a batch, to be reused for another.
 #[derive(Default)]
 pub(super) struct Buffers {
-    /// Of each record the key, the data, and then name and value of each header.
+    /// For each record the key, the data, and then the name and value of each header.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     /// In the order of their records.
@@ -58,13 +58,16 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Empties them, and lets go of what a record that was larger than a batch may be has left.
+    /// Empties the buffers, and frees one that has grown beyond `bytes_max`.
     fn clear(&mut self, bytes_max: usize) {
         self.entries.clear();
         self.headers.clear();
         self.bytes.clear();
         if self.bytes.capacity() > bytes_max {
             self.bytes = vec![];
+        }
+        if self.headers.capacity() * size_of::<Header>() > bytes_max {
+            self.headers = vec![];
         }
     }
 }
@@ -74,9 +77,9 @@ impl Buffers {
 pub(super) struct Batch {
     buffers: Buffers,
     outcomes: Arc<Outcomes>,
-    /// When the first record came, if it may linger.
+    /// When the first record came, if the batch may linger.
     pub(super) began_at: Option<Instant>,
-    /// What it holds of the budget.
+    /// The bytes of the budget that the batch holds.
     pub(super) charge: usize,
 }
 
@@ -93,14 +96,14 @@ impl Batch {
         self.buffers.entries.is_empty()
     }
 
-    /// The bytes of the records.
+    /// Returns the bytes of the records.
     pub(super) fn bytes(&self) -> usize {
         self.buffers.bytes.len()
     }
 
     /// Copies a record into the batch.
     ///
-    /// `bytes_max` is what a batch is meant to hold, so that no more is allocated for one that is nearly full.
+    /// `bytes_max` is the intended size of a batch, so that a batch that is nearly full does not allocate more than that.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -130,7 +133,7 @@ impl Batch {
         PendingReceipt { outcomes: Arc::clone(&self.outcomes), at }
     }
 
-    /// Gives back what a batch that takes no more records does not need: it may wait among many, and counts only with what it holds.
+    /// Frees unused memory of a batch that takes no more records. It may wait among many, and counts only with what it holds.
     pub(super) fn trim(&mut self) {
         let Buffers { bytes, entries, headers } = &mut self.buffers;
         headers.shrink_to_fit();
@@ -142,7 +145,7 @@ impl Batch {
         }
     }
 
-    /// The record at a place.
+    /// Returns the record at a place.
     #[inline]
     pub(super) fn record(&self, at: u32) -> PutRecord<'_> {
         let Buffers { bytes, entries, headers } = &self.buffers;
@@ -174,7 +177,7 @@ impl Batch {
         record
     }
 
-    /// How long the record at a place has been here.
+    /// Returns how long ago the record at a place was put.
     pub(super) fn age(&self, at: u32, now: Timestamp) -> Duration {
         now.since(self.buffers.entries[at as usize].put_at)
     }
@@ -187,7 +190,7 @@ impl Batch {
         self.buffers.entries[at as usize].callback.take()
     }
 
-    /// The memory for the next batch.
+    /// Returns the memory for the next batch.
     pub(super) fn take_buffers(&mut self, bytes_max: usize) -> Buffers {
         let mut buffers = std::mem::take(&mut self.buffers);
         buffers.clear(bytes_max);

@@ -6,17 +6,17 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{Error, Result};
 
-/// Bytes that records hold from when they are put until they have their outcome.
+/// The bytes that records hold from their put until they have their outcome.
 ///
-/// Room is taken without a lock. Whoever finds none waits, and newcomers may take what comes free before it does: handing it on in
-/// turn would cost a switch of threads for each record. One that was woken in vain goes before newcomers, so that a large record
-/// gets in at last.
+/// A put takes room without a lock. A put that finds none waits, and newcomers may take freed room before it does: passing room on in turn
+/// would cost a thread switch for each record. A waiter that was woken in vain goes before newcomers, so that a large record gets its room
+/// eventually.
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes_max: usize,
     used: AtomicUsize,
     waiting: AtomicUsize,
-    /// Those of the waiting that were woken in vain.
+    /// The waiters that were woken in vain.
     passed_over: AtomicUsize,
     is_closed: AtomicBool,
     lock: Mutex<()>,
@@ -40,13 +40,13 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether a put waits for room, so that nothing should linger.
+    /// Returns whether a put waits for room, so that nothing should linger.
     #[inline]
     pub(super) fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// Takes room if there is some, and nobody goes before.
+    /// Takes room if there is some and no waiter goes first.
     #[inline]
     pub(super) fn try_take(&self, bytes: usize) -> bool {
         self.passed_over.load(Ordering::Relaxed) == 0 && self.try_take_first(bytes)
@@ -58,12 +58,12 @@ impl Budget {
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
     }
 
-    /// Takes room that there may not be: for what is small, and cannot wait.
+    /// Takes room even beyond the bound, for something small that cannot wait.
     pub(super) fn overdraw(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    /// Waits until there is room, and takes it. Before each wait it calls `hurry`, to have sent what would linger.
+    /// Waits until there is room, and takes it. Calls `hurry` before each wait, to send what would linger.
     ///
     /// # Errors
     /// `Closed` if the producer is closed in the meantime.
@@ -92,23 +92,24 @@ impl Budget {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         if is_passed_over {
             self.passed_over.fetch_sub(1, Ordering::SeqCst);
-            // There may be room left for those that had to let this one go first.
+            // The waiters that had to let this one go first may find room now.
             self.room.notify_all();
         }
         outcome
     }
 
-    /// Gives room back.
+    /// Returns room to the budget.
     pub(super) fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::SeqCst);
-        // A put says that it waits before it looks for room, and this looks after it made some: one of the two sees the other.
+        // A put raises `waiting` before it checks for room, and this checks `waiting` after it has freed room. So one of the two sees the
+        // other, and no waiter is missed.
         if self.is_wanted() {
             let _guard = self.lock.lock();
             self.room.notify_all();
         }
     }
 
-    /// Has those that wait, and all that come, be told `Closed`.
+    /// Makes all waiting and later puts fail with `Closed`.
     pub(super) fn close(&self) {
         let _guard = self.lock.lock();
         self.is_closed.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! What waits for one sender.
+//! A lane: the batches that wait for one sender.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,18 +22,18 @@ pub(super) struct Limits {
 #[derive(Default)]
 pub(super) struct Lane {
     state: Mutex<State>,
-    /// Rung where the sender may have something to do.
+    /// Notified when the sender may have something to do.
     work: Condvar,
-    /// Rung where records have got their outcome.
+    /// Notified when records have got their outcome.
     progress: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     full: VecDeque<Batch>,
-    /// The one that takes records.
+    /// The batch that takes records.
     open: Batch,
-    /// What is open does not linger.
+    /// Whether the open batch must not linger.
     is_hurried: bool,
     is_closing: bool,
     spare: Option<Buffers>,
@@ -42,7 +42,7 @@ struct State {
 }
 
 impl State {
-    /// Begins the next batch; returns the one that was open.
+    /// Begins the next batch, and returns the one that was open.
     fn begin(&mut self) -> Batch {
         self.is_hurried = false;
         let buffers = self.spare.take().unwrap_or_default();
@@ -57,7 +57,7 @@ impl State {
 }
 
 impl Lane {
-    /// Adds a record, which holds `charge` of the budget from then on.
+    /// Adds a record, which holds `charge` bytes of the budget from then on.
     ///
     /// # Errors
     /// `Closed`
@@ -104,7 +104,7 @@ impl Lane {
         Ok(pending)
     }
 
-    /// Has all that is here sent without lingering; tells how many records were put until now.
+    /// Makes everything in the lane be sent without lingering. Returns how many records were put so far.
     pub(super) fn hurry(&self) -> u64 {
         let mut state = self.state.lock();
         state.is_hurried = !state.open.is_empty();
@@ -114,13 +114,13 @@ impl Lane {
         put_count
     }
 
-    /// Takes no more records from now on, and has all that is here sent; tells how many records were put until now.
+    /// Takes no more records from now on, and sends everything in the lane. Returns how many records were put so far.
     pub(super) fn close(&self) -> u64 {
         self.state.lock().is_closing = true;
         self.hurry()
     }
 
-    /// Waits until so many records have their outcome.
+    /// Waits until `count` records have their outcome.
     pub(super) fn wait_until_done(&self, count: u64) {
         let mut state = self.state.lock();
         while state.done_count < count {
@@ -128,7 +128,7 @@ impl Lane {
         }
     }
 
-    /// The next batch for the sender, once it is due; `None` once the lane is closed and empty.
+    /// Returns the next batch for the sender once it is due, or `None` once the lane is closed and empty.
     pub(super) fn next(&self, linger: Duration) -> Option<Batch> {
         let mut state = self.state.lock();
         loop {
@@ -145,7 +145,7 @@ impl Lane {
             let began_at = state.open.began_at.filter(|_| !state.is_hurried && !state.is_closing);
             let Some(began_at) = began_at else { return Some(state.begin()) };
             match began_at.checked_add(linger) {
-                // So late that it is never.
+                // A time beyond the range of `Instant` is never reached.
                 None => self.work.wait(&mut state),
                 Some(due) if Instant::now() >= due => return Some(state.begin()),
                 Some(due) => drop(self.work.wait_until(&mut state, due)),
@@ -153,7 +153,7 @@ impl Lane {
         }
     }
 
-    /// Notes that all of a batch is over, and keeps its memory for another.
+    /// Records that a whole batch has its outcomes, and keeps its memory for another.
     pub(super) fn finish(&self, count: usize, buffers: Buffers) {
         let mut state = self.state.lock();
         state.done_count += count as u64;
@@ -162,7 +162,7 @@ impl Lane {
         self.progress.notify_all();
     }
 
-    /// Takes no more records, and hands out all that are here, for a sender that cannot go on.
+    /// Takes no more records, and returns all batches, for a sender that cannot continue.
     pub(super) fn abandon(&self) -> Vec<Batch> {
         let mut state = self.state.lock();
         state.is_closing = true;

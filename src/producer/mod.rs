@@ -1,9 +1,8 @@
-//! Putting from many threads without waiting for each record: buffered up to a bound, batched, tried again while the disk is full.
+//! Putting from many threads without waiting for each record: buffered up to a bound, batched, retried while the disk is full.
 //!
-//! A put checks its record, takes room in the [budget], and copies the record into the open batch of a [lane], which the
-//! hash of its partition key chooses. The lane's [sender] takes batch after batch, writes it with one call, and tells the
-//! outcomes. So what is put to one key stays in order: it is in one lane, and a lane sends one batch at a time, however often it has to
-//! try.
+//! A put checks its record, takes room in the [budget], and copies the record into the open batch of a [lane], which the hash of its
+//! partition key chooses. The lane's [sender] takes one batch after the other, writes it with one call, and reports the outcomes. So the
+//! puts of one key stay in order: they are in one lane, and a lane sends one batch at a time, however often it has to retry.
 
 mod batch;
 mod budget;
@@ -30,16 +29,16 @@ use options::{Settings, invalid};
 pub use options::ProducerOptions;
 pub use pending::PendingReceipt;
 
-/// Takes records from any number of threads, and writes them in batches behind their backs; made by [`Stream::producer`].
+/// Takes records from any number of threads and writes them in batches in the background. [`Stream::producer`] starts one.
 ///
-/// A cheap clone; all clones are one producer. What is buffered is written when the last of them is dropped, or by
-/// [`close`](Self::close): before the stream is closed, which ends what is still buffered with [`Closed`](Error::Closed).
+/// Cloning is cheap, and all clones are one producer. Dropping the last clone, or [`close`](Self::close), writes what is buffered. Do that
+/// before closing the stream: closing the stream fails everything still buffered with [`Closed`](Error::Closed).
 ///
-/// Follows the Kinesis Producer Library, with these differences: what is buffered has a bound; the records of one partition key keep
-/// their order, also where they are tried again; and none is written twice.
+/// It follows the Kinesis Producer Library, with these differences: the buffer has a bound; the records of one partition key keep their
+/// order, even when they are retried; and no record is written twice.
 ///
 /// # Durability
-/// A record that is buffered survives nothing. One whose receipt is there survives what a returned [`Stream::put`] does.
+/// A buffered record survives nothing. A record whose receipt is there survives what a returned [`Stream::put`] does.
 ///
 /// ```
 /// use std::time::Duration;
@@ -68,20 +67,20 @@ pub struct Producer {
     handle: Arc<Handle>,
 }
 
-/// What all clones of a producer share; dropping it closes the producer.
+/// The part that all clones of a producer share. Dropping it closes the producer.
 struct Handle {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What puts and senders work on.
+/// The state that puts and senders work on.
 struct Shared {
     stream: Stream,
     settings: Settings,
     key_hash: KeyHash,
     budget: Budget,
     lanes: Vec<Lane>,
-    /// The first error of a record since it was last asked for.
+    /// The first error of a record since the last call that returned one.
     first_error: Mutex<Option<Error>>,
 }
 
@@ -113,10 +112,10 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Takes a record, to be written soon; waits while the buffer is full. The record is copied.
+    /// Takes a record, which will be written soon. Waits while the buffer is full. The record is copied.
     ///
-    /// Records that one thread puts with one partition key are written in that order. From within a callback of this producer it does
-    /// not wait: it says `Busy`.
+    /// Records that one thread puts with one partition key are written in that order. Within a callback of this producer it does not wait,
+    /// but fails with `ProducerFull`.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -130,22 +129,22 @@ impl Producer {
     /// ```
     ///
     /// # Errors
-    /// `InvalidRecord` if no stream with these settings can hold it, or the buffer cannot; `Closed`; within a callback `Busy`. Errors
-    /// of writing it come with the [`PendingReceipt`].
+    /// `InvalidRecord` if a stream with these settings cannot hold it, or the buffer cannot; `Closed`; within a callback `ProducerFull`.
+    /// The [`PendingReceipt`] returns errors of writing it.
     #[inline]
     pub fn put(&self, partition_key: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Result<PendingReceipt> {
         self.put_record(&PutRecord::new(partition_key.as_ref(), data.as_ref()))
     }
 
-    /// As [`put`](Self::put), for a record that may carry a hash key of the caller's choice.
+    /// Does what [`put`](Self::put) does, for a record that may carry a hash key of the caller's choice.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// Same as [`put`](Self::put).
     pub fn put_record(&self, record: &PutRecord<'_>) -> Result<PendingReceipt> {
         self.shared().put(record, None, true)
     }
 
-    /// As [`put`](Self::put), but says `Busy` where that would wait.
+    /// Does what [`put`](Self::put) does, but fails with `ProducerFull` instead of waiting.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -154,7 +153,7 @@ impl Producer {
     /// let producer = stream.producer().start()?;
     /// match producer.try_put("user-17", "/checkout") {
     ///     Ok(_) => {}
-    ///     Err(Error::Busy) => println!("the buffer is full: shed it, or put it later"),
+    ///     Err(Error::ProducerFull) => println!("the buffer is full: shed it, or put it later"),
     ///     Err(error) => return Err(error.into()),
     /// }
     /// producer.close()?;
@@ -162,24 +161,24 @@ impl Producer {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put), and `Busy` if the buffer is full.
+    /// Same as [`put`](Self::put), and `ProducerFull` if the buffer is full.
     pub fn try_put(&self, partition_key: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Result<PendingReceipt> {
         self.try_put_record(&PutRecord::new(partition_key.as_ref(), data.as_ref()))
     }
 
-    /// As [`try_put`](Self::try_put), for a record that may carry a hash key of the caller's choice.
+    /// Does what [`try_put`](Self::try_put) does, for a record that may carry a hash key of the caller's choice.
     ///
     /// # Errors
-    /// As [`try_put`](Self::try_put).
+    /// Same as [`try_put`](Self::try_put).
     pub fn try_put_record(&self, record: &PutRecord<'_>) -> Result<PendingReceipt> {
         self.shared().put(record, None, false)
     }
 
-    /// As [`put_record`](Self::put_record), and has `callback` called with the record's outcome.
+    /// Does what [`put_record`](Self::put_record) does, and calls `callback` with the record's outcome.
     ///
-    /// It is called once, on the thread of a sender, in the order of the puts of a key; where this returns an error, it is not. Nothing
-    /// else is written by that sender meanwhile, so it should be quick. If it panics, it does so alone. It may put, which does not wait
-    /// there; it must not wait for receipts.
+    /// The callback runs once, on the thread of a sender. Callbacks for one key run in the order of the puts. If this call returns an
+    /// error, the callback does not run. The sender writes nothing else meanwhile, so the callback should be quick. A panic in it affects
+    /// nothing else. It may put, which does not wait there. It must not wait for receipts.
     ///
     /// ```
     /// # use streamlog::{PutRecord, Stream};
@@ -195,7 +194,7 @@ impl Producer {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// Same as [`put`](Self::put).
     pub fn put_then(
         &self,
         record: &PutRecord<'_>,
@@ -204,8 +203,8 @@ impl Producer {
         self.shared().put(record, Some(Box::new(callback)), true).map(drop)
     }
 
-    /// Has all that was put before the call sent without lingering, and waits until each of these records is written or has failed, and
-    /// its callback has returned. Others may go on to put.
+    /// Sends everything put before the call without lingering. Waits until each of these records is written or has failed, and its callback
+    /// has returned. Other threads may continue to put.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -223,8 +222,8 @@ impl Producer {
     /// It does not sync: what it wrote survives what a returned [`Stream::put`] does.
     ///
     /// # Errors
-    /// The first error of a record, also of one whose receipt nobody waits for, that no `flush` or [`close`](Self::close) has told of
-    /// before; `InvalidArgument` within a callback of this producer, which would wait for itself.
+    /// The first error of a record that no `flush` or [`close`](Self::close) has returned before, even if nobody waits for that record's
+    /// receipt; `InvalidArgument` within a callback of this producer, which would wait for itself.
     pub fn flush(&self) -> Result<()> {
         let shared = self.shared();
         shared.refuse_callbacks()?;
@@ -233,10 +232,10 @@ impl Producer {
         shared.take_error()
     }
 
-    /// Closes the producer, also for its clones: takes no more records, and writes all that it has, as [`flush`](Self::flush) does. A put
-    /// that waits for room is told `Closed`.
+    /// Closes the producer and all its clones: takes no more records, and writes everything it has, as [`flush`](Self::flush) does. A put
+    /// that waits for room fails with `Closed`.
     ///
-    /// Dropping the last clone does the same, and says nothing of errors; within a callback it does not wait.
+    /// Dropping the last clone does the same, without reporting errors. Within a callback, dropping does not wait.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -250,14 +249,14 @@ impl Producer {
     /// ```
     ///
     /// # Errors
-    /// As [`flush`](Self::flush); the producer is closed all the same, but within a callback.
+    /// Same as [`flush`](Self::flush). The producer is closed even on an error, except within a callback.
     pub fn close(self) -> Result<()> {
         self.shared().refuse_callbacks()?;
         self.handle.close();
         self.shared().take_error()
     }
 
-    /// The bytes that are buffered now, counted as for [`buffer_bytes`](ProducerOptions::buffer_bytes): KPL's outstanding records.
+    /// Returns the bytes that are buffered now, counted as for [`buffer_bytes`](ProducerOptions::buffer_bytes): KPL's outstanding records.
     pub fn buffered_bytes(&self) -> usize {
         self.shared().budget.used()
     }
@@ -286,7 +285,7 @@ impl Handle {
         }
         shared.lanes.iter().zip(counts).for_each(|(lane, count)| lane.wait_until_done(count));
         for thread in std::mem::take(&mut *self.threads.lock()) {
-            // It has nothing to return, and a panic of it is printed already.
+            // The thread returns nothing, and the panic hook has already reported a panic.
             let _ = thread.join();
         }
     }
@@ -334,13 +333,13 @@ impl Shared {
         if may_wait && !sender::is_sender_of(self) {
             return self.budget.wait_and_take(bytes, hurry);
         }
-        // Whoever comes back later finds room the sooner.
+        // So that a later attempt finds room sooner.
         hurry();
-        Err(Error::Busy)
+        Err(Error::ProducerFull)
     }
 
-    /// The lane of a record: each has its part of the hash keys, so that it has as few shards as can be, and that all records which the
-    /// stream keeps in order go through one.
+    /// Returns the lane of a record. Each lane has one part of the hash keys, so that it serves as few shards as possible, and all records
+    /// that the stream keeps in order go through one lane.
     #[inline]
     fn lane_of(&self, record: &PutRecord<'_>) -> usize {
         if self.lanes.len() == 1 {

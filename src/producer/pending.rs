@@ -1,4 +1,4 @@
-//! The receipts to come.
+//! The receipts of records that are not written yet.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{Receipt, Result};
 
-/// What became of the records of a batch, shared by all their handles.
+/// The outcomes of the records of a batch, shared by all their handles.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
-    /// One for each record once the first is known; none for those that are being tried again.
+    /// One entry for each record once the first outcome is known; `None` for a record that is still being tried.
     known: Mutex<Vec<Option<Result<Receipt>>>>,
     changed: Condvar,
 }
 
 impl Outcomes {
-    /// Notes what became of some records of a batch of `count`, and wakes those that wait.
+    /// Records the outcomes of some records of a batch of `count`, and wakes the threads that wait.
     pub(super) fn tell(&self, count: usize, told: &[(u32, Result<Receipt>)]) {
         let mut known = self.known.lock();
         known.resize(count, None);
@@ -47,10 +47,10 @@ impl Outcomes {
     }
 }
 
-/// The receipt of a record that a [`Producer`](crate::Producer) has taken: there once the record is written, or an error that says
-/// why it is not.
+/// The receipt of a record that a [`Producer`](crate::Producer) has taken. It has an outcome once the record is written, or an error that
+/// says why it was not.
 ///
-/// Cheap: the records of a batch share one place for what became of them. Dropping it changes nothing for the record.
+/// It is cheap: the records of a batch share one place for their outcomes. Dropping it changes nothing for the record.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -73,9 +73,9 @@ pub struct PendingReceipt {
 }
 
 impl PendingReceipt {
-    /// Waits until the record is written. It does not make the producer send sooner: [`flush`](crate::Producer::flush) does.
+    /// Waits until the record is written. This does not make the producer send sooner: [`flush`](crate::Producer::flush) does.
     ///
-    /// Not to be called from a callback of the same producer, which may have to return first.
+    /// Must not be called from a callback of the same producer, which may have to return first.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -89,8 +89,8 @@ impl PendingReceipt {
     /// ```
     ///
     /// # Errors
-    /// The error of the put; [`Expired`](crate::Error::Expired) if the record's time to live ended first. The record is not there then,
-    /// except after a failed sync under [`Durability::Power`](crate::Durability::Power), which leaves that open.
+    /// The error of the put; [`ProducerExpired`](crate::Error::ProducerExpired) if the record's time to live ended first. The record was
+    /// not put then, except that after a failed sync under [`Durability::Power`](crate::Durability::Power) it may or may not be there.
     pub fn wait(self) -> Result<Receipt> {
         loop {
             if let Some(outcome) = self.outcomes.wait(self.at as usize, None) {
@@ -99,13 +99,13 @@ impl PendingReceipt {
         }
     }
 
-    /// Waits for so long at most; `None` if the record is still on its way. As often as one likes.
+    /// Waits at most this long. Returns `None` if the record has no outcome yet. It can be called any number of times.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Receipt>> {
-        // One that cannot be told apart from never is waited for without a deadline.
+        // A timeout beyond the range of `Instant` means to wait without a deadline.
         self.outcomes.wait(self.at as usize, Instant::now().checked_add(timeout))
     }
 
-    /// Whether the record is written, or has failed: [`wait`](Self::wait) returns at once.
+    /// Returns whether the record is written or has failed, so that [`wait`](Self::wait) returns at once.
     pub fn is_done(&self) -> bool {
         self.outcomes.get(self.at as usize).is_some()
     }

@@ -1,4 +1,4 @@
-//! Tests that fail calls to the operating system, or stop at one, and look at what a crash there leaves.
+//! Tests that fail calls to the operating system, or stop at one, and check what a crash there leaves.
 
 mod power_loss;
 mod room;

@@ -1,4 +1,4 @@
-//! A put is refused only where there is room for it neither in free blocks nor in prepared segments: P8.
+//! Puts are refused only where neither free blocks nor prepared segments have room: P8.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::{
 
 const ENOSPC: i32 = 28;
 
-/// A disk with room for one more segment, if that.
+/// A disk with room for at most one more segment.
 #[derive(Debug, Default)]
 struct Disk {
     state: Mutex<State>,
@@ -73,7 +73,7 @@ fn put(stream: &Stream, hash_key: HashKey) -> Result<()> {
 fn p8_a_put_waits_for_a_segment_in_the_making_that_holds_the_last_room_and_does_not_get_all_it_needs() {
     let scratch = scratch();
     let stream = open(&scratch.path().join("stream"), 1);
-    // Half a segment: from there on the next one is prepared.
+    // Half a segment: from here on the next one is prepared.
     (0..2).for_each(|_| put(&stream, HashKey::MIN).unwrap());
     let disk = Arc::new(Disk::default());
     disk.give_back();
@@ -84,7 +84,7 @@ fn p8_a_put_waits_for_a_segment_in_the_making_that_holds_the_last_room_and_does_
                 if action != "allocate blocks for" || !is_prepared(file) {
                     return Ok(());
                 }
-                // It gets a part of what it wants, and then there is no more: it gives that back.
+                // It gets part of what it wants, and then the disk has no more, so it gives that part back.
                 disk.allocate()?;
                 disk.wait_until(|state| state.refusals > 0);
                 disk.give_back();
@@ -100,7 +100,7 @@ fn p8_a_put_waits_for_a_segment_in_the_making_that_holds_the_last_room_and_does_
             "allocate blocks for" => hooked.allocate(),
             _ => Ok(()),
         })));
-        // So many that the last one needs another segment.
+        // Enough puts that the last one needs another segment.
         let puts: Vec<_> = (0..3).map(|_| put(&stream, HashKey::MIN)).collect();
         set_hook(None);
         assert!(puts.iter().all(Result::is_ok), "P8: there was room for it, and it is refused: {puts:?}");
@@ -131,7 +131,7 @@ fn p8_a_segment_that_is_prepared_for_one_shard_makes_room_for_another() {
         }
         Ok(())
     })));
-    // Of the two shards one gets the last room, and the other finds none.
+    // One of the two shards gets the last room, and the other finds none.
     assert!(matches!(stream.prepare_ahead(), Err(Error::StorageFull(_))));
     let spare = |shard: u32| path.join(format!("shards/{shard:012}/spare")).exists();
     let [first, second] = if spare(0) { [HashKey::MIN, HashKey::MAX] } else { [HashKey::MAX, HashKey::MIN] };

@@ -28,7 +28,7 @@ struct Script {
     clock: Arc<ManualClock>,
     durability: Durability,
     acknowledged: Rc<RefCell<Acknowledged>>,
-    /// Puts that failed: whether they may be there all the same.
+    /// Puts that failed, each with whether it may be there nevertheless.
     failed: BTreeMap<u64, bool>,
     put_count: u64,
 }
@@ -60,7 +60,7 @@ impl Script {
             self.put_count += 1;
             let number = self.put_count;
             if number.is_multiple_of(5) {
-                // What a thread of its own does otherwise; what fails in it is left to the puts.
+                // In a stream with threads, a thread does this. If it fails, the puts do without it.
                 let _ = stream.prepare_ahead();
             }
             let mut data = number.to_le_bytes().to_vec();
@@ -76,13 +76,13 @@ impl Script {
                     let mut acknowledged = self.acknowledged.borrow_mut();
                     acknowledged.entry(key).or_default().push((number, self.clock.now()));
                 }
-                // A sync that failed leaves open what is on the disk.
+                // After a failed sync, what is on disk is unknown.
                 Err(_) => drop(self.failed.insert(number, self.durability == Durability::Power)),
             }
         }
     }
 
-    /// The script. What fails in it is noted, and the next thing is tried.
+    /// Runs the script. Records each failure and continues with the next step.
     fn run(&mut self) -> Vec<Error> {
         let mut errors = vec![];
         let stream = match self.options().open(&self.path) {
@@ -163,7 +163,7 @@ fn check(path: &Path, script: &Script, acknowledged: &Acknowledged, what: &str) 
         assert!(is_known, "{what}: P16: litter: {name}");
     }
     assert!(!path.join("manifest.new").exists() || !what.contains("fails"), "{what}: litter");
-    // It works on.
+    // The stream still works.
     stream.put("key", "data").unwrap_or_else(|error| panic!("{what}: {error}"));
     stream.update_shard_count(2).unwrap_or_else(|error| panic!("{what}: {error}"));
     stream.close().unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -188,7 +188,7 @@ pub(super) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// Crashes before each step; `outcome` says what the step does when it did not crash. Returns the script's errors.
+/// Crashes before each step. `outcome` returns what the step does when it did not crash. Returns the script's errors.
 fn crash_before_each_step(
     mut outcome: impl FnMut(&'static str, &Path) -> io::Result<()> + 'static,
 ) -> Vec<Error> {
@@ -249,14 +249,14 @@ fn p8_p12_a_crash_while_retention_makes_room_for_the_manifest_loses_nothing() {
     let mut count = 0;
     let errors = crash_before_each_step(move |action, file| {
         count += usize::from(action == "create" && file.ends_with("manifest.new"));
-        // The first one creates the stream; then there is no room each time, until something was removed.
+        // The first one creates the stream. From then on the disk has no room for it each time, until something was removed.
         let is_full = action == "create" && file.ends_with("manifest.new") && count.is_multiple_of(2);
         if is_full { Err(io::Error::from_raw_os_error(ENOSPC)) } else { Ok(()) }
     });
     assert!(errors.iter().all(|error| matches!(error, Error::StorageFull(_))), "{errors:?}");
 }
 
-/// What a check needs, without what cannot leave the thread.
+/// The part of a check's input that may move to another thread.
 struct SendChecker(Timestamp, Acknowledged);
 
 fn fail_each_step(durability: Durability, errno: i32) {
@@ -345,12 +345,12 @@ fn p10_a_sync_that_fails_for_lack_of_room_poisons_like_any_other() {
     let scratch = scratch();
     let script = Script::new(&scratch.path().join("stream"), Durability::Process);
     let stream = script.options().shards(1).open(&script.path).unwrap();
-    // Blocks that are promised and not there: a thin disk, a network file system.
+    // Blocks that were promised but do not exist: a thin disk, a network file system.
     set_hook(Some(Box::new(|action, _| match action {
         "sync" => Err(io::Error::from_raw_os_error(ENOSPC)),
         _ => Ok(()),
     })));
-    // So many that one of them has to seal a segment.
+    // Enough puts that one of them has to seal a segment.
     let failed = (0..100).find_map(|_| stream.put("key", vec![7; 10_000]).err());
     set_hook(None);
     assert!(matches!(&failed, Some(Error::Io(failure)) if failure.action == "sync"), "{failed:?}");
@@ -398,7 +398,7 @@ fn p9_p13_what_a_closed_stream_had_no_room_to_seal_it_leaves_to_those_who_open_i
     set_hook(None);
     assert!(closed.is_ok(), "a segment without a trailer can be read: {closed:?}");
     open().close().unwrap();
-    // Goes on in the file that the first one has not sealed.
+    // Continues in the file that the first one has not sealed.
     let stream = open();
     assert_eq!(stream.put("key", vec![8; 10_000]).unwrap().sequence, 1.into());
     let _ = late.maintain();
@@ -419,7 +419,7 @@ fn p10_names_that_could_not_be_synced_while_a_trimmed_file_is_made_ready_poison_
     let mut is_renamed = false;
     set_hook(Some(Box::new(move |action, file| {
         is_renamed |= action == "replace" && file.extension().is_some_and(|it| it == "spare");
-        // Once: the next sync would succeed, and prove nothing.
+        // Only once: the next sync would succeed, and prove nothing.
         match action == "sync the directory" && std::mem::take(&mut is_renamed) {
             true => Err(io::Error::from_raw_os_error(EIO)),
             false => Ok(()),
@@ -430,4 +430,27 @@ fn p10_names_that_could_not_be_synced_while_a_trimmed_file_is_made_ready_poison_
     assert!(matches!(&maintained, Err(Error::Io(failure)) if failure.action == "sync the directory"));
     assert!(maintained.unwrap_err().to_string().contains("shards/000000000000"));
     assert!(matches!(stream.put("key", "data"), Err(Error::Poisoned(_))));
+}
+
+/// The segment that a failed write left empty is trimmed: the next put begins another.
+#[test]
+fn p8_puts_go_on_where_the_segment_of_a_failed_put_was_trimmed() {
+    let scratch = scratch();
+    let mut script = Script::new(scratch.path(), Durability::Power);
+    let stream = script.options().open(&script.path).unwrap();
+    let mut is_first = true;
+    set_hook(Some(Box::new(move |action, file| {
+        let is_segment = file.extension().is_some_and(|extension| extension == "seg");
+        if action == "write to" && is_segment && !std::mem::take(&mut is_first) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        Ok(())
+    })));
+    let refused = stream.put("key", "data");
+    set_hook(None);
+    assert!(matches!(refused, Err(Error::Io(_))), "{refused:?}");
+    script.clock.advance(2 * AGE);
+    stream.maintain().unwrap();
+    script.put_some(&stream, 1);
+    assert_eq!(script.failed.len(), 0);
 }

@@ -15,7 +15,7 @@ reader!(u16_at, u16);
 reader!(u32_at, u32);
 reader!(u64_at, u64);
 
-/// Writes fields one behind the other into a buffer that the caller has sized for them.
+/// Writes fields one after the other into a buffer that has exactly the room for them.
 pub(super) struct FieldWriter<'a> {
     rest: &'a mut [u8],
 }

@@ -1,19 +1,19 @@
-//! The checksum of all that is on disk: CRC-32 as in zip and Ethernet.
+//! The checksum of everything on disk: CRC-32 as in zip and Ethernet.
 
 use std::sync::LazyLock;
 
 use crc32fast::Hasher;
 
-/// What begins a checksum, kept because making one asks each time what the processor can do.
+/// A fresh hasher to clone: each `Hasher::new` queries the processor's features.
 static BLANK: LazyLock<Hasher> = LazyLock::new(Hasher::new);
 
-/// Begins the checksum of bytes that come in parts.
+/// Begins a checksum over bytes that come in parts.
 #[inline]
 pub(crate) fn begin() -> Hasher {
     BLANK.clone()
 }
 
-/// The checksum of bytes.
+/// Returns the checksum of bytes.
 #[inline]
 pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     let mut hasher = begin();
@@ -21,7 +21,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The checksum of bytes that stand one behind the other, to be joined to that of what stands before them.
+/// Returns the checksum of consecutive parts, to be combined with that of the bytes before them.
 #[inline(never)]
 pub(super) fn of_parts(parts: &[&[u8]]) -> Hasher {
     let mut hasher = begin();

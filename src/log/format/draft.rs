@@ -1,4 +1,4 @@
-//! Frames in the making.
+//! Drafts: frames in the making.
 
 use super::FRAME_ALIGN;
 use super::bytes::FieldWriter;
@@ -10,44 +10,43 @@ use super::salt::Salt;
 use crate::log::types::record::PutRecord;
 use crate::log::types::time::Timestamp;
 
-/// From this size on the checksum of the records is worked out before the sequence number is known and joined to
-/// that of the header afterwards; below it, joining costs more than it takes out of the append lock.
+/// From this size on, the checksum of the records is computed before the sequence number is known and combined with that of the header
+/// later. Below it, combining costs more than it takes out of the append lock.
 const JOINED_CHECKSUM_BYTES_MIN: usize = 8 << 10;
-/// The data of a single record from this size on is not copied into the draft, but goes into the segment straight from the caller's
-/// memory.
+/// From this size on, the data of a single record is not copied into the draft but goes straight from the caller's memory into the segment.
 const BORROWED_DATA_BYTES_MIN: usize = 4 << 10;
 
 const PADDING: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
 
-/// The memory that frames are drafted in. It is kept and used again, so that a put allocates nothing.
+/// The memory that frames are drafted in. It is reused, so that a put allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct DraftBuffer {
-    /// The header's place, then the records that are held by copy, then the padding. What is behind them is left of other drafts: writing
-    /// over bytes costs less than adding them to a vector.
+    /// Room for the frame header, then the copied records, then the padding. The bytes behind them are left over from other drafts:
+    /// overwriting bytes costs less than pushing them to a vector.
     bytes: Vec<u8>,
-    /// Where the drafted bytes end.
+    /// The end of the drafted bytes.
     end: usize,
 }
 
-/// A frame in the making: its records, and when they came. Its sequence number and its checksum follow when it is [sealed](Self::seal).
+/// A frame in the making: its records and the time of the put. [`seal`](Self::seal) adds the sequence number and the checksum.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
-    /// The header's place and all that is held by copy.
+    /// Room for the frame header, and everything that was copied.
     drafted: &'a mut [u8],
-    /// The data of a large record, which stays where it is.
+    /// The data of a large record, still in the caller's memory.
     borrowed: &'a [u8],
     len: usize,
     count: u32,
-    /// Of the records and their padding, where it was worth it.
+    /// The checksum of the records and their padding, if it was worth computing early.
     body_checksum: Option<crc32fast::Hasher>,
-    /// When the put came.
+    /// The time of the put.
     pub(crate) put_at: Timestamp,
 }
 
-/// The bytes of a frame, in the order in which they stand in the segment.
+/// The bytes of a frame, in the order in which they are in the segment.
 pub(crate) type FrameParts<'a> = [&'a [u8]; 3];
 
-/// The bytes that a record takes in a frame.
+/// Returns the bytes that a record takes in a frame.
 #[inline]
 pub(crate) fn record_bytes(record: &PutRecord<'_>) -> usize {
     let data_bytes = record.partition_key().len() + record.data().len();
@@ -69,7 +68,7 @@ impl DraftBuffer {
         }
     }
 
-    /// Drafts a frame of some records, which take at most so many bytes.
+    /// Drafts a frame of several records, which take at most `bytes_max`.
     #[inline]
     pub(crate) fn draft<'r>(
         &mut self,
@@ -85,7 +84,7 @@ impl DraftBuffer {
         self.finish(count)
     }
 
-    /// Gives back the memory of an unusually large draft.
+    /// Frees the memory of an unusually large draft.
     #[inline]
     pub(crate) fn shrink(&mut self, bytes_max: usize) {
         if self.bytes.len() > bytes_max {
@@ -93,7 +92,7 @@ impl DraftBuffer {
         }
     }
 
-    /// Forgets what was drafted, and makes room for `bytes` of records.
+    /// Discards the previous draft and makes room for `bytes` of records.
     #[inline]
     fn clear(&mut self, bytes: usize) {
         self.end = FRAME_HEADER_BYTES;
@@ -109,7 +108,7 @@ impl DraftBuffer {
 
     #[cold]
     fn grow(&mut self, len: usize) {
-        // A new one, whose zeros come from the system and need not be written.
+        // A new vector gets its zeros from the system, and nothing has to write them.
         let mut grown = vec![0; len.max(2 * self.bytes.len())];
         let drafted = self.end.min(self.bytes.len());
         grown[..drafted].copy_from_slice(&self.bytes[..drafted]);
@@ -130,7 +129,7 @@ impl DraftBuffer {
         self.push_bytes(record.data());
     }
 
-    // As a call it is one of the twenty parts of a small put.
+    // As a call, it takes a twentieth of a small put.
     #[inline(always)]
     fn push_all_but_data(&mut self, record: &PutRecord<'_>) {
         let headers = record.header_list();
@@ -149,8 +148,8 @@ impl DraftBuffer {
         self.end = end;
     }
 
-    /// Ends a draft that holds all of its records by copy.
-    // As a call it would write the draft to memory, to be read again at once.
+    /// Finishes a draft that holds copies of all its records.
+    // As a call, it would write the draft to memory only for it to be read again at once.
     #[inline(always)]
     fn finish(&mut self, count: u32) -> Draft<'_> {
         let len = self.end.next_multiple_of(FRAME_ALIGN);
@@ -163,7 +162,7 @@ impl DraftBuffer {
         Draft { drafted, borrowed: &[], len, count, body_checksum, put_at: Timestamp::default() }
     }
 
-    /// Ends a draft whose last record's data stays where it is.
+    /// Finishes a draft that borrows the data of its last record.
     fn finish_borrowing<'a>(&'a mut self, data: &'a [u8], count: u32) -> Draft<'a> {
         let bytes = self.end + data.len();
         let len = bytes.next_multiple_of(FRAME_ALIGN);
@@ -175,19 +174,19 @@ impl DraftBuffer {
 }
 
 impl Draft<'_> {
-    /// The bytes of the frame.
+    /// Returns the length of the frame.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// The records of the frame.
+    /// Returns the number of records in the frame.
     #[inline]
     pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
-    /// Writes the header, now that the frame's place is known.
+    /// Writes the frame header, now that the frame's place is known.
     #[inline]
     pub(crate) fn seal(&mut self, base_sequence: u64, timestamp_micros: u64, salt: &Salt) {
         FieldWriter::new(self.drafted)
@@ -207,7 +206,7 @@ impl Draft<'_> {
         FieldWriter::new(&mut self.drafted[4..]).u32(checksum);
     }
 
-    /// The bytes of the sealed frame.
+    /// Returns the bytes of the sealed frame.
     #[inline]
     pub(crate) fn parts(&self) -> FrameParts<'_> {
         let padding = self.len - self.drafted.len() - self.borrowed.len();

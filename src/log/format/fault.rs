@@ -1,16 +1,16 @@
 //! What can be wrong with a frame.
 
-/// Why no good frame begins at a place.
+/// The reason why no valid frame begins at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FrameFault {
-    /// A length of zero: nothing was ever put here.
+    /// A length of zero: nothing was ever written here.
     Blank,
     /// The bytes end before the frame does.
     Short {
         len: usize,
         available: usize,
     },
-    /// A length that no frame has.
+    /// A length that no frame can have.
     Length {
         found: u32,
     },
@@ -18,14 +18,14 @@ pub(crate) enum FrameFault {
         stored: u32,
         computed: u32,
     },
-    /// Whole, but written by a newer version.
+    /// A whole frame, but of a newer version.
     Unsupported {
         what: &'static str,
         found: u16,
     },
-    /// Whole, but its records do not add up: nothing that this library wrote.
+    /// A whole frame whose record lengths do not add up. This library never wrote it.
     Shape,
-    /// Whole, but not the frame that belongs there.
+    /// A whole frame, but not the one that belongs there.
     Sequence {
         expected: u64,
         found: u64,

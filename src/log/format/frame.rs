@@ -6,20 +6,20 @@ use super::fault::FrameFault;
 use super::record::{RECORD_HEAD_BYTES, check_shape};
 use super::salt::Salt;
 
-/// The bytes of a frame before its records.
+/// The size of a frame header.
 pub(crate) const FRAME_HEADER_BYTES: usize = 32;
 
-/// What a writer leaves behind its last frame, the length of none: a file may hold other bytes there, from when it was another segment.
+/// Written behind the last frame: the length of no frame. A refilled file may hold frames of an earlier segment there.
 pub(crate) const END_MARK: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
 
-/// The checksum speaks for the salt of the file, and for all bytes of a frame from here on.
+/// The checksum covers the salt of the file and all bytes of a frame from here on.
 pub(super) const CHECKED_FROM: usize = 8;
-/// The flag of a frame that stands in the place of records that damage took.
+/// The flag of a frame that replaces lost records.
 const FLAG_LOST: u16 = 1;
-/// A frame of lost records is as short as a frame can be.
+/// The size of a frame of lost records, the smallest that a frame can have.
 pub(crate) const LOST_FRAME_BYTES: usize = FRAME_HEADER_BYTES + RECORD_HEAD_BYTES;
 
-/// The frame that stands in the place of `count` records that damage took.
+/// Encodes the frame that replaces `count` lost records.
 pub(crate) fn encode_lost(
     base_sequence: u64,
     timestamp_micros: u64,
@@ -40,25 +40,25 @@ pub(crate) fn encode_lost(
     bytes
 }
 
-/// The header of a frame, as it stands there.
+/// A frame header as it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub(crate) len: usize,
     pub(crate) base_sequence: u64,
     pub(crate) timestamp_micros: u64,
     pub(crate) count: u32,
-    /// It holds no record: it stands in the place of so many that damage took.
+    /// Whether the frame holds no records but replaces `count` lost ones.
     pub(crate) is_lost: bool,
 }
 
-/// A whole frame, its checksum and the shape of its records checked.
+/// A whole frame, with its checksum and the shape of its records checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) header: FrameHeader,
     records: &'a [u8],
 }
 
-/// All that stands before a frame's records.
+/// The fields of a frame header.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     checksum: u32,
@@ -68,7 +68,7 @@ struct Head {
 }
 
 impl Head {
-    /// Reads what `bytes` begin with, if it can be the head of a frame that they hold.
+    /// Reads the head of a frame, if `bytes` are long enough for that frame and its fields are plausible.
     #[inline]
     fn read(bytes: &[u8]) -> Option<Self> {
         let fields = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
@@ -89,7 +89,7 @@ impl Head {
         is_sound.then_some(head)
     }
 
-    /// Tells what is wrong with bytes that no frame begins with.
+    /// Returns what is wrong with bytes that no frame begins with.
     #[cold]
     fn fault(bytes: &[u8]) -> FrameFault {
         let short = FrameFault::Short { len: FRAME_HEADER_BYTES, available: bytes.len() };
@@ -111,13 +111,13 @@ impl Head {
 }
 
 impl FrameHeader {
-    /// Reads the header of the frame that begins with `bytes`, believing it.
+    /// Reads the header of the frame that begins with `bytes`, without checking its checksum.
     #[inline]
     pub(crate) fn peek(bytes: &[u8]) -> Result<Self, FrameFault> {
         Head::read(bytes).map(|head| head.header).ok_or_else(|| Head::fault(bytes))
     }
 
-    /// The sequence number after the frame's last.
+    /// Returns the sequence number after the frame's last record.
     #[inline]
     pub(crate) fn end_sequence(&self) -> u64 {
         self.base_sequence.saturating_add(self.count.into())
@@ -125,15 +125,14 @@ impl FrameHeader {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads and checks the frame that begins with `bytes`, in a file with that salt.
+    /// Reads and checks the frame that begins with `bytes`, in a file with this salt.
     #[inline]
     pub(crate) fn decode(bytes: &'a [u8], salt: &Salt) -> Result<Self, FrameFault> {
         Self::decode_records(bytes, salt).map_or_else(|| Self::decode_other(bytes, salt), Ok)
     }
 
-    /// Reads and checks the frame that begins with `bytes`, if it is whole and holds records: what nearly all are, and all that a
-    /// reader needs to know then.
-    // As a call it is a tenth of what reading a small frame takes.
+    /// Reads and checks the frame that begins with `bytes`. Returns `None` unless it is whole and holds records, as nearly all frames do.
+    // As a call, it takes a tenth of reading a small frame.
     #[inline(always)]
     pub(crate) fn decode_records(bytes: &'a [u8], salt: &Salt) -> Option<Self> {
         let Head { checksum, kind, header } = Head::read(bytes)?;
@@ -146,7 +145,7 @@ impl<'a> Frame<'a> {
         Some(Self { header, records })
     }
 
-    /// Tells what is wrong with a frame, or else reads one that holds no records.
+    /// Returns what is wrong with a frame, or reads one that holds no records.
     #[cold]
     fn decode_other(bytes: &'a [u8], salt: &Salt) -> Result<Self, FrameFault> {
         let Head { checksum: stored, kind, header } = Head::read(bytes).ok_or_else(|| Head::fault(bytes))?;
@@ -179,7 +178,7 @@ impl<'a> Frame<'a> {
         Ok(Self { header, records })
     }
 
-    /// The part of the frame that holds its records, one behind the other.
+    /// Returns the frame's records, one after the other.
     #[inline]
     pub(crate) fn records(&self) -> &'a [u8] {
         self.records
@@ -214,7 +213,7 @@ mod tests {
         encode(&[headed, PutRecord::new("k", "")], 41, 7)
     }
 
-    /// Gives a frame that was changed the checksum it needs.
+    /// Gives a changed frame a valid checksum.
     fn sign(bytes: &mut [u8]) {
         let checksum = salt().checksum(&bytes[CHECKED_FROM..]);
         FieldWriter::new(&mut bytes[4..]).u32(checksum);
@@ -324,7 +323,7 @@ mod tests {
             let record = PutRecord::new(&key, &data).header("name", &key);
             let mut buffer = DraftBuffer::default();
             let mut draft = buffer.draft_one(&record);
-            // Twice: a shard that closes in between leaves the draft to the next.
+            // Sealed twice, as happens when a shard closes in between and the draft goes to the next shard.
             draft.seal(1, 1, &Salt::new([1; 16]));
             draft.seal(base, 9, &salt());
             prop_assert_eq!(draft.parts().concat(), encode(std::slice::from_ref(&record), base, 9));

@@ -7,19 +7,21 @@ use super::salt::SALT_BYTES;
 
 /// The bytes before the first frame.
 pub(crate) const HEADER_PAGE_BYTES: usize = 4096;
-/// Where the first frame of a segment begins.
+/// The offset of the first frame of a segment.
 pub(crate) const FRAMES_FROM: u64 = HEADER_PAGE_BYTES as u64;
-/// The bytes of the header, its checksum included.
+/// The size of the header, including its checksum.
 const HEADER_BYTES: usize = 64;
-/// Where a second copy of the header stands, in a sector of its own: without the salt in it no frame can be told from any bytes.
-const COPY_OFFSET: usize = 3584;
-/// Where the committed word stands.
+/// The offset of the second copy of the header, in a sector of its own. Without the salt in the header, a frame cannot be told from any
+/// other bytes.
+pub(crate) const COPY_OFFSET: usize = 3584;
+/// The offset of the committed word.
 pub(crate) const COMMITTED_OFFSET: usize = 1024;
-/// From there on up to here is room for further words that a writer changes; a reader that does not know them passes over them.
+/// The bytes between the committed word and here are reserved for further words that a writer changes. A reader ignores the ones it does
+/// not know.
 const LIVE_WORDS_END: usize = 1536;
-/// Where the word stands that says that no segment before this one is to be expected.
+/// The offset of the word which says that the segments before this one were trimmed.
 pub(crate) const FIRST_OFFSET: usize = 1536;
-/// Where the two slots of the synced watermark stand.
+/// The offsets of the two slots of the synced watermark.
 pub(crate) const SYNCED_OFFSETS: [usize; 2] = [2048, 3072];
 /// The size of one slot of the synced watermark.
 pub(crate) const SYNCED_SLOT_BYTES: usize = 16;
@@ -33,20 +35,20 @@ const _: () = assert!(SYNCED_OFFSETS[0].is_multiple_of(512) && SYNCED_OFFSETS[1]
 const _: () = assert!(SYNCED_OFFSETS[1] + SYNCED_SLOT_BYTES <= COPY_OFFSET);
 const _: () = assert!(COPY_OFFSET.is_multiple_of(512) && COPY_OFFSET + HEADER_BYTES <= HEADER_PAGE_BYTES);
 
-/// What a segment file says of itself.
+/// The header of a segment file: which segment it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) shard: u32,
     pub(crate) base_sequence: u64,
     pub(crate) created_at_micros: u64,
-    /// Goes into the checksum of each frame.
+    /// The salt that goes into the checksum of each frame.
     pub(crate) salt: [u8; SALT_BYTES],
 }
 
-/// Why a header page is not one that this version can use.
+/// The reason why this version cannot use a header page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HeaderFault {
-    /// All zero: the page was never written.
+    /// All zeros: the page was never written.
     Blank,
     /// The file ends before the header page does.
     Short {
@@ -60,6 +62,8 @@ pub(crate) enum HeaderFault {
         stored: u32,
         computed: u32,
     },
+    /// The second copy of the header is neither whole nor blank.
+    Copy,
     Reserved,
 }
 
@@ -78,12 +82,12 @@ impl SegmentHeader {
         bytes
     }
 
-    /// The header, and where in the page it stands: once and once more.
+    /// Returns the header for both of its places, each with its offset in the page.
     pub(crate) fn encode_twice(&self) -> [(u64, [u8; HEADER_BYTES]); 2] {
         [0, COPY_OFFSET as u64].map(|offset| (offset, self.encode()))
     }
 
-    /// The header page of a segment that holds no frame yet.
+    /// Returns the header page of a segment that holds no frame yet.
     pub(crate) fn encode_page(&self) -> [u8; HEADER_PAGE_BYTES] {
         let mut page = [0; HEADER_PAGE_BYTES];
         for (offset, header) in self.encode_twice() {
@@ -92,11 +96,11 @@ impl SegmentHeader {
         page
     }
 
-    /// Reads the header out of a whole header page.
+    /// Reads the header from a whole header page.
     pub(crate) fn decode(page: &[u8]) -> Result<Self, HeaderFault> {
         let page = page.get(..HEADER_PAGE_BYTES).ok_or(HeaderFault::Short { len: page.len() })?;
         let header = Self::decode_at(page, 0)?;
-        // A crash may leave one of the two written and the other not, or as it was before.
+        // A crash may leave one copy written and the other still blank or with its previous content.
         let has_copy = matches!(Self::decode_at(page, COPY_OFFSET), Ok(_) | Err(HeaderFault::Blank));
         let is_reserved = |at: usize| {
             let is_live = (COMMITTED_OFFSET..LIVE_WORDS_END).contains(&at)
@@ -104,13 +108,16 @@ impl SegmentHeader {
                 || SYNCED_OFFSETS.iter().any(|&slot| (slot..slot + SYNCED_SLOT_BYTES).contains(&at));
             at >= HEADER_BYTES && !is_live && !(COPY_OFFSET..COPY_OFFSET + HEADER_BYTES).contains(&at)
         };
-        if !has_copy || page.iter().enumerate().any(|(at, &byte)| byte != 0 && is_reserved(at)) {
+        if !has_copy {
+            return Err(HeaderFault::Copy);
+        }
+        if page.iter().enumerate().any(|(at, &byte)| byte != 0 && is_reserved(at)) {
             return Err(HeaderFault::Reserved);
         }
         Ok(header)
     }
 
-    /// Reads the copy of the header, for a page that is damaged elsewhere.
+    /// Reads the second copy of the header, for a page that is damaged elsewhere.
     pub(crate) fn decode_copy(page: &[u8]) -> Option<Self> {
         let page = page.get(..HEADER_PAGE_BYTES)?;
         Self::decode_at(page, COPY_OFFSET).or_else(|_| Self::decode_at(page, 0)).ok()
@@ -132,8 +139,8 @@ impl SegmentHeader {
             let mut of_ours = [0; CHECKSUM_OFFSET];
             of_ours.copy_from_slice(&bytes[..CHECKSUM_OFFSET]);
             FieldWriter::new(&mut of_ours[8..]).u32(SEGMENT_VERSION);
-            // With our version in its place all would be well, or it is none at all: the field is damaged, and no newer version
-            // wrote it.
+            // A version of 0, or a checksum that fits once our version is put in: the field is damaged, and no newer version wrote the
+            // page.
             let is_ours = version == 0 || checksum(&of_ours) == stored;
             let damaged = HeaderFault::Checksum { stored, computed };
             return Err(if is_ours { damaged } else { HeaderFault::Version { found: version } });
@@ -165,7 +172,7 @@ pub(crate) fn encode_first(base_sequence: u64) -> [u8; 8] {
     base_sequence.to_le_bytes()
 }
 
-/// Whether the header page of the segment that begins with `base_sequence` says that those before it were trimmed.
+/// Returns whether the header page of the segment that begins with `base_sequence` says that the segments before it were trimmed.
 pub(crate) fn decode_first(page: &[u8], base_sequence: u64) -> bool {
     u64_at(page, FIRST_OFFSET) == Some(base_sequence)
 }
@@ -179,7 +186,7 @@ pub(crate) fn encode_synced_slot(synced_bytes: u64) -> [u8; SYNCED_SLOT_BYTES] {
     slot
 }
 
-/// The synced watermark of a header page: the higher of the slots that are whole; 0 where nothing was synced yet.
+/// Returns the synced watermark of a header page: the higher of the whole slots, or 0 if nothing was synced yet.
 pub(crate) fn decode_synced(page: &[u8]) -> u64 {
     let slot_value = |offset: usize| {
         let slot = page.get(offset..offset + SYNCED_SLOT_BYTES)?;
@@ -189,7 +196,7 @@ pub(crate) fn decode_synced(page: &[u8]) -> u64 {
     SYNCED_OFFSETS.into_iter().filter_map(slot_value).max().unwrap_or(0)
 }
 
-/// The committed word of a header page.
+/// Returns the committed word of a header page.
 pub(crate) fn decode_committed(page: &[u8]) -> u64 {
     u64_at(page, COMMITTED_OFFSET).unwrap_or(0)
 }
@@ -241,7 +248,7 @@ mod tests {
         let mut page = HEADER.encode_page();
         page[8] = 9;
         assert!(matches!(SegmentHeader::decode(&page), Err(HeaderFault::Checksum { .. })), "a flipped bit");
-        // Whatever that version keeps where we keep a checksum, it is not the checksum of a page of ours.
+        // Whatever that version has in the place of our checksum, it is not the checksum of one of our pages.
         page[CHECKSUM_OFFSET] ^= 1;
         assert_eq!(SegmentHeader::decode(&page), Err(HeaderFault::Version { found: 9 }));
     }

@@ -4,15 +4,15 @@ use std::fmt;
 
 use super::bytes::{FieldWriter, u16_at, u32_at};
 
-/// The bytes that say how long all headers of a record are together.
+/// The size of the field that holds the length of all headers of a record.
 const BLOCK_LENGTH_BYTES: usize = 4;
 /// The bytes of one header before its name.
 const ENTRY_HEAD_BYTES: usize = 6;
 
-/// Name and value.
+/// A name and a value.
 type Header<'a> = (&'a str, &'a [u8]);
 
-/// The headers of a record, in the order in which they were put; made by [`Record::headers`](crate::Record::headers).
+/// The headers of a record, in the order in which they were put. [`Record::headers`](crate::Record::headers) returns them.
 ///
 /// ```
 /// # use streamlog::{Position, PutRecord, Stream};
@@ -28,23 +28,23 @@ type Header<'a> = (&'a str, &'a [u8]);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Headers<'a> {
-    /// The headers that are left, as they stand in the frame.
+    /// The remaining headers, as they are in the frame.
     block: &'a [u8],
 }
 
 impl<'a> Headers<'a> {
-    /// The headers in a block that was checked.
+    /// Reads the headers in a block that was checked.
     pub(crate) fn new(block: &'a [u8]) -> Self {
         Self { block }
     }
 
-    /// The value of the first header with a name.
+    /// Returns the value of the first header with this name.
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         let mut headers = *self;
         headers.find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// Whether there are none.
+    /// Returns whether no headers are left.
     pub fn is_empty(&self) -> bool {
         self.block.is_empty()
     }
@@ -68,7 +68,7 @@ impl fmt::Debug for Headers<'_> {
     }
 }
 
-/// The first header of a block, and those behind it; `None` if there is none that is as it should be.
+/// Splits off the first header of a block. Returns `None` if no valid header begins there.
 fn split_entry(block: &[u8]) -> Option<(Header<'_>, &[u8])> {
     let (name_len, value_len) = (usize::from(u16_at(block, 0)?), u32_at(block, 2)? as usize);
     let (name, rest) = block[ENTRY_HEAD_BYTES..].split_at_checked(name_len)?;
@@ -77,13 +77,13 @@ fn split_entry(block: &[u8]) -> Option<(Header<'_>, &[u8])> {
     Some(((name, value), rest))
 }
 
-/// The bytes that headers take in a frame: nothing where there are none.
+/// Returns the bytes that headers take in a frame. Without headers, that is none.
 pub(crate) fn bytes_of(headers: &[(&str, &[u8])]) -> usize {
     let entries = headers.iter().map(|(name, value)| ENTRY_HEAD_BYTES + name.len() + value.len());
     if headers.is_empty() { 0 } else { BLOCK_LENGTH_BYTES + entries.sum::<usize>() }
 }
 
-/// Writes headers as [`bytes_of`] has counted them.
+/// Writes headers into a place of the size that [`bytes_of`] returned.
 pub(super) fn encode(headers: &[(&str, &[u8])], place: &mut [u8]) {
     let block_len = (place.len() - BLOCK_LENGTH_BYTES) as u32;
     let writer = FieldWriter::new(place).u32(block_len);
@@ -92,7 +92,7 @@ pub(super) fn encode(headers: &[(&str, &[u8])], place: &mut [u8]) {
     });
 }
 
-/// The block of headers that begins with `bytes`, and what is behind it.
+/// Splits `bytes` into the block of headers that they begin with and the rest.
 pub(super) fn split_block(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.split_at_checked(BLOCK_LENGTH_BYTES).and_then(|(_, rest)| {
         let len = u32_at(bytes, 0)? as usize;
@@ -100,7 +100,7 @@ pub(super) fn split_block(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     })
 }
 
-/// Whether a block is made of headers from end to end, and holds at least one.
+/// Returns whether a block consists of valid headers only, and of at least one.
 pub(super) fn is_sound(mut block: &[u8]) -> bool {
     if block.is_empty() {
         return false;

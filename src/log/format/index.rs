@@ -6,10 +6,10 @@ use super::bytes::{FieldWriter, u64_at};
 use super::frame::FrameHeader;
 use crate::log::types::limits::INDEX_STRIDE_BYTES;
 
-/// The bytes of one entry.
+/// The size of one entry.
 pub(crate) const ENTRY_BYTES: usize = 24;
 
-/// Where a frame is, which number its first record has, and when it was put.
+/// The offset of a frame, the sequence number of its first record, and the time when it was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
     pub(crate) sequence: u64,
@@ -18,7 +18,7 @@ pub(crate) struct IndexEntry {
 }
 
 impl IndexEntry {
-    /// The entry of a frame at an offset.
+    /// Returns the entry of the frame at `offset`.
     pub(crate) fn of(frame: &FrameHeader, offset: u64) -> Self {
         Self { sequence: frame.base_sequence, timestamp_micros: frame.timestamp_micros, offset }
     }
@@ -32,36 +32,36 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// An empty index with room for all frames of a segment of `segment_bytes`, so that noting them allocates nothing.
+    /// Returns an empty index with room for all frames of a segment of `segment_bytes`, so that adding entries allocates nothing.
     pub(crate) fn with_room_for(segment_bytes: u64) -> Self {
         let entries = Vec::with_capacity((segment_bytes / INDEX_STRIDE_BYTES) as usize + 1);
         Self { entries, next_offset: 0 }
     }
 
-    /// Takes over the entries of another index, and keeps the room.
+    /// Appends the entries of another index, without giving up the reserved room.
     pub(crate) fn extend_from(&mut self, other: &Self) {
         self.entries.extend_from_slice(&other.entries);
         self.next_offset = other.next_offset;
     }
 
-    /// Whether a frame at `offset` begins a new stride.
+    /// Returns whether a frame at `offset` begins a new stride.
     #[inline]
     pub(crate) fn wants(&self, offset: u64) -> bool {
         offset >= self.next_offset
     }
 
-    /// Adds a frame that begins a new stride.
+    /// Adds the entry of a frame that begins a new stride.
     pub(crate) fn note(&mut self, entry: IndexEntry) {
         self.next_offset = entry.offset.saturating_add(INDEX_STRIDE_BYTES);
         self.entries.push(entry);
     }
 
-    /// Frames from here on begin a new stride.
+    /// Returns the offset from which on a frame begins a new stride.
     pub(crate) fn next_offset(&self) -> u64 {
         self.next_offset
     }
 
-    /// Whether all entries lie within these sequence numbers and offsets.
+    /// Returns whether all entries lie within these sequence numbers and offsets.
     pub(crate) fn is_within(&self, sequences: Range<u64>, offsets: Range<u64>) -> bool {
         let ends = self.entries.first().into_iter().chain(self.entries.last());
         ends.into_iter().all(|entry| sequences.contains(&entry.sequence) && offsets.contains(&entry.offset))
@@ -71,18 +71,18 @@ impl Index {
         self.entries.len()
     }
 
-    /// The last entry whose frame begins at or before a sequence number.
+    /// Returns the last entry whose frame begins at or before a sequence number.
     pub(crate) fn before_sequence(&self, sequence: u64) -> Option<IndexEntry> {
         let after = self.entries.partition_point(|entry| entry.sequence <= sequence);
         after.checked_sub(1).map(|at| self.entries[at])
     }
 
-    /// The entries of frames that begin after a sequence number.
+    /// Returns the entries of frames that begin after a sequence number.
     pub(crate) fn after_sequence(&self, sequence: u64) -> &[IndexEntry] {
         &self.entries[self.entries.partition_point(|entry| entry.sequence <= sequence)..]
     }
 
-    /// The last entry whose frame, and so everything before it, is older than a time.
+    /// Returns the last entry whose frame, and therefore everything before it, is older than a time.
     pub(crate) fn before_timestamp(&self, timestamp_micros: u64) -> Option<IndexEntry> {
         let after = self.entries.partition_point(|entry| entry.timestamp_micros < timestamp_micros);
         after.checked_sub(1).map(|at| self.entries[at])
@@ -96,7 +96,7 @@ impl Index {
         bytes
     }
 
-    /// Reads an index; `None` if its entries are not in order, so that nobody could search it.
+    /// Reads an index. Returns `None` if its entries are not in order, since it could not be searched.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         if !bytes.len().is_multiple_of(ENTRY_BYTES) {
             return None;

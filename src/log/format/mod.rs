@@ -1,4 +1,4 @@
-//! The bytes on disk as pure functions over byte slices; `docs/FORMAT.md` owns what they do.
+//! The bytes on disk as pure functions over byte slices; `docs/FORMAT.md` owns their meaning.
 
 mod bytes;
 pub(crate) mod checksum;
@@ -17,5 +17,5 @@ pub(crate) mod walk;
 /// The version of the segment format that this code writes and reads.
 pub(crate) const SEGMENT_VERSION: u32 = 1;
 
-/// Frames start, and so end, on multiples of this.
+/// Frames begin, and therefore end, at multiples of this.
 pub(crate) const FRAME_ALIGN: usize = 8;

@@ -1,4 +1,4 @@
-//! Records as they stand in a frame.
+//! Records as they are in a frame.
 
 use super::FRAME_ALIGN;
 use super::bytes::u64_at;
@@ -11,7 +11,7 @@ pub(crate) const RECORD_HEAD_BYTES: usize = 8;
 /// The flag of a record that has headers between its key and its data.
 const FLAG_HEADERS: u16 = 1;
 
-/// What stands before the key of a record.
+/// The fields before the key of a record.
 #[derive(Debug, Clone, Copy)]
 struct RecordHead {
     key_len: usize,
@@ -31,7 +31,7 @@ impl RecordHead {
     }
 }
 
-/// The head of a record: as one word, since what is stored in parts is slow to load.
+/// Encodes the head of a record. It is one word, since bytes that were stored in parts are slow to load.
 #[inline]
 pub(super) fn encode_head(partition_key: &[u8], data: &[u8], has_headers: bool) -> [u8; RECORD_HEAD_BYTES] {
     let flags = if has_headers { FLAG_HEADERS } else { 0 };
@@ -39,7 +39,7 @@ pub(super) fn encode_head(partition_key: &[u8], data: &[u8], has_headers: bool) 
     head.to_le_bytes()
 }
 
-/// A record's bytes in a frame: its key, its headers if it has some, and its data, one behind the other.
+/// The bytes of a record in a frame: key, headers if any, and data, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordParts<'a> {
     bytes: &'a [u8],
@@ -48,8 +48,8 @@ pub(crate) struct RecordParts<'a> {
 }
 
 impl<'a> RecordParts<'a> {
-    /// The first of a frame's records, and those behind it.
-    // As a call it is a third of what going from one small record to the next takes.
+    /// Splits `records` into the first record and the rest.
+    // As a call, it takes a third of the step from one small record to the next.
     #[inline(always)]
     pub(crate) fn split_off(records: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let head = RecordHead::at(records, 0)?;
@@ -62,7 +62,7 @@ impl<'a> RecordParts<'a> {
         Some((Self { bytes, key_len: head.key_len as u32, data_len: head.data_len as u32 }, rest))
     }
 
-    /// The bytes of key, headers and data together.
+    /// Returns the length of key, headers and data together.
     #[inline]
     pub(crate) fn bytes(self) -> usize {
         self.bytes.len()
@@ -78,13 +78,13 @@ impl<'a> RecordParts<'a> {
         &self.bytes[self.bytes.len() - self.data_len as usize..]
     }
 
-    /// What [`Headers`](headers::Headers) reads: nothing, where the record has none.
+    /// Returns the block for [`Headers`](headers::Headers), which is empty if the record has none.
     pub(crate) fn headers(self) -> &'a [u8] {
         let between = &self.bytes[self.key_len as usize..self.bytes.len() - self.data_len as usize];
         headers::split_block(between).map_or(&[], |(block, _)| block)
     }
 
-    /// The record at an offset of a frame's records, and the offset of the next.
+    /// Returns the record at an offset of a frame's records, and the offset of the next.
     #[inline]
     pub(crate) fn at(records: &'a [u8], offset: usize) -> Option<(Self, usize)> {
         let (record, rest) = Self::split_off(records.get(offset..)?)?;
@@ -92,7 +92,7 @@ impl<'a> RecordParts<'a> {
     }
 }
 
-/// The bytes behind the head of a record that has headers.
+/// Returns the length of key, headers and data of a record that has headers.
 #[cold]
 fn len_with_headers(head: RecordHead, behind_head: &[u8]) -> Option<usize> {
     let behind_key = behind_head.get(head.key_len..)?;
@@ -107,7 +107,7 @@ pub(super) fn check_shape(records: &[u8], count: u32) -> Result<(), FrameFault> 
     for _ in 0..count {
         let head = RecordHead::at(records, at).ok_or(FrameFault::Shape)?;
         if head.flags != 0 {
-            // All of them once more: a loop that comes back from there, or remembers where it was, is slower for all others.
+            // This starts over with the first record. A loop that returned here or kept its place would be slower for all other frames.
             return check_flagged(records, count);
         }
         at += RECORD_HEAD_BYTES + head.key_len + head.data_len;
@@ -115,7 +115,7 @@ pub(super) fn check_shape(records: &[u8], count: u32) -> Result<(), FrameFault> 
     check_padding(records, at)
 }
 
-/// Checks what [`check_shape`] does of records that may have flags.
+/// Does what [`check_shape`] does, for records that may have flags.
 #[cold]
 fn check_flagged(records: &[u8], count: u32) -> Result<(), FrameFault> {
     let mut at = 0;
@@ -133,11 +133,12 @@ fn check_flagged(records: &[u8], count: u32) -> Result<(), FrameFault> {
     check_padding(records, at)
 }
 
-/// Checks that what is behind the byte `end` of a frame's records is less than a word of zeros.
+/// Checks that less than a word of zeros follows byte `end` of a frame's records.
 #[inline]
 fn check_padding(records: &[u8], end: usize) -> Result<(), FrameFault> {
     let padding = records.len().wrapping_sub(end);
-    // The last word holds all of it, in its upper bytes: one look, and no loop over bytes. Twice, since no word is shifted by all its bits.
+    // The padding is in the upper bytes of the last word, so one comparison replaces a loop. Two shifts, since shifting a word by all its
+    // bits overflows.
     let last = records.last_chunk().map_or(0, |word| u64::from_le_bytes(*word));
     let is_padding = padding < FRAME_ALIGN && last >> 1 >> (63 - 8 * padding) == 0;
     if is_padding { Ok(()) } else { Err(FrameFault::Shape) }

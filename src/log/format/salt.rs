@@ -4,16 +4,16 @@ use crc32fast::Hasher;
 
 use super::checksum;
 
-/// The bytes of a salt.
+/// The size of a salt.
 pub(crate) const SALT_BYTES: usize = 16;
 
 /// The salt of a segment file.
 ///
-/// Each time a file begins a segment it gets another one. So a frame counts only in the segment it was put to: what a file holds from an
-/// earlier life, and what somebody made up without knowing the salt, fails the checksum.
+/// A file gets a new salt each time it begins a segment. So a frame is valid only in the segment it was put to: frames left over from an
+/// earlier segment, and frames made up without knowledge of the salt, fail the checksum.
 #[derive(Debug, Clone)]
 pub(crate) struct Salt {
-    /// The checksum of the salt alone, with which that of each frame begins.
+    /// The checksum state after the salt alone. The checksum of each frame continues from it.
     begun: Hasher,
 }
 
@@ -30,7 +30,7 @@ impl Salt {
         self.begun.clone()
     }
 
-    /// The checksum of the salt and the bytes that follow it.
+    /// Returns the checksum of the salt and the bytes that follow it.
     #[inline]
     pub(super) fn checksum(&self, bytes: &[u8]) -> u32 {
         let mut hasher = self.begin();

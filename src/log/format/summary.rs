@@ -1,23 +1,23 @@
-//! What the frames of a segment add up to.
+//! A summary of the frames of a segment.
 
 use super::frame::FrameHeader;
 use super::header::FRAMES_FROM;
 use super::index::{Index, IndexEntry};
 
-/// Where the frames of a segment end, which numbers they have reached, and when the first and the last of them were put.
+/// Where the frames of a segment end, which sequence numbers they have reached, and when the first and the last of them were put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// The byte behind the last frame.
+    /// The offset just after the last frame.
     pub(crate) end: u64,
     /// The sequence number after the last record.
     pub(crate) end_sequence: u64,
-    /// 0 while there is no frame, as is the next.
+    /// 0 while the segment holds no frame; the next field likewise.
     pub(crate) first_timestamp_micros: u64,
     pub(crate) last_timestamp_micros: u64,
 }
 
 impl Summary {
-    /// That of a segment which begins with a number and holds no frame.
+    /// Returns the summary of a segment that begins with `base_sequence` and holds no frame.
     pub(crate) fn empty(base_sequence: u64) -> Self {
         Self {
             end: FRAMES_FROM,
@@ -27,13 +27,13 @@ impl Summary {
         }
     }
 
-    /// Whether there is no frame.
+    /// Returns whether the segment holds no frame.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.end == FRAMES_FROM
     }
 
-    /// Adds a frame that stands at the end.
+    /// Adds a frame at the end.
     #[inline]
     pub(crate) fn add(&mut self, frame: &FrameHeader) {
         if self.is_empty() {
@@ -45,7 +45,7 @@ impl Summary {
     }
 }
 
-/// A summary with the index that goes with it.
+/// A summary and the index of the same frames.
 #[derive(Debug)]
 pub(crate) struct Indexed {
     pub(crate) frames: Summary,
@@ -53,12 +53,12 @@ pub(crate) struct Indexed {
 }
 
 impl Indexed {
-    /// That of a segment which begins with a number and holds no frame.
+    /// Returns the summary and index of a segment that begins with `base_sequence` and holds no frame.
     pub(crate) fn empty(base_sequence: u64) -> Self {
         Self { frames: Summary::empty(base_sequence), index: Index::default() }
     }
 
-    /// Adds a frame that stands at the end.
+    /// Adds a frame at the end.
     pub(crate) fn add(&mut self, frame: &FrameHeader) {
         if self.index.wants(self.frames.end) {
             self.index.note(IndexEntry::of(frame, self.frames.end));

@@ -7,27 +7,30 @@ use super::index::{ENTRY_BYTES, Index};
 use super::summary::Summary;
 use crate::log::types::limits::{FRAME_BYTES_MAX, INDEX_STRIDE_BYTES};
 
-/// The bytes of a trailer. Frames never reach into the last so many bytes of a file, so that no record can pass for one.
+/// The size of a trailer. Frames never reach into these last bytes of a file, so that no record can pass for a trailer.
 pub(crate) const TRAILER_BYTES: usize = 88;
 
-/// No segment has frames beyond this, so that no trailer makes a reader believe in a larger index than there can be.
+/// The upper limit for the end of a segment's frames, so that no trailer makes a reader believe in an index larger than one can be.
 const FRAMES_END_MAX: u64 = HEADER_PAGE_BYTES as u64 + FRAME_BYTES_MAX;
+
+/// The lower limit: a sealed segment holds a frame.
+const FRAMES_END_MIN: u64 = HEADER_PAGE_BYTES as u64 + 1;
 
 const MAGIC: [u8; 8] = *b"slogend\0";
 const SALT_OFFSET: usize = 56;
 const SHARD_OFFSET: usize = 72;
 const CHECKSUM_OFFSET: usize = TRAILER_BYTES - 4;
 
-/// What the end of a sealed segment says of the rest.
+/// The fields of the trailer of a sealed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trailer {
-    /// Of the frames, behind which the index begins.
+    /// The summary of the frames. The index begins where they end.
     pub(crate) frames: Summary,
     pub(crate) index_count: u32,
     pub(crate) index_checksum: u32,
 }
 
-/// What stands behind the frames of a sealed segment: the index, and the trailer.
+/// Encodes what follows the frames of a sealed segment: the index and the trailer.
 pub(crate) fn encode_end(header: &SegmentHeader, frames: Summary, index: &Index) -> Vec<u8> {
     let mut bytes = index.encode();
     let (index_count, index_checksum) = (index.len() as u32, checksum(&bytes));
@@ -55,8 +58,8 @@ impl Trailer {
         bytes
     }
 
-    /// Reads the trailer out of the last bytes of a file; `None` if there is none, or one that belongs to another segment or to
-    /// a file of another length.
+    /// Reads the trailer from the last bytes of a file. Returns `None` if they hold none, or one that belongs to another segment or to a
+    /// file of another length.
     pub(crate) fn decode(bytes: &[u8], header: &SegmentHeader, file_bytes: u64) -> Option<Self> {
         let (trailer, of) = Self::decode_any(bytes, file_bytes)?;
         let belongs =
@@ -64,7 +67,7 @@ impl Trailer {
         belongs.then_some(trailer)
     }
 
-    /// Reads the trailer of whichever segment it is, and what it says of the header, for a file whose header page is damaged.
+    /// Reads the trailer of any segment, and the header that it implies, for a file whose header page is damaged.
     pub(crate) fn decode_any(bytes: &[u8], file_bytes: u64) -> Option<(Self, SegmentHeader)> {
         let bytes = bytes.last_chunk::<TRAILER_BYTES>()?;
         let is_whole =
@@ -86,13 +89,13 @@ impl Trailer {
             frames.end.checked_add(trailer.index_bytes())?.checked_add(TRAILER_BYTES as u64)?;
         let adds_up = expected_bytes == file_bytes
             && frames.end_sequence > header.base_sequence
-            && frames.end <= FRAMES_END_MAX
+            && (FRAMES_END_MIN..=FRAMES_END_MAX).contains(&frames.end)
             && u64::from(trailer.index_count) <= frames.end / INDEX_STRIDE_BYTES + 1
             && u64_at(bytes, SHARD_OFFSET + 4)? == 0;
         (is_whole && adds_up).then_some((trailer, header))
     }
 
-    /// The bytes of the index that stands between the frames and the trailer.
+    /// Returns the size of the index between the frames and the trailer.
     pub(crate) fn index_bytes(&self) -> u64 {
         u64::from(self.index_count) * ENTRY_BYTES as u64
     }
@@ -131,6 +134,15 @@ mod tests {
         assert_eq!(Trailer::decode(&bytes, &SegmentHeader { base_sequence: 99, ..HEADER }, FILE_BYTES), None);
         assert_eq!(Trailer::decode(&bytes, &SegmentHeader { salt: [4; 16], ..HEADER }, FILE_BYTES), None);
         assert_eq!(Trailer::decode_any(&bytes, FILE_BYTES), Some((TRAILER, HEADER)));
+    }
+
+    #[test]
+    fn p11_a_trailer_whose_frames_end_in_the_header_page_does_not_count() {
+        for end in [0, HEADER_PAGE_BYTES as u64 - 16, HEADER_PAGE_BYTES as u64] {
+            let trailer = Trailer { frames: Summary { end, ..TRAILER.frames }, index_count: 1, ..TRAILER };
+            let file_bytes = end + (ENTRY_BYTES + TRAILER_BYTES) as u64;
+            assert_eq!(Trailer::decode(&trailer.encode(&HEADER), &HEADER, file_bytes), None, "{end}");
+        }
     }
 
     proptest! {

@@ -1,23 +1,22 @@
-//! Walking along the frames of a segment: the one loop that recovery, seeking, salvaging and rewriting share.
+//! Walking along the frames of a segment: the one loop that recovery, seeking, salvage and rewriting share.
 
 use super::fault::FrameFault;
 use super::frame::{Frame, FrameHeader};
 use super::salt::Salt;
 
-/// How much of each frame a walk looks at.
+/// How much of each frame a walk reads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Depth<'a> {
-    /// Its header, which is believed: where the frames were checked before, or are checked when they are read.
+    /// Only the header, unchecked: for frames that were checked before, or are checked when they are read.
     Headers,
-    /// All of it, in a file with that salt.
+    /// The whole frame, checked with the salt of its file.
     Whole(&'a Salt),
 }
 
-/// A walk along frames that follow each other, from one to the next. It has no policy: where to begin, what to look for and what a fault
-/// means is the caller's.
+/// A walk along consecutive frames. It has no policy: the caller decides where to begin, what to look for and what a fault means.
 #[derive(Debug, Clone)]
 pub(crate) struct FrameWalk<'a> {
-    /// The frames from the place on.
+    /// The bytes from the current frame on.
     rest: &'a [u8],
     offset: u64,
     next_sequence: u64,
@@ -25,30 +24,30 @@ pub(crate) struct FrameWalk<'a> {
 }
 
 impl<'a> FrameWalk<'a> {
-    /// A walk that begins at the first of `frames`, which stands at an offset of the file. Its first record has number `next_sequence`.
+    /// Starts a walk at the first of `frames`, which is at `offset` in the file. Its first record has the number `next_sequence`.
     #[inline]
     pub(crate) fn new(frames: &'a [u8], offset: u64, next_sequence: u64, depth: Depth<'a>) -> Self {
         Self { rest: frames, offset, next_sequence, depth }
     }
 
-    /// Where the walk is: the byte behind the last frame that it has passed.
+    /// Returns the offset just after the last frame that the walk has passed.
     #[inline]
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The number after the last record that it has passed.
+    /// Returns the sequence number after the last record that the walk has passed.
     #[inline]
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next_sequence
     }
 
-    /// The length that the frame at the place claims, if it can be that of a frame.
+    /// Returns the length that the current frame claims, if a frame can have it.
     pub(crate) fn peek_len(&self) -> Option<usize> {
         FrameHeader::peek(self.rest).ok().map(|frame| frame.len)
     }
 
-    /// The frame at the place; `None` at the end of the bytes.
+    /// Returns the current frame, or `None` at the end of the bytes.
     #[inline]
     pub(crate) fn here(&self) -> Result<Option<FrameHeader>, FrameFault> {
         if self.rest.is_empty() {
@@ -62,7 +61,7 @@ impl<'a> FrameWalk<'a> {
         if found == expected { Ok(Some(frame)) } else { Err(FrameFault::Sequence { expected, found }) }
     }
 
-    /// Passes a frame, the one at the place.
+    /// Passes the current frame, which must be `frame`.
     #[inline]
     pub(crate) fn pass(&mut self, frame: &FrameHeader) {
         self.rest = &self.rest[frame.len..];
@@ -70,7 +69,7 @@ impl<'a> FrameWalk<'a> {
         self.next_sequence = frame.end_sequence();
     }
 
-    /// Passes the frame at the place and returns it; `None` at the end of the bytes. After a fault the walk is where the fault is.
+    /// Passes the current frame and returns it, or returns `None` at the end of the bytes. A fault leaves the walk in front of it.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<FrameHeader>, FrameFault> {
         let frame = self.here()?;
@@ -80,7 +79,7 @@ impl<'a> FrameWalk<'a> {
         Ok(frame)
     }
 
-    /// Goes on to the first frame for which `is_it`, and stays in front of it; `None` if there is none up to the end of the bytes.
+    /// Advances to the first frame for which `is_it` returns `true`, and stops in front of it. Returns `None` at the end of the bytes.
     #[inline]
     pub(crate) fn find(
         &mut self,

@@ -1,11 +1,11 @@
-//! What becomes of a shard's files: decided from what was found, without touching anything.
+//! The decision what becomes of a shard's files, made from what was found and without touching anything.
 //!
-//! 1. *Beginning*: the first file begins at the horizon or before it, or says that it is the first; otherwise a file is missing.
+//! 1. *Beginning*: the first file begins at or before the horizon, or says that it is the first. Otherwise a file is missing.
 //! 2. *Following*: the unsealed files are followed as long as each begins with the number after the last good record of the one before.
-//! 3. Where that ends, what is left is a torn tail, to be cut, if nothing of it was ever synced. Names reach the disk in any order until
-//!    their directory is synced, so a gap in the names is one, too.
-//! 4. Otherwise it is damage: `Error::Corrupt`.
-//! 5. A shard that ends below its horizon goes on there: what was trimmed need not have been synced.
+//! 3. Everything behind that point is a torn tail and is cut, if nothing of it was ever synced. This includes files behind a gap in the
+//!    names, since names reach the disk in any order until their directory is synced.
+//! 4. Otherwise the shard is damaged: `Error::Corrupt`.
+//! 5. A shard that ends below its horizon continues at the horizon: trimmed records need not have been synced.
 
 use super::inventory::Inventory;
 use super::scan::{Scan, Scanned, Stop};
@@ -18,15 +18,15 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-/// What is known of an unsealed file.
+/// The facts known about an unsealed file.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) base: SequenceNumber,
-    /// The bytes of the file.
+    /// The length of the file.
     pub(super) len: u64,
-    /// Up to where its header page says that it was synced.
+    /// The synced watermark in its header page.
     pub(super) synced: u64,
-    /// Its good frames, and why they end; `None` for a file without a header page. An error counts only where the good frames of the files
+    /// Its good frames and why they end, or `None` for a file without a header page. An error counts only if the good frames of the files
     /// before lead to this file.
     pub(super) frames: Result<Option<(Summary, Stop)>>,
 }
@@ -47,19 +47,19 @@ impl Facts {
     }
 }
 
-/// What becomes of a shard's files.
+/// The plan for a shard's files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Files behind the torn tail, in order. They are removed, the last one first, and durably: were one to come back after new records took
-    /// its numbers, it might fit behind them.
+    /// Files behind the torn tail, in order. They are removed durably, from the last one back. If one came back after new records had taken
+    /// its numbers, it might fit behind those records.
     pub(super) cut: Vec<SequenceNumber>,
-    /// Files whose creation was not finished. They never held a record, and their names say nothing that the files before do not.
+    /// Files whose creation was not finished. They never held a record, and their names add nothing to what the files before say.
     pub(super) unfinished: Vec<SequenceNumber>,
-    /// What is left was trimmed, and ends before the numbers that were given out: all of it is removed.
+    /// Whether everything left was trimmed and ends below the horizon. Then all files are removed.
     pub(super) is_all_behind: bool,
-    /// Unsealed files that hold records, to go on with.
+    /// Unsealed files that hold records. They are kept, unless all is behind the horizon.
     pub(super) unsealed: Vec<SequenceNumber>,
-    /// The last segment, if one may write to it again.
+    /// The last segment, if it may be written to again.
     pub(super) resumable: Option<Resumable>,
     pub(super) torn_tail: Option<TornAt>,
     pub(super) next_sequence: SequenceNumber,
@@ -67,7 +67,7 @@ pub(super) struct Plan {
     pub(super) scanned_bytes: u64,
 }
 
-/// Where a torn tail begins.
+/// The place where a torn tail begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TornAt {
     pub(super) base: SequenceNumber,
@@ -76,14 +76,14 @@ pub(super) struct TornAt {
     pub(super) reason: String,
 }
 
-/// The files of a shard, and what the manifest says of it.
+/// The files of a shard, and what the manifest says about it.
 pub(super) struct Case<'a> {
     pub(super) dir: &'a ShardDir,
     /// The number of the first record that the shard ever had.
     pub(super) first_sequence: SequenceNumber,
     pub(super) marks: Marks,
     pub(super) inventory: &'a Inventory,
-    /// One for each unsealed file.
+    /// One entry for each unsealed file.
     pub(super) unsealed: &'a [Facts],
 }
 
@@ -93,7 +93,7 @@ impl Case<'_> {
         let sealed_until = last_sealed.map_or(0, |sealed| sealed.last_timestamp_micros);
         let mut plan = Plan {
             next_sequence: self.beginning()?,
-            // What has expired was not younger than what follows it.
+            // Expired records were not younger than the ones that follow them.
             last_timestamp: Timestamp::from_micros(sealed_until).max(self.marks.last_timestamp),
             ..Plan::default()
         };
@@ -106,25 +106,24 @@ impl Case<'_> {
         self.check_promise(&self.dir.segment(last), plan.next_sequence)?;
         if plan.next_sequence < self.marks.horizon {
             plan.is_all_behind = true;
-            plan.unsealed.clear();
             (plan.next_sequence, plan.resumable) = (self.marks.horizon, None);
         }
         Ok(plan)
     }
 
-    /// Where the unsealed files have to begin.
+    /// Returns the sequence number with which the unsealed files must begin.
     fn beginning(&self) -> Result<SequenceNumber> {
         let Inventory { sealed, last_sealed, unsealed, is_noted_first, .. } = self.inventory;
         let (first_sealed, first_unsealed) = (sealed.first().copied(), unsealed.first().copied());
         let horizon = self.marks.horizon;
         if let Some(first) = first_sealed.filter(|&first| first > horizon && !is_noted_first) {
-            // A segment is sealed once the names of all before it are synced.
+            // A segment is sealed only after the names of all segments before it are synced.
             return Err(missing(&self.dir.segment(first), horizon));
         }
         let begins_at = first_sealed.or(first_unsealed).filter(|_| *is_noted_first).unwrap_or(horizon);
         Ok(match last_sealed {
             Some(sealed) => sealed.end_sequence.into(),
-            // Retention may have removed what came before, up to the horizon.
+            // Retention may have removed the segments before, up to the horizon.
             None => first_unsealed.unwrap_or(begins_at).min(begins_at).max(self.first_sequence),
         })
     }
@@ -171,7 +170,8 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Cuts files of which the first does not go on where the records end: its name reached the disk, and that of the one before did not.
+    /// Cuts files whose first one does not begin where the records end: its name reached the disk, and the name of the file before it did
+    /// not.
     fn cut_at_gap(&self, plan: &mut Plan, tail: &[Facts], first: &SegmentPlace) -> Result<()> {
         if tail.iter().any(Facts::was_synced) {
             return Err(missing(first, plan.next_sequence));
@@ -183,7 +183,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// What was synced when the manifest was written last must be there, whatever the segments say.
+    /// Fails unless the records that were synced when the manifest was last written are there, whatever the segments say.
     fn check_promise(&self, place: &SegmentPlace, end: SequenceNumber) -> Result<()> {
         let promised = self.marks.promised();
         if end >= promised {
@@ -194,8 +194,8 @@ impl Case<'_> {
         Err(place.damage(0, end, reason))
     }
 
-    /// A tail may be cut only where nothing of it was synced. A segment is synced only after those before it, so one that is synced vouches
-    /// for them all.
+    /// Fails if part of the tail was synced: only an unsynced tail may be cut. A segment is synced only after the segments before it, so a
+    /// synced segment proves that all before it were synced.
     fn check_synced(&self, place: &SegmentPlace, file: &Facts, following: &[Facts]) -> Result<()> {
         let damage = |reason: String| {
             let end = match &file.frames {
@@ -216,7 +216,7 @@ impl Case<'_> {
 }
 
 impl Facts {
-    /// The byte after the last good frame.
+    /// Returns the offset just after the last good frame.
     fn frames_end(&self) -> u64 {
         match &self.frames {
             Ok(Some((frames, _))) => frames.end,
@@ -224,7 +224,7 @@ impl Facts {
         }
     }
 
-    /// What was found where the good frames end.
+    /// Returns what was found where the good frames end.
     fn stopped_at(&self) -> String {
         match &self.frames {
             Ok(Some((_, stop))) => stop.fault.to_string(),
@@ -239,7 +239,7 @@ fn expected_segment(expected: SequenceNumber, found: SequenceNumber) -> String {
     )
 }
 
-/// The error for a gap, or an overlap, between one segment and the next, which is there.
+/// Returns the error for a gap or an overlap in front of the segment `next`.
 fn missing(next: &SegmentPlace, expected: SequenceNumber) -> Error {
     next.damage(0, expected, expected_segment(expected, next.base))
 }
@@ -264,7 +264,7 @@ mod tests {
         Stop { fault: if is_torn { FrameFault::Shape } else { FrameFault::Blank }, is_torn }
     }
 
-    /// An unsealed file with records up to `end`, of 100 bytes each, synced up to the record `synced`.
+    /// Returns an unsealed file with records up to `end`, of 100 bytes each, synced up to the record `synced`.
     fn file(base: u64, end: u64, synced: u64, is_torn: bool) -> Facts {
         let bytes = |sequence: u64| FRAMES_FROM + 100 * (sequence - base);
         let frames = Ok(Some((Summary { end: bytes(end), ..summary(0, end) }, stop(is_torn))));
@@ -376,7 +376,8 @@ mod tests {
     #[test]
     fn p5_a_shard_that_ends_below_its_horizon_goes_on_there() {
         let plan = decide(&[0], Some(80), &[file(80, 90, 80, false)], (100, 100)).unwrap();
-        assert!(plan.is_all_behind && plan.unsealed.is_empty() && plan.resumable.is_none());
+        assert!(plan.is_all_behind && plan.resumable.is_none());
+        assert_eq!(plan.unsealed, [number(80)], "the shard was not closed cleanly");
         assert_eq!(plan.next_sequence, number(100));
     }
 }

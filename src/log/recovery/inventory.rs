@@ -1,4 +1,4 @@
-//! Which segment files a shard has, and which of them are sealed.
+//! The inventory: which segment files a shard has, and which of them are sealed.
 
 use crate::log::format::summary::Summary;
 use crate::log::segment::place::ShardDir;
@@ -11,17 +11,18 @@ use crate::log::types::sequence::SequenceNumber;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inventory {
     pub(super) sealed: Vec<SequenceNumber>,
-    /// What the trailer of the last sealed one says.
+    /// The summary in the trailer of the last sealed segment.
     pub(super) last_sealed: Option<Summary>,
     pub(super) unsealed: Vec<SequenceNumber>,
-    /// Those that end at the horizon or before it; they are in neither of the other lists.
+    /// The segments that end at or before the horizon. They are in neither of the other lists.
     pub(super) behind: Vec<SequenceNumber>,
-    /// The first of the others says that those before it were trimmed, where the manifest had no room to say so.
+    /// Whether the first of the other segments says that those before it were trimmed, because the disk had no room for a manifest that
+    /// says so.
     pub(super) is_noted_first: bool,
 }
 
 impl Inventory {
-    /// Lists a directory. Only the files from the last sealed one on, and the first, are opened: segments are sealed in order.
+    /// Lists a directory. Opens only the first file and the files from the last sealed one on, since segments are sealed in order.
     pub(super) fn read(dir: &ShardDir, horizon: SequenceNumber) -> Result<Self> {
         let (behind, mut sealed) = names(dir, horizon)?;
         let is_noted_first = match sealed.first() {
@@ -45,7 +46,7 @@ impl Inventory {
     }
 }
 
-/// The segments that end at the horizon or before it, and the others, by their names.
+/// Returns the segments that end at or before the horizon, and the others, by their names.
 pub(super) fn names(
     dir: &ShardDir,
     horizon: SequenceNumber,
@@ -58,7 +59,7 @@ pub(super) fn names(
 fn trailer_of(dir: &ShardDir, base: SequenceNumber) -> Result<Option<Summary>> {
     let place = dir.segment(base);
     let file = DataFile::open(&place.path)?;
-    match HeaderPage::read(&file)?.header(&place)? {
+    match stored::find_header(&HeaderPage::read(&file)?, &file, &place)? {
         Some(header) => Ok(stored::read_trailer(&file, &header)?.map(|trailer| trailer.frames)),
         None => Ok(None),
     }

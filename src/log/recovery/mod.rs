@@ -1,16 +1,16 @@
-//! What a shard's directory holds after whatever happened to it, put in order.
+//! Recovery: turning whatever a shard's directory holds into a consistent shard.
 //!
-//! 1. *Inventory* (`inventory.rs`): the segment files, in the order of their names. Those that end at the manifest's horizon or before it
-//!    are to be removed: they were to be, and power loss may have brought back any of them. From the last one back to the first with a
-//!    valid trailer, the others were not sealed; those before it were, and are not looked at.
-//! 2. *Scan* (`scan.rs`): the unsealed ones are scanned, side by side, each up to the first place where no good frame begins.
-//! 3. *Decide* (`decide.rs`): what becomes of each file; or the shard is damaged, and nothing is changed.
-//! 4. *Apply* ([`Recovery::apply`]): files are removed, those of a torn tail the last one first. A crash in between leaves the same good
+//! 1. *Inventory* (`inventory.rs`) lists the segment files in the order of their names. Files that end at or before the manifest's horizon
+//!    are to be removed: they were to be removed before, and power loss may have brought any of them back. From the last file back to the
+//!    first with a valid trailer, the others are unsealed. The files before that one are sealed and are not read.
+//! 2. *Scan* (`scan.rs`) scans the unsealed files in parallel, each up to the first place where no good frame begins.
+//! 3. *Decide* (`decide.rs`) decides what becomes of each file, or finds the shard damaged. Then no file is changed.
+//! 4. *Apply* ([`Recovery::apply`]) removes files, and those of a torn tail from the last one back. A crash in between leaves the same good
 //!    frames and less of the tail.
 //!
-//! The next put begins a new segment, also where the tail looks clean: bytes beyond it may hold frames that a power loss left
-//! behind, and appending in front of them would bring them back. That is also why the file need not be cut here: sealing does
-//! it. Only a segment that was closed cleanly, or holds nothing, is written to again.
+//! The next put begins a new segment, even where the tail looks clean: the bytes behind it may hold frames that a power loss left, and
+//! appending in front of them would bring them back. For the same reason the file need not be cut here: sealing cuts it. Only a segment
+//! that was closed cleanly or holds no record is written to again.
 
 mod decide;
 mod inventory;
@@ -38,21 +38,21 @@ use decide::{Case, Facts, Plan, TornAt};
 use inventory::Inventory;
 use scan::{Scanned, scan_all};
 
-/// A shard's segments, put in order.
+/// A shard after recovery.
 #[derive(Debug)]
 pub(crate) struct RecoveredShard {
     /// The first sequence numbers of the sealed segments.
     pub(crate) sealed: Vec<SequenceNumber>,
-    /// The segments after them, all of which hold records.
+    /// The segments after the sealed ones. Each holds records.
     pub(crate) unsealed: Vec<Unsealed>,
-    /// The last segment, if one may write to it again.
+    /// The last segment, if it may be written to again.
     pub(crate) resumable: Option<Resumable>,
     pub(crate) next_sequence: SequenceNumber,
     pub(crate) last_timestamp: Timestamp,
     pub(crate) report: ShardRecovery,
 }
 
-/// What was found in a shard's directory, and what is going to be done about it. Nothing is changed yet.
+/// The findings in a shard's directory, and the plan for it. No file is changed yet, except by salvage.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     dir: ShardDir,
@@ -62,7 +62,7 @@ pub(crate) struct Recovery {
     report: ShardRecovery,
 }
 
-/// Finds the directory of a shard, or makes it: some tools that copy directories leave out those that are empty, and so may power loss.
+/// Finds the directory of a shard, or creates it. Some tools that copy directories leave out empty ones, and power loss may remove them.
 fn find_dir(stream_dir: &Path, shard: &ShardDescription) -> Result<ShardDir> {
     let dir = ShardDir::new(stream_dir, shard.id);
     if !dir::is_own_dir(dir.path())? {
@@ -74,9 +74,9 @@ fn find_dir(stream_dir: &Path, shard: &ShardDescription) -> Result<ShardDir> {
 }
 
 impl Recovery {
-    /// Looks at a shard's files, and decides what becomes of them. The shard was as far as `marks` when the manifest was written last.
+    /// Examines a shard's files and decides what becomes of them. `marks` are those of the last written manifest.
     ///
-    /// With `must_salvage`, what is damaged is given up first.
+    /// With `must_salvage`, it first gives up what is damaged.
     pub(crate) fn prepare(
         stream_dir: &Path,
         shard: &ShardDescription,
@@ -98,7 +98,7 @@ impl Recovery {
         Ok(Self { dir, inventory, scanned, plan, report })
     }
 
-    /// Does what was decided.
+    /// Carries out the plan.
     pub(crate) fn apply(self) -> Result<RecoveredShard> {
         let Self { dir, mut inventory, scanned, plan, mut report } = self;
         report.segment_count = inventory.sealed.len() + inventory.unsealed.len();
@@ -122,7 +122,8 @@ impl Recovery {
             let all = inventory.sealed.drain(..).chain(inventory.unsealed);
             all.into_iter().try_for_each(|base| dir.remove_segment(base))?;
         }
-        let kept = scanned.into_iter().filter(|file| plan.unsealed.contains(&file.place.base));
+        let is_kept = |file: &Scanned| !plan.is_all_behind && plan.unsealed.contains(&file.place.base);
+        let kept = scanned.into_iter().filter(is_kept);
         let unsealed = kept.map(Scanned::into_unsealed).filter_map(Result::transpose);
         Ok(RecoveredShard {
             unsealed: unsealed.collect::<Result<_>>()?,

@@ -1,4 +1,4 @@
-//! What recovery found and did, for the caller to see.
+//! The report of what recovery found and did.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// What opening a stream found and did; see [`Stream::recovery`](crate::Stream::recovery).
+/// The report of what opening a stream found and did. [`Stream::recovery`](crate::Stream::recovery) returns it.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -21,34 +21,34 @@ use crate::log::types::shard_id::ShardId;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RecoveryReport {
-    /// One for each shard that has not expired, in the order of creation.
+    /// One entry for each shard that has not expired, in the order of creation.
     pub shards: Vec<ShardRecovery>,
     /// How long opening took.
     pub duration: std::time::Duration,
-    /// Whether the stream's directory lets its group or everybody add and remove files, who could then put other records in the
-    /// place of these. The library makes directories that only their owner may enter.
+    /// Whether the stream's directory lets its group or everybody add and remove files. They could then replace its records with others.
+    /// The library creates directories that only their owner may enter.
     pub is_writable_by_others: bool,
 }
 
 impl RecoveryReport {
-    /// Whether all shards were closed cleanly, so that nothing had to be scanned.
+    /// Returns whether all shards were closed cleanly, so that nothing had to be scanned.
     pub fn was_closed_cleanly(&self) -> bool {
         self.shards.iter().all(|shard| shard.was_closed_cleanly)
     }
 
-    /// Whether anything was cut: bytes behind the last whole frame, none of which was ever synced. A process that is killed
-    /// leaves such bytes only where it was in the middle of a put.
+    /// Returns whether anything was cut: bytes behind the last whole frame, none of which was ever synced. A killed process leaves such
+    /// bytes only where it was in the middle of a put.
     pub fn has_torn_tail(&self) -> bool {
         self.shards.iter().any(|shard| shard.torn_tail.is_some())
     }
 
-    /// The records that this opening gave up, because it was told to [`salvage`](crate::StreamOptions::salvage).
+    /// Returns the records that this opening gave up because it was asked to [`salvage`](crate::StreamOptions::salvage).
     pub fn lost(&self) -> impl Iterator<Item = &LostRecords> {
         self.shards.iter().flat_map(|shard| &shard.lost)
     }
 }
 
-/// What opening found and did in one shard.
+/// The report of what opening found and did in one shard.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -64,22 +64,21 @@ impl RecoveryReport {
 pub struct ShardRecovery {
     /// The shard.
     pub shard: ShardId,
-    /// The segment files that were there.
+    /// The number of segment files found.
     pub segment_count: usize,
     /// Whether the shard was closed cleanly, so that nothing had to be scanned.
     pub was_closed_cleanly: bool,
-    /// The bytes of segments that were scanned, because nothing had sealed them.
+    /// The bytes of unsealed segments, which had to be scanned.
     pub scanned_bytes: u64,
-    /// The number after the last record that is there.
+    /// The sequence number after the last record.
     pub next_sequence: SequenceNumber,
-    /// What was behind the last whole frame, if anything was. It was never synced, so no receipt that survives
-    /// power loss was given for it.
+    /// The bytes behind the last whole frame, if any. They were never synced, so no receipt promised that they survive power loss.
     pub torn_tail: Option<TornTail>,
     /// The files behind the torn tail, which were removed.
     pub removed_files: Vec<PathBuf>,
-    /// The records that were given up, in order, because the caller asked to [`salvage`](crate::StreamOptions::salvage).
+    /// The records that were given up because the caller asked to [`salvage`](crate::StreamOptions::salvage), in order.
     pub lost: Vec<LostRecords>,
-    /// The damaged files, as they were, under the names they have now. They can be removed.
+    /// The damaged files, unchanged, under their new names. They can be removed.
     pub damaged_files: Vec<PathBuf>,
 }
 
@@ -99,7 +98,7 @@ impl ShardRecovery {
     }
 }
 
-/// Records that damage took, and that the caller gave up.
+/// Records that were lost to damage and given up by the caller.
 ///
 /// ```
 /// # use streamlog::StreamOptions;
@@ -115,7 +114,7 @@ impl ShardRecovery {
 pub struct LostRecords {
     /// The shard.
     pub shard: ShardId,
-    /// The first sequence number that is lost, and the one after the last.
+    /// The first lost sequence number, and the one after the last.
     pub sequences: Range<SequenceNumber>,
     /// The segment file that held them.
     pub path: PathBuf,
@@ -135,7 +134,7 @@ impl std::fmt::Display for LostRecords {
     }
 }
 
-/// Bytes after the last whole frame.
+/// The bytes after the last whole frame.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -153,9 +152,9 @@ impl std::fmt::Display for LostRecords {
 pub struct TornTail {
     /// The segment file.
     pub path: PathBuf,
-    /// Where the tail begins.
+    /// The offset at which the tail begins.
     pub offset: u64,
-    /// How long it is, unused blocks included.
+    /// The length of the tail, including unused blocks.
     pub bytes: u64,
     /// What was found there instead of a frame.
     pub reason: String,

@@ -1,4 +1,4 @@
-//! The good frames of a segment whose bytes are damaged in between.
+//! The search for the good frames of a segment with damaged bytes in between.
 
 use std::ops::Range;
 
@@ -11,25 +11,25 @@ use crate::log::format::walk::{Depth, FrameWalk};
 /// Frames that follow each other without a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Run {
-    /// Where they are in the segment file.
+    /// Where the frames are in the segment file.
     pub(super) bytes: Range<u64>,
     pub(super) sequences: Range<u64>,
     pub(super) first_timestamp: u64,
     pub(super) last_timestamp: u64,
 }
 
-/// Looking for frames at each place where one could begin may read the same bytes for many of them; so often at most, on
-/// average. Only bytes made to that end reach it, and what is behind such a place then counts as lost.
+/// How often the search may read a byte, on average. It tries each place where a frame could begin, and may read the same bytes for many of
+/// them. Only bytes crafted for that purpose reach the limit. Frames behind such a place then count as lost.
 const READS_OF_A_BYTE_MAX: u64 = 32;
 
-/// All runs of good frames in `bytes`, which stand at `from` in the file and should begin with the first of `sequences`.
+/// Returns all runs of good frames in `bytes`, which are at `from` in the file and should begin with the first of `sequences`.
 ///
-/// A frame behind damage is one whose checksum is right and whose numbers and times fit between those of its neighbours. The run that
-/// stands where the frames begin is what was put, and nothing speaks against it. Of two others that exclude each other, the one nearer
-/// to the end is believed: what a damaged frame held may look like frames, what follows it is what was put.
+/// A frame behind damage is good if its checksum is right and its numbers and times fit between those of its neighbours. The run that
+/// begins where the frames begin was put, and nothing contradicts it. If two other runs exclude each other, the one nearer to the end
+/// counts: the content of a damaged frame may look like frames, but what follows that frame was put.
 ///
 /// # Errors
-/// `Unsupported` for a frame of a newer version that follows good ones: it is no damage.
+/// `Unsupported` for a frame of a newer version that follows good frames, which is not damage.
 pub(super) fn find_runs(
     bytes: &[u8],
     from: u64,
@@ -39,10 +39,10 @@ pub(super) fn find_runs(
     let mut runs: Vec<Run> = vec![];
     let mut budget = (bytes.len() as u64).saturating_mul(READS_OF_A_BYTE_MAX);
     let (mut at, mut first) = (0, Some(sequences.start));
-    // The number and the time at which the run ends that stands where the frames begin.
+    // The sequence number and the time at which the run ends that begins where the frames begin.
     let mut known = (sequences.start, 0);
     while at < bytes.len() {
-        // What is not a run's first frame may have any number that is not below.
+        // The first frame of a later run may have any number that is not lower.
         let is_candidate = |header: &FrameHeader| match first {
             Some(first) => header.base_sequence == first,
             None => {
@@ -83,7 +83,7 @@ pub(super) fn find_runs(
     Ok(kept)
 }
 
-/// The run that begins where a walk does, if a good frame does. Its records have numbers below `sequence_end`.
+/// Returns the run that begins at the start of a walk, if a good frame begins there. The numbers of its records are below `sequence_end`.
 fn run_from(mut walk: FrameWalk<'_>, sequence_end: u64, budget: &mut u64) -> Result<Option<Run>, FrameFault> {
     let (first_byte, first_sequence) = (walk.offset(), walk.next_sequence());
     let mut run: Option<Run> = None;
@@ -119,13 +119,13 @@ mod tests {
         Salt::new([5; 16])
     }
 
-    /// A frame of `count` records of 20 bytes.
+    /// Returns a frame of `count` records of 20 bytes.
     fn frame(base: u64, count: u32, data: &[u8]) -> Vec<u8> {
         frame_of(base, 1_000 + base, count, data)
     }
 
     fn frame_of(base: u64, timestamp: u64, count: u32, data: &[u8]) -> Vec<u8> {
-        // A key of one word: what is in the data then stands where frames could begin.
+        // A key of one word, so that the data is at places where frames could begin.
         let records = vec![PutRecord::new("some-key", data); count as usize];
         let mut buffer = DraftBuffer::default();
         let mut draft = buffer.draft(records.iter(), 0);
@@ -155,7 +155,7 @@ mod tests {
                     assert_eq!(run.bytes.start, 4096 + (run.sequences.start - 5) / 3 * len as u64);
                 }
                 let of = |frame: usize| 5 + 3 * frame as u64..8 + 3 * frame as u64;
-                // The same byte of the same frame flipped twice over may be whole again.
+                // If the same byte of the same frame is flipped twice, the frame may be whole again.
                 if first == second && byte == len / 2 {
                     continue;
                 }
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn frames_within_the_data_of_a_damaged_frame_are_not_taken_for_records() {
-        // What somebody has who keeps segments of a log in another log.
+        // As in the log of somebody who keeps segments of another log in it.
         let inner = [frame(5, 1, b"no"), frame(6, 1, b"no"), frame(7, 1, b"no")].concat();
         let outer = frame(4, 1, &inner);
         let mut bytes = [frame(3, 1, b"yes"), outer, frame(5, 1, b"yes"), frame(6, 1, b"yes")].concat();

@@ -1,10 +1,10 @@
-//! Repairing a damaged shard for an owner who gives up what is gone.
+//! Salvage: repairing a damaged shard for an owner who gives up what is lost.
 //!
 //! 1. Each segment file is read: its good frames, what was promised of it, and whether the next one follows.
-//! 2. One that holds less than was promised is written again aside: its good frames, and in the place of what is gone a frame that
-//!    says so. It is sealed and synced. A crash leaves the stream as damaged as it was.
+//! 2. A file that holds less than was promised is rewritten beside the old one. It gets the good frames, and frames of lost records in
+//!    place of the rest. It is sealed and synced. A crash leaves the stream as damaged as it was.
 //! 3. The damaged file gets a second name, and the repaired one takes its place. A crash leaves fewer damaged files.
-//! 4. Recovery goes on as ever: what lies behind all that was promised is a torn tail, and its business.
+//! 4. Recovery proceeds as usual. Everything behind the promised records is a torn tail, which it cuts.
 
 use std::path::PathBuf;
 
@@ -25,37 +25,38 @@ use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
-/// What is in a segment file.
+/// The content of a segment file.
 struct Survey {
     place: SegmentPlace,
     header: SegmentHeader,
-    /// The header page, or the trailer, is not what it should be.
+    /// Whether the header page or the trailer is damaged.
     is_header_damaged: bool,
-    /// The header page holds nothing; where the segment was synced that is damage, and elsewhere what a power loss leaves.
+    /// Whether the header page is all zeros. If the segment was synced, that is damage; otherwise a power loss leaves it like that.
     is_header_blank: bool,
-    /// It says that the segments before it were trimmed.
+    /// Whether it says that the segments before it were trimmed.
     is_noted_first: bool,
     runs: Vec<Run>,
-    /// The number after the last record, as the trailer says.
+    /// The number after the last record, according to the trailer.
     sealed_end: Option<u64>,
-    /// Where the frames end, as the trailer says.
+    /// Where the frames end, according to the trailer.
     sealed_bytes: Option<u64>,
     /// The bytes of the file that were synced.
     synced: u64,
-    /// The number after the last record that they may have held.
+    /// The number after the last record that the synced bytes may have held.
     synced_end: u64,
 }
 
-/// The least bytes that a record takes in a frame: its header, and a key of one byte.
+/// The fewest bytes that a record takes in a frame: its head and a key of one byte.
 const RECORD_BYTES_MIN: u64 = RECORD_HEAD_BYTES as u64 + 1;
 
-/// No damage takes more records than this; a gap in the numbers that is larger is a name or a number that nobody gave.
+/// The most records that damage is believed to have taken. A larger gap in the numbers comes from a name or a number that was never
+/// assigned.
 const LOST_COUNT_MAX: u64 = 1 << 40;
 
-/// The number after the last record of `bytes`, which hold no whole frame and begin with the record of number `next`.
+/// Returns the number after the last record of `bytes`, which hold no whole frame and begin with the record of number `next`.
 ///
-/// It is exact where the frames' headers lead from one to the next up to the end; otherwise no fewer than there can have been, so
-/// that no number is given to two records.
+/// The number is exact if the frames' headers lead from one to the next up to the end. Otherwise it is an upper bound, so that no number is
+/// assigned to two records.
 fn end_of_damaged(bytes: &[u8], next: u64) -> u64 {
     let mut walk = FrameWalk::new(bytes, 0, next, Depth::Headers);
     while let Ok(Some(frame)) = walk.here() {
@@ -67,8 +68,8 @@ fn end_of_damaged(bytes: &[u8], next: u64) -> u64 {
     walk.next_sequence().saturating_add((bytes.len() as u64 - walk.offset()) / RECORD_BYTES_MIN)
 }
 
-/// A segment file's header, and whether it had to be found elsewhere than where it belongs: in its second copy, or in the trailer. One that
-/// is nowhere is made up, with a salt that no frame has.
+/// The header of a segment file, and whether its own place was damaged or blank. Then it comes from its second copy or from the trailer. If
+/// both are gone too, it is made up: with a new salt, so that no bytes of the file pass for a frame.
 struct FoundHeader {
     header: SegmentHeader,
     is_damaged: bool,
@@ -80,7 +81,7 @@ impl FoundHeader {
         file: &DataFile,
         page: &HeaderPage,
         place: &SegmentPlace,
-        made_up: SegmentHeader,
+        made_up: impl FnOnce() -> Result<SegmentHeader>,
     ) -> Result<Self> {
         let is_damaged = match page.header(place) {
             Ok(Some(header)) => return Ok(Self { header, is_damaged: false, is_blank: false }),
@@ -92,17 +93,18 @@ impl FoundHeader {
             Some(header) => Some(header),
             None => stored::header_in_trailer(file, place)?,
         };
-        Ok(Self { header: elsewhere.unwrap_or(made_up), is_damaged, is_blank: !is_damaged })
+        let header = elsewhere.map_or_else(made_up, Ok)?;
+        Ok(Self { header, is_damaged, is_blank: !is_damaged })
     }
 }
 
 impl Survey {
-    /// Reads a segment file. Its records have numbers below that of the next file.
+    /// Reads a segment file. The numbers of its records are below that of the next file.
     fn read(place: SegmentPlace, shard: &ShardDescription, next_base: Option<u64>) -> Result<Self> {
         let (base, path) = (place.base.get(), &place.path);
         let file = DataFile::open(path)?;
         let (len, page) = (file.len()?, HeaderPage::read(&file)?);
-        let made_up = made_up_header(shard, base, shard.created_at.as_micros());
+        let made_up = || place.new_header(shard.created_at.as_micros());
         let found = FoundHeader::find(&file, &page, &place, made_up)?;
         let header = found.header;
         let trailer = stored::read_trailer(&file, &header)?;
@@ -121,7 +123,7 @@ impl Survey {
             let damaged_to = synced.min(frames_end).max(at);
             synced_end = end_of_damaged(map.bytes(at..damaged_to), next).min(end);
         }
-        // A trailer that tells of more records than there is room for is not believed, whatever its checksum says.
+        // A trailer that claims more records than there is room for is not trusted, whatever its checksum.
         let known_end = runs.last().map_or(base, |run| run.sequences.end);
         let count_max = frames_end.saturating_sub(FRAMES_FROM) / RECORD_BYTES_MIN;
         let sealed_end = trailer_end.filter(|end| end.saturating_sub(known_end) <= count_max);
@@ -143,23 +145,23 @@ impl Survey {
         self.place.base.get()
     }
 
-    /// Whether it tells that it, and so all before it, was synced. Power loss leaves a header page whole or blank, so one that is
-    /// damaged was whole.
+    /// Returns whether the file shows that it, and therefore everything before it, was synced. Power loss leaves a header page whole or
+    /// blank, so a damaged one was whole once.
     fn was_synced(&self) -> bool {
         self.sealed_end.is_some() || self.synced > FRAMES_FROM || self.is_header_damaged
     }
 
-    /// The run that begins where the frames should begin.
+    /// Returns the run that begins where the frames should begin.
     fn first_run(&self) -> Option<&Run> {
         self.runs.first().filter(|run| run.bytes.start == FRAMES_FROM && run.sequences.start == self.base())
     }
 
-    /// The number after the last record that can be read without a gap.
+    /// Returns the number after the last record that can be read without a gap.
     fn good_end(&self) -> u64 {
         self.first_run().map_or(self.base(), |run| run.sequences.end)
     }
 
-    /// The byte behind the last record that can be read without a gap.
+    /// Returns the offset just after the last record that can be read without a gap.
     fn good_bytes(&self) -> u64 {
         self.first_run().map_or(FRAMES_FROM, |run| run.bytes.end)
     }
@@ -168,18 +170,13 @@ impl Survey {
         self.good_bytes() >= self.synced
     }
 
-    /// Whether its frames reach as far as its trailer says, if it has one: a reader would meet what is behind them.
+    /// Returns whether its frames reach as far as its trailer says, if it has one. Otherwise a reader would meet the bytes behind them.
     fn holds_all_sealed(&self) -> bool {
         self.sealed_bytes.is_none_or(|bytes| self.good_bytes() >= bytes)
     }
 }
 
-/// The header of a segment whose own is gone. No frame has its salt.
-fn made_up_header(shard: &ShardDescription, base_sequence: u64, created_at_micros: u64) -> SegmentHeader {
-    SegmentHeader { shard: shard.id.get(), base_sequence, created_at_micros, salt: Default::default() }
-}
-
-/// What salvaging did.
+/// The result of a salvage.
 #[derive(Default)]
 pub(super) struct Salvaged {
     pub(super) lost: Vec<LostRecords>,
@@ -190,12 +187,12 @@ pub(super) struct Salvaged {
 struct Repair<'a> {
     dir: &'a ShardDir,
     shard: &'a ShardDescription,
-    /// When the last record that was met arrived.
+    /// The arrival time of the last record found so far.
     last_timestamp: u64,
     salvaged: Salvaged,
 }
 
-/// Repairs what is damaged of a shard, if anything is. It was as far as `marks` when the manifest was written last.
+/// Repairs the damaged parts of a shard, if any. `marks` are those of the last written manifest.
 pub(super) fn salvage(dir: &ShardDir, shard: &ShardDescription, marks: Marks) -> Result<Salvaged> {
     let bases = names(dir, marks.horizon)?.1;
     let next_base = |at: usize| bases.get(at + 1).map(|base| base.get());
@@ -229,7 +226,9 @@ pub(super) fn salvage(dir: &ShardDir, shard: &ShardDescription, marks: Marks) ->
             Some(end) => survey.good_end() >= end && survey.holds_all_sealed(),
             None => !is_promised || survey.holds_all_synced(),
         };
-        let is_header_damaged = survey.is_header_damaged || (survey.is_header_blank && required.is_some());
+        // A page that was synced, or stands before synced records, was not blank.
+        let held_synced = required.is_some() || survey.synced > 0 || survey.base() < promised_end;
+        let is_header_damaged = survey.is_header_damaged || (survey.is_header_blank && held_synced);
         if is_whole && !is_header_damaged {
             (next, repair.last_timestamp) = match survey.first_run() {
                 Some(run) => (run.sequences.end, run.last_timestamp),
@@ -247,16 +246,16 @@ pub(super) fn salvage(dir: &ShardDir, shard: &ShardDescription, marks: Marks) ->
 }
 
 impl Repair<'_> {
-    /// Puts a segment of lost records alone where nothing is.
+    /// Creates a segment that holds only lost records where a file is missing.
     fn fill(&mut self, from: u64, end: u64, reason: &str) -> Result<()> {
         let place = self.dir.segment(from.into());
-        let header = made_up_header(self.shard, from, self.last_timestamp);
+        let header = place.new_header(self.last_timestamp)?;
         let mut rewrite = Rewrite::create(&place, header, false)?;
         self.give_up(&mut rewrite, &place, end, reason)?;
         self.put_in_place(rewrite, &place)
     }
 
-    /// Writes a segment again, up to the record before `end`; returns the number that comes next.
+    /// Rewrites a segment, up to the record before `end`. Returns the number after its last record.
     fn rewrite(&mut self, survey: &Survey, end: u64) -> Result<u64> {
         let Survey { place, header, is_noted_first, .. } = survey;
         let file = DataFile::open(&place.path)?;

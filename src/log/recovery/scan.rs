@@ -1,4 +1,4 @@
-//! Up to where the frames of an unsealed segment are good.
+//! The scan of unsealed segments for the end of their good frames.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,25 +18,26 @@ use crate::log::sys::map::Map;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
-/// What a scan found in a segment file.
+/// The result of scanning a segment file.
 #[derive(Debug)]
 pub(super) enum Scan {
-    /// No header page: power was lost before it was written, and nothing behind it counts, since no frame can be told from any bytes without
-    /// the salt. Nothing of such a file was ever synced.
+    /// No header page, because power was lost before it was written. Nothing behind it counts: without the salt, a frame cannot be told
+    /// from any other bytes. Nothing in such a file was ever synced.
     Blank,
-    /// A header page, and the good frames behind it, if there are any.
+    /// A header page and the good frames behind it, if any.
     Frames { header: SegmentHeader, frames: Indexed, stop: Stop },
 }
 
-/// Why a scan went no further.
+/// Why a scan stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stop {
     pub(super) fault: FrameFault,
-    /// Whether there is anything but zeros, or less than was committed once, or no word of how much was.
+    /// Whether the bytes behind the good frames are not zeros, or the frames end before the committed word, or there is no valid committed
+    /// word.
     pub(super) is_torn: bool,
 }
 
-/// A segment file that is open and not scanned yet.
+/// A segment file that is open but not scanned yet.
 #[derive(Debug)]
 struct Opened {
     place: SegmentPlace,
@@ -51,14 +52,14 @@ pub(super) struct Scanned {
     pub(super) place: SegmentPlace,
     file: DataFile,
     pub(super) len: u64,
-    /// Up to where its header page says that it was synced, whatever else is wrong with that page.
+    /// The synced watermark in its header page, whatever else is wrong with that page.
     pub(super) synced: u64,
-    /// Of no interest where the good frames of the files before do not reach it.
+    /// Ignored unless the good frames of the files before reach this file.
     pub(super) scan: Result<Scan>,
 }
 
 impl Scanned {
-    /// Opens the good frames for reading, and for sealing.
+    /// Opens the good frames for reading and sealing.
     pub(super) fn into_unsealed(self) -> Result<Option<Unsealed>> {
         match self.scan? {
             Scan::Frames { header, frames, .. } if !frames.frames.is_empty() => {
@@ -76,12 +77,9 @@ impl Opened {
         Ok(Self { place, file, page, len })
     }
 
-    /// Looks at the frames.
+    /// Scans the frames.
     fn scan(&self) -> Result<Scan> {
         let Some(header) = self.page.header(&self.place)? else { return Ok(Scan::Blank) };
-        if self.len < FRAMES_FROM {
-            return Ok(Scan::Blank);
-        }
         let map = Map::read_only(self.file.std(), self.len);
         let map: Arc<Map> = map.map_err(|error| self.file.error("map", error))?;
         let (salt, mut frames) = (Salt::new(header.salt), Indexed::empty(header.base_sequence));
@@ -98,32 +96,32 @@ impl Opened {
                 Err(fault) => break fault,
             }
         };
-        // A committed word that points into the header page was overwritten, and then perhaps not alone.
+        // A committed word that points into the header page was overwritten, and perhaps other bytes were too.
         let committed = self.page.committed();
         let is_torn = fault != FrameFault::Blank || walk.offset() < committed || committed < FRAMES_FROM;
         Ok(Scan::Frames { header, frames, stop: Stop { fault, is_torn } })
     }
 }
 
-/// Scans the segments that begin with `bases`, on all processors: their checksums are what opening after a crash takes.
+/// Scans the segments that begin with `bases` on all processors. After a crash, their checksums take most of the time of opening.
 pub(super) fn scan_all(dir: &ShardDir, bases: &[SequenceNumber]) -> Result<Vec<Scanned>> {
     let opened = bases.iter().map(|&base| Opened::new(dir.segment(base))).collect::<Result<Vec<_>>>()?;
     let scans: Vec<OnceLock<Result<Scan>>> = opened.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
     let scan_some = || {
         while let Some((opened, scan)) = opened.iter().zip(&scans).nth(next.fetch_add(1, Ordering::Relaxed)) {
-            // Nobody else has the same place.
+            // No other thread got the same index.
             let _ = scan.set(opened.scan());
         }
     };
     std::thread::scope(|threads| {
-        // Asking how many processors there are takes longer than opening a shard that was closed cleanly.
+        // Counting the processors takes longer than opening a shard that was closed cleanly.
         let helpers = match bases.len() {
             0 | 1 => 0,
             count => available_parallelism().map_or(1, NonZero::get).min(count) - 1,
         };
         for _ in 0..helpers {
-            // A system that has no thread left leaves it to this one.
+            // If the system has no thread left, this thread does the work.
             let _ = Builder::new().name("streamlog-open".into()).spawn_scoped(threads, scan_some);
         }
         scan_some();

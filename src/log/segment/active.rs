@@ -1,4 +1,4 @@
-//! The segment of a shard that takes frames.
+//! The active segment: the one of a shard that takes frames.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ use crate::log::format::index::{Index, IndexEntry};
 use crate::log::format::salt::Salt;
 use crate::log::format::summary::Summary;
 use crate::log::format::trailer::TRAILER_BYTES;
+use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::map::MapWriter;
-use crate::log::sys::{dir, random};
-use crate::log::types::error::{Error, Result};
+use crate::log::types::error::Result;
 use crate::log::types::limits::{
     AHEAD_BYTES, AHEAD_BYTES_MAX, GROWTH_BYTES_FIRST, GROWTH_BYTES_MAX, INDEX_STRIDE_BYTES,
 };
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-/// Frames of this size and larger go in by a write to the file: it takes no page faults and zeroes no page that it then fills.
+/// The smallest frame that goes in by a write to the file: such a write takes no page faults and does not zero pages that it then fills.
 const FILE_WRITE_BYTES_MIN: usize = 32 << 10;
-/// Whether writes to a file and its mapping share their pages, so that either is seen in the other at once.
+/// Whether a file and its mapping share their pages, so that a write to either is visible in the other at once.
 const SHARES_PAGES: bool = cfg!(target_os = "linux");
 
-/// The segment of a shard that takes frames. Whoever owns it is the one writer.
+/// The segment of a shard that takes frames. Its owner is the only writer.
 #[derive(Debug)]
 pub(crate) struct Active {
     file: Arc<SegmentFile>,
@@ -45,7 +45,7 @@ pub(crate) struct Active {
     pace: Pace,
 }
 
-/// The last segment of a shard that was closed cleanly: what one needs to go on writing to it.
+/// The last segment of a shard that was closed cleanly, with what is needed to continue writing to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Resumable {
     pub(crate) base: SequenceNumber,
@@ -53,21 +53,21 @@ pub(crate) struct Resumable {
 }
 
 impl Resumable {
-    /// A segment that holds no record.
+    /// Returns a segment that holds no record.
     pub(crate) fn empty(base: SequenceNumber) -> Self {
         Self { base, frames: Summary::empty(base.get()) }
     }
 
-    /// Whether a segment of `segment_bytes` has room for a frame of `len` bytes more.
+    /// Returns whether a segment of `segment_bytes` has room for another frame of `len` bytes.
     pub(crate) fn has_room(&self, segment_bytes: u64, len: u64) -> bool {
         self.frames.end + len + TRAILER_BYTES as u64 <= segment_bytes
     }
 }
 
 impl Active {
-    /// Creates the segment that begins with `base`, with room for a first frame of `len` bytes at least.
+    /// Creates the segment that begins with `base`, with room for a first frame of at least `len` bytes.
     ///
-    /// On an error nothing is left of it.
+    /// On an error, no file is left behind.
     pub(crate) fn create(
         shard_dir: &ShardDir,
         base: SequenceNumber,
@@ -76,11 +76,11 @@ impl Active {
         len: u64,
     ) -> Result<Self> {
         let place = shard_dir.segment(base);
-        let header = new_header(&place, created_at)?;
+        let header = place.new_header(created_at.as_micros())?;
         let file = DataFile::create(&place.path)?;
         let created = Self::fill_in(file, &place, header, writing, len);
         if created.is_err() {
-            // The error that made it fail says more than one of this removal, which the next attempt would meet again.
+            // The first error says more than an error of this removal. If the removal fails, the next attempt fails too.
             let _ = dir::remove_file(&place.path);
         }
         created
@@ -103,9 +103,9 @@ impl Active {
         Ok(Self::assemble(parts, place, header, writing, Summary::empty(header.base_sequence)))
     }
 
-    /// Begins the segment that starts with `base` in one that was prepared.
+    /// Turns a prepared segment into the segment that begins with `base`.
     ///
-    /// On an error nothing is left of either.
+    /// On an error, neither file is left behind.
     pub(crate) fn begin_in(
         prepared: Prepared,
         shard_dir: &ShardDir,
@@ -114,7 +114,7 @@ impl Active {
         writing: Writing,
     ) -> Result<Self> {
         let place = shard_dir.segment(base);
-        let header = new_header(&place, created_at)?;
+        let header = place.new_header(created_at.as_micros())?;
         let prepared = prepared.begin(&header, &place.path)?;
         let parts = Parts {
             file: prepared.file,
@@ -126,14 +126,14 @@ impl Active {
         Ok(Self::assemble(parts, &place, header, writing, Summary::empty(base.get())))
     }
 
-    /// Goes on with a segment that was closed cleanly.
+    /// Continues a segment that was closed cleanly.
     ///
-    /// 1. The file is cut behind its frames, and synced, so that neither a trailer nor anything else stands there once frames follow. A
-    ///    crash leaves the segment with a trailer or without, and with the same frames. One without frames gets another salt: what a power
-    ///    loss took may have been written with the old one.
-    /// 2. It gets blocks again, and is mapped to be written.
+    /// 1. The file is cut behind its frames and synced, so that neither a trailer nor anything else is there once frames follow. A crash
+    ///    leaves the segment with or without a trailer, and with the same frames. A segment without frames gets a new salt: frames that a
+    ///    power loss took may have been written with the old one.
+    /// 2. The file gets blocks again and is mapped for writing.
     ///
-    /// After an error in step 2 it is as after step 1: to be sealed again, and whole for its readers.
+    /// An error in step 2 leaves the state after step 1: the segment must be sealed again, and its readers find it whole.
     pub(crate) fn resume(
         shard_dir: &ShardDir,
         resumable: Resumable,
@@ -152,7 +152,7 @@ impl Active {
         }
         file.set_len(frames.end)?;
         if frames.is_empty() {
-            header.salt = new_salt(&place)?;
+            header.salt = place.new_salt()?;
             for (offset, header) in header.encode_twice() {
                 file.write_all_at(&header, offset)?;
             }
@@ -185,12 +185,12 @@ impl Active {
         self.file.window()
     }
 
-    /// The file, to sync it.
+    /// Returns the file, for syncing it.
     pub(crate) fn file(&self) -> &Arc<SegmentFile> {
         &self.file
     }
 
-    /// When the first record arrived.
+    /// Returns the arrival time of the first record.
     pub(crate) fn first_timestamp(&self) -> Timestamp {
         Timestamp::from_micros(self.frames.first_timestamp_micros)
     }
@@ -199,27 +199,27 @@ impl Active {
         Timestamp::from_micros(self.frames.last_timestamp_micros)
     }
 
-    /// Where the frames end.
+    /// Returns the offset at which the frames end.
     #[inline]
     pub(crate) fn frames_end(&self) -> u64 {
         self.writer.end()
     }
 
-    /// Whether the segment holds no record.
+    /// Returns whether the segment holds no record.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Whether a frame of `len` bytes goes into the segment. Its last bytes stay free, so that no record can pass for a trailer.
+    /// Returns whether the segment has room for a frame of `len` bytes. Its last bytes stay free, so that no record can pass for a trailer.
     #[inline]
     pub(crate) fn has_room(&self, len: u64) -> bool {
         self.writer.end() + len + TRAILER_BYTES as u64 <= self.capacity
     }
 
-    /// Makes sure that there are blocks for a frame of `len` bytes, which must have room.
+    /// Allocates blocks for a frame of `len` bytes, for which the segment must have room.
     ///
     /// # Errors
-    /// `StorageFull`; the segment is as it was.
+    /// `StorageFull`; the segment is unchanged.
     #[inline]
     pub(crate) fn reserve(&mut self, len: u64) -> Result<()> {
         let needed = self.writer.end() + len + TRAILER_BYTES as u64;
@@ -233,7 +233,7 @@ impl Active {
     fn grow(&mut self, needed: u64) -> Result<()> {
         let mut blocks = self.file.blocks();
         if *blocks < needed {
-            // Where each put is synced, more is given by whoever prepares it ahead, who also writes zeros there.
+            // Where each put is synced, the thread that prepares ahead allocates more, because it also writes zeros there.
             let step_max = if self.writing.syncs_each { GROWTH_BYTES_FIRST } else { GROWTH_BYTES_MAX };
             *blocks = allocate(self.file.data(), *blocks, needed, step_max, self.capacity)?;
         }
@@ -242,42 +242,42 @@ impl Active {
         Ok(())
     }
 
-    /// Whether the frames have come so far that more should be prepared ahead of them; says so once each time.
+    /// Returns whether the frames have come so far that more should be prepared ahead of them. Returns `true` only once each time.
     #[inline]
     pub(crate) fn asks_for_more_ahead(&mut self) -> bool {
         self.pace.asks(self.writer.end())
     }
 
-    /// Whether the frames have asked for more ahead of them, and it pays.
+    /// Returns whether the frames have asked for more ahead of them and preparing it pays.
     pub(crate) fn is_busy(&self) -> bool {
         self.pace.is_busy(self.writer.end(), self.last_timestamp(), self.writing.syncs_each)
     }
 
-    /// Notes that there is nothing to prepare now.
+    /// Records that nothing has to be prepared now.
     pub(crate) fn rest_ahead(&mut self) {
         self.pace.rest(self.writer.end(), self.last_timestamp());
     }
 
-    /// When the frames last asked for more ahead of them.
+    /// Returns when the frames last asked for more ahead of them.
     pub(crate) fn busy_since(&self) -> Timestamp {
         self.pace.grown_at()
     }
 
-    /// What of the segment is to be prepared next, if anything is.
+    /// Returns the part of the segment to prepare next, if any.
     pub(crate) fn growth(&self) -> Option<Growth> {
         let (allocated, end) = (self.writer.allocated(), self.writer.end());
         let (from, step, enough) = if self.writing.syncs_each {
             let step = allocated.clamp(GROWTH_BYTES_FIRST, AHEAD_BYTES);
             (allocated, step, end + step)
         } else {
-            // What the frames have reached is not worth it any more.
+            // Preparing what the frames have already reached no longer pays.
             (self.pace.prepared.max(end.next_multiple_of(AHEAD_BYTES)), AHEAD_BYTES, end + AHEAD_BYTES_MAX)
         };
         let to = if from < enough { (from + step).min(self.capacity) } else { from };
         (from < to).then(|| Growth { file: Arc::clone(&self.file), pages: from..to })
     }
 
-    /// How many bytes of the next segment should be prepared: none before the frames come near the end of this one.
+    /// Returns how many bytes of the next segment should be prepared: none until the frames come near the end of this one.
     pub(crate) fn wanted_of_next(&self) -> u64 {
         match self.writing.syncs_each {
             true => 0,
@@ -293,30 +293,30 @@ impl Active {
         }
     }
 
-    /// Notes that pages were prepared, if they are of this segment, which was a prepared one when that began.
+    /// Records that pages were prepared, if they belong to this segment. It may have been a prepared segment when that began.
     pub(crate) fn note_prepared(&mut self, pages: &PreparedPages) {
         if pages.are_of(self.writer.map()) {
             self.pace.prepared = self.pace.prepared.max(pages.end());
         }
     }
 
-    /// Appends a frame for which blocks are reserved, and lets readers see it. Returns the sequence number of its first record.
+    /// Appends a frame for which blocks are reserved, and commits it. Returns the sequence number of its first record.
     ///
     /// # Errors
-    /// `Io`; the segment is as it was.
+    /// `Io`; the segment is unchanged.
     #[inline]
     pub(crate) fn append(&mut self, frame: &mut Draft<'_>, timestamp: Timestamp) -> Result<SequenceNumber> {
         let (offset, base) = (self.writer.end(), self.frames.end_sequence);
         frame.seal(base, timestamp.as_micros(), &self.salt);
         if SHARES_PAGES && (self.writing.syncs_each || frame.len() >= FILE_WRITE_BYTES_MIN) {
-            // What a store into the mapping makes dirty is a whole folio, which may be a megabyte; a write, the blocks it writes.
+            // A store into the mapping makes a whole folio dirty, which may be a megabyte. A write makes only the blocks it writes dirty.
             let behind = self.zeros_behind(offset + frame.len() as u64);
-            // Without what is behind it a frame is whole: an error of that alone must not be one of the put, which is there.
+            // A frame is whole without the zeros behind it. An error of those alone must not fail the put, whose frame is written.
             self.file.data().write_parts_at(frame.parts(), behind, offset)?;
             self.writer.note_written(frame.len() as u64);
         } else {
             match frame.parts() {
-                // Nearly all of them are so small that a look at parts that are empty would show.
+                // Nearly all frames are so small that looping over empty parts would cost a measurable share.
                 [frame, [], []] => self.writer.write(&[frame]),
                 parts => self.writer.write(&parts),
             }
@@ -340,8 +340,8 @@ impl Active {
         Ok(SequenceNumber::new(base))
     }
 
-    /// What is written behind a frame that ends at an offset: the mark of the end, and where each put is synced, zeros up to the end of
-    /// its page. What is in that page otherwise, where it is not in memory, would have to be read first.
+    /// Returns the bytes to write behind a frame that ends at `offset`: the end mark and, where each put is synced, zeros up to the end of
+    /// its page. Without them, a page that is not in memory would have to be read first.
     fn zeros_behind(&self, offset: u64) -> &'static [u8] {
         const PAGE_BYTES: usize = 4096;
         const ZEROS: [u8; PAGE_BYTES + END_MARK.len()] = [0; PAGE_BYTES + END_MARK.len()];
@@ -350,13 +350,13 @@ impl Active {
         &ZEROS[..if self.writing.syncs_each { (page_end - offset) as usize } else { END_MARK.len() }]
     }
 
-    /// Ends the segment: nothing will follow in it. The next segment, if there is one, must be where readers find it.
+    /// Ends the segment: no frame will follow in it. The next segment, if any, must already be where readers find it.
     pub(crate) fn finish(self) -> Unsealed {
         self.writer.finish();
         Unsealed::new(self.file, self.header, self.frames)
     }
 
-    /// Ends a segment that holds no record: gives back its blocks, and keeps the file for the sequence number in its name.
+    /// Ends a segment that holds no record. Frees its blocks and keeps the file for the sequence number in its name.
     pub(crate) fn give_back_blocks(self) -> Result<()> {
         self.writer.finish();
         let _blocks = self.file.blocks();
@@ -365,7 +365,7 @@ impl Active {
     }
 }
 
-/// What an active segment is made of.
+/// The parts of an active segment.
 struct Parts {
     file: DataFile,
     writer: MapWriter,
@@ -374,21 +374,8 @@ struct Parts {
     pace: Pace,
 }
 
-/// The header of a segment that is about to be begun.
-fn new_header(place: &SegmentPlace, created_at: Timestamp) -> Result<SegmentHeader> {
-    Ok(SegmentHeader {
-        shard: place.shard.get(),
-        base_sequence: place.base.get(),
-        created_at_micros: created_at.as_micros(),
-        salt: new_salt(place)?,
-    })
-}
-
-fn new_salt<const BYTES: usize>(place: &SegmentPlace) -> Result<[u8; BYTES]> {
-    random::bytes().map_err(|error| Error::io("get random bytes for", &place.path, error))
-}
-
-/// How large a segment is that takes a frame of `len` bytes at `from`: one larger than all others gets a segment that fits it.
+/// Returns the size of a segment that takes a frame of `len` bytes at `from`. A frame larger than `segment_bytes` gets a segment of its own
+/// size.
 fn capacity_for(segment_bytes: u64, from: u64, len: u64) -> u64 {
     segment_bytes.max(from + len + TRAILER_BYTES as u64)
 }

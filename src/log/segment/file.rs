@@ -1,4 +1,4 @@
-//! A segment file that is written to: its blocks, and up to where it is synced.
+//! A segment file that is written to: its blocks, and how far it is synced.
 
 use std::io;
 use std::ops::Range;
@@ -11,38 +11,39 @@ use crate::log::format::header::{COMMITTED_OFFSET, SYNCED_OFFSETS, encode_commit
 use crate::log::sys::file::DataFile;
 use crate::log::types::error::Result;
 
-/// Where each put is synced, what is synced is noted once in so many syncs.
+/// Where each put is synced, the synced watermark is noted once in this many syncs.
 const SYNCS_OF_A_NOTE: u64 = 16;
 
-/// A segment file that is written to, or waits to be sealed; shared by the writer and those who sync it, prepare it ahead, or seal it.
+/// A segment file that is written to or waits to be sealed. The writer shares it with the threads that sync it, prepare it ahead, or seal
+/// it.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     file: DataFile,
     window: Arc<Window>,
-    /// Each put is synced before it returns.
+    /// Whether each put is synced before it returns.
     syncs_each: bool,
-    /// Up to where the file has blocks. Held by whoever gives it more or takes them back, so that nobody writes zeros over frames.
+    /// How far the file has blocks. Held by the thread that adds or frees blocks, so that nobody writes zeros over frames.
     blocks: Mutex<u64>,
-    /// Held by whoever syncs the file.
+    /// Held by the thread that syncs the file.
     synced: Mutex<Synced>,
 }
 
-/// Up to where a file is synced, and what its header page says of that.
+/// How far a file is synced, and how far its header page says so.
 #[derive(Debug, Default)]
 struct Synced {
     /// The bytes that survive power loss.
     bytes: u64,
-    /// A sync failed: the next one may succeed without what that one lost.
+    /// Whether a sync has failed. A later sync may succeed without the data that the failed one lost.
     has_failed: bool,
     /// The bytes that the header page says are synced.
     noted_bytes: u64,
-    /// How often the header page was told, and the syncs since.
+    /// How many notes were written to the header page, and how many syncs followed the last one.
     note_count: usize,
     syncs_since_note: u64,
 }
 
 impl SegmentFile {
-    /// A file that has `blocks` bytes of blocks.
+    /// Returns a file that has `blocks` bytes of blocks.
     pub(super) fn new(file: DataFile, window: Window, syncs_each: bool, blocks: u64) -> Self {
         Self {
             file,
@@ -61,16 +62,17 @@ impl SegmentFile {
         &self.file
     }
 
-    /// Up to where the file has blocks, for whoever changes that.
+    /// Returns how far the file has blocks, and locks it for a change.
     pub(super) fn blocks(&self) -> MutexGuard<'_, u64> {
         self.blocks.lock()
     }
 
-    /// Makes all frames that are committed now survive power loss; returns how far that is.
+    /// Makes all frames that are committed now survive power loss. Returns the committed watermark that it covered.
     ///
-    /// What is synced is noted in the header page, for recovery to tell damage from a torn tail. The note itself reaches the disk
-    /// with the next sync; until then the older one stands, which claims less. Where a sync follows each put, a note with each would
-    /// cost up to a quarter of them: it is renewed with each [`SYNCS_OF_A_NOTE`]th, and with each pass of the maintenance.
+    /// It notes the synced watermark in the header page, from which recovery can tell damage from a torn tail. The note reaches the disk
+    /// with the next sync. Until then the older note is there, which claims less. Where each put is synced, a note with each sync would
+    /// cost up to a quarter of the puts. There the note is renewed with the first sync, with each [`SYNCS_OF_A_NOTE`]th, and with each
+    /// maintenance pass.
     pub(crate) fn sync(&self) -> Result<u64> {
         let mut synced = self.synced.lock();
         let committed = self.window.committed();
@@ -91,7 +93,7 @@ impl SegmentFile {
         Ok(committed)
     }
 
-    /// Renews the note of what is synced.
+    /// Renews the note of the synced watermark.
     pub(crate) fn note_synced(&self) {
         self.note(&mut self.synced.lock());
     }
@@ -110,24 +112,24 @@ impl SegmentFile {
         synced.note_count += 1;
     }
 
-    /// Prepares pages ahead of the writer, without its lock; returns whether the segment still takes frames.
+    /// Prepares pages ahead of the writer, without its lock. Returns whether the segment still takes frames.
     pub(super) fn prepare(&self, pages: Range<u64>) -> Result<bool> {
         let mut blocks = self.blocks.lock();
-        // A segment that has ended may be sealed any moment: its blocks are given back then, and it must not get more.
+        // A segment that has ended may be sealed at any moment. Sealing frees its blocks, and it must not get new ones after that.
         if self.window.observe().ended {
             return Ok(false);
         }
-        // The writer may have taken more meanwhile, and may have frames there.
+        // The writer may have allocated more since, and may have put frames there.
         let from = *blocks;
         if from < pages.end {
             self.file.allocate(from, pages.end)?;
             if self.syncs_each {
-                // A sync of bytes in blocks that were never written has to commit the file system's journal as well.
+                // A sync of bytes in blocks that were never written also has to commit the file system's journal.
                 self.file.write_zeros_past_cache(from, pages.end)?;
             }
             *blocks = pages.end;
         }
-        // Not under the lock, which the writer may want. Where the segment is sealed meanwhile, there is nothing left to bring in.
+        // Without the lock, which the writer may need. If the segment is sealed in between, no pages are left to bring in.
         drop(blocks);
         if !self.syncs_each {
             self.window.map().populate(pages);

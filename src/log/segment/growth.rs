@@ -1,4 +1,4 @@
-//! Giving a segment blocks and pages: when it needs them, and ahead of a busy writer.
+//! Giving a segment blocks and pages, both on demand and ahead of a busy writer.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::log::types::time::Timestamp;
 pub(crate) struct Writing {
     /// The size at which a segment is full.
     pub(crate) segment_bytes: u64,
-    /// Each put is synced before it returns.
+    /// Whether each put is synced before it returns.
     pub(crate) syncs_each: bool,
 }
 
-/// Blocks and pages to be prepared ahead of the writer, without its lock.
+/// Blocks and pages to prepare ahead of the writer, without its lock.
 #[derive(Debug)]
 pub(crate) struct Growth {
     pub(super) file: Arc<SegmentFile>,
@@ -30,41 +30,42 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Prepares them; returns whether the segment still takes frames.
+    /// Prepares the blocks and pages. Returns whether the segment still takes frames.
     pub(crate) fn carry_out(&self) -> Result<bool> {
         self.file.prepare(self.pages.clone())
     }
 }
 
-/// How far a segment is prepared ahead of its frames, and when it is time to go on.
+/// How far a segment is prepared ahead of its frames, and when to continue.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// How far the frames went, and when, at the time that blocks were given last.
+    /// The end of the frames, and the time, when blocks were last added.
     grown_end: u64,
     grown_at: Timestamp,
-    /// Once the frames reach so far, it is time to prepare more ahead of them; `u64::MAX` once they have said so.
+    /// The end of the frames at which more should be prepared; `u64::MAX` once `asks` has returned `true`.
     ask_at: u64,
-    /// Pages up to here were prepared.
+    /// How far pages were prepared.
     pub(super) prepared: u64,
 }
 
 impl Pace {
-    /// That of a segment whose frames end at `end`, and which has blocks up to `allocated`.
+    /// Returns the pace of a segment whose frames end at `end` and which has blocks up to `allocated`.
     pub(super) fn new(end: u64, allocated: u64, at: Timestamp) -> Self {
         Self { grown_end: end, grown_at: at, ask_at: half_way(end, allocated), prepared: 0 }
     }
 
-    /// That of a segment that was prepared up to `prepared`. Those before it came fast: the first frame asks for more.
+    /// Returns the pace of a segment that was prepared up to `prepared`. The frames of the previous segment came fast, so the first frame
+    /// asks for more.
     pub(super) fn of_prepared(prepared: u64, at: Timestamp) -> Self {
         Self { grown_end: FRAMES_FROM, grown_at: at, ask_at: FRAMES_FROM, prepared }
     }
 
-    /// Notes that the segment got blocks up to `allocated`.
+    /// Records that the segment got blocks up to `allocated`.
     pub(super) fn note_grown(&mut self, end: u64, allocated: u64, at: Timestamp) {
         (self.grown_end, self.grown_at, self.ask_at) = (end, at, half_way(end, allocated));
     }
 
-    /// Whether the frames have come so far that more should be prepared ahead of them; says so once each time.
+    /// Returns whether the frames have come so far that more should be prepared ahead of them. Returns `true` only once each time.
     #[inline]
     pub(super) fn asks(&mut self, end: u64) -> bool {
         let asks = end >= self.ask_at;
@@ -74,8 +75,8 @@ impl Pace {
         asks
     }
 
-    /// Whether the frames have asked for more, and it pays. Pages pay where frames come fast; zeros that are written ahead pay unless they
-    /// come so fast that the disk, which has to write twice as much, is better left to them.
+    /// Returns whether the frames have asked for more and preparing it pays. Pages pay where frames come fast. Zeros written ahead pay
+    /// unless frames come so fast that the disk, which then writes twice as much, has no bandwidth to spare.
     pub(super) fn is_busy(&self, end: u64, now: Timestamp, syncs_each: bool) -> bool {
         let micros = now.as_micros().saturating_sub(self.grown_at.as_micros());
         let bytes = end - self.grown_end;
@@ -87,31 +88,31 @@ impl Pace {
         self.ask_at == u64::MAX && pays
     }
 
-    /// Notes that there is nothing to prepare now: the frames ask again when they have come some way.
+    /// Records that nothing has to be prepared now. The frames ask again after some distance.
     pub(super) fn rest(&mut self, end: u64, now: Timestamp) {
         if self.ask_at == u64::MAX {
             (self.grown_end, self.grown_at, self.ask_at) = (end, now, end + AHEAD_BYTES / 2);
         }
     }
 
-    /// When the frames last got blocks.
+    /// Returns when the segment last got blocks.
     pub(super) fn grown_at(&self) -> Timestamp {
         self.grown_at
     }
 }
 
-/// Where frames that go from `end` on are when it is time to prepare more than is `allocated`.
+/// Returns the point half way from `end` to `allocated`, at which more should be prepared.
 fn half_way(end: u64, allocated: u64) -> u64 {
     end + allocated.saturating_sub(end) / 2
 }
 
-/// Maps a segment to write to it.
+/// Maps a segment for writing.
 pub(super) fn map(file: &DataFile, capacity: u64, allocated: u64, committed: u64) -> Result<MapWriter> {
     let writer = Map::writable(file.std(), capacity, allocated, committed, FRAMES_FROM);
     writer.map_err(|error| file.error("map", error))
 }
 
-/// Gives a file blocks up to `needed` at least: a step more than it has, or, on a disk that has not so many, what is needed now.
+/// Allocates blocks of a file up to at least `needed`: a whole step or, if the disk has too little room for that, only what is needed now.
 pub(super) fn allocate(
     file: &DataFile,
     allocated: u64,

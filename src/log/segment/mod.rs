@@ -1,4 +1,4 @@
-//! One file of a shard: taking frames, waiting to be sealed, or unchangeable.
+//! One file of a shard: active, unsealed or sealed.
 
 pub(crate) mod active;
 pub(crate) mod file;

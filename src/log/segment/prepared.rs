@@ -1,10 +1,10 @@
-//! A segment that is prepared before it is needed: its blocks and pages are there when frames come.
+//! A prepared segment: a file whose blocks and pages are ready before frames come.
 //!
-//! It is a new file, or, at less cost, one whose records were trimmed:
-//! 1. Nobody has it open. It gets the name of a prepared segment; power loss may bring the old name back, and its file whole.
-//! 2. The names in the directory are synced. From now on only the new name can be found, whose file the next opening removes.
-//! 3. Its header page is overwritten with zeros, and synced: what it said of itself must not be found under its next name.
-//! 4. What it lacks in blocks is given to it. The frames that it held stay: none of them has the salt that it gets with its next name.
+//! It is a new file or, at less cost, the refilled file of a trimmed segment, which nobody has open. A refill has four steps:
+//! 1. The file gets the name of a prepared segment. Power loss may bring back the old name, with the whole file.
+//! 2. The directory is synced. From now on only the new name can be found, and the next opening removes a file of that name.
+//! 3. The header page is overwritten with zeros and synced. Otherwise the old header could be found under the file's next name.
+//! 4. The missing blocks are allocated. The old frames stay: none of them has the salt that the file gets with its next name.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,7 @@ use crate::log::types::error::Result;
 use crate::log::types::limits::AHEAD_BYTES;
 use crate::log::types::sequence::SequenceNumber;
 
-/// The name that a prepared segment has until it is used, and what is added to that of one which is filled again. What is found under
-/// such a name when a stream is opened is removed.
+/// The name of a prepared segment until it is used; a refilled one has it as a suffix. Opening a stream removes files with such names.
 const NAME: &str = "spare";
 
 fn is_name(name: &str) -> bool {
@@ -31,31 +30,31 @@ fn is_name(name: &str) -> bool {
     name == NAME || name.strip_suffix(NAME).and_then(|name| name.strip_suffix('.')).is_some_and(is_of_segment)
 }
 
-/// Removes what a crash left of prepared segments.
+/// Removes the prepared segments that a crash left.
 pub(crate) fn remove_left(shard_dir: &ShardDir) -> Result<()> {
     let entries = dir::list(shard_dir.path())?;
     entries.iter().filter(|entry| is_name(&entry.name)).try_for_each(|entry| dir::remove_file(&entry.path))
 }
 
-/// A prepared segment; dropping it removes its file.
+/// A prepared segment. Dropping it removes its file.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     parts: PreparedParts,
     file_remover: FileRemover,
 }
 
-/// What a prepared segment is made of.
+/// The parts of a prepared segment.
 #[derive(Debug)]
 pub(super) struct PreparedParts {
     pub(super) file: DataFile,
     pub(super) capacity: u64,
     pub(super) writer: MapWriter,
     pub(super) index: Index,
-    /// Pages up to here were prepared.
+    /// How far pages were prepared.
     pub(super) prepared: u64,
 }
 
-/// Pages of a prepared segment that are to be brought in.
+/// Pages of a prepared segment to bring in.
 #[derive(Debug)]
 pub(crate) struct PreparedPages {
     map: Arc<Map>,
@@ -63,7 +62,7 @@ pub(crate) struct PreparedPages {
 }
 
 impl PreparedPages {
-    /// Brings them in.
+    /// Brings the pages in.
     pub(crate) fn carry_out(&self) {
         self.map.populate(self.pages.clone());
     }
@@ -77,7 +76,7 @@ impl PreparedPages {
     }
 }
 
-/// Removes a file when it is dropped.
+/// Removes a file on drop.
 #[derive(Debug)]
 struct FileRemover {
     path: Option<PathBuf>,
@@ -86,16 +85,16 @@ struct FileRemover {
 impl Drop for FileRemover {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // What cannot be removed now is removed when the stream is opened again.
+            // A file that cannot be removed now is removed when the stream is opened again.
             let _ = dir::remove_file(path);
         }
     }
 }
 
 impl Prepared {
-    /// Prepares a new file, but for its pages.
+    /// Prepares a new file, except for its pages.
     ///
-    /// One of its name that is there already is removed, and not written to: after a crash it may be a segment's second name.
+    /// An existing file of that name is removed and not written to: after a crash it may be a segment's second name.
     pub(crate) fn create(shard_dir: &ShardDir, writing: Writing) -> Result<Self> {
         let path = shard_dir.path().join(NAME);
         dir::remove_file(&path)?;
@@ -113,11 +112,11 @@ impl Prepared {
         Ok(Self { parts, file_remover })
     }
 
-    /// Prepares the files of the trimmed segments that begin with `bases`, which nobody has open. One for which that fails, or would not
-    /// pay, is removed.
+    /// Prepares the files of the trimmed segments that begin with `bases`, which nobody has open. Removes a file if preparing it fails or
+    /// would not pay.
     ///
     /// # Errors
-    /// `Io` if the names in the directory could not be synced, those of other segments among them.
+    /// `Io` if the names in the directory could not be synced, including those of other segments.
     pub(crate) fn refill(
         shard_dir: &ShardDir,
         bases: &[SequenceNumber],
@@ -129,14 +128,14 @@ impl Prepared {
             return Ok(vec![]);
         }
         shard_dir.sync()?;
-        // What cannot be prepared is left to the puts, which tell of it.
+        // If a file cannot be prepared, the puts do without it and report their own errors.
         let refill = |(file, file_remover)| Self::refill_one(file, file_remover, writing).ok();
         Ok(renamed.into_iter().filter_map(refill).collect())
     }
 
     fn refill_one(file: DataFile, file_remover: FileRemover, writing: Writing) -> Result<Self> {
         let len = file.len()?;
-        // And where frames begin: until one does, nothing shall seem to stand there.
+        // Zeros also where frames begin: until a frame is written, nothing may look like one there.
         file.write_all_at(&[0; 2 * FRAMES_FROM as usize], 0)?;
         if len < writing.segment_bytes {
             file.allocate(len, writing.segment_bytes)?;
@@ -144,17 +143,17 @@ impl Prepared {
                 file.write_zeros_past_cache(len, writing.segment_bytes)?;
             }
         } else {
-            // A full segment has its index behind it.
+            // A full segment has its index behind that size.
             file.set_len(writing.segment_bytes)?;
         }
         let prepared = Self::map(file, file_remover, writing)?;
-        // No more than that page: what else is not on the disk yet need never be.
+        // Only the header page. The other unwritten pages never need to reach the disk.
         let PreparedParts { file, writer, .. } = &prepared.parts;
         let synced = writer.map().sync_header(file.std(), file.path());
         synced.map_err(|error| file.error("sync the header of", error)).map(|()| prepared)
     }
 
-    /// The pages to be brought in next, if fewer than so many bytes are there.
+    /// Returns the pages to bring in next, if fewer than `wanted` bytes are prepared.
     pub(crate) fn pages(&self, wanted: u64) -> Option<PreparedPages> {
         let from = self.parts.prepared;
         let to = (from + AHEAD_BYTES).min(self.parts.capacity);
@@ -162,19 +161,19 @@ impl Prepared {
             .then(|| PreparedPages { map: Arc::clone(self.parts.writer.map()), pages: from..to })
     }
 
-    /// Notes that pages were brought in, if they are of this segment.
+    /// Records that pages were brought in, if they belong to this segment.
     pub(crate) fn note_prepared(&mut self, pages: &PreparedPages) {
         if pages.are_of(self.parts.writer.map()) {
             self.parts.prepared = pages.end();
         }
     }
 
-    /// Whether a frame of `len` bytes has room in it.
+    /// Returns whether the segment has room for a frame of `len` bytes.
     pub(crate) fn has_room(&self, len: u64) -> bool {
         FRAMES_FROM + len + TRAILER_BYTES as u64 <= self.parts.capacity
     }
 
-    /// Makes it the segment at `path`, which must not be there. On an error nothing is left of it.
+    /// Makes it the segment at `path`, which must not exist. On an error, no file is left behind.
     pub(super) fn begin(self, header: &SegmentHeader, path: &Path) -> Result<PreparedParts> {
         let Self { mut parts, mut file_remover } = self;
         parts.file.write_all_at(&header.encode_page(), 0)?;
@@ -184,14 +183,13 @@ impl Prepared {
     }
 }
 
-/// Gives the file of a trimmed segment the name of a prepared one, unless filling it again does not pay or is not safe. Then it is removed
-/// instead:
+/// Gives the file of a trimmed segment the name of a prepared one. Removes the file instead unless all conditions for a refill hold:
 ///
 /// | condition | why |
 /// |---|---|
-/// | it has half the size of a segment at least | less would save too little |
-/// | its pages are in memory, where frames are stored into them | they would have to be read first |
-/// | it has no second name | whoever gave it that wants it as it is |
+/// | it is at least half as large as a segment | less would save too little |
+/// | its pages are in memory, unless each put is synced | stores into them would have to read them first |
+/// | it has no second name | whoever gave it that name wants the file unchanged |
 fn rename_trimmed(
     shard_dir: &ShardDir,
     base: SequenceNumber,
@@ -209,6 +207,6 @@ fn rename_trimmed(
     let name = PathBuf::from(name);
     file.rename(&name)?;
     file_remover.path = Some(name);
-    // Asked now: by the old name nobody can add one any more.
+    // Checked after the rename: nobody can add a name through the old one any more.
     Ok(if file.has_second_name()? { None } else { Some((file, file_remover)) })
 }

@@ -1,4 +1,4 @@
-//! A segment written again without its damaged part.
+//! Rewriting a segment without its damaged part.
 
 use std::path::PathBuf;
 
@@ -16,19 +16,19 @@ use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::types::error::Result;
 
-/// A sealed segment in the making, in a file aside.
+/// A sealed segment in the making, in a file beside the old one.
 #[derive(Debug)]
 pub(crate) struct Rewrite {
     file: DataFile,
     header: SegmentHeader,
     salt: Salt,
-    /// The segments before it were trimmed, and the damaged file says so in the place of the manifest.
+    /// Whether the damaged file notes, in place of the manifest, that the segments before it were trimmed.
     is_noted_first: bool,
     written: Indexed,
 }
 
 impl Rewrite {
-    /// Begins to write the segment at `place` again, aside of it.
+    /// Begins to rewrite the segment at `place` in a file beside it.
     pub(crate) fn create(place: &SegmentPlace, header: SegmentHeader, is_noted_first: bool) -> Result<Self> {
         let aside = place.path.with_extension("new");
         dir::remove_file(&aside)?;
@@ -41,12 +41,12 @@ impl Rewrite {
         })
     }
 
-    /// The number of the record that comes next.
+    /// Returns the sequence number of the next record.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.written.frames.end_sequence
     }
 
-    /// Adds good frames that follow what is there.
+    /// Adds whole frames that follow those written so far.
     pub(crate) fn push_frames(&mut self, bytes: &[u8]) -> Result<()> {
         let from = self.written.frames.end;
         self.file.write_all_at(bytes, from)?;
@@ -58,7 +58,7 @@ impl Rewrite {
         Ok(())
     }
 
-    /// Says that the records up to `end_sequence` are lost.
+    /// Records the records up to `end_sequence` as lost.
     pub(crate) fn push_lost(&mut self, end_sequence: u64, timestamp_micros: u64) -> Result<()> {
         while self.next_sequence() < end_sequence {
             let first = self.next_sequence();
@@ -68,7 +68,7 @@ impl Rewrite {
         Ok(())
     }
 
-    /// Seals the segment and puts it in its place, durably. What was there is kept under the name that is returned.
+    /// Seals the rewritten segment and puts it in place durably. Returns the name under which the damaged file is kept, if one was there.
     pub(crate) fn replace(self, place: &SegmentPlace) -> Result<Option<PathBuf>> {
         let Indexed { frames, index } = &self.written;
         let mut page = self.header.encode_page();

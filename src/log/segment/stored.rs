@@ -1,10 +1,10 @@
-//! What a segment file says of itself: its header page, its trailer and its index.
+//! What a segment file stores about itself: its header page, its trailer and its index.
 
 use super::place::SegmentPlace;
 use crate::log::format::checksum::checksum;
 use crate::log::format::header::{
-    FIRST_OFFSET, FRAMES_FROM, HEADER_PAGE_BYTES, HeaderFault, SegmentHeader, decode_committed, decode_first,
-    decode_synced, encode_first,
+    COPY_OFFSET, FIRST_OFFSET, FRAMES_FROM, HEADER_PAGE_BYTES, HeaderFault, SegmentHeader, decode_committed,
+    decode_first, decode_synced, encode_first,
 };
 use crate::log::format::index::Index;
 use crate::log::format::trailer::{TRAILER_BYTES, Trailer};
@@ -12,8 +12,7 @@ use crate::log::sys::file::DataFile;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::shard_id::ShardId;
 
-/// The header page of a segment file, as it was read. It may be shorter than a page, or all zeros: power was lost then before it was
-/// written.
+/// The header page of a segment file as read. It may be short or all zeros if power was lost before it was written.
 #[derive(Debug)]
 pub(crate) struct HeaderPage {
     bytes: Vec<u8>,
@@ -26,9 +25,9 @@ impl HeaderPage {
         Ok(Self { bytes })
     }
 
-    /// The header, which must be that of the segment at `place`; `None` for one that was never written.
+    /// Returns the header, which must be that of the segment at `place`, or `None` if the page is blank.
     pub(crate) fn header(&self, place: &SegmentPlace) -> Result<Option<SegmentHeader>> {
-        // Also one that is cut short: a file may have grown without its content reaching the disk.
+        // This includes a short page: a file may have grown without its content reaching the disk.
         if self.bytes.iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
@@ -52,6 +51,9 @@ impl HeaderPage {
                     format!("expected a header with checksum {stored:#010x}, found {computed:#010x}"),
                 );
             }
+            Err(HeaderFault::Copy) => {
+                return damage(COPY_OFFSET, "expected a copy of the header, or zeros".into());
+            }
             Err(HeaderFault::Reserved) => return damage(0, "expected zeros in the header page".into()),
         };
         if header.shard != place.shard.get() {
@@ -68,22 +70,22 @@ impl HeaderPage {
         Ok(Some(header))
     }
 
-    /// The second copy of the header, for a page that is damaged elsewhere, if it is that of the segment at `place`.
+    /// Returns the second copy of the header, for a page that is damaged elsewhere, if it is that of the segment at `place`.
     pub(crate) fn copy(&self, place: &SegmentPlace) -> Option<SegmentHeader> {
         SegmentHeader::decode_copy(&self.bytes).filter(|copy| is_of(copy, place))
     }
 
-    /// Up to where the page says that the file is synced; 0 where it says nothing.
+    /// Returns the synced watermark in the page, or 0 if it has none.
     pub(crate) fn synced(&self) -> u64 {
         decode_synced(&self.bytes)
     }
 
-    /// Up to where the page says that readers may see all; 0 where it says nothing.
+    /// Returns the committed watermark in the page, or 0 if it has none.
     pub(crate) fn committed(&self) -> u64 {
         decode_committed(&self.bytes)
     }
 
-    /// Whether the page says that the segments before the one at `place` were trimmed.
+    /// Returns whether the page says that the segments before the one at `place` were trimmed.
     pub(crate) fn is_noted_first(&self, place: &SegmentPlace) -> bool {
         decode_first(&self.bytes, place.base.get())
     }
@@ -93,33 +95,50 @@ fn is_of(header: &SegmentHeader, place: &SegmentPlace) -> bool {
     header.shard == place.shard.get() && header.base_sequence == place.base.get()
 }
 
-/// Reads the header of a segment, which must have been written.
+/// Reads the header of a segment. Fails if it was never written.
 pub(crate) fn read_header(file: &DataFile, place: &SegmentPlace) -> Result<SegmentHeader> {
-    let header = HeaderPage::read(file)?.header(place)?;
-    header.ok_or_else(|| place.damage(0, place.base, "expected a segment header, found zeros"))
+    HeaderPage::read(file)?.header(place)?.ok_or_else(|| blank_header(place))
 }
 
-/// Notes durably in a segment that those before it were trimmed. It takes no room on the disk.
+/// Returns the error for zeros in the place of a header that was written.
+fn blank_header(place: &SegmentPlace) -> Error {
+    place.damage(0, place.base, "expected a segment header, found zeros")
+}
+
+/// Reads the header of a segment from its header page. Returns `None` if it was never written. A blank page whose file has a trailer was
+/// written once: then the segment is damaged.
+pub(crate) fn find_header(
+    page: &HeaderPage,
+    file: &DataFile,
+    place: &SegmentPlace,
+) -> Result<Option<SegmentHeader>> {
+    match page.header(place)? {
+        None if header_in_trailer(file, place)?.is_some() => Err(blank_header(place)),
+        found => Ok(found),
+    }
+}
+
+/// Notes durably in a segment that the segments before it were trimmed. This takes no room on the disk.
 pub(crate) fn note_first(place: &SegmentPlace) -> Result<()> {
     let file = DataFile::open_writable(&place.path)?;
     file.write_all_at(&encode_first(place.base.get()), FIRST_OFFSET as u64)?;
     file.sync()
 }
 
-/// Reads the trailer at the end of a file, if there is a valid one.
+/// Reads the trailer at the end of a file, if it has a valid one.
 pub(crate) fn read_trailer(file: &DataFile, header: &SegmentHeader) -> Result<Option<Trailer>> {
     let Some((bytes, file_bytes)) = last_bytes(file)? else { return Ok(None) };
-    Ok(Trailer::decode(&bytes, header, file_bytes).filter(|trailer| !trailer.frames.is_empty()))
+    Ok(Trailer::decode(&bytes, header, file_bytes))
 }
 
-/// Reads the header of the segment at `place` out of its trailer, for a file whose header page is damaged.
+/// Reads the header of the segment at `place` from its trailer, for a file whose header page is damaged.
 pub(crate) fn header_in_trailer(file: &DataFile, place: &SegmentPlace) -> Result<Option<SegmentHeader>> {
     let Some((bytes, file_bytes)) = last_bytes(file)? else { return Ok(None) };
     let header = Trailer::decode_any(&bytes, file_bytes).map(|(_, header)| header);
     Ok(header.filter(|header| is_of(header, place)))
 }
 
-/// Where a trailer would be, and how long the file is.
+/// Returns the bytes where a trailer would be, and the length of the file.
 fn last_bytes(file: &DataFile) -> Result<Option<([u8; TRAILER_BYTES], u64)>> {
     let file_bytes = file.len()?;
     let Some(at) = file_bytes.checked_sub(TRAILER_BYTES as u64).filter(|&at| at >= FRAMES_FROM) else {
@@ -130,7 +149,7 @@ fn last_bytes(file: &DataFile) -> Result<Option<([u8; TRAILER_BYTES], u64)>> {
     Ok(Some((bytes, file_bytes)))
 }
 
-/// Reads the index of a sealed segment; `None` if it is gone or damaged, which only costs the time to rebuild it.
+/// Reads the index of a sealed segment. Returns `None` if it is missing or damaged, which only costs the time to rebuild it.
 pub(crate) fn load_index(place: &SegmentPlace, trailer: &Trailer) -> Option<Index> {
     let file = DataFile::open(&place.path).ok()?;
     let frames = trailer.frames;

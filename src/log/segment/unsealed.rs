@@ -21,17 +21,17 @@ pub(crate) struct Unsealed {
     pub(crate) file: Arc<SegmentFile>,
     header: SegmentHeader,
     pub(crate) frames: Summary,
-    /// Held by whoever seals it.
+    /// Held by the thread that seals the segment.
     progress: Mutex<Progress>,
 }
 
-/// How far sealing a segment is.
+/// How far sealing a segment has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Progress {
     #[default]
     Waiting,
     Sealed,
-    /// It stays as it is.
+    /// It must never be sealed.
     Left,
 }
 
@@ -40,7 +40,7 @@ impl Unsealed {
         Self { file, header, frames, progress: Mutex::default() }
     }
 
-    /// One that recovery found, with its good frames.
+    /// Returns an unsealed segment that recovery found, with its whole frames.
     pub(crate) fn recovered(
         file: DataFile,
         place: SegmentPlace,
@@ -55,20 +55,20 @@ impl Unsealed {
         Ok(Self::new(Arc::new(file), header, frames))
     }
 
-    /// The number of its first record.
+    /// Returns the sequence number of its first record.
     pub(crate) fn base(&self) -> SequenceNumber {
         self.file.window().place.base
     }
 
-    /// Seals the segment: gives it index and trailer, and gives back the blocks it does not need. Returns whether it is sealed now, and
-    /// not left as it was.
+    /// Seals the segment: writes the index and the trailer, and frees unused blocks. Returns whether it is sealed, as opposed to left as it
+    /// was.
     ///
-    /// 1. The frames are synced. A crash before or after leaves a segment without a trailer, which recovery scans.
-    /// 2. Index and trailer are written behind the frames, and the file is cut behind them. The trailer counts only at the very end
-    ///    of the file, so a crash in between leaves step 1.
+    /// 1. The frames are synced. A crash before or after this leaves a segment without a trailer, which recovery scans.
+    /// 2. The index and the trailer are written behind the frames, and the file is cut behind them. The trailer counts only at the very end
+    ///    of the file, so a crash in between leaves the state after step 1.
     /// 3. The file is synced. From now on the segment is sealed, also after power loss.
     ///
-    /// `StorageFull` leaves the segment as it was, to be sealed later; it can be read meanwhile.
+    /// `StorageFull` leaves the segment as it was, to be sealed later. It stays readable.
     pub(crate) fn seal(&self) -> Result<bool> {
         let mut progress = self.progress.lock();
         if *progress != Progress::Waiting {
@@ -84,7 +84,7 @@ impl Unsealed {
         Ok(true)
     }
 
-    /// Leaves the segment as it is, once whoever seals it just now is done: its file may be somebody else's from now on.
+    /// Waits for a seal in progress and prevents any later one. From then on the file may belong to somebody else.
     pub(crate) fn leave(&self) {
         *self.progress.lock() = Progress::Left;
     }

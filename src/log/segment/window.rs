@@ -1,4 +1,4 @@
-//! A segment opened for reading: its committed frames, and how to find one.
+//! A window: a segment opened for reading, its committed frames, and how to find one.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,14 +29,14 @@ pub(crate) struct Window {
     map: Arc<Map>,
     pub(crate) place: SegmentPlace,
     pub(crate) salt: Salt,
-    /// Where to find the index in the file, for a segment that was opened sealed.
+    /// The trailer, which locates the index in the file, for a segment that was opened sealed.
     trailer: Option<Trailer>,
-    /// Read or rebuilt when it is first needed.
+    /// Read or rebuilt on first use.
     index: RwLock<Option<Index>>,
 }
 
 impl Window {
-    /// Opens a segment that is no longer written to. `end` is where the next one begins, if there is one.
+    /// Opens a segment that is no longer written to. `end` is where the next segment begins, if there is one.
     pub(crate) fn open(place: SegmentPlace, end: Option<SequenceNumber>) -> Result<Self> {
         let file = DataFile::open(&place.path)?;
         let header = stored::read_header(&file, &place)?;
@@ -44,14 +44,14 @@ impl Window {
         let trailer = stored::read_trailer(&file, &header)?;
         let frames_end = match trailer {
             Some(trailer) => trailer.frames.end,
-            // A trailer is never needed to read data: without one, the frames themselves tell where they end.
+            // Reading data never requires a trailer: without one, the frames themselves show where they end.
             None => scan_end(&file, &place, &salt, end)?,
         };
         let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
         Ok(Self { map, place, salt, trailer, index: RwLock::default() })
     }
 
-    /// That of a segment that is being written to, or was until now; `index` is of the frames that are there.
+    /// Returns the window of a segment that is written to, or was until now. `index` covers the frames written so far.
     pub(super) fn of_written(
         map: Arc<Map>,
         place: SegmentPlace,
@@ -66,40 +66,40 @@ impl Window {
         &self.map
     }
 
-    /// Whether anybody but one holds the window, or bytes of it.
+    /// Returns whether anybody besides the caller holds the window or bytes of it.
     pub(crate) fn is_shared(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1 || Arc::strong_count(&self.map) > 1
     }
 
-    /// Closes the window. Returns whether it was the last that is known of the file: nobody holds the window or bytes of it.
+    /// Closes the window. Returns whether it was the last use of the file, so that nobody holds the window or bytes of it.
     pub(crate) fn close(self: Arc<Self>) -> bool {
         Arc::into_inner(self).is_some_and(|window| Arc::into_inner(window.map).is_some())
     }
 
-    /// How far one may read now, and whether that is all.
+    /// Returns how far readers may read now, and whether that is final.
     #[inline]
     pub(crate) fn observe(&self) -> Observed {
         self.map.observe()
     }
 
-    /// How far one may read now.
+    /// Returns how far readers may read now.
     #[inline]
     pub(crate) fn committed(&self) -> u64 {
         self.map.committed()
     }
 
-    /// Committed bytes behind the header page.
+    /// Returns committed bytes behind the header page.
     #[inline]
     pub(crate) fn bytes(&self, range: Range<u64>) -> &[u8] {
         self.map.bytes(range)
     }
 
-    /// Committed bytes that keep the segment mapped.
+    /// Returns committed bytes that keep the segment mapped.
     pub(crate) fn shared_bytes(&self, range: Range<u64>) -> Bytes {
         self.map.shared_bytes(range)
     }
 
-    /// The error that a bad frame is.
+    /// Returns the error for a bad frame.
     #[cold]
     pub(crate) fn fault(&self, offset: u64, sequence: SequenceNumber, fault: &FrameFault) -> Error {
         match fault {
@@ -110,12 +110,12 @@ impl Window {
         }
     }
 
-    /// Adds to the index of a segment that is being written; the frame must be committed.
+    /// Adds an entry to the index of a segment that is written to. The frame must be committed.
     pub(super) fn note(&self, entry: IndexEntry) {
         self.index.write().get_or_insert_default().note(entry);
     }
 
-    /// Works with the index, which is read from the file, or rebuilt from the frames, the first time.
+    /// Runs `work` on the index. The first call reads it from the file or rebuilds it from the frames.
     pub(super) fn with_index<T>(&self, work: impl FnOnce(&Index) -> T) -> Result<T> {
         if let Some(index) = self.index.read().as_ref() {
             return Ok(work(index));
@@ -140,9 +140,9 @@ impl Window {
         Ok(rebuilt.index)
     }
 
-    /// A walk along the committed frames, from the one that an index entry names, or, where there is none or it is wrong, from the first.
+    /// Walks along the committed frames, from the one that the index entry names or, if there is no entry or it is wrong, from the first.
     fn walk_from(&self, entry: Option<IndexEntry>) -> FrameWalk<'_> {
-        // The entry was noted after its frame was committed, so `committed` has to be read after the entry.
+        // `committed` must be read after the entry, which was added after its frame was committed.
         let committed = self.committed();
         let named = entry.filter(|entry| {
             (FRAMES_FROM..committed).contains(&entry.offset)
@@ -158,7 +158,7 @@ impl Window {
         self.fault(walk.offset(), SequenceNumber::new(walk.next_sequence()), fault)
     }
 
-    /// Checks that a committed frame is whole, so that its header can be believed, also where a newer version wrote it.
+    /// Checks that a committed frame is whole, so that its header can be trusted. A frame of a newer version passes too.
     fn check(&self, offset: u64) -> Result<(), FrameFault> {
         match Frame::decode(self.bytes(offset..self.committed()), &self.salt) {
             Ok(_) | Err(FrameFault::Unsupported { .. }) => Ok(()),
@@ -166,12 +166,12 @@ impl Window {
         }
     }
 
-    /// The offset of the frame that holds a sequence number, or of the committed end if that comes first.
+    /// Returns the offset of the frame that holds a sequence number, or the committed end if that comes first.
     pub(crate) fn offset_of(&self, sequence: SequenceNumber) -> Result<u64> {
         Ok(self.find(sequence)?.0)
     }
 
-    /// Where the frame that holds a sequence number is, with its header if it is there already.
+    /// Returns the offset of the frame that holds a sequence number, and its header if it is already committed.
     fn find(&self, sequence: SequenceNumber) -> Result<(u64, Option<FrameHeader>)> {
         let entry = self.with_index(|index| index.before_sequence(sequence.get()))?;
         let mut walk = self.walk_from(entry);
@@ -180,7 +180,7 @@ impl Window {
         Ok((walk.offset(), frame))
     }
 
-    /// The first frame behind a sequence number that the index knows and that is whole.
+    /// Returns the first whole frame behind a sequence number that the index has an entry for.
     pub(crate) fn next_whole_frame(&self, damaged: SequenceNumber) -> Option<SequenceNumber> {
         let committed = self.committed();
         let is_whole = |entry: &&IndexEntry| {
@@ -193,17 +193,17 @@ impl Window {
         found.ok().flatten().map(|entry| SequenceNumber::new(entry.sequence))
     }
 
-    /// When the record with a sequence number arrived; `None` if it is not there yet, or if its frame is damaged.
+    /// Returns when the record with a sequence number arrived, or `None` if it is not there yet or its frame is damaged.
     pub(crate) fn timestamp_of(&self, sequence: SequenceNumber) -> Result<Option<Timestamp>> {
         let (offset, frame) = self.find(sequence)?;
         let whole = frame.filter(|_| self.check(offset).is_ok());
         Ok(whole.map(|frame| Timestamp::from_micros(frame.timestamp_micros)))
     }
 
-    /// The number of the first record that arrived at a time or later, or the number after the last record if there is none.
+    /// Returns the number of the first record that arrived at a time or later, or the number after the last record if no record did.
     ///
     /// # Errors
-    /// `Corrupt` for a damaged frame on the way: its timestamp tells nothing, and it must not be passed over without a word.
+    /// `Corrupt` for a damaged frame on the way. Its timestamp is meaningless, and it must not be skipped silently.
     pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<SequenceNumber> {
         let sealed = self.trailer.map(|trailer| trailer.frames);
         if let Some(frames) = sealed.filter(|frames| frames.last_timestamp_micros < time.as_micros()) {
@@ -222,7 +222,7 @@ impl Window {
         Ok(walk.next_sequence().into())
     }
 
-    /// When the first record arrived; `None` while there is none.
+    /// Returns when the first record arrived, or `None` if the segment is empty.
     pub(crate) fn first_timestamp(&self) -> Result<Option<Timestamp>> {
         if let Some(trailer) = &self.trailer {
             return Ok(Some(Timestamp::from_micros(trailer.frames.first_timestamp_micros)));
@@ -233,8 +233,8 @@ impl Window {
     }
 }
 
-/// Where the frames of a segment without a trailer end: if not right before `end`, then at the end of the file, so that a reader
-/// meets the damage and can tell of it.
+/// Returns where the frames of a segment without a trailer end. If they do not reach `end`, it returns the end of the file, so that a
+/// reader meets the damage and reports it.
 fn scan_end(file: &DataFile, place: &SegmentPlace, salt: &Salt, end: Option<SequenceNumber>) -> Result<u64> {
     let len = file.len()?;
     let map = Map::read_only(file.std(), len).map_err(|error| file.error("map", error))?;

@@ -1,4 +1,4 @@
-//! A shard: one writer at a time appends, any number of readers follow.
+//! A shard: one writer at a time appends to it, and any number of readers follow.
 
 pub(crate) mod reader;
 mod trim;
@@ -25,7 +25,7 @@ use reader::{Reader, WakeReaders};
 use writer::pause::PausedShard;
 use writer::{Writer, WriterContext};
 
-/// One shard of an open stream: who writes it, and what reads it.
+/// One shard of an open stream: its writer and its reader.
 #[derive(Debug)]
 pub(crate) struct Shard {
     dir: ShardDir,
@@ -33,7 +33,7 @@ pub(crate) struct Shard {
     reader: Arc<Reader>,
 }
 
-/// What all shards of a stream have in common.
+/// The state that all shards of a stream share.
 #[derive(Debug, Clone)]
 pub(crate) struct ShardContext {
     pub(crate) stream_dir: PathBuf,
@@ -42,7 +42,7 @@ pub(crate) struct ShardContext {
 }
 
 impl Shard {
-    /// Opens a shard that was recovered. It was as far as `marks` when the manifest was written last; `children` are those of a closed one.
+    /// Opens a recovered shard. `marks` are those of the last written manifest. `children` are the children of a closed shard.
     pub(crate) fn open(
         context: &ShardContext,
         description: &ShardDescription,
@@ -67,7 +67,7 @@ impl Shard {
         Self::join(dir, writer, reader)
     }
 
-    /// A new shard, whose directory is there and empty.
+    /// Creates a new shard. Its directory must exist and be empty.
     pub(crate) fn create(context: &ShardContext, description: &ShardDescription) -> Arc<Self> {
         let dir = ShardDir::new(&context.stream_dir, description.id);
         let (segments, first) = (Segments::new(dir.clone(), &[]), description.first_sequence);
@@ -87,7 +87,7 @@ impl Shard {
         self.dir.shard
     }
 
-    /// What reads the shard, also after it has left the stream.
+    /// Returns the reader of the shard, which works even after the shard has left the stream.
     pub(crate) fn reader(&self) -> &Arc<Reader> {
         &self.reader
     }
@@ -96,20 +96,20 @@ impl Shard {
         self.reader.created().hash_key_range
     }
 
-    /// How far the shard is, for the manifest.
+    /// Returns how far the shard is, for the manifest.
     pub(crate) fn marks(&self) -> Marks {
         let horizon = self.horizon();
         let last_timestamp = self.writer.last_timestamp();
         Marks { horizon, synced: self.writer.synced_sequence().max(horizon), last_timestamp }
     }
 
-    /// The number that the next record will have.
+    /// Returns the number that the next record will have.
     #[inline]
     pub(crate) fn next_sequence(&self) -> SequenceNumber {
         self.reader.next_sequence()
     }
 
-    /// The oldest number that can be read.
+    /// Returns the oldest sequence number that can be read.
     pub(crate) fn horizon(&self) -> SequenceNumber {
         self.reader.horizon()
     }
@@ -121,7 +121,7 @@ impl Shard {
         self.writer.append(frame)
     }
 
-    /// Makes all that was put until now survive power loss.
+    /// Makes everything put so far survive power loss.
     pub(crate) fn sync(&self) -> Result<()> {
         self.writer.sync()
     }
@@ -131,12 +131,12 @@ impl Shard {
         self.writer.sync_to(end)
     }
 
-    /// Renews what the segments themselves say of how far they are synced.
+    /// Renews the notes of the synced watermark in the segments.
     pub(crate) fn renew_notes(&self) {
         self.writer.renew_notes();
     }
 
-    /// Whether so many segments wait to be sealed that it should not wait for the next pass.
+    /// Returns whether so many segments wait to be sealed that sealing should not wait for the next pass.
     pub(crate) fn has_many_to_seal(&self) -> bool {
         self.writer.has_many_to_seal()
     }
@@ -146,38 +146,39 @@ impl Shard {
         self.writer.seal_waiting()
     }
 
-    /// Prepares the next thing ahead of the puts that pays for itself now; returns whether there was one.
+    /// Prepares the next thing ahead of the puts that pays now. Returns whether it found one.
     pub(crate) fn prepare_ahead(&self) -> Result<bool> {
         self.writer.prepare_ahead()
     }
 
-    /// Lets go of what nobody uses any more; once a pass.
+    /// Closes unused windows and removes unused prepared segments. Called once in each maintenance pass.
     pub(crate) fn drop_idle(&self, clock: &dyn Clock) {
         self.reader.segments.close_idle();
         self.writer.drop_idle_prepared(clock.now());
     }
 
-    /// Lets no record have the number `ceiling` or a higher one, so that children can begin there; returns whether none has.
+    /// Keeps all later sequence numbers below `ceiling`, so that children can begin there. Returns `false` if a record already has that
+    /// number or a higher one.
     pub(crate) fn set_ceiling(&self, ceiling: SequenceNumber) -> bool {
         self.writer.set_ceiling(ceiling)
     }
 
-    /// Takes that back.
+    /// Removes the ceiling.
     pub(crate) fn lift_ceiling(&self) {
         self.writer.lift_ceiling();
     }
 
-    /// Makes puts wait, to close the shard.
+    /// Makes puts wait, so that the shard can be closed.
     pub(crate) fn pause(&self) -> Result<PausedShard<'_>> {
         self.writer.pause()
     }
 
-    /// Refuses all later puts: nobody knows what is on the disk.
+    /// Refuses all later puts, because what is on disk is unknown.
     pub(crate) fn poison(&self) {
         self.writer.poison();
     }
 
-    /// Ends the shard's part in an open stream.
+    /// Shuts the shard down as its stream closes.
     pub(crate) fn close(&self) -> Result<()> {
         self.writer.close()
     }
@@ -196,7 +197,7 @@ impl Shard {
         })
     }
 
-    /// What was put and read since the stream was opened.
+    /// Returns what was put and read since the stream was opened.
     pub(crate) fn traffic(&self) -> Traffic {
         let (put, read) = (self.writer.put_totals(), self.reader.reads.totals());
         Traffic {
@@ -207,7 +208,7 @@ impl Shard {
         }
     }
 
-    /// The bytes that the shard's segment files take on the disk.
+    /// Returns the bytes that the shard's segment files take on disk.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
         self.reader.segments.disk_bytes()
     }

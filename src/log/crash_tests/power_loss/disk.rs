@@ -1,4 +1,4 @@
-//! What a disk owes to a stream's files: what was synced, and of all else the old or the new.
+//! What a disk owes to a stream's files: what was synced, and of everything else the old or the new.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,25 +11,25 @@ use crate::log::format::header::HEADER_PAGE_BYTES;
 /// The calls after which a name may be new or gone.
 const NAMING: [&str; 5] = ["create", "open", "create the directory", "remove", "replace"];
 
-/// A directory tree, with what of it would survive power loss. It takes the worst that POSIX allows: names, lengths and contents reach
-/// the disk independently, in any order, whenever the kernel likes, and for certain only when they are synced.
+/// A directory tree, and what of it would survive power loss. It models the worst that POSIX allows: names, lengths and contents reach the
+/// disk independently, in any order, whenever the kernel likes, and for certain only when they are synced.
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
     files: BTreeMap<u64, OnDisk>,
     dirs: BTreeMap<PathBuf, Dir>,
-    /// The sync that was called last: it counts once it has returned.
+    /// The last sync that was called. It counts once it has returned.
     under_way: Option<Sync>,
     may_have_new_names: bool,
 }
 
-/// A file, by inode: it may have another name, or none, in what survives.
+/// A file, by inode. It may have another name, or none, in what survives.
 #[derive(Debug)]
 struct OnDisk {
-    /// Also keeps the inode's number from being given to another file.
+    /// Open files also keep their inode numbers from being reused.
     live: File,
     synced: Vec<u8>,
-    /// What the kernel has written of its own accord since.
+    /// What the kernel has written on its own since.
     stray: Option<Vec<u8>>,
 }
 
@@ -49,7 +49,7 @@ enum Entry {
 #[derive(Debug, Clone)]
 enum Sync {
     File(u64, Vec<u8>),
-    /// The first page of a file, whatever becomes of the others.
+    /// The first page of a file, whatever happens to the others.
     Header(u64, Vec<u8>),
     Dir(PathBuf),
 }
@@ -57,11 +57,11 @@ enum Sync {
 /// How an image chooses between old and new.
 #[derive(Debug, Clone, Copy)]
 struct Mood {
-    /// The bytes that reach the disk as one.
+    /// The number of bytes that reach the disk together.
     grain: usize,
-    /// Of 100.
+    /// In percent.
     odds_of_new: u64,
-    /// Each file is old from end to end, or new.
+    /// Whether each file is entirely old or entirely new.
     is_by_file: bool,
 }
 
@@ -69,12 +69,12 @@ struct Mood {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Image {
     pub(super) is_by_sector: bool,
-    /// Whether there is anything in it that is not as it was in the live files.
+    /// Whether anything in it differs from the live files.
     pub(super) is_changed: bool,
 }
 
 impl Disk {
-    /// A disk that holds a tree just so.
+    /// Returns a disk that holds exactly this tree.
     pub(super) fn new(root: &Path) -> Self {
         let mut disk = Self {
             root: root.to_owned(),
@@ -93,7 +93,7 @@ impl Disk {
         &self.root
     }
 
-    /// Takes note of what the last call has done, which is over now.
+    /// Applies the last call, which has returned by now.
     pub(super) fn settle(&mut self) {
         match self.under_way.take() {
             Some(Sync::File(inode, synced)) => {
@@ -118,7 +118,7 @@ impl Disk {
         }
     }
 
-    /// Takes note of a call that is about to be made.
+    /// Notes a call that is about to be made.
     pub(super) fn begin(&mut self, action: &str, path: &Path) {
         self.may_have_new_names = NAMING.contains(&action);
         let Ok(inside) = path.strip_prefix(&self.root) else { return };
@@ -136,7 +136,7 @@ impl Disk {
         };
     }
 
-    /// The kernel writes some file to the disk, though nobody asked.
+    /// The kernel writes some file to the disk without being asked.
     pub(super) fn write_back_some(&mut self, rng: &mut Rng) {
         if !self.files.is_empty() {
             let at = rng.below(self.files.len());
@@ -169,13 +169,13 @@ impl Disk {
         }
     }
 
-    /// Lets go of files that no name can stand for any more.
+    /// Drops files that no name can stand for any more.
     fn forget_unreachable(&mut self) {
         let dirs = &self.dirs;
         self.files.retain(|&inode, _| dirs.values().any(|dir| dir.may_name(Entry::File(inode))));
     }
 
-    /// The same disk, and a copy of the live files to go on with: what a killed process leaves.
+    /// Returns the same disk with a copy of the live files, which is what a killed process leaves.
     pub(super) fn fork(&self, root: &Path) -> Self {
         let mut inodes = BTreeMap::new();
         for (path, dir) in &self.dirs {
@@ -194,7 +194,7 @@ impl Disk {
         for (inode, file) in &self.files {
             let live = match inodes.get(inode) {
                 Some((_, path)) => File::open(path).unwrap(),
-                // One that has no name any more is copied as well: whoever has it open goes on to write to it.
+                // A file without a name is copied too: a process that has it open continues to write to it.
                 None => {
                     let copy = tempfile::tempfile_in(root).unwrap();
                     copy.write_all_at(&content(&file.live), 0).unwrap();
@@ -227,7 +227,7 @@ impl Disk {
             is_by_file: rng.one_in(5),
         };
         let mut image = Image { is_by_sector: mood.grain == 512, is_changed: false };
-        // What is nearly sure for names need not be so for contents.
+        // What is nearly certain for names need not be for contents.
         let of_names = Mood { odds_of_new: *rng.pick(&[mood.odds_of_new, 50, 100, 0]), ..mood };
         self.write_dir(Path::new(""), to, (mood, of_names), rng, &mut image);
         image
@@ -269,7 +269,7 @@ impl Dir {
         self.live = live;
     }
 
-    /// The file of a name, also after it was removed: whoever has it open may still sync it.
+    /// Returns the file of a name, even after it was removed: a process that has it open may still sync it.
     fn last_file(&self, name: &str) -> Option<u64> {
         let removed = self.unsynced.get(name).into_iter().flatten().rev().flatten();
         self.live.get(name).into_iter().chain(removed).find_map(|entry| match entry {
@@ -317,7 +317,7 @@ impl OnDisk {
 }
 
 impl Mood {
-    /// One of the versions: the last one is the new one.
+    /// Returns one of the versions. The last one is the new one.
     fn choose<'a, T>(&self, versions: &'a [T], rng: &mut Rng) -> &'a T {
         let (newest, older) = versions.split_last().unwrap();
         if older.is_empty() || rng.percent(self.odds_of_new) { newest } else { rng.pick(older) }
@@ -330,7 +330,7 @@ fn content(file: &File) -> Vec<u8> {
     bytes
 }
 
-/// All names below a directory, by directory.
+/// Lists all names below a directory, by directory.
 fn list(root: &Path, inside: &Path, seen: &mut BTreeMap<PathBuf, BTreeMap<String, Entry>>) {
     let mut names = BTreeMap::new();
     for entry in fs::read_dir(root.join(inside)).unwrap() {

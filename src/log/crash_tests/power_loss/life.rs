@@ -17,23 +17,23 @@ use crate::{
     StreamOptions, Timestamp,
 };
 
-/// How many things are done in a life, and how many losses it meets on the way; first of a stream's first life, then of one after a
-/// loss, and so on.
+/// How many steps a life has, and how many losses it meets on the way: first for a stream's first life, then for one after a loss, and so
+/// on.
 const OPS: [usize; 4] = [50, 14, 6, 0];
 const LOSSES: [usize; 4] = [12, 2, 1, 0];
 const KEYS: usize = 10;
 
-/// What was tried.
+/// Counts of what was tried.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) images: AtomicU64,
     pub(super) by_sector: AtomicU64,
-    /// Images that are not what the live files were.
+    /// Images that differ from the live files.
     pub(super) changed: AtomicU64,
-    /// Images that were taken within a call, and those that were taken of a stream that had met a loss before.
+    /// Images that were taken within a call, and images of a stream that had met a loss before.
     pub(super) within_calls: AtomicU64,
     pub(super) after_losses: AtomicU64,
-    /// How often a trimmed segment was used again.
+    /// How often a trimmed segment was refilled.
     pub(super) again: AtomicU64,
     /// How often the process died instead.
     pub(super) kills: AtomicU64,
@@ -43,7 +43,7 @@ fn count(counter: &AtomicU64, by: bool) {
     counter.fetch_add(by.into(), Ordering::Relaxed);
 }
 
-/// What the hook and the life share.
+/// The state that the hook and the life share.
 struct World {
     what: String,
     dir: PathBuf,
@@ -128,7 +128,7 @@ impl World {
         }
         if action == "replace" && path.extension().is_some_and(|it| it == "spare") {
             count(&self.tally.again, true);
-            // By now most lives have met all theirs.
+            // By now most lives have met all their losses.
             self.losses_left = self.losses_left.max(LOSSES[self.depth] / 3);
         }
         self.disk.begin(action, path);
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// Power is lost, or the process dies: here it goes on, and in a copy another life begins.
+    /// Power is lost, or the process dies. Here the life continues, and in a copy another life begins.
     fn lose(&mut self, within: Option<String>) {
         if self.losses_left == 0 {
             return;
@@ -154,7 +154,7 @@ impl World {
             if self.depth + 2 < LOSSES.len() && self.rng.one_in(5) { Loss::Process } else { Loss::Power };
         let disk = if loss == Loss::Power {
             let image = self.disk.image(&root, &mut self.rng);
-            // Of a loss that takes nothing, few are enough.
+            // Losses that take nothing are tested only rarely.
             if !image.is_changed && !self.rng.one_in(5) {
                 return fs::remove_dir_all(&dir).unwrap();
             }
@@ -188,7 +188,7 @@ impl Life {
     fn watch(&self) {
         let world = Rc::clone(&self.world);
         set_hook(Some(Box::new(move |action, path| {
-            // A check has failed, and what is open is being closed.
+            // A check has failed, and open streams are being closed.
             if !std::thread::panicking() {
                 world.borrow_mut().before(action, path);
             }
@@ -208,7 +208,7 @@ impl Life {
         outcome.unwrap_or_else(|error| panic!("{}: {error}", self.what()))
     }
 
-    /// A call has returned.
+    /// Notes that a call has returned.
     fn returned(&self, stream: &Stream) {
         let what = self.what();
         self.with_model(|model| model.adopt(stream, Loss::Nothing, &what));
@@ -227,7 +227,7 @@ impl Life {
         let path = self.world.borrow().disk.root().join("stream");
         let stream = self.ok(options.open(path));
         let (model, what) = (self.with_model(|model| model.clone()), self.what());
-        // Reading changes nothing, and needs no losses.
+        // Reading changes nothing and needs no losses.
         set_hook(None);
         model.check(&stream, loss, &what);
         self.watch();
@@ -280,7 +280,7 @@ impl Life {
             77..82 => self.advance(),
             82..87 => {
                 self.advance();
-                // Some segments are begun: it pays to use trimmed ones again.
+                // Some segments are begun, so that refilling trimmed ones pays.
                 (0..self.rng.below(40)).for_each(|_| self.put(&stream));
                 self.maintain(&stream);
                 (0..self.rng.below(40)).for_each(|_| self.put(&stream));
@@ -317,7 +317,7 @@ impl Life {
         assert_eq!((receipt.shard.get(), receipt.sequence.get()), places[0], "{what}: P5: a receipt");
         self.put_has_returned(&places);
         if places[0].1.is_multiple_of(4) {
-            // What a thread of its own does otherwise.
+            // In a stream with threads, a thread does this.
             let _ = stream.prepare_ahead();
         }
     }
@@ -355,7 +355,7 @@ impl Life {
         self.returned(stream);
     }
 
-    /// What the maintenance thread does when a segment is full.
+    /// Does what the maintenance thread does when a segment is full.
     fn seal(&mut self, stream: &Stream) {
         if self.rng.one_in(4) {
             self.ok(stream.tidy());
@@ -406,7 +406,7 @@ impl Life {
         self.world.borrow_mut().between();
     }
 
-    /// Goes on with what a killed process leaves.
+    /// Continues with what a killed process leaves.
     fn kill(&mut self, stream: Stream) {
         let mut world = self.world.borrow_mut();
         world.disk.settle();

@@ -1,4 +1,4 @@
-//! Power is lost at random moments of random lives, and takes all that a disk may forget: P2, P3, P4, P5, P7, P9, P12, P16.
+//! Power is lost at random moments of random lives, and takes everything that a disk may forget: P2, P3, P4, P5, P7, P9, P12, P16.
 
 #[cfg(test)]
 mod disk;
@@ -24,7 +24,8 @@ use rng::Rng;
 use crate::log::sys::fault::set_hook;
 use crate::{Maintenance, StreamOptions};
 
-/// Lives the streams of one seed after the other until there were so many images; of one seed alone if the environment names it.
+/// Lives the streams of one seed after the other until `image_count` images were taken, or only those of the seed that the environment
+/// names.
 fn lose_power(image_count: u64) {
     let only: Option<u64> = std::env::var("STREAMLOG_SEED").ok().map(|seed| seed.parse().unwrap());
     let tally = Arc::new(Tally::default());
@@ -68,7 +69,7 @@ fn p2_p3_p5_p7_p9_p16_power_loss_many_times() {
     lose_power(count);
 }
 
-/// Random lives hardly meet this: the file has to come back, and the new records have to end just where it begins.
+/// Random lives hardly ever meet this: the file has to come back, and the new records have to end exactly where it begins.
 #[test]
 fn p3_p5_files_that_recovery_cut_do_not_come_back_behind_new_records() {
     let scratch = super::steps::scratch();

@@ -1,4 +1,4 @@
-//! What was put into a stream, and what of it has to be there.
+//! What was put into a stream, and what of it must be there.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -7,23 +7,23 @@ use std::time::Duration;
 use crate::log::types::hash_key::HashKeyRange;
 use crate::{KeyHash, Position, Retention, ShardDescription, Stream, Timestamp};
 
-/// What happened to a stream before it is looked at.
+/// What happened to a stream before it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
     Nothing,
-    /// The process died: what it had handed to the system is there.
+    /// The process died: what it had passed to the system is there.
     Process,
     Power,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Put {
-    /// Tells it from all others; those of a key grow.
+    /// Unique to each put. The numbers of one key increase.
     number: u64,
     key: u8,
     len: usize,
     time: Timestamp,
-    /// The sequence numbers that stand or fall with it.
+    /// The sequence numbers that survive or are lost together with it.
     unit: Range<u64>,
 }
 
@@ -51,13 +51,13 @@ pub(super) struct ShardModel {
 pub(super) struct Model {
     /// Whether the call that creates the stream has returned.
     pub(super) exists: bool,
-    /// A call is under way that may add shards and close others.
+    /// Whether a call is under way that may add shards and close others.
     pub(super) is_resharding: bool,
-    /// What the stream may be set to: two while that is being changed.
+    /// What the stream's retention may be: two values while it is being changed.
     pub(super) retentions: Vec<Retention>,
     pub(super) now: Timestamp,
     pub(super) shards: BTreeMap<u32, ShardModel>,
-    /// The bytes that most frames take, so that those of one life often end where those of another did.
+    /// The size of most frames, so that the frames of one life often end where those of another did.
     pub(super) frame_bytes: Option<usize>,
     put_count: u64,
 }
@@ -104,7 +104,7 @@ impl Model {
         Draft { key, data: data_of(self.put_count, len.max(8)), number: self.put_count }
     }
 
-    /// Notes what a put is about to do; returns the shard and the number that each record is to get.
+    /// Notes what a put is about to do. Returns the shard and the number that each record must get.
     pub(super) fn expect(&mut self, drafts: &[Draft]) -> Vec<(u32, u64)> {
         let now = self.now;
         let routed: Vec<u32> = drafts.iter().map(|draft| self.route(draft.key)).collect();
@@ -140,7 +140,7 @@ impl Model {
         self.shards.values_mut().for_each(|shard| shard.synced = shard.returned);
     }
 
-    /// Nothing else need be there from now on, also if the process dies next.
+    /// Nothing else needs to be there from now on, even if the process dies next.
     pub(super) fn lose_unsynced(&mut self) {
         self.shards.values_mut().for_each(|shard| shard.returned = shard.synced);
     }
@@ -151,7 +151,7 @@ impl Model {
         *owner.unwrap().0
     }
 
-    /// The highest number that the horizon of a shard may have, as far as the retention goes.
+    /// Returns the highest number that the horizon of a shard may have under the retention.
     fn horizon_max(&self, shard: &ShardModel) -> u64 {
         if self.retentions.iter().any(|retention| retention.bytes_max().is_some()) {
             return shard.end();
@@ -163,7 +163,7 @@ impl Model {
         shard.horizon.max(shard.first + shard.puts.partition_point(|put| put.time < oldest) as u64)
     }
 
-    /// Checks that a stream that was just opened holds what it has to, and nothing that was never put.
+    /// Checks that a stream that was just opened holds what it must, and nothing that was never put.
     pub(super) fn check(&self, stream: &Stream, loss: Loss, what: &str) {
         let found = stream.shards();
         self.check_shards(&found, what);
@@ -226,7 +226,7 @@ impl Model {
         assert_eq!(ends, [HashKeyRange::ALL.start, HashKeyRange::ALL.end], "{what}: P16");
     }
 
-    /// Reads all records, each of which has to be what was put there; `next` tells where each shard begins.
+    /// Reads all records and checks that each is what was put there. `next` has where each shard begins.
     fn check_records(&self, stream: &Stream, next: &mut BTreeMap<u32, u64>, what: &str) {
         let age = self.retentions.iter().map(|retention| retention.age_max().unwrap_or(Duration::MAX)).max();
         let oldest = self.now.minus(age.unwrap());
@@ -263,7 +263,7 @@ impl Model {
 
     /// From now on, what the stream holds is what counts: after a loss, or after a call that may have changed shards or horizons.
     ///
-    /// What a stream holds after power loss is on the disk, so no other power loss takes it.
+    /// What a stream holds after power loss is on disk, so no other power loss takes it.
     pub(super) fn adopt(&mut self, stream: &Stream, loss: Loss, what: &str) {
         let found = stream.describe();
         assert!(!self.exists || self.retentions.contains(&found.retention), "{what}: {:?}", found.retention);

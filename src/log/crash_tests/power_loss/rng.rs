@@ -1,4 +1,4 @@
-//! Numbers that a seed determines.
+//! Random numbers that a seed determines.
 
 /// SplitMix64: small, and the same everywhere.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(super) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }

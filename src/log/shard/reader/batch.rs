@@ -1,4 +1,4 @@
-//! What one read of a shard returned.
+//! A batch: what one read of a shard returned.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// The records that one read returned, in order, without a copy: they are the bytes of the log itself.
+/// The records that one read returned, in order and without a copy: they are the bytes of the log itself.
 ///
-/// A batch keeps its part of the log mapped, also after retention has removed the file.
+/// A batch keeps its part of the log mapped, even after retention has removed the file.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -34,7 +34,7 @@ pub struct Batch {
     pub(super) shard: ShardId,
     /// The frames that hold the records.
     pub(super) bytes: Bytes,
-    /// The record of the first frame that the batch begins with, and where it is among the frame's records.
+    /// The place of the batch's first record in its first frame.
     pub(super) first: RecordPlace,
     pub(super) first_sequence: SequenceNumber,
     pub(super) record_count: usize,
@@ -47,50 +47,50 @@ pub struct Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct RecordPlace {
     pub(super) index: u32,
-    /// The bytes of records before it.
+    /// The bytes of the records before it.
     pub(super) offset: usize,
 }
 
 impl Batch {
-    /// The shard that was read.
+    /// Returns the shard that was read.
     pub fn shard(&self) -> ShardId {
         self.shard
     }
 
-    /// How many records there are.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.record_count
     }
 
-    /// Whether there are none: the iterator was at the end, just then.
+    /// Returns whether the batch is empty, because the iterator was at the end.
     pub fn is_empty(&self) -> bool {
         self.record_count == 0
     }
 
-    /// The number of the first record.
+    /// Returns the number of the first record.
     pub fn first_sequence(&self) -> Option<SequenceNumber> {
         (!self.is_empty()).then_some(self.first_sequence)
     }
 
-    /// The number of the last record.
+    /// Returns the number of the last record.
     pub fn last_sequence(&self) -> Option<SequenceNumber> {
         self.record_count.checked_sub(1).map(|more| self.first_sequence.plus(more as u64))
     }
 
-    /// When the last record arrived.
+    /// Returns when the last record arrived.
     pub fn last_timestamp(&self) -> Option<Timestamp> {
         self.last_timestamp
     }
 
-    /// How far behind the newest record the batch ends, in milliseconds: 0 if it reaches the end, otherwise the age of its last
+    /// Returns how far behind the newest record the batch ends, in milliseconds: 0 if it reaches the end, otherwise the age of its last
     /// record, as in Kinesis.
     pub fn millis_behind_latest(&self) -> u64 {
         self.millis_behind_latest
     }
 
-    /// The shards to go on with, once a closed shard is read to its end; `None` before.
+    /// Returns the shards to continue with, once a closed shard is read to its end; `None` before.
     ///
-    /// As in Kinesis, all the parents of a child have to be read before the child.
+    /// As in Kinesis, all parents of a child must be read before the child.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -107,7 +107,7 @@ impl Batch {
         self.children.as_deref()
     }
 
-    /// The records in order.
+    /// Returns the records in order.
     pub fn iter(&self) -> Records<'_> {
         Records {
             batch: &self.bytes,
@@ -160,9 +160,9 @@ pub struct Records<'a> {
     batch: &'a Bytes,
     /// The first record's place in the next frame.
     skip: RecordPlace,
-    /// The frames behind the one at hand.
+    /// The frames behind the current one.
     frames: &'a [u8],
-    /// The records that are left in the frame at hand, and how many they are.
+    /// The records left in the current frame, and their number.
     records: &'a [u8],
     left_in_frame: u32,
     timestamp: Timestamp,
@@ -181,7 +181,7 @@ impl<'a> Iterator for Records<'a> {
         if self.left_in_frame == 0 {
             self.enter_next_frame()?;
         }
-        // Reading the batch has checked all of this; the checks here cost little and spare a panic.
+        // Reading the batch has checked all of this. The checks here cost little and avoid a panic.
         let (parts, rest) = RecordParts::split_off(self.records)?;
         let record = Record { batch: self.batch, parts, sequence: self.sequence, timestamp: self.timestamp };
         self.records = rest;

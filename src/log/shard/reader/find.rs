@@ -7,7 +7,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
 impl Reader {
-    /// The segment that holds a sequence number, or comes before the place where it will be.
+    /// Returns the segment that holds a sequence number, or the last one before the place where it will be.
     pub(in super::super) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
         self.segments.find(sequence).map_err(|error| {
             // The file may have been trimmed after it was found.
@@ -15,11 +15,11 @@ impl Reader {
         })
     }
 
-    /// The number of the first record that arrived at a time or later, or of the next one if there is none yet.
+    /// Returns the number of the first record that arrived at a time or later, or of the next record if none has.
     pub(in super::super) fn first_at_or_after(&self, time: Timestamp) -> Result<SequenceNumber> {
         let end = self.next_sequence();
         let bases = self.segments.bases();
-        // The last segment that begins before that time holds the place, or else the first record of the one after it is it.
+        // The place is in the last segment that begins before that time, or else it is the first record of the segment after that one.
         let mut failed = None;
         let after = bases.partition_point(|&base| {
             let first = self
@@ -40,8 +40,8 @@ impl Reader {
             Some(at) => self.find(bases[at])?,
             None => None,
         };
-        // Without one the place is where that segment ends. If it was cut short that is not where the next one begins, and a reader
-        // has to meet the gap.
+        // If that segment holds no such record, the place is its end. If it was cut short, the next segment begins later, and a reader has
+        // to meet the gap.
         let place = match holds_it {
             Some(found) => found.window.first_at_or_after(time)?,
             None => bases.get(after).copied().unwrap_or(end),
@@ -49,8 +49,8 @@ impl Reader {
         Ok(place.max(self.horizon()))
     }
 
-    /// Where one can read on behind damage at a sequence number: the next frame that the index knows and that is whole, or the next
-    /// segment.
+    /// Returns where reading can continue behind damage at a sequence number: the next whole frame that the index has an entry for, or the
+    /// next segment.
     pub(super) fn next_readable(&self, damaged: SequenceNumber) -> Option<SequenceNumber> {
         let within =
             self.find(damaged).ok().flatten().and_then(|found| found.window.next_whole_frame(damaged));

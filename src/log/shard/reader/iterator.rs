@@ -18,10 +18,9 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// Reads one shard in order; made by [`Stream::iterator`](crate::Stream::iterator).
+/// Reads one shard in order. [`Stream::iterator`](crate::Stream::iterator) returns it.
 ///
-/// It takes no lock that a writer takes, and lives as long as one likes: it does not expire. After the stream is closed it still
-/// reads what was put until then.
+/// It takes no lock that a writer takes, and it never expires. After the stream is closed, it still reads everything that was put before.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -44,11 +43,11 @@ pub struct ShardIterator {
     count: Arc<ReadCount>,
 }
 
-/// Where the next record is.
+/// The place of the next record.
 #[derive(Debug, Clone)]
 struct Place {
     window: Arc<Window>,
-    /// Its frame.
+    /// The offset of its frame.
     offset: u64,
     /// Its place in the frame.
     in_frame: RecordPlace,
@@ -60,7 +59,7 @@ impl ShardIterator {
         Ok(Self::from_first(reader, next))
     }
 
-    /// The number of the first record from a position on.
+    /// Returns the number of the first record at a position.
     fn first_at(reader: &Reader, position: Position) -> Result<SequenceNumber> {
         let next = match position {
             Position::TrimHorizon => reader.horizon(),
@@ -83,7 +82,7 @@ impl ShardIterator {
         Ok(next)
     }
 
-    /// An iterator that reads from a sequence number on; if that is behind the horizon, its first read says so.
+    /// Returns an iterator that reads from a sequence number on. If that is behind the horizon, its first read fails with `Trimmed`.
     pub(crate) fn from_first(reader: Arc<Reader>, next: SequenceNumber) -> Self {
         let count = reader.reads.begin(next);
         Self { reader, next, place: None, count }
@@ -94,17 +93,17 @@ impl ShardIterator {
         self.count.go_to(next);
     }
 
-    /// The shard that is read.
+    /// Returns the shard that is read.
     pub fn shard(&self) -> ShardId {
         self.reader.id()
     }
 
-    /// The number of the next record to be read.
+    /// Returns the number of the next record to read.
     pub fn next_sequence(&self) -> SequenceNumber {
         self.next
     }
 
-    /// Goes to another position; what follows is as with a new iterator.
+    /// Moves to another position. From there on it behaves like a new iterator.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -118,13 +117,13 @@ impl ShardIterator {
     /// ```
     ///
     /// # Errors
-    /// As [`Stream::iterator`](crate::Stream::iterator); the iterator then stays where it was.
+    /// Same as [`Stream::iterator`](crate::Stream::iterator). The iterator then stays where it was.
     pub fn seek(&mut self, position: Position) -> Result<()> {
         self.go_to(Self::first_at(&self.reader, position)?);
         Ok(())
     }
 
-    /// Reads up to `records_max` records. Never blocks: an empty batch means the end, as it was just then.
+    /// Reads up to `records_max` records. Never blocks: an empty batch means that the iterator was at the end.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -139,14 +138,14 @@ impl ShardIterator {
     /// ```
     ///
     /// # Errors
-    /// `Trimmed` if retention has overtaken the iterator: [`seek`](Self::seek) to go on. `Lost` where damage took records that were
-    /// given up since: [`skip_lost`](Self::skip_lost) to go on. `Corrupt` where the log is damaged: the iterator stays in front of
-    /// the damage. `UnsupportedFormat`, `Io`.
+    /// `Trimmed` if retention has overtaken the iterator: [`seek`](Self::seek) to continue. `Lost` where records were lost to damage and
+    /// given up: [`skip_lost`](Self::skip_lost) to continue. `Corrupt` where the log is damaged: the iterator stays in front of the damage.
+    /// `UnsupportedFormat`, `Io`.
     pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
         self.next_batch_within(records_max, usize::MAX)
     }
 
-    /// Reads up to `records_max` records of up to `bytes_max` bytes, keys, data and headers together, but at least one record if there is
+    /// Reads up to `records_max` records of up to `bytes_max` bytes of keys, data and headers together, but at least one record if there is
     /// one.
     ///
     /// ```
@@ -161,7 +160,7 @@ impl ShardIterator {
     /// ```
     ///
     /// # Errors
-    /// As [`next_batch`](Self::next_batch).
+    /// Same as [`next_batch`](Self::next_batch).
     pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         self.reader.check_horizon(self.next)?;
         loop {
@@ -172,7 +171,7 @@ impl ShardIterator {
                     None => return Ok(self.empty_batch()),
                 },
             };
-            // The end first, then how far: see `Watermark::observe`.
+            // `observe` reads whether the segment has ended before it reads how far it is committed: see `Watermark::observe`.
             let observed = place.window.observe();
             if place.offset < observed.committed {
                 return self.collect(place, observed.committed, records_max, bytes_max);
@@ -181,7 +180,7 @@ impl ShardIterator {
                 self.place = Some(place);
                 return Ok(self.empty_batch());
             }
-            // Looked at first: whatever is below it now is in a segment that is found then.
+            // Read before the lookup: a record below this end is in a segment that the lookup finds.
             let end = self.reader.next_sequence();
             match self.reader.find(self.next)? {
                 Some(Found { window, .. }) if !Arc::ptr_eq(&window, &place.window) => {
@@ -209,7 +208,7 @@ impl ShardIterator {
         }
     }
 
-    /// Finds the next record; `None` if it is not there yet.
+    /// Finds the next record. Returns `None` if it does not exist yet.
     fn locate(&self) -> Result<Option<Place>> {
         if self.next > self.reader.next_sequence() {
             return Ok(None);
@@ -232,7 +231,7 @@ impl ShardIterator {
         Ok(Some(place))
     }
 
-    /// The frame at an offset, checked to be the one that holds the next record.
+    /// Returns the frame at an offset after checking that it holds the next record.
     #[inline]
     fn check<'w>(
         &self,
@@ -242,7 +241,7 @@ impl ShardIterator {
         committed: u64,
     ) -> Result<Frame<'w>> {
         let bytes = window.bytes(offset..committed);
-        // A reader that stopped within a frame has checked it before.
+        // A reader that stopped within a frame has already checked it.
         let frame = if in_frame.index > 0 {
             Frame::decode_checked(bytes)
         } else {
@@ -265,7 +264,7 @@ impl ShardIterator {
         Error::Lost { shard: self.reader.id(), first: self.next, end }
     }
 
-    /// Reads frames from a place on, as far as they are committed and the limits go.
+    /// Reads frames from a place on, up to the committed end and the limits.
     fn collect(
         &mut self,
         place: Place,
@@ -281,7 +280,7 @@ impl ShardIterator {
         let frames = window.bytes(from..committed);
         let mut rest = frames;
         while !rest.is_empty() && left.records > 0 {
-            // A reader that stopped within a frame has checked it before.
+            // A reader that stopped within a frame has already checked it.
             let frame = match in_frame.index {
                 0 => Frame::decode_records(rest, &window.salt),
                 _ => Frame::decode_checked(rest).ok(),
@@ -304,7 +303,7 @@ impl ShardIterator {
             (offset, in_frame) = (committed - rest.len() as u64, RecordPlace::default());
         }
         let (record_count, frames_to) = (records_max - left.records, committed - rest.len() as u64);
-        // What was read before the damage is returned first; the next call meets the damage again.
+        // The records before the damage are returned first. The next call meets the damage again.
         if let Some(damage) = damage.filter(|_| record_count == 0) {
             self.place = Some(Place { window, offset, in_frame });
             return Err(damage);
@@ -329,7 +328,7 @@ impl ShardIterator {
         })
     }
 
-    /// The error for a place where the frame that holds the next record should be, and is not, or is lost.
+    /// Returns the error for a place where the frame of the next record is missing or lost.
     #[cold]
     fn refuse(&self, window: &Window, offset: u64, in_frame: RecordPlace, committed: u64) -> Error {
         match self.check(window, offset, in_frame, committed) {
@@ -356,14 +355,14 @@ impl ShardIterator {
         }
     }
 
-    /// The shards that follow, once this one is closed and read to its end.
+    /// Returns the shards that follow, once this one is closed and read to its end.
     pub(crate) fn children(&self) -> Option<&[Arc<Reader>]> {
         self.reader.children_after(self.next)
     }
 
-    /// Goes on from the trim horizon, where retention has overtaken the iterator; tells how many records it skips.
+    /// Skips to the trim horizon if retention has overtaken the iterator. Returns the number of skipped records.
     ///
-    /// This is the caller's word that those records are given up: nothing else ever skips one.
+    /// With this call, the caller gives those records up. No record is ever skipped without such a call.
     ///
     /// ```
     /// # use streamlog::{Error, Position, Stream};
@@ -387,25 +386,25 @@ impl ShardIterator {
         skipped
     }
 
-    /// Goes on behind the records that were lost here to damage and given up since; tells how many records it skips.
+    /// Skips the records here that were lost to damage and given up. Returns the number of skipped records.
     ///
-    /// This is the caller's word that those records are given up: nothing else ever skips one.
+    /// With this call, the caller gives those records up. No record is ever skipped without such a call.
     ///
     /// # Errors
-    /// As [`next_batch`](Self::next_batch); the iterator then stays where it was.
+    /// Same as [`next_batch`](Self::next_batch). The iterator then stays where it was.
     pub fn skip_lost(&mut self) -> Result<u64> {
         let from = self.next;
         loop {
             match self.end_of_lost() {
                 Ok(Some(end)) => self.go_to(end),
                 Err(error) if self.next == from => return Err(error),
-                // What is behind them is met by the next read.
+                // The next read meets whatever follows the lost records.
                 _ => return Ok(self.next.get() - from.get()),
             }
         }
     }
 
-    /// Where the lost records end, if the next record is one of them.
+    /// Returns where the lost records end, if the next record is one of them.
     fn end_of_lost(&self) -> Result<Option<SequenceNumber>> {
         match self.locate() {
             Ok(_) => Ok(None),
@@ -418,7 +417,7 @@ impl ShardIterator {
         &self.reader
     }
 
-    /// Whether a read would return something: a record, an error, or the end of the shard.
+    /// Returns whether a read would return something: a record, an error, or the end of the shard.
     pub(super) fn is_readable(&self) -> bool {
         self.next < self.reader.next_sequence()
             || self.next < self.reader.horizon()
@@ -432,19 +431,19 @@ impl Drop for ShardIterator {
     }
 }
 
-/// How much a batch may still hold.
+/// How much more a batch may hold.
 struct Limits {
     records: usize,
     bytes: usize,
 }
 
 impl Limits {
-    /// Takes records of a frame from a place on; tells how many, and moves the place behind them. The first record of a batch goes in
-    /// whatever its size.
+    /// Takes records of a frame from a place on. Returns their number, and moves the place behind them. The first record of a batch is
+    /// taken whatever its size.
     #[inline]
     fn take(&mut self, frame: &Frame<'_>, place: &mut RecordPlace, is_first: bool) -> usize {
         let left = (frame.header.count - place.index) as usize;
-        // All of it goes in, which is the usual case: no need to look at each record.
+        // The usual case: the whole frame fits, so its records need not be looked at one by one.
         if place.index == 0 && left <= self.records && frame.records().len() <= self.bytes {
             self.records -= left;
             self.bytes -= frame.records().len();

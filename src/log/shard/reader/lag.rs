@@ -1,4 +1,4 @@
-//! How much of a shard is still to be read.
+//! The lag: how much of a shard is still to be read.
 
 use std::time::Duration;
 
@@ -21,17 +21,17 @@ use crate::log::types::sequence::SequenceNumber;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Lag {
-    /// The records to be read, those included that retention has dropped before they were.
+    /// The records to be read, including those that retention dropped before they were read.
     pub record_count: u64,
-    /// The bytes of the log that hold them: keys, data, and what is stored beside them. Of a sealed segment that nobody has open all
-    /// of its file counts.
+    /// The bytes of the log that hold them: keys, data, and what is stored beside them. A sealed segment that is not open counts with its
+    /// whole file.
     pub bytes: u64,
-    /// How long ago the oldest of them arrived; zero if there is none.
+    /// How long ago the oldest of them arrived, or zero if there is none.
     pub age: Duration,
 }
 
 impl Lag {
-    /// This and another one: the sum of records and bytes, and the greater age.
+    /// Returns both lags together: the sum of records and bytes, and the greater age.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Lag {
 }
 
 impl ShardIterator {
-    /// How much the iterator has still to read, as it stands now.
+    /// Returns how much the iterator has still to read at this moment.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -58,7 +58,7 @@ impl ShardIterator {
     /// ```
     ///
     /// # Errors
-    /// `Corrupt` if damaged bytes are in the way; `Io` if the file system refuses to tell.
+    /// `Corrupt` if damaged bytes are in the way; `Io` if the file system fails.
     pub fn lag(&self) -> Result<Lag> {
         self.reader().lag_from(self.next_sequence())
     }

@@ -1,6 +1,6 @@
-//! The reading side of a shard: its segments, how far it goes, and what reads it.
+//! The reader of a shard: its segments, its end, its horizon and its iterators.
 //!
-//! It can exist without a writer. Where there is one, that raises the end and adds segments, and wakes those who wait.
+//! A reader can exist without a writer. A writer, if there is one, raises the end, adds segments, and wakes waiting threads.
 
 pub(crate) mod batch;
 mod find;
@@ -27,30 +27,30 @@ use reads::Reads;
 use segments::Segments;
 use wait::Waiter;
 
-/// What reads a shard.
+/// The reader of a shard.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    /// As it was when the shard was created: how it ended is in `closing`.
+    /// The shard as it was when it was created. `closing` has how it ended.
     created: ShardDescription,
     clock: Arc<dyn Clock>,
     pub(super) segments: Segments,
-    /// The number that the next record will have: all below may be read. Raised by the writer after the record is committed in its
-    /// segment; were it raised before, a reader that looks for it would find nothing and call that damage.
+    /// The number that the next record will have; all records below may be read. The writer raises it after the record is committed in its
+    /// segment. In the other order, a reader would look for the record, find nothing, and report damage.
     end: AtomicU64,
     pub(super) horizon: Horizon,
     pub(super) reads: Reads,
     closing: OnceLock<Closing>,
-    /// Who wakes those that wait; nobody, where the shard has no writer.
+    /// Wakes the threads that wait. Not set if the shard has no writer.
     waker: OnceLock<Weak<dyn WakeReaders>>,
 }
 
-/// Who puts to a shard, as those see it who wait for its records.
+/// The writer of a shard, as the threads see it that wait for its records.
 pub(super) trait WakeReaders: std::fmt::Debug + Send + Sync {
-    /// Has a waiter woken by the next put, if it still has to wait, which is looked at when no put can come in between. Returns whether there can
-    /// be a put.
+    /// Registers a waiter for the next put if `must_wait` returns `true`. No put can come between that check and the registration. Returns
+    /// `false` if no put can come any more because the stream is closed.
     fn wake_later(&self, waiter: &Arc<Waiter>, must_wait: &mut dyn FnMut() -> bool) -> bool;
 
-    /// Takes back [`wake_later`](Self::wake_later).
+    /// Undoes [`wake_later`](Self::wake_later).
     fn forget(&self, waiter: &Arc<Waiter>);
 }
 
@@ -58,7 +58,7 @@ pub(super) trait WakeReaders: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Horizon {
     sequence: AtomicU64,
-    /// When that record arrived, in microseconds; 0 while nobody has looked.
+    /// When that record arrived, in microseconds; 0 until somebody has looked.
     timestamp: AtomicU64,
 }
 
@@ -68,12 +68,12 @@ struct Closing {
     /// The number after its last record.
     sequence: SequenceNumber,
     closed_at: Timestamp,
-    /// They are kept here, so that a reader who is slower than the retention still finds its way.
+    /// Kept here so that a reader slower than retention still finds the children.
     children: Vec<Arc<Reader>>,
 }
 
 impl Reader {
-    /// That of a shard whose records end before `end`, of which those from `horizon` on can be read.
+    /// Returns the reader of a shard whose records end before `end` and can be read from `horizon` on.
     pub(super) fn new(
         description: &ShardDescription,
         clock: Arc<dyn Clock>,
@@ -93,9 +93,9 @@ impl Reader {
         }
     }
 
-    /// Has those that wait woken by `waker` from now on.
+    /// Sets the writer that wakes waiting threads from now on.
     pub(super) fn attach(&self, waker: Weak<dyn WakeReaders>) {
-        // Nobody else sets it: a shard is made once.
+        // Nobody else sets it: a shard is created once.
         let _ = self.waker.set(waker);
     }
 
@@ -107,7 +107,7 @@ impl Reader {
         self.created.id
     }
 
-    /// The shard's place in the stream, as it is now.
+    /// Returns the shard's current place in the stream.
     pub(crate) fn description(&self) -> ShardDescription {
         let closing = self.closing.get();
         ShardDescription {
@@ -117,30 +117,30 @@ impl Reader {
         }
     }
 
-    /// The shard's place in the stream, as it was when the shard was created.
+    /// Returns the shard's place in the stream as it was when the shard was created.
     pub(super) fn created(&self) -> &ShardDescription {
         &self.created
     }
 
-    /// The number that the next record will have.
+    /// Returns the number that the next record will have.
     #[inline]
     pub(crate) fn next_sequence(&self) -> SequenceNumber {
         SequenceNumber::new(self.end.load(Ordering::Acquire))
     }
 
-    /// Lets readers know of all records below a number, which are committed.
+    /// Makes all records below `end` known to readers. They must be committed.
     #[inline]
     pub(super) fn raise_end(&self, end: SequenceNumber) {
         self.end.store(end.get(), Ordering::Release);
     }
 
-    /// The oldest number that can be read.
+    /// Returns the oldest sequence number that can be read.
     #[inline]
     pub(crate) fn horizon(&self) -> SequenceNumber {
         SequenceNumber::new(self.horizon.sequence.load(Ordering::Acquire))
     }
 
-    /// The error for a reader that is behind the horizon.
+    /// Fails with `Trimmed` if a reader is behind the horizon.
     fn check_horizon(&self, requested: SequenceNumber) -> Result<()> {
         match self.horizon() {
             horizon if requested < horizon => Err(Error::Trimmed { shard: self.id(), requested, horizon }),
@@ -148,25 +148,25 @@ impl Reader {
         }
     }
 
-    /// Shows readers who come to the end of a shard that closes where to go on.
+    /// Publishes the children for readers that reach the end of a closing shard.
     pub(super) fn announce(&self, end: SequenceNumber, closed_at: Timestamp, children: Vec<Arc<Self>>) {
         // Nobody else sets it: a shard closes once.
         let _ = self.closing.set(Closing { sequence: end, closed_at, children });
     }
 
-    /// The shard's children, for a reader that goes on with `next`, if the shard is closed and that is its end.
+    /// Returns the shard's children, if it is closed and `next` is its end.
     fn children_after(&self, next: SequenceNumber) -> Option<&[Arc<Self>]> {
         self.closing.get().filter(|closing| next >= closing.sequence).map(|closing| &closing.children[..])
     }
 }
 
 impl Horizon {
-    /// Moves the horizon on; it never goes back. Returns whether it moved.
+    /// Raises the horizon. It never goes back. Returns whether it moved.
     pub(super) fn raise(&self, sequence: SequenceNumber) -> bool {
         self.sequence.fetch_max(sequence.get(), Ordering::AcqRel) < sequence.get()
     }
 
-    /// When the record at the horizon arrived, at the earliest, as far as that was looked at.
+    /// Returns the earliest time at which the record at the horizon can have arrived, as far as somebody has looked.
     pub(super) fn timestamp(&self) -> Timestamp {
         Timestamp::from_micros(self.timestamp.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! What is read of a shard, counted by each iterator for itself, so that none waits for another and a batch costs a few stores.
+//! Counts of what was read of a shard, kept by each iterator for itself so that no reader waits for another and a batch costs a few stores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::Reader;
 use crate::log::types::sequence::SequenceNumber;
 
-/// What one iterator has read, and where it is. It alone writes; on a cache line of its own.
+/// The counts and the place of one iterator. Only that iterator writes them, on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct ReadCount {
@@ -18,13 +18,13 @@ pub(super) struct ReadCount {
 }
 
 impl ReadCount {
-    /// Notes where the iterator goes on.
+    /// Records where the iterator continues.
     #[inline]
     pub(super) fn go_to(&self, next: SequenceNumber) {
         self.next.store(next.get(), Ordering::Relaxed);
     }
 
-    /// Notes what the iterator has read.
+    /// Adds what the iterator has read.
     #[inline]
     pub(super) fn add(&self, records: usize, bytes: u64) {
         self.records.store(self.records.load(Ordering::Relaxed) + records as u64, Ordering::Relaxed);
@@ -32,7 +32,7 @@ impl ReadCount {
     }
 }
 
-/// The iterators of a shard, and what those before them have read.
+/// The iterators of a shard, and the totals of those already dropped.
 #[derive(Debug, Default)]
 pub(in super::super) struct Reads {
     state: Mutex<State>,
@@ -44,7 +44,7 @@ struct State {
     dropped: ReadTotals,
 }
 
-/// What was read of a shard since the stream was opened.
+/// The records and bytes read from a shard since the stream was opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in super::super) struct ReadTotals {
     pub(in super::super) records: u64,
@@ -61,7 +61,7 @@ impl ReadTotals {
 }
 
 impl Reads {
-    /// Counts for a new iterator that begins at `next`.
+    /// Registers a new iterator that begins at `next` and returns its counts.
     pub(super) fn begin(&self, next: SequenceNumber) -> Arc<ReadCount> {
         let count = Arc::new(ReadCount::default());
         count.go_to(next);
@@ -69,7 +69,7 @@ impl Reads {
         count
     }
 
-    /// Deregisters an iterator, and adds up its counts.
+    /// Deregisters an iterator and adds up its counts.
     pub(super) fn end(&self, count: &Arc<ReadCount>) {
         let mut state = self.state.lock();
         if let Some(at) = state.live.iter().position(|other| Arc::ptr_eq(other, count)) {
@@ -78,13 +78,13 @@ impl Reads {
         }
     }
 
-    /// What was read by all of them.
+    /// Returns what all iterators have read.
     pub(in super::super) fn totals(&self) -> ReadTotals {
         let state = self.state.lock();
         state.live.iter().fold(state.dropped, |all, count| all.plus(count))
     }
 
-    /// Where the iterator is that is furthest behind.
+    /// Returns the place of the iterator that is furthest behind.
     fn least_next(&self) -> Option<SequenceNumber> {
         let next = |count: &Arc<ReadCount>| SequenceNumber::new(count.next.load(Ordering::Relaxed));
         self.state.lock().live.iter().map(next).min()
@@ -92,7 +92,8 @@ impl Reads {
 }
 
 impl Reader {
-    /// The age of the oldest record that an iterator has not read yet. Where that is damaged it is not known.
+    /// Returns the age of the oldest record that an iterator has not read yet, or `None` if that record is damaged or the shard has no
+    /// iterator.
     pub(in super::super) fn iterator_age_ms(&self) -> Option<u64> {
         let next = self.reads.least_next()?.max(self.horizon());
         if next >= self.next_sequence() {

@@ -29,37 +29,37 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The partition key that the record was put with.
+    /// Returns the partition key that the record was put with.
     #[inline]
     pub fn partition_key(&self) -> &'a [u8] {
         self.parts.partition_key()
     }
 
-    /// The data that the record was put with.
+    /// Returns the data that the record was put with.
     #[inline]
     pub fn data(&self) -> &'a [u8] {
         self.parts.data()
     }
 
-    /// The headers that the record was put with.
+    /// Returns the headers that the record was put with.
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
         Headers::new(self.parts.headers())
     }
 
-    /// The record's place in its shard.
+    /// Returns the record's place in its shard.
     #[inline]
     pub fn sequence(&self) -> SequenceNumber {
         self.sequence
     }
 
-    /// When the record arrived; never decreases in a shard.
+    /// Returns when the record arrived. It never decreases within a shard.
     #[inline]
     pub fn timestamp(&self) -> Timestamp {
         self.timestamp
     }
 
-    /// The record to keep: it shares the batch's bytes, and keeps them mapped, without a copy.
+    /// Returns the record as an owned one. It shares the batch's bytes without a copy and keeps them mapped.
     pub fn to_owned(&self) -> OwnedRecord {
         OwnedRecord {
             partition_key: self.batch.slice_ref(self.parts.partition_key()),
@@ -71,7 +71,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A record that stands by itself. It keeps its part of the log mapped, also after the file is trimmed.
+/// A record that outlives its batch. It keeps its part of the log mapped, even after the file is trimmed.
 ///
 /// ```
 /// # use streamlog::{OwnedRecord, Position, Stream};
@@ -92,13 +92,13 @@ pub struct OwnedRecord {
     pub data: Bytes,
     /// The record's place in its shard.
     pub sequence: SequenceNumber,
-    /// When the record arrived; never decreases in a shard.
+    /// When the record arrived. It never decreases within a shard.
     pub timestamp: Timestamp,
     headers: Bytes,
 }
 
 impl OwnedRecord {
-    /// The headers that the record was put with.
+    /// Returns the headers that the record was put with.
     pub fn headers(&self) -> Headers<'_> {
         Headers::new(&self.headers)
     }

@@ -5,7 +5,7 @@ use super::record::OwnedRecord;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 
-/// The records of a shard, one by one; made by [`ShardIterator::records`].
+/// The records of a shard, one by one. [`ShardIterator::records`] returns it.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -58,7 +58,7 @@ impl Iterator for OwnedRecords<'_> {
 }
 
 impl ShardIterator {
-    /// The records from here to the end as it stands now, one by one.
+    /// Returns the records from here to the current end, one by one.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};

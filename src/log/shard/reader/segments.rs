@@ -1,4 +1,4 @@
-//! The segments of a shard, where readers find them.
+//! The list of a shard's segments, in which readers find them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,8 +17,8 @@ use crate::log::types::time::Timestamp;
 
 /// The segments of a shard in order.
 ///
-/// A reader looks here only when it goes from one segment to the next; in between it works on its window. A writer adds a segment
-/// before it ends the one before, so that a reader who has seen the end of one finds the next.
+/// A reader takes this lock only to go from one segment to the next. In between it works on its window. The writer adds a segment before it
+/// ends the previous one, so a reader that has seen the end of one finds the next.
 #[derive(Debug)]
 pub(crate) struct Segments {
     shard_dir: ShardDir,
@@ -34,21 +34,21 @@ struct Segment {
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// Where there is none, and the segment was begun since the stream was opened, no mapping of the file lives.
+    /// If this is `None` and the segment was begun since the stream was opened, no mapping of the file is alive.
     window: Option<Arc<Window>>,
-    /// When its first record arrived, once somebody asked.
+    /// When its first record arrived, once somebody has asked.
     first_timestamp: Option<Timestamp>,
-    /// What it takes on the disk, once it is sealed and somebody asked.
+    /// What it takes on disk, once it is sealed and somebody has asked.
     disk_bytes: Option<u64>,
-    /// The window is of a segment that has no trailer yet: it stays.
+    /// Whether the window is of a segment without a trailer and must stay.
     is_pinned: bool,
-    /// Somebody asked for the window since the last look.
+    /// Whether somebody has asked for the window since the last look.
     is_used: bool,
-    /// The segment is off the list: whoever still knows of it must not open its file, which may soon be another segment's.
+    /// Whether the segment is off the list. A thread that still holds it must not open its file, which may soon be another segment's.
     is_dropped: bool,
 }
 
-/// What a segment takes on the disk, and since when.
+/// The disk use of a segment, and the time of its first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentUse {
     /// The number after its last record.
@@ -66,7 +66,7 @@ impl Dropped {
         self.0.base
     }
 
-    /// Closes the segment for those to come. Returns whether nobody has it open or holds bytes of it.
+    /// Closes the segment to later readers. Returns whether nobody has it open or holds bytes of it.
     pub(crate) fn close(self) -> bool {
         let mut slot = self.0.slot.lock();
         slot.is_dropped = true;
@@ -88,7 +88,7 @@ impl Segments {
         Self { shard_dir, list: RwLock::new(list) }
     }
 
-    /// Adds a segment without a trailer at the end, or puts it in the place of the last one if that has the same name.
+    /// Adds a segment without a trailer at the end, or replaces the last one if that has the same name.
     pub(crate) fn push(&self, window: Arc<Window>, first_timestamp: Timestamp) {
         let base = window.place.base;
         let first_timestamp = Some(first_timestamp);
@@ -101,7 +101,7 @@ impl Segments {
         list.push_back(segment);
     }
 
-    /// Notes that a segment has its trailer, so that its window can be opened again.
+    /// Records that a segment has its trailer, so that its window can be closed and opened again.
     pub(crate) fn unpin(&self, base: SequenceNumber) {
         let list = self.list.read();
         if let Ok(at) = list.binary_search_by_key(&base, |segment| segment.base) {
@@ -113,17 +113,17 @@ impl Segments {
         self.list.read().len()
     }
 
-    /// The oldest sequence number that a segment holds.
+    /// Returns the oldest sequence number that a segment holds.
     pub(crate) fn first_base(&self) -> Option<SequenceNumber> {
         self.list.read().front().map(|segment| segment.base)
     }
 
-    /// The first sequence numbers of all segments.
+    /// Returns the first sequence numbers of all segments.
     pub(crate) fn bases(&self) -> Vec<SequenceNumber> {
         self.list.read().iter().map(|segment| segment.base).collect()
     }
 
-    /// The last segment that begins at or before a sequence number, opened.
+    /// Opens and returns the last segment that begins at or before a sequence number.
     pub(crate) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
         let (segment, end) = {
             let list = self.list.read();
@@ -151,7 +151,7 @@ impl Segments {
         Ok(window)
     }
 
-    /// Closes the windows that nobody asked for since the last call and of which nobody holds anything.
+    /// Closes the windows that nobody has asked for since the last call and of which nobody holds anything.
     pub(crate) fn close_idle(&self) {
         for segment in self.list.read().iter() {
             let mut slot = segment.slot.lock();
@@ -162,13 +162,13 @@ impl Segments {
         }
     }
 
-    /// How many segments, from the first on, end at or before a sequence number. The last one ends at `last_end`; if that is not
-    /// given, it has no end yet.
+    /// Returns how many segments, from the first on, end at or before a sequence number. The last one ends at `last_end`, or has no end yet
+    /// if that is `None`.
     pub(crate) fn count_behind(&self, sequence: SequenceNumber, last_end: Option<SequenceNumber>) -> usize {
         count_behind(&self.list.read(), sequence, last_end)
     }
 
-    /// Takes those segments off the list, oldest first.
+    /// Takes those segments off the list and returns them, oldest first.
     pub(crate) fn drop_behind(
         &self,
         sequence: SequenceNumber,
@@ -179,7 +179,7 @@ impl Segments {
         list.drain(..count).map(Dropped).collect()
     }
 
-    /// The bytes that all segment files take on the disk. Those of a segment that is trimmed meanwhile do not count.
+    /// Returns the bytes that all segment files take on disk, without segments that are trimmed during the call.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
         let list: Vec<_> = self.list.read().iter().cloned().collect();
         let mut bytes = 0;
@@ -198,12 +198,12 @@ impl Segments {
             Some(bytes) => bytes,
             None => DataFile::open(&self.shard_dir.segment_path(segment.base))?.disk_bytes()?,
         };
-        // One that is not sealed still grows, or gives blocks back.
+        // An unsealed segment still grows, or frees blocks.
         slot.disk_bytes = (!slot.is_pinned).then_some(disk_bytes);
         Ok(disk_bytes)
     }
 
-    /// The bytes of frames from a sequence number on. A segment that is not open counts with all of its file.
+    /// Returns the bytes of frames from a sequence number on. A segment that is not open counts with its whole file.
     pub(crate) fn bytes_from(&self, sequence: SequenceNumber) -> Result<u64> {
         let Some(first) = self.find(sequence)? else { return Ok(0) };
         let offset = first.window.offset_of(sequence)?;
@@ -223,14 +223,14 @@ impl Segments {
         Ok(bytes)
     }
 
-    /// What each segment takes on the disk that has an end, oldest first. The last one ends at `last_end`; if that is not given, it has no
-    /// end yet. A segment that is trimmed meanwhile is left out.
+    /// Returns what each segment with an end takes on disk, oldest first. The last one ends at `last_end`, or has no end yet if that is
+    /// `None`. A segment that is trimmed during the call is left out.
     pub(crate) fn uses(&self, last_end: Option<SequenceNumber>) -> Result<Vec<SegmentUse>> {
         let list: Vec<_> = self.list.read().iter().cloned().collect();
         let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]);
         let mut uses = Vec::with_capacity(list.len());
         for (segment, end) in list.iter().zip(ends) {
-            // One that ends where it begins holds nothing, or was begun after the caller looked.
+            // A segment that ends where it begins is empty, or was begun after the caller looked.
             let Some(end) = end.filter(|&end| end > segment.base) else { continue };
             match self.use_of(segment, end) {
                 Ok(of_segment) => uses.push(of_segment),

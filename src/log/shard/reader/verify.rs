@@ -1,4 +1,4 @@
-//! Reading all of a shard to find damage.
+//! Reading a whole shard to find damage.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// What reading all of a stream found; see [`Stream::verify`](crate::Stream::verify).
+/// The result of reading a whole stream. [`Stream::verify`](crate::Stream::verify) returns it.
 ///
 /// ```
 /// # use std::ops::ControlFlow;
@@ -25,20 +25,20 @@ use crate::log::types::shard_id::ShardId;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Verification {
-    /// The records that were read, each with its checksum and in its place.
+    /// The records that were read, each checked against its checksum and its place.
     pub record_count: u64,
-    /// Their bytes, keys, data and headers together.
+    /// The bytes of their keys, data and headers together.
     pub record_bytes: u64,
     /// The damage that was found, in the order of shards and sequence numbers.
     pub damage: Vec<Corruption>,
-    /// The records that damage took and that were given up since, as [`salvage`](crate::StreamOptions::salvage) left them: a shard,
-    /// its first lost sequence number and the one after the last.
+    /// The records that were lost to damage and given up, as [`salvage`](crate::StreamOptions::salvage) left them: a shard, its first lost
+    /// sequence number and the one after the last.
     pub lost: Vec<(ShardId, Range<SequenceNumber>)>,
-    /// Whether all was read; `false` if the caller broke off.
+    /// Whether everything was read; `false` if the caller stopped early.
     pub is_complete: bool,
 }
 
-/// How far a verification is.
+/// The progress of a verification.
 ///
 /// ```
 /// # use std::ops::ControlFlow;
@@ -55,16 +55,16 @@ pub struct Verification {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct VerifyProgress {
-    /// The bytes of segment files that were read.
+    /// The bytes of segment files read so far.
     pub bytes_read: u64,
-    /// The bytes that the segment files take on the disk.
+    /// The bytes that the segment files take on disk.
     pub bytes_total: u64,
 }
 
 impl Reader {
-    /// Reads all records up to the end as it stands now. After damage it goes on with the next frame that can be found.
+    /// Reads all records up to the current end. After damage it continues with the next frame that it can find.
     ///
-    /// `progress` is told the file bytes of each piece, and may break off.
+    /// It calls `progress` with the file bytes of each piece, and stops if that returns `Break`.
     pub(crate) fn verify(
         self: &Arc<Self>,
         found: &mut Verification,
@@ -93,7 +93,7 @@ impl Reader {
                 Err(Error::Lost { shard, first, .. }) => {
                     found.lost.push((shard, first..first.plus(iterator.skip_lost()?)));
                 }
-                // Retention went by; what it took is no damage.
+                // Retention has overtaken the iterator. Trimmed records are not damage.
                 Err(Error::Trimmed { .. }) => drop(iterator.skip_to_horizon()),
                 Err(error) => return Err(error),
             }

@@ -13,13 +13,13 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// Wakes the thread, or lets its next `park` return at once.
+    /// Wakes the thread, or makes its next `park` return at once.
     pub(crate) fn notify(&self) {
         *self.notified.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.condvar.notify_all();
     }
 
-    /// Parks until notified, or until a deadline; takes the notification and tells whether there was one.
+    /// Parks until notified or until a deadline. Consumes the notification and returns whether it came.
     pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
         let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
         while !*notified {
@@ -37,8 +37,8 @@ impl Waiter {
     }
 }
 
-/// The threads that wait for one shard. It is part of what the append lock protects: a waiter that looks for records, and puts
-/// itself here, under that lock cannot miss one, and a writer with nobody waiting pays for one look at memory it owns.
+/// The threads that wait for one shard. The append lock protects it. A waiter looks for records and adds itself here under that lock, so it
+/// cannot miss a put, and a writer with nobody waiting pays for one look at memory it owns.
 #[derive(Debug, Default)]
 pub(crate) struct WaitList {
     waiters: Vec<Arc<Waiter>>,
@@ -52,25 +52,25 @@ impl WaitList {
         }
     }
 
-    /// Takes a thread that stopped waiting off the list.
+    /// Removes a thread that stopped waiting.
     pub(crate) fn remove(&mut self, waiter: &Arc<Waiter>) {
         self.waiters.retain(|known| !Arc::ptr_eq(known, waiter));
     }
 
-    /// Takes all threads off the list, for the caller to wake once it has let go of the lock.
+    /// Takes all threads off the list. The caller wakes them after it has released the lock.
     #[inline]
     pub(crate) fn take(&mut self) -> Taken {
-        // Nearly always there is nobody: then a look is cheaper than moving the list.
+        // Nearly always nobody waits, and a check is cheaper than moving the list.
         Taken(if self.waiters.is_empty() { None } else { Some(std::mem::take(&mut self.waiters)) })
     }
 }
 
-/// The threads that were taken off a list, if there were any.
+/// The threads that were taken off a list, if any.
 #[must_use]
 pub(crate) struct Taken(Option<Vec<Arc<Waiter>>>);
 
 impl Taken {
-    /// Wakes them.
+    /// Wakes the threads.
     #[inline]
     pub(crate) fn notify(self) {
         if let Some(waiters) = self.0 {

@@ -1,4 +1,4 @@
-//! Waiting for one shard, or for any of many.
+//! Waiting for one shard, or for any of several.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use super::iterator::ShardIterator;
 use super::wait::Waiter;
 use crate::log::types::error::{Error, Result};
 
-/// Waits until one of the iterators has something to read, or has read its shard to the end; tells which one, the first in order
-/// if there are several, or `None` after the timeout.
+/// Waits until one of the iterators has something to read or has read its shard to the end, and returns its index, the first if there are
+/// several. Returns `None` after the timeout.
 ///
 /// # Errors
-/// `Closed` if the stream is closed and all of it is read.
+/// `Closed` if the stream is closed and everything is read.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -38,14 +38,14 @@ pub fn wait_any<'a>(
     if let Some(index) = ready() {
         return Ok(Some(index));
     }
-    // One that cannot be told apart from never is waited for without a deadline.
+    // A timeout beyond the range of `Instant` means to wait without a deadline.
     let deadline = Instant::now().checked_add(timeout);
     if iterators.is_empty() {
         return Ok(None);
     }
     let waiter = Arc::new(Waiter::default());
     let outcome = loop {
-        // Each shard is looked at again under its append lock, where no put can come between looking and waiting.
+        // Each shard is checked again under its append lock, where no put can come between the check and the registration.
         let mut open_count = 0;
         let found = iterators.iter().position(|iterator| {
             let waker = iterator.reader().waker();
@@ -73,7 +73,7 @@ pub fn wait_any<'a>(
 }
 
 impl ShardIterator {
-    /// Waits until there is something to read, or the shard is read to its end; tells whether that came before the timeout.
+    /// Waits until there is something to read, or the shard is read to its end. Returns whether that happened before the timeout.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -89,7 +89,7 @@ impl ShardIterator {
     /// ```
     ///
     /// # Errors
-    /// `Closed` if the stream is closed and all of it is read.
+    /// `Closed` if the stream is closed and everything is read.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         Ok(wait_any([self], timeout)?.is_some())
     }

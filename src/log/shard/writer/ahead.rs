@@ -1,8 +1,8 @@
 //! Preparing blocks, pages and the next segment ahead of a busy writer, so that its puts meet neither page faults nor the file system.
 //!
-//! 1. What is to be prepared is looked up under the append lock.
-//! 2. It is prepared without the lock. A crash leaves blocks that nobody uses, or a file that the next opening removes.
-//! 3. The writer takes it over, unless it went on without it meanwhile.
+//! 1. Under the append lock, the thread looks up what should be prepared.
+//! 2. It prepares that without the lock. A crash leaves unused blocks, or a file that the next opening removes.
+//! 3. The writer takes over the result, unless it has moved past it in the meantime.
 
 use super::Writer;
 use super::appender::{Appender, State};
@@ -11,16 +11,16 @@ use crate::log::segment::growth::Growth;
 use crate::log::types::error::Result;
 use crate::log::types::time::{SECOND, Timestamp};
 
-/// What a busy writer will reach first.
+/// The thing that a busy writer will reach first.
 enum Need {
     /// More of the active segment.
     Growth(Growth),
-    /// So many bytes of the next segment.
+    /// This many bytes of the next segment.
     OfNext(u64),
 }
 
 impl Appender {
-    /// What is to be prepared next, if puts come so fast that it pays.
+    /// Returns what should be prepared next, if puts come so fast that it pays.
     fn need(&mut self) -> Option<Need> {
         let active = self.active.as_mut().filter(|_| self.state == State::Open)?;
         let need = match (active.is_busy(), active.growth(), active.wanted_of_next()) {
@@ -42,10 +42,10 @@ impl Appender {
 }
 
 impl Writer {
-    /// Prepares the next thing that pays for itself now; returns whether there was one.
+    /// Prepares the next thing that pays now. Returns whether it found one.
     ///
     /// # Errors
-    /// `StorageFull` and others, which do no harm: a put that needs blocks asks for them itself.
+    /// `StorageFull` and others, all harmless: a put that finds no blocks allocates them itself.
     pub(in super::super) fn prepare_ahead(&self) -> Result<bool> {
         let need = self.appender.lock().need();
         match need {
@@ -67,11 +67,16 @@ impl Writer {
                 self.appender.lock().rest_ahead();
                 return Ok(false);
             }
-            NextStep::Prepare => self.source.prepare()?,
+            NextStep::Prepare => {
+                self.source.prepare()?;
+                if !self.appender.lock().is_writing() {
+                    self.source.give_up_ready();
+                }
+            }
             NextStep::BringIn(pages) => {
                 pages.carry_out();
                 self.source.note_prepared(&pages);
-                // It may be the active one by now.
+                // The prepared segment may be the active one by now.
                 if let Some(active) = &mut self.appender.lock().active {
                     active.note_prepared(&pages);
                 }
@@ -80,7 +85,7 @@ impl Writer {
         Ok(true)
     }
 
-    /// Gives up prepared segments that puts come too slowly for; once a pass.
+    /// Gives up prepared segments that puts are too slow to need. Called once in each maintenance pass.
     pub(in super::super) fn drop_idle_prepared(&self, now: Timestamp) {
         let busy_since = self.appender.lock().active.as_ref().map(|active| active.busy_since());
         self.source.drop_idle(busy_since.is_some_and(|since| since >= now.minus(SECOND)));

@@ -1,11 +1,11 @@
 //! Appending frames, and rolling to the next segment.
 //!
 //! **Roll**, when a frame does not fit into the active segment:
-//! 1. The next segment is begun, named by the next sequence number. A crash leaves an empty segment, which recovery takes up.
-//! 2. It is put where readers find it.
-//! 3. The old one is ended: a reader that has read it all goes on to the next.
-//! 4. The frame is appended to the new one.
-//! 5. The old one is sealed in the background. A crash leaves it without a trailer, which recovery scans.
+//! 1. The next segment is begun, named by the next sequence number. A crash leaves an empty segment, which recovery resumes.
+//! 2. It is added where readers find it.
+//! 3. The old segment is ended: a reader that has read all of it moves on to the next.
+//! 4. The frame is appended to the new segment.
+//! 5. The old segment is sealed in the background. A crash leaves it without a trailer, and recovery scans it.
 
 use std::sync::Arc;
 
@@ -40,16 +40,14 @@ impl Writer {
             self.roll(&mut appender, timestamp, len)?;
         }
         let Some(active) = &mut appender.active else { unreachable!("rolling makes an active segment") };
-        match active.reserve(len) {
-            Err(Error::StorageFull(_)) => self.context.sources.without_prepared(|| active.reserve(len))?,
-            reserved => reserved?,
-        }
+        let reserved = active.reserve(len);
+        self.context.sources.retry_if_full(reserved, || active.reserve(len))?;
         let appended = active.append(frame, timestamp);
         if active.asks_for_more_ahead() {
             self.context.ahead_bell.notify();
         }
         if appended.is_err() {
-            // A write that failed may have left a part of itself behind the last frame: nothing goes over that.
+            // A failed write may have left part of a frame behind the last one. The segment ends here, so that nothing is written over it.
             let _ = self.retire_active(&mut appender);
         }
         let base = appended?;
@@ -62,7 +60,7 @@ impl Writer {
         Ok(Some(base))
     }
 
-    /// What becomes of a put for which no sequence number is left: it waits for the children.
+    /// Handles a put for which no sequence number is left below the ceiling: it has to wait for the children.
     #[cold]
     fn at_ceiling(&self, ceiling: SequenceNumber) -> Result<Option<SequenceNumber>> {
         if ceiling == NO_CEILING {
@@ -77,7 +75,7 @@ impl Writer {
     /// Makes an active segment with room for a frame of `len` bytes.
     #[cold]
     fn roll(&self, appender: &mut Appender, now: Timestamp, len: u64) -> Result<()> {
-        // Nobody came to seal: do it here, so that what a crash leaves to scan stays bounded.
+        // The background has not sealed in time. Sealing here bounds what a crash leaves to scan.
         if appender.unsealed.len() >= unsealed_count_max(self.context.writing.segment_bytes)
             && let Err(error) = self.seal_first(appender)
         {
@@ -88,8 +86,8 @@ impl Writer {
             return Err(error);
         }
         let (last, base) = (appender.resumable, appender.next_sequence);
-        let next = self.context.sources.without_prepared(|| self.source.next(last, base, now, len));
-        let next = match next {
+        let begin = || self.source.next(last, base, now, len);
+        let next = match self.context.sources.retry_if_full(begin(), begin) {
             Err(error) if error.is_failed_sync() => {
                 self.tell_failed_sync(&error);
                 appender.state = State::Poisoned;

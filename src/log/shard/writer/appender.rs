@@ -1,4 +1,4 @@
-//! What the append lock protects.
+//! The state that the append lock protects.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,28 +16,28 @@ use crate::log::types::time::Timestamp;
 /// The ceiling of a shard that is not about to have children.
 pub(super) const NO_CEILING: SequenceNumber = SequenceNumber::new(u64::MAX);
 
-/// What the append lock protects.
+/// The state that the append lock protects.
 #[derive(Debug)]
 pub(super) struct Appender {
     pub(super) state: State,
-    /// None until the first put.
+    /// `None` until the first put.
     pub(super) active: Option<Active>,
-    /// The last segment, if there is no active one and it may be written on.
+    /// The last segment, if no segment is active and this one may be written to again.
     pub(super) resumable: Option<Resumable>,
-    /// Segments before the active one that have no trailer yet, oldest first.
+    /// The segments before the active one that have no trailer yet, oldest first.
     pub(super) unsealed: VecDeque<Arc<Unsealed>>,
     pub(super) next_sequence: SequenceNumber,
-    /// No record gets this number or a higher one: the shard's children begin there, if it is about to have some.
+    /// No record gets this number or a higher one. The shard's children begin there if it is about to have any.
     pub(super) ceiling: SequenceNumber,
     pub(super) last_timestamp: Timestamp,
-    /// With the end of the active segment's frames: the bytes put since the stream was opened. May be below zero.
+    /// Added to the end of the active segment's frames, this gives the bytes put since the stream was opened. It may be below zero.
     put_bytes_before: u64,
     pub(super) waiting: WaitList,
-    /// There is a segment file whose name may not survive power loss.
+    /// Whether a segment file exists whose name may not survive power loss.
     pub(super) has_new_names: bool,
 }
 
-/// What becomes of a put.
+/// The state of a shard, which decides what happens to a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Open,
@@ -49,7 +49,7 @@ pub(super) enum State {
 }
 
 impl Appender {
-    /// Goes on where recovery found the shard.
+    /// Continues where recovery found the shard.
     pub(super) fn recovered(recovered: RecoveredShard, is_closed: bool, created_at: Timestamp) -> Self {
         let RecoveredShard { unsealed, resumable, next_sequence, last_timestamp, .. } = recovered;
         Self {
@@ -63,7 +63,7 @@ impl Appender {
         }
     }
 
-    /// A shard without a record.
+    /// Returns the state of a shard without records.
     pub(super) fn empty(next_sequence: SequenceNumber, last_timestamp: Timestamp) -> Self {
         Self {
             state: State::Open,
@@ -79,23 +79,23 @@ impl Appender {
         }
     }
 
-    /// All segments that may hold bytes that are not synced, oldest first.
+    /// Returns all segments that may hold unsynced bytes, oldest first.
     pub(super) fn files_to_sync(&self) -> Vec<Arc<SegmentFile>> {
         let unsealed = self.unsealed.iter().map(|segment| &segment.file);
         unsealed.chain(self.active.as_ref().map(Active::file)).cloned().collect()
     }
 
-    /// Where the last segment ends; `None` while it is being written to.
+    /// Returns where the last segment ends, or `None` if it is written to.
     pub(super) fn last_end(&self) -> Option<SequenceNumber> {
         self.active.is_none().then_some(self.next_sequence)
     }
 
-    /// The bytes of the frames that were put since the stream was opened.
+    /// Returns the bytes of the frames put since the stream was opened.
     pub(super) fn put_bytes(&self) -> u64 {
         self.put_bytes_before.wrapping_add(self.active.as_ref().map_or(0, Active::frames_end))
     }
 
-    /// Makes the next segment the active one. Returns whether there was one before it, which is to be sealed now.
+    /// Makes `next` the active segment. Returns whether another was active before, which must now be sealed.
     pub(super) fn begin(&mut self, next: Active) -> bool {
         self.resumable = None;
         self.has_new_names = true;
@@ -106,7 +106,7 @@ impl Appender {
         has_full
     }
 
-    /// Ends the active segment, if there is one: the next put begins another. One without a record is only emptied.
+    /// Ends the active segment, if any, so that the next put begins another. A segment without records is only emptied.
     pub(super) fn retire_active(&mut self) -> Result<()> {
         self.put_bytes_before = self.put_bytes();
         match self.active.take() {
@@ -122,14 +122,20 @@ impl Appender {
         }
     }
 
-    /// Lets go of the segments up to the one that begins with `last`, which are trimmed and need no trailer any more. Returns whether there was
-    /// one.
-    pub(super) fn forget_unsealed(&mut self, last: Option<SequenceNumber>) -> bool {
-        let count = self.unsealed.partition_point(|segment| Some(segment.base()) <= last);
+    /// Returns whether the shard takes puts and has a segment for them.
+    pub(super) fn is_writing(&self) -> bool {
+        self.state == State::Open && self.active.is_some()
+    }
+
+    /// Drops the segments up to the one that begins with `last`. They are trimmed: they no longer need a trailer, and are not written to
+    /// again. Returns whether one of them had no trailer yet.
+    pub(super) fn forget_up_to(&mut self, last: SequenceNumber) -> bool {
+        self.resumable = self.resumable.filter(|resumable| resumable.base > last);
+        let count = self.unsealed.partition_point(|segment| segment.base() <= last);
         self.unsealed.drain(..count).len() > 0
     }
 
-    /// The error for whoever wants to change a shard that takes no puts.
+    /// Fails unless the shard takes puts, for a caller that wants to change it.
     pub(super) fn check_open(&self, shard: ShardId) -> Result<()> {
         match self.state {
             State::Open => Ok(()),

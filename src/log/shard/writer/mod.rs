@@ -1,6 +1,6 @@
-//! The writing side of a shard.
+//! The writer of a shard.
 //!
-//! Nobody else takes the append lock: others call verbs.
+//! Only this room takes the append lock. Other code calls the methods here.
 
 mod ahead;
 mod append;
@@ -17,7 +17,6 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 
 use super::reader::Reader;
-use super::reader::segments::Dropped;
 use super::reader::wait::Waiter;
 use crate::log::recovery::RecoveredShard;
 use crate::log::segment::growth::Writing;
@@ -32,38 +31,38 @@ use appender::{Appender, NO_CEILING, State};
 use source::{SegmentSource, Sources};
 use turn::SyncTurn;
 
-/// What the writers of all shards of a stream have in common.
+/// The state that the writers of all shards of a stream share.
 #[derive(Debug, Clone)]
 pub(crate) struct WriterContext {
     pub(crate) writing: Writing,
-    /// Rung when there is work for the maintenance.
+    /// Rung when maintenance has work to do.
     pub(crate) bell: Arc<Waiter>,
-    /// Rung when something is to be prepared ahead of the puts.
+    /// Rung when something should be prepared ahead of the puts.
     pub(crate) ahead_bell: Arc<Waiter>,
     pub(crate) sources: Arc<Sources>,
 }
 
-/// The writing side of a shard.
+/// The writer of a shard.
 #[derive(Debug)]
 pub(super) struct Writer {
     dir: ShardDir,
     context: WriterContext,
-    /// The append lock. Taken after the sync turn, and before the list of segments and the source's locks.
+    /// The append lock. It is taken after the sync turn, and before the list of segments and the source's locks.
     appender: Mutex<Appender>,
     source: Arc<SegmentSource>,
-    /// What the shard's readers see.
+    /// The reader of the same shard.
     reader: Arc<Reader>,
-    /// Held by whoever syncs.
+    /// Held by the thread that syncs.
     turn: SyncTurn,
     /// How long the last sync took, in nanoseconds.
     sync_nanos: AtomicU64,
-    /// All below survives power loss.
+    /// All records below survive power loss.
     synced_sequence: AtomicU64,
     /// The number that the next record had when the stream was opened.
     opened_at: SequenceNumber,
 }
 
-/// What was put to a shard since the stream was opened.
+/// The records and bytes put to a shard since the stream was opened.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PutTotals {
     pub(super) records: u64,
@@ -71,7 +70,7 @@ pub(super) struct PutTotals {
 }
 
 impl Writer {
-    /// That of a shard that was recovered, and which is closed if `description` says so.
+    /// Returns the writer of a recovered shard, which is closed if `description` says so.
     pub(super) fn recovered(
         dir: ShardDir,
         context: WriterContext,
@@ -85,7 +84,7 @@ impl Writer {
         Self::start(dir, context, appender, synced, next, reader)
     }
 
-    /// That of a new shard.
+    /// Returns the writer of a new shard.
     pub(super) fn empty(
         dir: ShardDir,
         context: WriterContext,
@@ -119,37 +118,38 @@ impl Writer {
         }
     }
 
-    /// When the last record arrived.
+    /// Returns when the last record arrived.
     pub(super) fn last_timestamp(&self) -> Timestamp {
         self.appender.lock().last_timestamp
     }
 
-    /// What was put since the stream was opened. Puts are not counted one by one: sequence numbers and the ends of the segments' frames
-    /// tell.
+    /// Returns what was put since the stream was opened. Puts are not counted one by one: the totals follow from sequence numbers and the
+    /// ends of the segments' frames.
     pub(super) fn put_totals(&self) -> PutTotals {
         let appender = self.appender.lock();
         let records = appender.next_sequence.get() - self.opened_at.get();
         PutTotals { records, bytes: appender.put_bytes() }
     }
 
-    /// Where the last segment ends; `None` while it is being written to, so that its end moves.
+    /// Returns where the last segment ends, or `None` if it is written to and its end still moves.
     pub(super) fn last_end(&self) -> Option<SequenceNumber> {
         self.appender.lock().last_end()
     }
 
-    /// Lets no record have the number `ceiling` or a higher one, so that children can begin there; returns whether none has.
+    /// Keeps all later sequence numbers below `ceiling`, so that children can begin there. Returns `false` if a record already has that
+    /// number or a higher one.
     pub(super) fn set_ceiling(&self, ceiling: SequenceNumber) -> bool {
         let mut appender = self.appender.lock();
         appender.ceiling = ceiling;
         appender.next_sequence <= ceiling
     }
 
-    /// Takes that back.
+    /// Removes the ceiling.
     pub(super) fn lift_ceiling(&self) {
         self.appender.lock().ceiling = NO_CEILING;
     }
 
-    /// Refuses all later puts: nobody knows what is on the disk.
+    /// Refuses all later puts, because what is on disk is unknown.
     pub(super) fn poison(&self) {
         let mut appender = self.appender.lock();
         if appender.state == State::Open {
@@ -160,13 +160,13 @@ impl Writer {
         waiting.notify();
     }
 
-    /// Wakes all that wait for the shard.
+    /// Wakes all threads that wait for the shard.
     pub(super) fn wake_readers(&self) {
         let waiting = self.appender.lock().waiting.take();
         waiting.notify();
     }
 
-    /// Ends the active segment if its first record is older than `oldest`, so that it can leave the disk, also when nothing is put.
+    /// Ends the active segment if its first record is older than `oldest`, so that its file can be removed even if nothing more is put.
     pub(super) fn retire_if_older(&self, oldest: Timestamp) -> Result<()> {
         let mut appender = self.appender.lock();
         let since = appender.active.as_ref().filter(|it| !it.is_empty()).map(|it| it.first_timestamp());
@@ -182,26 +182,22 @@ impl Writer {
         appender.retire_active()
     }
 
-    /// Takes the segments that end at the horizon or before it away from readers, and lets go of their files: some become the next
-    /// segments, the others are removed.
+    /// Takes the segments that end at or before the horizon away from readers. Refills some of their files for the next segments, and
+    /// removes the others.
     pub(super) fn drop_segments_behind(&self, horizon: SequenceNumber) -> Result<()> {
         let segments = &self.reader.segments;
         let mut appender = self.appender.lock();
         let dropped = segments.drop_behind(horizon, appender.last_end());
-        if segments.len() == 0 {
-            // The next put begins anew: the last segment is going to be removed.
-            appender.resumable = appender.resumable.filter(|last| last.frames.is_empty());
-        }
-        let forgot = appender.forget_unsealed(dropped.last().map(Dropped::base));
-        let takes_puts = appender.state == State::Open && appender.active.is_some();
+        let forgot = dropped.last().is_some_and(|last| appender.forget_up_to(last.base()));
+        let is_writing = appender.is_writing();
         drop(appender);
-        let wanted = if takes_puts { self.source.wants_trimmed() } else { 0 };
+        let wanted = if is_writing { self.source.wants_trimmed() } else { 0 };
         if forgot && wanted > 0 {
-            // A sync that is under way may have them open: no later one has.
+            // A sync in progress may have the files open. Once it has ended, no later sync opens them.
             drop(self.turn.take());
         }
         let (mut refilled, mut removed) = (vec![], Ok(()));
-        // The youngest are likeliest to be in memory still.
+        // The youngest files are the most likely to be still in memory.
         for segment in dropped.into_iter().rev() {
             let base = segment.base();
             if self.source.may_refill(segment) && refilled.len() < wanted {
@@ -214,23 +210,23 @@ impl Writer {
         }
         let refilled = self.source.refill(&refilled);
         if let Err(error) = &refilled {
-            // Names that the next sync is to have synced were among those, and no later one tells of them.
+            // The failed sync covered names that the next group sync relies on, and no later sync would report the failure.
             self.tell_failed_sync(error);
             self.poison();
         }
         removed.and(refilled)
     }
 
-    /// Gives up the prepared segments, also one that is just being prepared.
+    /// Gives up the prepared segments, including one that is being prepared.
     pub(super) fn give_up_prepared(&self) {
         drop(self.source.give_up_all());
     }
 
-    /// Ends the shard's part in an open stream: refuses later puts, syncs, and seals what there is.
+    /// Shuts the shard down as its stream closes: refuses later puts, syncs, and seals all segments.
     pub(super) fn close(&self) -> Result<()> {
         let closed = self.end_puts();
         self.give_up_prepared();
-        // Another process may open the stream next: nobody here, a pass of the maintenance that is late for one, must seal any more.
+        // Another process may open the stream next. No thread of this one, such as a late maintenance pass, may seal a segment after that.
         let left = self.appender.lock().unsealed.clone();
         left.iter().for_each(|segment| segment.leave());
         closed
@@ -253,7 +249,7 @@ impl Writer {
         emptied
     }
 
-    /// Tells whoever watches that a sync failed.
+    /// Reports a failed sync as an event.
     #[cold]
     fn tell_failed_sync(&self, error: &Error) {
         event!(
@@ -265,7 +261,7 @@ impl Writer {
         );
     }
 
-    /// See [`WakeReaders`](super::reader::WakeReaders). Under the append lock no put can come between looking for records and waiting.
+    /// See [`WakeReaders`](super::reader::WakeReaders). Under the append lock, no put can come between looking for records and waiting.
     pub(super) fn wake_later(&self, waiter: &Arc<Waiter>, must_wait: &mut dyn FnMut() -> bool) -> bool {
         let mut appender = self.appender.lock();
         if must_wait() {

@@ -14,7 +14,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// A shard whose puts wait, until it is closed or goes on; dropping this lets it go on.
+/// A shard whose puts wait until it is closed or resumed. Dropping this resumes them.
 #[derive(Debug)]
 pub(crate) struct PausedShard<'a> {
     writer: &'a Writer,
@@ -23,7 +23,7 @@ pub(crate) struct PausedShard<'a> {
 }
 
 impl Writer {
-    /// Makes puts wait, to close the shard.
+    /// Makes puts wait, so that the shard can be closed.
     pub(in super::super) fn pause(&self) -> Result<PausedShard<'_>> {
         let turn = self.turn.take();
         let appender = self.appender.lock();
@@ -33,7 +33,7 @@ impl Writer {
 }
 
 impl PausedShard<'_> {
-    /// Makes all that was put survive power loss.
+    /// Makes everything put so far survive power loss.
     pub(crate) fn sync(&mut self) -> Result<()> {
         let synced = self.writer.sync_all(&mut self.appender);
         if let Err(error) = &synced {
@@ -47,29 +47,29 @@ impl PausedShard<'_> {
         self.writer.dir.shard
     }
 
-    /// The number that the next record would have.
+    /// Returns the number that the next record would have.
     pub(crate) fn next_sequence(&self) -> SequenceNumber {
         self.appender.next_sequence
     }
 
-    /// When the last record arrived.
+    /// Returns when the last record arrived.
     pub(crate) fn last_timestamp(&self) -> Timestamp {
         self.appender.last_timestamp
     }
 
-    /// Shows readers who come to the end where to go on. This has to come before anything is put to the children: a reader at the end
-    /// of this shard would take it for the end of all.
+    /// Publishes the children for readers that reach the end of this shard. It must precede the first put to a child: otherwise a reader at
+    /// the end of this shard would take that for the end of all records.
     pub(crate) fn announce(&self, closed_at: Timestamp, children: Vec<Arc<Reader>>) {
         self.writer.reader.announce(self.appender.next_sequence, closed_at, children);
     }
 
-    /// Closes the shard: puts that wait are routed again, and readers go on with the children, which were announced.
+    /// Closes the shard. Waiting puts are routed again, and readers move on to the children, which must have been announced.
     ///
-    /// The map that routes them must be in its place.
+    /// The shard map that routes those puts must already be in place.
     pub(crate) fn close(mut self) {
         let writer = self.writer;
         self.appender.state = State::ShardClosed;
-        // An empty segment that cannot be emptied further is found and ignored when the stream is opened again.
+        // If the blocks of an empty segment cannot be freed, the next opening finds the segment and ignores it.
         let _ = writer.retire_active(&mut self.appender);
         let end = self.appender.next_sequence;
         writer.note_synced_to(end);

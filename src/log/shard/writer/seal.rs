@@ -19,8 +19,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Seals one segment, and takes it off the list of those to be sealed. The names of all segments must survive power loss: recovery takes
-    /// a sealed one to have all those before it, and somebody else may be about to sync the names that are new.
+    /// Seals one segment and removes it from the list of those to seal. The caller must have synced the directory. Recovery assumes that
+    /// all segments before a sealed one exist, and another thread may have taken `has_new_names` without having synced the new names yet.
     fn seal<T>(&self, segment: &Unsealed, take_off: impl FnOnce() -> T) -> Result<()> {
         match segment.seal() {
             Ok(true) => {
@@ -30,14 +30,14 @@ impl Writer {
                 event!(debug, "a segment is sealed", dir = self.dir.path().display(), base = base);
                 Ok(())
             }
-            // It stays as it is, to be sealed when there is room; it can be read, and recovery can scan it.
+            // It stays as it is and is sealed when the disk has room. It is readable, and recovery can scan it.
             Ok(false) | Err(Error::StorageFull(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether so many segments wait to be sealed that it should not wait for the next pass. Sealing costs a sync, for which puts need
-    /// not compete as long as few wait for it.
+    /// Returns whether so many segments wait to be sealed that sealing should not wait for the next pass. Sealing costs a sync, and as long
+    /// as few segments wait, puts need not compete with it.
     pub(in super::super) fn has_many_to_seal(&self) -> bool {
         self.appender.lock().unsealed.len() >= unsealed_count_max(self.context.writing.segment_bytes) / 2
     }
@@ -45,7 +45,7 @@ impl Writer {
     /// Seals the segments that wait for it.
     pub(in super::super) fn seal_waiting(&self) -> Result<()> {
         let appender = self.appender.lock();
-        // Nobody knows what of them is on the disk: opening the stream again scans them.
+        // What is on disk is unknown. Opening the stream again scans these segments.
         if appender.state == State::Poisoned {
             return Err(Error::Poisoned(self.dir.shard));
         }

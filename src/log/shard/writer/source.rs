@@ -1,24 +1,24 @@
-//! Where the next segment of a shard comes from.
+//! The source of a shard's next segment.
 //!
 //! | the next segment is | where |
 //! |---|---|
-//! | the last one, written on | it was closed cleanly or holds no record, nothing was put since, and the frame has room in it |
-//! | a prepared one | one is ready, and the frame has room in it |
+//! | the last one, resumed | it was closed cleanly or holds no record, nothing was put since, and it has room for the frame |
+//! | a prepared one | one is ready, and it has room for the frame |
 //! | a new file | otherwise |
 //!
-//! A prepared segment is a new file, made when a busy writer comes near the end of the active one, or a trimmed one that is filled again. A
-//! trimmed file is filled again where all of this holds; otherwise it is removed:
+//! A prepared segment is a new file, made when a busy writer comes near the end of the active one, or a refilled file of a trimmed segment.
+//! A trimmed file is refilled if all of these conditions hold, and removed otherwise:
 //!
 //! | condition | why | looked at by |
 //! |---|---|---|
-//! | the shard takes puts, and a segment was begun within [`REFILL_WITHIN_PASSES`] | it gives back its room soon after puts rest | [`SegmentSource::wants_trimmed`] |
-//! | fewer are ready than were lately begun from one pass to the next | so many will be needed until the next pass | the same |
-//! | its segment was begun since the stream was opened | of others, whoever had the stream open before may still hold bytes, and they may have holes, where a copy of them was put back | [`SegmentSource::may_refill`] |
-//! | nobody has it open or holds bytes of it | they would change under their reader | the same |
-//! | what [`Prepared::refill`] asks of the file itself | | that |
+//! | the shard takes puts and began a segment within [`REFILL_WITHIN_PASSES`] | to free room when idle | [`SegmentSource::wants_trimmed`] |
+//! | fewer are ready than were lately begun between two passes | that many will be needed until the next pass | the same |
+//! | it was begun since opening | another process may hold older ones; they may have holes if restored | [`SegmentSource::may_refill`] |
+//! | nobody has it open or holds bytes of it | the bytes would change under their reader | the same |
+//! | what [`Prepared::refill`] requires of the file itself | | that |
 //!
-//! Prepared segments hold room on the disk that a put may need. So where one finds no room, they are given up first, in all shards of the
-//! stream, and what is just being prepared is waited for: see [`Sources::without_prepared`].
+//! Prepared segments hold disk space that a put may need. So when a put finds no room, they are given up first, in all shards of the
+//! stream, and those being prepared are waited for: see [`Sources::retry_if_full`].
 
 use std::sync::{Arc, Weak};
 
@@ -33,11 +33,11 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-/// Trimmed segments are filled again where a segment was begun within so many passes of the maintenance, which come each second: enough
-/// for a shard that is synced with each put, and so few that one that rests gives its room back soon.
+/// Trimmed segments are refilled only if a segment was begun within this many maintenance passes, which come each second. That is enough
+/// for a shard that is synced with each put, and few enough that an idle shard soon gives its room back.
 const REFILL_WITHIN_PASSES: u32 = 10;
 
-/// Where the next segment of a shard comes from.
+/// The source of a shard's next segment.
 #[derive(Debug)]
 pub(crate) struct SegmentSource {
     dir: ShardDir,
@@ -45,24 +45,25 @@ pub(crate) struct SegmentSource {
     /// The number that the next record had when the stream was opened.
     opened_at: SequenceNumber,
     demand: Mutex<Demand>,
-    /// Held by whoever prepares segments, until they are ready or given up: so no room on the disk is in nobody's hands. Whoever holds an
-    /// append lock may take this one, never the other way round.
+    /// Held while segments are being prepared, until they are ready or given up. So a thread that holds it knows of all prepared disk
+    /// space, except for that of a segment that is about to be used. A thread that holds an append lock may take this lock, never the other
+    /// way round.
     making: Mutex<()>,
-    /// The prepared segments; the last one is used next. Taken for a moment, after `making`.
+    /// The prepared segments. The last one is used next. Taken after `making`, and held until that one is a segment.
     ready: Mutex<Vec<Prepared>>,
 }
 
-/// How many prepared segments it pays to have.
+/// How many prepared segments pay.
 #[derive(Debug, Default)]
 struct Demand {
-    /// How many segments were begun since the last pass, and from the one before to that.
+    /// How many segments were begun since the last pass, and between the last two passes.
     begun: [usize; 2],
-    /// The passes since a segment was begun; `None` before the first.
+    /// The passes since a segment was begun, or `None` before the first.
     passes_since: Option<u32>,
 }
 
 impl Demand {
-    /// As many as were begun lately from one pass to the next.
+    /// Returns the larger number of segments begun between two recent passes.
     fn wanted(&self) -> usize {
         let is_rolling = self.passes_since.is_some_and(|passes| passes <= REFILL_WITHIN_PASSES);
         if is_rolling { self.begun.into_iter().max().unwrap_or_default().max(1) } else { 0 }
@@ -73,18 +74,21 @@ impl Demand {
         self.passes_since = Some(0);
     }
 
-    fn note_pass(&mut self) {
+    /// Notes a maintenance pass. Returns how many are wanted, as of before it.
+    fn note_pass(&mut self) -> usize {
         self.passes_since = self.passes_since.map(|passes| passes.saturating_add(1));
+        let wanted = self.wanted();
         self.begun = [0, self.begun[0]];
+        wanted
     }
 }
 
-/// What there is to be done for the next segment.
+/// The next thing to do for the next segment.
 #[derive(Debug)]
 pub(super) enum NextStep {
-    /// It is to be prepared.
+    /// Prepare it.
     Prepare,
-    /// Pages of it are to be brought in.
+    /// Bring in pages of it.
     BringIn(PreparedPages),
     Nothing,
 }
@@ -101,7 +105,8 @@ impl SegmentSource {
         }
     }
 
-    /// Begins the next segment, the one with `base`, for a frame of `len` bytes. `last` is the one before it, if that may be written on.
+    /// Begins the next segment, the one with `base`, for a frame of `len` bytes. `last` is the segment before, if it may be written to
+    /// again.
     pub(super) fn next(
         &self,
         last: Option<Resumable>,
@@ -111,11 +116,17 @@ impl SegmentSource {
     ) -> Result<Active> {
         let has_room =
             |last: &Resumable| last.frames.is_empty() || last.has_room(self.writing.segment_bytes, len);
-        let ready = || self.ready.lock().pop_if(|prepared| prepared.has_room(len));
+        let begin_prepared = || {
+            // The list stays locked until the file has its name as a segment. A thread that finds the list empty creates a file, under the
+            // name that this one still has.
+            let mut ready = self.ready.lock();
+            let prepared = ready.pop_if(|prepared| prepared.has_room(len))?;
+            Some(Active::begin_in(prepared, &self.dir, base, now, self.writing))
+        };
         let next = if let Some(last) = last.filter(has_room) {
             Active::resume(&self.dir, last, self.writing, len)?
-        } else if let Some(prepared) = ready() {
-            Active::begin_in(prepared, &self.dir, base, now, self.writing)?
+        } else if let Some(begun) = begin_prepared() {
+            begun?
         } else {
             Active::create(&self.dir, base, now, self.writing, len)?
         };
@@ -123,41 +134,41 @@ impl SegmentSource {
         Ok(next)
     }
 
-    /// What there is to be done so that the next segment has so many bytes of its pages there.
+    /// Returns what should be done so that `wanted` bytes of the next segment's pages are brought in.
     pub(super) fn next_step(&self, wanted: u64) -> NextStep {
         match self.ready.lock().last() {
-            _ if wanted == 0 => NextStep::Nothing,
             None => NextStep::Prepare,
             Some(next) => next.pages(wanted).map_or(NextStep::Nothing, NextStep::BringIn),
         }
     }
 
-    /// Prepares the next segment, but for its pages.
+    /// Prepares the next segment, except for its pages.
     pub(super) fn prepare(&self) -> Result<()> {
         let _making = self.making.lock();
         let prepared = Prepared::create(&self.dir, self.writing)?;
-        // Not in front of one whose pages were brought in.
+        // Inserted first, so that a segment whose pages were brought in stays next.
         self.ready.lock().insert(0, prepared);
         Ok(())
     }
 
-    /// Notes that pages were brought in, which may be of a prepared segment still.
+    /// Records that pages were brought in. The segment may still be a prepared one.
     pub(super) fn note_prepared(&self, pages: &PreparedPages) {
         self.ready.lock().iter_mut().for_each(|prepared| prepared.note_prepared(pages));
     }
 
-    /// How many trimmed segments are worth keeping.
+    /// Returns how many trimmed segments are worth keeping.
     pub(super) fn wants_trimmed(&self) -> usize {
-        self.demand.lock().wanted().saturating_sub(self.ready.lock().len())
+        let wanted = self.demand.lock().wanted();
+        wanted.saturating_sub(self.ready.lock().len())
     }
 
-    /// Closes a trimmed segment for those to come, and returns whether its file may be filled again.
+    /// Closes a trimmed segment to later readers, and returns whether its file may be refilled.
     pub(super) fn may_refill(&self, dropped: Dropped) -> bool {
         let is_of_this_opening = dropped.base() >= self.opened_at;
         dropped.close() && is_of_this_opening
     }
 
-    /// Prepares the files of trimmed segments; see [`Prepared::refill`].
+    /// Refills the files of trimmed segments. See [`Prepared::refill`].
     pub(super) fn refill(&self, bases: &[SequenceNumber]) -> Result<()> {
         let _making = self.making.lock();
         let refilled = Prepared::refill(&self.dir, bases, self.writing)?;
@@ -165,27 +176,24 @@ impl SegmentSource {
         Ok(())
     }
 
-    /// Gives up the prepared segments that are too many by now, which is to be asked once a pass; a shard that is busy keeps one.
+    /// Gives up excess prepared segments. Called once in each maintenance pass. A busy shard keeps one.
     pub(super) fn drop_idle(&self, is_busy: bool) {
-        let mut demand = self.demand.lock();
-        demand.note_pass();
-        let kept = demand.wanted().max(usize::from(is_busy));
-        drop(demand);
+        let kept = self.demand.lock().note_pass().max(usize::from(is_busy));
         let _making = self.making.lock();
         let mut ready = self.ready.lock();
         let excess = ready.len().saturating_sub(kept);
         let idle: Vec<_> = ready.drain(..excess).collect();
-        // Removing their files takes time, for which a roll need not wait.
+        // Without the lock, because removing files takes time and a roll need not wait for it.
         drop(ready);
         drop(idle);
     }
 
-    /// Gives up all prepared segments that are ready; one that is just being prepared goes with a later pass.
+    /// Gives up all ready prepared segments. One that is being prepared is left to the thread that prepares it.
     pub(super) fn give_up_ready(&self) {
         self.ready.lock().clear();
     }
 
-    /// Gives up all prepared segments, also one that is just being prepared. Nobody prepares one until the guard is dropped.
+    /// Gives up all prepared segments, including one that is being prepared. No thread prepares another until the guard is dropped.
     pub(super) fn give_up_all(&self) -> MutexGuard<'_, ()> {
         let making = self.making.lock();
         self.give_up_ready();
@@ -206,16 +214,94 @@ impl Sources {
         all.push(Arc::downgrade(source));
     }
 
-    /// Tries something that needs room on the disk. If there is none, tries it again while no shard of the stream has a prepared segment or is
-    /// at work on one: what was refused then has no room.
-    pub(super) fn without_prepared<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-        match attempt() {
-            Err(Error::StorageFull(_)) => {}
-            outcome => return outcome,
+    /// Returns the outcome of something that needs disk space. If the disk was full, retries it while no shard of the stream has a prepared
+    /// segment or is preparing one. If the retry fails too, the disk really has no room.
+    #[inline]
+    pub(super) fn retry_if_full<T>(
+        &self,
+        outcome: Result<T>,
+        retry: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        match outcome {
+            Err(Error::StorageFull(_)) => self.without_prepared(retry),
+            outcome => outcome,
         }
+    }
+
+    #[cold]
+    fn without_prepared<T>(&self, retry: impl FnOnce() -> Result<T>) -> Result<T> {
         let all = self.all.lock();
         let sources: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
         let _nothing_is_prepared: Vec<_> = sources.iter().map(|source| source.give_up_all()).collect();
-        attempt()
+        retry()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ShardId;
+    use crate::log::segment::stored::read_header;
+    use crate::log::sys::dir;
+    use crate::log::sys::fault::set_hook;
+    use crate::log::sys::file::DataFile;
+
+    fn source(stream_dir: &Path) -> SegmentSource {
+        let dir = ShardDir::new(stream_dir, ShardId::new(0));
+        dir::create_all(dir.path()).unwrap();
+        let writing = Writing { segment_bytes: 64 << 10, syncs_each: false };
+        SegmentSource::new(dir, writing, SequenceNumber::ZERO)
+    }
+
+    #[test]
+    fn p1_a_segment_that_begins_keeps_its_file_while_the_next_one_is_prepared() {
+        let scratch = tempfile::tempdir().unwrap();
+        let source = &source(scratch.path());
+        source.prepare().unwrap();
+        let (ask, asked) = mpsc::channel();
+        let (answer, answered) = mpsc::channel();
+        std::thread::scope(|threads| {
+            let preparing = threads.spawn(move || {
+                asked.recv().unwrap();
+                let step = source.next_step(1);
+                if matches!(step, NextStep::Prepare) {
+                    source.prepare().unwrap();
+                }
+                // Nobody may be waiting any more.
+                let _ = answer.send(());
+            });
+            set_hook(Some(Box::new(move |action, file| {
+                if action == "write to" && file.ends_with("spare") {
+                    ask.send(()).unwrap();
+                    // It must wait until the segment has its name. If it does not, this gives it the time to take the file's name away.
+                    let _ = answered.recv_timeout(Duration::from_millis(200));
+                }
+                Ok(())
+            })));
+            let begun = source.next(None, 5.into(), Timestamp::from_millis(1), 100);
+            set_hook(None);
+            begun.unwrap();
+            preparing.join().unwrap();
+        });
+        let place = source.dir.segment(5.into());
+        let header = read_header(&DataFile::open(&place.path).unwrap(), &place).unwrap();
+        assert_eq!(header.base_sequence, 5, "P1: records go to the file that has the segment's name");
+        assert!(matches!(source.next_step(1), NextStep::BringIn(_)), "and the next one is prepared");
+    }
+
+    #[test]
+    fn as_many_prepared_segments_are_kept_as_the_busier_of_two_passes_began() {
+        let mut demand = Demand::default();
+        assert_eq!(demand.note_pass(), 0);
+        for begun in [3, 1, 3, 1] {
+            (0..begun).for_each(|_| demand.note_begun());
+            assert_eq!(demand.note_pass(), 3);
+        }
+        let rest: Vec<_> = (0..11).map(|_| demand.note_pass()).collect();
+        assert_eq!(rest, [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0], "an idle shard gives its room back");
     }
 }

@@ -11,13 +11,13 @@ use crate::log::segment::file::SegmentFile;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
-/// The part of a sync's time that one waits for others to join.
+/// A sync waits for others to join for the last sync's time divided by this.
 const PATIENCE: u64 = 4;
-/// However long that sync took: it may have been held up.
+/// The longest such wait. The last sync may have taken long because it was held up.
 const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
 impl Writer {
-    /// All below this number survives power loss.
+    /// Returns the sequence number below which everything survives power loss.
     pub(in super::super) fn synced_sequence(&self) -> SequenceNumber {
         SequenceNumber::new(self.synced_sequence.load(Ordering::Acquire))
     }
@@ -26,12 +26,12 @@ impl Writer {
         self.synced_sequence.store(end.get(), Ordering::Release);
     }
 
-    /// Makes all that was put until now survive power loss.
+    /// Makes everything put so far survive power loss.
     pub(in super::super) fn sync(&self) -> Result<()> {
         self.sync_to(self.reader.next_sequence())
     }
 
-    /// Renews what the segments themselves say of how far they are synced.
+    /// Renews the notes of the synced watermark in the segments.
     pub(in super::super) fn renew_notes(&self) {
         let files = self.appender.lock().files_to_sync();
         files.iter().for_each(|file| file.note_synced());
@@ -39,7 +39,7 @@ impl Writer {
 
     /// Returns once everything below `end` survives power loss.
     ///
-    /// Whoever gets the turn syncs for all that was committed until then; the others wait for that.
+    /// The thread that gets the turn syncs everything committed until then. The other threads wait for that sync.
     pub(in super::super) fn sync_to(&self, end: SequenceNumber) -> Result<()> {
         if self.synced_sequence() >= end {
             return Ok(());
@@ -60,10 +60,11 @@ impl Writer {
         let synced = self.sync_files(has_new_names, &files);
         match &synced {
             Ok(()) => self.note_synced_to(committed),
-            // The kernel may have dropped the pages it could not write, so that trying again would succeed without them.
+            // The kernel may have dropped the pages that it could not write, so a retry could succeed without them.
             Err(error) => {
                 self.tell_failed_sync(error);
-                // For whoever closes the stream, which keeps it from being poisoned.
+                // Restored for the thread that closes the stream: a closed stream does not become poisoned, and its last sync must include
+                // these names.
                 self.appender.lock().has_new_names |= has_new_names;
                 self.poison();
             }
@@ -72,8 +73,8 @@ impl Writer {
         synced
     }
 
-    /// Gives those for whom the last sync was a moment to put their next records, so that this sync is for them too: where many
-    /// put, a sync for each half of them in turn would do half the work. It waits for no longer than a part of what a sync takes.
+    /// Gives the threads of the last sync a moment to put their next records, so that this sync covers them too. Where many threads put,
+    /// syncing for each half of them in turn would do half the work. The wait is limited to a fraction of a sync's time.
     fn let_more_come(&self, turn: &HeldTurn<'_>) {
         let patience =
             Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed) / PATIENCE).min(PATIENCE_MAX);
@@ -83,7 +84,7 @@ impl Writer {
         }
     }
 
-    /// Syncs all segments while nothing is put.
+    /// Syncs all segments while no put is possible.
     pub(super) fn sync_all(&self, appender: &mut Appender) -> Result<()> {
         self.sync_files(std::mem::take(&mut appender.has_new_names), &appender.files_to_sync())
     }
@@ -92,7 +93,7 @@ impl Writer {
         if has_new_names {
             self.dir.sync()?;
         }
-        // The oldest first: a segment that is synced vouches for those before it.
+        // Oldest first: a synced segment proves that all segments before it are synced.
         files.iter().try_for_each(|file| file.sync().map(drop))
     }
 }

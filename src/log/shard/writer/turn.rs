@@ -1,4 +1,4 @@
-//! Whose turn it is to sync: one thread at a time, for all whose records are there by then.
+//! The turn to sync a shard: one thread at a time syncs for all threads whose records are committed by then.
 
 use std::sync::PoisonError;
 
@@ -6,14 +6,15 @@ use crate::log::sys::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 
 /// The turn to sync a shard.
 ///
-/// Rounds follow each other. Whoever holds the turn in a round says up to which record it syncs; those who wait for that sync wait
-/// apart from those who have come too late for it, so that its end wakes the former, and of the latter only the one that is next.
+/// Rounds follow each other. The thread that holds the turn in a round publishes up to which record it syncs. Threads covered by that sync
+/// wait apart from threads that came too late for it. The end of the round wakes all threads of the first kind, and only the next one of
+/// the second.
 #[derive(Debug, Default)]
 pub(super) struct SyncTurn {
     state: Mutex<State>,
     /// Where the threads of this round wait, and those of the next.
     rounds: [Condvar; 2],
-    /// The threads that have come since the last time that somebody said up to where it syncs.
+    /// The threads that have arrived since a holder last published the end of its sync.
     arrived: AtomicU64,
 }
 
@@ -21,19 +22,19 @@ pub(super) struct SyncTurn {
 struct State {
     is_taken: bool,
     round: u64,
-    /// The number after the last record of this round's sync, once that is known.
+    /// The number after the last record of this round's sync, once it is known.
     end: Option<u64>,
-    /// For how many threads the last sync was.
+    /// How many threads the last sync was for.
     crowd: u64,
-    /// How many threads wait where: to wake nobody takes a call of the system too.
+    /// How many threads wait in each place. Notifying nobody would still cost a system call.
     waiting: [usize; 2],
 }
 
-/// The turn, held; dropping it hands it on.
+/// The held turn. Dropping it passes it on.
 #[derive(Debug)]
 pub(super) struct HeldTurn<'a> {
     turn: &'a SyncTurn,
-    /// For how many threads the last sync was.
+    /// How many threads the last sync was for.
     pub(super) crowd: u64,
 }
 
@@ -51,7 +52,7 @@ impl SyncTurn {
         }
     }
 
-    /// Waits until the records below `end` are synced, as `is_done` tells, or until it is the caller's turn to sync them.
+    /// Waits until `is_done` reports that the records below `end` are synced, or until it is the caller's turn to sync them.
     pub(super) fn take_unless(&self, end: u64, is_done: impl Fn() -> bool) -> Option<HeldTurn<'_>> {
         self.arrived.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
@@ -73,12 +74,12 @@ impl SyncTurn {
 }
 
 impl HeldTurn<'_> {
-    /// How many threads wait for the sync to come, the holder included.
+    /// Returns how many threads wait for the coming sync, including the holder.
     pub(super) fn arrived(&self) -> u64 {
         self.turn.arrived.load(Ordering::Relaxed)
     }
 
-    /// Says that the sync to come is for all records below `end`.
+    /// Publishes that the coming sync covers all records below `end`.
     pub(super) fn begin(&self, end: u64) {
         let mut state = self.turn.lock();
         state.end = Some(end);
@@ -93,7 +94,7 @@ impl Drop for HeldTurn<'_> {
         (state.is_taken, state.end, state.round) = (false, None, state.round + 1);
         let waiting = state.waiting;
         drop(state);
-        // Those who are next first: their sync can begin while the others wake up.
+        // Threads of the next round first: their sync can begin while the others wake up.
         if waiting[next] > 0 {
             self.turn.rounds[next].notify_one();
         }

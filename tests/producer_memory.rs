@@ -85,7 +85,7 @@ fn fill(options: ProducerOptions, data_bytes: impl Fn(usize) -> usize) {
     loop {
         match producer.try_put("k", &data[..data_bytes(count)]) {
             Ok(_) => count += 1,
-            Err(Error::Busy) => break,
+            Err(Error::ProducerFull) => break,
             Err(error) => panic!("{error}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Hands a stream's counts to the `metrics` facade, and so to whatever exporter the program has installed.
+//! Reports a stream's counts to the `metrics` facade, and so to the exporter that the program has installed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,16 @@ use ::metrics::{
 
 use crate::{Metric, MetricValue, ShardId, StreamStats};
 
-/// What was handed over of each count: a total, the counts of a histogram's buckets, or nothing for a level.
+/// The values already reported of each count: a total, the counts of a histogram's buckets, or nothing for a level.
 type Handed = HashMap<(&'static str, Option<ShardId>), Vec<u64>>;
 
-/// What hands a stream's counts to the `metrics` facade, for [`StreamOptions::report_stats`](crate::StreamOptions::report_stats).
+/// Returns a reporter of a stream's counts to the `metrics` facade, for
+/// [`StreamOptions::report_stats`](crate::StreamOptions::report_stats).
 ///
-/// They are those of [`StreamStats::metrics`], by the same names: totals are counters, levels gauges, times histograms in
-/// milliseconds. Each has the label `stream`, which is the path that the stream was opened at, and those of a shard have the label
-/// `shard` as well, as CloudWatch's have the dimensions. A level that there is not, such as the age of an iterator where nobody reads,
-/// is handed over as NaN, which Prometheus shows as a gap.
+/// It reports the counts of [`StreamStats::metrics`] under the same names: totals as counters, levels as gauges, times as histograms in
+/// milliseconds. Each has the label `stream`, which is the path that the stream was opened at. The counts of a shard also have the label
+/// `shard`, like CloudWatch's dimensions. A level without a value, such as the age of an iterator where nobody reads, is reported as NaN,
+/// which Prometheus shows as a gap.
 ///
 /// One reporter may serve any number of streams.
 ///
@@ -39,7 +40,7 @@ pub fn reporter() -> impl Fn(&Path, &StreamStats) + Send + Sync + 'static {
             let key = (metric.name, metric.shard);
             now.insert(key, hand_over(path, &metric, before.get(&key)));
         }
-        // A shard that has expired leaves no level behind, which would stand for good.
+        // The levels of an expired shard are reset, because they would stay forever.
         for ((name, shard), _) in
             before.iter().filter(|(key, value)| value.is_empty() && !now.contains_key(key))
         {
@@ -55,12 +56,12 @@ fn labels(path: &Path, shard: Option<ShardId>) -> Vec<Label> {
     std::iter::once(stream).chain(shard).collect()
 }
 
-/// What a total has grown by; a stream that was opened again begins at zero.
+/// Returns how much a total has grown. A stream that was opened again begins at zero.
 fn growth(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }
 
-/// Hands one count over; tells what there is to remember of it.
+/// Reports one count. Returns what to remember of it.
 fn hand_over(path: &Path, metric: &Metric<'_>, before: Option<&Vec<u64>>) -> Vec<u64> {
     let (name, labels) = (metric.name, labels(path, metric.shard));
     if before.is_none() {

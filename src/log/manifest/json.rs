@@ -1,4 +1,4 @@
-//! The manifest as JSON that one can read with `cat`, under a checksum.
+//! The manifest as JSON, readable with `cat` and protected by a checksum.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::log::types::time::Timestamp;
 
 const FORMAT: &str = "streamlog";
 
-/// Why a text is no manifest.
+/// The reason why a text is not a manifest.
 pub(super) enum Fault {
     Version(u64),
     Damage(String),
@@ -53,7 +53,7 @@ struct Shard {
     parent: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     adjacent_parent: Option<u32>,
-    /// Decimal text, as in Kinesis: JSON's numbers do not hold 128 bits.
+    /// Decimal text, as in Kinesis: JSON numbers do not hold 128 bits.
     first_hash_key: String,
     last_hash_key: String,
     first_sequence: u64,
@@ -109,7 +109,7 @@ pub(super) fn decode(text: &[u8]) -> Result<Manifest, Fault> {
     decode_body(body).ok_or_else(|| damage("a value is out of its range"))
 }
 
-/// The checksum of the body in its one compact form: the same for any layout of the text.
+/// Returns the checksum of the body in its compact form, which does not depend on the layout of the text.
 fn checksum(body: &Body) -> String {
     let compact = serde_json::to_string(body).expect("numbers and text always serialize");
     format!("{:08x}", crc32(compact.as_bytes()))

@@ -1,4 +1,4 @@
-//! The durable truth about a stream: its settings, and which shards exist.
+//! The manifest: the settings of a stream, and which shards exist.
 
 mod json;
 
@@ -21,40 +21,40 @@ use crate::log::types::time::Timestamp;
 const VERSION: u64 = 1;
 const FILE_NAME: &str = "manifest.json";
 
-/// What the file `manifest.json` says.
+/// The content of the file `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) created_at: Timestamp,
     pub(crate) settings: StreamSettings,
-    /// The number of the next shard to be created.
+    /// The number of the next shard to create.
     pub(crate) next_shard: u32,
     /// The shards that have not expired, in the order of their creation.
     pub(crate) shards: Vec<ShardDescription>,
-    /// What holds retention back, and up to how many bytes.
+    /// The holds on retention, by name, each with the bytes up to which it holds.
     pub(crate) holds: BTreeMap<String, u64>,
     /// How far each shard was when the manifest was written.
     pub(crate) marks: BTreeMap<ShardId, Marks>,
 }
 
-/// How far a shard was: what opening it again must find at least.
+/// How far a shard was, which is the least that opening must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks {
-    /// All below was trimmed, and does not come back.
+    /// All records below were trimmed and do not come back.
     pub(crate) horizon: SequenceNumber,
-    /// All below, and above the horizon, was synced.
+    /// All records from the horizon up to here were synced.
     pub(crate) synced: SequenceNumber,
-    /// When its last record arrived: no later one is older, also once there is no segment left to tell.
+    /// The arrival time of its last record. No later record is older, even after the last segment is gone.
     pub(crate) last_timestamp: Timestamp,
 }
 
 impl Marks {
-    /// All below must be there; nothing is promised of what was trimmed.
+    /// Returns the sequence number below which all records must be there, except for trimmed ones.
     pub(crate) fn promised(&self) -> SequenceNumber {
         if self.synced > self.horizon { self.synced } else { SequenceNumber::ZERO }
     }
 }
 
-/// The settings that belong to a stream, whoever opens it.
+/// The settings that belong to a stream, regardless of who opens it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamSettings {
     pub(crate) key_hash: KeyHash,
@@ -79,7 +79,7 @@ impl StreamSettings {
 }
 
 impl Manifest {
-    /// The manifest of a new stream, whose shards divide the hash-key space as Kinesis divides it.
+    /// Returns the manifest of a new stream, whose shards divide the hash-key space as in Kinesis.
     pub(crate) fn new(created_at: Timestamp, settings: StreamSettings, shard_count: u32) -> Self {
         let shards =
             HashKeyRange::tiles(shard_count).zip(0..).map(|(hash_key_range, number)| ShardDescription {
@@ -102,12 +102,12 @@ impl Manifest {
         }
     }
 
-    /// Whether a directory has a manifest.
+    /// Returns whether a directory has a manifest.
     pub(crate) fn exists_in(stream_dir: &Path) -> Result<bool> {
         dir::exists(&path_in(stream_dir))
     }
 
-    /// How far a shard was at least.
+    /// Returns the least that a shard had reached.
     pub(crate) fn marks_of(&self, shard: &ShardDescription) -> Marks {
         let marks = self.marks.get(&shard.id).copied().unwrap_or_default();
         let horizon = marks.horizon.max(shard.first_sequence);
@@ -133,12 +133,12 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Replaces the manifest of a stream, whole and durably.
+    /// Replaces the manifest of a stream atomically and durably.
     pub(crate) fn store(&self, stream_dir: &Path) -> Result<(), ReplaceError> {
         replace_file(&path_in(stream_dir), json::encode(self).as_bytes())
     }
 
-    /// Refuses what no version of this library writes, so that nothing after it has to.
+    /// Refuses what no version of this library writes, so that later code need not check it.
     fn check(&self) -> Result<(), String> {
         self.settings.check().map_err(|error| error.to_string())?;
         let ids = || self.shards.iter().map(|shard| shard.id.get());
@@ -159,7 +159,7 @@ impl Manifest {
     }
 }
 
-/// Where the manifest of a stream is.
+/// Returns the path of a stream's manifest.
 pub(crate) fn path_in(stream_dir: &Path) -> PathBuf {
     stream_dir.join(FILE_NAME)
 }

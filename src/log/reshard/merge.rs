@@ -1,4 +1,4 @@
-//! Planning a merge: two open shards side by side become one.
+//! Planning a merge: two adjacent open shards become one.
 
 use super::{Plan, open_shard};
 use crate::log::types::describe::ShardDescription;
@@ -6,7 +6,7 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::hash_key::HashKeyRange;
 use crate::log::types::shard_id::ShardId;
 
-/// Merges a shard with the one whose range follows its own, as Kinesis' `MergeShards`: the order matters.
+/// Plans to merge a shard with the one whose range follows its own, like Kinesis' `MergeShards`. The order matters.
 pub(crate) fn plan(shards: &[ShardDescription], shard: ShardId, adjacent: ShardId) -> Result<Plan> {
     let lower = open_shard(shards, shard)?.hash_key_range;
     let upper = open_shard(shards, adjacent)?.hash_key_range;

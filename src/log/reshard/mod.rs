@@ -1,20 +1,20 @@
 //! Splitting and merging shards while the stream runs.
 //!
 //! 1. *Plan*, purely: which shards close, and which ranges their children own.
-//! 2. The children's directories are created, and their names synced. A crash leaves directories that the manifest does not name;
-//!    the next opening removes them.
-//! 3. The parents get a ceiling: the children will begin there, somewhat above the parents' end, so that the parents' puts can go
-//!    on for the moment. (More than that many would wait for step 7.)
-//! 4. The manifest is replaced: **the one atomic step**. A crash before leaves the parents open. A crash after it leaves the
-//!    children; the parents end with whatever was put until then, which no child has anything to do with yet.
+//! 2. The children's directories are created, and their names synced. A crash leaves directories that the manifest does not name, and the
+//!    next opening removes them.
+//! 3. The parents get a ceiling, at which the children will begin. It is somewhat above the parents' end, so that puts to the parents can
+//!    go on for the moment. (Puts beyond it would wait for step 7.)
+//! 4. The manifest is replaced: **the one atomic step**. A crash before it leaves the parents open. A crash after it leaves the children,
+//!    and the parents end with whatever was put until then. No child holds anything yet.
 //! 5. The parents are synced while their puts go on, so that the next step is short.
-//! 6. The parents' append locks are taken, so that puts wait, and what was put since is synced: whatever the children will hold,
-//!    the parents are whole.
-//! 7. The children are announced to readers who come to the parents' ends, the shard map is swapped, the parents are closed, and the
-//!    locks are let go of: puts that wait are routed again.
+//! 6. The parents' append locks are taken, so that puts wait, and everything put since is synced. So the parents are complete before the
+//!    children hold anything.
+//! 7. The children are announced to readers that reach the parents' ends, the shard map is swapped, the parents are closed, and the locks
+//!    are released. Waiting puts are routed again.
 //!
-//! A failure before step 4 leaves the parents open and nothing else. One after it, or one that leaves open whether step 4 survives
-//! power loss, poisons the parents: the next opening finds them with all that was put, closed or open.
+//! A failure before step 4 leaves the parents open and nothing else behind. A failure after it, or one after which step 4 may or may not
+//! survive power loss, poisons the parents. The next opening finds them with everything that was put, closed or open.
 
 pub(crate) mod merge;
 pub(crate) mod scale;
@@ -36,14 +36,14 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// Shards that close, and the ranges of the shards that take their place.
+/// The shards that close, and the ranges of the shards that replace them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) parents: Vec<ShardId>,
     pub(crate) children: Vec<HashKeyRange>,
 }
 
-/// Carries out what a plan finds to do, if anything; returns the children.
+/// Carries out the plan that `plan` returns, if any. Returns the children.
 pub(crate) fn apply(
     topology: &Topology,
     plan: impl FnOnce(&Manifest) -> Result<Option<Plan>>,
@@ -64,7 +64,7 @@ const RESERVE: u64 = 1 << 20;
 struct Reshard<'a> {
     topology: &'a Topology,
     plan: Plan,
-    /// The children's.
+    /// The ids of the children.
     ids: Vec<ShardId>,
 }
 
@@ -72,7 +72,7 @@ impl Reshard<'_> {
     fn carry_out(&self, manifest: &mut Manifest) -> Result<Vec<ShardDescription>> {
         let map = self.topology.map_full();
         let parents = self.plan.parents.iter().map(|&id| map.get(id)).collect::<Result<Vec<_>>>()?;
-        // One that is poisoned is found out before anything is changed.
+        // This detects a poisoned parent before anything is changed.
         for parent in &parents {
             drop(parent.pause()?);
         }
@@ -135,16 +135,16 @@ impl Reshard<'_> {
 
     fn remove_directories(&self) {
         for &id in &self.ids {
-            // What cannot be removed now is removed by the next opening.
+            // A directory that cannot be removed now is removed by the next opening.
             let _ = dir::remove_all(ShardDir::new(&self.topology.context().stream_dir, id).path());
         }
     }
 
-    /// The manifest with the parents closed and the children there.
+    /// Returns the manifest with the parents closed and the children added.
     fn next_manifest(&self, manifest: &Manifest, first_sequence: SequenceNumber) -> Manifest {
         let mut next = manifest.clone();
         let is_parent = |shard: &&mut ShardDescription| self.plan.parents.contains(&shard.id);
-        // Not before the parents were created, should the clock have been set back.
+        // Not before the parents were created, in case the clock was set back.
         let created = next.shards.iter_mut().filter(is_parent).map(|parent| parent.created_at);
         let closed_at = created.fold(self.topology.context().clock.now(), Timestamp::max);
         for parent in next.shards.iter_mut().filter(is_parent) {
@@ -167,7 +167,7 @@ impl Reshard<'_> {
     }
 }
 
-/// Gives the parents a ceiling that none of them has reached, however fast they are put to.
+/// Gives the parents a ceiling that none of them has reached, however fast puts arrive.
 fn set_ceilings(parents: &[&Arc<Shard>]) -> SequenceNumber {
     loop {
         let highest = parents.iter().map(|parent| parent.next_sequence()).max().unwrap_or_default();
@@ -178,7 +178,7 @@ fn set_ceilings(parents: &[&Arc<Shard>]) -> SequenceNumber {
     }
 }
 
-/// An open shard, by its id.
+/// Returns an open shard by its id.
 fn open_shard(shards: &[ShardDescription], id: ShardId) -> Result<&ShardDescription> {
     match shards.iter().find(|shard| shard.id == id) {
         None => Err(Error::ShardNotFound(id)),

@@ -7,16 +7,16 @@ use crate::log::types::hash_key::{HashKey, HashKeyRange};
 use crate::log::types::limits::SHARD_COUNT_MAX;
 use crate::log::types::options::check_within;
 
-/// Refuses a number of shards that no stream has.
+/// Refuses a number of shards that no stream can have.
 pub(crate) fn check(count: u32) -> Result<()> {
     check_within("a shard count", count.into(), 1, SHARD_COUNT_MAX.into())
 }
 
-/// The next split or merge on the way to `count` equal shards, or `None` when they are there.
+/// Returns the next split or merge on the way to `count` equal shards, or `None` once they exist.
 ///
-/// First each shard is split at every border of the target ranges within it, then neighbours within one target range are merged. The
-/// middle border goes first, and the smallest neighbours, so that lineages stay short. Each step stands by itself: after a crash the
-/// same call goes on.
+/// First each shard is split at every border of the target ranges within it. Then neighbours within one target range are merged. The middle
+/// border and the smallest neighbours go first, so that lineages stay short. Each step is complete in itself: after a crash, the same call
+/// continues.
 pub(crate) fn next(shards: &[ShardDescription], count: u32) -> Result<Option<Plan>> {
     let borders: Vec<HashKey> = HashKeyRange::tiles(count).map(|tile| tile.start).collect();
     let mut open: Vec<_> = shards.iter().filter(|shard| shard.is_open()).collect();
@@ -56,7 +56,7 @@ mod tests {
         }
     }
 
-    /// Carries out all steps; tells how many there are, and how many generations of shards they make.
+    /// Carries out all steps. Returns how many steps it takes, and how many generations of shards they make.
     fn scale(from: u32, to: u32) -> (u32, u32) {
         let mut shards: Vec<_> =
             (0..).zip(HashKeyRange::tiles(from)).map(|(id, range)| (shard(id, range), 0)).collect();

@@ -7,10 +7,10 @@ use crate::log::types::hash_key::{HashKey, HashKeyRange};
 use crate::log::types::limits::SHARD_COUNT_MAX;
 use crate::log::types::shard_id::ShardId;
 
-/// Splits a shard so that the upper child begins with `point`, under the preconditions of Kinesis' `SplitShard`.
+/// Plans to split a shard so that the upper child begins with `point`, under the preconditions of Kinesis' `SplitShard`.
 pub(crate) fn plan(shards: &[ShardDescription], id: ShardId, point: HashKey) -> Result<Plan> {
     let range = open_shard(shards, id)?.hash_key_range;
-    // As Kinesis has it: neither the second nor the last key of the range.
+    // As in Kinesis: neither the second nor the last key of the range.
     if point.get() <= range.start.get().saturating_add(1) || point >= range.end {
         return Err(Error::invalid(format!(
             "{id} cannot be split at {point}: the point has to be greater than one plus its first hash key, {}, and less than its \
@@ -27,7 +27,7 @@ pub(crate) fn plan(shards: &[ShardDescription], id: ShardId, point: HashKey) -> 
     Ok(plan_at(id, range, point))
 }
 
-/// Splits a shard into halves.
+/// Plans to split a shard into halves.
 pub(crate) fn plan_evenly(shards: &[ShardDescription], id: ShardId) -> Result<Plan> {
     let HashKeyRange { start, end } = open_shard(shards, id)?.hash_key_range;
     if end.get() - start.get() < 3 {
@@ -39,7 +39,7 @@ pub(crate) fn plan_evenly(shards: &[ShardDescription], id: ShardId) -> Result<Pl
     plan(shards, id, HashKey::new(middle))
 }
 
-/// Splits a range at a point within it.
+/// Plans to split a range at a point within it.
 pub(super) fn plan_at(id: ShardId, range: HashKeyRange, point: HashKey) -> Plan {
     let lower = HashKeyRange { start: range.start, end: HashKey::new(point.get() - 1) };
     let upper = HashKeyRange { start: point, end: range.end };

@@ -1,4 +1,4 @@
-//! The system's clock, asked no more often than its microseconds change.
+//! The system's clock, queried no more often than its microseconds change.
 
 use std::cell::Cell;
 use std::time::SystemTime;
@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use super::processor;
 use crate::log::types::time::{Clock, Timestamp};
 
-/// The system's clock; what a stream uses when it is given no other.
+/// The system's clock, and a stream's default.
 ///
-/// Asking the system takes a quarter of the time that a small put takes. So on a processor that counts its own time, a thread that asks
-/// again within 2,000 of these ticks, 0.4 to 2 microseconds, gets the time that it got before.
+/// A query of the system takes a quarter of the time of a small put. So where the processor has a steady tick counter, a thread that asks
+/// again within 2,000 ticks (0.4 to 2 microseconds) gets its previous time again.
 ///
 /// ```
 /// # use streamlog::{Clock, MINUTE, SystemClock};
@@ -19,16 +19,16 @@ use crate::log::types::time::{Clock, Timestamp};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-/// For so many ticks a reading holds.
+/// The number of ticks for which a reading is used again.
 const HOLDS_TICKS: u64 = 2_000;
 
-/// What a thread read last.
+/// A thread's last reading.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     time: Timestamp,
-    /// When, in ticks of the processor.
+    /// The processor's tick count at the reading.
     ticks: u64,
-    /// For how many of these it holds.
+    /// The number of ticks for which the reading is used again.
     holds: u64,
 }
 
@@ -68,7 +68,7 @@ mod tests {
         while before < until {
             let read = SystemClock.now().as_micros();
             let after = system_micros();
-            // The slowest of these counters go at 1 GHz.
+            // The slowest of these counters run at 1 GHz.
             assert!(before <= read + 3 && read <= after, "{read} between {before} and {after}");
             before = after;
         }

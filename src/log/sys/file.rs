@@ -1,4 +1,4 @@
-//! Files: opened without following links, and failing with their path.
+//! Files, opened without following links, whose errors name their path.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -12,19 +12,19 @@ use super::dir::{self, refused_link};
 use super::fault;
 use crate::log::types::error::{Error, Result};
 
-/// Only the owner reads and writes a stream's files.
+/// Only the owner may read and write a stream's files.
 const FILE_MODE: u32 = 0o600;
 
 const PAGE_BYTES: u64 = 4096;
-/// A look whether a file is in memory is taken once in so many bytes.
+/// The distance between the bytes that are probed to see whether a file is in memory.
 const LOOK_STEP_BYTES: usize = 1 << 20;
 
-/// Zeros, for files that are written past the page cache too, which wants whole pages of memory.
+/// Zeros in whole, aligned pages of memory, as writing past the page cache requires.
 #[repr(align(4096))]
 struct Zeros([u8; 256 << 10]);
 static ZEROS: Zeros = Zeros([0; 256 << 10]);
 
-/// The zeros from byte `from` to byte `to` of a file, in pieces, and where each goes.
+/// Returns the zeros from byte `from` to byte `to` of a file, in pieces, each with its offset.
 fn zeros(from: u64, to: u64) -> impl Iterator<Item = (&'static [u8], u64)> {
     let piece = ZEROS.0.len() as u64;
     (from..to).step_by(ZEROS.0.len()).map(move |at| (&ZEROS.0[..piece.min(to - at) as usize], at))
@@ -35,7 +35,7 @@ fn is_same_file(one: &File, other: &File) -> bool {
     id(one).is_some() && id(one) == id(other)
 }
 
-/// An open file that knows its path.
+/// An open file and its path.
 #[derive(Debug)]
 pub(crate) struct DataFile {
     file: File,
@@ -43,28 +43,28 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    /// Creates a file that must not exist yet.
+    /// Creates a file. Fails if it exists.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         Self::with(path, "create", OpenOptions::new().read(true).write(true).create_new(true))
     }
 
-    /// Opens a file to write to as well.
+    /// Opens a file for reading and writing.
     pub(crate) fn open_writable(path: &Path) -> Result<Self> {
         Self::with(path, "open", OpenOptions::new().read(true).write(true))
     }
 
-    /// Opens a file, or creates it empty.
+    /// Opens a file for reading and writing, and creates it empty if it is missing.
     pub(crate) fn open_or_create(path: &Path) -> Result<Self> {
         Self::with(path, "open", OpenOptions::new().read(true).write(true).create(true).truncate(false))
     }
 
-    /// Opens a file to read.
+    /// Opens a file for reading.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Self::with(path, "open", OpenOptions::new().read(true))
     }
 
     fn with(path: &Path, action: &'static str, options: &mut OpenOptions) -> Result<Self> {
-        // Without blocking: a named pipe in the place of a file would keep whoever opens it waiting for its other end.
+        // Opening must not block: a named pipe in place of the file would make it wait for the pipe's other end.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let opened =
             fault::point(action, path).and_then(|()| options.mode(FILE_MODE).custom_flags(flags).open(path));
@@ -79,14 +79,14 @@ impl DataFile {
         Ok(Self { file: file?, path: path.to_owned() })
     }
 
-    /// Gives the file another name in its directory, which no other file may have.
+    /// Renames the file within its directory. No other file may have the new name.
     pub(crate) fn rename(&mut self, to: &Path) -> Result<()> {
         dir::rename(&self.path, to)?;
         self.path = to.to_owned();
         Ok(())
     }
 
-    /// The standard library's file, to map it.
+    /// Returns the standard library's file, for mapping it.
     pub(crate) fn std(&self) -> &File {
         &self.file
     }
@@ -99,7 +99,7 @@ impl DataFile {
         fault::point(action, &self.path)
     }
 
-    /// An error of this file.
+    /// Returns an error that names this file.
     pub(crate) fn error(&self, action: &'static str, error: io::Error) -> Error {
         Error::io(action, &self.path, error)
     }
@@ -108,12 +108,13 @@ impl DataFile {
         Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.len())
     }
 
-    /// Whether somebody has given the file another name.
+    /// Returns whether the file has a second name.
     pub(crate) fn has_second_name(&self) -> Result<bool> {
         Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.nlink() > 1)
     }
 
-    /// Whether the first `len` bytes of the file are in memory, as far as a look at some of them tells, where the system tells.
+    /// Returns whether the first `len` bytes of the file are in memory. It probes a sample of them, and returns `false` where the system
+    /// cannot tell.
     pub(crate) fn is_in_memory(&self, len: u64) -> bool {
         (0..len).step_by(LOOK_STEP_BYTES).all(|offset| self.is_byte_in_memory(offset))
     }
@@ -125,7 +126,7 @@ impl DataFile {
         let mut byte = [0];
         let into = &mut [io::IoSliceMut::new(&mut byte)];
         match preadv2(&self.file, into, offset, ReadWriteFlags::NOWAIT) {
-            // Files that are nowhere else need not be asked.
+            // A file on tmpfs is in memory anyway.
             Err(Errno::OPNOTSUPP) => rustix::fs::fstatfs(&self.file).is_ok_and(|on| on.f_type == TMPFS_MAGIC),
             read => read == Ok(1),
         }
@@ -136,7 +137,7 @@ impl DataFile {
         false
     }
 
-    /// The bytes that the file takes on the disk.
+    /// Returns the bytes that the file takes on disk.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.blocks() * 512)
     }
@@ -153,7 +154,7 @@ impl DataFile {
             .map_err(|error| self.error("write to", error))
     }
 
-    /// Writes parts one behind the other, and, if that can be done, what is `behind` them.
+    /// Writes the parts one after the other and then, best effort, the bytes in `behind`.
     pub(crate) fn write_parts_at(&self, parts: [&[u8]; 3], behind: &[u8], offset: u64) -> Result<()> {
         self.point("write to")
             .and_then(|()| self.write_parts(parts, behind, offset))
@@ -168,7 +169,7 @@ impl DataFile {
             Err(Errno::INTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
-        // What one call did not take, which is rare, is written part by part.
+        // The call may have written less, which is rare. The rest is written part by part.
         let mut at = 0;
         for part in parts {
             let done = written.saturating_sub(at).min(part.len());
@@ -181,17 +182,17 @@ impl DataFile {
         Ok(())
     }
 
-    /// Sets the file's length; what is cut off is gone, what is added has no blocks.
+    /// Sets the file's length. Truncated bytes are gone; added bytes have no blocks.
     pub(crate) fn set_len(&self, len: u64) -> Result<()> {
         self.point("set the length of")
             .and_then(|()| self.file.set_len(len))
             .map_err(|error| self.error("set the length of", error))
     }
 
-    /// Gives the file real blocks from byte `from` to byte `to`, and that length. They read as zeros.
+    /// Allocates real blocks for bytes `from` to `to` and extends the file to that length. The blocks read as zeros.
     ///
     /// # Errors
-    /// `StorageFull` if the disk has not enough; the file may then be longer, which does no harm.
+    /// `StorageFull` if the disk has too little room. The file may then be longer, which does no harm.
     pub(crate) fn allocate(&self, from: u64, to: u64) -> Result<()> {
         self.point("allocate blocks for").map_err(|error| self.error("allocate blocks for", error))?;
         loop {
@@ -204,13 +205,13 @@ impl DataFile {
         }
     }
 
-    /// Writes zeros into blocks of the file, whole pages of them, past the page cache where the system can: nobody else's sync then
-    /// has to write them. Nothing may be in those pages yet.
+    /// Writes zeros into whole pages of the file, past the page cache where the system can, so that nobody else's sync has to write them.
+    /// The pages must not hold anything yet.
     pub(crate) fn write_zeros_past_cache(&self, from: u64, to: u64) -> Result<()> {
         let flags = OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let direct = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(&self.path);
         let (from, to) = (from.next_multiple_of(PAGE_BYTES), to / PAGE_BYTES * PAGE_BYTES);
-        // A file system that has no such way says so when the file is opened, or at the first write.
+        // A file system that does not support this fails the open or the first write.
         let is_written = direct.is_ok_and(|direct| {
             is_same_file(&self.file, &direct)
                 && zeros(from, to).all(|(bytes, at)| direct.write_all_at(bytes, at).is_ok())
@@ -218,7 +219,7 @@ impl DataFile {
         if is_written { Ok(()) } else { self.write_zeros(from, to) }
     }
 
-    /// What `allocate` does where the file system cannot: a write makes it find the blocks now.
+    /// Does what `allocate` does where the file system cannot: a write makes it find the blocks now.
     fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
         zeros(from, to).try_for_each(|(bytes, at)| self.write_all_at(bytes, at))
     }

@@ -1,10 +1,10 @@
-//! Segments as memory.
+//! Memory-mapped segments.
 //!
-//! The invariants that it leans on:
-//! - **I1** a file is never shortened below the `committed` of a mapping of it that lives;
-//! - **I2** bytes below the `committed` of a mapping that lives, the header page's live words excepted, are not written again;
-//! - **I3** a slice is only made of bytes below `committed` (behind the header page where there is a writer), and writes go
-//!   through raw pointers, so that no `&mut [u8]` over shared bytes exists;
+//! The invariants that the unsafe code relies on:
+//! - **I1** a file is never shortened below the `committed` of a live mapping of it;
+//! - **I2** bytes below the `committed` of a live mapping are not written again, except for the live words of the header page;
+//! - **I3** a slice is made only of bytes below `committed` (and, where there is a writer, behind the header page), and writes go through
+//!   raw pointers, so no `&mut [u8]` over shared bytes exists;
 //! - **I4** nothing touches bytes beyond those allocated to the file.
 #![allow(unsafe_code)]
 
@@ -27,29 +27,31 @@ use crate::log::format::frame::END_MARK;
 pub(crate) struct Map {
     raw: MmapRaw,
     watermark: Watermark,
-    /// The first byte that a slice may hold; those before it change under a writer.
+    /// The first byte that a slice may hold. A writer changes the bytes before it.
     slices_from: u64,
     writable: bool,
 }
 
-/// So far ahead of the writer its next lines are asked for, and no more of them at a time, which a cache has room for.
+/// How far ahead of the writer its next cache lines are requested, and at most how many bytes of them at a time. A cache has room for that
+/// much.
 const EXPECTED_AHEAD: usize = 512;
 const EXPECTED_BYTES_MAX: usize = 2 << 10;
-/// For shorter writes the processor finds the lines in time by itself: asking would cost more than it saves.
+/// The smallest write after which lines are requested. After shorter ones the processor fetches the lines in time by itself, and a request
+/// would cost more than it saves.
 const EXPECTED_FROM_BYTES: usize = 512;
 
-/// The one writer of a mapped segment.
+/// The only writer of a mapped segment.
 #[derive(Debug)]
 pub(crate) struct MapWriter {
     map: Arc<Map>,
     /// The bytes of the file that have blocks.
     allocated: u64,
-    /// Where the next frame goes; what `committed` will be once readers may see all that is written.
+    /// Where the next frame goes. `commit` raises `committed` to it.
     end: u64,
 }
 
 impl Map {
-    /// Maps the first `len` bytes of a file that nobody writes to. They must be there.
+    /// Maps the first `len` bytes of a file that nobody writes to. Fails if the file is shorter.
     pub(crate) fn read_only(file: &File, len: u64) -> io::Result<Arc<Self>> {
         if file.metadata()?.len() < len {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -61,8 +63,8 @@ impl Map {
 
     /// Maps `capacity` bytes of a file for one writer and any number of readers.
     ///
-    /// The first `allocated` bytes have blocks; the first `committed` of them hold what was written before, a header page of
-    /// `header_bytes` included.
+    /// The first `allocated` bytes must have blocks. The first `committed` of them hold what was written before, including a header page of
+    /// `header_bytes`.
     pub(crate) fn writable(
         file: &File,
         capacity: u64,
@@ -85,22 +87,22 @@ impl Map {
         Ok(MapWriter { map, allocated, end: committed })
     }
 
-    /// How far one may read now, and whether that is all.
+    /// Returns how far readers may read now, and whether that is final.
     #[inline]
     pub(crate) fn observe(&self) -> Observed {
         self.watermark.observe()
     }
 
-    /// How far one may read now.
+    /// Returns how far readers may read now.
     #[inline]
     pub(crate) fn committed(&self) -> u64 {
         self.watermark.committed()
     }
 
-    /// Committed bytes.
+    /// Returns committed bytes.
     ///
     /// # Panics
-    /// If the range is not within the committed bytes behind the header page: a bug of the caller, whatever is on disk.
+    /// If the range is not within the committed bytes behind the header page. That is a bug in the caller, whatever is on disk.
     #[inline]
     pub(crate) fn bytes(&self, range: Range<u64>) -> &[u8] {
         assert!(
@@ -108,12 +110,12 @@ impl Map {
             "{range:?} is not committed"
         );
         let len = (range.end - range.start) as usize;
-        // SAFETY: the assertion gives I3, and the acquiring load in it makes those bytes visible; I2 keeps them as they are and I1
-        // keeps them in the file for as long as the slice borrows the mapping. `committed` is below the mapped length (I4).
+        // SAFETY: the assertion gives I3, and the acquiring load in it makes those bytes visible; I2 keeps them unchanged, and I1 keeps
+        // them in the file for as long as the slice borrows the mapping. `committed` is below the mapped length (I4).
         unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(range.start as usize), len) }
     }
 
-    /// Committed bytes that keep the mapping alive.
+    /// Returns committed bytes that keep the mapping alive.
     pub(crate) fn shared_bytes(self: &Arc<Self>, range: Range<u64>) -> Bytes {
         struct Part {
             map: Arc<Map>,
@@ -127,8 +129,8 @@ impl Map {
         Bytes::from_owner(Part { map: Arc::clone(self), range })
     }
 
-    /// Has the system bring in pages that are about to be written, large ones where it can, so that the writer meets no page fault.
-    /// The file must have blocks there (I4). A system that cannot do that leaves it to the faults.
+    /// Makes the system bring in pages that are about to be written, large ones where it can, so that the writer meets no page fault. The
+    /// file must have blocks there (I4). Where the system cannot do this, the writer takes the faults.
     pub(crate) fn populate(&self, range: Range<u64>) {
         #[cfg(target_os = "linux")]
         {
@@ -142,8 +144,8 @@ impl Map {
     #[inline]
     pub(crate) fn store_live_word(&self, offset: usize, bytes: [u8; 8]) {
         assert!(self.writable && offset.is_multiple_of(8) && offset + 8 <= self.slices_from as usize);
-        // SAFETY: the word is in the header page, which has blocks (I4) and of which no slice exists (I3, `slices_from`); it is
-        // aligned, since mappings begin at a page; all access to it in this process is through this atomic.
+        // SAFETY: the word is in the header page, which has blocks (I4) and of which no slice exists (I3, `slices_from`); it is aligned,
+        // since mappings begin at a page; all access to it in this process is through this atomic.
         let word = unsafe { AtomicU64::from_ptr(self.raw.as_mut_ptr().add(offset).cast()) };
         word.store(u64::from_ne_bytes(bytes), Ordering::Release);
     }
@@ -151,7 +153,7 @@ impl Map {
     /// Makes the header page survive power loss, whatever else is in the file.
     pub(crate) fn sync_header(&self, file: &File, path: &Path) -> io::Result<()> {
         fault::point("sync the header of", path)?;
-        // On Linux this syncs that range of the file; elsewhere it need not reach the disk.
+        // On Linux this syncs that range of the file. Elsewhere the bytes need not reach the disk.
         if cfg!(target_os = "linux") {
             self.raw.flush_range(0, self.slices_from as usize)
         } else {
@@ -159,7 +161,7 @@ impl Map {
         }
     }
 
-    /// Hands what was written through the mapping to the file, where the system keeps the two apart.
+    /// Passes what was written through the mapping to the file, where the system keeps the two apart.
     pub(crate) fn flush(&self) -> io::Result<()> {
         // Linux has one page cache for both, and fdatasync writes the pages that mappings dirtied.
         if cfg!(target_os = "linux") {
@@ -170,33 +172,33 @@ impl Map {
 }
 
 impl MapWriter {
-    /// The mapping, for readers.
+    /// Returns the mapping, for readers.
     pub(crate) fn map(&self) -> &Arc<Map> {
         &self.map
     }
 
-    /// Where the next bytes go.
+    /// Returns where the next bytes go.
     #[inline]
     pub(crate) fn end(&self) -> u64 {
         self.end
     }
 
-    /// The bytes of the file that may be written to.
+    /// Returns the number of bytes of the file that have blocks.
     #[inline]
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated
     }
 
-    /// Notes that the file now has blocks up to `allocated`.
+    /// Records that the file now has blocks up to `allocated`.
     pub(crate) fn extend(&mut self, allocated: u64) {
         assert!(allocated >= self.allocated && allocated <= self.map.raw.len() as u64);
         self.allocated = allocated;
     }
 
-    /// Writes the parts one behind the other at the end, where readers do not see them yet.
+    /// Writes the parts one after the other at the end. Readers do not see them until `commit`.
     ///
     /// # Panics
-    /// If they do not fit into the allocated bytes, [`END_MARK`] included: the caller has to extend first.
+    /// If they do not fit into the allocated bytes, [`END_MARK`] included. The caller must extend first.
     #[inline]
     pub(crate) fn write(&mut self, parts: &[&[u8]]) {
         let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
@@ -204,8 +206,8 @@ impl MapWriter {
         assert!(len + END_MARK.len() as u64 <= left, "no blocks for {len} bytes at {}", self.end);
         let mut at = self.end as usize;
         for part in parts {
-            // SAFETY: the bytes lie in the mapping and have blocks (I4, the assertion). They are above `committed`, so that no
-            // slice of them exists (I3) and none is made before `commit`; `&mut self` on the only writer excludes other writes.
+            // SAFETY: the bytes lie in the mapping and have blocks (I4, the assertion). They are above `committed`, so no slice of them
+            // exists (I3) and none is made before `commit`; `&mut self` on the only writer excludes other writes.
             unsafe {
                 std::ptr::copy_nonoverlapping(part.as_ptr(), self.map.raw.as_mut_ptr().add(at), part.len());
             }
@@ -216,7 +218,7 @@ impl MapWriter {
             let end = self.map.raw.as_mut_ptr().add(at);
             std::ptr::copy_nonoverlapping(END_MARK.as_ptr(), end, END_MARK.len());
         }
-        // The lines of the next frame are in another processor's cache, where they were prepared, or in none.
+        // The lines of the next frame are in the cache of the processor that prepared them, or in none.
         let written = at - self.end as usize;
         if written >= EXPECTED_FROM_BYTES {
             let next = self.map.raw.as_ptr().wrapping_add(at + EXPECTED_AHEAD);
@@ -225,8 +227,8 @@ impl MapWriter {
         self.end = at as u64;
     }
 
-    /// Notes that so many bytes were written at the end by way of the file, which shares its pages with the mapping, and
-    /// [`END_MARK`] behind them.
+    /// Records that `len` bytes, and [`END_MARK`] behind them, were written at the end through the file, which shares its pages with the
+    /// mapping.
     ///
     /// # Panics
     /// If they do not fit into the allocated bytes.
@@ -235,13 +237,13 @@ impl MapWriter {
         self.end += len;
     }
 
-    /// Lets readers see all that was written.
+    /// Makes everything written so far visible to readers.
     #[inline]
     pub(crate) fn commit(&mut self) {
         self.map.watermark.raise(self.end);
     }
 
-    /// Tells readers that nothing will follow in this segment. The next one must be in its place.
+    /// Marks the segment as ended for readers. The next segment must be in its place before.
     pub(crate) fn finish(&self) {
         self.map.watermark.end();
     }

@@ -1,4 +1,4 @@
-//! What the operating system gives: time, chance, files, directories, locks, blocks and mappings.
+//! What the operating system provides: time, randomness, files, directories, locks, blocks and mappings.
 
 pub(crate) mod clock;
 pub(crate) mod dir;

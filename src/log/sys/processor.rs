@@ -1,10 +1,11 @@
-//! What some processors offer, and what stands in for it on others.
+//! Instructions that some processors have, and their substitutes on others.
 //!
-//! The invariant that it leans on, beside those of `map.rs`:
-//! - **I5** the processor was asked whether it has the instruction, or all of its kind have it, and the instruction touches no memory.
+//! The invariant that the unsafe code relies on, besides those of `map.rs`:
+//! - **I5** a processor query showed that the instruction exists, or every processor of this architecture has it, and the instruction
+//!   touches no memory.
 #![allow(unsafe_code)]
 
-/// The bytes that go from cache to cache at once.
+/// The size of a cache line.
 const LINE_BYTES: usize = 64;
 
 #[cfg(target_arch = "x86_64")]
@@ -15,7 +16,7 @@ mod of_this_kind {
 
     #[inline]
     pub(super) fn ticks() -> u64 {
-        // SAFETY: all have it (I5).
+        // SAFETY: every x86-64 processor has it (I5).
         unsafe { _rdtsc() }
     }
 
@@ -34,15 +35,15 @@ mod of_this_kind {
 
     #[inline]
     pub(super) fn take_line(line: *const u8) {
-        // SAFETY: whoever calls has looked whether it is there; it is a hint, for any address (I5).
+        // SAFETY: the caller has checked `takes_lines`; the instruction is a hint that is valid for any address (I5).
         unsafe { asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags)) }
     }
 
-    /// Slow where a hypervisor answers: whether the processor tells of itself, on the page of that number, what is looked for.
+    /// Returns whether the CPUID leaf `page` passes the test. It is slow where a hypervisor answers.
     fn tells(page: u32, is_it: impl FnOnce([u32; 4]) -> bool) -> bool {
-        // It was unsafe to call when Rust 1.89 came out, and need not be later on.
+        // The call is unsafe in Rust 1.89 and may not be later.
         #[allow(unused_unsafe)]
-        // SAFETY: all have it (I5).
+        // SAFETY: every x86-64 processor has it (I5).
         let read = |page| unsafe { __cpuid(page) };
         let found = (read(0x8000_0000).eax >= page).then(|| read(page));
         found.is_some_and(|found| is_it([found.eax, found.ebx, found.ecx, found.edx]))
@@ -66,18 +67,18 @@ mod of_this_kind {
     pub(super) fn take_line(_line: *const u8) {}
 }
 
-/// The ticks that the processor has counted; 0 where it counts none.
+/// Returns the processor's tick count, or 0 where it has none.
 #[inline]
 pub(super) fn ticks() -> u64 {
     of_this_kind::ticks()
 }
 
-/// Whether the ticks come at one rate, also while the processor sleeps.
+/// Returns whether the ticks come at a constant rate, also while the processor sleeps.
 pub(super) fn ticks_are_steady() -> bool {
     of_this_kind::ticks_are_steady()
 }
 
-/// Has the lines of `len` bytes from `start` on brought near, since they are about to be written. They need not be mapped.
+/// Prefetches the cache lines of `len` bytes from `start` on, which are about to be written. They need not be mapped.
 #[inline]
 pub(super) fn expect_stores(start: *const u8, len: usize) {
     if of_this_kind::takes_lines() {

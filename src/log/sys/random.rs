@@ -1,8 +1,8 @@
-//! Bytes that nobody can foresee.
+//! Unpredictable bytes.
 
 use std::io;
 
-/// Random bytes from the operating system.
+/// Returns random bytes from the operating system.
 #[cfg(target_os = "linux")]
 pub(crate) fn bytes<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
     use rustix::rand::{GetRandomFlags, getrandom};
@@ -18,7 +18,7 @@ pub(crate) fn bytes<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
     Ok(bytes)
 }
 
-/// Random bytes from the operating system.
+/// Returns random bytes from the operating system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn bytes<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
     use std::io::Read;

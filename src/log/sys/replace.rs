@@ -1,4 +1,4 @@
-//! Replacing a small file whole.
+//! Replacing a small file atomically.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use super::dir::{remove_file, rename, sync};
 use super::file::DataFile;
 use crate::log::types::error::{Error, Result};
 
-/// A file that was not replaced, or not durably.
+/// The error of a file that was not replaced, or not durably.
 #[derive(Debug)]
 pub(crate) struct ReplaceError {
-    /// The new content is there for whoever looks now, but may not survive power loss. Otherwise the old content is as it was.
+    /// Whether readers now see the new content, which may not survive power loss. If `false`, the old content is unchanged.
     pub(crate) replaced: bool,
     pub(crate) error: Error,
 }
@@ -26,11 +26,11 @@ impl From<Error> for ReplaceError {
     }
 }
 
-/// Replaces a file whole, and durably: a crash at any moment leaves the old content or the new one.
+/// Replaces a file atomically and durably: a crash at any moment leaves the old content or the new one.
 pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
     let aside = path.with_extension("new");
     if let Err(error) = write_aside(&aside, content).and_then(|()| rename(&aside, path)) {
-        // The error that made it fail says more than one of this removal.
+        // The first error says more than an error of this removal would.
         let _ = remove_file(&aside);
         return Err(ReplaceError { replaced: false, error });
     }
@@ -38,7 +38,7 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ReplaceErr
 }
 
 fn write_aside(aside: &Path, content: &[u8]) -> Result<()> {
-    // Whatever has that name, what a crash left or somebody put there, is neither followed nor written to.
+    // Whatever has that name, left by a crash or put there by somebody, is neither followed nor written to.
     remove_file(aside)?;
     let file = DataFile::create(aside)?;
     file.write_all_at(content, 0)?;

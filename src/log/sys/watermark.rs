@@ -1,11 +1,12 @@
-//! How far readers may read a segment, and whether it will ever be further.
+//! How far readers may read a segment, and whether that is final.
 
 use super::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// The committed watermark of one segment, in bytes from its start.
 ///
-/// One writer raises it, each time after the bytes below it are in place, and ends it after the next segment can be found.
-/// Readers look at both words in the opposite order, so that one who sees the end has seen all that came before it.
+/// One writer raises `committed` after the bytes below it are in place, and sets `ended` after the next segment can be found. Readers load
+/// `ended` first and `committed` second, so a reader that sees the end has seen every frame committed before it. In the other order it
+/// would skip frames that were committed between the two loads.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Watermark {
@@ -13,12 +14,12 @@ pub(crate) struct Watermark {
     ended: AtomicBool,
 }
 
-/// What a reader saw of a segment.
+/// A reader's view of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Observed {
     /// All bytes below are committed.
     pub(crate) committed: u64,
-    /// There will be no more.
+    /// Whether `committed` is final.
     pub(crate) ended: bool,
 }
 
@@ -27,27 +28,27 @@ impl Watermark {
         Self { committed: AtomicU64::new(committed), ended: AtomicBool::new(ended) }
     }
 
-    /// Lets readers see all bytes below `committed`, which the caller has written.
+    /// Makes all bytes below `committed` visible to readers. The caller must have written them.
     #[inline]
     pub(crate) fn raise(&self, committed: u64) {
         self.committed.store(committed, Ordering::Release);
     }
 
-    /// Says that `committed` is final.
+    /// Marks `committed` as final.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// How far one may read now.
+    /// Returns how far readers may read now.
     #[inline]
     pub(crate) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }
 
-    /// How far one may read now, and whether that is all.
+    /// Returns how far readers may read now, and whether that is final.
     #[inline]
     pub(crate) fn observe(&self) -> Observed {
-        // The end first: were it read second, frames committed in between would be left behind at a roll.
+        // `ended` must be loaded first: otherwise frames committed between the two loads would be skipped at a roll.
         let ended = self.ended.load(Ordering::Acquire);
         Observed { committed: self.committed(), ended }
     }

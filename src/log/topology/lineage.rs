@@ -1,11 +1,11 @@
-//! Parents, children, and which shards there were when.
+//! The lineage of shards: parents, children, and which shards existed when.
 
 use crate::log::types::describe::{ShardDescription, ShardFilter};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// The shards that a shard was split or merged into.
+/// Returns the shards that a shard was split or merged into.
 pub(crate) fn children_of(
     shards: &[ShardDescription],
     parent: ShardId,
@@ -13,9 +13,9 @@ pub(crate) fn children_of(
     shards.iter().filter(move |shard| shard.parents().any(|id| id == parent))
 }
 
-/// Notes where and when a closed shard really ended: not before its last record. Its children begin then.
+/// Records where and when a closed shard really ended, which is not before its last record. Its children begin at that time.
 ///
-/// The manifest says that a shard is closed before its last puts are in, so that they need not wait for that.
+/// The manifest says that a shard is closed before its last puts arrive, so that those puts need not wait for it.
 pub(crate) fn settle(
     shards: &mut [ShardDescription],
     id: ShardId,
@@ -27,7 +27,7 @@ pub(crate) fn settle(
     *closed_at = last_timestamp.max(closed.created_at).max(*closed_at);
     closed.closing_sequence = Some(closing_sequence);
     let closed_at = *closed_at;
-    // Both parents of a merge close at the same instant, which is the later one.
+    // Both parents of a merge close at the same instant, the later one.
     for child in shards.iter_mut().filter(|shard| shard.parents().any(|parent| parent == id)) {
         child.created_at = child.created_at.max(closed_at);
     }
@@ -41,9 +41,9 @@ pub(crate) fn settle(
     }
 }
 
-/// The shards that a filter lets through, in the order of their creation.
+/// Returns the shards that pass a filter, in the order of their creation.
 pub(crate) fn filter(shards: &[ShardDescription], filter: ShardFilter) -> Vec<ShardDescription> {
-    // A shard whose parents have expired has been there for as long as anything can be read.
+    // A shard whose parents have expired has existed for as long as anything can be read.
     let is_first =
         |shard: &ShardDescription| !shard.parents().any(|id| shards.iter().any(|other| other.id == id));
     let passes = |shard: &ShardDescription| match filter {

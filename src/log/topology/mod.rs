@@ -1,4 +1,4 @@
-//! How the shards of a stream hang together: who owns which hash keys, and who came from whom.
+//! The topology of a stream: which shard owns which hash keys, and which shards are parents and children.
 
 pub(crate) mod lineage;
 pub(crate) mod shard_map;
@@ -25,18 +25,18 @@ use crate::log::types::stats::Traffic;
 
 use shard_map::ShardMap;
 
-/// The shards of an open stream: in the manifest for good, and in the map for puts and readers.
+/// The shards of an open stream: durably in the manifest, and in the map for puts and readers.
 ///
-/// Whoever changes which shards there are holds the manifest's lock from the plan to the swap of the map.
+/// A thread that changes which shards exist holds the manifest's lock from the plan to the swap of the map.
 #[derive(Debug)]
 pub(crate) struct Topology {
     context: ShardContext,
     manifest: Mutex<Manifest>,
     map: ArcSwap<ShardMap>,
-    /// What went through the shards that have left the map. Held while it changes, so that each shard is in one of the two.
+    /// The traffic of the shards that have left the map. Held while the map changes, so that each shard is in exactly one of the two.
     expired: Mutex<Traffic>,
     is_closed: AtomicBool,
-    /// How far those are that hold retention back, where they said so since the stream was opened.
+    /// How far each holder is, if it has reported that since the stream was opened.
     hold_positions: Mutex<HoldPositions>,
 }
 
@@ -44,9 +44,9 @@ pub(crate) struct Topology {
 pub(crate) type HoldPositions = BTreeMap<String, BTreeMap<ShardId, SequenceNumber>>;
 
 impl Topology {
-    /// Opens the shards that the manifest names, and removes what is left of others. With `must_salvage`, what is damaged is given up first.
+    /// Opens the shards in the manifest, and removes what is left of others. With `must_salvage`, it first gives up what is damaged.
     ///
-    /// All shards are looked at before anything is changed in one of them.
+    /// It examines all shards before it changes any of them.
     pub(crate) fn open(
         context: ShardContext,
         mut manifest: Manifest,
@@ -89,68 +89,68 @@ impl Topology {
         ))
     }
 
-    /// What the shards have in common.
+    /// Returns what the shards share.
     pub(crate) fn context(&self) -> &ShardContext {
         &self.context
     }
 
-    /// The manifest, for whoever reads it or wants it to stay as it is.
+    /// Locks the manifest for reading it, or for keeping it unchanged.
     pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock()
     }
 
-    /// The manifest, for whoever changes it.
+    /// Locks the manifest for changing it. Fails with `Closed` after the stream is closed.
     pub(crate) fn manifest_to_change(&self) -> Result<MutexGuard<'_, Manifest>> {
         let manifest = self.manifest();
-        // Once the stream is closed, somebody else may have it open.
+        // Once the stream is closed, another process may have it open.
         if self.is_closed() { Err(Error::Closed) } else { Ok(manifest) }
     }
 
-    /// How far those are that hold retention back.
+    /// Locks the hold positions: how far each holder is.
     pub(crate) fn hold_positions(&self) -> MutexGuard<'_, HoldPositions> {
         self.hold_positions.lock()
     }
 
-    /// Whether nothing changes any more.
+    /// Returns whether the stream is closed, so that nothing changes any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// The shards as they are now.
+    /// Returns the current shards.
     #[inline]
     pub(crate) fn map(&self) -> Guard<Arc<ShardMap>> {
         self.map.load()
     }
 
-    /// The shards as they are now, for longer.
+    /// Returns the current shards, for longer use.
     pub(crate) fn map_full(&self) -> Arc<ShardMap> {
         self.map.load_full()
     }
 
-    /// The shards as they are now, for longer, and what went through those that are no longer among them.
+    /// Returns the current shards, for longer use, and the traffic of the shards that are no longer among them.
     pub(crate) fn map_and_expired(&self) -> (Arc<ShardMap>, Traffic) {
         let expired = self.expired.lock();
         (self.map_full(), *expired)
     }
 
-    /// Makes a new manifest the one that counts, on the disk and here.
+    /// Makes `next` the current manifest, on disk and in memory.
     ///
-    /// After an error the old one counts here. If the new one is on the disk all the same, whoever opens the stream next may find
-    /// either: the caller sees to it that both are true.
+    /// After an error, the old manifest remains current in memory. If the new one is on disk nevertheless, the next opening may find
+    /// either. The caller must ensure that both are true.
     pub(crate) fn store(&self, current: &mut Manifest, mut next: Manifest) -> Result<(), ReplaceError> {
         self.write(&mut next)?;
         *current = next;
         Ok(())
     }
 
-    /// Puts a manifest on the disk. It takes note of how far the shards are.
+    /// Writes a manifest to disk, with how far the shards are now.
     pub(crate) fn write(&self, next: &mut Manifest) -> Result<(), ReplaceError> {
         let kept = |shard: &&Arc<Shard>| next.shards.iter().any(|description| description.id == shard.id());
         next.marks = self.map.load().iter().filter(kept).map(|shard| (shard.id(), shard.marks())).collect();
         next.store(&self.context.stream_dir)
     }
 
-    /// Puts another map in the place of the present one: with these shards more, and without those that the manifest does not name.
+    /// Replaces the map. The new one also has the `added` shards, and lacks those that the manifest does not name.
     pub(crate) fn swap_map(&self, manifest: &Manifest, added: &[Arc<Shard>]) {
         let present = self.map.load();
         let all = present.iter().chain(added).cloned();
@@ -161,7 +161,7 @@ impl Topology {
         self.map.store(Arc::new(ShardMap::new(all.filter(named), manifest)));
     }
 
-    /// Does something with each shard, all of them, and returns the first error.
+    /// Runs `work` on every shard, even after an error, and returns the first error.
     pub(crate) fn for_each_shard(&self, mut work: impl FnMut(&Arc<Shard>) -> Result<()>) -> Result<()> {
         let mut outcome = Ok(());
         for shard in self.map_full().iter() {
@@ -170,9 +170,9 @@ impl Topology {
         outcome
     }
 
-    /// Closes all shards, and lets nothing change after that.
+    /// Closes all shards, and prevents all changes after that.
     ///
-    /// The manifest keeps how far they are, so that a file that goes missing later is missed.
+    /// The manifest records how far the shards are, so that a file that goes missing later is detected.
     pub(crate) fn close(&self) -> Result<()> {
         let mut manifest = self.manifest();
         self.is_closed.store(true, Ordering::Release);
@@ -183,7 +183,7 @@ impl Topology {
         }
         let next = manifest.clone();
         let noted = match self.store(&mut manifest, next) {
-            // The manifest that is there promises less, and is as true. No record depends on it.
+            // The manifest on disk promises less and is just as true. No record depends on it.
             Err(ReplaceError { error: Error::StorageFull(_), .. }) => Ok(()),
             noted => noted.map_err(Error::from),
         };
@@ -191,7 +191,7 @@ impl Topology {
     }
 }
 
-/// The directories of shards that are not in the manifest: those that have expired, and those whose split or merge came to nothing.
+/// Returns the directories of shards that are not in the manifest: expired shards, and children of a split or merge that failed.
 fn find_orphans(context: &ShardContext, manifest: &Manifest) -> Result<Vec<PathBuf>> {
     let shards_dir = shards_dir(&context.stream_dir);
     let entries = if dir::is_own_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };

@@ -1,4 +1,4 @@
-//! Which shard owns a hash key: an immutable map that is replaced whole.
+//! The shard map: which shard owns a hash key, as an immutable map that is replaced as a whole.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::log::types::shard_id::ShardId;
 /// The shards of a stream at one moment.
 #[derive(Debug)]
 pub(crate) struct ShardMap {
-    /// All that have not expired, by id.
+    /// All shards that have not expired, by id.
     all: Vec<Arc<Shard>>,
-    /// The open ones and where their ranges begin, in that order; the first begins at 0.
+    /// The open shards with the start of their ranges, in that order. The first range begins at 0.
     open: Vec<(HashKey, Arc<Shard>)>,
 }
 
 impl ShardMap {
-    /// A map of shards. Those that the manifest says are open cover the hash-key space.
+    /// Returns a map of shards. The ones that are open according to the manifest cover the hash-key space.
     pub(crate) fn new(shards: impl IntoIterator<Item = Arc<Shard>>, manifest: &Manifest) -> Self {
         let mut all: Vec<_> = shards.into_iter().collect();
         all.sort_by_key(|shard| shard.id());
@@ -32,13 +32,13 @@ impl ShardMap {
         Self { all, open }
     }
 
-    /// The place among the open shards of the one that owns a hash key.
+    /// Returns the place, among the open shards, of the one that owns a hash key.
     #[inline]
     pub(crate) fn route(&self, hash_key: HashKey) -> usize {
         self.open.partition_point(|&(start, _)| start <= hash_key) - 1
     }
 
-    /// The open shard, if there is one only, which owns all hash keys.
+    /// Returns the only open shard, which owns all hash keys, or `None` if several are open.
     #[inline]
     pub(crate) fn only_open(&self) -> Option<&Arc<Shard>> {
         match &self.open[..] {
@@ -47,7 +47,7 @@ impl ShardMap {
         }
     }
 
-    /// An open shard by its place.
+    /// Returns an open shard by its place.
     #[inline]
     pub(crate) fn open_at(&self, place: usize) -> &Arc<Shard> {
         &self.open[place].1
@@ -58,7 +58,7 @@ impl ShardMap {
         found.map(|at| &self.all[at]).map_err(|_| Error::ShardNotFound(id))
     }
 
-    /// All shards, in the order of their creation.
+    /// Returns all shards, in the order of their creation.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Shard>> {
         self.all.iter()
     }

@@ -1,6 +1,6 @@
-//! Events for whoever watches a program, by way of the crate `tracing`; nothing at all without the cargo feature of that name.
+//! Events for the crate `tracing`, which compile to nothing without the cargo feature of that name.
 
-/// Tells an event: its level as `tracing` names it, what happened, and fields that can be displayed.
+/// Emits an event: its level as `tracing` names it, what happened, and fields that implement `Display`.
 #[cfg(feature = "tracing")]
 macro_rules! event {
     ($level:ident, $what:literal $(, $field:ident = $value:expr)* $(,)?) => {
@@ -8,7 +8,7 @@ macro_rules! event {
     };
 }
 
-/// Tells nothing, and looks at nothing.
+/// Emits nothing and evaluates nothing.
 #[cfg(not(feature = "tracing"))]
 macro_rules! event {
     ($level:ident, $what:literal $(, $field:ident = $value:expr)* $(,)?) => {

@@ -1,4 +1,4 @@
-//! Where a partition key falls in the 128-bit hash-key space, and who owns which part of it.
+//! Where a partition key falls in the 128-bit hash-key space, and the ranges that divide it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use md5::{Digest, Md5};
 
 /// A place in the hash-key space, `0` to `2^128 - 1`.
 ///
-/// Reads and prints as a decimal number, as Kinesis has it.
+/// It parses from and prints as a decimal number, as in Kinesis.
 ///
 /// ```
 /// # use streamlog::HashKey;
@@ -23,12 +23,12 @@ impl HashKey {
     /// The highest hash key.
     pub const MAX: Self = Self(u128::MAX);
 
-    /// A hash key from its value.
+    /// Returns the hash key with this value.
     pub const fn new(value: u128) -> Self {
         Self(value)
     }
 
-    /// The value.
+    /// Returns the value.
     pub const fn get(self) -> u128 {
         self.0
     }
@@ -40,7 +40,7 @@ impl fmt::Display for HashKey {
     }
 }
 
-/// How a partition key becomes a hash key; chosen when a stream is created and kept for its life.
+/// How a partition key becomes a hash key. It is chosen when a stream is created and never changes.
 ///
 /// ```
 /// # use streamlog::{KeyHash, StreamOptions};
@@ -55,12 +55,12 @@ pub enum KeyHash {
     /// XXH3 with 128 bits: a few nanoseconds.
     #[default]
     Xxh3,
-    /// MD5, about 100 ns: every key lands on the shard on which Amazon Kinesis would put it.
+    /// MD5, about 100 ns: every key goes to the shard to which Amazon Kinesis would send it.
     Md5,
 }
 
 impl KeyHash {
-    /// The hash key of a partition key.
+    /// Returns the hash key of a partition key.
     ///
     /// ```
     /// # use streamlog::KeyHash;
@@ -76,7 +76,7 @@ impl KeyHash {
     }
 }
 
-/// The hash keys that a shard owns, both ends included.
+/// A range of hash keys, such as a shard owns, including both ends.
 ///
 /// ```
 /// # use streamlog::{HashKey, HashKeyRange};
@@ -97,18 +97,18 @@ impl HashKeyRange {
     /// All hash keys.
     pub const ALL: Self = Self { start: HashKey::MIN, end: HashKey::MAX };
 
-    /// Whether the range holds this key.
+    /// Returns whether the range contains this key.
     pub const fn contains(&self, key: HashKey) -> bool {
         self.start.0 <= key.0 && key.0 <= self.end.0
     }
 
-    /// Whether `other` begins right after this range ends.
+    /// Returns whether `other` begins right after this range ends.
     pub const fn is_followed_by(&self, other: &Self) -> bool {
         self.end.0 != u128::MAX && self.end.0 + 1 == other.start.0
     }
 
-    /// The `count` ranges into which Kinesis divides the space among the shards of a new stream:
-    /// each `floor(2^128 / count)` wide, the last one taking what is left over.
+    /// Returns the `count` ranges into which Kinesis divides the space among the shards of a new stream. Each is `floor(2^128 / count)`
+    /// wide, and the last one takes what is left over.
     pub(crate) fn tiles(count: u32) -> impl ExactSizeIterator<Item = Self> {
         // floor(2^128 / count) without leaving 128 bits: 2^128 = (2^128 - 1) + 1.
         let count = u128::from(count.max(1));
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn keys_fall_where_kinesis_puts_them() {
-        // Shard of each key in streams of 2, 3, 4 and 10 shards, worked out by hand from MD5.
+        // The shard of each key in streams of 2, 3, 4 and 10 shards, worked out by hand from MD5.
         let table =
             [("a", [0, 0, 0, 0]), ("b", [1, 1, 2, 5]), ("pk-1", [1, 2, 3, 8]), ("ünïcode", [1, 2, 3, 8])];
         for (key, shards) in table {

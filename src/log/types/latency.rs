@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The buckets between one power of two and the next: so a time is known to an eighth of it.
+/// The buckets between one power of two and the next, which make a time accurate to an eighth.
 const PARTS: usize = 8;
 #[cfg(any(feature = "metrics", test))]
 const PARTS_LOG: u32 = PARTS.ilog2();
-/// One for each time below `PARTS` nanoseconds, then `PARTS` for each power of two.
+/// One bucket for each time below `PARTS` nanoseconds, then `PARTS` for each power of two.
 #[cfg(any(feature = "metrics", test))]
 const BUCKET_COUNT: usize = PARTS + (u64::BITS - PARTS_LOG) as usize * PARTS;
 
-/// The bucket of a time.
+/// Returns the bucket of a time.
 #[cfg(any(feature = "metrics", test))]
 fn bucket_of(nanos: u64) -> usize {
     match nanos.checked_ilog2() {
@@ -23,7 +23,7 @@ fn bucket_of(nanos: u64) -> usize {
     }
 }
 
-/// The longest time that goes into a bucket, in nanoseconds.
+/// Returns the longest time that goes into a bucket, in nanoseconds.
 fn longest_of(bucket: usize) -> u64 {
     let (power, part) = (bucket / PARTS, (bucket % PARTS) as u64);
     match power.checked_sub(1) {
@@ -32,7 +32,7 @@ fn longest_of(bucket: usize) -> u64 {
     }
 }
 
-/// How long calls took, to an eighth of the time: a histogram.
+/// A histogram of how long calls took, accurate to an eighth of the time.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -47,28 +47,28 @@ fn longest_of(bucket: usize) -> u64 {
 /// ```
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Latency {
-    /// Empty if nothing was ever taken.
+    /// Empty in a `Latency::default()`.
     counts: Vec<u64>,
     sum_nanos: u64,
 }
 
 impl Latency {
-    /// How many calls were timed.
+    /// Returns how many calls were timed.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// All their times together.
+    /// Returns the sum of their times.
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum_nanos)
     }
 
-    /// Their mean; zero if there are none.
+    /// Returns their mean, or zero if there are none.
     pub fn mean(&self) -> Duration {
         Duration::from_nanos(self.sum_nanos.checked_div(self.count()).unwrap_or_default())
     }
 
-    /// The time that this part of them did not exceed, 0.99 for 99 %; zero if there are none.
+    /// Returns the time that this fraction of the calls did not exceed, such as 0.99 for 99 %. Returns zero if there are none.
     pub fn quantile(&self, part: f64) -> Duration {
         let wanted = (self.count() as f64 * part.clamp(0.0, 1.0)).ceil() as u64;
         let mut seen = 0;
@@ -80,8 +80,8 @@ impl Latency {
         found.map_or(Duration::ZERO, |(longest, _)| longest)
     }
 
-    /// How many took at most so long, and longer than the bucket before: all buckets, always the same ones, in order. None at all if
-    /// nothing was ever timed.
+    /// Returns all buckets in order: the longest time in each bucket, and its number of calls. They are always the same buckets. A
+    /// `Latency::default()` has none.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         let counted = self.counts.iter().enumerate();
         counted.map(|(bucket, &count)| (Duration::from_nanos(longest_of(bucket)), count))
@@ -100,7 +100,7 @@ impl fmt::Debug for Latency {
     }
 }
 
-/// Takes the times of calls, from any number of threads.
+/// Records the times of calls from any number of threads.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
 pub(crate) struct LatencyRecorder {

@@ -1,4 +1,4 @@
-//! The vocabulary: small value types and settings that every other room speaks in.
+//! The vocabulary: small value types and settings that all other rooms use.
 
 pub(crate) mod describe;
 pub(crate) mod error;

@@ -11,7 +11,7 @@ use super::limits::*;
 use super::stats::StreamStats;
 use super::time::{Clock, DAY, SECOND};
 
-/// What a put that returned survives. Every put survives the death of the process.
+/// The failures that a returned put survives. Every put survives the death of the process.
 ///
 /// ```
 /// # use streamlog::{Durability, StreamOptions};
@@ -23,7 +23,7 @@ use super::time::{Clock, DAY, SECOND};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// A returned put survives the death of the process; it survives power loss after the next sync: within
+    /// A returned put survives the death of the process. It survives power loss after the next sync: within
     /// [`StreamOptions::sync_interval`], or when [`Stream::sync`](crate::Stream::sync) returns.
     #[default]
     Process,
@@ -31,7 +31,7 @@ pub enum Durability {
     Power,
 }
 
-/// How long a stream keeps records: by age, by bytes, or both, whichever ends first.
+/// How long a stream keeps records: by age, by bytes, or by both, whichever limit is reached first.
 ///
 /// ```
 /// # use streamlog::{HOUR, Retention};
@@ -50,7 +50,7 @@ impl Retention {
         Self { age: Some(age), bytes_max: None }
     }
 
-    /// Keeps records for good.
+    /// Keeps records forever.
     pub const fn forever() -> Self {
         Self { age: None, bytes_max: None }
     }
@@ -62,12 +62,12 @@ impl Retention {
         self
     }
 
-    /// The age after which records expire, unless they are kept for good.
+    /// Returns the age after which records expire, or `None` if they do not.
     pub const fn age_max(&self) -> Option<Duration> {
         self.age
     }
 
-    /// The bytes beyond which the oldest records are dropped, unless there is no such bound.
+    /// Returns the bytes beyond which the oldest records are dropped, or `None` if there is no such limit.
     pub const fn bytes_max(&self) -> Option<u64> {
         self.bytes_max
     }
@@ -83,13 +83,13 @@ impl Retention {
 }
 
 impl Default for Retention {
-    /// 24 hours, as in Kinesis.
+    /// Returns 24 hours, as in Kinesis.
     fn default() -> Self {
         Self::age(DAY)
     }
 }
 
-/// Who does the work behind the puts: interval syncs, sealing of full segments, retention.
+/// The choice of who does the background work: interval syncs, sealing full segments, retention.
 ///
 /// ```
 /// # use streamlog::{Maintenance, StreamOptions};
@@ -102,7 +102,7 @@ impl Default for Retention {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// Two threads of the stream: `streamlog` does that, and `streamlog-ahead` prepares what busy puts will need next.
+    /// Two threads of the stream: `streamlog` does this work, and `streamlog-ahead` prepares what busy puts will need next.
     #[default]
     Thread,
     /// Nobody, until the caller calls [`Stream::maintain`](crate::Stream::maintain).
@@ -111,7 +111,7 @@ pub enum Maintenance {
 
 /// How to open or create a stream: a builder that ends with [`open`](StreamOptions::open).
 ///
-/// Settings that belong to the stream are kept in its manifest: a setting that is not given here is taken from there.
+/// Settings that belong to the stream are kept in its manifest. A setting that is not given here comes from there.
 ///
 /// ```
 /// # use streamlog::{Durability, HOUR, KeyHash, Retention, StreamOptions};
@@ -135,14 +135,14 @@ pub struct StreamOptions {
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) maintenance: Maintenance,
-    /// The system's, if there is none.
+    /// `None` means the system's clock.
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) create: Create,
     pub(crate) salvage: bool,
     pub(crate) report: Option<StatsReport>,
 }
 
-/// To whom a stream's counts are reported.
+/// The receiver of a stream's counts.
 #[derive(Clone)]
 pub(crate) struct StatsReport(pub(crate) Arc<Report>);
 
@@ -169,8 +169,8 @@ impl Default for StreamOptions {
 }
 
 impl StreamOptions {
-    /// The defaults: 1 shard, `Xxh3`, 24 hours, 64 MiB segments, records up to 1 MiB, `Durability::Process` with a sync
-    /// each second, maintenance threads, created if missing.
+    /// Returns the defaults: 1 shard, `Xxh3`, 24 hours, 64 MiB segments, records up to 1 MiB, `Durability::Process` with a sync each
+    /// second, maintenance threads, created if missing.
     pub fn new() -> Self {
         Self {
             shards: 1,
@@ -188,52 +188,52 @@ impl StreamOptions {
         }
     }
 
-    /// How many shards a new stream has, 1 to 1,024. A stream that exists keeps the shards it has.
+    /// Sets how many shards a new stream has, 1 to 1,024. An existing stream keeps the shards it has.
     #[must_use]
     pub fn shards(mut self, count: u32) -> Self {
         self.shards = count;
         self
     }
 
-    /// How a new stream hashes partition keys. A stream that exists has its hash for life: asking for another is an error.
+    /// Sets how a new stream hashes partition keys. An existing stream never changes its hash: asking for another is an error.
     #[must_use]
     pub fn key_hash(mut self, key_hash: KeyHash) -> Self {
         self.key_hash = Some(key_hash);
         self
     }
 
-    /// How long records are kept; kept in the manifest. Default: 24 hours.
+    /// Sets how long records are kept. Stored in the manifest. Default: 24 hours.
     #[must_use]
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = Some(retention);
         self
     }
 
-    /// The size at which a segment file is full, 64 KiB to 2 GiB; kept in the manifest. Disk space comes back a segment at a
-    /// time, so smaller ones free it sooner; larger ones cost fewer files. Default: 64 MiB.
+    /// Sets the size at which a segment file is full, 64 KiB to 2 GiB. Stored in the manifest. Disk space is freed a segment at a time, so
+    /// smaller segments free it sooner, and larger ones need fewer files. Default: 64 MiB.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = Some(bytes);
         self
     }
 
-    /// The largest record, key, data and headers together, that a put takes; kept in the manifest; never more than a segment holds.
-    /// Default: 1 MiB, as in Kinesis, or less where the segments are smaller.
+    /// Sets the largest record that a put takes, counting key, data and headers together. Stored in the manifest. It is never more than a
+    /// segment holds. Default: 1 MiB, as in Kinesis, or less if the segments are smaller.
     #[must_use]
     pub fn record_bytes_max(mut self, bytes: u64) -> Self {
         self.record_bytes_max = Some(bytes);
         self
     }
 
-    /// What a returned put survives. Default: [`Durability::Process`].
+    /// Sets what a returned put survives. Default: [`Durability::Process`].
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// How often the maintenance syncs what was put under [`Durability::Process`]; `None`: only when asked, and on closing.
-    /// Default: each second.
+    /// Sets how often maintenance syncs what was put under [`Durability::Process`]. `None` syncs only on request and on closing. Default:
+    /// each second.
     ///
     /// ```
     /// # use streamlog::StreamOptions;
@@ -249,21 +249,21 @@ impl StreamOptions {
         self
     }
 
-    /// Who does the maintenance. Default: threads of the stream's own.
+    /// Sets who does the maintenance. Default: the stream's own threads.
     #[must_use]
     pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
         self.maintenance = maintenance;
         self
     }
 
-    /// Where the time comes from. Default: the system's clock.
+    /// Sets the source of the time. Default: the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Opens a stream that exists, and fails where there is none, instead of creating it.
+    /// Opens an existing stream, and fails if there is none instead of creating it.
     ///
     /// ```
     /// # use streamlog::{Error, StreamOptions};
@@ -278,18 +278,18 @@ impl StreamOptions {
         self
     }
 
-    /// Creates a stream, and fails where there is one already.
+    /// Creates a stream, and fails if there already is one.
     #[must_use]
     pub fn must_be_new(mut self) -> Self {
         self.create = Create::Always;
         self
     }
 
-    /// Opens a damaged stream, and gives up what is damaged. Default: damage that opening meets is [`Error::Corrupt`].
+    /// Opens a damaged stream and gives up what is damaged. Default: opening fails with [`Error::Corrupt`] if it meets damage.
     ///
-    /// All records are read and checked. What is gone is listed in [`RecoveryReport::lost`](crate::RecoveryReport::lost), record by
-    /// record; from then on a reader who comes to such a place is told [`Error::Lost`], whoever opens the stream. A damaged file is
-    /// kept beside the mended one, with `.damaged` behind its name. A stream without damage is opened as ever.
+    /// All records are read and checked. [`RecoveryReport::lost`](crate::RecoveryReport::lost) lists every lost record. From then on, a
+    /// reader that comes to such a place fails with [`Error::Lost`], also in later openings. A damaged file is kept beside the repaired
+    /// one, with `.damaged` appended to its name. A stream without damage opens as usual.
     ///
     /// A damaged manifest cannot be salvaged: restore `manifest.json` from a copy. It is small, and changes only with the shards, the
     /// settings, and what retention drops.
@@ -307,11 +307,11 @@ impl StreamOptions {
         self
     }
 
-    /// Has the stream's path and its [`stats`](crate::Stream::stats) handed to `report`: each second by the maintenance thread, with
-    /// each [`Stream::maintain`](crate::Stream::maintain), and a last time on closing. Default: nobody is told.
+    /// Passes the stream's path and its [`stats`](crate::Stream::stats) to `report`: each second from the maintenance thread, with each
+    /// [`Stream::maintain`](crate::Stream::maintain), and a last time on closing. Default: no report.
     ///
-    /// `report` should be quick: syncs and retention wait for it. With the cargo feature `metrics`, `streamlog::metrics::reporter`
-    /// makes one for the facade of that name.
+    /// `report` should be quick, because syncs and retention wait for it. With the cargo feature `metrics`, `streamlog::metrics::reporter`
+    /// returns one for the facade of that name.
     ///
     /// ```
     /// # use streamlog::StreamOptions;
@@ -342,7 +342,7 @@ pub(crate) fn check_segment_bytes(bytes: u64) -> Result<()> {
     check_within("a segment_bytes", bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
 }
 
-/// Refuses a setting that is out of its range.
+/// Refuses a setting that is out of range.
 pub(crate) fn check_within(what: &str, value: u64, min: u64, max: u64) -> Result<()> {
     if (min..=max).contains(&value) {
         return Ok(());

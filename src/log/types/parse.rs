@@ -1,4 +1,4 @@
-//! Reading values from text.
+//! Parsing values from text.
 
 use std::str::FromStr;
 

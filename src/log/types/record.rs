@@ -1,11 +1,11 @@
-//! Records as they are put, the receipt for one, and the places from which they are read.
+//! Records as they are put, their receipts, and the positions from which they are read.
 
 use super::hash_key::HashKey;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 use super::time::Timestamp;
 
-/// A record to put: partition key, data and, where the caller wants them, headers and a hash key of its own choice.
+/// A record to put: partition key, data and, optionally, headers and a hash key of the caller's choice.
 ///
 /// ```
 /// # use streamlog::{HashKey, PutRecord};
@@ -22,7 +22,7 @@ pub struct PutRecord<'a> {
 }
 
 impl<'a> PutRecord<'a> {
-    /// A record that goes where the hash of its partition key says.
+    /// Returns a record that goes where the hash of its partition key says.
     #[inline]
     pub fn new<K, D>(partition_key: &'a K, data: &'a D) -> Self
     where
@@ -37,37 +37,37 @@ impl<'a> PutRecord<'a> {
         }
     }
 
-    /// Adds a header: a named value that goes with the record, such as a trace id or a content type. Headers keep their order, and a name may
-    /// come more than once.
+    /// Adds a header: a named value that goes with the record, such as a trace id or a content type. Headers keep their order, and a name
+    /// may occur more than once.
     ///
-    /// A name has 1 to 255 bytes. A record without headers takes no byte more for them; one with headers takes 4 bytes, and 6 for each
-    /// besides its name and value, which count towards the largest record.
+    /// A name has 1 to 255 bytes. A record without headers takes no byte more for them. A record with headers takes 4 bytes, plus 6 for
+    /// each header besides its name and value, and all of these count towards the largest record.
     #[must_use]
     pub fn header<V: AsRef<[u8]> + ?Sized>(mut self, name: &'a str, value: &'a V) -> Self {
         self.headers.push((name, value.as_ref()));
         self
     }
 
-    /// Sends the record to the shard that owns `hash_key` instead; the partition key is still stored.
+    /// Sends the record to the shard that owns `hash_key` instead. The partition key is still stored.
     #[must_use]
     pub fn explicit_hash_key(mut self, hash_key: HashKey) -> Self {
         self.explicit_hash_key = Some(hash_key);
         self
     }
 
-    /// The partition key.
+    /// Returns the partition key.
     #[inline]
     pub fn partition_key(&self) -> &'a [u8] {
         self.partition_key
     }
 
-    /// The data.
+    /// Returns the data.
     #[inline]
     pub fn data(&self) -> &'a [u8] {
         self.data
     }
 
-    /// The headers, in their order.
+    /// Returns the headers, in their order.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a [u8])> {
         self.headers.iter().copied()
     }
@@ -77,14 +77,14 @@ impl<'a> PutRecord<'a> {
         &self.headers
     }
 
-    /// The hash key that the caller chose, if any.
+    /// Returns the hash key that the caller chose, if any.
     #[inline]
     pub fn hash_key(&self) -> Option<HashKey> {
         self.explicit_hash_key
     }
 }
 
-/// What a put returns: where the record is.
+/// The receipt of a put: where the record is.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -122,16 +122,16 @@ pub struct Receipt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Position {
-    /// The oldest readable record at the time of the call: if that is trimmed before it is read, the read says so.
+    /// The oldest readable record at the time of the call. If it is trimmed before it is read, the read fails with `Trimmed`.
     TrimHorizon,
-    /// Just after the newest record at the time of the call: a record put later is returned.
+    /// Just after the newest record at the time of the call. Records put later are returned.
     Latest,
-    /// The record with this number. One the shard has not reached yet is waited for; one that was before the
-    /// shard's first record means the first.
+    /// The record with this number. If the shard has not reached it yet, reads return nothing until it does. A number before the shard's
+    /// first record means the first record.
     At(SequenceNumber),
     /// The record after the one with this number.
     After(SequenceNumber),
-    /// The first record that arrived at this time or later. A time before the horizon means the horizon, as in Kinesis;
-    /// a time in the future is an error, as in Kinesis.
+    /// The first record that arrived at this time or later. A time before the horizon means the horizon, as in Kinesis; a time in the
+    /// future is an error, as in Kinesis.
     AtTimestamp(Timestamp),
 }

@@ -1,11 +1,11 @@
-//! A record's place in its shard.
+//! Sequence numbers: a record's place in its shard.
 
 use std::fmt;
 
-/// A record's place in its shard: dense, so the next record's number is always this one plus 1.
+/// A record's place in its shard. Numbers are dense: the next record's number is always this one plus 1.
 ///
-/// Numbers order the records of one shard; between shards only parents and children compare (a
-/// child begins above the end of all its parents).
+/// Numbers order the records of one shard. Between shards, only those of parents and children compare: a child begins above the end of all
+/// its parents.
 ///
 /// ```
 /// # use streamlog::SequenceNumber;
@@ -17,25 +17,25 @@ use std::fmt;
 pub struct SequenceNumber(u64);
 
 impl SequenceNumber {
-    /// The number of the first record of a shard that has no parents.
+    /// The number of the first record of a shard without parents.
     pub const ZERO: Self = Self(0);
 
-    /// A sequence number from its value.
+    /// Returns the sequence number with this value.
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
 
-    /// The value.
+    /// Returns the value.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The number `count` records further on; stays at the largest number there is.
+    /// Returns the number `count` records further on. Saturates at the largest number.
     pub const fn plus(self, count: u64) -> Self {
         Self(self.0.saturating_add(count))
     }
 
-    /// The number of the record before this one, if there can be one.
+    /// Returns the number of the record before this one, if there can be one.
     pub const fn previous(self) -> Option<Self> {
         match self.0.checked_sub(1) {
             Some(value) => Some(Self(value)),

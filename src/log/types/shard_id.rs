@@ -1,11 +1,11 @@
-//! The name of a shard.
+//! The id of a shard.
 
 use std::fmt;
 
-/// The name of a shard: a number given in order of creation over the life of a stream, never reused.
+/// The id of a shard: a number assigned in order of creation over the life of a stream, and never reused.
 ///
-/// Prints as Kinesis prints it, and reads what Kinesis reads: `shardId-000000000003`, any other
-/// prefix before a last `-`, or the bare number.
+/// It prints as in Kinesis, and parses what Kinesis accepts: `shardId-000000000003`, any other prefix before a last `-`, or the bare
+/// number.
 ///
 /// ```
 /// # use streamlog::ShardId;
@@ -19,15 +19,15 @@ use std::fmt;
 pub struct ShardId(u32);
 
 impl ShardId {
-    /// The largest number a shard can have, as in Kinesis.
+    /// The largest number that a shard can have, as in Kinesis.
     pub const MAX: Self = Self(i32::MAX as u32);
 
-    /// A shard id from its number.
+    /// Returns the shard id with this number.
     pub const fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u32 {
         self.0
     }

@@ -1,4 +1,4 @@
-//! Counts that a stream keeps of itself, by their names here and by those that Amazon CloudWatch has for them.
+//! The counts that a stream keeps of itself, under their own names and under those of Amazon CloudWatch.
 
 use std::ops::AddAssign;
 
@@ -6,7 +6,7 @@ use super::latency::Latency;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 
-/// The stream's counts at one moment; see [`Stream::stats`](crate::Stream::stats).
+/// The stream's counts at one moment. [`Stream::stats`](crate::Stream::stats) returns it.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -21,40 +21,40 @@ use super::shard_id::ShardId;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StreamStats {
-    /// One for each shard that has not expired, in the order of creation.
+    /// One entry for each shard that has not expired, in the order of creation.
     pub shards: Vec<ShardStats>,
-    /// What was put to shards that have expired since the stream was opened, and read from them.
+    /// The traffic of shards that have expired since the stream was opened.
     pub expired: Traffic,
-    /// How calls to put went; `None` without the cargo feature `metrics`, since taking the time costs a put something.
+    /// How calls to put went; `None` without the cargo feature `metrics`, since timing has a cost for each put.
     pub puts: Option<PutStats>,
 }
 
 impl StreamStats {
-    /// The records that can be read.
+    /// Returns the number of records that can be read.
     pub fn record_count(&self) -> u64 {
         self.shards.iter().map(ShardStats::record_count).sum()
     }
 
-    /// The bytes that all segment files take on the disk.
+    /// Returns the bytes that all segment files take on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.disk_bytes).sum()
     }
 
-    /// What was put to all shards and read from them since the stream was opened, those that have expired included.
+    /// Returns what was put to and read from all shards since the stream was opened, including expired ones.
     pub fn traffic(&self) -> Traffic {
         let mut all = self.expired;
         self.shards.iter().for_each(|shard| all += shard.traffic);
         all
     }
 
-    /// The age of the oldest record that one of the iterators has not read yet, in milliseconds; see
+    /// Returns the age, in milliseconds, of the oldest record that one of the iterators has not read yet; see
     /// [`ShardStats::iterator_age_ms`].
     pub fn iterator_age_ms(&self) -> Option<u64> {
         self.shards.iter().filter_map(|shard| shard.iterator_age_ms).max()
     }
 
-    /// All that CloudWatch has a name for, under that name and in its unit: first for the stream, then for each shard. Whatever
-    /// collects metrics is fed by a loop over them.
+    /// Returns every count that CloudWatch has a name for, under that name and in its unit: first those of the stream, then those of each
+    /// shard. A loop over them can feed any metrics collector.
     ///
     /// | names | unit | of |
     /// |---|---|---|
@@ -65,7 +65,7 @@ impl StreamStats {
     /// | `PutRecords.Success`, `.TotalRecords`, `.SuccessfulRecords`, `.FailedRecords` | Count | stream, with the feature `metrics` |
     /// | `PutRecord.FailedRecords`, which CloudWatch does not have | Count | stream, with the feature `metrics` |
     ///
-    /// There is no throttling, so nothing counts it; an error is returned to whoever called.
+    /// Nothing is throttled, so nothing counts throttling. An error goes to the caller.
     ///
     /// ```
     /// # use streamlog::{MetricValue, Stream};
@@ -115,22 +115,22 @@ pub struct ShardStats {
     pub horizon: SequenceNumber,
     /// The number that the next record will have.
     pub next_sequence: SequenceNumber,
-    /// All below this number survives power loss.
+    /// All records below this number survive power loss.
     pub synced_sequence: SequenceNumber,
-    /// The shard's segment files.
+    /// The number of the shard's segment files.
     pub segment_count: usize,
-    /// The bytes that its segment files take on the disk.
+    /// The bytes that its segment files take on disk.
     pub disk_bytes: u64,
-    /// What was put and read since the stream was opened.
+    /// The records and bytes put and read since the stream was opened.
     pub traffic: Traffic,
-    /// The age in milliseconds of the oldest record that one of the shard's iterators has not read yet: 0 if all of them are at the
-    /// end, `None` if there is none. CloudWatch: `IteratorAgeMilliseconds`, which there is the age of the last record that was read, and
-    /// missing while nobody reads; here it also grows while an iterator stands still.
+    /// The age, in milliseconds, of the oldest record that one of the shard's iterators has not read yet: 0 if all of them are at the end,
+    /// `None` if there are none or that record is damaged. CloudWatch: `IteratorAgeMilliseconds`, which there is the age of the last record
+    /// that was read and is missing while nobody reads. Here it also grows while an iterator stands still.
     pub iterator_age_ms: Option<u64>,
 }
 
 impl ShardStats {
-    /// The records that can be read.
+    /// Returns the number of records that can be read.
     pub fn record_count(&self) -> u64 {
         self.next_sequence.get() - self.horizon.get()
     }
@@ -149,10 +149,10 @@ impl ShardStats {
     }
 }
 
-/// What was put and read since the stream was opened.
+/// The records and bytes put and read since the stream was opened.
 ///
-/// Bytes are those of the log: keys, data and headers, 8 bytes more for each record, and 32 to 39 more for each put or each shard's part of a
-/// batch. So a reader who reads everything once has read as many as were put.
+/// Bytes are those of the log: keys, data and headers, 8 more bytes for each record, and 32 to 39 more for each put or each shard's part of
+/// a batch. So a reader that reads everything once has read as many bytes as were put.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -172,8 +172,8 @@ pub struct Traffic {
     pub incoming_bytes: u64,
     /// The records that iterators returned. CloudWatch: `OutgoingRecords`, and for the stream `GetRecords.Records` (Count).
     pub outgoing_records: u64,
-    /// The bytes that iterators returned; those of a batch that is read in parts count with its last part. CloudWatch:
-    /// `OutgoingBytes`, and for the stream `GetRecords.Bytes` (Bytes).
+    /// The bytes that iterators returned. Those of a frame that is read in parts count with its last part. CloudWatch: `OutgoingBytes`, and
+    /// for the stream `GetRecords.Bytes` (Bytes).
     pub outgoing_bytes: u64,
 }
 
@@ -205,16 +205,15 @@ pub struct PutStats {
     /// How long [`put`](crate::Stream::put) took: every 64th call of each thread, or every call under
     /// [`Durability::Power`](crate::Durability::Power). CloudWatch: `PutRecord.Latency` (Milliseconds).
     pub put_latency: Latency,
-    /// The calls to `put` that failed. CloudWatch has no count of them; here `PutRecord.FailedRecords` (Count).
+    /// The calls to `put` that failed. CloudWatch has no such count; here it is `PutRecord.FailedRecords` (Count).
     pub put_failed: u64,
-    /// How long [`put_batch`](crate::Stream::put_batch) took, of the same part of the calls. CloudWatch: `PutRecords.Latency`
-    /// (Milliseconds).
+    /// How long [`put_batch`](crate::Stream::put_batch) took, sampled like `put_latency`. CloudWatch: `PutRecords.Latency` (Milliseconds).
     pub batch_latency: Latency,
-    /// The calls to `put_batch` by which at least one record went in. CloudWatch: `PutRecords.Success` (Count).
+    /// The calls to `put_batch` that put at least one record. CloudWatch: `PutRecords.Success` (Count).
     pub batch_success: u64,
-    /// The records given to `put_batch` that went in. CloudWatch: `PutRecords.SuccessfulRecords` (Count).
+    /// The records given to `put_batch` that were put. CloudWatch: `PutRecords.SuccessfulRecords` (Count).
     pub batch_records: u64,
-    /// The records given to `put_batch` that did not. CloudWatch: `PutRecords.FailedRecords` (Count).
+    /// The records given to `put_batch` that were not put. CloudWatch: `PutRecords.FailedRecords` (Count).
     pub batch_records_failed: u64,
 }
 
@@ -238,7 +237,7 @@ const COUNT: &str = "Count";
 const BYTES: &str = "Bytes";
 const MILLISECONDS: &str = "Milliseconds";
 
-/// One count, as CloudWatch names it; see [`StreamStats::metrics`].
+/// One count, under its CloudWatch name. [`StreamStats::metrics`] returns it.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -253,17 +252,17 @@ const MILLISECONDS: &str = "Milliseconds";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric<'a> {
-    /// The name: `IncomingRecords`.
+    /// The name, such as `IncomingRecords`.
     pub name: &'static str,
     /// The unit: `Count`, `Bytes` or `Milliseconds`.
     pub unit: &'static str,
     /// The shard, or `None` for the whole stream.
     pub shard: Option<ShardId>,
-    /// How many.
+    /// The value.
     pub value: MetricValue<'a>,
 }
 
-/// What kind of count it is: it decides how it is collected.
+/// The kind of a count, which decides how to collect it, and its value.
 ///
 /// ```
 /// # use streamlog::{MetricValue, Stream};
@@ -282,9 +281,9 @@ pub struct Metric<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricValue<'a> {
-    /// All since the stream was opened: it never falls while the stream is open.
+    /// The total since the stream was opened. It never falls while the stream is open.
     Total(u64),
-    /// As it is now, if there is such a thing now.
+    /// The current value, if there is one now.
     Level(Option<u64>),
     /// How long calls took since the stream was opened.
     Times(&'a Latency),

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const SECOND: Duration = Duration::from_secs(1);
 /// One minute.
 pub const MINUTE: Duration = Duration::from_secs(60);
-/// One hour, so that one can write `24 * HOUR`.
+/// One hour, for expressions like `24 * HOUR`.
 pub const HOUR: Duration = Duration::from_secs(60 * 60);
 /// One day of 24 hours.
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -26,37 +26,37 @@ pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// A point in time from microseconds since 1970.
+    /// Returns the point in time this many microseconds after 1970.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// A point in time from milliseconds since 1970.
+    /// Returns the point in time this many milliseconds after 1970.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis.saturating_mul(1_000))
     }
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since 1970.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// Milliseconds since 1970, rounded down.
+    /// Returns the milliseconds since 1970, rounded down.
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000
     }
 
-    /// This much later; stays at the latest point there is.
+    /// Returns the point this much later. Saturates at the latest point.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(micros(duration)))
     }
 
-    /// This much earlier; stays at 1970.
+    /// Returns the point this much earlier. Saturates at 1970.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(micros(duration)))
     }
 
-    /// The time from `earlier` to this point, or zero if it is not earlier.
+    /// Returns the time from `earlier` to this point, or zero if `earlier` is not earlier.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -84,9 +84,9 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// Where a stream takes the time from, for the arrival timestamps of records and for retention.
+/// The source of a stream's time, for the arrival timestamps of records and for retention.
 ///
-/// It may jump backwards: timestamps in a shard never decrease all the same.
+/// It may jump backwards. Timestamps in a shard never decrease even then.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -107,11 +107,11 @@ impl From<Timestamp> for SystemTime {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// A clock that stands still until it is told to move, for tests.
+/// A clock that stands still until the caller moves it, for tests.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -124,17 +124,17 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// Returns a clock that stands at `start`.
     pub const fn new(start: Timestamp) -> Self {
         Self(AtomicU64::new(start.0))
     }
 
-    /// Moves the clock on.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(micros(by), Ordering::SeqCst);
     }
 
-    /// Sets the clock, backwards too.
+    /// Sets the clock, also backwards.
     pub fn set(&self, to: Timestamp) {
         self.0.store(to.0, Ordering::SeqCst);
     }

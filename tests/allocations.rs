@@ -214,7 +214,7 @@ fn a_read_allocates_once_and_its_records_nothing() {
         let (found, data_bytes) =
             allocations(|| batch.iter().map(|record| record.data().len()).sum::<usize>());
         assert!(found == 0 && data_bytes > 0, "iterating {records_max} records allocated {found} times");
-        let owned = allocations(|| batch.iter().map(|record| record.to_owned().data.len()).sum::<usize>());
+        let owned = allocations(|| batch.iter().map(|record| record.into_owned().data.len()).sum::<usize>());
         assert_eq!(owned, (0, data_bytes), "records that keep their batch");
     }
     let (found, ()) = allocations(|| iterator.seek(Position::At(first.sequence)).unwrap());

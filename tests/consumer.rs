@@ -214,7 +214,7 @@ fn p4_children_come_when_their_parents_are_committed_to_the_end() {
     let (mut first, mut second) = (worker(&stream), worker(&stream));
     let batch = poll(&mut first).or_else(|| poll(&mut second)).unwrap();
     assert_eq!(numbers(&batch), (0..10).collect::<Vec<_>>());
-    assert!(batch.end_of_shard().is_some());
+    assert!(batch.child_shards().is_some());
     assert!(poll(&mut first).is_none() && poll(&mut second).is_none(), "the parent is not committed");
     first.commit(&batch).or_else(|_| second.commit(&batch)).unwrap();
     let read: Vec<u32> = [&mut first, &mut second].into_iter().flat_map(drain).collect();

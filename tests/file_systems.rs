@@ -280,7 +280,7 @@ fn check(path: &Path, promised: &BTreeMap<(ShardId, u64), Content>, what: &str) 
             break;
         }
         for record in &batch {
-            let content = Content::of(&record.to_owned());
+            let content = Content::of(&record.into_owned());
             let place = (content.number, content.index);
             let before = last.insert(record.partition_key().to_owned(), place);
             assert!(before.is_none_or(|before| before < place), "P4: {what}: {before:?} and {content:?}");

@@ -38,8 +38,8 @@ fn check(stream: &Stream, count: usize) {
                 break;
             }
             for record in &batch {
-                assert!(record.headers().eq(record.to_owned().headers()), "owned as borrowed");
-                found.push(record.to_owned());
+                assert!(record.headers().eq(record.into_owned().headers()), "owned as borrowed");
+                found.push(record.into_owned());
             }
         }
     }

@@ -480,7 +480,7 @@ impl Model {
             assert_eq!(batch.millis_behind_latest(), 0);
         }
         *next = iterator.next_sequence().get();
-        assert_eq!(batch.end_of_shard().is_some(), shard.is_closed && *next >= shard.end());
+        assert_eq!(batch.child_shards().is_some(), shard.is_closed && *next >= shard.end());
     }
 
     fn read_lineage(&mut self, at: usize, records_max: usize) -> bool {

@@ -188,7 +188,7 @@ fn owned_records_outlive_batch_iterator_and_stream() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = ten_records(&clock, scratch.path());
     let mut iterator = stream.iterator(SHARD, Position::At(4.into())).unwrap();
-    let record = iterator.next_batch(1).unwrap().iter().next().unwrap().to_owned();
+    let record = iterator.next_batch(1).unwrap().iter().next().unwrap().into_owned();
     drop((iterator, stream));
     std::fs::remove_dir_all(scratch.path()).unwrap();
     assert_eq!(

@@ -95,19 +95,19 @@ fn p6_an_iterator_reads_a_closed_shard_to_its_end_and_names_the_children() {
         stream.put("key", [number]).unwrap();
     }
     let mut iterator = stream.iterator(first, Position::TrimHorizon).unwrap();
-    assert_eq!(iterator.next_batch(3).unwrap().end_of_shard(), None);
+    assert_eq!(iterator.next_batch(3).unwrap().child_shards(), None);
     let mut at_end = stream.iterator(first, Position::Latest).unwrap();
-    assert_eq!(at_end.next_batch(3).unwrap().end_of_shard(), None);
+    assert_eq!(at_end.next_batch(3).unwrap().child_shards(), None);
     let children = stream.split_shard_evenly(first).unwrap();
     let last = iterator.next_batch(10).unwrap();
-    assert_eq!((last.len(), last.end_of_shard()), (2, Some(&children[..])));
+    assert_eq!((last.len(), last.child_shards()), (2, Some(&children[..])));
     assert!(at_end.wait(Duration::ZERO).unwrap(), "the end of the shard is something to read");
     let empty = at_end.next_batch(10).unwrap();
-    assert_eq!((empty.len(), empty.end_of_shard()), (0, Some(&children[..])));
+    assert_eq!((empty.len(), empty.child_shards()), (0, Some(&children[..])));
     drop(stream);
     let stream = common::small(&clock).open(scratch.path()).unwrap();
     let mut again = stream.iterator(first, Position::Latest).unwrap();
-    assert_eq!(again.next_batch(1).unwrap().end_of_shard(), Some(&children[..]), "also after opening again");
+    assert_eq!(again.next_batch(1).unwrap().child_shards(), Some(&children[..]), "also after opening again");
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn p12_a_batch_stays_readable_after_its_file_is_gone() {
         stream.put("key", vec![number; 10_000]).unwrap();
     }
     let batch = stream.iterator(SHARD, Position::TrimHorizon).unwrap().next_batch(5).unwrap();
-    let record = batch.iter().nth(4).unwrap().to_owned();
+    let record = batch.iter().nth(4).unwrap().into_owned();
     clock.advance(HOUR);
     stream.maintain().unwrap();
     stream.maintain().unwrap();

@@ -152,7 +152,7 @@ fn read_shard(
             ));
         }
         is_first = false;
-        if let Some(children) = batch.end_of_shard() {
+        if let Some(children) = batch.child_shards() {
             let end = iterator.next_sequence();
             return match children.iter().find(|child| child.first_sequence < end) {
                 Some(child) => Err(format!("P5: {} begins below {end}, where its parent ends", child.id)),

@@ -147,7 +147,7 @@ impl Follower {
             self.printed = Some(batch.shard());
         }
         self.printer.print(&batch)?;
-        if let Some(children) = batch.end_of_shard() {
+        if let Some(children) = batch.child_shards() {
             self.done.insert(self.reading.remove(ready).shard());
             self.take_up(children)?;
         } else {

@@ -130,7 +130,7 @@ impl Group {
         self.existing()?.reset(&self.stream, position)
     }
 
-    /// Deletes the group with its checkpoints, even if they are damaged, and with its [hold](WorkerOptions::hold).
+    /// Deletes the group with its checkpoints, even if they are damaged, and with its [hold](crate::WorkerOptions::hold).
     ///
     /// ```
     /// # use streamlog::Stream;

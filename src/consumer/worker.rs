@@ -228,7 +228,7 @@ impl Worker {
         reading.iterator = (!matches!(read, Ok(Read::NotOurs))).then_some(iterator);
         match read? {
             Read::Batch(batch) => {
-                reading.is_at_end = batch.end_of_shard().is_some();
+                reading.is_at_end = batch.child_shards().is_some();
                 Ok(Some(batch))
             }
             Read::End => {
@@ -261,12 +261,12 @@ impl Worker {
                 Err(_) => Read::NotOurs,
             });
         }
-        if batch.end_of_shard().is_some() {
+        if batch.child_shards().is_some() {
             self.state.note_end(self.stream(), held, self.id, end)?;
         }
         Ok(match batch.is_empty() {
             false => Read::Batch(batch),
-            true if batch.end_of_shard().is_some() => Read::End,
+            true if batch.child_shards().is_some() => Read::End,
             true => Read::Nothing,
         })
     }

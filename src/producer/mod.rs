@@ -104,8 +104,7 @@ impl Producer {
                     .spawn(move || sender::run(&shared, &shared.lanes[at]))
             };
             let failed = |source| {
-                let path = shared.stream.describe().path;
-                Error::Io(Arc::new(IoFailure { action: "start the threads of a producer for", path, source }))
+                IoFailure::new("start the threads of a producer for", shared.stream.describe().path, source)
             };
             producer.handle.threads.lock().push(thread.map_err(failed)?);
         }

@@ -17,13 +17,11 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use streamlog::{
-    Batch, Durability, Error as StreamError, IoFailure, PutRecord, SequenceNumber, ShardId, StreamOptions,
-};
+use streamlog::{Batch, Durability, IoFailure, PutRecord, SequenceNumber, ShardId, StreamOptions};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -106,14 +104,9 @@ fn positions_of(
     let database = Mutex::new(Connection::open(&path)?);
     Ok(move |shard| {
         let database = database.lock().map_err(|_| rusqlite::Error::InvalidQuery);
-        database.and_then(|database| last_handled(&database, shard)).map_err(|error| {
-            let failure = IoFailure {
-                action: "read positions in",
-                path: path.clone(),
-                source: io::Error::other(error),
-            };
-            StreamError::Io(Arc::new(failure))
-        })
+        database
+            .and_then(|database| last_handled(&database, shard))
+            .map_err(|error| IoFailure::new("read positions in", &path, io::Error::other(error)).into())
     })
 }
 

@@ -94,7 +94,7 @@ pub fn remove_companion(stream: &Stream, path: &Path) {
     stream.core().extensions.companions.lock().retain(|companion| companion.core().path != path);
 }
 
-/// A hold on retention, by its name; made by [`hold`].
+/// A hold on retention, by its name; made by [`hold()`].
 #[derive(Debug, Clone, Copy)]
 pub struct Hold<'a> {
     stream: &'a Stream,

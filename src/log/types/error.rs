@@ -252,6 +252,12 @@ pub struct IoFailure {
 }
 
 impl IoFailure {
+    /// Returns a failure for callers that report their own, as [`WorkerOptions::positions_from`](crate::WorkerOptions::positions_from) lets
+    /// them. The text of its error begins with "cannot", the action and the path.
+    pub fn new(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self { action, path: path.into(), source }
+    }
+
     /// What to do about it.
     fn remedy(&self) -> &'static str {
         match self.source.kind() {
@@ -272,6 +278,12 @@ impl IoFailure {
 /// Whether what was tried is a sync, of a file or of a directory.
 fn is_sync(action: &str) -> bool {
     action.starts_with("sync")
+}
+
+impl From<IoFailure> for Error {
+    fn from(failure: IoFailure) -> Self {
+        Self::Io(Arc::new(failure))
+    }
 }
 
 impl Error {
@@ -356,7 +368,7 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !is_sync(action) => {
                 Self::StorageFull(path.into())
             }
-            _ => Self::Io(Arc::new(IoFailure { action, path: path.to_owned(), source })),
+            _ => IoFailure::new(action, path, source).into(),
         }
     }
 }

@@ -34,6 +34,18 @@ impl HashKey {
     }
 }
 
+impl From<u128> for HashKey {
+    fn from(value: u128) -> Self {
+        Self(value)
+    }
+}
+
+impl From<HashKey> for u128 {
+    fn from(key: HashKey) -> Self {
+        key.0
+    }
+}
+
 impl fmt::Display for HashKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

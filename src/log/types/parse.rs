@@ -4,7 +4,9 @@ use std::str::FromStr;
 
 use super::error::Error;
 use super::hash_key::HashKey;
+use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
+use super::time::Timestamp;
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -17,7 +19,27 @@ impl FromStr for ShardId {
         let digits = text.rsplit_once('-').map_or(text, |(_, digits)| digits);
         let number = is_number(digits).then(|| digits.parse().ok()).flatten().map(Self::new);
         number.filter(|&id| id <= Self::MAX).ok_or_else(|| {
-            Error::invalid(format!("{text:?} is no shard id; one looks like {}", Self::new(3)))
+            Error::invalid(format!("{text:?} is not a shard id: one looks like {}", Self::new(3)))
+        })
+    }
+}
+
+impl FromStr for SequenceNumber {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        is_number(text).then(|| text.parse().ok()).flatten().map(Self::new).ok_or_else(|| {
+            Error::invalid(format!("{text:?} is not a sequence number: one is a decimal number below 2^64"))
+        })
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        humantime::parse_rfc3339(text).map(Self::from).map_err(|_| {
+            Error::invalid(format!("{text:?} is not a time in UTC: one looks like {}", Self::from_micros(0)))
         })
     }
 }
@@ -28,7 +50,7 @@ impl FromStr for HashKey {
     fn from_str(text: &str) -> Result<Self, Error> {
         let is_canonical = text == "0" || (!text.starts_with('0') && is_number(text));
         is_canonical.then(|| text.parse().ok()).flatten().map(Self::new).ok_or_else(|| {
-            Error::invalid(format!("{text:?} is no hash key; one is a decimal number from 0 to 2^128 - 1"))
+            Error::invalid(format!("{text:?} is not a hash key: one is a decimal number from 0 to 2^128 - 1"))
         })
     }
 }

@@ -97,6 +97,7 @@ impl<'a> PutRecord<'a> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Receipt {
     /// The shard that holds the record.
     pub shard: ShardId,

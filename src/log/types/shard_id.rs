@@ -33,6 +33,18 @@ impl ShardId {
     }
 }
 
+impl From<u32> for ShardId {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+impl From<ShardId> for u32 {
+    fn from(shard: ShardId) -> Self {
+        shard.0
+    }
+}
+
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "shardId-{:012}", self.0)

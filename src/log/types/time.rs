@@ -15,12 +15,18 @@ pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A point in time: whole microseconds since 1970-01-01 00:00 UTC.
 ///
+/// It prints as RFC 3339 in UTC, and parses what it prints, with any number of decimals up to 9 or none; those beyond microseconds are
+/// dropped.
+///
 /// ```
 /// # use streamlog::{HOUR, Timestamp};
 /// let time = Timestamp::from_millis(1_700_000_000_000);
 /// assert_eq!(time.minus(HOUR).as_millis(), 1_699_996_400_000);
 /// let now: Timestamp = std::time::SystemTime::now().into();
 /// assert!(now.since(time) > HOUR);
+/// assert_eq!(time.to_string(), "2023-11-14T22:13:20.000000Z");
+/// assert_eq!("2023-11-14T22:13:20Z".parse::<Timestamp>()?, time);
+/// # Ok::<(), streamlog::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
@@ -62,13 +68,20 @@ impl Timestamp {
     }
 }
 
+/// The last microsecond of the year 9999, the last year that RFC 3339 can express.
+const LAST_WITH_DATE: Timestamp = Timestamp(253_402_300_799_999_999);
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+        if *self <= LAST_WITH_DATE {
+            humantime::format_rfc3339_micros((*self).into()).fmt(f)
+        } else {
+            write!(f, "{} microseconds after 1970", self.0)
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Batch {
         self.millis_behind_latest
     }
 
-    /// Returns the shards to continue with, once a closed shard is read to its end; `None` before.
+    /// Returns the child shards to continue with, once a closed shard is read to its end; `None` before. Kinesis calls them `ChildShards`.
     ///
     /// As in Kinesis, all parents of a child must be read before the child.
     ///
@@ -100,10 +100,10 @@ impl Batch {
     /// let children = stream.split_shard_evenly(parent)?;
     /// let mut iterator = stream.iterator(parent, Position::TrimHorizon)?;
     /// let batch = iterator.next_batch(1_000)?;
-    /// assert_eq!(batch.end_of_shard(), Some(&children[..]));
+    /// assert_eq!(batch.child_shards(), Some(&children[..]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn end_of_shard(&self) -> Option<&[ShardDescription]> {
+    pub fn child_shards(&self) -> Option<&[ShardDescription]> {
         self.children.as_deref()
     }
 

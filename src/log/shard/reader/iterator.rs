@@ -465,3 +465,27 @@ impl Limits {
         taken
     }
 }
+
+/// The most records of a batch of the iterator's [`Iterator`] implementation.
+const BATCH_RECORDS: usize = 1_000;
+
+/// Returns batches of up to 1,000 records, and `None` at the end of what is there. It goes on once more is put. After an error it stays where
+/// it was, as [`next_batch`](ShardIterator::next_batch) does: leave the loop, or the next turn returns the same error.
+///
+/// ```
+/// # use streamlog::{Position, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// for batch in stream.iterator(receipt.shard, Position::TrimHorizon)? {
+///     println!("{} records", batch?.len());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl Iterator for ShardIterator {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        self.next_batch(BATCH_RECORDS).map(|batch| (!batch.is_empty()).then_some(batch)).transpose()
+    }
+}

@@ -60,7 +60,7 @@ impl<'a> Record<'a> {
     }
 
     /// Returns the record as an owned one. It shares the batch's bytes without a copy and keeps them mapped.
-    pub fn to_owned(&self) -> OwnedRecord {
+    pub fn into_owned(self) -> OwnedRecord {
         OwnedRecord {
             partition_key: self.batch.slice_ref(self.parts.partition_key()),
             data: self.batch.slice_ref(self.parts.data()),
@@ -79,7 +79,7 @@ impl<'a> Record<'a> {
 /// # let stream = Stream::open(directory.path())?;
 /// let receipt = stream.put("user-17", "clicked")?;
 /// let batch = stream.iterator(receipt.shard, Position::TrimHorizon)?.next_batch(10)?;
-/// let kept: Vec<OwnedRecord> = batch.iter().map(|record| record.to_owned()).collect();
+/// let kept: Vec<OwnedRecord> = batch.iter().map(|record| record.into_owned()).collect();
 /// drop(batch);
 /// assert_eq!(kept[0].data, "clicked");
 /// # Ok::<(), Box<dyn std::error::Error>>(())

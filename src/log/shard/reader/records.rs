@@ -46,7 +46,7 @@ impl Iterator for OwnedRecords<'_> {
         }
         match self.iterator.next_batch_within(left.min(RECORDS_AT_A_TIME) as usize, BYTES_AT_A_TIME) {
             Ok(batch) => {
-                self.ready = batch.iter().map(|record| record.to_owned()).collect::<Vec<_>>().into_iter();
+                self.ready = batch.iter().map(|record| record.into_owned()).collect::<Vec<_>>().into_iter();
                 self.ready.next().map(Ok)
             }
             Err(error) => {

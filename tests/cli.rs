@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use streamlog::Stream;
+use streamlog::{PutRecord, Stream};
 
 /// The tool, which `cargo test` builds; where only this test was asked for, it is built here.
 fn tool() -> &'static Path {
@@ -580,7 +580,33 @@ fn each_key_is_read_in_order_across_splits_and_merges() {
     // In the order of creation, so parents first.
     let shards = json_lines(&place.cat(&["--json"]));
     assert!(shards.windows(2).all(|pair| pair[0]["shard"].as_str() <= pair[1]["shard"].as_str()));
+    // By time, and the order of each key is still the same.
+    let by_time = place.cat(&["--order", "time", "--with-key"]);
+    assert!(printed_by_key(&by_time) == lines_by_key(&log));
+    let records = json_lines(&place.cat(&["--order", "time", "--json"]));
+    let times: Vec<_> = records.iter().map(|record| record["timestamp_micros"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted() && times.len() == shards.len());
+    assert_ne!(records, shards, "otherwise this proves nothing");
+    let first = json_lines(&place.cat(&["--order", "time", "--json", "--count", "7"]));
+    assert_eq!(first, records[..7]);
     succeeds(&place.run("verify", &[]));
+}
+
+#[test]
+fn headers_are_printed_as_json() {
+    let place = Place::create(&[]);
+    let stream = Stream::open(place.stream()).unwrap();
+    let record = PutRecord::new("key", "data").header("trace", "17").header("bytes", &[0xff]);
+    stream.put_record(&record).unwrap();
+    stream.close().unwrap();
+    for order in ["shard", "time"] {
+        let headers = &json_lines(&place.cat(&["--json", "--order", order]))[0]["headers"];
+        let expected = serde_json::json!([
+            { "name": "trace", "value": "17" },
+            { "name": "bytes", "value_base64": "/w==" },
+        ]);
+        assert_eq!(headers, &expected);
+    }
 }
 
 #[cfg(unix)]

@@ -139,7 +139,7 @@ pub(crate) struct FormatArgs {
 
 /// Print records, shard after shard.
 ///
-/// Each shard is printed in order, and so are the records of each partition key.
+/// The records of each partition key are printed in the order in which they were put.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CatArgs {
     /// The stream's directory
@@ -151,11 +151,21 @@ pub(crate) struct CatArgs {
     /// (2026-01-31T12:00:00Z, "2026-01-31 12:00:00", or seconds since 1970 as @1769860800), or ago:DURATION (ago:15m)
     #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_position)]
     pub(crate) from: Position,
+    /// Print the shards one after the other (shard), or the records of all shards by their time of arrival (time)
+    #[arg(long, value_enum, default_value_t = Order::Shard)]
+    pub(crate) order: Order,
     /// Stop after this many records in all
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
+}
+
+/// The order in which records are printed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Order {
+    Shard,
+    Time,
 }
 
 /// Print the last records of each shard.

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
-use streamlog::{Batch, Record, ShardId};
+use streamlog::{Batch, Headers, OwnedRecord, SequenceNumber, ShardId, Timestamp};
 
 use crate::args::FormatArgs;
 use crate::failure::{Failure, Outcome};
@@ -32,15 +32,49 @@ struct JsonRecord<'a> {
     data: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_base64: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<JsonHeader<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonHeader<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
 }
 
 impl<'a> JsonRecord<'a> {
-    fn new(shard: ShardId, record: &Record<'a>) -> Self {
-        let (key, key_base64) = text_or_base64(record.partition_key());
-        let (data, data_base64) = text_or_base64(record.data());
-        let (sequence, timestamp_micros) = (record.sequence().get(), record.timestamp().as_micros());
-        Self { shard: shard.to_string(), sequence, timestamp_micros, key, key_base64, data, data_base64 }
+    fn new(record: &Printed<'a>) -> Self {
+        let (key, key_base64) = text_or_base64(record.key);
+        let (data, data_base64) = text_or_base64(record.data);
+        let headers = record.headers.map(|(name, bytes)| {
+            let (value, value_base64) = text_or_base64(bytes);
+            JsonHeader { name, value, value_base64 }
+        });
+        Self {
+            shard: record.shard.to_string(),
+            sequence: record.sequence.get(),
+            timestamp_micros: record.timestamp.as_micros(),
+            key,
+            key_base64,
+            data,
+            data_base64,
+            headers: headers.collect(),
+        }
     }
+}
+
+/// A record to print, borrowed from its batch or from an owned one.
+#[derive(Debug)]
+struct Printed<'a> {
+    shard: ShardId,
+    sequence: SequenceNumber,
+    timestamp: Timestamp,
+    key: &'a [u8],
+    data: &'a [u8],
+    headers: Headers<'a>,
 }
 
 fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
@@ -61,7 +95,28 @@ impl Printer {
 
     /// Prints the records of a batch.
     pub(crate) fn print(&mut self, batch: &Batch) -> Outcome {
-        batch.iter().try_for_each(|record| self.record(batch.shard(), &record)).map_err(Failure::Output)
+        let mut printed = batch.iter().map(|record| Printed {
+            shard: batch.shard(),
+            sequence: record.sequence(),
+            timestamp: record.timestamp(),
+            key: record.partition_key(),
+            data: record.data(),
+            headers: record.headers(),
+        });
+        printed.try_for_each(|record| self.record(&record)).map_err(Failure::Output)
+    }
+
+    /// Prints one record of a shard.
+    pub(crate) fn print_owned(&mut self, shard: ShardId, record: &OwnedRecord) -> Outcome {
+        let printed = Printed {
+            shard,
+            sequence: record.sequence,
+            timestamp: record.timestamp,
+            key: &record.partition_key,
+            data: &record.data,
+            headers: record.headers(),
+        };
+        self.record(&printed).map_err(Failure::Output)
     }
 
     /// Prints a line of text.
@@ -74,15 +129,15 @@ impl Printer {
         self.out.flush().map_err(Failure::Output)
     }
 
-    fn record(&mut self, shard: ShardId, record: &Record<'_>) -> io::Result<()> {
+    fn record(&mut self, record: &Printed<'_>) -> io::Result<()> {
         if self.format.json {
-            serde_json::to_writer(&mut self.out, &JsonRecord::new(shard, record))?;
+            serde_json::to_writer(&mut self.out, &JsonRecord::new(record))?;
         } else {
             if self.format.with_key {
-                self.out.write_all(record.partition_key())?;
+                self.out.write_all(record.key)?;
                 self.out.write_all(b"\t")?;
             }
-            self.out.write_all(record.data())?;
+            self.out.write_all(record.data)?;
         }
         self.out.write_all(b"\n")
     }

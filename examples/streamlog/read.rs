@@ -1,13 +1,15 @@
 //! `cat` and `tail`: reading shards in order, and following them.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::time::Duration;
 
 use streamlog::{
-    Error, Position, SequenceNumber, ShardDescription, ShardFilter, ShardId, ShardIterator, Stream, wait_any,
+    Batch, Error, OwnedRecord, Position, Record, SequenceNumber, ShardDescription, ShardFilter, ShardId,
+    ShardIterator, Stream, wait_any,
 };
 
-use crate::args::{CatArgs, TailArgs};
+use crate::args::{CatArgs, Order, TailArgs};
 use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::Printer;
@@ -16,33 +18,77 @@ use crate::shards::with_counts;
 /// A read takes as much as is worth a look at the Ctrl-C flag.
 const RECORDS_AT_A_TIME: usize = 10_000;
 const BYTES_AT_A_TIME: usize = 4 << 20;
+/// What is read ahead of each shard to merge them by time. There may be 1,024 of them.
+const MERGED_RECORDS: usize = 1_000;
+const MERGED_BYTES: usize = 256 << 10;
 /// How soon a waiting command sees Ctrl-C.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Prints the shards one after the other. Parents come before their children, so each key's records are in order.
+/// Prints the records of the shards.
 pub(crate) fn cat(stream: &Stream, args: &CatArgs) -> Outcome {
     let mut printer = Printer::new(args.format);
-    let mut left = args.count.unwrap_or(u64::MAX);
-    for shard in shards_to_read(stream, args)? {
-        let mut iterator = stream.iterator(shard, args.from)?;
+    let shards = shards_to_read(stream, args)?.into_iter().map(|shard| stream.iterator(shard, args.from));
+    let shards = shards.collect::<Result<Vec<_>, _>>()?;
+    let count = args.count.unwrap_or(u64::MAX);
+    let outcome = match args.order {
+        Order::Shard => cat_in_turn(shards, count, &mut printer),
+        Order::Time => cat_by_time(shards, count, &mut printer),
+    };
+    // What was read before damage is printed before the damage is reported.
+    printer.flush().and(outcome)
+}
+
+/// Prints the shards one after the other. Parents come before their children, so each key's records are in order.
+fn cat_in_turn(shards: Vec<ShardIterator>, mut left: u64, printer: &mut Printer) -> Outcome {
+    for mut iterator in shards {
         while left > 0 {
-            check_interrupted()?;
             let records_max = left.min(RECORDS_AT_A_TIME as u64) as usize;
-            let batch = match iterator.next_batch_within(records_max, BYTES_AT_A_TIME) {
-                Ok(batch) if batch.is_empty() => break,
-                Ok(batch) => batch,
-                Err(error @ Error::Lost { .. }) => {
-                    pass_over(&mut iterator, &error)?;
-                    continue;
-                }
-                // What was read before the damage is printed before it is told.
-                Err(error) => return printer.flush().and(Err(error.into())),
-            };
+            let batch = read(&mut iterator, records_max, BYTES_AT_A_TIME)?;
+            if batch.is_empty() {
+                break;
+            }
             printer.print(&batch)?;
             left -= batch.len() as u64;
         }
     }
-    printer.flush()
+    Ok(())
+}
+
+/// Prints the records of all shards by their arrival times. Records of one time are printed by shard, and parents come before their
+/// children. So each key's records are in order here, too.
+fn cat_by_time(mut shards: Vec<ShardIterator>, count: u64, printer: &mut Printer) -> Outcome {
+    let mut read_ahead: Vec<VecDeque<OwnedRecord>> = shards.iter().map(|_| VecDeque::new()).collect();
+    let mut next = BinaryHeap::new();
+    let ids: Vec<_> = shards.iter().map(ShardIterator::shard).collect();
+    let mut refill = |at: usize, next: &mut BinaryHeap<_>, records: &mut VecDeque<OwnedRecord>| {
+        if records.is_empty() {
+            let batch = read(&mut shards[at], MERGED_RECORDS, MERGED_BYTES)?;
+            records.extend(batch.iter().map(Record::into_owned));
+        }
+        next.extend(records.front().map(|record| Reverse((record.timestamp, at))));
+        Ok::<(), Failure>(())
+    };
+    for (at, records) in read_ahead.iter_mut().enumerate() {
+        refill(at, &mut next, records)?;
+    }
+    for _ in 0..count {
+        let Some(Reverse((_, at))) = next.pop() else { break };
+        let Some(record) = read_ahead[at].pop_front() else { break };
+        printer.print_owned(ids[at], &record)?;
+        refill(at, &mut next, &mut read_ahead[at])?;
+    }
+    Ok(())
+}
+
+/// Reads a batch, behind records that were lost. It is empty at the end of what is there.
+fn read(iterator: &mut ShardIterator, records_max: usize, bytes_max: usize) -> Result<Batch, Failure> {
+    loop {
+        check_interrupted()?;
+        match iterator.next_batch_within(records_max, bytes_max) {
+            Err(error @ Error::Lost { .. }) => pass_over(iterator, &error)?,
+            batch => return Ok(batch?),
+        }
+    }
 }
 
 fn shards_to_read(stream: &Stream, args: &CatArgs) -> Result<Vec<ShardId>, Failure> {

@@ -2,9 +2,9 @@
 //! consumer groups are. Shards are split and merged from the keyboard.
 //!
 //! ```text
-//! cargo run --release --manifest-path examples/dashboard/Cargo.toml                          # a made-up load
-//! cargo run --release --manifest-path examples/dashboard/Cargo.toml -- path/to/stream        # a stream that nobody has open
-//! cargo run --release --manifest-path examples/dashboard/Cargo.toml -- --headless --seconds 3 # without a terminal
+//! cargo run --release -p dashboard                           # a made-up load
+//! cargo run --release -p dashboard -- path/to/stream         # a stream that nobody has open
+//! cargo run --release -p dashboard -- --headless --seconds 3 # without a terminal
 //! ```
 //!
 //! One process has a stream open at a time. To watch the stream of a program of yours, take these files into it, and call `watch` with

@@ -9,7 +9,7 @@
 //! one, before the group knows of it; then it lets a third one finish, and compares the balances with what was paid.
 //!
 //! ```text
-//! cargo run --manifest-path examples/exactly_once/Cargo.toml
+//! cargo run -p exactly_once
 //! ```
 
 use std::collections::BTreeMap;

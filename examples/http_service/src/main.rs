@@ -9,8 +9,8 @@
 //! channel → the stream is closed.
 //!
 //! ```text
-//! cargo run --manifest-path examples/http_service/Cargo.toml                            # tries itself out, and ends
-//! cargo run --manifest-path examples/http_service/Cargo.toml -- ./clicks 127.0.0.1:8080 # serves
+//! cargo run -p http_service                            # tries itself out, and ends
+//! cargo run -p http_service -- ./clicks 127.0.0.1:8080 # serves
 //! curl --data /checkout http://127.0.0.1:8080/clicks/user-17                            # shardId-000000000000 0
 //! curl http://127.0.0.1:8080/shards/0/from/0                                            # 0 user-17 /checkout
 //! ```

@@ -1,10 +1,9 @@
 //! A stream that is put to and read, and a page of its counts for Prometheus.
 //!
 //! ```text
-//! cd examples/prometheus
-//! cargo run --release                         # serves on a port that it names, until Ctrl-C
-//! cargo run --release -- 127.0.0.1:9464       # on this one
-//! cargo run --release -- --check              # scrapes itself once, and ends
+//! cargo run --release -p prometheus                    # serves on a port that it names, until Ctrl-C
+//! cargo run --release -p prometheus -- 127.0.0.1:9464  # on this one
+//! cargo run --release -p prometheus -- --check         # scrapes itself once, and ends
 //! ```
 //!
 //! Prometheus allows no dots in names: `GetRecords.Bytes` is `GetRecords_Bytes` here. A count of the whole stream has no label `shard`,

@@ -3,6 +3,7 @@
 //! It shadows no name of the standard library: write `streamlog::Error` and [`streamlog::Result`](crate::Result) for those of this crate.
 
 pub use crate::{
-    Durability, HOUR, HashKey, KeyHash, Position, Producer, PutRecord, Receipt, Retention, SequenceNumber,
-    ShardId, ShardIterator, Stream, StreamOptions, Timestamp, Worker, wait_any,
+    Batch, DAY, Durability, Group, HOUR, HashKey, KeyHash, MINUTE, OnTrimmed, Position, Producer, PutRecord,
+    Receipt, Record, Retention, SECOND, SequenceNumber, ShardFilter, ShardId, ShardIterator, Stream,
+    StreamOptions, Timestamp, Worker, wait_any,
 };

@@ -276,3 +276,21 @@ fn a_batch_is_one_result_a_record_in_order() {
     }
     assert!(stream.put_batch(&[]).unwrap().is_empty());
 }
+
+#[test]
+fn an_iterator_in_a_loop_returns_an_error_once_and_goes_on_after_it() {
+    let scratch = common::scratch();
+    let stream = common::small(&common::clock()).open(scratch.path()).unwrap();
+    for _ in 0..3 {
+        stream.put("key", "data").unwrap();
+    }
+    let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
+    stream.trim_before(SHARD, 2.into()).unwrap();
+    let outcomes: Vec<_> = iterator.by_ref().collect();
+    assert!(matches!(outcomes[..], [Err(Error::Trimmed { .. })]), "{outcomes:?}");
+    assert_eq!(iterator.skip_to_horizon(), 2);
+    let counts: Vec<_> = iterator.by_ref().map(|batch| batch.unwrap().len()).collect();
+    assert_eq!(counts, [1]);
+    stream.put("key", "data").unwrap();
+    assert_eq!(iterator.by_ref().count(), 1, "it goes on once more is put");
+}

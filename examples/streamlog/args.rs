@@ -132,7 +132,8 @@ pub(crate) struct FormatArgs {
     /// Print the partition key and a tab before the data
     #[arg(long, conflicts_with = "json")]
     pub(crate) with_key: bool,
-    /// Print one JSON object a line: shard, sequence, timestamp_micros, key, data; key_base64 or data_base64 for what is not UTF-8
+    /// Print one JSON object a line: shard, sequence, timestamp, timestamp_micros, key, data, headers; key_base64 or data_base64 for what
+    /// is not UTF-8
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -23,6 +23,7 @@ pub(crate) struct Printer {
 struct JsonRecord<'a> {
     shard: String,
     sequence: u64,
+    timestamp: String,
     timestamp_micros: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
@@ -56,6 +57,7 @@ impl<'a> JsonRecord<'a> {
         Self {
             shard: record.shard.to_string(),
             sequence: record.sequence.get(),
+            timestamp: record.timestamp.to_string(),
             timestamp_micros: record.timestamp.as_micros(),
             key,
             key_base64,

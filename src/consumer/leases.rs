@@ -5,6 +5,7 @@
 //! free, and goes to the worker who has the fewest.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::{SequenceNumber, ShardId, Timestamp};
@@ -26,6 +27,18 @@ impl WorkerId {
     /// The number.
     pub const fn get(self) -> u64 {
         self.0
+    }
+}
+
+impl From<WorkerId> for u64 {
+    fn from(id: WorkerId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<
         Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time.minus(Duration::from_micros(1))),
         _ => {
             return Err(Error::InvalidArgument(
-                "a sequence number is a place in one shard: start a group at TrimHorizon, Latest or AtTimestamp".into(),
+                "a sequence number is a place in one shard: start or reset a group at TrimHorizon, Latest or AtTimestamp".into(),
             ));
         }
     };

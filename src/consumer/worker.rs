@@ -1,6 +1,7 @@
 //! One worker of a consumer group.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Worker {
     pub(super) options: WorkerOptions,
     pub(super) state: Arc<GroupState>,
@@ -52,6 +52,16 @@ pub struct Worker {
     /// Whose turn it is.
     turn: usize,
     pub(super) skipped_count: u64,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("group", &self.group().name())
+            .field("id", &self.id)
+            .field("shards", &self.shards())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A shard that the worker has a lease on.

@@ -8,6 +8,7 @@ mod open;
 mod put;
 mod put_metrics;
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ use put_metrics::PutMetrics;
 /// stream.close()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Stream {
     handle: Arc<Handle>,
 }
@@ -82,6 +83,12 @@ struct Core {
     put_metrics: PutMetrics,
     /// Let go of when the stream is closed.
     lock: Mutex<Option<Lock>>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("path", &self.core().path).finish_non_exhaustive()
+    }
 }
 
 impl Stream {

@@ -96,11 +96,11 @@ pub enum Error {
         end: SequenceNumber,
     },
 
-    /// A worker of a consumer group committed to a shard that it has no lease on any more: it was silent for longer than its lease
-    /// timeout, or the group was reset. The commit changed nothing. *Remedy:* poll on; what the worker handled since its last commit
-    /// may be handled again, by others.
+    /// A worker of a consumer group committed to a shard that it has no lease on: it was silent for longer than its lease timeout, the
+    /// group was reset, or the worker has not polled yet. The commit changed nothing. *Remedy:* poll on; what the worker handled since
+    /// its last commit may be handled again, by others.
     #[error(
-        "this worker has lost its lease on {shard}, so the consumer group {group} did not move: poll on, and commit in time"
+        "this worker has no lease on {shard}, so the consumer group {group} did not move: poll on, and commit in time"
     )]
     GroupLeaseLost {
         /// The group's name.
@@ -258,6 +258,22 @@ impl IoFailure {
         Self { action, path: path.into(), source }
     }
 
+    /// Whether the reason may go away with nobody changing the path or its rights.
+    fn may_pass(&self) -> bool {
+        use io::ErrorKind as Kind;
+        let lasting = [
+            Kind::NotFound,
+            Kind::PermissionDenied,
+            Kind::NotADirectory,
+            Kind::IsADirectory,
+            Kind::ReadOnlyFilesystem,
+            Kind::InvalidFilename,
+            Kind::InvalidInput,
+            Kind::Unsupported,
+        ];
+        !lasting.contains(&self.source.kind())
+    }
+
     /// What to do about it.
     fn remedy(&self) -> &'static str {
         match self.source.kind() {
@@ -288,7 +304,7 @@ impl From<IoFailure> for Error {
 
 impl Error {
     /// Whether the same call may succeed later, with no change to it and none to the program: the disk or a buffer was full, another
-    /// process had the stream open, or the operating system refused something other than a sync.
+    /// process had the stream open, or the operating system refused something other than a sync for a reason that may pass.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -304,7 +320,7 @@ impl Error {
             Self::StorageFull(_) | Self::Locked(_) | Self::ProducerFull | Self::ProducerExpired { .. } => {
                 true
             }
-            Self::Io(_) => !self.is_failed_sync(),
+            Self::Io(failure) => !self.is_failed_sync() && failure.may_pass(),
             _ => false,
         }
     }

@@ -56,6 +56,9 @@ impl Retention {
     }
 
     /// Also drops the oldest records once the stream's segments hold more than `bytes`.
+    ///
+    /// Whole segments are dropped, and never the one that a shard writes to. So a shard keeps up to a segment or two whatever the bound:
+    /// for a bound below that, lower [`segment_bytes`](StreamOptions::segment_bytes).
     #[must_use]
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.bytes_max = Some(bytes);

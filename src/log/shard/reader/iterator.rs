@@ -1,5 +1,6 @@
 //! Reading a shard in order.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,12 +36,22 @@ use crate::log::types::time::Timestamp;
 /// assert!(iterator.next_batch(1_000)?.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct ShardIterator {
     reader: Arc<Reader>,
     next: SequenceNumber,
     place: Option<Place>,
     count: Arc<ReadCount>,
+    /// Whether the last call of `Iterator::next` failed.
+    has_failed: bool,
+}
+
+impl fmt::Debug for ShardIterator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardIterator")
+            .field("shard", &self.shard())
+            .field("next_sequence", &self.next)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The place of the next record.
@@ -85,7 +96,7 @@ impl ShardIterator {
     /// Returns an iterator that reads from a sequence number on. If that is behind the horizon, its first read fails with `Trimmed`.
     pub(crate) fn from_first(reader: Arc<Reader>, next: SequenceNumber) -> Self {
         let count = reader.reads.begin(next);
-        Self { reader, next, place: None, count }
+        Self { reader, next, place: None, count, has_failed: false }
     }
 
     fn go_to(&mut self, next: SequenceNumber) {
@@ -469,8 +480,8 @@ impl Limits {
 /// The most records of a batch of the iterator's [`Iterator`] implementation.
 const BATCH_RECORDS: usize = 1_000;
 
-/// Returns batches of up to 1,000 records, and `None` at the end of what is there. It goes on once more is put. After an error it stays where
-/// it was, as [`next_batch`](ShardIterator::next_batch) does: leave the loop, or the next turn returns the same error.
+/// Returns batches of up to 1,000 records, and `None` at the end of what is there. It goes on once more is put. An error is returned once, and
+/// then `None`, so that a loop ends; the iterator stays where it was, as with [`next_batch`](ShardIterator::next_batch).
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -486,6 +497,11 @@ impl Iterator for ShardIterator {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        self.next_batch(BATCH_RECORDS).map(|batch| (!batch.is_empty()).then_some(batch)).transpose()
+        if std::mem::take(&mut self.has_failed) {
+            return None;
+        }
+        let batch = self.next_batch(BATCH_RECORDS);
+        self.has_failed = batch.is_err();
+        batch.map(|batch| (!batch.is_empty()).then_some(batch)).transpose()
     }
 }

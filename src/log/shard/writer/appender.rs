@@ -139,9 +139,9 @@ impl Appender {
     pub(super) fn check_open(&self, shard: ShardId) -> Result<()> {
         match self.state {
             State::Open => Ok(()),
-            State::ShardClosed => {
-                Err(Error::invalid(format!("{shard} is closed already: its children own its hash keys now")))
-            }
+            State::ShardClosed => Err(Error::invalid(format!(
+                "{shard} is closed already, and its children own its hash keys: list the open shards with ShardFilter::AtLatest"
+            ))),
             State::StreamClosed => Err(Error::Closed),
             State::Poisoned => Err(Error::Poisoned(shard)),
         }

@@ -294,3 +294,20 @@ fn an_iterator_in_a_loop_returns_an_error_once_and_goes_on_after_it() {
     stream.put("key", "data").unwrap();
     assert_eq!(iterator.by_ref().count(), 1, "it goes on once more is put");
 }
+
+#[test]
+fn a_time_at_which_a_record_arrived_is_not_in_the_future() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = ten_records(&clock, scratch.path());
+    let last = stream
+        .iterator(SHARD, Position::At(9.into()))
+        .unwrap()
+        .next_batch(1)
+        .unwrap()
+        .last_timestamp()
+        .unwrap();
+    clock.set(last.minus(Duration::from_secs(5)));
+    let at = |time| stream.iterator(SHARD, Position::AtTimestamp(time));
+    assert_eq!(at(last).unwrap().next_sequence().get(), 9);
+    assert!(matches!(at(last.plus(Duration::from_micros(1))), Err(Error::InvalidArgument(_))));
+}

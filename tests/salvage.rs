@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use streamlog::{Error, Position, PutRecord, ShardId, Stream};
+use streamlog::{Error, Position, PutRecord, Retention, ShardId, Stream};
 
 const SHARD: ShardId = ShardId::new(0);
 const HEADER_PAGE_BYTES: usize = 4096;
@@ -257,6 +257,31 @@ fn p9_a_sealed_segment_with_a_blank_header_is_no_torn_tail() {
     assert!(matches!(opened, Err(Error::Corrupt(_))), "P9: {opened:?}");
     assert!(sealed.exists());
     assert_eq!(salvage(&path, count), [0; 0]);
+}
+
+/// The note of a sync reaches the disk with the next one. Until then only the manifest may say what was synced.
+#[test]
+fn p9_records_that_only_the_manifest_promises_are_kept() {
+    let scratch = common::scratch();
+    let (running, path) = (scratch.path().join("running"), scratch.path().join("lost-power"));
+    let stream = common::small(&common::clock()).open(&running).unwrap();
+    let mut count = 0;
+    while count < 20 {
+        count = put_next(&stream, count);
+    }
+    stream.sync().unwrap();
+    stream.set_retention(Retention::forever()).unwrap();
+    common::copy_dir(&running, &path);
+    let file = &common::segment_files(&path, 0)[0];
+    let mut bytes = fs::read(file).unwrap();
+    // Both places of the note.
+    bytes[2048..2064].fill(0);
+    bytes[3072..3088].fill(0);
+    fs::write(file, bytes).unwrap();
+    let (offset, sequences) = frames(file).into_iter().nth(5).unwrap();
+    flip(file, offset + 33);
+    assert!(matches!(common::small(&common::clock()).open(&path), Err(Error::Corrupt(_))));
+    assert_eq!(salvage(&path, count), sequences.collect::<Vec<_>>());
 }
 
 fn blank(path: &Path, len: usize) {

@@ -432,9 +432,9 @@ fn p10_names_that_could_not_be_synced_while_a_trimmed_file_is_made_ready_poison_
     assert!(matches!(stream.put("key", "data"), Err(Error::Poisoned(_))));
 }
 
-/// The segment that a failed write left empty is trimmed: the next put begins another.
+/// A failed write leaves an empty segment. Retention leaves it too, and the next put resumes it.
 #[test]
-fn p8_puts_go_on_where_the_segment_of_a_failed_put_was_trimmed() {
+fn p8_puts_go_on_in_the_segment_of_a_failed_put_after_everything_has_expired() {
     let scratch = scratch();
     let mut script = Script::new(scratch.path(), Durability::Power);
     let stream = script.options().open(&script.path).unwrap();
@@ -451,6 +451,9 @@ fn p8_puts_go_on_where_the_segment_of_a_failed_put_was_trimmed() {
     assert!(matches!(refused, Err(Error::Io(_))), "{refused:?}");
     script.clock.advance(2 * AGE);
     stream.maintain().unwrap();
+    let shard_dirs = (0..2).map(|shard| script.path.join(format!("shards/{shard:012}")));
+    let file_count = shard_dirs.map(|dir| std::fs::read_dir(dir).unwrap().count()).sum::<usize>();
+    assert_eq!(file_count, 1, "P1: a file whose name the next roll may use is not removed");
     script.put_some(&stream, 1);
     assert_eq!(script.failed.len(), 0);
 }

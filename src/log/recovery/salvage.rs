@@ -224,7 +224,11 @@ pub(super) fn salvage(dir: &ShardDir, shard: &ShardDescription, marks: Marks) ->
         };
         let is_whole = match required {
             Some(end) => survey.good_end() >= end && survey.holds_all_sealed(),
-            None => !is_promised || survey.holds_all_synced(),
+            // The manifest promises records, too, whatever the files say.
+            None => {
+                let promised_here = next_base(at).map_or(promised_end, |next| next.min(promised_end));
+                survey.good_end() >= promised_here && (!is_promised || survey.holds_all_synced())
+            }
         };
         // A page that was synced, or stands before synced records, was not blank.
         let held_synced = required.is_some() || survey.synced > 0 || survey.base() < promised_end;

@@ -1,5 +1,7 @@
 //! What a segment file stores about itself: its header page, its trailer and its index.
 
+use std::io;
+
 use super::place::SegmentPlace;
 use crate::log::format::checksum::checksum;
 use crate::log::format::header::{
@@ -145,8 +147,12 @@ fn last_bytes(file: &DataFile) -> Result<Option<([u8; TRAILER_BYTES], u64)>> {
         return Ok(None);
     };
     let mut bytes = [0; TRAILER_BYTES];
-    file.read_exact_at(&mut bytes, at)?;
-    Ok(Some((bytes, file_bytes)))
+    match file.read_exact_at(&mut bytes, at) {
+        Ok(()) => Ok(Some((bytes, file_bytes))),
+        // A put that resumes the segment has just truncated the trailer.
+        Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads the index of a sealed segment. Returns `None` if it is missing or damaged, which only costs the time to rebuild it.

@@ -62,8 +62,8 @@ impl Shard {
         // so the directory is synced too.
         stored::note_first(&self.dir.segment(first))?;
         self.dir.sync()?;
-        let mut dropped = segments.drop_behind(first, None).into_iter();
-        dropped.try_for_each(|segment| self.dir.remove_segment(segment.base()))
+        let dropped = self.writer.take_segments_before(first);
+        dropped.into_iter().try_for_each(|segment| self.dir.remove_segment(segment.base()))
     }
 
     /// Gives up the prepared segments.

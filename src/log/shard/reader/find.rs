@@ -2,7 +2,7 @@
 
 use super::Reader;
 use super::segments::Found;
-use crate::log::types::error::Result;
+use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
@@ -21,10 +21,19 @@ impl Reader {
         let bases = self.segments.bases();
         // The place is in the last segment that begins before that time, or else it is the first record of the segment after that one.
         let mut failed = None;
+        // A segment that was trimmed since they were listed is older than all that are left.
+        let is_trimmed = |base: SequenceNumber| base < self.horizon();
+        let find = |base: SequenceNumber| match self.find(base) {
+            Err(Error::Trimmed { .. }) if is_trimmed(base) => Ok(None),
+            found => found,
+        };
         let after = bases.partition_point(|&base| {
-            let first = self
-                .find(base)
-                .and_then(|found| found.map_or(Ok(None), |found| found.window.first_timestamp()));
+            let found = find(base);
+            if matches!(found, Ok(None)) && is_trimmed(base) {
+                return true;
+            }
+            let first =
+                found.and_then(|found| found.map_or(Ok(None), |found| found.window.first_timestamp()));
             match first {
                 Ok(first) => first.is_some_and(|first| first < time),
                 Err(error) => {
@@ -37,7 +46,7 @@ impl Reader {
             return Err(error);
         }
         let holds_it = match after.checked_sub(1) {
-            Some(at) => self.find(bases[at])?,
+            Some(at) => find(bases[at])?,
             None => None,
         };
         // If that segment holds no such record, the place is its end. If it was cut short, the next segment begins later, and a reader has

@@ -78,13 +78,17 @@ impl ShardIterator {
             Position::At(sequence) => sequence.max(reader.created.first_sequence),
             Position::After(sequence) => sequence.plus(1).max(reader.created.first_sequence),
             Position::AtTimestamp(time) => {
+                let end = reader.next_sequence();
+                let found = reader.first_at_or_after(time)?;
+                // The arrival time of a record is never in the future, although the clock may have been set back since, or may lag behind
+                // that of another thread by a microsecond.
                 let now = reader.clock.now();
-                if time > now {
+                if time > now && found >= end {
                     return Err(Error::invalid(format!(
                         "the time {time} lies in the future, and it is {now}: use Latest"
                     )));
                 }
-                reader.first_at_or_after(time)?
+                found
             }
         };
         if position != Position::TrimHorizon {

@@ -259,5 +259,9 @@ fn count_behind(
     last_end: Option<SequenceNumber>,
 ) -> usize {
     let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]);
-    ends.take(list.len()).take_while(|end| end.is_some_and(|end| end <= sequence)).count()
+    // An empty last segment is never behind: the next put resumes it, or begins one of the same name.
+    let is_behind = |(segment, end): &(&Arc<Segment>, Option<SequenceNumber>)| {
+        end.is_some_and(|end| segment.base < end && end <= sequence)
+    };
+    list.iter().zip(ends).take_while(is_behind).count()
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 
 use super::reader::Reader;
+use super::reader::segments::Dropped;
 use super::reader::wait::Waiter;
 use crate::log::recovery::RecoveredShard;
 use crate::log::segment::growth::Writing;
@@ -185,10 +186,9 @@ impl Writer {
     /// Takes the segments that end at or before the horizon away from readers. Refills some of their files for the next segments, and
     /// removes the others.
     pub(super) fn drop_segments_behind(&self, horizon: SequenceNumber) -> Result<()> {
-        let segments = &self.reader.segments;
         let mut appender = self.appender.lock();
-        let dropped = segments.drop_behind(horizon, appender.last_end());
-        let forgot = dropped.last().is_some_and(|last| appender.forget_up_to(last.base()));
+        let last_end = appender.last_end();
+        let (dropped, forgot) = self.take_behind(&mut appender, horizon, last_end);
         let is_writing = appender.is_writing();
         drop(appender);
         let wanted = if is_writing { self.source.wants_trimmed() } else { 0 };
@@ -215,6 +215,23 @@ impl Writer {
             self.poison();
         }
         removed.and(refilled)
+    }
+
+    /// Takes the segments before the one that begins with `first` away from readers. Their files can be removed.
+    pub(super) fn take_segments_before(&self, first: SequenceNumber) -> Vec<Dropped> {
+        self.take_behind(&mut self.appender.lock(), first, None).0
+    }
+
+    /// Returns the segments that were taken away, and whether one of them had no trailer yet.
+    fn take_behind(
+        &self,
+        appender: &mut Appender,
+        horizon: SequenceNumber,
+        last_end: Option<SequenceNumber>,
+    ) -> (Vec<Dropped>, bool) {
+        let dropped = self.reader.segments.drop_behind(horizon, last_end);
+        let forgot = dropped.last().is_some_and(|last| appender.forget_up_to(last.base()));
+        (dropped, forgot)
     }
 
     /// Gives up the prepared segments, including one that is being prepared.

@@ -1,5 +1,5 @@
-//! The main job in one run: a web shop's clicks go through a stream, readers follow live, and at the end every record is accounted
-//! for, twice.
+//! The main job in one run: a web shop's clicks go through a stream, readers follow live, and at the end the run accounts for every
+//! record twice.
 //!
 //! ```text
 //! cargo run --release --example clickstream                          # made-up clicks, nothing to prepare
@@ -7,10 +7,11 @@
 //! cargo run --release --example clickstream -- --rate 0 --seconds 10 # as fast as it goes
 //! ```
 //!
-//! Producer threads put clicks, keyed by user (in a log: by client host), each numbered within its key. One reader thread a shard
-//! waits for records and checks the numbers. Each second the main thread prints records and bytes, how long they took from put to
-//! read, and the pages in demand. Then the stream is closed, opened again, read once more from the disk, and both readings are
-//! compared with what was put: same keys, no number missing, none twice, none out of order, and the same bytes both times.
+//! Producer threads put clicks with the user as the key (for a log: the client host), and number the clicks of each key. One reader
+//! thread per shard waits for records and checks the numbers. Every second the main thread prints the records and bytes, the time from
+//! put to read, and the most requested pages. At the end it closes the stream, opens it again and reads it once more from disk. Then it
+//! compares both readings with what the producers put: the same keys, no number missing, duplicated or out of order, and the same bytes
+//! both times.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -29,33 +30,33 @@ use streamlog::{Batch, Position, ShardId, ShardIterator, Stream, StreamOptions, 
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How soon a thread sees that it should stop.
+/// The longest time before a thread notices that it should stop.
 const WAIT: Duration = Duration::from_millis(50);
 const RECORDS_AT_A_TIME: usize = 10_000;
-/// The longest delay that is told apart: a minute, in microseconds.
+/// The longest delay that the histogram resolves: one minute, in microseconds.
 const DELAY_MICROS_MAX: u64 = 60_000_000;
 
 /// Puts clicks through a stream, follows them live, and proves that none is lost.
 #[derive(Debug, Parser)]
 struct Args {
-    /// An access log in common or combined format to put, once; made-up clicks if there is none
+    /// An access log in common or combined format to put once; made-up clicks if not given
     log: Option<PathBuf>,
-    /// How long to put
+    /// How long to put, in seconds
     #[arg(long, default_value_t = 5, value_name = "N")]
     seconds: u64,
-    /// Records a second, all producers together; 0 is as fast as it goes
+    /// Records per second over all producers; 0 for as fast as possible
     #[arg(long, default_value_t = 200_000, value_name = "N")]
     rate: u64,
-    /// Stop once the stream takes about so many MiB on the disk
+    /// Stop once the stream uses about this many MiB on disk
     #[arg(long, default_value_t = 2_048, value_name = "N")]
     disk_mib: u64,
-    /// Threads that put
+    /// Number of threads that put
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=256))]
     producers: u64,
-    /// Shards, each with a thread that reads
+    /// Number of shards, each with its own reader thread
     #[arg(long, default_value_t = 4, value_name = "N")]
     shards: u32,
-    /// Where to put the stream, which must not exist, and stays; a temporary directory if not given
+    /// Where to create the stream, which must not exist and is kept; a temporary directory if not given
     #[arg(long, value_name = "PATH")]
     dir: Option<PathBuf>,
 }
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells whether all is proved.
+/// Returns whether the run proved everything.
 fn run(args: &Args) -> Result<bool> {
     let clicks = Clicks::new(args)?;
     let temporary = tempfile::tempdir()?;
@@ -104,17 +105,17 @@ fn introduce(args: &Args, path: &std::path::Path) {
     ));
 }
 
-/// Prints a line, also to a pipe that nobody reads any more.
+/// Prints a line, and ignores a pipe whose reader is gone.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-// ---- What is put ----
+// ---- Putting ----
 
-/// Where the clicks come from. Each user's clicks come from one producer, or else there would be no order among them.
+/// The source of the clicks. All clicks of a user come from one producer; otherwise they would have no order.
 enum Clicks {
     MadeUp,
-    /// The lines of a log, divided among the producers by their key.
+    /// The lines of a log, divided among the producers by key.
     Log(Vec<Vec<Vec<u8>>>),
 }
 
@@ -130,7 +131,7 @@ impl Clicks {
         Ok(Self::Log(shares))
     }
 
-    /// The clicks of one producer, in order.
+    /// Returns the clicks of one producer, in order.
     fn of_producer(&self, producer: u64, producers: u64) -> Box<dyn Iterator<Item = Vec<u8>> + Send + '_> {
         match self {
             Self::MadeUp => Box::new(made_up_clicks(producer, producers)),
@@ -139,7 +140,7 @@ impl Clicks {
     }
 }
 
-/// Endless lines of a web shop's log in common format; the same ones in each run.
+/// Returns endless lines of a web shop's log in common format. Every run gets the same lines.
 fn made_up_clicks(producer: u64, producers: u64) -> impl Iterator<Item = Vec<u8>> {
     const USERS: u64 = 20_000;
     const PAGES: [&str; 8] =
@@ -147,7 +148,7 @@ fn made_up_clicks(producer: u64, producers: u64) -> impl Iterator<Item = Vec<u8>
     let mut random = producer + 1;
     (0u64..).map(move |count| {
         let user = next_random(&mut random) % USERS / producers * producers + producer;
-        // The smaller of several dice: the first pages are asked for most.
+        // The minimum of several random numbers makes the first pages the most popular.
         let page = (0..3).map(|_| next_random(&mut random) as usize % PAGES.len()).min().unwrap_or(0);
         let (seconds, size) = (count / 10_000, next_random(&mut random) % 50_000);
         format!(
@@ -161,7 +162,7 @@ fn made_up_clicks(producer: u64, producers: u64) -> impl Iterator<Item = Vec<u8>
     })
 }
 
-/// SplitMix64.
+/// The SplitMix64 generator.
 fn next_random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -169,25 +170,25 @@ fn next_random(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The first word of a line of a log: the client host, or here the user. No longer than a key may be.
+/// Returns the first word of a log line, cut to the maximum length of a key: the client host, or the user in made-up clicks.
 fn key_of(line: &[u8]) -> &[u8] {
     let key = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     &key[..key.len().min(streamlog::limits::PARTITION_KEY_BYTES_MAX)]
 }
 
-/// The page that a line of a log asks for, without its query.
+/// Returns the page that a log line requests, without its query.
 fn page_of(line: &[u8]) -> Option<&[u8]> {
     let request = line.split(|&byte| byte == b'"').nth(1)?;
     let target = request.split(|&byte| byte == b' ').nth(1)?;
     target.split(|&byte| byte == b'?').next()
 }
 
-/// How many records each key has.
+/// The number of records of each key.
 type Counts = HashMap<Vec<u8>, u64>;
 
-/// Puts one producer's clicks at its part of the rate, until they or the time are used up.
+/// Puts one producer's clicks at its share of the rate, until the clicks or the time run out.
 ///
-/// A record's data is its number within its key, from 0, a tab, and the line.
+/// The data of a record is its number within its key (from 0), a tab, and the line.
 fn produce(
     stream: &Stream,
     clicks: impl Iterator<Item = Vec<u8>>,
@@ -212,7 +213,7 @@ fn produce(
     Ok(counts)
 }
 
-/// Waits until the next record is due; `false` if it is time to stop.
+/// Waits until the next record is due. Returns `false` if it is time to stop.
 fn keep_to_rate(started: Instant, put: u64, per_second: u64, must_stop: &AtomicBool) -> bool {
     if per_second == 0 || !put.is_multiple_of(16) {
         return true;
@@ -227,7 +228,7 @@ fn keep_to_rate(started: Instant, put: u64, per_second: u64, must_stop: &AtomicB
     true
 }
 
-/// A key's count; only a new key is copied.
+/// Returns the count of a key. Copies the key only if it is new.
 fn count_of<'c>(counts: &'c mut Counts, key: &[u8]) -> &'c mut u64 {
     if !counts.contains_key(key) {
         counts.insert(key.to_owned(), 0);
@@ -235,16 +236,16 @@ fn count_of<'c>(counts: &'c mut Counts, key: &[u8]) -> &'c mut u64 {
     counts.get_mut(key).expect("it was just put in")
 }
 
-// ---- What is read ----
+// ---- Reading ----
 
-/// What one reading of the stream found.
+/// The result of reading the stream once.
 #[derive(Default)]
 struct Reading {
     counts: Counts,
     record_count: u64,
-    /// What is out of order, missing or there twice; the first few.
+    /// The first few records that are out of order, missing or duplicated.
     faults: Vec<String>,
-    /// A checksum of each shard's records in their order.
+    /// A checksum of each shard's records in order.
     checksums: HashMap<ShardId, u32>,
 }
 
@@ -293,7 +294,7 @@ fn number_of(data: &[u8]) -> Option<u64> {
 }
 
 impl Reading {
-    /// Takes in what was found in another shard. A key that is in both is a fault: a key belongs to one shard.
+    /// Adds the result of another shard. A key that appears in both is a fault, because a key belongs to one shard.
     fn take_in(&mut self, other: Self) {
         for (key, count) in other.counts {
             if self.counts.insert(key.clone(), count).is_some() {
@@ -306,7 +307,7 @@ impl Reading {
     }
 }
 
-/// What a reader saw since the main thread last took it away.
+/// What a reader has seen since the main thread last collected it.
 struct Seen {
     record_count: u64,
     bytes: u64,
@@ -332,7 +333,7 @@ impl Seen {
         }
     }
 
-    /// Moves all that was seen to `total`, and begins anew.
+    /// Moves everything seen to `total`, and starts over.
     fn move_to(&mut self, total: &mut Self) -> Result<()> {
         total.record_count += std::mem::take(&mut self.record_count);
         total.bytes += std::mem::take(&mut self.bytes);
@@ -365,11 +366,11 @@ impl Seen {
     }
 }
 
-/// Follows one shard until the producers are done and all is read.
+/// Follows one shard until the producers are done and every record is read.
 fn follow(mut iterator: ShardIterator, are_done: &AtomicBool, seen: &Mutex<Seen>) -> Result<Reading> {
     let mut checker = Checker::new(iterator.shard());
     loop {
-        // Asked before the wait: what was put before the producers were done is then seen by the wait.
+        // Load the flag before the wait: the wait then sees everything that was put before the producers finished.
         let is_last_look = are_done.load(Ordering::Acquire);
         if !iterator.wait(WAIT)? {
             if is_last_look {
@@ -386,7 +387,7 @@ fn follow(mut iterator: ShardIterator, are_done: &AtomicBool, seen: &Mutex<Seen>
 
 // ---- The run ----
 
-/// Runs producers and readers; returns what was put, and what was read live.
+/// Runs producers and readers. Returns what the producers put and what the readers read live.
 fn put_and_follow(stream: &Stream, clicks: &Clicks, args: &Args) -> Result<(Counts, Reading)> {
     let (must_stop, are_done) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut iterators = vec![];
@@ -409,7 +410,7 @@ fn put_and_follow(stream: &Stream, clicks: &Clicks, args: &Args) -> Result<(Coun
             })
             .collect();
         let watched = watch(stream, args, &seen, || producers.iter().all(|producer| producer.is_finished()));
-        // Whatever came of the watching: the threads are told to end before the scope waits for them.
+        // Stop the threads even if watching failed, because the scope waits for them.
         must_stop.store(true, Ordering::Relaxed);
         let put = join_all(producers);
         are_done.store(true, Ordering::Release);
@@ -423,13 +424,13 @@ fn put_and_follow(stream: &Stream, clicks: &Clicks, args: &Args) -> Result<(Coun
     })
 }
 
-/// Joins all threads, also if one failed.
+/// Joins all threads, even if one failed.
 fn join_all<T>(threads: Vec<thread::ScopedJoinHandle<'_, Result<T>>>) -> Result<Vec<T>> {
     let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
     outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|_| Err("a thread has died".into()))).collect()
 }
 
-/// Prints what the readers see, each second, until time, disk or clicks are used up.
+/// Prints every second what the readers see, until the time, the disk limit or the clicks run out.
 fn watch(stream: &Stream, args: &Args, seen: &[Mutex<Seen>], is_over: impl Fn() -> bool) -> Result<()> {
     let started = Instant::now();
     let mut total = Seen::new()?;
@@ -459,7 +460,7 @@ fn watch(stream: &Stream, args: &Args, seen: &[Mutex<Seen>], is_over: impl Fn() 
     Ok(())
 }
 
-/// Reads all shards from their beginnings.
+/// Reads all shards from the beginning.
 fn read_again(stream: &Stream) -> Result<Reading> {
     let started = Instant::now();
     let mut all = Reading::default();
@@ -479,7 +480,7 @@ fn read_again(stream: &Stream) -> Result<Reading> {
     Ok(all)
 }
 
-/// Compares what was put with both readings, and tells the verdict.
+/// Compares both readings with what was put, and prints the verdict.
 fn prove(put: &Counts, live: &Reading, again: &Reading) -> bool {
     let put_count: u64 = put.values().sum();
     let mut faults = vec![];

@@ -1,8 +1,8 @@
-//! A fraud rule on payments: state for each card, without locks, because each card's payments are in one shard and in order.
+//! A fraud rule on payments: state per card without locks, because all payments of a card are in one shard and in order.
 //!
-//! Who has a stolen card number tries it with small amounts, and then buys something. The rule: three payments of less than 2.00 and
-//! then one of 500.00 or more, all within a minute. The same payments in another order are no fraud, so the order is all that
-//! matters; four tills pay at the same time, and one thread a shard watches the cards of that shard by itself.
+//! A thief tries a stolen card number with small amounts, and then buys something. The rule: three payments of less than 2.00, then one
+//! of 500.00 or more, all within a minute. The same payments in another order are not fraud, so the order decides. Four tills pay at the
+//! same time. One thread per shard watches the cards of its shard independently of the others.
 //!
 //! ```text
 //! cargo run --example fraud
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
         };
         let tills: Vec<_> = (0..TILLS).map(pay).collect();
         let paid: Vec<_> = tills.into_iter().map(|till| till.join()).collect();
-        // The watchers end with the stream, once they have read all of it.
+        // Closing the stream ends the watchers, after they have read everything.
         payments.clone().close()?;
         let mut alarms = BTreeSet::new();
         for watcher in watchers {
@@ -56,9 +56,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Watches the cards of one shard until the stream is closed; tells for which the rule holds.
+/// Watches the cards of one shard until the stream is closed. Returns the cards that match the rule.
 fn watch(mut iterator: ShardIterator) -> Result<BTreeSet<String>> {
-    // When each card paid small amounts, within the last minute.
+    // The times of each card's small payments within the last minute.
     let mut tries: HashMap<String, Vec<u64>> = HashMap::new();
     let mut alarms = BTreeSet::new();
     loop {
@@ -91,9 +91,9 @@ const CARDS_OF_A_TILL: u64 = 500;
 #[derive(PartialEq)]
 enum Story {
     Stolen,
-    /// First the large amount, and then the small ones.
+    /// The large amount first, then the small ones.
     OtherOrder,
-    /// As if stolen, but over hours.
+    /// The payments of a stolen card, but spread over hours.
     Slow,
     Usual,
 }
@@ -107,7 +107,7 @@ fn story_of(card: &str) -> Story {
     }
 }
 
-/// The payments of a card in their order: at which second, how many cents.
+/// Returns the payments of a card in order, each as (second, cents).
 fn payments_of(card: &str) -> [(u64, u64); 4] {
     match story_of(card) {
         Story::Stolen => [(1_000, 100), (1_010, 150), (1_020, 100), (1_040, 89_900)],
@@ -121,7 +121,7 @@ fn cards_of(till: u64) -> impl Iterator<Item = String> {
     (0..CARDS_OF_A_TILL).map(move |card| format!("card-{till}-{card:03}"))
 }
 
-/// Puts the payments of a till's cards: the first of each card, then the second of each, and so on.
+/// Puts the payments of a till's cards: the first payment of each card, then the second of each, and so on.
 fn pay(payments: &Stream, till: u64) -> Result<()> {
     for turn in 0..4 {
         for card in cards_of(till) {

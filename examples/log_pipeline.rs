@@ -1,8 +1,8 @@
-//! A log pipeline: files are tailed, their lines shipped into a stream, and counted there by service and level.
+//! A log pipeline: a shipper tails files and puts their lines into a stream, and an aggregator counts them by service and level.
 //!
-//! The shipper puts the lines that a file has grown by as one batch, keyed by the file's name, and with each line the place in the file
-//! where it ends. So it keeps no notes of its own: on starting it asks the stream how far each file is shipped. The example stops it in
-//! the middle and starts another one, and at the end compares the counts with the files.
+//! The shipper puts the new lines of a file as one batch, with the file's name as the key. Each record also holds the offset in the file
+//! at which its line ends, so the shipper needs no state of its own: on start it asks the stream how much of each file it has shipped.
+//! The example stops the shipper in the middle and starts another one. At the end it compares the counts with the files.
 //!
 //! ```text
 //! cargo run --example log_pipeline
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use streamlog::{Error as StreamError, Position, PutRecord, SECOND, Stream, StreamOptions};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
-/// How many lines there are of each service and level.
+/// The number of lines of each service and level.
 type Counts = BTreeMap<(String, String), u64>;
 
 const SERVICES: [&str; 3] = ["auth", "cart", "search"];
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         let started = Instant::now();
         let first = ship(&stream, &logs, || started.elapsed() > Duration::from_millis(40));
         let second = ship(&stream, &logs, || services.iter().all(|service| service.is_finished()));
-        // Whatever became of the shippers: the aggregator ends with the stream, once it has read all of it.
+        // Close even if a shipper failed: this ends the aggregator, after it has read everything.
         stream.clone().close()?;
         println!("the first shipper put {} lines, the second one the other {}", first?, second?);
         for service in services {
@@ -53,14 +53,14 @@ fn main() -> Result<()> {
 
 // ---- Shipping ----
 
-/// Puts the lines of the logs as they are written, until all is over; tells how many it put.
+/// Puts the lines of the logs as they are written, until `is_over` returns true. Returns the number of lines put.
 fn ship(stream: &Stream, logs: &[PathBuf], is_over: impl Fn() -> bool) -> Result<usize> {
     let shipped = shipped_so_far(stream)?;
     let mut bytes_shipped: Vec<u64> =
         logs.iter().map(|path| shipped.get(&name_of(path)).copied().unwrap_or(0)).collect();
     let mut count = 0;
     loop {
-        // Asked before the files are read: what was written until then is shipped.
+        // Check before reading the files: this pass then ships everything written up to now.
         let is_last_look = is_over();
         for (path, bytes_shipped) in logs.iter().zip(&mut bytes_shipped) {
             count += ship_new_lines(stream, path, bytes_shipped)?;
@@ -73,13 +73,13 @@ fn ship(stream: &Stream, logs: &[PathBuf], is_over: impl Fn() -> bool) -> Result
 }
 
 fn ship_new_lines(stream: &Stream, path: &Path, bytes_shipped: &mut u64) -> Result<usize> {
-    // A service that has not begun to write has no log.
+    // A service that has not started to write has no log yet.
     let Ok(mut file) = File::open(path) else { return Ok(0) };
     file.seek(SeekFrom::Start(*bytes_shipped))?;
     let mut new = String::new();
     file.read_to_string(&mut new)?;
     let mut end = *bytes_shipped;
-    // The last line may be half written.
+    // The last line may be incomplete.
     let whole_lines = new.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let lines: Vec<String> = whole_lines
         .map(|line| {
@@ -89,7 +89,7 @@ fn ship_new_lines(stream: &Stream, path: &Path, bytes_shipped: &mut u64) -> Resu
         .collect();
     let key = name_of(path);
     let records: Vec<_> = lines.iter().map(|line| PutRecord::new(&key, line)).collect();
-    // Records of one key go to one shard, and there a batch is one unit: after a crash all of these lines are there, or none.
+    // All records of a key go to one shard, where a batch is atomic: after a crash either all of these lines are there or none.
     for outcome in stream.put_batch(&records)? {
         outcome?;
     }
@@ -97,7 +97,7 @@ fn ship_new_lines(stream: &Stream, path: &Path, bytes_shipped: &mut u64) -> Resu
     Ok(lines.len())
 }
 
-/// Up to which byte each file is shipped: where the last line of it ends.
+/// Returns how many bytes of each file are shipped: the offset at which its last shipped line ends.
 fn shipped_so_far(stream: &Stream) -> Result<BTreeMap<String, u64>> {
     let mut shipped = BTreeMap::new();
     for shard in stream.shards() {
@@ -110,7 +110,7 @@ fn shipped_so_far(stream: &Stream) -> Result<BTreeMap<String, u64>> {
     Ok(shipped)
 }
 
-/// What a record's data holds: where the line ends in its file, and the line.
+/// Splits a record's data into the offset at which the line ends in its file, and the line.
 fn parse(data: &[u8]) -> Result<(u64, &str)> {
     let (end, line) = std::str::from_utf8(data)?.split_once(' ').ok_or("a record without an end")?;
     Ok((end.parse()?, line))
@@ -122,7 +122,7 @@ fn name_of(path: &Path) -> String {
 
 // ---- Aggregating ----
 
-/// Counts all lines until the stream is closed. The counts need not be kept: they can be made from the stream again.
+/// Counts all lines until the stream is closed. Nothing has to save the counts, because the stream can rebuild them.
 fn aggregate(stream: &Stream) -> Result<Counts> {
     let mut iterator = stream.lineage_iterator(Position::TrimHorizon)?;
     let mut counts = Counts::new();
@@ -143,14 +143,14 @@ fn count(counts: &mut Counts, service: String, line: &str) {
     *counts.entry((service, level)).or_default() += 1;
 }
 
-// ---- What the services write, and what is in their files in the end ----
+// ---- Writing the logs, and counting their lines at the end ----
 
 fn write_log(path: &Path) -> Result<()> {
     let mut file = File::create(path)?;
     for number in 0..LINES {
         let level = ["INFO", "INFO", "INFO", "WARN", "INFO", "INFO", "ERROR"][number % 7];
         write!(file, "2026-01-31T10:{:02}:{:02}Z {level} ", number / 60 % 60, number % 60)?;
-        // Now and then a line takes its time, so that somebody finds half of it.
+        // Write some lines slowly, so that the shipper finds an incomplete line.
         if number % 20 == 0 {
             thread::sleep(Duration::from_millis(1));
         }

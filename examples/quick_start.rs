@@ -1,4 +1,4 @@
-//! The whole of it in a minute: put records, read them in order, wait for the next one, close, and find all of them again.
+//! The basics in a minute: put records, read them in order, wait for the next one, close, and find all records again.
 //!
 //! ```text
 //! cargo run --example quick_start
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("clicks");
 
-    // A stream is a directory. The hash of a record's partition key, here the user, decides on which of its shards it goes.
+    // A stream is a directory. The hash of a record's partition key (here the user) selects the shard.
     let stream = StreamOptions::new().shards(4).open(&path)?;
     for (user, page) in CLICKS {
         let receipt = stream.put(user, page)?;
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     println!("read  user-17: {}", pages.join(" -> "));
     assert_eq!(pages, ["/", "/cart", "/checkout", "/thanks"]);
 
-    // A reader that has read all sleeps until there is more.
+    // A reader at the end of the shard sleeps until more records arrive.
     let reader = thread::spawn(move || -> Result<String> {
         while !iterator.wait(SECOND)? {}
         let batch = iterator.next_batch(1)?;
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     println!("woken by {page}");
     assert_eq!(page, "/orders");
 
-    // What was put stays when the stream is closed, and also when the process is killed.
+    // Records survive closing the stream, and also a kill of the process.
     stream.close()?;
     let stream = Stream::open(&path)?;
     println!("opened again in {:.1?}", stream.recovery().duration);

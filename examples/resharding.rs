@@ -1,8 +1,7 @@
 //! Adding and removing shards under load: nothing stops, and each key keeps its order.
 //!
-//! Four threads put without a pause while the stream is split, scaled up, merged and scaled down. One reader follows with a lineage
-//! iterator, which reads a shard's children only after the shard itself. The numbers of each key have to come without a gap, and in
-//! their order.
+//! Four threads put continuously while the stream is split, scaled up, merged and scaled down. One reader follows with a lineage
+//! iterator, which reads a shard's children only after the shard itself. The numbers of each key must arrive in order and without gaps.
 //!
 //! ```text
 //! cargo run --release --example resharding
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 use streamlog::{Error as StreamError, Position, SECOND, ShardFilter, Stream, StreamOptions};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
-/// How many records each key has.
+/// The number of records of each key.
 type Counts = BTreeMap<String, u64>;
 
 const PRODUCERS: u64 = 4;
@@ -42,7 +41,7 @@ fn main() -> Result<()> {
             put.0.extend(counts);
             put.1 = put.1.max(longest);
         }
-        // The reader ends with the stream, once it has read all of it.
+        // Closing the stream ends the reader, after it has read everything.
         stream.clone().close()?;
         let read = reader.join().map_err(|_| "the reader has died")??;
         resharded?;
@@ -65,7 +64,7 @@ fn reshard(stream: &Stream) -> Result<()> {
     })?;
     report(stream, "scaled to eight", |stream| stream.update_shard_count(8).map(drop))?;
     report(stream, "two adjacent ones merged", |stream| {
-        // Adjacent are those whose hash keys follow one another.
+        // Shards are adjacent if their hash-key ranges are.
         let mut shards = stream.list_shards(ShardFilter::AtLatest);
         shards.sort_by_key(|shard| shard.hash_key_range.start);
         stream.merge_shards(shards[0].id, shards[1].id).map(drop)
@@ -73,7 +72,7 @@ fn reshard(stream: &Stream) -> Result<()> {
     report(stream, "scaled to three", |stream| stream.update_shard_count(3).map(drop))
 }
 
-/// Changes the shards, says how long that took, and leaves the load some time on what there is now.
+/// Changes the shards, prints how long that took, and lets the load run on the new shards for a while.
 fn report(stream: &Stream, what: &str, change: impl FnOnce(&Stream) -> streamlog::Result<()>) -> Result<()> {
     let started = Instant::now();
     change(stream)?;
@@ -86,7 +85,7 @@ fn report(stream: &Stream, what: &str, change: impl FnOnce(&Stream) -> streamlog
     Ok(())
 }
 
-/// Puts the numbers from 0 for each of its keys; tells how many they are, and how long the longest put took.
+/// Puts numbers from 0 for each of its keys. Returns the counts and the longest time of a put.
 fn produce(stream: &Stream, producer: u64, must_stop: &AtomicBool) -> Result<(Counts, Duration)> {
     let keys: Vec<String> = (0..KEYS_OF_A_PRODUCER).map(|key| format!("user-{producer}-{key}")).collect();
     let mut longest = Duration::ZERO;
@@ -99,13 +98,13 @@ fn produce(stream: &Stream, producer: u64, must_stop: &AtomicBool) -> Result<(Co
         if must_stop.load(Ordering::Relaxed) {
             return Ok((keys.into_iter().map(|key| (key, number + 1)).collect(), longest));
         }
-        // A load, and not a race: the reader should be able to follow.
+        // Limit the load so that the reader can keep up.
         thread::sleep(Duration::from_millis(1));
     }
     Err("the numbers are used up".into())
 }
 
-/// Reads all that is put until the stream is closed, and checks that no number is missing, twice there, or out of order.
+/// Reads everything until the stream is closed, and checks that no number is missing, duplicated or out of order.
 fn follow(stream: &Stream) -> Result<Counts> {
     let mut iterator = stream.lineage_iterator(Position::TrimHorizon)?;
     let mut counts = Counts::new();

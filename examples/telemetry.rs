@@ -1,11 +1,11 @@
-//! Telemetry of devices: averages over windows of time, and alerts on a stream of their own.
+//! Device telemetry: averages over time windows, and alerts on a separate stream.
 //!
-//! Each device puts its temperature once a second, with the device as the partition key. The monitor averages them over windows of ten
-//! seconds, and where an average passes a limit, or falls below it again, it puts an alert on a second stream, where somebody waits.
-//! The readings of one device come in their order, so its window is over with the first reading behind it: no late ones to wait for.
+//! Each device puts its temperature once a second, with the device as the partition key. The monitor averages the readings over windows
+//! of ten seconds. When an average rises above a limit or falls below it again, the monitor puts an alert on a second stream, where a
+//! reader waits. The readings of one device arrive in order, so the first reading after a window completes it: no reading comes late.
 //!
-//! Ten minutes of twenty devices are made up. One of them is too hot for two minutes, which makes two alerts; another has a single
-//! wild reading, which its average swallows.
+//! The example makes up ten minutes of readings from twenty devices. One device is too hot for two minutes, which causes two alerts.
+//! Another has one wild reading, which disappears in the average.
 //!
 //! ```text
 //! cargo run --example telemetry
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
         let on_call = scope.spawn(|| wait_for_alerts(&alerts));
         let monitor = scope.spawn(|| monitor(&readings, &alerts));
         let put = put_readings(&readings);
-        // Each reader ends with its stream, once it has read all of it.
+        // Closing its stream ends each reader, after it has read everything.
         readings.clone().close()?;
         let window_count = monitor.join().map_err(|_| "the monitor has died")?;
         alerts.clone().close()?;
@@ -44,10 +44,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What the monitor knows of a device.
+/// The monitor's state of a device.
 #[derive(Default)]
 struct Device {
-    /// When the window at hand began.
+    /// The start of the current window.
     window: u64,
     sum: f64,
     count: u64,
@@ -55,8 +55,8 @@ struct Device {
 }
 
 impl Device {
-    /// Takes in a reading. If it is the first behind the window at hand, that one is over: tells since when the device is hot, or well
-    /// again, if that has changed.
+    /// Adds a reading. The first reading after the current window ends that window. If this changes the state of the device, returns
+    /// whether it is hot now, and since when.
     fn take(&mut self, second: u64, celsius: f64) -> Option<(bool, u64)> {
         let window = second - second % WINDOW_SECONDS;
         let change = if window > self.window { self.end_window() } else { None };
@@ -74,14 +74,14 @@ impl Device {
     }
 }
 
-/// Watches all devices until their stream is closed; tells how many windows there were.
+/// Watches all devices until their stream is closed. Returns the number of windows.
 fn monitor(readings: &Stream, alerts: &Stream) -> Result<u64> {
     let mut devices: HashMap<String, Device> = HashMap::new();
     let mut iterator = readings.lineage_iterator(Position::TrimHorizon)?;
     let mut window_count = 0;
     loop {
         match iterator.wait(SECOND) {
-            // The last window of each device is over too, and here all is well in those.
+            // The last window of each device also ends here. In this example no device is too hot in it.
             Err(StreamError::Closed) => return Ok(window_count + devices.len() as u64),
             waited => waited?,
         };
@@ -100,7 +100,7 @@ fn monitor(readings: &Stream, alerts: &Stream) -> Result<u64> {
     }
 }
 
-/// Tells of alerts as they come.
+/// Prints alerts as they arrive.
 fn wait_for_alerts(alerts: &Stream) -> Result<Vec<String>> {
     let mut iterator = alerts.lineage_iterator(Position::TrimHorizon)?;
     let mut alerted = vec![];

@@ -1,10 +1,10 @@
-//! A durable work queue between threads, which survives a kill.
+//! A durable work queue between threads that survives a kill.
 //!
-//! One thread puts jobs, and three threads work them off as one consumer group. A worker commits a batch of jobs once they are done;
-//! what it has not committed when the process dies is handed out again in the next one. So a job is done **at least once**, and doing
-//! it twice should do no harm.
+//! One thread puts jobs, and three threads process them as one consumer group. A worker commits a batch of jobs after it has done them.
+//! If the process dies, the next one gets the uncommitted jobs again. So each job is done **at least once**, and doing a job twice
+//! should be harmless.
 //!
-//! To show this, the example runs itself as a child process, kills that twice in the middle, lets it finish, and counts.
+//! To show this, the example runs itself as a child process, kills it twice in the middle, lets it finish, and counts.
 //!
 //! ```text
 //! cargo run --example work_queue
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     }
 }
 
-// ---- The child process: the work queue itself ----
+// ---- The child process: the work queue ----
 
 fn put_and_work(directory: &Path) -> Result<()> {
     let stream = StreamOptions::new().shards(4).open(directory.join("jobs"))?;
@@ -45,7 +45,7 @@ fn put_and_work(directory: &Path) -> Result<()> {
         let work = || scope.spawn(|| work(&stream, &done, &all_are_put));
         let workers: Vec<_> = (0..WORKERS).map(|_| work()).collect();
         let put = put(&stream);
-        // Also if putting failed: the workers have to come to an end.
+        // Set the flag even if putting failed, because the workers must end.
         all_are_put.store(true, Ordering::Release);
         for worker in workers {
             worker.join().map_err(|_| "a worker has died")??;
@@ -56,7 +56,7 @@ fn put_and_work(directory: &Path) -> Result<()> {
 }
 
 fn put(stream: &Stream) -> Result<()> {
-    // A put that returned is in the stream whatever happened then, so its count tells where the process before this one was.
+    // Every put that returned is in the stream, even after a kill, so the record count shows where the previous process stopped.
     let first = stream.stats()?.record_count();
     for job in first..JOBS {
         stream.put(format!("job-{job}"), job.to_string())?;
@@ -68,10 +68,10 @@ fn put(stream: &Stream) -> Result<()> {
 fn work(stream: &Stream, mut done: &File, all_are_put: &AtomicBool) -> Result<()> {
     let mut worker = stream.group("workers").worker().batch_records(JOBS_IN_HAND).open()?;
     loop {
-        // Asked before the poll, so that it finds all there is.
+        // Load the flag before the poll, so that the poll finds all jobs.
         let is_last_look = all_are_put.load(Ordering::Acquire);
         let Some(batch) = worker.poll(Duration::from_millis(20))? else {
-            // What another worker has in hand comes to this one if that one fails.
+            // If another worker fails, its jobs come to this one.
             if is_last_look && worker.group().describe()?.lag().record_count == 0 {
                 return Ok(());
             }
@@ -116,10 +116,10 @@ fn kill_twice_and_count() -> Result<()> {
     Ok(())
 }
 
-/// How many times each job was done.
+/// Returns how many times each job was done.
 fn done_counts(directory: &Path) -> HashMap<u64, u64> {
     let mut counts = HashMap::new();
-    // There is no such file before the first job is done.
+    // The file does not exist before the first job is done.
     let done = fs::read_to_string(directory.join("done")).unwrap_or_default();
     for job in done.lines().filter_map(|line| line.parse().ok()) {
         *counts.entry(job).or_default() += 1;

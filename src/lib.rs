@@ -1,8 +1,8 @@
 //! An embeddable streaming log: the model of Amazon Kinesis Data Streams, in process, on memory-mapped files.
 //!
-//! A [`Stream`] is a directory. It owns **shards**; each shard owns a range of the 128-bit hash-key space and is an append-only log
-//! with dense sequence numbers. A record goes to the shard that owns the hash of its partition key, and the records of one key are
-//! read in the order they were put, across any number of splits and merges.
+//! A [`Stream`] is a directory. It owns **shards**. Each shard owns a range of the 128-bit hash-key space and is an append-only log with
+//! dense sequence numbers. A record goes to the shard that owns the hash of its partition key. The records of one key are read in the order
+//! in which they were put, across any number of splits and merges.
 //!
 //! ```
 //! use streamlog::prelude::*;
@@ -20,22 +20,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - Putting: [`Stream::put`], [`Stream::put_batch`]; what a returned put survives: [`Durability`].
-//! - Putting from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
-//! - Reading: [`Stream::iterator`], [`Position`], [`Batch`]; many shards at once: [`wait_any`], [`Stream::lineage_iterator`].
-//! - Shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
-//! - Keeping and dropping: [`Retention`]; the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
-//! - Watching: [`StreamStats::metrics`] by CloudWatch's names, [`StreamOptions::report_stats`].
-//! - What can go wrong, by what to do about it: [`Error`].
+//! - Put records: [`Stream::put`], [`Stream::put_batch`]. What a returned put survives: [`Durability`].
+//! - Put from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
+//! - Read: [`Stream::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`Stream::lineage_iterator`].
+//! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
+//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Keep and drop records: [`Retention`]. Inspect the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
+//! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
+//! - Handle errors, sorted by remedy: [`Error`].
 //!
 //! # Cargo features
 //!
-//! Off unless asked for; off, they cost nothing.
+//! All features are off by default. While off, they cost nothing.
 //!
-//! - `metrics`: `streamlog::metrics::reporter` hands all counts to the facade crate `metrics`; calls to put are counted by their outcome,
-//!   and part of them are timed, which takes about 37 instructions a put.
-//! - `tracing`: events of opening, recovery, rolls, seals, reshards, trims and failed syncs. They are told where they happen, some of them
-//!   while puts to the shard wait: a subscriber must not call into the stream it is told of.
+//! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,
+//!   and some of them are timed, which takes about 37 instructions per put.
+//! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, trims and failed syncs. Some of them are emitted while puts to
+//!   the shard wait, so a subscriber must not call into the stream that an event is about.
 
 mod consumer;
 mod log;

@@ -1,4 +1,4 @@
-//! What the threads of a worker tell each other.
+//! State that the threads of a worker share.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -16,30 +16,30 @@ use super::plan::{Plan, Random};
 use super::record::{KEYS_PER_WRITER, KeyIndex};
 use super::{Args, now};
 
-/// How a worker ends that found a broken promise.
+/// The exit code of a worker that found a broken promise.
 pub(crate) const EXIT_VIOLATION: i32 = 3;
-/// The longest delay that is told apart: a minute, in nanoseconds.
+/// The longest delay that the histogram resolves: one minute, in nanoseconds.
 pub(crate) const DELAY_NANOS_MAX: u64 = 60_000_000_000;
 
-/// How far a key is in this run, in records.
+/// The progress of a key in this run, in records.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Whose put has begun.
+    /// Records whose put has started.
     pub(crate) started: AtomicU64,
-    /// Whose put has returned.
+    /// Records whose put has returned.
     pub(crate) acknowledged: AtomicU64,
-    /// What survives power loss.
+    /// Records that survive power loss.
     pub(crate) durable: AtomicU64,
 }
 
-/// The one board of a worker.
+/// The shared state of a worker; each worker has one.
 #[derive(Debug)]
 pub(crate) struct Board {
     pub(crate) args: Args,
     pub(crate) plan: Plan,
-    /// By key.
+    /// Progress by key.
     pub(crate) keys: Vec<Progress>,
-    /// In microseconds: a pass of retention that began then is over.
+    /// In microseconds: the start of the latest completed retention pass.
     swept_at: AtomicU64,
     must_stop: AtomicBool,
     counters: Mutex<Counters>,
@@ -60,7 +60,7 @@ impl Board {
         })
     }
 
-    /// Dice of its own for each thread.
+    /// Returns a separate random generator for each thread.
     pub(crate) fn random(&self, thread: u64) -> Random {
         Random::new(self.args.seed.unwrap_or_default(), [u64::from(self.plan.run) << 16, thread])
     }
@@ -77,17 +77,17 @@ impl Board {
         self.keys.iter().map(|key| key.acknowledged.load(Ordering::SeqCst)).collect()
     }
 
-    /// Notes that all that was acknowledged at a time survives power loss now.
+    /// Notes that everything in `acknowledged` now survives power loss.
     pub(crate) fn note_durable(&self, acknowledged: &[u64]) {
         for (key, &count) in self.keys.iter().zip(acknowledged) {
             key.durable.fetch_max(count, Ordering::SeqCst);
         }
     }
 
-    /// What the supervisor may rely on.
+    /// Returns what the supervisor may rely on.
     pub(crate) fn promises(&self) -> Message {
         let at = now();
-        // The weakest first: what is durable is acknowledged, and what is acknowledged was started.
+        // Load the strongest promise first: a durable record is acknowledged, and an acknowledged record was started.
         let promise = |key: &Progress| {
             let Progress { started, acknowledged, durable } = key;
             let durable = durable.load(Ordering::SeqCst);
@@ -97,12 +97,12 @@ impl Board {
         Message::Promises { at, keys: self.keys.iter().map(promise).collect() }
     }
 
-    /// Notes that a pass of retention is over that began at `began`.
+    /// Notes the completion of the retention pass that started at `began`.
     pub(crate) fn note_sweep(&self, began: Timestamp) {
         self.swept_at.fetch_max(began.as_micros(), Ordering::SeqCst);
     }
 
-    /// From now on no record that is older may be returned.
+    /// From now on no read may return a record older than this.
     pub(crate) fn oldest_allowed(&self) -> Timestamp {
         let swept_at = Timestamp::from_micros(self.swept_at.load(Ordering::SeqCst));
         self.plan.retention.age_max().map_or(Timestamp::default(), |age| swept_at.minus(age))
@@ -121,7 +121,7 @@ impl Board {
         counters.put_bytes += bytes as u64;
     }
 
-    /// What was counted since the last call.
+    /// Returns the counts since the last call.
     pub(crate) fn take_counters(&self) -> Message {
         let mut delays = self.delays_nanos.lock().unwrap_or_else(PoisonError::into_inner);
         let recorded = delays.iter_recorded();
@@ -139,7 +139,7 @@ impl Board {
         self.must_stop.load(Ordering::SeqCst)
     }
 
-    /// Sleeps, but not beyond the order to stop.
+    /// Sleeps, but wakes up early when the worker must stop.
     pub(crate) fn sleep(&self, duration: Duration) {
         let until = Instant::now() + duration;
         while !self.must_stop() {
@@ -156,10 +156,10 @@ pub(crate) fn new_delays() -> super::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, DELAY_NANOS_MAX, 2)?)
 }
 
-/// What a thread of a worker returns: nothing, or which promise is broken and how.
+/// The result of a worker's thread: success, or a description of the broken promise.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
 
-/// An error that the library should not have returned there.
+/// Describes an error that the library should not have returned here.
 pub(crate) fn unexpected(promise: &str, action: &str) -> impl FnOnce(Error) -> String {
     move |error| match error {
         Error::StorageFull(_) => {
@@ -169,9 +169,9 @@ pub(crate) fn unexpected(promise: &str, action: &str) -> impl FnOnce(Error) -> S
     }
 }
 
-/// Tells the supervisor, and ends the process at once: the directory stays as it is at this moment.
+/// Reports the violation to the supervisor and ends the process at once, so that the directory stays as it is now.
 pub(crate) fn end_with(violation: &dyn Display) -> ! {
-    // Holding the lock to the end, so that nothing is told after it.
+    // Hold the lock until the end, so that no message follows this one.
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{}", Message::Violation(violation.to_string()));
     let _ = out.flush();

@@ -1,4 +1,4 @@
-//! Holds a stream that nobody writes to against what was promised.
+//! Checks a stream without writers against the promises.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -17,30 +17,30 @@ use super::plan::{Plan, Random, SEGMENT_BYTES_MAX};
 use super::record::{KEYS_PER_WRITER, KeyIndex, Number, Part, Stamp, hash_key_of, name_of};
 use super::{Args, now};
 
-/// The unsealed segments that a shard may leave to be scanned: four that wait to be sealed, the active one,
-/// and one just begun.
+/// The maximum number of unsealed segments of a shard that recovery may have to scan: four that wait for sealing, the active one, and
+/// one just created.
 const UNSEALED_COUNT_MAX: u64 = 6;
 
-/// What a check found, besides that all is well.
+/// The result of a check that found no violation.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Checked {
     pub(crate) open_time: Duration,
     pub(crate) records: u64,
 }
 
-/// What is to be checked, and how.
+/// What to check, and how.
 pub(crate) struct Check<'a> {
     pub(crate) args: &'a Args,
     pub(crate) dir: &'a Path,
-    /// Of the last run.
+    /// The plan of the last run.
     pub(crate) plan: &'a Plan,
     pub(crate) was_closed: bool,
-    /// Also verify all bytes, and let retention make a pass.
+    /// Also verify all bytes, and run a retention pass.
     pub(crate) is_thorough: bool,
 }
 
 impl Check<'_> {
-    /// Checks all promises that can be checked from here; the error tells which one is broken.
+    /// Checks all promises that are visible from here. The error names the broken one.
     pub(crate) fn run(
         &self,
         ledger: &mut Ledger,
@@ -73,7 +73,7 @@ impl Check<'_> {
         let firsts: Vec<_> = reading.keys.iter().map(|key| key.first).collect();
         let lasts: Vec<_> = reading.keys.iter().map(|key| key.last).collect();
         group.check_commits(&stream)?;
-        // Otherwise the next worker finds what is left.
+        // Otherwise the next worker gets the rest.
         if random.one_in(2) {
             group.drain(&stream, ledger, &lasts)?;
         }
@@ -111,7 +111,7 @@ impl Check<'_> {
         }
     }
 
-    /// Nothing may be gone that retention had no reason to drop.
+    /// Checks that retention had a reason to drop every missing record.
     fn check_expired(
         &self,
         ledger: &Ledger,
@@ -123,8 +123,8 @@ impl Check<'_> {
             (not_yet >= ledger.may_be_gone_before).then_some((key, number, not_yet))
         });
         let Some((key, number, not_yet)) = lost_early else { return Ok(()) };
-        // By bytes, whatever is the oldest may be gone, but no more than brings the stream below its cap: and
-        // a segment of each shard may have given back the blocks that it did not use.
+        // A limit on bytes may drop any of the oldest records, but only until the stream fits its cap. In addition, one segment of each
+        // shard may have returned its unused blocks.
         let disk_bytes = stats.disk_bytes();
         let given_back = (stats.shards.len() as u64 + 1) * (self.plan.segment_bytes.min(1 << 20) + (1 << 20));
         let had_to_go = |cap: u64| disk_bytes + given_back >= cap;
@@ -148,7 +148,7 @@ impl Check<'_> {
         Err(format!("P9: of {records} records that were just read, a verification found: {found:?}"))
     }
 
-    /// A pass of retention: nothing old stays, and the disk holds no more than it may.
+    /// Runs a retention pass. Afterwards no old record may be left, and the disk usage must be within its limit.
     fn expire(&self, stream: &Stream, ledger: &mut Ledger) -> Result<(), String> {
         let began = now();
         stream.maintain().map_err(|error| format!("P12: a pass of the maintenance failed: {error}"))?;
@@ -176,7 +176,7 @@ impl Check<'_> {
     }
 }
 
-/// Shards cover the hash keys, and children begin above their parents.
+/// Checks that the shards cover the hash-key space, and that children start above their parents.
 fn check_shards(stream: &Stream) -> Result<(), String> {
     check_tiles("open shards", stream.list_shards(ShardFilter::AtLatest))?;
     check_tiles("shards at the horizon", stream.list_shards(ShardFilter::AtTrimHorizon))?;
@@ -193,17 +193,17 @@ fn check_shards(stream: &Stream) -> Result<(), String> {
     Ok(())
 }
 
-/// What reading all of the stream has shown so far.
+/// What reading the whole stream has found so far.
 struct Reading<'a> {
     ledger: &'a Ledger,
     shards: BTreeMap<ShardId, ShardDescription>,
-    /// By key.
+    /// State by key.
     keys: Vec<Seen>,
-    /// The number that comes next in each shard.
+    /// The next sequence number of each shard.
     next: HashMap<ShardId, u64>,
-    /// The last call of each writer in each run that left anything.
+    /// The last call of each writer in each run that left any records.
     last_calls: BTreeMap<(u16, u32), LastCall>,
-    /// No record may be older.
+    /// No record may be older than this.
     oldest: Timestamp,
     records: u64,
 }
@@ -242,8 +242,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Shard by shard in the order of their creation: a key's records lie in shards that were created one
-    /// after the other.
+    /// Reads shard by shard in order of creation: the shards that hold a key's records were created one after the other.
     fn read_shards(&mut self, stream: &Stream) -> Result<(), String> {
         for shard in stream.shards() {
             let failed = |error| format!("P6: reading {}: {error}", shard.id);
@@ -323,7 +322,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// All was read, up to the promised ends.
+    /// Checks that reading reached the promised ends.
     fn check_ends(&self, stats: &StreamStats) -> Result<(), String> {
         for shard in &stats.shards {
             if self.next.get(&shard.shard) != Some(&shard.next_sequence.get()) {
@@ -341,14 +340,13 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// The call during which a worker was killed left all of its records in a shard, or none; all calls
-    /// before had returned.
+    /// Checks the call during which a worker was killed: each shard holds all of its records or none. All earlier calls had returned.
     fn check_batches(&self) -> Result<(), String> {
         for (&(_, run), LastCall { call, part, found }) in &self.last_calls {
             for key in part.first_key..part.first_key + part.key_count {
                 let count = found.iter().filter(|(of, _)| *of == key).count();
                 let seen = &self.keys[usize::from(key)];
-                // Otherwise it may have expired with all that the key had before it.
+                // Otherwise the records may have expired together with all earlier ones of the key.
                 let has_older = seen.first.is_some_and(|first| first.run <= run);
                 let would_be_in = |shard: &ShardId| {
                     self.shards.get(shard).is_some_and(|shard| shard.hash_key_range.contains(seen.hash_key))

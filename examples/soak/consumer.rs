@@ -1,4 +1,4 @@
-//! The threads of the worker that read together, as the workers of one group.
+//! The worker's threads that read together as the workers of one group.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use super::plan::Random;
 use super::record::{KEYS_PER_WRITER, KeyIndex};
 use super::say;
 
-/// How many threads there are.
+/// The number of threads.
 pub(crate) const WORKER_COUNT: std::ops::RangeInclusive<u64> = 2..=4;
 
-/// The next record of each shard, as the commits said that returned; shared by all workers of a process.
+/// The next record of each shard according to the commits that returned. All workers of a process share it.
 #[derive(Debug, Default)]
 pub(crate) struct Committed(Mutex<BTreeMap<ShardId, u64>>);
 
@@ -26,7 +26,7 @@ impl Committed {
     }
 }
 
-/// One worker: polls, tells what it handles, commits; stalls beyond its lease; goes and comes back.
+/// One worker: polls, reports what it handles, and commits. Sometimes it stalls beyond its lease, or leaves and comes back.
 pub(crate) struct Consumer<'a> {
     stream: &'a Stream,
     board: &'a Board,
@@ -58,7 +58,7 @@ impl<'a> Consumer<'a> {
         Ok(())
     }
 
-    /// Until it is time to go, for this worker or for all.
+    /// Works until this worker or all workers must stop.
     fn work(&mut self, mut worker: Worker) -> Outcome {
         while !self.board.must_stop() && !self.random.one_in(400) {
             self.poll(&mut worker)?;
@@ -96,7 +96,7 @@ impl<'a> Consumer<'a> {
                 match worker.skip_to_horizon(shard) {
                     Ok(_) => Ok(()),
                     Err(Error::GroupLeaseLost { .. }) => Ok(()),
-                    // It went by once more.
+                    // Retention overtook the worker again.
                     Err(Error::Trimmed { .. } | Error::ShardNotFound(_)) => Ok(()),
                     Err(error) => Err(format!("P6: a group goes on from the horizon of {shard}: {error}")),
                 }
@@ -105,7 +105,7 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// Commits what was handed out, or a part of it.
+    /// Commits the batches handed out, or a part of them.
     fn commit(&mut self, worker: &mut Worker) -> Outcome {
         for batch in std::mem::take(&mut self.outstanding) {
             let (Some(first), Some(last)) = (batch.first_sequence(), batch.last_sequence()) else { continue };
@@ -128,7 +128,7 @@ impl<'a> Consumer<'a> {
                     say(&Message::Committed { shard: batch.shard(), next }.to_string());
                     self.board.counters().commits += 1;
                 }
-                // An earlier lease was lost, and this one has not come so far yet.
+                // The worker lost an earlier lease, and its current lease has not reached this record yet.
                 Err(Error::InvalidArgument(_)) if upto != last => {}
                 Err(Error::GroupLeaseLost { .. }) => self.board.counters().leases_lost += 1,
                 Err(error) => return Err(format!("P1: a commit: {error}")),
@@ -139,7 +139,7 @@ impl<'a> Consumer<'a> {
 }
 
 impl Committed {
-    /// Begins with what the group had committed before.
+    /// Starts with the positions that the group committed before.
     pub(crate) fn of(stream: &Stream) -> Outcome<Self> {
         let committed = Self::default();
         if stream.groups().map_err(unexpected("P1", "no groups"))?.iter().any(|name| name == GROUP) {

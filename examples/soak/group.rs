@@ -1,4 +1,4 @@
-//! What the supervisor knows of the consumer group, across all runs: what was handled, and what was committed.
+//! What the supervisor knows about the consumer group across all runs: the handled records and the commits.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::board::Outcome;
 use super::ledger::Ledger;
 use super::record::{KeyIndex, Number, Stamp, hash_key_of, name_of};
 
-/// The group's name.
+/// The name of the group.
 pub(crate) const GROUP: &str = "soak";
 
-/// Records of a key that were handed out one after the other.
+/// Consecutive records of a key that a worker received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) key: KeyIndex,
@@ -19,7 +19,7 @@ pub(crate) struct Span {
     pub(crate) last: Number,
 }
 
-/// What of each key is in a batch; within it the records of a key have to follow each other.
+/// Returns the span of each key in a batch. Within the batch the records of a key must be consecutive.
 pub(crate) fn spans_of(batch: &Batch) -> Outcome<Vec<Span>> {
     let mut spans: BTreeMap<KeyIndex, Span> = BTreeMap::new();
     for record in batch {
@@ -38,32 +38,32 @@ pub(crate) fn spans_of(batch: &Batch) -> Outcome<Vec<Span>> {
     Ok(spans.into_values().collect())
 }
 
-/// The keys whose records may be in a shard: all of them where it has expired, so that nobody knows any more.
+/// Returns the keys whose records a shard may hold. Returns all keys if the shard has expired, because its range is then unknown.
 pub(crate) fn keys_of(stream: &Stream, shard: ShardId, key_count: KeyIndex) -> Vec<KeyIndex> {
     let range: Option<HashKeyRange> =
         stream.shards().iter().find(|known| known.id == shard).map(|known| known.hash_key_range);
     (0..key_count).filter(|&key| range.is_none_or(|range| range.contains(hash_key_of(key)))).collect()
 }
 
-/// What workers of the group told: before each commit what it covers, and after it that it returned.
+/// What the workers of the group reported: before each commit the records it covers, and afterwards that it returned.
 #[derive(Debug, Default)]
 pub(crate) struct GroupLedger {
     keys: BTreeMap<KeyIndex, Handled>,
     /// The next record of each shard.
     committed: BTreeMap<ShardId, u64>,
-    /// Records of so many spans had been handed out before.
+    /// The number of spans with records that had been handed out before.
     pub(crate) spans_again: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Handled {
     last: Option<Number>,
-    /// Whoever handled it was told that retention had dropped what came next.
+    /// A worker learned that retention had dropped the next records.
     may_jump: bool,
 }
 
 impl GroupLedger {
-    /// Checks that nothing was skipped.
+    /// Checks that the group skipped nothing.
     pub(crate) fn note_handled(&mut self, ledger: &Ledger, spans: &[Span]) -> Result<(), String> {
         for span in spans {
             let known = self.keys.entry(span.key).or_default();
@@ -93,7 +93,7 @@ impl GroupLedger {
         Ok(())
     }
 
-    /// The group is about to go on from the horizon where it was told of a trim.
+    /// Notes that the group is about to continue from the horizon after a `Trimmed` error.
     pub(crate) fn note_overtaken(&mut self, keys: &[KeyIndex]) {
         for &key in keys {
             self.keys.entry(key).or_default().may_jump = true;
@@ -105,7 +105,7 @@ impl GroupLedger {
         *committed = next.max(*committed);
     }
 
-    /// What was committed is so in a stream that was just opened.
+    /// Checks that a newly opened stream still has the commits.
     pub(crate) fn check_commits(&self, stream: &Stream) -> Result<(), String> {
         if !stream.groups().map_err(|error| error.to_string())?.iter().any(|name| name == GROUP) {
             return if self.committed.is_empty() { Ok(()) } else { Err("P1: the group is gone".into()) };
@@ -122,7 +122,7 @@ impl GroupLedger {
         Ok(())
     }
 
-    /// Handles all that is left, as a worker does; then nothing of what is there may be missing.
+    /// Handles all remaining records as a worker does. Afterwards the group must have handled every record in the stream.
     pub(crate) fn drain(
         &mut self,
         stream: &Stream,

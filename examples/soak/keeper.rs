@@ -1,4 +1,4 @@
-//! The threads of the worker that change shards, sync, and trim.
+//! The worker's threads that change shards, sync, and trim.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::board::{Board, Outcome, unexpected};
 use super::now;
 use super::plan::{Random, SHARD_COUNT_MAX};
 
-/// Splits, merges and scales, with a pause between.
+/// Splits, merges and scales, with pauses in between.
 pub(crate) fn reshard(stream: &Stream, board: &Board) -> Outcome {
     let mut random = board.random(5);
     loop {
@@ -43,7 +43,7 @@ fn reshard_once(stream: &Stream, random: &mut Random) -> streamlog::Result<()> {
     Ok(())
 }
 
-/// Somewhere in the middle half of a shard's hash keys: no shard gets too small to be split.
+/// Returns a random point in the middle half of a shard's hash-key range, so that every shard stays large enough to split.
 fn point_in(shard: &ShardDescription, random: &mut Random) -> HashKey {
     let (start, end) = (shard.hash_key_range.start.get(), shard.hash_key_range.end.get());
     let quarter = (end - start) / 4;
@@ -64,7 +64,7 @@ pub(crate) fn check_tiles(which: &str, mut shards: Vec<ShardDescription>) -> Out
     Err(format!("P16: the {which} do not cover the hash keys once: {}", ranges.join(", ")))
 }
 
-/// Syncs and trims, besides what the stream does by itself, and checks what was synced.
+/// Syncs and trims in addition to the stream's own maintenance, and checks the synced records.
 pub(crate) fn maintain(stream: &Stream, board: &Board) -> Outcome {
     let mut random = board.random(6);
     let mut horizons: BTreeMap<ShardId, u64> = BTreeMap::new();

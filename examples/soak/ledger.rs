@@ -1,4 +1,4 @@
-//! What workers were told, and so what has to be there: the supervisor's memory of promises.
+//! The supervisor's record of promises: what the workers reported, and so what the stream must contain.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use streamlog::Timestamp;
 use super::message::Promise;
 use super::record::{KeyIndex, Number, name_of};
 
-/// Beyond so many snapshots of a run, every other one of the older half goes: what is left is as true, and
-/// says less.
+/// If a run has more snapshots than this, the ledger drops every other one of the older half. The remaining ones stay true, but are less
+/// precise.
 const SNAPSHOT_COUNT_MAX: usize = 1_024;
 
-/// The promises of all runs of which a record may still be there.
+/// The promises of all runs that may still have records in the stream.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     runs: BTreeMap<u32, Run>,
-    /// What arrived before may be gone.
+    /// Records that arrived earlier than this may be gone.
     pub(crate) may_be_gone_before: Timestamp,
 }
 
 #[derive(Debug, Default)]
 struct Run {
-    /// By key.
+    /// Promises by key.
     promises: Vec<Promise>,
-    /// By key, how many records had been started at a time: those above arrived later.
+    /// For a point in time, the number of started records of each key: records with higher numbers arrived later.
     snapshots: Vec<(Timestamp, Vec<u64>)>,
 }
 
@@ -34,7 +34,7 @@ impl Run {
 }
 
 impl Ledger {
-    /// A worker has told how far it is.
+    /// Adds a worker's report of its progress.
     pub(crate) fn note(&mut self, run: u32, at: Timestamp, keys: Vec<Promise>) {
         let run = self.runs.entry(run).or_default();
         run.snapshots.push((at, keys.iter().map(|key| key.started).collect()));
@@ -48,8 +48,8 @@ impl Ledger {
         }
     }
 
-    /// Checks that nothing that was acknowledged is missing between two records of a key that stand next to
-    /// each other. `next` is `None` where the key's records end.
+    /// Checks that no acknowledged record is missing between two adjacent records of a key. `next` is `None` at the end of the key's
+    /// records.
     pub(crate) fn check_gap(&self, key: KeyIndex, last: Number, next: Option<Number>) -> Result<(), String> {
         let until = next.map_or(u32::MAX, |next| next.run);
         for (&run, promised) in self.runs.range(last.run..until.max(last.run)) {
@@ -69,8 +69,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// The youngest record of a key that was put for certain and comes before its first one that is there, if
-    /// it is not there; and a time at which it was not put yet.
+    /// Returns the newest missing record of a key that was certainly put before the key's first remaining record, and a time at which it
+    /// was not put yet.
     pub(crate) fn youngest_lost(&self, key: KeyIndex, first: Option<Number>) -> Option<(Number, Timestamp)> {
         let until = first.map_or(u32::MAX, |first| first.run);
         let within = first.filter(|first| first.count > 0);
@@ -86,7 +86,7 @@ impl Ledger {
         Some((lost, not_yet.map_or(Timestamp::default(), |(at, _)| *at)))
     }
 
-    /// Forgets the promises of a key before its first record that is there: they have expired.
+    /// Drops the promises of a key before its first remaining record, because those records have expired.
     pub(crate) fn forget_before(&mut self, key: KeyIndex, first: Option<Number>) {
         let until = first.map_or(u32::MAX, |first| first.run);
         for (_, run) in self.runs.range_mut(..until) {
@@ -96,7 +96,7 @@ impl Ledger {
         }
     }
 
-    /// Forgets the runs of which nothing is left to be checked.
+    /// Drops the runs that have nothing left to check.
     pub(crate) fn forget_empty_runs(&mut self) {
         self.runs.retain(|_, run| run.promises.iter().any(|promise| promise.acknowledged > 0));
     }

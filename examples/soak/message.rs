@@ -1,5 +1,4 @@
-//! What a worker tells its supervisor: one line each, so that a line that is cut short by a kill is known by
-//! its missing end.
+//! The messages from a worker to its supervisor, one line each, with an end mark that is missing if a kill has cut the line short.
 
 use std::fmt;
 
@@ -8,7 +7,7 @@ use streamlog::{ShardId, Timestamp};
 use super::group::Span;
 use super::record::{KeyIndex, Number};
 
-/// How far a key is in a run, in records: what was told was so before it was told.
+/// The progress of a key in a run, in records. Every number was true before the worker reported it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Promise {
     pub(crate) started: u64,
@@ -16,7 +15,7 @@ pub(crate) struct Promise {
     pub(crate) durable: u64,
 }
 
-/// What a worker counts.
+/// The counters of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counters {
     pub(crate) put_records: u64,
@@ -25,15 +24,15 @@ pub(crate) struct Counters {
     pub(crate) read_bytes: u64,
     pub(crate) reshards: u64,
     pub(crate) trimmed_records: u64,
-    /// How often a reader was overtaken by retention.
+    /// How often retention overtook a reader.
     pub(crate) overtaken: u64,
-    /// By workers of the group.
+    /// Records that workers of the group handled.
     pub(crate) handled_records: u64,
     pub(crate) commits: u64,
     pub(crate) leases_lost: u64,
-    /// How often a worker of the group was told that retention had overtaken it.
+    /// How often a worker of the group learned that retention had overtaken it.
     pub(crate) groups_overtaken: u64,
-    /// As it is now, like the disk bytes.
+    /// The current value, as for `disk_bytes`.
     pub(crate) open_shards: u64,
     pub(crate) disk_bytes: u64,
 }
@@ -76,25 +75,25 @@ impl Counters {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// The stream is open; how long that took.
+    /// The stream is open; `micros` is how long that took.
     Opened { micros: u64 },
-    /// At a time, before that of the telling; by key.
+    /// The promises by key, as of a time before this message.
     Promises { at: Timestamp, keys: Vec<Promise> },
-    /// Since the last time; how many puts took so many nanoseconds.
+    /// The counts since the previous message, and the put latencies as pairs of nanoseconds and count.
     Counters { counters: Counters, delays_nanos: Vec<(u64, u64)> },
-    /// A worker of the group handles these records now.
+    /// A worker of the group is handling these records.
     Handled { spans: Vec<Span> },
-    /// A worker of the group is about to go on from the horizon, in the shard of these keys.
+    /// A worker of the group is about to continue from the horizon in the shard of these keys.
     Overtaken { keys: Vec<KeyIndex> },
-    /// A commit has returned: the shard goes on there.
+    /// A commit has returned; the group continues at `next` in this shard.
     Committed { shard: ShardId, next: u64 },
-    /// The stream was closed, as it was told to.
+    /// The worker closed the stream as requested.
     Closed,
     /// A promise is broken.
     Violation(String),
 }
 
-/// Ends each line.
+/// The end mark of each line.
 const END: &str = " .";
 
 impl fmt::Display for Message {
@@ -131,7 +130,7 @@ impl fmt::Display for Message {
 }
 
 impl Message {
-    /// Reads a line; `None` if it is none, or was cut short.
+    /// Parses a line. Returns `None` if it is not a message or was cut short.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let line = line.strip_suffix('\n')?.strip_suffix(END)?;
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));

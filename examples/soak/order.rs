@@ -1,11 +1,11 @@
-//! Holds what a reader of a running worker is given against what the writers have put.
+//! Checks what a reader of a running worker receives against what the writers have put.
 
 use streamlog::{Batch, Record, SequenceNumber};
 
 use super::board::{Board, Outcome};
 use super::record::{Number, Stamp, name_of};
 
-/// What a reader knows of each key.
+/// What a reader knows about each key.
 pub(crate) struct Order<'b> {
     board: &'b Board,
     keys: Vec<Seen>,
@@ -14,29 +14,27 @@ pub(crate) struct Order<'b> {
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     last: Option<Number>,
-    /// The next record need not be the one after the last: the reader has just begun, or was overtaken by
-    /// retention.
+    /// The next record need not follow the last one, because the reader has just started or retention overtook it.
     may_jump: bool,
-    /// How many records of this run were started then: a jump goes no further.
+    /// The number of records started in this run at that time: a jump cannot go further.
     started: u64,
 }
 
 impl<'b> Order<'b> {
-    /// For an iterator that was just made.
+    /// Creates the state of a new iterator.
     pub(crate) fn new(board: &'b Board) -> Self {
         let seen = |started| Seen { last: None, may_jump: true, started };
         Self { board, keys: board.started().into_iter().map(seen).collect() }
     }
 
-    /// The iterator has just skipped to the trim horizon.
+    /// Notes that the iterator has just skipped to the trim horizon.
     pub(crate) fn allow_jump(&mut self) {
         for (key, started) in self.keys.iter_mut().zip(self.board.started()) {
             (key.may_jump, key.started) = (true, started);
         }
     }
 
-    /// Takes in a batch that begins with `first`: each record has to be whole, in its place, and the next one
-    /// of its key.
+    /// Checks a batch that starts with `first`: each record must be intact, at its place, and the next one of its key.
     pub(crate) fn take(&mut self, batch: &Batch, first: Option<SequenceNumber>) -> Outcome {
         let oldest = batch.iter().next().map(|record| record.timestamp());
         let mut expected = first.or(batch.first_sequence()).unwrap_or_default();
@@ -83,7 +81,7 @@ impl<'b> Order<'b> {
         Ok(())
     }
 
-    /// The reader was at the end of all shards: it has to have what was acknowledged before it looked.
+    /// Checks a reader that was at the end of all shards: it must have read everything acknowledged before it looked.
     pub(crate) fn check_end(&self, acknowledged: &[u64]) -> Outcome {
         for ((key, seen), &acknowledged) in (0..).zip(&self.keys).zip(acknowledged) {
             let last = seen.last.filter(|last| last.run == self.board.plan.run);

@@ -1,5 +1,4 @@
-//! What each run of the worker is like: drawn from the seed, so that supervisor and worker know it without a
-//! word.
+//! The settings of each run of the worker. They come from the seed, so supervisor and worker know them without communication.
 
 use std::time::Duration;
 
@@ -7,23 +6,23 @@ use streamlog::{Durability, Retention, SECOND, StreamOptions};
 
 use super::{Args, DurabilityArg};
 
-/// The most shards that the resharder leaves open.
+/// The maximum number of shards that the resharder leaves open.
 pub(crate) const SHARD_COUNT_MAX: u32 = 16;
-/// The most data that a record has.
+/// The maximum data size of a record.
 pub(crate) const DATA_BYTES_MAX: u64 = 100 << 10;
-/// The largest record, with a key that carries the stamp.
+/// The maximum size of a record, including a key that carries the stamp.
 const RECORD_BYTES_MAX: u64 = DATA_BYTES_MAX + 1_024;
-/// The largest segments that a run writes.
+/// The maximum segment size of a run.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 4 << 20;
 
-/// One run of the worker, from its start to its end.
+/// One run of the worker, from start to end.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) run: u32,
     pub(crate) durability: Durability,
     pub(crate) segment_bytes: u64,
     pub(crate) sync_interval: Option<Duration>,
-    /// The same in all runs of a round: what may be missing after it depends on this alone.
+    /// The same in all runs of a round, because only the retention decides which records may be missing afterwards.
     pub(crate) retention: Retention,
 }
 
@@ -35,7 +34,7 @@ impl Plan {
         let age = Duration::from_millis(of_round.between(5_000, 15_000));
         let bytes_max = of_round.between(64, 192) << 20;
         let (retention, segment_bytes_max) = match of_round.below(4) {
-            // Small ones, so that one can tell how much was dropped.
+            // Small segments, so that the check can determine how much was dropped.
             0 => (Retention::forever().max_bytes(bytes_max), 512 << 10),
             1 => (Retention::age(age).max_bytes(bytes_max), SEGMENT_BYTES_MAX),
             _ => (Retention::age(age), SEGMENT_BYTES_MAX),
@@ -61,7 +60,7 @@ impl Plan {
             .retention(self.retention)
     }
 
-    /// In a few words, for the summary of a violation.
+    /// A short description for the summary of a violation.
     pub(crate) fn in_words(&self) -> String {
         let Self { run, durability, segment_bytes, retention, .. } = self;
         format!(
@@ -78,9 +77,9 @@ impl Plan {
 pub(crate) enum Ending {
     /// The worker closes the stream.
     Close,
-    /// It is killed so long after it has opened the stream.
+    /// The supervisor kills the worker this long after it has opened the stream.
     Kill(Duration),
-    /// It is killed so long after its start: while it opens the stream, or soon after.
+    /// The supervisor kills the worker this long after its start: while it opens the stream, or soon after.
     KillEarly(Duration),
 }
 
@@ -95,12 +94,12 @@ impl Ending {
     }
 }
 
-/// SplitMix64.
+/// The SplitMix64 generator.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Dice of their own for each salt.
+    /// Creates a generator whose sequence depends on the seed and the salt.
     pub(crate) fn new(seed: u64, salt: [u64; 2]) -> Self {
         let mut random = Self(seed);
         for part in salt {
@@ -116,12 +115,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// 0 to `end - 1`.
+    /// Returns a number from 0 to `end - 1`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// Both ends included.
+    /// Returns a number from `from` to `to`, both included.
     pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.below(to.saturating_sub(from) + 1)
     }

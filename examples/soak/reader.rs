@@ -1,4 +1,4 @@
-//! The threads of the worker that read.
+//! The worker's threads that read.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use super::now;
 use super::order::Order;
 use super::plan::Random;
 
-/// What a reader reads at a time.
+/// The maximum number of records in a read.
 const RECORDS_MAX: u64 = 2_000;
 
-/// Follows all shards from the trim horizon on, for as long as the worker lives.
+/// Follows all shards from the trim horizon, for as long as the worker lives.
 pub(crate) fn tail(stream: &Stream, board: &Board) -> Outcome {
     follow_lineage(stream, board, &mut board.random(2), Position::TrimHorizon, Duration::MAX)
 }
 
-/// Follows all shards from somewhere for a while, again and again.
+/// Follows all shards from a random position for a while, again and again.
 pub(crate) fn wander_over_lineage(stream: &Stream, board: &Board) -> Outcome {
     let mut random = board.random(3);
     while !board.must_stop() {
@@ -43,7 +43,7 @@ fn follow_lineage(
     let iterator = stream.lineage_iterator(position);
     let mut iterator: LineageIterator = match iterator {
         Ok(iterator) => iterator,
-        // A shard went past the time, between the call's look at its horizon and at its records.
+        // A shard expired after the call had looked at its horizon and before it looked at its records.
         Err(Error::Trimmed { .. }) => return Ok(()),
         Err(error) => return Err(format!("P6: a lineage iterator at {position:?}: {error}")),
     };
@@ -83,14 +83,14 @@ fn check_age(batch: &Batch, oldest: streamlog::Timestamp) -> Outcome {
     }
 }
 
-/// Reads some shard from somewhere, again and again.
+/// Reads a random shard from a random position, again and again.
 pub(crate) fn wander_over_shards(stream: &Stream, board: &Board) -> Outcome {
     let mut random = board.random(4);
     while !board.must_stop() {
         let stats = stream.stats().map_err(unexpected("P6", "no counts"))?;
         let shard = random.pick(&stats.shards);
         let (horizon, next) = (shard.horizon.get(), shard.next_sequence.get());
-        // Up to the next record, but not after it: whoever asks for that skips one.
+        // Up to the next record, but not after it, because a read after the next record would skip it.
         let inside = random.between(horizon, next.max(horizon)).into();
         let position = match random.below(5) {
             0 => Position::TrimHorizon,
@@ -101,7 +101,7 @@ pub(crate) fn wander_over_shards(stream: &Stream, board: &Board) -> Outcome {
         };
         match stream.iterator(shard.shard, position) {
             Ok(iterator) => read_shard(board, &mut random, iterator, position)?,
-            // Retention went by.
+            // Retention overtook the position.
             Err(Error::Trimmed { .. } | Error::ShardNotFound(_)) => {}
             Err(error) => {
                 return Err(format!("P6: an iterator over {} at {position:?}: {error}", shard.shard));

@@ -1,34 +1,34 @@
-//! How a record proves which put it is from: a stamp with key, number and checksum.
+//! How a record proves which put it comes from: a stamp with key, number and checksum.
 //!
-//! The stamp stands in front of the data. Where the data is too short for it, it follows the name in the
-//! partition key, and the record is sent to the name's shard by an explicit hash key.
+//! The stamp is in front of the data. If the data is too short for it, the stamp follows the name in the partition key, and an explicit
+//! hash key sends the record to the name's shard.
 
 use std::fmt;
 
 use streamlog::{HashKey, KeyHash};
 
-/// Keys that one writer puts to.
+/// The number of keys of each writer.
 pub(crate) const KEYS_PER_WRITER: u16 = 24;
 const STAMP_BYTES: usize = 38;
-/// Stands between the name and the stamp in a partition key.
+/// Separates the name from the stamp in a partition key.
 const SEPARATOR: u8 = 0;
 
-/// A key's place in all lists of keys.
+/// The index of a key in every list of keys.
 pub(crate) type KeyIndex = u16;
 
-/// The key's name, which is the partition key unless that carries the stamp.
+/// Returns the name of the key. It is the partition key, unless the partition key carries the stamp.
 pub(crate) fn name_of(key: KeyIndex) -> String {
     format!("w{}-k{:02}", key / KEYS_PER_WRITER, key % KEYS_PER_WRITER)
 }
 
-/// What decides on a key's shard.
+/// Returns the hash that selects the shard of a key.
 pub(crate) fn hash_key_of(key: KeyIndex) -> HashKey {
     KeyHash::default().hash(name_of(key).as_bytes())
 }
 
-/// A record's number within its key: the run that put it, and how many that run had put before.
+/// The number of a record within its key: the run that put it, and how many records of the key that run had put before.
 ///
-/// Runs begin anew, since a worker that was killed does not tell whether its last put came through.
+/// Each run starts at 0, because a killed worker cannot report whether its last put succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number {
     pub(crate) run: u32,
@@ -36,7 +36,7 @@ pub(crate) struct Number {
 }
 
 impl Number {
-    /// Whether this may come right after `last`, as far as one can tell without knowing what was promised.
+    /// Returns whether this number may directly follow `last`, without regard to the promises.
     pub(crate) fn may_follow(self, last: Self) -> bool {
         if self.run == last.run {
             self.count == last.count + 1
@@ -52,11 +52,11 @@ impl fmt::Display for Number {
     }
 }
 
-/// The batch that a record was put in, if it was put in one: so many records for each of a range of keys.
+/// The batch that a record was put in, if any: `records_per_key` records for each key of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) first_key: KeyIndex,
-    /// 0 for a record that was put by itself.
+    /// 0 for a record that was put alone.
     pub(crate) key_count: u16,
     pub(crate) records_per_key: u16,
 }
@@ -65,12 +65,12 @@ impl Part {
     pub(crate) const ALONE: Self = Self { first_key: 0, key_count: 0, records_per_key: 1 };
 }
 
-/// Which put a record is from.
+/// Identifies the put that a record comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) key: KeyIndex,
     pub(crate) number: Number,
-    /// The writer's calls so far in this run.
+    /// The writer's calls in this run so far.
     pub(crate) call: u64,
     pub(crate) part: Part,
 }
@@ -95,7 +95,7 @@ impl Stamp {
         bytes
     }
 
-    /// Reads the stamp of a record, and checks that the record is, byte for byte, what the stamp says.
+    /// Parses the stamp of a record, and checks that every byte of the record is as the stamp requires.
     pub(crate) fn of(partition_key: &[u8], data: &[u8]) -> Result<Self, String> {
         let separator = partition_key.iter().position(|&byte| byte == SEPARATOR);
         let (name, stamp, filler) = match separator {
@@ -139,7 +139,7 @@ fn checksum_of(key: KeyIndex, stamp: &[u8], filler: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A record ready to be put.
+/// A record ready to put.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) stamp: Stamp,
@@ -149,7 +149,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A record whose data has `data_bytes` bytes, filled up from `noise`.
+    /// Creates a record with `data_bytes` bytes of data, filled up from `noise`.
     pub(crate) fn new(stamp: Stamp, data_bytes: usize, noise: &[u8]) -> Self {
         let name = name_of(stamp.key).into_bytes();
         let from = (stamp.number.count as usize * 31) % (noise.len() / 2);

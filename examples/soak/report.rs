@@ -1,4 +1,4 @@
-//! What the supervisor prints.
+//! The output of the supervisor.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::{Result, say};
 
 pub(crate) const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// All that was counted, since the last line and in all.
+/// All counts, since the last line and in total.
 pub(crate) struct Report {
     began: Instant,
     line_began: Instant,
@@ -25,7 +25,7 @@ pub(crate) struct Report {
     checked_records: u64,
     reopen_last: Duration,
     reopen_max: Duration,
-    /// The worker's own memory: now, and at most in either half of the run so far.
+    /// The worker's own memory: the current size, and the maximum in each half of the run so far.
     memory: Memory,
     own_by_second: Vec<(Duration, u64)>,
 }
@@ -35,17 +35,17 @@ struct Totals {
     delays_nanos: Histogram<u64>,
 }
 
-/// What a process takes of the machine's memory.
+/// The memory of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
-    /// Its own.
+    /// Memory of the process itself.
     pub(crate) own_bytes: u64,
-    /// Pages of files, which the system takes back when it likes.
+    /// File pages, which the system can reclaim at any time.
     pub(crate) mapped_bytes: u64,
 }
 
 impl Memory {
-    /// `None` where the system does not say.
+    /// Returns `None` if the system does not provide the sizes.
     pub(crate) fn of_process(id: u32) -> Option<Self> {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
         let kib = |name: &str| -> Option<u64> {
@@ -75,7 +75,7 @@ impl Totals {
         mine.commits += more.commits;
         mine.leases_lost += more.leases_lost;
         mine.groups_overtaken += more.groups_overtaken;
-        // A worker that has just begun has not counted them yet.
+        // A worker that has just started has not counted its shards yet.
         if more.open_shards > 0 {
             mine.open_shards = more.open_shards;
         }
@@ -85,7 +85,7 @@ impl Totals {
         }
     }
 
-    /// Rates and delays.
+    /// Formats rates and delays.
     fn in_words(&self, seconds: f64) -> String {
         let rate = |count: u64| HumanCount((count as f64 / seconds) as u64).to_string();
         let bytes = |count: u64| HumanBytes((count as f64 / seconds) as u64).to_string();
@@ -163,7 +163,7 @@ impl Report {
         }
     }
 
-    /// Prints a line, if it is time.
+    /// Prints a line if it is due.
     pub(crate) fn tick(&mut self) -> Result<()> {
         let seconds = self.line_began.elapsed();
         if seconds < LINE_INTERVAL {
@@ -187,7 +187,7 @@ impl Report {
         Ok(())
     }
 
-    /// `spans_again` tells of how many spans records were handed out before.
+    /// Prints the summary. `spans_again` is the number of spans with records that had been handed out before.
     pub(crate) fn summary(&self, spans_again: u64) {
         let elapsed = self.began.elapsed();
         let all = &self.all.counters;

@@ -1,4 +1,4 @@
-//! The process that stays: starts workers, kills them, and has what they leave checked.
+//! The process that survives: it starts workers, kills them, and checks what they leave behind.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -19,15 +19,15 @@ use super::plan::{Ending, Plan, Random};
 use super::report::{Memory, Report};
 use super::{Args, Result, say};
 
-/// A worker that says nothing for so long hangs.
+/// A worker that is silent for this long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// A worker that takes more memory of its own than that keeps what it should let go of.
+/// A worker with more memory of its own than this has a leak.
 const OWN_BYTES_MAX: u64 = 256 << 20;
-/// Set by Ctrl-C, which brings the end forward.
+/// Set by Ctrl-C, which ends the test early.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 const TICK: Duration = Duration::from_millis(100);
 
-/// Runs rounds until the time is up; an error says which promise is broken.
+/// Runs rounds until the time is up. An error names the broken promise.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let temporary = match args.dir {
         Some(_) => None,
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let outcome = soak.run();
     soak.report.summary(soak.group.spans_again);
     if let Err(broken) = outcome {
-        // A temporary directory stays, too.
+        // Keep a temporary directory too.
         temporary.map(tempfile::TempDir::keep);
         let Soak { dir, args, round, run, .. } = soak;
         say(&format!("\nFAIL {broken}"));
@@ -73,7 +73,7 @@ struct Soak {
     run: u32,
 }
 
-/// A worker that was started.
+/// A running worker.
 struct Worker {
     child: Child,
     lines: Receiver<String>,
@@ -81,7 +81,7 @@ struct Worker {
     has_opened: bool,
 }
 
-/// Whatever becomes of the supervisor, no worker outlives it.
+/// Kills the worker: however the supervisor ends, no worker outlives it.
 impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -93,8 +93,7 @@ impl Soak {
     fn run(&mut self) -> Result<()> {
         while !self.is_time_up() {
             self.round += 1;
-            // Mostly one; where there are more, a worker finds what the one before it left, and not what a
-            // check has tidied up.
+            // Mostly one run. With more, a worker opens what the previous one left, without a check that cleans up in between.
             let runs = *self.random.pick(&[1, 1, 2, 3]);
             let mut ending = Ending::Close;
             for run in 1..=runs {
@@ -121,7 +120,7 @@ impl Soak {
         INTERRUPTED.load(Ordering::Relaxed) || Instant::now() >= self.ends_at
     }
 
-    /// One worker from its start to its end.
+    /// Runs one worker from start to end.
     fn run_worker(&mut self, ending: Ending) -> Result<()> {
         let mut worker = self.start()?;
         let started = Instant::now();
@@ -169,7 +168,7 @@ impl Soak {
         }
     }
 
-    /// How long to listen before looking whether it is time.
+    /// Returns how long to wait for a message before checking the time again.
     fn patience(&self, ending: Ending, started: Instant, opened: Option<Instant>) -> Duration {
         let left = match (ending, opened) {
             (Ending::KillEarly(after), _) => after.saturating_sub(started.elapsed()),
@@ -201,7 +200,7 @@ impl Soak {
             .args(["--seed", &args.seed.unwrap_or_default().to_string()])
             .args([Path::new("--dir"), &self.dir])
             .args(["--worker", &self.round.to_string(), &self.run.to_string()])
-            // Of its own, so that Ctrl-C does not reach it.
+            // A separate process group, so that Ctrl-C does not reach the worker.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -237,13 +236,13 @@ impl Soak {
             Some(Message::Overtaken { keys }) => self.group.note_overtaken(&keys),
             Some(Message::Committed { shard, next }) => self.group.note_committed(shard, next),
             Some(Message::Violation(what)) => return Err(what.into()),
-            // A line that a kill has cut short.
+            // `None` is a line that a kill has cut short.
             Some(Message::Closed) | None => {}
         }
         Ok(())
     }
 
-    /// What a dead worker had told before it died.
+    /// Processes the messages that a dead worker sent before it died.
     fn hear_out(&mut self, worker: &mut Worker) -> Result<()> {
         while let Ok(line) = worker.lines.recv() {
             self.hear(worker, &line)?;
@@ -251,7 +250,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Tells a worker to end, and waits for it.
+    /// Asks a worker to end, and waits for it.
     fn close(&mut self, worker: &mut Worker) -> Result<()> {
         drop(worker.child.stdin.take());
         let mut has_closed = false;
@@ -276,7 +275,7 @@ impl Soak {
         }
     }
 
-    /// While a worker has the stream open, nobody else gets it.
+    /// Checks that no other process can open the stream while a worker has it open.
     fn check_locked(&self, plan: &Plan) -> Result<()> {
         match plan.options(&self.args).maintenance(Maintenance::Manual).open(&self.dir) {
             Err(Error::Locked(_)) => Ok(()),

@@ -1,4 +1,4 @@
-//! The process that is killed: opens the stream, and lets all of its threads at it.
+//! The process that gets killed: it opens the stream and runs all its threads on it.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -14,15 +14,15 @@ use super::plan::Plan;
 use super::writer::Writer;
 use super::{Args, Result, keeper, reader, say};
 
-/// How often the supervisor is told what it may rely on.
+/// The interval at which the worker reports its promises to the supervisor.
 const PROMISE_INTERVAL: Duration = Duration::from_millis(50);
-/// How often, in such intervals, it is told what was counted.
+/// The worker reports its counters once per this many intervals.
 const COUNTERS_EVERY: u32 = 10;
 
 /// A thread of the worker.
 type Part<'a> = Box<dyn FnOnce() -> Outcome + Send + 'a>;
 
-/// What goes on in a worker at the same time. Whatever else learns to use a stream joins in here.
+/// Returns what a worker does concurrently. Add every new use of a stream here.
 fn parts<'a>(stream: &'a Stream, board: &'a Board, committed: &'a Committed) -> Vec<(String, Part<'a>)> {
     let mut parts: Vec<(String, Part<'a>)> = vec![];
     for writer in 0..board.args.writers {
@@ -46,7 +46,7 @@ fn parts<'a>(stream: &'a Stream, board: &'a Board, committed: &'a Committed) -> 
 }
 
 pub(crate) fn main(args: &Args, round: u32, run: u32) -> ExitCode {
-    // A panic of the library breaks a promise, too.
+    // A panic in the library also breaks a promise.
     std::panic::set_hook(Box::new(|panic| end_with(&format!("P11: {panic}"))));
     match work(args, Plan::new(args, round, run)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,7 +63,7 @@ fn work(args: &Args, plan: Plan) -> Result<()> {
     say(&Message::Opened { micros: began.elapsed().as_micros() as u64 }.to_string());
     let committed = Committed::of(&stream)?;
     thread::scope(|scope| {
-        // When the supervisor closes our input, or is gone, it is time to end.
+        // The end of standard input means that the supervisor closed it or is gone. Then it is time to stop.
         scope.spawn(|| {
             let _ = std::io::stdin().read_to_end(&mut vec![]);
             board.stop();

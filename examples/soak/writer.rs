@@ -10,7 +10,7 @@ use super::board::{Board, Outcome, unexpected};
 use super::plan::{DATA_BYTES_MAX, Random};
 use super::record::{Draft, KEYS_PER_WRITER, KeyIndex, Number, Part, Stamp, name_of};
 
-/// Puts to keys of its own, one call at a time, until it is told to stop.
+/// Puts to its own keys, one call at a time, until it must stop.
 pub(crate) struct Writer<'a> {
     stream: &'a Stream,
     producer: Producer,
@@ -47,7 +47,7 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn run(mut self) -> Outcome {
         let bytes_per_second = (self.board.args.rate << 20) as f64 / f64::from(self.board.args.writers);
-        // When what was put so far is due.
+        // The time at which the bytes put so far are due.
         let mut due = Instant::now();
         while !self.board.must_stop() {
             let bytes = match self.random.below(8) {
@@ -60,7 +60,7 @@ impl<'a> Writer<'a> {
             match due.checked_duration_since(now) {
                 Some(early) if early > Duration::from_millis(2) => self.board.sleep(early),
                 Some(_) => {}
-                // What could not be put in time is not made up for.
+                // Do not catch up on bytes that were late.
                 None => due = due.max(now - Duration::from_millis(100)),
             }
         }
@@ -108,7 +108,7 @@ impl<'a> Writer<'a> {
         Ok(bytes)
     }
 
-    /// Some records, one by one, whose receipts come later.
+    /// Puts a few records one by one; their receipts come later.
     fn put_by_producer(&mut self) -> Outcome<usize> {
         let mut bytes = 0;
         let began = Instant::now();
@@ -130,11 +130,11 @@ impl<'a> Writer<'a> {
         Ok(bytes)
     }
 
-    /// The next records of some keys, noted as started.
+    /// Creates the next records of some keys, and notes them as started.
     fn drafts(&mut self, keys: &[KeyIndex], part: Part) -> Vec<Draft> {
         self.calls += 1;
         let mut drafts = vec![];
-        // Key by key in turns, so that the records of a key do not stand in a row.
+        // Alternate between the keys, so that the records of a key are not adjacent.
         for _ in 0..part.records_per_key {
             for &key in keys {
                 let count = self.board.key(key).started.fetch_add(1, Ordering::SeqCst);
@@ -147,7 +147,7 @@ impl<'a> Writer<'a> {
         drafts
     }
 
-    /// Mostly small, sometimes none, sometimes large.
+    /// Returns a size that is mostly small, sometimes 0, sometimes large.
     fn data_bytes(&mut self) -> usize {
         let (from, to) = match self.random.below(100) {
             0..5 => (0, 0),
@@ -173,13 +173,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Whoever looks after a put has returned sees the record.
+    /// Checks that a read after the put has returned sees the record.
     fn read_back(&self, draft: &Draft, receipt: Receipt) -> Outcome {
         let position = Position::At(receipt.sequence);
         let batch = self.stream.iterator(receipt.shard, position).and_then(|mut it| it.next_batch(1));
         let batch = match batch {
             Ok(batch) => batch,
-            // Retention may have been faster: by bytes it takes whatever is the oldest.
+            // Retention may have been faster: with a limit on bytes it may drop any of the oldest records.
             Err(Error::Trimmed { horizon, .. }) if horizon > receipt.sequence => return Ok(()),
             Err(Error::ShardNotFound(_)) => return Ok(()),
             Err(error) => return Err(format!("P1: {receipt:?} cannot be read: {error}")),

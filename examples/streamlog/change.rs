@@ -1,4 +1,4 @@
-//! `split`, `merge`, `scale` and `retention`: what changes a stream without putting into it.
+//! `split`, `merge`, `scale` and `retention`: commands that change a stream without putting records.
 
 use serde_json::{Value, json};
 use streamlog::{Retention, ShardDescription, ShardFilter, Stream};
@@ -44,7 +44,7 @@ fn print_new(stream: &Stream, shards: Vec<ShardDescription>, is_json: bool) -> O
     print_text(&lines.collect::<String>())
 }
 
-/// Changes what was asked for, and prints how long records are kept then.
+/// Changes the given settings, and prints how long records are kept afterwards.
 pub(crate) fn retention(stream: &Stream, args: &RetentionArgs) -> Outcome {
     let mut retention = stream.describe().retention;
     if args.age.is_some() || args.bytes.is_some() {

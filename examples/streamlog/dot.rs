@@ -1,11 +1,11 @@
-//! The lineage of shards as a graph in Graphviz' language.
+//! The lineage of shards as a graph in the language of Graphviz.
 
 use std::collections::HashSet;
 use std::fmt::Write;
 
 use crate::shards::{Counted, range, sequence};
 
-/// A node a shard, filled if it is open, and an edge from each parent that is there to its child.
+/// Returns the graph: one node per shard, filled if the shard is open, and an edge from each existing parent to its child.
 pub(crate) fn graph(shards: &[Counted]) -> String {
     let mut text = String::from("digraph shards {\n    node [shape=box, fillcolor=lightgrey]\n");
     let there: HashSet<_> = shards.iter().map(|(shard, _)| shard.id).collect();

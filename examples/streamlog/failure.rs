@@ -1,40 +1,40 @@
-//! What ends the tool early, and the exit code that each has.
+//! The reasons why the tool ends early, and the exit code of each.
 
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The exit code after Ctrl-C, as shells have it: 128 and the number of the signal.
+/// The exit code after Ctrl-C, as in shells: 128 plus the signal number.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
-/// What a command comes to.
+/// The result of a command.
 pub(crate) type Outcome = Result<(), Failure>;
 
-/// Why a command ended before its time.
+/// Why a command ended early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The library said no.
+    /// An error from the library.
     Stream(streamlog::Error),
-    /// Standard output could not be written; no failure if it is a pipe that its reader has closed.
+    /// Standard output cannot be written. Not a failure if it is a pipe whose reader has closed it.
     Output(io::Error),
-    /// Anything else, in words.
+    /// Any other failure, as a message.
     Told(String),
-    /// The command has told what is wrong already.
+    /// The command has already printed the failure.
     AlreadyTold,
     /// Ctrl-C.
     Interrupted,
 }
 
 impl Failure {
-    /// The failure to read an input.
+    /// Returns the failure to read an input.
     pub(crate) fn input(path: &Path, error: &io::Error) -> Self {
         Self::Told(format!("cannot read {}: {error}", path.display()))
     }
 
-    /// Says it on standard error, and gives the exit code.
+    /// Prints the failure on standard error, and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let message = match self {
-            // `streamlog cat | head` has all that it wants.
+            // The reader has enough, as in `streamlog cat | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Interrupted => return ExitCode::from(EXIT_INTERRUPTED),
             Self::AlreadyTold => return ExitCode::FAILURE,
@@ -53,7 +53,7 @@ impl From<streamlog::Error> for Failure {
     }
 }
 
-/// Says something on standard error. That it may be closed too is no reason to panic, as `eprintln!` does.
+/// Prints a message on standard error. Unlike `eprintln!`, it does not panic if standard error is closed.
 pub(crate) fn tell(message: &str) {
     let _ = io::Write::write_all(&mut io::stderr(), format!("streamlog: {message}\n").as_bytes());
 }

@@ -12,12 +12,12 @@ use crate::check_interrupted;
 use crate::failure::{Outcome, tell};
 use crate::output::{Printer, counted, print_json, print_text};
 
-/// How soon a waiting command sees Ctrl-C.
+/// The longest time before a waiting command notices Ctrl-C.
 const WAIT: Duration = Duration::from_millis(100);
-/// The only worker of its group: it may wait for the reader of a pipe for as long as that likes.
+/// The command is the only worker of its group, so it may wait indefinitely for the reader of a pipe.
 const LEASE_TIMEOUT: Duration = Duration::MAX;
 
-/// Lists the groups, and how far each is behind.
+/// Lists the groups and their lags.
 pub(crate) fn list(stream: &Stream, args: &GroupsArgs) -> Outcome {
     let names = stream.groups()?;
     let groups = names.iter().map(|name| stream.group(name).describe()).collect::<Result<Vec<_>, _>>()?;
@@ -33,7 +33,7 @@ pub(crate) fn list(stream: &Stream, args: &GroupsArgs) -> Outcome {
     print_text(&table("group", "", rows))
 }
 
-/// Prints how far a group is behind, shard by shard.
+/// Prints the lag of a group, shard by shard.
 pub(crate) fn lag(stream: &Stream, args: &LagArgs) -> Outcome {
     let group = stream.group(&args.group).describe()?;
     if args.json {
@@ -61,10 +61,10 @@ fn lag_as_json(lag: Lag) -> Value {
     json!({ "record_count": lag.record_count, "bytes": lag.bytes, "age_seconds": lag.age.as_secs_f64() })
 }
 
-/// Names, places where there are some, and what is to be read behind each.
+/// Formats a table of names, positions (if any), and lags.
 fn table(name: &str, place: &str, rows: Vec<(String, String, Lag)>) -> String {
     let cells = rows.into_iter().map(|(name, place, lag)| {
-        // To the millisecond: what is below is over before it is read.
+        // Round down to milliseconds: smaller parts change faster than anyone can read them.
         let age = Duration::from_millis(u64::try_from(lag.age.as_millis()).unwrap_or(u64::MAX));
         let age =
             if lag.record_count == 0 { "-".into() } else { humantime::format_duration(age).to_string() };
@@ -85,7 +85,7 @@ fn table(name: &str, place: &str, rows: Vec<(String, String, Lag)>) -> String {
     text
 }
 
-/// Prints what the group has not handled yet. Each batch is committed once it is written out.
+/// Prints the records that the group has not handled yet, and commits each batch after writing it.
 pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
     let options = stream.group(&args.group).worker().start_at(args.from).lease_timeout(LEASE_TIMEOUT);
     let options = if args.skip_trimmed { options.on_trimmed(OnTrimmed::SkipToHorizon) } else { options };
@@ -101,7 +101,7 @@ pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
         match worker.poll(wait) {
             Ok(Some(batch)) => {
                 printer.print(&batch)?;
-                // Nothing counts as handled that was not taken from us.
+                // Flush first: records count as handled only after the output has accepted them.
                 printer.flush()?;
                 worker.commit(&batch)?;
             }
@@ -129,7 +129,7 @@ pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
     }
 }
 
-/// Puts a group to another place.
+/// Moves a group to another position.
 pub(crate) fn reset(stream: &Stream, args: &ResetArgs) -> Outcome {
     Ok(stream.group(&args.group).reset(args.to)?)
 }

@@ -1,5 +1,5 @@
-//! `streamlog`: a command-line tool over the library, and an example of all that a program does with a stream: create it,
-//! put into it in batches, read it, follow it, describe it, verify it, reshard it, drop what is old.
+//! `streamlog`: a command-line tool over the library, and an example of everything that a program does with a stream: create it, put into
+//! it in batches, read it, follow it, describe it, verify it, reshard it, drop old records.
 //!
 //! ```text
 //! cargo run --release --example streamlog -- create /tmp/clicks --shards 4
@@ -11,7 +11,7 @@
 //! cargo run --release --example streamlog -- consume /tmp/clicks billing
 //! ```
 //!
-//! Read in this order: `args` and `parse` (what can be said), `put`, `read` (cat and tail), `report` (describe and verify), `change`
+//! Read in this order: `args` and `parse` (the command line), `put`, `read` (cat and tail), `report` (describe and verify), `change`
 //! (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`, `failure`.
 
 mod args;
@@ -84,12 +84,12 @@ fn create(args: &CreateArgs) -> Outcome {
     Ok(options.must_be_new().open(&args.path)?.close()?)
 }
 
-/// Opens a stream into which nothing is put: without maintenance, so that looking at a stream never removes old records.
+/// Opens a stream for commands that do not put. It runs without maintenance, so that looking at a stream never removes old records.
 fn open(path: &std::path::Path) -> streamlog::Result<Stream> {
     StreamOptions::new().maintenance(Maintenance::Manual).must_exist().open(path)
 }
 
-/// Works with a stream, and closes it whatever comes of the work. The failure of the work is the one that is told.
+/// Works with a stream, and closes it even if the work fails. If both fail, returns the failure of the work.
 fn with_stream(stream: Stream, work: impl FnOnce(&Stream) -> Outcome) -> Outcome {
     report::warn_of_recovery(&stream);
     let outcome = work(&stream);
@@ -97,7 +97,7 @@ fn with_stream(stream: Stream, work: impl FnOnce(&Stream) -> Outcome) -> Outcome
     outcome.and_then(|()| Ok(closed?))
 }
 
-/// The first Ctrl-C asks for an orderly end, the second does not wait for it.
+/// The first Ctrl-C requests an orderly end; the second ends the process at once.
 fn heed_ctrl_c() -> Outcome {
     let on_signal = || {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
@@ -107,7 +107,7 @@ fn heed_ctrl_c() -> Outcome {
     ctrlc::set_handler(on_signal).map_err(|error| Failure::Told(format!("cannot heed Ctrl-C: {error}")))
 }
 
-/// An error once Ctrl-C was pressed, so that loops end with `?`.
+/// Returns an error after Ctrl-C, so that loops end with `?`.
 fn check_interrupted() -> Outcome {
     if INTERRUPTED.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Printing records, and progress.
+//! Output of records, text and progress.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 
@@ -11,14 +11,14 @@ use streamlog::{Batch, Headers, OwnedRecord, SequenceNumber, ShardId, Timestamp}
 use crate::args::FormatArgs;
 use crate::failure::{Failure, Outcome};
 
-/// Standard output: held for as long as the command runs, and written in large pieces.
+/// Standard output, locked while the command runs, and written in large blocks.
 #[derive(Debug)]
 pub(crate) struct Printer {
     out: BufWriter<StdoutLock<'static>>,
     format: FormatArgs,
 }
 
-/// A record as JSON. What is not UTF-8 goes into the field that says so.
+/// A record as JSON. A value that is not UTF-8 goes into the `_base64` field instead.
 #[derive(Serialize)]
 struct JsonRecord<'a> {
     shard: String,
@@ -68,7 +68,7 @@ impl<'a> JsonRecord<'a> {
     }
 }
 
-/// A record to print, borrowed from its batch or from an owned one.
+/// A record to print, borrowed from its batch or from an owned record.
 #[derive(Debug)]
 struct Printed<'a> {
     shard: ShardId,
@@ -126,7 +126,7 @@ impl Printer {
         writeln!(self.out, "{text}").map_err(Failure::Output)
     }
 
-    /// Writes out what is held back.
+    /// Writes buffered output.
     pub(crate) fn flush(&mut self) -> Outcome {
         self.out.flush().map_err(Failure::Output)
     }
@@ -145,31 +145,31 @@ impl Printer {
     }
 }
 
-/// Prints a value as JSON, in many lines.
+/// Prints a value as JSON on multiple lines.
 pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Told(error.to_string()))?;
     print_text(&(text + "\n"))
 }
 
-/// Prints a text at once.
+/// Prints a text, and flushes standard output.
 pub(crate) fn print_text(text: &str) -> Outcome {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-/// How wide the terminal is, if standard output is one and tells.
+/// Returns the width of the terminal, if standard output is a terminal and its size is known.
 pub(crate) fn terminal_columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
-/// `1 record`, `2,000 records`.
+/// Formats a count with its noun: `1 record`, `2,000 records`.
 pub(crate) fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {what}{plural}", HumanCount(count))
 }
 
-/// A progress bar for so many bytes, or one that only counts; on standard error, and only if that is a terminal.
+/// Returns a progress bar for a number of bytes, or one that only counts. It is on standard error, and only if that is a terminal.
 pub(crate) fn progress(bytes: Option<u64>) -> ProgressBar {
     let (bar, template) = match bytes {
         Some(bytes) => {
@@ -177,6 +177,6 @@ pub(crate) fn progress(bytes: Option<u64>) -> ProgressBar {
         }
         None => (ProgressBar::new_spinner(), "{spinner} {bytes}, {bytes_per_sec}"),
     };
-    // The templates are right, and without one there is still a bar.
+    // The templates are valid. Even if one were not, the default bar would work.
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

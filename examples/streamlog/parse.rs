@@ -1,14 +1,14 @@
-//! Reading the values on the command line: ages, bytes, places, times, filters.
+//! Parsing of command-line values: ages, bytes, positions, times, filters.
 
 use std::time::{Duration, SystemTime};
 
 use streamlog::{Position, SequenceNumber, ShardFilter, Timestamp};
 
-/// How long records are kept; `None` is for good.
+/// How long records are kept; `None` means forever.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Age(pub(crate) Option<Duration>);
 
-/// The bytes beyond which records are dropped; `None` is no such bound.
+/// The size limit beyond which records are dropped; `None` means no limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BytesMax(pub(crate) Option<u64>);
 
@@ -27,7 +27,7 @@ pub(crate) fn parse_bytes_max(text: &str) -> Result<BytesMax, String> {
     parse_bytes(text).map(|bytes| BytesMax(Some(bytes))).map_err(|error| format!("{error}; or \"none\""))
 }
 
-/// Bytes with a suffix: K, M, G, T are powers of 1,024, with or without `iB` or `B` behind.
+/// Parses a number of bytes with a suffix: K, M, G, T are powers of 1,024, optionally followed by `iB` or `B`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -56,7 +56,7 @@ pub(crate) fn parse_position(text: &str) -> Result<Position, String> {
     }
 }
 
-/// A place in all shards at once.
+/// Parses a position that applies to all shards.
 pub(crate) fn parse_beginning(text: &str) -> Result<Position, String> {
     match text {
         "horizon" | "trim-horizon" => Ok(Position::TrimHorizon),

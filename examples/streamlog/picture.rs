@@ -6,10 +6,10 @@ use streamlog::{HashKeyRange, ShardDescription};
 
 const OPEN: char = '#';
 const CLOSED: char = '-';
-/// A narrower one has no room for a bar.
+/// A narrower line has no space for a bar.
 const BAR_COLUMNS_MIN: usize = 20;
 
-/// One line a shard, in the order of creation: a bar over the part of the space that it owns.
+/// Draws one line per shard in order of creation: a bar over its part of the hash-key space.
 pub(crate) fn lineage(shards: &[ShardDescription], columns: usize) -> String {
     let label_of = |shard: &ShardDescription| shard.id.get().to_string();
     let label_columns =
@@ -26,7 +26,7 @@ pub(crate) fn lineage(shards: &[ShardDescription], columns: usize) -> String {
     text
 }
 
-/// Where the quarters of the space begin, each named at its place.
+/// Returns the scale: the quarters of the space, each labeled at its position.
 fn scale(columns: usize) -> String {
     let mut text = String::new();
     for (quarter, name) in ["0%", "25%", "50%", "75%"].into_iter().enumerate() {
@@ -37,10 +37,10 @@ fn scale(columns: usize) -> String {
     text + &format!("{:>rest$}", "100%")
 }
 
-/// The columns that a range takes: at least one, and side by side with those of the range that follows.
+/// Returns the columns of a range: at least one, and directly before the columns of the next range.
 fn place(range: HashKeyRange, columns: usize) -> (usize, usize) {
     let after = range.end.get().checked_add(1).map_or(1 << 64, |after| after >> 64);
-    // In steps of 2^64, so that the product stays within 128 bits; rounded.
+    // In steps of 2^64, rounded, so that the product fits into 128 bits.
     let column = |step: u128| ((step * columns as u128 + (1 << 63)) >> 64) as usize;
     let from = column(range.start.get() >> 64).min(columns - 1);
     (from, column(after).max(from + 1))

@@ -1,8 +1,7 @@
 //! `put`: lines become records.
 //!
-//! A thread reads the input and hands over whole lines, as many as there are at the time; the main thread puts what it is handed as one
-//! batch. So a slow input has its lines put at once, a fast one is put in large batches, and Ctrl-C is heeded even while the input
-//! is silent.
+//! A thread reads the input and sends all complete lines available at that time. The main thread puts them as one batch. So lines of a
+//! slow input are put at once, a fast input is put in large batches, and Ctrl-C works even while the input is silent.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -22,19 +21,19 @@ use crate::failure::{Failure, Outcome, tell};
 use crate::output::{Printer, counted, progress};
 use crate::read::Follower;
 
-/// The bytes that are read at a time, and so put as one batch. A flipped bit on the disk costs the whole batch, and larger ones
-/// are no faster.
+/// The maximum number of bytes in one read, and so in one batch. A flipped bit on disk costs the whole batch, and larger batches are not
+/// faster.
 const CHUNK_BYTES_MAX: usize = 256 << 10;
-/// How soon Ctrl-C is seen while the input is silent.
+/// The longest time before the command notices Ctrl-C while the input is silent.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Puts the lines of the input, and tells how many.
+/// Puts the lines of the input, and prints how many.
 pub(crate) fn put(stream: &Stream, args: &PutArgs) -> Outcome {
     let (input, bytes) = open_input(args.file.as_deref())?;
     let chunks = read_in_background(input, Sizes::of(stream));
     let format = FormatArgs { with_key: false, json: false };
     let follower = args.follow.then(|| Follower::from_latest(stream, Printer::new(format))).transpose()?;
-    // A bar and records would write over each other on a terminal.
+    // A bar and records would overwrite each other on a terminal.
     let is_mixed = args.follow && io::stdout().is_terminal();
     let bar = if is_mixed { ProgressBar::hidden() } else { progress(bytes) };
     let mut putter = Putter { stream, keys: Keys::new(args), line_count: 0, bytes: 0, bar, follower };
@@ -45,7 +44,7 @@ pub(crate) fn put(stream: &Stream, args: &PutArgs) -> Outcome {
     outcome
 }
 
-/// Opens the input, and tells its size if that is known.
+/// Opens the input. Returns it with its size, if the size is known.
 fn open_input(file: Option<&Path>) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     let Some(path) = file.filter(|path| *path != Path::new("-")) else {
         return Ok((Box::new(io::stdin()), None));
@@ -58,11 +57,11 @@ fn open_input(file: Option<&Path>) -> Result<(Box<dyn Read + Send>, Option<u64>)
     Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
 }
 
-/// How much is read at a time.
+/// The sizes for reading the input.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     chunk_bytes: usize,
-    /// No longer line can be put.
+    /// A longer line cannot be put.
     line_bytes_max: usize,
 }
 
@@ -70,18 +69,18 @@ impl Sizes {
     fn of(stream: &Stream) -> Self {
         let settings = stream.describe();
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        // Several batches to a segment, so that small segments stay near their size.
+        // Several batches fit into a segment, so that small segments stay near their configured size.
         let chunk_bytes = CHUNK_BYTES_MAX.min(size(settings.segment_bytes / 4));
         Self { chunk_bytes, line_bytes_max: size(settings.record_bytes_max) }
     }
 }
 
-/// What the reading thread hands over: whole lines, each with its newline but for the last of the input.
+/// What the reading thread sends: complete lines, each with its newline except possibly the last line of the input.
 type Chunk = Result<Vec<u8>, Failure>;
 
 fn read_in_background(mut input: Box<dyn Read + Send>, sizes: Sizes) -> Receiver<Chunk> {
     let (sender, receiver) = sync_channel(4);
-    // Not joined: it may wait for an input that never comes, and it holds nothing that has to be tidied up.
+    // Do not join the thread: it may wait forever for input, and has nothing to clean up.
     thread::spawn(move || {
         if let Err(failure) = read_chunks(&mut input, sizes, &sender) {
             let _ = sender.send(Err(failure));
@@ -94,7 +93,7 @@ fn read_chunks(input: &mut dyn Read, sizes: Sizes, sender: &SyncSender<Chunk>) -
     let mut chunk = vec![];
     while check_interrupted().is_ok() {
         let at = chunk.len();
-        // A line that is longer than a chunk makes the chunk grow.
+        // A line longer than a chunk makes the chunk grow.
         let size = sizes.chunk_bytes.max(at.saturating_mul(2));
         chunk.resize(size, 0);
         let read = loop {
@@ -109,12 +108,12 @@ fn read_chunks(input: &mut dyn Read, sizes: Sizes, sender: &SyncSender<Chunk>) -
         let whole = match memrchr(b'\n', &chunk[at..]) {
             _ if is_end => chunk.len(),
             Some(newline) => at + newline + 1,
-            // The putter says that this line is too long; there is no need to read on.
+            // The putter reports that this line is too long, so reading can stop.
             None if chunk.len() > sizes.line_bytes_max => chunk.len(),
             None => continue,
         };
         let rest = chunk.split_off(whole);
-        // The putter has ended, and has told why.
+        // The putter has ended, and has reported why.
         if !chunk.is_empty() && sender.send(Ok(chunk)).is_err() || is_end {
             return Ok(());
         }
@@ -131,9 +130,9 @@ fn memrchr(byte: u8, bytes: &[u8]) -> Option<usize> {
 struct Putter<'s> {
     stream: &'s Stream,
     keys: Keys,
-    /// The lines that were put.
+    /// The number of lines put.
     line_count: u64,
-    /// Their bytes.
+    /// The bytes of those lines.
     bytes: u64,
     bar: ProgressBar,
     follower: Option<Follower>,
@@ -144,16 +143,16 @@ impl Putter<'_> {
         loop {
             match chunks.recv_timeout(WAIT) {
                 Ok(chunk) => self.put_chunk(&chunk?)?,
-                // The input is silent; after Ctrl-C there is nothing to wait for.
+                // The input is silent. After Ctrl-C there is no reason to wait.
                 Err(RecvTimeoutError::Timeout) => check_interrupted()?,
-                // It is at its end, or the reader has heeded Ctrl-C. All that was taken from it is put by now, since nobody could
-                // give it back to a pipe.
+                // The input has ended, or the reader stopped after Ctrl-C. All lines read so far are put by now, because a pipe cannot take
+                // them back.
                 Err(RecvTimeoutError::Disconnected) => return check_interrupted(),
             }
         }
     }
 
-    /// Puts the lines of a chunk as one batch, up to the first that cannot be put.
+    /// Puts the lines of a chunk as one batch, up to the first invalid line.
     fn put_chunk(&mut self, chunk: &[u8]) -> Outcome {
         let lines: Vec<&[u8]> = chunk.split_inclusive(|&byte| byte == b'\n').map(without_newline).collect();
         let first = self.line_count + 1;
@@ -161,7 +160,7 @@ impl Putter<'_> {
         let records: Vec<_> = keys.iter().zip(&lines).map(|(key, line)| PutRecord::new(key, *line)).collect();
         match self.stream.put_batch(&records) {
             Ok(outcomes) => self.count(&lines, outcomes)?,
-            // Nothing of the batch was put: put what comes before that record, and say which it is.
+            // The call put nothing. Put the records before the invalid one, and report that one.
             Err(Error::InvalidRecord { index, reason }) => {
                 let outcomes = self.stream.put_batch(&records[..index as usize])?;
                 self.count(&lines, outcomes)?;
@@ -176,7 +175,7 @@ impl Putter<'_> {
         refused.map_or(Ok(()), |reason| Err(self.refusal(&reason)))
     }
 
-    /// Counts what was put, and tells of the first line that was not.
+    /// Counts the lines put, and reports the first one that failed.
     fn count(&mut self, lines: &[&[u8]], outcomes: Vec<streamlog::Result<streamlog::Receipt>>) -> Outcome {
         let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
         let first = self.line_count + 1;
@@ -198,7 +197,7 @@ impl Putter<'_> {
         Ok(())
     }
 
-    /// The line after all that were put is refused.
+    /// Returns the failure for the line after those already put.
     fn refusal(&self, reason: &str) -> Failure {
         let before = if self.line_count > 0 { "; the lines before it were put" } else { "" };
         Failure::Told(format!("line {}: {reason}{before}", self.line_count + 1))
@@ -226,18 +225,18 @@ fn without_newline(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\n").unwrap_or(line)
 }
 
-/// Where a line's partition key comes from.
+/// The source of the partition keys of lines.
 struct Keys {
     source: KeySource,
-    /// The key of every line, or of those in which the source finds none.
+    /// The key of every line, or of the lines in which the source finds no key.
     fallback: Option<Vec<u8>>,
 }
 
 enum KeySource {
     LineNumber,
-    /// The fallback, always.
+    /// Always the fallback.
     Constant,
-    /// From 0; without a separator, between blanks.
+    /// Counted from 0. Without a separator, blanks separate the columns.
     Column {
         index: usize,
         separator: Option<Vec<u8>>,
@@ -259,7 +258,7 @@ impl Keys {
         Self { source, fallback: args.key.clone().map(String::into_bytes) }
     }
 
-    /// The keys of lines, up to the first that has none, and then why.
+    /// Returns the keys of the lines up to the first line without a key, and the reason for stopping there.
     fn of_lines<'a>(&'a self, lines: &[&'a [u8]], first: u64) -> (Vec<Cow<'a, [u8]>>, Option<String>) {
         let mut keys = Vec::with_capacity(lines.len());
         for (line, number) in lines.iter().zip(first..) {
@@ -297,7 +296,7 @@ impl Keys {
     }
 }
 
-/// The part of a line that has so many separators before it.
+/// Returns the part of a line after `index` separators.
 fn column<'a>(line: &'a [u8], separator: &[u8], index: usize) -> Option<&'a [u8]> {
     let mut rest = line;
     for _ in 0..index {

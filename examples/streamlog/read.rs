@@ -15,13 +15,13 @@ use crate::failure::{Failure, Outcome, tell};
 use crate::output::Printer;
 use crate::shards::with_counts;
 
-/// A read takes as much as is worth a look at the Ctrl-C flag.
+/// The limits of a read, small enough to check the Ctrl-C flag often.
 const RECORDS_AT_A_TIME: usize = 10_000;
 const BYTES_AT_A_TIME: usize = 4 << 20;
-/// What is read ahead of each shard to merge them by time. There may be 1,024 of them.
+/// The limits of reading ahead in each shard when merging by time. A stream may have 1,024 shards.
 const MERGED_RECORDS: usize = 1_000;
 const MERGED_BYTES: usize = 256 << 10;
-/// How soon a waiting command sees Ctrl-C.
+/// The longest time before a waiting command notices Ctrl-C.
 const WAIT: Duration = Duration::from_millis(100);
 
 /// Prints the records of the shards.
@@ -34,11 +34,11 @@ pub(crate) fn cat(stream: &Stream, args: &CatArgs) -> Outcome {
         Order::Shard => cat_in_turn(shards, count, &mut printer),
         Order::Time => cat_by_time(shards, count, &mut printer),
     };
-    // What was read before damage is printed before the damage is reported.
+    // Print everything read before the damage, then report the damage.
     printer.flush().and(outcome)
 }
 
-/// Prints the shards one after the other. Parents come before their children, so each key's records are in order.
+/// Prints the shards one after another. Parents come before their children, so each key's records are in order.
 fn cat_in_turn(shards: Vec<ShardIterator>, mut left: u64, printer: &mut Printer) -> Outcome {
     for mut iterator in shards {
         while left > 0 {
@@ -54,8 +54,8 @@ fn cat_in_turn(shards: Vec<ShardIterator>, mut left: u64, printer: &mut Printer)
     Ok(())
 }
 
-/// Prints the records of all shards by their arrival times. Records of one time are printed by shard, and parents come before their
-/// children. So each key's records are in order here, too.
+/// Prints the records of all shards by arrival time. Records with the same time are printed by shard, parents before children, so each
+/// key's records are in order here too.
 fn cat_by_time(mut shards: Vec<ShardIterator>, count: u64, printer: &mut Printer) -> Outcome {
     let mut read_ahead: Vec<VecDeque<OwnedRecord>> = shards.iter().map(|_| VecDeque::new()).collect();
     let mut next = BinaryHeap::new();
@@ -80,7 +80,7 @@ fn cat_by_time(mut shards: Vec<ShardIterator>, count: u64, printer: &mut Printer
     Ok(())
 }
 
-/// Reads a batch, behind records that were lost. It is empty at the end of what is there.
+/// Reads a batch, skipping lost records. The batch is empty at the end of the shard.
 fn read(iterator: &mut ShardIterator, records_max: usize, bytes_max: usize) -> Result<Batch, Failure> {
     loop {
         check_interrupted()?;
@@ -102,13 +102,13 @@ fn shards_to_read(stream: &Stream, args: &CatArgs) -> Result<Vec<ShardId>, Failu
     }
 }
 
-/// Goes on behind records that were lost to damage and given up since, and says so.
+/// Reports records that were lost to damage and given up, and continues after them.
 fn pass_over(iterator: &mut ShardIterator, lost: &Error) -> Outcome {
     tell(&format!("note: {lost}"));
     Ok(iterator.skip_lost().map(drop)?)
 }
 
-/// Prints the last records of each shard, and with `-f` what comes after them.
+/// Prints the last records of each shard. With `-f`, also prints the records that follow.
 pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
     let mut shards = vec![];
     for (shard, counts) in with_counts(stream, stream.shards())? {
@@ -132,24 +132,24 @@ pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
     }
 }
 
-/// Prints what is put from now on, shard by shard as it comes. A child is read when all its parents are read to the end, so that
-/// each key's records are in order.
+/// Prints new records, shard by shard as they arrive. Reads a child only after all its parents are read to the end, so that each key's
+/// records are in order.
 #[derive(Debug)]
 pub(crate) struct Follower {
     stream: Stream,
     reading: Vec<ShardIterator>,
-    /// Shards with a parent that is not read to its end.
+    /// Shards with a parent that is not yet read to the end.
     waiting: Vec<(ShardDescription, ShardIterator)>,
-    /// The shards that are read to their ends, and those before the first that are read.
+    /// Shards that are read to the end, and the parents of the first shards to read.
     done: HashSet<ShardId>,
     printer: Printer,
-    /// The shard that was printed last, if shards are told apart.
+    /// The shard printed last, if shards have headings.
     printed: Option<ShardId>,
     has_headings: bool,
 }
 
 impl Follower {
-    /// Follows all open shards from their ends, as they are now.
+    /// Follows all open shards from their current ends.
     pub(crate) fn from_latest(stream: &Stream, printer: Printer) -> Result<Self, Failure> {
         let open = stream.list_shards(ShardFilter::AtLatest).into_iter();
         let shards = open.map(|shard| stream.iterator(shard.id, Position::Latest).map(|at| (shard, at)));
@@ -173,9 +173,9 @@ impl Follower {
         follower
     }
 
-    /// Prints some of what can be read now; `false` if that was all, and then nothing is held back.
+    /// Prints some of the available records. Returns `false` if none were left; then the output is flushed.
     pub(crate) fn print_some(&mut self) -> Result<bool, Failure> {
-        // An open shard that is read to its end is no longer ready, a closed one leaves the list.
+        // An open shard that is read to its end is not ready; a closed one leaves the list.
         match wait_any(&self.reading, Duration::ZERO)? {
             Some(ready) => self.print_batch(ready).map(|()| true),
             None => self.printer.flush().map(|()| false),
@@ -197,13 +197,13 @@ impl Follower {
             self.done.insert(self.reading.remove(ready).shard());
             self.take_up(children)?;
         } else {
-            // The shards take turns: one that is always ready does not hide the others.
+            // Rotate the shards, so that a shard that is always ready does not block the others.
             self.reading.rotate_left(1);
         }
         Ok(())
     }
 
-    /// The children of a shard that was read to its end; those of a merge come once for each parent.
+    /// Takes up the children of a shard that was read to its end. The child of a merge comes once per parent.
     fn take_up(&mut self, children: &[ShardDescription]) -> Outcome {
         for child in children {
             if !self.waiting.iter().any(|(shard, _)| shard.id == child.id) {
@@ -215,7 +215,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Begins to read those whose parents are all done.
+    /// Starts reading the shards whose parents are all done.
     fn begin_with_those_that_can(&mut self) {
         let is_ready = |shard: &ShardDescription| shard.parents().all(|parent| self.done.contains(&parent));
         for (_, iterator) in self.waiting.extract_if(.., |(shard, _)| is_ready(shard)) {

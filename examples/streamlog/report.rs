@@ -1,4 +1,4 @@
-//! `describe` and `verify`: what a stream is, and how it is.
+//! `describe` and `verify`: the settings and the state of a stream.
 
 use std::fmt::Write;
 use std::ops::ControlFlow;
@@ -42,7 +42,7 @@ fn describe_settings(text: &mut String, stream: &StreamDescription, stats: &Stre
     writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
 }
 
-/// How long records are kept, in words.
+/// Describes how long records are kept.
 pub(crate) fn retention_as_text(retention: Retention) -> String {
     let age = retention.age_max().map(|age| humantime::format_duration(age).to_string());
     let bytes = retention.bytes_max().map(|bytes| format!("up to {}", HumanBytes(bytes)));
@@ -94,7 +94,7 @@ fn describe_recovery(text: &mut String, recovery: &RecoveryReport) -> std::fmt::
     Ok(())
 }
 
-/// What recovery took away from a shard, one line each.
+/// Describes what recovery removed from a shard, one line per loss.
 fn losses(shard: &ShardRecovery) -> impl Iterator<Item = String> {
     let tail = shard.torn_tail.iter().map(|tail| {
         let (path, bytes) = (tail.path.display(), HumanBytes(tail.bytes));
@@ -107,7 +107,7 @@ fn losses(shard: &ShardRecovery) -> impl Iterator<Item = String> {
     tail.chain(files).chain(lost).chain(kept)
 }
 
-/// Opens a stream that is damaged, gives up what is gone, and says what.
+/// Opens a damaged stream, gives up what is lost, and prints how many records that is.
 pub(crate) fn salvage(path: &Path) -> Outcome {
     let options = StreamOptions::new().maintenance(Maintenance::Manual).must_exist().salvage(true);
     with_stream(options.open(path)?, |stream| {
@@ -121,7 +121,8 @@ pub(crate) fn salvage(path: &Path) -> Outcome {
     })
 }
 
-/// Says on standard error what opening took away, the one time that anybody is told, and who else could do so.
+/// Warns on standard error if other users can write to the stream, and about everything that this opening removed. No later opening
+/// reports a removal again.
 pub(crate) fn warn_of_recovery(stream: &Stream) {
     let recovery = stream.recovery();
     if recovery.is_writable_by_others {
@@ -183,7 +184,7 @@ fn recovery_as_json(found: &ShardRecovery) -> Value {
     })
 }
 
-/// Reads everything and lists damage; also that which keeps the stream from opening.
+/// Reads everything and lists damage, including damage that prevents opening the stream.
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     let (found, closed) = match open(&args.path) {
         Ok(stream) => {

@@ -1,4 +1,4 @@
-//! `shards`: which shards there are and were, as a table, a picture, a graph or JSON.
+//! `shards`: current and former shards as a table, a picture, a graph or JSON.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{print_json, print_text, terminal_columns};
 use crate::{dot, picture};
 
-/// What a shard is, and its counts.
+/// A shard and its counts.
 pub(crate) type Counted = (ShardDescription, ShardStats);
 
-/// Where there is no terminal to fit into.
+/// The width without a terminal.
 const COLUMNS: usize = 80;
 
-/// Prints the shards that a filter lets through.
+/// Prints the shards that match a filter.
 pub(crate) fn list(stream: &Stream, args: &ShardsArgs) -> Outcome {
     let shards = stream.list_shards(args.filter);
     if args.json {
@@ -33,7 +33,7 @@ pub(crate) fn list(stream: &Stream, args: &ShardsArgs) -> Outcome {
     print_text(&format!("{}\n{picture}", table(&with_counts(stream, shards)?)))
 }
 
-/// Each shard with its counts.
+/// Returns each shard with its counts.
 pub(crate) fn with_counts(stream: &Stream, shards: Vec<ShardDescription>) -> Result<Vec<Counted>, Failure> {
     let stats = stream.stats()?.shards.into_iter();
     let mut stats: HashMap<_, _> = stats.map(|counts| (counts.shard, counts)).collect();
@@ -71,23 +71,23 @@ fn row((shard, counts): &Counted) -> [String; 7] {
     ]
 }
 
-/// `open` or `closed`.
+/// Returns `open` or `closed`.
 pub(crate) fn state(shard: &ShardDescription) -> &'static str {
     if shard.is_open() { "open" } else { "closed" }
 }
 
-/// The numbers of the shards that a shard was split or merged from.
+/// Returns the numbers of the shards from which a shard was split or merged.
 pub(crate) fn parents(shard: &ShardDescription, between: &str) -> String {
     shard.parents().map(|parent| parent.get().to_string()).collect::<Vec<_>>().join(between)
 }
 
-/// The sequence numbers from the first to the one after the last, which an open shard does not have.
+/// Returns the range of sequence numbers. The end is exclusive, and missing for an open shard.
 pub(crate) fn sequence(shard: &ShardDescription) -> String {
     let closing = shard.closing_sequence.map(|closing| closing.to_string()).unwrap_or_default();
     format!("{}..{closing}", shard.first_sequence)
 }
 
-/// The part of the hash-key space, from where to where in percent.
+/// Returns a range of the hash-key space in percent.
 pub(crate) fn range(range: HashKeyRange) -> String {
     let per_cent = |hash_key: u128| hash_key as f64 / 2f64.powi(128) * 100.0;
     let short = |per_cent: f64| {
@@ -105,13 +105,13 @@ pub(crate) fn print_shards_as_json(stream: &Stream, shards: Vec<ShardDescription
     print_json(&json!({ "shards": shards }))
 }
 
-/// All that is known of a shard.
+/// Returns everything known about a shard.
 pub(crate) fn shard_as_json(shard: &ShardDescription, counts: &ShardStats) -> Value {
     json!({
         "shard": shard.id.to_string(),
         "is_open": shard.is_open(),
         "parents": shard.parents().map(|parent| parent.to_string()).collect::<Vec<_>>(),
-        // As text: most readers of JSON hold a number in 53 bits.
+        // As text, because most JSON readers store a number in 53 bits.
         "hash_key_start": shard.hash_key_range.start.to_string(),
         "hash_key_end": shard.hash_key_range.end.to_string(),
         "first_sequence": shard.first_sequence.get(),

@@ -1,16 +1,16 @@
-//! A checkpoint, and the line of JSON that it is in the log.
+//! A checkpoint, and the line of JSON that stores it in the log.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{SequenceNumber, ShardId, Timestamp};
 
-/// How far a group has come in one shard.
+/// How far a group is in one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Checkpoint {
-    /// All below is handled.
+    /// Everything below is handled.
     pub(super) next: SequenceNumber,
-    /// When the last record below arrived, if the group has handled one: sequence numbers that power loss took are given out again, and
-    /// this tells the new record from the old one.
+    /// When the last record below arrived, if the group has handled one. After a power loss, new records get the sequence numbers of the
+    /// lost ones. This time distinguishes a new record from the old one.
     pub(super) last_timestamp: Option<Timestamp>,
     /// The shard is read to its end.
     pub(super) is_finished: bool,
@@ -24,7 +24,7 @@ struct Line {
     last_timestamp_micros: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_finished: bool,
-    /// What follows, this one included, are all checkpoints: those before do not count, also where they are still there.
+    /// This line and those that follow are all checkpoints. Earlier lines do not count, even if they still exist.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_first_of_all: bool,
 }

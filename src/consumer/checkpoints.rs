@@ -1,8 +1,8 @@
-//! How far a group has come, kept in a small stream of its own.
+//! The checkpoints of a group, kept in a small stream of its own.
 //!
-//! Each commit is a record: the shard as its key, the checkpoint as a line of JSON. From time to time all checkpoints are put again, as one
-//! batch, and what came before is dropped. A crash leaves a prefix of the commits, as with any stream, and that is what the next
-//! opening reads.
+//! Each commit is a record: its key is the shard, and its data is the checkpoint as a line of JSON. From time to time, all checkpoints are
+//! written again as one batch, and everything before them is dropped. As with any stream, a crash leaves a prefix of the commits. The next
+//! opening reads that prefix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use crate::{
     ShardId, Stream, StreamOptions,
 };
 
-/// Small, so that room comes back soon, and large enough that a fast group does not make a file every few milliseconds.
+/// Small, so that disk space is freed soon, and large enough that a fast group does not create a file every few milliseconds.
 const SEGMENT_BYTES: u64 = 1 << 20;
-/// So many bytes since all checkpoints were put, or twice what these take if that is more, before they are put again.
+/// All checkpoints are written again after this many bytes since the last time, or after twice their own size if that is more.
 const COMMITTED_BYTES_MAX: u64 = 64 << 10;
 /// More than the longest checkpoint takes in the log.
 const CHECKPOINT_BYTES: u64 = 160;
@@ -30,13 +30,13 @@ pub(super) struct Checkpoints {
     log: Stream,
     shard: ShardId,
     latest: Mutex<BTreeMap<ShardId, Checkpoint>>,
-    /// Held for reading by a commit, for writing by whoever puts all checkpoints again: those must be the latest.
+    /// A commit locks it for reading. Writing all checkpoints again locks it for writing, because those must be the latest ones.
     gate: RwLock<()>,
-    /// Since all were put together, these included.
+    /// The bytes since all checkpoints were written together, including those.
     bytes_since_all: AtomicU64,
 }
 
-/// Where the groups of a stream are.
+/// Returns the directory of a stream's groups.
 pub(super) fn groups_dir(stream: &Stream) -> PathBuf {
     stream.describe().path.join("groups")
 }
@@ -64,12 +64,12 @@ impl Checkpoints {
         })
     }
 
-    /// The stream that they are kept in.
+    /// Returns the stream that keeps the checkpoints.
     pub(super) fn log(&self) -> &Stream {
         &self.log
     }
 
-    /// Whether nothing was ever committed: the group is new.
+    /// Returns whether nothing was ever committed, so that the group is new.
     pub(super) fn is_empty(&self) -> bool {
         self.latest.lock().is_empty()
     }
@@ -78,17 +78,17 @@ impl Checkpoints {
         self.latest.lock().get(&shard).copied()
     }
 
-    /// What can be read of these shards, and from where on.
+    /// Returns which of these shards can be read, and where reading begins.
     pub(super) fn readable(&self, shards: &[ShardDescription]) -> BTreeMap<ShardId, Checkpoint> {
         readable(&self.latest.lock(), shards)
     }
 
-    /// Lets go of the files.
+    /// Closes the files.
     pub(super) fn close(&self) -> Result<()> {
         self.log.clone().close()
     }
 
-    /// Writes one checkpoint. Nobody else may write one of the same shard meanwhile.
+    /// Writes one checkpoint. Nobody else may write one of the same shard at the same time.
     pub(super) fn put(&self, shard: ShardId, checkpoint: Checkpoint) -> Result<()> {
         let line = encode(checkpoint, false);
         let _gate = self.gate.read();
@@ -98,8 +98,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes that a shard is read to its end, and where those begin that can be read by that: at once, since a shard that expires unread
-    /// is told only where the group knows of it.
+    /// Writes that a shard is read to its end, and where the shards begin that can now be read. Both are written at once, because the group
+    /// reports a shard that expired unread only if it has a checkpoint of that shard.
     pub(super) fn finish(
         &self,
         shard: ShardId,
@@ -124,14 +124,14 @@ impl Checkpoints {
         self.replace_by(others)
     }
 
-    /// Drops, if it is time to, what was written before, and the checkpoints of shards that were finished and have expired.
+    /// Drops old lines of the log if it is long enough, together with the checkpoints of finished shards that have expired.
     ///
-    /// What is there is true without it: where it fails, as on a full disk, a later call does it.
+    /// The checkpoints are correct without it. If it fails, as on a full disk, a later call does it.
     pub(super) fn put_all_again_if_long(&self, stream: &Stream) {
         if self.are_long() {
             let shards = stream.shards();
             let _gate = self.gate.write();
-            // Of workers that commit together one does it for all.
+            // If several workers commit at the same time, one of them does it for all.
             if self.are_long() {
                 let _ = self.put_all_again(&shards);
             }
@@ -144,7 +144,7 @@ impl Checkpoints {
             && bytes_since_all >= 2 * self.latest.lock().len() as u64 * CHECKPOINT_BYTES
     }
 
-    /// For whoever holds the gate.
+    /// Writes all checkpoints again. The caller holds the gate.
     fn put_all_again(&self, shards: &[ShardDescription]) -> Result<()> {
         let mut kept = self.latest.lock().clone();
         kept.extend(readable(&kept, shards));
@@ -153,13 +153,13 @@ impl Checkpoints {
         self.replace_by(kept)
     }
 
-    /// For whoever holds the gate.
+    /// Replaces all checkpoints. The caller holds the gate.
     fn replace_by(&self, all: BTreeMap<ShardId, Checkpoint>) -> Result<()> {
         if let Some(first) = self.write(&all, true)? {
             self.bytes_since_all.store(all.len() as u64 * CHECKPOINT_BYTES, Ordering::Relaxed);
             *self.latest.lock() = all;
             if first > SequenceNumber::ZERO {
-                // What is trimmed is gone for good: power loss must not take what replaces it.
+                // What is trimmed does not come back, so its replacement has to survive power loss first.
                 self.log.sync()?;
                 self.log.trim_before(self.shard, first)?;
             }
@@ -167,7 +167,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes checkpoints as one batch, of which a crash leaves all or none; tells the number of its first record.
+    /// Writes checkpoints as one batch: a crash leaves all of them or none. Returns the number of its first record.
     fn write(
         &self,
         checkpoints: &BTreeMap<ShardId, Checkpoint>,
@@ -184,13 +184,13 @@ impl Checkpoints {
     }
 }
 
-/// The last checkpoint of each shard, and how many bytes came after all of them together.
+/// Returns the last checkpoint of each shard, and the bytes since all checkpoints were written together, including those.
 fn read(log: &Stream, shard: ShardId, path: &Path) -> Result<(BTreeMap<ShardId, Checkpoint>, u64)> {
     let (mut latest, mut bytes_since_all) = (BTreeMap::new(), 0);
     let mut iterator = log.iterator(shard, Position::TrimHorizon)?;
     loop {
         let batch = match iterator.next_batch(1_000) {
-            // Given up by whoever salvaged it: the checkpoints before count, and what they do not cover is read again.
+            // Salvage gave these up. The checkpoints before them count, and records that those do not cover are read again.
             Err(Error::Lost { .. }) => {
                 iterator.skip_lost()?;
                 continue;

@@ -1,10 +1,10 @@
-//! What a consumer group tells of itself.
+//! The description of a consumer group.
 
 use super::group::GroupState;
 use super::leases::WorkerId;
 use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, Stream};
 
-/// How far a consumer group is; see [`Group::describe`](crate::Group::describe).
+/// How far a consumer group is. [`Group::describe`](crate::Group::describe) returns it.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -21,9 +21,9 @@ use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, Stream};
 pub struct GroupDescription {
     /// The group's name.
     pub name: String,
-    /// The workers that are alive.
+    /// The number of workers that are alive.
     pub worker_count: usize,
-    /// One for each shard that the group has still to read, in the order of creation.
+    /// One entry for each shard that the group still has to read, in the order of their creation.
     pub shards: Vec<GroupShard>,
 }
 
@@ -44,16 +44,16 @@ pub struct GroupDescription {
 pub struct GroupShard {
     /// The shard.
     pub shard: ShardId,
-    /// The worker that reads it; `None` if there is no worker, or while its parents are not finished.
+    /// The worker that reads it. `None` if there is no worker, or while the shard's parents are not finished.
     pub worker: Option<WorkerId>,
-    /// The checkpoint: all records below are handled.
+    /// The checkpoint: all records below it are handled.
     pub next_sequence: SequenceNumber,
     /// What is not handled yet.
     pub lag: Lag,
 }
 
 impl GroupDescription {
-    /// What the group has not handled yet, of all shards together.
+    /// Returns what the group has not handled yet, summed over all shards.
     pub fn lag(&self) -> Lag {
         self.shards.iter().fold(Lag::default(), |sum, shard| sum.plus(shard.lag))
     }
@@ -76,7 +76,7 @@ impl GroupState {
             }
             let next_sequence = checkpoint.map_or(shard.first_sequence, |checkpoint| checkpoint.next);
             let lag = match lag(stream, shard.id, next_sequence) {
-                // Expired since it was listed.
+                // The shard expired after it was listed.
                 Err(Error::ShardNotFound(_)) => continue,
                 lag => lag?,
             };

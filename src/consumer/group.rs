@@ -1,13 +1,13 @@
-//! A consumer group: its leases and its checkpoints, and which shards come when.
+//! A consumer group: its leases, its checkpoints, and the order in which shards are read.
 //!
-//! **Commit:** the lease is held fast → the checkpoint is written → it counts here, and the lease may go. A crash before it is written
-//! leaves the checkpoint that was there: the records since are handed out again.
+//! **Commit:** the lease is kept → the checkpoint is written → the checkpoint takes effect in memory, and the lease may end. A crash before
+//! the write leaves the previous checkpoint, and the records after it are handed out again.
 //!
-//! **End of a shard:** the commit that reaches it says so, and where those of its children begin whose parents are all finished → the
-//! shard is taken off, and they are offered. After a crash opening finds the same shards by the same rule.
+//! **End of a shard:** the commit that reaches the end records it, and also where those children begin whose parents are all finished → the
+//! shard is removed from the leases, and these children are offered. After a crash, opening finds the same shards by the same rule.
 //!
-//! **Reset:** all leases are taken away, but for those in the middle of a commit → these end → all checkpoints are replaced → the shards
-//! are offered anew. A crash leaves the checkpoints as they were, or all of them replaced.
+//! **Reset:** all leases are taken away, except for those with a commit in progress → these commits end → all checkpoints are replaced →
+//! the shards are offered again. A crash leaves either the old checkpoints or the new ones, never a mix.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,19 +29,19 @@ pub(super) struct GroupState {
     pub(super) name: Box<str>,
     pub(super) checkpoints: Checkpoints,
     leases: Mutex<Leases>,
-    /// Notified when somebody may read other shards than before.
+    /// Notified when a worker may read other shards than before.
     changed: Condvar,
     /// Notified when a commit ends.
     committed: Condvar,
     clock: Arc<dyn Clock>,
-    /// The stream has to be told of commits, since retention waits for them.
+    /// The group holds retention back, so each commit has to be reported to the stream.
     has_hold: AtomicBool,
 }
 
 impl GroupState {
-    /// Opens a group. One that is new begins at `position` in all shards that there are.
+    /// Opens a group. A new group begins at `position` in all existing shards.
     pub(super) fn open(stream: &Stream, name: &str, position: Position, must_salvage: bool) -> Result<Self> {
-        // Before anything is created: a group that cannot begin there is none.
+        // Checked before anything is created: a group that cannot begin there must not exist afterwards.
         let is_known = stream.groups()?.iter().any(|known| known == name);
         let begun = if is_known { None } else { Some(positions(stream, position)?) };
         let group = Self {
@@ -54,7 +54,7 @@ impl GroupState {
             has_hold: AtomicBool::new(false),
         };
         if group.checkpoints.is_empty() {
-            // Nothing is kept of one whose creation was interrupted.
+            // If the creation was interrupted, the group exists but has no checkpoints.
             let begun = begun.map_or_else(|| positions(stream, position), Ok)?;
             group.checkpoints.replace(begun)?;
         } else {
@@ -62,19 +62,19 @@ impl GroupState {
         }
         group.offer_shards(&mut group.leases.lock(), &stream.shards());
         group.tell_holds(stream);
-        // Last, so that one that could not be opened leaves nothing behind.
+        // Last, so that a group that failed to open leaves nothing behind.
         extend::add_companion(stream, group.checkpoints.log().clone())?;
         Ok(group)
     }
 
-    /// Offers what can be read.
+    /// Offers the shards that can be read.
     fn offer_shards(&self, leases: &mut Leases, shards: &[ShardDescription]) {
         for (id, checkpoint) in self.checkpoints.readable(shards) {
             leases.offer(id, checkpoint.next);
         }
     }
 
-    /// The leases as they are now.
+    /// Locks the leases, with their time set to the present.
     fn leases_now(&self) -> MutexGuard<'_, Leases> {
         let clock = self.clock.now();
         let mut leases = self.leases.lock();
@@ -82,14 +82,14 @@ impl GroupState {
         leases
     }
 
-    /// The leases, with nobody among the workers who is silent for too long.
+    /// Locks the leases, and removes the workers that were silent for too long.
     pub(super) fn settled(&self) -> MutexGuard<'_, Leases> {
         let mut leases = self.leases_now();
         self.change(&mut leases, Leases::settle_if_due);
         leases
     }
 
-    /// Does something, and wakes those that wait if that changed what they may read.
+    /// Runs `work`, and wakes the waiting workers if it changed what they may read.
     fn change<T>(&self, leases: &mut Leases, work: impl FnOnce(&mut Leases) -> T) -> T {
         let before = leases.version();
         let outcome = work(leases);
@@ -107,7 +107,7 @@ impl GroupState {
         self.change(&mut self.leases_now(), |leases| leases.leave(worker));
     }
 
-    /// Notes that a worker called, and tells the version of the leases.
+    /// Notes that a worker called. Returns the version of the leases.
     pub(super) fn call(&self, worker: WorkerId, timeout: Duration) -> u64 {
         let mut leases = self.leases_now();
         self.change(&mut leases, |leases| {
@@ -117,13 +117,13 @@ impl GroupState {
         leases.version()
     }
 
-    /// What a worker has leases on, and the version of the leases that this is true of.
+    /// Returns the shards that a worker has leases on, and the version of the leases for which this holds.
     pub(super) fn held_by(&self, worker: WorkerId) -> (Vec<Held>, u64) {
         let leases = self.leases.lock();
         (leases.held_by(worker).collect(), leases.version())
     }
 
-    /// Does something that waits, while the worker counts as alive.
+    /// Runs a call that waits. The worker counts as alive meanwhile.
     pub(super) fn while_waiting<T>(
         &self,
         worker: WorkerId,
@@ -139,23 +139,23 @@ impl GroupState {
         outcome
     }
 
-    /// Whether the leases are still those of a version.
+    /// Returns whether the leases still have this version.
     pub(super) fn is_at(&self, version: u64) -> bool {
         self.leases.lock().version() == version
     }
 
-    /// Waits until somebody may read other shards than at a version.
+    /// Waits until the leases have another version than this one, or the timeout passes.
     pub(super) fn wait_for_change(&self, version: u64, timeout: Duration) {
         let mut leases = self.leases.lock();
         self.changed.wait_while_for(&mut leases, |leases| leases.version() == version, timeout);
     }
 
-    /// Notes that records are being handed out; false if the worker may not read the shard any more.
+    /// Notes that records are being handed out. Returns false if the worker may no longer read the shard.
     pub(super) fn hand_out(&self, held: Held, worker: WorkerId, end: SequenceNumber) -> bool {
         self.leases.lock().hand_out(held, worker, end)
     }
 
-    /// Notes that a worker has come to the end of a shard; if all of it is handled, that is written.
+    /// Notes that a worker has reached the end of a shard. If everything in it is handled, the end is committed.
     pub(super) fn note_end(
         &self,
         stream: &Stream,
@@ -164,7 +164,7 @@ impl GroupState {
         end: SequenceNumber,
     ) -> Result<()> {
         let is_all_handled = self.leases.lock().note_end(held, worker, end);
-        // Otherwise the commit of what was handed out is the one that reaches the end.
+        // Otherwise the commit of the records that were handed out reaches the end.
         if is_all_handled {
             self.commit(stream, (held.shard, Some(held.term)), worker, end, None)
         } else {
@@ -172,7 +172,7 @@ impl GroupState {
         }
     }
 
-    /// Writes that all below `next` is handled. `arrival` is when the last record below arrived.
+    /// Commits that everything below `next` is handled. `arrival` is when the last record below arrived.
     pub(super) fn commit(
         &self,
         stream: &Stream,
@@ -192,7 +192,7 @@ impl GroupState {
                 ));
             }
         };
-        // Where only the end is new, the last record is as before.
+        // If only the end is new, the last record is the same as before.
         let known = self.checkpoints.get(shard).filter(|known| known.next == next);
         let last_timestamp = arrival.or(known.and_then(|known| known.last_timestamp));
         let written = self.write(stream, shard, Checkpoint { next, last_timestamp, is_finished: is_end });
@@ -221,7 +221,7 @@ impl GroupState {
         Ok(())
     }
 
-    /// Writes that a shard is to be read from another place on.
+    /// Writes that reading a shard continues from another place.
     pub(super) fn seek(
         &self,
         stream: &Stream,
@@ -245,7 +245,7 @@ impl GroupState {
         Error::GroupLeaseLost { group: self.name.clone(), shard }
     }
 
-    /// Holds retention back from now on, or no longer.
+    /// Sets the hold on retention, changes its bound, or ends it.
     pub(super) fn set_hold(&self, stream: &Stream, bytes_max: Option<u64>) -> Result<()> {
         let hold = extend::hold(stream, &self.name);
         match bytes_max {
@@ -256,7 +256,7 @@ impl GroupState {
         Ok(())
     }
 
-    /// Tells the stream what need not be held any more, if this group holds anything.
+    /// Reports to the stream which records it no longer has to hold, if this group has a hold.
     fn tell_holds(&self, stream: &Stream) {
         self.has_hold
             .store(stream.describe().holds.iter().any(|hold| hold.name == *self.name), Ordering::Relaxed);
@@ -273,7 +273,7 @@ impl GroupState {
         }
     }
 
-    /// Puts all shards to a position, and takes them from whoever has them.
+    /// Moves all shards to a position, and takes them away from their workers.
     pub(super) fn reset(&self, stream: &Stream, position: Position) -> Result<()> {
         let checkpoints = positions(stream, position)?;
         let mut leases = self.leases_now();
@@ -286,7 +286,7 @@ impl GroupState {
         }
         let replaced = self.checkpoints.replace(checkpoints);
         self.tell_holds(stream);
-        // After an error too: commits were refused since, and what they were of comes again.
+        // After an error too: commits were refused in the meantime, and their records are handed out again.
         self.change(&mut leases, |leases| {
             self.offer_shards(leases, &stream.shards());
             leases.settle();

@@ -11,7 +11,7 @@ use super::describe::GroupDescription;
 use super::group::GroupState;
 use crate::{Error, Position, Result, Stream, extend};
 
-/// The longest name of a group, as that of a consumer in Kinesis.
+/// The longest name of a group, the same as for a consumer in Kinesis.
 const NAME_BYTES_MAX: usize = 128;
 
 /// The groups of a stream that were used since it was opened.
@@ -20,10 +20,10 @@ struct Groups {
     open: Mutex<BTreeMap<String, Arc<GroupState>>>,
 }
 
-/// A consumer group of a stream, by its name; made by [`Stream::group`]. A cheap clone.
+/// A consumer group of a stream. [`Stream::group`] returns it by name. Cloning it is cheap.
 ///
-/// The workers of a group share the shards of the stream: each shard is read by one of them at a time, and the group remembers how far it
-/// has come. Any number of groups read a stream, each all of it.
+/// The workers of a group share the shards of the stream. One worker at a time reads a shard, and the group remembers how far it is. A
+/// stream may have any number of groups, and each of them reads the whole stream.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -46,9 +46,10 @@ pub struct Group {
 }
 
 impl Stream {
-    /// The consumer group of a name. It is created when its first worker is opened.
+    /// Returns the consumer group of this name. Opening its first worker creates it.
     ///
-    /// A name has 1 to 128 letters, digits, `.`, `_` and `-`, as that of a consumer in Kinesis, and does not begin with `.`.
+    /// A name has 1 to 128 letters, digits, `.`, `_` and `-`, like that of a consumer in Kinesis. It must not begin with `.` or end with
+    /// `.deleted`.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -83,7 +84,7 @@ impl Stream {
 }
 
 impl Group {
-    /// The group's name.
+    /// Returns the group's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -108,8 +109,8 @@ impl Group {
         self.existing()?.describe(&self.stream)
     }
 
-    /// Moves the group to a position in all shards: `TrimHorizon`, `Latest` or `AtTimestamp`. Workers go on from there, and can no
-    /// longer commit what they had read before.
+    /// Moves the group to a position in all shards: `TrimHorizon`, `Latest` or `AtTimestamp`. Workers continue from there, and can no
+    /// longer commit what they read before.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -125,7 +126,7 @@ impl Group {
     /// ```
     ///
     /// # Errors
-    /// As [`describe`](Self::describe); `InvalidArgument` for another position, or a time in the future; `StorageFull`.
+    /// Same as [`describe`](Self::describe); `InvalidArgument` for another position, or for a time in the future; `StorageFull`.
     pub fn reset(&self, position: Position) -> Result<()> {
         self.existing()?.reset(&self.stream, position)
     }
@@ -144,7 +145,7 @@ impl Group {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` if the stream has no such group, or if the group has workers; `Io`.
+    /// `InvalidArgument` if the stream has no such group, or if the group has workers; `Closed`, `StorageFull`, `Io`.
     pub fn delete(&self) -> Result<()> {
         let Self { stream, name } = self;
         check_name(name)?;
@@ -152,7 +153,7 @@ impl Group {
         let groups = extend::extension::<Groups>(stream);
         let mut open = groups.open.lock();
         if let Entry::Occupied(known) = open.entry(name.clone()) {
-            // A silent worker counts, too: it may speak again.
+            // A silent worker counts too, because it may call again.
             let worker_count = known.get().settled().joined_count();
             if worker_count > 0 {
                 let reason =
@@ -178,7 +179,7 @@ impl Group {
         self.with_state(Position::TrimHorizon, false, |state| Ok(Arc::clone(state)))
     }
 
-    /// Works with the state of the group, which is not deleted meanwhile. A new group begins at a position.
+    /// Runs `work` with the state of the group, which is not deleted meanwhile. A new group begins at `start`.
     pub(super) fn with_state<T>(
         &self,
         start: Position,

@@ -1,8 +1,8 @@
-//! Who of a group reads which shard: decided here, without touching a disk or a clock.
+//! Decides which worker of a group reads which shard, without a disk or a clock.
 //!
-//! A shard belongs to the **lease** of one worker at a time. It changes hands in two steps: the lease is marked as leaving, which
-//! stops its worker from being given more of the shard; once all that was handed out is committed, or that took too long, the shard is
-//! free, and goes to the worker who has the fewest.
+//! Each shard belongs to the **lease** of one worker at a time. A shard changes hands in two steps. First, the lease is marked as leaving,
+//! and its worker gets no more records of the shard. Once everything that was handed out is committed, or that took too long, the shard is
+//! free. It goes to the worker with the fewest shards.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::{SequenceNumber, ShardId, Timestamp};
 
-/// A worker's name within its group, given in the order in which workers join.
+/// The number of a worker within its group. Numbers are assigned in the order in which workers join.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -24,7 +24,7 @@ use crate::{SequenceNumber, ShardId, Timestamp};
 pub struct WorkerId(pub(super) u64);
 
 impl WorkerId {
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -42,57 +42,57 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// The workers of a group, the shards that they may read, and who reads which.
+/// The workers of a group, the shards that they may read, and which worker reads which shard.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     workers: BTreeMap<WorkerId, Member>,
     shards: BTreeMap<ShardId, Slot>,
-    /// Those that joined and have not left, the silent ones too.
+    /// The workers that joined and have not left, including silent ones.
     joined_count: usize,
     next_worker: u64,
     next_term: u64,
-    /// Counts the changes of who may read what.
+    /// Counts the changes of which worker may read what.
     version: u64,
-    /// The time by which leases end: it moves on as the clock does, and not back with it, so that a clock that is set back gives nobody
-    /// more time.
+    /// The time that leases are measured by. It advances with the clock, but does not go back with it, so a clock that is set back gives
+    /// nobody more time.
     now: Timestamp,
     clock_was: Timestamp,
-    /// When somebody is silent, or on the way out, for too long, at the earliest.
+    /// The earliest time at which a worker has been silent for too long, or a lease has been leaving for too long.
     due: Timestamp,
 }
 
 #[derive(Debug)]
 struct Member {
-    /// When it last called.
+    /// When the worker last called.
     seen: Timestamp,
     timeout: Duration,
-    /// It waits in a call, for records or for the disk: that is no silence.
+    /// The worker waits in a call, for records or for the disk. This does not count as silence.
     is_waiting: bool,
 }
 
 #[derive(Debug)]
 struct Slot {
-    /// The group has handled all below.
+    /// The group has handled everything below.
     checkpoint: SequenceNumber,
     lease: Option<Lease>,
 }
 
-/// A worker's right to a shard.
+/// A worker's right to read a shard.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lease {
     pub(super) worker: WorkerId,
-    /// Tells this lease from an earlier one of the same worker.
+    /// Distinguishes this lease from an earlier one of the same worker.
     pub(super) term: Term,
-    /// All below was handed out under this lease, or handled before.
+    /// Everything below was handed out under this lease, or handled before.
     handed_out: SequenceNumber,
-    /// The end of the shard, once the worker has come to it.
+    /// The end of the shard, once the worker has reached it.
     end: Option<SequenceNumber>,
     leaving_since: Option<Timestamp>,
-    /// A commit is on its way to the disk.
+    /// A commit is in progress.
     is_committing: bool,
 }
 
-/// The number of a lease: none is given twice.
+/// The number of a lease. No two leases have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Term(u64);
 
@@ -102,25 +102,25 @@ pub(super) struct Held {
     pub(super) shard: ShardId,
     pub(super) term: Term,
     pub(super) checkpoint: SequenceNumber,
-    /// It is given no more of it, and may commit what it was given.
+    /// The worker gets no more records of the shard, but may commit those that it has.
     pub(super) is_leaving: bool,
 }
 
 /// What a commit has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Commit {
-    /// It is handled already.
+    /// Everything is handled already.
     Nothing,
-    /// To be written, and then [`Leases::end_commit`].
+    /// Write the checkpoint, and then call [`Leases::end_commit`].
     Write { is_end: bool },
 }
 
-/// Why there is nothing to commit.
+/// Why a commit is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The shard is somebody else's by now, or nobody's.
+    /// The worker no longer has the lease: another worker has the shard, or none.
     Lost,
-    /// That was never handed out; all below this was.
+    /// Those records were never handed out. Everything below this number was.
     Beyond(SequenceNumber),
 }
 
@@ -131,22 +131,22 @@ impl Lease {
 }
 
 impl Leases {
-    /// Changes whenever somebody may read other shards than before.
+    /// Returns a number that changes whenever a worker may read other shards than before.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// The workers that are alive.
+    /// Returns the number of workers that are alive.
     pub(super) fn worker_count(&self) -> usize {
         self.workers.len()
     }
 
-    /// The workers that may still call, alive or not.
+    /// Returns the number of workers that may still call, alive or not.
     pub(super) fn joined_count(&self) -> usize {
         self.joined_count
     }
 
-    /// Takes note of what the clock says now.
+    /// Advances the time to what the clock shows now.
     pub(super) fn look_at_clock(&mut self, clock: Timestamp) {
         self.now = self.now.plus(clock.since(self.clock_was));
         self.clock_was = clock;
@@ -161,7 +161,7 @@ impl Leases {
         worker
     }
 
-    /// Lets a worker go; its shards are free at once.
+    /// Removes a worker. Its shards are free at once.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         self.joined_count -= 1;
         self.workers.remove(&worker);
@@ -169,7 +169,7 @@ impl Leases {
         self.settle();
     }
 
-    /// Notes that a worker called. One that was taken for dead joins again.
+    /// Notes that a worker called. A worker that was removed as dead joins again.
     pub(super) fn call(&mut self, worker: WorkerId, timeout: Duration, is_waiting: bool) {
         let member = Member { seen: self.now, timeout, is_waiting };
         let is_known = self.workers.insert(worker, member).is_some();
@@ -179,7 +179,7 @@ impl Leases {
         }
     }
 
-    /// Notes that a worker begins to wait for the disk, or is done with it.
+    /// Notes that a worker begins or ends a wait for the disk.
     fn note_waiting(&mut self, worker: WorkerId, is_waiting: bool) {
         if let Some(member) = self.workers.get_mut(&worker) {
             (member.seen, member.is_waiting) = (self.now, is_waiting);
@@ -187,25 +187,25 @@ impl Leases {
         }
     }
 
-    /// Adds a shard to be read, from its checkpoint on.
+    /// Adds a shard to read, from its checkpoint on.
     pub(super) fn offer(&mut self, shard: ShardId, checkpoint: SequenceNumber) {
         self.shards.entry(shard).or_insert(Slot { checkpoint, lease: None });
     }
 
-    /// Takes a shard off: it is read to its end.
+    /// Removes a shard that is read to its end.
     pub(super) fn retire(&mut self, shard: ShardId) {
         if self.shards.remove(&shard).is_some() {
             self.version += 1;
         }
     }
 
-    /// Takes all shards away from all workers, and forgets them, but for those that are in the middle of a commit.
+    /// Removes all shards, and so takes them away from their workers, except for those with a commit in progress.
     pub(super) fn take_all(&mut self) {
         self.shards.retain(|_, slot| slot.lease.is_some_and(|lease| lease.is_committing));
         self.version += 1;
     }
 
-    /// Whether a commit is on its way to the disk.
+    /// Returns whether a commit is in progress.
     pub(super) fn is_committing(&self) -> bool {
         self.shards.values().any(|slot| slot.lease.is_some_and(|lease| lease.is_committing))
     }
@@ -214,7 +214,7 @@ impl Leases {
         self.shards.iter().map(|(&shard, slot)| (shard, slot.checkpoint, slot.lease))
     }
 
-    /// What a worker has leases on.
+    /// Returns the shards that a worker has leases on.
     pub(super) fn held_by(&self, worker: WorkerId) -> impl Iterator<Item = Held> {
         self.offered().filter_map(move |(shard, checkpoint, lease)| {
             let lease = lease.filter(|lease| lease.worker == worker)?;
@@ -222,7 +222,7 @@ impl Leases {
         })
     }
 
-    /// Notes that the records below `end` are being handed out; false if the worker may not read the shard any more.
+    /// Notes that the records below `end` are being handed out. Returns false if the worker may no longer read the shard.
     pub(super) fn hand_out(&mut self, held: Held, worker: WorkerId, end: SequenceNumber) -> bool {
         let Some((_, lease)) = self.lease_of(held.shard, worker, held.term) else { return false };
         if lease.is_leaving() {
@@ -232,7 +232,7 @@ impl Leases {
         true
     }
 
-    /// Notes that the shard ends at a place; tells whether all of it is handled.
+    /// Notes where the shard ends. Returns whether everything in it is handled.
     pub(super) fn note_end(&mut self, held: Held, worker: WorkerId, end: SequenceNumber) -> bool {
         let Some((checkpoint, lease)) = self.lease_of(held.shard, worker, held.term) else { return false };
         lease.end = Some(end);
@@ -253,8 +253,8 @@ impl Leases {
             .map(|lease| (checkpoint, lease))
     }
 
-    /// Whether a worker may say that all below `next` is handled; if so, the lease stays until `end_commit`. `term` is that of the
-    /// lease under which it was handed out, if the worker knows of one.
+    /// Checks whether a worker may commit that everything below `next` is handled. If so, the lease stays until `end_commit`. `term` is
+    /// that of the lease under which the records were handed out, if the worker knows of one.
     pub(super) fn begin_commit(
         &mut self,
         shard: ShardId,
@@ -276,7 +276,7 @@ impl Leases {
         Ok(Commit::Write { is_end })
     }
 
-    /// Ends what `begin_commit` began; `next` is given if it was written.
+    /// Ends what `begin_commit` began. `next` is given if it was written.
     pub(super) fn end_commit(&mut self, shard: ShardId, worker: WorkerId, next: Option<SequenceNumber>) {
         self.note_waiting(worker, false);
         let Some(slot) = self.shards.get_mut(&shard) else { return };
@@ -289,7 +289,7 @@ impl Leases {
         }
     }
 
-    /// Moves the place from which a shard is read on: all below counts as handled. Like a commit it is begun before it is written.
+    /// Begins to move the place from which a shard is read: everything below counts as handled. Like a commit, it begins before the write.
     pub(super) fn begin_seek(&mut self, shard: ShardId, worker: WorkerId, term: Term) -> bool {
         let Some((_, lease)) = self.lease_of(shard, worker, term) else { return false };
         lease.is_committing = true;
@@ -297,7 +297,7 @@ impl Leases {
         true
     }
 
-    /// Ends what `begin_seek` began; `next` is given if it was written.
+    /// Ends what `begin_seek` began. `next` is given if it was written.
     pub(super) fn end_seek(&mut self, shard: ShardId, worker: WorkerId, next: Option<SequenceNumber>) {
         if let Some((next, lease)) =
             next.zip(self.shards.get_mut(&shard).and_then(|slot| slot.lease.as_mut()))
@@ -314,7 +314,7 @@ impl Leases {
         }
     }
 
-    /// When `settle` has something to do next, unless somebody calls before.
+    /// Returns when `settle` has something to do next, unless a worker calls before.
     fn next_due(&self) -> Option<Timestamp> {
         let silent = self.workers.values().filter(|member| !member.is_waiting);
         let leaving =
@@ -324,7 +324,8 @@ impl Leases {
         silent.map(|member| member.seen.plus(member.timeout)).chain(leaving).min()
     }
 
-    /// Drops workers that are silent for too long, frees what has left or took too long to, and spreads the shards.
+    /// Removes workers that were silent for too long, frees shards whose lease took too long to leave or lost its worker, and spreads the
+    /// shards.
     pub(super) fn settle(&mut self) {
         let now = self.now;
         let is_over = |since: Timestamp, timeout: Duration| now.since(since) >= timeout;
@@ -340,7 +341,7 @@ impl Leases {
         self.due = self.next_due().unwrap_or(Timestamp::from_micros(u64::MAX));
     }
 
-    /// Takes leases away, but for those that are in the middle of a commit.
+    /// Takes leases away, except for those with a commit in progress.
     fn free(&mut self, must_go: impl Fn(&Lease) -> bool) {
         for slot in self.shards.values_mut() {
             if slot.lease.is_some_and(|lease| !lease.is_committing && must_go(&lease)) {
@@ -350,19 +351,19 @@ impl Leases {
         }
     }
 
-    /// Spreads the shards over the workers, so that counts differ by one at most, with as few changes as that takes.
+    /// Spreads the shards over the workers with as few changes as possible, so that their counts differ by one at most.
     fn spread(&mut self) {
         if self.workers.is_empty() {
             return;
         }
         let mut counts: BTreeMap<WorkerId, usize> = self.workers.keys().map(|&worker| (worker, 0)).collect();
         for lease in self.shards.values().filter_map(|slot| slot.lease) {
-            // The lease of a worker that is gone may still be in the middle of a commit.
+            // The lease of a worker that is gone may still have a commit in progress.
             if let Some(count) = counts.get_mut(&lease.worker) {
                 *count += 1;
             }
         }
-        // Who has most already keeps one more, where it does not come out even.
+        // If the shards do not divide evenly, the workers that have the most keep one more.
         let (share, mut extra) = (self.shards.len() / counts.len(), self.shards.len() % counts.len());
         let mut by_count: Vec<(WorkerId, usize)> =
             counts.iter().map(|(&worker, &count)| (worker, count)).collect();
@@ -381,7 +382,7 @@ impl Leases {
         self.grant_free();
     }
 
-    /// Sees to it that so many of a worker's leases are leaving: those that are already, then those with nothing outstanding.
+    /// Marks exactly `count` of a worker's leases as leaving: first those that leave already, then those with nothing uncommitted.
     fn mark_leaving(&mut self, worker: WorkerId, count: usize) {
         let now = self.now;
         let mut own: Vec<&mut Slot> = self
@@ -399,7 +400,7 @@ impl Leases {
         }
     }
 
-    /// Gives each free shard to the worker that has the fewest.
+    /// Gives each free shard to the worker with the fewest shards.
     fn grant_free(&mut self) {
         let mut counts: BTreeMap<WorkerId, usize> = self.workers.keys().map(|&worker| (worker, 0)).collect();
         for lease in self.shards.values().filter_map(|slot| slot.lease).filter(|lease| !lease.is_leaving()) {
@@ -429,7 +430,7 @@ impl Slot {
         self.lease.is_some_and(|lease| lease.is_leaving())
     }
 
-    /// Whether nothing is handed out that is not handled.
+    /// Returns whether everything that was handed out is committed.
     fn is_all_committed(&self) -> bool {
         self.lease.is_some_and(|lease| !lease.is_committing && lease.handed_out <= self.checkpoint)
     }

@@ -1,4 +1,4 @@
-//! Consumer groups: many workers that share the shards of a stream, and remember how far they are.
+//! Consumer groups: workers that share the shards of a stream, and checkpoints that remember how far each group is.
 
 mod checkpoint;
 mod checkpoints;

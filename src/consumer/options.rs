@@ -10,7 +10,7 @@ use crate::{Error, Position, Result, SECOND, SequenceNumber, ShardId};
 /// The shortest time after which a silent worker loses its shards.
 const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
-/// What a worker does where retention has dropped records before its group has handled them.
+/// What a worker does when retention has dropped records before its group handled them.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -27,19 +27,19 @@ const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnTrimmed {
-    /// [`Worker::poll`](crate::Worker::poll) returns [`Error::Trimmed`], which says how many they are, until the caller goes on with
-    /// [`Worker::skip_to_horizon`](crate::Worker::skip_to_horizon).
+    /// [`Worker::poll`](crate::Worker::poll) returns [`Error::Trimmed`], which says how many they are (from `requested` to before
+    /// `horizon`), until the caller calls [`Worker::skip_to_horizon`](crate::Worker::skip_to_horizon).
     #[default]
     Fail,
-    /// It goes on from the horizon by itself; [`Worker::skipped_count`](crate::Worker::skipped_count) tells how many records it skipped.
+    /// The worker continues from the horizon by itself. [`Worker::skipped_count`](crate::Worker::skipped_count) returns how many records it
+    /// skipped.
     SkipToHorizon,
 }
 
-/// Tells how far the caller has come in a shard by its own account.
+/// Returns the last record of a shard that the caller has handled, by the caller's own records.
 type Positions = Arc<dyn Fn(ShardId) -> Result<Option<SequenceNumber>> + Send + Sync>;
 
-/// How a worker joins a consumer group: a builder that ends with [`open`](Self::open). Made by
-/// [`Group::worker`].
+/// The settings with which a worker joins a consumer group: a builder that ends with [`open`](Self::open). [`Group::worker`] returns it.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -64,13 +64,13 @@ pub struct WorkerOptions {
     pub(super) bytes_max: usize,
     pub(super) on_trimmed: OnTrimmed,
     pub(super) positions: Option<Positions>,
-    /// The bound of the hold to set, or `None` to end it; as it was unless it is given.
+    /// The bound of the hold to set, or `Some(None)` to end it. `None` leaves the hold as it was.
     pub(super) hold: Option<Option<u64>>,
     pub(super) salvage: bool,
 }
 
 impl Group {
-    /// Sets up a worker that joins the group; [`WorkerOptions::open`] opens it.
+    /// Returns the settings of a worker that joins the group. [`WorkerOptions::open`] opens the worker.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -99,15 +99,15 @@ impl WorkerOptions {
         }
     }
 
-    /// Where a group begins that is new: `TrimHorizon`, `Latest` or `AtTimestamp`. A group that exists goes on where it was; shards that
-    /// come later are read from their first record. Default: `TrimHorizon`.
+    /// Sets where a new group begins: `TrimHorizon`, `Latest` or `AtTimestamp`. A group that exists continues where it was. Shards that are
+    /// created later are read from their first record. Default: `TrimHorizon`.
     #[must_use]
     pub fn start_at(mut self, position: Position) -> Self {
         self.start = position;
         self
     }
 
-    /// How long the worker may be silent, neither polling nor committing, before its shards go to others; at least 100 ms. It should
+    /// Sets how long the worker may be silent, neither polling nor committing, before its shards go to others: at least 100 ms. It should
     /// be longer than a batch takes to handle. Default: 10 seconds, as in the Kinesis Client Library.
     #[must_use]
     pub fn lease_timeout(mut self, timeout: Duration) -> Self {
@@ -115,35 +115,35 @@ impl WorkerOptions {
         self
     }
 
-    /// The most records of a batch. Default: 1,000.
+    /// Sets the largest number of records in a batch. Default: 1,000.
     #[must_use]
     pub fn batch_records(mut self, count: usize) -> Self {
         self.records_max = count;
         self
     }
 
-    /// The most bytes of a batch, keys, data and headers together; one record that is larger comes by itself. Default: 256 KiB, which a
-    /// processor's cache holds while the batch is handled.
+    /// Sets the largest number of bytes in a batch: keys, data and headers together. A larger record comes in a batch of its own. Default:
+    /// 256 KiB, which stays in a processor's cache while the batch is handled.
     #[must_use]
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.bytes_max = bytes;
         self
     }
 
-    /// What to do where retention has overtaken the group. Default: [`OnTrimmed::Fail`].
+    /// Sets what to do when retention has overtaken the group. Default: [`OnTrimmed::Fail`].
     #[must_use]
     pub fn on_trimmed(mut self, on_trimmed: OnTrimmed) -> Self {
         self.on_trimmed = on_trimmed;
         self
     }
 
-    /// Takes positions from the caller instead of the group's checkpoints, for a caller that keeps them with its output, in one
-    /// transaction: then each record counts once in that output, whatever crashes when.
+    /// Takes positions from the caller instead of the group's checkpoints. This is for a caller that stores them together with its output,
+    /// in one transaction. Then each record counts once in that output, regardless of crashes.
     ///
-    /// `last_handled` is asked each time the worker takes over a shard, and tells the last record that was handled, or `None` to go on
-    /// from the group's checkpoint. [`Worker::commit`](crate::Worker::commit) is needed all the same: it lets shards that were split or merged end. With
-    /// [`Durability::Process`](crate::Durability::Process) a power loss may take records that the output has already; what is put
-    /// then under their numbers is handed out.
+    /// The worker calls `last_handled` each time it takes over a shard. `last_handled` returns the last record that was handled, or `None`
+    /// to continue from the group's checkpoint. [`Worker::commit`](crate::Worker::commit) is still needed, because it lets shards end that
+    /// were split or merged. With [`Durability::Process`](crate::Durability::Process), a power loss may take records that the output
+    /// already contains. New records then get the same numbers. The worker hands them out if it took over the shard before they were put.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -168,9 +168,9 @@ impl WorkerOptions {
         self
     }
 
-    /// Holds retention back: records that the group has not handled stay, up to so many bytes of segments beyond what retention keeps.
-    /// It stays set, also while no worker runs, until a worker is opened with `hold(None)` or the group is deleted;
-    /// [`describe`](crate::Stream::describe) lists it. Default: as it was set before, and for a new group none.
+    /// Holds retention back: records that the group has not handled stay, up to `bytes_max` bytes of segments beyond what retention keeps.
+    /// The hold stays set, even while no worker runs, until a worker is opened with `hold(None)` or the group is deleted.
+    /// [`describe`](crate::Stream::describe) lists it. Default: as it was set before; a new group has none.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -186,16 +186,16 @@ impl WorkerOptions {
         self
     }
 
-    /// Opens damaged checkpoints, and gives up what is damaged: the group goes on from older ones, or from the oldest record, so that
-    /// records come again and none is skipped. Default: damage is [`Error::Corrupt`]. Other ways out are to restore the group's
-    /// directory from a copy, and [`Group::delete`].
+    /// Opens damaged checkpoints, and gives up what is damaged. The group continues from older checkpoints, or from the oldest record, so
+    /// that records are handed out again and none is skipped. Default: damage is [`Error::Corrupt`]. Alternatives are to restore the
+    /// group's directory from a copy, or [`Group::delete`].
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;
         self
     }
 
-    /// Refuses settings that are out of their range.
+    /// Refuses settings that are out of range.
     pub(super) fn check(&self) -> Result<()> {
         let refused = |what: &str| Err(Error::InvalidArgument(what.into()));
         if self.lease_timeout < LEASE_TIMEOUT_MIN {

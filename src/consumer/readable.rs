@@ -1,4 +1,4 @@
-//! Which shards of a group come when: children behind their parents.
+//! The order in which a group reads shards: parents before their children.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::{
     Error, Position, Result, SequenceNumber, ShardDescription, ShardFilter, ShardId, Stream, Timestamp,
 };
 
-/// What can be read, and from where on: the shards that are not finished, and whose parents are.
+/// Returns what can be read, and from where: the shards that are not finished, and whose parents are.
 pub(super) fn readable(
     checkpoints: &BTreeMap<ShardId, Checkpoint>,
     shards: &[ShardDescription],
@@ -16,14 +16,14 @@ pub(super) fn readable(
     let there: BTreeSet<ShardId> = shards.iter().map(|shard| shard.id).collect();
     let is_finished = |id: ShardId| match checkpoints.get(&id) {
         Some(checkpoint) => checkpoint.is_finished,
-        // One that expired before it was the group's turn to read it.
+        // The shard expired before the group got to it.
         None => !there.contains(&id),
     };
     let from_there = shards
         .iter()
         .filter(|shard| !is_finished(shard.id) && shard.parents().all(is_finished))
         .map(|shard| (shard.id, checkpoints.get(&shard.id).copied().unwrap_or_else(|| beginning_of(shard))));
-    // A shard that expired before it was finished: somebody has to be told.
+    // A shard that expired before it was finished: reading it reports the missing records.
     let expired =
         checkpoints.iter().filter(|(id, checkpoint)| !checkpoint.is_finished && !there.contains(id));
     from_there.chain(expired.map(|(&id, &checkpoint)| (id, checkpoint))).collect()
@@ -33,12 +33,13 @@ fn beginning_of(shard: &ShardDescription) -> Checkpoint {
     Checkpoint { next: shard.first_sequence, last_timestamp: None, is_finished: false }
 }
 
-/// The checkpoints with which a group reads from a position on: shards that ended before are finished, those that come later have none.
+/// Returns the checkpoints with which a group reads from a position on. Shards that ended before it are finished, and shards that are
+/// created after it have none.
 pub(super) fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<ShardId, Checkpoint>> {
     let filter = match position {
         Position::TrimHorizon => ShardFilter::AtTrimHorizon,
         Position::Latest => ShardFilter::AtLatest,
-        // A shard that closed at that very time may hold records of it.
+        // A shard that closed at exactly that time may hold records of it.
         Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time.minus(Duration::from_micros(1))),
         _ => {
             return Err(Error::InvalidArgument(
@@ -49,7 +50,7 @@ pub(super) fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<
     let begun = stream.list_shards(filter);
     let mut checkpoints = BTreeMap::new();
     let mut descendants = BTreeSet::new();
-    // Listed second, and in the order of creation: so each comes after its parents.
+    // Listed second, and in the order of creation, so each shard comes after its parents.
     for shard in stream.shards() {
         let is_begun = |id: ShardId| begun.iter().any(|begun| begun.id == id);
         if is_begun(shard.id) {
@@ -66,7 +67,7 @@ pub(super) fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<
     Ok(checkpoints)
 }
 
-/// When the record before a place arrived, if it is still there.
+/// Returns when the record before a place arrived, if that record still exists.
 pub(super) fn arrival_before(stream: &Stream, shard: ShardId, next: SequenceNumber) -> Option<Timestamp> {
     let previous = next.previous()?;
     let batch = stream.iterator(shard, Position::At(previous)).ok()?.next_batch(1).ok()?;

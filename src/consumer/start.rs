@@ -1,4 +1,4 @@
-//! Where a worker begins to read a shard, and how it goes to another place in it.
+//! Where a worker begins to read a shard, and how it moves to another place in it.
 
 use super::checkpoint::Checkpoint;
 use super::leases::Held;
@@ -8,7 +8,7 @@ use super::worker::Worker;
 use crate::{Error, Position, Result, SequenceNumber, ShardId, ShardIterator};
 
 impl Worker {
-    /// Begins to read a shard; `None` if there is nothing of it left to read.
+    /// Begins to read a shard. Returns `None` if nothing in it is left to read.
     pub(super) fn start(&mut self, held: Held) -> Result<Option<ShardIterator>> {
         let begun = match self.asked(held.shard)? {
             Some(next) => self.start_where_asked(held, next),
@@ -30,7 +30,7 @@ impl Worker {
         }
     }
 
-    /// Where a shard goes on by the caller's own account.
+    /// Returns where to continue in a shard according to the caller's own positions.
     fn asked(&self, shard: ShardId) -> Result<Option<SequenceNumber>> {
         match &self.options.positions {
             Some(last_handled) => Ok(last_handled(shard)?.map(|sequence| sequence.plus(1))),
@@ -50,8 +50,8 @@ impl Worker {
     fn start_at_checkpoint(&self, held: Held) -> Result<ShardIterator> {
         let next = held.checkpoint;
         let noted = self.state.checkpoints.get(held.shard).and_then(|known| known.last_timestamp);
-        // A power loss may have taken records that were handled, and others may have their numbers by now. Where the last record that
-        // was handled is trimmed there is nothing to compare with, and nothing that was put since.
+        // A power loss may have removed records that were handled, and new records may have their numbers. If the last handled record is
+        // trimmed, there is nothing to compare with, and no record below the checkpoint is left to read.
         let is_behind =
             |shard| self.stream().iterator(shard, Position::TrimHorizon).map(|it| it.next_sequence() < next);
         if let Some(noted) = noted.filter(|_| is_behind(held.shard).unwrap_or(false))
@@ -65,15 +65,15 @@ impl Worker {
         self.stream().iterator(held.shard, Position::At(next))
     }
 
-    /// Makes a place the one from which a shard is read on, for good.
+    /// Sets the shard's checkpoint to a place, so that reading continues there, also after a restart.
     pub(super) fn seek_to(&self, held: Held, next: SequenceNumber) -> Result<()> {
         let last_timestamp = arrival_before(self.stream(), held.shard, next);
         let checkpoint = Checkpoint { next, last_timestamp, is_finished: false };
         self.state.seek(self.stream(), held, self.id, checkpoint)
     }
 
-    /// Goes to another position in a shard that the worker has a lease on. This is the shard's new checkpoint: what lies before counts as
-    /// handled, what lies behind as not.
+    /// Moves to another position in a shard that the worker has a lease on. The position is the shard's new checkpoint: everything before
+    /// it counts as handled, and nothing from there on does.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -93,7 +93,8 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// `GroupLeaseLost` if the shard is not this worker's; otherwise as [`Stream::iterator`](crate::Stream::iterator), and as [`commit`](Self::commit).
+    /// `GroupLeaseLost` if the shard is not this worker's; otherwise the same as [`Stream::iterator`](crate::Stream::iterator) and
+    /// [`commit`](Self::commit).
     pub fn seek(&mut self, shard: ShardId, position: Position) -> Result<()> {
         self.state.call(self.id, self.options.lease_timeout);
         let held = self.held(shard)?;
@@ -114,13 +115,13 @@ impl Worker {
         }
     }
 
-    /// Goes on from the trim horizon in a shard where retention has overtaken the group; tells how many records that skips. Where the
-    /// shard has expired as a whole nobody knows where it ended: then the number is the one up to its first child.
+    /// Continues from the trim horizon in a shard where retention has overtaken the group. Returns how many records that skips. If the
+    /// whole shard has expired, its end is unknown: then the number counts up to the beginning of its first child.
     ///
-    /// This is the caller's word that those records are given up.
+    /// With this call, the caller gives those records up.
     ///
     /// # Errors
-    /// As [`seek`](Self::seek).
+    /// Same as [`seek`](Self::seek).
     pub fn skip_to_horizon(&mut self, shard: ShardId) -> Result<u64> {
         let held = self.held(shard)?;
         let (skipped, iterator) = self.skip_to_horizon_of(held)?;
@@ -128,7 +129,7 @@ impl Worker {
         Ok(skipped)
     }
 
-    /// Goes to the horizon; tells how many records that skips, and the iterator to go on with if the shard has not expired.
+    /// Moves to the horizon. Returns how many records that skips, and the iterator to continue with if the shard has not expired.
     pub(super) fn skip_to_horizon_of(&mut self, held: Held) -> Result<(u64, Option<ShardIterator>)> {
         let known = || self.state.checkpoints.get(held.shard).map(|checkpoint| checkpoint.next);
         let from = self.asked(held.shard)?.or_else(known).unwrap_or(held.checkpoint);
@@ -151,17 +152,17 @@ impl Worker {
         Ok((skipped, iterator))
     }
 
-    /// Where the children of a shard that has expired begin, or else where the group was.
+    /// Returns where the first child of an expired shard begins, or the group's place in the shard if it has no child.
     fn first_of_children(&self, held: Held) -> SequenceNumber {
         let shards = self.stream().shards();
         let child = shards.iter().find(|shard| shard.parents().any(|id| id == held.shard));
         child.map_or(held.checkpoint, |child| child.first_sequence)
     }
 
-    /// Goes on behind the records of a shard that were lost to damage and given up since; tells how many that skips.
+    /// Continues after records of a shard that were lost to damage and given up since. Returns how many records that skips.
     ///
     /// # Errors
-    /// As [`seek`](Self::seek), and as [`ShardIterator::skip_lost`].
+    /// Same as [`seek`](Self::seek) and [`ShardIterator::skip_lost`].
     pub fn skip_lost(&mut self, shard: ShardId) -> Result<u64> {
         let held = self.held(shard)?;
         let known = self.reading(shard).and_then(|at| self.readings[at].iterator.take());
@@ -177,7 +178,7 @@ impl Worker {
             if self.state.checkpoints.get(shard).is_some_and(|checkpoint| checkpoint.next == first) {
                 self.state.commit(self.stream(), (shard, Some(held.term)), self.id, end, None)?;
             } else if let Some(at) = self.reading(shard) {
-                // What was handed out before is to be committed first.
+                // The records that were handed out before have to be committed first.
                 self.readings[at].given_up.push((first, end));
             }
         }

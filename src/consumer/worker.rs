@@ -14,17 +14,17 @@ use crate::{
     Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, Stream, Timestamp, wait_any,
 };
 
-/// How long a worker waits for records before it looks again at what it may read.
+/// How long a worker waits for records before it checks again what it may read.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// One worker of a consumer group: reads the shards that it has a lease on, a batch at a time, and says how far it has come.
+/// One worker of a consumer group. It reads the shards that it has a lease on, a batch at a time, and commits how far it is.
 ///
-/// Workers of a group share the shards of the stream, so that each shard is with one worker and their counts differ by one at most. Open
-/// one in each thread that is to work. Dropping a worker is as [`close`](Self::close).
+/// The workers of a group share the shards of the stream. Each shard belongs to one worker, and the workers' counts of shards differ by one
+/// at most. Open one worker in each thread that handles records. Dropping a worker does the same as [`close`](Self::close).
 ///
-/// Records are handed out **at least once**: after a crash, or when a lease is lost, what was not committed comes again. Those of one
-/// partition key come in the order in which they were put, also across splits and merges: a child is handed out only when its parents
-/// are read to the end and committed.
+/// Records are handed out **at least once**: after a crash, or when a lease is lost, records that were not committed are handed out again.
+/// The records of one partition key come in the order in which they were put, also across splits and merges: a child is handed out only
+/// when its parents are read to the end and committed.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -46,10 +46,10 @@ pub struct Worker {
     pub(super) options: WorkerOptions,
     pub(super) state: Arc<GroupState>,
     pub(super) id: WorkerId,
-    /// The shards that it has leases on, in their order, and the version of the leases that this is true of.
+    /// The shards that the worker has leases on, in order. They match `version` of the leases.
     pub(super) readings: Vec<Reading>,
     version: Option<u64>,
-    /// Whose turn it is.
+    /// The index of the shard whose turn it is.
     turn: usize,
     pub(super) skipped_count: u64,
 }
@@ -68,11 +68,11 @@ impl fmt::Debug for Worker {
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) held: Held,
-    /// Made when it is the shard's turn.
+    /// Created when it is the shard's turn.
     pub(super) iterator: Option<ShardIterator>,
-    /// All of it is handed out.
+    /// Everything in it is handed out.
     pub(super) is_at_end: bool,
-    /// Records that were given up, from the first to behind the last: who commits up to the first, commits them as well.
+    /// Ranges of records that were given up: the first, and the one after the last. A commit of everything before a range includes it.
     pub(super) given_up: Vec<(SequenceNumber, SequenceNumber)>,
 }
 
@@ -83,7 +83,7 @@ impl Reading {
 }
 
 impl WorkerOptions {
-    /// Joins the group, which is created if it is new.
+    /// Joins the group, and creates it if it is new.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -95,8 +95,8 @@ impl WorkerOptions {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` for a setting out of its range or a name that no group can have; `Corrupt` if the checkpoints are damaged;
-    /// `Closed`, `StorageFull`, `Io`.
+    /// `InvalidArgument` for a setting out of range or a name that no group can have; `Corrupt` if the checkpoints are damaged; `Closed`,
+    /// `StorageFull`, `Io`.
     pub fn open(self) -> Result<Worker> {
         self.check()?;
         Worker::join(self)
@@ -119,32 +119,32 @@ impl Worker {
         &self.options.group.stream
     }
 
-    /// The group that the worker is in.
+    /// Returns the worker's group.
     pub fn group(&self) -> &Group {
         &self.options.group
     }
 
-    /// The worker's name in its group.
+    /// Returns the worker's number in its group.
     pub fn id(&self) -> WorkerId {
         self.id
     }
 
-    /// The shards that the worker reads, as of its last poll. Those that it is to hand over, once what it has of them is committed, do
-    /// not count.
+    /// Returns the shards that the worker reads, as of its last poll. Shards that it hands over once their records are committed do not
+    /// count.
     pub fn shards(&self) -> Vec<ShardId> {
         let readings = self.readings.iter().filter(|reading| !reading.held.is_leaving);
         readings.map(|reading| reading.held.shard).collect()
     }
 
-    /// How many records were skipped because retention had dropped them before the group handled them.
+    /// Returns how many records were skipped because retention had dropped them before the group handled them.
     pub fn skipped_count(&self) -> u64 {
         self.skipped_count
     }
 
-    /// The next batch of one of the worker's shards, which take turns; `None` if there is none before the timeout.
+    /// Returns the next batch from one of the worker's shards, which take turns. Returns `None` if there is none before the timeout.
     ///
-    /// Batches of one shard can be polled one after the other without a commit in between. A worker that joins is given shards of others
-    /// once what they were handed out is committed.
+    /// A worker may poll several batches of one shard without a commit in between. A worker that joins gets shards of other workers once
+    /// their handed-out records are committed.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -160,10 +160,10 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// `Trimmed` where retention has overtaken the group, unless the worker was told to skip: call
-    /// [`skip_to_horizon`](Self::skip_to_horizon) to go on. `Lost` where damage took records: [`skip_lost`](Self::skip_lost). `Corrupt`
-    /// where the log is damaged. After each of these other shards can be read by calling again. `Closed` once the stream is
-    /// closed and all of it is read.
+    /// `Trimmed` if retention has overtaken the group, unless the worker is set to skip: call [`skip_to_horizon`](Self::skip_to_horizon) to
+    /// continue. `Lost` if damage took records: call [`skip_lost`](Self::skip_lost). `Corrupt` if the log is damaged. After each of these
+    /// errors, calling again reads other shards. `Closed` once the stream is closed and everything is read. `StorageFull`, `Poisoned` or
+    /// `Io` if a checkpoint cannot be written.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Batch>> {
         let mut deadline = None;
         loop {
@@ -174,11 +174,11 @@ impl Worker {
             if let Some(batch) = self.read_next()? {
                 return Ok(Some(batch));
             }
-            // The end of a shard lets others begin.
+            // At the end of a shard, its children may become readable.
             if !self.version.is_some_and(|version| self.state.is_at(version)) {
                 continue;
             }
-            // One that cannot be told apart from never is waited for without a deadline.
+            // A timeout beyond the range of `Instant` means to wait without a deadline.
             let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(timeout));
             let left = deadline.map_or(Duration::MAX, |it| it.saturating_duration_since(Instant::now()));
             if left.is_zero() {
@@ -188,7 +188,7 @@ impl Worker {
         }
     }
 
-    /// Lets go of the shards that the worker has no lease on any more, and takes those that it has.
+    /// Drops the shards that the worker no longer has a lease on, and adds those that it has.
     fn take_over(&mut self) {
         let (held, version) = self.state.held_by(self.id);
         let known = std::mem::take(&mut self.readings).into_iter();
@@ -201,12 +201,12 @@ impl Worker {
         self.version = Some(version);
     }
 
-    /// Reads a batch of the first shard, from whose turn it is, that has one.
+    /// Reads a batch of the next shard in turn that has one.
     fn read_next(&mut self) -> Result<Option<Batch>> {
         for _ in 0..self.readings.len() {
             self.turn = (self.turn + 1) % self.readings.len();
             match self.read(self.turn) {
-                // It was taken away while it was read; what else the worker may read it sees when it looks again.
+                // The shard was taken away during the read. The next check of the leases shows what the worker may still read.
                 Err(Error::GroupLeaseLost { .. }) => {
                     self.version = None;
                     return Ok(None);
@@ -264,8 +264,8 @@ impl Worker {
             && !self.state.hand_out(held, self.id, end)
         {
             self.version = None;
-            // The shard may stay with this worker in the end, and then this batch is the next. Where it is trimmed by now, the iterator
-            // has to be made anew, which tells.
+            // The worker may keep the shard after all, and then this batch comes next. If the batch is trimmed by now, the iterator has to
+            // be created again, which reports that.
             return Ok(match iterator.seek(Position::At(first)) {
                 Ok(()) => Read::Nothing,
                 Err(_) => Read::NotOurs,
@@ -299,7 +299,7 @@ impl Worker {
         })
     }
 
-    /// Says that all records of a shard up to the last of this batch are handled: after a crash the group goes on behind it.
+    /// Commits that all records of a shard up to the last of this batch are handled. After a crash, the group continues after it.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -315,21 +315,21 @@ impl Worker {
     /// ```
     ///
     /// # Durability
-    /// It survives the death of the process, and power loss as a put of the stream does.
+    /// A commit survives the death of the process. It survives power loss like a put to the stream.
     ///
     /// # Errors
-    /// `GroupLeaseLost` if the shard is not this worker's any more: what it handled may be handed out to others, and the commit changes
-    /// nothing. `StorageFull`, `Poisoned`, `Closed`, `Io`: the checkpoint stays where it was.
+    /// `GroupLeaseLost` if the shard is no longer this worker's: the records that it handled may be handed out to others, and the commit
+    /// changes nothing. `StorageFull`, `Poisoned`, `Closed`, `Io`: the checkpoint stays where it was.
     pub fn commit(&mut self, batch: &Batch) -> Result<()> {
         let Some(last) = batch.last_sequence() else { return Ok(()) };
         match self.commit_up_to(batch.shard(), last, batch.last_timestamp()) {
-            // It was handed out under an earlier lease.
+            // The batch was handed out under an earlier lease.
             Err(Error::InvalidArgument(_)) => Err(self.state.lease_lost(batch.shard())),
             committed => committed,
         }
     }
 
-    /// Says that all records of a shard up to one are handled; see [`commit`](Self::commit). A commit of less than was committed before
+    /// Commits that all records of a shard up to a sequence number are handled; see [`commit`](Self::commit). A commit below the last one
     /// changes nothing.
     ///
     /// ```
@@ -350,7 +350,7 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// As [`commit`](Self::commit); `InvalidArgument` if that record was not handed out to this worker since it got the shard.
+    /// Same as [`commit`](Self::commit); `InvalidArgument` if that record was not handed out to this worker since it got the shard.
     pub fn commit_to(&mut self, shard: ShardId, last_handled: SequenceNumber) -> Result<()> {
         let arrival = arrival_before(self.stream(), shard, last_handled.plus(1));
         self.commit_up_to(shard, last_handled, arrival)
@@ -366,13 +366,13 @@ impl Worker {
         let term = reading.map(|reading| reading.held.term);
         let next = last.plus(1);
         match reading.and_then(|reading| reading.given_up.iter().find(|(first, _)| *first == next)) {
-            // There is no last record then to tell from another one.
+            // The last record is lost then, so there is no arrival time to compare with later.
             Some(&(_, end)) => self.state.commit(self.stream(), (shard, term), self.id, end, None),
             None => self.state.commit(self.stream(), (shard, term), self.id, next, arrival),
         }
     }
 
-    /// The place of a shard among the readings.
+    /// Returns the index of a shard in the readings.
     pub(super) fn reading(&self, shard: ShardId) -> Option<usize> {
         self.readings.binary_search_by_key(&shard, |reading| reading.held.shard).ok()
     }
@@ -381,7 +381,7 @@ impl Worker {
         let at = self.reading(shard).ok_or_else(|| self.state.lease_lost(shard))?;
         Ok(self.readings[at].held)
     }
-    /// Leaves the group: the worker's shards go to others at once, and what it did not commit comes again.
+    /// Leaves the group. The worker's shards go to others at once, and records that it did not commit are handed out again.
     pub fn close(self) {
         drop(self);
     }
@@ -393,11 +393,11 @@ impl Drop for Worker {
     }
 }
 
-/// What reading a shard came to.
+/// The outcome of reading a shard.
 enum Read {
     Batch(Batch),
     Nothing,
     End,
-    /// What was read is for somebody else, and cannot be read again from here.
+    /// The records that were read belong to another worker, and the iterator cannot go back to them.
     NotOurs,
 }

@@ -1,6 +1,6 @@
-//! A door to the private decoders for the fuzz targets; compiled for nothing else.
+//! Access to the private decoders for the fuzz targets, compiled for nothing else.
 //!
-//! What decodes must be what encoding it again gives: a byte that is read past would be one that no later version can use.
+//! Encoding what was decoded must give the same bytes: a byte that a decoder ignores is one that no later version can use.
 
 use crate::PutRecord;
 use crate::log::format::draft::DraftBuffer;
@@ -25,7 +25,7 @@ pub fn header(page: &[u8]) {
     let _ = (decode_synced(page), decode_committed(page));
 }
 
-/// Decodes a frame in a file with that salt.
+/// Decodes a frame of a file with this salt.
 pub fn frame(bytes: &[u8], salt: [u8; 16]) {
     let salt = Salt::new(salt);
     let mut walk = FrameWalk::new(bytes, 4096, 0, Depth::Headers);
@@ -67,7 +67,7 @@ pub fn index(bytes: &[u8], sequence: u64, timestamp_micros: u64) {
     );
 }
 
-/// Decodes a trailer as the end of a file of so many bytes.
+/// Decodes a trailer at the end of a file of `file_bytes` bytes.
 pub fn trailer(bytes: &[u8], shard: u32, base_sequence: u64, salt: [u8; 16], file_bytes: u64) {
     let header = SegmentHeader { shard, base_sequence, created_at_micros: 0, salt };
     let any = Trailer::decode_any(bytes, file_bytes);

@@ -1,6 +1,6 @@
 //! The engine: a stream, its shards, and their files.
 //!
-//! Rooms in strict layers, lowest first; `tests/tidy.rs` holds the code to the list in `docs/DESIGN.md`.
+//! The modules form strict layers, lowest first. `tests/tidy.rs` checks the code against the list in `docs/DESIGN.md`.
 
 #[cfg(test)]
 mod crash_tests;

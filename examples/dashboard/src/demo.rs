@@ -1,4 +1,4 @@
-//! A made-up load: one producer whose keys are not evenly in demand, and two consumer groups, of which one takes its time.
+//! A made-up load: one producer with unevenly popular keys, and two consumer groups, one of them slow.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Whether a thread has ended by itself, which none should.
+    /// Returns whether a thread has ended by itself, which should not happen.
     pub fn has_ended(&self) -> bool {
         self.threads.iter().any(|thread| thread.is_finished())
     }
@@ -64,7 +64,7 @@ impl Demo {
     }
 }
 
-/// Puts clicks at a rate that swells and ebbs.
+/// Puts clicks at a rate that rises and falls.
 fn produce(stream: &Stream, must_stop: &AtomicBool) -> Result<()> {
     let (started, mut due, mut last, mut random) = (Instant::now(), 0.0, 0.0, 1u64);
     let page = "/product/17?from=search&".repeat(8);
@@ -85,7 +85,7 @@ fn produce(stream: &Stream, must_stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Reads all there is, as a worker of a group, with a rest in between.
+/// Reads all records as a worker of a group, with pauses in between.
 fn consume(stream: &Stream, group: &str, rest: Duration, must_stop: &AtomicBool) -> Result<()> {
     let mut worker = stream.group(group).worker().open()?;
     let mut rested_at = Instant::now();

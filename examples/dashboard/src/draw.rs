@@ -1,4 +1,4 @@
-//! Draws the screen: on 80 columns and 24 lines, or whatever there is.
+//! Draws the screen, on 80 columns and 24 lines or any other size.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -13,7 +13,7 @@ use crate::text;
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
-/// The most groups that are shown before shards need the room.
+/// The maximum number of groups on the screen, which leaves space for the shards.
 const GROUPS_MAX: usize = 4;
 
 pub fn draw(frame: &mut Frame<'_>, view: &View) {
@@ -37,7 +37,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &View) {
     draw_footer(frame, footer, view);
 }
 
-/// A part of the screen with its title; returns the place within.
+/// Draws a part of the screen with its title. Returns the area inside.
 fn part(frame: &mut Frame<'_>, area: Rect, title: String) -> Rect {
     let block = Block::new().borders(Borders::TOP).border_style(DIM);
     let block = block.title(Span::styled(format!(" {title} "), BOLD.remove_modifier(Modifier::DIM)));
@@ -61,7 +61,7 @@ fn draw_puts(frame: &mut Frame<'_>, area: Rect, view: &View) {
         text::bytes(sample.bytes_per_second as u64),
     );
     frame.render_widget(Paragraph::new(rates), line);
-    // The newest is on the right.
+    // The newest value is on the right.
     let shown = view.history.iter().take(chart.width.into()).rev().copied();
     let missing = usize::from(chart.width).saturating_sub(view.history.len());
     let bars: Vec<u64> = std::iter::repeat_n(0, missing).chain(shown).collect();
@@ -79,7 +79,7 @@ fn draw_delay(frame: &mut Frame<'_>, area: Rect, view: &View) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// The shards side by side, each as wide as its part of the hash-key space, over bars that compare their rates.
+/// Draws the shards side by side, each as wide as its part of the hash-key space, above bars that compare their rates.
 fn draw_space(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let area = part(frame, area, "hash-key space: which shard owns how much, and how busy it is".into());
     let busiest = view.sample.shards.iter().map(|shard| shard.records_per_second).fold(1.0, f64::max);
@@ -89,7 +89,7 @@ fn draw_space(frame: &mut Frame<'_>, area: Rect, view: &View) {
         let left = area.x + (start * width).round() as u16;
         let right = area.x + (end * width).round() as u16;
         let is_chosen = view.chosen == Some(shard.id);
-        // Every second one stands out, so that one sees where they meet.
+        // Every second shard has another style, so that the borders are visible.
         let style = if is_chosen {
             CHOSEN
         } else if at % 2 == 0 {
@@ -110,7 +110,7 @@ fn draw_space(frame: &mut Frame<'_>, area: Rect, view: &View) {
     }
 }
 
-/// Where a shard begins and ends in the hash-key space, from 0 to 1.
+/// Returns where a shard starts and ends in the hash-key space, from 0 to 1.
 fn ends_of(shard: &ShardSample) -> (f64, f64) {
     let part = |hash_key: streamlog::HashKey| hash_key.get() as f64 / u128::MAX as f64;
     (part(shard.hash_keys.start), part(shard.hash_keys.end))
@@ -142,7 +142,7 @@ fn draw_shards(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let table = Table::new(rows, [Constraint::Fill(1); 7])
         .header(cells(header.map(str::to_owned)).style(DIM))
         .row_highlight_style(CHOSEN);
-    // Scrolls so that the chosen one is to be seen.
+    // Scroll so that the selected shard is visible.
     frame.render_stateful_widget(table, area, &mut TableState::new().with_selected(view.chosen_at()));
 }
 
@@ -177,7 +177,7 @@ fn draw_groups(frame: &mut Frame<'_>, area: Rect, view: &View) {
     frame.render_widget(table, area);
 }
 
-/// A row whose first cell begins on the left, and whose others end on the right, as numbers should.
+/// Returns a row with the first cell aligned left and the others aligned right, as is usual for numbers.
 fn cells<const N: usize>(texts: [String; N]) -> Row<'static> {
     let mut at = 0;
     Row::new(texts.map(|text| {
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// What is shown on a screen of that size.
+    /// Returns the lines of a screen of the given size.
     fn lines(view: &View, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, view)).unwrap();
@@ -251,7 +251,7 @@ mod tests {
         cells.map(|line| line.iter().map(|cell| cell.symbol()).collect()).collect()
     }
 
-    /// The line that begins with a text, its spaces made one.
+    /// Returns the line that starts with a text, with runs of spaces reduced to one.
     fn line_of(lines: &[String], start: &str) -> String {
         let line = lines.iter().find(|line| line.trim_start().starts_with(start));
         let line = line.unwrap_or_else(|| panic!("no line begins with {start:?} in\n{}", lines.join("\n")));

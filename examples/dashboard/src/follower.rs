@@ -1,4 +1,4 @@
-//! A reader of all shards that measures how long records take from put to read, and counts their bytes.
+//! A reader of all shards that measures the time from put to read, and counts bytes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use streamlog::{Error as StreamError, LineageIterator, Position, ShardId, Stream
 
 use crate::Result;
 
-/// What the follower has seen since it was last asked.
+/// What the follower has seen since the last call of `take`.
 pub struct Seen {
     pub bytes: HashMap<ShardId, u64>,
     pub delay_micros: Histogram<u64>,
@@ -23,7 +23,7 @@ impl Seen {
     }
 }
 
-/// Reads what is put from now on, in a thread of its own, until it is dropped.
+/// Reads new records in its own thread, until it is dropped.
 pub struct Follower {
     seen: Arc<Mutex<Seen>>,
     must_stop: Arc<AtomicBool>,
@@ -42,7 +42,7 @@ impl Follower {
         Ok(Self { seen, must_stop, thread: Some(thread) })
     }
 
-    /// Takes what was seen since the last call.
+    /// Returns what the follower has seen since the last call.
     pub fn take(&mut self) -> Result<Seen> {
         if let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) {
             thread.join().map_err(|_| "the follower has died")??;
@@ -55,7 +55,7 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         self.must_stop.store(true, Ordering::Relaxed);
-        // Nobody is left who would want to know how it ended.
+        // Nobody is left to handle the result.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -72,7 +72,7 @@ fn follow(
             waited => waited?,
         };
         let batch = match iterator.next_batch(10_000) {
-            // It only watches: what it has missed does not matter.
+            // The follower only watches, so missed records do not matter.
             Err(StreamError::Trimmed { .. }) => {
                 iterator.skip_to_horizon();
                 continue;

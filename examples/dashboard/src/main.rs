@@ -1,5 +1,5 @@
-//! Watches a stream at work in a terminal: its shards over the hash-key space, what is put, how long it takes to be read, how far the
-//! consumer groups are. Shards are split and merged from the keyboard.
+//! Watches a live stream in a terminal: its shards over the hash-key space, the put rates, the time from put to read, and the lag of the
+//! consumer groups. Keyboard commands split and merge shards.
 //!
 //! ```text
 //! cargo run --release -p dashboard                           # a made-up load
@@ -7,7 +7,7 @@
 //! cargo run --release -p dashboard -- --headless --seconds 3 # without a terminal
 //! ```
 //!
-//! One process has a stream open at a time. To watch the stream of a program of yours, take these files into it, and call `watch` with
+//! Only one process at a time can open a stream. To watch the stream of your own program, copy these files into it, and call `watch` with
 //! a clone of the stream.
 
 mod demo;
@@ -36,17 +36,17 @@ use screen::Screen;
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// How often the stream is looked at, and the screen drawn.
+/// The interval between two updates of the screen.
 const TICK: Duration = Duration::from_millis(500);
-/// How soon that is after a key: long enough to make a rate of.
+/// The delay of the update after a key press: long enough to compute a rate.
 const SOON: Duration = Duration::from_millis(100);
 
-/// Watches a stream at work in a terminal, and splits and merges its shards.
+/// Watches a live stream in a terminal, and splits and merges its shards.
 #[derive(Debug, Parser)]
 struct Args {
     /// A stream to watch, which no other process has open; a temporary one with a made-up load if not given
     path: Option<PathBuf>,
-    /// End after so many seconds
+    /// End after this many seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Needs no terminal: splits a shard on the way, prints the last picture, and checks it
@@ -74,14 +74,14 @@ fn main() -> Result<()> {
         true => headless::watch(&stream, args.seconds.unwrap_or(3)),
         false => watch(&stream, until, has_failed),
     };
-    // What became of the load comes first: it may be why the watching ended.
+    // Report an error of the load first: it may be the reason why watching ended.
     demo.map_or(Ok(()), Demo::stop)?;
     watched?;
     Ok(stream.close()?)
 }
 
-/// Watches a stream until the user leaves, the time is over, or the caller says so. Whatever happens, also a panic in any thread, the
-/// terminal is left as it was.
+/// Watches a stream until the user quits, the time is up, or `must_end` returns true. Restores the terminal in every case, even after a
+/// panic in any thread.
 fn watch(stream: &Stream, until: Option<Instant>, must_end: impl Fn() -> bool) -> Result<()> {
     let mut screen = Screen::new(stream)?;
     let is_told_to_end = Arc::new(AtomicBool::new(false));
@@ -95,7 +95,7 @@ fn watch(stream: &Stream, until: Option<Instant>, must_end: impl Fn() -> bool) -
         is_late || is_told || must_end()
     };
     let mut terminal = ratatui::try_init()?;
-    // A panic gives the terminal back before it prints, and nothing may be drawn over that from then on.
+    // A panic restores the terminal before it prints. After that, nothing may draw over the message.
     let give_back_and_print = std::panic::take_hook();
     std::panic::set_hook(Box::new({
         let has_panicked = Arc::clone(&has_panicked);

@@ -1,4 +1,4 @@
-//! Looks at the stream again and again, and makes rates of the differences.
+//! Samples the stream repeatedly, and computes rates from the differences.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use streamlog::{HashKeyRange, Lag, ShardId, Stream};
 use crate::Result;
 use crate::follower::Follower;
 
-/// What changes all the time, as it was at one moment.
+/// The changing values of a stream at one moment.
 #[derive(Default)]
 pub struct Sample {
-    /// Of all shards, those included that have closed since.
+    /// Over all shards, including those that have closed since the last sample.
     pub records_per_second: f64,
     pub bytes_per_second: f64,
-    /// The open shards, in the order of their hash keys.
+    /// The open shards in the order of their hash keys.
     pub shards: Vec<ShardSample>,
     pub closed_count: usize,
     pub disk_bytes: u64,
@@ -29,7 +29,7 @@ pub struct ShardSample {
     pub bytes_per_second: f64,
     pub record_count: u64,
     pub disk_bytes: u64,
-    /// The records that the group which is furthest behind has still to handle.
+    /// The number of unhandled records of the group with the largest lag.
     pub lag_max: u64,
 }
 
@@ -39,7 +39,7 @@ pub struct GroupSample {
     pub lag: Lag,
 }
 
-/// How long records took from put to read.
+/// The time of records from put to read.
 pub struct Delay {
     pub median: Duration,
     pub p99: Duration,
@@ -64,7 +64,7 @@ impl Sampler {
     }
 
     pub fn take(&mut self) -> Result<Sample> {
-        // Right before the counts, or else a hold-up between the two would make rates that never were.
+        // Take the time directly before the counts: a pause between the two would distort the rates.
         let now = Instant::now();
         let stats = self.stream.stats()?;
         let seen = self.follower.take()?;
@@ -77,7 +77,7 @@ impl Sampler {
         let (mut shards, mut closed_count, mut put_count) = (vec![], 0, 0);
         for shard in self.stream.shards() {
             let id = shard.id;
-            // One that was made since the counts were taken is in the next ones.
+            // A shard created after the counts were taken appears in the next sample.
             let Some(stats) = stats.shards.iter().find(|stats| stats.shard == id) else { continue };
             let next_sequence = stats.next_sequence.get();
             let before = self.next_sequences.insert(id, next_sequence).unwrap_or(shard.first_sequence.get());

@@ -1,4 +1,4 @@
-//! What is on the screen, and what keys do to it and to the stream.
+//! The contents of the screen, and how keys change the screen and the stream.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -9,24 +9,24 @@ use streamlog::{ShardId, Stream};
 use crate::sample::{Sample, Sampler, ShardSample};
 use crate::{Result, text};
 
-/// How many rates are remembered: more than a wide terminal shows.
+/// The number of rates to keep: more than a wide terminal shows.
 const HISTORY_MAX: usize = 400;
 
-/// All that is drawn.
+/// Everything that is drawn.
 #[derive(Default)]
 pub struct View {
-    /// Which stream it is.
+    /// The stream's path and durability.
     pub title: String,
-    /// What its last opening found.
+    /// What the last opening of the stream found.
     pub recovery: String,
     /// How long records are kept.
     pub retention: String,
     pub sample: Sample,
-    /// Records per second, the newest first.
+    /// Records per second, newest first.
     pub history: VecDeque<u64>,
-    /// The shard that keys are about.
+    /// The selected shard, on which key presses act.
     pub chosen: Option<ShardId>,
-    /// What the last key did.
+    /// The result of the last key press.
     pub message: String,
 }
 
@@ -38,7 +38,7 @@ pub struct Screen {
 }
 
 impl View {
-    /// Where the chosen shard is among the shards.
+    /// Returns the index of the selected shard.
     pub fn chosen_at(&self) -> Option<usize> {
         self.sample.shards.iter().position(|shard| Some(shard.id) == self.chosen)
     }
@@ -60,11 +60,11 @@ impl Screen {
         self.is_left
     }
 
-    /// Looks at the stream again.
+    /// Samples the stream again.
     pub fn refresh(&mut self) -> Result<()> {
         self.view.sample = self.sampler.take()?;
         let shards = &self.view.sample.shards;
-        // The chosen one may have been split or merged by somebody else.
+        // Another thread may have split or merged the selected shard.
         if self.view.chosen_at().is_none() {
             self.view.chosen = shards.first().map(|shard| shard.id);
         }
@@ -88,13 +88,13 @@ impl Screen {
 
     fn choose(&mut self, next: impl Fn(usize) -> usize) {
         let at = next(self.view.chosen_at().unwrap_or(0));
-        // Beyond the last one the choice stays.
+        // Past the last shard, the selection stays.
         if let Some(shard) = self.view.sample.shards.get(at) {
             self.view.chosen = Some(shard.id);
         }
     }
 
-    /// Splits or merges, and says what came of it; that it is refused is nothing to end for.
+    /// Splits or merges, and shows the result. A refusal does not end the program.
     fn reshard(&mut self, change: fn(&Stream, &[ShardSample], usize) -> Outcome) {
         let Some(at) = self.view.chosen_at() else { return };
         let started = Instant::now();
@@ -131,5 +131,5 @@ impl Screen {
     }
 }
 
-/// The shard that is there now, and what happened; or why nothing did.
+/// The resulting shard and a message, or the reason why nothing changed.
 type Outcome = Result<(ShardId, String), String>;

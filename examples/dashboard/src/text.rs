@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A shard's number: its whole name is too long for a screen that shows many.
+/// Returns the shard's number, because the full name is too long for a screen with many shards.
 pub fn shard(shard: ShardId) -> String {
     shard.get().to_string()
 }
@@ -57,7 +57,7 @@ pub fn retention(retention: Retention) -> String {
     }
 }
 
-/// What the last opening found.
+/// Describes what the last opening found.
 pub fn recovery(report: &RecoveryReport) -> String {
     let mut text = match report.was_closed_cleanly() {
         true => "opened clean".to_owned(),

@@ -1,12 +1,11 @@
-//! Exactly once into SQLite: each payment counts once in the balances, whatever crashes when.
+//! Exactly once into SQLite: each payment counts once in the balances, whatever crashes and whenever it does.
 //!
-//! A consumer group hands records out at least once. To count each of them once, the worker keeps its place in the stream where its
-//! output is: balances and place are written in one transaction of the database, and a worker that begins asks the database where to
-//! go on (`positions_from`). The stream is opened with `Durability::Power`, so that no power loss takes payments from it that the
-//! database has counted.
+//! A consumer group hands records out at least once. To count each record once, the worker keeps its position together with its output:
+//! it writes balances and position in one database transaction, and a new worker asks the database where to continue
+//! (`positions_from`). The stream uses `Durability::Power`, so that no power loss removes payments that the database has counted.
 //!
-//! To show this, the example runs itself as a child process that crashes on purpose, once inside a transaction and once right after
-//! one, before the group knows of it; then it lets a third one finish, and compares the balances with what was paid.
+//! To show this, the example runs itself as a child process that crashes on purpose: once inside a transaction, and once directly after
+//! one, before the group knows about it. Then it lets a third process finish, and compares the balances with the payments.
 //!
 //! ```text
 //! cargo run -p exactly_once
@@ -49,14 +48,14 @@ fn main() -> Result<()> {
     }
 }
 
-// ---- The child process: the worker itself ----
+// ---- The child process: the worker ----
 
 fn work(directory: &Path, plan: &str) -> Result<()> {
     let stream = open(directory)?;
     let mut database = Connection::open(database_path(directory))?;
     let mut worker = stream.group(GROUP).worker().positions_from(positions_of(directory)?).open()?;
     let mut batch_count = 0;
-    // For good in a real service; here until all payments are counted.
+    // A real service would run forever; this one stops when all payments are counted.
     while let Some(batch) = worker.poll(Duration::from_millis(100))? {
         batch_count += 1;
         let is_crash_near = batch_count == 5;
@@ -68,21 +67,21 @@ fn work(directory: &Path, plan: &str) -> Result<()> {
         if is_crash_near && plan == CRASH_AFTER_TRANSACTION {
             std::process::abort();
         }
-        // The group's own checkpoint may stay behind: it decides nothing but when a shard that was split or merged is finished.
+        // The group's own checkpoint may lag behind: it only decides when a shard that was split or merged is finished.
         worker.commit(&batch)?;
     }
     worker.close();
     Ok(stream.close()?)
 }
 
-/// Adds a batch to the balances and notes the place behind it, both or neither.
+/// Adds a batch to the balances and stores the position after it, both or neither.
 fn count(database: &mut Connection, batch: &Batch, before_commit: impl FnOnce()) -> Result<()> {
     let (Some(first), Some(last)) = (batch.first_sequence(), batch.last_sequence()) else { return Ok(()) };
-    // One that writes from the beginning: nobody else's comes between looking at the place and moving it.
+    // An immediate transaction holds the write lock from the start: nobody can write between reading the position and moving it.
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let shard = batch.shard();
-    // A worker that was silent for too long may still hold a batch that another one has counted since. The sequence numbers of a
-    // shard are dense, so it shows: this batch is not the next one any more.
+    // A worker that was silent for too long may still hold a batch that another worker has counted in the meantime. The sequence numbers of
+    // a shard have no gaps, so the check is simple: this batch is no longer the next one.
     if last_handled(&transaction, shard)?.is_some_and(|handled| handled.plus(1) != first) {
         return Err(format!("{shard} has been taken over by another worker").into());
     }
@@ -96,7 +95,7 @@ fn count(database: &mut Connection, batch: &Batch, before_commit: impl FnOnce())
     Ok(transaction.commit()?)
 }
 
-/// What the worker asks when it takes over a shard: the last payment of it that is in the database.
+/// Returns the lookup that the worker uses when it takes over a shard: the shard's last payment in the database.
 fn positions_of(
     directory: &Path,
 ) -> Result<impl Fn(ShardId) -> streamlog::Result<Option<SequenceNumber>> + Send + Sync + 'static> {
@@ -124,7 +123,7 @@ fn database_path(directory: &Path) -> PathBuf {
     directory.join("balances.sqlite")
 }
 
-// ---- The parent process: pays, lets it crash, and compares ----
+// ---- The parent process: pays, lets the child crash, and compares ----
 
 fn crash_twice_and_compare() -> Result<()> {
     let directory = tempfile::tempdir()?;
@@ -153,7 +152,7 @@ fn crash_twice_and_compare() -> Result<()> {
     Ok(())
 }
 
-/// Puts payments; tells the sum and the number of each account's.
+/// Puts payments. Returns the sum and the number of payments of each account.
 fn pay(directory: &Path) -> Result<BTreeMap<String, (i64, i64)>> {
     let stream = open(directory)?;
     let mut paid: BTreeMap<String, (i64, i64)> = BTreeMap::new();
@@ -164,7 +163,7 @@ fn pay(directory: &Path) -> Result<BTreeMap<String, (i64, i64)>> {
         *sum = (sum.0 + cents, sum.1 + 1);
         payments.push((account, cents.to_string()));
     }
-    // Many payments share one sync of the disk.
+    // Many payments share one disk sync.
     for payments in payments.chunks(1_000) {
         let records: Vec<_> =
             payments.iter().map(|(account, cents)| PutRecord::new(account, cents)).collect();

@@ -1,12 +1,12 @@
 //! A stream inside an axum service: async handlers around a synchronous stream, and a shutdown that loses nothing.
 //!
-//! A put that waits for the disk would hold up all other requests of its thread, so handlers do not put. They hand their records to
-//! one thread over a bounded channel, and wait for the answer. That thread puts all that has come together as one batch, which shares
-//! one sync of the disk; where it falls behind, the channel is full, and clients wait. Reading may have to wait for the disk as well,
-//! and goes to the threads that tokio keeps for such work.
+//! A put that waits for the disk would block all other requests on its thread, so handlers do not put. They send their records to one
+//! thread over a bounded channel, and wait for the answer. That thread puts all waiting records as one batch, which needs only one disk
+//! sync. If the thread falls behind, the channel fills up and clients wait. Reads may also wait for the disk, so they run on tokio's
+//! threads for blocking work.
 //!
-//! On SIGTERM or Ctrl-C: no new connections → requests that have begun get their answers → the thread puts what is left in the
-//! channel → the stream is closed.
+//! On SIGTERM or Ctrl-C: no new connections → requests in progress get their answers → the thread puts what is left in the channel →
+//! the stream is closed.
 //!
 //! ```text
 //! cargo run -p http_service                            # tries itself out, and ends
@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 type Response = Result<(StatusCode, String), (StatusCode, String)>;
 
-/// How many records wait for the writer before clients do.
+/// How many records may wait for the writer before clients have to wait.
 const WAITING_MAX: usize = 1_024;
 const BATCH_MAX: usize = 256;
 
@@ -58,7 +58,7 @@ fn open(directory: &std::path::Path) -> streamlog::Result<Stream> {
     StreamOptions::new().shards(4).durability(Durability::Power).open(directory)
 }
 
-/// Serves until the process is told to end; then all that was answered is in the stream, and the stream is closed.
+/// Serves until a signal ends it. Then the stream contains everything that was answered, and is closed.
 #[tokio::main]
 async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
     listener.set_nonblocking(true)?;
@@ -73,7 +73,7 @@ async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
         .route("/shards/{shard}/from/{sequence}", get(read))
         .with_state(Service { stream: stream.clone(), puts });
 
-    // From here on the signals end the service, and no longer the process.
+    // From here on the signals stop the service instead of the process.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let must_stop = async move {
         tokio::select! {
@@ -81,10 +81,10 @@ async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    // Stops accepting, and waits for the requests that have begun. A client that never ends its request holds this up; what runs
-    // services kills them after a while, which loses nothing that was answered.
+    // Stop accepting, and wait for requests in progress. A client that never finishes its request delays this. A service manager kills the
+    // service after a while, which loses nothing that was answered.
     axum::serve(listener, router).with_graceful_shutdown(must_stop).await?;
-    // The handlers had all senders of the channel. So it is closed now, and the writer ends once it has put what is left in it.
+    // The handlers held all senders of the channel. So the channel is closed now, and the writer ends after it has put what is left in it.
     tokio::task::spawn_blocking(move || {
         writer.join().map_err(|_| "the writer has died")?;
         Ok(stream.close()?)
@@ -105,7 +105,7 @@ struct Put {
     answer: oneshot::Sender<streamlog::Result<Receipt>>,
 }
 
-/// `POST /clicks/{user}`: puts a click. Its answer says that it is on the disk.
+/// `POST /clicks/{user}`: puts a click. The answer confirms that the click is on disk.
 async fn put(State(service): State<Service>, Path(user): Path<String>, page: Bytes) -> Response {
     let (answer, answered) = oneshot::channel();
     // Waits while the channel is full, and so does the client.
@@ -114,7 +114,7 @@ async fn put(State(service): State<Service>, Path(user): Path<String>, page: Byt
     Ok((StatusCode::CREATED, format!("{} {}\n", receipt.shard, receipt.sequence)))
 }
 
-/// `GET /shards/{shard}/from/{sequence}`: the clicks of a shard from a sequence number on, up to 1,000 of them.
+/// `GET /shards/{shard}/from/{sequence}`: returns up to 1,000 clicks of a shard, starting at a sequence number.
 async fn read(State(service): State<Service>, Path((shard, sequence)): Path<(u32, u64)>) -> Response {
     let read = move || {
         let position = Position::At(SequenceNumber::new(sequence));
@@ -137,7 +137,7 @@ fn without_writer<E>(_: E) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, "the writer has died\n".to_owned())
 }
 
-/// What a client is told of an error: whether it is about its request, or whether to try again.
+/// Returns the client's answer to an error. The status says whether the request is at fault or the client should try again.
 fn refusal(error: StreamError) -> (StatusCode, String) {
     let status = match error {
         StreamError::InvalidRecord { .. } | StreamError::InvalidArgument(_) => StatusCode::BAD_REQUEST,
@@ -149,20 +149,20 @@ fn refusal(error: StreamError) -> (StatusCode, String) {
     (status, format!("{error}\n"))
 }
 
-/// The writer: puts what comes over the channel until that is closed and empty.
+/// Runs the writer: puts what arrives on the channel until the channel is closed and empty.
 fn write(stream: &Stream, mut waiting: mpsc::Receiver<Put>) {
     let mut puts = Vec::with_capacity(BATCH_MAX);
     while waiting.blocking_recv_many(&mut puts, BATCH_MAX) > 0 {
         while !puts.is_empty() {
             let records: Vec<_> = puts.iter().map(|put| PutRecord::new(&put.user, &put.page)).collect();
-            // A client that has gone in the meantime wants no answer.
+            // A client that has disconnected in the meantime gets no answer.
             match stream.put_batch(&records) {
                 Ok(outcomes) => {
                     for (put, outcome) in puts.drain(..).zip(outcomes) {
                         let _ = put.answer.send(outcome);
                     }
                 }
-                // One bad record refuses the whole call. That is its sender's matter, and not the others'.
+                // One invalid record fails the whole call. Answer its sender, and put the other records again.
                 Err(error @ StreamError::InvalidRecord { index, .. }) => {
                     let _ = puts.remove(index as usize).answer.send(Err(error));
                 }

@@ -1,4 +1,4 @@
-//! Tries the service out: clients post without a pause, the process gets a SIGTERM in the middle, and what was answered is looked for.
+//! Tries the service out: clients post continuously, the process gets a SIGTERM in the middle, and then every answered click must be there.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use crate::Result;
 
 const CLIENTS: usize = 8;
 const ANSWERS_BEFORE_SIGNAL: usize = 1_000;
-/// After this the service is ended anyway, so that a failure is no hang.
+/// After this time the service is ended anyway, so that a failure does not hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn run() -> Result<()> {
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Posts clicks over one connection until the service ends it; tells which were answered.
+/// Posts clicks over one connection until the service ends it. Returns the answered clicks.
 fn post_clicks(address: SocketAddr, client: usize, answer_count: &AtomicUsize) -> Result<Vec<String>> {
     let mut connection = BufReader::new(TcpStream::connect(address)?);
     let mut answered = vec![];
@@ -87,7 +87,7 @@ fn post_clicks(address: SocketAddr, client: usize, answer_count: &AtomicUsize) -
     Ok(answered)
 }
 
-/// Sends a request; `None` if the service ends the connection instead of answering.
+/// Sends a request. Returns `None` if the service closes the connection instead of answering.
 fn request(
     connection: &mut BufReader<TcpStream>,
     method: &str,

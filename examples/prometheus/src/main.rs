@@ -1,4 +1,4 @@
-//! A stream that is put to and read, and a page of its counts for Prometheus.
+//! A stream with puts and reads, and a page of its metrics for Prometheus.
 //!
 //! ```text
 //! cargo run --release -p prometheus                    # serves on a port that it names, until Ctrl-C
@@ -6,8 +6,9 @@
 //! cargo run --release -p prometheus -- --check         # scrapes itself once, and ends
 //! ```
 //!
-//! Prometheus allows no dots in names: `GetRecords.Bytes` is `GetRecords_Bytes` here. A count of the whole stream has no label `shard`,
-//! one of a shard has; where both have the same name, `shard=""` asks for the former, so that nothing is added up twice.
+//! Prometheus does not allow dots in names: `GetRecords.Bytes` is `GetRecords_Bytes` here. A metric of the whole stream has no label
+//! `shard`; a metric of one shard has it. If both have the same name, `shard=""` selects the metric of the whole stream, so that nothing
+//! counts twice.
 //!
 //! Panels for Grafana:
 //!
@@ -35,7 +36,7 @@ fn main() -> Outcome {
     let is_check = argument.as_deref() == Some("--check");
     let address = argument.filter(|_| !is_check).unwrap_or_else(|| "127.0.0.1:0".into());
 
-    // Whatever is handed to the facade from here on goes to this exporter.
+    // From here on, metrics sent to the facade go to this exporter.
     let page = PrometheusBuilder::new().install_recorder()?;
     let directory = tempfile::tempdir()?;
     let options = StreamOptions::new().shards(2).report_stats(streamlog::metrics::reporter());
@@ -67,12 +68,12 @@ fn read(stream: &Stream) -> streamlog::Result<()> {
 
 fn serve(listener: &TcpListener, page: &PrometheusHandle) {
     for connection in listener.incoming() {
-        // Whoever went away meanwhile comes again.
+        // Ignore failed connections: the client will try again.
         let _ = connection.and_then(|mut connection| answer(&mut connection, page));
     }
 }
 
-/// Answers one request, whatever it asks for, with all there is.
+/// Answers any request with all metrics.
 fn answer(connection: &mut TcpStream, page: &PrometheusHandle) -> std::io::Result<()> {
     connection.set_read_timeout(Some(Duration::from_secs(1)))?;
     let request = BufReader::new((&*connection).take(16 << 10));
@@ -90,7 +91,7 @@ fn answer(connection: &mut TcpStream, page: &PrometheusHandle) -> std::io::Resul
     )
 }
 
-/// Puts and reads some, scrapes the page, and looks for what should be there.
+/// Puts and reads a few records, scrapes the page, and checks the expected metrics.
 fn check(stream: &Stream, address: SocketAddr) -> Outcome {
     for number in 0..1_000 {
         stream.put(format!("user-{number}"), "data")?;

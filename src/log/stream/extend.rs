@@ -1,5 +1,5 @@
-//! For code that builds on a stream, as the consumer groups of this crate do: state kept with an open stream, streams that are synced
-//! and closed along with it, and holds on retention.
+//! Support for code that builds on a stream, like the consumer groups of this crate: state kept with an open stream, streams that are
+//! synced and closed along with it, and holds on retention.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// What was left with a stream by the layers above.
+/// What the layers above keep with a stream.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     values: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
@@ -22,10 +22,10 @@ pub(super) struct Extensions {
 }
 
 impl Extensions {
-    /// Does something with each companion, all of them, and returns the first error.
+    /// Runs `work` on all companions, even after an error, and returns the first error.
     pub(super) fn for_each_companion(&self, mut work: impl FnMut(&Stream) -> Result<()>) -> Result<()> {
         let mut outcome = Ok(());
-        // Under the lock: one that is taken off, to be closed, is not worked on any more.
+        // Under the lock, so that `work` does not run on a companion that was removed to be closed.
         for companion in &*self.companions.lock() {
             outcome = outcome.and(work(companion));
         }
@@ -42,8 +42,8 @@ impl Extensions {
     }
 }
 
-/// Returns what a layer above the stream keeps with it: one value of each type for all clones, made when it is first asked for. It is
-/// dropped with the last clone; so it must not hold a clone itself.
+/// Returns the value that a layer above the stream keeps with it. There is one value of each type for all clones, created at the first
+/// call. It is dropped with the last clone, so it must not hold a clone itself.
 ///
 /// ```
 /// # use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,8 +63,8 @@ pub fn extension<T: Any + Send + Sync + Default>(stream: &Stream) -> Arc<T> {
     Arc::clone(of_type).downcast().expect("the value at the id of a type is of that type")
 }
 
-/// Lets another stream go along with a stream, such as one that keeps what a layer above must not lose: a call that syncs, maintains or
-/// closes the stream does the same with its companions, after its own records. A companion is best opened with
+/// Adds a companion to a stream: another stream, such as one that keeps data for a layer above. A call that syncs, maintains or closes the
+/// stream then does the same with its companions, after the stream's own records. A companion should be opened with
 /// [`Maintenance::Manual`](crate::Maintenance::Manual).
 ///
 /// ```
@@ -80,32 +80,32 @@ pub fn extension<T: Any + Send + Sync + Default>(stream: &Stream) -> Arc<T> {
 /// ```
 ///
 /// # Errors
-/// `Closed`; then the other stream is left as it is.
+/// `Closed`. The other stream is then left as it is.
 pub fn add_companion(stream: &Stream, companion: Stream) -> Result<()> {
-    // As closing does, under the lock: one that comes too late is not forgotten.
+    // Checked under the lock that closing takes: a companion either comes in time to be closed, or is refused here.
     let mut companions = stream.core().extensions.companions.lock();
     drop(stream.core().topology.manifest_to_change()?);
     companions.push(companion);
     Ok(())
 }
 
-/// Takes a companion off again, by its path, after what is being done with it; it stays open as long as anybody has a clone.
+/// Removes a companion by its path, once work in progress on it ends. The companion stays open as long as a clone of it exists.
 pub fn remove_companion(stream: &Stream, path: &Path) {
     stream.core().extensions.companions.lock().retain(|companion| companion.core().path != path);
 }
 
-/// A hold on retention, by its name; made by [`hold()`].
+/// A hold on retention. [`hold()`] returns it by name.
 #[derive(Debug, Clone, Copy)]
 pub struct Hold<'a> {
     stream: &'a Stream,
     name: &'a str,
 }
 
-/// Returns the hold of a name, whether it is set or not. A set hold keeps retention back for a reader that must miss no record: records
-/// that it has not [released](Hold::release) stay.
+/// Returns the hold with this name, whether it is set or not. A hold that is set keeps retention back for a reader that must miss no
+/// record: records that the reader has not [released](Hold::release) stay.
 ///
-/// The manifest keeps the hold itself, but not what was released: each time the stream is opened, everything is held until it is
-/// released again. [`Stream::describe`] lists the holds that are set.
+/// The manifest keeps the hold itself, but not what was released. Each time the stream is opened, everything is held until it is released
+/// again. [`Stream::describe`] lists the holds that are set.
 ///
 /// ```
 /// # use streamlog::{Position, Stream, extend};
@@ -126,11 +126,11 @@ pub fn hold<'a>(stream: &'a Stream, name: &'a str) -> Hold<'a> {
 }
 
 impl Hold<'_> {
-    /// Sets the hold, or changes its bound: it keeps up to `bytes_max` bytes of segments beyond what retention keeps. Where several
-    /// holds are set, the largest bound counts for all.
+    /// Sets the hold, or changes its bound: it keeps up to `bytes_max` bytes of segments beyond what retention keeps. If several holds are
+    /// set, the largest bound counts for all.
     ///
     /// # Errors
-    /// As [`Stream::set_retention`]; `InvalidArgument` for a bound of 0.
+    /// Same as [`Stream::set_retention`]; `InvalidArgument` for a bound of 0.
     pub fn set(&self, bytes_max: u64) -> Result<()> {
         if bytes_max == 0 {
             return Err(Error::InvalidArgument(
@@ -143,12 +143,12 @@ impl Hold<'_> {
     /// Ends the hold, if it is set.
     ///
     /// # Errors
-    /// As [`Stream::set_retention`].
+    /// Same as [`Stream::set_retention`].
     pub fn end(&self) -> Result<()> {
         hold::end(&self.stream.core().topology, self.name)
     }
 
-    /// Releases the records of a shard before a sequence number: retention may drop them.
+    /// Releases the records of a shard before a sequence number, so that retention may drop them.
     pub fn release(&self, shard: ShardId, before: SequenceNumber) {
         hold::release(&self.stream.core().topology, self.name, shard, before);
     }

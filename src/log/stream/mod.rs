@@ -39,10 +39,10 @@ use lineage_iterator::LineageIterator;
 use maintenance::MaintenanceThreads;
 use put_metrics::PutMetrics;
 
-/// An open stream: put records, and make iterators to read them.
+/// An open stream: puts records, and creates iterators that read them.
 ///
-/// A cheap clone; all clones are one stream, which is closed when the last is dropped, or by [`close`](Self::close). One process
-/// has a stream open at a time.
+/// Cloning it is cheap, and all clones are the same stream. [`close`](Self::close) closes it, and so does dropping the last clone. Only one
+/// process at a time can have a stream open.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -62,14 +62,14 @@ pub struct Stream {
     handle: Arc<Handle>,
 }
 
-/// What all clones of a stream share; dropping it closes the stream.
+/// What all clones of a stream share. Dropping it closes the stream.
 #[derive(Debug)]
 struct Handle {
     core: Arc<Core>,
     threads: Mutex<Option<MaintenanceThreads>>,
 }
 
-/// What the maintenance thread works on.
+/// The part of a stream that the maintenance threads also use.
 #[derive(Debug)]
 struct Core {
     path: PathBuf,
@@ -81,7 +81,7 @@ struct Core {
     recovery: RecoveryReport,
     extensions: Extensions,
     put_metrics: PutMetrics,
-    /// Let go of when the stream is closed.
+    /// Released when the stream is closed.
     lock: Mutex<Option<Lock>>,
 }
 
@@ -92,7 +92,7 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// Opens the stream at `path` with the default settings, or creates it; see [`StreamOptions`] for others.
+    /// Opens the stream at `path` with the default settings, or creates it. [`StreamOptions`] opens it with other settings.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -104,7 +104,7 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// As [`StreamOptions::open`].
+    /// Same as [`StreamOptions::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         StreamOptions::new().open(path)
     }
@@ -115,17 +115,17 @@ impl Stream {
         Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(Some(threads)) }) })
     }
 
-    /// Where the stream takes the time from.
+    /// Returns the clock from which the stream takes the time.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.core().clock
     }
 
-    /// The time by the stream's clock.
+    /// Returns the time of the stream's clock.
     pub fn now(&self) -> Timestamp {
         self.core().clock.now()
     }
 
-    /// Whether the stream was closed, here or by a clone.
+    /// Returns whether the stream was closed, through this handle or a clone.
     pub fn is_closed(&self) -> bool {
         self.core().topology.is_closed()
     }
@@ -134,7 +134,7 @@ impl Stream {
         &self.handle.core
     }
 
-    /// Makes all that was put before the call survive power loss; companions too.
+    /// Syncs everything that was put before the call, so that it survives power loss. Companions are synced too.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -146,14 +146,14 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `Poisoned` if this or an earlier sync of a shard failed; the other shards are synced all the same.
+    /// `Io` if the sync of a shard fails, or `Poisoned` if an earlier sync of it failed. The other shards are synced all the same.
     pub fn sync(&self) -> Result<()> {
         self.core().sync()
     }
 
-    /// An iterator over a shard.
+    /// Returns an iterator over a shard.
     ///
-    /// Positions follow Kinesis' `GetShardIterator`, with one difference: one that is behind the trim horizon is an error.
+    /// Positions follow Kinesis' `GetShardIterator`, with one difference: a position behind the trim horizon is an error.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -166,16 +166,16 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `ShardNotFound`; `Trimmed` if the position is behind the horizon; `InvalidArgument` for a time in the future; `Corrupt` if
-    /// damaged bytes are in the way to a time.
+    /// `ShardNotFound`; `Trimmed` if the position is behind the horizon; `InvalidArgument` for a time in the future; `Corrupt` if damage
+    /// prevents finding a time.
     pub fn iterator(&self, shard: ShardId, position: Position) -> Result<ShardIterator> {
         let reader = Arc::clone(self.core().topology.map().get(shard)?.reader());
         ShardIterator::new(reader, position)
     }
 
-    /// Reads all shards, each key's records in the order of their puts, across any number of splits and merges.
+    /// Returns an iterator over all shards. It reads each key's records in the order of their puts, across any number of splits and merges.
     ///
-    /// `position` is `TrimHorizon`, `Latest` or `AtTimestamp`; the others are places in one shard.
+    /// `position` is `TrimHorizon`, `Latest` or `AtTimestamp`. The other positions are places in one shard.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -188,12 +188,12 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` for another position, or a time in the future.
+    /// `InvalidArgument` for another position, or for a time in the future.
     pub fn lineage_iterator(&self, position: Position) -> Result<LineageIterator> {
         LineageIterator::new(&self.core().topology, position)
     }
 
-    /// How the stream is set up.
+    /// Returns the settings, holds and shards of the stream.
     ///
     /// ```
     /// # use streamlog::{Retention, Stream};
@@ -225,7 +225,7 @@ impl Stream {
         }
     }
 
-    /// The shards that have not expired, in the order of their creation.
+    /// Returns the shards that have not expired, in the order of their creation.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -240,7 +240,7 @@ impl Stream {
         self.core().topology.manifest().shards.clone()
     }
 
-    /// The shards that a filter lets through, in the order of their creation, as Kinesis' `ListShards`.
+    /// Returns the shards that match a filter, in the order of their creation, like Kinesis' `ListShards`.
     ///
     /// ```
     /// # use streamlog::{ShardFilter, Stream};
@@ -255,11 +255,11 @@ impl Stream {
         lineage::filter(&self.core().topology.manifest().shards, filter)
     }
 
-    /// Splits an open shard in two; the upper child begins with `new_starting_hash_key`. Returns the children.
+    /// Splits an open shard in two. The upper child begins with `new_starting_hash_key`. Returns the children.
     ///
-    /// Puts to the shard wait for a moment and go to the children; others go on. The shard's records stay readable, and are read
-    /// before those of the children, whose sequence numbers begin somewhat above its end. It takes no longer for a full shard than for
-    /// an empty one.
+    /// Puts to the shard wait for a moment and then go to the children. Puts to other shards do not wait. The shard's records stay
+    /// readable, and are read before those of the children. The children's sequence numbers begin somewhat above the shard's end. A split
+    /// takes no longer for a full shard than for an empty one.
     ///
     /// ```
     /// # use streamlog::{HashKey, Stream};
@@ -273,12 +273,12 @@ impl Stream {
     /// ```
     ///
     /// # Durability
-    /// All or nothing, also through power loss; the shard's records are synced.
+    /// A split is all or nothing, also through power loss. The shard's records are synced.
     ///
     /// # Errors
-    /// `ShardNotFound`; `InvalidArgument` if the shard is closed, if the point is not greater than one plus the shard's first hash
-    /// key and less than its last (as in Kinesis), or if there are 1,024 open shards; `StorageFull` or `Io` if the change cannot be
-    /// written, which leaves the shard open; `Poisoned`.
+    /// `ShardNotFound`; `InvalidArgument` if the shard is closed, if the hash key is not greater than one plus the shard's first hash key
+    /// and less than its last (as in Kinesis), or if there are 1,024 open shards; `StorageFull` or `Io` if the change cannot be written,
+    /// which leaves the shard open; `Poisoned`, `Closed`.
     pub fn split_shard(
         &self,
         shard: ShardId,
@@ -299,12 +299,12 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// As [`split_shard`](Self::split_shard).
+    /// Same as [`split_shard`](Self::split_shard).
     pub fn split_shard_evenly(&self, shard: ShardId) -> Result<Vec<ShardDescription>> {
         self.reshard(|shards| split::plan_evenly(shards, shard).map(Some))
     }
 
-    /// Merges an open shard with the open one whose hash keys follow its own. Returns the child, which begins above the end of both.
+    /// Merges an open shard with the open shard whose hash keys follow its own. Returns the child, which begins above the end of both.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -317,21 +317,21 @@ impl Stream {
     /// ```
     ///
     /// # Durability
-    /// As [`split_shard`](Self::split_shard).
+    /// Same as [`split_shard`](Self::split_shard).
     ///
     /// # Errors
-    /// `ShardNotFound`; `InvalidArgument` if one is closed, or the second does not begin right after the first ends (as in Kinesis,
-    /// the order matters); otherwise as [`split_shard`](Self::split_shard).
+    /// `ShardNotFound`; `InvalidArgument` if one of them is closed, or if the second does not begin right after the first ends (as in
+    /// Kinesis, the order matters); otherwise the same as [`split_shard`](Self::split_shard).
     pub fn merge_shards(&self, shard: ShardId, adjacent: ShardId) -> Result<ShardDescription> {
         let children = self.reshard(|shards| merge::plan(shards, shard, adjacent).map(Some))?;
         children.into_iter().next().ok_or(Error::ShardNotFound(shard))
     }
 
-    /// Scales the stream to `count` open shards that own equal parts of the hash-key space, by a series of splits and merges.
-    /// Returns the open shards, in the order of their creation.
+    /// Scales the stream to `count` open shards that own equal parts of the hash-key space, by a series of splits and merges. Returns the
+    /// open shards, in the order of their creation.
     ///
-    /// As Kinesis' uniform scaling, with no bound on the factor. Each split or merge is all or nothing; after a failure or a crash
-    /// the same call goes on where it stopped. Shards that appear on the way and are closed again expire like others.
+    /// It works like Kinesis' uniform scaling, but without a limit on the factor. Each split or merge is all or nothing. After a failure or
+    /// a crash, the same call continues where it stopped. Shards that are created on the way and closed again expire like others.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -343,7 +343,7 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` if `count` is not 1 to 1,024; otherwise as [`split_shard`](Self::split_shard).
+    /// `InvalidArgument` if `count` is not 1 to 1,024; otherwise the same as [`split_shard`](Self::split_shard).
     pub fn update_shard_count(&self, count: u32) -> Result<Vec<ShardDescription>> {
         scale::check(count)?;
         while !self.reshard(|shards| scale::next(shards, count))?.is_empty() {}
@@ -357,8 +357,8 @@ impl Stream {
         reshard::apply(&self.core().topology, |manifest| plan(&manifest.shards))
     }
 
-    /// Drops the records of a shard before a sequence number, as if they had expired; one beyond the end means all of them. No iterator
-    /// returns them any more; the disk gets their segments back with the next pass of the maintenance. As Kafka's `DeleteRecords`.
+    /// Drops the records of a shard before a sequence number, as if they had expired. A number beyond the end drops all records. Iterators
+    /// no longer return them, and the next maintenance pass frees the disk space of their segments. It works like Kafka's `DeleteRecords`.
     ///
     /// ```
     /// # use streamlog::{Error, Position, Stream};
@@ -372,9 +372,8 @@ impl Stream {
     /// ```
     ///
     /// # Durability
-    /// After a crash records of the last segments may be back.
-    /// Where a later record replaces what is dropped, [`sync`](Self::sync) first: power loss may take that one, and what has left the disk does
-    /// not come back.
+    /// After a crash, records of the last segments may be back. If a later record replaces what is dropped, call [`sync`](Self::sync)
+    /// first: power loss may take the later record, and what was removed from the disk does not come back.
     ///
     /// # Errors
     /// `ShardNotFound`; `Closed`.
@@ -382,7 +381,7 @@ impl Stream {
         sweep::trim_before(&self.core().topology, shard, sequence)
     }
 
-    /// Changes how long records are kept, from now on; kept in the manifest. What has expired does not come back.
+    /// Changes how long records are kept, from now on. The manifest stores it. Records that have expired do not come back.
     ///
     /// ```
     /// # use streamlog::{DAY, Retention, Stream};
@@ -394,14 +393,14 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` for an age below 1 second; `Io` if the change cannot be written, which changes nothing; `StorageFull` if there
-    /// is no room for it, not even once what is over by the new retention is gone.
+    /// `InvalidArgument` for an age below 1 second; `Io` if the change cannot be written, which changes nothing; `StorageFull` if there is
+    /// no room for the change, even after dropping what has expired under the new retention; `Closed`.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
         retention.check()?;
         sweep::change(&self.core().topology, retention)
     }
 
-    /// Counts of each shard: sequence numbers, segments, bytes on the disk, what was put and read, how far readers are behind.
+    /// Returns counts of each shard: sequence numbers, segments, bytes on the disk, puts, reads, and how far readers are behind.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -414,12 +413,12 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `Io` if the file system refuses to tell.
+    /// `Io` if the file system does not return the sizes of files.
     pub fn stats(&self) -> Result<StreamStats> {
         self.core().stats()
     }
 
-    /// What opening the stream found and did.
+    /// Returns what opening the stream found and did.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -434,8 +433,8 @@ impl Stream {
         &self.core().recovery
     }
 
-    /// Does the work behind the puts once: syncs, seals full segments, and drops what retention says is over. With
-    /// [`Maintenance::Thread`](crate::Maintenance::Thread) the stream does it by itself.
+    /// Runs one maintenance pass: syncs, seals full segments, and drops what has expired under the retention. With
+    /// [`Maintenance::Thread`](crate::Maintenance::Thread), the stream does this by itself.
     ///
     /// ```
     /// # use streamlog::{Maintenance, StreamOptions};
@@ -449,12 +448,12 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `Poisoned` or `Io` if a sync failed.
+    /// `Poisoned` or `Io` if a sync failed; `Closed`; otherwise the first error of retention or of sealing.
     pub fn maintain(&self) -> Result<()> {
         self.core().maintain(Pass { sync: true, tidy: true })
     }
 
-    /// Reads all records that are there, and lists all damage. `progress` is told how far it is, again and again, and may break off.
+    /// Reads all existing records, and lists all damage. It calls `progress` again and again with how far it is. `progress` may stop it.
     ///
     /// ```
     /// # use std::ops::ControlFlow;
@@ -470,7 +469,7 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// `UnsupportedFormat`, or `Io` if the operating system refuses something; damage is no error here.
+    /// `UnsupportedFormat`, or `Io` if the operating system refuses an operation. Damage is not an error here.
     pub fn verify(
         &self,
         mut progress: impl FnMut(VerifyProgress) -> ControlFlow<()>,
@@ -490,10 +489,10 @@ impl Stream {
         Ok(Verification { is_complete: true, ..found })
     }
 
-    /// Closes the stream, also for its clones: syncs, seals, gives back unused blocks, and lets another open it. Iterators go on
-    /// to read what was put until then.
+    /// Closes the stream, also for its clones: syncs, seals, frees unused blocks, and lets others open the stream. Iterators can still read
+    /// everything that was put before.
     ///
-    /// Dropping the last clone does the same, and says nothing of errors.
+    /// Dropping the last clone does the same, but reports no errors.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -506,13 +505,13 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// The first error of a sync; the stream is closed all the same.
+    /// Returns the first error, such as that of a sync. The stream is closed all the same.
     pub fn close(self) -> Result<()> {
         self.handle.close()
     }
 }
 
-/// What tests of crashes have to do at a moment of their own, or to see without a call to the system.
+/// What crash tests have to do at a certain moment, or to see without a system call.
 #[cfg(test)]
 mod for_tests {
     use std::collections::BTreeMap;
@@ -527,18 +526,18 @@ mod for_tests {
             self.core().topology.for_each_shard(|shard| shard.prepare_ahead().map(drop))
         }
 
-        /// Which records of each shard can be read.
+        /// Returns which records of each shard can be read.
         pub(crate) fn shard_bounds(&self) -> BTreeMap<ShardId, Range<SequenceNumber>> {
             let bounds = |shard: &Arc<Shard>| (shard.id(), shard.horizon()..shard.next_sequence());
             self.core().topology.map_full().iter().map(bounds).collect()
         }
 
-        /// Seals what waits for it.
+        /// Seals the segments that wait for it.
         pub(crate) fn seal_waiting(&self) -> Result<()> {
             self.core().topology.for_each_shard(|shard| shard.seal_waiting())
         }
 
-        /// A pass that does not sync.
+        /// Runs a pass that does not sync.
         pub(crate) fn tidy(&self) -> Result<()> {
             self.core().maintain(Pass { sync: false, tidy: true })
         }
@@ -553,7 +552,7 @@ impl Handle {
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
         };
-        // The companions after the records that they may tell of.
+        // The companions are closed after the records that they may refer to.
         let shards = self.core.topology.close();
         let (closed, stream) = (shards.and(self.core.extensions.close()), self.core.path.display());
         match &closed {
@@ -567,23 +566,23 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // A caller who wants to know calls `close`.
+        // A caller who wants to see the error calls `close`.
         let _ = self.close();
     }
 }
 
-/// What a pass of the maintenance does, besides what cannot wait.
+/// What a maintenance pass does besides what cannot wait.
 #[derive(Debug, Clone, Copy)]
 struct Pass {
     sync: bool,
-    /// Seal, drop what is too old, and let go of what nobody uses.
+    /// Seal, drop what has expired, and close what is unused.
     tidy: bool,
 }
 
 impl Core {
     fn sync(&self) -> Result<()> {
         let synced = self.topology.for_each_shard(|shard| shard.sync());
-        // After the records that they may tell of.
+        // The companions are synced after the records that they may refer to.
         synced.and(self.extensions.for_each_companion(Stream::sync))
     }
 
@@ -593,11 +592,11 @@ impl Core {
         Ok(StreamStats { shards, expired, puts: self.put_metrics.stats() })
     }
 
-    /// Hands the stream's counts to whoever asked for them.
+    /// Passes the stream's counts to the report that is set, if any.
     fn report(&self) {
         let Some(report) = &self.options.report else { return };
         match self.stats() {
-            // Should it panic, which is printed, the syncs that follow on this thread matter more.
+            // If it panics, the panic is printed. The syncs that follow on this thread matter more.
             Ok(stats) => drop(catch_unwind(AssertUnwindSafe(|| (report.0)(&self.path, &stats)))),
             Err(error) => {
                 event!(warn, "counts cannot be told", stream = self.path.display(), error = error)
@@ -605,7 +604,7 @@ impl Core {
         }
     }
 
-    /// One pass of the maintenance.
+    /// Runs one maintenance pass.
     fn maintain(&self, pass: Pass) -> Result<()> {
         let mut outcome = Ok(());
         if pass.sync {
@@ -615,7 +614,7 @@ impl Core {
                 Ok(())
             });
         }
-        // A stream that is bounded in bytes may go far beyond the bound in a second. What is dropped need not be sealed first.
+        // A stream with a limit in bytes may go far beyond it in a second. What is dropped does not have to be sealed first.
         if pass.tidy || self.topology.manifest().settings.retention.bytes_max().is_some() {
             outcome = outcome.and(sweep::sweep(&self.topology));
         }

@@ -1,4 +1,4 @@
-//! The errors of the library, one variant for each thing that a caller can do about one.
+//! The errors of the library, one variant for each remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use super::shard_id::ShardId;
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. Each variant asks for something else from the caller, and its text says what.
+/// What went wrong. Each variant has its own remedy, and its text says which.
 ///
 /// The text of an error includes that of its [`source`](std::error::Error::source), so print one or the other.
 ///
@@ -42,63 +42,62 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument or a setting is outside what the call takes. *Remedy:* correct the call.
+    /// An argument or a setting is outside what the call accepts. *Remedy:* correct the call.
     #[error("{0}")]
     InvalidArgument(Box<str>),
 
-    /// A record that no stream with these settings can hold; nothing of the call was written.
-    /// *Remedy:* correct that record, or leave it out.
+    /// No stream with these settings can hold this record. The call wrote nothing. *Remedy:* correct the record, or leave it out.
     #[error(
         "record {index} of the call is refused, and nothing was written: {reason}; correct it or leave it out"
     )]
     InvalidRecord {
-        /// The record's place in the call, from 0.
+        /// The record's index in the call, from 0.
         index: u32,
         /// What is wrong with it.
         reason: Box<str>,
     },
 
-    /// The stream has no such shard, or retention has expired it. *Remedy:* list the shards again;
-    /// whoever read an expired shard goes on with its children.
+    /// The stream has no such shard, or the shard has expired under the stream's retention. *Remedy:* list the shards again. A reader of an
+    /// expired shard continues with its children.
     #[error("the stream has no {0}, or that shard has expired: list the shards to see which exist")]
     ShardNotFound(ShardId),
 
-    /// The disk has no room for this record, which was not written. Reads go on. *Remedy:* free space,
-    /// or shorten the retention, and put the record again.
+    /// The disk has no room for this record, which was not written. Reads still work. *Remedy:* free space, or shorten the retention, and
+    /// put the record again.
     #[error("no room on the disk for more records in {}: free space or shorten the retention, then put again", .0.display())]
     StorageFull(Arc<Path>),
 
-    /// The record asked for has fallen behind the trim horizon. *Remedy:* go on from the horizon, knowing
-    /// that the records between are lost to this reader.
+    /// The requested record is behind the trim horizon. *Remedy:* continue from the horizon. The records from the requested one to the
+    /// horizon are lost to this reader.
     #[error(
         "{shard} no longer holds sequence number {requested}: its trim horizon is {horizon}; go on from there"
     )]
     Trimmed {
         /// The shard that was read.
         shard: ShardId,
-        /// The sequence number asked for.
+        /// The requested sequence number.
         requested: SequenceNumber,
         /// The oldest sequence number that can still be read.
         horizon: SequenceNumber,
     },
 
-    /// Records that damage took, and that the owner of the stream gave up by opening it with
-    /// [`salvage`](crate::StreamOptions::salvage). *Remedy:* call `skip_lost` to go on behind them, knowing that they are lost.
+    /// Damage took these records, and the owner of the stream gave them up by opening it with [`salvage`](crate::StreamOptions::salvage).
+    /// *Remedy:* call `skip_lost` to continue after them. They are lost.
     #[error(
         "{shard} has lost the records from sequence number {first} to before {end} to damage; skip what is lost to go on"
     )]
     Lost {
         /// The shard that was read.
         shard: ShardId,
-        /// The first sequence number that is lost, or the one asked for if that is among them.
+        /// The first sequence number that is lost, or the requested one if that is among them.
         first: SequenceNumber,
         /// The number after the last that is lost.
         end: SequenceNumber,
     },
 
     /// A worker of a consumer group committed to a shard that it has no lease on: it was silent for longer than its lease timeout, the
-    /// group was reset, or the worker has not polled yet. The commit changed nothing. *Remedy:* poll on; what the worker handled since
-    /// its last commit may be handled again, by others.
+    /// group was reset, or the worker has not polled yet. The commit changed nothing. *Remedy:* continue to poll. Other workers may handle
+    /// again what this worker handled since its last commit.
     #[error(
         "this worker has no lease on {shard}, so the consumer group {group} did not move: poll on, and commit in time"
     )]
@@ -109,31 +108,29 @@ pub enum Error {
         shard: ShardId,
     },
 
-    /// Another handle or process has the stream open for writing. *Remedy:* share that handle (`Stream` is
-    /// a cheap clone), or stop that process.
+    /// Another handle or process has the stream open. *Remedy:* share that handle (`Stream` is cheap to clone), or stop that process.
     #[error("{} is open already, in this process or in another one: share that handle or close it", .0.display())]
     Locked(Arc<Path>),
 
-    /// The path holds something that is not a stream. *Remedy:* name another path.
+    /// The path holds something that is not a stream. *Remedy:* use another path.
     #[error("{} is not a stream: {}; name another path", .0.path.display(), .0.reason)]
     NotAStream(Box<Located>),
 
-    /// The bytes are of a format that this version cannot read. *Remedy:* open the stream with the version
-    /// that wrote it, or a later one.
+    /// The bytes have a format that this version cannot read. *Remedy:* open the stream with the version that wrote it, or a later one.
     #[error("{} has {} that this version of streamlog cannot read: open it with the version that wrote it, or a later one", .0.path.display(), .0.reason)]
     UnsupportedFormat(Box<Located>),
 
-    /// Bytes that were written whole have changed since, or a file is missing. *Remedy:* restore the file
-    /// from a copy, or give up what is damaged by opening with [`salvage`](crate::StreamOptions::salvage).
+    /// Bytes that were completely written have changed since, or a file is missing. *Remedy:* restore the file from a copy, or give up what
+    /// is damaged by opening with [`salvage`](crate::StreamOptions::salvage).
     #[error(transparent)]
     Corrupt(Box<Corruption>),
 
-    /// A sync of this shard failed, so nobody knows what is on the disk; nothing put since was acknowledged
-    /// as durable. *Remedy:* check the disk, then open the stream again.
+    /// A sync of this shard failed, so the state of the disk is unknown. Nothing put since was acknowledged as durable. *Remedy:* check the
+    /// disk, then open the stream again.
     #[error("{0} takes no more puts because a sync failed: check the disk, then open the stream again")]
     Poisoned(ShardId),
 
-    /// The stream, or the producer that was to send to it, was closed. *Remedy:* open or start it again.
+    /// The stream, or the producer that sends to it, was closed. *Remedy:* open or start it again.
     #[error("the stream is closed, or the producer that sends to it: open it again to go on")]
     Closed,
 
@@ -143,19 +140,19 @@ pub enum Error {
     )]
     ProducerFull,
 
-    /// A record's time to live ended before its producer could write it: it is not in the stream. *Remedy:* remove the cause, and put
+    /// A record's time to live ended before its producer could write it, so it is not in the stream. *Remedy:* remove the cause, and put
     /// the record again if it still matters.
     #[error(
         "the record expired before it could be written, and is not in the stream: put it again if it still matters; the last try failed: {cause}"
     )]
     ProducerExpired {
-        /// Why it was not written the last time it was tried.
+        /// Why the last attempt to write it failed.
         #[source]
         cause: Arc<Error>,
     },
 
-    /// The operating system refused an operation. *Remedy:* remove the cause that it names, and try again; after a failed sync, as for
-    /// `Poisoned`.
+    /// The operating system refused an operation. *Remedy:* remove the cause that the error names, and try again. After a failed sync, do
+    /// as for `Poisoned`.
     #[error(transparent)]
     Io(Arc<IoFailure>),
 }
@@ -181,7 +178,7 @@ pub struct Located {
     pub reason: String,
 }
 
-/// Where damage was found, and how it shows.
+/// Where damage was found, and what it looks like.
 ///
 /// ```
 /// # use streamlog::{Error, Stream};
@@ -200,18 +197,18 @@ pub struct Located {
 pub struct Corruption {
     /// The damaged file, or the one that is missing.
     pub path: PathBuf,
-    /// The shard it belongs to, unless it is the manifest.
+    /// The shard that the file belongs to. `None` for the manifest, and for a record in a group's checkpoints that is not a checkpoint.
     pub shard: Option<ShardId>,
     /// The byte of the file at which the damaged part begins.
     pub offset: u64,
-    /// The first sequence number that cannot be read, where it is known.
+    /// The first sequence number that cannot be read, if it is known.
     pub sequence: Option<SequenceNumber>,
     /// What was expected there, and what was found.
     pub reason: String,
 }
 
 impl Corruption {
-    /// The shard and the record, in parentheses, where they are known.
+    /// Returns the shard and the record in parentheses, if they are known.
     fn place(&self) -> String {
         match (self.shard, self.sequence) {
             (Some(shard), Some(sequence)) => format!(" ({shard}, sequence number {sequence})"),
@@ -220,7 +217,7 @@ impl Corruption {
         }
     }
 
-    /// The other way out. Without a manifest there is none, since it says what there is to be salvaged.
+    /// Returns the other remedy. It needs a shard: a damaged manifest cannot be salvaged, because it says what there is to salvage.
     fn salvage(&self) -> &'static str {
         self.shard.map_or("", |_| ", or salvage the rest")
     }
@@ -245,9 +242,9 @@ impl Corruption {
 pub struct IoFailure {
     /// What was tried, as a verb.
     pub action: &'static str,
-    /// On which file or directory.
+    /// The file or directory that it was tried on.
     pub path: PathBuf,
-    /// What the operating system said.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
@@ -258,7 +255,7 @@ impl IoFailure {
         Self { action, path: path.into(), source }
     }
 
-    /// Whether the reason may go away with nobody changing the path or its rights.
+    /// Returns whether the cause may go away although nobody changes the path or its permissions.
     fn may_pass(&self) -> bool {
         use io::ErrorKind as Kind;
         let lasting = [
@@ -274,7 +271,7 @@ impl IoFailure {
         !lasting.contains(&self.source.kind())
     }
 
-    /// What to do about it.
+    /// Returns the remedy.
     fn remedy(&self) -> &'static str {
         match self.source.kind() {
             _ if is_sync(self.action) => "check the disk, then open the stream again",
@@ -291,7 +288,7 @@ impl IoFailure {
     }
 }
 
-/// Whether what was tried is a sync, of a file or of a directory.
+/// Returns whether the action is a sync of a file or of a directory.
 fn is_sync(action: &str) -> bool {
     action.starts_with("sync")
 }
@@ -303,8 +300,9 @@ impl From<IoFailure> for Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed later, with no change to it and none to the program: the disk or a buffer was full, another
-    /// process had the stream open, or the operating system refused something other than a sync for a reason that may pass.
+    /// Returns whether the same call may succeed later without a change to the call or the program. This is so if the disk or a buffer was
+    /// full, a producer's record expired, another handle or process had the stream open, or the operating system refused something other
+    /// than a sync for a reason that may pass.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -325,7 +323,7 @@ impl Error {
         }
     }
 
-    /// The file or directory that the error is about, if it is about one.
+    /// Returns the file or directory that the error is about, if any.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::StorageFull(path) | Self::Locked(path) => Some(path),
@@ -337,7 +335,7 @@ impl Error {
         }
     }
 
-    /// The shard that the error is about, if it is about one.
+    /// Returns the shard that the error is about, if any.
     pub fn shard(&self) -> Option<ShardId> {
         match *self {
             Self::ShardNotFound(shard)
@@ -351,7 +349,7 @@ impl Error {
         }
     }
 
-    /// The first sequence number that could not be read, if the error is about records.
+    /// Returns the first sequence number that could not be read, if the error is about records.
     pub fn sequence(&self) -> Option<SequenceNumber> {
         match *self {
             Self::Trimmed { requested, .. } => Some(requested),
@@ -373,14 +371,14 @@ impl Error {
         Self::UnsupportedFormat(Box::new(Located { path: path.to_owned(), reason: reason.into() }))
     }
 
-    /// Whether a sync failed, so that nobody knows what is on the disk.
+    /// Returns whether a sync failed, so that the state of the disk is unknown.
     pub(crate) fn is_failed_sync(&self) -> bool {
         matches!(self, Self::Io(failure) if is_sync(failure.action))
     }
 
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            // A sync that finds no room has lost what the kernel had taken already: trying one put again cannot bring it back.
+            // A sync that finds no room has already lost data that the kernel had accepted. Putting one record again cannot bring it back.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !is_sync(action) => {
                 Self::StorageFull(path.into())
             }
@@ -402,7 +400,7 @@ mod tests {
 
     #[test]
     fn errors_that_come_up_most_have_a_remedy_of_their_own() {
-        // Root is refused nothing, so they cannot be provoked.
+        // The operating system refuses nothing to root, so a test cannot provoke these errors.
         for (number, remedy) in [
             (13, "check who owns it, and who may do that"),
             (2, "put back what was moved or removed"),

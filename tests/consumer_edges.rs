@@ -514,3 +514,43 @@ fn a_group_can_be_deleted_while_the_stream_is_maintained() {
         maintains.join().unwrap();
     });
 }
+
+/// Whole generations of shards expire before the group gets to them. It is told so before it reads the ones that are left.
+#[test]
+fn p4_p6_records_behind_expired_shards_come_after_the_report_that_others_are_gone() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let age = Duration::from_secs(10);
+    let open = || common::small(&clock).retention(Retention::age(age)).open(scratch.path()).unwrap();
+    let stream = open();
+    let first = stream.put("key", "old").unwrap().shard;
+    stream.group(GROUP).worker().open().unwrap().close();
+    stream.split_shard_evenly(first).unwrap();
+    clock.advance(Duration::from_secs(6));
+    let second = stream.put("key", "expired, too").unwrap().shard;
+    stream.split_shard_evenly(second).unwrap();
+    clock.advance(Duration::from_secs(6));
+    stream.put("key", "new").unwrap();
+    clock.advance(Duration::from_secs(5));
+    stream.maintain().unwrap();
+    assert!(stream.shards().iter().all(|shard| shard.id != first && shard.id != second));
+    stream.close().unwrap();
+
+    let stream = open();
+    let mut worker = stream.group(GROUP).worker().open().unwrap();
+    let mut events = vec![];
+    loop {
+        match worker.poll(Duration::ZERO) {
+            Ok(None) => break,
+            Ok(Some(batch)) => {
+                events.extend(batch.iter().map(|record| String::from_utf8_lossy(record.data()).into_owned()));
+                worker.commit(&batch).unwrap();
+            }
+            Err(Error::Trimmed { shard, .. }) => {
+                events.push(format!("{shard} is gone"));
+                worker.skip_to_horizon(shard).unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(events, [format!("{first} is gone"), "new".into()]);
+}

@@ -14,19 +14,23 @@ pub(super) fn readable(
     shards: &[ShardDescription],
 ) -> BTreeMap<ShardId, Checkpoint> {
     let there: BTreeSet<ShardId> = shards.iter().map(|shard| shard.id).collect();
+    // A shard that expired before it was finished: reading it reports the missing records.
+    let expired: BTreeMap<ShardId, Checkpoint> = checkpoints
+        .iter()
+        .filter(|(id, checkpoint)| !checkpoint.is_finished && !there.contains(id))
+        .map(|(&id, &checkpoint)| (id, checkpoint))
+        .collect();
     let is_finished = |id: ShardId| match checkpoints.get(&id) {
         Some(checkpoint) => checkpoint.is_finished,
-        // The shard expired before the group got to it.
-        None => !there.contains(&id),
+        // The shard expired before the group got to it. It may descend from one that expired unfinished, and nobody knows any more from
+        // which. So it counts as unfinished until all of those are finished.
+        None => !there.contains(&id) && expired.is_empty(),
     };
     let from_there = shards
         .iter()
         .filter(|shard| !is_finished(shard.id) && shard.parents().all(is_finished))
         .map(|shard| (shard.id, checkpoints.get(&shard.id).copied().unwrap_or_else(|| beginning_of(shard))));
-    // A shard that expired before it was finished: reading it reports the missing records.
-    let expired =
-        checkpoints.iter().filter(|(id, checkpoint)| !checkpoint.is_finished && !there.contains(id));
-    from_there.chain(expired.map(|(&id, &checkpoint)| (id, checkpoint))).collect()
+    from_there.chain(expired.iter().map(|(&id, &checkpoint)| (id, checkpoint))).collect()
 }
 
 fn beginning_of(shard: &ShardDescription) -> Checkpoint {

@@ -20,15 +20,20 @@ pub(super) fn readable(
         .filter(|(id, checkpoint)| !checkpoint.is_finished && !there.contains(id))
         .map(|(&id, &checkpoint)| (id, checkpoint))
         .collect();
-    let is_finished = |id: ShardId| match checkpoints.get(&id) {
+    // A shard that is neither there nor has a checkpoint expired. The group finished it and dropped its checkpoint, or never got to it.
+    let is_finished = |id: ShardId, is_gone_finished: bool| match checkpoints.get(&id) {
         Some(checkpoint) => checkpoint.is_finished,
-        // The shard expired before the group got to it. It may descend from one that expired unfinished, and nobody knows any more from
-        // which. So it counts as unfinished until all of those are finished.
-        None => !there.contains(&id) && expired.is_empty(),
+        None => !there.contains(&id) && is_gone_finished,
+    };
+    let is_readable = |shard: &&ShardDescription| {
+        // A shard has a checkpoint once its parents are finished. One without may descend, by shards that are gone, from one that expired
+        // unfinished: it waits until the group has heard of all of those.
+        let is_gone_finished = checkpoints.contains_key(&shard.id) || expired.is_empty();
+        !is_finished(shard.id, true) && shard.parents().all(|parent| is_finished(parent, is_gone_finished))
     };
     let from_there = shards
         .iter()
-        .filter(|shard| !is_finished(shard.id) && shard.parents().all(is_finished))
+        .filter(is_readable)
         .map(|shard| (shard.id, checkpoints.get(&shard.id).copied().unwrap_or_else(|| beginning_of(shard))));
     from_there.chain(expired.iter().map(|(&id, &checkpoint)| (id, checkpoint))).collect()
 }
@@ -76,4 +81,32 @@ pub(super) fn arrival_before(stream: &Stream, shard: ShardId, next: SequenceNumb
     let previous = next.previous()?;
     let batch = stream.iterator(shard, Position::At(previous)).ok()?.next_batch(1).ok()?;
     batch.last_timestamp().filter(|_| batch.last_sequence() == Some(previous))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNFINISHED: Checkpoint =
+        Checkpoint { next: SequenceNumber::ZERO, last_timestamp: None, is_finished: false };
+
+    /// Shard 4 expired unfinished. Of 10 and 11 the parents are gone, too.
+    #[test]
+    fn p6_a_shard_that_expired_unread_holds_back_only_shards_that_may_descend_from_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let template = Stream::open(directory.path()).unwrap().shards().remove(0);
+        let orphan = |id: u32, parent: u32| ShardDescription {
+            id: ShardId::new(id),
+            parent: Some(ShardId::new(parent)),
+            ..template.clone()
+        };
+        let shards = [orphan(10, 8), orphan(11, 9)];
+        let ids = |checkpoints: &BTreeMap<ShardId, Checkpoint>| {
+            readable(checkpoints, &shards).keys().map(|id| id.get()).collect::<Vec<_>>()
+        };
+        let mut checkpoints = BTreeMap::from([(ShardId::new(4), UNFINISHED), (ShardId::new(10), UNFINISHED)]);
+        assert_eq!(ids(&checkpoints), [4, 10], "10 was begun before");
+        checkpoints.insert(ShardId::new(4), Checkpoint { is_finished: true, ..UNFINISHED });
+        assert_eq!(ids(&checkpoints), [10, 11]);
+    }
 }

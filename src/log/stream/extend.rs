@@ -133,9 +133,9 @@ impl Hold<'_> {
     /// Same as [`Stream::set_retention`]; `InvalidArgument` for a bound of 0.
     pub fn set(&self, bytes_max: u64) -> Result<()> {
         if bytes_max == 0 {
-            return Err(Error::InvalidArgument(
-                "a hold of 0 bytes holds nothing: end the hold instead".into(),
-            ));
+            let reason =
+                format!("the hold {:?} would keep 0 bytes, which is nothing: end it instead", self.name);
+            return Err(Error::InvalidArgument(reason.into()));
         }
         hold::set(&self.stream.core().topology, self.name, bytes_max)
     }

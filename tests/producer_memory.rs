@@ -56,8 +56,9 @@ fn peak_bytes(work: impl FnOnce()) -> usize {
 
 const BOUND: usize = 8 << 20;
 const BATCH: usize = 64 << 10;
-/// For the batches that are being filled, written and used again, for the stream itself, and for threads.
-const BESIDE: usize = 2 << 20;
+/// For the batches that are being filled, written and used again, for the lists of their records that `put_batch` takes, for the stream
+/// itself, and for threads: up to 2 MiB, as measured under load.
+const BESIDE: usize = 3 << 20;
 
 fn producers(stream: &Stream) -> [ProducerOptions; 4] {
     let options = stream.producer().buffer_bytes(BOUND).batch_bytes(BATCH).time_to_live(None);

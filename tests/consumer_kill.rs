@@ -135,7 +135,7 @@ fn consume(stream: &Stream, handled_count: &AtomicU64, seed: u64) -> ! {
 
 fn spawn_child(path: &Path, round: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
+        .args(common::CHILD_TEST)
         .env("STREAMLOG_CONSUMER_KILL_TEST", path)
         .env("STREAMLOG_ROUND", round.to_string())
         .stdout(Stdio::piped())

@@ -168,7 +168,7 @@ impl Running {
     /// Starts a child that counts its puts from `first` on, so that no two of a stream are alike.
     fn start(stream: &Path, durability: Durability, first: u64, promises: &Arc<Promises>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "child", "--nocapture"]).env("STREAMLOG_FILE_SYSTEMS_TEST", stream);
+        command.args(common::CHILD_TEST).env("STREAMLOG_FILE_SYSTEMS_TEST", stream);
         command.env("STREAMLOG_FILE_SYSTEMS_TEST_FIRST", first.to_string());
         if durability == Durability::Process {
             command.env("STREAMLOG_FILE_SYSTEMS_TEST_SYNCS", "1");

@@ -358,7 +358,7 @@ fn killed_on_a_full_disk(kind: Kind) {
     let mut ledger = Ledger::default();
     let mut child = Killed(
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture"])
+            .args(common::CHILD_TEST)
             .env("STREAMLOG_FULL_DISK_TEST", root.join("stream"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -65,7 +65,7 @@ impl Other {
 
     /// `command` runs this test program in some way of its own.
     fn with(mut command: Command, path: &Path) -> Self {
-        command.args(["--exact", "child", "--nocapture"]).env("STREAMLOG_LOCK_TEST", path);
+        command.args(common::CHILD_TEST).env("STREAMLOG_LOCK_TEST", path);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
         let (input, output) = (process.stdin.take(), BufReader::new(process.stdout.take().unwrap()));

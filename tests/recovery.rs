@@ -382,7 +382,7 @@ fn child() {
 
 fn spawn_child(path: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
+        .args(common::CHILD_TEST)
         .env("STREAMLOG_KILL_TEST", path)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -18,6 +18,11 @@ pub fn scratch() -> TempDir {
     in_memory.unwrap_or_else(|| tempfile::tempdir().expect("a temporary directory"))
 }
 
+/// The arguments with which a test program runs its test `child` and nothing else, in a process that may be killed.
+///
+/// With a single thread, the harness would print the test's name in front of the first line that the child prints.
+pub const CHILD_TEST: [&str; 4] = ["--exact", "child", "--nocapture", "--test-threads=2"];
+
 /// A clock that stands at some time in 2023.
 pub fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)))

@@ -57,7 +57,7 @@ fn main() {
 fn with_stream<T>(scratch: &Path, durability: Durability, work: impl FnOnce(&Stream) -> T) -> T {
     let directory = tempfile::tempdir_in(scratch).expect("a directory");
     let options = StreamOptions::new().durability(durability);
-    let options = options.retention(Retention::forever().max_bytes(512 << 20));
+    let options = options.retention(Retention::forever().bytes_max(512 << 20));
     let stream = options.open(directory.path()).expect("a stream");
     let outcome = work(&stream);
     stream.close().expect("a clean end");

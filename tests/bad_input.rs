@@ -107,7 +107,7 @@ fn a_stream_that_exists_is_not_created_again() {
 fn settings_are_kept_and_changed_by_opening() {
     let scratch = common::scratch();
     let path = scratch.path().join("stream");
-    let retention = Retention::age(streamlog::HOUR).max_bytes(1 << 30);
+    let retention = Retention::age(streamlog::HOUR).bytes_max(1 << 30);
     let options =
         StreamOptions::new().shards(3).key_hash(KeyHash::Md5).retention(retention).segment_bytes(1 << 20);
     options.record_bytes_max(500).durability(Durability::Power).open(&path).unwrap();

@@ -420,7 +420,7 @@ fn salvage_gives_up_what_is_damaged_and_cat_passes_over_it() {
     fails(&place.run("cat", &[]), &["damaged at byte", "salvage"]);
     let output = place.run("salvage", &[]);
     succeeds(&output);
-    assert!(stderr(&output).contains("lost 1 records, from sequence number 1 to before 2"), "{output:?}");
+    assert!(stderr(&output).contains("lost 1 record, from sequence number 1 to before 2"), "{output:?}");
     assert_eq!(output.stdout, b"1 record lost, and all others can be read\n");
     let output = place.run("cat", &[]);
     succeeds(&output);

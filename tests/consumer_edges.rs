@@ -88,7 +88,7 @@ trait NowMinus {
 
 impl NowMinus for ManualClock {
     fn now_minus(&self, by: Duration) -> streamlog::Timestamp {
-        streamlog::Clock::now(self).minus(by)
+        streamlog::Clock::now(self) - by
     }
 }
 
@@ -231,7 +231,7 @@ fn a_group_that_could_not_be_opened_can_be_opened_later() {
     put(&stream, 0..3);
     // As a creation that was interrupted leaves it.
     drop(open(&scratch.path().join("groups").join(GROUP), &clock, 1));
-    let future = Position::AtTimestamp(stream.now().plus(HOUR));
+    let future = Position::AtTimestamp(stream.now() + HOUR);
     assert!(matches!(stream.group(GROUP).worker().start_at(future).open(), Err(Error::InvalidArgument(_))));
     assert_eq!(drain(&mut worker(&stream)), [0, 1, 2]);
 }

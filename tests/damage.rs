@@ -274,7 +274,7 @@ impl Patient {
                 continue;
             }
             check(Position::At((sequence as u64).into()), sequence);
-            for timestamp in [record.timestamp, record.timestamp.plus(Duration::from_micros(1))] {
+            for timestamp in [record.timestamp, record.timestamp + Duration::from_micros(1)] {
                 let from = self.records.partition_point(|record| record.timestamp < timestamp);
                 check(Position::AtTimestamp(timestamp), from);
             }

@@ -82,7 +82,7 @@ fn child() {
     let stream = StreamOptions::new()
         .shards(3)
         .segment_bytes(SEGMENT_BYTES)
-        .retention(Retention::forever().max_bytes(RETENTION_BYTES))
+        .retention(Retention::forever().bytes_max(RETENTION_BYTES))
         .durability(durability)
         .sync_interval(None)
         .open(path)

@@ -275,12 +275,12 @@ fn retention_makes_room(kind: Kind) {
     for key in 0..100 {
         ledger.put(&stream, key, 1_000, clock.now()).expect("P8: retention made room, for the same handle");
     }
-    ledger.check(&stream, clock.now().minus(AGE), "P8: after retention by age");
+    ledger.check(&stream, clock.now() - AGE, "P8: after retention by age");
 
     // By bytes, asked for when the disk is full.
     fill_by_putting(&stream, &mut ledger, root, clock.now());
     let known = ledger.acknowledged.len();
-    stream.set_retention(Retention::age(AGE).max_bytes(1 << 20)).expect("P8: less can be kept");
+    stream.set_retention(Retention::age(AGE).bytes_max(1 << 20)).expect("P8: less can be kept");
     for key in 0..100 {
         ledger.put(&stream, key, 1_000, clock.now()).expect("P8: retention made room, for the same handle");
     }
@@ -293,7 +293,7 @@ fn retention_makes_room(kind: Kind) {
         let horizon = shard.horizon.get();
         ledger.acknowledged.retain(|_, (of, sequence, _)| *of != shard.shard || *sequence >= horizon);
     }
-    ledger.check(&stream, clock.now().minus(AGE), "P8: after retention by bytes");
+    ledger.check(&stream, clock.now() - AGE, "P8: after retention by bytes");
 }
 
 #[test]
@@ -439,7 +439,7 @@ const STEPS: [Step; 15] = [
     ("puts after a merge", |script, stream| script.put_some(stream, 20)),
     ("scaling", |_, stream| stream.update_shard_count(3).map(drop)),
     ("puts after scaling", |script, stream| script.put_some(stream, 20)),
-    ("another retention", |_, stream| stream.set_retention(Retention::age(AGE).max_bytes(1 << 30))),
+    ("another retention", |_, stream| stream.set_retention(Retention::age(AGE).bytes_max(1 << 30))),
     ("a large batch", |script, stream| script.put_large(stream)),
     ("expiry", |script, stream| {
         script.clock.advance(AGE / 2);
@@ -545,7 +545,7 @@ impl Script {
     }
 
     fn oldest(&self) -> Timestamp {
-        self.clock.now().minus(AGE)
+        self.clock.now() - AGE
     }
 
     fn check_while_full(&self, what: &str) {

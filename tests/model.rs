@@ -257,7 +257,7 @@ impl Model {
             }
             Operation::Advance { millis } => self.clock.advance(Duration::from_millis(millis)),
             Operation::StepBack { millis } => {
-                self.clock.set(self.clock.now().minus(Duration::from_millis(millis)))
+                self.clock.set(self.clock.now() - Duration::from_millis(millis))
             }
             Operation::Split { shard, at } => self.split(shard, at),
             Operation::Merge { shard } => self.merge(shard),
@@ -274,12 +274,12 @@ impl Model {
                 let retention =
                     seconds.map_or(Retention::forever(), |s| Retention::age(Duration::from_secs(s)));
                 let retention =
-                    self.retention.bytes_max().map_or(retention, |bytes| retention.max_bytes(bytes));
+                    self.retention.bytes_max.map_or(retention, |bytes| retention.bytes_max(bytes));
                 self.set_retention(retention);
             }
             Operation::RetainBytes { bytes } => {
-                let retention = self.retention.age_max().map_or(Retention::forever(), Retention::age);
-                self.set_retention(bytes.map_or(retention, |bytes| retention.max_bytes(bytes)));
+                let retention = self.retention.age.map_or(Retention::forever(), Retention::age);
+                self.set_retention(bytes.map_or(retention, |bytes| retention.bytes_max(bytes)));
             }
             Operation::Sync => self.stream().sync().unwrap(),
             Operation::Maintain => {
@@ -384,8 +384,8 @@ impl Model {
     fn check_retention(&mut self) {
         let before: BTreeMap<_, _> = self.shards.iter().map(|(&id, shard)| (id, shard.horizon)).collect();
         self.adopt_horizons();
-        let is_by_bytes = self.retention.bytes_max().is_some();
-        let oldest = self.retention.age_max().map(|age| self.clock.now().minus(age));
+        let is_by_bytes = self.retention.bytes_max.is_some();
+        let oldest = self.retention.age.map(|age| self.clock.now() - age);
         let stats = self.stream().stats().unwrap();
         for of_shard in &stats.shards {
             let shard = &self.shards[&of_shard.shard];
@@ -394,7 +394,7 @@ impl Model {
             assert!(is_by_bytes || shard.horizon == expired, "P12: a younger record is gone");
             assert!(of_shard.disk_bytes <= common::disk_bytes(&self.path()), "true to the file system");
         }
-        if let Some(bytes_max) = self.retention.bytes_max() {
+        if let Some(bytes_max) = self.retention.bytes_max {
             let active = stats.shards.len() as u64 * ((80 << 10) + self.largest_frame_bytes);
             assert!(stats.disk_bytes() <= bytes_max + active, "{} bytes are left", stats.disk_bytes());
         }

@@ -47,7 +47,7 @@ fn a_time_finds_the_first_record_that_arrived_then_or_later() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = ten_records(&clock, scratch.path());
     let start = Timestamp::from_millis(1_700_000_000_000);
-    let after = |millis: u64| Position::AtTimestamp(start.plus(Duration::from_millis(millis)));
+    let after = |millis: u64| Position::AtTimestamp(start + Duration::from_millis(millis));
     assert_eq!(
         from(&stream, Position::AtTimestamp(Timestamp::from_millis(5)))[0],
         0,
@@ -104,7 +104,7 @@ fn p6_a_position_behind_the_horizon_is_an_error_that_tells_the_horizon() {
         stream.put("key", vec![0; 20_000]).unwrap();
     }
     stream.maintain().unwrap();
-    stream.set_retention(Retention::forever().max_bytes(150_000)).unwrap();
+    stream.set_retention(Retention::forever().bytes_max(150_000)).unwrap();
     let horizon = stream.stats().unwrap().shards[0].horizon;
     assert!(horizon > 0.into());
     for (position, requested) in [(Position::At(0.into()), 0), (Position::After(0.into()), 1)] {
@@ -306,8 +306,8 @@ fn a_time_at_which_a_record_arrived_is_not_in_the_future() {
         .unwrap()
         .last_timestamp()
         .unwrap();
-    clock.set(last.minus(Duration::from_secs(5)));
+    clock.set(last - Duration::from_secs(5));
     let at = |time| stream.iterator(SHARD, Position::AtTimestamp(time));
     assert_eq!(at(last).unwrap().next_sequence().get(), 9);
-    assert!(matches!(at(last.plus(Duration::from_micros(1))), Err(Error::InvalidArgument(_))));
+    assert!(matches!(at(last + Duration::from_micros(1)), Err(Error::InvalidArgument(_))));
 }

@@ -170,7 +170,7 @@ fn p12_closed_shards_expire_and_leave_the_manifest_and_their_children_keep_their
 #[test]
 fn retention_by_bytes_drops_the_oldest_segments_of_all_shards() {
     let (scratch, clock) = (common::scratch(), common::clock());
-    let options = common::small(&clock).shards(2).retention(Retention::forever().max_bytes(400 << 10));
+    let options = common::small(&clock).shards(2).retention(Retention::forever().bytes_max(400 << 10));
     let stream = options.open(scratch.path()).unwrap();
     for number in 0..200u32 {
         stream.put(number.to_le_bytes(), vec![7; 10_000]).unwrap();
@@ -242,7 +242,7 @@ fn timestamps_do_not_run_backwards_when_nothing_is_left_and_the_clock_is_set_bac
     stream.maintain().unwrap();
     assert_eq!(common::segment_files(scratch.path(), 0).len(), 0);
     stream.close().unwrap();
-    clock.set(last.minus(30 * SECOND));
+    clock.set(last - 30 * SECOND);
     let stream = open(scratch.path(), &clock, Retention::forever());
     stream.put("key", [2]).unwrap();
     let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();

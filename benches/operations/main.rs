@@ -168,7 +168,7 @@ fn roll(criterion: &mut Criterion) {
     ] {
         let Growing { stream, directory: _directory, .. } =
             Growing::new(StreamOptions::new().segment_bytes(segment_bytes).maintenance(Maintenance::Manual));
-        stream.set_retention(Retention::forever().max_bytes(segment_bytes)).expect("a retention");
+        stream.set_retention(Retention::forever().bytes_max(segment_bytes)).expect("a retention");
         let segments = || stream.stats().expect("stats").shards[0].segment_count;
         let mut fitting = 0;
         while segments() < 2 {

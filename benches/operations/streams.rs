@@ -24,7 +24,7 @@ impl Growing {
     pub(crate) fn new(options: StreamOptions) -> Self {
         let directory = tempfile::tempdir().expect("a directory to work in");
         let options =
-            options.retention(Retention::forever().max_bytes(4 * BYTES_BETWEEN as u64)).sync_interval(None);
+            options.retention(Retention::forever().bytes_max(4 * BYTES_BETWEEN as u64)).sync_interval(None);
         let stream = options.open(directory.path()).expect("a stream");
         Self { stream, put_bytes: 0, directory }
     }

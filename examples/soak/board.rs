@@ -105,7 +105,7 @@ impl Board {
     /// From now on no read may return a record older than this.
     pub(crate) fn oldest_allowed(&self) -> Timestamp {
         let swept_at = Timestamp::from_micros(self.swept_at.load(Ordering::SeqCst));
-        self.plan.retention.age_max().map_or(Timestamp::default(), |age| swept_at.minus(age))
+        self.plan.retention.age.map_or(Timestamp::default(), |age| swept_at - age)
     }
 
     pub(crate) fn counters(&self) -> MutexGuard<'_, Counters> {

@@ -47,9 +47,9 @@ impl Check<'_> {
         group: &mut GroupLedger,
         random: &mut Random,
     ) -> Result<Checked, String> {
-        let age = self.plan.retention.age_max();
+        let age = self.plan.retention.age;
         let began = Instant::now();
-        let oldest = age.map_or(Timestamp::default(), |age| now().minus(age));
+        let oldest = age.map_or(Timestamp::default(), |age| now() - age);
         let options = self.plan.options(self.args).maintenance(Maintenance::Manual);
         let stream = options.open(self.dir).map_err(|error| match error {
             Error::Locked(_) => format!("P13: a dead process left its lock: {error}"),
@@ -79,10 +79,10 @@ impl Check<'_> {
         }
 
         if let Some(age) = age {
-            ledger.may_be_gone_before = ledger.may_be_gone_before.max(opened_at.minus(age));
+            ledger.may_be_gone_before = ledger.may_be_gone_before.max(opened_at - age);
         }
         self.check_expired(ledger, &firsts, &stats)?;
-        if self.plan.retention.bytes_max().is_some() {
+        if self.plan.retention.bytes_max.is_some() {
             ledger.may_be_gone_before = opened_at;
         }
         for (key, first) in (0..).zip(firsts) {
@@ -128,8 +128,8 @@ impl Check<'_> {
         let disk_bytes = stats.disk_bytes();
         let given_back = (stats.shards.len() as u64 + 1) * (self.plan.segment_bytes.min(1 << 20) + (1 << 20));
         let had_to_go = |cap: u64| disk_bytes + given_back >= cap;
-        let has_age = self.plan.retention.age_max().is_some();
-        if self.plan.retention.bytes_max().is_some_and(|cap| has_age || had_to_go(cap)) {
+        let has_age = self.plan.retention.age.is_some();
+        if self.plan.retention.bytes_max.is_some_and(|cap| has_age || had_to_go(cap)) {
             return Ok(());
         }
         Err(format!(
@@ -154,7 +154,7 @@ impl Check<'_> {
         stream.maintain().map_err(|error| format!("P12: a pass of the maintenance failed: {error}"))?;
         let ended = now();
         let stats = stream.stats().map_err(|error| error.to_string())?;
-        if let Some(cap) = self.plan.retention.bytes_max() {
+        if let Some(cap) = self.plan.retention.bytes_max {
             ledger.may_be_gone_before = ended;
             if stats.disk_bytes() > cap {
                 return Err(format!(
@@ -163,12 +163,12 @@ impl Check<'_> {
                 ));
             }
         }
-        let Some(age) = self.plan.retention.age_max() else { return Ok(()) };
-        ledger.may_be_gone_before = ledger.may_be_gone_before.max(ended.minus(age));
+        let Some(age) = self.plan.retention.age else { return Ok(()) };
+        ledger.may_be_gone_before = ledger.may_be_gone_before.max(ended - age);
         for shard in stream.shards() {
             let first = stream.iterator(shard.id, Position::TrimHorizon).and_then(|mut it| it.next_batch(1));
             let first = first.map_err(|error| format!("P6: {}: {error}", shard.id))?;
-            if first.iter().any(|record| record.timestamp() < began.minus(age)) {
+            if first.iter().any(|record| record.timestamp() < began - age) {
                 return Err(format!("P12: after a pass {} still returns a record that is too old", shard.id));
             }
         }
@@ -180,7 +180,7 @@ impl Check<'_> {
 fn check_shards(stream: &Stream) -> Result<(), String> {
     check_tiles("open shards", stream.list_shards(ShardFilter::AtLatest))?;
     check_tiles("shards at the horizon", stream.list_shards(ShardFilter::AtTrimHorizon))?;
-    let a_while_ago = now().minus(Duration::from_secs(2));
+    let a_while_ago = now() - Duration::from_secs(2);
     check_tiles("shards of a while ago", stream.list_shards(ShardFilter::AtTimestamp(a_while_ago)))?;
     let shards = stream.shards();
     for child in &shards {

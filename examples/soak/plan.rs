@@ -35,8 +35,8 @@ impl Plan {
         let bytes_max = of_round.between(64, 192) << 20;
         let (retention, segment_bytes_max) = match of_round.below(4) {
             // Small segments, so that the check can determine how much was dropped.
-            0 => (Retention::forever().max_bytes(bytes_max), 512 << 10),
-            1 => (Retention::age(age).max_bytes(bytes_max), SEGMENT_BYTES_MAX),
+            0 => (Retention::forever().bytes_max(bytes_max), 512 << 10),
+            1 => (Retention::age(age).bytes_max(bytes_max), SEGMENT_BYTES_MAX),
             _ => (Retention::age(age), SEGMENT_BYTES_MAX),
         };
         let durability = match args.durability {
@@ -66,8 +66,8 @@ impl Plan {
         format!(
             "run {run}: {durability:?}, segments of {} KiB, age {:?}, bytes {:?}",
             segment_bytes >> 10,
-            retention.age_max(),
-            retention.bytes_max()
+            retention.age,
+            retention.bytes_max
         )
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn wander_over_lineage(stream: &Stream, board: &Board) -> Outcome {
         let position = match random.below(3) {
             0 => Position::TrimHorizon,
             1 => Position::Latest,
-            _ => Position::AtTimestamp(now().minus(Duration::from_millis(random.below(12_000)))),
+            _ => Position::AtTimestamp(now() - Duration::from_millis(random.below(12_000))),
         };
         let life = Duration::from_millis(random.between(100, 6_000));
         follow_lineage(stream, board, &mut random, position, life)?;
@@ -97,7 +97,7 @@ pub(crate) fn wander_over_shards(stream: &Stream, board: &Board) -> Outcome {
             1 => Position::Latest,
             2 => Position::At(inside),
             3 if inside < shard.next_sequence => Position::After(inside),
-            _ => Position::AtTimestamp(now().minus(Duration::from_millis(random.below(12_000)))),
+            _ => Position::AtTimestamp(now() - Duration::from_millis(random.below(12_000))),
         };
         match stream.iterator(shard.shard, position) {
             Ok(iterator) => read_shard(board, &mut random, iterator, position)?,

@@ -74,7 +74,7 @@ pub(crate) struct CreateArgs {
 impl CreateArgs {
     pub(crate) fn retention(&self) -> Retention {
         let retention = self.retention.0.map_or(Retention::forever(), Retention::age);
-        self.retention_bytes.map_or(retention, |bytes| retention.max_bytes(bytes))
+        self.retention_bytes.map_or(retention, |bytes| retention.bytes_max(bytes))
     }
 }
 

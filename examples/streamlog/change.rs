@@ -59,15 +59,15 @@ pub(crate) fn retention(stream: &Stream, args: &RetentionArgs) -> Outcome {
 }
 
 fn changed(retention: Retention, args: &RetentionArgs) -> Retention {
-    let age = args.age.map_or(retention.age_max(), |age| age.0);
-    let bytes_max = args.bytes.map_or(retention.bytes_max(), |bytes| bytes.0);
+    let age = args.age.map_or(retention.age, |age| age.0);
+    let bytes_max = args.bytes.map_or(retention.bytes_max, |bytes| bytes.0);
     let retention = age.map_or(Retention::forever(), Retention::age);
-    bytes_max.map_or(retention, |bytes| retention.max_bytes(bytes))
+    bytes_max.map_or(retention, |bytes| retention.bytes_max(bytes))
 }
 
 fn as_json(retention: Retention) -> Value {
     json!({
-        "retention_age_seconds": retention.age_max().map(|age| age.as_secs_f64()),
-        "retention_bytes_max": retention.bytes_max(),
+        "retention_age_seconds": retention.age.map(|age| age.as_secs_f64()),
+        "retention_bytes_max": retention.bytes_max,
     })
 }

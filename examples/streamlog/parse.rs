@@ -81,16 +81,21 @@ pub(crate) fn parse_filter(text: &str) -> Result<ShardFilter, String> {
     }
 }
 
+/// Parses seconds since 1970, and drops decimals beyond microseconds. A floating-point number would not hold all microseconds.
+fn parse_seconds(text: &str) -> Option<Timestamp> {
+    let (seconds, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let micros: u64 = format!("{decimals:0<6}").get(..6).filter(|_| is_number(decimals))?.parse().ok()?;
+    Some(Timestamp::from_micros(seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros)?))
+}
+
 fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Some(duration) = text.strip_prefix("ago:") {
         let ago = humantime::parse_duration(duration).map_err(|error| error.to_string())?;
-        return Ok(Timestamp::from(SystemTime::now()).minus(ago));
+        return Ok(Timestamp::from(SystemTime::now()) - ago);
     }
     if let Some(seconds) = text.strip_prefix('@') {
-        let since_1970 = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        return since_1970
-            .map(|duration| Timestamp::from_micros(0).plus(duration))
-            .ok_or_else(|| format!("{seconds:?} is no number of seconds"));
+        return parse_seconds(seconds).ok_or_else(|| format!("{seconds:?} is no number of seconds"));
     }
     humantime::parse_rfc3339_weak(text)
         .map(Timestamp::from)

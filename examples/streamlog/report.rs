@@ -44,8 +44,8 @@ fn describe_settings(text: &mut String, stream: &StreamDescription, stats: &Stre
 
 /// Describes how long records are kept.
 pub(crate) fn retention_as_text(retention: Retention) -> String {
-    let age = retention.age_max().map(|age| humantime::format_duration(age).to_string());
-    let bytes = retention.bytes_max().map(|bytes| format!("up to {}", HumanBytes(bytes)));
+    let age = retention.age.map(|age| humantime::format_duration(age).to_string());
+    let bytes = retention.bytes_max.map(|bytes| format!("up to {}", HumanBytes(bytes)));
     match (age, bytes) {
         (None, None) => "forever".into(),
         (None, Some(bytes)) => format!("forever, {bytes}"),
@@ -149,8 +149,8 @@ fn describe_as_json(stream: &StreamDescription, stats: &StreamStats, recovery: &
         "path": stream.path.to_string_lossy(),
         "created_at_micros": stream.created_at.as_micros(),
         "key_hash": format!("{:?}", stream.key_hash).to_lowercase(),
-        "retention_age_seconds": stream.retention.age_max().map(|age| age.as_secs_f64()),
-        "retention_bytes_max": stream.retention.bytes_max(),
+        "retention_age_seconds": stream.retention.age.map(|age| age.as_secs_f64()),
+        "retention_bytes_max": stream.retention.bytes_max,
         "segment_bytes": stream.segment_bytes,
         "record_bytes_max": stream.record_bytes_max,
         "record_count": stats.record_count(),

@@ -21,6 +21,7 @@ use crate::{SequenceNumber, ShardId, Timestamp};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WorkerId(pub(super) u64);
 
 impl WorkerId {
@@ -148,7 +149,7 @@ impl Leases {
 
     /// Advances the time to what the clock shows now.
     pub(super) fn look_at_clock(&mut self, clock: Timestamp) {
-        self.now = self.now.plus(clock.since(self.clock_was));
+        self.now = self.now + clock.since(self.clock_was);
         self.clock_was = clock;
     }
 
@@ -173,7 +174,7 @@ impl Leases {
     pub(super) fn call(&mut self, worker: WorkerId, timeout: Duration, is_waiting: bool) {
         let member = Member { seen: self.now, timeout, is_waiting };
         let is_known = self.workers.insert(worker, member).is_some();
-        self.due = self.due.min(self.now.plus(timeout));
+        self.due = self.due.min(self.now + timeout);
         if !is_known {
             self.settle();
         }
@@ -183,7 +184,7 @@ impl Leases {
     fn note_waiting(&mut self, worker: WorkerId, is_waiting: bool) {
         if let Some(member) = self.workers.get_mut(&worker) {
             (member.seen, member.is_waiting) = (self.now, is_waiting);
-            self.due = self.due.min(self.now.plus(member.timeout));
+            self.due = self.due.min(self.now + member.timeout);
         }
     }
 
@@ -317,11 +318,12 @@ impl Leases {
     /// Returns when `settle` has something to do next, unless a worker calls before.
     fn next_due(&self) -> Option<Timestamp> {
         let silent = self.workers.values().filter(|member| !member.is_waiting);
-        let leaving =
-            self.shards.values().filter_map(|slot| slot.lease).filter_map(|lease| {
-                Some(lease.leaving_since?.plus(self.workers.get(&lease.worker)?.timeout))
-            });
-        silent.map(|member| member.seen.plus(member.timeout)).chain(leaving).min()
+        let leaving = self
+            .shards
+            .values()
+            .filter_map(|slot| slot.lease)
+            .filter_map(|lease| Some(lease.leaving_since? + self.workers.get(&lease.worker)?.timeout));
+        silent.map(|member| member.seen + member.timeout).chain(leaving).min()
     }
 
     /// Removes workers that were silent for too long, frees shards whose lease took too long to leave or lost its worker, and spreads the
@@ -461,7 +463,7 @@ mod tests {
         }
 
         fn call(&mut self, worker: WorkerId, after: Duration) {
-            self.clock = self.clock.plus(after);
+            self.clock = self.clock + after;
             self.leases.look_at_clock(self.clock);
             self.leases.call(worker, TIMEOUT, false);
             self.leases.settle_if_due();

@@ -25,6 +25,7 @@ const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum OnTrimmed {
     /// [`Worker::poll`](crate::Worker::poll) returns [`Error::Trimmed`], which says how many they are (from `requested` to before

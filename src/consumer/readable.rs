@@ -49,7 +49,7 @@ pub(super) fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<
         Position::TrimHorizon => ShardFilter::AtTrimHorizon,
         Position::Latest => ShardFilter::AtLatest,
         // A shard that closed at exactly that time may hold records of it.
-        Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time.minus(Duration::from_micros(1))),
+        Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time - Duration::from_micros(1)),
         _ => {
             return Err(Error::InvalidArgument(
                 "a sequence number is a place in one shard: start or reset a group at TrimHorizon, Latest or AtTimestamp".into(),

@@ -22,7 +22,7 @@ const _: () = assert!(2 * size_of::<Batch>() <= BATCH_BYTES);
 #[inline]
 pub(super) fn bytes_of(record: &PutRecord<'_>) -> usize {
     let headers: usize = record.headers().map(|(name, value)| HEADER_BYTES + name.len() + value.len()).sum();
-    record.partition_key().len() + record.data().len() + headers
+    record.partition_key.len() + record.data.len() + headers
 }
 
 /// The bytes that a header takes in the buffer besides its name and value.
@@ -112,7 +112,7 @@ impl Batch {
         put_at: Timestamp,
         bytes_max: usize,
     ) -> PendingReceipt {
-        let (key, data) = (record.partition_key(), record.data());
+        let (key, data) = (record.partition_key, record.data);
         let Buffers { bytes, entries, headers } = &mut self.buffers;
         let header_bytes: usize = record.headers().map(|(name, value)| name.len() + value.len()).sum();
         let needed = bytes.len() + key.len() + data.len() + header_bytes;
@@ -128,7 +128,7 @@ impl Batch {
             bytes.extend_from_slice(value);
             headers.push(Header { at, name_bytes: name.len() as u32, value_bytes: value.len() as u32 });
         }
-        let (end, key_bytes, hash_key) = (needed as u32, key.len() as u16, record.hash_key());
+        let (end, key_bytes, hash_key) = (needed as u32, key.len() as u16, record.explicit_hash_key);
         entries.push(Entry { end, key_bytes, put_at, hash_key, callback });
         PendingReceipt { outcomes: Arc::clone(&self.outcomes), at }
     }

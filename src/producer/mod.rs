@@ -344,7 +344,7 @@ impl Shared {
         if self.lanes.len() == 1 {
             return 0;
         }
-        let hash_key = record.hash_key().unwrap_or_else(|| self.key_hash.hash(record.partition_key()));
+        let hash_key = record.explicit_hash_key.unwrap_or_else(|| self.key_hash.hash(record.partition_key));
         let high = hash_key.get() >> 64;
         ((high * self.lanes.len() as u128) >> 64) as usize
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Producer;
 use super::batch::{BATCH_BYTES, RECORD_BYTES};
 use super::lane::Limits;
+use crate::extend::check_range;
 use crate::limits::{FRAME_BYTES_MAX, PARTITION_KEY_BYTES_MAX};
 use crate::{Error, Result, SECOND, Stream};
 
@@ -173,10 +174,10 @@ impl Default for Settings {
 
 impl Settings {
     fn check(&self) -> Result<()> {
-        check_within("batch_bytes", self.limits.bytes, 1, BATCH_BYTES_MAX)?;
-        check_within("batch_count", self.limits.count, 1, BATCH_COUNT_MAX)?;
-        check_within("buffer_bytes", self.buffer_bytes, BUFFER_BYTES_MIN, isize::MAX as usize)?;
-        check_within("senders", self.senders, 1, SENDERS_MAX)?;
+        check_range("batch_bytes", self.limits.bytes, 1..=BATCH_BYTES_MAX)?;
+        check_range("batch_count", self.limits.count, 1..=BATCH_COUNT_MAX)?;
+        check_range("buffer_bytes", self.buffer_bytes, BUFFER_BYTES_MIN..=isize::MAX as usize)?;
+        check_range("senders", self.senders, 1..=SENDERS_MAX)?;
         if self.time_to_live.is_some_and(|time| time.is_zero()) {
             return Err(invalid("a time_to_live of zero: every record would expire"));
         }
@@ -184,15 +185,6 @@ impl Settings {
             return Err(invalid("a backoff begins above zero, and does not end below where it begins"));
         }
         Ok(())
-    }
-}
-
-fn check_within(what: &str, value: usize, min: usize, max: usize) -> Result<()> {
-    let is_within = (min..=max).contains(&value);
-    if is_within {
-        Ok(())
-    } else {
-        Err(invalid(format!("{what} of {value} is out of range: {min} to {max}")))
     }
 }
 

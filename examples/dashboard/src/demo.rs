@@ -14,7 +14,7 @@ const RECORDS_PER_SECOND: f64 = 10_000.0;
 const USERS: f64 = 5_000.0;
 
 pub fn open(path: &Path) -> streamlog::Result<Stream> {
-    let retention = Retention::age(2 * MINUTE).max_bytes(256 << 20);
+    let retention = Retention::age(2 * MINUTE).bytes_max(256 << 20);
     StreamOptions::new().shards(4).retention(retention).open(path)
 }
 

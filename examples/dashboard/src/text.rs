@@ -43,12 +43,12 @@ pub fn shard(shard: ShardId) -> String {
 }
 
 pub fn retention(retention: Retention) -> String {
-    let age = retention.age_max().map(|age| match age.as_secs() {
+    let age = retention.age.map(|age| match age.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7_200 => format!("{} min", seconds / 60),
         seconds => format!("{} h", seconds / 3_600),
     });
-    let bound = retention.bytes_max().map(bytes);
+    let bound = retention.bytes_max.map(bytes);
     match (age, bound) {
         (Some(age), Some(bound)) => format!("keeps {age}, up to {bound}"),
         (Some(age), None) => format!("keeps {age}"),

@@ -145,7 +145,7 @@ fn check(path: &Path, script: &Script, acknowledged: &Acknowledged, what: &str) 
             assert_ne!(script.failed.get(&number), Some(&false), "{what}: a put that failed is there");
         }
     }
-    let oldest = script.clock.now().minus(AGE);
+    let oldest = script.clock.now() - AGE;
     for (key, puts) in acknowledged {
         let found = read.get(key).cloned().unwrap_or_default();
         assert!(found.is_sorted_by(|a, b| a < b), "{what}: P4: key {key} is out of order: {found:?}");

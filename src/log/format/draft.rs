@@ -49,7 +49,7 @@ pub(crate) type FrameParts<'a> = [&'a [u8]; 3];
 /// Returns the bytes that a record takes in a frame.
 #[inline]
 pub(crate) fn record_bytes(record: &PutRecord<'_>) -> usize {
-    let data_bytes = record.partition_key().len() + record.data().len();
+    let data_bytes = record.partition_key.len() + record.data.len();
     RECORD_HEAD_BYTES + data_bytes + headers::bytes_of(record.header_list())
 }
 
@@ -57,14 +57,14 @@ impl DraftBuffer {
     /// Drafts a frame of one record.
     #[inline]
     pub(crate) fn draft_one<'a>(&'a mut self, record: &PutRecord<'a>) -> Draft<'a> {
-        if record.data().len() < BORROWED_DATA_BYTES_MIN {
+        if record.data.len() < BORROWED_DATA_BYTES_MIN {
             self.clear(record_bytes(record));
             self.push(record);
             self.finish(1)
         } else {
-            self.clear(record_bytes(record) - record.data().len());
+            self.clear(record_bytes(record) - record.data.len());
             self.push_all_but_data(record);
-            self.finish_borrowing(record.data(), 1)
+            self.finish_borrowing(record.data, 1)
         }
     }
 
@@ -126,15 +126,15 @@ impl DraftBuffer {
     #[inline]
     fn push(&mut self, record: &PutRecord<'_>) {
         self.push_all_but_data(record);
-        self.push_bytes(record.data());
+        self.push_bytes(record.data);
     }
 
     // As a call, it takes a twentieth of a small put.
     #[inline(always)]
     fn push_all_but_data(&mut self, record: &PutRecord<'_>) {
         let headers = record.header_list();
-        self.push_bytes(&encode_head(record.partition_key(), record.data(), !headers.is_empty()));
-        self.push_bytes(record.partition_key());
+        self.push_bytes(&encode_head(record.partition_key, record.data, !headers.is_empty()));
+        self.push_bytes(record.partition_key);
         if !headers.is_empty() {
             self.push_headers(headers);
         }

@@ -74,9 +74,9 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         key_hash: key_hash_name(settings.key_hash).to_owned(),
         retention_age_micros: settings
             .retention
-            .age_max()
+            .age
             .map(|age| age.as_micros().try_into().unwrap_or(u64::MAX)),
-        retention_bytes_max: settings.retention.bytes_max(),
+        retention_bytes_max: settings.retention.bytes_max,
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
         next_shard: manifest.next_shard,
@@ -137,7 +137,7 @@ fn decode_body(body: Body) -> Option<Manifest> {
         Some(micros) => Retention::age(Duration::from_micros(micros)),
         None => Retention::forever(),
     };
-    let retention = body.retention_bytes_max.map_or(retention, |bytes| retention.max_bytes(bytes));
+    let retention = body.retention_bytes_max.map_or(retention, |bytes| retention.bytes_max(bytes));
     let settings = StreamSettings {
         key_hash: [KeyHash::Xxh3, KeyHash::Md5]
             .into_iter()
@@ -194,7 +194,7 @@ mod tests {
     fn example() -> Manifest {
         let settings = StreamSettings {
             key_hash: KeyHash::Md5,
-            retention: Retention::age(Duration::from_secs(60)).max_bytes(1 << 30),
+            retention: Retention::age(Duration::from_secs(60)).bytes_max(1 << 30),
             segment_bytes: 64 << 20,
             record_bytes_max: 1 << 20,
         };

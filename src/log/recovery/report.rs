@@ -19,6 +19,7 @@ use crate::log::types::shard_id::ShardId;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RecoveryReport {
     /// One entry for each shard that has not expired, in the order of creation.
@@ -60,6 +61,7 @@ impl RecoveryReport {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ShardRecovery {
     /// The shard.
@@ -110,6 +112,7 @@ impl ShardRecovery {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LostRecords {
     /// The shard.
@@ -127,9 +130,10 @@ impl std::fmt::Display for LostRecords {
         let Range { start, end } = self.sequences;
         let count = end.get().saturating_sub(start.get());
         let (shard, path, reason) = (self.shard, self.path.display(), &self.reason);
+        let plural = if count == 1 { "" } else { "s" };
         write!(
             f,
-            "{shard} lost {count} records, from sequence number {start} to before {end}: {path} has {reason}"
+            "{shard} lost {count} record{plural}, from sequence number {start} to before {end}: {path} has {reason}"
         )
     }
 }
@@ -148,6 +152,7 @@ impl std::fmt::Display for LostRecords {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct TornTail {
     /// The segment file.

@@ -182,9 +182,7 @@ fn set_ceilings(parents: &[&Arc<Shard>]) -> SequenceNumber {
 fn open_shard(shards: &[ShardDescription], id: ShardId) -> Result<&ShardDescription> {
     match shards.iter().find(|shard| shard.id == id) {
         None => Err(Error::ShardNotFound(id)),
-        Some(shard) if !shard.is_open() => Err(Error::invalid(format!(
-            "{id} is closed already, and its children own its hash keys: list the open shards with ShardFilter::AtLatest"
-        ))),
+        Some(shard) if !shard.is_open() => Err(Error::shard_closed(id)),
         Some(shard) => Ok(shard),
     }
 }

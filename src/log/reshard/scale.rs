@@ -5,11 +5,11 @@ use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::Result;
 use crate::log::types::hash_key::{HashKey, HashKeyRange};
 use crate::log::types::limits::SHARD_COUNT_MAX;
-use crate::log::types::options::check_within;
+use crate::log::types::options::check_range;
 
 /// Refuses a number of shards that no stream can have.
 pub(crate) fn check(count: u32) -> Result<()> {
-    check_within("a shard count", count.into(), 1, SHARD_COUNT_MAX.into())
+    check_range("a shard count", count, 1..=SHARD_COUNT_MAX)
 }
 
 /// Returns the next split or merge on the way to `count` equal shards, or `None` once they exist.

@@ -86,7 +86,7 @@ fn make_room(topology: &Topology) -> Result<()> {
 
 /// Returns the time before which records expire, if they do.
 fn oldest_kept(topology: &Topology, retention: Retention) -> Option<Timestamp> {
-    retention.age_max().map(|age| topology.context().clock.now().minus(age))
+    retention.age.map(|age| topology.context().clock.now() - age)
 }
 
 fn raise_horizons(topology: &Topology, manifest: &Manifest, retention: Retention) -> Result<()> {
@@ -106,7 +106,7 @@ fn raise_horizons(topology: &Topology, manifest: &Manifest, retention: Retention
             outcome = outcome.and(trim_held(topology, oldest, held.bytes_max));
         }
     }
-    if let Some(bytes_max) = retention.bytes_max() {
+    if let Some(bytes_max) = retention.bytes_max {
         outcome = outcome.and(trim_to(topology, bytes_max, held.as_ref()));
     }
     outcome

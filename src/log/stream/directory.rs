@@ -65,7 +65,7 @@ impl Stream {
     pub fn delete(path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if !(dir::is_dir(path)? && Manifest::exists_in(path)?) {
-            return Err(Error::not_a_stream(path, "there is no manifest.json"));
+            return Err(Error::not_a_stream(path, "there is no manifest.json; name another path"));
         }
         let _lock = Lock::take(&path.join(LOCK_NAME), path)?;
         let mut name = path.as_os_str().to_owned();

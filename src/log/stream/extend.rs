@@ -1,5 +1,5 @@
 //! Support for code that builds on a stream, like the consumer groups of this crate: state kept with an open stream, streams that are
-//! synced and closed along with it, and holds on retention.
+//! synced and closed along with it, holds on retention, and checks of settings.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::Stream;
 use crate::log::retention::hold;
 use crate::log::types::error::{Error, Result};
+pub use crate::log::types::options::check_range;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 

@@ -58,7 +58,7 @@ impl LineageIterator {
             Position::TrimHorizon => ShardFilter::AtTrimHorizon,
             Position::Latest => ShardFilter::AtLatest,
             // A shard that closed at exactly that time may hold records of that time.
-            Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time.minus(Duration::from_micros(1))),
+            Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time - Duration::from_micros(1)),
             Position::At(_) | Position::After(_) => {
                 return Err(Error::invalid(
                     "a sequence number is a place in one shard: use TrimHorizon, Latest or AtTimestamp",

@@ -387,8 +387,8 @@ impl Stream {
     /// # use streamlog::{DAY, Retention, Stream};
     /// # let directory = tempfile::tempdir()?;
     /// # let stream = Stream::open(directory.path())?;
-    /// stream.set_retention(Retention::age(7 * DAY).max_bytes(8 << 30))?;
-    /// assert_eq!(stream.describe().retention.age_max(), Some(7 * DAY));
+    /// stream.set_retention(Retention::age(7 * DAY).bytes_max(8 << 30))?;
+    /// assert_eq!(stream.describe().retention.age, Some(7 * DAY));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -615,7 +615,7 @@ impl Core {
             });
         }
         // A stream with a limit in bytes may go far beyond it in a second. What is dropped does not have to be sealed first.
-        if pass.tidy || self.topology.manifest().settings.retention.bytes_max().is_some() {
+        if pass.tidy || self.topology.manifest().settings.retention.bytes_max.is_some() {
             outcome = outcome.and(sweep::sweep(&self.topology));
         }
         outcome = outcome.and(self.topology.for_each_shard(|shard| {

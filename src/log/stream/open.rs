@@ -153,7 +153,10 @@ fn tell_of(path: &Path, recovery: &RecoveryReport) {
 fn look_at(path: &Path, create: Create) -> Result<bool> {
     let is_there = dir::exists(path)?;
     if is_there && !dir::is_dir(path)? {
-        return Err(Error::not_a_stream(path, "it is a file, and a stream is a directory"));
+        return Err(Error::not_a_stream(
+            path,
+            "it is a file, and a stream is a directory; name another path",
+        ));
     }
     if is_there && Manifest::exists_in(path)? {
         return match create {
@@ -168,13 +171,19 @@ fn look_at(path: &Path, create: Create) -> Result<bool> {
     if let Some(stranger) = entries.iter().find(|entry| !UNFINISHED_NAMES.contains(&entry.name.as_str())) {
         return Err(Error::not_a_stream(
             path,
-            format!("it has no manifest.json, and holds {:?}", stranger.name),
+            format!("it has no manifest.json, and holds {:?}; name another path", stranger.name),
         ));
     }
     refuse_orphans(path)?;
     match create {
-        Create::Never if is_there => Err(Error::not_a_stream(path, "it is an empty directory")),
-        Create::Never => Err(Error::not_a_stream(path, "there is nothing at this path")),
+        Create::Never if is_there => Err(Error::not_a_stream(
+            path,
+            "it is an empty directory; name another path, or create the stream",
+        )),
+        Create::Never => Err(Error::not_a_stream(
+            path,
+            "there is nothing at this path; name another path, or create the stream",
+        )),
         _ => Ok(false),
     }
 }

@@ -223,12 +223,12 @@ impl Core {
 
     #[inline]
     fn hash_key_of(&self, record: &PutRecord<'_>) -> HashKey {
-        record.hash_key().unwrap_or_else(|| self.key_hash.hash(record.partition_key()))
+        record.explicit_hash_key.unwrap_or_else(|| self.key_hash.hash(record.partition_key))
     }
 
     #[inline]
     fn check_record(&self, index: usize, record: &PutRecord<'_>) -> Result<()> {
-        let (key_bytes, data_bytes) = (record.partition_key().len(), record.data().len());
+        let (key_bytes, data_bytes) = (record.partition_key.len(), record.data.len());
         let is_valid = (1..=PARTITION_KEY_BYTES_MAX).contains(&key_bytes)
             && (key_bytes as u64).saturating_add(data_bytes as u64) <= self.record_bytes_max;
         if is_valid && record.header_list().is_empty() {
@@ -239,8 +239,8 @@ impl Core {
 
     #[cold]
     fn check_slowly(&self, index: usize, record: &PutRecord<'_>) -> Result<()> {
-        let (key_bytes, headers) = (record.partition_key().len(), record.header_list());
-        let bytes = [key_bytes, record.data().len(), headers::bytes_of(headers)];
+        let (key_bytes, headers) = (record.partition_key.len(), record.header_list());
+        let bytes = [key_bytes, record.data.len(), headers::bytes_of(headers)];
         let bytes = bytes.into_iter().fold(0, usize::saturating_add);
         let bad_name = headers.iter().find(|(name, _)| !(1..=HEADER_NAME_BYTES_MAX).contains(&name.len()));
         let reason = match key_bytes {

@@ -48,7 +48,7 @@ pub enum Error {
 
     /// No stream with these settings can hold this record. The call wrote nothing. *Remedy:* correct the record, or leave it out.
     #[error(
-        "record {index} of the call is refused, and nothing was written: {reason}; correct it or leave it out"
+        "the record (index {index} in the call) is refused, and nothing was written: {reason}; correct it or leave it out"
     )]
     InvalidRecord {
         /// The record's index in the call, from 0.
@@ -112,8 +112,9 @@ pub enum Error {
     #[error("{} is open already, in this process or in another one: share that handle or close it", .0.display())]
     Locked(Arc<Path>),
 
-    /// The path holds something that is not a stream. *Remedy:* use another path.
-    #[error("{} is not a stream: {}; name another path", .0.path.display(), .0.reason)]
+    /// The path holds something that is not a stream. *Remedy:* use another path, or create a stream
+    /// there if the path is empty.
+    #[error("{} is not a stream: {}", .0.path.display(), .0.reason)]
     NotAStream(Box<Located>),
 
     /// The bytes have a format that this version cannot read. *Remedy:* open the stream with the version that wrote it, or a later one.
@@ -192,6 +193,7 @@ pub struct Located {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[error("{} is damaged at byte {offset}{}: {reason}; restore the file from a copy{}", .path.display(), self.place(), self.salvage())]
 #[non_exhaustive]
 pub struct Corruption {
@@ -357,6 +359,13 @@ impl Error {
             Self::Corrupt(ref damage) => damage.sequence,
             _ => None,
         }
+    }
+
+    /// Returns the error of a call that needs an open shard.
+    pub(crate) fn shard_closed(shard: ShardId) -> Self {
+        Self::invalid(format!(
+            "{shard} is closed already, and its children own its hash keys: list the open shards with ShardFilter::AtLatest"
+        ))
     }
 
     pub(crate) fn invalid(reason: impl Into<String>) -> Self {

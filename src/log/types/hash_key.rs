@@ -62,6 +62,7 @@ impl fmt::Display for HashKey {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum KeyHash {
     /// XXH3 with 128 bits: a few nanoseconds.
@@ -98,6 +99,7 @@ impl KeyHash {
 /// assert!(lower.is_followed_by(&upper));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HashKeyRange {
     /// The first hash key of the range.
     pub start: HashKey,

@@ -10,6 +10,8 @@ pub(crate) mod options;
 mod parse;
 pub(crate) mod record;
 pub(crate) mod sequence;
+#[cfg(feature = "serde")]
+mod serialize;
 pub(crate) mod shard_id;
 pub(crate) mod stats;
 pub(crate) mod time;

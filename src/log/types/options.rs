@@ -1,6 +1,7 @@
 //! The settings of a stream.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::time::{Clock, DAY, SECOND};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Durability {
     /// A returned put survives the death of the process. It survives power loss after the next sync: within
@@ -35,13 +37,17 @@ pub enum Durability {
 ///
 /// ```
 /// # use streamlog::{HOUR, Retention};
-/// let retention = Retention::age(24 * HOUR).max_bytes(8 << 30);
-/// # let _ = retention;
+/// let retention = Retention::age(24 * HOUR).bytes_max(8 << 30);
+/// assert_eq!(retention.bytes_max, Some(8 << 30));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Retention {
-    age: Option<Duration>,
-    bytes_max: Option<u64>,
+    /// The age after which records expire, at least 1 second. `None` means that they do not expire by age.
+    pub age: Option<Duration>,
+    /// The bytes beyond which the oldest records are dropped, at least 1. `None` means no such limit.
+    pub bytes_max: Option<u64>,
 }
 
 impl Retention {
@@ -60,28 +66,23 @@ impl Retention {
     /// Whole segments are dropped, and never the one that a shard writes to. So a shard keeps up to a segment or two whatever the bound:
     /// for a bound below that, lower [`segment_bytes`](StreamOptions::segment_bytes).
     #[must_use]
-    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+    pub const fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = Some(bytes);
         self
     }
 
-    /// Returns the age after which records expire, or `None` if they do not.
-    pub const fn age_max(&self) -> Option<Duration> {
-        self.age
-    }
-
-    /// Returns the bytes beyond which the oldest records are dropped, or `None` if there is no such limit.
-    pub const fn bytes_max(&self) -> Option<u64> {
-        self.bytes_max
-    }
-
     pub(crate) fn check(&self) -> Result<()> {
-        match self.age {
-            Some(age) if age < RETENTION_AGE_MIN => Err(Error::invalid(format!(
+        if let Some(age) = self.age.filter(|&age| age < RETENTION_AGE_MIN) {
+            return Err(Error::invalid(format!(
                 "a retention of {age:?} is too short: the shortest is {RETENTION_AGE_MIN:?}"
-            ))),
-            _ => Ok(()),
+            )));
         }
+        if self.bytes_max == Some(0) {
+            return Err(Error::invalid(
+                "a retention of 0 bytes: set no bytes_max to keep records of any size",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -103,6 +104,7 @@ impl Default for Retention {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Maintenance {
     /// Two threads of the stream: `streamlog` does this work, and `streamlog-ahead` prepares what busy puts will need next.
@@ -122,7 +124,7 @@ pub enum Maintenance {
 /// let stream = StreamOptions::new()
 ///     .shards(4)
 ///     .key_hash(KeyHash::Md5)
-///     .retention(Retention::age(24 * HOUR).max_bytes(8 << 30))
+///     .retention(Retention::age(24 * HOUR).bytes_max(8 << 30))
 ///     .durability(Durability::Power)
 ///     .open(directory.path().join("clicks"))?;
 /// assert_eq!(stream.shards().len(), 4);
@@ -332,7 +334,7 @@ impl StreamOptions {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        check_within("a shard count", self.shards.into(), 1, SHARD_COUNT_MAX.into())?;
+        check_range("a shard count", self.shards, 1..=SHARD_COUNT_MAX)?;
         self.segment_bytes.map_or(Ok(()), check_segment_bytes)?;
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::invalid("a sync_interval of zero: use Durability::Power to sync each put"));
@@ -342,13 +344,24 @@ impl StreamOptions {
 }
 
 pub(crate) fn check_segment_bytes(bytes: u64) -> Result<()> {
-    check_within("a segment_bytes", bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+    check_range("a segment_bytes", bytes, SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX)
 }
 
-/// Refuses a setting that is out of range.
-pub(crate) fn check_within(what: &str, value: u64, min: u64, max: u64) -> Result<()> {
-    if (min..=max).contains(&value) {
+/// Fails with `InvalidArgument` if a setting is out of its range. `name` is the setting's name, with an article where it reads better.
+///
+/// ```
+/// # use streamlog::extend::check_range;
+/// assert!(check_range("batch_count", 17, 1..=10_000).is_ok());
+/// let refused = check_range("batch_count", 0, 1..=10_000).unwrap_err();
+/// assert_eq!(refused.to_string(), "batch_count of 0 is out of range: 1 to 10000");
+/// ```
+pub fn check_range<T: PartialOrd + fmt::Display>(
+    name: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<()> {
+    if range.contains(&value) {
         return Ok(());
     }
-    Err(Error::invalid(format!("{what} of {value} is out of range: {min} to {max}")))
+    Err(Error::invalid(format!("{name} of {value} is out of range: {} to {}", range.start(), range.end())))
 }

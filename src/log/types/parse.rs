@@ -6,7 +6,7 @@ use super::error::Error;
 use super::hash_key::HashKey;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
-use super::time::Timestamp;
+use super::time::{BEYOND_DATES, Timestamp};
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -38,7 +38,9 @@ impl FromStr for Timestamp {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        humantime::parse_rfc3339(text).map(Self::from).map_err(|_| {
+        let beyond_dates = || text.strip_suffix(BEYOND_DATES).and_then(|micros| micros.parse().ok());
+        let time = humantime::parse_rfc3339(text).ok().map(Self::from);
+        time.or_else(|| beyond_dates().map(Self::from_micros)).ok_or_else(|| {
             Error::invalid(format!("{text:?} is not a time in UTC: one looks like {}", Self::from_micros(0)))
         })
     }

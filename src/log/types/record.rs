@@ -11,13 +11,16 @@ use super::time::Timestamp;
 /// # use streamlog::{HashKey, PutRecord};
 /// let record = PutRecord::new("user-17", b"clicked").header("content-type", "text/plain");
 /// let placed = PutRecord::new("user-17", b"clicked").explicit_hash_key(HashKey::MAX);
-/// # assert_eq!(record.partition_key(), placed.partition_key());
+/// # assert_eq!(record.partition_key, placed.partition_key);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutRecord<'a> {
-    partition_key: &'a [u8],
-    data: &'a [u8],
-    explicit_hash_key: Option<HashKey>,
+    /// The partition key.
+    pub partition_key: &'a [u8],
+    /// The data.
+    pub data: &'a [u8],
+    /// A hash key that takes the place of the partition key's hash, if any.
+    pub explicit_hash_key: Option<HashKey>,
     headers: Vec<(&'a str, &'a [u8])>,
 }
 
@@ -55,18 +58,6 @@ impl<'a> PutRecord<'a> {
         self
     }
 
-    /// Returns the partition key.
-    #[inline]
-    pub fn partition_key(&self) -> &'a [u8] {
-        self.partition_key
-    }
-
-    /// Returns the data.
-    #[inline]
-    pub fn data(&self) -> &'a [u8] {
-        self.data
-    }
-
     /// Returns the headers, in their order.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a [u8])> {
         self.headers.iter().copied()
@@ -75,12 +66,6 @@ impl<'a> PutRecord<'a> {
     #[inline]
     pub(crate) fn header_list(&self) -> &[(&'a str, &'a [u8])] {
         &self.headers
-    }
-
-    /// Returns the hash key that the caller chose, if any.
-    #[inline]
-    pub fn hash_key(&self) -> Option<HashKey> {
-        self.explicit_hash_key
     }
 }
 
@@ -97,6 +82,7 @@ impl<'a> PutRecord<'a> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Receipt {
     /// The shard that holds the record.
@@ -117,10 +103,11 @@ pub struct Receipt {
 /// assert_eq!(count(Position::TrimHorizon)?, 2);
 /// assert_eq!(count(Position::After(first.sequence))?, 1);
 /// assert_eq!(count(Position::Latest)?, 0);
-/// assert_eq!(count(Position::AtTimestamp(stream.now().minus(MINUTE)))?, 2);
+/// assert_eq!(count(Position::AtTimestamp(stream.now() - MINUTE))?, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Position {
     /// The oldest readable record at the time of the call. If it is trimmed before it is read, the read fails with `Trimmed`.

@@ -14,6 +14,7 @@ use std::fmt;
 /// assert_eq!(sequence.previous(), Some(SequenceNumber::new(40)));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SequenceNumber(u64);
 
 impl SequenceNumber {

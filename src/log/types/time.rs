@@ -1,6 +1,7 @@
 //! Points in time, and the clock they come from.
 
 use std::fmt;
+use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +22,7 @@ pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// ```
 /// # use streamlog::{HOUR, Timestamp};
 /// let time = Timestamp::from_millis(1_700_000_000_000);
-/// assert_eq!(time.minus(HOUR).as_millis(), 1_699_996_400_000);
+/// assert_eq!((time - HOUR).as_millis(), 1_699_996_400_000);
 /// let now: Timestamp = std::time::SystemTime::now().into();
 /// assert!(now.since(time) > HOUR);
 /// assert_eq!(time.to_string(), "2023-11-14T22:13:20.000000Z");
@@ -52,24 +53,34 @@ impl Timestamp {
         self.0 / 1_000
     }
 
-    /// Returns the point this much later. Saturates at the latest point.
-    pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(micros(duration)))
-    }
-
-    /// Returns the point this much earlier. Saturates at 1970.
-    pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(micros(duration)))
-    }
-
     /// Returns the time from `earlier` to this point, or zero if `earlier` is not earlier.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
 
+/// Saturates at the latest point that a `Timestamp` can hold.
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+}
+
+/// Saturates at 1970.
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+}
+
 /// The last microsecond of the year 9999, the last year that RFC 3339 can express.
 const LAST_WITH_DATE: Timestamp = Timestamp(253_402_300_799_999_999);
+/// What follows the number of a later time.
+pub(super) const BEYOND_DATES: &str = " microseconds after 1970";
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -80,7 +91,7 @@ impl fmt::Display for Timestamp {
         if *self <= LAST_WITH_DATE {
             humantime::format_rfc3339_micros((*self).into()).fmt(f)
         } else {
-            write!(f, "{} microseconds after 1970", self.0)
+            write!(f, "{}{BEYOND_DATES}", self.0)
         }
     }
 }

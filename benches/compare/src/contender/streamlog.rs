@@ -40,7 +40,7 @@ pub fn contenders() -> Vec<Contender> {
     let trimming = Facts {
         name: TRIMMING,
         process: Some(Mode {
-            config: "the same with `Retention::max_bytes(128 MiB)` a shard, reached before the clock runs: trimmed segments are filled again",
+            config: "the same with `Retention::bytes_max(128 MiB)` a shard, reached before the clock runs: trimmed segments are filled again",
             survives: "process death; power loss up to the last sync (1 s)",
         }),
         power: Some(Mode { config: "`Durability::Power`, and the same", survives: "power loss" }),
@@ -82,7 +82,7 @@ impl Streamlog {
         match variant {
             Variant::AsItComes => {}
             Variant::Unsynced => options = options.sync_interval(None),
-            Variant::Trimming => options = options.retention(Retention::forever().max_bytes(kept_bytes)),
+            Variant::Trimming => options = options.retention(Retention::forever().bytes_max(kept_bytes)),
         }
         if let Some(bytes) = setup.segment_bytes {
             options = options.segment_bytes(bytes);

@@ -391,7 +391,7 @@ impl Life {
     fn set_retention(&mut self, stream: &Stream) {
         let mut retention = Retention::age(Duration::from_secs(20 + self.rng.next() % 200));
         if self.rng.one_in(3) {
-            retention = retention.max_bytes(64 << (10 + self.rng.below(4)));
+            retention = retention.bytes_max(64 << (10 + self.rng.below(4)));
         }
         self.with_model(|model| model.retentions.push(retention));
         self.ok(stream.set_retention(retention));

@@ -153,13 +153,13 @@ impl Model {
 
     /// Returns the highest number that the horizon of a shard may have under the retention.
     fn horizon_max(&self, shard: &ShardModel) -> u64 {
-        if self.retentions.iter().any(|retention| retention.bytes_max().is_some()) {
+        if self.retentions.iter().any(|retention| retention.bytes_max.is_some()) {
             return shard.end();
         }
-        let Some(age) = self.retentions.iter().filter_map(Retention::age_max).min() else {
+        let Some(age) = self.retentions.iter().filter_map(|retention| retention.age).min() else {
             return shard.horizon;
         };
-        let oldest = self.now.minus(age);
+        let oldest = self.now - age;
         shard.horizon.max(shard.first + shard.puts.partition_point(|put| put.time < oldest) as u64)
     }
 
@@ -228,8 +228,8 @@ impl Model {
 
     /// Reads all records and checks that each is what was put there. `next` has where each shard begins.
     fn check_records(&self, stream: &Stream, next: &mut BTreeMap<u32, u64>, what: &str) {
-        let age = self.retentions.iter().map(|retention| retention.age_max().unwrap_or(Duration::MAX)).max();
-        let oldest = self.now.minus(age.unwrap());
+        let age = self.retentions.iter().map(|retention| retention.age.unwrap_or(Duration::MAX)).max();
+        let oldest = self.now - age.unwrap();
         let mut last_of_key: BTreeMap<u8, u64> = BTreeMap::new();
         let mut iterator = stream.lineage_iterator(Position::TrimHorizon).unwrap();
         loop {

@@ -196,6 +196,8 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
+impl std::iter::FusedIterator for Records<'_> {}
+
 impl ExactSizeIterator for Records<'_> {}
 
 impl<'a> Records<'a> {

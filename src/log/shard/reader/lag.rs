@@ -19,6 +19,7 @@ use crate::log::types::sequence::SequenceNumber;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Lag {
     /// The records to be read, including those that retention dropped before they were read.

@@ -88,6 +88,6 @@ impl Writer {
     /// Gives up prepared segments that puts are too slow to need. Called once in each maintenance pass.
     pub(in super::super) fn drop_idle_prepared(&self, now: Timestamp) {
         let busy_since = self.appender.lock().active.as_ref().map(|active| active.busy_since());
-        self.source.drop_idle(busy_since.is_some_and(|since| since >= now.minus(SECOND)));
+        self.source.drop_idle(busy_since.is_some_and(|since| since >= now - SECOND));
     }
 }

@@ -139,9 +139,7 @@ impl Appender {
     pub(super) fn check_open(&self, shard: ShardId) -> Result<()> {
         match self.state {
             State::Open => Ok(()),
-            State::ShardClosed => Err(Error::invalid(format!(
-                "{shard} is closed already, and its children own its hash keys: list the open shards with ShardFilter::AtLatest"
-            ))),
+            State::ShardClosed => Err(Error::shard_closed(shard)),
             State::StreamClosed => Err(Error::Closed),
             State::Poisoned => Err(Error::Poisoned(shard)),
         }

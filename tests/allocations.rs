@@ -1,4 +1,4 @@
-//! What putting and reading take from the allocator, counted for the calling thread: a put nothing, a batch a fixed number.
+//! Allocations of puts and reads on the calling thread: none for a put, one for a read, a few for a batch.
 #![allow(unsafe_code)]
 
 mod common;
@@ -16,18 +16,18 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, which counts by thread what is asked of it.
+/// The system's allocator, which counts the allocations of each thread.
 struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 fn count_one() {
-    // Needs no allocation itself: the cell is initialised as a constant, and is never dropped.
+    // Allocates nothing itself: the cell is initialised as a constant and never dropped.
     COUNT.with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: every call goes to the system's allocator as it came, and counting neither allocates nor unwinds.
+// SAFETY: every call is passed to the system's allocator unchanged, and counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count_one();
@@ -43,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         count_one();
-        // SAFETY: the block came from `System`, as all of this allocator do; the rest is the caller's promise.
+        // SAFETY: the block came from `System`, as every block of this allocator does; the caller promises the rest.
         unsafe { System.realloc(block, layout, bytes) }
     }
 
@@ -53,7 +53,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// How often the calling thread allocates in `work`.
+/// Returns how often the calling thread allocates in `work`, and the result of `work`.
 fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
     let before = COUNT.get();
     let outcome = work();
@@ -63,7 +63,7 @@ fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
 const KEY: &str = "0123456789";
 const MANUAL: Maintenance = Maintenance::Manual;
 
-/// A stream whose segments have room for all that a test puts.
+/// Opens a stream whose segments have room for everything a test puts.
 fn open(options: StreamOptions) -> (TempDir, Stream) {
     let directory = common::scratch();
     let stream = options.segment_bytes(64 << 20).open(directory.path()).unwrap();
@@ -74,20 +74,20 @@ fn segment_count(stream: &Stream) -> usize {
     stream.stats().unwrap().shards[0].segment_count
 }
 
-/// What a thread allocates once in its life: its draft, and what it takes to wait for a lock that another holds.
+/// Makes a thread allocate what it allocates once: its draft, and what it needs to wait for a lock.
 fn warm_up(stream: &Stream, data: &[u8]) {
     (0..100).for_each(|_| assert!(stream.put(KEY, data).is_ok()));
     let mutex = Mutex::new(());
     Condvar::new().wait_for(&mut mutex.lock(), Duration::from_millis(1));
 }
 
-/// How often so many puts of one size allocate within a segment.
+/// Returns how often `count` puts of one size allocate within a segment.
 fn allocations_of_puts(stream: &Stream, count: usize, data_bytes: usize) -> u64 {
     let data = vec![7; data_bytes];
     warm_up(stream, &data);
     let before = segment_count(stream);
     let (found, ()) = allocations(|| (0..count).for_each(|_| assert!(stream.put(KEY, &data).is_ok())));
-    assert_eq!(segment_count(stream), before, "a roll came in between");
+    assert_eq!(segment_count(stream), before, "the puts must not roll");
     found
 }
 
@@ -135,7 +135,7 @@ fn a_put_that_survives_power_loss_allocates_once() {
         let (_directory, stream) =
             open(StreamOptions::new().maintenance(maintenance).durability(Durability::Power));
         for data_bytes in [100, 1 << 10, 64 << 10] {
-            // The list of segments to be synced.
+            // The list of segments to sync.
             let found = allocations_of_puts(&stream, 300, data_bytes);
             assert!(found <= 300, "300 puts of {data_bytes} bytes allocated {found} times, {maintenance:?}");
         }
@@ -155,7 +155,7 @@ fn only_the_puts_that_roll_allocate() {
     assert!(allocating >= 9, "{allocating} rolls");
 }
 
-/// How often a batch of so many records with different keys allocates, in a thread that has put as large a batch before.
+/// Returns how often a batch of `count` records with different keys allocates, on a thread that has put such a batch before.
 fn allocations_of_batch(stream: &Stream, count: usize, data_bytes: usize) -> u64 {
     let data = vec![7; data_bytes];
     let keys: Vec<_> = (0..count).map(|key| key.to_string()).collect();
@@ -179,8 +179,8 @@ fn a_batch_to_one_shard_allocates_what_it_returns() {
 
     let (_directory, stream) = open(StreamOptions::new().maintenance(MANUAL).durability(Durability::Power));
     for count in BATCHES {
-        // Also the list of the files to be synced.
-        assert_eq!(allocations_of_batch(&stream, count, 100), 2, "{count} records, for power loss");
+        // Also the list of files to sync.
+        assert_eq!(allocations_of_batch(&stream, count, 100), 2, "{count} records, with syncs");
     }
 }
 
@@ -188,7 +188,7 @@ fn a_batch_to_one_shard_allocates_what_it_returns() {
 fn a_batch_to_several_shards_allocates_a_few_lists_of_its_records() {
     let (_directory, stream) = open(StreamOptions::new().shards(4).maintenance(MANUAL));
     for count in BATCHES {
-        // Outcomes by place, those to be routed, where to; and the outcomes that are returned, a list that grows by doubling.
+        // Outcomes by place, records to route, their shards, and the returned outcomes, a list that grows by doubling.
         let doublings = count.next_power_of_two().ilog2().max(2) - 1;
         let found = allocations_of_batch(&stream, count, 100);
         assert!(found <= u64::from(3 + doublings), "{count} records allocated {found} times");
@@ -207,7 +207,7 @@ fn a_read_allocates_once_and_its_records_nothing() {
             .for_each(|it| assert!(it.is_ok()));
     }
     let mut iterator = stream.iterator(first.shard, Position::TrimHorizon).unwrap();
-    // 37 ends within a frame.
+    // 37 ends a read within a frame.
     for records_max in [1, 10, 37, 1_000, 5_000] {
         let (found, batch) = allocations(|| iterator.next_batch(records_max).unwrap());
         assert_eq!((found, batch.len()), (1, records_max));
@@ -215,7 +215,7 @@ fn a_read_allocates_once_and_its_records_nothing() {
             allocations(|| batch.iter().map(|record| record.data().len()).sum::<usize>());
         assert!(found == 0 && data_bytes > 0, "iterating {records_max} records allocated {found} times");
         let owned = allocations(|| batch.iter().map(|record| record.into_owned().data.len()).sum::<usize>());
-        assert_eq!(owned, (0, data_bytes), "records that keep their batch");
+        assert_eq!(owned, (0, data_bytes), "owned records share their batch");
     }
     let (found, ()) = allocations(|| iterator.seek(Position::At(first.sequence)).unwrap());
     assert_eq!(found, 0);

@@ -1,4 +1,4 @@
-//! What a caller, or whoever was at the files, can get wrong: each has its own error, which says what, where and what to do.
+//! Mistakes of callers, and files that someone changed: each has its own error, which says what, where and what to do.
 
 mod common;
 
@@ -10,7 +10,7 @@ use streamlog::{Durability, Error, KeyHash, Position, PutRecord, Retention, Shar
 
 const SHARD: ShardId = ShardId::new(0);
 
-/// The text of the error that opening gives.
+/// Returns the error of opening a stream.
 fn open_error(path: &Path) -> Error {
     match common::small(&common::clock()).open(path) {
         Err(error) => error,
@@ -18,7 +18,7 @@ fn open_error(path: &Path) -> Error {
     }
 }
 
-/// A closed stream with several sealed segments.
+/// Makes a closed stream with several sealed segments.
 fn some_segments(path: &Path) {
     let stream = common::small(&common::clock()).open(path).unwrap();
     for number in 0..20u8 {
@@ -128,7 +128,7 @@ fn p13_a_second_opener_is_told_at_once() {
     assert!(matches!(Stream::open(scratch.path()), Err(Error::Locked(_))));
     let clone = stream.clone();
     stream.close().unwrap();
-    let again = Stream::open(scratch.path()).expect("closing lets go of the lock, whatever clones there are");
+    let again = Stream::open(scratch.path()).expect("closing releases the lock, even if clones are left");
     assert!(matches!(clone.put("key", ""), Err(Error::Closed)));
     assert!(matches!(clone.split_shard_evenly(SHARD), Err(Error::Closed)));
     assert!(matches!(clone.update_shard_count(3), Err(Error::Closed)));
@@ -137,7 +137,7 @@ fn p13_a_second_opener_is_told_at_once() {
     drop(clone);
     assert!(
         matches!(Stream::open(scratch.path()), Err(Error::Locked(_))),
-        "a clone of a closed stream holds no lock"
+        "dropping a clone of a closed stream does not release the new handle's lock"
     );
     drop(again);
     Stream::open(scratch.path()).unwrap();
@@ -175,7 +175,7 @@ fn p14_a_segment_of_a_newer_version_is_told_from_damage() {
     let last = common::segment_files(scratch.path(), 0).pop().unwrap();
     let mut bytes = fs::read(&last).unwrap();
     bytes[8] = 2;
-    // The checksum of that version, whatever it is, is not the one of a page of ours.
+    // The checksum of that version, whatever it is, differs from ours.
     bytes[60] ^= 1;
     fs::write(&last, bytes).unwrap();
     let error = open_error(scratch.path());
@@ -195,25 +195,25 @@ fn p6_a_missing_segment_in_the_middle_is_an_error_where_it_was() {
     let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
     let first: Vec<_> = iterator.records().collect();
     let (last, before) = first.split_last().unwrap();
-    assert!(!before.is_empty() && before.iter().all(Result::is_ok), "what comes before can be read");
+    assert!(!before.is_empty() && before.iter().all(Result::is_ok), "the records before it can be read");
     let error = last.as_ref().unwrap_err();
     assert!(
         matches!(error, Error::Corrupt(damage) if damage.sequence == Some((before.len() as u64).into())),
         "{error}"
     );
     assert!(error.to_string().contains("missing"), "{error}");
-    assert!(iterator.next_batch(1).is_err(), "and it stays");
+    assert!(iterator.next_batch(1).is_err(), "the error stays");
 
     let found = stream.verify(|_| ControlFlow::Continue(())).unwrap();
     assert_eq!(found.damage.len(), 1);
     assert!(
         found.record_count < 20 && found.record_count > before.len() as u64,
-        "what comes after can be read"
+        "the records after it can be read"
     );
 }
 
 #[test]
-fn a_segment_of_another_shard_or_another_place_is_told() {
+fn a_segment_of_another_shard_or_another_place_is_refused() {
     let scratch = common::scratch();
     let path = scratch.path().join("stream");
     let stream = common::small(&common::clock()).shards(2).open(&path).unwrap();
@@ -295,7 +295,7 @@ fn p11_a_truncated_or_flipped_file_gives_the_right_records_or_an_error() {
             for (record, expected) in read.iter().flatten().zip(&expected) {
                 assert_eq!(record.data, expected.1, "{what}");
             }
-            assert!(whole == expected.len() || read.len() > whole, "{what}: records are gone without a word");
+            assert!(whole == expected.len() || read.len() > whole, "{what}: records are gone silently");
         }
         fs::remove_dir_all(&path).unwrap();
     };

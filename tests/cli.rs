@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use streamlog::{PutRecord, Stream};
 
-/// The tool, which `cargo test` builds; where only this test was asked for, it is built here.
+/// Returns the path of the tool. `cargo test` builds it; if only this test runs, it is built here.
 fn tool() -> &'static Path {
     static TOOL: OnceLock<PathBuf> = OnceLock::new();
     TOOL.get_or_init(|| {
@@ -63,12 +63,12 @@ impl Place {
         self.command(name, options).output().unwrap()
     }
 
-    /// Puts a content, by a file.
+    /// Puts the lines of `content` from a file.
     fn put(&self, content: &[u8], options: &[&str]) -> Output {
         self.command("put", &[]).arg(self.file(content)).args(options).output().unwrap()
     }
 
-    /// Runs a command that succeeds, and gives what it printed.
+    /// Runs a command that must succeed, and returns its output.
     fn print(&self, name: &str, options: &[&str]) -> String {
         let output = self.run(name, options);
         succeeds(&output);
@@ -79,12 +79,12 @@ impl Place {
         serde_json::from_str(&self.print(name, &[options, &["--json"]].concat())).unwrap()
     }
 
-    /// The numbers of the shards that a filter lets through.
+    /// Returns the numbers of the shards that pass a filter.
     fn numbers(&self, filter: &str) -> Vec<u64> {
         numbers(&self.json("shards", &["--filter", filter]))
     }
 
-    /// A stream of one shard with part of a log in each of its generations: 0 is split into 1 and 2, 2 into 3 and 4, and 1 and 3
+    /// Creates a stream with a part of a log in each generation of shards: 0 is split into 1 and 2, 2 into 3 and 4, and 1 and 3
     /// are merged into 5.
     fn resharded(log: &[u8]) -> Self {
         let place = Self::create(&["--segment-bytes", "64K"]);
@@ -124,7 +124,7 @@ fn succeeds(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
 }
 
-/// It ends with an error in one line, which says all of `parts`.
+/// Checks that the command failed with an error that contains all of `parts`.
 fn fails(output: &Output, parts: &[&str]) {
     let stderr = stderr(output);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -153,7 +153,7 @@ fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     if bytes.is_empty() { vec![] } else { lines.split(|&byte| byte == b'\n').collect() }
 }
 
-/// The lines of a log in their order, by the first word of each.
+/// Returns the lines of a log in order, by their first word.
 fn lines_by_key(log: &[u8]) -> HashMap<&[u8], Vec<&[u8]>> {
     let mut by_key: HashMap<_, Vec<_>> = HashMap::new();
     lines(log)
@@ -162,7 +162,7 @@ fn lines_by_key(log: &[u8]) -> HashMap<&[u8], Vec<&[u8]>> {
     by_key
 }
 
-/// What was printed with keys, in its order.
+/// Returns the lines that were printed with keys in order, by key.
 fn printed_by_key(printed: &[u8]) -> HashMap<&[u8], Vec<&[u8]>> {
     let mut by_key: HashMap<_, Vec<_>> = HashMap::new();
     for line in lines(printed) {
@@ -218,7 +218,7 @@ fn several_shards_keep_the_order_of_each_key() {
 }
 
 #[test]
-fn json_tells_each_record_and_loses_no_byte() {
+fn json_shows_each_record_and_loses_no_byte() {
     let place = Place::create(&[]);
     let log = odd_log();
     succeeds(&place.put(&log, &["--key", "k"]));
@@ -327,7 +327,7 @@ fn while_another_process_has_the_stream_open_all_commands_say_so() {
 }
 
 #[test]
-fn errors_are_told_in_a_line_without_a_backtrace_by_the_exit_codes_of_the_help() {
+fn errors_are_one_line_without_a_backtrace_and_have_the_exit_codes_of_the_help() {
     let help = Command::new(tool()).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let codes = help.split("Exit codes:\n").nth(1).unwrap().lines();
@@ -525,7 +525,7 @@ fn shards_count_their_records_and_are_filtered() {
     let shards = listed["shards"].as_array().unwrap();
     assert_eq!(shards.iter().map(|shard| shard["record_count"].as_u64().unwrap()).sum::<u64>(), 5_000);
     assert_eq!(shards[0]["closing_sequence"], 1_250);
-    assert!(shards[1]["first_sequence"].as_u64().unwrap() >= 1_250, "above the end of its parent");
+    assert!(shards[1]["first_sequence"].as_u64().unwrap() >= 1_250, "above its parent's end");
     assert_eq!(shards[5]["parents"], serde_json::json!(["shardId-000000000001", "shardId-000000000003"]));
     assert!(shards[0]["disk_bytes"].as_u64().unwrap() > 0);
     let table = place.print("shards", &[]);
@@ -565,7 +565,7 @@ fn shards_are_a_graph_for_graphviz() {
 }
 "#;
     assert_eq!(place.print("shards", &["--dot"]), expected);
-    // Those that are not listed are in no edge.
+    // Shards that are not listed appear in no edge.
     assert!(!place.print("shards", &["--dot", "--filter", "latest"]).contains("->"));
 }
 
@@ -580,13 +580,13 @@ fn each_key_is_read_in_order_across_splits_and_merges() {
     // In the order of creation, so parents first.
     let shards = json_lines(&place.cat(&["--json"]));
     assert!(shards.windows(2).all(|pair| pair[0]["shard"].as_str() <= pair[1]["shard"].as_str()));
-    // By time, and the order of each key is still the same.
+    // By time, each key still keeps its order.
     let by_time = place.cat(&["--order", "time", "--with-key"]);
     assert!(printed_by_key(&by_time) == lines_by_key(&log));
     let records = json_lines(&place.cat(&["--order", "time", "--json"]));
     let times: Vec<_> = records.iter().map(|record| record["timestamp_micros"].as_u64().unwrap()).collect();
     assert!(times.is_sorted() && times.len() == shards.len());
-    assert_ne!(records, shards, "otherwise this proves nothing");
+    assert_ne!(records, shards, "both orders are the same, so the test proves nothing");
     let first = json_lines(&place.cat(&["--order", "time", "--json", "--count", "7"]));
     assert_eq!(first, records[..7]);
     succeeds(&place.run("verify", &[]));
@@ -660,7 +660,7 @@ fn ctrl_c_ends_put_with_all_that_it_was_given_in_the_stream() {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"first\nsecond\nnot yet a li").unwrap();
-    // It prints what it has put, while the input goes on.
+    // It prints what it has put while the input is still open.
     let mut printed = [0; 13];
     child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
     assert_eq!(&printed, b"first\nsecond\n");
@@ -701,7 +701,7 @@ fn consume_prints_what_a_group_has_not_handled_yet_and_lag_how_much_that_is() {
         .iter()
         .map(|shard| shard["record_count"].as_u64().unwrap())
         .collect();
-    assert!(counts == [0, 2] || counts == [2, 0], "of the children, and the parent is read: {shards}");
+    assert!(counts == [0, 2] || counts == [2, 0], "the children's; the parent is finished: {shards}");
     let printed = place.print("lag", &["billing"]);
     assert_eq!(lines(printed.as_bytes()).len(), 4, "{printed}");
 
@@ -719,7 +719,7 @@ fn consume_prints_what_a_group_has_not_handled_yet_and_lag_how_much_that_is() {
     assert_eq!(
         place.run("reset", &["billing", "17"]).status.code(),
         Some(2),
-        "a number is a place in one shard"
+        "a sequence number is a position in one shard only"
     );
     place.print("delete-group", &["billing"]);
     fails(&place.run("delete-group", &["billing"]), &["no consumer group"]);
@@ -741,12 +741,12 @@ fn what_nobody_took_from_consume_comes_again() {
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
     let rest = place.print("consume", &["g"]);
     assert!(log.ends_with(&rest) && !rest.is_empty(), "{} bytes", rest.len());
-    // A pipe holds 64 KiB, and the batch that did not fit into it was not handled.
+    // A pipe holds 64 KiB. The batch that did not fit into it was not committed.
     assert!(rest.len() > log.len() - (256 << 10), "{} bytes of {}", rest.len(), log.len());
 }
 
 #[test]
-fn consume_tells_what_retention_dropped_before_it_was_handled() {
+fn consume_reports_what_retention_dropped_before_it_was_handled() {
     let place = Place::create(&["--segment-bytes", "64K"]);
     place.print("consume", &["g"]);
     succeeds(&place.put(&odd_log(), &["--key", "k"]));

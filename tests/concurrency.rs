@@ -1,4 +1,4 @@
-//! Writers and readers at the same time, across rolls: P1, P5, P6.
+//! Writers and readers at the same time, across rolls: P1, P2, P4, P6.
 
 mod common;
 
@@ -11,7 +11,7 @@ use streamlog::{Durability, Error, Position, PutRecord, ShardIterator, StreamOpt
 const WRITER_COUNT: u64 = 4;
 const RECORDS_PER_WRITER: u64 = 20_000;
 
-/// Reads on until `is_over`, and checks that each writer's records come in order, none missing and none twice.
+/// Reads a shard, and checks that each writer's records come in order, none missing and none twice.
 struct Follower {
     iterator: ShardIterator,
     seen: HashMap<u64, u64>,
@@ -55,7 +55,7 @@ fn p4_p6_readers_at_every_place_see_every_record_once_across_rolls() {
                     let key = writer.to_le_bytes();
                     let mut number = 0;
                     while number < RECORDS_PER_WRITER {
-                        // Sizes that end segments at all kinds of places, now and then in a batch.
+                        // Sizes that end segments at many different places, sometimes in a batch.
                         let count = if number % 50 == 0 { 7 } else { 1 }.min(RECORDS_PER_WRITER - number);
                         let data: Vec<_> = (number..number + count)
                             .map(|number| {
@@ -78,7 +78,7 @@ fn p4_p6_readers_at_every_place_see_every_record_once_across_rolls() {
                 })
             })
             .collect();
-        // Two that wait, one that spins with small reads, and one that begins anew at odd places.
+        // Two readers wait, one spins with small reads, and one starts again and again at odd places.
         for records_max in [1_000, 3] {
             let mut follower = Follower::new(stream.iterator(shard, Position::TrimHorizon).unwrap());
             scope.spawn(move || {
@@ -165,7 +165,7 @@ fn p2_puts_that_wait_for_power_share_syncs_and_each_is_covered() {
 }
 
 #[test]
-fn closing_lets_go_of_writers_and_readers() {
+fn closing_releases_writers_and_readers() {
     let scratch = common::scratch();
     let stream = StreamOptions::new().shards(2).open(scratch.path()).unwrap();
     let mut iterators: Vec<_> = stream
@@ -189,7 +189,7 @@ fn closing_lets_go_of_writers_and_readers() {
             loop {
                 match wait_any(&iterators, Duration::from_secs(30)) {
                     Ok(Some(ready)) => read += iterators[ready].next_batch(100).unwrap().len() as u64,
-                    Ok(None) => panic!("nobody puts, and nobody closes"),
+                    Ok(None) => panic!("neither a put nor the close came"),
                     Err(Error::Closed) => return read,
                     Err(error) => panic!("{error}"),
                 }
@@ -200,6 +200,6 @@ fn closing_lets_go_of_writers_and_readers() {
         }
         stream.clone().close().unwrap();
         let put: u64 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
-        assert_eq!(reader.join().unwrap(), put, "all that was put before the close is read");
+        assert_eq!(reader.join().unwrap(), put, "every record put before the close is read");
     });
 }

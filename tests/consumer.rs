@@ -1,4 +1,4 @@
-//! Consumer groups: who reads which shard, how far they are, and what comes again after a crash: P4, P6.
+//! Consumer groups: which worker reads which shard, checkpoints, and what is delivered again after a crash: P4, P6.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn poll(worker: &mut Worker) -> Option<Batch> {
     worker.poll(Duration::ZERO).unwrap()
 }
 
-/// Reads and commits until there is nothing more.
+/// Reads and commits until nothing is left.
 fn drain(worker: &mut Worker) -> Vec<u32> {
     let mut read = vec![];
     while let Some(batch) = poll(worker) {
@@ -62,13 +62,13 @@ fn a_group_goes_on_behind_its_last_commit_after_a_close_and_after_a_kill() {
     let batch = poll(&mut first).unwrap();
     assert_eq!(numbers(&batch), [0, 1, 2, 3]);
     first.commit(&batch).unwrap();
-    assert_eq!(numbers(&poll(&mut first).unwrap()), [4, 5, 6, 7], "handed out, and not committed");
+    assert_eq!(numbers(&poll(&mut first).unwrap()), [4, 5, 6, 7], "delivered, not committed");
     common::copy_dir(&path, &killed);
     drop(first);
     stream.close().unwrap();
     for path in [&path, &killed] {
         let stream = open(path, &clock, 1);
-        assert_eq!(drain(&mut worker(&stream)), [4, 5, 6, 7, 8, 9], "at least once, and none from before");
+        assert_eq!(drain(&mut worker(&stream)), [4, 5, 6, 7, 8, 9], "at least once, and none committed");
         assert_eq!(stream.groups().unwrap(), [GROUP]);
     }
 }
@@ -99,7 +99,7 @@ fn workers_share_the_shards_evenly_as_they_come_and_go() {
         };
         let mut counts: Vec<usize> = workers.iter_mut().map(count).collect();
         let all: BTreeSet<ShardId> = workers.iter().flat_map(Worker::shards).collect();
-        assert_eq!(all.len(), counts.iter().sum::<usize>(), "no shard is with two workers");
+        assert_eq!(all.len(), counts.iter().sum::<usize>(), "no shard belongs to two workers");
         counts.sort_unstable();
         counts
     };
@@ -115,10 +115,10 @@ fn workers_share_the_shards_evenly_as_they_come_and_go() {
         clock.advance(MINUTE / 2);
         counts(&mut workers);
     }
-    assert_eq!(counts(&mut workers), [3, 4], "a worker that is silent loses its shards");
+    assert_eq!(counts(&mut workers), [3, 4], "a silent worker loses its shards");
     poll(&mut silent);
     workers.push(silent);
-    assert_eq!(counts(&mut workers), [2, 2, 3], "and joins again when it speaks");
+    assert_eq!(counts(&mut workers), [2, 2, 3], "it joins again when it polls");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_shard_changes_hands_once_what_was_handed_out_is_committed_or_took_too_long(
     let held: Vec<Batch> = (0..2).map(|_| poll(&mut first).unwrap()).collect();
     assert_ne!(held[0].shard(), held[1].shard(), "shards take turns");
     let mut second = worker(&other);
-    assert!(poll(&mut second).is_none(), "both shards have something outstanding");
+    assert!(poll(&mut second).is_none(), "both shards have an uncommitted batch");
     first.commit(&held[0]).unwrap();
     let taken = held.iter().find_map(|batch| {
         second.shards();
@@ -150,13 +150,13 @@ fn a_shard_changes_hands_once_what_was_handed_out_is_committed_or_took_too_long(
     };
     assert!(
         matches!(first.commit(leaving), Err(Error::GroupLeaseLost { .. })),
-        "it is somebody else's by now"
+        "another worker holds it now"
     );
 
     // The same again, but without a commit.
     let mut third = worker(&other);
     let before = first.shards().len() + second.shards().len();
-    assert_eq!(before, 3, "the first has not looked since");
+    assert_eq!(before, 3, "the first has not polled since");
     clock.advance(MINUTE / 2);
     poll(&mut first);
     poll(&mut second);
@@ -232,7 +232,7 @@ fn p4_children_come_when_their_parents_are_committed_to_the_end() {
     stream.close().unwrap();
     let stream = open(scratch.path(), &clock, 1);
     put(&stream, 40..42);
-    assert_eq!(drain(&mut worker(&stream)), [40, 41], "what is finished stays so");
+    assert_eq!(drain(&mut worker(&stream)), [40, 41], "finished shards stay finished");
 }
 
 #[test]
@@ -261,8 +261,8 @@ fn p6_what_was_trimmed_before_it_was_read_is_told_and_skipped_only_when_asked() 
         panic!("five records are gone");
     };
     assert_eq!((requested, horizon), (0.into(), 5.into()));
-    assert!(matches!(worker.poll(Duration::ZERO), Err(Error::Trimmed { .. })), "until it is told to go on");
-    assert_eq!(worker.group().describe().unwrap().lag().record_count, 8, "those that are gone count");
+    assert!(matches!(worker.poll(Duration::ZERO), Err(Error::Trimmed { .. })), "until the caller skips");
+    assert_eq!(worker.group().describe().unwrap().lag().record_count, 8, "trimmed records count");
     assert_eq!(worker.skip_to_horizon(shard).unwrap(), 5);
     assert_eq!(drain(&mut worker), [5, 6, 7]);
     assert_eq!((drain(&mut skipping), skipping.skipped_count()), (vec![5, 6, 7], 5));
@@ -299,22 +299,22 @@ fn a_hold_keeps_what_the_group_has_not_handled_up_to_its_bound() {
     clock.advance(2 * HOUR);
     stream.maintain().unwrap();
     let batch = poll(&mut worker).unwrap();
-    assert_eq!(batch.len(), 10, "expired, and held");
+    assert_eq!(batch.len(), 10, "expired but held");
     worker.commit_to(batch.shard(), 3.into()).unwrap();
     stream.maintain().unwrap();
-    assert_eq!(stream.stats().unwrap().record_count(), 6, "what is handled goes");
+    assert_eq!(stream.stats().unwrap().record_count(), 6, "committed records expire");
     drop(worker);
     stream.close().unwrap();
 
     let stream = options().open(&path).unwrap();
     stream.maintain().unwrap();
-    assert_eq!(stream.stats().unwrap().record_count(), 6, "held though no worker has come yet");
+    assert_eq!(stream.stats().unwrap().record_count(), 6, "held although no worker is open yet");
     let mut worker = stream.group(GROUP).worker().open().unwrap();
     assert_eq!(drain(&mut worker), (4..10).collect::<Vec<_>>());
     stream.maintain().unwrap();
     assert_eq!(stream.stats().unwrap().record_count(), 0);
 
-    // 64 KiB a segment: of 40 segments the hold keeps 16 at most, and what retention keeps besides.
+    // With segments of 64 KiB, the hold keeps at most 16 of 40 segments beyond what retention keeps.
     for _ in 0..40 * 8 {
         stream.put("key", vec![7; 8_000]).unwrap();
     }
@@ -353,7 +353,7 @@ fn a_group_can_be_reset_and_deleted() {
     stream.group(GROUP).reset(Position::TrimHorizon).unwrap();
     assert!(
         matches!(worker.commit(&outstanding), Err(Error::GroupLeaseLost { .. })),
-        "handed out before the reset"
+        "delivered before the reset"
     );
     assert!(stream.group(GROUP).reset(Position::At(3.into())).is_err());
     assert!(matches!(stream.group(GROUP).delete(), Err(Error::InvalidArgument(_))), "it has a worker");
@@ -413,10 +413,10 @@ fn positions_of_the_callers_own_decide_where_reading_begins() {
         stream.group(GROUP).worker().positions_from(last_handled).open().unwrap()
     };
     assert_eq!(drain(&mut from(None)).len(), 10);
-    assert_eq!(drain(&mut from(Some(6))), [7, 8, 9], "behind the group's checkpoint");
+    assert_eq!(drain(&mut from(Some(6))), [7, 8, 9], "from before the group's checkpoint");
     assert_eq!(drain(&mut from(Some(9))), [0; 0]);
     put(&stream, 10..12);
-    assert_eq!(drain(&mut from(Some(10))), [11], "before it");
+    assert_eq!(drain(&mut from(Some(10))), [11], "from after it");
 }
 
 #[test]
@@ -447,10 +447,10 @@ fn p9_damaged_checkpoints_are_an_error_with_ways_out_and_never_a_new_beginning()
     }
     assert!(matches!(stream.group(GROUP).describe(), Err(Error::Corrupt(_))));
     let mut salvaged = stream.group(GROUP).worker().salvage(true).open().unwrap();
-    assert_eq!(drain(&mut salvaged), [6, 7, 8, 9], "the last checkpoint is whole, an older one is lost");
+    assert_eq!(drain(&mut salvaged), [6, 7, 8, 9], "the last checkpoint is intact, an older one is lost");
     drop(salvaged);
     stream.group(GROUP).delete().unwrap();
-    assert_eq!(drain(&mut worker(&stream)).len(), 10, "only after it was deleted");
+    assert_eq!(drain(&mut worker(&stream)).len(), 10, "from the beginning only after the group was deleted");
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn records_put_under_the_numbers_of_those_that_power_loss_took_are_not_skipped()
     clock.advance(SECOND);
     put(&stream, 10..20);
     assert_eq!(drain(&mut worker(&stream)).len(), 20);
-    // The disk has the group's checkpoints, and not the last records: they were not synced.
+    // The disk has the group's checkpoints but not the last records, which were not synced.
     common::copy_dir(&path.join("groups"), &lossy.join("groups"));
     let stream = open(&lossy, &clock, 1);
     clock.advance(SECOND);
@@ -487,7 +487,7 @@ fn commits_take_bounded_room_and_survive_their_own_compaction() {
     }
     stream.maintain().unwrap();
     let bytes = common::disk_bytes(&path.join("groups"));
-    // Of the 4 MiB that were written: the segment that is written to, and one that the last of all checkpoints may lie in.
+    // Of the 4 MiB written, two segments remain: the active one, and one that may hold the last list of all checkpoints.
     assert!(bytes < (2 << 20) + (64 << 10), "{bytes} bytes for three checkpoints");
     drop(worker);
     drop(stream);
@@ -507,14 +507,14 @@ fn commits_are_as_durable_as_the_stream() {
         worker.commit(&batch).unwrap();
         let is_synced = |what: &str| {
             let log = fs::read(&common::segment_files(&path.join("groups").join(GROUP), 0)[0]).unwrap();
-            // Where the header page notes what is synced.
+            // The synced slots of the header page.
             assert_eq!(
                 log[2048..3584].iter().any(|&byte| byte != 0),
                 durability == Durability::Power,
                 "{what}"
             );
         };
-        is_synced("a put with Power, and not one with Process, is synced");
+        is_synced("a commit is synced with Power and not with Process");
         stream.sync().unwrap();
         stream.maintain().unwrap();
         drop(worker);

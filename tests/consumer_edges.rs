@@ -1,4 +1,4 @@
-//! Consumer groups at their edges: leases lost in the middle of a call, kills after a reset, shards that expire unread: P4, P6.
+//! Edge cases of consumer groups: leases lost during a call, kills after a reset, shards that expire unread: P4, P6.
 
 mod common;
 
@@ -32,7 +32,7 @@ fn poll(worker: &mut Worker) -> Option<Batch> {
     worker.poll(Duration::ZERO).unwrap()
 }
 
-/// Reads and commits until there is nothing more; tells the numbers, in their order.
+/// Reads and commits until nothing is left. Returns the numbers, sorted.
 fn drain(worker: &mut Worker) -> Vec<u32> {
     let mut read = vec![];
     while let Some(batch) = poll(worker) {
@@ -44,7 +44,7 @@ fn drain(worker: &mut Worker) -> Vec<u32> {
     read
 }
 
-/// Something that a test does in the middle of a poll: when the worker asks for its positions.
+/// Work that a test does during a poll, when the worker asks for a position.
 type Interruption = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 fn interrupt(interruption: &Interruption) {
@@ -68,7 +68,7 @@ fn a_clock_that_is_set_back_gives_nobody_more_time() {
     }
     assert_eq!(alive.shards().len(), 2, "the other was silent for more than a minute");
 
-    // The same for a shard that is to be handed over.
+    // The same holds for a shard that waits to be handed over.
     drop(silent);
     let mut third = worker(&stream);
     poll(&mut alive);
@@ -79,7 +79,7 @@ fn a_clock_that_is_set_back_gives_nobody_more_time() {
         poll(&mut alive);
         poll(&mut third);
     }
-    assert_eq!((alive.shards().len(), third.shards().len()), (1, 1), "it took too long");
+    assert_eq!((alive.shards().len(), third.shards().len()), (1, 1), "the handover times out");
 }
 
 trait NowMinus {
@@ -93,14 +93,14 @@ impl NowMinus for ManualClock {
 }
 
 #[test]
-fn a_shard_that_was_to_be_handed_over_and_stays_goes_on_where_it_was() {
+fn a_shard_whose_handover_is_called_off_continues_where_it_was() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 3);
     put(&stream, 0..90);
     let interruption = Interruption::default();
     let at_takeover = Arc::clone(&interruption);
     let last = Mutex::new(vec![]);
-    // The third shard that is begun comes later than the other two: there is trouble with its position at first.
+    // The worker begins the third shard later than the other two, because asking for its position fails at first.
     let may_begin = Arc::new(AtomicBool::new(false));
     let begins = Arc::clone(&may_begin);
     let last_handled = move |shard: ShardId| {
@@ -126,7 +126,7 @@ fn a_shard_that_was_to_be_handed_over_and_stays_goes_on_where_it_was() {
     while first.poll(Duration::ZERO).is_ok() {}
     may_begin.store(true, Ordering::Relaxed);
 
-    // While the third shard is begun two workers come, and the first must hand over two shards; then they leave again.
+    // While the worker begins the third shard, two workers join, so it must hand over two shards. Then they leave.
     let others: Arc<Mutex<Vec<Worker>>> = Arc::default();
     let come = {
         let (stream, others) = (stream.clone(), Arc::clone(&others));
@@ -149,7 +149,7 @@ fn a_shard_that_was_to_be_handed_over_and_stays_goes_on_where_it_was() {
         });
         assert!(
             !committed,
-            "{} comes again from {:?}, which is committed",
+            "{} is delivered again from {:?}, which was committed",
             batch.shard(),
             batch.first_sequence()
         );
@@ -157,7 +157,7 @@ fn a_shard_that_was_to_be_handed_over_and_stays_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_lease_that_is_lost_in_the_middle_of_a_poll_is_no_error_of_it() {
+fn a_lease_lost_during_a_poll_does_not_fail_the_poll() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);
     put(&stream, 0..10);
@@ -186,7 +186,7 @@ fn p6_a_reset_counts_for_all_shards_also_after_a_kill() {
     stream.group(GROUP).reset(Position::TrimHorizon).unwrap();
     common::copy_dir(&path, &killed);
     let again = open(&killed, &clock, 1);
-    assert_eq!(drain(&mut worker(&again)), (0..30).collect::<Vec<_>>(), "the children too");
+    assert_eq!(drain(&mut worker(&again)), (0..30).collect::<Vec<_>>(), "also the children's");
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn p6_a_child_that_expired_before_anything_of_it_was_committed_is_told() {
     first.commit(&batch).unwrap();
     put(&stream, 5..25);
     drop(first);
-    // Killed, or closed: the group is not there while its shards expire.
+    // The stream was killed or closed: the group is not open while its shards expire.
     stream.close().unwrap();
     let stream = open();
     let [lower, upper] = [children[0].id, children[1].id];
@@ -229,7 +229,7 @@ fn a_group_that_could_not_be_opened_can_be_opened_later() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);
     put(&stream, 0..3);
-    // As a creation that was interrupted leaves it.
+    // What an interrupted creation leaves.
     drop(open(&scratch.path().join("groups").join(GROUP), &clock, 1));
     let future = Position::AtTimestamp(stream.now() + HOUR);
     assert!(matches!(stream.group(GROUP).worker().start_at(future).open(), Err(Error::InvalidArgument(_))));
@@ -266,7 +266,7 @@ fn checkpoints_of_shards_that_have_expired_go() {
         match open[..] {
             [only] => drop(stream.split_shard_evenly(only).unwrap()),
             [lower, upper] => drop(stream.merge_shards(lower, upper).unwrap()),
-            _ => unreachable!("there are one or two"),
+            _ => unreachable!("one or two shards are open"),
         }
         put(&stream, round * 20..(round + 1) * 20);
         assert_eq!(drain(&mut worker).len(), 20);
@@ -277,19 +277,19 @@ fn checkpoints_of_shards_that_have_expired_go() {
     let kept = Stream::list(path.join("groups")).unwrap();
     drop(worker);
     stream.close().unwrap();
-    // Of the last commits, and of all checkpoints put together before them.
+    // The log ends with the last list of all checkpoints and the commits after it.
     let log = Stream::open(&kept[0]).unwrap();
     let last_of_all = common::read_all(&log, ShardId::new(0))
         .iter()
         .rposition(|(_, line)| String::from_utf8_lossy(line).contains("is_first_of_all"))
-        .expect("they are put together from time to time");
+        .expect("the group writes a list of all checkpoints from time to time");
     let count_of_all = common::read_all(&log, ShardId::new(0))[last_of_all..].len();
     assert!(count_of_all < 1_000);
     let names: std::collections::BTreeSet<_> = common::read_all(&log, ShardId::new(0))[last_of_all..]
         .iter()
         .map(|(shard, _)| shard.clone())
         .collect();
-    assert!(names.len() < 60, "{} of 90 shards are known to the group", names.len());
+    assert!(names.len() < 60, "the group still knows {} of 90 shards", names.len());
     drop(log);
     fs::remove_dir_all(path).unwrap();
 }
@@ -317,7 +317,7 @@ fn a_group_is_not_deleted_under_a_worker_that_joins_or_is_silent() {
             for _ in 0..1_000 {
                 let mut worker = worker(&stream);
                 let batch = poll(&mut worker).expect("the group is new, or little is committed");
-                worker.commit_to(batch.shard(), 3.into()).expect("the group has a worker: it is not deleted");
+                worker.commit_to(batch.shard(), 3.into()).expect("a group with a worker is not deleted");
             }
         });
         let outcome = joins.join();
@@ -365,7 +365,7 @@ fn p4_records_lost_at_the_end_of_a_shard_do_not_keep_its_children_waiting() {
         }
         let lost_count = lost.iter().sum::<u64>();
         assert!(lost_count > 0 && lost_count < 10, "{lost:?}");
-        assert_eq!(seen.iter().sum::<usize>() as u64 + lost_count, 30, "the children too");
+        assert_eq!(seen.iter().sum::<usize>() as u64 + lost_count, 30, "also the children's");
         assert_eq!(worker.group().describe().unwrap().lag().record_count, 0);
     }
 }
@@ -379,7 +379,7 @@ fn p6_skipping_to_the_horizon_goes_by_the_callers_own_position() {
     let shard = stream.shards()[0].id;
     stream.trim_before(shard, 12.into()).unwrap();
     for on_trimmed in [OnTrimmed::Fail, OnTrimmed::SkipToHorizon] {
-        // The caller's output was restored from a copy of long ago.
+        // The caller restored its output from an old copy.
         let options = stream.group(GROUP).worker().on_trimmed(on_trimmed);
         let mut behind = options.positions_from(|_| Ok(Some(4.into()))).open().unwrap();
         if on_trimmed == OnTrimmed::Fail {
@@ -419,7 +419,7 @@ fn a_closed_stream_takes_no_workers() {
 }
 
 #[test]
-fn a_failure_of_the_callers_positions_is_told_and_nothing_is_left_behind() {
+fn a_failure_of_the_callers_positions_is_returned_and_leaves_nothing_behind() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);
     put(&stream, 0..10);
@@ -502,8 +502,8 @@ fn a_group_can_be_deleted_while_the_stream_is_maintained() {
     std::thread::scope(|scope| {
         let maintains = scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                stream.maintain().expect("no group is in the way");
-                stream.sync().expect("no group is in the way");
+                stream.maintain().expect("no group disturbs it");
+                stream.sync().expect("no group disturbs it");
             }
         });
         for _ in 0..300 {
@@ -515,7 +515,7 @@ fn a_group_can_be_deleted_while_the_stream_is_maintained() {
     });
 }
 
-/// Whole generations of shards expire before the group gets to them. It is told so before it reads the ones that are left.
+/// Whole generations of shards expire before the group reads them. The group gets the error before it reads the remaining shards.
 #[test]
 fn p4_p6_records_behind_expired_shards_come_after_the_report_that_others_are_gone() {
     let (scratch, clock) = (common::scratch(), common::clock());

@@ -1,4 +1,4 @@
-//! A process with the workers of a group is killed at random moments, while shards split and merge: P1, P4, P6.
+//! Kills a process with the workers of a group at random moments, while shards split and merge: P1, P4, P6.
 
 mod common;
 
@@ -16,26 +16,26 @@ use streamlog::{
 
 const GROUP: &str = "killed";
 const KEYS_PER_WRITER: u64 = 20;
-/// Writers are ahead of the workers by so many records at most.
+/// How many records the writers may be ahead of the workers.
 const AHEAD_MAX: u64 = 2_000;
 
-/// A place in the stream.
+/// A place in the stream: shard and sequence number.
 type Place = (u64, u64);
 
-/// The records of a key, as they lie in the stream.
+/// The records of a key, in the order of the stream.
 #[derive(Default)]
 struct OfKey {
     places: Vec<Place>,
-    /// The child that put them, and its count.
+    /// For each record, the child that put it and that child's count.
     numbers: Vec<[u64; 2]>,
 }
 
 fn worker(stream: &Stream) -> streamlog::Result<Worker> {
-    // No lease ends by time, however slow the machine is: what is handed out twice was not committed.
+    // No lease ends by time, however slow the machine is, so only uncommitted records are delivered twice.
     stream.group(GROUP).worker().lease_timeout(HOUR).batch_records(20).open()
 }
 
-/// The child has nobody to return an error to.
+/// Prints an error and aborts, because the child cannot return it to anyone.
 fn told<T, E: Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| {
         println!("error {error}");
@@ -92,7 +92,7 @@ fn reshard(stream: &Stream, pick: u64) {
     }
 }
 
-/// Polls and commits in all ways that there are; prints what is handled, and after that what is committed.
+/// Polls and commits in all possible ways. Prints what is handled, and then what is committed.
 fn consume(stream: &Stream, handled_count: &AtomicU64, seed: u64) -> ! {
     let mut worker = told(worker(stream));
     let mut outstanding: Vec<Batch> = vec![];
@@ -107,17 +107,17 @@ fn consume(stream: &Stream, handled_count: &AtomicU64, seed: u64) -> ! {
             outstanding.push(batch);
         }
         match throw % 16 {
-            // Goes on without a commit.
+            // Continues without a commit.
             0..=3 if outstanding.len() < 4 => {}
             4 => {
-                // Not all of a batch: the shard may be another worker's right after that.
+                // Commits a part of each batch. The shard may belong to another worker right after that.
                 for batch in outstanding.iter().filter(|batch| batch.len() > 1) {
                     let first = batch.first_sequence().unwrap();
                     told(worker.commit_to(batch.shard(), first));
                     println!("committed {} {first}", batch.shard().get());
                 }
             }
-            // Goes, and leaves what it has not committed to others.
+            // Leaves. Its uncommitted batches go to other workers.
             5 if throw.is_multiple_of(5) => {
                 outstanding.clear();
                 drop(worker);
@@ -144,19 +144,19 @@ fn spawn_child(path: &Path, round: u64) -> Child {
         .unwrap()
 }
 
-/// What the children have printed.
+/// What the children printed.
 #[derive(Default)]
 struct Told {
-    /// What is handled, in the order in which it was for the first time.
+    /// The handled records, in the order of their first delivery.
     handled: Vec<Place>,
     known: BTreeSet<Place>,
-    /// The last record of each shard that is committed.
+    /// The last committed record of each shard.
     committed: BTreeMap<u64, u64>,
     handled_again_count: u64,
 }
 
 impl Told {
-    /// Tells whether the line says anything.
+    /// Takes in a line. Returns whether it is a report.
     fn take(&mut self, line: &str, round: u64) -> bool {
         assert!(!line.starts_with("error"), "round {round}: {line}");
         let mut words = line.split(' ');
@@ -177,7 +177,7 @@ impl Told {
         let committed = self.committed.get(&shard);
         assert!(
             committed.is_none_or(|&committed| first > committed),
-            "P6: round {round}: {first} of shard {shard} comes again after a commit of {committed:?}"
+            "P6: round {round}: {first} of shard {shard} is delivered again after a commit of {committed:?}"
         );
         for sequence in first..=last {
             if self.known.insert((shard, sequence)) {
@@ -188,11 +188,11 @@ impl Told {
         }
     }
 
-    /// Each record that is there was handled, those of a key in the order of their puts.
+    /// Checks that every record was handled, and those of each key in the order of their puts.
     fn check(&self, stream: &Stream) {
         let mut keys: BTreeMap<Place, Vec<u8>> = BTreeMap::new();
         let mut of_keys: BTreeMap<Vec<u8>, OfKey> = BTreeMap::new();
-        // In the order of their creation: a key's records lie in one after the other.
+        // In the order of creation, so that a key's records come in the order of their puts.
         for shard in stream.shards() {
             let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).unwrap();
             for record in iterator.records() {
@@ -207,17 +207,17 @@ impl Told {
         }
         let mut handled: BTreeMap<&[u8], Vec<Place>> = BTreeMap::new();
         for place in &self.handled {
-            let key = keys.get(place).unwrap_or_else(|| panic!("P1: {place:?} was handled, and is gone"));
+            let key = keys.get(place).unwrap_or_else(|| panic!("P1: {place:?} was handled, but is gone"));
             handled.entry(key).or_default().push(*place);
         }
         for (key, OfKey { places, numbers }) in &of_keys {
-            assert!(numbers.is_sorted(), "P4: the records of {key:?} lie in the order of their puts");
+            assert!(numbers.is_sorted(), "P4: the records of {key:?} are in the order of their puts");
             let handled = handled.remove(&key[..]).unwrap_or_default();
             let differs = handled.iter().zip(places).position(|(handled, put)| handled != put);
             let at = differs.unwrap_or(handled.len().min(places.len()));
             assert!(
                 handled == *places,
-                "P4 P6: of {key:?} {:?} came where {:?} was next; {} of {} were handled",
+                "P4 P6: {key:?}: {:?} came where {:?} was next; {} of {} were handled",
                 handled.get(at),
                 places.get(at),
                 handled.len(),
@@ -227,7 +227,7 @@ impl Told {
     }
 }
 
-/// What is there in the end, handled as the children do it.
+/// Handles the remaining records as the children do.
 fn handle_the_rest(stream: &Stream, told: &mut Told, round: u64) {
     let mut worker = worker(stream).unwrap();
     while let Some(batch) = worker.poll(Duration::ZERO).unwrap() {
@@ -244,11 +244,11 @@ fn kill_rounds(rounds: u64) {
     let mut told = Told::default();
     for round in 0..rounds {
         let mut child = spawn_child(&path, round);
-        // When to kill is told in lines, so that the moment does not depend on how fast the machine is.
+        // The moment of the kill is counted in lines, so that it does not depend on the machine's speed.
         let until = 1 + round.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 1_500;
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let (mut line, mut count) = (String::new(), 0);
-        // A last line without its end was cut. A whole one counts: what it tells of may be committed since.
+        // A last line without its end was cut off. A whole one counts, because its records may be committed by now.
         while output.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
             count += u64::from(told.take(line.trim_end(), round));
             if count == until {
@@ -261,17 +261,17 @@ fn kill_rounds(rounds: u64) {
         assert!(count >= until, "round {round}: the child ended by itself");
 
         let stream =
-            StreamOptions::new().maintenance(Maintenance::Manual).open(&path).expect("it opens by itself");
+            StreamOptions::new().maintenance(Maintenance::Manual).open(&path).expect("the stream opens");
         if !stream.groups().unwrap().is_empty() {
-            for shard in stream.group(GROUP).describe().expect("P1: the group too").shards {
+            for shard in stream.group(GROUP).describe().expect("P1: the group opens too").shards {
                 let committed = told.committed.get(&shard.shard.get().into());
                 assert!(
                     committed.is_none_or(|&last| shard.next_sequence.get() > last),
-                    "P1: round {round}: a commit of {committed:?} returned, and {shard:?} is behind it"
+                    "P1: round {round}: a commit of {committed:?} returned, but {shard:?} is behind it"
                 );
             }
         }
-        // Every other time by itself: the next child goes on where this one was killed.
+        // Otherwise the next child continues where this one was killed.
         if round % 4 == 3 || round + 1 == rounds {
             handle_the_rest(&stream, &mut told, round);
             told.check(&stream);
@@ -280,7 +280,7 @@ fn kill_rounds(rounds: u64) {
     let shard_count =
         told.known.iter().map(|(shard, _)| ShardId::new(*shard as u32)).collect::<BTreeSet<_>>().len();
     println!(
-        "{rounds} kills, {} records of {shard_count} shards, {} of them handed out again",
+        "{rounds} kills, {} records of {shard_count} shards, {} deliveries repeated",
         told.known.len(),
         told.handled_again_count
     );

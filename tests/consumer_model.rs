@@ -31,12 +31,12 @@ enum Operation {
     Poll {
         worker: u8,
     },
-    /// Commits the oldest batch that the worker has outstanding, all of it or a part.
+    /// Commits the worker's oldest outstanding batch, or a part of it.
     Commit {
         worker: u8,
         is_part: bool,
     },
-    /// Commits a batch of long ago, which may not be the worker's any more.
+    /// Commits an old batch, whose shard the worker may have lost.
     CommitStale {
         worker: u8,
         pick: u8,
@@ -50,7 +50,7 @@ enum Operation {
     Advance {
         seconds: u8,
     },
-    /// To where the shard is committed, which changes nothing but what is outstanding.
+    /// Seeks to the shard's checkpoint, which changes only what is outstanding.
     Seek {
         worker: u8,
         pick: u8,
@@ -80,7 +80,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// A worker, what it was handed out and has not committed, and what it once was handed out.
+/// A worker, its outstanding batches, and all batches it ever got.
 struct Actor {
     worker: Worker,
     outstanding: Vec<Batch>,
@@ -96,10 +96,10 @@ struct World {
     actors: Vec<Actor>,
     /// How many records of each key were put.
     put: BTreeMap<u8, u32>,
-    /// For each key, the numbers that were handed out since the last reset, in order, each only once: the order of first delivery.
+    /// For each key, the numbers delivered since the last reset, in the order of their first delivery.
     first_seen: BTreeMap<u8, Vec<u32>>,
     seen: BTreeSet<(u8, u32)>,
-    /// Up to where each shard is committed, as the commits said that returned well.
+    /// The number after the last committed record of each shard, from the commits that succeeded.
     committed: BTreeMap<ShardId, u64>,
 }
 
@@ -175,7 +175,7 @@ impl World {
                     false => actor.worker.commit(&batch),
                 };
                 match outcome {
-                    // Handed out under an earlier lease.
+                    // Delivered under an earlier lease.
                     Err(Error::InvalidArgument(_)) if is_part => {}
                     outcome => self.note_commit(batch.shard(), last.get() + 1, outcome),
                 }
@@ -211,7 +211,7 @@ impl World {
                 let shards = worker.shards();
                 let Some(which) = pick(which, shards.len()) else { return };
                 let group = worker.group().describe().unwrap();
-                // Finished since, or somebody else's.
+                // Finished in the meantime, or another worker's.
                 let Some(shard) = group.shards.iter().find(|known| known.shard == shards[which]) else {
                     return;
                 };
@@ -223,7 +223,7 @@ impl World {
             Operation::Reset => {
                 if !self.stream().groups().unwrap().is_empty() {
                     self.stream().group(GROUP).reset(Position::TrimHorizon).unwrap();
-                    // All comes again, in order.
+                    // Everything is delivered again, in order.
                     self.seen.clear();
                     self.first_seen.clear();
                     self.committed.clear();
@@ -266,7 +266,7 @@ impl World {
         let committed = self.committed.get(&batch.shard()).copied().unwrap_or_default();
         assert!(
             first >= committed,
-            "{first} of {} comes again after a commit up to {committed}",
+            "{first} of {} is delivered again after a commit up to {committed}",
             batch.shard()
         );
         for record in &batch {
@@ -281,7 +281,7 @@ impl World {
         true
     }
 
-    /// No shard is with two workers that may both commit.
+    /// Checks that no shard belongs to a dead worker, and that no checkpoint is behind a commit that succeeded.
     fn check_leases(&self) {
         if self.actors.is_empty() {
             return;
@@ -291,14 +291,14 @@ impl World {
         for shard in &group.shards {
             assert!(
                 shard.worker.is_none_or(|worker| ids.contains(&worker)),
-                "{shard:?} is with a dead worker"
+                "{shard:?} belongs to a dead worker"
             );
             let committed = self.committed.get(&shard.shard).copied().unwrap_or_default();
             assert!(shard.next_sequence.get() >= committed, "{shard:?} is behind a commit up to {committed}");
         }
     }
 
-    /// Everybody polls and commits until nothing comes: then all is delivered, in order, and the shards are spread evenly.
+    /// Lets all workers poll and commit until nothing comes. Then every record was delivered in order, and the shards are spread evenly.
     fn settle_all(&mut self) {
         if self.actors.is_empty() {
             self.run(&Operation::Join { batch_records: 10 });

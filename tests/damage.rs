@@ -1,22 +1,22 @@
 //! Damage of every kind, everywhere in every file: P9 and P11.
 //!
-//! Two small segments, each as it can be found on a disk: sealed and not the last, sealed and the last, rolled but not sealed, and
-//! being written to. All of it was synced. What may come of a damage that leaves nothing but itself behind:
+//! A stream has two small segments, each in a state that a disk can hold: sealed and not last, sealed and last, rolled but not sealed,
+//! and active. Everything was synced. The table lists what a single damage may do:
 //!
 //! | damaged | the stream |
 //! |---|---|
-//! | the manifest | does not open: there is no byte of it that means nothing |
-//! | header page, outside the live words | is refused, on opening or on reading, by an error that names the file |
-//! | the second copy of the header, gone as a whole | has all its records |
+//! | the manifest | does not open: every byte of it matters |
+//! | header page, outside the live words | is refused, on opening or on reading, with an error that names the file |
+//! | the whole second copy of the header | has all its records |
 //! | a live word, a synced slot | has all its records: no frame is damaged |
-//! | a frame | is refused where that frame begins; what is in front of it and behind it can be read |
-//! | index, trailer | has all its records: the frames tell the same |
-//! | unused bytes behind the frames | has all its records |
+//! | a frame | is refused where that frame begins; the records before and after it can be read |
+//! | index, trailer | has all its records: the frames hold the same information |
+//! | unused bytes after the frames | has all its records |
 //!
-//! What was synced is cut, and told of in the recovery report, only where the damage also takes what tells that it was synced: a
-//! segment without a trailer whose synced slot is gone together with frames, or whose file was emptied. To whoever looks at the
-//! files that is what power loss leaves of bytes that were never synced. It is not found out unless the manifest, or a later
-//! segment, knows better. A wrong record is never returned, and none is missing without a word.
+//! Synced records are cut, and reported in the recovery report, only if the damage also takes the proof that they were synced: a segment
+//! without a trailer loses its synced slots together with frames, or its file is emptied. The files then look as if power loss had taken
+//! bytes that were never synced, unless the manifest or a later segment proves otherwise. A wrong record is never returned, and no
+//! record goes missing silently.
 
 mod common;
 
@@ -32,10 +32,10 @@ use tempfile::TempDir;
 
 const SHARD: ShardId = ShardId::new(0);
 const HEADER_PAGE_BYTES: usize = 4096;
-/// The first sequence number of the second segment, and the number of all records.
+/// The first sequence number of the second segment, and the number of records in both.
 const SECOND_FROM: usize = 6;
 const RECORD_COUNT: usize = 11;
-/// No damage to a few KiB makes a trial take longer.
+/// The time limit of a trial, whatever is damaged. The files have a few KiB.
 const TRIAL_MAX: Duration = Duration::from_secs(10);
 
 struct Expected {
@@ -44,14 +44,14 @@ struct Expected {
     timestamp: Timestamp,
 }
 
-/// The segments of a stream, oldest first, as they can be found on a disk.
+/// The states of a stream's segments on disk, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Closed: sealed, sealed.
     Closed,
     /// Killed in the second segment: sealed, active.
     Running,
-    /// The same, before the first one was sealed: rolled, active.
+    /// Killed before the first segment was sealed: rolled, active.
     Rolled,
 }
 
@@ -62,7 +62,7 @@ enum Target {
     Manifest,
 }
 
-/// What came of a damage.
+/// The outcome of a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     /// All records are there.
@@ -73,12 +73,12 @@ enum Outcome {
     Cut,
 }
 
-/// What may come of it.
+/// The allowed outcomes of a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Allowed {
     Right,
     Refused,
-    /// Refused at a byte of the file, for the lack of a record.
+    /// Refused at this byte of the file, where this record is missing.
     RefusedAt {
         offset: usize,
         sequence: usize,
@@ -86,12 +86,12 @@ enum Allowed {
     RefusedOrCut,
 }
 
-/// A stream in a state, to be damaged again and again.
+/// A stream that is damaged again and again.
 struct Patient {
     _scratch: TempDir,
     path: PathBuf,
     state: State,
-    /// All files as they are while nothing is damaged.
+    /// All files, undamaged.
     files: Vec<(PathBuf, Vec<u8>)>,
     records: Vec<Expected>,
     trials: usize,
@@ -112,7 +112,7 @@ impl Patient {
         assert_eq!(records.len(), RECORD_COUNT);
         let second = path.join("shards/000000000000").join(format!("{SECOND_FROM:020}.seg"));
         if state != State::Closed {
-            // Most of what is allocated ahead looks the same; a shorter file is what a nearly full disk would have given.
+            // Most of the preallocated bytes are alike. A shorter file is what a nearly full disk would have given.
             let file = fs::File::options().write(true).open(&second).unwrap();
             file.set_len(HEADER_PAGE_BYTES as u64 + 1024).unwrap();
         }
@@ -128,9 +128,9 @@ impl Patient {
             Target::Manifest,
             patient.bytes(Target::Manifest).to_vec(),
             Allowed::Right,
-            "nothing",
+            "nothing damaged",
         );
-        // Frames that a damaged length or count could pass over, to end where the next one or the file does.
+        // With frames of one length, a damaged length or count could skip a frame and still end where the next frame or the file does.
         let lens: Vec<_> = patient.frames(Target::Second).into_iter().map(|(range, _)| range.len()).collect();
         assert_eq!(lens, [64, 64, 64]);
         patient
@@ -152,7 +152,7 @@ impl Patient {
         }
     }
 
-    /// Where the frames of a segment are, and their first sequence numbers.
+    /// Returns the places of a segment's frames, with their first sequence numbers.
     fn frames(&self, target: Target) -> Vec<(Range<usize>, usize)> {
         let bytes = self.bytes(target);
         let (mut at, mut next, end) = match target {
@@ -180,13 +180,13 @@ impl Patient {
         common::small(&clock)
     }
 
-    /// Puts a damaged file in the place of a whole one, and sees what comes of it.
+    /// Replaces a file by a damaged one, and checks the outcome.
     fn try_out(&mut self, target: Target, damaged: Vec<u8>, allowed: Allowed, what: &str) -> Outcome {
         let what = format!("{:?}, {target:?}: {what}", self.state);
         self.trials += 1;
         let (mut outcome, took) = self.try_once(target, &damaged, allowed, &what);
         if took > TRIAL_MAX {
-            // The machine may have stood still, which it does not do again and again.
+            // The machine may have stalled, but hardly twice.
             let again: Duration;
             (outcome, again) = self.try_once(target, &damaged, allowed, &what);
             assert!(again < TRIAL_MAX, "P11: {what}: took {took:?}, and then {again:?}");
@@ -196,7 +196,7 @@ impl Patient {
             Allowed::Refused | Allowed::RefusedAt { .. } => outcome == Outcome::Refused,
             Allowed::RefusedOrCut => outcome != Outcome::Right,
         };
-        assert!(is_allowed, "P9: {what}: came out {outcome:?}, allowed is {allowed:?}");
+        assert!(is_allowed, "P9: {what}: the outcome is {outcome:?}, allowed is {allowed:?}");
         outcome
     }
 
@@ -204,9 +204,9 @@ impl Patient {
         fs::write(self.file(target), damaged).unwrap();
         let started = Instant::now();
         let (outcome, is_open) = catch_unwind(AssertUnwindSafe(|| self.look(target, damaged, allowed, what)))
-            .unwrap_or_else(|_| panic!("P11: the panic above came of {what}"));
+            .unwrap_or_else(|_| panic!("P11: {what}: it caused the panic above"));
         let took = started.elapsed();
-        // What was refused on opening is as it was.
+        // A stream that was refused on opening is unchanged.
         for (file, bytes) in &self.files {
             if is_open || file == self.file(target) {
                 fs::write(file, bytes).unwrap();
@@ -215,7 +215,7 @@ impl Patient {
         (outcome, took)
     }
 
-    /// Tells what came of it, and whether the stream could be opened.
+    /// Returns the outcome, and whether the stream opened.
     fn look(&self, target: Target, damaged: &[u8], allowed: Allowed, what: &str) -> (Outcome, bool) {
         let stream = match self.options().open(&self.path) {
             Ok(stream) => stream,
@@ -231,7 +231,7 @@ impl Patient {
         let outcome = self.read_everything(&stream, target, allowed, what);
         drop(stream);
         if outcome == Outcome::Right {
-            // Closing has sealed what was found: it must be as good as what opening found.
+            // Closing sealed what opening found. It must read the same.
             let stream = self.options().open(&self.path).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(self.read_everything(&stream, target, allowed, what), Outcome::Right, "{what}: again");
         }
@@ -245,7 +245,7 @@ impl Patient {
             None if count == RECORD_COUNT => Outcome::Right,
             Some(error) => {
                 if let Allowed::RefusedAt { sequence, .. } = allowed {
-                    assert_eq!(count, sequence, "{what}: what comes before can be read");
+                    assert_eq!(count, sequence, "{what}: the records before it can be read");
                 }
                 names(&error, allowed);
                 Outcome::Refused
@@ -267,7 +267,7 @@ impl Patient {
                 None => assert_eq!(count, there - from, "P6: {what}: records are missing from {position:?}"),
             }
         };
-        // Where a whole structure is refused, it is refused to everybody: one position will do, another one each time.
+        // A damaged header page is refused at every position, so one position is enough: a different one in each trial.
         let is_sample = allowed == Allowed::Refused && target != Target::Manifest;
         for (sequence, record) in self.records.iter().enumerate() {
             if is_sample && sequence != self.trials % RECORD_COUNT {
@@ -303,7 +303,8 @@ impl Patient {
         outcome
     }
 
-    /// Reads from a position to the end; tells how many records there were and what ended it, and holds each against what was put.
+    /// Reads from a position to the end, and compares each record with what was put. Returns the number of records, and the error that
+    /// ended the read, if any.
     fn read(
         &self,
         stream: &Stream,
@@ -358,11 +359,11 @@ impl Patient {
         }
     }
 
-    /// What is gone must be told: in the second segment, which is the last one.
+    /// Checks that the report names the loss, which is in the second and last segment.
     fn check_report(&self, report: &RecoveryReport, count: usize, what: &str) {
         assert!(
             report.has_torn_tail(),
-            "P9: {what}: {count} records, and not a word of the others: {report:?}"
+            "P9: {what}: {count} records, and the loss of the others is not reported: {report:?}"
         );
         let shard = &report.shards[0];
         assert_eq!(shard.next_sequence.get() as usize, count, "{what}: {report:?}");
@@ -370,11 +371,11 @@ impl Patient {
         assert_eq!(tail.path, self.file(Target::Second), "{what}: {report:?}");
         let frames = self.frames(Target::Second);
         let cut = frames.iter().find(|(_, sequence)| *sequence == count).unwrap();
-        // Where the header page is gone as well, all of the file is the tail.
+        // If the header page is gone too, the whole file is the tail.
         assert!([0, cut.0.start].contains(&(tail.offset as usize)), "{what}: {report:?}");
     }
 
-    /// What may come of the damage of one byte.
+    /// Returns the allowed outcome of damage to one byte.
     fn allowed_for(&self, target: Target, at: usize) -> Allowed {
         let frames = self.frames(target);
         match frames.iter().find(|(range, _)| range.contains(&at)) {
@@ -385,7 +386,7 @@ impl Patient {
         }
     }
 
-    /// What may come of zeros over a part of a segment.
+    /// Returns the allowed outcome of zeros over a part of a segment.
     fn allowed_for_zeros(&self, target: Target, zeros: Range<usize>) -> Allowed {
         let bytes = self.bytes(target);
         let hits = |part: Range<usize>| {
@@ -393,12 +394,12 @@ impl Patient {
             !both.is_empty() && bytes[both].iter().any(|&byte| byte != 0)
         };
         let hits_frame = hits(HEADER_PAGE_BYTES..self.frames_end(target));
-        // The lower watermark speaks for the first frame, which is hit with any other.
+        // Zeros over a slot and a frame also hit the first frame. The lower watermark covers that one, so only losing both slots hides it.
         let hits_watermarks = SYNCED_SLOTS.iter().all(|slot| hits(slot.clone()));
         let is_last_and_unsealed = target == Target::Second && !self.is_sealed(target);
-        // Without the header nobody can tell a frame from any bytes.
+        // Without the header, frames cannot be told from other bytes.
         let hits_header = hits(0..64);
-        // All of the copy is gone, or none of it: power loss does that, too.
+        // Power loss also takes the whole copy or none of it, so only a partial loss is damage.
         let hits_part_of_copy = hits(COPY) && COPY.filter(|at| !zeros.contains(at)).any(|at| bytes[at] != 0);
         match () {
             () if (hits_frame || hits_header) && hits_watermarks && is_last_and_unsealed => {
@@ -414,7 +415,7 @@ impl Patient {
             Target::Manifest if len + 1 == self.bytes(target).len() => Allowed::Right,
             Target::Manifest => Allowed::Refused,
             _ if len >= self.frames_end(target) => Allowed::Right,
-            // Nothing of it is left to tell that anything was ever synced.
+            // Nothing is left that proves a sync.
             Target::Second if len == 0 && !self.is_sealed(target) => Allowed::RefusedOrCut,
             _ => Allowed::Refused,
         }
@@ -448,7 +449,7 @@ impl Tally {
 }
 
 const SYNCED_SLOTS: [Range<usize>; 2] = [2048..2064, 3072..3088];
-/// Where the second copy of the header stands.
+/// The place of the second copy of the header.
 const COPY: Range<usize> = 3584..3648;
 
 /// Whether a byte of the header page changes while the segment is written to.
@@ -458,7 +459,7 @@ fn is_live(at: usize) -> bool {
         || SYNCED_SLOTS.iter().any(|slot| slot.contains(&at))
 }
 
-/// Makes a stream at `made`, and leaves it at `path` in a state; tells the records.
+/// Makes a stream in `made`, and leaves it at `path` in the given state. Returns its records.
 fn make(made: &Path, path: &Path, state: State) -> Vec<Expected> {
     let clock = common::clock();
     let mut records = vec![];
@@ -476,14 +477,13 @@ fn make(made: &Path, path: &Path, state: State) -> Vec<Expected> {
     let first = made.join("first");
     let stream = common::small(&clock).open(&first).unwrap();
     put(&stream, 0, &[("key", 21)]);
-    // So long that the frame after it has an index entry, and so much younger than the first one and older than that one that a
-    // damaged entry leads over it.
+    // So long that the next frame has an index entry, and so far in time from the frames around it that a damaged entry would lead past it.
     put(&stream, 12, &[("k", 3_991)]);
     stream.sync().unwrap();
     put(&stream, 5, &[("key", 21)]);
     put(&stream, 3, &[("a", 1), ("b", 1), ("c", 2)]);
     stream.sync().unwrap();
-    // A segment that was not closed takes no more frames: the next put begins another.
+    // After a kill a segment takes no more frames: the next put begins a new one.
     let killed = made.join("killed");
     common::copy_dir(&first, &killed);
     let stream = common::small(&clock).open(&killed).unwrap();
@@ -505,13 +505,11 @@ fn make(made: &Path, path: &Path, state: State) -> Vec<Expected> {
     records
 }
 
-/// How closely to look where one byte is like the next: every how many of them.
-///
-/// The longer run looks at everything.
+/// Of bytes that are alike, the trials damage one in this many. The longer run damages all.
 const CLOSELY: usize = 1;
 const LOOSELY: usize = 8;
 
-/// Whether a byte is like those around it: within long data, reserved, or behind the frames.
+/// Whether a byte is like its neighbours: within long data, reserved, or after the frames.
 fn is_dull(patient: &Patient, target: Target, at: usize) -> bool {
     let is_data =
         |range: &Range<usize>| range.len() > 1_000 && (range.start + 64..range.end - 16).contains(&at);
@@ -522,7 +520,7 @@ fn is_dull(patient: &Patient, target: Target, at: usize) -> bool {
             || ((64..HEADER_PAGE_BYTES).contains(&at) && !is_live(at)))
 }
 
-/// Every bit where a byte means something, and elsewhere one bit of each byte, or of each so many bytes.
+/// Flips every bit of the bytes that matter, and elsewhere one bit of one byte in `dull_step`.
 fn flip_bits(state: State, target: Target, dull_step: usize) {
     let mut patient = Patient::in_state(state);
     let seed = RandomState::new().hash_one(0);
@@ -658,8 +656,8 @@ fn p9_zeros_over_a_part_of_a_segment_that_is_not_sealed() {
 
 /// Damages a watermark and a frame at once.
 ///
-/// The active segment alone cannot tell this from bytes that were never synced: they are cut, and reported. After a clean close, or
-/// where a later segment was synced, somebody else knows, and it is an error.
+/// The active segment alone cannot tell this from bytes that were never synced, so they are cut and reported. After a clean close, or if
+/// a later segment was synced, another file proves the sync, and it is an error.
 #[test]
 fn p9_a_damaged_watermark_together_with_a_damaged_frame() {
     let mut tally = Tally::default();
@@ -674,13 +672,13 @@ fn p9_a_damaged_watermark_together_with_a_damaged_frame() {
                 for at in range.clone().step_by(if range.len() > 1_000 { 801 } else { 9 }) {
                     let mut damaged = patient.bytes(target).to_vec();
                     damaged[at] ^= 1 << (at % 8);
-                    // One slot, and then the other one as well: the lower watermark may speak for the frame, too.
+                    // One slot, and half of the time both: the lower watermark may also cover the frame.
                     damaged[slot_byte] ^= 1 << (slot_byte % 8);
                     if slot_byte.is_multiple_of(2) {
                         SYNCED_SLOTS.iter().for_each(|slot| damaged[slot.start + 3] ^= 0x10);
                     }
                     if state == State::Closed {
-                        // So that nothing but the manifest is left to know.
+                        // Without the trailer, only the manifest proves the sync.
                         *damaged.last_mut().unwrap() ^= 1;
                     }
                     let allowed = if is_known { Allowed::Refused } else { Allowed::RefusedOrCut };
@@ -694,7 +692,7 @@ fn p9_a_damaged_watermark_together_with_a_damaged_frame() {
     assert!(tally.refused > 0 && tally.cut > 0);
 }
 
-/// What a disk leaves that wrote something whole where it does not belong: every checksum in it is right.
+/// A disk wrote something whole to the wrong place: every checksum in it is right.
 #[test]
 fn p9_whole_pieces_in_the_wrong_place() {
     const TRAILER_BYTES: usize = 72;
@@ -722,7 +720,7 @@ fn p9_whole_pieces_in_the_wrong_place() {
                 tally.add(patient.try_out(target, damaged, allowed, &what));
             }
         }
-        // A trailer that belongs elsewhere makes nothing sealed, and the frames tell where they end.
+        // A trailer that belongs elsewhere seals nothing, and the frames show where they end.
         for of in both {
             let trailer = sealed.bytes(of).last_chunk::<TRAILER_BYTES>().unwrap();
             let mut over_the_end = patient.bytes(target).to_vec();
@@ -741,7 +739,7 @@ fn p9_whole_pieces_in_the_wrong_place() {
     tally.tell("whole pieces in the wrong place");
 }
 
-/// A file that changes under an open stream, before anybody has read it.
+/// A file changes under an open stream before anyone has read it.
 #[test]
 fn p9_damage_under_an_open_stream_is_met_by_its_readers_and_by_nobody_else() {
     let scratch = common::scratch();
@@ -769,7 +767,7 @@ fn p9_damage_under_an_open_stream_is_met_by_its_readers_and_by_nobody_else() {
         let error = loop {
             match iterator.next_batch(7) {
                 Ok(batch) => {
-                    assert!(!batch.is_empty(), "the damage is met");
+                    assert!(!batch.is_empty(), "the read must meet the damage");
                     for record in &batch {
                         assert_eq!(record.sequence().get(), count);
                         let number = record.partition_key()[0];
@@ -783,9 +781,9 @@ fn p9_damage_under_an_open_stream_is_met_by_its_readers_and_by_nobody_else() {
         let Error::Corrupt(damage) = &error else { panic!("{error:?}") };
         assert_eq!((&damage.path, damage.shard, damage.sequence), (&file, Some(SHARD), Some(count.into())));
         assert!(damage.offset as usize <= at && at < damage.offset as usize + 1_100, "{error}");
-        assert!(iterator.next_batch(1).is_err(), "the iterator stays in front of it");
+        assert!(iterator.next_batch(1).is_err(), "the iterator stays before it");
 
-        // What is behind it, the other shard, and puts to both go on.
+        // The records after it, the other shard, and puts to both still work.
         iterator.seek(Position::After(count.into())).unwrap();
         let behind = iterator.records().map(|record| record.unwrap().sequence.get()).collect::<Vec<_>>();
         assert_eq!(

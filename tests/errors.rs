@@ -11,13 +11,13 @@ use streamlog::{Error, Position, PutRecord, Retention, SECOND, ShardId, Stream, 
 const SHARD: ShardId = ShardId::new(0);
 const NAME: &str = "shardId-000000000000";
 
-/// The text says all of this, in this order, in one line, and nothing that only its programmer understands.
+/// Checks that the text contains all parts in order, in one line, and shows no debug output.
 #[track_caller]
 fn says(error: &Error, parts: &[&str]) {
     let text = error.to_string();
     let mut rest = &text[..];
     for part in parts {
-        let Some(at) = rest.find(part) else { panic!("no {part:?}, or not in its place, in: {text}") };
+        let Some(at) = rest.find(part) else { panic!("no {part:?}, or out of order, in: {text}") };
         rest = &rest[at + part.len()..];
     }
     assert!(!text.contains(['\n', '{', '"']), "{text}");
@@ -27,7 +27,7 @@ fn open_error(path: &Path) -> Error {
     common::small(&common::clock()).open(path).unwrap_err()
 }
 
-/// A closed stream whose one shard holds `first`, `second` and `third`.
+/// Makes a closed stream whose one shard holds `first`, `second` and `third`.
 fn three_records(path: &Path) {
     let stream = common::small(&common::clock()).open(path).unwrap();
     for data in ["first", "second", "third"] {
@@ -153,7 +153,7 @@ fn a_producer_whose_buffer_is_full_says_what_to_call_instead() {
 }
 
 #[test]
-fn a_reader_that_retention_has_overtaken_is_told_where_to_go_on() {
+fn a_reader_that_retention_has_overtaken_learns_where_to_continue() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let options = common::small(&clock).retention(Retention::age(10 * SECOND));
     let stream = options.open(scratch.path()).unwrap();
@@ -213,7 +213,7 @@ fn a_stream_that_is_open_already_is_named() {
 }
 
 #[test]
-fn what_is_no_stream_is_named_with_what_it_is() {
+fn a_path_without_a_stream_is_named_with_what_is_there() {
     let scratch = common::scratch();
     let file = scratch.path().join("file");
     fs::write(&file, "text").unwrap();
@@ -237,11 +237,11 @@ fn another_format_is_named_with_who_can_read_it() {
 }
 
 #[test]
-fn a_failed_sync_and_what_follows_it_tell_to_check_the_disk_and_open_again() {
+fn a_failed_sync_and_its_consequences_advise_to_check_the_disk_and_open_again() {
     let scratch = common::scratch();
     let stream = common::small(&common::clock()).open(scratch.path()).unwrap();
     stream.put("key", "data").unwrap();
-    // The first sync of a segment syncs its name too, in a directory that is gone.
+    // The first sync of a segment also syncs its name, in a directory that is gone.
     let shard = scratch.path().join("shards/000000000000");
     fs::rename(&shard, scratch.path().join("elsewhere")).unwrap();
     let error = stream.sync().unwrap_err();
@@ -266,7 +266,7 @@ fn a_closed_stream_says_so() {
 }
 
 #[test]
-fn what_the_system_refuses_is_named_with_its_reason_and_a_remedy() {
+fn a_failed_system_call_is_named_with_its_reason_and_a_remedy() {
     let scratch = common::scratch();
     let file = scratch.path().join("file");
     fs::write(&file, "text").unwrap();

@@ -1,4 +1,4 @@
-//! What the cargo feature `tracing` tells of a stream's life.
+//! The events of a stream's life, with the cargo feature `tracing`.
 #![cfg(feature = "tracing")]
 
 mod common;
@@ -15,7 +15,7 @@ use tracing::{Event, Metadata, Subscriber};
 
 const SHARD: ShardId = ShardId::new(0);
 
-/// Notes each event as a line: level, text, fields.
+/// Records each event as a line: level, text, fields.
 #[derive(Debug, Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -55,7 +55,7 @@ impl Subscriber for Notes {
 }
 
 impl Notes {
-    /// What was told since the last call has a line with all of these parts.
+    /// Checks that the events since the last call include, for each list of parts, one that has all of them.
     #[track_caller]
     fn tell(&self, expected: &[&[&str]]) {
         let lines = std::mem::take(&mut *self.0.lock().unwrap());
@@ -67,7 +67,7 @@ impl Notes {
 }
 
 #[test]
-fn a_stream_tells_its_life() {
+fn a_stream_reports_the_events_of_its_life() {
     let (scratch, clock, notes) = (common::scratch(), common::clock(), Notes::default());
     let path = scratch.path().join("stream");
     let (name, copy) = (path.to_str().unwrap(), scratch.path().join("copy"));
@@ -98,7 +98,7 @@ fn a_stream_tells_its_life() {
     stream.close().unwrap();
     notes.tell(&[&["INFO the stream is closed", name]]);
 
-    // As a kill would leave it, with a tail that is no frame.
+    // What a kill leaves, with a tail that is not a frame.
     let last = common::segment_files(&copy, 0).pop().unwrap();
     let mut bytes = fs::read(&last).unwrap();
     let last_byte = bytes.iter().rposition(|&byte| byte != 0).unwrap();
@@ -114,7 +114,7 @@ fn a_stream_tells_its_life() {
 }
 
 #[test]
-fn a_failed_sync_and_lost_records_are_told_as_errors() {
+fn a_failed_sync_and_lost_records_are_reported_as_errors() {
     let (scratch, notes) = (common::scratch(), Notes::default());
     let path = scratch.path().join("stream");
     let options = || common::small(&common::clock());

@@ -1,9 +1,9 @@
-//! Power loss on real file systems: what a disk holds at some moment is all there is afterwards. P2, P3, P4, P7.
+//! Power loss on real file systems: only what the disk holds at that moment survives. P2, P3, P4, P7.
 //!
-//! An image with a file system lies as a file on an xfs, is mounted, and a child process keeps a stream there. At random moments the
-//! image is cloned. That is one moment of its file: every block that the inner file system has written by then is in the clone, and
-//! what is still in its page cache is not, as if the power had gone. The clone is mounted, which replays its journal, and must hold
-//! every record whose receipt was known before the clone was begun.
+//! The image of a file system is a file on an xfs. It is mounted, and a child process puts to a stream there. At random moments the test
+//! clones the image. The clone holds every block that the inner file system has written by then, and nothing that is still in its page
+//! cache, as after power loss. The test mounts the clone, which replays the journal, and expects every record whose receipt was known
+//! before the clone began.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -27,20 +27,20 @@ use streamlog::{
 
 const WRITERS: u64 = 8;
 const SEGMENT_BYTES: u64 = 128 << 10;
-/// So little that the oldest expire while the child runs, and so much that most of what is promised is there to be looked at.
+/// So little that the oldest records expire while the child runs, and so much that most promised records remain to be checked.
 const RETENTION_BYTES: u64 = 24 << 20;
-/// A writer with `Durability::Process` syncs once in so many records, and prints their receipts only then.
+/// A writer with `Durability::Process` syncs once in this many records, and prints their receipts only then.
 const RECORDS_A_SYNC: usize = 40;
 
-/// What is in a record: who put it, as which of his puts, and its place in that one.
+/// The content of a record: its writer, the number of the put, and its place in that put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Content {
     writer: u64,
     number: u64,
-    /// A batch of several keys; those of a key go to one shard, and are there as a whole, or not.
+    /// The number of the key within the put. The records of one key go to one shard, and are all there or none of them.
     group: u64,
     index: u64,
-    /// The records of the group.
+    /// How many records the group has.
     count: u64,
 }
 
@@ -71,7 +71,7 @@ impl Content {
 
 // ---- The child ----
 
-/// Not a test: the child that puts. It prints each receipt as soon as what it promises is true, and never ends by itself.
+/// Not a test: the child that puts. It prints each receipt as soon as its promise holds, and never ends by itself.
 #[test]
 fn child() {
     let Ok(path) = std::env::var("STREAMLOG_FILE_SYSTEMS_TEST") else { return };
@@ -133,7 +133,7 @@ fn write(stream: &Stream, writer: u64, first: u64, durability: Durability) {
     }
 }
 
-/// Splits and merges, between 2 and 6 shards.
+/// Splits and merges shards, between 2 and 6 of them.
 fn reshard(stream: &Stream) {
     for round in 0u64.. {
         thread::sleep(Duration::from_millis(20 + round * 13 % 50));
@@ -150,7 +150,7 @@ fn reshard(stream: &Stream) {
 
 // ---- The parent ----
 
-/// What the child has promised by now.
+/// The child's promises so far.
 #[derive(Default)]
 struct Promises {
     known: Mutex<BTreeMap<(ShardId, u64), Content>>,
@@ -165,7 +165,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts a child that counts its puts from `first` on, so that no two of a stream are alike.
+    /// Starts a child that counts its puts from `first` on, so that no two puts of a stream are alike.
     fn start(stream: &Path, durability: Durability, first: u64, promises: &Arc<Promises>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(common::CHILD_TEST).env("STREAMLOG_FILE_SYSTEMS_TEST", stream);
@@ -214,7 +214,7 @@ impl Drop for Running {
     }
 }
 
-/// A stream as power loss left it, against what was promised before.
+/// Checks a stream after power loss against the promises made before. Returns how many promised records it checked.
 fn check(path: &Path, promised: &BTreeMap<(ShardId, u64), Content>, what: &str) -> usize {
     let stream = StreamOptions::new()
         .must_exist()
@@ -237,7 +237,7 @@ fn check(path: &Path, promised: &BTreeMap<(ShardId, u64), Content>, what: &str) 
             let content = Content::of(&record);
             records.insert((shard.shard, expected), content);
             expected += 1;
-            // Segments expire as a whole, and a frame lies in one of them, so the first group is whole as well.
+            // Segments expire as a whole and hold whole frames, so the first group is whole too.
             let seen = groups.entry((content.writer, content.number, content.group)).or_default();
             assert_eq!(content.index, *seen, "P7: {what}: {content:?}");
             *seen += 1;
@@ -252,7 +252,7 @@ fn check(path: &Path, promised: &BTreeMap<(ShardId, u64), Content>, what: &str) 
     let (mut checked, mut missing) = (0, vec![]);
     for (&(shard, sequence), content) in promised {
         let Some(there) = ends.get(&shard) else {
-            // It has expired, and has left children.
+            // The shard has expired and left children.
             assert!(ends.keys().any(|&other| other > shard), "P2: {what}: {shard} is gone");
             continue;
         };
@@ -267,7 +267,7 @@ fn check(path: &Path, promised: &BTreeMap<(ShardId, u64), Content>, what: &str) 
     }
     assert!(
         missing.is_empty(),
-        "P2: {what}: {} of {checked} promised records are gone, from {:?} on; there is {ends:?}",
+        "P2: {what}: {} of {checked} promised records are gone, from {:?} on; the shards hold {ends:?}",
         missing.len(),
         missing[0],
     );
@@ -286,26 +286,26 @@ fn check(path: &Path, promised: &BTreeMap<(ShardId, u64), Content>, what: &str) 
             assert!(before.is_none_or(|before| before < place), "P4: {what}: {before:?} and {content:?}");
         }
     }
-    // It works on.
+    // The stream still works.
     stream.put("key", "data").unwrap();
     stream.close().unwrap();
     checked
 }
 
-/// Where the images lie: an xfs, which can clone them.
+/// Mounts the file system for the images: an xfs, which can clone them.
 fn outer() -> Option<Mount> {
     mounts::told(Kind::Xfs, Mount::try_new(Kind::Xfs, 4 << 30))
 }
 
-/// Loses power again and again while a child puts.
+/// Simulates power loss again and again while a child puts.
 fn lose_power(kind: Kind, durability: Durability, clone_count: u64) {
     const CLONES_A_CHILD: u64 = 5;
-    // Where both kinds can be mounted at all, nothing after that may fail.
+    // If both kinds can be mounted, nothing after that may fail.
     let (Some(_), Some(outer)) = (Mount::new(kind), outer()) else { return };
     let image = outer.path().join("image");
     mounts::make(kind, &image, kind.bytes().max(128 << 20)).unwrap();
     let inner = Mount::of_image(kind, &image).unwrap();
-    // So that what is on the disk later is the work of the stream, and not of mkfs.
+    // Whatever reaches the disk later comes from the stream, not from mkfs.
     mounts::run("sync", [OsStr::new("--file-system"), inner.path().as_os_str()]).unwrap();
 
     let mut running = None;
@@ -315,7 +315,7 @@ fn lose_power(kind: Kind, durability: Durability, clone_count: u64) {
     for round in 0..clone_count {
         let random = (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
         if round.is_multiple_of(CLONES_A_CHILD) {
-            // Another child: by turns with a new stream, so that there are clones of young ones, and with the one that was left.
+            // Another child, alternately with a new stream, so that young streams are cloned too, and with the stream of the last child.
             if let Some(running) = running.take() {
                 Running::kill(running);
             }
@@ -325,7 +325,7 @@ fn lose_power(kind: Kind, durability: Durability, clone_count: u64) {
             }
             running = Some(Running::start(&inner.path().join(&name), durability, round << 32, &promises));
         }
-        // The moment is told in receipts, so that something has happened however fast the machine is, and then a bit later.
+        // Wait for a number of receipts, so that something has happened however fast the machine is, and then a little longer.
         let mut known = promises.known.lock().unwrap();
         let until = known.len() + 1 + if round == 0 { 0 } else { (random % 3_000) as usize };
         while known.len() < until {
@@ -336,7 +336,7 @@ fn lose_power(kind: Kind, durability: Durability, clone_count: u64) {
         drop(known);
         thread::sleep(Duration::from_micros(random % 7_919));
 
-        // As little as possible between the last receipt and the clone, so that one that came too soon is found out.
+        // As little as possible happens between the last receipt and the clone, so that a receipt printed too early is caught.
         let clone = outer.path().join("clone");
         let (from, to) = (File::open(&image).unwrap(), File::create(&clone).unwrap());
         let promised = promises.known.lock().unwrap().clone();

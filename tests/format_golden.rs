@@ -1,9 +1,8 @@
-//! `docs/FORMAT.md` owns the bytes on disk; this holds the code to the examples in it.
+//! `docs/FORMAT.md` owns the bytes on disk. This test holds the code to its examples.
 //!
-//! The fenced blocks of that file are read, the stream that they are of is made through the public API, and its files are
-//! compared with them, byte by byte. Only the salt is another one each time: so each file is given that of the document first, with the
-//! checksums that go with it, after a look whether those that it had are right. A change of the format that is meant needs a new version,
-//! and then new examples.
+//! It reads the fenced blocks of that file, makes the stream of the examples through the public API, and compares its files with them
+//! byte by byte. Only the salt differs each time. So the test first verifies the checksums of a file, then replaces its salt by the
+//! document's and recomputes them. An intended change of the format needs a new version, and then new examples.
 
 mod common;
 
@@ -25,7 +24,7 @@ const SEGMENT: &str = "shards/000000000001/00000000000000000001.seg";
 
 /// A fenced block of the document.
 struct Block {
-    /// Each line without its comment, and where it is in the document, from 1.
+    /// Each line without its comment, with its line number in the document.
     lines: Vec<(usize, String)>,
 }
 
@@ -36,18 +35,18 @@ impl Block {
             self.lines.iter().flat_map(|(line, text)| text.split_whitespace().map(|word| (*line, word)));
         let byte = |(line, word)| match u8::from_str_radix(word, 16) {
             Ok(byte) if word.len() == 2 => (line, byte),
-            _ => panic!("docs/FORMAT.md:{line}: {word:?} is no byte in hex"),
+            _ => panic!("docs/FORMAT.md:{line}: {word:?} is not a byte in hex"),
         };
         words.map(byte).collect()
     }
 
-    /// The lines of a block of text, those of comment only left out.
+    /// The lines of a block of text, without those that hold only a comment.
     fn text(&self) -> Vec<&str> {
         self.lines.iter().map(|(_, text)| text.trim_end()).filter(|text| !text.is_empty()).collect()
     }
 }
 
-/// The fenced blocks by what stands behind the three backticks.
+/// Returns the fenced blocks by the words after the three backticks.
 fn blocks() -> BTreeMap<&'static str, Block> {
     let mut blocks = BTreeMap::new();
     let mut open: Option<(&str, Block)> = None;
@@ -73,7 +72,7 @@ fn block<'a>(blocks: &'a BTreeMap<&str, Block>, name: &str) -> &'a Block {
     blocks.get(name).unwrap_or_else(|| panic!("docs/FORMAT.md has no block ```{name}"))
 }
 
-/// Makes the stream that the examples are of.
+/// Makes the stream of the examples.
 fn make_example(path: &Path) {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
     let stream = StreamOptions::new()
@@ -93,7 +92,7 @@ fn make_example(path: &Path) {
         let receipt = stream.put_record(&to_shard_1(key, data)).unwrap();
         assert_eq!(receipt.shard, ShardId::new(1));
     };
-    // The largest record there can be takes a segment of its own, so that the next one begins with sequence number 1.
+    // The largest possible record takes a segment of its own, so that the next one begins with sequence number 1.
     put(b"x", &vec![0; stream.describe().record_bytes_max as usize - 1]);
     clock.advance(SECOND);
     for outcome in stream
@@ -112,7 +111,7 @@ fn make_example(path: &Path) {
     stream.close().unwrap();
 }
 
-/// A segment with another salt, and all checksums as the document has it.
+/// Returns a segment with another salt, and all checksums recomputed as the document says.
 fn salted(file: &[u8], salt: &[u8]) -> Vec<u8> {
     let mut bytes = file.to_vec();
     let trailer = bytes.len() - 88;
@@ -132,15 +131,15 @@ fn salted(file: &[u8], salt: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The segment of the examples, with the salt of the document.
+/// Reads the segment of the examples, with the salt of the document.
 fn example_segment(path: &Path, blocks: &BTreeMap<&str, Block>) -> Vec<u8> {
     let file = fs::read(path.join(SEGMENT)).unwrap();
-    assert!(salted(&file, &file[common::SALT]) == file, "a checksum is not as docs/FORMAT.md has it");
+    assert!(salted(&file, &file[common::SALT]) == file, "a checksum differs from what docs/FORMAT.md says");
     let header: Vec<u8> = block(blocks, "hex header").bytes().into_iter().map(|(_, byte)| byte).collect();
     salted(&file, &header[common::SALT])
 }
 
-/// The files and directories below a directory, in order.
+/// Lists the files and directories below a directory, in order.
 fn listing(dir: &Path, prefix: &str, found: &mut Vec<String>) {
     let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()).collect();
     entries.sort_by_key(|entry| entry.file_name());
@@ -180,7 +179,7 @@ fn compare(blocks: &BTreeMap<&str, Block>, name: &str, offset: usize, file: &[u8
     })
 }
 
-/// The places of the parts in the segment, as the document has them: `4096..4176 frame`.
+/// Returns the places of the segment's parts that the document lists, such as `4096..4176 frame`.
 fn places(blocks: &BTreeMap<&str, Block>) -> BTreeMap<String, Range<usize>> {
     let place = |line: &str| {
         let (range, name) = line.split_once(' ').unwrap_or((line, "unnamed"));
@@ -204,22 +203,25 @@ fn the_bytes_on_disk_are_those_of_the_document() {
             faults.extend(compare(&blocks, &name, *start, &file).err());
             let len = block(&blocks, &name).bytes().len();
             if len != end - start {
-                faults
-                    .push(format!("docs/FORMAT.md: ```{name} has {len} bytes, and its place {start}..{end}"));
+                faults.push(format!(
+                    "docs/FORMAT.md: ```{name} has {len} bytes, but its place is {start}..{end}"
+                ));
             }
         }
     }
     let compared = blocks.keys().filter_map(|name| name.strip_prefix("hex "));
     faults.extend(
-        compared.filter(|&name| !places.contains_key(name)).map(|name| format!("where is ```hex {name}?")),
+        compared
+            .filter(|&name| !places.contains_key(name))
+            .map(|name| format!("docs/FORMAT.md: ```hex {name} has no place")),
     );
     let end = places.values().map(|place| place.end).max().unwrap_or_default();
     if end != file.len() {
-        faults.push(format!("the document's places end at {end}, the file at {}", file.len()));
+        faults.push(format!("the document's places end at {end}, but the file ends at {}", file.len()));
     }
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 
-    // And the other way round: what the document says is read as what was put.
+    // The other way round: the document's bytes read as the records that were put.
     fs::write(path.join(SEGMENT), file).unwrap();
     let stream = StreamOptions::new().retention(Retention::forever()).open(&path).unwrap();
     let mut iterator = stream.iterator(ShardId::new(1), Position::At(1.into())).unwrap();
@@ -260,18 +262,18 @@ fn the_directory_and_the_manifest_are_those_of_the_document() {
     for (actual, (line, expected)) in manifest.lines().zip(expected) {
         assert_eq!(
             actual, expected,
-            "docs/FORMAT.md:{line} (right) is not what the file says (left):\n{manifest}"
+            "docs/FORMAT.md:{line} (right) differs from the file (left):\n{manifest}"
         );
     }
     assert_eq!(
         manifest.lines().count(),
         expected.len(),
-        "docs/FORMAT.md has another length than\n{manifest}"
+        "docs/FORMAT.md has more or fewer lines than\n{manifest}"
     );
 }
 
 #[test]
-fn a_difference_is_told_with_its_place() {
+fn a_difference_is_reported_with_its_place() {
     let blocks = BTreeMap::from([("hex a", Block { lines: vec![(7, "01 02".into()), (8, "03".into())] })]);
     assert_eq!(compare(&blocks, "hex a", 1, &[0, 1, 2, 3]), Ok(()));
     let told = compare(&blocks, "hex a", 1, &[0, 1, 2, 4]).unwrap_err();

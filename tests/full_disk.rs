@@ -1,7 +1,7 @@
-//! A disk that is full, at each moment at which it can be: P8.
+//! A disk that is full at every possible moment: P8.
 //!
-//! The streams run in the test's own process. Were a page of a mapping ever written without a block for it, the process would die
-//! of SIGBUS, and the test with it; nobody is left then to unmount what it mounted.
+//! The streams run in the test's own process. If a page of a mapping were ever written without a disk block, SIGBUS would kill the
+//! process and the test with it. The file systems that the test mounted would stay mounted.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -23,7 +23,7 @@ use streamlog::{
 const AGE: Duration = Duration::from_secs(100);
 const PAGE_BYTES: u64 = 4096;
 
-/// What was put, and what became of it, by the number that each record carries.
+/// The puts and their outcomes, by the number that each record carries.
 #[derive(Debug, Default)]
 struct Ledger {
     next: u64,
@@ -32,7 +32,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Data that tells its number, and can be told to be whole.
+    /// Returns data that holds its number, and shows whether it is whole.
     fn data(number: u64, len: usize) -> Vec<u8> {
         let mut data = vec![number as u8; 8 + len];
         data[..8].copy_from_slice(&number.to_le_bytes());
@@ -58,7 +58,7 @@ impl Ledger {
         }
     }
 
-    /// Whether all that was acknowledged since `oldest` is where its receipt says, and nothing that was refused is there.
+    /// Checks that every record acknowledged since `oldest` is where its receipt says, and that no refused record is there.
     #[track_caller]
     fn check(&self, stream: &Stream, oldest: Timestamp, what: &str) {
         let mut found = BTreeMap::new();
@@ -68,7 +68,7 @@ impl Ledger {
                 let record = record.unwrap_or_else(|error| panic!("{what}: {error}"));
                 let number = u64::from_le_bytes(*record.data.first_chunk().unwrap());
                 assert_eq!(record.data, Self::data(number, record.data.len() - 8), "{what}");
-                assert!(!self.refused.contains(&number), "{what}: {number} was refused, and is there");
+                assert!(!self.refused.contains(&number), "{what}: {number} was refused, but is there");
                 let known = found.insert(number, (shard.id, record.sequence.get()));
                 assert_eq!(known, None, "{what}: {number} is there twice");
             }
@@ -76,7 +76,7 @@ impl Ledger {
         for (number, &(shard, sequence, time)) in &self.acknowledged {
             match found.get(number) {
                 Some(&place) => assert_eq!(place, (shard, sequence), "{what}"),
-                None => assert!(time < oldest, "{what}: {number} was acknowledged, and is gone"),
+                None => assert!(time < oldest, "{what}: {number} was acknowledged, but is gone"),
             }
         }
     }
@@ -88,7 +88,7 @@ fn assert_no_damage(stream: &Stream, what: &str) {
     assert!(found.is_complete && found.damage.is_empty(), "{what}: {:?}", found.damage);
 }
 
-/// For lack of room, and nothing else, and it says where.
+/// Checks that the error is a full disk, and names a path below `root`.
 #[track_caller]
 fn assert_full(error: &Error, root: &Path, what: &str) {
     match error {
@@ -101,7 +101,7 @@ fn options(clock: &Arc<ManualClock>, durability: Durability) -> StreamOptions {
     common::small(clock).shards(2).retention(Retention::age(AGE)).durability(durability)
 }
 
-/// Puts until no shard takes a record any more, nor a small one.
+/// Puts until no shard takes even a small record.
 fn fill_by_putting(stream: &Stream, ledger: &mut Ledger, root: &Path, now: Timestamp) {
     for len in [1_000, 100, 0] {
         let mut refusals = 0;
@@ -131,7 +131,7 @@ fn p8_a_group_reads_while_the_disk_is_full_and_commits_once_there_is_room() {
     let mut first = worker(&stream).unwrap();
     let batch = first.poll(Duration::ZERO).unwrap().unwrap();
     first.commit(&batch).unwrap();
-    // After a kill the next commit needs a file of its own.
+    // After a kill the next commit needs a new file.
     common::copy_dir(&root.join("stream"), &root.join("killed"));
     drop(first);
     stream.close().unwrap();
@@ -139,15 +139,15 @@ fn p8_a_group_reads_while_the_disk_is_full_and_commits_once_there_is_room() {
     let stream = open("killed");
     let mut second = worker(&stream).expect("P8: a group is opened while the disk is full");
     let mut batches = vec![];
-    while let Some(batch) = second.poll(Duration::ZERO).expect("P8: reads go on") {
-        let refused = second.commit(&batch).expect_err("there is no room for a commit");
+    while let Some(batch) = second.poll(Duration::ZERO).expect("P8: reads continue") {
+        let refused = second.commit(&batch).expect_err("the disk has no room for a commit");
         assert_full(&refused, root, "P8");
         batches.push(batch);
     }
     assert_eq!(batches.iter().map(|batch| batch.len()).sum::<usize>(), 90);
     drop(ballast);
     for batch in batches {
-        second.commit(&batch).expect("P8: there is room again");
+        second.commit(&batch).expect("P8: the disk has room again");
     }
     assert_eq!(stream.group("group").describe().unwrap().lag().record_count, 0);
 }
@@ -172,7 +172,7 @@ fn fill_and_go_on(kind: Kind, durability: Durability) {
             assert_full(&outcome.unwrap_err(), root, "P8: a batch");
         }
     }
-    ledger.check(&stream, Timestamp::default(), "P8: reads go on");
+    ledger.check(&stream, Timestamp::default(), "P8: reads continue");
     stream.sync().unwrap();
     assert_eq!(stream.describe().shards.len(), 2);
     assert_eq!(stream.stats().unwrap().record_count() as usize, ledger.acknowledged.len());
@@ -180,7 +180,7 @@ fn fill_and_go_on(kind: Kind, durability: Durability) {
     stream.maintain().unwrap();
     fill_by_putting(&stream, &mut ledger, root, clock.now());
 
-    // Closed and opened while it is full.
+    // Close and open while the disk is full.
     stream.close().unwrap();
     let stream = open().unwrap();
     ledger.check(&stream, Timestamp::default(), "P8: opened while full");
@@ -188,7 +188,9 @@ fn fill_and_go_on(kind: Kind, durability: Durability) {
 
     drop(ballast);
     for key in 0..100 {
-        ledger.put(&stream, key, 1_000, clock.now()).expect("P8: there is room again, for the same handle");
+        ledger
+            .put(&stream, key, 1_000, clock.now())
+            .expect("P8: the disk has room again, for the same handle");
     }
     ledger.check(&stream, Timestamp::default(), "P8: with room again");
     stream.close().unwrap();
@@ -214,8 +216,8 @@ fn p8_a_full_xfs_refuses_puts_and_all_else_goes_on() {
     fill_and_go_on(Kind::Xfs, Durability::Power);
 }
 
-/// A put that is refused while a prepared segment holds disk space would leave room for a whole segment. Sealing also gives back space, but
-/// less than a record for each segment.
+/// If a put were refused while a prepared segment held disk space, later puts would find room for a whole segment. Sealing also frees
+/// space, but less than a record for each segment.
 #[test]
 fn p8_a_put_is_refused_only_when_no_prepared_segment_has_room_for_it() {
     const SEGMENT_BYTES: u64 = 4 << 20;
@@ -253,7 +255,7 @@ fn p8_a_put_is_refused_only_when_no_prepared_segment_has_room_for_it() {
     }
 }
 
-/// Retention is what frees a full disk: it must not need room for that.
+/// Retention frees a full disk, so it must not need room itself.
 fn retention_makes_room(kind: Kind) {
     let Some(mount) = Mount::new(kind) else { return };
     let root = mount.path();
@@ -271,16 +273,16 @@ fn retention_makes_room(kind: Kind) {
     clock.advance(AGE / 2);
     fill_by_putting(&stream, &mut ledger, root, clock.now());
     clock.advance(AGE / 2 + Duration::from_secs(1));
-    stream.maintain().expect("P8: what has expired leaves a full disk");
+    stream.maintain().expect("P8: expired records leave a full disk");
     for key in 0..100 {
         ledger.put(&stream, key, 1_000, clock.now()).expect("P8: retention made room, for the same handle");
     }
     ledger.check(&stream, clock.now() - AGE, "P8: after retention by age");
 
-    // By bytes, asked for when the disk is full.
+    // By bytes, set while the disk is full.
     fill_by_putting(&stream, &mut ledger, root, clock.now());
     let known = ledger.acknowledged.len();
-    stream.set_retention(Retention::age(AGE).bytes_max(1 << 20)).expect("P8: less can be kept");
+    stream.set_retention(Retention::age(AGE).bytes_max(1 << 20)).expect("P8: retention can be shortened");
     for key in 0..100 {
         ledger.put(&stream, key, 1_000, clock.now()).expect("P8: retention made room, for the same handle");
     }
@@ -391,7 +393,7 @@ fn killed_on_a_full_disk(kind: Kind) {
     fill_by_putting(&stream, &mut ledger, root, clock.now());
     drop(ballast);
     for key in 0..100 {
-        ledger.put(&stream, key, 1_000, clock.now()).expect("P8: there is room again");
+        ledger.put(&stream, key, 1_000, clock.now()).expect("P8: the disk has room again");
     }
     stream.close().unwrap();
     let stream = open().unwrap();
@@ -407,7 +409,7 @@ fn p1_p8_a_process_killed_on_a_full_disk_loses_nothing() {
     }
 }
 
-/// A script, which is run with less and less room, and what came of it.
+/// A script that runs with little room, and its outcome.
 struct Script {
     root: PathBuf,
     durability: Durability,
@@ -417,7 +419,7 @@ struct Script {
     errors: Vec<(&'static str, Error)>,
 }
 
-/// One step of the script. What fails is noted, and the next step is tried.
+/// One step of the script. Its failure is recorded, and the next step runs.
 type Step = (&'static str, fn(&mut Script, &Stream) -> Result<()>);
 
 const STEPS: [Step; 15] = [
@@ -451,7 +453,7 @@ const STEPS: [Step; 15] = [
     ("closing", |script, stream| {
         script.stream = None;
         let closed = stream.clone().close();
-        let opened = script.open().expect("P8: what is there opens also on a full disk");
+        let opened = script.open().expect("P8: an existing stream opens on a full disk");
         script.stream = Some(opened);
         closed
     }),
@@ -462,7 +464,7 @@ impl Script {
     fn open(&self) -> Result<Stream> {
         let path = self.root.join("stream");
         let options = common::small(&self.clock).durability(self.durability).shards(2);
-        // Asking for the settings that are there changes nothing, so that it needs no room.
+        // Opening with the stored settings writes nothing, so it needs no room.
         let is_there = path.join("manifest.json").exists();
         if is_there { options.open(path) } else { options.retention(Retention::age(AGE)).open(path) }
     }
@@ -491,7 +493,7 @@ impl Script {
         outcome
     }
 
-    /// A frame that is larger than a segment: all of it, or nothing.
+    /// Puts a batch whose frame is larger than a segment. It is written whole or not at all.
     fn put_large(&mut self, stream: &Stream) -> Result<()> {
         let numbers: Vec<_> = (0..20).map(|more| self.ledger.next + 1 + more).collect();
         self.ledger.next += 20;
@@ -505,7 +507,7 @@ impl Script {
         noted.map(|(number, outcome)| self.ledger.note(number, outcome, now)).fold(Ok(()), Result::and)
     }
 
-    /// Runs the script, with so much room from some step on; tells whether that was enough for all that followed.
+    /// Runs the script with only `room` bytes left from the step `from` on. Returns whether that was enough for the remaining steps.
     ///
     /// Step 0 is the creation of the stream.
     fn run(root: &Path, durability: Durability, from: usize, room: u64) -> bool {
@@ -556,7 +558,7 @@ impl Script {
         assert_no_damage(stream, what);
     }
 
-    /// All goes on, in the same handle: nothing is poisoned, nothing is left behind.
+    /// Checks that the same handle works again: nothing is poisoned, and nothing is left behind.
     fn check_with_room(&mut self, what: &str) {
         let fine = |outcome: Result<()>| outcome.unwrap_or_else(|error| panic!("P8: {what}, then: {error}"));
         let stream = match self.stream.take() {
@@ -575,13 +577,13 @@ impl Script {
         assert_no_damage(&stream, what);
         fine(stream.close());
         let path = self.root.join("stream");
-        assert!(!path.join("manifest.new").exists(), "{what}: litter");
+        assert!(!path.join("manifest.new").exists(), "{what}: a file is left behind");
     }
 }
 
-/// Runs the script with more and more room from each of its steps on, until there is enough; tells how many runs that took.
+/// Runs the script with more and more room from each of its steps on until it is enough. Prints how many runs that took.
 ///
-/// `next` tells how many pages to try after some number of them.
+/// `next` returns how many pages to try after a number that was not enough.
 fn sweep(kind: Kind, durability: Durability, next: impl Fn(u64) -> u64) {
     let Some(mount) = Mount::new(kind) else { return };
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Headers of records: they come back as they were put, whichever way the record went, and nothing is too strange for them: P1, P7, P11.
+//! Record headers: they come back as they were put, on every path a record takes, whatever they hold: P1, P7, P11.
 
 mod common;
 
@@ -8,7 +8,7 @@ use streamlog::{Durability, Error, OwnedRecord, Position, PutRecord, Stream, Str
 
 const LARGE: usize = 100_000;
 
-/// The headers of a record by its number: none, one, or more, with a name that comes twice, an empty value and one that is no text.
+/// Adds headers by the record's number: none, one, or several, with a repeated name, an empty value and a value that is not text.
 fn with_headers<'a>(record: PutRecord<'a>, number: u8, value: &'a [u8]) -> PutRecord<'a> {
     match number % 4 {
         0 => record,
@@ -38,7 +38,10 @@ fn check(stream: &Stream, count: usize) {
                 break;
             }
             for record in &batch {
-                assert!(record.headers().eq(record.into_owned().headers()), "owned as borrowed");
+                assert!(
+                    record.headers().eq(record.into_owned().headers()),
+                    "an owned record keeps its headers"
+                );
                 found.push(record.into_owned());
             }
         }

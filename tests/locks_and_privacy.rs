@@ -1,7 +1,7 @@
-//! Who may have a stream open, and who may come at its files: P13, and the part of P11 that is about names.
+//! Who may have a stream open, and who may access its files: P13, and the part of P11 that is about names.
 //!
-//! A file system without locks is not tried: none can be made without a driver of its own. What it says to `flock` is passed on as
-//! an error that names the file.
+//! A file system without locks is not tested, because it would need a driver of its own. There, `open` would return the error of `flock`
+//! with the name of the file.
 
 mod common;
 
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use streamlog::{Error, Maintenance, ShardId, Stream, StreamOptions};
 
 const SHARD: ShardId = ShardId::new(0);
-/// Nothing here waits for anything; a machine may stand still for a while, and what waits for a pipe waits for good.
+/// Nothing here should wait. The limit is long because a machine may stall, and a wait for a pipe would never end.
 const AT_ONCE: Duration = Duration::from_secs(120);
 
 fn open(path: &Path) -> streamlog::Result<Stream> {
@@ -33,7 +33,7 @@ fn open_at_once(path: &Path) -> streamlog::Result<Stream> {
     receive.recv_timeout(AT_ONCE).expect("opening does not wait")
 }
 
-/// Not a test: the other process. Opens a stream, puts a record, says what came of it, and keeps the stream until its input ends.
+/// Not a test: the other process. Opens a stream, puts a record, prints the outcome, and keeps the stream open until its input ends.
 #[test]
 fn child() {
     let Ok(path) = std::env::var("STREAMLOG_LOCK_TEST") else { return };
@@ -53,7 +53,7 @@ fn child() {
 /// Another process that opens a stream, or tries to.
 struct Other {
     process: Child,
-    /// Closed to let it end.
+    /// Dropped to make it end.
     input: Option<ChildStdin>,
     output: BufReader<std::process::ChildStdout>,
 }
@@ -63,7 +63,7 @@ impl Other {
         Self::with(Command::new(std::env::current_exe().unwrap()), path)
     }
 
-    /// `command` runs this test program in some way of its own.
+    /// Starts the child with `command`, which runs this test program, directly or through a shell.
     fn with(mut command: Command, path: &Path) -> Self {
         command.args(common::CHILD_TEST).env("STREAMLOG_LOCK_TEST", path);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -72,13 +72,13 @@ impl Other {
         Self { process, input, output }
     }
 
-    /// What it says next.
+    /// Returns its next message.
     fn says(&mut self) -> String {
         let mut lines = self.output.by_ref().lines().map_while(Result::ok);
         lines.find_map(|line| line.strip_prefix("> ").map(str::to_owned)).unwrap_or_default()
     }
 
-    /// Has it close the stream; tells what came of that.
+    /// Makes it close the stream, and returns its message.
     fn end(mut self) -> String {
         drop(self.input.take());
         let said = self.says();
@@ -140,7 +140,7 @@ fn p13_a_killed_holder_leaves_no_lock() {
     for round in 1..=10 {
         let mut holder = Other::start(&path);
         assert_eq!(holder.says(), "opened");
-        // SIGKILL: nothing of it runs any more.
+        // SIGKILL: it cannot clean up.
         holder.process.kill().unwrap();
         holder.process.wait().unwrap();
         let stream = open(&path).expect("the lock went with the process");
@@ -159,10 +159,10 @@ fn p13_a_child_process_inherits_no_lock() {
     let again = open(&path);
     child.kill().unwrap();
     child.wait().unwrap();
-    again.expect("a process that was started meanwhile holds nothing");
+    again.expect("a child process holds no lock");
 }
 
-/// All of a stream, its own directory included.
+/// Returns all files and directories of a stream, including its own directory.
 fn everything_in(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![path.to_owned()];
     if path.is_dir() {
@@ -172,7 +172,7 @@ fn everything_in(path: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn only_the_owner_gets_at_what_is_made_whatever_the_umask() {
+fn only_the_owner_can_access_what_is_created_whatever_the_umask() {
     for umask in ["000", "022", "002", "077"] {
         let scratch = common::scratch();
         let path = scratch.path().join("above/stream");
@@ -192,7 +192,7 @@ fn only_the_owner_gets_at_what_is_made_whatever_the_umask() {
     }
 }
 
-/// A closed stream with a record in it.
+/// Makes a closed stream with one record.
 fn one_record(path: &Path) {
     let stream = open(path).unwrap();
     stream.put("key", "record").unwrap();
@@ -203,7 +203,7 @@ const SEGMENT: &str = "shards/000000000000/00000000000000000000.seg";
 const FILES: [&str; 3] = ["LOCK", "manifest.json", SEGMENT];
 const DIRECTORIES: [&str; 2] = ["shards", "shards/000000000000"];
 
-/// Opens a stream that has something in the place of one of its own files, and gives the error, which names it.
+/// Opens a stream with something else in the place of one of its files. Returns the text of the error, which names that file.
 #[track_caller]
 fn refused(path: &Path, name: &str) -> String {
     let error = open_at_once(path).expect_err(name);
@@ -226,8 +226,8 @@ fn a_link_inside_a_stream_is_not_followed() {
             text.contains("symbolic link") && text.contains("put what it leads to in its place"),
             "{text}"
         );
-        assert_eq!(everything_in(&elsewhere), before, "{name}: what it leads to is left alone");
-        // As the error says.
+        assert_eq!(everything_in(&elsewhere), before, "{name}: the link's target is left alone");
+        // The remedy that the error names.
         fs::remove_file(path.join(name)).unwrap();
         fs::rename(&elsewhere, path.join(name)).unwrap();
         assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 1);
@@ -241,7 +241,7 @@ fn a_link_that_leads_nowhere_makes_nothing_there() {
         let (path, nowhere) = (scratch.path().join("stream"), scratch.path().join("nowhere"));
         fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
         if name == SEGMENT || name == "manifest.json" {
-            // Without a manifest, they are told as what they seem to be.
+            // These need the rest of a stream. Without it, opening fails with another error.
             one_record(&path);
             fs::remove_file(path.join(name)).unwrap();
         }
@@ -280,7 +280,7 @@ fn the_next_manifest_is_written_to_a_file_of_its_own() {
     stream.put("key", "and one more").unwrap();
     let error = stream.close().unwrap_err();
     assert!(error.to_string().contains(next.to_str().unwrap()), "{error}");
-    assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 6, "it is closed all the same");
+    assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 6, "the stream is closed nevertheless");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn p11_what_is_no_file_is_refused_and_nobody_waits_for_it() {
             refused(&path, name);
         }
     }
-    // A segment that is looked at only when it is read.
+    // A segment that is opened only when it is read.
     let scratch = common::scratch();
     let path = scratch.path().join("stream");
     let stream = common::small(&common::clock()).open(&path).unwrap();
@@ -346,7 +346,7 @@ fn p11_a_file_in_the_place_of_a_directory_is_refused() {
 }
 
 #[test]
-fn a_directory_that_others_may_write_to_is_told() {
+fn a_directory_that_others_may_write_to_is_reported() {
     let scratch = common::scratch();
     let path = scratch.path().join("stream");
     one_record(&path);
@@ -369,10 +369,11 @@ fn am_root() -> bool {
 
 const NOBODY: u32 = 65_534;
 
-/// A copy of this test program in a place where anybody may go.
+/// Copies this test program to a place that anyone may access.
 fn copy_of_program(place: &Path) -> PathBuf {
     let program = place.join("program");
-    // Another process copies it: a child that some other test forks meanwhile would hold it open to write, and it could not be run.
+    // Another process makes the copy. If this one did, a child that another test forks meanwhile could hold the copy open for writing,
+    // and the copy could not be run.
     let copied = Command::new("install")
         .args(["-m", "755"])
         .arg(std::env::current_exe().unwrap())
@@ -392,7 +393,7 @@ fn as_nobody(program: &Path) -> Command {
 #[test]
 fn somebody_elses_stream_and_a_directory_without_write_permission_are_refused() {
     if !am_root() {
-        println!("skipped: only root can become somebody else");
+        println!("skipped: only root can become another user");
         return;
     }
     let scratch = common::scratch();
@@ -413,7 +414,7 @@ fn somebody_elses_stream_and_a_directory_without_write_permission_are_refused() 
     assert!(said.contains(own.to_str().unwrap()) && said.contains("Permission denied"), "{said}");
     assert_eq!(fs::read_dir(&own).unwrap().count(), 0);
 
-    // A stream that was made before: what is put is safe, only how far it is cannot be noted.
+    // A stream that exists already: its records are safe, but the manifest cannot be written.
     fs::set_permissions(&own, fs::Permissions::from_mode(0o700)).unwrap();
     let mut owner = Other::with(as_nobody(&program), &own);
     assert_eq!(owner.says(), "opened");
@@ -426,15 +427,15 @@ fn somebody_elses_stream_and_a_directory_without_write_permission_are_refused() 
     assert_eq!(common::read_all(&open(&own).unwrap(), SHARD).len(), 2);
 }
 
-/// Runs this test program in a mount namespace of its own, where `script` makes the stream's directory read-only.
+/// Runs this test program in a mount namespace of its own, where a shell script makes the stream's directory read-only.
 #[test]
-fn a_read_only_file_system_is_told() {
+fn a_read_only_file_system_is_an_error_that_names_the_file() {
     let scratch = common::scratch();
     let path = scratch.path().join("stream");
     one_record(&path);
     let mut shell = Command::new("unshare");
     shell.args(["--mount", "sh", "-c"]);
-    // The bind mount is gone with the namespace.
+    // The bind mount ends with the namespace.
     shell.arg(
         "if mount --bind \"$STREAMLOG_LOCK_TEST\" \"$STREAMLOG_LOCK_TEST\" \
          && mount -o remount,bind,ro \"$STREAMLOG_LOCK_TEST\"; then exec \"$0\" \"$@\"; fi; echo '> no mount'",
@@ -447,7 +448,7 @@ fn a_read_only_file_system_is_told() {
     }
     let said = Other::with(shell, &path).says();
     if said == "no mount" {
-        println!("skipped: nothing may be mounted here");
+        println!("skipped: mounts are not allowed here");
         return;
     }
     assert!(said.contains(path.join("LOCK").to_str().unwrap()) && said.contains("Read-only"), "{said}");
@@ -463,7 +464,7 @@ fn p13_the_lock_is_free_when_close_returns() {
         let clone = stream.clone();
         stream.put("key", "").unwrap();
         stream.close().unwrap();
-        open(&path).expect("also while a clone is left").close().unwrap();
+        open(&path).expect("the lock is free even if a clone is left").close().unwrap();
         drop(clone);
     }
 }

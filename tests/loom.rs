@@ -2,23 +2,23 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test loom`
 //!
-//! The files that hold the protocol are compiled into this test with loom's primitives in the place of the standard library's. What is
-//! modelled around them are the segment's bytes, the list of segments and the append lock.
+//! This test compiles the files that hold the protocol with loom's primitives in the place of the standard library's. Around them it
+//! models the segment's bytes, the list of segments and the append lock.
 //!
-//! That the models can fail was tried by hand, with these changes; each is found at once:
-//! - in `Watermark::observe`, `committed` is read before `ended`: `a_reader_sees_all_of_a_segment_before_it_goes_on` misses a frame;
-//! - in `Watermark::raise`, `Relaxed` in the place of `Release`: the same model finds the read of bytes that race with their write;
-//! - in `Watermark::end`, `Relaxed` in the place of `Release`: the same model misses a frame;
-//! - in the writer below, the first segment ended before the next is on the list: the same model finds an end without a next;
-//! - in the waiter below, looking for records outside of the append lock only: `a_waiter_misses_no_put` never ends, which loom
-//!   calls a deadlock;
-//! - in `SyncTurn`, the end of a round waking nobody of the next, or one of its own only: `whoever_waits_for_a_sync_gets_it` never ends.
+//! The models can fail. Each of these changes, made by hand, was found at once:
+//! - `Watermark::observe` loads `committed` before `ended`: `a_reader_sees_all_of_a_segment_before_it_goes_on` misses a frame;
+//! - `Watermark::raise` stores with `Relaxed` instead of `Release`: the same model finds a read of bytes that races with their write;
+//! - `Watermark::end` stores with `Relaxed` instead of `Release`: the same model misses a frame;
+//! - the writer below ends the first segment before the next is on the list: the same model finds an end without a next segment;
+//! - the waiter below looks for records only outside the append lock: `a_waiter_misses_no_put` never ends, which loom calls a deadlock;
+//! - the end of a round of `SyncTurn` wakes no thread of the next round, or only one of its own: `whoever_waits_for_a_sync_gets_it` never
+//!   ends.
 #![cfg(loom)]
 #![allow(dead_code, missing_docs, unsafe_code)]
-// Loom's cell is not `Sync`, since loom's threads are not threads.
+// Loom's cell is not `Sync`, because loom's threads are not real threads.
 #![allow(clippy::arc_with_non_send_sync)]
 
-/// Stands in for `crate::sys::sync`.
+/// Stands in for `crate::log::sys::sync`.
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
@@ -76,7 +76,7 @@ impl Segment {
     }
 }
 
-/// A reader as `ShardIterator::next_batch` is one: it reads what is committed, and goes on only from a segment that has ended.
+/// Reads as `ShardIterator::next_batch` does: only what is committed, and the next segment only after this one has ended.
 struct Reader {
     list: Arc<Mutex<Vec<Arc<Segment>>>>,
     segment: usize,
@@ -89,7 +89,7 @@ impl Reader {
         Self { list: Arc::clone(list), segment: 0, offset: 0, seen: vec![] }
     }
 
-    /// Reads to the end as it is just then.
+    /// Reads to the current end.
     fn read_all(&mut self) {
         loop {
             let segment = Arc::clone(&self.list.lock().unwrap()[self.segment]);
@@ -110,7 +110,7 @@ impl Reader {
     }
 }
 
-/// One writer appends across a roll, as `Shard::append` and `Shard::roll` do.
+/// Appends across a roll, as `Shard::append` and `Shard::roll` do. Only one thread writes.
 fn write_across_a_roll(list: &Mutex<Vec<Arc<Segment>>>) {
     let first = Arc::clone(&list.lock().unwrap()[0]);
     first.append(0, 1);
@@ -131,7 +131,7 @@ fn a_reader_sees_all_of_a_segment_before_it_goes_on() {
         };
         let mut reader = Reader::new(&list);
         reader.read_all();
-        // What was read while the writer ran is the beginning of all, without a gap.
+        // What was read while the writer ran is a gap-free prefix.
         assert_eq!(reader.seen, [1, 2, 3][..reader.seen.len()]);
         writer.join().unwrap();
         reader.read_all();
@@ -142,7 +142,7 @@ fn a_reader_sees_all_of_a_segment_before_it_goes_on() {
 #[test]
 fn two_readers_see_the_same() {
     let mut model = loom::model::Builder::new();
-    // Three threads: all orders with so many switches that a thread did not ask for.
+    // With three threads, the model tries all orders with at most this many preemptions.
     model.preemption_bound = Some(3);
     model.check(|| {
         let list = Arc::new(Mutex::new(vec![Segment::new(2)]));
@@ -169,7 +169,7 @@ fn two_readers_see_the_same() {
     });
 }
 
-/// What the append lock protects, as far as waiting goes, and the word that readers look at without it.
+/// The wait list, which the append lock protects, and the word that readers load without the lock.
 #[derive(Default)]
 struct Shard {
     waiting: Mutex<WaitList>,
@@ -177,7 +177,7 @@ struct Shard {
 }
 
 impl Shard {
-    /// A put, as in `Shard::append`: under the lock the record is made visible and the list taken, and woken after it.
+    /// Puts as `Shard::append` does: makes the record visible and takes the list under the lock, and wakes the threads after releasing it.
     fn put(&self) {
         let mut waiting = self.waiting.lock().unwrap();
         let next = self.next_sequence.load(Ordering::Relaxed);
@@ -258,12 +258,12 @@ fn two_waiters_are_both_woken() {
     });
 }
 
-/// Puts a record, and waits until it is synced, or syncs it with all that are there by then.
+/// Puts a record and waits until it is synced, or syncs it together with all records committed by then.
 fn put_durably(turn: &SyncTurn, committed: &AtomicU64, synced: &AtomicU64, is_syncing: &AtomicU64) {
     let end = committed.fetch_add(1, Ordering::AcqRel) + 1;
     let is_done = || synced.load(Ordering::Acquire) >= end;
     if let Some(held) = turn.take_unless(end, is_done) {
-        assert_eq!(is_syncing.fetch_add(1, Ordering::AcqRel), 0, "one at a time");
+        assert_eq!(is_syncing.fetch_add(1, Ordering::AcqRel), 0, "one thread syncs at a time");
         let all = committed.load(Ordering::Acquire);
         held.begin(all);
         synced.store(all, Ordering::Release);
@@ -293,7 +293,7 @@ fn whoever_waits_for_a_sync_gets_it() {
 }
 
 #[test]
-fn a_turn_that_is_taken_for_something_else_holds_up_nobody_for_good() {
+fn a_turn_taken_for_something_else_blocks_nobody_forever() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {

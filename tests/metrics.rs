@@ -1,4 +1,4 @@
-//! What the cargo feature `metrics` hands to the facade of that name, and what it counts of puts.
+//! The cargo feature `metrics`: what it reports to the facade of that name, and how it counts puts.
 #![cfg(feature = "metrics")]
 
 mod common;
@@ -23,7 +23,7 @@ struct Exporter {
     units: Arc<Mutex<BTreeMap<String, Unit>>>,
 }
 
-/// One value of it.
+/// One value of an exporter.
 struct Cell(Exporter, (String, String));
 
 impl Cell {
@@ -111,7 +111,7 @@ impl Recorder for Exporter {
 }
 
 #[test]
-fn the_facade_gets_what_stats_tell_also_across_reopening_and_expiry() {
+fn the_facade_gets_the_stats_also_across_reopening_and_expiry() {
     let (scratch, clock, exporter) = (common::scratch(), common::clock(), Exporter::default());
     let options = common::small(&clock).retention(Retention::age(10 * SECOND));
     let options = options.report_stats(streamlog::metrics::reporter());
@@ -121,7 +121,7 @@ fn the_facade_gets_what_stats_tell_also_across_reopening_and_expiry() {
         stream.maintain().unwrap();
         assert_eq!(exporter.value("IncomingRecords", ""), 200.0);
         assert_eq!(exporter.value("IncomingRecords", NAME), 200.0);
-        assert_eq!(exporter.value("PutRecord.Latency", ""), 3.0, "every 64th");
+        assert_eq!(exporter.value("PutRecord.Latency", ""), 3.0, "one put in 64 is timed");
         assert!(exporter.value("IteratorAgeMilliseconds", NAME).is_nan(), "nobody reads");
 
         let mut iterator = stream.iterator(SHARD, streamlog::Position::TrimHorizon).unwrap();
@@ -134,7 +134,7 @@ fn the_facade_gets_what_stats_tell_also_across_reopening_and_expiry() {
         assert_eq!(exporter.value("GetRecords.IteratorAgeMilliseconds", ""), 1_000.0);
         stream.put("key", "data").unwrap();
         stream.close().unwrap();
-        assert_eq!(exporter.value("IncomingRecords", ""), 201.0, "the last are told on closing");
+        assert_eq!(exporter.value("IncomingRecords", ""), 201.0, "closing reports the last counts");
         drop(iterator);
 
         let stream = options.open(scratch.path()).unwrap();
@@ -159,7 +159,7 @@ fn the_facade_gets_what_stats_tell_also_across_reopening_and_expiry() {
 }
 
 #[test]
-fn puts_are_timed_and_batches_counted_by_what_became_of_them() {
+fn puts_are_timed_and_batches_counted_by_their_outcomes() {
     let scratch = common::scratch();
     let options = common::small(&common::clock()).durability(Durability::Power);
     let stream = options.open(scratch.path()).unwrap();
@@ -172,14 +172,14 @@ fn puts_are_timed_and_batches_counted_by_what_became_of_them() {
     assert_eq!(
         (counted.put_latency.count(), counted.batch_latency.count()),
         (2, 1),
-        "all of them are synced"
+        "puts that sync are all timed"
     );
     assert!(counted.put_latency.mean() > Duration::ZERO);
     assert!(counted.put_latency.quantile(1.0) >= counted.put_latency.mean());
     assert_eq!((counted.batch_success, counted.batch_records), (1, 3));
 
     stream.put("", "data").unwrap_err();
-    assert_eq!(puts(&stream), counted, "what is refused for its arguments was not tried");
+    assert_eq!(puts(&stream), counted, "a put with invalid arguments does not count");
     stream.clone().close().unwrap();
     stream.put("key", "data").unwrap_err();
     assert!(stream.put_batch(&batch).unwrap().iter().all(Result::is_err));

@@ -62,11 +62,11 @@ enum Operation {
     Maintain,
     /// Closes the stream and opens it again.
     Reopen,
-    /// Goes on with a copy of the directory as a `kill -9` leaves it.
+    /// Continues with a copy of the directory, as a `kill -9` leaves it.
     Crash,
 }
 
-/// A position, told by fractions of what there is.
+/// A position, as a fraction of the shard's records or of the time so far.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     TrimHorizon,
@@ -134,12 +134,12 @@ impl Shard {
     }
 }
 
-/// A reader of the whole stream, and what it has read of each key.
+/// A reader of the whole stream, and how far it has read each key.
 struct Lineage {
     iterator: LineageIterator,
-    /// How many of a key's puts it has read, or passed by.
+    /// How many of a key's puts it has read or skipped.
     read: HashMap<Vec<u8>, usize>,
-    /// It began after the first record, or was overtaken by retention: it need not see all.
+    /// Whether it began after the first record or retention overtook it. Then it need not see every record.
     has_gaps: bool,
 }
 
@@ -155,7 +155,7 @@ struct Model {
     /// The data of each key's puts, in order.
     puts: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     put_count: u64,
-    /// A frame that is larger than a segment gets one of its own size.
+    /// A frame larger than a segment gets a segment of its own size.
     largest_frame_bytes: u64,
 }
 
@@ -198,7 +198,7 @@ impl Model {
         self.stream().list_shards(ShardFilter::AtLatest)
     }
 
-    /// Data that tells which put it came from.
+    /// Returns data that identifies its put.
     fn data(&mut self, len: usize) -> Vec<u8> {
         self.put_count += 1;
         let mut data = self.put_count.to_le_bytes().to_vec();
@@ -206,7 +206,7 @@ impl Model {
         data
     }
 
-    /// Notes what was put, in the order of the sequence numbers that the receipts tell.
+    /// Adds puts to the model, and checks that their receipts continue the sequence numbers.
     fn note(&mut self, put: Vec<(Vec<u8>, Vec<u8>, Receipt)>) {
         let now = self.clock.now();
         let bytes = put.iter().map(|(_, data, _)| data.len() as u64 + 100).sum();
@@ -303,7 +303,7 @@ impl Model {
 
     fn reopen(&mut self) {
         self.stream.take().unwrap().close().unwrap();
-        // Iterators of the closed stream read to the end.
+        // Iterators of a closed stream still read to its end.
         (0..self.iterators.len()).for_each(|at| self.read(at, usize::MAX, usize::MAX));
         self.iterators.clear();
         self.lineages.clear();
@@ -347,7 +347,7 @@ impl Model {
         }
     }
 
-    /// Takes over what resharding made of the shards.
+    /// Takes over the shards after a reshard, and checks them.
     fn adopt_shards(&mut self) {
         let described = self.stream().shards();
         for shard in &described {
@@ -380,7 +380,7 @@ impl Model {
         self.check_retention();
     }
 
-    /// P12, right after a pass.
+    /// Checks P12 right after a retention pass.
     fn check_retention(&mut self) {
         let before: BTreeMap<_, _> = self.shards.iter().map(|(&id, shard)| (id, shard.horizon)).collect();
         self.adopt_horizons();
@@ -392,11 +392,11 @@ impl Model {
             let expired = oldest.map_or(0, |oldest| shard.at_or_after(oldest)).max(before[&of_shard.shard]);
             assert!(shard.horizon >= expired, "P12: an expired record can be read");
             assert!(is_by_bytes || shard.horizon == expired, "P12: a younger record is gone");
-            assert!(of_shard.disk_bytes <= common::disk_bytes(&self.path()), "true to the file system");
+            assert!(of_shard.disk_bytes <= common::disk_bytes(&self.path()), "more bytes than on the disk");
         }
         if let Some(bytes_max) = self.retention.bytes_max {
             let active = stats.shards.len() as u64 * ((80 << 10) + self.largest_frame_bytes);
-            assert!(stats.disk_bytes() <= bytes_max + active, "{} bytes are left", stats.disk_bytes());
+            assert!(stats.disk_bytes() <= bytes_max + active, "{} bytes remain", stats.disk_bytes());
         }
     }
 
@@ -521,12 +521,12 @@ impl Model {
                     break;
                 }
             }
-            assert_eq!(next, expected.end(), "P1: all that was put is there");
+            assert_eq!(next, expected.end(), "P1: every put is there");
             record_count += expected.end() - expected.horizon;
         }
         let found = self.stream().verify(|_| ControlFlow::Continue(())).unwrap();
         assert_eq!((found.damage, found.record_count), (vec![], record_count));
-        // Those who read the whole stream have seen all in the end.
+        // Readers of the whole stream have seen every record in the end.
         for at in 0..self.lineages.len() {
             while self.read_lineage(at, 100) {}
             let lineage = &self.lineages[at];
@@ -538,7 +538,7 @@ impl Model {
     }
 }
 
-/// A record to put: one in three has headers, which follow from its data.
+/// Returns a record to put. One in three has headers, derived from its data.
 fn as_put<'a>(key: &'a [u8], data: &'a [u8]) -> PutRecord<'a> {
     let record = PutRecord::new(key, data);
     match data[0] % 3 {
@@ -581,7 +581,7 @@ proptest! {
     }
 }
 
-/// As many sequences of operations as `PROPTEST_CASES` says, or enough for each time; what fails is kept and tried first.
+/// Runs `PROPTEST_CASES` sequences of operations, or 300. Saves failures and tries them first from then on.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
     let failures = FileFailurePersistence::Direct("tests/model.regressions");

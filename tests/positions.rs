@@ -1,4 +1,4 @@
-//! Where iterators begin, and what they say at the edges: as Kinesis, unless the design says otherwise.
+//! Where iterators begin, and what they return at the edges: as in Kinesis, unless the design says otherwise.
 
 mod common;
 
@@ -13,7 +13,7 @@ use streamlog::{
 const SHARD: ShardId = ShardId::new(0);
 const NONE: [u8; 0] = [];
 
-/// Ten records, numbered from 0, one each second.
+/// Makes a stream with ten records, numbered from 0, one a second.
 fn ten_records(clock: &Arc<ManualClock>, path: &std::path::Path) -> Stream {
     let stream = common::small(clock).open(path).unwrap();
     for number in 0..10u8 {
@@ -23,7 +23,7 @@ fn ten_records(clock: &Arc<ManualClock>, path: &std::path::Path) -> Stream {
     stream
 }
 
-/// The numbers that an iterator at a position returns.
+/// Returns the numbers that an iterator at a position reads.
 fn from(stream: &Stream, position: Position) -> Vec<u8> {
     let mut iterator = stream.iterator(SHARD, position).unwrap();
     iterator.records().map(|record| record.unwrap().data[0]).collect()
@@ -118,11 +118,11 @@ fn p6_a_position_behind_the_horizon_is_an_error_that_tells_the_horizon() {
     assert_eq!(stream.iterator(SHARD, Position::At(horizon)).unwrap().next_sequence(), horizon);
     assert_eq!(stream.iterator(SHARD, Position::TrimHorizon).unwrap().next_sequence(), horizon);
     let old = Position::AtTimestamp(Timestamp::from_millis(1));
-    assert_eq!(stream.iterator(SHARD, old).unwrap().next_sequence(), horizon, "as Kinesis has it for times");
+    assert_eq!(stream.iterator(SHARD, old).unwrap().next_sequence(), horizon, "as in Kinesis, for times");
 }
 
 #[test]
-fn a_shard_that_is_not_there_is_told() {
+fn a_missing_shard_is_an_error() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = ten_records(&clock, scratch.path());
     let missing = ShardId::new(7);
@@ -227,7 +227,7 @@ fn waiting_on_a_closed_stream_ends() {
 
 #[test]
 fn keys_of_several_bytes_a_character_land_where_kinesis_puts_them() {
-    // MD5 of each key, and so its shard of three, worked out by hand.
+    // The shard of three that each key's MD5 selects, worked out by hand.
     let keys = [("a", 0), ("b", 1), ("pk-1", 2), ("ünïcode", 2)];
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = common::small(&clock).shards(3).key_hash(KeyHash::Md5).open(scratch.path()).unwrap();
@@ -292,7 +292,7 @@ fn an_iterator_in_a_loop_returns_an_error_once_and_goes_on_after_it() {
     let counts: Vec<_> = iterator.by_ref().map(|batch| batch.unwrap().len()).collect();
     assert_eq!(counts, [1]);
     stream.put("key", "data").unwrap();
-    assert_eq!(iterator.by_ref().count(), 1, "it goes on once more is put");
+    assert_eq!(iterator.by_ref().count(), 1, "it continues after another put");
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! Records that are buffered, batched and written behind the back of whoever puts them: nothing is lost, order is kept, memory has a
-//! bound.
+//! Producers: they buffer records, batch them and write them on another thread. No record is lost, order is kept, memory is bounded.
 
 mod common;
 
@@ -16,7 +15,7 @@ use streamlog::{
 };
 use tempfile::TempDir;
 
-/// How long a test waits for what is bound to come: only a failure takes as long.
+/// How long a test waits for something that must happen. Only a failure takes this long.
 const LONG: Duration = Duration::from_secs(300);
 
 fn open(options: StreamOptions) -> (TempDir, Stream) {
@@ -29,7 +28,7 @@ fn start(options: ProducerOptions) -> Producer {
     options.start().unwrap()
 }
 
-/// Keeps the only sender of a producer that does not linger in a callback, until it is let go or dropped.
+/// Holds a producer's only sender in a callback until the gate opens or is dropped. The producer must not linger.
 struct Gate(Sender<()>);
 
 impl Gate {
@@ -52,7 +51,7 @@ impl Gate {
     }
 }
 
-/// All records but those of gates, in an order that keeps that of each key.
+/// Returns all records but those of gates. The records of each key keep their order.
 fn read(stream: &Stream) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut iterator = stream.lineage_iterator(Position::TrimHorizon).unwrap();
     let mut found = vec![];
@@ -66,7 +65,7 @@ fn read(stream: &Stream) -> Vec<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-/// Whether a record is where its receipt says.
+/// Checks that a record is where its receipt says.
 #[track_caller]
 fn assert_at(stream: &Stream, receipt: Receipt, key: &[u8], data: &[u8]) {
     let mut iterator = stream.iterator(receipt.shard, Position::At(receipt.sequence)).unwrap();
@@ -79,7 +78,7 @@ fn number(data: &[u8]) -> u64 {
     u64::from_le_bytes(*data.first_chunk().unwrap())
 }
 
-/// Whether the data of each key count up from 0, `count` of them.
+/// Checks that the data of each key counts from 0 up to `count`.
 #[track_caller]
 fn assert_in_order(records: &[(Vec<u8>, Vec<u8>)], key_count: usize, count: u64) {
     let mut next: HashMap<&[u8], u64> = HashMap::new();
@@ -167,7 +166,7 @@ fn p4_what_has_one_hash_key_keeps_its_order_whatever_the_partition_keys_are() {
 }
 
 #[test]
-fn the_bound_holds_and_a_full_buffer_is_busy() {
+fn the_bound_holds_and_a_full_buffer_refuses_puts() {
     const BOUND: usize = 64 << 10;
     let (_scratch, stream) = open(StreamOptions::new());
     let producer = start(stream.producer().buffer_bytes(BOUND).batch_bytes(1_000));
@@ -181,7 +180,7 @@ fn the_bound_holds_and_a_full_buffer_is_busy() {
         }
         assert!(producer.buffered_bytes() <= BOUND + 512);
     }
-    // What is counted is the bytes, and not much more.
+    // The bound counts the bytes and little more.
     assert!(taken as usize * (3 + 8) < BOUND && taken > 350, "{taken}");
     assert!(matches!(producer.try_put("key", ""), Ok(_) | Err(Error::ProducerFull)));
     gate.open();
@@ -196,7 +195,7 @@ fn the_bound_holds_and_a_full_buffer_is_busy() {
     assert_eq!(of_key.map(|(_, data)| number(data)).collect::<Vec<_>>(), (0..taken).collect::<Vec<_>>());
 }
 
-/// Puts until the buffer is full; tells how many that took.
+/// Puts until the buffer is full. Returns the number of records.
 fn fill(producer: &Producer, data: &[u8]) -> usize {
     let mut count = 0;
     while producer.try_put("filling", data).is_ok() {
@@ -213,12 +212,12 @@ fn a_put_waits_for_room() {
     let count = fill(&producer, &[7; 100]);
     std::thread::scope(|scope| {
         let (done, is_done) = channel();
-        // Larger ones too, which small ones must not keep out for ever.
+        // Also larger records, which small ones must not keep out forever.
         for len in [100, 7_000, 100, 6_000] {
             let (producer, done) = (&producer, done.clone());
             scope.spawn(move || done.send(producer.put("late", vec![1; len]).map(drop)).unwrap());
         }
-        assert!(is_done.try_recv().is_err(), "there was no room");
+        assert!(is_done.try_recv().is_err(), "a put did not wait for room");
         gate.open();
         for _ in 0..4 {
             is_done.recv_timeout(LONG).unwrap().unwrap();
@@ -250,7 +249,7 @@ fn a_large_record_gets_in_between_small_ones() {
 }
 
 #[test]
-fn a_put_that_waits_is_told_that_the_producer_is_closed() {
+fn a_put_that_waits_fails_when_the_producer_is_closed() {
     let (_scratch, stream) = open(StreamOptions::new());
     let producer = start(stream.producer().buffer_bytes(8 << 10));
     let gate = Gate::close(&producer);
@@ -261,7 +260,7 @@ fn a_put_that_waits_is_told_that_the_producer_is_closed() {
         for put in waiting {
             assert!(matches!(put.join().unwrap(), Err(Error::Closed)));
         }
-        // All that was taken is still to be written.
+        // Everything taken so far is still to be written.
         gate.open();
         closer.join().unwrap()
     });
@@ -326,7 +325,7 @@ fn a_record_that_a_batch_has_no_room_for_begins_the_next() {
     let [first, second] = [0, 1].map(|_| producer.put("key", [7; 60]).unwrap());
     first.wait().unwrap();
     assert!(!second.is_done());
-    // One that is larger than a batch is one by itself.
+    // A record larger than a batch is a batch by itself.
     let large = producer.put("key", [7; 1_000]).unwrap();
     second.wait().unwrap();
     large.wait().unwrap();
@@ -349,7 +348,7 @@ fn nothing_lingers_while_a_put_waits_for_room() {
     for number in 0..500_u64 {
         producer.put(number.to_le_bytes(), [7; 100]).unwrap();
     }
-    // Nor where a put does not wait, but comes back.
+    // Nor while the caller retries a put that does not wait.
     for number in 0..500_u64 {
         while producer.try_put(number.to_le_bytes(), [7; 100]).is_err() {
             std::thread::yield_now();
@@ -360,7 +359,7 @@ fn nothing_lingers_while_a_put_waits_for_room() {
 }
 
 #[test]
-fn a_record_that_there_is_room_for_is_written_however_long_it_waited() {
+fn a_record_with_room_on_the_disk_is_written_however_long_it_waited() {
     let clock = common::clock();
     let (_scratch, stream) = open(common::small(&clock));
     let producer = start(stream.producer().time_to_live(SECOND));
@@ -378,7 +377,7 @@ fn a_record_that_nobody_can_write_is_refused_at_once_and_harms_no_other() {
     let before = producer.put("key", "before").unwrap();
     let refused = |key: &[u8], data: &[u8]| {
         let record = PutRecord::new(key, data);
-        let never = |_| panic!("a record that is refused has no outcome");
+        let never = |_| panic!("a refused record has no outcome");
         for outcome in [
             producer.put(key, data).map(drop),
             producer.try_put(key, data).map(drop),
@@ -393,7 +392,7 @@ fn a_record_that_nobody_can_write_is_refused_at_once_and_harms_no_other() {
     refused(b"", b"no key");
     refused(&[7; 1_025], b"a key that is too long");
     refused(b"key", &[7; 10_000]);
-    // The stream would take it.
+    // The stream itself takes it.
     refused(b"key", &[7; 9_000]);
     stream.put(b"key", [7; 9_000]).unwrap();
     let after = producer.put("key", "after").unwrap();
@@ -428,7 +427,7 @@ fn settings_out_of_range_are_refused() {
 }
 
 #[test]
-fn a_stream_that_is_closed_under_a_producer_is_told_of() {
+fn a_stream_closed_under_a_producer_fails_its_records() {
     for durability in [Durability::Process, Durability::Power] {
         let (_scratch, stream) = open(StreamOptions::new().durability(durability));
         let producer = start(stream.producer());
@@ -487,8 +486,8 @@ fn callbacks_come_once_each_in_order_and_one_that_panics_does_so_alone() {
         let record = number.to_le_bytes();
         let note = move |outcome: streamlog::Result<Receipt>| {
             calls.lock().unwrap().push((number, outcome.unwrap()));
-            // Not while the list is locked.
-            assert!(number % 30 != 0, "a callback of the test panics");
+            // The list is unlocked again here.
+            assert!(number % 30 != 0, "the test makes this callback panic");
         };
         producer.put_then(&PutRecord::new("key", &record), note).unwrap();
     }
@@ -500,7 +499,7 @@ fn callbacks_come_once_each_in_order_and_one_that_panics_does_so_alone() {
     }
 }
 
-/// Runs something in a callback of a producer; what it returns.
+/// Runs `work` in a callback of a producer. Returns a channel with its result.
 fn in_callback<T: Send + 'static>(
     producer: Producer,
     work: impl FnOnce(Producer) -> T + Send + 'static,
@@ -523,7 +522,7 @@ fn a_callback_may_put_but_never_waits_for_its_own_producer() {
         assert!(matches!(producer.put("late", [7; 1_000]), Err(Error::ProducerFull)));
         count
     });
-    let count = filled.recv_timeout(LONG).expect("nothing waits, and nothing panics");
+    let count = filled.recv_timeout(LONG).expect("the callback neither waits nor panics");
     producer.put("key", "the producer is still open").unwrap();
     producer.close().unwrap();
     assert!(count > 10);
@@ -538,7 +537,7 @@ fn a_producer_that_is_dropped_in_its_callback_writes_what_it_has() {
     let dropped = in_callback(producer.clone(), move |producer| {
         may_go.recv().unwrap();
         let pending = producer.put("key", 0_u64.to_le_bytes()).unwrap();
-        // The last one.
+        // The last handle.
         drop(producer);
         pending
     });
@@ -549,14 +548,14 @@ fn a_producer_that_is_dropped_in_its_callback_writes_what_it_has() {
     assert_in_order(&read(&stream), 1, 1);
 }
 
-/// A clock that panics on a producer's threads once it is told to.
+/// A clock that panics on a producer's threads once its flag is set.
 #[derive(Debug)]
 struct Breaking(AtomicBool, ManualClock);
 
 impl Clock for Breaking {
     fn now(&self) -> Timestamp {
         let is_sender = std::thread::current().name() == Some("streamlog-send");
-        assert!(!(is_sender && self.0.load(Ordering::SeqCst)), "a clock of the test panics");
+        assert!(!(is_sender && self.0.load(Ordering::SeqCst)), "the test makes the clock panic");
         self.1.now()
     }
 }
@@ -576,7 +575,7 @@ fn nobody_waits_for_a_sender_that_is_gone() {
         for pending in pending {
             assert!(matches!(pending.wait_timeout(LONG), Some(Err(Error::Closed))));
         }
-        // It may get in while the sender ends, for nothing.
+        // The put may enter the buffer while the sender ends. Then its receipt fails.
         let put = waiting.join().unwrap();
         assert!(matches!(put.and_then(PendingReceipt::wait), Err(Error::Closed)));
     });
@@ -611,7 +610,7 @@ mod full_disk {
                         }
                     });
                 }
-                // More is put than the buffer holds, so this comes to an end only with room on the disk.
+                // The writers put more than the buffer holds, so they finish only once the disk has room.
                 while stream.put("room", [7; 30_000]).is_ok() {}
                 drop(ballast);
             });
@@ -633,7 +632,7 @@ mod full_disk {
         let producer = start(options.clone());
         let ballast = Ballast::fill(mount.path());
         let pending = producer.put("key", "data").unwrap();
-        // Puts that fail show that the sender's do; it may have begun by the time the clock moves, or not.
+        // A direct put fails, so the sender's put fails too. The sender may or may not have begun before the clock moves.
         assert!(matches!(stream.put("key", "data"), Err(Error::StorageFull(_))));
         clock.advance(10 * SECOND);
         let error = pending.wait().unwrap_err();
@@ -641,7 +640,7 @@ mod full_disk {
             matches!(&error, Error::ProducerExpired { cause } if matches!(**cause, Error::StorageFull(_))),
             "{error}"
         );
-        // Dropping a producer does not take longer than the records live.
+        // Dropping a producer takes no longer than its records' time to live.
         producer.put("key", "data").unwrap();
         std::thread::scope(|scope| {
             let dropped = scope.spawn(|| drop(producer));
@@ -656,7 +655,7 @@ mod full_disk {
     }
 }
 
-/// What a thread of the script below does.
+/// A step of one thread.
 #[derive(Debug, Clone)]
 enum Step {
     Put { key: u8, len: usize, is_placed: bool },
@@ -677,10 +676,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a thread put, with key and data, in the order of the puts.
+/// Key, data and receipt of each put of a thread, in the order of the puts.
 type Written = Vec<(Vec<u8>, Vec<u8>, Receipt)>;
 
-/// What a record carries: whose it is, its number, and bytes that can be told to be whole.
+/// The data of a record: its number, and bytes that show whether it is whole.
 fn data_of(number: u64, len: usize) -> Vec<u8> {
     let mut data = number.to_le_bytes().to_vec();
     data.resize(8 + len, number as u8);
@@ -688,7 +687,7 @@ fn data_of(number: u64, len: usize) -> Vec<u8> {
 }
 
 proptest! {
-    // What fails depends on how the threads run, so that a case that is kept proves little.
+    // A failure depends on how the threads run, so a saved case proves little.
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -726,14 +725,14 @@ proptest! {
     }
 }
 
-/// Does the steps of a thread, whose keys are its own; tells what was written, in the order of the puts.
+/// Runs the steps of a thread, which has keys of its own. Returns what was written, in the order of the puts.
 fn run(steps: &[Step], thread: u8, producer: &Producer, stream: &Stream) -> Written {
     let (told, outcomes) = channel();
     let mut pending = vec![];
     for (step, number) in steps.iter().zip(0_u64..) {
         match *step {
             Step::Put { key, len, is_placed } => {
-                // A key that is always placed, so that it has one order.
+                // A key is always placed or never, so that it has one order.
                 let (key, data) = (vec![thread, key, is_placed.into()], data_of(number, len));
                 let record = PutRecord::new(&key, &data);
                 let place = HashKey::new(u128::from(key[1]) << 126);
@@ -752,8 +751,9 @@ fn run(steps: &[Step], thread: u8, producer: &Producer, stream: &Stream) -> Writ
                 let (key, data) = (vec![thread, key, 0], data_of(number, len));
                 let told = told.clone();
                 let (own_key, own_data) = (key.clone(), data.clone());
-                let tell =
-                    move |outcome| told.send((number, own_key, own_data, outcome)).expect("it is waited for");
+                let tell = move |outcome| {
+                    told.send((number, own_key, own_data, outcome)).expect("the receiver waits")
+                };
                 producer.put_then(&PutRecord::new(&key, &data), tell).unwrap();
             }
             Step::Flush => {

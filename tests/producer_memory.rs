@@ -1,4 +1,4 @@
-//! What a producer takes from the allocator: no more than its bound and some batches, however fast it is put to.
+//! The memory of a producer: no more than its bound and some batches, however fast records come.
 #![allow(unsafe_code)]
 
 mod common;
@@ -13,7 +13,7 @@ use streamlog::{Error, HOUR, ProducerOptions, PutRecord, Stream, StreamOptions};
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, which counts the bytes that are in use.
+/// The system's allocator, which counts the bytes in use.
 struct Counting;
 
 #[global_allocator]
@@ -24,7 +24,7 @@ fn add(bytes: usize) {
     PEAK.fetch_max(live, Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it came, and counting neither allocates nor unwinds.
+// SAFETY: every call is passed to the system's allocator unchanged, and counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         add(bytes);
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the block came from `System`, as all of this allocator do; the rest is the caller's promise.
+        // SAFETY: the block came from `System`, as every block of this allocator does; the caller promises the rest.
         unsafe { System.realloc(block, layout, bytes) }
     }
 
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The most bytes in use at a time during `work`, above those before it.
+/// Returns the peak of the bytes in use during `work`, above those in use before it.
 fn peak_bytes(work: impl FnOnce()) -> usize {
     let before = LIVE.load(Ordering::SeqCst);
     PEAK.store(before, Ordering::SeqCst);
@@ -56,8 +56,8 @@ fn peak_bytes(work: impl FnOnce()) -> usize {
 
 const BOUND: usize = 8 << 20;
 const BATCH: usize = 64 << 10;
-/// For the batches that are being filled, written and used again, for the lists of their records that `put_batch` takes, for the stream
-/// itself, and for threads: up to 2 MiB, as measured under load.
+/// An allowance for the batches being filled, written and reused, the lists of records that `put_batch` takes, the stream, and threads.
+/// Under load they were measured to take up to 2 MiB.
 const BESIDE: usize = 3 << 20;
 
 fn producers(stream: &Stream) -> [ProducerOptions; 4] {
@@ -70,7 +70,7 @@ fn producers(stream: &Stream) -> [ProducerOptions; 4] {
     ]
 }
 
-/// Puts records while the sender stands still, until the buffer is full.
+/// Puts records while the sender is blocked, until the buffer is full.
 fn fill(options: ProducerOptions, data_bytes: impl Fn(usize) -> usize) {
     let producer = options.start().unwrap();
     let (leave, left) = channel::<()>();
@@ -94,7 +94,7 @@ fn fill(options: ProducerOptions, data_bytes: impl Fn(usize) -> usize) {
     producer.close().unwrap();
 }
 
-/// Puts from several threads, many times what the buffer holds, with sizes that change on the way.
+/// Puts many times what the buffer holds, from several threads and with changing sizes.
 fn flood(options: ProducerOptions) {
     let producer = options.start().unwrap();
     std::thread::scope(|scope| {
@@ -112,12 +112,12 @@ fn flood(options: ProducerOptions) {
     producer.close().unwrap();
 }
 
-// One test, so that nothing else is counted.
+// The only test in this file, so that nothing else is counted.
 #[test]
 fn memory_stays_within_the_bound() {
     let scratch = common::scratch();
     let stream = StreamOptions::new().shards(2).segment_bytes(1 << 20).open(scratch.path()).unwrap();
-    // What the stream and its threads take once.
+    // Makes the stream and its threads allocate what they allocate once.
     flood(stream.producer().senders(2));
     for (at, options) in producers(&stream).into_iter().enumerate() {
         // The gate must not linger.
@@ -133,7 +133,7 @@ fn memory_stays_within_the_bound() {
             assert!(peak <= BOUND + BESIDE, "producer {at}, {what} records: {peak} bytes");
         }
     }
-    // Batches that are full by count, and far from full by bytes.
+    // Batches that are full by count but far from full by bytes.
     let options = stream.producer().buffer_bytes(BOUND).batch_bytes(1 << 20).batch_count(65);
     let peak = peak_bytes(|| fill(options, |_| 10_000));
     assert!(peak <= BOUND + BESIDE, "batches with room: {peak} bytes");

@@ -1,4 +1,4 @@
-//! Opening again, after whatever happened: P1, P3, P7, P9, P15.
+//! Opening again after kills, torn tails, damage and interrupted work: P1, P3, P7, P9, P15.
 
 mod common;
 
@@ -15,7 +15,7 @@ use streamlog::{Error, Maintenance, Position, PutRecord, ShardId, Stream, Stream
 const SHARD: ShardId = ShardId::new(0);
 const HEADER_PAGE_BYTES: usize = 4096;
 
-/// A copy of a stream with some records in one segment, as a `kill -9` leaves it; tells the bytes of its frames.
+/// Makes a stream with some records in one segment, as a `kill -9` leaves it. Returns the bytes of its frames.
 fn killed(pristine: &Path, record_count: u8, sync_after: Option<u8>) -> usize {
     let path = pristine.with_extension("running");
     let stream = common::small(&common::clock()).open(&path).unwrap();
@@ -65,7 +65,7 @@ fn the_put_after_a_kill_begins_a_new_segment_and_one_after_a_clean_close_does_no
         let stream = open(&path).unwrap();
         assert_eq!(stream.put("key", "").unwrap().sequence, number.into());
         stream.close().unwrap();
-        assert_eq!(common::segment_files(&path, 0).len(), 2, "opening and closing often does not litter");
+        assert_eq!(common::segment_files(&path, 0).len(), 2, "opening and closing again adds no files");
     }
     assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 10);
 }
@@ -106,10 +106,10 @@ fn p3_p7_a_torn_tail_is_cut_at_the_last_whole_frame_wherever_it_tears() {
         let count = common::read_all(&stream, SHARD).len();
         assert!(
             count == 0 || count == 1,
-            "P7: a batch is there or not: {count} records with zeros from {tear}"
+            "P7: a batch is there or not: {count} records with zeros from {tear} on"
         );
         if count == 1 && tear > HEADER_PAGE_BYTES + 56 {
-            let tail = stream.recovery().shards[0].torn_tail.as_ref().expect("a torn tail is told");
+            let tail = stream.recovery().shards[0].torn_tail.as_ref().expect("a torn tail is reported");
             assert_eq!(tail.offset as usize, HEADER_PAGE_BYTES + 56);
         }
         stream.put("another", "record").unwrap();
@@ -117,7 +117,7 @@ fn p3_p7_a_torn_tail_is_cut_at_the_last_whole_frame_wherever_it_tears() {
         assert_eq!(
             common::read_all(&open(&path).unwrap(), SHARD).len(),
             count + 1,
-            "what was torn does not come back"
+            "torn records do not come back"
         );
         fs::remove_dir_all(path).unwrap();
     }
@@ -140,7 +140,7 @@ fn p9_damage_below_the_synced_watermark_is_told_and_nothing_is_changed() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(fs::read(&file).unwrap() == bytes, "the file is as it was");
+    assert!(fs::read(&file).unwrap() == bytes, "the file is unchanged");
 
     bytes[HEADER_PAGE_BYTES + 5 * 136 + 60] ^= 1;
     bytes[HEADER_PAGE_BYTES + 15 * 136 + 60] ^= 1;
@@ -183,20 +183,20 @@ fn p3_p9_frames_without_their_header_page_are_a_torn_tail_if_nothing_of_them_was
     bytes[..HEADER_PAGE_BYTES].fill(0);
     fs::write(&file, &bytes).unwrap();
     let stream = open(&path).unwrap();
-    let torn = stream.recovery().shards[0].torn_tail.as_ref().expect("P9: it is told");
+    let torn = stream.recovery().shards[0].torn_tail.as_ref().expect("P9: the torn tail is reported");
     assert_eq!((torn.offset, torn.bytes), (0, whole.len() as u64));
     assert_eq!(stream.put("key", "data").unwrap().sequence, 0.into());
     drop(stream);
     assert_eq!(common::read_all(&open(&path).unwrap(), SHARD).len(), 1);
 
-    // What the page says of syncs is left, or the manifest knows of one: then it is damage.
+    // If a synced slot of the page is left, it is damage.
     killed(&path, 10, None);
     bytes[2048..2064].copy_from_slice(&synced_slot(whole.len() as u64));
     fs::write(&file, bytes).unwrap();
     assert!(matches!(open(&path), Err(Error::Corrupt(_))));
 }
 
-/// A slot that says up to where a segment is synced, by `docs/FORMAT.md`.
+/// Returns a slot that says how far a segment is synced: see `docs/FORMAT.md`.
 fn synced_slot(bytes: u64) -> [u8; 16] {
     let mut slot = [0; 16];
     slot[..8].copy_from_slice(&bytes.to_le_bytes());
@@ -206,13 +206,13 @@ fn synced_slot(bytes: u64) -> [u8; 16] {
 }
 
 #[test]
-fn a_creation_that_was_interrupted_is_taken_up() {
+fn an_interrupted_creation_is_finished() {
     let scratch = common::scratch();
     let path = scratch.path().join("stream");
     drop(open(&path).unwrap());
     fs::rename(path.join("manifest.json"), path.join("manifest.new")).unwrap();
     open(&path).unwrap().put("key", "data").unwrap();
-    // A roll that was interrupted: a file without a header, or with one and no frame.
+    // An interrupted roll leaves a file without a header: empty, or all zeros.
     let next = path.join("shards/000000000000/00000000000000000001.seg");
     fs::write(&next, "").unwrap();
     assert_eq!(open(&path).unwrap().put("key", "data").unwrap().sequence, 1.into());
@@ -233,7 +233,7 @@ fn an_empty_directory_that_a_copy_left_out_is_made_again() {
     open(&path).unwrap().put("key", "data").unwrap();
     drop(open(&path).unwrap());
     fs::remove_dir_all(path.join("shards/000000000000")).unwrap();
-    assert!(matches!(open(&path), Err(Error::Corrupt(_))), "but one with records is missed");
+    assert!(matches!(open(&path), Err(Error::Corrupt(_))), "a directory with records is missed");
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn p15_opening_many_sealed_segments_takes_no_longer_than_listing_them() {
     stream.close().unwrap();
     let files = common::segment_files(&path, 0);
     assert_eq!(files.len(), 2);
-    // All but the last become files that would fail to open, were they looked at.
+    // All but the last become files that would fail to open if anything read them.
     for number in 0..SEGMENT_COUNT {
         fs::write(files[0].with_file_name(format!("{number:020}.seg")), "").unwrap();
     }
@@ -273,13 +273,13 @@ fn p15_opening_many_sealed_segments_takes_no_longer_than_listing_them() {
     let listed = fs::read_dir(files[0].parent().unwrap()).unwrap().count();
     let listing = started.elapsed();
     assert_eq!(listed, SEGMENT_COUNT + 1);
-    let stream = open(&path).expect("only the last segment is looked at");
+    let stream = open(&path).expect("only the last segment is read");
     let opening = stream.recovery().duration;
     assert!(opening < listing * 20 + Duration::from_millis(250), "{opening:?} to open, {listing:?} to list");
     assert_eq!(stream.put("key", "").unwrap().sequence, (SEGMENT_COUNT as u64 + 1).into());
 }
 
-/// Copies a stream again and again while it is written to, and opens the copies; tells how many were refused as damaged.
+/// Copies a stream again and again while it is written to, and opens the copies. Returns how many were refused as damaged.
 fn copies_of_a_running_stream(segment_bytes: u64) -> usize {
     const COPY_COUNT: usize = 12;
     let scratch = common::scratch();
@@ -308,7 +308,7 @@ fn copies_of_a_running_stream(segment_bytes: u64) -> usize {
             });
         }
         for number in 0..COPY_COUNT {
-            // So that there is something new in each, however fast the machine is.
+            // Each copy has something new, however fast the machine is.
             while stream.stats().unwrap().record_count() < (number as u64 + 1) * 500 {
                 std::thread::yield_now();
             }
@@ -348,7 +348,7 @@ fn copies_of_a_running_stream(segment_bytes: u64) -> usize {
 #[test]
 fn p3_p9_a_copy_made_while_the_stream_is_written_to_holds_a_prefix() {
     assert_eq!(copies_of_a_running_stream(64 << 20), 0, "within a segment it always opens");
-    // Where segments came and went during the copy, one of them may be missing from it: then it says so.
+    // If segments came and went during the copy, one of them may be missing from it. Then an error says so.
     copies_of_a_running_stream(64 << 10);
 }
 
@@ -396,7 +396,7 @@ fn kill_rounds(rounds: u64) {
     let mut receipts: BTreeMap<(u64, u64), u64> = BTreeMap::new();
     for round in 0..rounds {
         let mut child = spawn_child(&path);
-        // When to kill is told in receipts, so that the moment does not depend on how fast the machine is.
+        // The moment of the kill is counted in receipts, so that it does not depend on the machine's speed.
         let until = 1 + round.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 5_000;
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut printed = 0;
@@ -425,7 +425,7 @@ fn kill_rounds(rounds: u64) {
         child.wait().unwrap();
 
         let stream =
-            StreamOptions::new().maintenance(Maintenance::Manual).open(&path).expect("it opens by itself");
+            StreamOptions::new().maintenance(Maintenance::Manual).open(&path).expect("the stream opens");
         for shard in stream.shards() {
             let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).unwrap();
             for (record, expected) in iterator.records().zip(0u64..) {

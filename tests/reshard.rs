@@ -35,8 +35,8 @@ fn a_split_has_the_preconditions_of_kinesis() {
     assert_eq!((children[0].parent, children[0].adjacent_parent), (Some(first), None));
     assert_eq!((children[0].hash_key_range.end.get(), children[1].hash_key_range.start.get()), (1, 2));
     refused(first, 100, "closed");
-    assert!(stream.split_shard_evenly(ShardId::new(1)).is_err(), "[0, 1] has no point within");
-    assert_eq!(stream.shards().len(), 3, "what is refused leaves nothing");
+    assert!(stream.split_shard_evenly(ShardId::new(1)).is_err(), "[0, 1] has no point to split at");
+    assert_eq!(stream.shards().len(), 3, "a refused split leaves nothing behind");
 }
 
 #[test]
@@ -81,7 +81,11 @@ fn p5_a_child_begins_above_the_larger_of_its_parents() {
     assert_eq!(first, child.first_sequence.get());
     let mut before = stream.iterator(child.id, Position::At(3.into())).unwrap();
     let read = before.next_batch(1).unwrap();
-    assert_eq!(read.first_sequence(), Some(first.into()), "the gap before a child's first record");
+    assert_eq!(
+        read.first_sequence(),
+        Some(first.into()),
+        "the iterator passes the gap before the child's first record"
+    );
     let children = stream.split_shard_evenly(child.id).unwrap();
     assert!(children.iter().all(|child| child.first_sequence.get() > first));
 }
@@ -101,7 +105,7 @@ fn p6_an_iterator_reads_a_closed_shard_to_its_end_and_names_the_children() {
     let children = stream.split_shard_evenly(first).unwrap();
     let last = iterator.next_batch(10).unwrap();
     assert_eq!((last.len(), last.child_shards()), (2, Some(&children[..])));
-    assert!(at_end.wait(Duration::ZERO).unwrap(), "the end of the shard is something to read");
+    assert!(at_end.wait(Duration::ZERO).unwrap(), "the end of the shard counts as something to read");
     let empty = at_end.next_batch(10).unwrap();
     assert_eq!((empty.len(), empty.child_shards()), (0, Some(&children[..])));
     drop(stream);
@@ -185,7 +189,7 @@ fn reshard_under_load(duration: Duration) {
                         }
                         number += 1;
                         put_count.fetch_add(KEYS_PER_WRITER, Ordering::Relaxed);
-                        // Leaves the readers a chance to keep up.
+                        // Lets the readers keep up.
                         std::thread::sleep(Duration::from_micros(300));
                     }
                 })
@@ -212,7 +216,7 @@ fn reshard_under_load(duration: Duration) {
                     }
                     iterator.wait(Duration::from_millis(20)).unwrap();
                     idle_count += 1;
-                    assert!(idle_count < 1_500, "nothing more comes: {read} records read");
+                    assert!(idle_count < 1_500, "no more records come: {read} were read");
                 } else {
                     idle_count = 0;
                 }
@@ -220,7 +224,7 @@ fn reshard_under_load(duration: Duration) {
         };
         let readers: Vec<_> =
             [1_000, 7].into_iter().map(|records_max| scope.spawn(move || reader(records_max))).collect();
-        // Whatever fails here, the others come to an end.
+        // If anything fails here, the other threads still end.
         let _stop = StopOnDrop([must_stop, is_over]);
         let started = Instant::now();
         let mut random = 0x2545_f491_4f6c_dd1du64;
@@ -246,7 +250,11 @@ fn reshard_under_load(duration: Duration) {
         writers.into_iter().for_each(|writer| writer.join().unwrap());
         is_over.store(true, Ordering::Release);
         for reader in readers {
-            assert_eq!(reader.join().unwrap(), put_count.load(Ordering::Relaxed), "P6: all is read once");
+            assert_eq!(
+                reader.join().unwrap(),
+                put_count.load(Ordering::Relaxed),
+                "P6: every record is read once"
+            );
         }
     });
 }
@@ -272,13 +280,13 @@ fn a_split_wakes_readers_and_others_go_on() {
     assert_eq!(waiter.join().unwrap().unwrap(), Some(0));
 }
 
-/// While shards change on and on, a reader that is told of the end has seen all that had been put before it looked.
+/// While shards keep changing, a reader that reaches the end has seen every put that returned before it began to read.
 fn read_to_the_end_again_and_again(time: Duration) {
     let scratch = common::scratch();
     let stream = StreamOptions::new().open(scratch.path().join("stream")).unwrap();
     let (returned, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        // More of them than processors, so that whoever reshards is held up anywhere in between.
+        // More writers than processors, so that the resharding thread is preempted anywhere.
         for writer in 0..6u8 {
             let (stream, returned, is_over) = (&stream, &returned, &is_over);
             scope.spawn(move || {
@@ -308,7 +316,7 @@ fn read_to_the_end_again_and_again(time: Duration) {
             }
             if seen < before {
                 is_over.store(true, Ordering::Relaxed);
-                panic!("P1: told of the end after {seen} records, and {before} had been put");
+                panic!("P1: the end came after {seen} records, but {before} had been put");
             }
         }
         is_over.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What leaves the stream, and when: P6, P12.
+//! What retention drops, and when: P6, P12.
 
 mod common;
 
@@ -51,13 +51,13 @@ fn p12_a_quiet_shard_expires_and_gives_back_its_disk() {
     stream.maintain().unwrap();
     stream.maintain().unwrap();
     assert_eq!((numbers(&stream), common::segment_files(scratch.path(), 0).len()), (vec![], 0));
-    assert_eq!(stream.put("key", [2]).unwrap().sequence, 1.into(), "P5: the numbers go on");
+    assert_eq!(stream.put("key", [2]).unwrap().sequence, 1.into(), "P5: the numbers continue");
     clock.advance(MINUTE + SECOND);
     stream.maintain().unwrap();
     stream.maintain().unwrap();
     stream.close().unwrap();
     let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
-    assert_eq!(stream.put("key", [3]).unwrap().sequence, 2.into(), "also when the stream is opened again");
+    assert_eq!(stream.put("key", [3]).unwrap().sequence, 2.into(), "also after opening again");
 }
 
 #[test]
@@ -92,8 +92,8 @@ fn p6_an_iterator_that_is_overtaken_is_told_and_goes_on_by_its_own_word() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(iterator.wait(Duration::ZERO).unwrap(), "there is an error to read");
-    assert_eq!(iterator.skip_to_horizon(), 3, "records are lost to it");
+    assert!(iterator.wait(Duration::ZERO).unwrap(), "an error counts as something to read");
+    assert_eq!(iterator.skip_to_horizon(), 3, "the skipped records");
     assert_eq!(iterator.next_batch(10).unwrap().first_sequence(), Some(5.into()));
     assert_eq!(iterator.skip_to_horizon(), 0);
     assert_eq!(
@@ -130,9 +130,9 @@ fn p12_a_longer_retention_does_not_bring_expired_records_back() {
     stream.put("key", [2]).unwrap();
     clock.advance(40 * SECOND);
     stream.set_retention(Retention::age(DAY)).unwrap();
-    assert_eq!(numbers(&stream), [1, 2], "nothing had expired before a pass");
+    assert_eq!(numbers(&stream), [1, 2], "nothing expires before a pass");
     stream.set_retention(Retention::age(MINUTE)).unwrap();
-    assert_eq!(numbers(&stream), [2], "a shorter one hides at once");
+    assert_eq!(numbers(&stream), [2], "a shorter retention applies at once");
     stream.set_retention(Retention::age(DAY)).unwrap();
     assert_eq!(numbers(&stream), [2]);
     stream.close().unwrap();
@@ -158,7 +158,7 @@ fn p12_closed_shards_expire_and_leave_the_manifest_and_their_children_keep_their
     assert!(!scratch.path().join("shards/000000000000").exists());
     assert!(matches!(stream.iterator(SHARD, Position::TrimHorizon), Err(Error::ShardNotFound(SHARD))));
     assert_eq!(stream.list_shards(ShardFilter::AtTrimHorizon), children);
-    // A reader that was on the expired shard is told, and finds its way to the children.
+    // A reader of the expired shard gets an error, and continues with the children.
     stream.put("key", [2]).unwrap();
     assert!(matches!(iterator.next_batch(1), Err(Error::Trimmed { .. })));
     assert_eq!(iterator.skip_to_horizon(), 1);
@@ -186,10 +186,10 @@ fn retention_by_bytes_drops_the_oldest_segments_of_all_shards() {
         stats.shards.iter().all(|shard| shard.horizon > 0.into() && shard.record_count() > 5),
         "{stats:?}"
     );
-    assert!(stats.disk_bytes() > 300 << 10, "no more than necessary");
+    assert!(stats.disk_bytes() > 300 << 10, "it drops no more than necessary");
 }
 
-/// Days of traffic in a simulated clock: the disk holds what retention says, and one segment a shard.
+/// Days of traffic on a simulated clock: the disk holds what retention keeps, and at most two segments a shard.
 #[test]
 fn p12_disk_use_stays_within_retention_and_one_segment_a_shard_for_days() {
     const SHARD_COUNT: u32 = 3;
@@ -212,7 +212,7 @@ fn p12_disk_use_stays_within_retention_and_one_segment_a_shard_for_days() {
             stream.maintain().unwrap();
             stream.maintain().unwrap();
             put.retain(|&time| time + DAY >= elapsed);
-            // A record with its headers, and each segment's header page, index and trailer.
+            // The records with their frames, and each segment's header page, index and trailer.
             let retained = put.len() as u64 * (RECORD_BYTES as u64 + 56);
             let overhead = (retained / SEGMENT_BYTES + 2 * u64::from(SHARD_COUNT)) * (12 << 10);
             let on_disk = common::disk_bytes(&scratch.path().join("shards"));
@@ -259,7 +259,7 @@ fn p5_power_loss_after_a_trim_does_not_bring_sequence_numbers_back() {
     }
     clock.advance(HOUR);
     stream.put("key", [10]).unwrap();
-    // A pass without a sync: the segment that is left was never synced, and its file is lost with the power.
+    // A pass without a sync: the remaining segment was never synced, and power loss takes its file.
     stream.set_retention(Retention::age(MINUTE)).unwrap();
     let horizon = stream.stats().unwrap().shards[0].horizon;
     assert_eq!((horizon, common::segment_files(&path, 0).len()), (10.into(), 1));
@@ -270,7 +270,7 @@ fn p5_power_loss_after_a_trim_does_not_bring_sequence_numbers_back() {
     assert!(stream.put("key", [11]).unwrap().sequence >= horizon);
 }
 
-/// The segment files of a shard, by inode, and the prepared ones.
+/// Returns the inodes of the first shard's segment files, and of its prepared files.
 fn inodes(stream_dir: &Path) -> (Vec<u64>, Vec<u64>) {
     let inode = |path: &PathBuf| path.metadata().unwrap().ino();
     let directory = stream_dir.join("shards/000000000000");
@@ -280,11 +280,11 @@ fn inodes(stream_dir: &Path) -> (Vec<u64>, Vec<u64>) {
     (segments.iter().map(inode).collect(), spares.iter().map(inode).collect())
 }
 
-/// Puts a minute's worth of records, so many that segments are begun, and has what expired trimmed.
+/// Puts a minute's worth of records, enough to begin segments, and trims the expired ones.
 fn put_and_trim(stream: &Stream, clock: &ManualClock, minute: u8) {
     clock.advance(MINUTE);
     for number in 0..30u8 {
-        // Lengths that put frames where none were before.
+        // Lengths that put frames at new offsets.
         stream.put("key", vec![minute; 8_000 + usize::from(number) * 37 + usize::from(minute) * 11]).unwrap();
     }
     stream.maintain().unwrap();
@@ -312,7 +312,7 @@ fn p1_p3_p12_files_of_trimmed_segments_are_filled_again_and_nothing_that_was_tri
             let again = options().open(&killed).unwrap();
             assert_eq!(again.recovery().shards[0].torn_tail, None, "minute {minute}");
             assert_eq!(numbers(&again), kept, "minute {minute}, after a kill");
-            assert!(inodes(&killed).1.is_empty(), "minute {minute}: what is prepared is given up");
+            assert!(inodes(&killed).1.is_empty(), "minute {minute}: prepared files are given up");
             drop(again);
             std::fs::remove_dir_all(&killed).unwrap();
         }
@@ -329,7 +329,7 @@ fn p6_p12_a_file_that_somebody_reads_or_has_linked_is_not_written_to_again() {
     let stream = open(&path, &clock, Retention::age(2 * MINUTE));
     put_and_trim(&stream, &clock, 1);
     let kept = stream.iterator(SHARD, Position::TrimHorizon).unwrap().next_batch(3).unwrap();
-    // A look that finds it unused, and one more.
+    // Passes that would find the file unused without the batch.
     stream.maintain().unwrap();
     stream.maintain().unwrap();
     put_and_trim(&stream, &clock, 2);
@@ -340,7 +340,7 @@ fn p6_p12_a_file_that_somebody_reads_or_has_linked_is_not_written_to_again() {
     (3..10).for_each(|minute| put_and_trim(&stream, &clock, minute));
     assert!(kept.iter().all(|record| record.data().iter().all(|&byte| byte == 1)));
     assert_eq!(kept.len(), 3);
-    assert!(std::fs::read(&second_name).unwrap() == linked, "the file under its second name has changed");
+    assert!(std::fs::read(&second_name).unwrap() == linked, "the file has changed under its second name");
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn p6_p12_bytes_that_are_held_of_a_stream_that_was_closed_stay_when_it_is_opened
     assert!(kept.iter().all(|record| record.data().iter().all(|&byte| byte == 1)));
 }
 
-/// Puts and trims until the file with an inode is the last segment again, which holds one record then.
+/// Puts and trims until the file with this inode is the last segment again, with one record.
 fn put_until_refilled(stream: &Stream, path: &Path, clock: &ManualClock, inode: u64) -> PathBuf {
     for minute in 1..10 {
         clock.advance(MINUTE);
@@ -382,7 +382,7 @@ fn put_until_refilled(stream: &Stream, path: &Path, clock: &ManualClock, inode: 
         }
         stream.maintain().unwrap();
     }
-    panic!("the file is not filled again");
+    panic!("the file is not refilled");
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn p9_what_a_trimmed_record_held_passes_for_nothing_in_the_file_that_is_filled_a
     let (scratch, clock) = (common::scratch(), common::clock());
     let [path, killed, trial] = ["stream", "killed", "trial"].map(|name| scratch.path().join(name));
     let stream = open(&path, &clock, Retention::age(2 * MINUTE));
-    // More than a segment, so that records stand where a trailer will be looked for.
+    // More than a segment, so that old records lie where a trailer is looked for later.
     let records: Vec<_> = (0..10).map(|_| PutRecord::new("key", &[1; 6_800])).collect();
     assert!(stream.put_batch(&records).unwrap().iter().all(Result::is_ok));
     let first = common::segment_files(&path, 0).remove(0);
@@ -413,7 +413,7 @@ fn p9_what_a_trimmed_record_held_passes_for_nothing_in_the_file_that_is_filled_a
         (numbers(&stream).len(), stream.recovery().has_torn_tail())
     };
     let (count, _) = count_with(&|_| ());
-    // Whoever put the records of its last life could know the salt of that, and foresee number and place, but not the new salt.
+    // Whoever put the file's earlier records may know its old salt, and predict number and place, but not the new salt.
     let with_frame = |salt: &[u8]| {
         count_with(&|bytes| {
             let words = [48, base + 1, timestamp, 1].map(u64::to_le_bytes).concat();
@@ -422,10 +422,14 @@ fn p9_what_a_trimmed_record_held_passes_for_nothing_in_the_file_that_is_filled_a
             common::sign_frame(bytes, end, salt);
         })
     };
-    assert_eq!(with_frame(&old_salt), (count, true), "the salt of its last life");
+    assert_eq!(with_frame(&old_salt), (count, true), "the old salt");
     assert_eq!(with_frame(&[]), (count, true), "no salt");
-    assert_eq!(with_frame(&new_salt).0, count + 1, "otherwise this proves nothing");
-    // A trailer would end the records too soon.
+    assert_eq!(
+        with_frame(&new_salt).0,
+        count + 1,
+        "with the new salt it must count, or the test proves nothing"
+    );
+    // A forged trailer would end the records too early.
     let with_trailer = |salt: &[u8]| {
         count_with(&|bytes| {
             let at = bytes.len() - 88;
@@ -439,7 +443,7 @@ fn p9_what_a_trimmed_record_held_passes_for_nothing_in_the_file_that_is_filled_a
     let believed = catch_unwind(AssertUnwindSafe(|| with_trailer(&new_salt)));
     assert!(
         believed.is_err(),
-        "otherwise this proves nothing: records that the trailer tells of are missing"
+        "with the new salt it must be believed, and its records missed, or the test proves nothing"
     );
 }
 

@@ -1,4 +1,4 @@
-//! A damaged stream that its owner opens all the same: P5, P6, P7, P9, P11.
+//! Salvage of damaged streams, which gives up only what is damaged: P5, P6, P7, P9, P11.
 
 mod common;
 
@@ -12,14 +12,14 @@ use streamlog::{Error, Position, PutRecord, Retention, ShardId, Stream};
 const SHARD: ShardId = ShardId::new(0);
 const HEADER_PAGE_BYTES: usize = 4096;
 
-/// What the record of a number holds: enough to fill some segments.
+/// Returns the data of a record by its number. A few dozen records fill some segments.
 fn data_of(number: u64) -> Vec<u8> {
     let mut data = number.to_le_bytes().to_vec();
     data.resize(8 + (number * 7_919 % 3_000) as usize, number as u8);
     data
 }
 
-/// The last number of the batch that a number was put with: every fourth put is one of 5 records.
+/// Puts the record `next`, or a batch of 5 records if `next` is one less than a multiple of 4. Returns the number after them.
 fn put_next(stream: &Stream, next: u64) -> u64 {
     let count = if next % 4 == 3 { 5 } else { 1 };
     let data: Vec<_> = (next..next + count).map(data_of).collect();
@@ -31,8 +31,8 @@ fn put_next(stream: &Stream, next: u64) -> u64 {
     next + count
 }
 
-/// A stream of one shard with sealed segments and, unless it was closed, unsealed ones, all of it synced; tells how many records
-/// it holds.
+/// Makes a stream of one shard with sealed segments and, unless it is closed, unsealed ones. Everything is synced. Returns how many
+/// records it holds.
 fn build(path: &Path, is_closed: bool) -> u64 {
     let running = path.with_extension("running");
     let stream = common::small(&common::clock()).open(&running).unwrap();
@@ -56,7 +56,7 @@ fn build(path: &Path, is_closed: bool) -> u64 {
     count
 }
 
-/// Reads a shard over all that is lost; tells the numbers that were.
+/// Reads a shard, skips what is lost, and returns the lost numbers.
 fn read_around(stream: &Stream, count: u64) -> Vec<u64> {
     let mut lost = vec![];
     let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
@@ -73,7 +73,7 @@ fn read_around(stream: &Stream, count: u64) -> Vec<u64> {
             }
             Err(Error::Lost { shard: SHARD, first, end }) => {
                 assert_eq!(first.get(), next);
-                assert!(iterator.next_batch(7).is_err(), "it is said again until the reader skips");
+                assert!(iterator.next_batch(7).is_err(), "the error stays until the reader skips");
                 let skipped = iterator.skip_lost().unwrap();
                 assert!(skipped >= end.get() - first.get());
                 lost.extend(next..next + skipped);
@@ -86,7 +86,7 @@ fn read_around(stream: &Stream, count: u64) -> Vec<u64> {
     lost
 }
 
-/// Opens with salvage, and checks that what is there and what is said to be lost make up the whole.
+/// Opens with salvage, and checks that every record is either there or reported as lost. Returns the lost numbers.
 fn salvage(path: &Path, count: u64) -> Vec<u64> {
     let options = || common::small(&common::clock());
     let stream = options().salvage(true).open(path).unwrap();
@@ -95,7 +95,7 @@ fn salvage(path: &Path, count: u64) -> Vec<u64> {
         .lost()
         .flat_map(|lost| lost.sequences.start.get()..lost.sequences.end.get())
         .collect();
-    assert_eq!(read_around(&stream, count), reported, "P9: exactly what is gone is reported");
+    assert_eq!(read_around(&stream, count), reported, "P9: exactly the missing records are reported");
     for file in &stream.recovery().shards[0].damaged_files {
         assert!(file.exists(), "the damaged file is kept");
     }
@@ -125,7 +125,7 @@ fn flip(path: &Path, at: usize) {
     fs::write(path, bytes).unwrap();
 }
 
-/// The numbers of the records in each frame of a file: where it begins, and which.
+/// Returns the offset of each frame of a file, and the numbers of its records.
 fn frames(path: &Path) -> Vec<(usize, std::ops::Range<u64>)> {
     let bytes = fs::read(path).unwrap();
     let mut at = HEADER_PAGE_BYTES;
@@ -174,7 +174,7 @@ fn p9_a_flipped_bit_costs_the_records_of_its_frame_and_no_other() {
                 flip(&common::segment_files(&path, 0)[file], offset + within);
                 if file == 4 {
                     let error = common::small(&common::clock()).open(&path).err();
-                    // Opening looks only at what was not sealed.
+                    // Opening reads only what was not sealed.
                     assert!(is_closed || matches!(error, Some(Error::Corrupt(_))), "{error:?}");
                 }
                 let lost = salvage(&path, count);
@@ -194,7 +194,7 @@ fn p5_no_number_is_given_again_where_nobody_knows_how_many_records_are_gone() {
     let path = scratch.path().join("stream");
     let count = build(&path, false);
     let last = &common::segment_files(&path, 0)[4];
-    // The length of the last frame: it might have been many.
+    // The length of the last frame, which might have held many records.
     flip(last, frames(last).last().unwrap().0 + 3);
     let stream = common::small(&common::clock()).salvage(true).open(&path).unwrap();
     let next = stream.put("key", "data").unwrap().sequence;
@@ -248,7 +248,7 @@ fn p9_a_sealed_segment_with_a_blank_header_is_no_torn_tail() {
     while common::segment_files(&running, 0).len() < 3 {
         count = put_next(&stream, count);
     }
-    // Seals two segments; of the third one nothing was synced.
+    // Seals two segments. Nothing of the third one was synced.
     stream.maintain().unwrap();
     common::copy_dir(&running, &path);
     let sealed = &common::segment_files(&path, 0)[1];
@@ -259,7 +259,7 @@ fn p9_a_sealed_segment_with_a_blank_header_is_no_torn_tail() {
     assert_eq!(salvage(&path, count), [0; 0]);
 }
 
-/// The note of a sync reaches the disk with the next one. Until then only the manifest may say what was synced.
+/// The slot that records a sync reaches the disk only with the next sync. Until then, only the manifest may say what was synced.
 #[test]
 fn p9_records_that_only_the_manifest_promises_are_kept() {
     let scratch = common::scratch();
@@ -274,7 +274,7 @@ fn p9_records_that_only_the_manifest_promises_are_kept() {
     common::copy_dir(&running, &path);
     let file = &common::segment_files(&path, 0)[0];
     let mut bytes = fs::read(file).unwrap();
-    // Both places of the note.
+    // Both synced slots.
     bytes[2048..2064].fill(0);
     bytes[3072..3088].fill(0);
     fs::write(file, bytes).unwrap();
@@ -307,7 +307,7 @@ fn p9_a_missing_file_costs_its_records() {
             let sequences = frames(whole);
             fs::remove_file(&common::segment_files(&path, 0)[file]).unwrap();
             if file == 4 && !is_closed {
-                // The manifest of a stream that was not closed does not tell how far it was.
+                // The manifest of a stream that was not closed does not say where it ends.
                 continue;
             }
             let expected: Vec<_> = (sequences[0].1.start..sequences.last().unwrap().1.end).collect();
@@ -333,7 +333,7 @@ fn p9_a_damaged_manifest_is_believed_by_nobody() {
     build(&path, true);
     let manifest = path.join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
-    // A number that makes sense, and would have the first segment removed.
+    // A plausible number, which would remove the first segment.
     fs::write(&manifest, text.replace("\"horizon_sequence\": 0", "\"horizon_sequence\": 40")).unwrap();
     let files = common::segment_files(&path, 0);
     assert!(matches!(common::small(&common::clock()).salvage(true).open(&path), Err(Error::Corrupt(_))));
@@ -370,7 +370,7 @@ fn p9_a_trailer_that_puts_the_end_of_the_frames_too_far_costs_no_record() {
     let mut bytes = fs::read(file).unwrap();
     let trailer = bytes.len() - 88;
     let frames_end = u64::from_le_bytes(*bytes[trailer + 8..].first_chunk().unwrap()) as usize;
-    // The first entry of the index passes for a part of the frames.
+    // The trailer counts the first entry of the index among the frames.
     let index = frames_end + 24..trailer;
     let (count, index_checksum) = (index.len() as u32 / 24, crc32fast::hash(&bytes[index.clone()]));
     bytes[trailer + 8..trailer + 16].copy_from_slice(&(index.start as u64).to_le_bytes());
@@ -398,7 +398,7 @@ fn p6_damage_right_behind_lost_records_is_told_apart_from_them() {
     let file = common::segment_files(&path, 0)[1].clone();
     flip(&file, frames(&file)[2].0 + 9);
     salvage(&path, count);
-    // The next frame, in the file as it was written again.
+    // The next frame, in the rewritten file.
     let mended = frames(&file);
     flip(&file, mended[3].0 + 9);
     let stream = common::small(&common::clock()).open(&path).unwrap();
@@ -443,7 +443,7 @@ fn inflict(file: &PathBuf, damage: &Damage) {
         Damage::Truncate(at) => bytes.truncate(at % len),
         Damage::Remove => return fs::remove_file(file).unwrap(),
     }
-    // A version that is damaged together with its checksum looks like a newer one, which is nothing to salvage.
+    // A version that is damaged together with its checksum looks like a newer one, and salvage does not touch that.
     if let (Some(version), Some(field)) = (version, bytes.get_mut(8..12)) {
         field.copy_from_slice(&version);
     }
@@ -467,7 +467,7 @@ proptest! {
         if inflicted.iter().all(|(file, _)| *file < 4) {
             salvage(&path, count);
         } else {
-            // How many records the last file held is known at least, from the manifest, or at most, by its size.
+            // The manifest gives the least number of records in the last file, and its size the most.
             let stream = common::small(&common::clock()).salvage(true).open(&path).unwrap();
             let end = stream.stats().unwrap().shards[0].next_sequence.get();
             read_around(&stream, end);

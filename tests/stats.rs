@@ -1,4 +1,4 @@
-//! What a stream counts of itself: what was put and read, how far readers are behind, and to whom it is told.
+//! Statistics of a stream: what was put and read, how far readers are behind, and how the counts are reported.
 
 mod common;
 
@@ -13,7 +13,7 @@ use streamlog::{
 
 const SHARD: ShardId = ShardId::new(0);
 
-/// The bytes that a frame of these records takes: a header of 32, 8 more for each record, and up to 7 to end on 8 bytes.
+/// Returns the bytes of a frame with these records: a header of 32, 8 more for each record, and padding to a multiple of 8.
 fn frame_bytes<'a>(records: impl IntoIterator<Item = (&'a str, usize)>) -> u64 {
     let records = records.into_iter().map(|(key, data)| 8 + key.len() + data);
     (32 + records.sum::<usize>()).next_multiple_of(8) as u64
@@ -37,7 +37,7 @@ fn read_to_end(iterator: &mut ShardIterator, at_a_time: usize) {
     while !iterator.next_batch(at_a_time).unwrap().is_empty() {}
 }
 
-/// Puts records one by one and in batches, over several segments; tells how many, and their bytes.
+/// Puts records one by one and in batches, over several segments. Returns their number and their bytes.
 fn put_some(stream: &Stream) -> (u64, u64) {
     let data = [7; 3_000];
     let (mut records, mut bytes) = (0, 0);
@@ -54,7 +54,7 @@ fn put_some(stream: &Stream) -> (u64, u64) {
 }
 
 #[test]
-fn what_is_put_and_read_is_counted_to_the_byte() {
+fn puts_and_reads_are_counted_to_the_byte() {
     for durability in [Durability::Process, Durability::Power] {
         let scratch = common::scratch();
         let options = common::small(&common::clock()).durability(durability);
@@ -68,27 +68,23 @@ fn what_is_put_and_read_is_counted_to_the_byte() {
         let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
         assert_eq!(outgoing(&stream), (0, 0));
         read_to_end(&mut iterator, 7);
-        assert_eq!(outgoing(&stream), put, "also where batches were read in parts");
+        assert_eq!(outgoing(&stream), put, "also if batches are read in parts");
         let mut again = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
         read_to_end(&mut again, 1_000);
         iterator.seek(Position::TrimHorizon).unwrap();
         read_to_end(&mut iterator, 1);
         assert_eq!(outgoing(&stream), (put.0 * 3, put.1 * 3));
         drop((iterator, again));
-        assert_eq!(
-            outgoing(&stream),
-            (put.0 * 3, put.1 * 3),
-            "iterators that are gone have read all the same"
-        );
+        assert_eq!(outgoing(&stream), (put.0 * 3, put.1 * 3), "reads of dropped iterators still count");
         stream.close().unwrap();
 
         let stream = options.open(scratch.path()).unwrap();
-        assert_eq!(traffic(&stream), Traffic::default(), "opening counts anew");
+        assert_eq!(traffic(&stream), Traffic::default(), "opening starts the counts at zero");
         stream.put("key", [7; 10]).unwrap();
         assert_eq!(
             incoming(&stream),
             (1, frame_bytes([("key", 10)])),
-            "in a segment that is written to again"
+            "in a segment that was closed and is resumed"
         );
     }
 }
@@ -120,10 +116,10 @@ fn the_age_is_that_of_the_oldest_record_that_an_iterator_has_not_read() {
     let age = || stream.stats().unwrap().iterator_age_ms();
     assert_eq!(age(), None, "nobody reads");
     let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
-    assert_eq!(age(), Some(0), "there is nothing to be read");
+    assert_eq!(age(), Some(0), "nothing is left to read");
     clock.advance(50 * SECOND);
     stream.put("key", "first").unwrap();
-    assert_eq!(age(), Some(0), "however long nothing came before");
+    assert_eq!(age(), Some(0), "however long the shard was empty");
     clock.advance(3 * SECOND);
     assert_eq!(age(), Some(3_000), "it grows while the reader stands still");
     stream.put("key", "second").unwrap();
@@ -142,7 +138,7 @@ fn the_age_is_that_of_the_oldest_record_that_an_iterator_has_not_read() {
     let mut overtaken = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
     clock.advance(97 * SECOND);
     stream.maintain().unwrap();
-    assert_eq!(age(), Some(98_000), "what is trimmed has no age: of the record at the horizon");
+    assert_eq!(age(), Some(98_000), "of the record at the horizon: trimmed records have no age");
     overtaken.skip_to_horizon();
     read_to_end(&mut overtaken, 10);
     assert_eq!(age(), Some(0));
@@ -194,7 +190,7 @@ fn metrics_have_the_names_and_units_of_cloudwatch() {
 }
 
 #[test]
-fn counts_are_reported_with_each_pass_and_on_closing_whatever_becomes_of_the_reporter() {
+fn counts_are_reported_with_each_pass_and_on_closing_even_if_the_reporter_panics() {
     let scratch = common::scratch();
     let told: Arc<Mutex<Vec<(PathBuf, u64)>>> = Arc::default();
     let options = common::small(&common::clock()).report_stats({
@@ -202,7 +198,7 @@ fn counts_are_reported_with_each_pass_and_on_closing_whatever_becomes_of_the_rep
         move |path, stats| {
             let count = stats.traffic().incoming_records;
             told.lock().unwrap().push((path.to_owned(), count));
-            assert_ne!(count, 2, "on purpose");
+            assert_ne!(count, 2, "the test makes the reporter panic");
         }
     });
     let stream = options.open(scratch.path()).unwrap();

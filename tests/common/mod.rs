@@ -1,4 +1,4 @@
-//! What the integration tests share.
+//! Helpers that the integration tests share.
 #![allow(dead_code, unreachable_pub)]
 
 #[cfg(target_os = "linux")]
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use streamlog::{Maintenance, ManualClock, Position, Stream, StreamOptions, Timestamp};
 use tempfile::TempDir;
 
-/// A directory to work in, in memory where there is such a file system: the tests sync thousands of times.
+/// Makes a directory to work in, in memory if possible, because the tests sync thousands of times.
 pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let in_memory = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
@@ -23,17 +23,17 @@ pub fn scratch() -> TempDir {
 /// With a single thread, the harness would print the test's name in front of the first line that the child prints.
 pub const CHILD_TEST: [&str; 4] = ["--exact", "child", "--nocapture", "--test-threads=2"];
 
-/// A clock that stands at some time in 2023.
+/// Makes a clock that stands at a time in 2023.
 pub fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)))
 }
 
-/// Options for a stream with the smallest segments and no thread of its own.
+/// Returns options for a stream with the smallest segments and no thread of its own.
 pub fn small(clock: &Arc<ManualClock>) -> StreamOptions {
     StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual).clock(clock.clone())
 }
 
-/// Copies a directory as a `kill -9` would leave it: all that was written, whether it was synced or not.
+/// Copies a directory as a `kill -9` would leave it: everything written, synced or not.
 pub fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -47,7 +47,7 @@ pub fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-/// All records of a shard that can be read: key, data.
+/// Returns key and data of all readable records of a shard.
 pub fn read_all(stream: &Stream, shard: streamlog::ShardId) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut iterator = stream.iterator(shard, Position::TrimHorizon).unwrap();
     iterator
@@ -57,17 +57,17 @@ pub fn read_all(stream: &Stream, shard: streamlog::ShardId) -> Vec<(Vec<u8>, Vec
         .collect()
 }
 
-/// Where a segment file has its salt.
+/// The place of the salt in a segment file.
 pub const SALT: std::ops::Range<usize> = 32..48;
 
-/// Gives the frame that stands at an offset of a file the checksum it needs in a file with that salt, by `docs/FORMAT.md`.
+/// Corrects the checksum of the frame at an offset, for a file with this salt: see `docs/FORMAT.md`.
 pub fn sign_frame(bytes: &mut [u8], at: usize, salt: &[u8]) {
     let len = u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
     let checksum = crc32fast::hash(&[salt, &bytes[at + 8..at + len]].concat());
     bytes[at + 4..at + 8].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// The segment files of a shard, in order.
+/// Returns the segment files of a shard, in order.
 pub fn segment_files(stream_dir: &Path, shard: u32) -> Vec<PathBuf> {
     let dir = stream_dir.join("shards").join(format!("{shard:012}"));
     let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -75,7 +75,7 @@ pub fn segment_files(stream_dir: &Path, shard: u32) -> Vec<PathBuf> {
     files
 }
 
-/// The bytes that a directory takes on the disk, as `du` counts them.
+/// Returns the bytes that a directory takes on the disk, as `du` counts them.
 pub fn disk_bytes(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let metadata = fs::symlink_metadata(path).unwrap();

@@ -1,4 +1,4 @@
-//! Small file systems, mounted for a test and gone after it.
+//! Small file systems, mounted for a test and unmounted after it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The smallest size that makes sense: mkfs.xfs refuses less than 300 MiB. Images are sparse, so it costs nothing.
+    /// Returns the smallest useful size. mkfs.xfs refuses less than 300 MiB; images are sparse, so this costs nothing.
     pub fn bytes(self) -> u64 {
         match self {
             Self::Tmpfs => 8 << 20,
@@ -27,16 +27,16 @@ impl Kind {
     }
 }
 
-/// A mounted file system. Dropping it unmounts it, also when a test panics.
+/// A mounted file system. Dropping it unmounts it, even if a test panics.
 #[derive(Debug)]
 pub struct Mount {
     point: TempDir,
-    /// Where the image is, if it is this mount's own. Dropped after it is unmounted.
+    /// The directory of the image, if the mount owns it. Dropped after the unmount.
     _image: Option<TempDir>,
 }
 
 impl Mount {
-    /// Makes and mounts a file system with an image of its own; where that is not possible, says so and returns `None`.
+    /// Makes and mounts a file system with an image of its own. If that is not possible, prints why and returns `None`.
     pub fn new(kind: Kind) -> Option<Self> {
         told(kind, Self::try_new(kind, kind.bytes()))
     }
@@ -49,21 +49,21 @@ impl Mount {
         let scratch = super::scratch();
         let image = scratch.path().join("image");
         make(kind, &image, bytes)?;
-        // The loop device goes by itself with its mount.
+        // The unmount frees the loop device.
         let mut mounted = Self::at_a_point([OsStr::new("-o"), OsStr::new("loop"), image.as_os_str()])?;
         mounted._image = Some(scratch);
         Ok(mounted)
     }
 
-    /// Mounts an image that lies on another file system, past that one's page cache, so that its file is as the disk would be.
+    /// Mounts an image that is a file on another file system. Bypasses that one's page cache, so that the file holds what a disk would.
     pub fn of_image(kind: Kind, image: &Path) -> Result<Self, String> {
-        // Clones on xfs take whole blocks only.
+        // xfs clones only whole blocks.
         let attach = ["--direct-io=on", "--sector-size=4096", "--find", "--show"].map(OsStr::new);
         let device = run("losetup", attach.into_iter().chain([image.as_os_str()]))?;
-        // A clone has the identity of what it was cloned from, which xfs refuses to see twice.
+        // A clone has the UUID of its original, and xfs refuses to mount a UUID twice.
         let options = if kind == Kind::Xfs { "nouuid" } else { "defaults" };
         let mounted = Self::at_a_point(["-o", options, device.trim()].map(OsStr::new));
-        // While it is mounted this only makes it go by itself with its mount.
+        // While the device is mounted, this only makes the unmount free it.
         run("losetup", ["--detach", device.trim()].map(OsStr::new))?;
         mounted
     }
@@ -82,7 +82,7 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let point = self.point.path().as_os_str();
-        // A test that panics may still hold files open: then it goes when they do.
+        // A panicking test may still hold files open. Then the mount ends when they are closed.
         if run("umount", [point]).is_err() {
             let _ = run("umount", [OsStr::new("--lazy"), point]);
         }
@@ -94,7 +94,7 @@ pub fn make(kind: Kind, image: &Path, bytes: u64) -> Result<(), String> {
     File::create(image).and_then(|file| file.set_len(bytes)).map_err(|error| error.to_string())?;
     match kind {
         Kind::Tmpfs => Err("a tmpfs has no image".into()),
-        // Nothing is set aside for root, who runs these tests.
+        // Reserve nothing for root, which runs these tests.
         Kind::Ext4 => {
             let options =
                 ["-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
@@ -108,7 +108,7 @@ pub fn make(kind: Kind, image: &Path, bytes: u64) -> Result<(), String> {
     }
 }
 
-/// Says what is skipped and why, where a file system cannot be had. Past the test harness, which shows it only for failures.
+/// If a file system is not available, prints what is skipped and why. Bypasses the test harness, which shows output only of failed tests.
 pub fn told<T>(kind: Kind, outcome: Result<T, String>) -> Option<T> {
     if let Err(why) = &outcome {
         let test = std::thread::current().name().unwrap_or_default().to_owned();
@@ -130,7 +130,7 @@ pub fn run<'a>(program: &str, args: impl IntoIterator<Item = &'a OsStr>) -> Resu
     Err(format!("{program}: {}", said.lines().next().unwrap_or_default()))
 }
 
-/// A file that takes all the room there is, until it is told to leave some. Dropping it leaves all.
+/// A file that takes all free space, except what `leave` frees. Dropping it frees the rest.
 #[derive(Debug)]
 pub struct Ballast {
     path: PathBuf,
@@ -143,7 +143,7 @@ impl Ballast {
     pub fn fill(dir: &Path) -> Self {
         let path = dir.join("ballast");
         let file = File::create(&path).unwrap();
-        // What was removed before is free only after this.
+        // The blocks of removed files are free only after this.
         syncfs(&file).unwrap();
         let room = statvfs(dir).unwrap();
         let (mut bytes, mut step) = (0, room.f_bavail * room.f_frsize);
@@ -159,7 +159,7 @@ impl Ballast {
         Self { path, file, bytes }
     }
 
-    /// Leaves so much room more.
+    /// Frees another `bytes` of space.
     pub fn leave(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.file.set_len(self.bytes).unwrap();

@@ -1,7 +1,7 @@
-//! Consumer groups beside plain shard iterators on the same data: batches and records a second, polled and committed one by one.
+//! Consumer groups compared with plain shard iterators on the same data: batches and records a second. Workers commit batch by batch.
 //!
-//! `cargo bench --bench consumer -- [DIRECTORY]`; the directory should be on the disk that is to be measured. The contenders take turns,
-//! and the figures are medians over the rounds.
+//! `cargo bench --bench consumer -- [DIRECTORY]`; the directory should be on the disk to measure. The contenders take turns, and the
+//! figures are medians over the rounds.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use streamlog::{Batch, Durability, Position, PutRecord, Stream, StreamOptions, Worker};
 
 const ROUNDS: usize = 5;
-/// A turn ends then, or when all is read.
+/// A turn ends after this time, or when everything is read.
 const TURN: Duration = Duration::from_millis(300);
 const RECORD_COUNT: u64 = 1_000_000;
 const GROUP: &str = "bench";
 
-/// Reads for the time of a turn; tells how many batches, how many records, and how long it took.
+/// Reads for a turn. Returns the number of batches, the number of records, and the time.
 type Turn<'a> = Box<dyn FnMut() -> (u64, u64, Duration) + 'a>;
 
 struct Contender<'a> {
@@ -94,7 +94,7 @@ fn median(values: &[f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Handles a batch as little as can be: looks at each record.
+/// Handles a batch with the least possible work: looks at each record.
 fn handle(batch: &Batch) -> u64 {
     batch.iter().for_each(|record| {
         black_box(record.data().len());
@@ -137,7 +137,7 @@ fn workers(stream: &Stream, batch_records: usize, count: usize) -> Turn<'_> {
     })
 }
 
-/// Polls and commits; tells how many batches, and how many records.
+/// Polls and commits for a turn. Returns the number of batches and the number of records.
 fn work(mut worker: Worker, started: Instant) -> (u64, u64) {
     let (mut batches, mut records) = (0, 0);
     while started.elapsed() < TURN {

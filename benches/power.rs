@@ -1,7 +1,7 @@
-//! Puts that survive power loss, beside the bare ways of writing as much to a file: operations a second, and what reaches the disk.
+//! Puts that survive power loss, compared with bare writes of the same size to a file: operations a second, and bytes to the disk.
 //!
-//! `cargo bench --bench power -- [DIRECTORY]`; the directory should be on the disk that is to be measured. The contenders take turns,
-//! and the figures are medians over the rounds.
+//! `cargo bench --bench power -- [DIRECTORY]`; the directory should be on the disk to measure. The contenders take turns, and the figures
+//! are medians over the rounds.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -13,13 +13,13 @@ use streamlog::{Durability, Stream, StreamOptions};
 
 const ROUNDS: usize = 9;
 const TURN: Duration = Duration::from_millis(600);
-/// What a bare way writes to before it begins again at the start.
+/// The size of the file that bare writes fill before they start again at its beginning.
 const FILE_BYTES: u64 = 64 << 20;
 const O_DSYNC: i32 = 0o10000;
-/// No flag: write also a word at the start of the file.
+/// Not a flag for `open`: also write a word at the start of the file.
 const WORD: i32 = -1;
 
-/// Puts records for the time of a turn; tells how many.
+/// Puts records for a turn. Returns how many.
 type Turn = Box<dyn FnMut() -> u64>;
 
 struct Contender {
@@ -142,7 +142,7 @@ fn streamlog(stream: Stream, record_bytes: usize, threads: usize) -> Turn {
     })
 }
 
-/// What was written so far to the device that holds a directory, others' writes included; 0 where the system does not tell.
+/// Returns the bytes written so far to a directory's device, including others' writes, or 0 if the system does not say.
 fn disk_bytes_written(path: &Path) -> u64 {
     let device = fs::metadata(path).map_or(0, |metadata| metadata.dev());
     let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));

@@ -1,7 +1,7 @@
-//! What a producer gives beside plain puts, and what linger and the size of a batch trade against each other.
+//! A producer compared with plain puts, and the trade between linger and the size of a batch.
 //!
-//! `cargo bench --bench producer -- [DIRECTORY]`; the directory should be on the disk that is to be measured. `--quick` only tries it
-//! out. The figures are medians over rounds in which the contenders take turns; `docs/PRODUCER.md` says what they mean.
+//! `cargo bench --bench producer -- [DIRECTORY]`; the directory should be on the disk to measure. `--quick` is a smoke run. The figures
+//! are medians over rounds in which the contenders take turns; `docs/PRODUCER.md` says what they mean.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use streamlog::{Durability, Producer, ProducerOptions, PutRecord, Retention, Str
 
 const KEY: &str = "0123456789";
 const DATA: [u8; 100] = [7; 100];
-/// The records a second at which delay is measured: more than single syncs can do, and far from all that batches can.
+/// The rate at which delay is measured, in records a second: more than single syncs reach, and far less than batches do.
 const PACE: u64 = 20_000;
 /// A batch of one byte is a batch of one record.
 const BATCHES: [(&str, usize); 6] = [
@@ -27,7 +27,7 @@ const BATCHES: [(&str, usize); 6] = [
 ];
 const LINGER_MS: [u64; 4] = [0, 1, 10, 100];
 
-/// How long and how often.
+/// How long the turns are, and how many rounds they take.
 #[derive(Clone, Copy)]
 struct Plan {
     rounds: usize,
@@ -53,7 +53,7 @@ fn main() {
     }
 }
 
-/// Works on a new stream, which is gone afterwards.
+/// Runs `work` on a new stream, and removes the stream afterwards.
 fn with_stream<T>(scratch: &Path, durability: Durability, work: impl FnOnce(&Stream) -> T) -> T {
     let directory = tempfile::tempdir_in(scratch).expect("a directory");
     let options = StreamOptions::new().durability(durability);
@@ -64,7 +64,7 @@ fn with_stream<T>(scratch: &Path, durability: Durability, work: impl FnOnce(&Str
     outcome
 }
 
-/// Puts for the time of a turn, in some way; tells how many records were written, and in what time.
+/// Puts records for a turn. Returns how many were written, and the time.
 type Way = fn(&Stream, Duration) -> (u64, Duration);
 
 fn compare(scratch: &Path, durability: Durability, plan: Plan) {
@@ -104,7 +104,7 @@ fn compare(scratch: &Path, durability: Durability, plan: Plan) {
     }
 }
 
-/// Has threads put records until the turn is over; tells how many, and in what time, `end` included.
+/// Puts records from several threads until the turn is over. Returns how many, and the time, including `end`.
 fn by_threads(
     threads: usize,
     turn: Duration,
@@ -146,7 +146,7 @@ fn put_batch(stream: &Stream, count: usize, turn: Duration) -> (u64, Duration) {
 }
 
 fn produce(options: ProducerOptions, threads: usize, has_callbacks: bool, turn: Duration) -> (u64, Duration) {
-    // The machine may stop for as long as it likes.
+    // The machine may stall, however long.
     let producer = options.time_to_live(None).start().expect("a producer");
     let keys: Vec<String> = (0..threads).map(|thread| format!("thread-{thread:03}")).collect();
     let one = |thread: usize| {
@@ -166,7 +166,7 @@ fn one_by_one(stream: &Stream, turn: Duration) -> (u64, Duration) {
     by_threads(1, turn, one, || {})
 }
 
-/// What one linger and one size of a batch give.
+/// The figures of one linger and one size of a batch.
 #[derive(Default)]
 struct Cell {
     rates: Vec<f64>,
@@ -185,7 +185,7 @@ fn trade(scratch: &Path, durability: Durability, plan: Plan) {
             let at = (turn + round * 7) % places.len();
             let ((_, bytes), linger) = (BATCHES[places[at].0], LINGER_MS[places[at].1]);
             let options = |stream: &Stream| {
-                // Not so large that what is left at the end of a turn takes long where each record waits for the disk.
+                // So small that the records left at the end of a turn are soon written, even if each waits for the disk.
                 let options = stream.producer().batch_bytes(bytes).buffer_bytes((bytes * 16).max(256 << 10));
                 options.linger(Duration::from_millis(linger)).time_to_live(None)
             };
@@ -216,7 +216,7 @@ fn trade(scratch: &Path, durability: Durability, plan: Plan) {
     );
 }
 
-/// Puts by the clock. A record's delay counts from when it was due, so that what holds up a put counts for all behind it.
+/// Puts at a fixed pace. A record's delay counts from when it was due, so that a put that is held up also counts for those after it.
 fn paced(producer: Producer, turn: Duration, cell: &mut Cell) {
     let delays_ns = Arc::new(Mutex::new(Histogram::<u64>::new(3).expect("a histogram")));
     let processor_before = others_processor_time();
@@ -224,7 +224,7 @@ fn paced(producer: Producer, turn: Duration, cell: &mut Cell) {
     let mut count = 0;
     loop {
         let due = started + Duration::from_nanos(count * 1_000_000_000 / PACE);
-        // By the clock, too: some cannot keep the pace.
+        // Also stops by the clock, because some settings cannot keep the pace.
         if due.max(Instant::now()) > started + turn {
             break;
         }
@@ -247,7 +247,7 @@ fn paced(producer: Producer, turn: Duration, cell: &mut Cell) {
     cell.processor_us.push(processor.as_secs_f64() * 1e6 / count as f64);
 }
 
-/// The processor time of all threads but this one.
+/// Returns the processor time of all threads but this one.
 fn others_processor_time() -> Duration {
     let time = |clock| {
         let time = clock_gettime(clock);

@@ -1,6 +1,6 @@
-//! What resharding costs: the delay of puts while shards split and merge without a pause, and the time of a split of a full shard.
+//! The cost of resharding: the delay of puts while shards split and merge without a pause, and the time to split a full shard.
 //!
-//! `cargo bench --bench reshard -- [DIRECTORY]`; the directory should be on the disk that is to be measured. It takes about 12 GiB there.
+//! `cargo bench --bench reshard -- [DIRECTORY]`; the directory should be on the disk to measure. It takes about 12 GiB there.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,8 @@ fn main() {
     split_times(scratch.path());
 }
 
-/// Delays of paced puts (so that a put that waits does not hide those behind it), at rest and while one thread reshards on and on.
+/// Measures the delays of puts, at rest and while one thread reshards without a pause. The puts are paced, so that one that waits does
+/// not hide the delay of those after it.
 fn put_delays(scratch: &Path) {
     println!("put of 100 B, 20,000 a second, each delay from the time the put was due; microseconds");
     println!("| round | resharding | reshards | p50 | p99 | p99.9 | max |");
@@ -77,7 +78,7 @@ fn paced_puts(stream: &Stream) -> Histogram<u64> {
     delays
 }
 
-/// The time of a split of a shard that is empty, and of one that holds 10 GiB.
+/// Measures the time to split an empty shard, and one that holds 10 GiB.
 fn split_times(scratch: &Path) {
     let path = scratch.join("full");
     let options =
@@ -99,5 +100,5 @@ fn split_times(scratch: &Path) {
     }
     stream.sync().expect("a sync");
     timed_split("a shard of 10 GiB, synced");
-    (0..ROUNDS - 1).for_each(|_| timed_split("its heir"));
+    (0..ROUNDS - 1).for_each(|_| timed_split("the shard merged from its children"));
 }

@@ -1,20 +1,20 @@
-//! Single operations, each by itself, on records of 100 B, 1 KiB and 64 KiB: what one costs, and whether a change made it dearer.
+//! The cost of single operations on records of 100 B, 1 KiB and 64 KiB, and its change between two versions.
 //!
 //! `cargo bench --bench operations -- [FILTER] [--quick]`; `--save-baseline NAME` and `--baseline NAME` compare two versions, `--test`
-//! runs each operation once. It works in `TMPDIR`, which should be on the disk that is to be measured, and takes up to 1 GiB there.
+//! runs each operation once. It works in `TMPDIR`, which should be on the disk to measure, and takes up to 1 GiB there.
 //!
 //! | group | what is timed |
 //! |---|---|
-//! | `put` | a put, the rolls among them included |
+//! | `put` | a put, including rolls |
 //! | `put_batch` | a batch of 100 records |
-//! | `next_batch` | a read of 1,000 records and a look at every byte, of records put singly and 100 at a time; all of it mapped |
-//! | `seek` | going to a place anywhere in 8 or more sealed segments, by number and by time, and reading one record there |
-//! | `roll` | a put of 40,000 B that begins a segment; `fits` is one that does not, `seals` one that has to seal an older one too |
-//! | `open` | opening a stream of 32 MiB after a clean close; after a kill all of it is scanned; closing is not timed |
+//! | `next_batch` | a read of 1,000 records and a look at every byte, of records put singly and 100 at a time; everything is mapped |
+//! | `seek` | a seek to a random place in 8 or more sealed segments, by number and by time, and a read of one record there |
+//! | `roll` | a put of 40,000 B that begins a segment; `fits` does not begin one, `seals` also seals an older one |
+//! | `open` | opening a stream of 32 MiB after a clean close, and after a kill, which scans all of it; closing is not timed |
 //! | `hash` | the hash of a partition key of 10 bytes |
-//! | `route` | a put of 100 B by 16 keys in turn, into streams of more and more shards |
+//! | `route` | a put of 100 B, with 16 keys in turn, to streams of more and more shards |
 //!
-//! Streams that grow sync, seal and trim themselves while the clock stands still, so that neither the disk's speed nor its size counts.
+//! Growing streams sync, seal and trim while the clock is stopped, so that neither the speed nor the size of the disk counts.
 
 mod streams;
 
@@ -102,7 +102,7 @@ fn next_batch(criterion: &mut Criterion) {
             let (_, iterator, read) = full.get_or_insert_with(|| {
                 let (directory, stream, _) = filled(512 << 20, reads as usize * RECORDS, bytes, at_a_time);
                 let mut iterator = iterator(&stream);
-                // Once before, so that no page is mapped while the clock runs.
+                // Reads once before, so that no page is mapped while the clock runs.
                 for _ in 0..reads {
                     black_box(touch(&iterator.next_batch(RECORDS).expect("a batch")));
                 }
@@ -175,7 +175,7 @@ fn roll(criterion: &mut Criterion) {
             put(&stream);
             fitting += 1;
         }
-        // The first that did not fit is in the next one.
+        // The last put did not fit: it is in the next segment.
         fitting -= 1;
         let timed_roll = || {
             if !seals {
@@ -186,13 +186,13 @@ fn roll(criterion: &mut Criterion) {
             let started = Instant::now();
             put(&stream);
             let elapsed = started.elapsed();
-            assert_eq!(segments(), before + 1, "it was to roll");
+            assert_eq!(segments(), before + 1, "the put must roll");
             elapsed
         };
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|runs| {
                 stream.maintain().expect("maintenance");
-                // As many as may wait to be sealed with segments so small.
+                // As many segments of this size as may wait to be sealed.
                 (0..4).filter(|_| seals).for_each(|_| put(&stream));
                 (0..runs).map(|_| timed_roll()).sum()
             });
@@ -239,7 +239,7 @@ fn route(criterion: &mut Criterion) {
     const BYTES: usize = 100;
     let keys: Vec<_> = (0..16).map(|key| format!("key-{key:06}")).collect();
     for shards in [1, 16, 1_024] {
-        // Small ones, since as many grow as there are keys.
+        // Small segments, since as many grow as there are keys.
         let mut growing = Growing::new(StreamOptions::new().shards(shards).segment_bytes(8 << 20));
         let mut keys = keys.iter().cycle();
         let id = BenchmarkId::from_parameter(format!("{shards} shards"));

@@ -1,4 +1,4 @@
-//! Streams to measure on: those that grow and are trimmed, those that are full, and what a kill leaves of one.
+//! Streams to measure on: growing streams that are trimmed, filled streams, and copies of them as a kill leaves them.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +10,7 @@ use streamlog::{Maintenance, ManualClock, PutRecord, Retention, Stream, StreamOp
 use tempfile::TempDir;
 
 pub(crate) const KEY: &str = "0123456789";
-/// What may be put before the clock stands still for the maintenance.
+/// The bytes that may be put before the clock stops for maintenance.
 pub(crate) const BYTES_BETWEEN: usize = 64 << 20;
 
 /// A stream that grows, and is trimmed from time to time.
@@ -29,7 +29,7 @@ impl Growing {
         Self { stream, put_bytes: 0, directory }
     }
 
-    /// The time of so many runs of `put`, of so many bytes each.
+    /// Times `runs` runs of `put`, of `bytes` bytes each.
     pub(crate) fn time(&mut self, runs: u64, bytes: usize, mut put: impl FnMut(&Stream)) -> Duration {
         let (mut left, mut timed) = (runs, Duration::ZERO);
         while left > 0 {
@@ -47,7 +47,7 @@ impl Growing {
     }
 }
 
-/// A stream of so many records, one a millisecond, put so many at a time, and the options to open it again.
+/// Makes a stream of `records` records, one a millisecond, put `at_a_time`. Returns it with the options to open it again.
 pub(crate) fn filled(
     segment_bytes: u64,
     records: usize,
@@ -70,7 +70,7 @@ pub(crate) fn filled(
     (directory, stream, options)
 }
 
-/// Copies a directory, and has it on the disk.
+/// Copies a directory and syncs the copied files.
 pub(crate) fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

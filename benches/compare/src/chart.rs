@@ -1,4 +1,4 @@
-//! Charts as SVG, by hand: mid-tone colours on no background, text that follows the reader's light or dark mode.
+//! Charts as SVG: mid-tone colours on no background, and text that follows the reader's light or dark mode.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub struct Bar {
     pub class: &'static str,
 }
 
-/// A number with three digits, and thousands set apart.
+/// Formats a number with three digits and with separators between thousands.
 pub fn number(value: f64) -> String {
     let text = match value.abs() {
         _ if !value.is_finite() => return "–".to_owned(),
@@ -55,7 +55,7 @@ fn begin(width: f64, height: f64, title: &str, unit: &str) -> String {
     svg
 }
 
-/// Bars in the order given, on a linear scale from zero. A bare limit far beyond all others is cut, and has an arrow.
+/// Draws bars in the order given, on a linear scale from zero. A bare limit far beyond all others is cut off, with an arrow.
 pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     const ROW: f64 = 22.0;
     const LEFT: f64 = 210.0;
@@ -90,7 +90,7 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     svg + "</svg>\n"
 }
 
-/// A line over a logarithmic axis; heights are linear, from zero.
+/// Draws a line over a logarithmic axis. Heights are linear, from zero.
 pub fn line(title: &str, unit: &str, axis: &str, points: &[(f64, f64)]) -> String {
     const WIDTH: f64 = 760.0;
     const HEIGHT: f64 = 340.0;
@@ -147,7 +147,7 @@ pub fn line(title: &str, unit: &str, axis: &str, points: &[(f64, f64)]) -> Strin
     svg + "</svg>\n"
 }
 
-/// The smallest of 1, 2, 4, 5, 8 times a power of ten that is not below a value.
+/// Returns the smallest of 1, 2, 4, 5, 8 times a power of ten that is not below a value.
 fn nice_above(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;

@@ -6,10 +6,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Holds memory in the state of real use: nothing free, all of it filled with clean pages of a file.
+/// Keeps memory in the state of real use: nothing is free, and clean pages of a file fill it.
 ///
-/// A virtual machine that gives free memory back to its host pays for the first touch of each page, many times what the page's
-/// content costs. Reading a sparse file takes pages and fills them, and costs no disk.
+/// A virtual machine that gives free memory back to its host pays for the first touch of each page, many times the cost of the page's
+/// content. Reading a sparse file takes pages and fills them without using the disk.
 pub struct WarmMemory {
     file: File,
     path: PathBuf,
@@ -27,17 +27,17 @@ impl WarmMemory {
         Ok(Self { file, path, bytes, at: 0 })
     }
 
-    /// Reads through more than the memory.
+    /// Reads more than the memory holds.
     pub fn fill(&mut self) -> io::Result<()> {
         self.read(self.bytes)
     }
 
-    /// Takes what the last measurement has left free.
+    /// Fills what the last measurement left free.
     pub fn top_up(&mut self) -> io::Result<()> {
         self.read(memory_bytes("MemFree:")? + (64 << 20))
     }
 
-    /// Pages that nobody has read yet, so that each takes memory.
+    /// Reads pages that were not read yet, so that each takes memory.
     fn read(&mut self, bytes: u64) -> io::Result<()> {
         let mut buffer = vec![0; 4 << 20];
         for _ in 0..bytes.div_ceil(buffer.len() as u64) {
@@ -53,12 +53,12 @@ impl WarmMemory {
 
 impl Drop for WarmMemory {
     fn drop(&mut self) {
-        // Of no use to anybody; nothing to do if it stays.
+        // A sparse file that stays does no harm.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// A line of the system's account of memory.
+/// Returns a value of `/proc/meminfo`.
 pub fn memory_bytes(name: &str) -> io::Result<u64> {
     kib_of(&fs::read_to_string("/proc/meminfo")?, name)
 }
@@ -69,13 +69,13 @@ fn kib_of(text: &str, name: &str) -> io::Result<u64> {
     kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other(format!("no {name}")))
 }
 
-/// What this process holds: memory of its own, and pages of files that it has mapped.
+/// Returns the resident memory of this process: its own, and the pages of files that it has mapped.
 pub fn resident_bytes() -> io::Result<(u64, u64)> {
     let status = fs::read_to_string("/proc/self/status")?;
     Ok((kib_of(&status, "RssAnon:")?, kib_of(&status, "RssFile:")?))
 }
 
-/// The bytes of all blocks below a directory.
+/// Returns the bytes of all blocks below a directory.
 pub fn disk_bytes(directory: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(directory)? {
@@ -86,7 +86,7 @@ pub fn disk_bytes(directory: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Empties a directory that this program made, and waits until the disk has nothing left to do.
+/// Removes a directory that this program made, and waits until the disk has nothing left to do.
 pub fn clear(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -96,15 +96,15 @@ pub fn clear(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// As many open files as the system lets a process have.
+/// Raises the limit of open files as far as the system allows.
 pub fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Where it is refused, work with many files says so itself.
+    // If this fails, work with many files fails with its own error.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// The filesystem and processor, for the head of a report.
+/// Describes the processor, memory, kernel and file system, for the head of a report.
 pub fn describe(directory: &Path) -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -126,7 +126,7 @@ pub fn describe(directory: &Path) -> String {
     format!("{model}, {threads} threads; {memory:.1} GiB; Linux {}; {filesystem}", kernel.trim())
 }
 
-/// Waits for a child, but not for ever; tells whether it ended by itself.
+/// Waits for a child, and kills it after the timeout. Returns whether it ended by itself.
 pub fn wait_for(child: &mut std::process::Child, timeout: Duration) -> io::Result<bool> {
     let started = Instant::now();
     loop {

@@ -27,7 +27,7 @@ use plan::{Scale, Work};
 use report::{Measured, Report};
 use task::{Kind, Outcome, Task};
 
-/// In front of what a child has to say, on the last line.
+/// Marks the outcome of a child, on its last line.
 const OUTCOME: &str = "OUTCOME ";
 
 /// Does the same work on streamlog, on bare limits of the machine and on other crates, one at a time
@@ -48,26 +48,26 @@ struct Args {
     /// Payload that is put in one measurement
     #[arg(long, default_value_t = 512, value_name = "MIB")]
     mib: u64,
-    /// The longest that one measurement runs
+    /// How long one measurement runs at most
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     seconds: f64,
     /// How much is retained when a log is opened
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "GIB")]
     retained_gib: Vec<f64>,
-    /// Up to how much is retained in the charts of growth
+    /// How much is retained at most in the charts of growth
     #[arg(long, default_value_t = 4, value_name = "GIB")]
     growth_gib: u64,
-    /// Read so much of a sparse file before each round, and what is free before each measurement; 0 for none [default: all memory
-    /// and 2 GiB; none for a smoke run]
+    /// Read this much of a sparse file before each round, and as much as is free before each measurement; 0 for none [default: all
+    /// memory and 2 GiB; none for a smoke run]
     #[arg(long, value_name = "GIB")]
     warm_memory: Option<u64>,
-    /// Where the logs are put, and removed again: a directory on the disk that is to be measured
+    /// Where the logs are written, and removed again: a directory on the disk to measure
     #[arg(long, default_value = "target/compare/scratch", value_name = "PATH")]
     scratch: PathBuf,
     /// Where figures.md, raw.json and charts/ go
     #[arg(long, default_value = "target/compare", value_name = "PATH")]
     output: PathBuf,
-    /// Say who is compared and how they are set up, and measure nothing
+    /// List the contenders and how they are set up, and measure nothing
     #[arg(long)]
     list: bool,
     #[arg(long, hide = true)]
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One measurement, in this process.
+/// Runs one measurement, in this process.
 fn child(task: &str, directory: &Path) -> Result<()> {
     let outcome = work::run(&serde_json::from_str(task)?, directory);
     println!("\n{OUTCOME}{}", serde_json::to_string(&outcome)?);
@@ -186,7 +186,7 @@ fn run(args: &Args) -> Result<()> {
 
 fn takes_part(contender: &Contender, task: &Task) -> bool {
     let facts = &contender.facts;
-    // The bare limits are limits of putting and reading, and what is trimmed is there to be put only.
+    // The bare limits are limits of puts and reads. The contender that trims only puts.
     let has_work = match task.kind {
         Kind::Put => true,
         Kind::Read => facts.name != contender::TRIMMING,
@@ -201,7 +201,7 @@ struct Runner {
 }
 
 impl Runner {
-    /// Each round begins with another one, so that none is always first, or always after the same.
+    /// Begins each round with another contender, so that none is always first, or always after the same one.
     fn rounds(&mut self, rows: &mut [Measured], rounds: usize, column: plan::Column) -> Result<()> {
         for round in 0..rounds {
             if let Some(warm) = &mut self.warm {
@@ -210,7 +210,7 @@ impl Runner {
             for at in 0..rows.len() {
                 let count = rows.len();
                 let row = &mut rows[(at + round * (count / rounds + 1)) % count];
-                // What it has no call for it will not have in the next round.
+                // A contender without a figure will have none in the next round either.
                 if row.rounds.iter().any(|outcome| outcome.figures.is_empty()) {
                     continue;
                 }
@@ -247,15 +247,14 @@ impl Runner {
         Ok(outcome)
     }
 
-    /// Does one measurement in a process of its own: nobody inherits another's memory, threads or mappings, and none can take the
-    /// others down.
+    /// Runs one measurement in a process of its own, so that it inherits no memory, threads or mappings, and cannot take the others down.
     fn child(&self, task: &Task) -> Result<Outcome> {
         let is_to_be_killed = task.kind == Kind::Fill && task.is_killed;
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--child", &serde_json::to_string(task)?])
             .arg("--scratch")
             .arg(&self.directory)
-            // Walrus takes its directory and its silence from the environment.
+            // Walrus reads these two settings from the environment.
             .env("WALRUS_DATA_DIR", &self.directory)
             .env("WALRUS_QUIET", "1")
             .stdin(Stdio::null())
@@ -264,14 +263,14 @@ impl Runner {
             .spawn()?;
         let timeout = Duration::from_secs_f64(work::fill_seconds(task) + task.seconds * 5.0 + 120.0);
         let outcome = if is_to_be_killed { killed(&mut child) } else { told(&mut child, timeout) };
-        // However it went, none stays behind.
+        // Leaves no child behind, whatever happened.
         let _ = child.kill();
         child.wait()?;
         outcome
     }
 }
 
-/// Waits until a child says that its log lies open, and kills it.
+/// Waits until a child reports that its log is open, and kills it.
 fn killed(child: &mut Child) -> Result<Outcome> {
     let output = child.stdout.take().ok_or("no output")?;
     for line in BufReader::new(output).lines() {
@@ -284,10 +283,10 @@ fn killed(child: &mut Child) -> Result<Outcome> {
             return Ok(serde_json::from_str(outcome)?);
         }
     }
-    Ok(Outcome { failure: Some("it died while it was filled".into()), ..Outcome::default() })
+    Ok(Outcome { failure: Some("the process died while it filled its log".into()), ..Outcome::default() })
 }
 
-/// Waits for what a child has to say.
+/// Waits for the outcome of a child.
 fn told(child: &mut Child, timeout: Duration) -> Result<Outcome> {
     let mut output = child.stdout.take().ok_or("no output")?;
     let mut errors = child.stderr.take().ok_or("no errors")?;
@@ -308,9 +307,9 @@ fn told(child: &mut Child, timeout: Duration) -> Result<Outcome> {
         }
         let why = if ended {
             let status = child.try_wait()?.map(|status| status.to_string()).unwrap_or_default();
-            format!("it died ({status}): {}", complaints.lines().next().unwrap_or("without a word"))
+            format!("the process died ({status}): {}", complaints.lines().next().unwrap_or("no message"))
         } else {
-            "it did not end in time".to_owned()
+            "the process did not end in time".to_owned()
         };
         Ok(Outcome { failure: Some(why), ..Outcome::default() })
     })

@@ -17,9 +17,9 @@ pub enum Work {
     Power,
     /// Reading everything
     Read,
-    /// Reading here and there
+    /// Random reads
     Random,
-    /// From put to read, with a reader that waits
+    /// The delay from put to read, with a reader that follows
     Delay,
     /// Opening after a clean close, and after a kill
     Open,
@@ -29,7 +29,7 @@ pub enum Work {
     Growth,
 }
 
-/// How much of it.
+/// How much to measure.
 #[derive(Debug, Clone)]
 pub struct Scale {
     pub bytes: u64,
@@ -47,7 +47,7 @@ pub struct Table {
     pub columns: Vec<Column>,
 }
 
-/// A figure of a table; the first is the one that it is sorted by.
+/// A figure of a table. The first one sorts the table.
 #[derive(Clone, Copy)]
 pub struct Column {
     pub figure: &'static str,
@@ -66,7 +66,7 @@ const fn less(figure: &'static str, head: &'static str) -> Column {
 /// One chart of streamlog alone: a task for each value on the axis.
 pub struct Series {
     pub id: &'static str,
-    /// The series whose measurements it shows: its own, or another figure of the same ones.
+    /// The series whose measurements it shows: its own, or those of a series with the same tasks.
     pub rows_of: &'static str,
     pub title: String,
     pub axis: &'static str,
@@ -84,7 +84,7 @@ fn rates() -> Vec<Column> {
     RATES.to_vec()
 }
 
-/// With how much there was to read.
+/// Rates, with how much there was to read.
 fn reads() -> Vec<Column> {
     let mut columns = rates();
     columns.push(more(figure::MIB_THERE, "of MiB"));
@@ -190,7 +190,7 @@ fn tables_of(work: Work, scale: &Scale) -> Vec<Table> {
                         record_bytes: 100,
                         rate,
                         park,
-                        // For those who need to know how much is coming.
+                        // For contenders that need to know the size in advance.
                         bytes_total: (rate as f64 * scale.seconds) as u64 * 110,
                         ..base.clone()
                     };

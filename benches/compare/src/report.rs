@@ -1,4 +1,4 @@
-//! What came out: raw JSON, Markdown tables, charts.
+//! The results: raw JSON, Markdown tables, charts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -70,7 +70,7 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Writes what there is so far: a long run that is broken off leaves what it got.
+    /// Writes the results so far, so that an interrupted run leaves what it measured.
     pub fn write(&self, output: &Path, tables: &[Table], series: &[Series]) -> Result<()> {
         fs::create_dir_all(output.join("charts"))?;
         let versions = self.contenders.iter().map(|one| (one.facts.name, one.facts.version())).collect();
@@ -78,7 +78,7 @@ impl Report<'_> {
         fs::write(output.join("raw.json"), serde_json::to_string_pretty(&raw)?)?;
         let mut text = format!("# Figures\n\n{}.\n\n`{}`\n\n", self.machine, self.command);
         if self.is_quick {
-            text += "**A smoke run: far too short, and noise. Nothing here says anything about anybody's speed.**\n\n";
+            text += "**A smoke run: far too short. The figures are noise and say nothing about speed.**\n\n";
         }
         for table in tables {
             self.table(table, output, &mut text)?;
@@ -187,8 +187,8 @@ impl Report<'_> {
 
 /// How each contender is set up, and what it promises, as a Markdown table.
 pub fn facts(contenders: &[Contender]) -> String {
-    let mut text = "## Who is who\n\n\
-        | | version | set up for process death | then survives | set up for power loss | checksums | readers while it is written \
+    let mut text = "## Contenders\n\n\
+        | | version | set up for process death | then survives | set up for power loss | checksums | readers during writes \
         | writers |\n|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for Contender { facts, .. } in contenders {

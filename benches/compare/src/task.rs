@@ -1,4 +1,4 @@
-//! One measurement: what is done, and what came out.
+//! One measurement: its task and its outcome.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use crate::contender::Class;
 pub enum Kind {
     /// Threads put records, one at a time or in batches.
     Put,
-    /// Readers read all that was put.
+    /// Readers read everything that was put.
     Read,
-    /// One reader reads records here and there, by number.
+    /// One reader reads random records, by number.
     Random,
     /// The same by time.
     RandomByTime,
-    /// A writer keeps time, a reader follows: the delay from when a record was due to when it was read.
+    /// A writer puts at a fixed pace and a reader follows: the delay from when a record was due to when it was read.
     Delay,
-    /// Puts, and then lies open until it is killed, or closes.
+    /// Puts, and then keeps the log open until it is killed, or closes it.
     Fill,
-    /// Opens what a `Fill` left, and reads it.
+    /// Opens what a `Fill` left, and reads a record.
     Open,
-    /// What it takes on disk and in memory.
+    /// The bytes that a log takes on disk and in memory.
     Space,
 }
 
-/// All that one measurement needs to know.
+/// Everything that one measurement needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Task {
     pub kind: Kind,
@@ -40,9 +40,9 @@ pub struct Task {
     /// Each thread puts to a lane of its own, not to all of them in turn.
     pub own_lanes: bool,
     pub readers: usize,
-    /// Stop putting at so many bytes.
+    /// Stop putting after this many bytes.
     pub bytes_total: u64,
-    /// Stop at so many seconds, if that comes first.
+    /// Stop after this many seconds, if that comes first.
     pub seconds: f64,
     /// Records a second, for delays.
     pub rate: u64,
@@ -78,12 +78,12 @@ impl Default for Task {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
     pub figures: BTreeMap<String, f64>,
-    /// It has no call for this: no failure.
+    /// The contender has no call for this, which is not a failure.
     pub no_call: Option<String>,
     pub failure: Option<String>,
 }
 
-/// Figures that tables and charts are made of.
+/// The names of the figures in tables and charts.
 pub mod figure {
     pub const RECORDS_PER_SECOND: &str = "records_per_second";
     pub const MIB_PER_SECOND: &str = "mib_per_second";

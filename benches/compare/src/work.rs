@@ -14,10 +14,10 @@ use crate::task::{Kind, Outcome, Task, figure};
 
 type Figures = std::collections::BTreeMap<String, f64>;
 
-/// What a filled log says when it lies open to be killed.
+/// Printed when a log is filled, and open to be killed.
 pub const READY: &str = "READY";
 const MIB: f64 = (1 << 20) as f64;
-/// Records of a run differ; there are so many, or as many as fit into a cache.
+/// The number of different records in a run, or as many as fit into a cache.
 const POOL_RECORDS: usize = 256;
 const POOL_BYTES: usize = 1 << 20;
 
@@ -44,7 +44,7 @@ fn measure(task: &Task, directory: &Path) -> Result<Figures> {
         own_lanes: task.own_lanes,
         key_bytes: task.key_bytes,
         record_bytes: task.record_bytes,
-        // What is put before the clock runs comes on top.
+        // Includes the puts before the clock runs.
         bytes_total: task.bytes_total + task.bytes_total / 16,
         batch: task.batch,
         remember: matches!(task.kind, Kind::Read | Kind::Random | Kind::RandomByTime),
@@ -73,7 +73,7 @@ fn measure(task: &Task, directory: &Path) -> Result<Figures> {
         Kind::Fill => {
             let (records, _) = put(&*log, task, &pool, false)?;
             if records * (pool.record_bytes() as u64) < task.bytes_total / 10 * 9 {
-                return contender::no_call("it could not be filled in the time there is");
+                return contender::no_call("it could not be filled in time");
             }
             if task.is_killed {
                 println!("{READY}");
@@ -85,7 +85,7 @@ fn measure(task: &Task, directory: &Path) -> Result<Figures> {
             Ok(Figures::new())
         }
         Kind::Open => {
-            // Each is asked for a record, so that none only promises to open.
+            // Each must return a record, so that none is fast by doing nothing.
             let by_number = log.random().and_then(|mut random| {
                 let mut tally = Tally::default();
                 random.get(0, &mut tally)?;
@@ -172,7 +172,7 @@ impl<'a> Putting<'a> {
         Self { pool, batch, at: thread * 31, lanes: task.lanes, own_lane, may_split }
     }
 
-    /// One call; tells how many records it put.
+    /// Makes one call. Returns how many records it put.
     #[inline]
     fn step(&mut self, writer: &mut dyn Writer, batch: usize) -> Result<u64> {
         let lane = self.own_lane.unwrap_or(self.at % self.lanes);
@@ -188,7 +188,7 @@ impl<'a> Putting<'a> {
             self.at += 1;
         }
         match writer.put_batch(lane, &self.batch) {
-            // Where only the outcome counts, those without batches put singly.
+            // Where only the result counts, contenders without batches put singly.
             Err(error) if self.may_split && error.is::<NoCall>() => {
                 self.batch.iter().try_for_each(|record| writer.put(lane, record))?;
             }
@@ -198,7 +198,7 @@ impl<'a> Putting<'a> {
     }
 }
 
-/// The longest that is spent on putting what is to be read: more than a slow disk needs for much.
+/// Returns the time limit for filling a log: more than a slow disk needs.
 pub fn fill_seconds(task: &Task) -> f64 {
     (task.seconds * 6.0).max(task.bytes_total as f64 / MIB / 30.0)
 }
@@ -208,7 +208,7 @@ fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, 
     let record_bytes = pool.record_bytes() as u64;
     let target = (task.bytes_total / record_bytes / task.threads as u64).max(1);
     let batch = task.batch as u64;
-    // Files are made, buffers grown and pages of code read before the clock runs.
+    // Warms up, so that files are made, buffers grown and pages of code read before the clock runs.
     let warm_up = if !is_timed {
         0
     } else if task.class == Class::Power {
@@ -216,7 +216,7 @@ fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, 
     } else {
         (target / 32).clamp(batch, 10_000)
     };
-    // The clock is asked often where a put takes long, and seldom where it does not.
+    // Reads the clock often where a put takes long, and seldom where it does not.
     let puts_between_looks = if task.class == Class::Power { 1 } else { 32 };
     let seconds = if is_timed { task.seconds } else { fill_seconds(task) };
     let barrier = Barrier::new(task.threads + 1);
@@ -272,7 +272,7 @@ fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, 
     })
 }
 
-/// From when the first of several threads began to when the last one ended.
+/// The time from the start of the first of several threads to the end of the last one.
 #[derive(Default)]
 struct Span(Option<(Instant, Instant)>);
 
@@ -295,13 +295,13 @@ fn rates(records: u64, record_bytes: usize, elapsed: Duration) -> Figures {
     ])
 }
 
-/// Adds how much there was to read: those that are slow to fill have less.
+/// Adds how much there was to read: contenders that are slow to fill have less.
 fn there(mut figures: Figures, records: u64, pool: &Pool) -> Figures {
     figures.insert(figure::MIB_THERE.into(), records as f64 * pool.record_bytes() as f64 / MIB);
     figures
 }
 
-/// Each reader reads everything, all lanes one after the other.
+/// Lets each reader read everything, one lane after the other.
 fn read(log: &dyn Log, task: &Task) -> Result<Figures> {
     if task.readers > log.readers_max() {
         return contender::no_call("it has one reader at a time");
@@ -347,7 +347,7 @@ fn random(log: &dyn Log, task: &Task, records: u64) -> Result<Figures> {
         Kind::RandomByTime => reader.get_by_time((next() >> 11) as f64 / (1u64 << 53) as f64, tally),
         _ => reader.get(next() % records, tally),
     };
-    // What it keeps of its indexes is kept when the clock runs.
+    // Fills caches of indexes before the clock runs.
     let (warm, length) = (Duration::from_secs_f64(task.seconds / 4.0), Duration::from_secs_f64(task.seconds));
     let mut warming = Instant::now();
     while warming.elapsed() < warm {
@@ -363,13 +363,13 @@ fn random(log: &dyn Log, task: &Task, records: u64) -> Result<Figures> {
     Ok(rates(tally.records, (tally.bytes / tally.records.max(1)) as usize, elapsed))
 }
 
-/// Each record carries the time at which it was due to be put, whether or not the writer was able to keep it: so a put that is
-/// held up also counts for all that had to wait behind it.
+/// Each record carries the time at which it was due to be put, even if the writer was late. So a put that is held up also counts for all
+/// puts that waited behind it.
 fn delay(log: &dyn Log, task: &Task) -> Result<Figures> {
     let start = Instant::now();
     let interval_nanos = 1e9 / task.rate as f64;
     let count = ((task.seconds * task.rate as f64) as u64).max(1);
-    // What is due in the first quarter is not counted: everybody wakes up.
+    // Records due in the first quarter do not count: the threads wake up.
     let uncounted_nanos = (task.seconds * 1e9 / 4.0) as u64;
     let first_due = AtomicU64::new(u64::MAX);
     let (sent, is_over, has_reader) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(true));

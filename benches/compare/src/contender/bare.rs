@@ -1,4 +1,4 @@
-//! Bare limits without a promise beyond process death: what the machine gives to anybody who only copies and sums.
+//! Bare limits without a promise beyond process death: how fast the machine copies records and computes checksums.
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -12,7 +12,7 @@ use super::{Contender, Facts, Held, Lanes, Log, Mode, Result, Setup, Tally, Writ
 
 const HEADER_BYTES: usize = 8;
 const SEGMENT_BYTES: usize = 64 << 20;
-/// A mapping that is written again and again.
+/// The size of a mapping that is written again and again.
 const RING_BYTES: usize = 64 << 20;
 
 const fn facts(
@@ -28,7 +28,7 @@ const fn facts(
         power: None,
         checksums,
         live_readers: "none",
-        writers: "one, otherwise a mutex",
+        writers: "one; several need a mutex",
     }
 }
 
@@ -37,7 +37,7 @@ pub fn contenders() -> Vec<Contender> {
         Contender {
             facts: facts(
                 "bare: mapping, pre-faulted",
-                "copies length, CRC-32 and record into 64 MiB of a mapped file, all of it written before, again and again",
+                "copies length, CRC-32 and record into the same 64 MiB of a mapped file again and again, all of it written before",
                 "nothing: it overwrites itself",
                 "CRC-32 on writing",
             ),
@@ -93,14 +93,14 @@ struct MappedLane {
     pages: Pages,
     map: MmapMut,
     end: usize,
-    /// Full mappings, as a reader would still have them open.
+    /// Full mappings, kept open as by a reader.
     full: Vec<(MmapMut, usize)>,
 }
 
 fn new_segment(path: &std::path::Path, bytes: usize) -> Result<MmapMut> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes as u64)?;
-    // SAFETY: nobody else has the file, which is not shortened while the mapping lives.
+    // SAFETY: nothing else uses the file, and it is not shortened while the mapping lives.
     Ok(unsafe { MmapOptions::new().len(bytes).map_mut(&file)? })
 }
 
@@ -161,7 +161,7 @@ impl Log for Mapped {
         if self.pages == Pages::Ring {
             return super::no_call("it overwrites itself");
         }
-        // Two readers go side by side: what the lock guards does not move.
+        // Two readers run in parallel without the lock: the mappings do not move.
         let (parts, current) = {
             let lane = self.lanes.lock(lane);
             let part = |map: &MmapMut, end: usize| (map.as_ptr() as usize, end);
@@ -169,7 +169,7 @@ impl Log for Mapped {
             (full, part(&lane.map, lane.end))
         };
         for (start, end) in parts.into_iter().chain([current]) {
-            // SAFETY: the mappings live as long as `self`, and nobody writes to them while they are read: no work does both here.
+            // SAFETY: the mappings live as long as `self`, and nothing writes to them while they are read: no task does both.
             let mut frames = unsafe { std::slice::from_raw_parts(start as *const u8, end) };
             while let Some((header, rest)) = frames.split_first_chunk::<HEADER_BYTES>() {
                 let [a, b, c, d, e, f, g, h] = *header;

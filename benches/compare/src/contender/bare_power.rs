@@ -1,4 +1,4 @@
-//! Bare limits of writing so that it survives power loss: one record, one sync.
+//! Bare limits of writes that survive power loss: one sync for each record.
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -20,7 +20,7 @@ const fn facts(name: &'static str, config: &'static str) -> Facts {
         power: Some(Mode { config, survives: "power loss" }),
         checksums: "CRC-32 on writing",
         live_readers: "none",
-        writers: "one, otherwise a mutex: no sync is shared",
+        writers: "one; several need a mutex, and share no sync",
     }
 }
 
@@ -29,7 +29,7 @@ pub fn contenders() -> Vec<Contender> {
         Contender {
             facts: facts(
                 "bare: pwrite + fdatasync",
-                "into 64 MiB that were written and synced before, so that no metadata changes; around and around",
+                "into the same 64 MiB again and again, which were written and synced before, so that no metadata changes",
             ),
             open: |setup| open(setup, How::Fdatasync),
         },
@@ -74,7 +74,7 @@ fn open(setup: &Setup, how: How) -> Result<Box<dyn Log>> {
         file.sync_all()?;
         let flags = if how == How::Dsync { rustix::fs::OFlags::DSYNC.bits() as i32 } else { 0 };
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path)?;
-        // SAFETY: nobody else has the file, which keeps its length.
+        // SAFETY: nothing else uses the file, and it keeps its length.
         let map = if how == How::Msync { Some(unsafe { MmapOptions::new().map_mut(&file)? }) } else { None };
         Ok(Lane { how, file, map, frame: vec![], end: 0 })
     })?;

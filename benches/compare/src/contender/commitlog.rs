@@ -14,14 +14,14 @@ pub fn contender() -> Contender {
         name: "commitlog",
         package: Some("commitlog"),
         process: Some(Mode {
-            config: "1 GiB segments (as it comes), an index that never has to grow, a message buffer used again",
+            config: "1 GiB segments (the default), an index that never has to grow, a reused message buffer",
             survives: "process death",
         }),
-        // Its `flush` is that of a `File`, which does nothing.
+        // Its `flush` is that of `File`, which does nothing.
         power: None,
         checksums: "CRC-32C of each message, checked on reading",
         live_readers: "behind the writer's lock",
-        writers: "one, otherwise a lock",
+        writers: "one; several need a lock",
     };
     Contender { facts, open: |setup| Ok(Box::new(Commitlog::open(setup)?)) }
 }
@@ -111,7 +111,7 @@ struct Reader<'a> {
 
 impl Random for Reader<'_> {
     fn get(&mut self, number: u64, tally: &mut Tally) -> Result<()> {
-        // It returns whole messages up to a number of bytes: room for one.
+        // It returns whole messages up to a number of bytes. This is room for one.
         let limit = ReadLimit::max_bytes(self.log.read_bytes.min(2_048));
         let messages = self.log.lanes[0].read().unwrap().read(number, limit)?;
         tally.take(messages.iter().next().ok_or("no message there")?.payload());

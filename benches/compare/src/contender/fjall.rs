@@ -11,7 +11,7 @@ pub fn contender() -> Contender {
         name: "fjall",
         package: Some("fjall"),
         process: Some(Mode {
-            config: "as it comes (the journal goes to the system with each write), no compression; the record's number as key",
+            config: "default settings (each write hands the journal to the system), no compression; the record's number as key",
             survives: "process death",
         }),
         power: Some(Mode {

@@ -30,7 +30,7 @@ struct Heed {
     records: Database<Bytes, Bytes>,
     numbers: Numbers,
     flags: PutFlags,
-    /// Numbers are given in the order of the transactions.
+    /// Numbers are assigned in the order of the transactions.
     turn: Mutex<()>,
 }
 
@@ -43,7 +43,7 @@ impl Heed {
         let map_bytes = (setup.lane_bytes(64) * 3 + (1 << 30)).next_multiple_of(1 << 20) as usize;
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(map_bytes);
-        // SAFETY: the directory is this process' own; without syncs it is lost with the power, which nobody counts on here.
+        // SAFETY: only this process uses the directory. Without syncs, power loss may damage it, and nothing here relies on it after that.
         #[allow(unsafe_code)]
         let env = unsafe { options.flags(flags).open(&setup.directory)? };
         let mut transaction = env.write_txn()?;

@@ -17,9 +17,9 @@ pub fn contender() -> Contender {
             config: "the same, and `flush` (`msync` of the whole mapping) after each put",
             survives: "power loss",
         }),
-        checksums: "CRC-16 of each message, checked by `read_verified` only: its iterator, which is used here, does not check",
+        checksums: "CRC-16 of each message, checked only by `read_verified`; the iterator, which is used here, does not check",
         live_readers: "any number, without a lock",
-        writers: "one, otherwise a mutex",
+        writers: "one; several need a mutex",
     };
     Contender { facts, open: |setup| Ok(Box::new(Khata::open(setup)?)) }
 }
@@ -35,7 +35,7 @@ impl Khata {
         let stores = setup.each_lane(|lane| {
             let bytes = setup.lane_bytes(8);
             let records = bytes / (setup.record_bytes + setup.key_bytes) as u64;
-            // An index that has room for all of them.
+            // An index with room for every message.
             let index = LockFreeIndexConfig::new(4096, 64, (records / (4096 * 64) + 8) as usize);
             let config =
                 StoreConfig { block_size: bytes as usize, index_config: index, ..StoreConfig::default() };

@@ -1,4 +1,4 @@
-//! What is compared: one trait, and one small file for each that implements it.
+//! The contenders: one trait, and one small file for each that implements it.
 
 use std::error::Error;
 use std::fmt;
@@ -48,10 +48,10 @@ pub use streamlog::{NAME as STREAMLOG, TRIMMING};
 pub type Failure = Box<dyn Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// What a put that returned has to survive.
+/// What a put that returned must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Class {
-    /// The fastest configuration that survives the death of the process, or the fastest of all where there is none.
+    /// The fastest configuration that survives the death of the process, or the fastest of all if none does.
     Process,
     /// Each put that returned survives power loss.
     Power,
@@ -64,7 +64,7 @@ pub struct Mode {
     pub survives: &'static str,
 }
 
-/// What to know beside a figure.
+/// Facts to know beside a figure.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
     pub name: &'static str,
@@ -89,7 +89,7 @@ impl Facts {
         self.name.starts_with("bare: ")
     }
 
-    /// The version that was built, from the lock file.
+    /// Returns the version that was built, from the lock file.
     pub fn version(&self) -> Option<&'static str> {
         let lines: Vec<_> = include_str!("../../Cargo.lock").lines().collect();
         let name = format!("name = \"{}\"", self.package?);
@@ -98,34 +98,34 @@ impl Facts {
     }
 }
 
-/// What a log is opened for.
+/// How a log is opened.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub directory: PathBuf,
     pub class: Class,
     pub lanes: usize,
-    /// The lane of a put is one to put to, not only what its key would lead to.
+    /// Whether a put goes to the lane it names, not to the lane that its key leads to.
     pub own_lanes: bool,
     pub key_bytes: usize,
     pub record_bytes: usize,
-    /// About how many bytes will be put in all, for those who need to know it beforehand.
+    /// About how many bytes will be put in all, for contenders that need to know it in advance.
     pub bytes_total: u64,
-    /// Records in one put; 1 for singly.
+    /// Records in one put; 1 without batches.
     pub batch: usize,
-    /// Whether to keep where each record went, for those that can read nothing without it.
+    /// Whether to keep the place of each record, for contenders that cannot read without it.
     pub remember: bool,
     pub segment_bytes: Option<u64>,
 }
 
 impl Setup {
-    /// A directory for one of several logs that are used as shards.
+    /// Makes a directory for one of several logs that are used as shards.
     pub fn lane_directory(&self, lane: usize) -> Result<PathBuf> {
         let path = self.directory.join(format!("lane-{lane}"));
         std::fs::create_dir_all(&path)?;
         Ok(path)
     }
 
-    /// More than what a lane will take, with `overhead` bytes for each record.
+    /// Returns more bytes than a lane will take, with `overhead` bytes for each record.
     pub fn lane_bytes(&self, overhead: u64) -> u64 {
         let record = (self.record_bytes + self.key_bytes) as u64;
         // Any lane may get more than its share.
@@ -144,9 +144,9 @@ pub struct Contender {
     pub open: fn(&Setup) -> Result<Box<dyn Log>>,
 }
 
-/// A log that is open. A record is one slice: a key of a known length, and the data.
+/// An open log. A record is one slice: a key of a known length, and the data.
 pub trait Log: Send + Sync {
-    /// One for each thread that puts. `alone`: no other thread touches the log while the writer lives, so that one which needs a
+    /// Returns a writer for one thread. With `alone`, no other thread touches the log while the writer lives, so a writer that needs a
     /// lock may take it once.
     fn writer(&self, alone: bool) -> Result<Box<dyn Writer + '_>>;
 
@@ -155,7 +155,7 @@ pub trait Log: Send + Sync {
         no_call("it has no call that reads the whole log while it is open")
     }
 
-    /// How many may read at the same time.
+    /// Returns how many may read at the same time.
     fn readers_max(&self) -> usize {
         usize::MAX
     }
@@ -164,7 +164,7 @@ pub trait Log: Send + Sync {
         no_call("it has no call that finds a record by its number")
     }
 
-    /// Follows lane 0 from its beginning; `park`: with a call that sleeps until something comes.
+    /// Follows lane 0 from its beginning. With `park`, uses a call that sleeps until a record comes.
     fn tail(&self, _park: bool) -> Result<Box<dyn Tail + '_>> {
         no_call("it has no reader that follows a writer")
     }
@@ -183,18 +183,18 @@ pub trait Writer {
 pub trait Random {
     fn get(&mut self, number: u64, tally: &mut Tally) -> Result<()>;
 
-    /// The first record that arrived at a time, given as a share of the time between the first record and the last.
+    /// Reads the first record that arrived at a time, given as a share of the time between the first record and the last.
     fn get_by_time(&mut self, _share: f64, _tally: &mut Tally) -> Result<()> {
         no_call("it has no call that finds a record by its time")
     }
 }
 
 pub trait Tail {
-    /// Hands over what there is now, oldest first; if it parks, waits a little for something. Tells how many.
+    /// Hands over the records available now, oldest first. If it parks, it waits a little for one. Returns how many.
     fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<usize>;
 }
 
-/// What was read: every byte is looked at.
+/// The sum of what was read. Every byte is looked at.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
     pub records: u64,
@@ -232,7 +232,7 @@ pub fn sum_of(bytes: &[u8]) -> u64 {
     rest.iter().fold(words, |sum, byte| sum.wrapping_add(u64::from(*byte)))
 }
 
-/// What a contender cannot do; no failure.
+/// Something that a contender cannot do, which is not a failure.
 #[derive(Debug)]
 pub struct NoCall(pub &'static str);
 
@@ -248,7 +248,7 @@ pub fn no_call<T>(why: &'static str) -> Result<T> {
     Err(Box::new(NoCall(why)))
 }
 
-/// Logs that take one caller at a time, one for each lane: behind a mutex, as their users would have them.
+/// Logs that take one caller at a time, one for each lane. Each is behind a mutex, as its users would have it.
 pub struct Lanes<T>(Vec<Mutex<T>>);
 
 impl<T> Lanes<T> {
@@ -274,7 +274,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Access to such logs: locked once by a writer that is alone, otherwise for each call.
+/// Access to `Lanes`: a writer that is alone locks them once, any other for each call.
 pub struct Held<'a, T> {
     lanes: &'a [Mutex<T>],
     held: Vec<MutexGuard<'a, T>>,
@@ -319,7 +319,7 @@ mod numbered {
     }
 }
 
-/// All that were built, streamlog first, then the bare limits, then peers by name.
+/// Returns all contenders that were built: streamlog first, then the bare limits, then peers by name.
 pub fn all() -> Vec<Contender> {
     let mut all = streamlog::contenders();
     all.extend(bare::contenders());

@@ -1,4 +1,4 @@
-//! mrecordlog: many queues in one log, all of which is held in memory.
+//! mrecordlog: many queues in one log, which is held in memory.
 
 use std::borrow::Cow;
 
@@ -19,9 +19,9 @@ pub fn contender() -> Contender {
             survives: "process death",
         }),
         power: None,
-        checksums: "CRC-32 of each frame, checked when it is opened; it reads from memory",
+        checksums: "CRC-32 of each frame, checked on opening; reads come from memory",
         live_readers: "behind the writer's lock",
-        writers: "one, otherwise a mutex",
+        writers: "one; several need a mutex",
     };
     Contender { facts, open: |setup| Ok(Box::new(Mrecordlog::open(setup)?)) }
 }
@@ -40,7 +40,7 @@ fn range(log: &MultiRecordLog, from: u64) -> Result<impl Iterator<Item = (u64, C
 
 impl Mrecordlog {
     fn open(setup: &Setup) -> Result<Self> {
-        // All of it is held in memory.
+        // It holds everything in memory.
         if setup.bytes_total > 4 << 30 {
             return super::no_call("it holds everything in memory: left out beyond 4 GiB");
         }

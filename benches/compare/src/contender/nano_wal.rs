@@ -1,4 +1,4 @@
-//! nano-wal: segments by time; the caller keeps where each record went.
+//! nano-wal: segments by time; the caller keeps the place of each record.
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ pub fn contender() -> Contender {
         }),
         power: Some(Mode { config: "the same, with `durable`", survives: "power loss" }),
         checksums: "none",
-        live_readers: "any number, of places that they are told",
+        live_readers: "any number, at places that the caller keeps",
         writers: "any number of threads",
     };
     Contender { facts, open: |setup| Ok(Box::new(NanoWal::open(setup)?)) }
@@ -56,7 +56,7 @@ impl Log for NanoWal {
         let segment = wal.ensure_segment(now_millis())?;
         let places = places.lock().unwrap().clone();
         if places.is_empty() {
-            return super::no_call("it cannot read what it is not told the places of");
+            return super::no_call("it cannot read without the place of each record");
         }
         for places in places.chunks(512) {
             let wanted: Vec<_> = places

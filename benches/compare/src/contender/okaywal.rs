@@ -18,13 +18,13 @@ pub fn contender() -> Contender {
         process: Some(mode),
         power: Some(mode),
         checksums: "CRC-32C of each chunk, checked when asked (here: asked)",
-        live_readers: "any number, of places that they are told",
+        live_readers: "any number, at places that the caller keeps",
         writers: "any number of threads, which share a sync",
     };
     Contender { facts, open: |setup| Ok(Box::new(Okaywal::open(setup)?)) }
 }
 
-/// Looks at nothing while it is recovered, and keeps everything.
+/// Keeps every entry on recovery, and checks none.
 #[derive(Debug)]
 struct Keeper;
 
@@ -46,7 +46,7 @@ struct Okaywal {
 impl Okaywal {
     fn open(setup: &Setup) -> Result<Self> {
         let lanes = setup.each_lane(|lane| {
-            // It is always synced, and so gets no further than this in the time there is.
+            // It always syncs, so it puts no more than this within the time limit.
             let bytes = setup.lane_bytes(32).min(1 << 30) as u32;
             let wal = Configuration::default_for(setup.lane_directory(lane)?)
                 .preallocate_bytes(bytes)

@@ -9,13 +9,13 @@ pub fn contender() -> Contender {
         name: "queue-file",
         package: Some("queue-file"),
         process: Some(Mode {
-            config: "`set_sync_writes(false)`, a file with room for all that is put; a cached offset every 64 records",
+            config: "`set_sync_writes(false)`, a file with room for all records; a cached offset every 64 records",
             survives: "process death",
         }),
         power: Some(Mode { config: "the same, with `set_sync_writes(true)`", survives: "power loss" }),
         checksums: "CRC-32 of each record",
         live_readers: "behind the writer's lock, by removing what is read",
-        writers: "one, otherwise a mutex",
+        writers: "one; several need a mutex",
     };
     Contender {
         facts,

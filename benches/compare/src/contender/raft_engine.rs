@@ -40,7 +40,7 @@ impl MessageExt for Indexed {
 
 struct RaftEngine {
     engine: Engine,
-    /// Of each group: entries have to come in order.
+    /// The next index of each group: entries must come in order.
     next: Vec<Mutex<u64>>,
     is_synced: bool,
 }
@@ -112,7 +112,7 @@ impl Writer for Appender<'_> {
     fn put_batch(&mut self, lane: usize, records: &[&[u8]]) -> Result<()> {
         let entries = self.entries.get_mut();
         entries.resize_with(records.len(), BytesValue::new);
-        // Entries of a group have to come in order, so a group takes one writer at a time, as in TiKV.
+        // Entries of a group must come in order, so a group takes one writer at a time, as in TiKV.
         let mut next = self.log.next[lane].lock().unwrap();
         for (entry, record) in entries.iter_mut().zip(records) {
             entry.value.clear();

@@ -74,7 +74,7 @@ impl Log for Redb {
     }
 
     fn close(self: Box<Self>) -> Result<()> {
-        // What was committed without durability is durable once one commit is.
+        // A durable commit also makes all earlier commits durable.
         let transaction = self.database.begin_write()?;
         transaction.open_table(RECORDS)?;
         Ok(transaction.commit()?)

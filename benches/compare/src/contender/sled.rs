@@ -12,7 +12,7 @@ pub fn contender() -> Contender {
         name: "sled",
         package: Some("sled"),
         process: Some(Mode {
-            config: "`Mode::HighThroughput`, flushed each 500 ms (as it comes); the number as key",
+            config: "`Mode::HighThroughput`, flushed each 500 ms (the default); the number as key",
             survives: "nothing until the next flush (500 ms)",
         }),
         power: Some(Mode {

@@ -18,7 +18,7 @@ pub fn contender() -> Contender {
         power: Some(Mode { config: "the same, with `synchronous = FULL`", survives: "power loss" }),
         checksums: "of the write-ahead log only",
         live_readers: "any number, each with a connection",
-        writers: "one, otherwise a mutex",
+        writers: "one; several need a mutex",
     };
     Contender { facts, open: |setup| Ok(Box::new(Sqlite::open(setup)?)) }
 }

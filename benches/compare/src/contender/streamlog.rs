@@ -13,7 +13,7 @@ pub const NAME: &str = "streamlog";
 const RECORDS_AT_A_TIME: usize = 10_000;
 
 const UNSYNCED_NAME: &str = "streamlog, no syncs between";
-/// One whose segments are trimmed as fast as they are filled.
+/// A stream whose segments are trimmed as fast as they are filled.
 pub const TRIMMING: &str = "streamlog, trimming";
 const KEPT_BYTES_OF_LANE: u64 = 128 << 20;
 
@@ -22,15 +22,15 @@ pub fn contenders() -> Vec<Contender> {
         name: NAME,
         package: Some("streamlog"),
         process: Some(Mode {
-            config: "as it comes: `Durability::Process`, synced each second in the background, 64 MiB segments; kept for good",
+            config: "defaults: `Durability::Process`, synced each second in the background, 64 MiB segments; `Retention::forever()`",
             survives: "process death; power loss up to the last sync (1 s)",
         }),
-        power: Some(Mode { config: "`Durability::Power`, otherwise as it comes", survives: "power loss" }),
+        power: Some(Mode { config: "`Durability::Power`, otherwise the same", survives: "power loss" }),
         checksums: "CRC-32 of each frame, checked by each reader",
         live_readers: "any number, without a lock",
         writers: "any number of threads",
     };
-    // As most peers are: they leave it to the system when their bytes reach the disk.
+    // Like most peers, this leaves it to the system when bytes reach the disk.
     let unsynced = Facts {
         name: UNSYNCED_NAME,
         process: Some(Mode { config: "the same with `sync_interval(None)`", survives: "process death" }),
@@ -40,7 +40,7 @@ pub fn contenders() -> Vec<Contender> {
     let trimming = Facts {
         name: TRIMMING,
         process: Some(Mode {
-            config: "the same with `Retention::bytes_max(128 MiB)` a shard, reached before the clock runs: trimmed segments are filled again",
+            config: "the same with `Retention::bytes_max(128 MiB)` a shard, reached before the clock runs: trimmed segments are refilled",
             survives: "process death; power loss up to the last sync (1 s)",
         }),
         power: Some(Mode { config: "`Durability::Power`, and the same", survives: "power loss" }),
@@ -63,7 +63,7 @@ enum Variant {
 struct Streamlog {
     stream: Stream,
     shards: Vec<ShardId>,
-    /// One of each shard, where each put is to go to a shard that is named.
+    /// A hash key of each shard, if each put names its shard.
     hash_keys: Vec<HashKey>,
     key_bytes: usize,
 }
@@ -104,7 +104,7 @@ impl Streamlog {
     }
 }
 
-/// Puts so many bytes, as fast as they go.
+/// Puts this many bytes, as fast as possible.
 fn fill(stream: &Stream, bytes: u64) -> Result<()> {
     let data = vec![7; 64 << 10];
     let keys: Vec<[u8; 8]> = (0..bytes / data.len() as u64).map(u64::to_le_bytes).collect();

@@ -11,7 +11,7 @@ pub fn contender() -> Contender {
         name: "wal-db",
         package: Some("wal-db"),
         process: Some(Mode {
-            config: "one file, `append`; for random reads this harness keeps the place of each record, as its users have to",
+            config: "one file, `append`; for random reads this harness keeps the place of each record, as its users must",
             survives: "process death",
         }),
         power: Some(Mode { config: "`append_and_sync`", survives: "power loss" }),
@@ -66,7 +66,7 @@ impl Log for WalDb {
 
 struct Access<'a> {
     log: &'a WalDb,
-    /// The last record that was followed.
+    /// The last record read.
     last: Option<Lsn>,
 }
 
@@ -88,7 +88,7 @@ impl Random for Access<'_> {
     fn get(&mut self, number: u64, tally: &mut Tally) -> Result<()> {
         let (wal, places) = &self.log.lanes[0];
         let place = places.lock().unwrap().get(number as usize).copied();
-        // After opening it, the place of the first is the only one that is known.
+        // Right after opening, only the place of the first record is known.
         let place = place.or((number == 0).then_some(Lsn::new(0))).ok_or("its place is not known")?;
         tally.take(wal.iter_from(place)?.next().ok_or("no record there")??.data());
         Ok(())
@@ -98,7 +98,7 @@ impl Random for Access<'_> {
 impl Tail for Access<'_> {
     fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<usize> {
         let wal = &self.log.lanes[0].0;
-        // The one that was read last is read again: an iterator begins at a record, and ends where the log ended when it was made.
+        // Reads the last record again: an iterator begins at a record, and ends where the log ended when the iterator was made.
         let (mut iterator, skip): (WalIter<'_>, _) = match self.last {
             Some(last) => (wal.iter_from(last)?, 1),
             None => (wal.iter()?, 0),

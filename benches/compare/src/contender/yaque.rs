@@ -21,7 +21,7 @@ pub fn contender() -> Contender {
         power: None,
         checksums: "parity of each length, none of the data",
         live_readers: "one",
-        writers: "one, otherwise a mutex",
+        writers: "one; several need a mutex",
     };
     Contender { facts, open: |setup| Ok(Box::new(Yaque::open(setup)?)) }
 }
@@ -35,7 +35,7 @@ impl Yaque {
     fn open(setup: &Setup) -> Result<Self> {
         let directories = setup.each_lane(|lane| setup.lane_directory(lane))?;
         let senders = setup.each_lane(|lane| {
-            // A process that was killed leaves its locks; its users call this first.
+            // A killed process leaves its locks, so users call this first.
             yaque::recovery::unlock_for_sending(&directories[lane])?;
             Ok(SenderBuilder::new().segment_size(64 << 20).open(&directories[lane])?)
         })?;

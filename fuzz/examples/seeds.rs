@@ -55,10 +55,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for mode in [1, 3, 7, 15, 31, 63, 127] {
         save("segment_file", &format!("composed_{mode}"), &[&words, &sealed[4096..4096 + 56 + 80], &[mode]])?;
     }
-    // One of a stream without records, so that it opens without a segment.
+    // The manifest of a stream without records, which opens without a segment.
     let empty = directory.path().join("empty");
     StreamOptions::new().shards(2).maintenance(Maintenance::Manual).clock(clock).open(&empty)?.close()?;
-    // Its last byte is a line feed, so that as a seed it is taken as text.
+    // Its last byte is a line feed, so the target takes this seed as text.
     save("manifest", "two_shards", &[&fs::read(empty.join("manifest.json"))?])?;
     save("manifest", "numbers", &[&[0; 36], &[1, 0, 0, 0, 4, 0, 0, 0, 0, 0]])?;
     save("operations", "puts", &[&(0..200u8).collect::<Vec<_>>()])?;

@@ -1,4 +1,4 @@
-//! Any bytes as a frame. The last byte says whether length and checksum are put right, so that what is behind them is reached.
+//! Any bytes as a frame. The last byte says whether to correct length and checksum, so that the fuzzer reaches the code behind them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes as a header page. The last byte says whether the checksum is put right, so that what is behind it is reached.
+//! Any bytes as a header page. The last byte says whether to correct the checksum, so that the fuzzer reaches the code behind it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let Some((&mode, page)) = data.split_last() else { return };
     let mut page = page.to_vec();
-    // A whole page, of which the fuzzer need not find out that the rest is zeros.
+    // A whole page: the fuzzer need not find out that the rest is zeros.
     if mode & 2 != 0 {
         page.resize(4096, 0);
     }

@@ -1,4 +1,4 @@
-//! Any bytes as an index, and any question to it: the first 16 bytes ask.
+//! Any bytes as an index, and any lookup in it: the first 16 bytes say what to look up.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

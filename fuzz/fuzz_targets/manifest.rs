@@ -1,6 +1,6 @@
-//! Any text as the manifest of a stream, or a good one with any numbers: the stream is opened, written to and read.
+//! Any text as the manifest of a stream, or a valid one with any numbers: the stream is opened, written to and read.
 //!
-//! The checksum is mended, so that what is behind it is reached. The last byte says which of the two it is.
+//! The checksum is corrected, so that the fuzzer reaches the code behind it. The last byte says which of the two it is.
 #![no_main]
 
 use std::ops::ControlFlow;
@@ -9,10 +9,10 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use streamlog::{Maintenance, Position, Retention, StreamOptions};
 
-/// What is written when a stream with two shards is made.
+/// The manifest of a new stream with two shards.
 const GOOD: &[u8] = include_bytes!("../seeds/manifest/two_shards");
 
-/// Puts the numbers that the fuzzer gives in the place of those that are there, each where a byte before it says so.
+/// Replaces numbers by the fuzzer's, each if the byte before it says so.
 fn renumber(value: &mut Value, numbers: &mut std::slice::Chunks<'_, u8>) {
     match value {
         Value::Number(number) => {
@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
         std::fs::create_dir_all(directory.path().join(format!("shards/{shard:012}"))).unwrap();
     }
     std::fs::write(directory.path().join("manifest.json"), compose(data)).unwrap();
-    // For good: a retention of no time would be as right.
+    // The manifest may hold any retention, which could drop the record. This one replaces it.
     let options = StreamOptions::new().retention(Retention::forever()).sync_interval(None);
     let options = options.maintenance(Maintenance::Manual).must_exist();
     let Ok(stream) = options.clone().open(directory.path()) else { return };

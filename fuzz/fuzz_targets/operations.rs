@@ -1,4 +1,4 @@
-//! Any sequence of calls, against a model that is a list for each shard.
+//! Any sequence of calls, against a model: a list of records for each shard.
 #![no_main]
 
 use std::fs;
@@ -23,7 +23,7 @@ enum Operation {
     Maintain,
     /// Closes the stream and opens it again.
     Reopen,
-    /// Goes on with a copy of the files as they are now, as if the process had died.
+    /// Continues with a copy of the files as they are now, as if the process had died.
     Crash,
     Read {
         shard: u8,
@@ -62,7 +62,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A record that is told from others by its number.
+/// Returns a record whose bytes depend on its number.
 fn record(number: usize, key_len: usize, data_len: usize) -> Record {
     let filled = |len: usize| (0..len).map(|at| (number >> (at % 4 * 8)) as u8).collect();
     (filled(key_len), filled(data_len))
@@ -72,7 +72,7 @@ fn hash_key(place: u8) -> HashKey {
     HashKey::new(u128::from(place) << 120)
 }
 
-/// What a read from `from` on returns, checked against the model; tells how many records it had.
+/// Checks a read from `from` on against the model.
 fn check_read(
     stream: &Stream,
     model: &[Vec<Record>],

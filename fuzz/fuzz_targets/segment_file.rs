@@ -1,7 +1,6 @@
-//! Any bytes as the segment of a stream that is well otherwise: it is opened, read to the end, written to, and opened again.
+//! Any bytes as a segment of an otherwise valid stream: it is opened, read to the end, written to, and opened again.
 //!
-//! What comes back must be what the frames in the file hold, as `docs/FORMAT.md` has them: they are taken apart here once more,
-//! without the library.
+//! Reads must return what the frames in the file hold. This file decodes them once more by `docs/FORMAT.md`, without the library.
 #![no_main]
 
 use std::fs;
@@ -23,19 +22,19 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// Puts a checksum right.
+/// Corrects a checksum.
 fn sign(bytes: &mut [u8], checksum_at: usize, checked: std::ops::Range<usize>) {
     let checksum = crc32fast::hash(&bytes[checked]);
     bytes[checksum_at..checksum_at + 4].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Puts the checksum of a frame right, in a file with the salt that is there.
+/// Corrects the checksum of a frame, with the salt of its file.
 fn sign_frame(file: &mut [u8], at: usize, len: usize) {
     let checksum = crc32fast::hash(&[&file[SALT], &file[at + 8..at + len]].concat());
     file[at + 4..at + 8].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// A segment file out of what the fuzzer gives: as it is, or with a good header page, good checksums and numbers, a good trailer.
+/// Makes a segment file from the fuzzer's bytes: as they are, or with a valid header page, valid checksums and numbers, a valid trailer.
 fn compose(mode: u8, body: &[u8]) -> Vec<u8> {
     if mode == 0 {
         return body.to_vec();
@@ -91,10 +90,10 @@ fn compose(mode: u8, body: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The records of the good frames at the beginning of a file, by the document.
+/// Returns the records of the good frames at the beginning of a file, by `docs/FORMAT.md`.
 fn records_in(file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut records = vec![];
-    // Nothing counts behind a header page that was never written.
+    // If the header page was never written, nothing after it counts.
     if file.iter().take(64).all(|&byte| byte == 0) {
         return records;
     }
@@ -151,12 +150,12 @@ fn are_headers(mut block: &[u8]) -> Option<()> {
 }
 
 fn open(path: &Path) -> streamlog::Result<Stream> {
-    // For good: the timestamps in the file are any, and nothing is to expire.
+    // Forever: the timestamps in the file may be anything, and nothing may expire.
     let options = StreamOptions::new().segment_bytes(64 << 10).retention(Retention::forever());
     options.maintenance(Maintenance::Manual).sync_interval(None).open(path)
 }
 
-/// All records from the horizon on, and whether an error ended them.
+/// Reads all records from the horizon on. Returns them, and whether an error ended the read.
 fn read_all(stream: &Stream, records_max: usize) -> (Vec<(Vec<u8>, Vec<u8>)>, bool) {
     let mut records = vec![];
     let Ok(mut iterator) = stream.iterator(ShardId::new(0), Position::TrimHorizon) else {
@@ -175,7 +174,7 @@ fn read_all(stream: &Stream, records_max: usize) -> (Vec<(Vec<u8>, Vec<u8>)>, bo
     }
 }
 
-/// Salvages a stream with that segment, and reads all that is left: no record that is not in the file, and no end before the end.
+/// Salvages a stream with this segment and reads what is left. It must hold only records of the file, and reads must reach its end.
 fn salvage(file: &[u8], expected: &[(Vec<u8>, Vec<u8>)]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
@@ -190,7 +189,7 @@ fn salvage(file: &[u8], expected: &[(Vec<u8>, Vec<u8>)]) {
         let next = iterator.next_sequence().get() as usize;
         match iterator.next_batch(7) {
             Ok(batch) => {
-                assert!(!batch.is_empty(), "an end before the end");
+                assert!(!batch.is_empty(), "the records end too early");
                 for (record, expected) in batch.iter().zip(expected.iter().skip(next)) {
                     assert_eq!((record.partition_key(), record.data()), (&expected.0[..], &expected.1[..]));
                 }
@@ -214,7 +213,7 @@ fuzz_target!(|data: &[u8]| {
     for records_max in [1, 7, 1_000] {
         let (records, failed) = read_all(&stream, records_max);
         assert!(expected.starts_with(&records), "records that are not in the file");
-        // A trailer may end the frames earlier than they do; it has a checksum, and is believed in that.
+        // A trailer may end the frames too early. It has a checksum, so it is believed.
         let has_trailer = file.len() >= 88 && file[file.len() - 88..].starts_with(b"slogend\0");
         assert!(failed || has_trailer || records.len() == expected.len(), "records are missing");
     }

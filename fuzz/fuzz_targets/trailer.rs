@@ -1,4 +1,4 @@
-//! Any bytes as a trailer. The last byte says whether the checksum is put right and whether segment and file are those it tells of.
+//! Any bytes as a trailer. The last byte says whether to correct the checksum, and whether segment and file match the trailer.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +20,8 @@ fn tool() -> &'static Path {
         // <target>/<profile>/deps/cli-<hash>
         let profile = test.parent().and_then(Path::parent).unwrap();
         let tool = profile.join("examples").join(format!("streamlog{}", std::env::consts::EXE_SUFFIX));
-        if !tool.exists() {
+        // Cargo builds examples along with all tests, and leaves an old one alone where only this test runs.
+        if modified(&tool) < newest_source() {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--example", "streamlog", "--target-dir"]).arg(profile.parent().unwrap());
             if profile.ends_with("release") {
@@ -29,6 +31,22 @@ fn tool() -> &'static Path {
         }
         tool
     })
+}
+
+fn modified(path: &Path) -> SystemTime {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Returns when a source of the tool last changed.
+fn newest_source() -> SystemTime {
+    let mut paths =
+        ["src", "examples/streamlog"].map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).to_vec();
+    let mut newest = SystemTime::UNIX_EPOCH;
+    while let Some(path) = paths.pop() {
+        newest = newest.max(modified(&path));
+        paths.extend(std::fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()));
+    }
+    newest
 }
 
 /// A directory with a stream in it.

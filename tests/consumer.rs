@@ -124,11 +124,8 @@ fn workers_share_the_shards_evenly_as_they_come_and_go() {
 #[test]
 fn a_shard_changes_hands_once_what_was_handed_out_is_committed_or_took_too_long() {
     let (scratch, clock) = (common::scratch(), common::clock());
-    let stream = open(scratch.path(), &clock, 1);
-    let other = open(&scratch.path().join("other"), &clock, 2);
-    put(&stream, 0..10);
+    let other = open(scratch.path(), &clock, 2);
     put(&other, 0..20);
-    drop(stream);
 
     let mut first = other.group(GROUP).worker().lease_timeout(MINUTE).batch_records(2).open().unwrap();
     let held: Vec<Batch> = (0..2).map(|_| poll(&mut first).unwrap()).collect();
@@ -136,10 +133,7 @@ fn a_shard_changes_hands_once_what_was_handed_out_is_committed_or_took_too_long(
     let mut second = worker(&other);
     assert!(poll(&mut second).is_none(), "both shards have an uncommitted batch");
     first.commit(&held[0]).unwrap();
-    let taken = held.iter().find_map(|batch| {
-        second.shards();
-        (poll(&mut second)?.shard() == batch.shard()).then_some(batch)
-    });
+    let taken = held.iter().find_map(|batch| (poll(&mut second)?.shard() == batch.shard()).then_some(batch));
     let leaving = match taken {
         Some(batch) => batch,
         None => {
@@ -164,7 +158,7 @@ fn a_shard_changes_hands_once_what_was_handed_out_is_committed_or_took_too_long(
     clock.advance(MINUTE / 2);
     let late = poll(&mut first);
     poll(&mut second);
-    assert!(first.shards().len() + second.shards().len() + third.shards().len() <= 2);
+    assert!(first.shards().len() + second.shards().len() + third.shards().len() == 2);
     drop(late);
 }
 
@@ -536,7 +530,7 @@ fn a_worker_waits_for_records_and_is_woken() {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| worker.poll(30 * SECOND));
         other.close().unwrap();
-        assert!(matches!(waiting.join().unwrap(), Ok(Some(_)) | Err(Error::Closed)));
+        assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
     });
 }
 

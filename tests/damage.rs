@@ -695,7 +695,7 @@ fn p9_a_damaged_watermark_together_with_a_damaged_frame() {
 /// A disk wrote something whole to the wrong place: every checksum in it is right.
 #[test]
 fn p9_whole_pieces_in_the_wrong_place() {
-    const TRAILER_BYTES: usize = 72;
+    const TRAILER_BYTES: usize = 88;
     let mut tally = Tally::default();
     let sealed = Patient::in_state(State::Closed);
     for (state, target) in [
@@ -723,6 +723,7 @@ fn p9_whole_pieces_in_the_wrong_place() {
         // A trailer that belongs elsewhere seals nothing, and the frames show where they end.
         for of in both {
             let trailer = sealed.bytes(of).last_chunk::<TRAILER_BYTES>().unwrap();
+            assert!(trailer.starts_with(b"slogend\0"), "a whole one");
             let mut over_the_end = patient.bytes(target).to_vec();
             over_the_end.last_chunk_mut::<TRAILER_BYTES>().unwrap().copy_from_slice(trailer);
             let behind_the_end = [patient.bytes(target), &[0; 4096], trailer].concat();

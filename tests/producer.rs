@@ -217,7 +217,7 @@ fn a_put_waits_for_room() {
             let (producer, done) = (&producer, done.clone());
             scope.spawn(move || done.send(producer.put("late", vec![1; len]).map(drop)).unwrap());
         }
-        assert!(is_done.try_recv().is_err(), "a put did not wait for room");
+        assert!(is_done.recv_timeout(Duration::from_millis(100)).is_err(), "a put did not wait for room");
         gate.open();
         for _ in 0..4 {
             is_done.recv_timeout(LONG).unwrap().unwrap();

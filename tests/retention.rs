@@ -191,7 +191,7 @@ fn retention_by_bytes_drops_the_oldest_segments_of_all_shards() {
 
 /// Days of traffic on a simulated clock: the disk holds what retention keeps, and at most two segments a shard.
 #[test]
-fn p12_disk_use_stays_within_retention_and_one_segment_a_shard_for_days() {
+fn p12_disk_use_stays_within_retention_and_two_segments_a_shard_for_days() {
     const SHARD_COUNT: u32 = 3;
     const RECORD_BYTES: usize = 1_000;
     const SEGMENT_BYTES: u64 = 64 << 10;

@@ -302,14 +302,14 @@ fn p9_a_missing_file_costs_its_records() {
         let count = build(&pristine, is_closed);
         let files = common::segment_files(&pristine, 0);
         for (file, whole) in files.iter().enumerate() {
-            let path = scratch.path().join(format!("damaged-{file}"));
-            common::copy_dir(&pristine, &path);
-            let sequences = frames(whole);
-            fs::remove_file(&common::segment_files(&path, 0)[file]).unwrap();
             if file == 4 && !is_closed {
                 // The manifest of a stream that was not closed does not say where it ends.
                 continue;
             }
+            let path = scratch.path().join(format!("damaged-{file}"));
+            common::copy_dir(&pristine, &path);
+            let sequences = frames(whole);
+            fs::remove_file(&common::segment_files(&path, 0)[file]).unwrap();
             let expected: Vec<_> = (sequences[0].1.start..sequences.last().unwrap().1.end).collect();
             assert_eq!(salvage(&path, count), expected, "file {file}");
         }

@@ -12,15 +12,15 @@ use crate::parse::{
 };
 
 const AFTER_HELP: &str = "\
-One process has a stream open at a time. While a program has it open, every command here fails and says so.
+Only one process at a time can open a stream. While a program has it open, every command fails and says so.
 
 Exit codes:
-  0    done; also when the reader of a pipe has seen enough (streamlog cat PATH | head)
-  1    an error, told on standard error; for verify also: damage was found
+  0    success; also if the reader of a pipe closes it (streamlog cat PATH | head)
+  1    an error, printed to standard error; from verify also: damage was found
   2    the command line is wrong
-  130  Ctrl-C: what was put before is in the stream, which was closed in good order";
+  130  interrupted by Ctrl-C: the stream holds what was put before, and was closed cleanly";
 
-/// Puts, reads and looks after streams: logs with shards, in a directory.
+/// Writes, reads and administers streams: sharded logs in a directory.
 #[derive(Debug, Parser)]
 #[command(name = "streamlog", version, after_help = AFTER_HELP, after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -49,12 +49,12 @@ pub(crate) enum Command {
     DeleteGroup(DeleteGroupArgs),
 }
 
-/// Create a stream; fails if there is one.
+/// Create a stream; fails if it exists.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CreateArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
-    /// How many shards, 1 to 1024
+    /// Number of shards, 1 to 1024
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) shards: u32,
     /// How partition keys are hashed; md5 places keys as Amazon Kinesis does
@@ -93,35 +93,35 @@ impl From<HashName> for KeyHash {
     }
 }
 
-/// Put lines, one record a line, without their newline.
+/// Put each line of a file as a record, without its newline.
 ///
-/// Lines may hold any bytes, and may be empty. Without a key option, a line's partition key is its number: the lines spread evenly
-/// over the shards, and keep their order within each shard. Lines with the same key go to the same shard, in order.
+/// Lines may hold any bytes, and may be empty. Without a key option, a line's partition key is its line number: the lines spread evenly
+/// over the shards and keep their order within each shard. Lines with the same key go to the same shard, in order.
 ///
-/// A line that cannot be put (no key, an empty key, too long) ends the command and is named by its number; the lines before it are
-/// in the stream.
+/// The command stops at a line that it cannot put (no key, an empty key, too long) and prints its number; the lines before it are in the
+/// stream.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
-    /// The file to read; standard input if there is none, or if it is "-"
+    /// The file to read; standard input if omitted or "-"
     pub(crate) file: Option<PathBuf>,
-    /// The partition key of every line; with --key-column or --key-regex, of the lines in which those find none
+    /// The partition key of every line; with --key-column or --key-regex, of the lines where those find no key
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) key: Option<String>,
-    /// The partition key is this column of the line, from 1
+    /// Use this column of the line as the partition key, counted from 1
     #[arg(long, value_name = "N", conflicts_with = "key_regex", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) key_column: Option<u32>,
-    /// What is between columns; without it, any run of blanks
+    /// The separator between columns [default: any run of blanks]
     #[arg(long, value_name = "TEXT", requires = "key_column", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) separator: Option<String>,
-    /// The partition key is the first group of this regular expression, or all of what it matches if it has no group
+    /// Use what the first group of this regular expression matches as the partition key, or its whole match if it has no group
     #[arg(long, value_name = "RE")]
     pub(crate) key_regex: Option<Regex>,
-    /// Make each batch survive power loss before the next; without it, that is so at the latest when the command ends
+    /// Sync each batch to disk before the next; without it, all lines are synced by the time the command ends
     #[arg(long)]
     pub(crate) power: bool,
-    /// Also print each record as soon as it can be read; ends when nobody reads the output any more
+    /// Also print each record as soon as it can be read; ends when the output is closed
     #[arg(short, long)]
     pub(crate) follow: bool,
 }
@@ -132,8 +132,8 @@ pub(crate) struct FormatArgs {
     /// Print the partition key and a tab before the data
     #[arg(long, conflicts_with = "json")]
     pub(crate) with_key: bool,
-    /// Print one JSON object a line: shard, sequence, timestamp, timestamp_micros, key, data, headers; key_base64 or data_base64 for what
-    /// is not UTF-8
+    /// Print one JSON object per line: shard, sequence, timestamp, timestamp_micros, key, data, headers; key_base64 or data_base64 for bytes
+    /// that are not UTF-8
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -148,14 +148,14 @@ pub(crate) struct CatArgs {
     /// Only this shard (shardId-000000000003, or 3)
     #[arg(long, value_name = "ID")]
     pub(crate) shard: Option<ShardId>,
-    /// Where to begin in each shard: horizon (the oldest record), latest (the end), a sequence number, after:NUMBER, a time in UTC
+    /// Where to start in each shard: horizon (the oldest record), latest (the end), a sequence number, after:NUMBER, a time in UTC
     /// (2026-01-31T12:00:00Z, "2026-01-31 12:00:00", or seconds since 1970 as @1769860800), or ago:DURATION (ago:15m)
     #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_position)]
     pub(crate) from: Position,
-    /// Print the shards one after the other (shard), or the records of all shards by their time of arrival (time)
+    /// Print one shard after another (shard), or the records of all shards in order of arrival (time)
     #[arg(long, value_enum, default_value_t = Order::Shard)]
     pub(crate) order: Order,
-    /// Stop after this many records in all
+    /// Stop after this many records in total
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
     #[command(flatten)]
@@ -171,27 +171,26 @@ pub(crate) enum Order {
 
 /// Print the last records of each shard.
 ///
-/// With -f it goes on to wait for more. One process has a stream open at a time, so it sees what its own process puts, and while it
-/// runs no other can put: to watch what is being put, let the command that puts print it (streamlog put --follow). If another
-/// process has the stream open, this one ends and says so.
+/// With -f it then waits for more. Only one process at a time can open a stream, so no other process can put while this command runs. To
+/// watch records as they are put, use streamlog put --follow.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TailArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
-    /// How many records of each shard
+    /// Number of records from each shard
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
     pub(crate) count: u64,
-    /// Go on with what is put later, until Ctrl-C
+    /// Continue with records that are put later, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Print no line with the name of the shard where there are several
+    /// Do not print the name of each shard if there are several
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }
 
-/// Print settings, shards, counts, and what opening found.
+/// Print settings, shards, counts, and the recovery report.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DescribeArgs {
     /// The stream's directory
@@ -213,10 +212,10 @@ pub(crate) struct VerifyArgs {
     pub(crate) json: bool,
 }
 
-/// Open a damaged stream, give up what is damaged, and say what is lost.
+/// Repair a damaged stream: give up its damaged records, and list what is lost.
 ///
-/// Restore the damaged file from a copy instead, if there is one. A damaged file is kept beside the mended one, with ".damaged"
-/// behind its name; cat passes over what is lost and says so.
+/// If you have a copy of the damaged file, restore that instead. Each damaged file is kept next to the repaired one, with ".damaged"
+/// appended to its name. cat then skips the lost records and reports them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SalvageArgs {
     /// The stream's directory
@@ -252,14 +251,15 @@ pub(crate) struct MergeArgs {
     pub(crate) json: bool,
 }
 
-/// Split and merge until so many shards own equal parts of the hash keys.
+/// Split and merge shards until N shards own equal parts of the hash keys.
 ///
-/// What was done when it is killed stays; the same command goes on from there.
+/// If it is interrupted, run it again: it continues from there.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ScaleArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
-    /// How many open shards, 1 to 1024
+    /// Number of open shards, 1 to 1024
+    #[arg(value_name = "N")]
     pub(crate) count: u32,
     /// Print one JSON object
     #[arg(long)]
@@ -268,7 +268,7 @@ pub(crate) struct ScaleArgs {
 
 /// Print how long records are kept, or change it.
 ///
-/// An option that is not given leaves its part as it is. What has expired is dropped at once, and does not come back.
+/// Changes only what is given. Records that have expired are dropped at once and cannot be restored.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetentionArgs {
     /// The stream's directory
@@ -276,7 +276,7 @@ pub(crate) struct RetentionArgs {
     /// How long records are kept: a duration (90m, 24h, 7days) or "forever"
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     pub(crate) age: Option<Age>,
-    /// Drop the oldest records beyond this many bytes (8G, 500MiB), or "none" for no such bound
+    /// Drop the oldest records beyond this many bytes (8G, 500MiB), or "none" for no limit
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_max)]
     pub(crate) bytes: Option<BytesMax>,
     /// Print one JSON object
@@ -284,7 +284,7 @@ pub(crate) struct RetentionArgs {
     pub(crate) json: bool,
 }
 
-/// List the consumer groups, and how far each is behind.
+/// List the consumer groups and their lag.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GroupsArgs {
     /// The stream's directory
@@ -294,9 +294,9 @@ pub(crate) struct GroupsArgs {
     pub(crate) json: bool,
 }
 
-/// Print how far a consumer group is behind, shard by shard.
+/// Print the lag of a consumer group, shard by shard.
 ///
-/// Shards that the group has handled to their end are left out.
+/// Leaves out closed shards that the group has finished.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LagArgs {
     /// The stream's directory
@@ -308,43 +308,43 @@ pub(crate) struct LagArgs {
     pub(crate) json: bool,
 }
 
-/// Print the records that a consumer group has not handled yet, and count them as handled.
+/// Print the records that a consumer group has not handled yet, and mark them as handled.
 ///
-/// Each batch is committed once it is written to standard output: after a crash, or where a pipe's reader goes away, the records of the
-/// last batch come again. A group that is new is created. Each partition key's records are printed in order.
+/// Each batch is committed once it is written to standard output: after a crash, or if the reader of a pipe closes it, the records of the
+/// last batch are printed again. The group is created if it is new. The records of each partition key are printed in order.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConsumeArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
     /// The group's name: 1 to 128 letters, digits, ".", "_" and "-"
     pub(crate) group: String,
-    /// Where a group begins that is new: horizon (the oldest record), latest (the end), or a time as for cat --from
+    /// Where a new group starts: horizon (the oldest record), latest (the end), or a time as for cat --from
     #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
     pub(crate) from: Position,
-    /// Where retention has dropped records before they were handled, go on with the oldest one that is left, and say how many are
-    /// skipped; without it that is an error
+    /// If retention dropped records before they were handled, continue with the oldest one left and print how many were skipped, instead of
+    /// failing
     #[arg(long)]
     pub(crate) skip_trimmed: bool,
-    /// Go on with what is put later, until Ctrl-C
+    /// Continue with records that are put later, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }
 
-/// Put a consumer group to another place in all shards, back or forth.
+/// Move a consumer group to another position in all shards, backward or forward.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ResetArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
     /// The group's name
     pub(crate) group: String,
-    /// Where to: horizon or trim-horizon (the oldest record), latest (the end), or a time as for cat --from
+    /// The new position: horizon or trim-horizon (the oldest record), latest (the end), or a time as for cat --from
     #[arg(value_name = "PLACE", value_parser = parse_beginning)]
     pub(crate) to: Position,
 }
 
-/// Delete a consumer group, with all that it knows of what is handled.
+/// Delete a consumer group and its checkpoints.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeleteGroupArgs {
     /// The stream's directory
@@ -353,9 +353,9 @@ pub(crate) struct DeleteGroupArgs {
     pub(crate) group: String,
 }
 
-/// Print the shards as a table, and a picture of which hash keys each owns.
+/// Print the shards as a table, and a picture of their hash-key ranges.
 ///
-/// A shard goes by its number: 3 is shardId-000000000003. Each comes after its parents.
+/// Shards are listed by number (3 is shardId-000000000003), after their parents.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShardsArgs {
     /// The stream's directory

@@ -12,8 +12,8 @@ pub(crate) fn plan(shards: &[ShardDescription], shard: ShardId, adjacent: ShardI
     let upper = open_shard(shards, adjacent)?.hash_key_range;
     if !lower.is_followed_by(&upper) {
         return Err(Error::invalid(format!(
-            "{shard} and {adjacent} cannot be merged: the second has to begin right after the first ends, which is at {}, and it \
-             begins at {}",
+            "{shard} and {adjacent} cannot be merged: the first ends at hash key {}, and the second must begin right after \
+             it, but begins at {}",
             lower.end, upper.start
         )));
     }

@@ -197,7 +197,7 @@ fn refuse_orphans(path: &Path) -> Result<()> {
     for shard in dir::list(&shards)? {
         let Ok(id) = shard.name.parse::<ShardId>() else { continue };
         if dir::is_own_dir(&shard.path)? && !ShardDir::new(path, id).bases()?.is_empty() {
-            let reason = "expected the manifest, found none, though there are segments".to_owned();
+            let reason = "the manifest is missing, but there are segments".to_owned();
             let path = path.join("manifest.json");
             return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
         }

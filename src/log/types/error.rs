@@ -70,7 +70,7 @@ pub enum Error {
     /// The requested record is behind the trim horizon. *Remedy:* continue from the horizon. The records from the requested one to the
     /// horizon are lost to this reader.
     #[error(
-        "{shard} no longer holds sequence number {requested}: its trim horizon is {horizon}; go on from there"
+        "{shard} no longer holds sequence number {requested}: its trim horizon is {horizon}; continue from there"
     )]
     Trimmed {
         /// The shard that was read.
@@ -84,7 +84,7 @@ pub enum Error {
     /// Damage took these records, and the owner of the stream gave them up by opening it with [`salvage`](crate::StreamOptions::salvage).
     /// *Remedy:* call `skip_lost` to continue after them. They are lost.
     #[error(
-        "{shard} has lost the records from sequence number {first} to before {end} to damage; skip what is lost to go on"
+        "{shard} has lost the records from sequence number {first} to before {end} to damage; skip what is lost to continue"
     )]
     Lost {
         /// The shard that was read.
@@ -99,7 +99,7 @@ pub enum Error {
     /// group was reset, or the worker has not polled yet. The commit changed nothing. *Remedy:* continue to poll. Other workers may handle
     /// again what this worker handled since its last commit.
     #[error(
-        "this worker has no lease on {shard}, so the consumer group {group} did not move: poll on, and commit in time"
+        "this worker has no lease on {shard}, so the consumer group {group} did not move: keep polling, and commit in time"
     )]
     GroupLeaseLost {
         /// The group's name.
@@ -132,7 +132,7 @@ pub enum Error {
     Poisoned(ShardId),
 
     /// The stream, or the producer that sends to it, was closed. *Remedy:* open or start it again.
-    #[error("the stream is closed, or the producer that sends to it: open it again to go on")]
+    #[error("the stream is closed, or the producer that sends to it: open it again to continue")]
     Closed,
 
     /// The buffer of a producer is full, and the call does not wait. *Remedy:* try again later, or use the call that waits.

@@ -85,7 +85,7 @@ impl ShardIterator {
                 let now = reader.clock.now();
                 if time > now && found >= end {
                     return Err(Error::invalid(format!(
-                        "the time {time} lies in the future, and it is {now}: use Latest"
+                        "the time {time} is in the future: it is {now} now; use Latest"
                     )));
                 }
                 found

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::checkpoints::groups_dir;
+use super::checkpoints::logs_of;
 use super::describe::GroupDescription;
 use super::group::GroupState;
 use crate::{Error, Position, Result, Stream, extend};
@@ -77,9 +77,7 @@ impl Stream {
     /// # Errors
     /// `Io`.
     pub fn groups(&self) -> Result<Vec<String>> {
-        let paths = Self::list(groups_dir(self))?;
-        let names = paths.iter().filter_map(|path| path.file_name());
-        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+        logs_of(self).names()
     }
 }
 
@@ -149,7 +147,6 @@ impl Group {
     pub fn delete(&self) -> Result<()> {
         let Self { stream, name } = self;
         check_name(name)?;
-        let path = groups_dir(stream).join(name);
         let groups = extend::extension::<Groups>(stream);
         let mut open = groups.open.lock();
         if let Entry::Occupied(known) = open.entry(name.clone()) {
@@ -161,11 +158,11 @@ impl Group {
                 return Err(Error::InvalidArgument(reason.into()));
             }
             let known = known.remove();
-            extend::remove_companion(stream, &path);
+            extend::remove_companion(stream, known.checkpoints.log());
             known.checkpoints.close()?;
         }
         extend::hold(stream, name).end()?;
-        match Stream::delete(&path) {
+        match logs_of(stream).delete(name) {
             Err(Error::NotAStream(_)) => Err(self.is_missing()),
             deleted => deleted,
         }

@@ -276,6 +276,7 @@ impl IoFailure {
     /// Returns the remedy.
     fn remedy(&self) -> &'static str {
         match self.source.kind() {
+            io::ErrorKind::NotFound if is_sync(self.action) => "put it back, then open the stream again",
             _ if is_sync(self.action) => "check the disk, then open the stream again",
             io::ErrorKind::PermissionDenied => "check who owns it, and who may do that",
             io::ErrorKind::NotFound => "put back what was moved or removed",

@@ -48,8 +48,7 @@ pub struct Group {
 impl Stream {
     /// Returns the consumer group of this name. Opening its first worker creates it.
     ///
-    /// A name has 1 to 128 letters, digits, `.`, `_` and `-`, like that of a consumer in Kinesis. It must not begin with `.` or end with
-    /// `.deleted`.
+    /// A name has 1 to 128 letters, digits, `.`, `_` and `-`, like that of a consumer in Kinesis. It must not begin with `.`.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -205,16 +204,12 @@ impl Group {
 
 fn check_name(name: &str) -> Result<()> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=NAME_BYTES_MAX).contains(&name.len())
-        && !name.starts_with('.')
-        && !name.ends_with(".deleted")
-        && name.bytes().all(is_plain)
-    {
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_plain) {
         return Ok(());
     }
     let reason = format!(
-        "{name:?} is not a name of a consumer group: use 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-', do not begin \
-         with '.' and do not end with \".deleted\""
+        "{name:?} is not a name of a consumer group: use 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-', and do not \
+         begin with '.'"
     );
     Err(Error::InvalidArgument(reason.into()))
 }

@@ -57,11 +57,11 @@ impl Stream {
     /// `NotAStream` if there is none; `Locked` if somebody has it open; `Io`.
     pub fn delete(path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let target = outside::without_links(path);
-        let Locked { root, lock: _lock, .. } = empty(Address::Outside(path))?;
-        let target = target?;
+        let locked = lock(Address::Outside(path))?;
+        let target = outside::without_links(path)?;
+        empty(&locked)?;
         // The stream may have been moved meanwhile. Its directory is empty then, and stays.
-        if root.is_root_at(&target)? {
+        if locked.root.is_root_at(&target)? {
             outside::remove_name(&target)?;
             outside::sync_name_of(&target)?;
         }
@@ -72,22 +72,27 @@ impl Stream {
 
 /// Deletes a stream inside another one.
 pub(super) fn delete_inside(path: &OwnPath) -> Result<()> {
-    let _locked = empty(Address::Inside(path))?;
+    let locked = lock(Address::Inside(path))?;
+    empty(&locked)?;
     dir::remove_all(path)?;
     dir::sync(&path.parent())
 }
 
-/// Deletes a stream except for its directory, which stays locked.
-fn empty(address: Address<'_>) -> Result<Locked> {
+/// Locks a stream, or what is left of a deleted one.
+fn lock(address: Address<'_>) -> Result<Locked> {
     let missing = |path: &Path| Error::not_a_stream(path, "there is no manifest.json; name another path");
     let check = |root: &OwnPath, found| if found == Found::Nothing { Err(missing(root)) } else { Ok(()) };
-    let locked = address.lock(check)?.ok_or_else(|| missing(address.path()))?;
+    address.lock(check)?.ok_or_else(|| missing(address.path()))
+}
+
+/// Deletes a stream except for its directory.
+fn empty(locked: &Locked) -> Result<()> {
+    let root = &locked.root;
     if locked.found == Found::Stream {
-        dir::rename(&manifest::path_in(&locked.root), &locked.root.join(DELETED_NAME))?;
-        dir::sync(&locked.root)?;
+        dir::rename(&manifest::path_in(root), &root.join(DELETED_NAME))?;
+        dir::sync(root)?;
     }
-    remove_contents(&locked.root)?;
-    Ok(locked)
+    remove_contents(root)
 }
 
 /// Removes what is left of a deleted stream, and last the name that says that it is deleted.

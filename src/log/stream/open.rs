@@ -185,8 +185,13 @@ impl Address<'_> {
     pub(super) fn lock(&self, check: impl Fn(&OwnPath, Found) -> Result<()>) -> Result<Option<Locked>> {
         loop {
             let Some(root) = self.open()? else { return Ok(None) };
-            check(&root, find_in(&root)?)?;
-            let lock = Lock::take(&root)?;
+            let lock = match Lock::take(&root) {
+                // Its owner may be about to create or delete it, so only a stream that is there says anything.
+                Err(error @ Error::Locked(_)) if Manifest::exists_in(&root)? => {
+                    return check(&root, Found::Stream).and(Err(error));
+                }
+                lock => lock?,
+            };
             // Whoever had the lock before may have deleted this stream, and another one may be in its place by now.
             if self.leads_to(&root)? {
                 let found = find_in(&root)?;

@@ -57,7 +57,7 @@ impl Topology {
             Recovery::prepare(&context.stream_dir, shard, manifest.marks_of(shard), must_salvage)
         };
         let recoveries = manifest.shards.iter().map(prepare).collect::<Result<Vec<_>>>()?;
-        orphans.iter().try_for_each(|orphan| dir::remove_all(orphan))?;
+        orphans.iter().try_for_each(dir::remove_all)?;
         let recovered = recoveries.into_iter().map(Recovery::apply).collect::<Result<Vec<_>>>()?;
         let reports = recovered.iter().map(|shard| shard.report.clone()).collect();
         for (id, shard) in

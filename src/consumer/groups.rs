@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use crate::{Error, Position, Result, Stream, extend};
 /// The longest name of a group, the same as for a consumer in Kinesis.
 const NAME_BYTES_MAX: usize = 128;
 
-/// The groups of a stream that were used since it was opened.
+/// The groups of a stream that somebody uses.
 #[derive(Debug, Default)]
 struct Groups {
     open: Mutex<BTreeMap<String, Arc<GroupState>>>,
@@ -167,21 +168,21 @@ impl Group {
         }
     }
 
-    fn existing(&self) -> Result<Arc<GroupState>> {
+    fn existing(&self) -> Result<GroupInUse> {
         check_name(&self.name)?;
         if !self.stream.groups()?.contains(&self.name) {
             return Err(self.is_missing());
         }
-        self.with_state(Position::TrimHorizon, false, |state| Ok(Arc::clone(state)))
+        Ok(self.open(Position::TrimHorizon, false, |_| Ok(()))?.0)
     }
 
-    /// Runs `work` with the state of the group, which is not deleted meanwhile. A new group begins at `start`.
-    pub(super) fn with_state<T>(
+    /// Opens the group, and runs `work` with its state, which is not deleted meanwhile. A new group begins at `start`.
+    pub(super) fn open<T>(
         &self,
         start: Position,
         must_salvage: bool,
-        work: impl FnOnce(&Arc<GroupState>) -> Result<T>,
-    ) -> Result<T> {
+        work: impl FnOnce(&GroupState) -> Result<T>,
+    ) -> Result<(GroupInUse, T)> {
         let Self { stream, name } = self;
         check_name(name)?;
         let groups = extend::extension::<Groups>(stream);
@@ -189,16 +190,54 @@ impl Group {
         if stream.is_closed() {
             return Err(Error::Closed);
         }
-        match open.entry(name.clone()) {
-            Entry::Occupied(known) => work(known.get()),
+        let state = match open.entry(name.clone()) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
             Entry::Vacant(unknown) => {
-                work(unknown.insert(Arc::new(GroupState::open(stream, name, start, must_salvage)?)))
+                Arc::clone(unknown.insert(Arc::new(GroupState::open(stream, name, start, must_salvage)?)))
             }
-        }
+        };
+        let outcome = work(&state);
+        drop(open);
+        // If `work` has failed, this closes the group again.
+        let in_use = GroupInUse { group: self.clone(), state };
+        outcome.map(|outcome| (in_use, outcome))
     }
 
     fn is_missing(&self) -> Error {
         Error::InvalidArgument(format!("the stream has no consumer group {:?}", self.name).into())
+    }
+}
+
+/// The state of a group that somebody uses. Dropping it closes the group's files if nobody else uses the group.
+#[derive(Debug)]
+pub(super) struct GroupInUse {
+    group: Group,
+    state: Arc<GroupState>,
+}
+
+impl Deref for GroupInUse {
+    type Target = GroupState;
+
+    fn deref(&self) -> &GroupState {
+        &self.state
+    }
+}
+
+impl Drop for GroupInUse {
+    fn drop(&mut self) {
+        let Group { stream, name } = &self.group;
+        let groups = extend::extension::<Groups>(stream);
+        let mut open = groups.open.lock();
+        // One is in the map. Nobody gets another one without its lock.
+        let is_last = Arc::strong_count(&self.state) == 2;
+        let is_known = open.get(name).is_some_and(|known| Arc::ptr_eq(known, &self.state));
+        let log = self.state.checkpoints.log();
+        // If commits cannot be synced, the files stay open, and syncing or closing the stream reports it.
+        if is_last && is_known && log.sync().is_ok() {
+            extend::remove_companion(stream, log);
+            open.remove(name);
+            let _ = self.state.checkpoints.close();
+        }
     }
 }
 

@@ -122,6 +122,14 @@ impl Place {
         place
     }
 
+    /// Runs a command in a shell that redirects its input or output, such as `>&-`.
+    #[cfg(unix)]
+    fn redirected(&self, name: &str, options: &[&str], redirection: &str) -> Output {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec \"$@\" {redirection}"), "sh"]).arg(tool()).arg(name);
+        shell.arg(self.stream()).args(options).stdin(Stdio::null()).output().unwrap()
+    }
+
     fn cat(&self, options: &[&str]) -> Vec<u8> {
         let output = self.run("cat", options);
         succeeds(&output);
@@ -791,4 +799,64 @@ fn consume_follows_until_ctrl_c() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0));
     assert_eq!(place.print("consume", &["g"]), "", "what was printed is committed");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_goes_nowhere_is_an_error_and_changes_nothing() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"1\n2\n", &["--key", "k"]));
+    for (name, options) in [
+        ("consume", &["g"][..]),
+        ("consume", &["g", "-f"]),
+        ("cat", &[]),
+        ("cat", &["--order", "time"]),
+        ("cat", &["--json"]),
+        ("tail", &[]),
+        ("tail", &["-f"]),
+        ("describe", &[]),
+        ("describe", &["--json"]),
+        ("verify", &[]),
+        ("salvage", &[]),
+        ("shards", &[]),
+        ("shards", &["--dot"]),
+        ("retention", &[]),
+        ("groups", &[]),
+    ] {
+        // Closed, open for reading only, and full.
+        for redirection in [">&-", "1</dev/null", ">/dev/full"] {
+            let output = place.redirected(name, options, redirection);
+            fails(&output, &["cannot write to standard output: "]);
+        }
+    }
+    assert_eq!(place.print("consume", &["g"]), "1\n2\n", "what was not printed is not handled");
+    // Nothing is printed, so nothing is missing.
+    succeeds(&place.redirected("reset", &["g", "latest"], ">&-"));
+    for option in ["--help", "--version"] {
+        for redirection in [">&-", ">/dev/full"] {
+            let script = format!("\"$0\" {option} {redirection}");
+            let output = Command::new("sh").args(["-c", &script]).arg(tool()).output().unwrap();
+            fails(&output, &["cannot write to standard output: "]);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn put_follow_without_an_output_puts_nothing() {
+    let place = Place::create(&[]);
+    fails(&place.redirected("put", &["-f"], "</dev/null >&-"), &["cannot write to standard output: "]);
+    succeeds(&place.redirected("put", &[], "</dev/null >&-"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn input_that_cannot_be_read_is_an_error() {
+    let place = Place::create(&[]);
+    fails(&place.redirected("put", &[], "<&-"), &["cannot read standard input: "]);
+    fails(&place.run("put", &["/"]), &["/ is a directory: name a file"]);
+    fails(&place.run("put", &["/nowhere"]), &["cannot read /nowhere: No such file"]);
+    let output = place.put(b"", &[]);
+    succeeds(&output);
+    assert!(stderr(&output).starts_with("streamlog: put 0 records"), "{}", stderr(&output));
 }

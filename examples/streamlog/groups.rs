@@ -89,8 +89,8 @@ fn table(name: &str, place: &str, rows: Vec<(String, String, Lag)>) -> String {
 pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
     let options = stream.group(&args.group).worker().start_at(args.from).lease_timeout(LEASE_TIMEOUT);
     let options = if args.skip_trimmed { options.on_trimmed(OnTrimmed::SkipToHorizon) } else { options };
+    let mut printer = Printer::new(args.format)?;
     let mut worker = options.open()?;
-    let mut printer = Printer::new(args.format);
     let mut skipped = 0;
     if args.follow {
         tell("following; while this runs, no other process can open the stream");

@@ -20,6 +20,7 @@ use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::{Printer, counted, progress};
 use crate::read::Follower;
+use crate::standard;
 
 /// The maximum number of bytes in one read, and so in one batch. A flipped bit on disk costs the whole batch, and larger batches are not
 /// faster.
@@ -30,9 +31,10 @@ const WAIT: Duration = Duration::from_millis(100);
 /// Puts the lines of the input, and prints how many.
 pub(crate) fn put(stream: &Stream, args: &PutArgs) -> Outcome {
     let (input, bytes) = open_input(args.file.as_deref())?;
-    let chunks = read_in_background(input, Sizes::of(stream));
     let format = FormatArgs { with_key: false, json: false };
-    let follower = args.follow.then(|| Follower::from_latest(stream, Printer::new(format))).transpose()?;
+    let follow = || Follower::from_latest(stream, Printer::new(format)?);
+    let follower = args.follow.then(follow).transpose()?;
+    let chunks = read_in_background(input, Sizes::of(stream));
     // A bar and records would overwrite each other on a terminal.
     let is_mixed = args.follow && io::stdout().is_terminal();
     let bar = if is_mixed { ProgressBar::hidden() } else { progress(bytes) };
@@ -47,10 +49,11 @@ pub(crate) fn put(stream: &Stream, args: &PutArgs) -> Outcome {
 /// Opens the input. Returns it with its size, if the size is known.
 fn open_input(file: Option<&Path>) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     let Some(path) = file.filter(|path| *path != Path::new("-")) else {
-        return Ok((Box::new(io::stdin()), None));
+        let input = standard::input().map_err(|error| Failure::input("standard input", &error))?;
+        return Ok((Box::new(input), None));
     };
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-    let (metadata, file) = opened.map_err(|error| Failure::input(path, &error))?;
+    let (metadata, file) = opened.map_err(|error| Failure::input(path.display(), &error))?;
     if metadata.is_dir() {
         return Err(Failure::Told(format!("{} is a directory: name a file", path.display())));
     }

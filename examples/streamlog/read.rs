@@ -26,7 +26,7 @@ const WAIT: Duration = Duration::from_millis(100);
 
 /// Prints the records of the shards.
 pub(crate) fn cat(stream: &Stream, args: &CatArgs) -> Outcome {
-    let mut printer = Printer::new(args.format);
+    let mut printer = Printer::new(args.format)?;
     let shards = shards_to_read(stream, args)?.into_iter().map(|shard| stream.iterator(shard, args.from));
     let shards = shards.collect::<Result<Vec<_>, _>>()?;
     let count = args.count.unwrap_or(u64::MAX);
@@ -116,7 +116,7 @@ pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
         let iterator = stream.iterator(shard.id, Position::At(SequenceNumber::new(first)))?;
         shards.push((shard, iterator));
     }
-    let mut follower = Follower::new(stream, shards, Printer::new(args.format), args.quiet);
+    let mut follower = Follower::new(stream, shards, Printer::new(args.format)?, args.quiet);
     if args.follow {
         tell("following; while this runs, no other process can open the stream");
     }

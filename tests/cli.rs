@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -156,6 +157,27 @@ fn fails(output: &Output, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("streamlog: ") && !stderr.contains("panicked"), "{stderr}");
     parts.iter().for_each(|part| assert!(stderr.contains(part), "no {part:?} in {stderr}"));
+}
+
+/// Waits until `is_so` returns true, for a limited time.
+fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
+    let late = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        if Instant::now() > late {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Waits for a child that must end by itself. One that does not is killed, so that the test fails instead of waiting forever.
+fn ends(mut child: Child) -> Output {
+    if !comes_true(|| child.try_wait().unwrap().is_some()) {
+        child.kill().unwrap();
+        panic!("it does not end: {:?}", child.wait_with_output());
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// Lines of a log: hosts, empty lines, carriage returns, zeros, and bytes that are not UTF-8.
@@ -859,4 +881,30 @@ fn input_that_cannot_be_read_is_an_error() {
     let output = place.put(b"", &[]);
     succeeds(&output);
     assert!(stderr(&output).starts_with("streamlog: put 0 records"), "{}", stderr(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_that_waits_ends_when_the_reader_of_its_output_goes_away() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"1\n", &[]));
+    for (name, options) in [("tail", &["-f"][..]), ("consume", &["g", "-f"]), ("put", &["-f"])] {
+        let mut command = place.command(name, options);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The input stays open, and silent after one line.
+        let mut stdin = child.stdin.take().unwrap();
+        // Only put reads it.
+        let _ = stdin.write_all(b"1\n");
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "1\n", "{name}");
+        assert!(child.try_wait().unwrap().is_none(), "{name} waits for more");
+        drop(stdout);
+        succeeds(&ends(child));
+        drop(stdin);
+    }
+    let described = place.json("describe", &[]);
+    assert_eq!(described["was_closed_cleanly"], true);
 }

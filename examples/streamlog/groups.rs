@@ -105,7 +105,7 @@ pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
                 printer.flush()?;
                 worker.commit(&batch)?;
             }
-            Ok(None) if args.follow => {}
+            Ok(None) if args.follow => printer.check_reader()?,
             Ok(None) => return Ok(()),
             Err(lost @ Error::Lost { shard, .. }) => {
                 tell(&format!("note: {lost}"));

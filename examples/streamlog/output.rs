@@ -134,6 +134,14 @@ impl Printer {
         self.out.flush().map_err(Failure::Output)
     }
 
+    /// Fails as a write would if the reader of a pipe has closed it. A command that waits calls this, because it may never write again.
+    pub(crate) fn check_reader(&self) -> Outcome {
+        if standard::has_lost_its_reader(self.out.get_ref()) {
+            return Err(Failure::Output(io::ErrorKind::BrokenPipe.into()));
+        }
+        Ok(())
+    }
+
     fn record(&mut self, record: &Printed<'_>) -> io::Result<()> {
         if self.format.json {
             serde_json::to_writer(&mut self.out, &JsonRecord::new(record))?;

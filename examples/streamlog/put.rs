@@ -146,8 +146,11 @@ impl Putter<'_> {
         loop {
             match chunks.recv_timeout(WAIT) {
                 Ok(chunk) => self.put_chunk(&chunk?)?,
-                // The input is silent. After Ctrl-C there is no reason to wait.
-                Err(RecvTimeoutError::Timeout) => check_interrupted()?,
+                // The input is silent. After Ctrl-C there is no reason to wait, and neither if nobody sees the records that follow.
+                Err(RecvTimeoutError::Timeout) => {
+                    check_interrupted()?;
+                    self.follower.as_ref().map_or(Ok(()), Follower::check_reader)?;
+                }
                 // The input has ended, or the reader stopped after Ctrl-C. All lines read so far are put by now, because a pipe cannot take
                 // them back.
                 Err(RecvTimeoutError::Disconnected) => return check_interrupted(),

@@ -128,6 +128,7 @@ pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
         if !args.follow {
             return Ok(());
         }
+        follower.check_reader()?;
         wait_any(&follower.reading, WAIT)?;
     }
 }
@@ -180,6 +181,11 @@ impl Follower {
             Some(ready) => self.print_batch(ready).map(|()| true),
             None => self.printer.flush().map(|()| false),
         }
+    }
+
+    /// Fails if the reader of the output has closed it.
+    pub(crate) fn check_reader(&self) -> Outcome {
+        self.printer.check_reader()
     }
 
     fn print_batch(&mut self, ready: usize) -> Outcome {

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
@@ -47,4 +48,15 @@ fn open(is_closed: &AtomicBool, stream: impl AsFd) -> io::Result<File> {
         return Err(Errno::BADF.into());
     }
     Ok(stream.as_fd().try_clone_to_owned()?.into())
+}
+
+/// Returns whether `output` is a pipe that has lost its reader. Elsewhere than on Linux, only a write can say so.
+pub(crate) fn has_lost_its_reader(output: &File) -> bool {
+    let is_pipe = output.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
+    #[cfg(target_os = "linux")]
+    if let Ok(nothing) = File::open("/dev/null") {
+        // Fails for the same reason as a write, but writes nothing. A write of no bytes to a pipe never fails.
+        return is_pipe && rustix::fs::sendfile(output, nothing, None, 1) == Err(Errno::PIPE);
+    }
+    false
 }

@@ -131,6 +131,16 @@ impl Place {
         shell.arg(self.stream()).args(options).stdin(Stdio::null()).output().unwrap()
     }
 
+    /// Puts `content` from a pipe.
+    fn pipe(&self, content: &[u8], options: &[&str]) -> Output {
+        let mut command = self.command("put", options);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may end before it has read everything.
+        let _ = child.stdin.take().unwrap().write_all(content);
+        child.wait_with_output().unwrap()
+    }
+
     fn cat(&self, options: &[&str]) -> Vec<u8> {
         let output = self.run("cat", options);
         succeeds(&output);
@@ -309,7 +319,7 @@ fn a_line_that_cannot_be_put_is_named_and_those_before_it_are_there() {
     );
     fails(&place.put(b"id=\nid=7\n", &["--key-regex", "id=([0-9]*)"]), &["line 1", "empty"]);
     let too_long = [b"ok\n".to_vec(), vec![b'x'; 2 << 20]].concat();
-    fails(&place.put(&too_long, &["--key", "k"]), &["line 2", "may have 1048576"]);
+    fails(&place.put(&too_long, &["--key", "k"]), &["line 2: it has 2097152 bytes", "may have 1048576"]);
     fails(&place.put(&[b'k'; 2_000], &["--key-column", "1"]), &["line 1", "partition key has 2000 bytes"]);
     assert_eq!(place.cat(&[]), b"a 1\nok\n");
 }
@@ -875,7 +885,9 @@ fn put_follow_without_an_output_puts_nothing() {
 #[test]
 fn input_that_cannot_be_read_is_an_error() {
     let place = Place::create(&[]);
-    fails(&place.redirected("put", &[], "<&-"), &["cannot read standard input: "]);
+    for redirection in ["<&-", "0>/dev/null", "</"] {
+        fails(&place.redirected("put", &[], redirection), &["cannot read standard input: "]);
+    }
     fails(&place.run("put", &["/"]), &["/ is a directory: name a file"]);
     fails(&place.run("put", &["/nowhere"]), &["cannot read /nowhere: No such file"]);
     let output = place.put(b"", &[]);
@@ -907,4 +919,102 @@ fn a_command_that_waits_ends_when_the_reader_of_its_output_goes_away() {
     }
     let described = place.json("describe", &[]);
     assert_eq!(described["was_closed_cleanly"], true);
+}
+
+/// Returns a file whose second line has 5,000,000 bytes.
+fn log_with_a_long_line() -> Vec<u8> {
+    [b"first\n".to_vec(), vec![b'x'; 5_000_000], b"\nthird\n".to_vec()].concat()
+}
+
+#[test]
+fn a_line_that_is_too_long_is_reported_with_its_length() {
+    // From a file, and from a pipe, whose reads return less.
+    for put in [Place::put, Place::pipe] {
+        let place = Place::create(&[]);
+        let output = put(&place, &log_with_a_long_line(), &[]);
+        fails(&output, &["line 2: it has 5000000 bytes", "may have 1048576", "--skip-long", "were put"]);
+        assert_eq!(place.cat(&[]), b"first\n");
+        // The same without a newline at its end.
+        fails(&put(&place, &vec![b'x'; 3_000_000], &[]), &["line 1: it has 3000000 bytes"]);
+    }
+}
+
+#[test]
+fn lines_that_are_too_long_are_skipped_and_counted_if_the_user_says_so() {
+    for put in [Place::put, Place::pipe] {
+        let place = Place::create(&[]);
+        let longest = 1 << 20;
+        let log: Vec<u8> = [
+            log_with_a_long_line(),
+            // One that is read in one piece with its neighbors, one that only its key makes too long, and one with a key that is too long.
+            [b"k ".to_vec(), vec![b'x'; longest], b"\n".to_vec()].concat(),
+            [b"k ".to_vec(), vec![b'x'; longest - 2], b"\n".to_vec()].concat(),
+            [vec![b'k'; 2_000], b" long key\n".to_vec()].concat(),
+            b"seventh\n".to_vec(),
+            vec![b'x'; 2_000_000],
+        ]
+        .concat();
+        let output = put(&place, &log, &["--skip-long", "--key-column", "1"]);
+        succeeds(&output);
+        let told = stderr(&output);
+        assert!(told.starts_with("streamlog: note: line 2 is skipped: it has 5000000 bytes"), "{told}");
+        assert!(told.contains("put 3 records") && told.contains("; skipped 5 long lines"), "{told}");
+        assert_eq!(told.lines().count(), 2, "{told}");
+        assert_eq!(place.cat(&[]), b"first\nthird\nseventh\n");
+        // It skips nothing else.
+        fails(&put(&place, b"a 1\nb\n", &["--skip-long", "--key-column", "2"]), &["line 2: column 2"]);
+    }
+}
+
+#[test]
+fn line_numbers_count_skipped_lines() {
+    let place = Place::create(&[]);
+    let output = place.put(&log_with_a_long_line(), &["--skip-long"]);
+    succeeds(&output);
+    let records = json_lines(&place.cat(&["--json"]));
+    assert_eq!(records.iter().map(|record| record["key"].as_str().unwrap()).collect::<Vec<_>>(), ["1", "3"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_named_pipe_is_an_input_that_ctrl_c_ends_before_anyone_writes_to_it() {
+    let place = Place::create(&[]);
+    let pipe = place.directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = place.command("put", &[]);
+    command.arg(&pipe).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // By the time that it opens the stream, it heeds the signal.
+    let open_files = format!("/proc/{}/fd", child.id());
+    let has_opened = || {
+        let files = std::fs::read_dir(&open_files).unwrap().flatten();
+        files.flat_map(|file| file.path().read_link()).any(|path| path.starts_with(place.stream()))
+    };
+    assert!(comes_true(has_opened));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(ends(child).status.code(), Some(130));
+    assert_eq!(place.json("describe", &[])["was_closed_cleanly"], true);
+
+    let child = command.spawn().unwrap();
+    std::fs::write(&pipe, b"1\n2\n").unwrap();
+    succeeds(&ends(child));
+    assert_eq!(place.cat(&[]), b"1\n2\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_put_keeps_the_lines_that_it_has_put() {
+    let place = Place::create(&[]);
+    for signal in ["-TERM", "-HUP"] {
+        let mut command = place.command("put", &["--follow"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"a line\nhalf a li").unwrap();
+        let mut printed = [0; 7];
+        child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert!(!ends(child).status.success());
+    }
+    assert_eq!(place.cat(&[]), b"a line\na line\n");
+    succeeds(&place.run("verify", &[]));
 }

@@ -118,6 +118,9 @@ pub(crate) struct PutArgs {
     /// Use what the first group of this regular expression matches as the partition key, or its whole match if it has no group
     #[arg(long, value_name = "RE")]
     pub(crate) key_regex: Option<Regex>,
+    /// Skip lines that are too long for a record, or whose key is too long, and print how many
+    #[arg(long)]
+    pub(crate) skip_long: bool,
     /// Sync each batch to disk before the next; without it, all lines are synced by the time the command ends
     #[arg(long)]
     pub(crate) power: bool,

@@ -11,7 +11,7 @@
 //! cargo run --release --example streamlog -- consume /tmp/clicks billing
 //! ```
 //!
-//! Read in this order: `args` and `parse` (the command line), `put`, `read` (cat and tail), `report` (describe and verify), `change`
+//! Read in this order: `args` and `parse` (the command line), `put` with `input`, `read` (cat and tail), `report` (describe and verify), `change`
 //! (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`, `standard`, `failure`.
 
 mod args;
@@ -19,6 +19,7 @@ mod change;
 mod dot;
 mod failure;
 mod groups;
+mod input;
 mod output;
 mod parse;
 mod picture;

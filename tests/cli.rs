@@ -1018,3 +1018,23 @@ fn a_killed_put_keeps_the_lines_that_it_has_put() {
     assert_eq!(place.cat(&[]), b"a line\na line\n");
     succeeds(&place.run("verify", &[]));
 }
+
+#[test]
+fn a_compressed_file_is_refused_with_the_command_that_decompresses_it() {
+    let place = Place::create(&[]);
+    for (start, command) in [
+        (&b"\x1f\x8b\x08\x08\x0a\n\n\n"[..], "zcat FILE | streamlog put"),
+        (b"\x28\xb5\x2f\xfd\x04\n", "zstdcat FILE | streamlog put"),
+        (b"\xfd7zXZ\0\n", "xzcat FILE | streamlog put"),
+        (b"BZh91AY&SY\n", "bzcat FILE | streamlog put"),
+    ] {
+        for put in [Place::put, Place::pipe] {
+            let long = [start, &vec![0; 3_000_000]].concat();
+            fails(&put(&place, start, &[]), &[command]);
+            fails(&put(&place, &long, &["--skip-long"]), &[command]);
+        }
+        // Only at the beginning.
+        succeeds(&place.put(&[b"\n", start].concat(), &[]));
+    }
+    assert_eq!(place.json("describe", &[])["record_count"], 4 * 2 + 3);
+}

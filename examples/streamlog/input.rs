@@ -16,6 +16,13 @@ use crate::{check_interrupted, standard};
 /// faster.
 const CHUNK_BYTES_MAX: usize = 256 << 10;
 const STANDARD_INPUT: &str = "standard input";
+/// The programs that compress logs: the first bytes of their output, their names, and the commands that decompress.
+const COMPRESSED: [(&[u8], &str, &str); 4] = [
+    (b"\x1f\x8b\x08", "gzip", "zcat"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
+    (b"\xfd7zXZ\0", "xz", "xzcat"),
+    (b"BZh91AY&SY", "bzip2", "bzcat"),
+];
 
 /// What to read.
 pub(crate) enum Input {
@@ -102,6 +109,8 @@ fn read_chunks(
     sender: &SyncSender<Result<Chunk, Failure>>,
 ) -> io::Result<()> {
     let mut chunk = vec![];
+    // Whether the chunk begins where the input begins.
+    let mut is_start = true;
     // How much was read, and not kept, of a line that is too long. It is read to its end, so that the error can say how long it is.
     let mut long_bytes = 0;
     // If the putter has ended, it has reported why.
@@ -113,6 +122,9 @@ fn read_chunks(
         let read = read(input, &mut chunk[at..])?;
         chunk.truncate(at + read);
         let is_end = read == 0;
+        if is_start {
+            refuse_compressed(&chunk)?;
+        }
         if long_bytes > 0 {
             let end = chunk.iter().position(|&byte| byte == b'\n');
             long_bytes += end.unwrap_or(chunk.len()) as u64;
@@ -130,12 +142,14 @@ fn read_chunks(
             Some(newline) => at + newline + 1,
             None if chunk.len() > sizes.line_bytes_max => {
                 long_bytes = chunk.len() as u64;
+                is_start = false;
                 chunk.clear();
                 continue;
             }
             None => continue,
         };
         let rest = chunk.split_off(whole);
+        is_start &= chunk.is_empty();
         if !chunk.is_empty() && !send(Chunk::Lines(chunk)) || is_end {
             return Ok(());
         }
@@ -155,4 +169,14 @@ fn read(input: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
 
 fn memrchr(byte: u8, bytes: &[u8]) -> Option<usize> {
     bytes.iter().rposition(|&found| found == byte)
+}
+
+/// Fails if the input begins as compressed files do. Its lines would be garbage, and nobody could take them out of the stream again.
+fn refuse_compressed(start: &[u8]) -> io::Result<()> {
+    match COMPRESSED.iter().find(|(magic, ..)| start.starts_with(magic)) {
+        Some((_, name, command)) => Err(io::Error::other(format!(
+            "it is compressed by {name}: use {command} FILE | streamlog put PATH"
+        ))),
+        None => Ok(()),
+    }
 }

@@ -1038,3 +1038,38 @@ fn a_compressed_file_is_refused_with_the_command_that_decompresses_it() {
     }
     assert_eq!(place.json("describe", &[])["record_count"], 4 * 2 + 3);
 }
+
+#[test]
+fn each_byte_of_a_line_comes_back_and_only_a_missing_newline_at_the_end_is_added() {
+    let files: [&[u8]; 9] = [
+        b"",
+        b"\n",
+        b"\n\n",
+        b"\r\n",
+        b"windows\r\nlines\r\n\r\n",
+        b"old mac\rlines\r\n",
+        b"\xef\xbb\xbfmark\n\0\n\xff\xfe\n",
+        b"\xff\xfel\0\n\0",
+        b"no newline",
+    ];
+    for file in files {
+        let place = Place::create(&[]);
+        succeeds(&place.put(file, &[]));
+        let mut expected = file.to_vec();
+        if !file.is_empty() && !file.ends_with(b"\n") {
+            expected.push(b'\n');
+        }
+        assert_eq!(place.cat(&[]), expected);
+    }
+}
+
+#[test]
+fn a_carriage_return_at_the_end_of_a_line_belongs_to_no_key() {
+    for options in [&["--key-column", "2", "--separator", ","][..], &["--key-regex", ",(.*)$"]] {
+        let place = Place::create(&[]);
+        succeeds(&place.put(b"1,a\r\n2,a", options));
+        let records = json_lines(&place.cat(&["--json"]));
+        let fields: Vec<_> = records.iter().map(|record| (&record["key"], &record["data"])).collect();
+        assert_eq!(fields, [(&"a".into(), &"1,a\r".into()), (&"a".into(), &"2,a".into())]);
+    }
+}

@@ -236,8 +236,9 @@ impl Keys {
         Self { source, fallback: args.key.clone().map(String::into_bytes) }
     }
 
-    /// Returns the key of a line.
+    /// Returns the key of a line. A carriage return at its end, as of files from Windows, belongs to no key.
     fn of_line<'a>(&'a self, line: &'a [u8], number: u64) -> Option<Cow<'a, [u8]>> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let found = match &self.source {
             KeySource::LineNumber => return Some(Cow::Owned(number.to_string().into_bytes())),
             KeySource::Constant => None,

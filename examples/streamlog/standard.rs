@@ -6,9 +6,9 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 static IS_INPUT_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -50,13 +50,9 @@ fn open(is_closed: &AtomicBool, stream: impl AsFd) -> io::Result<File> {
     Ok(stream.as_fd().try_clone_to_owned()?.into())
 }
 
-/// Returns whether `output` is a pipe that has lost its reader. Elsewhere than on Linux, only a write can say so.
+/// Returns whether `output` is a pipe or a socket whose reader is gone.
 pub(crate) fn has_lost_its_reader(output: &File) -> bool {
-    let is_pipe = output.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
-    #[cfg(target_os = "linux")]
-    if let Ok(nothing) = File::open("/dev/null") {
-        // Fails for the same reason as a write, but writes nothing. A write of no bytes to a pipe never fails.
-        return is_pipe && rustix::fs::sendfile(output, nothing, None, 1) == Err(Errno::PIPE);
-    }
-    false
+    let mut polled = [PollFd::new(output, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }

@@ -23,6 +23,7 @@
 //! - Put records: [`Stream::put`], [`Stream::put_batch`]. What a returned put survives: [`Durability`].
 //! - Put from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
 //! - Read: [`Stream::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`Stream::lineage_iterator`].
+//! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
@@ -59,7 +60,7 @@ pub use log::shard::reader::lag::Lag;
 pub use log::shard::reader::record::{OwnedRecord, Record};
 pub use log::shard::reader::records::OwnedRecords;
 pub use log::shard::reader::verify::{Verification, VerifyProgress};
-pub use log::shard::reader::wait_any::wait_any;
+pub use log::shard::reader::wait_any::{AnyReadable, Readable, any_readable, wait_any};
 pub use log::stream::Stream;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;

@@ -1,4 +1,4 @@
-//! The stream that is written is the one that was opened, whatever happens to its path: P1, P16.
+//! The stream that is written is the one that was opened, whatever happens to its path: P1, P10, P13.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn roll(stream: &Stream, letter: &str) -> usize {
 }
 
 #[test]
-fn p1_p16_a_stream_that_is_moved_goes_on_in_its_new_place() {
+fn p1_a_stream_that_is_moved_goes_on_in_its_new_place() {
     let scratch = common::scratch();
     let (path, moved) = (scratch.path().join("clicks"), scratch.path().join("moved"));
     let stream = open(&path);
@@ -59,7 +59,7 @@ fn p1_p16_a_stream_that_is_moved_goes_on_in_its_new_place() {
     assert_eq!(data_of(&stream), vec!["a"; count], "P1");
     assert_eq!((stream.shards().len(), stream.groups().unwrap()), (3, vec!["readers".to_owned()]));
     let other = open(&path);
-    assert_eq!((data_of(&other), other.shards().len()), (vec!["b".to_owned()], 1), "P16");
+    assert_eq!((data_of(&other), other.shards().len()), (vec!["b".to_owned()], 1), "P1");
     assert!(other.groups().unwrap().is_empty());
 
     // It goes on after a kill, too.
@@ -149,7 +149,7 @@ fn p10_an_idle_stream_whose_directory_is_removed_says_so() {
 }
 
 #[test]
-fn a_second_opener_is_refused_although_the_lock_file_was_removed() {
+fn p13_a_second_opener_is_refused_although_the_lock_file_was_removed() {
     let scratch = common::scratch();
     let stream = open(scratch.path());
     fs::remove_file(scratch.path().join("LOCK")).unwrap();
@@ -182,7 +182,7 @@ fn a_stream_is_deleted_by_whatever_path_leads_to_it() {
 }
 
 #[test]
-fn p16_no_stream_is_touched_when_another_one_is_deleted() {
+fn p1_no_stream_is_touched_when_another_one_is_deleted() {
     let scratch = common::scratch();
     let [path, other] = ["clicks", "clicks.deleted"].map(|name| scratch.path().join(name));
     drop(open(&path));
@@ -193,7 +193,7 @@ fn p16_no_stream_is_touched_when_another_one_is_deleted() {
     put(&stream, 1, "a");
     stream.close().unwrap();
     assert_eq!(Stream::list(scratch.path()).unwrap(), std::slice::from_ref(&other));
-    assert_eq!(data_of(&open(&other)), ["a"; 4], "P16");
+    assert_eq!(data_of(&open(&other)), ["a"; 4], "P1");
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn an_interrupted_deletion_is_finished_and_leaves_no_stream() {
 }
 
 #[test]
-fn p16_opening_and_deleting_at_once_leaves_one_owner_and_no_contradiction() {
+fn p13_opening_and_deleting_at_once_leaves_one_owner_and_no_contradiction() {
     let scratch = common::scratch();
     let path = scratch.path().join("clicks");
     let (owners, opened) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -239,7 +239,7 @@ fn p16_opening_and_deleting_at_once_leaves_one_owner_and_no_contradiction() {
                         .open(path)
                     {
                         Ok(stream) => {
-                            assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0, "P16: two owners");
+                            assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0, "P13: two owners");
                             opened.fetch_add(1, Ordering::SeqCst);
                             stream.put("key", "a").unwrap();
                             owners.fetch_sub(1, Ordering::SeqCst);

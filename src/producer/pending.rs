@@ -1,7 +1,9 @@
 //! The receipts of records that are not written yet.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -14,6 +16,23 @@ pub(super) struct Outcomes {
     /// One entry for each record once the first outcome is known; `None` for a record that is still being tried.
     known: Mutex<Vec<Option<Result<Receipt>>>>,
     changed: Condvar,
+    /// Locked after `known`.
+    tasks: Mutex<Tasks>,
+}
+
+/// The tasks that wait.
+#[derive(Debug, Default)]
+struct Tasks {
+    waiting: Vec<Task>,
+    next_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Task {
+    ticket: u64,
+    /// The record that it waits for.
+    at: u32,
+    waker: Waker,
 }
 
 impl Outcomes {
@@ -24,8 +43,31 @@ impl Outcomes {
         for (at, outcome) in told {
             known[*at as usize] = Some(outcome.clone());
         }
+        let told = |at: u32| known.get(at as usize).is_some_and(Option::is_some);
+        let woken: Vec<_> = self.tasks.lock().waiting.extract_if(.., |task| told(task.at)).collect();
         drop(known);
         self.changed.notify_all();
+        // Without the locks, because waking may run the task at once.
+        woken.into_iter().for_each(|task| task.waker.wake());
+    }
+
+    /// Returns the outcome, or has the task with this ticket woken once it is known. A task without a ticket gets one.
+    fn poll(&self, at: u32, ticket: &mut Option<u64>, waker: &Waker) -> Poll<Result<Receipt>> {
+        let known = self.known.lock();
+        if let Some(Some(outcome)) = known.get(at as usize) {
+            return Poll::Ready(outcome.clone());
+        }
+        let mut tasks = self.tasks.lock();
+        if let Some(known) = *ticket {
+            let task = tasks.waiting.iter_mut().find(|task| task.ticket == known);
+            task.expect("it waits until the outcome is known").waker.clone_from(waker);
+        } else {
+            let new = tasks.next_ticket;
+            tasks.next_ticket += 1;
+            tasks.waiting.push(Task { ticket: new, at, waker: waker.clone() });
+            *ticket = Some(new);
+        }
+        Poll::Pending
     }
 
     pub(super) fn get(&self, at: usize) -> Option<Result<Receipt>> {
@@ -50,6 +92,8 @@ impl Outcomes {
 /// The receipt of a record that a [`Producer`](crate::Producer) has taken. It has an outcome once the record is written, or an error that
 /// says why it was not.
 ///
+/// It is a future, too: `producer.put(…)?.await` waits for the outcome as a task of any async runtime, and no thread is blocked.
+///
 /// It is cheap: the records of a batch share one place for their outcomes. Dropping it changes nothing for the record.
 ///
 /// ```
@@ -66,13 +110,18 @@ impl Outcomes {
 /// println!("{:?}", pending.wait()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
 pub struct PendingReceipt {
-    pub(super) outcomes: Arc<Outcomes>,
-    pub(super) at: u32,
+    outcomes: Arc<Outcomes>,
+    at: u32,
+    /// Set once it was polled as a future.
+    ticket: Option<u64>,
 }
 
 impl PendingReceipt {
+    pub(super) fn new(outcomes: Arc<Outcomes>, at: u32) -> Self {
+        Self { outcomes, at, ticket: None }
+    }
+
     /// Waits until the record is written. This does not make the producer send sooner: [`flush`](crate::Producer::flush) does.
     ///
     /// Must not be called from a callback of the same producer, which may have to return first.
@@ -108,6 +157,30 @@ impl PendingReceipt {
     /// Returns whether the record is written or has failed, so that [`wait`](Self::wait) returns at once.
     pub fn is_done(&self) -> bool {
         self.outcomes.get(self.at as usize).is_some()
+    }
+}
+
+/// Waits like [`wait`](Self::wait). Awaiting a clone again returns the same outcome.
+impl Future for PendingReceipt {
+    type Output = Result<Receipt>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
+        let Self { outcomes, at, ticket } = &mut *self;
+        outcomes.poll(*at, ticket, context.waker())
+    }
+}
+
+impl Clone for PendingReceipt {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.outcomes), self.at)
+    }
+}
+
+impl Drop for PendingReceipt {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.outcomes.tasks.lock().waiting.retain(|task| task.ticket != ticket);
+        }
     }
 }
 

@@ -1,12 +1,10 @@
 //! A stream inside an axum service: async handlers around a synchronous stream, and a shutdown that loses nothing.
 //!
-//! A put that waits for the disk would block all other requests on its thread, so handlers do not put. They send their records to one
-//! thread over a bounded channel, and wait for the answer. That thread puts all waiting records as one batch, which needs only one disk
-//! sync. If the thread falls behind, the channel fills up and clients wait. Reads may also wait for the disk, so they run on tokio's
-//! threads for blocking work.
+//! A put that waits for the disk would block all other requests on its thread. So handlers give their records to a producer and await the
+//! receipts: the producer's thread puts all waiting records as one batch, which needs only one disk sync. If it falls behind, its buffer
+//! fills up, and clients are told to try again. Reads may also wait for the disk, so they run on tokio's threads for blocking work.
 //!
-//! On SIGTERM or Ctrl-C: no new connections → requests in progress get their answers → the thread puts what is left in the channel →
-//! the stream is closed.
+//! On SIGTERM or Ctrl-C: no new connections → requests in progress get their answers → the producer and the stream are closed.
 //!
 //! ```text
 //! cargo run -p http_service                            # tries itself out, and ends
@@ -20,7 +18,6 @@ mod tryout;
 use std::error::Error;
 use std::fmt::Write;
 use std::net::TcpListener;
-use std::thread;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -28,18 +25,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use streamlog::{
-    Durability, Error as StreamError, Position, PutRecord, Receipt, SequenceNumber, ShardId, Stream,
-    StreamOptions,
+    Durability, Error as StreamError, Position, Producer, SequenceNumber, ShardId, Stream, StreamOptions,
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 type Response = Result<(StatusCode, String), (StatusCode, String)>;
-
-/// How many records may wait for the writer before clients have to wait.
-const WAITING_MAX: usize = 1_024;
-const BATCH_MAX: usize = 256;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -63,15 +54,11 @@ fn open(directory: &std::path::Path) -> streamlog::Result<Stream> {
 async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (puts, waiting) = mpsc::channel(WAITING_MAX);
-    let writer = thread::Builder::new().name("writer".into()).spawn({
-        let stream = stream.clone();
-        move || write(&stream, waiting)
-    })?;
+    let producer = stream.producer().start()?;
     let router = Router::new()
         .route("/clicks/{user}", post(put))
         .route("/shards/{shard}/from/{sequence}", get(read))
-        .with_state(Service { stream: stream.clone(), puts });
+        .with_state(Service { stream: stream.clone(), producer: producer.clone() });
 
     // From here on the signals stop the service instead of the process.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -84,9 +71,9 @@ async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
     // Stop accepting, and wait for requests in progress. A client that never finishes its request delays this. A service manager kills the
     // service after a while, which loses nothing that was answered.
     axum::serve(listener, router).with_graceful_shutdown(must_stop).await?;
-    // The handlers held all senders of the channel. So the channel is closed now, and the writer ends after it has put what is left in it.
+    // Every request has its answer, so the producer has nothing left to write.
     tokio::task::spawn_blocking(move || {
-        writer.join().map_err(|_| "the writer has died")?;
+        producer.close()?;
         Ok(stream.close()?)
     })
     .await?
@@ -95,22 +82,13 @@ async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
 #[derive(Clone)]
 struct Service {
     stream: Stream,
-    puts: mpsc::Sender<Put>,
-}
-
-/// A record on its way to the writer.
-struct Put {
-    user: String,
-    page: Bytes,
-    answer: oneshot::Sender<streamlog::Result<Receipt>>,
+    producer: Producer,
 }
 
 /// `POST /clicks/{user}`: puts a click. The answer confirms that the click is on disk.
 async fn put(State(service): State<Service>, Path(user): Path<String>, page: Bytes) -> Response {
-    let (answer, answered) = oneshot::channel();
-    // Waits while the channel is full, and so does the client.
-    service.puts.send(Put { user, page, answer }).await.map_err(without_writer)?;
-    let receipt = answered.await.map_err(without_writer)?.map_err(refusal)?;
+    let pending = service.producer.try_put(user, page).map_err(refusal)?;
+    let receipt = pending.await.map_err(refusal)?;
     Ok((StatusCode::CREATED, format!("{} {}\n", receipt.shard, receipt.sequence)))
 }
 
@@ -133,10 +111,6 @@ async fn read(State(service): State<Service>, Path((shard, sequence)): Path<(u32
     }
 }
 
-fn without_writer<E>(_: E) -> (StatusCode, String) {
-    (StatusCode::SERVICE_UNAVAILABLE, "the writer has died\n".to_owned())
-}
-
 /// Returns the client's answer to an error. The status says whether the request is at fault or the client should try again.
 fn refusal(error: StreamError) -> (StatusCode, String) {
     let status = match error {
@@ -147,31 +121,4 @@ fn refusal(error: StreamError) -> (StatusCode, String) {
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{error}\n"))
-}
-
-/// Runs the writer: puts what arrives on the channel until the channel is closed and empty.
-fn write(stream: &Stream, mut waiting: mpsc::Receiver<Put>) {
-    let mut puts = Vec::with_capacity(BATCH_MAX);
-    while waiting.blocking_recv_many(&mut puts, BATCH_MAX) > 0 {
-        while !puts.is_empty() {
-            let records: Vec<_> = puts.iter().map(|put| PutRecord::new(&put.user, &put.page)).collect();
-            // A client that has disconnected in the meantime gets no answer.
-            match stream.put_batch(&records) {
-                Ok(outcomes) => {
-                    for (put, outcome) in puts.drain(..).zip(outcomes) {
-                        let _ = put.answer.send(outcome);
-                    }
-                }
-                // One invalid record fails the whole call. Answer its sender, and put the other records again.
-                Err(error @ StreamError::InvalidRecord { index, .. }) => {
-                    let _ = puts.remove(index as usize).answer.send(Err(error));
-                }
-                Err(error) => {
-                    for put in puts.drain(..) {
-                        let _ = put.answer.send(Err(error.clone()));
-                    }
-                }
-            }
-        }
-    }
 }

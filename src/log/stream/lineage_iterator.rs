@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::log::shard::reader::Reader;
 use crate::log::shard::reader::batch::Batch;
 use crate::log::shard::reader::iterator::ShardIterator;
-use crate::log::shard::reader::wait_any::wait_any;
+use crate::log::shard::reader::wait_any::{Readable, wait_any};
 use crate::log::topology::{Topology, lineage};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::record::Position;
@@ -132,5 +132,10 @@ impl LineageIterator {
     /// `Closed` if the stream is closed and everything is read.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         Ok(wait_any(&self.reading, timeout)?.is_some())
+    }
+
+    /// Waits like [`wait`](Self::wait), without a timeout, as a task of an async runtime: see [`any_readable`](crate::any_readable).
+    pub fn readable(&self) -> Readable<'_> {
+        Readable::new(&self.reading)
     }
 }

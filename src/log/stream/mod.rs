@@ -476,7 +476,8 @@ impl Stream {
     ) -> Result<Verification> {
         let map = self.core().topology.map_full();
         let mut found = Verification::default();
-        let mut at = VerifyProgress { bytes_read: 0, bytes_total: self.stats()?.disk_bytes() };
+        let bytes_total = map.iter().map(|shard| shard.data_bytes()).sum::<Result<_>>()?;
+        let mut at = VerifyProgress { bytes_read: 0, bytes_total };
         let mut step = |bytes: u64| {
             at.bytes_read += bytes;
             progress(at)

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::held::Held;
 use super::policy::{self, Candidate};
-use crate::log::manifest::Manifest;
+use crate::log::manifest::{Manifest, StreamSettings};
 use crate::log::segment::place::ShardDir;
 use crate::log::shard::Shard;
 use crate::log::shard::reader::segments::SegmentUse;
@@ -47,6 +47,13 @@ pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
     store(topology, &mut manifest, next)?;
     drop(manifest);
     sweep(topology)
+}
+
+/// Stores the settings of a stream that is being opened, if they are new.
+pub(crate) fn adopt(topology: &Topology, settings: StreamSettings) -> Result<()> {
+    let mut manifest = topology.manifest_to_change()?;
+    let next = Manifest { settings, ..manifest.clone() };
+    if manifest.settings == settings { Ok(()) } else { store(topology, &mut manifest, next) }
 }
 
 /// Drops the records of a shard before a sequence number. A number beyond the shard's end means its end.

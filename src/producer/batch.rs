@@ -130,7 +130,7 @@ impl Batch {
         }
         let (end, key_bytes, hash_key) = (needed as u32, key.len() as u16, record.explicit_hash_key);
         entries.push(Entry { end, key_bytes, put_at, hash_key, callback });
-        PendingReceipt { outcomes: Arc::clone(&self.outcomes), at }
+        PendingReceipt { outcomes: Arc::clone(&self.outcomes), at, producer: 0 }
     }
 
     /// Frees unused memory of a batch that takes no more records. It may wait among many, and counts only with what it holds.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::options::invalid;
+use super::sender;
 use crate::{Receipt, Result};
 
 /// The outcomes of the records of a batch, shared by all their handles.
@@ -70,12 +72,14 @@ impl Outcomes {
 pub struct PendingReceipt {
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) at: u32,
+    /// The producer, by the address that its senders know, or 0 until it hands the receipt out.
+    pub(super) producer: usize,
 }
 
 impl PendingReceipt {
     /// Waits until the record is written. This does not make the producer send sooner: [`flush`](crate::Producer::flush) does.
     ///
-    /// Must not be called from a callback of the same producer, which may have to return first.
+    /// Within a callback of the same producer it does not wait, because that callback may have to return first.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -89,9 +93,15 @@ impl PendingReceipt {
     /// ```
     ///
     /// # Errors
-    /// The error of the put; [`ProducerExpired`](crate::Error::ProducerExpired) if the record's time to live ended first. The record was
+    /// `InvalidArgument` within a callback of the same producer, if the record has no outcome yet; the error of the put;
+    /// [`ProducerExpired`](crate::Error::ProducerExpired) if the record's time to live ended first. The record was
     /// not put then, except that after a failed sync under [`Durability::Power`](crate::Durability::Power) it may or may not be there.
     pub fn wait(self) -> Result<Receipt> {
+        if sender::sends_for(self.producer) && !self.is_done() {
+            return Err(invalid(
+                "a callback cannot wait for its own producer: wait for the receipt in another thread",
+            ));
+        }
         loop {
             if let Some(outcome) = self.outcomes.wait(self.at as usize, None) {
                 return outcome;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Stream;
+use super::{Core, Stream, callback};
 use crate::log::retention::hold;
 use crate::log::types::error::{Error, Result};
 pub use crate::log::types::options::check_range;
@@ -31,6 +31,11 @@ impl Extensions {
             outcome = outcome.and(work(companion));
         }
         outcome
+    }
+
+    /// Returns the companions. Holding these does not keep them open.
+    pub(super) fn companions(&self) -> Vec<Arc<Core>> {
+        self.companions.lock().iter().map(|companion| Arc::clone(&companion.handle.core)).collect()
     }
 
     pub(super) fn close(&self) -> Result<()> {
@@ -93,6 +98,29 @@ pub fn add_companion(stream: &Stream, companion: Stream) -> Result<()> {
 /// Removes a companion by its path, once work in progress on it ends. The companion stays open as long as a clone of it exists.
 pub fn remove_companion(stream: &Stream, path: &Path) {
     stream.core().extensions.companions.lock().retain(|companion| companion.core().path != path);
+}
+
+/// Runs a function that a caller has passed to code that builds on a stream. Returns `None` if it panics, which affects nothing else.
+///
+/// Within such a function, whichever thread runs it, closing a stream or dropping its last clone does not wait for a thread that may wait
+/// for the function.
+///
+/// ```
+/// # use streamlog::{Stream, extend};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let on_overload = || stream.close(); // a caller's
+/// assert!(matches!(extend::run_callback(on_overload), Some(Ok(()))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn run_callback<T>(callback: impl FnOnce() -> T) -> Option<T> {
+    callback::run(callback)
+}
+
+/// Returns whether the calling thread runs a function of a caller: one passed to [`run_callback`], or to
+/// [`report_stats`](crate::StreamOptions::report_stats).
+pub fn is_in_callback() -> bool {
+    callback::is_running()
 }
 
 /// A hold on retention. [`hold()`] returns it by name.

@@ -1,5 +1,6 @@
 //! The handle of an open stream.
 
+mod callback;
 mod directory;
 pub mod extend;
 pub(crate) mod lineage_iterator;
@@ -10,7 +11,6 @@ mod put_metrics;
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -493,7 +493,9 @@ impl Stream {
     /// Closes the stream, also for its clones: syncs, seals, frees unused blocks, and lets others open the stream. Iterators can still read
     /// everything that was put before.
     ///
-    /// Dropping the last clone does the same, but reports no errors.
+    /// Dropping the last clone does the same, but reports no errors. If another thread is closing the stream, it waits until that is done. A
+    /// function that is passed to the library, such as that of `report_stats`, may close the stream too. There it does not wait for another
+    /// thread.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -547,7 +549,14 @@ mod for_tests {
 
 impl Handle {
     fn close(&self) -> Result<()> {
-        if let Some(threads) = self.threads.lock().take() {
+        // Held to the end, so that nobody who closes the stream returns before it is closed. A callback does not wait for that: the thread
+        // that closes the stream may wait for the one that runs the callback.
+        let mut threads = match self.threads.try_lock() {
+            Some(threads) => threads,
+            None if callback::is_running() => return Ok(()),
+            None => self.threads.lock(),
+        };
+        if let Some(threads) = threads.take() {
             threads.stop();
         }
         let Some(_lock) = self.core.lock.lock().take() else {
@@ -598,15 +607,34 @@ impl Core {
         let Some(report) = &self.options.report else { return };
         match self.stats() {
             // If it panics, the panic is printed. The syncs that follow on this thread matter more.
-            Ok(stats) => drop(catch_unwind(AssertUnwindSafe(|| (report.0)(&self.path, &stats)))),
+            Ok(stats) => {
+                callback::report(std::ptr::from_ref(self).addr(), || (report.0)(&self.path, &stats));
+            }
             Err(error) => {
                 event!(warn, "counts cannot be told", stream = self.path.display(), error = error)
             }
         }
     }
 
-    /// Runs one maintenance pass.
+    /// Runs one maintenance pass, and reports the counts.
     fn maintain(&self, pass: Pass) -> Result<()> {
+        let outcome = self.carry_out(pass);
+        if pass.tidy {
+            self.report_all();
+        }
+        outcome
+    }
+
+    /// Reports the counts of the stream and of its companions. No lock is held meanwhile, so the reports may call any of them.
+    fn report_all(&self) {
+        self.extensions.companions().iter().for_each(|companion| companion.report_all());
+        // The last report came with closing, while this pass ran.
+        if !self.topology.is_closed() {
+            self.report();
+        }
+    }
+
+    fn carry_out(&self, pass: Pass) -> Result<()> {
         let mut outcome = Ok(());
         if pass.sync {
             outcome = self.topology.for_each_shard(|shard| {
@@ -625,11 +653,6 @@ impl Core {
             }
             if pass.tidy || shard.has_many_to_seal() { shard.seal_waiting() } else { Ok(()) }
         }));
-        outcome =
-            outcome.and(self.extensions.for_each_companion(|companion| companion.core().maintain(pass)));
-        if pass.tidy {
-            self.report();
-        }
-        outcome
+        outcome.and(self.extensions.for_each_companion(|companion| companion.core().carry_out(pass)))
     }
 }

@@ -52,7 +52,7 @@ const CODE_LINES_MAX: usize = 400;
 const PLACES: [(&str, &[&str], &str); 5] = [
     (
         "unsafe",
-        &["log/sys/map.rs", "log/sys/processor.rs"],
+        &["log/sys/map.rs", "log/sys/process.rs", "log/sys/processor.rs"],
         "they state the invariants that unsafe code leans on",
     ),
     ("fs", &["log/sys/"], "all of the file system goes through one room, where faults can be injected"),
@@ -166,10 +166,10 @@ fn check_safety(source: &Source) -> Vec<String> {
         let above = source.lines[..token.line - 1].iter().rev().map(|line| line.trim_start());
         let comment: Vec<&str> = above.take_while(|line| line.starts_with("//")).collect();
         let words = comment.iter().flat_map(|line| line.split(|c: char| !c.is_alphanumeric()));
-        let names_one = words.into_iter().any(|word| ["I1", "I2", "I3", "I4", "I5"].contains(&word));
+        let names_one = words.into_iter().any(|word| ["I1", "I2", "I3", "I4", "I5", "I6"].contains(&word));
         !(names_one && comment.iter().any(|line| line.contains("SAFETY:")))
     });
-    let what = "`unsafe` needs a `SAFETY:` comment above it that names one of I1 to I5";
+    let what = "`unsafe` needs a `SAFETY:` comment above it that names one of I1 to I6";
     bare.map(|token| complaint(source, token.line, what)).collect()
 }
 
@@ -419,6 +419,6 @@ fn an_unsafe_without_its_invariant_is_caught() {
     assert_eq!(lines("// SAFETY: by I3 it\n// is so.\nlet a = unsafe { f() };"), []);
     assert_eq!(lines("// SAFETY: trust me.\nlet a = unsafe { f() };"), [2]);
     assert_eq!(lines("// By I3.\nunsafe { f() }"), [2]);
-    assert_eq!(lines("// SAFETY: I6 and I33.\nunsafe { f() }"), [2]);
+    assert_eq!(lines("// SAFETY: I7 and I33.\nunsafe { f() }"), [2]);
     assert_eq!(lines("// SAFETY: I1.\nlet a = 1;\nunsafe { f() }"), [3]);
 }

@@ -279,6 +279,14 @@ impl Handle {
     /// Takes no more records. Unless it is to wait, the senders end by themselves.
     fn close(&self, must_wait: bool) {
         let shared = &*self.shared;
+        if extend::check_process(&shared.stream).is_err() {
+            // A child made by fork has no senders, and nothing to send: the parent does that.
+            std::mem::forget(Arc::clone(&self.shared));
+            if let Some(mut threads) = self.threads.try_lock() {
+                std::mem::forget(std::mem::take(&mut *threads));
+            }
+            return;
+        }
         shared.budget.close();
         let counts: Vec<u64> = shared.lanes.iter().map(Lane::close).collect();
         if !must_wait {
@@ -307,6 +315,7 @@ impl Shared {
         callback: Option<Callback>,
         may_wait: bool,
     ) -> Result<PendingReceipt> {
+        extend::check_process(&self.stream)?;
         self.stream.check_record(record)?;
         let bytes = bytes_of(record) + RECORD_BYTES;
         if !self.budget.try_take(bytes) {
@@ -352,7 +361,9 @@ impl Shared {
         ((high * self.lanes.len() as u128) >> 64) as usize
     }
 
+    /// Fails where a call would wait for ever.
     fn refuse_callbacks(&self) -> Result<()> {
+        extend::check_process(&self.stream)?;
         let reason = "a callback cannot wait for its own producer: flush or close it from another thread";
         if sender::is_sender_of(self) { Err(invalid(reason)) } else { Ok(()) }
     }

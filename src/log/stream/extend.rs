@@ -123,6 +123,15 @@ pub fn is_in_callback() -> bool {
     callback::is_running()
 }
 
+/// Fails in a child process that `fork` made of the one that opened the stream. The child has none of the threads that it could wait for,
+/// and its writes would destroy those of its parent.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub fn check_process(stream: &Stream) -> Result<()> {
+    stream.core().topology.check_process()
+}
+
 /// A hold on retention. [`hold()`] returns it by name.
 #[derive(Debug, Clone, Copy)]
 pub struct Hold<'a> {

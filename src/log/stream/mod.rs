@@ -508,7 +508,8 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// Returns the first error, such as that of a sync. The stream is closed all the same.
+    /// Returns the first error, such as that of a sync. The stream is closed all the same. `InvalidArgument` in a child made by `fork`, which
+    /// leaves the stream to its parent.
     pub fn close(self) -> Result<()> {
         self.handle.close()
     }
@@ -549,6 +550,10 @@ mod for_tests {
 
 impl Handle {
     fn close(&self) -> Result<()> {
+        if let Err(error) = self.core.topology.check_process() {
+            self.leave_to_parent();
+            return Err(error);
+        }
         // Held to the end, so that nobody who closes the stream returns before it is closed. A callback does not wait for that: the thread
         // that closes the stream may wait for the one that runs the callback.
         let mut threads = match self.threads.try_lock() {
@@ -572,6 +577,15 @@ impl Handle {
         self.core.report();
         closed
     }
+
+    /// Leaves everything to the process that opened the stream. In a child that `fork` made of it, dropping the stream would remove files
+    /// and unlock the directory, and the threads to wait for do not exist.
+    fn leave_to_parent(&self) {
+        std::mem::forget(Arc::clone(&self.core));
+        if let Some(mut threads) = self.threads.try_lock() {
+            std::mem::forget(threads.take());
+        }
+    }
 }
 
 impl Drop for Handle {
@@ -591,6 +605,7 @@ struct Pass {
 
 impl Core {
     fn sync(&self) -> Result<()> {
+        self.topology.check_process()?;
         let synced = self.topology.for_each_shard(|shard| shard.sync());
         // The companions are synced after the records that they may refer to.
         synced.and(self.extensions.for_each_companion(Stream::sync))
@@ -618,6 +633,7 @@ impl Core {
 
     /// Runs one maintenance pass, and reports the counts.
     fn maintain(&self, pass: Pass) -> Result<()> {
+        self.topology.check_process()?;
         let outcome = self.carry_out(pass);
         if pass.tidy {
             self.report_all();

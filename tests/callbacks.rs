@@ -162,7 +162,7 @@ fn p13_the_report_of_a_companion_may_use_and_close_the_main_stream() {
     let options = StreamOptions::new().maintenance(Maintenance::Manual);
     let (audit, slot) = reporting(options, &scratch.path().join("audit"), move |stream: Stream| {
         let synced = stream.sync();
-        extend::remove_companion(&stream, Path::new("nowhere"));
+        extend::remove_companion(&stream, &stream.clone());
         told.lock().unwrap().send(synced.and_then(|()| stream.close())).unwrap();
     });
     extend::add_companion(&stream, audit.clone()).unwrap();

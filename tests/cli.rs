@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -122,6 +123,24 @@ impl Place {
         place
     }
 
+    /// Runs a command in a shell that redirects its input or output, such as `>&-`.
+    #[cfg(unix)]
+    fn redirected(&self, name: &str, options: &[&str], redirection: &str) -> Output {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec \"$@\" {redirection}"), "sh"]).arg(tool()).arg(name);
+        shell.arg(self.stream()).args(options).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Puts `content` from a pipe.
+    fn pipe(&self, content: &[u8], options: &[&str]) -> Output {
+        let mut command = self.command("put", options);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may end before it has read everything.
+        let _ = child.stdin.take().unwrap().write_all(content);
+        child.wait_with_output().unwrap()
+    }
+
     fn cat(&self, options: &[&str]) -> Vec<u8> {
         let output = self.run("cat", options);
         succeeds(&output);
@@ -148,6 +167,27 @@ fn fails(output: &Output, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("streamlog: ") && !stderr.contains("panicked"), "{stderr}");
     parts.iter().for_each(|part| assert!(stderr.contains(part), "no {part:?} in {stderr}"));
+}
+
+/// Waits until `is_so` returns true, for a limited time.
+fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
+    let late = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        if Instant::now() > late {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Waits for a child that must end by itself. One that does not is killed, so that the test fails instead of waiting forever.
+fn ends(mut child: Child) -> Output {
+    if !comes_true(|| child.try_wait().unwrap().is_some()) {
+        child.kill().unwrap();
+        panic!("it does not end: {:?}", child.wait_with_output());
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// Lines of a log: hosts, empty lines, carriage returns, zeros, and bytes that are not UTF-8.
@@ -279,7 +319,7 @@ fn a_line_that_cannot_be_put_is_named_and_those_before_it_are_there() {
     );
     fails(&place.put(b"id=\nid=7\n", &["--key-regex", "id=([0-9]*)"]), &["line 1", "empty"]);
     let too_long = [b"ok\n".to_vec(), vec![b'x'; 2 << 20]].concat();
-    fails(&place.put(&too_long, &["--key", "k"]), &["line 2", "may have 1048576"]);
+    fails(&place.put(&too_long, &["--key", "k"]), &["line 2: it has 2097152 bytes", "may have 1048576"]);
     fails(&place.put(&[b'k'; 2_000], &["--key-column", "1"]), &["line 1", "partition key has 2000 bytes"]);
     assert_eq!(place.cat(&[]), b"a 1\nok\n");
 }
@@ -791,4 +831,245 @@ fn consume_follows_until_ctrl_c() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0));
     assert_eq!(place.print("consume", &["g"]), "", "what was printed is committed");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_goes_nowhere_is_an_error_and_changes_nothing() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"1\n2\n", &["--key", "k"]));
+    for (name, options) in [
+        ("consume", &["g"][..]),
+        ("consume", &["g", "-f"]),
+        ("cat", &[]),
+        ("cat", &["--order", "time"]),
+        ("cat", &["--json"]),
+        ("tail", &[]),
+        ("tail", &["-f"]),
+        ("describe", &[]),
+        ("describe", &["--json"]),
+        ("verify", &[]),
+        ("salvage", &[]),
+        ("shards", &[]),
+        ("shards", &["--dot"]),
+        ("retention", &[]),
+        ("groups", &[]),
+    ] {
+        // Closed, open for reading only, and full.
+        for redirection in [">&-", "1</dev/null", ">/dev/full"] {
+            let output = place.redirected(name, options, redirection);
+            fails(&output, &["cannot write to standard output: "]);
+        }
+    }
+    assert_eq!(place.print("consume", &["g"]), "1\n2\n", "what was not printed is not handled");
+    // Nothing is printed, so nothing is missing.
+    succeeds(&place.redirected("reset", &["g", "latest"], ">&-"));
+    for option in ["--help", "--version"] {
+        for redirection in [">&-", ">/dev/full"] {
+            let script = format!("\"$0\" {option} {redirection}");
+            let output = Command::new("sh").args(["-c", &script]).arg(tool()).output().unwrap();
+            fails(&output, &["cannot write to standard output: "]);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn put_follow_without_an_output_puts_nothing() {
+    let place = Place::create(&[]);
+    fails(&place.redirected("put", &["-f"], "</dev/null >&-"), &["cannot write to standard output: "]);
+    succeeds(&place.redirected("put", &[], "</dev/null >&-"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn input_that_cannot_be_read_is_an_error() {
+    let place = Place::create(&[]);
+    for redirection in ["<&-", "0>/dev/null", "</"] {
+        fails(&place.redirected("put", &[], redirection), &["cannot read standard input: "]);
+    }
+    fails(&place.run("put", &["/"]), &["/ is a directory: name a file"]);
+    fails(&place.run("put", &["/nowhere"]), &["cannot read /nowhere: No such file"]);
+    let output = place.put(b"", &[]);
+    succeeds(&output);
+    assert!(stderr(&output).starts_with("streamlog: put 0 records"), "{}", stderr(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_that_waits_ends_when_the_reader_of_its_output_goes_away() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"1\n", &[]));
+    for (name, options) in [("tail", &["-f"][..]), ("consume", &["g", "-f"]), ("put", &["-f"])] {
+        let mut command = place.command(name, options);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The input stays open, and silent after one line.
+        let mut stdin = child.stdin.take().unwrap();
+        // Only put reads it.
+        let _ = stdin.write_all(b"1\n");
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "1\n", "{name}");
+        assert!(child.try_wait().unwrap().is_none(), "{name} waits for more");
+        drop(stdout);
+        succeeds(&ends(child));
+        drop(stdin);
+    }
+    let described = place.json("describe", &[]);
+    assert_eq!(described["was_closed_cleanly"], true);
+}
+
+/// Returns a file whose second line has 5,000,000 bytes.
+fn log_with_a_long_line() -> Vec<u8> {
+    [b"first\n".to_vec(), vec![b'x'; 5_000_000], b"\nthird\n".to_vec()].concat()
+}
+
+#[test]
+fn a_line_that_is_too_long_is_reported_with_its_length() {
+    // From a file, and from a pipe, whose reads return less.
+    for put in [Place::put, Place::pipe] {
+        let place = Place::create(&[]);
+        let output = put(&place, &log_with_a_long_line(), &[]);
+        fails(&output, &["line 2: it has 5000000 bytes", "may have 1048576", "--skip-long", "were put"]);
+        assert_eq!(place.cat(&[]), b"first\n");
+        // The same without a newline at its end.
+        fails(&put(&place, &vec![b'x'; 3_000_000], &[]), &["line 1: it has 3000000 bytes"]);
+    }
+}
+
+#[test]
+fn lines_that_are_too_long_are_skipped_and_counted_if_the_user_says_so() {
+    for put in [Place::put, Place::pipe] {
+        let place = Place::create(&[]);
+        let longest = 1 << 20;
+        let log: Vec<u8> = [
+            log_with_a_long_line(),
+            // One that is read in one piece with its neighbors, one that only its key makes too long, and one with a key that is too long.
+            [b"k ".to_vec(), vec![b'x'; longest], b"\n".to_vec()].concat(),
+            [b"k ".to_vec(), vec![b'x'; longest - 2], b"\n".to_vec()].concat(),
+            [vec![b'k'; 2_000], b" long key\n".to_vec()].concat(),
+            b"seventh\n".to_vec(),
+            vec![b'x'; 2_000_000],
+        ]
+        .concat();
+        let output = put(&place, &log, &["--skip-long", "--key-column", "1"]);
+        succeeds(&output);
+        let told = stderr(&output);
+        assert!(told.starts_with("streamlog: note: line 2 is skipped: it has 5000000 bytes"), "{told}");
+        assert!(told.contains("put 3 records") && told.contains("; skipped 5 long lines"), "{told}");
+        assert_eq!(told.lines().count(), 2, "{told}");
+        assert_eq!(place.cat(&[]), b"first\nthird\nseventh\n");
+        // It skips nothing else.
+        fails(&put(&place, b"a 1\nb\n", &["--skip-long", "--key-column", "2"]), &["line 2: column 2"]);
+    }
+}
+
+#[test]
+fn line_numbers_count_skipped_lines() {
+    let place = Place::create(&[]);
+    let output = place.put(&log_with_a_long_line(), &["--skip-long"]);
+    succeeds(&output);
+    let records = json_lines(&place.cat(&["--json"]));
+    assert_eq!(records.iter().map(|record| record["key"].as_str().unwrap()).collect::<Vec<_>>(), ["1", "3"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_named_pipe_is_an_input_that_ctrl_c_ends_before_anyone_writes_to_it() {
+    let place = Place::create(&[]);
+    let pipe = place.directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = place.command("put", &[]);
+    command.arg(&pipe).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // By the time that it opens the stream, it heeds the signal.
+    let open_files = format!("/proc/{}/fd", child.id());
+    let has_opened = || {
+        let files = std::fs::read_dir(&open_files).unwrap().flatten();
+        files.flat_map(|file| file.path().read_link()).any(|path| path.starts_with(place.stream()))
+    };
+    assert!(comes_true(has_opened));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(ends(child).status.code(), Some(130));
+    assert_eq!(place.json("describe", &[])["was_closed_cleanly"], true);
+
+    let child = command.spawn().unwrap();
+    std::fs::write(&pipe, b"1\n2\n").unwrap();
+    succeeds(&ends(child));
+    assert_eq!(place.cat(&[]), b"1\n2\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_put_keeps_the_lines_that_it_has_put() {
+    let place = Place::create(&[]);
+    for signal in ["-TERM", "-HUP"] {
+        let mut command = place.command("put", &["--follow"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"a line\nhalf a li").unwrap();
+        let mut printed = [0; 7];
+        child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert!(!ends(child).status.success());
+    }
+    assert_eq!(place.cat(&[]), b"a line\na line\n");
+    succeeds(&place.run("verify", &[]));
+}
+
+#[test]
+fn a_compressed_file_is_refused_with_the_command_that_decompresses_it() {
+    let place = Place::create(&[]);
+    for (start, command) in [
+        (&b"\x1f\x8b\x08\x08\x0a\n\n\n"[..], "zcat FILE | streamlog put"),
+        (b"\x28\xb5\x2f\xfd\x04\n", "zstdcat FILE | streamlog put"),
+        (b"\xfd7zXZ\0\n", "xzcat FILE | streamlog put"),
+        (b"BZh91AY&SY\n", "bzcat FILE | streamlog put"),
+    ] {
+        for put in [Place::put, Place::pipe] {
+            let long = [start, &vec![0; 3_000_000]].concat();
+            fails(&put(&place, start, &[]), &[command]);
+            fails(&put(&place, &long, &["--skip-long"]), &[command]);
+        }
+        // Only at the beginning.
+        succeeds(&place.put(&[b"\n", start].concat(), &[]));
+    }
+    assert_eq!(place.json("describe", &[])["record_count"], 4 * 2 + 3);
+}
+
+#[test]
+fn each_byte_of_a_line_comes_back_and_only_a_missing_newline_at_the_end_is_added() {
+    let files: [&[u8]; 9] = [
+        b"",
+        b"\n",
+        b"\n\n",
+        b"\r\n",
+        b"windows\r\nlines\r\n\r\n",
+        b"old mac\rlines\r\n",
+        b"\xef\xbb\xbfmark\n\0\n\xff\xfe\n",
+        b"\xff\xfel\0\n\0",
+        b"no newline",
+    ];
+    for file in files {
+        let place = Place::create(&[]);
+        succeeds(&place.put(file, &[]));
+        let mut expected = file.to_vec();
+        if !file.is_empty() && !file.ends_with(b"\n") {
+            expected.push(b'\n');
+        }
+        assert_eq!(place.cat(&[]), expected);
+    }
+}
+
+#[test]
+fn a_carriage_return_at_the_end_of_a_line_belongs_to_no_key() {
+    for options in [&["--key-column", "2", "--separator", ","][..], &["--key-regex", ",(.*)$"]] {
+        let place = Place::create(&[]);
+        succeeds(&place.put(b"1,a\r\n2,a", options));
+        let records = json_lines(&place.cat(&["--json"]));
+        let fields: Vec<_> = records.iter().map(|record| (&record["key"], &record["data"])).collect();
+        assert_eq!(fields, [(&"a".into(), &"1,a\r".into()), (&"a".into(), &"2,a".into())]);
+    }
 }

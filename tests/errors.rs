@@ -68,7 +68,10 @@ fn an_invalid_argument_names_itself_and_its_range() {
     says(&error, &["a shard count of 2000 is out of range", "1 to 1024"]);
     let stream = Stream::open(scratch.path()).unwrap();
     says(&stream.update_shard_count(0).unwrap_err(), &["a shard count of 0", "1 to 1024"]);
-    says(&stream.merge_shards(SHARD, SHARD).unwrap_err(), &[NAME, "cannot be merged", "has to begin right"]);
+    says(
+        &stream.merge_shards(SHARD, SHARD).unwrap_err(),
+        &[NAME, "cannot be merged", "must begin right after"],
+    );
     let future = Position::AtTimestamp(streamlog::Timestamp::from_micros(u64::MAX));
     says(&stream.iterator(SHARD, future).unwrap_err(), &["is in the future", "use Latest"]);
     stream.split_shard_evenly(SHARD).unwrap();
@@ -190,7 +193,10 @@ fn a_damaged_manifest_can_only_be_restored() {
     says(&error, &[manifest.to_str().unwrap(), "is damaged", "restore the file from a copy"]);
     assert!(!error.to_string().contains("salvage"), "{error}");
     fs::remove_file(&manifest).unwrap();
-    says(&open_error(scratch.path()), &["manifest.json is damaged", "found none", "restore the file"]);
+    says(
+        &open_error(scratch.path()),
+        &["manifest.json is damaged", "is missing, but there are segments", "restore the file"],
+    );
 }
 
 #[test]
@@ -242,12 +248,14 @@ fn a_failed_sync_and_its_consequences_advise_to_check_the_disk_and_open_again() 
     let scratch = common::scratch();
     let stream = common::small(&common::clock()).open(scratch.path()).unwrap();
     stream.put("key", "data").unwrap();
-    // The first sync of a segment also syncs its name, in a directory that is gone.
-    let shard = scratch.path().join("shards/000000000000");
-    fs::rename(&shard, scratch.path().join("elsewhere")).unwrap();
+    let segment = common::segment_files(scratch.path(), 0).remove(0);
+    fs::remove_file(&segment).unwrap();
     let error = stream.sync().unwrap_err();
-    assert!(matches!(&error, Error::Io(failure) if failure.action == "sync the directory"), "{error}");
-    says(&error, &["cannot sync", shard.to_str().unwrap(), "No such file", "check the disk, then open"]);
+    assert!(matches!(&error, Error::Io(failure) if failure.action == "sync"), "{error}");
+    says(
+        &error,
+        &["cannot sync", segment.to_str().unwrap(), "it was removed", "put it back, then open the stream"],
+    );
     let error = stream.put("key", "data").unwrap_err();
     assert!(matches!(error, Error::Poisoned(_)), "{error}");
     says(
@@ -276,7 +284,12 @@ fn a_failed_system_call_is_named_with_its_reason_and_a_remedy() {
     assert!(matches!(error, Error::Io(_)), "{error}");
     says(
         &error,
-        &["cannot look at", below.to_str().unwrap(), "Not a directory", "remove the cause, then try again"],
+        &[
+            "cannot open the directory",
+            below.to_str().unwrap(),
+            "Not a directory",
+            "remove the cause, then try again",
+        ],
     );
     assert_eq!((error.path(), error.is_retryable()), (Some(&*below), false));
 }

@@ -14,6 +14,9 @@ use crate::parse::{
 const AFTER_HELP: &str = "\
 Only one process at a time can open a stream. While a program has it open, every command fails and says so.
 
+Ctrl-C ends a command in good order. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next
+command that opens it first checks its end.
+
 Exit codes:
   0    success; also if the reader of a pipe closes it (streamlog cat PATH | head)
   1    an error, printed to standard error; from verify also: damage was found
@@ -95,11 +98,16 @@ impl From<HashName> for KeyHash {
 
 /// Put each line of a file as a record, without its newline.
 ///
-/// Lines may hold any bytes, and may be empty. Without a key option, a line's partition key is its line number: the lines spread evenly
-/// over the shards and keep their order within each shard. Lines with the same key go to the same shard, in order.
+/// Lines may hold any bytes, and may be empty. Carriage returns, zeros and bytes that are not UTF-8 are kept, so cat prints a file that was
+/// put into one shard byte for byte; it only adds a newline to a last line that has none. Compressed files (gzip, zstd, xz, bzip2) are
+/// refused: zcat FILE | streamlog put PATH.
+///
+/// Without a key option, a line's partition key is its line number: the lines spread evenly
+/// over the shards and keep their order within each shard. Lines with the same key go to the same shard, in order. A carriage
+/// return at the end of a line belongs to no key.
 ///
 /// The command stops at a line that it cannot put (no key, an empty key, too long) and prints its number; the lines before it are in the
-/// stream.
+/// stream. With --skip-long, it goes on after a line that is too long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutArgs {
     /// The stream's directory
@@ -118,6 +126,9 @@ pub(crate) struct PutArgs {
     /// Use what the first group of this regular expression matches as the partition key, or its whole match if it has no group
     #[arg(long, value_name = "RE")]
     pub(crate) key_regex: Option<Regex>,
+    /// Skip lines that are too long for a record, or whose key is too long, and print how many
+    #[arg(long)]
+    pub(crate) skip_long: bool,
     /// Sync each batch to disk before the next; without it, all lines are synced by the time the command ends
     #[arg(long)]
     pub(crate) power: bool,
@@ -140,7 +151,8 @@ pub(crate) struct FormatArgs {
 
 /// Print records, shard after shard.
 ///
-/// The records of each partition key are printed in the order in which they were put.
+/// The records of each partition key are printed in the order in which they were put, each with a newline after its data. Data that holds
+/// newlines itself is printed as it is; with --json, each record is one line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CatArgs {
     /// The stream's directory
@@ -171,7 +183,7 @@ pub(crate) enum Order {
 
 /// Print the last records of each shard.
 ///
-/// With -f it then waits for more. Only one process at a time can open a stream, so no other process can put while this command runs. To
+/// With -f it then waits for more, until Ctrl-C or until the reader of its output closes it. Only one process at a time can open a stream, so no other process can put while this command runs. To
 /// watch records as they are put, use streamlog put --follow.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TailArgs {

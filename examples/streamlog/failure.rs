@@ -1,7 +1,7 @@
 //! The reasons why the tool ends early, and the exit code of each.
 
+use std::fmt::Display;
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 /// The exit code after Ctrl-C, as in shells: 128 plus the signal number.
@@ -27,8 +27,8 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// Returns the failure to read an input.
-    pub(crate) fn input(path: &Path, error: &io::Error) -> Self {
-        Self::Told(format!("cannot read {}: {error}", path.display()))
+    pub(crate) fn input(name: impl Display, error: &io::Error) -> Self {
+        Self::Told(format!("cannot read {name}: {error}"))
     }
 
     /// Prints the failure on standard error, and returns the exit code.

@@ -89,8 +89,8 @@ fn table(name: &str, place: &str, rows: Vec<(String, String, Lag)>) -> String {
 pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
     let options = stream.group(&args.group).worker().start_at(args.from).lease_timeout(LEASE_TIMEOUT);
     let options = if args.skip_trimmed { options.on_trimmed(OnTrimmed::SkipToHorizon) } else { options };
+    let mut printer = Printer::new(args.format)?;
     let mut worker = options.open()?;
-    let mut printer = Printer::new(args.format);
     let mut skipped = 0;
     if args.follow {
         tell("following; while this runs, no other process can open the stream");
@@ -105,7 +105,7 @@ pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
                 printer.flush()?;
                 worker.commit(&batch)?;
             }
-            Ok(None) if args.follow => {}
+            Ok(None) if args.follow => printer.check_reader()?,
             Ok(None) => return Ok(()),
             Err(lost @ Error::Lost { shard, .. }) => {
                 tell(&format!("note: {lost}"));

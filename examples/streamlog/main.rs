@@ -11,14 +11,15 @@
 //! cargo run --release --example streamlog -- consume /tmp/clicks billing
 //! ```
 //!
-//! Read in this order: `args` and `parse` (the command line), `put`, `read` (cat and tail), `report` (describe and verify), `change`
-//! (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`, `failure`.
+//! Read in this order: `args` and `parse` (the command line), `put` with `input`, `read` (cat and tail), `report` (describe and verify), `change`
+//! (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`, `standard`, `failure`.
 
 mod args;
 mod change;
 mod dot;
 mod failure;
 mod groups;
+mod input;
 mod output;
 mod parse;
 mod picture;
@@ -26,6 +27,7 @@ mod put;
 mod read;
 mod report;
 mod shards;
+mod standard;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +42,12 @@ use failure::{Failure, Outcome};
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match heed_ctrl_c().and_then(|()| run(args.command)) {
+    let outcome = match Args::try_parse() {
+        Ok(args) => heed_ctrl_c().and_then(|()| run(args.command)),
+        Err(wrong) if wrong.use_stderr() => wrong.exit(),
+        Err(help) => standard::output().and_then(|_| help.print()).map_err(Failure::Output),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

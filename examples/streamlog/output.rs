@@ -1,6 +1,7 @@
 //! Output of records, text and progress.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,11 +11,12 @@ use streamlog::{Batch, Headers, OwnedRecord, SequenceNumber, ShardId, Timestamp}
 
 use crate::args::FormatArgs;
 use crate::failure::{Failure, Outcome};
+use crate::standard;
 
-/// Standard output, locked while the command runs, and written in large blocks.
+/// Standard output, written in large blocks.
 #[derive(Debug)]
 pub(crate) struct Printer {
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<File>,
     format: FormatArgs,
 }
 
@@ -87,8 +89,9 @@ fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
 }
 
 impl Printer {
-    pub(crate) fn new(format: FormatArgs) -> Self {
-        Self { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()), format }
+    pub(crate) fn new(format: FormatArgs) -> Result<Self, Failure> {
+        let out = standard::output().map_err(Failure::Output)?;
+        Ok(Self { out: BufWriter::with_capacity(64 << 10, out), format })
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -131,6 +134,14 @@ impl Printer {
         self.out.flush().map_err(Failure::Output)
     }
 
+    /// Fails as a write would if the reader of a pipe has closed it. A command that waits calls this, because it may never write again.
+    pub(crate) fn check_reader(&self) -> Outcome {
+        if standard::has_lost_its_reader(self.out.get_ref()) {
+            return Err(Failure::Output(io::ErrorKind::BrokenPipe.into()));
+        }
+        Ok(())
+    }
+
     fn record(&mut self, record: &Printed<'_>) -> io::Result<()> {
         if self.format.json {
             serde_json::to_writer(&mut self.out, &JsonRecord::new(record))?;
@@ -151,10 +162,9 @@ pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
     print_text(&(text + "\n"))
 }
 
-/// Prints a text, and flushes standard output.
+/// Prints a text.
 pub(crate) fn print_text(text: &str) -> Outcome {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+    standard::output().and_then(|mut out| out.write_all(text.as_bytes())).map_err(Failure::Output)
 }
 
 /// Returns the width of the terminal, if standard output is a terminal and its size is known.

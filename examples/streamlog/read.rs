@@ -26,7 +26,7 @@ const WAIT: Duration = Duration::from_millis(100);
 
 /// Prints the records of the shards.
 pub(crate) fn cat(stream: &Stream, args: &CatArgs) -> Outcome {
-    let mut printer = Printer::new(args.format);
+    let mut printer = Printer::new(args.format)?;
     let shards = shards_to_read(stream, args)?.into_iter().map(|shard| stream.iterator(shard, args.from));
     let shards = shards.collect::<Result<Vec<_>, _>>()?;
     let count = args.count.unwrap_or(u64::MAX);
@@ -116,7 +116,7 @@ pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
         let iterator = stream.iterator(shard.id, Position::At(SequenceNumber::new(first)))?;
         shards.push((shard, iterator));
     }
-    let mut follower = Follower::new(stream, shards, Printer::new(args.format), args.quiet);
+    let mut follower = Follower::new(stream, shards, Printer::new(args.format)?, args.quiet);
     if args.follow {
         tell("following; while this runs, no other process can open the stream");
     }
@@ -128,6 +128,7 @@ pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
         if !args.follow {
             return Ok(());
         }
+        follower.check_reader()?;
         wait_any(&follower.reading, WAIT)?;
     }
 }
@@ -180,6 +181,11 @@ impl Follower {
             Some(ready) => self.print_batch(ready).map(|()| true),
             None => self.printer.flush().map(|()| false),
         }
+    }
+
+    /// Fails if the reader of the output has closed it.
+    pub(crate) fn check_reader(&self) -> Outcome {
+        self.printer.check_reader()
     }
 
     fn print_batch(&mut self, ready: usize) -> Outcome {

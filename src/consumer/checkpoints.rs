@@ -5,13 +5,14 @@
 //! opening reads that prefix.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::checkpoint::{Checkpoint, decode, encode};
 use super::readable::readable;
+use crate::extend::{self, StreamsInside};
 use crate::{
     Corruption, Error, Maintenance, Position, PutRecord, Result, Retention, SequenceNumber, ShardDescription,
     ShardId, Stream, StreamOptions,
@@ -36,25 +37,24 @@ pub(super) struct Checkpoints {
     bytes_since_all: AtomicU64,
 }
 
-/// Returns the directory of a stream's groups.
-pub(super) fn groups_dir(stream: &Stream) -> PathBuf {
-    stream.describe().path.join("groups")
+/// Returns the streams that keep the checkpoints of a stream's groups.
+pub(super) fn logs_of(stream: &Stream) -> StreamsInside<'_> {
+    extend::streams_inside(stream, "groups")
 }
 
 impl Checkpoints {
     /// Opens the checkpoints of a group, or creates them.
     pub(super) fn open(stream: &Stream, group: &str, must_salvage: bool) -> Result<Self> {
-        let path = groups_dir(stream).join(group);
-        let log = StreamOptions::new()
+        let options = StreamOptions::new()
             .segment_bytes(SEGMENT_BYTES)
             .retention(Retention::forever())
             .durability(stream.describe().durability)
             .maintenance(Maintenance::Manual)
             .clock(std::sync::Arc::clone(stream.clock()))
-            .salvage(must_salvage)
-            .open(&path)?;
+            .salvage(must_salvage);
+        let log = logs_of(stream).open(group, options)?;
         let shard = log.shards().first().map_or(ShardId::new(0), |shard| shard.id);
-        let (latest, bytes_since_all) = read(&log, shard, &path)?;
+        let (latest, bytes_since_all) = read(&log, shard, &log.describe().path)?;
         Ok(Self {
             log,
             shard,

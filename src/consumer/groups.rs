@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::checkpoints::groups_dir;
+use super::checkpoints::logs_of;
 use super::describe::GroupDescription;
 use super::group::GroupState;
 use crate::{Error, Position, Result, Stream, extend};
@@ -14,7 +15,7 @@ use crate::{Error, Position, Result, Stream, extend};
 /// The longest name of a group, the same as for a consumer in Kinesis.
 const NAME_BYTES_MAX: usize = 128;
 
-/// The groups of a stream that were used since it was opened.
+/// The groups of a stream that somebody uses.
 #[derive(Debug, Default)]
 struct Groups {
     open: Mutex<BTreeMap<String, Arc<GroupState>>>,
@@ -48,8 +49,7 @@ pub struct Group {
 impl Stream {
     /// Returns the consumer group of this name. Opening its first worker creates it.
     ///
-    /// A name has 1 to 128 letters, digits, `.`, `_` and `-`, like that of a consumer in Kinesis. It must not begin with `.` or end with
-    /// `.deleted`.
+    /// A name has 1 to 128 letters, digits, `.`, `_` and `-`, like that of a consumer in Kinesis. It must not begin with `.`.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -77,9 +77,7 @@ impl Stream {
     /// # Errors
     /// `Io`.
     pub fn groups(&self) -> Result<Vec<String>> {
-        let paths = Self::list(groups_dir(self))?;
-        let names = paths.iter().filter_map(|path| path.file_name());
-        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+        logs_of(self).names()
     }
 }
 
@@ -149,7 +147,6 @@ impl Group {
     pub fn delete(&self) -> Result<()> {
         let Self { stream, name } = self;
         check_name(name)?;
-        let path = groups_dir(stream).join(name);
         let groups = extend::extension::<Groups>(stream);
         let mut open = groups.open.lock();
         if let Entry::Occupied(known) = open.entry(name.clone()) {
@@ -161,31 +158,31 @@ impl Group {
                 return Err(Error::InvalidArgument(reason.into()));
             }
             let known = known.remove();
-            extend::remove_companion(stream, &path);
+            extend::remove_companion(stream, known.checkpoints.log());
             known.checkpoints.close()?;
         }
         extend::hold(stream, name).end()?;
-        match Stream::delete(&path) {
+        match logs_of(stream).delete(name) {
             Err(Error::NotAStream(_)) => Err(self.is_missing()),
             deleted => deleted,
         }
     }
 
-    fn existing(&self) -> Result<Arc<GroupState>> {
+    fn existing(&self) -> Result<GroupInUse> {
         check_name(&self.name)?;
         if !self.stream.groups()?.contains(&self.name) {
             return Err(self.is_missing());
         }
-        self.with_state(Position::TrimHorizon, false, |state| Ok(Arc::clone(state)))
+        Ok(self.open(Position::TrimHorizon, false, |_| Ok(()))?.0)
     }
 
-    /// Runs `work` with the state of the group, which is not deleted meanwhile. A new group begins at `start`.
-    pub(super) fn with_state<T>(
+    /// Opens the group, and runs `work` with its state, which is not deleted meanwhile. A new group begins at `start`.
+    pub(super) fn open<T>(
         &self,
         start: Position,
         must_salvage: bool,
-        work: impl FnOnce(&Arc<GroupState>) -> Result<T>,
-    ) -> Result<T> {
+        work: impl FnOnce(&GroupState) -> Result<T>,
+    ) -> Result<(GroupInUse, T)> {
         let Self { stream, name } = self;
         check_name(name)?;
         let groups = extend::extension::<Groups>(stream);
@@ -193,12 +190,17 @@ impl Group {
         if stream.is_closed() {
             return Err(Error::Closed);
         }
-        match open.entry(name.clone()) {
-            Entry::Occupied(known) => work(known.get()),
+        let state = match open.entry(name.clone()) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
             Entry::Vacant(unknown) => {
-                work(unknown.insert(Arc::new(GroupState::open(stream, name, start, must_salvage)?)))
+                Arc::clone(unknown.insert(Arc::new(GroupState::open(stream, name, start, must_salvage)?)))
             }
-        }
+        };
+        let outcome = work(&state);
+        drop(open);
+        // If `work` has failed, this closes the group again.
+        let in_use = GroupInUse { group: self.clone(), state };
+        outcome.map(|outcome| (in_use, outcome))
     }
 
     fn is_missing(&self) -> Error {
@@ -206,18 +208,47 @@ impl Group {
     }
 }
 
+/// The state of a group that somebody uses. Dropping it closes the group's files if nobody else uses the group.
+#[derive(Debug)]
+pub(super) struct GroupInUse {
+    group: Group,
+    state: Arc<GroupState>,
+}
+
+impl Deref for GroupInUse {
+    type Target = GroupState;
+
+    fn deref(&self) -> &GroupState {
+        &self.state
+    }
+}
+
+impl Drop for GroupInUse {
+    fn drop(&mut self) {
+        let Group { stream, name } = &self.group;
+        let groups = extend::extension::<Groups>(stream);
+        let mut open = groups.open.lock();
+        // One is in the map. Nobody gets another one without its lock.
+        let is_last = Arc::strong_count(&self.state) == 2;
+        let is_known = open.get(name).is_some_and(|known| Arc::ptr_eq(known, &self.state));
+        let log = self.state.checkpoints.log();
+        // If commits cannot be synced, the files stay open, and syncing or closing the stream reports it.
+        if is_last && is_known && log.sync().is_ok() {
+            extend::remove_companion(stream, log);
+            open.remove(name);
+            let _ = self.state.checkpoints.close();
+        }
+    }
+}
+
 fn check_name(name: &str) -> Result<()> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=NAME_BYTES_MAX).contains(&name.len())
-        && !name.starts_with('.')
-        && !name.ends_with(".deleted")
-        && name.bytes().all(is_plain)
-    {
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_plain) {
         return Ok(());
     }
     let reason = format!(
-        "{name:?} is not a name of a consumer group: use 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-', do not begin \
-         with '.' and do not end with \".deleted\""
+        "{name:?} is not a name of a consumer group: use 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-', and do not \
+         begin with '.'"
     );
     Err(Error::InvalidArgument(reason.into()))
 }

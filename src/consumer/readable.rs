@@ -1,12 +1,9 @@
 //! The order in which a group reads shards: parents before their children.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
-use crate::{
-    Error, Position, Result, SequenceNumber, ShardDescription, ShardFilter, ShardId, Stream, Timestamp,
-};
+use crate::{Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp};
 
 /// Returns what can be read, and from where: the shards that are not finished, and whose parents are.
 pub(super) fn readable(
@@ -45,18 +42,7 @@ fn beginning_of(shard: &ShardDescription) -> Checkpoint {
 /// Returns the checkpoints with which a group reads from a position on. Shards that ended before it are finished, and shards that are
 /// created after it have none.
 pub(super) fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<ShardId, Checkpoint>> {
-    let filter = match position {
-        Position::TrimHorizon => ShardFilter::AtTrimHorizon,
-        Position::Latest => ShardFilter::AtLatest,
-        // A shard that closed at exactly that time may hold records of it.
-        Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time - Duration::from_micros(1)),
-        _ => {
-            return Err(Error::InvalidArgument(
-                "a sequence number is a place in one shard: start or reset a group at TrimHorizon, Latest or AtTimestamp".into(),
-            ));
-        }
-    };
-    let begun = stream.list_shards(filter);
+    let begun = stream.list_shards(position.try_into()?);
     let mut checkpoints = BTreeMap::new();
     let mut descendants = BTreeSet::new();
     // Listed second, and in the order of creation, so each shard comes after its parents.

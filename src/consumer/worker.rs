@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::group::GroupState;
 use super::groups::Group;
+use super::groups::GroupInUse;
 use super::leases::{Held, WorkerId};
 use super::options::{OnTrimmed, WorkerOptions};
 use super::readable::arrival_before;
@@ -44,7 +43,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// ```
 pub struct Worker {
     pub(super) options: WorkerOptions,
-    pub(super) state: Arc<GroupState>,
+    pub(super) state: GroupInUse,
     pub(super) id: WorkerId,
     /// The shards that the worker has leases on, in order. They match `version` of the leases.
     pub(super) readings: Vec<Reading>,
@@ -106,11 +105,11 @@ impl WorkerOptions {
 impl Worker {
     fn join(options: WorkerOptions) -> Result<Self> {
         let group = &options.group;
-        let (state, id) = group.with_state(options.start, options.salvage, |state| {
+        let (state, id) = group.open(options.start, options.salvage, |state| {
             if let Some(bytes_max) = options.hold {
                 state.set_hold(&group.stream, bytes_max)?;
             }
-            Ok((Arc::clone(state), state.join(options.lease_timeout)))
+            Ok(state.join(options.lease_timeout))
         })?;
         Ok(Self { options, state, id, readings: vec![], version: None, turn: 0, skipped_count: 0 })
     }

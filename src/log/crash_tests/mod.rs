@@ -1,5 +1,6 @@
 //! Tests that fail calls to the operating system, or stop at one, and check what a crash there leaves.
 
 mod power_loss;
+mod removed;
 mod room;
 mod steps;

@@ -3,11 +3,12 @@
 mod json;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::replace::{ReplaceError, replace_file};
+use crate::log::sys::root::OwnPath;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::hash_key::{HashKeyRange, KeyHash};
@@ -103,7 +104,7 @@ impl Manifest {
     }
 
     /// Returns whether a directory has a manifest.
-    pub(crate) fn exists_in(stream_dir: &Path) -> Result<bool> {
+    pub(crate) fn exists_in(stream_dir: &OwnPath) -> Result<bool> {
         dir::exists(&path_in(stream_dir))
     }
 
@@ -116,7 +117,7 @@ impl Manifest {
     }
 
     /// Reads the manifest of a stream.
-    pub(crate) fn load(stream_dir: &Path) -> Result<Self> {
+    pub(crate) fn load(stream_dir: &OwnPath) -> Result<Self> {
         let path = path_in(stream_dir);
         let file = DataFile::open(&path)?;
         let len = file.len()?;
@@ -134,7 +135,7 @@ impl Manifest {
     }
 
     /// Replaces the manifest of a stream atomically and durably.
-    pub(crate) fn store(&self, stream_dir: &Path) -> Result<(), ReplaceError> {
+    pub(crate) fn store(&self, stream_dir: &OwnPath) -> Result<(), ReplaceError> {
         replace_file(&path_in(stream_dir), json::encode(self).as_bytes())
     }
 
@@ -160,7 +161,7 @@ impl Manifest {
 }
 
 /// Returns the path of a stream's manifest.
-pub(crate) fn path_in(stream_dir: &Path) -> PathBuf {
+pub(crate) fn path_in(stream_dir: &OwnPath) -> OwnPath {
     stream_dir.join(FILE_NAME)
 }
 

@@ -251,6 +251,7 @@ mod tests {
     use super::*;
     use crate::ShardId;
     use crate::log::format::fault::FrameFault;
+    use crate::log::sys::root::OwnPath;
 
     fn number(number: u64) -> SequenceNumber {
         SequenceNumber::new(number)
@@ -288,7 +289,7 @@ mod tests {
         unsealed: &[Facts],
         marks: (u64, u64),
     ) -> Result<Plan> {
-        let dir = ShardDir::new(Path::new("stream"), ShardId::new(0));
+        let dir = ShardDir::new(&OwnPath::open_root(Path::new("/")).unwrap(), ShardId::new(0));
         let inventory = Inventory {
             sealed: sealed.iter().copied().map(number).collect(),
             last_sealed: sealed_end.map(|end| summary(60_000, end)),

@@ -21,14 +21,13 @@ mod scan;
 
 pub use report::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 
-use std::path::Path;
-
 use crate::log::manifest::Marks;
 use crate::log::segment::active::Resumable;
 use crate::log::segment::place::{ShardDir, shards_dir};
 use crate::log::segment::prepared;
 use crate::log::segment::unsealed::Unsealed;
-use crate::log::sys::dir;
+use crate::log::sys::dir::{self, OpenDir};
+use crate::log::sys::root::OwnPath;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
@@ -47,6 +46,8 @@ pub(crate) struct RecoveredShard {
     pub(crate) unsealed: Vec<Unsealed>,
     /// The last segment, if it may be written to again.
     pub(crate) resumable: Option<Resumable>,
+    /// The directory, if the names of these segments may not survive power loss.
+    pub(crate) new_names: Option<OpenDir>,
     pub(crate) next_sequence: SequenceNumber,
     pub(crate) last_timestamp: Timestamp,
     pub(crate) report: ShardRecovery,
@@ -63,10 +64,10 @@ pub(crate) struct Recovery {
 }
 
 /// Finds the directory of a shard, or creates it. Some tools that copy directories leave out empty ones, and power loss may remove them.
-fn find_dir(stream_dir: &Path, shard: &ShardDescription) -> Result<ShardDir> {
+fn find_dir(stream_dir: &OwnPath, shard: &ShardDescription) -> Result<ShardDir> {
     let dir = ShardDir::new(stream_dir, shard.id);
-    if !dir::is_own_dir(dir.path())? {
-        dir::create_all(dir.path())?;
+    if !dir::is_dir(dir.path())? {
+        dir::create(dir.path())?;
         dir::sync(&shards_dir(stream_dir))?;
         dir::sync(stream_dir)?;
     }
@@ -78,7 +79,7 @@ impl Recovery {
     ///
     /// With `must_salvage`, it first gives up what is damaged.
     pub(crate) fn prepare(
-        stream_dir: &Path,
+        stream_dir: &OwnPath,
         shard: &ShardDescription,
         marks: Marks,
         must_salvage: bool,
@@ -106,10 +107,11 @@ impl Recovery {
         report.next_sequence = plan.next_sequence;
         report.was_closed_cleanly = plan.unsealed.is_empty() && plan.torn_tail.is_none();
         report.torn_tail = plan.torn_tail.map(|TornAt { base, offset, bytes, reason }| {
-            let path = dir.segment_path(base);
+            let path = dir.segment_path(base).to_path_buf();
             TornTail { path, offset, bytes, reason }
         });
-        report.removed_files = plan.cut.iter().rev().map(|&base| dir.segment_path(base)).collect();
+        report.removed_files =
+            plan.cut.iter().rev().map(|&base| dir.segment_path(base).to_path_buf()).collect();
 
         prepared::remove_left(&dir)?;
         inventory.behind.iter().try_for_each(|&base| dir.remove_segment(base))?;
@@ -125,8 +127,12 @@ impl Recovery {
         let is_kept = |file: &Scanned| !plan.is_all_behind && plan.unsealed.contains(&file.place.base);
         let kept = scanned.into_iter().filter(is_kept);
         let unsealed = kept.map(Scanned::into_unsealed).filter_map(Result::transpose);
+        let unsealed = unsealed.collect::<Result<Vec<_>>>()?;
+        // Their names may be as young as those of a new segment.
+        let new_names = if unsealed.is_empty() { None } else { Some(OpenDir::open(dir.path())?) };
         Ok(RecoveredShard {
-            unsealed: unsealed.collect::<Result<_>>()?,
+            unsealed,
+            new_names,
             sealed: inventory.sealed,
             resumable: plan.resumable,
             next_sequence: plan.next_sequence,

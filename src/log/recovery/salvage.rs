@@ -289,7 +289,7 @@ impl Repair<'_> {
         }
         if first < end {
             rewrite.push_lost(end, self.last_timestamp)?;
-            let (path, reason) = (place.path.clone(), reason.to_owned());
+            let (path, reason) = (place.path.to_path_buf(), reason.to_owned());
             let sequences = SequenceNumber::new(first)..SequenceNumber::new(end);
             self.salvaged.lost.push(LostRecords { shard: self.shard.id, sequences, path, reason });
         }

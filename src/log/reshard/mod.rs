@@ -128,7 +128,7 @@ impl Reshard<'_> {
     fn create_directories(&self) -> Result<()> {
         let stream_dir = &self.topology.context().stream_dir;
         for &id in &self.ids {
-            dir::create_own(ShardDir::new(stream_dir, id).path())?;
+            dir::create(ShardDir::new(stream_dir, id).path())?;
         }
         dir::sync(&shards_dir(stream_dir))
     }

@@ -386,11 +386,12 @@ mod tests {
     use crate::PutRecord;
     use crate::log::format::draft::DraftBuffer;
     use crate::log::format::walk::{Depth, FrameWalk};
+    use crate::log::sys::root::OwnPath;
     use crate::log::types::shard_id::ShardId;
 
     fn shard_dir(path: &std::path::Path) -> ShardDir {
-        let shard = ShardDir::new(path, ShardId::new(0));
-        dir::create_all(shard.path()).unwrap();
+        let shard = ShardDir::new(&OwnPath::open_root(path).unwrap(), ShardId::new(0));
+        dir::create(shard.path()).unwrap();
         shard
     }
 

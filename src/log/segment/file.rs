@@ -93,6 +93,11 @@ impl SegmentFile {
         Ok(committed)
     }
 
+    /// Fails like a failed sync if the file was removed.
+    pub(crate) fn check_not_removed(&self) -> Result<()> {
+        self.file.check_not_removed()
+    }
+
     /// Renews the note of the synced watermark.
     pub(crate) fn note_synced(&self) {
         self.note(&mut self.synced.lock());

@@ -1,9 +1,8 @@
 //! The directories and file names of the segments of a shard.
 
-use std::path::{Path, PathBuf};
-
 use crate::log::format::header::SegmentHeader;
 use crate::log::format::salt::SALT_BYTES;
+use crate::log::sys::root::OwnPath;
 use crate::log::sys::{dir, random};
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::sequence::SequenceNumber;
@@ -13,7 +12,7 @@ const EXTENSION: &str = ".seg";
 const NAME_DIGITS: usize = 20;
 
 /// Returns the directory that holds the shards' directories.
-pub(crate) fn shards_dir(stream_dir: &Path) -> PathBuf {
+pub(crate) fn shards_dir(stream_dir: &OwnPath) -> OwnPath {
     stream_dir.join("shards")
 }
 
@@ -21,7 +20,7 @@ pub(crate) fn shards_dir(stream_dir: &Path) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShardDir {
     pub(crate) shard: ShardId,
-    path: PathBuf,
+    path: OwnPath,
 }
 
 /// The identity of a segment and the path of its file.
@@ -30,16 +29,16 @@ pub(crate) struct SegmentPlace {
     pub(crate) shard: ShardId,
     /// The sequence number of its first record.
     pub(crate) base: SequenceNumber,
-    pub(crate) path: PathBuf,
+    pub(crate) path: OwnPath,
 }
 
 impl ShardDir {
     /// Returns the directory of a shard of the stream in `stream_dir`.
-    pub(crate) fn new(stream_dir: &Path, shard: ShardId) -> Self {
+    pub(crate) fn new(stream_dir: &OwnPath, shard: ShardId) -> Self {
         Self { shard, path: shards_dir(stream_dir).join(format!("{:012}", shard.get())) }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &OwnPath {
         &self.path
     }
 
@@ -49,7 +48,7 @@ impl ShardDir {
     }
 
     /// Returns the path of the segment whose first record has number `base`.
-    pub(crate) fn segment_path(&self, base: SequenceNumber) -> PathBuf {
+    pub(crate) fn segment_path(&self, base: SequenceNumber) -> OwnPath {
         self.path.join(format!("{:020}{EXTENSION}", base.get()))
     }
 
@@ -86,7 +85,7 @@ impl SegmentPlace {
 
     /// Returns the error for damage at an offset of the file, where the record with this sequence number should be.
     pub(crate) fn damage(&self, offset: u64, sequence: SequenceNumber, reason: impl Into<String>) -> Error {
-        let (path, reason) = (self.path.clone(), reason.into());
+        let (path, reason) = (self.path.to_path_buf(), reason.into());
         Corruption { path, shard: Some(self.shard), offset, sequence: Some(sequence), reason }.into_error()
     }
 }

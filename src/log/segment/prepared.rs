@@ -7,7 +7,6 @@
 //! 4. The missing blocks are allocated. The old frames stay: none of them has the salt that the file gets with its next name.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::growth::{Writing, map};
@@ -18,6 +17,7 @@ use crate::log::format::trailer::TRAILER_BYTES;
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::map::{Map, MapWriter};
+use crate::log::sys::root::OwnPath;
 use crate::log::types::error::Result;
 use crate::log::types::limits::AHEAD_BYTES;
 use crate::log::types::sequence::SequenceNumber;
@@ -79,7 +79,7 @@ impl PreparedPages {
 /// Removes a file on drop.
 #[derive(Debug)]
 struct FileRemover {
-    path: Option<PathBuf>,
+    path: Option<OwnPath>,
 }
 
 impl Drop for FileRemover {
@@ -174,7 +174,7 @@ impl Prepared {
     }
 
     /// Makes it the segment at `path`, which must not exist. On an error, no file is left behind.
-    pub(super) fn begin(self, header: &SegmentHeader, path: &Path) -> Result<PreparedParts> {
+    pub(super) fn begin(self, header: &SegmentHeader, path: &OwnPath) -> Result<PreparedParts> {
         let Self { mut parts, mut file_remover } = self;
         parts.file.write_all_at(&header.encode_page(), 0)?;
         parts.file.rename(path)?;
@@ -202,9 +202,7 @@ fn rename_trimmed(
     if len < writing.segment_bytes / 2 || !(writing.syncs_each || file.is_in_memory(len)) {
         return Ok(None);
     }
-    let mut name = path.into_os_string();
-    name.push(format!(".{NAME}"));
-    let name = PathBuf::from(name);
+    let name = path.with_suffix(&format!(".{NAME}"));
     file.rename(&name)?;
     file_remover.path = Some(name);
     // Checked after the rename: nobody can add a name through the old one any more.

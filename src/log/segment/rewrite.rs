@@ -84,7 +84,7 @@ impl Rewrite {
         let path = &place.path;
         let kept = if dir::exists(path)? { Some(dir::link_beside(path, "damaged")?) } else { None };
         dir::rename(self.file.path(), path)?;
-        path.parent().map_or(Ok(()), dir::sync)?;
-        Ok(kept)
+        dir::sync(&path.parent())?;
+        Ok(kept.map(|kept| kept.to_path_buf()))
     }
 }

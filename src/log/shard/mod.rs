@@ -4,13 +4,13 @@ pub(crate) mod reader;
 mod trim;
 pub(crate) mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::log::format::draft::Draft;
 use crate::log::manifest::Marks;
 use crate::log::recovery::RecoveredShard;
 use crate::log::segment::place::ShardDir;
+use crate::log::sys::root::OwnPath;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::Result;
 use crate::log::types::hash_key::HashKeyRange;
@@ -36,7 +36,7 @@ pub(crate) struct Shard {
 /// The state that all shards of a stream share.
 #[derive(Debug, Clone)]
 pub(crate) struct ShardContext {
-    pub(crate) stream_dir: PathBuf,
+    pub(crate) stream_dir: OwnPath,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) writers: WriterContext,
 }

@@ -3,14 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::Stream;
-use super::open::{LOCK_NAME, sync_name_of};
-use crate::log::manifest::Manifest;
-use crate::log::sys::dir;
-use crate::log::sys::lock::Lock;
+use super::open::{Address, DELETED_NAME, Found, Locked};
+use crate::log::manifest::{self, Manifest};
+use crate::log::sys::root::OwnPath;
+use crate::log::sys::{dir, outside};
 use crate::log::types::error::{Error, Result};
-
-/// The suffix of the directory of a stream that is being deleted.
-const DELETED_SUFFIX: &str = "deleted";
 
 impl Stream {
     /// Returns the paths of the streams in a directory, sorted, or none if the directory does not exist. Like Kinesis' `ListStreams`.
@@ -28,15 +25,11 @@ impl Stream {
     /// # Errors
     /// `Io`.
     pub fn list(directory: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
-        let directory = directory.as_ref();
-        let entries = if dir::is_dir(directory)? { dir::list(directory)? } else { vec![] };
-        let is_stream = |path: &PathBuf| -> Result<bool> {
-            let is_deleted = path.extension().is_some_and(|extension| extension == DELETED_SUFFIX);
-            Ok(!is_deleted && dir::is_dir(path)? && Manifest::exists_in(path)?)
-        };
         let mut found = vec![];
-        for path in entries.into_iter().map(|entry| entry.path) {
-            if is_stream(&path)? {
+        for path in outside::directories_in(directory.as_ref())? {
+            let root =
+                OwnPath::open_root(&path).map_err(|error| Error::io("open the directory", &path, error))?;
+            if Manifest::exists_in(&root)? {
                 found.push(path);
             }
         }
@@ -47,8 +40,8 @@ impl Stream {
     /// Deletes a stream that nobody has open, with all its records, its consumer groups, and everything else in its directory. Like
     /// Kinesis' `DeleteStream`.
     ///
-    /// The directory is renamed first, so that after a crash the stream either exists or not. A crash may leave files under the stream's
-    /// name with `.deleted` appended. The next deletion of a stream of that name removes them.
+    /// The manifest is renamed first, so that after a crash the stream either exists or not. The next opening or deletion at this path
+    /// removes what the crash left. If the path is a symbolic link, the link is removed too.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -64,16 +57,51 @@ impl Stream {
     /// `NotAStream` if there is none; `Locked` if somebody has it open; `Io`.
     pub fn delete(path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        if !(dir::is_dir(path)? && Manifest::exists_in(path)?) {
-            return Err(Error::not_a_stream(path, "there is no manifest.json; name another path"));
+        let locked = lock(Address::Outside(path))?;
+        let target = outside::without_links(path)?;
+        empty(&locked)?;
+        // The stream may have been moved meanwhile. Its directory is empty then, and stays.
+        if locked.root.is_root_at(&target)? {
+            outside::remove_name(&target)?;
+            outside::sync_name_of(&target)?;
         }
-        let _lock = Lock::take(&path.join(LOCK_NAME), path)?;
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{DELETED_SUFFIX}"));
-        let aside = PathBuf::from(name);
-        dir::remove_all(&aside)?;
-        dir::rename(path, &aside)?;
-        sync_name_of(path)?;
-        dir::remove_all(&aside)
+        let link = path.components().as_path();
+        if link.is_symlink() { outside::remove_name(link) } else { Ok(()) }
     }
+}
+
+/// Deletes a stream inside another one.
+pub(super) fn delete_inside(path: &OwnPath) -> Result<()> {
+    let locked = lock(Address::Inside(path))?;
+    empty(&locked)?;
+    dir::remove_all(path)?;
+    dir::sync(&path.parent())
+}
+
+/// Locks a stream, or what is left of a deleted one.
+fn lock(address: Address<'_>) -> Result<Locked> {
+    let missing = |path: &Path| Error::not_a_stream(path, "there is no manifest.json; name another path");
+    let check = |root: &OwnPath, found| if found == Found::Nothing { Err(missing(root)) } else { Ok(()) };
+    address.lock(check)?.ok_or_else(|| missing(address.path()))
+}
+
+/// Deletes a stream except for its directory.
+fn empty(locked: &Locked) -> Result<()> {
+    let root = &locked.root;
+    if locked.found == Found::Stream {
+        dir::rename(&manifest::path_in(root), &root.join(DELETED_NAME))?;
+        dir::sync(root)?;
+    }
+    remove_contents(root)
+}
+
+/// Removes what is left of a deleted stream, and last the name that says that it is deleted.
+pub(super) fn remove_contents(root: &OwnPath) -> Result<()> {
+    let entries = dir::list(root)?;
+    entries
+        .iter()
+        .filter(|entry| entry.name != DELETED_NAME)
+        .try_for_each(|entry| dir::remove_all(&entry.path))?;
+    dir::sync(root)?;
+    dir::remove_file(&root.join(DELETED_NAME))
 }

@@ -3,14 +3,20 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::directory::delete_inside;
+use super::open::Address;
 use super::{Core, Stream, callback};
+use crate::log::manifest::Manifest;
 use crate::log::retention::hold;
+use crate::log::sys::dir;
+use crate::log::sys::root::OwnPath;
 use crate::log::types::error::{Error, Result};
+use crate::log::types::options::StreamOptions;
 pub use crate::log::types::options::check_range;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
@@ -95,9 +101,81 @@ pub fn add_companion(stream: &Stream, companion: Stream) -> Result<()> {
     Ok(())
 }
 
-/// Removes a companion by its path, once work in progress on it ends. The companion stays open as long as a clone of it exists.
-pub fn remove_companion(stream: &Stream, path: &Path) {
-    stream.core().extensions.companions.lock().retain(|companion| companion.core().path != path);
+/// Removes a companion, once work in progress on it ends. The companion stays open as long as a clone of it exists.
+pub fn remove_companion(stream: &Stream, companion: &Stream) {
+    let is_other = |known: &Stream| !Arc::ptr_eq(&known.handle, &companion.handle);
+    stream.core().extensions.companions.lock().retain(is_other);
+}
+
+/// The streams in a directory inside a stream. [`streams_inside`] returns it.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamsInside<'a> {
+    stream: &'a Stream,
+    directory: &'a str,
+}
+
+/// Returns the streams in a directory inside a stream, for a layer that keeps data in streams of its own. They stay with the stream if it is
+/// moved, also while it is open.
+///
+/// ```
+/// # use streamlog::{Maintenance, Stream, StreamOptions, extend};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path().join("clicks"))?;
+/// let audits = extend::streams_inside(&stream, "audits");
+/// let audit = audits.open("logins", StreamOptions::new().maintenance(Maintenance::Manual))?;
+/// assert_eq!(audits.names()?, ["logins"]);
+/// audit.close()?;
+/// audits.delete("logins")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn streams_inside<'a>(stream: &'a Stream, directory: &'a str) -> StreamsInside<'a> {
+    StreamsInside { stream, directory }
+}
+
+impl StreamsInside<'_> {
+    /// Opens a stream in the directory, or creates it.
+    ///
+    /// # Errors
+    /// Same as [`StreamOptions::open`]; `InvalidArgument` if the name is not that of a single directory.
+    pub fn open(&self, name: &str, options: StreamOptions) -> Result<Stream> {
+        Stream::open_at(Address::Inside(&self.path(name)?), options)
+    }
+
+    /// Returns the names of the streams in the directory, sorted.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let directory = self.stream.core().root.join(self.directory);
+        let entries = if dir::is_dir(&directory)? { dir::list(&directory)? } else { vec![] };
+        let mut names = vec![];
+        for entry in entries {
+            if dir::is_dir(&entry.path)? && Manifest::exists_in(&entry.path)? {
+                names.push(entry.name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Deletes a stream in the directory.
+    ///
+    /// # Errors
+    /// Same as [`Stream::delete`]; `InvalidArgument` if the name is not that of a single directory.
+    pub fn delete(&self, name: &str) -> Result<()> {
+        delete_inside(&self.path(name)?)
+    }
+
+    fn path(&self, name: &str) -> Result<OwnPath> {
+        for part in [self.directory, name] {
+            let mut parts = Path::new(part).components();
+            if !matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == part)
+            {
+                return Err(Error::invalid(format!("{part:?} is not the name of a single directory")));
+            }
+        }
+        Ok(self.stream.core().root.join(self.directory).join(name))
+    }
 }
 
 /// Runs a function that a caller has passed to code that builds on a stream. Returns `None` if it panics, which affects nothing else.

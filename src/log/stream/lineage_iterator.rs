@@ -9,7 +9,6 @@ use crate::log::shard::reader::batch::Batch;
 use crate::log::shard::reader::iterator::ShardIterator;
 use crate::log::shard::reader::wait_any::wait_any;
 use crate::log::topology::{Topology, lineage};
-use crate::log::types::describe::ShardFilter;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
@@ -54,18 +53,7 @@ impl LineageIterator {
     pub(crate) fn new(topology: &Topology, position: Position) -> Result<Self> {
         // The lock keeps the manifest unchanged until all iterators have their place.
         let manifest = topology.manifest();
-        let filter = match position {
-            Position::TrimHorizon => ShardFilter::AtTrimHorizon,
-            Position::Latest => ShardFilter::AtLatest,
-            // A shard that closed at exactly that time may hold records of that time.
-            Position::AtTimestamp(time) => ShardFilter::AtTimestamp(time - Duration::from_micros(1)),
-            Position::At(_) | Position::After(_) => {
-                return Err(Error::invalid(
-                    "a sequence number is a place in one shard: use TrimHorizon, Latest or AtTimestamp",
-                ));
-            }
-        };
-        let shards = lineage::filter(&manifest.shards, filter);
+        let shards = lineage::filter(&manifest.shards, position.try_into()?);
         let map = topology.map();
         let reading =
             shards.iter().map(|shard| ShardIterator::new(Arc::clone(map.get(shard.id)?.reader()), position));

@@ -47,7 +47,7 @@ impl MaintenanceThreads {
                     }
                     Err(error) => {
                         started.stop();
-                        return Err(Error::io("start the maintenance threads of", &core.path, error));
+                        return Err(Error::io("start the maintenance threads of", &core.root, error));
                     }
                 }
             }
@@ -103,7 +103,7 @@ fn run_behind(core: &Core, must_stop: &AtomicBool) {
             event!(
                 warn,
                 "maintenance has failed, and is tried again",
-                stream = core.path.display(),
+                stream = core.root.display(),
                 error = error
             );
         }

@@ -11,7 +11,7 @@ mod put_metrics;
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use crate::log::reshard::{self, merge, scale, split};
 use crate::log::retention::sweep;
 use crate::log::shard::reader::iterator::ShardIterator;
 use crate::log::shard::reader::verify::{Verification, VerifyProgress};
-use crate::log::sys::lock::Lock;
+use crate::log::sys::root::{Lock, OwnPath};
 use crate::log::topology::{Topology, lineage};
 use crate::log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 use crate::log::types::error::{Error, Result};
@@ -37,6 +37,7 @@ use crate::log::types::time::{Clock, Timestamp};
 use extend::Extensions;
 use lineage_iterator::LineageIterator;
 use maintenance::MaintenanceThreads;
+use open::Address;
 use put_metrics::PutMetrics;
 
 /// An open stream: puts records, and creates iterators that read them.
@@ -72,7 +73,7 @@ struct Handle {
 /// The part of a stream that the maintenance threads also use.
 #[derive(Debug)]
 struct Core {
-    path: PathBuf,
+    root: OwnPath,
     options: StreamOptions,
     key_hash: KeyHash,
     record_bytes_max: u64,
@@ -87,7 +88,7 @@ struct Core {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("path", &self.core().path).finish_non_exhaustive()
+        f.debug_struct("Stream").field("path", &self.core().root.to_path_buf()).finish_non_exhaustive()
     }
 }
 
@@ -109,8 +110,8 @@ impl Stream {
         StreamOptions::new().open(path)
     }
 
-    pub(crate) fn open_with(path: &Path, options: StreamOptions) -> Result<Self> {
-        let core = Arc::new(open::open(path, options)?);
+    fn open_at(address: Address<'_>, options: StreamOptions) -> Result<Self> {
+        let core = Arc::new(open::open(address, options)?);
         let threads = MaintenanceThreads::start(&core)?;
         Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(Some(threads)) }) })
     }
@@ -209,7 +210,7 @@ impl Stream {
         let manifest = core.topology.manifest();
         let settings = manifest.settings;
         StreamDescription {
-            path: core.path.clone(),
+            path: core.root.to_path_buf(),
             created_at: manifest.created_at,
             key_hash: settings.key_hash,
             retention: settings.retention,
@@ -569,7 +570,7 @@ impl Handle {
         };
         // The companions are closed after the records that they may refer to.
         let shards = self.core.topology.close();
-        let (closed, stream) = (shards.and(self.core.extensions.close()), self.core.path.display());
+        let (closed, stream) = (shards.and(self.core.extensions.close()), self.core.root.display());
         match &closed {
             Ok(()) => event!(info, "the stream is closed", stream = stream),
             Err(error) => event!(error, "the stream is not closed cleanly", stream = stream, error = error),
@@ -608,7 +609,8 @@ impl Core {
         self.topology.check_process()?;
         let synced = self.topology.for_each_shard(|shard| shard.sync());
         // The companions are synced after the records that they may refer to.
-        synced.and(self.extensions.for_each_companion(Stream::sync))
+        let synced = synced.and(self.extensions.for_each_companion(Stream::sync));
+        synced.and(self.root.check_root_not_removed())
     }
 
     fn stats(&self) -> Result<StreamStats> {
@@ -623,10 +625,10 @@ impl Core {
         match self.stats() {
             // If it panics, the panic is printed. The syncs that follow on this thread matter more.
             Ok(stats) => {
-                callback::report(std::ptr::from_ref(self).addr(), || (report.0)(&self.path, &stats));
+                callback::report(std::ptr::from_ref(self).addr(), || (report.0)(&self.root, &stats));
             }
             Err(error) => {
-                event!(warn, "counts cannot be told", stream = self.path.display(), error = error)
+                event!(warn, "counts cannot be told", stream = self.root.display(), error = error)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Opening a stream, or creating it.
 //!
-//! **Create:** the directory → the lock → the shards' directories → the manifest, which makes it a stream. A crash before the manifest
+//! **Create:** the directory → its lock → the shards' directories → the manifest, which makes it a stream. A crash before the manifest
 //! leaves a directory without a manifest and without a segment, and the next call continues from there.
 
 use std::io;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::extend::Extensions;
 use super::put_metrics::PutMetrics;
-use super::{Core, Stream};
+use super::{Core, Stream, directory};
 use crate::log::manifest::{Manifest, StreamSettings};
 use crate::log::recovery::{RecoveryReport, TornTail};
 use crate::log::retention::sweep;
@@ -23,8 +23,9 @@ use crate::log::shard::reader::wait::Waiter;
 use crate::log::shard::writer::WriterContext;
 use crate::log::shard::writer::source::Sources;
 use crate::log::sys::clock::SystemClock;
-use crate::log::sys::dir;
-use crate::log::sys::lock::Lock;
+use crate::log::sys::file::DataFile;
+use crate::log::sys::root::{Lock, OwnPath};
+use crate::log::sys::{dir, outside};
 use crate::log::topology::Topology;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::event::event;
@@ -33,7 +34,9 @@ use crate::log::types::options::{Create, Durability, StreamOptions};
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-pub(super) const LOCK_NAME: &str = "LOCK";
+const LOCK_NAME: &str = "LOCK";
+/// The name that a manifest gets when its stream is deleted.
+pub(super) const DELETED_NAME: &str = "manifest.deleted";
 /// The names that an interrupted creation may leave.
 const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, "shards", "manifest.new"];
 
@@ -55,25 +58,30 @@ impl StreamOptions {
     /// stream, or for a change of the settings even after dropping what has expired under the new retention; `Io`. After any of the first
     /// four, the stream is as it was, with its settings, except that `salvage` may have repaired some of its shards.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Stream> {
-        Stream::open_with(path.as_ref(), self)
+        Stream::open_at(Address::Outside(path.as_ref()), self)
     }
 }
 
-pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
+pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core> {
     let started = Instant::now();
     options.check()?;
     let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
-    let is_stream = look_at(path, options.create)?;
-    if !is_stream {
-        create_durably(path)?;
+    let Locked { root, found, lock } = lock(address, options.create)?;
+    // Fails at once where the stream can only be read.
+    DataFile::open_or_create(&root.join(LOCK_NAME))?;
+    if found == Found::Deleted {
+        directory::remove_contents(&root)?;
     }
-    let lock = Lock::take(&path.join(LOCK_NAME), path)?;
-    // Another process may have created the stream before we had the lock.
-    let manifest =
-        if Manifest::exists_in(path)? { Manifest::load(path)? } else { create(path, &options, clock.now())? };
-    let settings = adopt(path, &options, manifest.settings)?;
+    let manifest = match found {
+        Found::Stream => Manifest::load(&root)?,
+        Found::Deleted | Found::Nothing => {
+            address.sync_name()?;
+            create(&root, &options, clock.now())?
+        }
+    };
+    let settings = adopt(&root, &options, manifest.settings)?;
     let context = ShardContext {
-        stream_dir: path.to_owned(),
+        stream_dir: root.clone(),
         clock: Arc::clone(&clock),
         writers: WriterContext {
             writing: Writing {
@@ -92,11 +100,11 @@ pub(super) fn open(path: &Path, options: StreamOptions) -> Result<Core> {
     let recovery = RecoveryReport {
         shards,
         duration: started.elapsed(),
-        is_writable_by_others: dir::is_writable_by_others(path)?,
+        is_writable_by_others: root.is_root_writable_by_others()?,
     };
-    tell_of(path, &recovery);
+    tell_of(&root, &recovery);
     Ok(Core {
-        path: path.to_owned(),
+        root,
         key_hash: settings.key_hash,
         record_bytes_max: settings.record_bytes_max,
         clock,
@@ -150,87 +158,180 @@ fn tell_of(path: &Path, recovery: &RecoveryReport) {
     event!(info, "the stream is open", stream = stream, shard_count = shard_count, duration_ms = duration_ms);
 }
 
-/// Returns whether there is a stream at the path. Fails if there is something else, or not what the caller asked for. Changes nothing.
-fn look_at(path: &Path, create: Create) -> Result<bool> {
-    let is_there = dir::exists(path)?;
-    if is_there && !dir::is_dir(path)? {
-        return Err(Error::not_a_stream(
-            path,
-            "it is a file, and a stream is a directory; name another path",
-        ));
+/// Where a stream is, or is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Address<'a> {
+    /// A path of the caller's.
+    Outside(&'a Path),
+    /// A path inside another stream's directory.
+    Inside(&'a OwnPath),
+}
+
+/// What a directory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Stream,
+    /// A stream whose deletion was interrupted.
+    Deleted,
+    /// Nothing, or what an interrupted creation left.
+    Nothing,
+}
+
+impl Address<'_> {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Outside(path) => path,
+            Self::Inside(path) => path,
+        }
     }
-    if is_there && Manifest::exists_in(path)? {
-        return match create {
-            Create::Always => Err(Error::invalid(format!(
-                "there is a stream at {} already: open it, or name another path",
-                path.display()
-            ))),
-            _ => Ok(true),
+
+    /// Opens the directory and locks it, if `check` accepts what it holds. Returns `None` if there is nothing at this address.
+    pub(super) fn lock(&self, check: impl Fn(&OwnPath, Found) -> Result<()>) -> Result<Option<Locked>> {
+        loop {
+            let Some(root) = self.open()? else { return Ok(None) };
+            let lock = match Lock::take(&root) {
+                // Its owner may be about to create or delete it, so only a stream that is there says anything.
+                Err(error @ Error::Locked(_)) if Manifest::exists_in(&root)? => {
+                    return check(&root, Found::Stream).and(Err(error));
+                }
+                lock => lock?,
+            };
+            // Whoever had the lock before may have deleted this stream, and another one may be in its place by now.
+            if self.leads_to(&root)? {
+                let found = find_in(&root)?;
+                check(&root, found)?;
+                return Ok(Some(Locked { root, found, lock }));
+            }
+        }
+    }
+
+    fn open(&self) -> Result<Option<OwnPath>> {
+        let opened = match self {
+            Self::Outside(path) => OwnPath::open_root(path),
+            Self::Inside(path) => {
+                return if dir::is_dir(path)? { path.open_as_root().map(Some) } else { Ok(None) };
+            }
         };
+        let path = self.path();
+        match opened {
+            Ok(root) => Ok(Some(root)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory && path.is_file() => {
+                Err(Error::not_a_stream(path, "it is a file, and a stream is a directory; name another path"))
+            }
+            Err(error) => Err(Error::io("open the directory", path, error)),
+        }
     }
-    let entries = if is_there { dir::list(path)? } else { vec![] };
-    if let Some(stranger) = entries.iter().find(|entry| !UNFINISHED_NAMES.contains(&entry.name.as_str())) {
+
+    fn leads_to(&self, root: &OwnPath) -> Result<bool> {
+        match self {
+            Self::Outside(path) => root.is_root_at(path),
+            Self::Inside(path) => Ok(dir::is_dir(path)? && path.open_as_root()?.is_same_root(root)?),
+        }
+    }
+
+    /// Creates the directory and makes its name survive power loss.
+    fn create(&self) -> Result<()> {
+        match self {
+            Self::Outside(path) => outside::create_durably(path),
+            Self::Inside(path) => {
+                dir::create(path)?;
+                dir::sync(&path.parent())?;
+                dir::sync(&path.parent().parent())
+            }
+        }
+    }
+
+    /// Makes the name of a directory survive power loss that an interrupted creation may have left.
+    fn sync_name(&self) -> Result<()> {
+        match self {
+            Self::Outside(path) => match outside::sync_name_of(path) {
+                // If its parent cannot be opened, somebody else created it.
+                Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                synced => synced,
+            },
+            Self::Inside(path) => dir::sync(&path.parent()),
+        }
+    }
+}
+
+/// A locked directory.
+#[derive(Debug)]
+pub(super) struct Locked {
+    pub(super) root: OwnPath,
+    pub(super) found: Found,
+    pub(super) lock: Lock,
+}
+
+/// Returns what a directory holds. Fails if that is something else than a stream. Changes nothing.
+fn find_in(root: &OwnPath) -> Result<Found> {
+    if Manifest::exists_in(root)? {
+        return Ok(Found::Stream);
+    }
+    if dir::exists(&root.join(DELETED_NAME))? {
+        return Ok(Found::Deleted);
+    }
+    if let Some(stranger) =
+        dir::list(root)?.iter().find(|entry| !UNFINISHED_NAMES.contains(&entry.name.as_str()))
+    {
         return Err(Error::not_a_stream(
-            path,
+            root,
             format!("it has no manifest.json, and holds {:?}; name another path", stranger.name),
         ));
     }
-    refuse_orphans(path)?;
-    match create {
-        Create::Never if is_there => Err(Error::not_a_stream(
-            path,
-            "it is an empty directory; name another path, or create the stream",
-        )),
-        Create::Never => Err(Error::not_a_stream(
+    refuse_orphans(root)?;
+    Ok(Found::Nothing)
+}
+
+/// Refuses what was found if the caller asked for something else.
+fn check_found(path: &Path, found: Option<Found>, create: Create) -> Result<()> {
+    match (create, found) {
+        (Create::Always, Some(Found::Stream)) => Err(Error::invalid(format!(
+            "there is a stream at {} already: open it, or name another path",
+            path.display()
+        ))),
+        (Create::Never, None) => Err(Error::not_a_stream(
             path,
             "there is nothing at this path; name another path, or create the stream",
         )),
-        _ => Ok(false),
+        (Create::Never, Some(Found::Deleted | Found::Nothing)) => Err(Error::not_a_stream(
+            path,
+            "it is an empty directory; name another path, or create the stream",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Locks the directory of a stream, which is created if the caller wants that.
+fn lock(address: Address<'_>, create: Create) -> Result<Locked> {
+    let check = |root: &OwnPath, found| check_found(root, Some(found), create);
+    loop {
+        if let Some(locked) = address.lock(check)? {
+            return Ok(locked);
+        }
+        check_found(address.path(), None, create)?;
+        address.create()?;
     }
 }
 
 /// Refuses to create a stream over segments whose manifest is gone.
-fn refuse_orphans(path: &Path) -> Result<()> {
-    let shards = shards_dir(path);
-    if !dir::is_own_dir(&shards)? {
+fn refuse_orphans(root: &OwnPath) -> Result<()> {
+    let shards = shards_dir(root);
+    if !dir::is_dir(&shards)? {
         return Ok(());
     }
     for shard in dir::list(&shards)? {
         let Ok(id) = shard.name.parse::<ShardId>() else { continue };
-        if dir::is_own_dir(&shard.path)? && !ShardDir::new(path, id).bases()?.is_empty() {
+        if dir::is_dir(&shard.path)? && !ShardDir::new(root, id).bases()?.is_empty() {
             let reason = "the manifest is missing, but there are segments".to_owned();
-            let path = path.join("manifest.json");
+            let path = root.join("manifest.json").to_path_buf();
             return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
         }
     }
     Ok(())
 }
 
-/// Creates a directory and its missing parents, and makes their names survive power loss.
-fn create_durably(path: &Path) -> Result<()> {
-    let missing: Vec<_> =
-        path.ancestors().take_while(|ancestor| matches!(dir::exists(ancestor), Ok(false))).collect();
-    dir::create_all(path)?;
-    if missing.is_empty() {
-        // An interrupted creation may have left the directory. If its parent cannot be opened, somebody else created it.
-        return match sync_name_of(path) {
-            Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            synced => synced,
-        };
-    }
-    missing.iter().rev().try_for_each(|created| sync_name_of(created))
-}
-
-/// Makes the name of a directory survive power loss.
-pub(super) fn sync_name_of(path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => dir::sync(Path::new(".")),
-        Some(parent) => dir::sync(parent),
-        None => Ok(()),
-    }
-}
-
-fn create(path: &Path, options: &StreamOptions, now: Timestamp) -> Result<Manifest> {
+fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Manifest> {
     let segment_bytes = options.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT);
     let settings = StreamSettings {
         key_hash: options.key_hash.unwrap_or_default(),
@@ -241,7 +342,7 @@ fn create(path: &Path, options: &StreamOptions, now: Timestamp) -> Result<Manife
     settings.check()?;
     let manifest = Manifest::new(now, settings, options.shards);
     for shard in &manifest.shards {
-        dir::create_own(ShardDir::new(path, shard.id).path())?;
+        dir::create(ShardDir::new(path, shard.id).path())?;
     }
     dir::sync(&shards_dir(path))?;
     manifest.store(path)?;
@@ -250,7 +351,7 @@ fn create(path: &Path, options: &StreamOptions, now: Timestamp) -> Result<Manife
 }
 
 /// Returns the settings that a stream has from this opening on: those that the caller gives, and the stored ones.
-fn adopt(path: &Path, options: &StreamOptions, stored: StreamSettings) -> Result<StreamSettings> {
+fn adopt(path: &OwnPath, options: &StreamOptions, stored: StreamSettings) -> Result<StreamSettings> {
     // The writer of the manifest may have been killed before its name was synced. Everything from here on relies on that name.
     dir::sync(path)?;
     if let Some(asked) = options.key_hash.filter(|&asked| asked != stored.key_hash) {

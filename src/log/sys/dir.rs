@@ -1,122 +1,147 @@
-//! Directories: listing them, and changing them in steps that happen completely or not at all.
+//! Directories inside a stream: listing them, and changing them in steps that happen completely or not at all.
 
-use std::fs;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, RawMode};
+use rustix::io::Errno;
 
 use super::fault;
+use super::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 
 /// Only the owner may enter a stream's directories.
-const DIRECTORY_MODE: u32 = 0o700;
+pub(super) const DIRECTORY_MODE: RawMode = 0o700;
 
 /// The error for a symbolic link inside a stream. A link may lead to anybody's files.
-pub(super) fn refused_link(path: &Path) -> Error {
+pub(super) fn refused_link(path: &OwnPath) -> Error {
     let reason =
         "it is a symbolic link, and none is followed inside a stream: put what it leads to in its place";
     Error::io("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
 /// An entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct DirEntry {
     pub(crate) name: String,
-    pub(crate) path: PathBuf,
+    pub(crate) path: OwnPath,
+}
+
+/// A directory that is open so that it can be synced: opening it may fail for lack of a descriptor, which says nothing about the disk.
+#[derive(Debug)]
+pub(crate) struct OpenDir {
+    dir: File,
+    path: OwnPath,
+}
+
+impl OpenDir {
+    pub(crate) fn open(path: &OwnPath) -> Result<Self> {
+        Ok(Self { dir: path.open_dir()?, path: path.clone() })
+    }
+
+    /// Makes the names in the directory survive power loss.
+    pub(crate) fn sync(&self) -> Result<()> {
+        attempt("sync the directory", &self.path, || self.dir.sync_all())
+    }
 }
 
 /// Runs a call on a path. An error names the action and the path.
-fn attempt(action: &'static str, path: &Path, call: impl FnOnce() -> io::Result<()>) -> Result<()> {
+fn attempt(action: &'static str, path: &OwnPath, call: impl FnOnce() -> io::Result<()>) -> Result<()> {
     fault::point(action, path).and_then(|()| call()).map_err(|error| Error::io(action, path, error))
 }
 
-fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+fn unless_gone(removed: rustix::io::Result<()>) -> io::Result<()> {
     match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        Err(Errno::NOENT) => Ok(()),
+        removed => Ok(removed?),
     }
-}
-
-/// Creates a directory and its missing parents.
-pub(crate) fn create_all(path: &Path) -> Result<()> {
-    let create = || fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
-    attempt("create the directory", path, create)
 }
 
 /// Returns the names in a directory, in no order. A name that is not UTF-8 is not one of ours and is returned lossily converted.
-pub(crate) fn list(path: &Path) -> Result<Vec<DirEntry>> {
-    let failed = |error| Error::io("list the directory", path, error);
-    let entries = fs::read_dir(path).map_err(failed)?.map(|entry| {
-        let entry = entry.map_err(failed)?;
-        Ok(DirEntry { name: entry.file_name().to_string_lossy().into_owned(), path: entry.path() })
-    });
-    entries.collect()
+pub(crate) fn list(path: &OwnPath) -> Result<Vec<DirEntry>> {
+    let failed = |errno: Errno| Error::io("list the directory", path, errno.into());
+    let entries = Dir::new(path.open_dir()?).map_err(failed)?;
+    let mut found = vec![];
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            found.push(DirEntry { path: path.join(&name), name });
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the type of the file at the path, without following a link, or `None` if there is none.
+fn file_type(path: &OwnPath) -> Result<Option<FileType>> {
+    match rustix::fs::statat(path.root(), path.relative(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode as RawMode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Error::io("look at", path, errno.into())),
+    }
 }
 
 /// Returns whether the name exists, without following a link.
-pub(crate) fn exists(path: &Path) -> Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::io("look at", path, error)),
+pub(crate) fn exists(path: &OwnPath) -> Result<bool> {
+    Ok(file_type(path)?.is_some())
+}
+
+/// Returns whether the path is a directory. Refuses a link.
+pub(crate) fn is_dir(path: &OwnPath) -> Result<bool> {
+    match file_type(path)? {
+        Some(FileType::Symlink) => Err(refused_link(path)),
+        found => Ok(found == Some(FileType::Directory)),
     }
 }
 
-/// Returns whether the path is a directory or a link to one.
-pub(crate) fn is_dir(path: &Path) -> Result<bool> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::io("look at", path, error)),
+/// Creates a directory and its missing parents, unless it exists.
+pub(crate) fn create(path: &OwnPath) -> Result<()> {
+    if is_dir(path)? {
+        return Ok(());
     }
-}
-
-/// Returns whether a path inside a stream is a directory. Refuses a link.
-pub(crate) fn is_own_dir(path: &Path) -> Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => Err(refused_link(path)),
-        Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::io("look at", path, error)),
+    if !path.is_root() {
+        create(&path.parent())?;
     }
-}
-
-/// Creates a directory inside a stream and its missing parents, unless it exists.
-pub(crate) fn create_own(path: &Path) -> Result<()> {
-    if is_own_dir(path)? { Ok(()) } else { create_all(path) }
-}
-
-/// Returns whether anybody but the owner may add and remove names in a directory.
-pub(crate) fn is_writable_by_others(path: &Path) -> Result<bool> {
-    const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
-    let metadata = fs::metadata(path).map_err(|error| Error::io("look at", path, error))?;
-    Ok(metadata.mode() & GROUP_AND_OTHERS_WRITE != 0)
+    let mode = Mode::from_raw_mode(DIRECTORY_MODE);
+    let create = || Ok(rustix::fs::mkdirat(path.root(), path.relative(), mode)?);
+    attempt("create the directory", path, create)
 }
 
 /// Removes a file. A file that is already gone counts as removed.
-pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    attempt("remove", path, || unless_gone(fs::remove_file(path)))
+pub(crate) fn remove_file(path: &OwnPath) -> Result<()> {
+    attempt("remove", path, || {
+        unless_gone(rustix::fs::unlinkat(path.root(), path.relative(), AtFlags::empty()))
+    })
 }
 
-/// Removes a directory and its contents. A directory that is already gone counts as removed.
-pub(crate) fn remove_all(path: &Path) -> Result<()> {
-    attempt("remove", path, || unless_gone(fs::remove_dir_all(path)))
+/// Removes a directory and its contents. A directory that is already gone counts as removed. Follows no link.
+pub(crate) fn remove_all(path: &OwnPath) -> Result<()> {
+    if file_type(path)? != Some(FileType::Directory) {
+        return remove_file(path);
+    }
+    list(path)?.iter().try_for_each(|entry| remove_all(&entry.path))?;
+    attempt("remove", path, || {
+        unless_gone(rustix::fs::unlinkat(path.root(), path.relative(), AtFlags::REMOVEDIR))
+    })
 }
 
 /// Makes the names in a directory survive power loss.
-pub(crate) fn sync(path: &Path) -> Result<()> {
-    attempt("sync the directory", path, || fs::File::open(path)?.sync_all())
+pub(crate) fn sync(path: &OwnPath) -> Result<()> {
+    if path.is_root() {
+        return attempt("sync the directory", path, || path.sync_root());
+    }
+    OpenDir::open(path)?.sync()
 }
 
 /// Gives a file a second name, its own plus a suffix that makes it unique, and returns that name.
-pub(crate) fn link_beside(path: &Path, suffix: &str) -> Result<PathBuf> {
+pub(crate) fn link_beside(path: &OwnPath, suffix: &str) -> Result<OwnPath> {
     for round in 1.. {
         let number = if round == 1 { String::new() } else { format!("-{round}") };
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{suffix}{number}"));
-        let beside = PathBuf::from(name);
+        let beside = path.with_suffix(&format!(".{suffix}{number}"));
         if !exists(&beside)? {
-            attempt("give a second name to", path, || fs::hard_link(path, &beside))?;
+            let (from, to) = (path.relative(), beside.relative());
+            attempt("give a second name to", path, || {
+                Ok(rustix::fs::linkat(path.root(), from, beside.root(), to, AtFlags::empty())?)
+            })?;
             return Ok(beside);
         }
     }
@@ -124,6 +149,8 @@ pub(crate) fn link_beside(path: &Path, suffix: &str) -> Result<PathBuf> {
 }
 
 /// Renames a file, replacing the target if it exists.
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    attempt("replace", to, || fs::rename(from, to))
+pub(crate) fn rename(from: &OwnPath, to: &OwnPath) -> Result<()> {
+    attempt("replace", to, || {
+        Ok(rustix::fs::renameat(from.root(), from.relative(), to.root(), to.relative())?)
+    })
 }

@@ -1,19 +1,19 @@
 //! Files, opened without following links, whose errors name their path.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
-use super::dir::{self, refused_link};
+use super::dir;
 use super::fault;
+use super::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 
 /// Only the owner may read and write a stream's files.
-const FILE_MODE: u32 = 0o600;
+const FILE_MODE: RawMode = 0o600;
 
 const PAGE_BYTES: u64 = 4096;
 /// The distance between the bytes that are probed to see whether a file is in memory.
@@ -39,50 +39,45 @@ fn is_same_file(one: &File, other: &File) -> bool {
 #[derive(Debug)]
 pub(crate) struct DataFile {
     file: File,
-    path: PathBuf,
+    path: OwnPath,
 }
 
 impl DataFile {
     /// Creates a file. Fails if it exists.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        Self::with(path, "create", OpenOptions::new().read(true).write(true).create_new(true))
+    pub(crate) fn create(path: &OwnPath) -> Result<Self> {
+        Self::with(path, "create", OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
     /// Opens a file for reading and writing.
-    pub(crate) fn open_writable(path: &Path) -> Result<Self> {
-        Self::with(path, "open", OpenOptions::new().read(true).write(true))
+    pub(crate) fn open_writable(path: &OwnPath) -> Result<Self> {
+        Self::with(path, "open", OFlags::RDWR)
     }
 
     /// Opens a file for reading and writing, and creates it empty if it is missing.
-    pub(crate) fn open_or_create(path: &Path) -> Result<Self> {
-        Self::with(path, "open", OpenOptions::new().read(true).write(true).create(true).truncate(false))
+    pub(crate) fn open_or_create(path: &OwnPath) -> Result<Self> {
+        Self::with(path, "open", OFlags::RDWR | OFlags::CREATE)
     }
 
     /// Opens a file for reading.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        Self::with(path, "open", OpenOptions::new().read(true))
+    pub(crate) fn open(path: &OwnPath) -> Result<Self> {
+        Self::with(path, "open", OFlags::RDONLY)
     }
 
-    fn with(path: &Path, action: &'static str, options: &mut OpenOptions) -> Result<Self> {
+    fn with(path: &OwnPath, action: &'static str, flags: OFlags) -> Result<Self> {
         // Opening must not block: a named pipe in place of the file would make it wait for the pipe's other end.
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-        let opened =
-            fault::point(action, path).and_then(|()| options.mode(FILE_MODE).custom_flags(flags).open(path));
+        let (flags, mode) = (flags | OFlags::NONBLOCK, Mode::from_raw_mode(FILE_MODE));
+        let opened = fault::point(action, path).and_then(|()| path.open(flags, mode));
         let file = opened.and_then(|file| match file.metadata()?.is_file() {
             true => Ok(file),
             false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file: move it away")),
         });
-        let file = file.map_err(|error| match Errno::from_io_error(&error) {
-            Some(Errno::LOOP) => refused_link(path),
-            _ => Error::io(action, path, error),
-        });
-        Ok(Self { file: file?, path: path.to_owned() })
+        Ok(Self { file: file.map_err(|error| path.refused(action, error))?, path: path.clone() })
     }
 
     /// Renames the file within its directory. No other file may have the new name.
-    pub(crate) fn rename(&mut self, to: &Path) -> Result<()> {
+    pub(crate) fn rename(&mut self, to: &OwnPath) -> Result<()> {
         dir::rename(&self.path, to)?;
-        self.path = to.to_owned();
+        self.path = to.clone();
         Ok(())
     }
 
@@ -91,7 +86,7 @@ impl DataFile {
         &self.file
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &OwnPath {
         &self.path
     }
 
@@ -110,7 +105,7 @@ impl DataFile {
 
     /// Returns whether the file has a second name.
     pub(crate) fn has_second_name(&self) -> Result<bool> {
-        Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.nlink() > 1)
+        Ok(self.name_count()? > 1)
     }
 
     /// Returns whether the first `len` bytes of the file are in memory. It probes a sample of them, and returns `false` where the system
@@ -208,8 +203,7 @@ impl DataFile {
     /// Writes zeros into whole pages of the file, past the page cache where the system can, so that nobody else's sync has to write them.
     /// The pages must not hold anything yet.
     pub(crate) fn write_zeros_past_cache(&self, from: u64, to: u64) -> Result<()> {
-        let flags = OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let direct = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(&self.path);
+        let direct = self.path.open(OFlags::WRONLY | OFlags::DIRECT | OFlags::NONBLOCK, Mode::empty());
         let (from, to) = (from.next_multiple_of(PAGE_BYTES), to / PAGE_BYTES * PAGE_BYTES);
         // A file system that does not support this fails the open or the first write.
         let is_written = direct.is_ok_and(|direct| {
@@ -227,5 +221,19 @@ impl DataFile {
     /// Makes the file's bytes, and the length they need, survive power loss.
     pub(crate) fn sync(&self) -> Result<()> {
         self.point("sync").and_then(|()| self.file.sync_data()).map_err(|error| self.error("sync", error))
+    }
+
+    /// Fails like a failed sync if the file has no name any more: its bytes are gone once it is closed.
+    pub(crate) fn check_not_removed(&self) -> Result<()> {
+        match self.name_count()? {
+            0 => {
+                Err(self.error("sync", io::Error::new(io::ErrorKind::NotFound, "it was removed by somebody")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn name_count(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.nlink())
     }
 }

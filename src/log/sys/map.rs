@@ -32,6 +32,19 @@ pub(crate) struct Map {
     writable: bool,
 }
 
+/// Adds the limits that a mapping may have met to the error for it.
+fn name_limit(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::OutOfMemory {
+        return error;
+    }
+    let count_max = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    let count_max = if count_max.is_empty() { String::new() } else { format!(", now {}", count_max.trim()) };
+    let text = format!(
+        "{error}: it has too many mappings (sysctl vm.max_map_count{count_max}), or too little address space (ulimit -v)"
+    );
+    io::Error::new(error.kind(), text)
+}
+
 /// How far ahead of the writer its next cache lines are requested, and at most how many bytes of them at a time. A cache has room for that
 /// much.
 const EXPECTED_AHEAD: usize = 512;
@@ -57,7 +70,7 @@ impl Map {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         fault::point("map", Path::new(""))?;
-        let raw = MmapOptions::new().len(to_usize(len)?).map_raw_read_only(file)?;
+        let raw = MmapOptions::new().len(to_usize(len)?).map_raw_read_only(file).map_err(name_limit)?;
         Ok(Arc::new(Self { raw, watermark: Watermark::new(len, true), slices_from: 0, writable: false }))
     }
 
@@ -81,7 +94,7 @@ impl Map {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         fault::point("map", Path::new(""))?;
-        let raw = MmapOptions::new().len(to_usize(capacity)?).map_raw(file)?;
+        let raw = MmapOptions::new().len(to_usize(capacity)?).map_raw(file).map_err(name_limit)?;
         let watermark = Watermark::new(committed, false);
         let map = Arc::new(Self { raw, watermark, slices_from: header_bytes, writable: true });
         Ok(MapWriter { map, allocated, end: committed })

@@ -4,12 +4,13 @@ pub(crate) mod clock;
 pub(crate) mod dir;
 pub(crate) mod fault;
 pub(crate) mod file;
-pub(crate) mod lock;
 pub(crate) mod map;
+pub(crate) mod outside;
 pub(crate) mod process;
 mod processor;
 pub(crate) mod random;
 pub(crate) mod replace;
+pub(crate) mod root;
 pub(crate) mod sync;
 pub(crate) mod watermark;
 

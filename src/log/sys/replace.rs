@@ -1,9 +1,8 @@
 //! Replacing a small file atomically.
 
-use std::path::Path;
-
 use super::dir::{remove_file, rename, sync};
 use super::file::DataFile;
+use super::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 
 /// The error of a file that was not replaced, or not durably.
@@ -27,17 +26,17 @@ impl From<Error> for ReplaceError {
 }
 
 /// Replaces a file atomically and durably: a crash at any moment leaves the old content or the new one.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
+pub(crate) fn replace_file(path: &OwnPath, content: &[u8]) -> Result<(), ReplaceError> {
     let aside = path.with_extension("new");
     if let Err(error) = write_aside(&aside, content).and_then(|()| rename(&aside, path)) {
         // The first error says more than an error of this removal would.
         let _ = remove_file(&aside);
         return Err(ReplaceError { replaced: false, error });
     }
-    path.parent().map_or(Ok(()), sync).map_err(|error| ReplaceError { replaced: true, error })
+    sync(&path.parent()).map_err(|error| ReplaceError { replaced: true, error })
 }
 
-fn write_aside(aside: &Path, content: &[u8]) -> Result<()> {
+fn write_aside(aside: &OwnPath, content: &[u8]) -> Result<()> {
     // Whatever has that name, left by a crash or put there by somebody, is neither followed nor written to.
     remove_file(aside)?;
     let file = DataFile::create(aside)?;

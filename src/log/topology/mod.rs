@@ -4,7 +4,6 @@ pub(crate) mod lineage;
 pub(crate) mod shard_map;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +17,7 @@ use crate::log::shard::{Shard, ShardContext};
 use crate::log::sys::dir;
 use crate::log::sys::process::Process;
 use crate::log::sys::replace::ReplaceError;
+use crate::log::sys::root::OwnPath;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::sequence::SequenceNumber;
@@ -60,7 +60,7 @@ impl Topology {
             Recovery::prepare(&context.stream_dir, shard, manifest.marks_of(shard), must_salvage)
         };
         let recoveries = manifest.shards.iter().map(prepare).collect::<Result<Vec<_>>>()?;
-        orphans.iter().try_for_each(|orphan| dir::remove_all(orphan))?;
+        orphans.iter().try_for_each(dir::remove_all)?;
         let recovered = recoveries.into_iter().map(Recovery::apply).collect::<Result<Vec<_>>>()?;
         let reports = recovered.iter().map(|shard| shard.report.clone()).collect();
         for (id, shard) in
@@ -212,19 +212,19 @@ impl Topology {
 }
 
 /// Returns the directories of shards that are not in the manifest: expired shards, and children of a split or merge that failed.
-fn find_orphans(context: &ShardContext, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+fn find_orphans(context: &ShardContext, manifest: &Manifest) -> Result<Vec<OwnPath>> {
     let shards_dir = shards_dir(&context.stream_dir);
-    let entries = if dir::is_own_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };
+    let entries = if dir::is_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };
     let mut orphans = vec![];
     for entry in entries {
         let Ok(id) = entry.name.parse::<ShardId>() else { continue };
         let dir = ShardDir::new(&context.stream_dir, id);
-        let is_ours = dir.path() == entry.path && dir::is_own_dir(&entry.path)?;
+        let is_ours = *dir.path() == entry.path && dir::is_dir(&entry.path)?;
         if !is_ours || manifest.shards.iter().any(|shard| shard.id == id) {
             continue;
         }
         if id.get() >= manifest.next_shard && !dir.bases()?.is_empty() {
-            let path = manifest::path_in(&context.stream_dir);
+            let path = manifest::path_in(&context.stream_dir).to_path_buf();
             let reason =
                 format!("expected it to name {id}, of which there are segments: it is older than they are");
             return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());

@@ -1,9 +1,12 @@
 //! Descriptions of a stream and its shards.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::error::Error;
 use super::hash_key::{HashKeyRange, KeyHash};
 use super::options::{Durability, Retention};
+use super::record::Position;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 use super::time::Timestamp;
@@ -140,4 +143,28 @@ pub enum ShardFilter {
     FromTimestamp(Timestamp),
     /// The shards created after a shard.
     AfterShard(ShardId),
+}
+
+/// Returns the shards in which reading a whole stream from a position begins. Their children follow.
+///
+/// ```
+/// # use streamlog::{Position, ShardFilter};
+/// assert_eq!(ShardFilter::try_from(Position::Latest)?, ShardFilter::AtLatest);
+/// assert!(ShardFilter::try_from(Position::At(17.into())).is_err());
+/// # Ok::<(), streamlog::Error>(())
+/// ```
+impl TryFrom<Position> for ShardFilter {
+    type Error = Error;
+
+    fn try_from(position: Position) -> Result<Self, Error> {
+        match position {
+            Position::TrimHorizon => Ok(Self::AtTrimHorizon),
+            Position::Latest => Ok(Self::AtLatest),
+            // A shard that closed at exactly that time may hold records of that time.
+            Position::AtTimestamp(time) => Ok(Self::AtTimestamp(time - Duration::from_micros(1))),
+            Position::At(_) | Position::After(_) => Err(Error::invalid(
+                "a sequence number is a place in one shard: use TrimHorizon, Latest or AtTimestamp",
+            )),
+        }
+    }
 }

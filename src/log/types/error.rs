@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
@@ -274,18 +275,39 @@ impl IoFailure {
     }
 
     /// Returns the remedy.
-    fn remedy(&self) -> &'static str {
-        match self.source.kind() {
+    fn remedy(&self) -> String {
+        if let Some(limit) = self.limit() {
+            return limit;
+        }
+        let remedy = match self.source.kind() {
+            io::ErrorKind::NotFound if is_sync(self.action) => "put it back, then open the stream again",
             _ if is_sync(self.action) => "check the disk, then open the stream again",
             io::ErrorKind::PermissionDenied => "check who owns it, and who may do that",
             io::ErrorKind::NotFound => "put back what was moved or removed",
             io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or use another place",
-            _ if self.source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
-                "raise the limit of open files (ulimit -n), or use fewer shards"
-            }
             // An error of our own says what is wrong.
             _ if self.source.raw_os_error().is_none() => "then try again",
             _ => "remove the cause, then try again",
+        };
+        remedy.to_owned()
+    }
+
+    /// Returns which limit of the process or of the system was met, and how to raise it.
+    fn limit(&self) -> Option<String> {
+        match Errno::from_io_error(&self.source)? {
+            Errno::MFILE => {
+                let now = getrlimit(Resource::Nofile).current.map(|most| format!(", now {most}"));
+                let now = now.unwrap_or_default();
+                Some(format!("raise the limit of open files (ulimit -n{now}), or use fewer shards"))
+            }
+            Errno::NFILE => Some("raise the system's limit of open files (sysctl fs.file-max)".to_owned()),
+            Errno::FBIG => {
+                Some("raise the limit of a file's size (ulimit -f), or use smaller segments".to_owned())
+            }
+            Errno::AGAIN if self.action.starts_with("start") => {
+                Some("raise the limit of threads (ulimit -u), or of address space (ulimit -v)".to_owned())
+            }
+            _ => None,
         }
     }
 }
@@ -413,7 +435,7 @@ mod tests {
         for (number, remedy) in [
             (13, "check who owns it, and who may do that"),
             (2, "put back what was moved or removed"),
-            (24, "raise the limit of open files (ulimit -n)"),
+            (24, "raise the limit of open files (ulimit -n, now "),
             (30, "mount it writable, or use another place"),
         ] {
             let error = Error::io("open", Path::new("clicks/LOCK"), io::Error::from_raw_os_error(number));

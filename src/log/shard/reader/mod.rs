@@ -184,6 +184,7 @@ mod tests {
     use super::wait_any::wait_any;
     use super::*;
     use crate::log::segment::place::ShardDir;
+    use crate::log::sys::root::OwnPath;
     use crate::{Position, StreamOptions, SystemClock};
 
     #[test]
@@ -196,7 +197,7 @@ mod tests {
         let description = stream.shards().remove(0);
         stream.close().unwrap();
 
-        let dir = ShardDir::new(directory.path(), description.id);
+        let dir = ShardDir::new(&OwnPath::open_root(directory.path()).unwrap(), description.id);
         let bases = dir.bases().unwrap();
         assert!(bases.len() > 5, "{bases:?}");
         let (segments, clock) = (Segments::new(dir, &bases), Arc::new(SystemClock));

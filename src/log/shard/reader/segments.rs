@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::log::format::header::FRAMES_FROM;
 use crate::log::segment::place::ShardDir;
+use crate::log::segment::stored;
 use crate::log::segment::window::Window;
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
@@ -23,7 +24,12 @@ use crate::log::types::time::Timestamp;
 pub(crate) struct Segments {
     shard_dir: ShardDir,
     list: RwLock<VecDeque<Arc<Segment>>>,
+    /// The segments whose windows may be closed, in the order in which they were opened. Taken after the list, and before a slot.
+    open: Mutex<VecDeque<Arc<Segment>>>,
 }
+
+/// At most this many windows of a shard stay open although nobody holds them. Each takes a mapping, of which a process has 65,530 by default.
+const IDLE_WINDOWS_MAX: usize = 16;
 
 /// One segment: a name, and a window that is opened when somebody reads.
 #[derive(Debug)]
@@ -60,6 +66,19 @@ pub(crate) struct SegmentUse {
     pub(crate) bytes: u64,
 }
 
+impl Segment {
+    /// Closes the window, unless somebody holds it or it must stay. Returns whether no window is open now.
+    fn close_unless_held(&self) -> bool {
+        let mut slot = self.slot.lock();
+        let is_held = slot.window.as_ref().is_some_and(Window::is_shared);
+        if is_held || slot.is_pinned {
+            return false;
+        }
+        slot.window = None;
+        true
+    }
+}
+
 /// A segment that was taken off the list.
 #[derive(Debug)]
 pub(crate) struct Dropped(Arc<Segment>);
@@ -88,7 +107,7 @@ pub(crate) struct Found {
 impl Segments {
     pub(crate) fn new(shard_dir: ShardDir, sealed: &[SequenceNumber]) -> Self {
         let list = sealed.iter().map(|&base| Arc::new(Segment { base, slot: Mutex::default() })).collect();
-        Self { shard_dir, list: RwLock::new(list) }
+        Self { shard_dir, list: RwLock::new(list), open: Mutex::default() }
     }
 
     /// Adds a segment without a trailer at the end, or replaces the last one if that has the same name.
@@ -107,8 +126,24 @@ impl Segments {
     /// Records that a segment has its trailer, so that its window can be closed and opened again.
     pub(crate) fn unpin(&self, base: SequenceNumber) {
         let list = self.list.read();
-        if let Ok(at) = list.binary_search_by_key(&base, |segment| segment.base) {
-            list[at].slot.lock().is_pinned = false;
+        let Ok(at) = list.binary_search_by_key(&base, |segment| segment.base) else { return };
+        let segment = Arc::clone(&list[at]);
+        drop(list);
+        segment.slot.lock().is_pinned = false;
+        self.note_open(segment);
+    }
+
+    /// Records that a window was opened that may be closed, and closes others if there are too many.
+    fn note_open(&self, segment: Arc<Segment>) {
+        let mut open = self.open.lock();
+        open.push_back(segment);
+        let mut excess = open.len().saturating_sub(IDLE_WINDOWS_MAX);
+        if excess > 0 {
+            open.retain(|segment| {
+                let is_closed = excess > 0 && segment.close_unless_held();
+                excess -= usize::from(is_closed);
+                !is_closed
+            });
         }
     }
 
@@ -136,11 +171,12 @@ impl Segments {
             };
             (Arc::clone(&list[at]), list.get(after).map(|next| next.base))
         };
-        let window = self.open(&segment, &mut segment.slot.lock(), end)?;
+        let window = self.open(&segment, end)?;
         Ok(Some(Found { window, end }))
     }
 
-    fn open(&self, segment: &Segment, slot: &mut Slot, end: Option<SequenceNumber>) -> Result<Arc<Window>> {
+    fn open(&self, segment: &Arc<Segment>, end: Option<SequenceNumber>) -> Result<Arc<Window>> {
+        let mut slot = segment.slot.lock();
         slot.is_used = true;
         if let Some(window) = &slot.window {
             return Ok(Arc::clone(window));
@@ -151,18 +187,17 @@ impl Segments {
         }
         let window = Arc::new(Window::open(place, end)?);
         slot.window = Some(Arc::clone(&window));
+        drop(slot);
+        self.note_open(Arc::clone(segment));
         Ok(window)
     }
 
     /// Closes the windows that nobody has asked for since the last call and of which nobody holds anything.
     pub(crate) fn close_idle(&self) {
-        for segment in self.list.read().iter() {
-            let mut slot = segment.slot.lock();
-            let is_held = slot.window.as_ref().is_some_and(Window::is_shared);
-            if !std::mem::take(&mut slot.is_used) && !slot.is_pinned && !is_held {
-                slot.window = None;
-            }
-        }
+        self.open.lock().retain(|segment| {
+            let is_used = std::mem::take(&mut segment.slot.lock().is_used);
+            is_used || !segment.close_unless_held()
+        });
     }
 
     /// Returns how many segments, from the first on, end at or before a sequence number. The last one ends at `last_end`, or has no end yet
@@ -179,7 +214,12 @@ impl Segments {
     ) -> Vec<Dropped> {
         let mut list = self.list.write();
         let count = count_behind(&list, sequence, last_end);
-        list.drain(..count).map(Dropped).collect()
+        let dropped: Vec<_> = list.drain(..count).map(Dropped).collect();
+        if let Some(last) = dropped.last() {
+            // What is mapped takes room on the disk although its file is removed.
+            self.open.lock().retain(|segment| segment.base > last.base());
+        }
+        dropped
     }
 
     /// Returns the bytes that all segment files take on disk, without segments that are trimmed during the call.
@@ -252,13 +292,12 @@ impl Segments {
         // From the youngest to the oldest, for the sake of a damaged one.
         let mut next_timestamp = Timestamp::from_micros(u64::MAX);
         for (segment, end) in list.iter().zip(ends).rev() {
-            let mut slot = segment.slot.lock();
             // A segment that ends where it begins is empty, or was begun after the caller looked.
             let Some(end) = end.filter(|&end| end > segment.base) else {
-                next_timestamp = slot.first_timestamp.unwrap_or(next_timestamp);
+                next_timestamp = segment.slot.lock().first_timestamp.unwrap_or(next_timestamp);
                 continue;
             };
-            match self.use_of(segment, &mut slot, end, next_timestamp) {
+            match self.use_of(segment, end, next_timestamp) {
                 Ok(of_segment) => {
                     next_timestamp = of_segment.first_timestamp;
                     uses.push(of_segment);
@@ -273,25 +312,39 @@ impl Segments {
 
     fn use_of(
         &self,
-        segment: &Segment,
-        slot: &mut Slot,
+        segment: &Arc<Segment>,
         end: SequenceNumber,
         next_timestamp: Timestamp,
     ) -> Result<SegmentUse> {
-        let bytes = self.data_bytes_of(segment, slot)?;
+        let mut slot = segment.slot.lock();
+        let bytes = self.data_bytes_of(segment, &mut slot)?;
         let first_timestamp = match slot.first_timestamp {
             Some(timestamp) => timestamp,
-            None => match self.open(segment, slot, Some(end)).and_then(|window| window.first_timestamp()) {
-                Ok(timestamp) => timestamp.unwrap_or_default(),
-                // Its readers meet the damage. Retention needs no more of it than its place between the others.
-                Err(Error::Corrupt(_) | Error::UnsupportedFormat(_)) => {
-                    return Ok(SegmentUse { end, first_timestamp: next_timestamp, bytes });
+            None => {
+                drop(slot);
+                match self.first_timestamp_of(segment, end) {
+                    Ok(first) => {
+                        segment.slot.lock().first_timestamp = Some(first);
+                        first
+                    }
+                    // Its readers meet the damage. Retention needs no more of it than its place between the others.
+                    Err(Error::Corrupt(_) | Error::UnsupportedFormat(_)) => next_timestamp,
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
-            },
+            }
         };
-        slot.first_timestamp = Some(first_timestamp);
         Ok(SegmentUse { end, first_timestamp, bytes })
+    }
+
+    /// Returns when the first record of a segment arrived. A sealed one says so in its trailer, and need not be mapped.
+    fn first_timestamp_of(&self, segment: &Arc<Segment>, end: SequenceNumber) -> Result<Timestamp> {
+        let place = self.shard_dir.segment(segment.base);
+        let file = DataFile::open(&place.path)?;
+        let header = stored::read_header(&file, &place)?;
+        match stored::read_trailer(&file, &header)? {
+            Some(trailer) => Ok(Timestamp::from_micros(trailer.frames.first_timestamp_micros)),
+            None => Ok(self.open(segment, Some(end))?.first_timestamp()?.unwrap_or_default()),
+        }
     }
 }
 

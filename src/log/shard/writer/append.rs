@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::Writer;
 use super::appender::{Appender, NO_CEILING, State};
 use crate::log::format::draft::Draft;
+use crate::log::sys::dir::OpenDir;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::limits::unsealed_count_max;
@@ -84,6 +85,9 @@ impl Writer {
                 appender.state = State::Poisoned;
             }
             return Err(error);
+        }
+        if appender.new_names.is_none() {
+            appender.new_names = Some(OpenDir::open(self.dir.path())?);
         }
         let (last, base) = (appender.resumable, appender.next_sequence);
         let begin = || self.source.next(last, base, now, len);

@@ -8,6 +8,7 @@ use crate::log::segment::active::{Active, Resumable};
 use crate::log::segment::file::SegmentFile;
 use crate::log::segment::unsealed::Unsealed;
 use crate::log::shard::reader::wait::WaitList;
+use crate::log::sys::dir::OpenDir;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
@@ -33,8 +34,9 @@ pub(super) struct Appender {
     /// Added to the end of the active segment's frames, this gives the bytes put since the stream was opened. It may be below zero.
     put_bytes_before: u64,
     pub(super) waiting: WaitList,
-    /// Whether a segment file exists whose name may not survive power loss.
-    pub(super) has_new_names: bool,
+    /// The directory, if it may have names that do not survive power loss. It is opened before a segment gets its name, so that no sync of
+    /// a put can fail for lack of a descriptor.
+    pub(super) new_names: Option<OpenDir>,
 }
 
 /// The state of a shard, which decides what happens to a put.
@@ -51,12 +53,11 @@ pub(super) enum State {
 impl Appender {
     /// Continues where recovery found the shard.
     pub(super) fn recovered(recovered: RecoveredShard, is_closed: bool, created_at: Timestamp) -> Self {
-        let RecoveredShard { unsealed, resumable, next_sequence, last_timestamp, .. } = recovered;
+        let RecoveredShard { unsealed, resumable, new_names, next_sequence, last_timestamp, .. } = recovered;
         Self {
             state: if is_closed { State::ShardClosed } else { State::Open },
             resumable,
-            // The names that recovery found may be as young as those of a new segment.
-            has_new_names: !unsealed.is_empty(),
+            new_names,
             unsealed: unsealed.into_iter().map(Arc::new).collect(),
             // A shard's first record is not older than its parents' last.
             ..Self::empty(next_sequence, last_timestamp.max(created_at))
@@ -75,7 +76,7 @@ impl Appender {
             last_timestamp,
             put_bytes_before: 0,
             waiting: WaitList::default(),
-            has_new_names: false,
+            new_names: None,
         }
     }
 
@@ -95,10 +96,11 @@ impl Appender {
         self.put_bytes_before.wrapping_add(self.active.as_ref().map_or(0, Active::frames_end))
     }
 
-    /// Makes `next` the active segment. Returns whether another was active before, which must now be sealed.
+    /// Makes `next` the active segment, for whose name `new_names` must be there. Returns whether another was active before, which must now
+    /// be sealed.
     pub(super) fn begin(&mut self, next: Active) -> bool {
+        debug_assert!(self.new_names.is_some());
         self.resumable = None;
-        self.has_new_names = true;
         self.put_bytes_before = self.put_bytes().wrapping_sub(next.frames_end());
         let full = self.active.replace(next);
         let has_full = full.is_some();

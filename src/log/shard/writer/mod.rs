@@ -209,7 +209,7 @@ impl Writer {
             event!(info, "a segment is behind the horizon, and dropped", path = path.display());
         }
         let refilled = self.source.refill(&refilled);
-        if let Err(error) = &refilled {
+        if let Some(error) = refilled.as_ref().err().filter(|error| error.is_failed_sync()) {
             // The failed sync covered names that the next group sync relies on, and no later sync would report the failure.
             self.tell_failed_sync(error);
             self.poison();

@@ -20,7 +20,7 @@ impl Writer {
     }
 
     /// Seals one segment and removes it from the list of those to seal. The caller must have synced the directory. Recovery assumes that
-    /// all segments before a sealed one exist, and another thread may have taken `has_new_names` without having synced the new names yet.
+    /// all segments before a sealed one exist, and another thread may have taken `new_names` without having synced the new names yet.
     fn seal<T>(&self, segment: &Unsealed, take_off: impl FnOnce() -> T) -> Result<()> {
         match segment.seal() {
             Ok(true) => {

@@ -249,10 +249,11 @@ mod tests {
     use crate::log::sys::dir;
     use crate::log::sys::fault::set_hook;
     use crate::log::sys::file::DataFile;
+    use crate::log::sys::root::OwnPath;
 
     fn source(stream_dir: &Path) -> SegmentSource {
-        let dir = ShardDir::new(stream_dir, ShardId::new(0));
-        dir::create_all(dir.path()).unwrap();
+        let dir = ShardDir::new(&OwnPath::open_root(stream_dir).unwrap(), ShardId::new(0));
+        dir::create(dir.path()).unwrap();
         let writing = Writing { segment_bytes: 64 << 10, syncs_each: false };
         SegmentSource::new(dir, writing, SequenceNumber::ZERO)
     }

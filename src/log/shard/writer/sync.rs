@@ -8,6 +8,7 @@ use super::Writer;
 use super::appender::{Appender, State};
 use super::turn::HeldTurn;
 use crate::log::segment::file::SegmentFile;
+use crate::log::sys::dir::OpenDir;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
@@ -28,7 +29,20 @@ impl Writer {
 
     /// Makes everything put so far survive power loss.
     pub(in super::super) fn sync(&self) -> Result<()> {
-        self.sync_to(self.reader.next_sequence())
+        self.sync_to(self.reader.next_sequence())?;
+        let active = self.appender.lock().active.as_ref().map(|active| Arc::clone(active.file()));
+        active.map_or(Ok(()), |active| self.check_not_removed(&active)).inspect_err(|error| {
+            self.tell_failed_sync(error);
+            self.poison();
+        })
+    }
+
+    /// Fails if somebody removed the file of the active segment.
+    fn check_not_removed(&self, file: &Arc<SegmentFile>) -> Result<()> {
+        let Err(error) = file.check_not_removed() else { return Ok(()) };
+        // Retention removes the files of segments that are no longer active.
+        let is_active = self.appender.lock().active.as_ref().is_some_and(|it| Arc::ptr_eq(it.file(), file));
+        if is_active { Err(error) } else { Ok(()) }
     }
 
     /// Renews the notes of the synced watermark in the segments.
@@ -53,11 +67,13 @@ impl Writer {
             return Err(Error::Poisoned(self.dir.shard));
         }
         let (files, committed) = (appender.files_to_sync(), appender.next_sequence);
-        let has_new_names = std::mem::take(&mut appender.has_new_names);
+        let new_names = appender.new_names.take();
         drop(appender);
         turn.begin(committed.get());
         let started = Instant::now();
-        let synced = self.sync_files(has_new_names, &files);
+        let synced = self.sync_files(new_names.as_ref(), &files);
+        let last = files.last().filter(|_| synced.is_ok());
+        let synced = synced.and_then(|()| last.map_or(Ok(()), |last| self.check_not_removed(last)));
         match &synced {
             Ok(()) => self.note_synced_to(committed),
             // The kernel may have dropped the pages that it could not write, so a retry could succeed without them.
@@ -65,7 +81,9 @@ impl Writer {
                 self.tell_failed_sync(error);
                 // Restored for the thread that closes the stream: a closed stream does not become poisoned, and its last sync must include
                 // these names.
-                self.appender.lock().has_new_names |= has_new_names;
+                let mut appender = self.appender.lock();
+                appender.new_names = appender.new_names.take().or(new_names);
+                drop(appender);
                 self.poison();
             }
         }
@@ -86,13 +104,12 @@ impl Writer {
 
     /// Syncs all segments while no put is possible.
     pub(super) fn sync_all(&self, appender: &mut Appender) -> Result<()> {
-        self.sync_files(std::mem::take(&mut appender.has_new_names), &appender.files_to_sync())
+        let new_names = appender.new_names.take();
+        self.sync_files(new_names.as_ref(), &appender.files_to_sync())
     }
 
-    fn sync_files(&self, has_new_names: bool, files: &[Arc<SegmentFile>]) -> Result<()> {
-        if has_new_names {
-            self.dir.sync()?;
-        }
+    fn sync_files(&self, new_names: Option<&OpenDir>, files: &[Arc<SegmentFile>]) -> Result<()> {
+        new_names.map_or(Ok(()), OpenDir::sync)?;
         // Oldest first: a synced segment proves that all segments before it are synced.
         files.iter().try_for_each(|file| file.sync().map(drop))
     }

@@ -1,0 +1,64 @@
+//! The directories around a stream, by their paths.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::dir::DIRECTORY_MODE;
+use super::fault;
+use crate::log::types::error::{Error, Result};
+
+/// Runs a call on a path. An error names the action and the path.
+fn attempt(action: &'static str, path: &Path, call: impl FnOnce() -> io::Result<()>) -> Result<()> {
+    fault::point(action, path).and_then(|()| call()).map_err(|error| Error::io(action, path, error))
+}
+
+/// Creates a directory and its missing parents, and makes their names survive power loss.
+pub(crate) fn create_durably(path: &Path) -> Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|ancestor| !is_there(ancestor)).collect();
+    let create = || fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
+    attempt("create the directory", path, create)?;
+    missing.iter().rev().try_for_each(|created| sync_name_of(created))
+}
+
+fn is_there(path: &Path) -> bool {
+    !matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Makes the name of a directory survive power loss.
+pub(crate) fn sync_name_of(path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    let opened = fs::File::open(parent).map_err(|error| Error::io("open the directory", parent, error))?;
+    attempt("sync the directory", parent, || opened.sync_all())
+}
+
+/// Returns the paths of the directories in a directory, or none if it does not exist. Follows links.
+pub(crate) fn directories_in(path: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| Error::io("list the directory", path, error);
+    let entries = match fs::read_dir(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(vec![]);
+        }
+        entries => entries.map_err(failed)?,
+    };
+    let paths: Vec<_> = entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<_>>()?;
+    Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+/// Returns where a path leads in the end, without links.
+pub(crate) fn without_links(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).map_err(|error| Error::io("look at", path, error))
+}
+
+/// Removes an empty directory, or a link to one that is gone.
+pub(crate) fn remove_name(path: &Path) -> Result<()> {
+    attempt("remove", path, || {
+        let is_link = fs::symlink_metadata(path)?.is_symlink();
+        if is_link { fs::remove_file(path) } else { fs::remove_dir(path) }
+    })
+}

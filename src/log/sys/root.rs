@@ -1,0 +1,199 @@
+//! A stream's directory, opened once, and the paths inside it.
+//!
+//! A path can lead to another directory later: a stream is moved, its directory is replaced, the process changes its working directory.
+//! So all files of a stream are reached from the one directory that was opened, whatever its path is by now.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dir;
+use crate::log::types::error::{Error, Result};
+
+/// An open directory.
+#[derive(Debug)]
+struct Root {
+    dir: File,
+    /// The path that it was opened by, made absolute. For messages.
+    path: PathBuf,
+}
+
+/// A path inside an open directory, or that of the directory itself. It is a [`Path`] for messages only.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnPath {
+    root: Arc<Root>,
+    path: PathBuf,
+}
+
+impl OwnPath {
+    /// Opens a directory by its path, and follows links to it.
+    pub(crate) fn open_root(path: &Path) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let dir = OpenOptions::new().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(&path)?;
+        Ok(Self { root: Arc::new(Root { dir, path: path.clone() }), path })
+    }
+
+    /// Opens a directory inside another one as a root of its own. Follows no link.
+    pub(crate) fn open_as_root(&self) -> Result<Self> {
+        let dir = self.open_dir()?;
+        Ok(Self { root: Arc::new(Root { dir, path: self.path.clone() }), path: self.path.clone() })
+    }
+
+    /// Opens the directory at this path.
+    pub(super) fn open_dir(&self) -> Result<File> {
+        let opened = self.open(OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+        opened.map_err(|error| self.refused("open the directory", error))
+    }
+
+    /// Opens the file at this path. Follows no link.
+    pub(super) fn open(&self, flags: OFlags, mode: Mode) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(self.root(), self.relative(), flags, mode)?.into())
+    }
+
+    /// Returns the error of a call that found a link, or that failed otherwise.
+    pub(super) fn refused(&self, action: &'static str, error: io::Error) -> Error {
+        match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => dir::refused_link(self),
+            _ => Error::io(action, self, error),
+        }
+    }
+
+    /// Returns the open directory that [`relative`](Self::relative) begins at.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.dir.as_fd()
+    }
+
+    /// Returns the path from the root, as the calls to the operating system take it.
+    pub(super) fn relative(&self) -> &Path {
+        match self.path.strip_prefix(&self.root.path) {
+            Ok(inside) if !inside.as_os_str().is_empty() => inside,
+            _ => Path::new("."),
+        }
+    }
+
+    /// Returns the path of a name in this directory.
+    pub(crate) fn join(&self, name: impl AsRef<Path>) -> Self {
+        self.with(self.path.join(name))
+    }
+
+    /// Returns the path of the file with another extension.
+    pub(crate) fn with_extension(&self, extension: &str) -> Self {
+        self.with(self.path.with_extension(extension))
+    }
+
+    /// Returns the path with something appended to its last name.
+    pub(crate) fn with_suffix(&self, suffix: &str) -> Self {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        self.with(path.into())
+    }
+
+    /// Returns the directory that holds this name. That of the root is the root itself.
+    pub(crate) fn parent(&self) -> Self {
+        let parent = self.path.parent().filter(|parent| parent.starts_with(&self.root.path));
+        self.with(parent.unwrap_or(&self.root.path).to_owned())
+    }
+
+    fn with(&self, path: PathBuf) -> Self {
+        Self { root: Arc::clone(&self.root), path }
+    }
+
+    /// Returns whether a path leads to this root's directory now.
+    pub(crate) fn is_root_at(&self, path: &Path) -> Result<bool> {
+        match std::fs::metadata(path) {
+            Ok(there) => Ok(self.root_id()? == (there.dev(), there.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look at", path, error)),
+        }
+    }
+
+    /// Returns whether two roots are the same directory.
+    pub(crate) fn is_same_root(&self, other: &Self) -> Result<bool> {
+        Ok(self.root_id()? == other.root_id()?)
+    }
+
+    fn root_id(&self) -> Result<(u64, u64)> {
+        let metadata = self.root.dir.metadata().map_err(|error| Error::io("look at", self, error))?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// Fails like a failed sync if somebody removed the root.
+    pub(crate) fn check_root_not_removed(&self) -> Result<()> {
+        let metadata = self.root.dir.metadata().map_err(|error| Error::io("look at", self, error))?;
+        match metadata.nlink() {
+            0 => Err(Error::io(
+                "sync",
+                self,
+                io::Error::new(io::ErrorKind::NotFound, "it was removed by somebody"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether anybody but the owner may add and remove names in the root.
+    pub(crate) fn is_root_writable_by_others(&self) -> Result<bool> {
+        const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
+        let metadata = self.root.dir.metadata().map_err(|error| Error::io("look at", self, error))?;
+        Ok(metadata.mode() & GROUP_AND_OTHERS_WRITE != 0)
+    }
+
+    /// Makes the names in the root survive power loss.
+    pub(super) fn sync_root(&self) -> io::Result<()> {
+        self.root.dir.sync_all()
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.path == self.root.path
+    }
+}
+
+impl Deref for OwnPath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl PartialEq for OwnPath {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.root, &other.root) && self.path == other.path
+    }
+}
+
+impl Eq for OwnPath {}
+
+/// An exclusive lock on a directory, which keeps a stream to one owner. The kernel releases it when the process dies.
+///
+/// It lies on the directory itself: a lock file could be removed, or moved away with a directory whose place another one takes.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    root: Arc<Root>,
+}
+
+impl Lock {
+    /// Locks a root, or fails at once if it is locked.
+    pub(crate) fn take(root: &OwnPath) -> Result<Self> {
+        let root = Arc::clone(&root.root);
+        match root.dir.try_lock() {
+            Ok(()) => Ok(Self { root }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked(root.path.as_path().into())),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", &root.path, error)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the directory is not enough: a child process that was just forked holds it open until it executes its program.
+        let _ = self.root.dir.unlock();
+    }
+}

@@ -122,6 +122,25 @@ fn settings_are_kept_and_changed_by_opening() {
 }
 
 #[test]
+fn a_bound_on_records_that_nobody_has_set_goes_with_the_segments() {
+    let scratch = common::scratch();
+    let open = |segment_bytes| StreamOptions::new().segment_bytes(segment_bytes).open(scratch.path());
+    let record_bytes_max = |segment_bytes| open(segment_bytes).unwrap().describe().record_bytes_max;
+    assert_eq!(record_bytes_max(64 << 20), 1 << 20);
+    let of_small = record_bytes_max(64 << 10);
+    assert!((60_000..64 << 10).contains(&of_small), "{of_small}");
+    assert_eq!(Stream::open(scratch.path()).unwrap().describe().record_bytes_max, of_small);
+    assert_eq!(record_bytes_max(64 << 20), 1 << 20, "and comes back with them");
+
+    let options = StreamOptions::new().record_bytes_max(500_000);
+    drop(options.open(scratch.path()).unwrap());
+    assert_eq!(record_bytes_max(1 << 20), 500_000, "one that was set stays");
+    let error = open(64 << 10).unwrap_err();
+    assert!(error.to_string().contains("record_bytes_max of 500000"), "{error}");
+    assert_eq!(Stream::open(scratch.path()).unwrap().describe().segment_bytes, 1 << 20, "nothing is changed");
+}
+
+#[test]
 fn p13_a_second_opener_is_told_at_once() {
     let scratch = common::scratch();
     let stream = Stream::open(scratch.path()).unwrap();

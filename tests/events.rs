@@ -121,11 +121,12 @@ fn a_failed_sync_and_lost_records_are_reported_as_errors() {
     let _subscribed = tracing::subscriber::set_default(notes.clone());
     let stream = options().open(&path).unwrap();
     stream.put("key", "data").unwrap();
-    let (shard, elsewhere) = (path.join("shards/000000000000"), scratch.path().join("elsewhere"));
-    fs::rename(&shard, &elsewhere).unwrap();
+    let segment = common::segment_files(&path, 0).remove(0);
+    let bytes = fs::read(&segment).unwrap();
+    fs::remove_file(&segment).unwrap();
     stream.sync().unwrap_err();
-    notes.tell(&[&["ERROR a sync failed", "shardId-000000000000", shard.to_str().unwrap(), "No such file"]]);
-    fs::rename(&elsewhere, &shard).unwrap();
+    notes.tell(&[&["ERROR a sync failed", "shardId-000000000000", segment.to_str().unwrap(), "was removed"]]);
+    fs::write(&segment, bytes).unwrap();
     stream.close().unwrap_err();
     notes.tell(&[&["ERROR the stream is not closed cleanly", "takes no more puts"]]);
 

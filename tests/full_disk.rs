@@ -286,6 +286,19 @@ fn retention_makes_room(kind: Kind) {
     for key in 0..100 {
         ledger.put(&stream, key, 1_000, clock.now()).expect("P8: retention made room, for the same handle");
     }
+
+    // And shorter still when the stream is opened, on a disk without a free block.
+    fill_by_putting(&stream, &mut ledger, root, clock.now());
+    stream.close().unwrap();
+    drop(ballast);
+    let _ballast = Ballast::fill(root);
+    let retention = Retention::age(AGE).bytes_max(700 << 10);
+    let options = options(&clock, Durability::Process).segment_bytes(256 << 10).retention(retention);
+    let stream = options.open(root.join("stream")).expect("P8: retention can be shortened by opening");
+    assert_eq!(stream.describe().retention, retention);
+    for key in 0..100 {
+        ledger.put(&stream, key, 1_000, clock.now()).expect("P8: opening made room");
+    }
     stream.close().unwrap();
     let stream = open().unwrap();
     assert_no_damage(&stream, "P8: after retention by bytes");

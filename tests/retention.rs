@@ -189,6 +189,149 @@ fn retention_by_bytes_drops_the_oldest_segments_of_all_shards() {
     assert!(stats.disk_bytes() > 300 << 10, "it drops no more than necessary");
 }
 
+/// Puts a record of 8 KiB that begins with a number.
+fn put_number(stream: &Stream, number: u8) {
+    stream.put("key", [&[number][..], &[7; 8_000]].concat()).unwrap();
+}
+
+#[test]
+fn p12_blocks_that_killed_processes_have_reserved_drop_no_record() {
+    const KILLS: u8 = 15;
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let place = |number: u8| scratch.path().join(number.to_string());
+    let options = common::small(&clock).segment_bytes(16 << 20).retention(Retention::forever());
+    for number in 0..KILLS {
+        let stream = options.clone().open(place(number)).unwrap();
+        put_number(&stream, number);
+        common::copy_dir(&place(number), &place(number + 1));
+        drop(stream);
+        std::fs::remove_dir_all(place(number)).unwrap();
+    }
+    let bytes_max = 8 << 20;
+    let stream = options.retention(Retention::forever().bytes_max(bytes_max)).open(place(KILLS)).unwrap();
+    assert!(stream.stats().unwrap().disk_bytes() > bytes_max, "the test needs reserved blocks");
+    for number in KILLS..2 * KILLS {
+        put_number(&stream, number);
+        stream.maintain().unwrap();
+    }
+    assert_eq!(numbers(&stream), (0..2 * KILLS).collect::<Vec<_>>(), "P12: the log has 240 KiB");
+    assert!(stream.stats().unwrap().disk_bytes() < bytes_max, "sealing frees what was reserved");
+}
+
+#[test]
+fn p12_blocks_that_the_writer_has_reserved_for_itself_drop_no_record() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let retention = Retention::forever().bytes_max(4 << 20);
+    let options = common::small(&clock).shards(2).segment_bytes(16 << 20).retention(retention);
+    let stream = options.open(scratch.path()).unwrap();
+    let put = |hash_key: u128| {
+        let record = PutRecord::new("key", &[7; 100_000]).explicit_hash_key(hash_key.into());
+        stream.put_record(&record).unwrap();
+    };
+    (0..5).for_each(|_| put(0));
+    // Its segment ends, and is sealed.
+    let children = stream.split_shard_evenly(SHARD).unwrap();
+    // 2.1 MB in a segment that has 4 MiB of blocks by then.
+    (0..21).for_each(|_| put(u128::MAX));
+    stream.maintain().unwrap();
+    let stats = stream.stats().unwrap();
+    assert!(stats.disk_bytes() > 4 << 20, "the test needs reserved blocks: {stats:?}");
+    assert_eq!((stats.record_count(), children.len()), (26, 2), "P12: there are 2.6 MB in all");
+}
+
+/// Flips a bit in the header page of a segment file.
+fn damage_header(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Makes two shards with ten full segments each, which take turns, and closes the stream.
+fn two_full_shards(path: &Path, clock: &Arc<ManualClock>) {
+    let stream = common::small(clock).shards(2).retention(Retention::forever()).open(path).unwrap();
+    for _ in 0..60 {
+        put_to_both(&stream);
+        clock.advance(SECOND);
+    }
+    stream.close().unwrap();
+}
+
+fn put_to_both(stream: &Stream) {
+    for hash_key in [0, u128::MAX] {
+        let record = PutRecord::new("key", &[7; 10_000]).explicit_hash_key(hash_key.into());
+        stream.put_record(&record).unwrap();
+    }
+}
+
+/// Returns the horizon of each shard.
+fn horizons(stream: &Stream) -> Vec<u64> {
+    let horizon = |shard| stream.iterator(shard, Position::TrimHorizon).unwrap().next_sequence().get();
+    stream.shards().into_iter().map(|shard| horizon(shard.id)).collect()
+}
+
+#[test]
+fn p12_a_segment_with_a_damaged_header_leaves_in_its_turn() {
+    for damaged in [0, 3] {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        two_full_shards(scratch.path(), &clock);
+        damage_header(&common::segment_files(scratch.path(), 0)[damaged]);
+        let bytes_max = 600 << 10;
+        let retention = Retention::forever().bytes_max(bytes_max);
+        let stream = common::small(&clock).retention(retention).open(scratch.path()).unwrap();
+        stream.maintain().unwrap();
+        let of_both = horizons(&stream);
+        assert!(of_both[0].abs_diff(of_both[1]) <= 6, "the oldest go first, of both: {of_both:?}");
+        assert!(of_both[0] > 24, "and the damaged one with them: {of_both:?}");
+        for _ in 0..60 {
+            put_to_both(&stream);
+            stream.maintain().unwrap();
+        }
+        let disk_bytes = stream.stats().unwrap().disk_bytes();
+        assert!(disk_bytes < bytes_max + 4 * (64 << 10), "{disk_bytes}");
+    }
+}
+
+#[test]
+fn p12_a_damaged_segment_that_has_expired_keeps_nothing_that_has_expired_after_it() {
+    for damaged in 0..9 {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        two_full_shards(scratch.path(), &clock);
+        damage_header(&common::segment_files(scratch.path(), 0)[damaged]);
+        // The newest record is a second old. All but the last three segments of each shard have expired.
+        let age = Retention::age(15 * SECOND);
+        let stream = common::small(&clock).retention(age).open(scratch.path()).unwrap();
+        let outcome = stream.maintain();
+        let of_both = horizons(&stream);
+        assert_eq!(of_both[1], 45, "the other shard is not concerned");
+        // The record at the horizon is in segment 7. Damage there or in the next one may hide it.
+        if damaged < 7 {
+            outcome.unwrap();
+            assert_eq!(of_both[0], 45, "segment {damaged}");
+        } else {
+            assert!(matches!(outcome, Err(Error::Corrupt(_))), "segment {damaged}: {outcome:?}");
+            clock.advance(12 * SECOND);
+            stream.maintain().unwrap();
+            assert_eq!(horizons(&stream), [57, 57], "segment {damaged}");
+        }
+    }
+}
+
+#[test]
+fn p12_a_shard_that_cannot_be_looked_at_does_not_keep_the_others_from_their_limit() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    two_full_shards(scratch.path(), &clock);
+    let retention = Retention::forever().bytes_max(300 << 10);
+    let stream = common::small(&clock).retention(Retention::forever()).open(scratch.path()).unwrap();
+    let file = &common::segment_files(scratch.path(), 0)[0];
+    std::fs::remove_file(file).unwrap();
+    std::fs::create_dir(file).unwrap();
+    assert!(matches!(stream.set_retention(retention), Err(Error::Io(_))), "it is told of the first shard");
+    assert_eq!(stream.describe().retention, retention);
+    let of_both = horizons(&stream);
+    assert_eq!(of_both[0], 0);
+    assert!((30..=36).contains(&of_both[1]), "as much as is too much by itself: {of_both:?}");
+}
+
 /// Days of traffic on a simulated clock: the disk holds what retention keeps, and at most two segments a shard.
 #[test]
 fn p12_disk_use_stays_within_retention_and_two_segments_a_shard_for_days() {

@@ -19,7 +19,7 @@ use std::thread::{Builder, JoinHandle};
 
 use parking_lot::Mutex;
 
-use crate::{Error, IoFailure, KeyHash, PutRecord, Receipt, Result, Stream, Timestamp};
+use crate::{Error, IoFailure, KeyHash, PutRecord, Receipt, Result, Stream, Timestamp, extend};
 
 use batch::{Callback, RECORD_BYTES, bytes_of};
 use budget::Budget;
@@ -177,7 +177,8 @@ impl Producer {
     ///
     /// The callback runs once, on the thread of a sender. Callbacks for one key run in the order of the puts. If this call returns an
     /// error, the callback does not run. The sender writes nothing else meanwhile, so the callback should be quick. A panic in it affects
-    /// nothing else. It may put, which does not wait there. It must not wait for receipts.
+    /// nothing else. It may put and ask for receipts, neither of which waits there. It may close or drop the stream and its producers. It
+    /// must not wait for another thread that waits for this producer.
     ///
     /// ```
     /// # use streamlog::{PutRecord, Stream};
@@ -234,7 +235,7 @@ impl Producer {
     /// Closes the producer and all its clones: takes no more records, and writes everything it has, as [`flush`](Self::flush) does. A put
     /// that waits for room fails with `Closed`.
     ///
-    /// Dropping the last clone does the same, without reporting errors. Within a callback, dropping does not wait.
+    /// Dropping the last clone does the same, without reporting errors. Within a callback of the library, dropping does not wait.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -251,7 +252,7 @@ impl Producer {
     /// Same as [`flush`](Self::flush). The producer is closed even on an error, except within a callback.
     pub fn close(self) -> Result<()> {
         self.shared().refuse_callbacks()?;
-        self.handle.close();
+        self.handle.close(true);
         self.shared().take_error()
     }
 
@@ -275,11 +276,20 @@ impl fmt::Debug for Producer {
 }
 
 impl Handle {
-    fn close(&self) {
+    /// Takes no more records. Unless it is to wait, the senders end by themselves.
+    fn close(&self, must_wait: bool) {
         let shared = &*self.shared;
+        if extend::check_process(&shared.stream).is_err() {
+            // A child made by fork has no senders, and nothing to send: the parent does that.
+            std::mem::forget(Arc::clone(&self.shared));
+            if let Some(mut threads) = self.threads.try_lock() {
+                std::mem::forget(std::mem::take(&mut *threads));
+            }
+            return;
+        }
         shared.budget.close();
         let counts: Vec<u64> = shared.lanes.iter().map(Lane::close).collect();
-        if sender::is_sender_of(shared) {
+        if !must_wait {
             return;
         }
         shared.lanes.iter().zip(counts).for_each(|(lane, count)| lane.wait_until_done(count));
@@ -292,7 +302,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.close();
+        // A sender may wait for what the callback holds up: its own next record, or the maintenance that makes room.
+        self.close(!extend::is_in_callback() && !sender::is_sender_of(&self.shared));
     }
 }
 
@@ -304,6 +315,7 @@ impl Shared {
         callback: Option<Callback>,
         may_wait: bool,
     ) -> Result<PendingReceipt> {
+        extend::check_process(&self.stream)?;
         self.stream.check_record(record)?;
         let bytes = bytes_of(record) + RECORD_BYTES;
         if !self.budget.try_take(bytes) {
@@ -316,7 +328,9 @@ impl Shared {
         if pushed.is_err() {
             self.budget.give_back(bytes);
         }
-        pushed
+        let mut pending = pushed?;
+        pending.producer = sender::address_of(self);
+        Ok(pending)
     }
 
     #[cold]
@@ -349,7 +363,9 @@ impl Shared {
         ((high * self.lanes.len() as u128) >> 64) as usize
     }
 
+    /// Fails where a call would wait for ever.
     fn refuse_callbacks(&self) -> Result<()> {
+        extend::check_process(&self.stream)?;
         let reason = "a callback cannot wait for its own producer: flush or close it from another thread";
         if sender::is_sender_of(self) { Err(invalid(reason)) } else { Ok(()) }
     }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::options::invalid;
+use super::sender;
 use crate::{Receipt, Result};
 
 /// The outcomes of the records of a batch, shared by all their handles.
@@ -113,18 +115,20 @@ impl Outcomes {
 pub struct PendingReceipt {
     outcomes: Arc<Outcomes>,
     at: u32,
+    /// The producer, by the address that its senders know, or 0 until it hands the receipt out.
+    pub(super) producer: usize,
     /// Set once it was polled as a future.
     ticket: Option<u64>,
 }
 
 impl PendingReceipt {
     pub(super) fn new(outcomes: Arc<Outcomes>, at: u32) -> Self {
-        Self { outcomes, at, ticket: None }
+        Self { outcomes, at, producer: 0, ticket: None }
     }
 
     /// Waits until the record is written. This does not make the producer send sooner: [`flush`](crate::Producer::flush) does.
     ///
-    /// Must not be called from a callback of the same producer, which may have to return first.
+    /// Within a callback of the same producer it does not wait, because that callback may have to return first.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -138,9 +142,15 @@ impl PendingReceipt {
     /// ```
     ///
     /// # Errors
-    /// The error of the put; [`ProducerExpired`](crate::Error::ProducerExpired) if the record's time to live ended first. The record was
+    /// `InvalidArgument` within a callback of the same producer, if the record has no outcome yet; the error of the put;
+    /// [`ProducerExpired`](crate::Error::ProducerExpired) if the record's time to live ended first. The record was
     /// not put then, except that after a failed sync under [`Durability::Power`](crate::Durability::Power) it may or may not be there.
     pub fn wait(self) -> Result<Receipt> {
+        if sender::sends_for(self.producer) && !self.is_done() {
+            return Err(invalid(
+                "a callback cannot wait for its own producer: wait for the receipt in another thread",
+            ));
+        }
         loop {
             if let Some(outcome) = self.outcomes.wait(self.at as usize, None) {
                 return outcome;
@@ -165,14 +175,14 @@ impl Future for PendingReceipt {
     type Output = Result<Receipt>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
-        let Self { outcomes, at, ticket } = &mut *self;
+        let Self { outcomes, at, ticket, .. } = &mut *self;
         outcomes.poll(*at, ticket, context.waker())
     }
 }
 
 impl Clone for PendingReceipt {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.outcomes), self.at)
+        Self { outcomes: Arc::clone(&self.outcomes), at: self.at, producer: self.producer, ticket: None }
     }
 }
 

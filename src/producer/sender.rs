@@ -1,13 +1,12 @@
 //! The thread that writes what waits in a lane, retries while the disk is full, and reports the outcome of each record.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Shared;
 use super::batch::Batch;
 use super::lane::Lane;
-use crate::{Error, PutRecord, Receipt, Result};
+use crate::{Error, PutRecord, Receipt, Result, extend};
 
 thread_local! {
     /// The producer that this thread sends for, by its address.
@@ -16,12 +15,22 @@ thread_local! {
 
 /// Returns whether the calling thread is a sender of this producer, which would wait for itself.
 pub(super) fn is_sender_of(shared: &Shared) -> bool {
-    SENDS_FOR.get() == std::ptr::from_ref(shared).addr()
+    sends_for(address_of(shared))
+}
+
+/// Returns the number by which a producer's senders and receipts know it.
+pub(super) fn address_of(shared: &Shared) -> usize {
+    std::ptr::from_ref(shared).addr()
+}
+
+/// Returns whether the calling thread is a sender of the producer at this address.
+pub(super) fn sends_for(address: usize) -> bool {
+    SENDS_FOR.get() == address
 }
 
 /// Sends what comes through a lane until the lane is closed and empty.
 pub(super) fn run(shared: &Shared, lane: &Lane) {
-    SENDS_FOR.set(std::ptr::from_ref(shared).addr());
+    SENDS_FOR.set(address_of(shared));
     let _last = LastWord { shared, lane };
     while let Some(batch) = lane.next(shared.settings.limits.linger) {
         InFlight::new(shared, lane, batch).send();
@@ -122,7 +131,7 @@ impl<'a> InFlight<'a> {
         for (at, outcome) in told {
             if let Some(callback) = self.batch.take_callback(at) {
                 // A panic is the caller's own, has already been reported, and must not keep other records from their outcomes.
-                let _ = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
+                let _ = extend::run_callback(|| callback(outcome));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::log::sys::fault::{Hook, set_hook};
 use crate::{
     Durability, Error, HOUR, HashKey, Maintenance, ManualClock, Position, Producer, PutRecord, Result,
-    SECOND, ShardId, Stream, StreamOptions, Timestamp,
+    SECOND, ShardId, Stream, StreamOptions, Timestamp, extend,
 };
 
 /// How long a test waits for what must happen. Only a failure takes this long.
@@ -124,6 +124,23 @@ fn what_one_shard_has_no_room_for_is_tried_again_in_order_and_nothing_overtakes_
     assert_eq!(case.read(0), ["hook", "a", "c", "e"]);
     assert_eq!(case.read(1), ["b", "d", "f"]);
     assert_eq!(case.producer.buffered_bytes(), 0);
+}
+
+#[test]
+fn a_producer_that_is_dropped_within_any_callback_writes_what_it_has_once_there_is_room() {
+    let Case { stream, producer, disk, clock: _clock, _scratch } = Case::new();
+    let record = PutRecord::new("key", "data").explicit_hash_key(key_of(1));
+    let pending = producer.put_record(&record).unwrap();
+    let (sender, dropped) = channel();
+    std::thread::spawn(move || {
+        extend::run_callback(|| drop(producer));
+        sender.send(())
+    });
+    dropped.recv_timeout(LONG).expect("the drop does not wait, and maintenance can make room");
+    disk.wait_for_refusals(3);
+    disk.is_full.store(false, Ordering::SeqCst);
+    pending.wait_timeout(LONG).unwrap().unwrap();
+    assert_eq!(stream.stats().unwrap().record_count(), 2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Puts are refused only where neither free blocks nor prepared segments have room: P8.
 
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,7 +9,8 @@ use std::time::Duration;
 use super::steps::scratch;
 use crate::log::sys::fault::set_hook;
 use crate::{
-    Clock, Error, HashKey, Maintenance, ManualClock, PutRecord, Result, Stream, StreamOptions, Timestamp,
+    Clock, Error, HashKey, Maintenance, ManualClock, PutRecord, Result, Retention, Stream, StreamOptions,
+    Timestamp,
 };
 
 const ENOSPC: i32 = 28;
@@ -68,10 +70,14 @@ impl Disk {
     }
 }
 
-fn open(path: &Path, shards: u32) -> Stream {
+fn options(shards: u32) -> StreamOptions {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
     let options = StreamOptions::new().shards(shards).segment_bytes(64 << 10).clock(clock);
-    options.maintenance(Maintenance::Manual).open(path).unwrap()
+    options.maintenance(Maintenance::Manual)
+}
+
+fn open(path: &Path, shards: u32) -> Stream {
+    options(shards).open(path).unwrap()
 }
 
 fn put(stream: &Stream, hash_key: HashKey) -> Result<()> {
@@ -117,6 +123,39 @@ fn p8_a_put_waits_for_a_segment_in_the_making_that_holds_the_last_room_and_does_
         assert!(puts.iter().all(Result::is_ok), "P8: there was room for it, and it is refused: {puts:?}");
         assert!(matches!(preparing.join().unwrap(), Err(Error::StorageFull(_))));
     });
+}
+
+#[test]
+fn p8_a_shorter_retention_that_comes_with_opening_makes_its_own_room() {
+    for bytes_max in [1 << 20, 100 << 10] {
+        let scratch = scratch();
+        let stream = open(scratch.path(), 2);
+        (0..30).for_each(|_| put(&stream, HashKey::MIN).unwrap());
+        stream.close().unwrap();
+        let has_room = Cell::new(false);
+        set_hook(Some(Box::new(move |action, file: &Path| {
+            let is_segment = file.extension().is_some_and(|extension| extension == "seg");
+            has_room.set(has_room.get() || (action == "remove" && is_segment));
+            let needs_room = file.ends_with("manifest.new") && action != "remove";
+            if needs_room && !has_room.get() { Err(no_room()) } else { Ok(()) }
+        })));
+        let retention = Retention::forever().bytes_max(bytes_max);
+        let opened = options(2).retention(retention).open(scratch.path());
+        set_hook(None);
+        if bytes_max == 1 << 20 {
+            assert!(matches!(opened, Err(Error::StorageFull(_))), "nothing expires: {opened:?}");
+            let stream = open(scratch.path(), 2);
+            assert_eq!(stream.describe().retention, Retention::default());
+            assert_eq!(stream.stats().unwrap().record_count(), 30);
+        } else {
+            let stream = opened.unwrap();
+            assert_eq!(stream.describe().retention, retention);
+            stream.close().unwrap();
+            let stream = open(scratch.path(), 2);
+            assert_eq!(stream.describe().retention, retention);
+            assert!((1..10).contains(&stream.stats().unwrap().record_count()));
+        }
+    }
 }
 
 #[test]

@@ -14,23 +14,24 @@ pub(super) struct Candidate {
     /// The sequence number after its last record.
     pub(super) end: SequenceNumber,
     pub(super) first_timestamp: Timestamp,
-    pub(super) disk_bytes: u64,
+    /// What it holds.
+    pub(super) bytes: u64,
 }
 
-/// Returns the horizons that leave no more than `bytes_max` of `disk_bytes`. The oldest segments go first, whichever shard they belong to.
+/// Returns the horizons that leave no more than `bytes_max` of `bytes`. The oldest segments go first, whichever shard they belong to.
 pub(super) fn by_bytes(
     mut candidates: Vec<Candidate>,
-    mut disk_bytes: u64,
+    mut bytes: u64,
     bytes_max: u64,
 ) -> Vec<(ShardId, SequenceNumber)> {
     // Sorted by end as well, so that segments of a shard go in order even if they began in the same microsecond.
     candidates.sort_by_key(|candidate| (candidate.first_timestamp, candidate.shard, candidate.end));
     let mut horizons = vec![];
     for candidate in candidates {
-        if disk_bytes <= bytes_max {
+        if bytes <= bytes_max {
             break;
         }
-        disk_bytes = disk_bytes.saturating_sub(candidate.disk_bytes);
+        bytes = bytes.saturating_sub(candidate.bytes);
         horizons.push((candidate.shard, candidate.end));
     }
     horizons
@@ -79,9 +80,9 @@ mod tests {
     use super::*;
     use crate::log::types::hash_key::HashKeyRange;
 
-    fn candidate(shard: u32, end: u64, first: u64, disk_bytes: u64) -> Candidate {
+    fn candidate(shard: u32, end: u64, first: u64, bytes: u64) -> Candidate {
         let (shard, first_timestamp) = (ShardId::new(shard), Timestamp::from_micros(first));
-        Candidate { shard, end: end.into(), first_timestamp, disk_bytes }
+        Candidate { shard, end: end.into(), first_timestamp, bytes }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::held::Held;
 use super::policy::{self, Candidate};
-use crate::log::manifest::Manifest;
+use crate::log::manifest::{Manifest, StreamSettings};
 use crate::log::segment::place::ShardDir;
 use crate::log::shard::Shard;
 use crate::log::shard::reader::segments::SegmentUse;
@@ -47,6 +47,13 @@ pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
     store(topology, &mut manifest, next)?;
     drop(manifest);
     sweep(topology)
+}
+
+/// Stores the settings of a stream that is being opened, if they are new.
+pub(crate) fn adopt(topology: &Topology, settings: StreamSettings) -> Result<()> {
+    let mut manifest = topology.manifest_to_change()?;
+    let next = Manifest { settings, ..manifest.clone() };
+    if manifest.settings == settings { Ok(()) } else { store(topology, &mut manifest, next) }
 }
 
 /// Drops the records of a shard before a sequence number. A number beyond the shard's end means its end.
@@ -135,34 +142,38 @@ fn trim_held(topology: &Topology, oldest: Timestamp, bytes_max: u64) -> Result<(
         expired.extend(candidates.filter(|candidate| candidate.end > shard.horizon()));
         Ok(())
     });
-    let disk_bytes = expired.iter().map(|candidate| candidate.disk_bytes).sum();
-    outcome.and(raise_to(topology, policy::by_bytes(expired, disk_bytes, bytes_max), None))
+    let bytes = expired.iter().map(|candidate| candidate.bytes).sum();
+    outcome.and(raise_to(topology, policy::by_bytes(expired, bytes, bytes_max), None))
 }
 
 fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>) -> Result<()> {
-    let map = topology.map_full();
-    let disk_bytes = map.iter().map(|shard| shard.disk_bytes()).sum::<Result<u64>>()?;
-    if disk_bytes <= bytes_max {
-        return Ok(());
+    let (mut bytes, mut all) = (0, vec![]);
+    // A shard that cannot be looked at counts for nothing. The others are dropped only as far as they would be beside it.
+    let outcome = topology.for_each_shard(|shard| {
+        bytes += shard.data_bytes()?;
+        Ok(())
+    });
+    if bytes <= bytes_max {
+        return outcome;
     }
-    let mut all = vec![];
-    for shard in map.iter() {
+    let outcome = outcome.and(topology.for_each_shard(|shard| {
         all.extend(candidates(shard)?);
-    }
+        Ok(())
+    }));
     if let Some(held) = held {
         let bytes_max = bytes_max.saturating_add(held.bytes_max);
-        raise_to(topology, policy::by_bytes(all.clone(), disk_bytes, bytes_max), None)?;
+        raise_to(topology, policy::by_bytes(all.clone(), bytes, bytes_max), None)?;
     }
-    raise_to(topology, policy::by_bytes(all, disk_bytes, bytes_max), held)
+    outcome.and(raise_to(topology, policy::by_bytes(all, bytes, bytes_max), held))
 }
 
 /// Returns the segments of a shard that nobody writes to.
 fn candidates(shard: &Shard) -> Result<Vec<Candidate>> {
-    let candidate = |SegmentUse { end, first_timestamp, disk_bytes }| Candidate {
+    let candidate = |SegmentUse { end, first_timestamp, bytes }| Candidate {
         shard: shard.id(),
         end,
         first_timestamp,
-        disk_bytes,
+        bytes,
     };
     Ok(shard.finished_segments()?.into_iter().map(candidate).collect())
 }
@@ -197,12 +208,14 @@ fn remove_what_is_behind(
             topology.swap_map(manifest, &[]);
         }
     }
+    // A file that cannot be removed does not keep the others. The next opening removes it.
+    let mut outcome = Ok(());
     for shard in behind {
-        shard.remove_segments_behind()?;
+        outcome = outcome.and(shard.remove_segments_behind());
     }
     for &id in &expired {
         event!(info, "a shard has expired", stream = topology.context().stream_dir.display(), shard = id);
-        dir::remove_all(ShardDir::new(&topology.context().stream_dir, id).path())?;
+        outcome = outcome.and(dir::remove_all(ShardDir::new(&topology.context().stream_dir, id).path()));
     }
-    Ok(())
+    outcome
 }

@@ -208,8 +208,13 @@ impl Shard {
         }
     }
 
+    /// Returns the bytes that the shard's segments hold.
+    pub(crate) fn data_bytes(&self) -> Result<u64> {
+        self.reader.segments.data_bytes()
+    }
+
     /// Returns the bytes that the shard's segment files take on disk.
-    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+    fn disk_bytes(&self) -> Result<u64> {
         self.reader.segments.disk_bytes()
     }
 }

@@ -37,7 +37,7 @@ impl Shard {
         self.writer.retire_if_older(oldest)
     }
 
-    /// Returns what each segment takes on disk, oldest first, except for one that is written to.
+    /// Returns what each segment holds, oldest first, except for one that is written to.
     pub(crate) fn finished_segments(&self) -> Result<Vec<SegmentUse>> {
         self.reader.segments.uses(self.writer.last_end())
     }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Stream;
 use super::directory::delete_inside;
 use super::open::Address;
+use super::{Core, Stream, callback};
 use crate::log::manifest::Manifest;
 use crate::log::retention::hold;
 use crate::log::sys::dir;
@@ -37,6 +37,11 @@ impl Extensions {
             outcome = outcome.and(work(companion));
         }
         outcome
+    }
+
+    /// Returns the companions. Holding these does not keep them open.
+    pub(super) fn companions(&self) -> Vec<Arc<Core>> {
+        self.companions.lock().iter().map(|companion| Arc::clone(&companion.handle.core)).collect()
     }
 
     pub(super) fn close(&self) -> Result<()> {
@@ -171,6 +176,38 @@ impl StreamsInside<'_> {
         }
         Ok(self.stream.core().root.join(self.directory).join(name))
     }
+}
+
+/// Runs a function that a caller has passed to code that builds on a stream. Returns `None` if it panics, which affects nothing else.
+///
+/// Within such a function, whichever thread runs it, closing a stream or dropping its last clone does not wait for a thread that may wait
+/// for the function.
+///
+/// ```
+/// # use streamlog::{Stream, extend};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let on_overload = || stream.close(); // a caller's
+/// assert!(matches!(extend::run_callback(on_overload), Some(Ok(()))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn run_callback<T>(callback: impl FnOnce() -> T) -> Option<T> {
+    callback::run(callback)
+}
+
+/// Returns whether the calling thread runs a function of a caller: one passed to [`run_callback`], or to
+/// [`report_stats`](crate::StreamOptions::report_stats).
+pub fn is_in_callback() -> bool {
+    callback::is_running()
+}
+
+/// Fails in a child process that `fork` made of the one that opened the stream. The child has none of the threads that it could wait for,
+/// and its writes would destroy those of its parent.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub fn check_process(stream: &Stream) -> Result<()> {
+    stream.core().topology.check_process()
 }
 
 /// A hold on retention. [`hold()`] returns it by name.

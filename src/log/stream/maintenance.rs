@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Core, Pass};
+use super::{Core, Pass, callback};
 use crate::log::shard::reader::wait::Waiter;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
@@ -16,7 +16,14 @@ use crate::log::types::time::SECOND;
 #[derive(Debug)]
 pub(super) struct MaintenanceThreads {
     must_stop: Arc<AtomicBool>,
-    threads: Vec<(Arc<Waiter>, JoinHandle<()>)>,
+    threads: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    bell: Arc<Waiter>,
+    thread: JoinHandle<()>,
+    runs_callbacks: bool,
 }
 
 impl MaintenanceThreads {
@@ -26,16 +33,18 @@ impl MaintenanceThreads {
         if core.options.maintenance == Maintenance::Thread {
             let context = &core.topology.context().writers;
             // Two threads: syncing takes long, and preparing what puts need next cannot wait for it.
-            for (name, bell, run) in [
-                ("streamlog", &context.bell, run_behind as fn(&Core, &AtomicBool)),
-                ("streamlog-ahead", &context.ahead_bell, run_ahead),
+            for (name, bell, run, runs_callbacks) in [
+                ("streamlog", &context.bell, run_behind as fn(&Core, &AtomicBool), true),
+                ("streamlog-ahead", &context.ahead_bell, run_ahead, false),
             ] {
                 let thread = {
                     let (core, must_stop) = (Arc::clone(core), Arc::clone(&started.must_stop));
                     Builder::new().name(name.into()).spawn(move || run(&core, &must_stop))
                 };
                 match thread {
-                    Ok(thread) => started.threads.push((Arc::clone(bell), thread)),
+                    Ok(thread) => {
+                        started.threads.push(Running { bell: Arc::clone(bell), thread, runs_callbacks });
+                    }
                     Err(error) => {
                         started.stop();
                         return Err(Error::io("start the maintenance threads of", &core.root, error));
@@ -46,13 +55,18 @@ impl MaintenanceThreads {
         Ok(started)
     }
 
-    /// Stops the threads after what they are doing.
+    /// Stops the threads after what they are doing, and waits for them.
+    ///
+    /// A callback does not wait for a thread that runs callbacks: it may be that thread, or one that waits for this callback. Such a thread
+    /// stops after its callback. Until then, its pass changes no more than a pass of another thread that closing the stream has overtaken.
     pub(super) fn stop(self) {
         self.must_stop.store(true, Ordering::Release);
-        for (bell, thread) in self.threads {
+        for Running { bell, thread, runs_callbacks } in self.threads {
             bell.notify();
-            // The thread returns nothing, and the panic hook has already reported a panic.
-            let _ = thread.join();
+            if !(runs_callbacks && callback::is_running()) {
+                // The thread returns nothing, and the panic hook has already reported a panic.
+                let _ = thread.join();
+            }
         }
     }
 }

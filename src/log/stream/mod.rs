@@ -1,5 +1,6 @@
 //! The handle of an open stream.
 
+mod callback;
 mod directory;
 pub mod extend;
 pub(crate) mod lineage_iterator;
@@ -10,7 +11,6 @@ mod put_metrics;
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -477,7 +477,8 @@ impl Stream {
     ) -> Result<Verification> {
         let map = self.core().topology.map_full();
         let mut found = Verification::default();
-        let mut at = VerifyProgress { bytes_read: 0, bytes_total: self.stats()?.disk_bytes() };
+        let bytes_total = map.iter().map(|shard| shard.data_bytes()).sum::<Result<_>>()?;
+        let mut at = VerifyProgress { bytes_read: 0, bytes_total };
         let mut step = |bytes: u64| {
             at.bytes_read += bytes;
             progress(at)
@@ -493,7 +494,9 @@ impl Stream {
     /// Closes the stream, also for its clones: syncs, seals, frees unused blocks, and lets others open the stream. Iterators can still read
     /// everything that was put before.
     ///
-    /// Dropping the last clone does the same, but reports no errors.
+    /// Dropping the last clone does the same, but reports no errors. If another thread is closing the stream, it waits until that is done. A
+    /// function that is passed to the library, such as that of `report_stats`, may close the stream too. There it does not wait for another
+    /// thread.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -506,7 +509,8 @@ impl Stream {
     /// ```
     ///
     /// # Errors
-    /// Returns the first error, such as that of a sync. The stream is closed all the same.
+    /// Returns the first error, such as that of a sync. The stream is closed all the same. `InvalidArgument` in a child made by `fork`, which
+    /// leaves the stream to its parent.
     pub fn close(self) -> Result<()> {
         self.handle.close()
     }
@@ -547,7 +551,18 @@ mod for_tests {
 
 impl Handle {
     fn close(&self) -> Result<()> {
-        if let Some(threads) = self.threads.lock().take() {
+        if let Err(error) = self.core.topology.check_process() {
+            self.leave_to_parent();
+            return Err(error);
+        }
+        // Held to the end, so that nobody who closes the stream returns before it is closed. A callback does not wait for that: the thread
+        // that closes the stream may wait for the one that runs the callback.
+        let mut threads = match self.threads.try_lock() {
+            Some(threads) => threads,
+            None if callback::is_running() => return Ok(()),
+            None => self.threads.lock(),
+        };
+        if let Some(threads) = threads.take() {
             threads.stop();
         }
         let Some(_lock) = self.core.lock.lock().take() else {
@@ -562,6 +577,15 @@ impl Handle {
         }
         self.core.report();
         closed
+    }
+
+    /// Leaves everything to the process that opened the stream. In a child that `fork` made of it, dropping the stream would remove files
+    /// and unlock the directory, and the threads to wait for do not exist.
+    fn leave_to_parent(&self) {
+        std::mem::forget(Arc::clone(&self.core));
+        if let Some(mut threads) = self.threads.try_lock() {
+            std::mem::forget(threads.take());
+        }
     }
 }
 
@@ -582,6 +606,7 @@ struct Pass {
 
 impl Core {
     fn sync(&self) -> Result<()> {
+        self.topology.check_process()?;
         let synced = self.topology.for_each_shard(|shard| shard.sync());
         // The companions are synced after the records that they may refer to.
         let synced = synced.and(self.extensions.for_each_companion(Stream::sync));
@@ -599,15 +624,35 @@ impl Core {
         let Some(report) = &self.options.report else { return };
         match self.stats() {
             // If it panics, the panic is printed. The syncs that follow on this thread matter more.
-            Ok(stats) => drop(catch_unwind(AssertUnwindSafe(|| (report.0)(&self.root, &stats)))),
+            Ok(stats) => {
+                callback::report(std::ptr::from_ref(self).addr(), || (report.0)(&self.root, &stats));
+            }
             Err(error) => {
                 event!(warn, "counts cannot be told", stream = self.root.display(), error = error)
             }
         }
     }
 
-    /// Runs one maintenance pass.
+    /// Runs one maintenance pass, and reports the counts.
     fn maintain(&self, pass: Pass) -> Result<()> {
+        self.topology.check_process()?;
+        let outcome = self.carry_out(pass);
+        if pass.tidy {
+            self.report_all();
+        }
+        outcome
+    }
+
+    /// Reports the counts of the stream and of its companions. No lock is held meanwhile, so the reports may call any of them.
+    fn report_all(&self) {
+        self.extensions.companions().iter().for_each(|companion| companion.report_all());
+        // The last report came with closing, while this pass ran.
+        if !self.topology.is_closed() {
+            self.report();
+        }
+    }
+
+    fn carry_out(&self, pass: Pass) -> Result<()> {
         let mut outcome = Ok(());
         if pass.sync {
             outcome = self.topology.for_each_shard(|shard| {
@@ -626,11 +671,6 @@ impl Core {
             }
             if pass.tidy || shard.has_many_to_seal() { shard.seal_waiting() } else { Ok(()) }
         }));
-        outcome =
-            outcome.and(self.extensions.for_each_companion(|companion| companion.core().maintain(pass)));
-        if pass.tidy {
-            self.report();
-        }
-        outcome
+        outcome.and(self.extensions.for_each_companion(|companion| companion.core().carry_out(pass)))
     }
 }

@@ -29,7 +29,7 @@ use crate::log::sys::{dir, outside};
 use crate::log::topology::Topology;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::event::event;
-use crate::log::types::limits::{RECORD_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, record_bytes_max_of};
+use crate::log::types::limits::{SEGMENT_BYTES_DEFAULT, record_bytes_max_default};
 use crate::log::types::options::{Create, Durability, StreamOptions};
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
@@ -54,7 +54,9 @@ impl StreamOptions {
     ///
     /// # Errors
     /// `Locked` if it is already open; `NotAStream` if the path holds something else; `UnsupportedFormat` if a newer version wrote it;
-    /// `Corrupt` if synced data is damaged; `InvalidArgument` for a setting that is out of range; `StorageFull`, `Io`.
+    /// `Corrupt` if synced data is damaged; `InvalidArgument` for a setting that is out of range; `StorageFull` if there is no room for a new
+    /// stream, or for a change of the settings even after dropping what has expired under the new retention; `Io`. After any of the first
+    /// four, the stream is as it was, with its settings, except that `salvage` may have repaired some of its shards.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Stream> {
         Stream::open_at(Address::Outside(path.as_ref()), self)
     }
@@ -71,18 +73,19 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         directory::remove_contents(&root)?;
     }
     let manifest = match found {
-        Found::Stream => adopt(&root, &options)?,
+        Found::Stream => Manifest::load(&root)?,
         Found::Deleted | Found::Nothing => {
             address.sync_name()?;
             create(&root, &options, clock.now())?
         }
     };
+    let settings = adopt(&root, &options, manifest.settings)?;
     let context = ShardContext {
         stream_dir: root.clone(),
         clock: Arc::clone(&clock),
         writers: WriterContext {
             writing: Writing {
-                segment_bytes: manifest.settings.segment_bytes,
+                segment_bytes: settings.segment_bytes,
                 syncs_each: options.durability == Durability::Power,
             },
             bell: Arc::new(Waiter::default()),
@@ -90,8 +93,9 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
             sources: Arc::new(Sources::default()),
         },
     };
-    let settings = manifest.settings;
     let (topology, shards) = Topology::open(context, manifest, options.salvage)?;
+    // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
+    sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
     let recovery = RecoveryReport {
         shards,
@@ -333,9 +337,7 @@ fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Man
         key_hash: options.key_hash.unwrap_or_default(),
         retention: options.retention.unwrap_or_default(),
         segment_bytes,
-        record_bytes_max: options
-            .record_bytes_max
-            .unwrap_or(RECORD_BYTES_MAX_DEFAULT.min(record_bytes_max_of(segment_bytes))),
+        record_bytes_max: options.record_bytes_max.unwrap_or(record_bytes_max_default(segment_bytes)),
     };
     settings.check()?;
     let manifest = Manifest::new(now, settings, options.shards);
@@ -348,12 +350,10 @@ fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Man
     Ok(manifest)
 }
 
-/// Reads the manifest of an existing stream, and stores the settings that the caller changes.
-fn adopt(path: &OwnPath, options: &StreamOptions) -> Result<Manifest> {
-    let mut manifest = Manifest::load(path)?;
+/// Returns the settings that a stream has from this opening on: those that the caller gives, and the stored ones.
+fn adopt(path: &OwnPath, options: &StreamOptions, stored: StreamSettings) -> Result<StreamSettings> {
     // The writer of the manifest may have been killed before its name was synced. Everything from here on relies on that name.
     dir::sync(path)?;
-    let stored = manifest.settings;
     if let Some(asked) = options.key_hash.filter(|&asked| asked != stored.key_hash) {
         return Err(Error::invalid(format!(
             "{} hashes its keys with {:?} for life, and cannot be opened with {asked:?}: leave the key hash out",
@@ -361,16 +361,16 @@ fn adopt(path: &OwnPath, options: &StreamOptions) -> Result<Manifest> {
             stored.key_hash
         )));
     }
+    let segment_bytes = options.segment_bytes.unwrap_or(stored.segment_bytes);
+    // A bound that nobody has set goes with the segments, up and down.
+    let is_default = stored.record_bytes_max == record_bytes_max_default(stored.segment_bytes);
+    let kept = if is_default { record_bytes_max_default(segment_bytes) } else { stored.record_bytes_max };
     let settings = StreamSettings {
         key_hash: stored.key_hash,
         retention: options.retention.unwrap_or(stored.retention),
-        segment_bytes: options.segment_bytes.unwrap_or(stored.segment_bytes),
-        record_bytes_max: options.record_bytes_max.unwrap_or(stored.record_bytes_max),
+        segment_bytes,
+        record_bytes_max: options.record_bytes_max.unwrap_or(kept),
     };
-    if settings != stored {
-        settings.check()?;
-        manifest.settings = settings;
-        manifest.store(path)?;
-    }
-    Ok(manifest)
+    settings.check()?;
+    Ok(settings)
 }

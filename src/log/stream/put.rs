@@ -76,6 +76,7 @@ impl Stream {
     /// Same as [`put`](Self::put).
     pub fn put_record(&self, record: &PutRecord<'_>) -> Result<Receipt> {
         let core = self.core();
+        core.topology.check_process()?;
         core.check_record(0, record)?;
         core.put_metrics.put(core.options.durability, || {
             with_buffer(|buffer| {
@@ -129,6 +130,7 @@ impl Stream {
     /// the batch is larger than 2 GiB.
     pub fn put_batch(&self, records: &[PutRecord<'_>]) -> Result<Vec<Result<Receipt>>> {
         let core = self.core();
+        core.topology.check_process()?;
         let bytes = core.check_batch(records)?;
         let now = core.clock.now();
         Ok(core.put_metrics.put_batch(core.options.durability, || {

@@ -6,6 +6,7 @@ pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod map;
 pub(crate) mod outside;
+pub(crate) mod process;
 mod processor;
 pub(crate) mod random;
 pub(crate) mod replace;

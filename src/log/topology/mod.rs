@@ -15,6 +15,7 @@ use crate::log::recovery::{Recovery, ShardRecovery};
 use crate::log::segment::place::{ShardDir, shards_dir};
 use crate::log::shard::{Shard, ShardContext};
 use crate::log::sys::dir;
+use crate::log::sys::process::Process;
 use crate::log::sys::replace::ReplaceError;
 use crate::log::sys::root::OwnPath;
 use crate::log::types::describe::ShardDescription;
@@ -36,6 +37,8 @@ pub(crate) struct Topology {
     /// The traffic of the shards that have left the map. Held while the map changes, so that each shard is in exactly one of the two.
     expired: Mutex<Traffic>,
     is_closed: AtomicBool,
+    /// The process that opened the stream.
+    process: Process,
     /// How far each holder is, if it has reported that since the stream was opened.
     hold_positions: Mutex<HoldPositions>,
 }
@@ -83,6 +86,7 @@ impl Topology {
                 map,
                 expired: Mutex::default(),
                 is_closed: AtomicBool::new(false),
+                process: Process::this(),
                 hold_positions: Mutex::default(),
             },
             reports,
@@ -99,8 +103,24 @@ impl Topology {
         self.manifest.lock()
     }
 
+    /// Fails in a child that `fork` made of the process that opened the stream. Checked before any lock is taken: a thread that the child
+    /// does not have may have held it.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process.is_this() { Ok(()) } else { self.refuse_child() }
+    }
+
+    #[cold]
+    fn refuse_child(&self) -> Result<()> {
+        Err(Error::invalid(format!(
+            "a child made by fork cannot use {}, which its parent has open: open a stream after forking, in one of the two",
+            self.context.stream_dir.display()
+        )))
+    }
+
     /// Locks the manifest for changing it. Fails with `Closed` after the stream is closed.
     pub(crate) fn manifest_to_change(&self) -> Result<MutexGuard<'_, Manifest>> {
+        self.check_process()?;
         let manifest = self.manifest();
         // Once the stream is closed, another process may have it open.
         if self.is_closed() { Err(Error::Closed) } else { Ok(manifest) }

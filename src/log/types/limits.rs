@@ -51,6 +51,12 @@ pub(crate) const fn record_bytes_max_of(segment_bytes: u64) -> u64 {
     segment_bytes - (4 << 10) - 88 - RECORD_OVERHEAD_BYTES - 8
 }
 
+/// Returns the `record_bytes_max` of a stream with this `segment_bytes` for which nobody has set one.
+pub(crate) const fn record_bytes_max_default(segment_bytes: u64) -> u64 {
+    let most = record_bytes_max_of(segment_bytes);
+    if most < RECORD_BYTES_MAX_DEFAULT { most } else { RECORD_BYTES_MAX_DEFAULT }
+}
+
 const _: () =
     assert!(PARTITION_KEY_BYTES_MAX <= u16::MAX as usize, "a frame holds a key's length in 16 bits");
 const _: () = assert!(FRAME_BYTES_MAX <= u32::MAX as u64, "a frame holds its own length in 32 bits");

@@ -61,7 +61,8 @@ impl Retention {
         Self { age: None, bytes_max: None }
     }
 
-    /// Also drops the oldest records once the stream's segments hold more than `bytes`.
+    /// Also drops the oldest records once the stream's segments hold more than `bytes`. Blocks that are reserved for coming records, or that a
+    /// killed process had reserved, do not count.
     ///
     /// Whole segments are dropped, and never the one that a shard writes to. So a shard keeps up to a segment or two whatever the bound:
     /// for a bound below that, lower [`segment_bytes`](StreamOptions::segment_bytes).
@@ -223,7 +224,8 @@ impl StreamOptions {
     }
 
     /// Sets the largest record that a put takes, counting key, data and headers together. Stored in the manifest. It is never more than a
-    /// segment holds. Default: 1 MiB, as in Kinesis, or less if the segments are smaller.
+    /// segment holds. Default: 1 MiB, as in Kinesis, or less if the segments are smaller. As long as it is the default, it changes with
+    /// `segment_bytes`.
     #[must_use]
     pub fn record_bytes_max(mut self, bytes: u64) -> Self {
         self.record_bytes_max = Some(bytes);
@@ -315,7 +317,9 @@ impl StreamOptions {
     /// Passes the stream's path and its [`stats`](crate::Stream::stats) to `report`: each second from the maintenance thread, with each
     /// [`Stream::maintain`](crate::Stream::maintain), and a last time on closing. Default: no report.
     ///
-    /// `report` should be quick, because syncs and retention wait for it. With the cargo feature `metrics`, `streamlog::metrics::reporter`
+    /// `report` should be quick, because syncs and retention wait for it. It may call the stream, and may close it or drop its last clone. It
+    /// must not wait for a producer: on a full disk, that waits for retention. A call to `maintain` or `close` within `report` does not call
+    /// `report` again. With the cargo feature `metrics`, `streamlog::metrics::reporter`
     /// returns one for the facade of that name.
     ///
     /// ```

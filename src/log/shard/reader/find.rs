@@ -27,15 +27,27 @@ impl Reader {
             Err(Error::Trimmed { .. }) if is_trimmed(base) => Ok(None),
             found => found,
         };
+        let first_of = |found: Result<Option<Found>>| {
+            found.and_then(|found| found.map_or(Ok(None), |found| found.window.first_timestamp()))
+        };
+        let begins_before = |first: Option<Timestamp>| first.is_some_and(|first| first < time);
+        // Looks at 1, 2, 4 and so on behind a damaged segment, because there may be any number of them.
+        let first_after = |base: SequenceNumber| {
+            let at = bases.partition_point(|&other| other <= base);
+            let later = (0..u64::BITS).map_while(|step| bases.get(at + (1 << step) - 1));
+            later.map(|&later| first_of(find(later))).find_map(Result::ok).flatten()
+        };
         let after = bases.partition_point(|&base| {
             let found = find(base);
             if matches!(found, Ok(None)) && is_trimmed(base) {
                 return true;
             }
-            let first =
-                found.and_then(|found| found.map_or(Ok(None), |found| found.window.first_timestamp()));
-            match first {
-                Ok(first) => first.is_some_and(|first| first < time),
+            match first_of(found) {
+                Ok(first) => begins_before(first),
+                // What damage hides is before that time if a later segment begins before it.
+                Err(Error::Corrupt(_) | Error::UnsupportedFormat(_)) if begins_before(first_after(base)) => {
+                    true
+                }
                 Err(error) => {
                     failed = Some(error);
                     false

@@ -54,13 +54,16 @@ struct Slot {
     is_dropped: bool,
 }
 
-/// The disk use of a segment, and the time of its first record.
+/// What a segment holds, and the time of its first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentUse {
     /// The number after its last record.
     pub(crate) end: SequenceNumber,
+    /// If the segment is damaged so that it does not say, this is when the next segment begins: not earlier, so that no younger record of
+    /// another shard is dropped before it.
     pub(crate) first_timestamp: Timestamp,
-    pub(crate) disk_bytes: u64,
+    /// See [`Segments::data_bytes`].
+    pub(crate) bytes: u64,
 }
 
 impl Segment {
@@ -221,10 +224,20 @@ impl Segments {
 
     /// Returns the bytes that all segment files take on disk, without segments that are trimmed during the call.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        self.sum(Self::disk_bytes_of)
+    }
+
+    /// Returns the bytes that all segments hold, without segments that are trimmed during the call. A segment without a trailer holds what
+    /// is before the end of its frames. The blocks behind that are reserved, and a killed process may have left any number of them.
+    pub(crate) fn data_bytes(&self) -> Result<u64> {
+        self.sum(Self::data_bytes_of)
+    }
+
+    fn sum(&self, bytes_of: impl Fn(&Self, &Segment, &mut Slot) -> Result<u64>) -> Result<u64> {
         let list: Vec<_> = self.list.read().iter().cloned().collect();
         let mut bytes = 0;
         for segment in &list {
-            match self.disk_bytes_of(segment, &mut segment.slot.lock()) {
+            match bytes_of(self, segment, &mut segment.slot.lock()) {
                 Ok(of_segment) => bytes += of_segment,
                 Err(_) if !dir::exists(&self.shard_dir.segment_path(segment.base))? => {}
                 Err(error) => return Err(error),
@@ -241,6 +254,13 @@ impl Segments {
         // An unsealed segment still grows, or frees blocks.
         slot.disk_bytes = (!slot.is_pinned).then_some(disk_bytes);
         Ok(disk_bytes)
+    }
+
+    fn data_bytes_of(&self, segment: &Segment, slot: &mut Slot) -> Result<u64> {
+        match &slot.window {
+            Some(window) if slot.is_pinned => Ok(window.committed()),
+            _ => self.disk_bytes_of(segment, slot),
+        }
     }
 
     /// Returns the bytes of frames from a sequence number on. A segment that is not open counts with its whole file.
@@ -263,37 +283,57 @@ impl Segments {
         Ok(bytes)
     }
 
-    /// Returns what each segment with an end takes on disk, oldest first. The last one ends at `last_end`, or has no end yet if that is
-    /// `None`. A segment that is trimmed during the call is left out.
+    /// Returns what each segment with an end holds, oldest first. The last one ends at `last_end`, or has no end yet if that is `None`. A
+    /// segment that is trimmed during the call is left out.
     pub(crate) fn uses(&self, last_end: Option<SequenceNumber>) -> Result<Vec<SegmentUse>> {
         let list: Vec<_> = self.list.read().iter().cloned().collect();
-        let ends = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]);
+        let ends: Vec<_> = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]).collect();
         let mut uses = Vec::with_capacity(list.len());
-        for (segment, end) in list.iter().zip(ends) {
+        // From the youngest to the oldest, for the sake of a damaged one.
+        let mut next_timestamp = Timestamp::from_micros(u64::MAX);
+        for (segment, end) in list.iter().zip(ends).rev() {
             // A segment that ends where it begins is empty, or was begun after the caller looked.
-            let Some(end) = end.filter(|&end| end > segment.base) else { continue };
-            match self.use_of(segment, end) {
-                Ok(of_segment) => uses.push(of_segment),
+            let Some(end) = end.filter(|&end| end > segment.base) else {
+                next_timestamp = segment.slot.lock().first_timestamp.unwrap_or(next_timestamp);
+                continue;
+            };
+            match self.use_of(segment, end, next_timestamp) {
+                Ok(of_segment) => {
+                    next_timestamp = of_segment.first_timestamp;
+                    uses.push(of_segment);
+                }
                 Err(_) if !dir::exists(&self.shard_dir.segment_path(segment.base))? => {}
                 Err(error) => return Err(error),
             }
         }
+        uses.reverse();
         Ok(uses)
     }
 
-    fn use_of(&self, segment: &Arc<Segment>, end: SequenceNumber) -> Result<SegmentUse> {
+    fn use_of(
+        &self,
+        segment: &Arc<Segment>,
+        end: SequenceNumber,
+        next_timestamp: Timestamp,
+    ) -> Result<SegmentUse> {
         let mut slot = segment.slot.lock();
-        let disk_bytes = self.disk_bytes_of(segment, &mut slot)?;
+        let bytes = self.data_bytes_of(segment, &mut slot)?;
         let first_timestamp = match slot.first_timestamp {
             Some(timestamp) => timestamp,
             None => {
                 drop(slot);
-                let first = self.first_timestamp_of(segment, end)?;
-                segment.slot.lock().first_timestamp = Some(first);
-                first
+                match self.first_timestamp_of(segment, end) {
+                    Ok(first) => {
+                        segment.slot.lock().first_timestamp = Some(first);
+                        first
+                    }
+                    // Its readers meet the damage. Retention needs no more of it than its place between the others.
+                    Err(Error::Corrupt(_) | Error::UnsupportedFormat(_)) => next_timestamp,
+                    Err(error) => return Err(error),
+                }
             }
         };
-        Ok(SegmentUse { end, first_timestamp, disk_bytes })
+        Ok(SegmentUse { end, first_timestamp, bytes })
     }
 
     /// Returns when the first record of a segment arrived. A sealed one says so in its trailer, and need not be mapped.

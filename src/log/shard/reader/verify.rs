@@ -59,7 +59,7 @@ pub struct Verification {
 pub struct VerifyProgress {
     /// The bytes of segment files read so far.
     pub bytes_read: u64,
-    /// The bytes that the segment files take on disk.
+    /// The bytes that the segments hold, with what is stored beside the records.
     pub bytes_total: u64,
 }
 

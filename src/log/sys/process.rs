@@ -1,0 +1,50 @@
+//! Which process this is, as opposed to a child that `fork` makes of it.
+//!
+//! Such a child has the memory, the mappings and the locks of its parent, but none of its threads.
+//!
+//! The invariant that the unsafe code relies on, besides those of `map.rs`:
+//! - **I6** what runs in a child before `fork` returns there only adds to an atomic number, as a signal handler may.
+//!
+//! A put looks at that number, which costs nothing that could be measured. Asking for the process id would be a call to the system each time.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many forks lie between the first process and this one.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// A process, as opposed to the children that `fork` makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(u64);
+
+type Handler = Option<extern "C" fn()>;
+
+// SAFETY: this is how POSIX declares it. What is passed to it keeps I6.
+unsafe extern "C" {
+    fn pthread_atfork(before: Handler, in_parent: Handler, in_child: Handler) -> c_int;
+}
+
+extern "C" fn note_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Process {
+    /// Returns the calling process.
+    pub(crate) fn this() -> Self {
+        static START: Once = Once::new();
+        START.call_once(|| {
+            // SAFETY: the handler is a function of the right type that lives as long as this code, and does only what I6 allows.
+            let _ = unsafe { pthread_atfork(None, None, Some(note_fork)) };
+            // It fails only without memory. Then no child is recognized, and all else works.
+        });
+        Self(FORKS.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether this is the calling process.
+    #[inline]
+    pub(crate) fn is_this(self) -> bool {
+        FORKS.load(Ordering::Relaxed) == self.0
+    }
+}

@@ -1,0 +1,104 @@
+//! A child that `fork` makes of a process with an open stream: it is refused, and its parent loses nothing. P1, P13.
+#![cfg(unix)]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use streamlog::{Error, Maintenance, Result, Retention, ShardId, Stream, StreamOptions, extend};
+
+// SAFETY: these are the declarations of POSIX.
+unsafe extern "C" {
+    fn fork() -> c_int;
+    fn waitpid(process: c_int, status: *mut c_int, options: c_int) -> c_int;
+    fn _exit(status: c_int) -> !;
+}
+
+/// Runs `work` in a child, and fails the test if it panics there. The child ends without the code that a test program runs at its end.
+#[track_caller]
+fn in_child(work: impl FnOnce()) {
+    // SAFETY: the child runs nothing but `work`, which needs no thread but this one, and ends.
+    let child = unsafe { fork() };
+    assert!(child >= 0, "a child");
+    if child == 0 {
+        let status = c_int::from(catch_unwind(AssertUnwindSafe(work)).is_err());
+        // SAFETY: it takes any number.
+        unsafe { _exit(status) };
+    }
+    let mut status = 0;
+    // SAFETY: the status is a place for one number.
+    let ended = unsafe { waitpid(child, &raw mut status, 0) };
+    assert_eq!((ended, status), (child, 0), "the child has failed: see its message");
+}
+
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(outcome: Result<T>) {
+    match outcome {
+        Err(Error::InvalidArgument(reason)) => assert!(reason.contains("fork"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn numbers(stream: &Stream) -> Vec<u8> {
+    common::read_all(stream, ShardId::new(0)).into_iter().map(|(_, data)| data[0]).collect()
+}
+
+#[test]
+fn p1_p13_a_child_made_by_fork_changes_nothing_and_its_parent_goes_on() {
+    for maintenance in [Maintenance::Thread, Maintenance::Manual] {
+        let scratch = common::scratch();
+        let options = StreamOptions::new().segment_bytes(64 << 10).maintenance(maintenance);
+        let stream = options.clone().open(scratch.path()).unwrap();
+        let producer = stream.producer().start().unwrap();
+        for number in 0..10 {
+            stream.put("key", vec![number; 10_000]).unwrap();
+        }
+        let mut ours = Some((producer, stream));
+        in_child(|| {
+            let (producer, stream) = ours.take().unwrap();
+            assert_refused(stream.put("key", "a child's"));
+            assert_refused(stream.put_batch(&[]));
+            assert_refused(stream.sync());
+            assert_refused(stream.maintain());
+            assert_refused(stream.split_shard_evenly(ShardId::new(0)));
+            assert_refused(stream.trim_before(ShardId::new(0), 5.into()));
+            assert_refused(stream.set_retention(Retention::forever()));
+            assert_refused(extend::hold(&stream, "a child's").set(1));
+            assert_refused(producer.put("key", "a child's"));
+            assert_refused(producer.flush());
+            assert_refused(producer.clone().close());
+            drop(producer);
+            assert_refused(stream.clone().close());
+            drop(stream);
+        });
+        let (producer, stream) = ours.take().unwrap();
+        assert!(matches!(Stream::open(scratch.path()), Err(Error::Locked(_))), "P13: it is still locked");
+        for number in 10..20 {
+            stream.put("key", vec![number; 10_000]).unwrap();
+        }
+        assert_eq!(producer.put("key", [20]).unwrap().wait().unwrap().sequence, 20.into());
+        stream.sync().unwrap();
+        assert_eq!(numbers(&stream), (0..=20).collect::<Vec<_>>());
+        producer.close().unwrap();
+        stream.close().unwrap();
+        assert_eq!(numbers(&options.open(scratch.path()).unwrap()), (0..=20).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_child_made_by_fork_uses_streams_that_it_opens_itself() {
+    let scratch = common::scratch();
+    let ours = Stream::open(scratch.path().join("ours")).unwrap();
+    in_child(|| {
+        assert!(matches!(Stream::open(scratch.path().join("ours")), Err(Error::Locked(_))));
+        let stream = Stream::open(scratch.path().join("its")).unwrap();
+        stream.put("key", [1]).unwrap();
+        in_child(|| assert_refused(stream.put("key", "a grandchild's")));
+        stream.put("key", [2]).unwrap();
+        stream.close().unwrap();
+    });
+    assert_eq!(numbers(&Stream::open(scratch.path().join("its")).unwrap()), [1, 2]);
+    ours.close().unwrap();
+}

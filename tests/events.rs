@@ -140,5 +140,5 @@ fn a_failed_sync_and_lost_records_are_reported_as_errors() {
     fs::write(&segment, bytes).unwrap();
     let salvaged: StreamOptions = options().salvage(true);
     drop(salvaged.open(&path).unwrap());
-    notes.tell(&[&["ERROR records are lost", "lost 1 records, from sequence number 1 to before 2"]]);
+    notes.tell(&[&["ERROR records are lost", "lost 1 record, from sequence number 1 to before 2"]]);
 }

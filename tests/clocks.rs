@@ -418,6 +418,13 @@ impl Clock for Counting {
 }
 
 #[test]
+fn p11_a_manual_clock_stops_at_the_latest_time_and_does_not_begin_again() {
+    let clock = ManualClock::new(Timestamp::from_micros(u64::MAX - 5));
+    clock.advance(SECOND);
+    assert_eq!((clock.now().as_micros(), clock.elapsed()), (u64::MAX, Duration::from_micros(5)));
+}
+
+#[test]
 fn p12_a_clock_without_a_measure_of_its_own_is_believed() {
     let (scratch, clock) = (common::scratch(), Arc::new(Bare::default()));
     clock.0.set(Timestamp::from_millis(1_700_000_000_000));

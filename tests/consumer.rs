@@ -466,6 +466,25 @@ fn records_put_under_the_numbers_of_those_that_power_loss_took_are_not_skipped()
 }
 
 #[test]
+fn p6_records_put_under_the_numbers_of_lost_ones_are_not_skipped_if_the_clock_was_ahead() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let (path, lossy) = (scratch.path().join("stream"), scratch.path().join("lossy"));
+    let stream = open(&path, &clock, 1);
+    put(&stream, 0..10);
+    common::copy_dir(&path, &lossy);
+    let right = stream.now();
+    clock.set(right + 1_000 * HOUR);
+    put(&stream, 10..20);
+    assert_eq!(drain(&mut worker(&stream)).len(), 20);
+    common::copy_dir(&path.join("groups"), &lossy.join("groups"));
+    clock.set(right + SECOND);
+    let stream = open(&lossy, &clock, 1);
+    put(&stream, 100..130);
+    clock.advance(SECOND);
+    assert!(drain(&mut worker(&stream)).ends_with(&(100..130).collect::<Vec<_>>()));
+}
+
+#[test]
 fn commits_take_bounded_room_and_survive_their_own_compaction() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let path = scratch.path().join("stream");

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
-use streamlog::{Retention, SECOND, ShardId, StreamOptions};
+use streamlog::{Clock, HOUR, Retention, SECOND, ShardId, StreamOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -111,6 +111,28 @@ fn a_stream_reports_the_events_of_its_life() {
         &["WARN a torn tail is cut", last.to_str().unwrap(), "offset=", "reason="],
         &["WARN others than its owner may write", copy.to_str().unwrap(), "chmod go-w"],
     ]);
+}
+
+#[test]
+fn a_clock_that_jumps_is_reported() {
+    let (scratch, clock, notes) = (common::scratch(), common::clock(), Notes::default());
+    let _subscribed = tracing::subscriber::set_default(notes.clone());
+    let options = || common::small(&clock).retention(Retention::age(10 * SECOND));
+    let stream = options().open(scratch.path()).unwrap();
+    let right = clock.now();
+    clock.set(right + HOUR);
+    stream.maintain().unwrap();
+    notes.tell(&[&["WARN the clock was set forward", scratch.path().to_str().unwrap(), "by_ms=3600000"]]);
+    stream.put("key", "data").unwrap();
+    clock.set(right);
+    stream.maintain().unwrap();
+    notes.tell(&[&["WARN the clock was set back", "by_ms=3600000"]]);
+    stream.close().unwrap();
+    drop(options().open(scratch.path()).unwrap());
+    notes.tell(&[&["WARN the clock is behind the latest record", "by_ms=3600000"]]);
+    clock.set(right + 2 * HOUR);
+    drop(options().open(scratch.path()).unwrap());
+    notes.tell(&[&["WARN all records have expired", "by_ms=3600000"]]);
 }
 
 #[test]

@@ -74,9 +74,9 @@ impl GroupState {
         }
     }
 
-    /// Locks the leases, with their time set to the present.
+    /// Locks the leases, with their time set to the present. A clock that is set forward ends no lease: only time that passes does.
     fn leases_now(&self) -> MutexGuard<'_, Leases> {
-        let clock = self.clock.now();
+        let clock = Timestamp::default() + self.clock.elapsed();
         let mut leases = self.leases.lock();
         leases.look_at_clock(clock);
         leases

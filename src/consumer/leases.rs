@@ -54,8 +54,8 @@ pub(super) struct Leases {
     next_term: u64,
     /// Counts the changes of which worker may read what.
     version: u64,
-    /// The time that leases are measured by. It advances with the clock, but does not go back with it, so a clock that is set back gives
-    /// nobody more time.
+    /// The time that leases are measured by. It advances with the time that passes according to the clock, and does not go back: a clock
+    /// that measures nothing but the time of day may be set back, and that gives nobody more time.
     now: Timestamp,
     clock_was: Timestamp,
     /// The earliest time at which a worker has been silent for too long, or a lease has been leaving for too long.

@@ -57,8 +57,10 @@ impl Worker {
         if let Some(noted) = noted.filter(|_| is_behind(held.shard).unwrap_or(false))
             && arrival_before(self.stream(), held.shard, next) != Some(noted)
         {
-            let time = noted.min(self.stream().now());
-            let iterator = self.stream().iterator(held.shard, Position::AtTimestamp(time))?;
+            // If the clock was set back since, later records may seem to be older than the handled one. Then all are handed out again.
+            let is_in_future = noted > self.stream().now();
+            let position = if is_in_future { Position::TrimHorizon } else { Position::AtTimestamp(noted) };
+            let iterator = self.stream().iterator(held.shard, position)?;
             self.seek_to(held, iterator.next_sequence())?;
             return Ok(iterator);
         }

@@ -322,7 +322,7 @@ impl Shared {
             self.take_late(bytes, may_wait)?;
         }
         let Settings { limits, time_to_live, .. } = &self.settings;
-        let put_at = if time_to_live.is_some() { self.stream.now() } else { Timestamp::default() };
+        let put_at = if time_to_live.is_some() { self.elapsed() } else { Timestamp::default() };
         let lane = &self.lanes[self.lane_of(record)];
         let pushed = lane.push(record, callback, put_at, bytes, limits, &self.budget);
         if pushed.is_err() {
@@ -331,6 +331,12 @@ impl Shared {
         let mut pending = pushed?;
         pending.producer = sender::address_of(self);
         Ok(pending)
+    }
+
+    /// Returns the time by which records age in the buffer. It does not jump with the clock.
+    #[inline]
+    fn elapsed(&self) -> Timestamp {
+        Timestamp::default() + self.stream.clock().elapsed()
     }
 
     #[cold]

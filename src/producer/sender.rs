@@ -103,11 +103,11 @@ impl<'a> InFlight<'a> {
         full_disk
     }
 
-    /// Fails the remaining records that are too old. Only after an attempt, so that no record is lost to a clock that jumps or a machine
-    /// that sleeps while the disk has room for it.
+    /// Fails the remaining records that are too old. Only after an attempt, so that no record is lost to a machine that sleeps
+    /// while the disk has room for it.
     fn expire(&mut self, full_disk: Error) {
         let Some(time_to_live) = self.shared.settings.time_to_live else { return };
-        let now = self.shared.stream.now();
+        let now = self.shared.elapsed();
         let batch = &self.batch;
         let old = self.left.extract_if(.., |at| batch.age(*at, now) >= time_to_live);
         let error = Error::ProducerExpired { cause: Arc::new(full_disk) };

@@ -167,6 +167,19 @@ fn a_record_expires_after_its_time_to_live_and_younger_ones_are_tried_on() {
 }
 
 #[test]
+fn a_clock_that_is_set_forward_expires_no_record() {
+    let case = Case::new();
+    let waiting = case.put(1, "waiting");
+    case.send();
+    case.disk.wait_for_refusals(3);
+    case.clock.set(case.stream.now() + HOUR);
+    case.disk.wait_for_refusals(3);
+    assert!(!waiting.is_done());
+    case.disk.is_full.store(false, Ordering::SeqCst);
+    waiting.wait().unwrap();
+}
+
+#[test]
 fn a_record_that_was_given_up_is_no_longer_in_the_way() {
     let case = Case::new();
     let old = case.put(1, "old");

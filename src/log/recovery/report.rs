@@ -29,6 +29,9 @@ pub struct RecoveryReport {
     /// Whether the stream's directory lets its group or everybody add and remove files. They could then replace its records with others.
     /// The library creates directories that only their owner may enter.
     pub is_writable_by_others: bool,
+    /// How far the latest timestamp is ahead of the clock, if it is by more than a minute: the clock was wrong when that record was put, or
+    /// it is wrong now.
+    pub clock_behind: Option<std::time::Duration>,
 }
 
 impl RecoveryReport {

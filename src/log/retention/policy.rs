@@ -40,15 +40,15 @@ pub(super) fn by_bytes(
 /// Returns the shards that expire: those that hold no record any more and were closed for as long as records are kept.
 ///
 /// Parents go first, and the two parents of a merge go together, so that the remaining shards cover the hash-key space at each time since
-/// the horizon. `is_empty` returns whether a shard has no record left. Records that arrived before `oldest` expire.
+/// the horizon. `is_empty` returns whether a shard has no record left, and `is_over` whether it was closed for long enough.
 pub(super) fn expired(
     shards: &[ShardDescription],
-    oldest: Option<Timestamp>,
+    is_over: impl Fn(&ShardDescription, Timestamp) -> bool,
     is_empty: impl Fn(ShardId) -> bool,
 ) -> BTreeSet<ShardId> {
     let is_over = |shard: &ShardDescription| {
         let closed_at = shard.closed_at.filter(|_| is_empty(shard.id));
-        closed_at.is_some_and(|closed_at| oldest.is_none_or(|oldest| closed_at < oldest))
+        closed_at.is_some_and(|closed_at| is_over(shard, closed_at))
     };
     let mut gone: BTreeSet<ShardId> =
         shards.iter().filter(|shard| is_over(shard)).map(|shard| shard.id).collect();
@@ -119,10 +119,10 @@ mod tests {
         ];
         let gone = |oldest: Option<u64>, full: &[u32]| -> Vec<u32> {
             let is_empty = |id: ShardId| !full.contains(&id.get());
-            expired(&shards, oldest.map(Timestamp::from_micros), is_empty)
-                .into_iter()
-                .map(ShardId::get)
-                .collect()
+            let is_over = |_: &ShardDescription, closed_at: Timestamp| {
+                oldest.is_none_or(|oldest| closed_at < Timestamp::from_micros(oldest))
+            };
+            expired(&shards, is_over, is_empty).into_iter().map(ShardId::get).collect()
         };
         assert_eq!(
             gone(Some(10), &[]),

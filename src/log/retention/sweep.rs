@@ -14,16 +14,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::held::Held;
 use super::policy::{self, Candidate};
 use crate::log::manifest::{Manifest, StreamSettings};
 use crate::log::segment::place::ShardDir;
 use crate::log::shard::Shard;
-use crate::log::shard::reader::segments::SegmentUse;
+use crate::log::shard::reader::segments::{Present, SegmentUse};
+use crate::log::shard::trim::PartTime;
 use crate::log::sys::dir;
 use crate::log::sys::replace::ReplaceError;
 use crate::log::topology::Topology;
+use crate::log::topology::timeline::{Jump, Look};
+use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::options::Retention;
@@ -35,8 +39,9 @@ use crate::log::types::time::Timestamp;
 pub(crate) fn sweep(topology: &Topology) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let retention = manifest.settings.retention;
-    let oldest = oldest_kept(topology, retention);
-    raise_horizons(topology, &manifest, retention).and(remove_what_is_behind(topology, &mut manifest, oldest))
+    let times = Times::now(topology, retention);
+    let raised = raise_horizons(topology, &manifest, retention, &times);
+    raised.and(remove_what_is_behind(topology, &mut manifest, retention, &times))
 }
 
 /// Changes the retention, and drops everything that has expired under the new one.
@@ -71,7 +76,8 @@ pub(super) fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest
     match topology.store(manifest, next.clone()) {
         Err(ReplaceError { replaced: false, error: Error::StorageFull(_) }) => {
             // A shard where this fails does not keep the others from making room. Whether there is enough room shows below.
-            let _ = raise_horizons(topology, &next, next.settings.retention);
+            let retention = next.settings.retention;
+            let _ = raise_horizons(topology, &next, retention, &Times::now(topology, retention));
             let _ = make_room(topology);
             Ok(topology.store(manifest, next)?)
         }
@@ -91,30 +97,86 @@ fn make_room(topology: &Topology) -> Result<()> {
     })
 }
 
-/// Returns the time before which records expire, if they do.
-fn oldest_kept(topology: &Topology, retention: Retention) -> Option<Timestamp> {
-    retention.age.map(|age| topology.context().clock.now() - age)
+/// The times by which records age in one pass.
+struct Times<'a> {
+    topology: &'a Topology,
+    look: Look,
 }
 
-fn raise_horizons(topology: &Topology, manifest: &Manifest, retention: Retention) -> Result<()> {
+impl<'a> Times<'a> {
+    /// Looks at the clock, and reports it if it has jumped.
+    fn now(topology: &'a Topology, retention: Retention) -> Self {
+        let look = Look::at(&*topology.context().clock);
+        let map = topology.map_full();
+        let ends = map.iter().map(|shard| (shard.id(), shard.next_sequence())).collect();
+        let jump = topology.timeline().note(&look, retention.age, ends);
+        let (stream, now) = (topology.context().stream_dir.display(), look.now());
+        match jump {
+            Some(Jump::Forward(by)) => event!(
+                warn,
+                "the clock was set forward: records put before keep ageing as if it had not been",
+                stream = stream,
+                now = now,
+                by_ms = by.as_millis()
+            ),
+            Some(Jump::Back(by)) => event!(
+                warn,
+                "the clock was set back: until it has caught up, timestamps do not show when records were put",
+                stream = stream,
+                now = now,
+                by_ms = by.as_millis()
+            ),
+            None => {}
+        }
+        Self { topology, look }
+    }
+
+    /// Returns the ends of a shard's parts and the times by which they age.
+    fn of(&self, shard: &Shard) -> Vec<PartTime> {
+        self.topology.timeline().parts_of(shard.id(), &self.look)
+    }
+
+    /// Returns the earliest time by which anything ages.
+    fn earliest(&self) -> Timestamp {
+        self.topology.timeline().earliest(&self.look)
+    }
+}
+
+/// A shard whose timestamps are wrong begins this many segments in the time for which records are kept.
+const SEGMENTS_OF_MISDATED: u32 = 8;
+
+fn raise_horizons(
+    topology: &Topology,
+    manifest: &Manifest,
+    retention: Retention,
+    times: &Times<'_>,
+) -> Result<()> {
     let mut outcome = Ok(());
     let held = Held::now(topology, manifest);
-    let oldest = oldest_kept(topology, retention);
-    if let Some(oldest) = oldest {
+    let now = times.look.now();
+    if let Some(age) = retention.age {
         // A damaged shard does not keep the others from being trimmed.
         outcome = topology.for_each_shard(|shard| {
+            let times = times.of(shard);
             match &held {
-                None => shard.raise_horizon(shard.horizon_at(oldest)?),
-                Some(held) => shard.raise_horizon(shard.end_of_expired(oldest)?.min(held.first(shard.id()))),
+                None => shard.raise_horizon(shard.horizon_at(&times, age)?),
+                Some(held) => {
+                    shard.raise_horizon(shard.end_of_expired(&times, age)?.min(held.first(shard.id())));
+                }
             }
-            shard.retire_if_older(oldest)
+            let begun = match shard.begin_if_misdated(now, age / SEGMENTS_OF_MISDATED) {
+                // The next pass tries again. This one has to make room.
+                Err(Error::StorageFull(_)) => Ok(()),
+                begun => begun,
+            };
+            shard.retire_if_older(now - age).and(begun)
         });
         if let Some(held) = &held {
-            outcome = outcome.and(trim_held(topology, oldest, held.bytes_max));
+            outcome = outcome.and(trim_held(topology, times, age, held.bytes_max));
         }
     }
     if let Some(bytes_max) = retention.bytes_max {
-        outcome = outcome.and(trim_to(topology, bytes_max, held.as_ref()));
+        outcome = outcome.and(trim_to(topology, bytes_max, held.as_ref(), times.look.present()));
     }
     outcome
 }
@@ -126,19 +188,23 @@ pub(crate) fn hide_expired(topology: &Topology) {
     if !manifest.holds.is_empty() {
         return;
     }
-    let Some(oldest) = oldest_kept(topology, manifest.settings.retention) else { return };
+    let Some(age) = manifest.settings.retention.age else { return };
+    let times = Times::now(topology, manifest.settings.retention);
     // A damaged shard fails its readers.
-    let _ =
-        topology.for_each_shard(|shard| shard.horizon_at(oldest).map(|horizon| shard.raise_horizon(horizon)));
+    let _ = topology.for_each_shard(|shard| {
+        shard.horizon_at(&times.of(shard), age).map(|horizon| shard.raise_horizon(horizon))
+    });
 }
 
 /// Limits the bytes of expired records that are kept because they are held.
-fn trim_held(topology: &Topology, oldest: Timestamp, bytes_max: u64) -> Result<()> {
+fn trim_held(topology: &Topology, times: &Times<'_>, age: Duration, bytes_max: u64) -> Result<()> {
     let mut expired = vec![];
     // As above: a damaged shard does not stop the others.
     let outcome = topology.for_each_shard(|shard| {
-        let end_of_expired = shard.end_of_expired(oldest)?;
-        let candidates = candidates(shard)?.into_iter().filter(|candidate| candidate.end <= end_of_expired);
+        let end_of_expired = shard.end_of_expired(&times.of(shard), age)?;
+        let candidates = candidates(shard, times.look.present())?
+            .into_iter()
+            .filter(|candidate| candidate.end <= end_of_expired);
         expired.extend(candidates.filter(|candidate| candidate.end > shard.horizon()));
         Ok(())
     });
@@ -146,7 +212,7 @@ fn trim_held(topology: &Topology, oldest: Timestamp, bytes_max: u64) -> Result<(
     outcome.and(raise_to(topology, policy::by_bytes(expired, bytes, bytes_max), None))
 }
 
-fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>) -> Result<()> {
+fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>, present: Present) -> Result<()> {
     let (mut bytes, mut all) = (0, vec![]);
     // A shard that cannot be looked at counts for nothing. The others are dropped only as far as they would be beside it.
     let outcome = topology.for_each_shard(|shard| {
@@ -157,7 +223,7 @@ fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>) -> Result<(
         return outcome;
     }
     let outcome = outcome.and(topology.for_each_shard(|shard| {
-        all.extend(candidates(shard)?);
+        all.extend(candidates(shard, present)?);
         Ok(())
     }));
     if let Some(held) = held {
@@ -168,14 +234,14 @@ fn trim_to(topology: &Topology, bytes_max: u64, held: Option<&Held>) -> Result<(
 }
 
 /// Returns the segments of a shard that nobody writes to.
-fn candidates(shard: &Shard) -> Result<Vec<Candidate>> {
+fn candidates(shard: &Shard, present: Present) -> Result<Vec<Candidate>> {
     let candidate = |SegmentUse { end, first_timestamp, bytes }| Candidate {
         shard: shard.id(),
         end,
         first_timestamp,
         bytes,
     };
-    Ok(shard.finished_segments()?.into_iter().map(candidate).collect())
+    Ok(shard.finished_segments(present)?.into_iter().map(candidate).collect())
 }
 
 /// Raises horizons, but not into what is held.
@@ -194,11 +260,23 @@ fn raise_to(
 fn remove_what_is_behind(
     topology: &Topology,
     manifest: &mut Manifest,
-    oldest: Option<Timestamp>,
+    retention: Retention,
+    times: &Times<'_>,
 ) -> Result<()> {
     let map = topology.map_full();
+    let now = times.look.now();
+    // What was there at a jump of the clock stays for as long as it would have without.
+    let oldest = retention.age.map(|age| times.earliest() - age);
+    let is_over = |shard: &ShardDescription, closed_at: Timestamp| match oldest {
+        // The clock was set back since. The beginnings of the children's segments show when it was closed.
+        Some(oldest) if closed_at.is_ahead_of(now) => {
+            map.get(shard.id).is_ok_and(|shard| shard.is_closed_before(oldest, now))
+        }
+        Some(oldest) => closed_at < oldest,
+        None => true,
+    };
     let is_empty = |id: ShardId| map.get(id).is_ok_and(|shard| shard.is_all_trimmed());
-    let expired: BTreeSet<ShardId> = policy::expired(&manifest.shards, oldest, is_empty);
+    let expired: BTreeSet<ShardId> = policy::expired(&manifest.shards, is_over, is_empty);
     let behind: Vec<&Arc<Shard>> = map.iter().filter(|shard| shard.has_segments_behind()).collect();
     if !expired.is_empty() || !behind.is_empty() {
         let mut next = manifest.clone();

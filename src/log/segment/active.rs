@@ -129,14 +129,15 @@ impl Active {
     /// Continues a segment that was closed cleanly.
     ///
     /// 1. The file is cut behind its frames and synced, so that neither a trailer nor anything else is there once frames follow. A crash
-    ///    leaves the segment with or without a trailer, and with the same frames. A segment without frames gets a new salt: frames that a
-    ///    power loss took may have been written with the old one.
+    ///    leaves the segment with or without a trailer, and with the same frames. A segment without frames begins now and gets a new salt:
+    ///    frames that a power loss took may have been written with the old one.
     /// 2. The file gets blocks again and is mapped for writing.
     ///
     /// An error in step 2 leaves the state after step 1: the segment must be sealed again, and its readers find it whole.
     pub(crate) fn resume(
         shard_dir: &ShardDir,
         resumable: Resumable,
+        now: Timestamp,
         writing: Writing,
         len: u64,
     ) -> Result<Self> {
@@ -152,7 +153,7 @@ impl Active {
         }
         file.set_len(frames.end)?;
         if frames.is_empty() {
-            header.salt = place.new_salt()?;
+            (header.salt, header.created_at_micros) = (place.new_salt()?, now.as_micros());
             for (offset, header) in header.encode_twice() {
                 file.write_all_at(&header, offset)?;
             }

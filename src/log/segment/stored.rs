@@ -13,6 +13,7 @@ use crate::log::format::trailer::{TRAILER_BYTES, Trailer};
 use crate::log::sys::file::DataFile;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::shard_id::ShardId;
+use crate::log::types::time::Timestamp;
 
 /// The header page of a segment file as read. It may be short or all zeros if power was lost before it was written.
 #[derive(Debug)]
@@ -100,6 +101,12 @@ fn is_of(header: &SegmentHeader, place: &SegmentPlace) -> bool {
 /// Reads the header of a segment. Fails if it was never written.
 pub(crate) fn read_header(file: &DataFile, place: &SegmentPlace) -> Result<SegmentHeader> {
     HeaderPage::read(file)?.header(place)?.ok_or_else(|| blank_header(place))
+}
+
+/// Returns what the clock showed when a segment was begun.
+pub(crate) fn begun(place: &SegmentPlace) -> Result<Timestamp> {
+    let header = read_header(&DataFile::open(&place.path)?, place)?;
+    Ok(Timestamp::from_micros(header.created_at_micros))
 }
 
 /// Returns the error for zeros in the place of a header that was written.

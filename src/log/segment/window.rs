@@ -29,6 +29,8 @@ pub(crate) struct Window {
     map: Arc<Map>,
     pub(crate) place: SegmentPlace,
     pub(crate) salt: Salt,
+    /// What the clock showed when the segment was begun.
+    pub(crate) begun: Timestamp,
     /// The trailer, which locates the index in the file, for a segment that was opened sealed.
     trailer: Option<Trailer>,
     /// Read or rebuilt on first use.
@@ -48,7 +50,8 @@ impl Window {
             None => scan_end(&file, &place, &salt, end)?,
         };
         let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
-        Ok(Self { map, place, salt, trailer, index: RwLock::default() })
+        let begun = Timestamp::from_micros(header.created_at_micros);
+        Ok(Self { map, place, salt, begun, trailer, index: RwLock::default() })
     }
 
     /// Returns the window of a segment that is written to, or was until now. `index` covers the frames written so far.
@@ -59,7 +62,8 @@ impl Window {
         index: Index,
     ) -> Self {
         let (salt, index) = (Salt::new(header.salt), RwLock::new(Some(index)));
-        Self { map, place, salt, trailer: None, index }
+        let begun = Timestamp::from_micros(header.created_at_micros);
+        Self { map, place, salt, begun, trailer: None, index }
     }
 
     pub(super) fn map(&self) -> &Arc<Map> {

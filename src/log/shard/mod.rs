@@ -1,7 +1,7 @@
 //! A shard: one writer at a time appends to it, and any number of readers follow.
 
 pub(crate) mod reader;
-mod trim;
+pub(crate) mod trim;
 pub(crate) mod writer;
 
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::{ShardStats, Traffic};
 use crate::log::types::time::{Clock, Timestamp};
 
-use reader::segments::Segments;
+use reader::peers::Peers;
+use reader::segments::{Begun, Segments};
 use reader::wait::Waiter;
 use reader::{Reader, WakeReaders};
 use writer::pause::PausedShard;
@@ -38,7 +39,21 @@ pub(crate) struct Shard {
 pub(crate) struct ShardContext {
     pub(crate) stream_dir: OwnPath,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) writers: WriterContext,
+}
+
+impl ShardContext {
+    /// Returns the reader of a shard whose records end before `end` and can be read from `horizon` on.
+    fn reader(
+        &self,
+        description: &ShardDescription,
+        segments: Segments,
+        end: SequenceNumber,
+        horizon: SequenceNumber,
+    ) -> Reader {
+        Reader::new(description, Arc::clone(&self.clock), Arc::clone(&self.peers), segments, end, horizon)
+    }
 }
 
 impl Shard {
@@ -54,11 +69,12 @@ impl Shard {
         let segments = Segments::new(dir.clone(), &recovered.sealed);
         for segment in &recovered.unsealed {
             let first_timestamp = Timestamp::from_micros(segment.frames.first_timestamp_micros);
-            segments.push(Arc::clone(segment.file.window()), first_timestamp);
+            let window = segment.file.window();
+            segments.push(Arc::clone(window), first_timestamp, Begun::Shown(window.begun));
         }
         let next = recovered.next_sequence;
         let horizon = segments.first_base().unwrap_or(next).max(marks.horizon).min(next);
-        let reader = Arc::new(Reader::new(description, Arc::clone(&context.clock), segments, next, horizon));
+        let reader = Arc::new(context.reader(description, segments, next, horizon));
         if let Some(closed_at) = description.closed_at {
             reader.announce(next, closed_at, children);
         }
@@ -71,7 +87,7 @@ impl Shard {
     pub(crate) fn create(context: &ShardContext, description: &ShardDescription) -> Arc<Self> {
         let dir = ShardDir::new(&context.stream_dir, description.id);
         let (segments, first) = (Segments::new(dir.clone(), &[]), description.first_sequence);
-        let reader = Arc::new(Reader::new(description, Arc::clone(&context.clock), segments, first, first));
+        let reader = Arc::new(context.reader(description, segments, first, first));
         let writer = Writer::empty(dir.clone(), context.writers.clone(), description, Arc::clone(&reader));
         Self::join(dir, writer, reader)
     }
@@ -226,5 +242,9 @@ impl WakeReaders for Shard {
 
     fn forget(&self, waiter: &Arc<Waiter>) {
         self.writer.forget_waiter(waiter);
+    }
+
+    fn last_timestamp(&self) -> Timestamp {
+        self.writer.last_timestamp()
     }
 }

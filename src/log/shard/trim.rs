@@ -1,28 +1,58 @@
 //! What retention needs from a shard: finding the horizon, moving it, and removing the segments behind it.
 
+use std::time::Duration;
+
 use super::Shard;
-use super::reader::segments::SegmentUse;
+use super::reader::segments::{Present, SegmentUse};
 use crate::log::segment::stored;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
+/// The end of a part of a shard, if it is not the last one, and the time by which its records age.
+pub(crate) type PartTime = (Option<SequenceNumber>, Timestamp);
+
 impl Shard {
-    /// Returns the number of the first record that arrived at `oldest` or later, which is the horizon once all older records have expired.
-    pub(crate) fn horizon_at(&self, oldest: Timestamp) -> Result<SequenceNumber> {
-        if self.reader.horizon.timestamp() >= oldest {
+    /// Returns the number of the first record that is not older than `age`, which is the horizon once all older records have expired.
+    ///
+    /// `times` are the ends of the shard's parts and the times by which they age, oldest first. The last part has no end.
+    pub(crate) fn horizon_at(&self, times: &[PartTime], age: Duration) -> Result<SequenceNumber> {
+        let noted = self.reader.horizon.timestamp();
+        // Mostly the clock has not jumped, and nothing has expired since the last pass.
+        if let [(None, now)] = *times
+            && noted >= now - age
+            && !noted.is_wrong_at(now)
+        {
             return Ok(self.horizon());
         }
-        let horizon = self.reader.first_at_or_after(oldest)?;
-        let found = self.reader.find(horizon)?;
-        let timestamp = found.map_or(Ok(None), |found| found.window.timestamp_of(horizon))?;
-        self.reader.horizon.note_timestamp(timestamp.unwrap_or_default());
+        let horizon = self.end_of_expired(times, age)?;
+        self.reader.horizon.note_timestamp(self.reader.timestamp_of(horizon)?.unwrap_or_default());
         Ok(horizon)
     }
 
     /// Does what [`horizon_at`](Self::horizon_at) does, for a shard whose horizon is held back from there.
-    pub(crate) fn end_of_expired(&self, oldest: Timestamp) -> Result<SequenceNumber> {
-        self.reader.first_at_or_after(oldest)
+    pub(crate) fn end_of_expired(&self, times: &[PartTime], age: Duration) -> Result<SequenceNumber> {
+        let mut expired = self.horizon();
+        for &(end, now) in times {
+            expired = expired.max(self.reader.first_since(now - age, now)?);
+            match end {
+                // Everything in this part has expired. What is next ages by another time.
+                Some(end) if expired >= end => expired = end,
+                _ => break,
+            }
+        }
+        Ok(expired)
+    }
+
+    /// Returns whether the shard was closed before `time`, as far as the segments of its children show.
+    pub(crate) fn is_closed_before(&self, time: Timestamp, now: Timestamp) -> bool {
+        self.reader.is_closed_before(time, now)
+    }
+
+    /// Begins a segment if the timestamps of the shard do not show when its records arrive. The segment's beginning then shows that.
+    pub(crate) fn begin_if_misdated(&self, now: Timestamp, after: Duration) -> Result<()> {
+        let has_parents = self.reader.created().parents().next().is_some();
+        self.writer.begin_if_misdated(now, after, has_parents)
     }
 
     /// Raises the horizon. It never goes back.
@@ -38,8 +68,8 @@ impl Shard {
     }
 
     /// Returns what each segment holds, oldest first, except for one that is written to.
-    pub(crate) fn finished_segments(&self) -> Result<Vec<SegmentUse>> {
-        self.reader.segments.uses(self.writer.last_end())
+    pub(crate) fn finished_segments(&self, present: Present) -> Result<Vec<SegmentUse>> {
+        self.reader.segments.uses(self.writer.last_end(), present)
     }
 
     /// Returns whether any segment is behind the horizon.

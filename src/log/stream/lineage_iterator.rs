@@ -1,6 +1,6 @@
 //! Reading a whole stream, parents before children.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl LineageIterator {
     }
 
     /// Reads up to `records_max` records of one shard. The shards take turns. Never blocks: an empty batch means that all shards were read
-    /// to the end.
+    /// to the end. The batch's `millis_behind_latest` is 0 only if nothing is left in any shard.
     ///
     /// # Errors
     /// `Trimmed` if retention has overtaken the iterator in a shard: [`skip_to_horizon`](Self::skip_to_horizon) to continue. `Lost` where
@@ -90,9 +90,37 @@ impl LineageIterator {
                 looked_at += 1;
             }
             if !batch.is_empty() || looked_at >= self.reading.len() {
-                return Ok(batch);
+                let is_behind = batch.millis_behind_latest() > 0;
+                let left = if is_behind { None } else { self.left() };
+                return Ok(match left {
+                    Some(reader) => batch.with_more_left(reader),
+                    None => batch,
+                });
             }
         }
+    }
+
+    /// Returns the reader of a shard in which a record is left to read.
+    fn left(&self) -> Option<&Reader> {
+        let reading = self.reading.iter().map(|iterator| (iterator.reader(), iterator.next_sequence()));
+        let first = |child: &Reader| {
+            let known = self.horizons.get(&child.id()).copied();
+            known.unwrap_or(child.created().first_sequence)
+        };
+        let waiting = self.waiting.values().map(|(child, _)| (&**child, first(child)));
+        let mut to_look_at: Vec<(&Reader, SequenceNumber)> = waiting.chain(reading).collect();
+        let mut seen = BTreeSet::new();
+        while let Some((reader, next)) = to_look_at.pop() {
+            if next < reader.next_sequence() {
+                return Some(reader);
+            }
+            for child in reader.children_after(next).unwrap_or_default() {
+                if seen.insert(child.id()) {
+                    to_look_at.push((child, first(child)));
+                }
+            }
+        }
+        None
     }
 
     fn go_on_with_children_of(&mut self, finished: &ShardIterator) {

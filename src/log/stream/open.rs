@@ -83,6 +83,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     let context = ShardContext {
         stream_dir: root.clone(),
         clock: Arc::clone(&clock),
+        peers: Arc::default(),
         writers: WriterContext {
             writing: Writing {
                 segment_bytes: settings.segment_bytes,
@@ -101,8 +102,19 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         shards,
         duration: started.elapsed(),
         is_writable_by_others: root.is_root_writable_by_others()?,
+        clock_behind: topology.clock_behind(),
     };
     tell_of(&root, &recovery);
+    if let Some(by) =
+        topology.time_since_latest().filter(|&by| settings.retention.age.is_some_and(|age| by > age))
+    {
+        event!(
+            warn,
+            "all records have expired while the stream was closed: check the clock if that cannot be",
+            stream = root.display(),
+            by_ms = by.as_millis()
+        );
+    }
     Ok(Core {
         root,
         key_hash: settings.key_hash,
@@ -152,6 +164,14 @@ fn tell_of(path: &Path, recovery: &RecoveryReport) {
             warn,
             "others than its owner may write to the stream's directory: chmod go-w",
             stream = stream
+        );
+    }
+    if let Some(by) = recovery.clock_behind {
+        event!(
+            warn,
+            "the clock is behind the latest record: it was wrong then, or is now",
+            stream = stream,
+            by_ms = by.as_millis()
         );
     }
     let (shard_count, duration_ms) = (recovery.shards.len(), recovery.duration.as_secs_f64() * 1_000.0);

@@ -1,7 +1,8 @@
 //! The system's clock, queried no more often than its microseconds change.
 
 use std::cell::Cell;
-use std::time::SystemTime;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::processor;
 use crate::log::types::time::{Clock, Timestamp};
@@ -22,10 +23,10 @@ pub struct SystemClock;
 /// The number of ticks for which a reading is used again.
 const HOLDS_TICKS: u64 = 2_000;
 
-/// A thread's last reading.
+/// A thread's last reading of the time, or of how much of it has passed.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
-    time: Timestamp,
+struct Reading<T> {
+    time: T,
     /// The processor's tick count at the reading.
     ticks: u64,
     /// The number of ticks for which the reading is used again.
@@ -33,9 +34,14 @@ struct Reading {
 }
 
 thread_local! {
-    static LAST: Cell<Reading> =
+    static LAST: Cell<Reading<Timestamp>> =
         const { Cell::new(Reading { time: Timestamp::from_micros(0), ticks: 0, holds: 0 }) };
+    static LAST_ELAPSED: Cell<Reading<Duration>> =
+        const { Cell::new(Reading { time: Duration::ZERO, ticks: 0, holds: 0 }) };
 }
+
+/// When somebody in this process first asked how much time has passed.
+static BEGUN: OnceLock<Instant> = OnceLock::new();
 
 impl Clock for SystemClock {
     #[inline]
@@ -43,14 +49,31 @@ impl Clock for SystemClock {
         let (ticks, last) = (processor::ticks(), LAST.get());
         if ticks.wrapping_sub(last.ticks) < last.holds { last.time } else { read(ticks) }
     }
+
+    /// The time that the system's monotonic clock counts. On Linux it does not count while the machine is suspended.
+    #[inline]
+    fn elapsed(&self) -> Duration {
+        let (ticks, last) = (processor::ticks(), LAST_ELAPSED.get());
+        if ticks.wrapping_sub(last.ticks) < last.holds { last.time } else { read_elapsed(ticks) }
+    }
 }
 
 #[cold]
 fn read(ticks: u64) -> Timestamp {
     let time = SystemTime::now().into();
-    let holds = if processor::ticks_are_steady() { HOLDS_TICKS } else { 0 };
-    LAST.set(Reading { time, ticks, holds });
+    LAST.set(Reading { time, ticks, holds: holds() });
     time
+}
+
+#[cold]
+fn read_elapsed(ticks: u64) -> Duration {
+    let time = BEGUN.get_or_init(Instant::now).elapsed();
+    LAST_ELAPSED.set(Reading { time, ticks, holds: holds() });
+    time
+}
+
+fn holds() -> u64 {
+    if processor::ticks_are_steady() { HOLDS_TICKS } else { 0 }
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 pub(crate) mod lineage;
 pub(crate) mod shard_map;
+pub(crate) mod timeline;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard};
@@ -25,6 +27,7 @@ use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::Traffic;
 
 use shard_map::ShardMap;
+use timeline::{Look, Timeline};
 
 /// The shards of an open stream: durably in the manifest, and in the map for puts and readers.
 ///
@@ -41,6 +44,8 @@ pub(crate) struct Topology {
     process: Process,
     /// How far each holder is, if it has reported that since the stream was opened.
     hold_positions: Mutex<HoldPositions>,
+    /// The time by which records age. Locked after the manifest.
+    timeline: Mutex<Timeline>,
 }
 
 /// By name and shard: the first sequence number that is held.
@@ -79,6 +84,7 @@ impl Topology {
             shards.insert(description.id, shard);
         }
         let map = ArcSwap::from_pointee(ShardMap::new(shards.into_values(), &manifest));
+        let timeline = Mutex::new(Timeline::new(&Look::at(&*context.clock)));
         Ok((
             Self {
                 context,
@@ -88,6 +94,7 @@ impl Topology {
                 is_closed: AtomicBool::new(false),
                 process: Process::this(),
                 hold_positions: Mutex::default(),
+                timeline,
             },
             reports,
         ))
@@ -129,6 +136,23 @@ impl Topology {
     /// Locks the hold positions: how far each holder is.
     pub(crate) fn hold_positions(&self) -> MutexGuard<'_, HoldPositions> {
         self.hold_positions.lock()
+    }
+
+    /// Locks the time by which records age.
+    pub(crate) fn timeline(&self) -> MutexGuard<'_, Timeline> {
+        self.timeline.lock()
+    }
+
+    /// Returns how far the latest timestamp is ahead of the clock, if it is so far that one of them is wrong.
+    pub(crate) fn clock_behind(&self) -> Option<Duration> {
+        let (now, latest) = (self.context.clock.now(), self.context.peers.latest());
+        latest.is_ahead_of(now).then(|| latest.since(now))
+    }
+
+    /// Returns how long ago the last record arrived, if there is one.
+    pub(crate) fn time_since_latest(&self) -> Option<Duration> {
+        let has_records = self.map.load().iter().any(|shard| shard.next_sequence() > SequenceNumber::ZERO);
+        has_records.then(|| self.context.clock.now().since(self.context.peers.latest()))
     }
 
     /// Returns whether the stream is closed, so that nothing changes any more.

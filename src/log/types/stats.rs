@@ -125,9 +125,9 @@ pub struct ShardStats {
     pub disk_bytes: u64,
     /// The records and bytes put and read since the stream was opened.
     pub traffic: Traffic,
-    /// The age, in milliseconds, of the oldest record that one of the shard's iterators has not read yet: 0 if all of them are at the end,
-    /// `None` if there are none or that record is damaged. CloudWatch: `IteratorAgeMilliseconds`, which there is the age of the last record
-    /// that was read and is missing while nobody reads. Here it also grows while an iterator stands still.
+    /// The age, in milliseconds, of the oldest record that one of the shard's iterators has not read yet: at least 1, 0 if all of them are
+    /// at the end, `None` if there are none or that record is damaged. CloudWatch: `IteratorAgeMilliseconds`, which there is the age of the
+    /// last record that was read and is missing while nobody reads. Here it also grows while an iterator stands still.
     pub iterator_age_ms: Option<u64>,
 }
 

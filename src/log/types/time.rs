@@ -14,6 +14,9 @@ pub const HOUR: Duration = Duration::from_secs(60 * 60);
 /// One day of 24 hours.
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Up to this much, a step of the clock is followed without further ado, and a timestamp may be ahead of the clock.
+pub(crate) const CLOCK_STEP_MAX: Duration = MINUTE;
+
 /// A point in time: whole microseconds since 1970-01-01 00:00 UTC.
 ///
 /// It prints as RFC 3339 in UTC, and parses what it prints, with any number of decimals up to 9 or none; those beyond microseconds are
@@ -33,6 +36,9 @@ pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// 2020-01-01. A clock that shows an earlier time was never set: a machine without a battery begins in 1970.
+    pub(crate) const FIRST_SET: Self = Self::from_millis(1_577_836_800_000);
+
     /// Returns the point in time this many microseconds after 1970.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
@@ -56,6 +62,21 @@ impl Timestamp {
     /// Returns the time from `earlier` to this point, or zero if `earlier` is not earlier.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Returns whether the time is so far ahead of the clock that the clock must have been set back since.
+    pub(crate) fn is_ahead_of(self, now: Self) -> bool {
+        self > now + CLOCK_STEP_MAX
+    }
+
+    /// Returns whether the time is from a clock that had not been set yet, while it is set now.
+    pub(crate) fn is_from_unset_clock(self, now: Self) -> bool {
+        self < Self::FIRST_SET && now >= Self::FIRST_SET
+    }
+
+    /// Returns whether nothing can have happened at that time by the clock that shows `now`.
+    pub(crate) fn is_wrong_at(self, now: Self) -> bool {
+        self.is_ahead_of(now) || self.is_from_unset_clock(now)
     }
 }
 
@@ -104,13 +125,16 @@ impl From<SystemTime> for Timestamp {
 
 impl From<Timestamp> for SystemTime {
     fn from(timestamp: Timestamp) -> Self {
-        UNIX_EPOCH + Duration::from_micros(timestamp.0)
+        // Some systems cannot express times as late as a `Timestamp` can.
+        let latest = Duration::from_micros(LAST_WITH_DATE.0);
+        UNIX_EPOCH.checked_add(Duration::from_micros(timestamp.0)).unwrap_or(UNIX_EPOCH + latest)
     }
 }
 
 /// The source of a stream's time, for the arrival timestamps of records and for retention.
 ///
-/// It may jump backwards. Timestamps in a shard never decrease even then.
+/// It may jump, in both directions. Timestamps in a shard never decrease even then. So that a jump neither ends a lease nor makes records
+/// expire early, a clock that can be set also has a measure of time that setting it does not change: [`elapsed`](Self::elapsed).
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -133,6 +157,25 @@ impl From<Timestamp> for SystemTime {
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
+
+    /// Returns how much time has passed since some fixed moment. It never decreases, and setting the clock does not change it.
+    ///
+    /// By default it is the time since 1970 according to [`now`](Self::now). Then every jump of the clock is taken for time that has
+    /// passed.
+    ///
+    /// ```
+    /// # use streamlog::{Clock, HOUR, ManualClock, SystemClock, Timestamp};
+    /// let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
+    /// let before = clock.elapsed();
+    /// clock.set(clock.now() + HOUR);
+    /// assert_eq!(clock.elapsed(), before, "somebody set the clock, and no time has passed");
+    /// clock.advance(HOUR);
+    /// assert_eq!(clock.elapsed(), before + HOUR);
+    /// assert!(SystemClock.elapsed() <= SystemClock.elapsed());
+    /// ```
+    fn elapsed(&self) -> Duration {
+        self.now().since(Timestamp::default())
+    }
 }
 
 /// A clock that stands still until the caller moves it, for tests.
@@ -145,27 +188,43 @@ pub trait Clock: fmt::Debug + Send + Sync {
 /// assert_eq!(clock.now().as_millis(), 1_700_007_200_000);
 /// ```
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    /// The microseconds by which it was advanced.
+    elapsed: AtomicU64,
+    /// What the time is beyond that. The sum wraps around.
+    beyond: AtomicU64,
+}
 
 impl ManualClock {
     /// Returns a clock that stands at `start`.
     pub const fn new(start: Timestamp) -> Self {
-        Self(AtomicU64::new(start.0))
+        Self { elapsed: AtomicU64::new(0), beyond: AtomicU64::new(start.0) }
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass. The clock stops at the latest point that a `Timestamp` can hold.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(micros(by), Ordering::SeqCst);
+        let beyond = self.beyond.load(Ordering::SeqCst);
+        let advanced = |elapsed: u64| {
+            let room = u64::MAX - elapsed.max(elapsed.wrapping_add(beyond));
+            Some(elapsed + micros(by).min(room))
+        };
+        // The closure never refuses.
+        let _ = self.elapsed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, advanced);
     }
 
-    /// Sets the clock, also backwards.
+    /// Sets the clock, also backwards. To the stream this is a jump, not time that passes: see [`Clock::elapsed`].
     pub fn set(&self, to: Timestamp) {
-        self.0.store(to.0, Ordering::SeqCst);
+        self.beyond.store(to.0.wrapping_sub(self.elapsed.load(Ordering::SeqCst)), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        let elapsed = self.elapsed.load(Ordering::SeqCst);
+        Timestamp(elapsed.wrapping_add(self.beyond.load(Ordering::SeqCst)))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.elapsed.load(Ordering::SeqCst))
     }
 }

@@ -1,9 +1,11 @@
 //! A batch: what one read of a shard returned.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Reader;
 use super::record::Record;
 use crate::log::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::log::format::record::RecordParts;
@@ -83,9 +85,16 @@ impl Batch {
     }
 
     /// Returns how far behind the newest record the batch ends, in milliseconds: 0 if it reaches the end, otherwise the age of its last
-    /// record, as in Kinesis.
+    /// record, as in Kinesis, but at least 1, whatever the clock shows.
     pub fn millis_behind_latest(&self) -> u64 {
         self.millis_behind_latest
+    }
+
+    /// Returns the batch with the age of its last record, for a caller that has more to read in another shard.
+    pub(crate) fn with_more_left(self, reader: &Reader) -> Self {
+        let age = self.last_timestamp.map_or(Duration::ZERO, |last| reader.clock.now().since(last));
+        let millis_behind_latest = (age.as_millis() as u64).max(1);
+        Self { millis_behind_latest, ..self }
     }
 
     /// Returns the child shards to continue with, once a closed shard is read to its end; `None` before. Kinesis calls them `ChildShards`.

@@ -1,7 +1,10 @@
 //! Finding a place in a shard.
 
+use std::time::Duration;
+
 use super::Reader;
-use super::segments::Found;
+use super::segments::{Found, Present};
+use crate::log::segment::window::Window;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
@@ -68,6 +71,82 @@ impl Reader {
             None => bases.get(after).copied().unwrap_or(end),
         };
         Ok(place.max(self.horizon()))
+    }
+
+    /// Does what [`first_at_or_after`](Self::first_at_or_after) does, even if the clock was wrong when records were put.
+    ///
+    /// A timestamp is certainly wrong if it is ahead of the clock, which was set back since, or if it is from a clock that was not set yet.
+    /// What counts for such a record is that it arrived before the next segment was begun. Unlike timestamps, these times may decrease.
+    pub(in super::super) fn first_since(&self, time: Timestamp, now: Timestamp) -> Result<SequenceNumber> {
+        let (place, first) = (self.first_at_or_after(time)?, self.horizon());
+        // Damage is reported where it is read. Elsewhere it does not keep records from expiring.
+        let timestamp_of = |sequence| self.timestamp_of(sequence).ok().flatten();
+        if timestamp_of(first).is_some_and(|first| first.is_from_unset_clock(now)) {
+            let known = self.begun_before(time, now).max(first);
+            let first_set = self.first_at_or_after(Timestamp::FIRST_SET)?;
+            // They also arrived before the first record that has a right timestamp.
+            let is_later = |set: Timestamp| set >= time || set.is_ahead_of(now);
+            if known < first_set && timestamp_of(first_set).is_none_or(is_later) {
+                return Ok(known);
+            }
+        }
+        match timestamp_of(place) {
+            Some(timestamp) if timestamp.is_ahead_of(now) => Ok(place.max(self.begun_before(time, now))),
+            _ => Ok(place),
+        }
+    }
+
+    /// Returns a number below which all records arrived before `time`, as far as the beginnings of segments show.
+    fn begun_before(&self, time: Timestamp, now: Timestamp) -> SequenceNumber {
+        if self.is_closed_before(time, now) {
+            return self.next_sequence();
+        }
+        let begun = self.begun(now).into_iter().rfind(|&(_, begun)| begun < time);
+        begun.map_or(SequenceNumber::ZERO, |(base, _)| base)
+    }
+
+    /// Returns when segments were begun, by a clock that shows `now`.
+    fn begun(&self, now: Timestamp) -> Vec<(SequenceNumber, Timestamp)> {
+        let present = Present { now, elapsed: self.clock.elapsed() };
+        self.segments.begun(self.next_sequence(), present)
+    }
+
+    /// Returns whether the shard was closed before `time`, as far as the segments of its children show. They begin after its last record.
+    pub(in super::super) fn is_closed_before(&self, time: Timestamp, now: Timestamp) -> bool {
+        let children = self.closing.get().map(|closing| &closing.children[..]).unwrap_or_default();
+        children.iter().any(|child| {
+            let begun = child.begun(now);
+            if begun.is_empty() {
+                return child.is_closed_before(time, now);
+            }
+            begun.iter().any(|&(_, begun)| begun < time)
+        })
+    }
+
+    /// Returns when the record with a sequence number arrived, or `None` if it does not exist or is damaged.
+    pub(in super::super) fn timestamp_of(&self, sequence: SequenceNumber) -> Result<Option<Timestamp>> {
+        if sequence >= self.next_sequence() {
+            return Ok(None);
+        }
+        self.find(sequence)?.map_or(Ok(None), |found| found.window.timestamp_of(sequence))
+    }
+
+    /// Returns how long ago the record with a sequence number arrived, or `None` if it does not exist or is damaged.
+    pub(crate) fn age_at(&self, sequence: SequenceNumber) -> Result<Option<Duration>> {
+        if sequence >= self.next_sequence() {
+            return Ok(None);
+        }
+        let Some(found) = self.find(sequence)? else { return Ok(None) };
+        let timestamp = found.window.timestamp_of(sequence)?;
+        Ok(timestamp.map(|timestamp| self.age_of(&found.window, timestamp)))
+    }
+
+    /// Returns how long ago a record arrived, at least a millisecond. If it seems to be from the future, its segment was begun before it.
+    #[inline]
+    pub(super) fn age_of(&self, window: &Window, timestamp: Timestamp) -> Duration {
+        let now = self.clock.now();
+        let arrived = if timestamp.is_ahead_of(now) { window.begun } else { timestamp };
+        now.since(arrived).max(Duration::from_millis(1))
     }
 
     /// Returns where reading can continue behind damage at a sequence number: the next whole frame that the index has an entry for, or the

@@ -78,12 +78,15 @@ impl ShardIterator {
             Position::At(sequence) => sequence.max(reader.created.first_sequence),
             Position::After(sequence) => sequence.plus(1).max(reader.created.first_sequence),
             Position::AtTimestamp(time) => {
-                let end = reader.next_sequence();
-                let found = reader.first_at_or_after(time)?;
-                // The arrival time of a record is never in the future, although the clock may have been set back since, or may lag behind
-                // that of another thread by a microsecond.
-                let now = reader.clock.now();
-                if time > now && found >= end {
+                let (end, now) = (reader.next_sequence(), reader.clock.now());
+                // A time that a wrong clock showed is sought among what that clock showed.
+                let found = match time.is_wrong_at(now) {
+                    true => reader.first_at_or_after(time)?,
+                    false => reader.first_since(time, now)?,
+                };
+                // No arrival time of the stream's records is in the future, although the clock may have been set back since, or may lag
+                // behind that of another thread by a microsecond.
+                if time > now && found >= end && time > reader.peers.latest() {
                     return Err(Error::invalid(format!(
                         "the time {time} is in the future: it is {now} now; use Latest"
                     )));
@@ -326,18 +329,20 @@ impl ShardIterator {
         let bytes = if record_count == 0 { Bytes::new() } else { window.shared_bytes(from..frames_to) };
         self.count.go_to(self.next);
         self.count.add(record_count, offset - from);
-        self.place = Some(Place { window, offset, in_frame });
         let is_latest = self.next >= self.reader.next_sequence();
+        let last_timestamp = last_timestamp.map(Timestamp::from_micros);
         let millis_behind_latest = match last_timestamp {
-            Some(micros) if !is_latest => self.reader.clock.now().as_millis().saturating_sub(micros / 1_000),
-            _ => 0,
+            _ if is_latest => 0,
+            Some(timestamp) => self.reader.age_of(&window, timestamp).as_millis() as u64,
+            None => 1,
         };
+        self.place = Some(Place { window, offset, in_frame });
         Ok(Batch {
             bytes,
             first,
             first_sequence,
             record_count,
-            last_timestamp: last_timestamp.map(Timestamp::from_micros),
+            last_timestamp,
             millis_behind_latest,
             ..self.empty_batch()
         })
@@ -428,7 +433,7 @@ impl ShardIterator {
         }
     }
 
-    pub(super) fn reader(&self) -> &Reader {
+    pub(crate) fn reader(&self) -> &Reader {
         &self.reader
     }
 

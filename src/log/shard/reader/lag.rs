@@ -27,7 +27,8 @@ pub struct Lag {
     /// The bytes of the log that hold them: keys, data, and what is stored beside them. A sealed segment that is not open counts with its
     /// whole file.
     pub bytes: u64,
-    /// How long ago the oldest of them arrived, or zero if there is none.
+    /// How long ago the oldest of them arrived, at least a millisecond, or zero if there is none. If its timestamp is ahead of the clock,
+    /// which was set back since, the age is that of its segment.
     pub age: Duration,
 }
 
@@ -72,11 +73,10 @@ impl Reader {
         if record_count == 0 || oldest >= self.next_sequence() {
             return Ok(Lag { record_count, ..Lag::default() });
         }
-        let timestamp = self.find(oldest)?.map_or(Ok(None), |found| found.window.timestamp_of(oldest))?;
         Ok(Lag {
             record_count,
             bytes: self.segments.bytes_from(oldest)?,
-            age: timestamp.map_or(Duration::ZERO, |timestamp| self.clock.now().since(timestamp)),
+            age: self.age_at(oldest)?.unwrap_or_default(),
         })
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod batch;
 mod find;
 pub(crate) mod iterator;
 pub(crate) mod lag;
+pub(crate) mod peers;
 mod reads;
 pub(crate) mod record;
 pub(crate) mod records;
@@ -16,6 +17,7 @@ pub(crate) mod wait_any;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
@@ -23,6 +25,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::{Clock, Timestamp};
 
+use peers::Peers;
 use reads::Reads;
 use segments::Segments;
 use wait::Waiter;
@@ -33,6 +36,7 @@ pub(crate) struct Reader {
     /// The shard as it was when it was created. `closing` has how it ended.
     created: ShardDescription,
     clock: Arc<dyn Clock>,
+    peers: Arc<Peers>,
     pub(super) segments: Segments,
     /// The number that the next record will have; all records below may be read. The writer raises it after the record is committed in its
     /// segment. In the other order, a reader would look for the record, find nothing, and report damage.
@@ -52,6 +56,9 @@ pub(super) trait WakeReaders: std::fmt::Debug + Send + Sync {
 
     /// Undoes [`wake_later`](Self::wake_later).
     fn forget(&self, waiter: &Arc<Waiter>);
+
+    /// Returns the timestamp below which no later record's is.
+    fn last_timestamp(&self) -> Timestamp;
 }
 
 /// The oldest record that can be read.
@@ -77,6 +84,7 @@ impl Reader {
     pub(super) fn new(
         description: &ShardDescription,
         clock: Arc<dyn Clock>,
+        peers: Arc<Peers>,
         segments: Segments,
         end: SequenceNumber,
         horizon: SequenceNumber,
@@ -84,6 +92,7 @@ impl Reader {
         Self {
             created: ShardDescription { closing_sequence: None, closed_at: None, ..description.clone() },
             clock,
+            peers,
             segments,
             end: AtomicU64::new(end.get()),
             horizon: Horizon { sequence: AtomicU64::new(horizon.get()), timestamp: AtomicU64::new(0) },
@@ -95,6 +104,7 @@ impl Reader {
 
     /// Sets the writer that wakes waiting threads from now on.
     pub(super) fn attach(&self, waker: Weak<dyn WakeReaders>) {
+        self.peers.add(Weak::clone(&waker));
         // Nobody else sets it: a shard is created once.
         let _ = self.waker.set(waker);
     }
@@ -117,8 +127,13 @@ impl Reader {
         }
     }
 
+    /// Returns how much time has passed.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
     /// Returns the shard's place in the stream as it was when the shard was created.
-    pub(super) fn created(&self) -> &ShardDescription {
+    pub(crate) fn created(&self) -> &ShardDescription {
         &self.created
     }
 
@@ -155,7 +170,7 @@ impl Reader {
     }
 
     /// Returns the shard's children, if it is closed and `next` is its end.
-    fn children_after(&self, next: SequenceNumber) -> Option<&[Arc<Self>]> {
+    pub(crate) fn children_after(&self, next: SequenceNumber) -> Option<&[Arc<Self>]> {
         self.closing.get().filter(|closing| next >= closing.sequence).map(|closing| &closing.children[..])
     }
 }
@@ -202,7 +217,7 @@ mod tests {
         assert!(bases.len() > 5, "{bases:?}");
         let (segments, clock) = (Segments::new(dir, &bases), Arc::new(SystemClock));
         let (end, horizon) = (SequenceNumber::new(50), SequenceNumber::new(7));
-        let reader = Arc::new(Reader::new(&description, clock, segments, end, horizon));
+        let reader = Arc::new(Reader::new(&description, clock, Arc::default(), segments, end, horizon));
         let mut iterator = ShardIterator::new(Arc::clone(&reader), Position::TrimHorizon).unwrap();
         let numbers: Vec<u8> = iterator.records().map(|record| record.unwrap().data[0]).collect();
         assert_eq!(numbers, (7..50).collect::<Vec<_>>());

@@ -99,8 +99,6 @@ impl Reader {
         if next >= self.next_sequence() {
             return Some(0);
         }
-        let found = self.find(next).ok().flatten()?;
-        let arrived = found.window.timestamp_of(next).ok().flatten()?;
-        Some(self.clock.now().since(arrived).as_millis() as u64)
+        Some(self.age_at(next).ok().flatten()?.as_millis() as u64)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -44,6 +45,8 @@ struct Slot {
     window: Option<Arc<Window>>,
     /// When its first record arrived, once somebody has asked.
     first_timestamp: Option<Timestamp>,
+    /// When it was begun, once somebody has asked.
+    begun: Option<Begun>,
     /// What it takes on disk, once it is sealed and somebody has asked.
     disk_bytes: Option<u64>,
     /// Whether the window is of a segment without a trailer and must stay.
@@ -54,13 +57,29 @@ struct Slot {
     is_dropped: bool,
 }
 
+/// When a segment was begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Begun {
+    /// Since the stream was opened: how much time had passed by then. No jump of the clock changes that.
+    Passed(Duration),
+    /// Earlier: what the clock showed, according to the segment's header.
+    Shown(Timestamp),
+}
+
+/// The present, by the clock, and by how much time has passed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Present {
+    pub(crate) now: Timestamp,
+    pub(crate) elapsed: Duration,
+}
+
 /// What a segment holds, and the time of its first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentUse {
     /// The number after its last record.
     pub(crate) end: SequenceNumber,
-    /// If the segment is damaged so that it does not say, this is when the next segment begins: not earlier, so that no younger record of
-    /// another shard is dropped before it.
+    /// When its first record arrived, as far as that is known. If the segment is damaged so that it does not say, this is when the next
+    /// segment begins: not earlier, so that no younger record of another shard is dropped before it.
     pub(crate) first_timestamp: Timestamp,
     /// See [`Segments::data_bytes`].
     pub(crate) bytes: u64,
@@ -111,10 +130,10 @@ impl Segments {
     }
 
     /// Adds a segment without a trailer at the end, or replaces the last one if that has the same name.
-    pub(crate) fn push(&self, window: Arc<Window>, first_timestamp: Timestamp) {
+    pub(crate) fn push(&self, window: Arc<Window>, first_timestamp: Timestamp, begun: Begun) {
         let base = window.place.base;
-        let first_timestamp = Some(first_timestamp);
-        let slot = Slot { window: Some(window), first_timestamp, is_pinned: true, ..Slot::default() };
+        let (first_timestamp, begun) = (Some(first_timestamp), Some(begun));
+        let slot = Slot { window: Some(window), first_timestamp, begun, is_pinned: true, ..Slot::default() };
         let segment = Arc::new(Segment { base, slot: Mutex::new(slot) });
         let mut list = self.list.write();
         if list.back().is_some_and(|last| last.base == base) {
@@ -284,8 +303,8 @@ impl Segments {
     }
 
     /// Returns what each segment with an end holds, oldest first. The last one ends at `last_end`, or has no end yet if that is `None`. A
-    /// segment that is trimmed during the call is left out.
-    pub(crate) fn uses(&self, last_end: Option<SequenceNumber>) -> Result<Vec<SegmentUse>> {
+    /// segment that is trimmed during the call is left out. Which timestamps are wrong depends on the `present`.
+    pub(crate) fn uses(&self, last_end: Option<SequenceNumber>, present: Present) -> Result<Vec<SegmentUse>> {
         let list: Vec<_> = self.list.read().iter().cloned().collect();
         let ends: Vec<_> = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]).collect();
         let mut uses = Vec::with_capacity(list.len());
@@ -307,7 +326,57 @@ impl Segments {
             }
         }
         uses.reverse();
+        let now = present.now;
+        if uses.iter().any(|of_segment| of_segment.first_timestamp.is_wrong_at(now)) {
+            let begun = self.begun(SequenceNumber::ZERO, present);
+            // Each began before the next one.
+            let mut next = now;
+            for of_segment in uses.iter_mut().rev() {
+                let own = begun.iter().rfind(|(base, _)| *base < of_segment.end).map(|&(_, begun)| begun);
+                let is_wrong = of_segment.first_timestamp.is_wrong_at(now);
+                let first = if is_wrong { own.unwrap_or_default() } else { of_segment.first_timestamp };
+                next = next.min(first);
+                of_segment.first_timestamp = next;
+            }
+        }
         Ok(uses)
+    }
+
+    /// Returns when the segments were begun, by a clock that shows the present time and was never set.
+    ///
+    /// A segment is left out if its header cannot be read, or if the time in it must be wrong, because it is later than now or earlier than
+    /// that of a segment before it. After opening, a segment at `end` without records is not on the list, but its file may be there.
+    pub(crate) fn begun(&self, end: SequenceNumber, present: Present) -> Vec<(SequenceNumber, Timestamp)> {
+        let list: Vec<_> = self.list.read().iter().cloned().collect();
+        let empty = list.last().is_none_or(|last| last.base < end).then_some(end);
+        let listed = list.iter().map(|segment| (segment.base, self.begun_of(segment)));
+        let empty = empty.map(|base| (base, self.begun_at(base)));
+        let mut latest = Timestamp::default();
+        let begun = listed.chain(empty).filter_map(|(base, begun)| {
+            let begun = match begun? {
+                Begun::Passed(begun) => present.now - present.elapsed.saturating_sub(begun),
+                Begun::Shown(begun) if latest.is_ahead_of(begun) || begun.is_wrong_at(present.now) => {
+                    return None;
+                }
+                Begun::Shown(begun) => begun.max(latest),
+            };
+            latest = latest.max(begun);
+            Some((base, begun))
+        });
+        begun.collect()
+    }
+
+    fn begun_of(&self, segment: &Segment) -> Option<Begun> {
+        let mut slot = segment.slot.lock();
+        if slot.begun.is_none() && !slot.is_dropped {
+            slot.begun = self.begun_at(segment.base);
+        }
+        slot.begun
+    }
+
+    /// Reads when a segment was begun. Does not map its file: there may be many segments.
+    fn begun_at(&self, base: SequenceNumber) -> Option<Begun> {
+        stored::begun(&self.shard_dir.segment(base)).ok().map(Begun::Shown)
     }
 
     fn use_of(

@@ -88,6 +88,7 @@ impl Writer {
     /// Gives up prepared segments that puts are too slow to need. Called once in each maintenance pass.
     pub(in super::super) fn drop_idle_prepared(&self, now: Timestamp) {
         let busy_since = self.appender.lock().active.as_ref().map(|active| active.busy_since());
-        self.source.drop_idle(busy_since.is_some_and(|since| since >= now - SECOND));
+        let is_busy = |since: Timestamp| since >= now - SECOND && !since.is_ahead_of(now);
+        self.source.drop_idle(busy_since.is_some_and(is_busy));
     }
 }

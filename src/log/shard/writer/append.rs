@@ -12,6 +12,8 @@ use std::sync::Arc;
 use super::Writer;
 use super::appender::{Appender, NO_CEILING, State};
 use crate::log::format::draft::Draft;
+use crate::log::segment::active::Active;
+use crate::log::shard::reader::segments::Begun;
 use crate::log::sys::dir::OpenDir;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
@@ -38,7 +40,7 @@ impl Writer {
         }
         let timestamp = frame.put_at.max(appender.last_timestamp);
         if !appender.active.as_ref().is_some_and(|active| active.has_room(len)) {
-            self.roll(&mut appender, timestamp, len)?;
+            self.roll(&mut appender, frame.put_at, timestamp, len)?;
         }
         let Some(active) = &mut appender.active else { unreachable!("rolling makes an active segment") };
         let reserved = active.reserve(len);
@@ -73,9 +75,16 @@ impl Writer {
         Ok(None)
     }
 
-    /// Makes an active segment with room for a frame of `len` bytes.
+    /// Makes an active segment with room for a frame of `len` bytes. It is begun `now` by the clock, and its first record will have
+    /// `timestamp`. That is later if the clock was set back.
     #[cold]
-    fn roll(&self, appender: &mut Appender, now: Timestamp, len: u64) -> Result<()> {
+    pub(super) fn roll(
+        &self,
+        appender: &mut Appender,
+        now: Timestamp,
+        timestamp: Timestamp,
+        len: u64,
+    ) -> Result<()> {
         // The background has not sealed in time. Sealing here bounds what a crash leaves to scan.
         if appender.unsealed.len() >= unsealed_count_max(self.context.writing.segment_bytes)
             && let Err(error) = self.seal_first(appender)
@@ -89,6 +98,10 @@ impl Writer {
         if appender.new_names.is_none() {
             appender.new_names = Some(OpenDir::open(self.dir.path())?);
         }
+        // One that was begun for its date, and is too small for the frame, is begun again under the same name.
+        if appender.active.as_ref().is_some_and(Active::is_empty) {
+            appender.retire_active()?;
+        }
         let (last, base) = (appender.resumable, appender.next_sequence);
         let begin = || self.source.next(last, base, now, len);
         let next = match self.context.sources.retry_if_full(begin(), begin) {
@@ -100,8 +113,12 @@ impl Writer {
             next => next?,
         };
         event!(debug, "a segment begins", dir = self.dir.path().display(), base = base);
-        let since = if next.is_empty() { now } else { next.first_timestamp() };
-        self.reader.segments.push(Arc::clone(next.window()), since);
+        let since = if next.is_empty() { timestamp } else { next.first_timestamp() };
+        let window = next.window();
+        // One that is resumed was begun before.
+        let is_new = window.begun == now;
+        let begun = if is_new { Begun::Passed(self.reader.elapsed()) } else { Begun::Shown(window.begun) };
+        self.reader.segments.push(Arc::clone(window), since, begun);
         if appender.begin(next) {
             self.context.bell.notify();
         }

@@ -13,6 +13,7 @@ mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -22,6 +23,7 @@ use super::reader::wait::Waiter;
 use crate::log::recovery::RecoveredShard;
 use crate::log::segment::growth::Writing;
 use crate::log::segment::place::ShardDir;
+use crate::log::segment::stored;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
@@ -176,6 +178,37 @@ impl Writer {
             self.context.bell.notify();
         }
         Ok(())
+    }
+
+    /// Begins a segment if the last timestamp is certainly wrong and no segment was begun in the time `after` before now. A shard without
+    /// segments needs one only if it has parents, whose end it dates.
+    pub(super) fn begin_if_misdated(&self, now: Timestamp, after: Duration, has_parents: bool) -> Result<()> {
+        let mut appender = self.appender.lock();
+        if appender.state != State::Open || !appender.last_timestamp.is_wrong_at(now) {
+            return Ok(());
+        }
+        let is_recent = |begun: Timestamp| begun <= now && now.since(begun) < after;
+        let is_dated = match (&appender.active, &appender.resumable) {
+            (Some(active), _) if is_recent(active.window().begun) => true,
+            // Nothing was put since. It needs no blocks: its header says when it was begun.
+            (Some(active), _) if active.is_empty() => {
+                self.retire_active(&mut appender)?;
+                true
+            }
+            (Some(_), _) => false,
+            (None, Some(last)) if last.frames.is_empty() => {
+                // If the clock was wrong then too, it is begun again.
+                stored::begun(&self.dir.segment(last.base)).is_ok_and(|begun| !begun.is_wrong_at(now))
+            }
+            (None, _) => self.reader.segments.len() == 0 && !has_parents,
+        };
+        if is_dated {
+            return Ok(());
+        }
+        // Not in the last segment if that was begun before the records in it.
+        appender.resumable = appender.resumable.filter(|last| last.frames.is_empty());
+        let timestamp = appender.last_timestamp;
+        self.roll(&mut appender, now, timestamp, 0)
     }
 
     fn retire_active(&self, appender: &mut Appender) -> Result<()> {

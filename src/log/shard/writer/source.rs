@@ -124,7 +124,7 @@ impl SegmentSource {
             Some(Active::begin_in(prepared, &self.dir, base, now, self.writing))
         };
         let next = if let Some(last) = last.filter(has_room) {
-            Active::resume(&self.dir, last, self.writing, len)?
+            Active::resume(&self.dir, last, now, self.writing, len)?
         } else if let Some(begun) = begin_prepared() {
             begun?
         } else {

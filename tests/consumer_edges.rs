@@ -554,3 +554,22 @@ fn p4_p6_records_behind_expired_shards_come_after_the_report_that_others_are_gon
     }
     assert_eq!(events, [format!("{first} is gone"), "new".into()]);
 }
+
+#[test]
+fn a_group_that_is_deleted_while_others_look_at_it_stays_deleted() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    for _ in 0..50 {
+        stream.group(GROUP).worker().open().unwrap().close();
+        std::thread::scope(|threads| {
+            let looking = threads.spawn(|| {
+                // Each of them may find it, or find it gone.
+                while stream.group(GROUP).describe().is_ok() {}
+            });
+            std::thread::yield_now();
+            stream.group(GROUP).delete().unwrap();
+            looking.join().unwrap();
+        });
+        assert!(stream.groups().unwrap().is_empty());
+    }
+}

@@ -253,3 +253,86 @@ fn p13_opening_and_deleting_at_once_leaves_one_owner_and_no_contradiction() {
     });
     assert!(opened.into_inner() > 0);
 }
+
+#[test]
+fn p10_a_removed_file_is_missed_although_another_one_is_written_to_by_now() {
+    for durability in [Durability::Process, Durability::Power] {
+        for closes in [false, true] {
+            let scratch = common::scratch();
+            let stream = common::small(&common::clock()).durability(durability).open(scratch.path()).unwrap();
+            put(&stream, 2, "a");
+            let segment = common::segment_files(scratch.path(), 0).remove(0);
+            fs::remove_file(segment).unwrap();
+            if !closes && durability == Durability::Process {
+                roll(&stream, "a");
+                let error = stream.sync().unwrap_err();
+                assert!(error.to_string().contains("removed"), "P10: {error}");
+                assert!(matches!(stream.put("key", "b"), Err(Error::Poisoned(_))));
+            }
+            assert!(stream.close().is_err(), "P10: {durability:?}");
+        }
+    }
+}
+
+#[test]
+fn p1_a_group_that_is_a_link_is_refused_and_what_it_leads_to_stays() {
+    let scratch = common::scratch();
+    let (path, other) = (scratch.path().join("clicks"), scratch.path().join("other"));
+    fs::create_dir(&other).unwrap();
+    let precious = open(&other.join("precious"));
+    put(&precious, 3, "a");
+    precious.close().unwrap();
+    let stream = open(&path);
+    std::os::unix::fs::symlink(&other, path.join("groups")).unwrap();
+    assert!(stream.group("precious").delete().is_err());
+    assert!(stream.group("precious").worker().open().is_err());
+    assert!(stream.group("new").worker().open().is_err());
+    assert_eq!(data_of(&open(&other.join("precious"))), ["a"; 3], "P1");
+    assert!(!other.join("new").exists());
+}
+
+#[test]
+fn a_stream_with_a_foreign_name_in_it_is_deleted_whole() {
+    use std::os::unix::ffi::OsStrExt;
+    let scratch = common::scratch();
+    let path = scratch.path().join("clicks");
+    open(&path).close().unwrap();
+    fs::write(path.join(std::ffi::OsStr::from_bytes(b"not \xff UTF-8")), "text").unwrap();
+    Stream::delete(&path).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn listing_passes_over_streams_that_are_deleted_meanwhile() {
+    let scratch = common::scratch();
+    let kept = scratch.path().join("kept");
+    drop(open(&kept));
+    std::thread::scope(|threads| {
+        let deleting = threads.spawn(|| {
+            for _ in 0..100 {
+                let path = scratch.path().join("other");
+                drop(open(&path));
+                Stream::delete(&path).unwrap();
+            }
+        });
+        while !deleting.is_finished() {
+            assert!(Stream::list(scratch.path()).unwrap().contains(&kept));
+        }
+    });
+}
+
+#[test]
+fn streams_inside_a_stream_are_created_by_many_threads_at_once() {
+    let scratch = common::scratch();
+    let stream = open(scratch.path());
+    std::thread::scope(|threads| {
+        for thread in 0..8 {
+            let inside = streamlog::extend::streams_inside(&stream, "audits");
+            threads.spawn(move || {
+                let options = StreamOptions::new().maintenance(Maintenance::Manual);
+                inside.open(&format!("audit-{thread}"), options).unwrap().close().unwrap();
+            });
+        }
+    });
+    assert_eq!(streamlog::extend::streams_inside(&stream, "audits").names().unwrap().len(), 8);
+}

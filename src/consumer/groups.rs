@@ -1,7 +1,7 @@
 //! The consumer groups of a stream, by their names.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -15,10 +15,49 @@ use crate::{Error, Position, Result, Stream, extend};
 /// The longest name of a group, the same as for a consumer in Kinesis.
 const NAME_BYTES_MAX: usize = 128;
 
-/// The groups of a stream that somebody uses.
+/// So many groups that nobody uses stay open. Opening one again takes some milliseconds.
+const UNUSED_MAX: usize = 16;
+
+/// The open groups of a stream.
 #[derive(Debug, Default)]
 struct Groups {
-    open: Mutex<BTreeMap<String, Arc<GroupState>>>,
+    open: Mutex<OpenGroups>,
+}
+
+#[derive(Debug, Default)]
+struct OpenGroups {
+    by_name: BTreeMap<String, OpenGroup>,
+    /// The names of those that nobody uses, in the order in which that began.
+    unused: VecDeque<String>,
+}
+
+#[derive(Debug)]
+struct OpenGroup {
+    state: Arc<GroupState>,
+    user_count: usize,
+}
+
+impl OpenGroups {
+    /// Notes that a user of a group leaves. Closes groups if too many are unused.
+    fn leave(&mut self, stream: &Stream, name: &str, state: &Arc<GroupState>) {
+        // It may have been deleted, and created again, meanwhile.
+        let of_name = self.by_name.get_mut(name).filter(|known| Arc::ptr_eq(&known.state, state));
+        let Some(known) = of_name else { return };
+        known.user_count -= 1;
+        if known.user_count == 0 {
+            self.unused.push_back(name.to_owned());
+        }
+        while self.unused.len() > UNUSED_MAX {
+            let Some(oldest) = self.unused.pop_front() else { return };
+            let Entry::Occupied(entry) = self.by_name.entry(oldest) else { continue };
+            let log = entry.get().state.checkpoints.log();
+            // If commits cannot be synced, the files stay open, and syncing or closing the stream reports it.
+            if log.sync().is_ok() {
+                extend::remove_companion(stream, log);
+                let _ = entry.remove().state.checkpoints.close();
+            }
+        }
+    }
 }
 
 /// A consumer group of a stream. [`Stream::group`] returns it by name. Cloning it is cheap.
@@ -149,15 +188,17 @@ impl Group {
         check_name(name)?;
         let groups = extend::extension::<Groups>(stream);
         let mut open = groups.open.lock();
-        if let Entry::Occupied(known) = open.entry(name.clone()) {
+        if let Some(known) = open.by_name.get(name) {
             // A silent worker counts too, because it may call again.
-            let worker_count = known.get().settled().joined_count();
+            let worker_count = known.state.settled().joined_count();
             if worker_count > 0 {
                 let reason =
                     format!("the consumer group {name:?} has {worker_count} workers: close them first");
                 return Err(Error::InvalidArgument(reason.into()));
             }
-            let known = known.remove();
+            let known = Arc::clone(&known.state);
+            open.by_name.remove(name);
+            open.unused.retain(|unused| unused != name);
             extend::remove_companion(stream, known.checkpoints.log());
             known.checkpoints.close()?;
         }
@@ -169,17 +210,14 @@ impl Group {
     }
 
     fn existing(&self) -> Result<GroupInUse> {
-        check_name(&self.name)?;
-        if !self.stream.groups()?.contains(&self.name) {
-            return Err(self.is_missing());
-        }
-        Ok(self.open(Position::TrimHorizon, false, |_| Ok(()))?.0)
+        Ok(self.open(None, false, |_| Ok(()))?.0)
     }
 
-    /// Opens the group, and runs `work` with its state, which is not deleted meanwhile. A new group begins at `start`.
+    /// Opens the group, and runs `work` with its state, which is not deleted meanwhile. A new group begins at `start`; without that, the group
+    /// must exist.
     pub(super) fn open<T>(
         &self,
-        start: Position,
+        start: Option<Position>,
         must_salvage: bool,
         work: impl FnOnce(&GroupState) -> Result<T>,
     ) -> Result<(GroupInUse, T)> {
@@ -190,15 +228,24 @@ impl Group {
         if stream.is_closed() {
             return Err(Error::Closed);
         }
-        let state = match open.entry(name.clone()) {
-            Entry::Occupied(known) => Arc::clone(known.get()),
-            Entry::Vacant(unknown) => {
-                Arc::clone(unknown.insert(Arc::new(GroupState::open(stream, name, start, must_salvage)?)))
+        if !open.by_name.contains_key(name) {
+            if start.is_none() && !stream.groups()?.contains(name) {
+                return Err(self.is_missing());
             }
-        };
+            let start = start.unwrap_or(Position::TrimHorizon);
+            let state = Arc::new(GroupState::open(stream, name, start, must_salvage)?);
+            open.by_name.insert(name.clone(), OpenGroup { state, user_count: 0 });
+        }
+        let OpenGroups { by_name, unused } = &mut *open;
+        let known = by_name.get_mut(name).expect("it is open by now");
+        if known.user_count == 0 {
+            unused.retain(|unused| unused != name);
+        }
+        known.user_count += 1;
+        let state = Arc::clone(&known.state);
         let outcome = work(&state);
         drop(open);
-        // If `work` has failed, this closes the group again.
+        // If `work` has failed, the group is not used after all.
         let in_use = GroupInUse { group: self.clone(), state };
         outcome.map(|outcome| (in_use, outcome))
     }
@@ -208,7 +255,7 @@ impl Group {
     }
 }
 
-/// The state of a group that somebody uses. Dropping it closes the group's files if nobody else uses the group.
+/// The state of a group, which stays open until this is dropped.
 #[derive(Debug)]
 pub(super) struct GroupInUse {
     group: Group,
@@ -226,18 +273,7 @@ impl Deref for GroupInUse {
 impl Drop for GroupInUse {
     fn drop(&mut self) {
         let Group { stream, name } = &self.group;
-        let groups = extend::extension::<Groups>(stream);
-        let mut open = groups.open.lock();
-        // One is in the map. Nobody gets another one without its lock.
-        let is_last = Arc::strong_count(&self.state) == 2;
-        let is_known = open.get(name).is_some_and(|known| Arc::ptr_eq(known, &self.state));
-        let log = self.state.checkpoints.log();
-        // If commits cannot be synced, the files stay open, and syncing or closing the stream reports it.
-        if is_last && is_known && log.sync().is_ok() {
-            extend::remove_companion(stream, log);
-            open.remove(name);
-            let _ = self.state.checkpoints.close();
-        }
+        extend::extension::<Groups>(stream).open.lock().leave(stream, name, &self.state);
     }
 }
 

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::groups::Group;
-use super::groups::GroupInUse;
+use super::groups::{Group, GroupInUse};
 use super::leases::{Held, WorkerId};
 use super::options::{OnTrimmed, WorkerOptions};
 use super::readable::arrival_before;
@@ -105,7 +104,7 @@ impl WorkerOptions {
 impl Worker {
     fn join(options: WorkerOptions) -> Result<Self> {
         let group = &options.group;
-        let (state, id) = group.open(options.start, options.salvage, |state| {
+        let (state, id) = group.open(Some(options.start), options.salvage, |state| {
             if let Some(bytes_max) = options.hold {
                 state.set_hold(&group.stream, bytes_max)?;
             }

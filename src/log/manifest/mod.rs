@@ -20,7 +20,11 @@ use crate::log::types::time::Timestamp;
 
 /// The version of the manifest that this code writes and reads.
 const VERSION: u64 = 1;
-const FILE_NAME: &str = "manifest.json";
+pub(crate) const FILE_NAME: &str = "manifest.json";
+/// Its name while it is being written, before it takes the place of the last one.
+pub(crate) const NEW_NAME: &str = "manifest.new";
+/// The name that it gets when its stream is deleted.
+pub(crate) const SET_ASIDE_NAME: &str = "manifest.deleted";
 
 /// The content of the file `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +167,12 @@ impl Manifest {
 /// Returns the path of a stream's manifest.
 pub(crate) fn path_in(stream_dir: &OwnPath) -> OwnPath {
     stream_dir.join(FILE_NAME)
+}
+
+/// Makes a stream a deleted one, durably: its manifest gets another name.
+pub(crate) fn set_aside(stream_dir: &OwnPath) -> Result<()> {
+    dir::rename(&path_in(stream_dir), &stream_dir.join(SET_ASIDE_NAME))?;
+    dir::sync(stream_dir)
 }
 
 fn damage(path: &Path, reason: String) -> Error {

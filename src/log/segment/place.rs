@@ -8,12 +8,13 @@ use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
+pub(crate) const SHARDS_NAME: &str = "shards";
 const EXTENSION: &str = ".seg";
 const NAME_DIGITS: usize = 20;
 
 /// Returns the directory that holds the shards' directories.
 pub(crate) fn shards_dir(stream_dir: &OwnPath) -> OwnPath {
-    stream_dir.join("shards")
+    stream_dir.join(SHARDS_NAME)
 }
 
 /// The directory of a shard.

@@ -20,7 +20,8 @@ use crate::log::types::stats::{ShardStats, Traffic};
 use crate::log::types::time::{Clock, Timestamp};
 
 use reader::peers::Peers;
-use reader::segments::{Begun, Segments};
+use reader::segment::{Begun, OpenWindows};
+use reader::segments::Segments;
 use reader::wait::Waiter;
 use reader::{Reader, WakeReaders};
 use writer::pause::PausedShard;
@@ -40,6 +41,7 @@ pub(crate) struct ShardContext {
     pub(crate) stream_dir: OwnPath,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) windows: Arc<OpenWindows>,
     pub(crate) writers: WriterContext,
 }
 
@@ -66,7 +68,7 @@ impl Shard {
         children: Vec<Arc<Reader>>,
     ) -> Arc<Self> {
         let dir = ShardDir::new(&context.stream_dir, description.id);
-        let segments = Segments::new(dir.clone(), &recovered.sealed);
+        let segments = Segments::new(dir.clone(), &recovered.sealed, Arc::clone(&context.windows));
         for segment in &recovered.unsealed {
             let first_timestamp = Timestamp::from_micros(segment.frames.first_timestamp_micros);
             let window = segment.file.window();
@@ -86,7 +88,8 @@ impl Shard {
     /// Creates a new shard. Its directory must exist and be empty.
     pub(crate) fn create(context: &ShardContext, description: &ShardDescription) -> Arc<Self> {
         let dir = ShardDir::new(&context.stream_dir, description.id);
-        let (segments, first) = (Segments::new(dir.clone(), &[]), description.first_sequence);
+        let segments = Segments::new(dir.clone(), &[], Arc::clone(&context.windows));
+        let first = description.first_sequence;
         let reader = Arc::new(context.reader(description, segments, first, first));
         let writer = Writer::empty(dir.clone(), context.writers.clone(), description, Arc::clone(&reader));
         Self::join(dir, writer, reader)
@@ -167,9 +170,8 @@ impl Shard {
         self.writer.prepare_ahead()
     }
 
-    /// Closes unused windows and removes unused prepared segments. Called once in each maintenance pass.
-    pub(crate) fn drop_idle(&self, clock: &dyn Clock) {
-        self.reader.segments.close_idle();
+    /// Removes unused prepared segments. Called once in each maintenance pass.
+    pub(crate) fn drop_idle_prepared(&self, clock: &dyn Clock) {
         self.writer.drop_idle_prepared(clock.now());
     }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Stream;
-use super::open::{Address, DELETED_NAME, Found, Locked};
-use crate::log::manifest::{self, Manifest};
+use super::open::{Address, Found, Locked};
+use crate::log::manifest::{self, SET_ASIDE_NAME};
 use crate::log::sys::root::OwnPath;
 use crate::log::sys::{dir, outside};
 use crate::log::types::error::{Error, Result};
@@ -25,14 +25,7 @@ impl Stream {
     /// # Errors
     /// `Io`.
     pub fn list(directory: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
-        let mut found = vec![];
-        for path in outside::directories_in(directory.as_ref())? {
-            let root =
-                OwnPath::open_root(&path).map_err(|error| Error::io("open the directory", &path, error))?;
-            if Manifest::exists_in(&root)? {
-                found.push(path);
-            }
-        }
+        let mut found = outside::directories_with(directory.as_ref(), manifest::FILE_NAME)?;
         found.sort();
         Ok(found)
     }
@@ -89,8 +82,7 @@ fn lock(address: Address<'_>) -> Result<Locked> {
 fn empty(locked: &Locked) -> Result<()> {
     let root = &locked.root;
     if locked.found == Found::Stream {
-        dir::rename(&manifest::path_in(root), &root.join(DELETED_NAME))?;
-        dir::sync(root)?;
+        manifest::set_aside(root)?;
     }
     remove_contents(root)
 }
@@ -100,8 +92,8 @@ pub(super) fn remove_contents(root: &OwnPath) -> Result<()> {
     let entries = dir::list(root)?;
     entries
         .iter()
-        .filter(|entry| entry.name != DELETED_NAME)
+        .filter(|entry| entry.name != SET_ASIDE_NAME)
         .try_for_each(|entry| dir::remove_all(&entry.path))?;
     dir::sync(root)?;
-    dir::remove_file(&root.join(DELETED_NAME))
+    dir::remove_file(&root.join(SET_ASIDE_NAME))
 }

@@ -174,7 +174,10 @@ impl StreamsInside<'_> {
                 return Err(Error::invalid(format!("{part:?} is not the name of a single directory")));
             }
         }
-        Ok(self.stream.core().root.join(self.directory).join(name))
+        let directory = self.stream.core().root.join(self.directory);
+        // Refuses a link, which may lead to another stream's files.
+        dir::is_dir(&directory)?;
+        Ok(directory.join(name))
     }
 }
 

@@ -665,9 +665,12 @@ impl Core {
         if pass.tidy || self.topology.manifest().settings.retention.bytes_max.is_some() {
             outcome = outcome.and(sweep::sweep(&self.topology));
         }
+        if pass.tidy {
+            self.topology.context().windows.close_idle();
+        }
         outcome = outcome.and(self.topology.for_each_shard(|shard| {
             if pass.tidy {
-                shard.drop_idle(&*self.clock);
+                shard.drop_idle_prepared(&*self.clock);
             }
             if pass.tidy || shard.has_many_to_seal() { shard.seal_waiting() } else { Ok(()) }
         }));

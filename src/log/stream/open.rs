@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use super::extend::Extensions;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream, directory};
-use crate::log::manifest::{Manifest, StreamSettings};
+use crate::log::manifest::{self, Manifest, StreamSettings};
 use crate::log::recovery::{RecoveryReport, TornTail};
 use crate::log::retention::sweep;
 use crate::log::segment::growth::Writing;
-use crate::log::segment::place::{ShardDir, shards_dir};
+use crate::log::segment::place::{SHARDS_NAME, ShardDir, shards_dir};
 use crate::log::shard::ShardContext;
 use crate::log::shard::reader::wait::Waiter;
 use crate::log::shard::writer::WriterContext;
@@ -35,10 +35,8 @@ use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
 const LOCK_NAME: &str = "LOCK";
-/// The name that a manifest gets when its stream is deleted.
-pub(super) const DELETED_NAME: &str = "manifest.deleted";
 /// The names that an interrupted creation may leave.
-const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, "shards", "manifest.new"];
+const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, SHARDS_NAME, manifest::NEW_NAME];
 
 impl StreamOptions {
     /// Opens the stream at `path`, or creates it with its missing parent directories.
@@ -75,7 +73,8 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     let manifest = match found {
         Found::Stream => Manifest::load(&root)?,
         Found::Deleted | Found::Nothing => {
-            address.sync_name()?;
+            // An interrupted creation may have left the directory without that.
+            root.sync_name_of_root()?;
             create(&root, &options, clock.now())?
         }
     };
@@ -84,6 +83,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         stream_dir: root.clone(),
         clock: Arc::clone(&clock),
         peers: Arc::default(),
+        windows: Arc::default(),
         writers: WriterContext {
             writing: Writing {
                 segment_bytes: settings.segment_bytes,
@@ -209,13 +209,12 @@ impl Address<'_> {
     pub(super) fn lock(&self, check: impl Fn(&OwnPath, Found) -> Result<()>) -> Result<Option<Locked>> {
         loop {
             let Some(root) = self.open()? else { return Ok(None) };
-            let lock = match Lock::take(&root) {
+            let lock = Lock::take(&root);
+            if lock.is_err() && Manifest::exists_in(&root)? {
                 // Its owner may be about to create or delete it, so only a stream that is there says anything.
-                Err(error @ Error::Locked(_)) if Manifest::exists_in(&root)? => {
-                    return check(&root, Found::Stream).and(Err(error));
-                }
-                lock => lock?,
-            };
+                check(&root, Found::Stream)?;
+            }
+            let lock = lock?;
             // Whoever had the lock before may have deleted this stream, and another one may be in its place by now.
             if self.leads_to(&root)? {
                 let found = find_in(&root)?;
@@ -228,9 +227,7 @@ impl Address<'_> {
     fn open(&self) -> Result<Option<OwnPath>> {
         let opened = match self {
             Self::Outside(path) => OwnPath::open_root(path),
-            Self::Inside(path) => {
-                return if dir::is_dir(path)? { path.open_as_root().map(Some) } else { Ok(None) };
-            }
+            Self::Inside(path) => return path.open_as_root(),
         };
         let path = self.path();
         match opened {
@@ -246,7 +243,7 @@ impl Address<'_> {
     fn leads_to(&self, root: &OwnPath) -> Result<bool> {
         match self {
             Self::Outside(path) => root.is_root_at(path),
-            Self::Inside(path) => Ok(dir::is_dir(path)? && path.open_as_root()?.is_same_root(root)?),
+            Self::Inside(path) => path.open_as_root()?.map_or(Ok(false), |there| there.is_same_root(root)),
         }
     }
 
@@ -259,18 +256,6 @@ impl Address<'_> {
                 dir::sync(&path.parent())?;
                 dir::sync(&path.parent().parent())
             }
-        }
-    }
-
-    /// Makes the name of a directory survive power loss that an interrupted creation may have left.
-    fn sync_name(&self) -> Result<()> {
-        match self {
-            Self::Outside(path) => match outside::sync_name_of(path) {
-                // If its parent cannot be opened, somebody else created it.
-                Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-                synced => synced,
-            },
-            Self::Inside(path) => dir::sync(&path.parent()),
         }
     }
 }
@@ -288,7 +273,7 @@ fn find_in(root: &OwnPath) -> Result<Found> {
     if Manifest::exists_in(root)? {
         return Ok(Found::Stream);
     }
-    if dir::exists(&root.join(DELETED_NAME))? {
+    if dir::exists(&root.join(manifest::SET_ASIDE_NAME))? {
         return Ok(Found::Deleted);
     }
     if let Some(stranger) =
@@ -344,7 +329,7 @@ fn refuse_orphans(root: &OwnPath) -> Result<()> {
         let Ok(id) = shard.name.parse::<ShardId>() else { continue };
         if dir::is_dir(&shard.path)? && !ShardDir::new(root, id).bases()?.is_empty() {
             let reason = "the manifest is missing, but there are segments".to_owned();
-            let path = root.join("manifest.json").to_path_buf();
+            let path = manifest::path_in(root).to_path_buf();
             return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
         }
     }

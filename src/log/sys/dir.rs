@@ -1,7 +1,10 @@
 //! Directories inside a stream: listing them, and changing them in steps that happen completely or not at all.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, RawMode};
 use rustix::io::Errno;
@@ -18,6 +21,11 @@ pub(super) fn refused_link(path: &OwnPath) -> Error {
     let reason =
         "it is a symbolic link, and none is followed inside a stream: put what it leads to in its place";
     Error::io("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
+}
+
+/// The error for a file or directory without a name. What is written to it is lost, although a sync of it would succeed.
+pub(super) fn removed(path: &Path) -> Error {
+    Error::io("sync", path, io::Error::new(io::ErrorKind::NotFound, "it was removed by somebody"))
 }
 
 /// An entry of a directory.
@@ -46,7 +54,11 @@ impl OpenDir {
 }
 
 /// Runs a call on a path. An error names the action and the path.
-fn attempt(action: &'static str, path: &OwnPath, call: impl FnOnce() -> io::Result<()>) -> Result<()> {
+pub(super) fn attempt(
+    action: &'static str,
+    path: &Path,
+    call: impl FnOnce() -> io::Result<()>,
+) -> Result<()> {
     fault::point(action, path).and_then(|()| call()).map_err(|error| Error::io(action, path, error))
 }
 
@@ -57,15 +69,16 @@ fn unless_gone(removed: rustix::io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Returns the names in a directory, in no order. A name that is not UTF-8 is not one of ours and is returned lossily converted.
+/// Returns the entries of a directory, in no order. A name that is not UTF-8 is not one of ours; the path keeps its bytes.
 pub(crate) fn list(path: &OwnPath) -> Result<Vec<DirEntry>> {
     let failed = |errno: Errno| Error::io("list the directory", path, errno.into());
     let entries = Dir::new(path.open_dir()?).map_err(failed)?;
     let mut found = vec![];
     for entry in entries {
-        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        let entry = entry.map_err(failed)?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name != "." && name != ".." {
-            found.push(DirEntry { path: path.join(&name), name });
+            found.push(DirEntry { name: name.to_string_lossy().into_owned(), path: path.join(name) });
         }
     }
     Ok(found)
@@ -102,7 +115,11 @@ pub(crate) fn create(path: &OwnPath) -> Result<()> {
         create(&path.parent())?;
     }
     let mode = Mode::from_raw_mode(DIRECTORY_MODE);
-    let create = || Ok(rustix::fs::mkdirat(path.root(), path.relative(), mode)?);
+    let create = || match rustix::fs::mkdirat(path.root(), path.relative(), mode) {
+        // Somebody else was faster.
+        Err(Errno::EXIST) => Ok(()),
+        created => Ok(created?),
+    };
     attempt("create the directory", path, create)
 }
 

@@ -225,12 +225,7 @@ impl DataFile {
 
     /// Fails like a failed sync if the file has no name any more: its bytes are gone once it is closed.
     pub(crate) fn check_not_removed(&self) -> Result<()> {
-        match self.name_count()? {
-            0 => {
-                Err(self.error("sync", io::Error::new(io::ErrorKind::NotFound, "it was removed by somebody")))
-            }
-            _ => Ok(()),
-        }
+        if self.name_count()? == 0 { Err(dir::removed(&self.path)) } else { Ok(()) }
     }
 
     fn name_count(&self) -> Result<u64> {

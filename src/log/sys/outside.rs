@@ -5,14 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::dir::DIRECTORY_MODE;
-use super::fault;
+use super::dir::{DIRECTORY_MODE, attempt};
 use crate::log::types::error::{Error, Result};
-
-/// Runs a call on a path. An error names the action and the path.
-fn attempt(action: &'static str, path: &Path, call: impl FnOnce() -> io::Result<()>) -> Result<()> {
-    fault::point(action, path).and_then(|()| call()).map_err(|error| Error::io(action, path, error))
-}
 
 /// Creates a directory and its missing parents, and makes their names survive power loss.
 pub(crate) fn create_durably(path: &Path) -> Result<()> {
@@ -37,8 +31,9 @@ pub(crate) fn sync_name_of(path: &Path) -> Result<()> {
     attempt("sync the directory", parent, || opened.sync_all())
 }
 
-/// Returns the paths of the directories in a directory, or none if it does not exist. Follows links.
-pub(crate) fn directories_in(path: &Path) -> Result<Vec<PathBuf>> {
+/// Returns the paths in a directory that hold a file of this name, or none if the directory does not exist. A path that cannot be looked
+/// into is left out.
+pub(crate) fn directories_with(path: &Path, name: &str) -> Result<Vec<PathBuf>> {
     let failed = |error| Error::io("list the directory", path, error);
     let entries = match fs::read_dir(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -47,7 +42,7 @@ pub(crate) fn directories_in(path: &Path) -> Result<Vec<PathBuf>> {
         entries => entries.map_err(failed)?,
     };
     let paths: Vec<_> = entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<_>>()?;
-    Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
+    Ok(paths.into_iter().filter(|path| path.join(name).symlink_metadata().is_ok()).collect())
 }
 
 /// Returns where a path leads in the end, without links.

@@ -3,7 +3,7 @@
 //! A path can lead to another directory later: a stream is moved, its directory is replaced, the process changes its working directory.
 //! So all files of a stream are reached from the one directory that was opened, whatever its path is by now.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -40,10 +40,20 @@ impl OwnPath {
         Ok(Self { root: Arc::new(Root { dir, path: path.clone() }), path })
     }
 
-    /// Opens a directory inside another one as a root of its own. Follows no link.
-    pub(crate) fn open_as_root(&self) -> Result<Self> {
-        let dir = self.open_dir()?;
-        Ok(Self { root: Arc::new(Root { dir, path: self.path.clone() }), path: self.path.clone() })
+    /// Opens a directory inside another one as a root of its own, if it is there. Refuses a link.
+    pub(crate) fn open_as_root(&self) -> Result<Option<Self>> {
+        if !dir::is_dir(self)? {
+            return Ok(None);
+        }
+        match self.open_dir() {
+            Ok(dir) => {
+                let path = self.path.clone();
+                Ok(Some(Self { root: Arc::new(Root { dir, path: path.clone() }), path }))
+            }
+            // It was removed meanwhile.
+            Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens the directory at this path.
@@ -73,10 +83,8 @@ impl OwnPath {
 
     /// Returns the path from the root, as the calls to the operating system take it.
     pub(super) fn relative(&self) -> &Path {
-        match self.path.strip_prefix(&self.root.path) {
-            Ok(inside) if !inside.as_os_str().is_empty() => inside,
-            _ => Path::new("."),
-        }
+        let inside = self.path.strip_prefix(&self.root.path).expect("paths are made inside the root");
+        if inside.as_os_str().is_empty() { Path::new(".") } else { inside }
     }
 
     /// Returns the path of a name in this directory.
@@ -121,28 +129,35 @@ impl OwnPath {
     }
 
     fn root_id(&self) -> Result<(u64, u64)> {
-        let metadata = self.root.dir.metadata().map_err(|error| Error::io("look at", self, error))?;
+        let metadata = self.root_metadata()?;
         Ok((metadata.dev(), metadata.ino()))
+    }
+
+    fn root_metadata(&self) -> Result<Metadata> {
+        self.root.dir.metadata().map_err(|error| Error::io("look at", self, error))
     }
 
     /// Fails like a failed sync if somebody removed the root.
     pub(crate) fn check_root_not_removed(&self) -> Result<()> {
-        let metadata = self.root.dir.metadata().map_err(|error| Error::io("look at", self, error))?;
-        match metadata.nlink() {
-            0 => Err(Error::io(
-                "sync",
-                self,
-                io::Error::new(io::ErrorKind::NotFound, "it was removed by somebody"),
-            )),
-            _ => Ok(()),
-        }
+        if self.root_metadata()?.nlink() == 0 { Err(dir::removed(self)) } else { Ok(()) }
     }
 
     /// Returns whether anybody but the owner may add and remove names in the root.
     pub(crate) fn is_root_writable_by_others(&self) -> Result<bool> {
         const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
-        let metadata = self.root.dir.metadata().map_err(|error| Error::io("look at", self, error))?;
-        Ok(metadata.mode() & GROUP_AND_OTHERS_WRITE != 0)
+        Ok(self.root_metadata()?.mode() & GROUP_AND_OTHERS_WRITE != 0)
+    }
+
+    /// Makes the name of the root itself survive power loss, wherever it is.
+    pub(crate) fn sync_name_of_root(&self) -> Result<()> {
+        let above = self.with(self.root.path.join(".."));
+        let path = self.root.path.parent().unwrap_or(&self.root.path);
+        match above.open(OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            // If its parent cannot be opened, somebody else created it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(error) => Err(Error::io("open the directory", path, error)),
+            Ok(above) => dir::attempt("sync the directory", path, || above.sync_all()),
+        }
     }
 
     /// Makes the names in the root survive power loss.

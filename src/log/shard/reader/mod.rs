@@ -10,6 +10,7 @@ pub(crate) mod peers;
 mod reads;
 pub(crate) mod record;
 pub(crate) mod records;
+pub(crate) mod segment;
 pub(crate) mod segments;
 pub(crate) mod verify;
 pub(crate) mod wait;
@@ -215,7 +216,7 @@ mod tests {
         let dir = ShardDir::new(&OwnPath::open_root(directory.path()).unwrap(), description.id);
         let bases = dir.bases().unwrap();
         assert!(bases.len() > 5, "{bases:?}");
-        let (segments, clock) = (Segments::new(dir, &bases), Arc::new(SystemClock));
+        let (segments, clock) = (Segments::new(dir, &bases, Arc::default()), Arc::new(SystemClock));
         let (end, horizon) = (SequenceNumber::new(50), SequenceNumber::new(7));
         let reader = Arc::new(Reader::new(&description, clock, Arc::default(), segments, end, horizon));
         let mut iterator = ShardIterator::new(Arc::clone(&reader), Position::TrimHorizon).unwrap();

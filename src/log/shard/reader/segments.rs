@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::segment::{Begun, Dropped, OpenWindows, Segment, Slot};
 use crate::log::format::header::FRAMES_FROM;
 use crate::log::segment::place::ShardDir;
 use crate::log::segment::stored;
@@ -25,45 +26,7 @@ use crate::log::types::time::Timestamp;
 pub(crate) struct Segments {
     shard_dir: ShardDir,
     list: RwLock<VecDeque<Arc<Segment>>>,
-    /// The segments whose windows may be closed, in the order in which they were opened. Taken after the list, and before a slot.
-    open: Mutex<VecDeque<Arc<Segment>>>,
-}
-
-/// At most this many windows of a shard stay open although nobody holds them. Each takes a mapping, of which a process has 65,530 by default.
-const IDLE_WINDOWS_MAX: usize = 16;
-
-/// One segment: a name, and a window that is opened when somebody reads.
-#[derive(Debug)]
-struct Segment {
-    base: SequenceNumber,
-    slot: Mutex<Slot>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// If this is `None` and the segment was begun since the stream was opened, no mapping of the file is alive.
-    window: Option<Arc<Window>>,
-    /// When its first record arrived, once somebody has asked.
-    first_timestamp: Option<Timestamp>,
-    /// When it was begun, once somebody has asked.
-    begun: Option<Begun>,
-    /// What it takes on disk, once it is sealed and somebody has asked.
-    disk_bytes: Option<u64>,
-    /// Whether the window is of a segment without a trailer and must stay.
-    is_pinned: bool,
-    /// Whether somebody has asked for the window since the last look.
-    is_used: bool,
-    /// Whether the segment is off the list. A thread that still holds it must not open its file, which may soon be another segment's.
-    is_dropped: bool,
-}
-
-/// When a segment was begun.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Begun {
-    /// Since the stream was opened: how much time had passed by then. No jump of the clock changes that.
-    Passed(Duration),
-    /// Earlier: what the clock showed, according to the segment's header.
-    Shown(Timestamp),
+    windows: Arc<OpenWindows>,
 }
 
 /// The present, by the clock, and by how much time has passed.
@@ -85,36 +48,6 @@ pub(crate) struct SegmentUse {
     pub(crate) bytes: u64,
 }
 
-impl Segment {
-    /// Closes the window, unless somebody holds it or it must stay. Returns whether no window is open now.
-    fn close_unless_held(&self) -> bool {
-        let mut slot = self.slot.lock();
-        let is_held = slot.window.as_ref().is_some_and(Window::is_shared);
-        if is_held || slot.is_pinned {
-            return false;
-        }
-        slot.window = None;
-        true
-    }
-}
-
-/// A segment that was taken off the list.
-#[derive(Debug)]
-pub(crate) struct Dropped(Arc<Segment>);
-
-impl Dropped {
-    pub(crate) fn base(&self) -> SequenceNumber {
-        self.0.base
-    }
-
-    /// Closes the segment to later readers. Returns whether nobody has it open or holds bytes of it.
-    pub(crate) fn close(self) -> bool {
-        let mut slot = self.0.slot.lock();
-        slot.is_dropped = true;
-        slot.window.take().is_none_or(Window::close)
-    }
-}
-
 /// A segment that a reader found.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -124,9 +57,9 @@ pub(crate) struct Found {
 }
 
 impl Segments {
-    pub(crate) fn new(shard_dir: ShardDir, sealed: &[SequenceNumber]) -> Self {
+    pub(crate) fn new(shard_dir: ShardDir, sealed: &[SequenceNumber], windows: Arc<OpenWindows>) -> Self {
         let list = sealed.iter().map(|&base| Arc::new(Segment { base, slot: Mutex::default() })).collect();
-        Self { shard_dir, list: RwLock::new(list), open: Mutex::default() }
+        Self { shard_dir, list: RwLock::new(list), windows }
     }
 
     /// Adds a segment without a trailer at the end, or replaces the last one if that has the same name.
@@ -149,21 +82,7 @@ impl Segments {
         let segment = Arc::clone(&list[at]);
         drop(list);
         segment.slot.lock().is_pinned = false;
-        self.note_open(segment);
-    }
-
-    /// Records that a window was opened that may be closed, and closes others if there are too many.
-    fn note_open(&self, segment: Arc<Segment>) {
-        let mut open = self.open.lock();
-        open.push_back(segment);
-        let mut excess = open.len().saturating_sub(IDLE_WINDOWS_MAX);
-        if excess > 0 {
-            open.retain(|segment| {
-                let is_closed = excess > 0 && segment.close_unless_held();
-                excess -= usize::from(is_closed);
-                !is_closed
-            });
-        }
+        self.windows.add(segment);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -207,16 +126,8 @@ impl Segments {
         let window = Arc::new(Window::open(place, end)?);
         slot.window = Some(Arc::clone(&window));
         drop(slot);
-        self.note_open(Arc::clone(segment));
+        self.windows.add(Arc::clone(segment));
         Ok(window)
-    }
-
-    /// Closes the windows that nobody has asked for since the last call and of which nobody holds anything.
-    pub(crate) fn close_idle(&self) {
-        self.open.lock().retain(|segment| {
-            let is_used = std::mem::take(&mut segment.slot.lock().is_used);
-            is_used || !segment.close_unless_held()
-        });
     }
 
     /// Returns how many segments, from the first on, end at or before a sequence number. The last one ends at `last_end`, or has no end yet
@@ -233,12 +144,7 @@ impl Segments {
     ) -> Vec<Dropped> {
         let mut list = self.list.write();
         let count = count_behind(&list, sequence, last_end);
-        let dropped: Vec<_> = list.drain(..count).map(Dropped).collect();
-        if let Some(last) = dropped.last() {
-            // What is mapped takes room on the disk although its file is removed.
-            self.open.lock().retain(|segment| segment.base > last.base());
-        }
-        dropped
+        list.drain(..count).map(Dropped).collect()
     }
 
     /// Returns the bytes that all segment files take on disk, without segments that are trimmed during the call.

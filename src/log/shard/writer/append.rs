@@ -13,7 +13,7 @@ use super::Writer;
 use super::appender::{Appender, NO_CEILING, State};
 use crate::log::format::draft::Draft;
 use crate::log::segment::active::Active;
-use crate::log::shard::reader::segments::Begun;
+use crate::log::shard::reader::segment::Begun;
 use crate::log::sys::dir::OpenDir;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;

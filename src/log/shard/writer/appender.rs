@@ -86,6 +86,11 @@ impl Appender {
         unsealed.chain(self.active.as_ref().map(Active::file)).cloned().collect()
     }
 
+    /// Returns whether a file is one of those.
+    pub(super) fn is_to_sync(&self, file: &Arc<SegmentFile>) -> bool {
+        self.files_to_sync().iter().any(|known| Arc::ptr_eq(known, file))
+    }
+
     /// Returns where the last segment ends, or `None` if it is written to.
     pub(super) fn last_end(&self) -> Option<SequenceNumber> {
         self.active.is_none().then_some(self.next_sequence)

@@ -18,7 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::reader::Reader;
-use super::reader::segments::Dropped;
+use super::reader::segment::Dropped;
 use super::reader::wait::Waiter;
 use crate::log::recovery::RecoveredShard;
 use crate::log::segment::growth::Writing;
@@ -288,13 +288,12 @@ impl Writer {
         appender.state = State::StreamClosed;
         let emptied = self.retire_active(&mut appender);
         let waiting = appender.waiting.take();
-        let end = appender.next_sequence;
         drop(appender);
         waiting.notify();
         if was_poisoned {
             return Err(Error::Poisoned(self.dir.shard));
         }
-        self.sync_to(end)?;
+        self.sync()?;
         self.seal_waiting()?;
         emptied
     }

@@ -24,7 +24,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::super::reader::segments::Dropped;
+use super::super::reader::segment::Dropped;
 use crate::log::segment::active::{Active, Resumable};
 use crate::log::segment::growth::Writing;
 use crate::log::segment::place::ShardDir;

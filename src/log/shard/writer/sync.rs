@@ -30,19 +30,19 @@ impl Writer {
     /// Makes everything put so far survive power loss.
     pub(in super::super) fn sync(&self) -> Result<()> {
         self.sync_to(self.reader.next_sequence())?;
-        let active = self.appender.lock().active.as_ref().map(|active| Arc::clone(active.file()));
-        active.map_or(Ok(()), |active| self.check_not_removed(&active)).inspect_err(|error| {
+        let files = self.appender.lock().files_to_sync();
+        self.check_not_removed(&files).inspect_err(|error| {
             self.tell_failed_sync(error);
             self.poison();
         })
     }
 
-    /// Fails if somebody removed the file of the active segment.
-    fn check_not_removed(&self, file: &Arc<SegmentFile>) -> Result<()> {
-        let Err(error) = file.check_not_removed() else { return Ok(()) };
-        // Retention removes the files of segments that are no longer active.
-        let is_active = self.appender.lock().active.as_ref().is_some_and(|it| Arc::ptr_eq(it.file(), file));
-        if is_active { Err(error) } else { Ok(()) }
+    /// Fails if somebody removed one of these files. Retention takes a segment off the appender before it removes the file.
+    fn check_not_removed(&self, files: &[Arc<SegmentFile>]) -> Result<()> {
+        files.iter().try_for_each(|file| match file.check_not_removed() {
+            Err(error) if self.appender.lock().is_to_sync(file) => Err(error),
+            _ => Ok(()),
+        })
     }
 
     /// Renews the notes of the synced watermark in the segments.
@@ -72,8 +72,7 @@ impl Writer {
         turn.begin(committed.get());
         let started = Instant::now();
         let synced = self.sync_files(new_names.as_ref(), &files);
-        let last = files.last().filter(|_| synced.is_ok());
-        let synced = synced.and_then(|()| last.map_or(Ok(()), |last| self.check_not_removed(last)));
+        let synced = synced.and_then(|()| self.check_not_removed(&files));
         match &synced {
             Ok(()) => self.note_synced_to(committed),
             // The kernel may have dropped the pages that it could not write, so a retry could succeed without them.
@@ -105,7 +104,9 @@ impl Writer {
     /// Syncs all segments while no put is possible.
     pub(super) fn sync_all(&self, appender: &mut Appender) -> Result<()> {
         let new_names = appender.new_names.take();
-        self.sync_files(new_names.as_ref(), &appender.files_to_sync())
+        let files = appender.files_to_sync();
+        self.sync_files(new_names.as_ref(), &files)?;
+        files.iter().try_for_each(|file| file.check_not_removed())
     }
 
     fn sync_files(&self, new_names: Option<&OpenDir>, files: &[Arc<SegmentFile>]) -> Result<()> {

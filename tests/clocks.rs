@@ -435,3 +435,27 @@ fn p12_a_clock_without_a_measure_of_its_own_is_believed() {
     stream.maintain().unwrap();
     assert!(read(&stream).is_empty(), "it says that an hour has passed");
 }
+
+#[test]
+fn p12_a_segment_that_was_begun_while_the_clock_was_behind_dates_nothing() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, Retention::age(SECOND));
+    let jump = |stream: &Stream, to: Timestamp| {
+        clock.set(to);
+        stream.maintain().unwrap();
+    };
+    let created = clock.now();
+    jump(&stream, created - 10 * MINUTE);
+    stream.put("key", "data").unwrap();
+    // The record is as old as its shard, which is ahead of the clock. So a segment is begun that shows its age, by a clock that is wrong.
+    jump(&stream, created - 2 * HOUR);
+    jump(&stream, created - 11 * MINUTE);
+    stream.close().unwrap();
+
+    let stream = open(scratch.path(), &clock, Retention::age(MINUTE));
+    for _ in 0..30 {
+        stream.maintain().unwrap();
+        clock.advance(10 * SECOND);
+    }
+    assert_eq!(stream.stats().unwrap().record_count(), 0, "P12: it stays for ever");
+}

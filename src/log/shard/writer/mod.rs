@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 
 use super::reader::Reader;
 use super::reader::segment::Dropped;
+use super::reader::segments::Present;
 use super::reader::wait::Waiter;
 use crate::log::recovery::RecoveredShard;
 use crate::log::segment::growth::Writing;
 use crate::log::segment::place::ShardDir;
-use crate::log::segment::stored;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
@@ -198,7 +198,9 @@ impl Writer {
             (Some(_), _) => false,
             (None, Some(last)) if last.frames.is_empty() => {
                 // If the clock was wrong then too, it is begun again.
-                stored::begun(&self.dir.segment(last.base)).is_ok_and(|begun| !begun.is_wrong_at(now))
+                let present = Present { now, elapsed: self.reader.elapsed() };
+                let begun = self.reader.segments.begun(appender.next_sequence, present);
+                begun.last().is_some_and(|&(base, _)| base == last.base)
             }
             (None, _) => self.reader.segments.len() == 0 && !has_parents,
         };

@@ -44,14 +44,19 @@ pub(crate) fn sweep(topology: &Topology) -> Result<()> {
     raised.and(remove_what_is_behind(topology, &mut manifest, retention, &times))
 }
 
-/// Changes the retention, and drops everything that has expired under the new one.
+/// Changes the retention, and drops everything that has expired under the new one. The retention is changed even if that fails, which the
+/// next pass repeats.
 pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let mut next = manifest.clone();
     next.settings.retention = retention;
     store(topology, &mut manifest, next)?;
     drop(manifest);
-    sweep(topology)
+    if let Err(error) = sweep(topology) {
+        let stream = topology.context().stream_dir.display();
+        event!(warn, "what has expired could not be dropped yet", stream = stream, error = error);
+    }
+    Ok(())
 }
 
 /// Stores the settings of a stream that is being opened, if they are new.

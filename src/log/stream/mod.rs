@@ -382,7 +382,8 @@ impl Stream {
         sweep::trim_before(&self.core().topology, shard, sequence)
     }
 
-    /// Changes how long records are kept, from now on. The manifest stores it. Records that have expired do not come back.
+    /// Changes how long records are kept, from now on. The manifest stores it. Records that have expired do not come back. If some of them
+    /// cannot be dropped now, this is no error: the next maintenance pass tries again.
     ///
     /// ```
     /// # use streamlog::{DAY, Retention, Stream};

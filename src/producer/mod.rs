@@ -6,6 +6,7 @@
 
 mod batch;
 mod budget;
+mod calling;
 mod lane;
 mod options;
 mod pending;
@@ -303,7 +304,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // A sender may wait for what the callback holds up: its own next record, or the maintenance that makes room.
-        self.close(!extend::is_in_callback() && !sender::is_sender_of(&self.shared));
+        self.close(!extend::is_in_callback() && !self.shared.is_called_by_sender());
     }
 }
 
@@ -329,7 +330,7 @@ impl Shared {
             self.budget.give_back(bytes);
         }
         let mut pending = pushed?;
-        pending.producer = sender::address_of(self);
+        pending.producer = calling::address_of(self);
         Ok(pending)
     }
 
@@ -349,7 +350,7 @@ impl Shared {
             return Err(Error::InvalidRecord { index: 0, reason: reason.into() });
         }
         let hurry = || self.lanes.iter().for_each(|lane| _ = lane.hurry());
-        if may_wait && !sender::is_sender_of(self) {
+        if may_wait && !self.is_called_by_sender() {
             return self.budget.wait_and_take(bytes, hurry);
         }
         // So that a later attempt finds room sooner.
@@ -369,11 +370,15 @@ impl Shared {
         ((high * self.lanes.len() as u128) >> 64) as usize
     }
 
+    fn is_called_by_sender(&self) -> bool {
+        calling::sends_for(calling::address_of(self))
+    }
+
     /// Fails where a call would wait for ever.
     fn refuse_callbacks(&self) -> Result<()> {
         extend::check_process(&self.stream)?;
         let reason = "a callback cannot wait for its own producer: flush or close it from another thread";
-        if sender::is_sender_of(self) { Err(invalid(reason)) } else { Ok(()) }
+        if self.is_called_by_sender() { Err(invalid(reason)) } else { Ok(()) }
     }
 
     #[cold]

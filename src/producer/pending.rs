@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::options::invalid;
-use super::sender;
-use crate::{Receipt, Result};
+use super::calling;
+use crate::{Error, Receipt, Result};
 
 /// The outcomes of the records of a batch, shared by all their handles.
 #[derive(Debug, Default)]
@@ -146,10 +145,10 @@ impl PendingReceipt {
     /// [`ProducerExpired`](crate::Error::ProducerExpired) if the record's time to live ended first. The record was
     /// not put then, except that after a failed sync under [`Durability::Power`](crate::Durability::Power) it may or may not be there.
     pub fn wait(self) -> Result<Receipt> {
-        if sender::sends_for(self.producer) && !self.is_done() {
-            return Err(invalid(
-                "a callback cannot wait for its own producer: wait for the receipt in another thread",
-            ));
+        if calling::sends_for(self.producer) && !self.is_done() {
+            let reason =
+                "a callback cannot wait for its own producer: wait for the receipt in another thread";
+            return Err(Error::InvalidArgument(reason.into()));
         }
         loop {
             if let Some(outcome) = self.outcomes.wait(self.at as usize, None) {

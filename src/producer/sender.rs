@@ -1,36 +1,15 @@
 //! The thread that writes what waits in a lane, retries while the disk is full, and reports the outcome of each record.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
-use super::Shared;
 use super::batch::Batch;
 use super::lane::Lane;
+use super::{Shared, calling};
 use crate::{Error, PutRecord, Receipt, Result, extend};
-
-thread_local! {
-    /// The producer that this thread sends for, by its address.
-    static SENDS_FOR: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Returns whether the calling thread is a sender of this producer, which would wait for itself.
-pub(super) fn is_sender_of(shared: &Shared) -> bool {
-    sends_for(address_of(shared))
-}
-
-/// Returns the number by which a producer's senders and receipts know it.
-pub(super) fn address_of(shared: &Shared) -> usize {
-    std::ptr::from_ref(shared).addr()
-}
-
-/// Returns whether the calling thread is a sender of the producer at this address.
-pub(super) fn sends_for(address: usize) -> bool {
-    SENDS_FOR.get() == address
-}
 
 /// Sends what comes through a lane until the lane is closed and empty.
 pub(super) fn run(shared: &Shared, lane: &Lane) {
-    SENDS_FOR.set(address_of(shared));
+    calling::send_for(calling::address_of(shared));
     let _last = LastWord { shared, lane };
     while let Some(batch) = lane.next(shared.settings.limits.linger) {
         InFlight::new(shared, lane, batch).send();

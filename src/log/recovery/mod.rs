@@ -66,7 +66,7 @@ pub(crate) struct Recovery {
 /// Finds the directory of a shard, or creates it. Some tools that copy directories leave out empty ones, and power loss may remove them.
 fn find_dir(stream_dir: &OwnPath, shard: &ShardDescription) -> Result<ShardDir> {
     let dir = ShardDir::new(stream_dir, shard.id);
-    if !dir::is_dir(dir.path())? {
+    if !dir.path().is_own_dir()? {
         dir::create(dir.path())?;
         dir::sync(&shards_dir(stream_dir))?;
         dir::sync(stream_dir)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Stream;
-use super::open::{Address, Found, Locked};
+use super::address::{Address, Found, Locked};
 use crate::log::manifest::{self, SET_ASIDE_NAME};
 use crate::log::sys::root::OwnPath;
 use crate::log::sys::{dir, outside};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::address::Address;
 use super::directory::delete_inside;
-use super::open::Address;
 use super::{Core, Stream, callback};
 use crate::log::manifest::Manifest;
 use crate::log::retention::hold;
@@ -147,10 +147,10 @@ impl StreamsInside<'_> {
     /// `Io`.
     pub fn names(&self) -> Result<Vec<String>> {
         let directory = self.stream.core().root.join(self.directory);
-        let entries = if dir::is_dir(&directory)? { dir::list(&directory)? } else { vec![] };
+        let entries = if directory.is_own_dir()? { dir::list(&directory)? } else { vec![] };
         let mut names = vec![];
         for entry in entries {
-            if dir::is_dir(&entry.path)? && Manifest::exists_in(&entry.path)? {
+            if entry.path.is_own_dir()? && Manifest::exists_in(&entry.path)? {
                 names.push(entry.name);
             }
         }
@@ -176,7 +176,7 @@ impl StreamsInside<'_> {
         }
         let directory = self.stream.core().root.join(self.directory);
         // Refuses a link, which may lead to another stream's files.
-        dir::is_dir(&directory)?;
+        directory.is_own_dir()?;
         Ok(directory.join(name))
     }
 }

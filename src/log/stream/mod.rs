@@ -1,5 +1,6 @@
 //! The handle of an open stream.
 
+mod address;
 mod callback;
 mod directory;
 pub mod extend;
@@ -34,10 +35,10 @@ use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
 use crate::log::types::time::{Clock, Timestamp};
 
+use address::Address;
 use extend::Extensions;
 use lineage_iterator::LineageIterator;
 use maintenance::MaintenanceThreads;
-use open::Address;
 use put_metrics::PutMetrics;
 
 /// An open stream: puts records, and creates iterators that read them.

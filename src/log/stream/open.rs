@@ -3,40 +3,35 @@
 //! **Create:** the directory → its lock → the shards' directories → the manifest, which makes it a stream. A crash before the manifest
 //! leaves a directory without a manifest and without a segment, and the next call continues from there.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::address::{Address, Found, LOCK_NAME, Locked};
 use super::extend::Extensions;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream, directory};
-use crate::log::manifest::{self, Manifest, StreamSettings};
+use crate::log::manifest::{Manifest, StreamSettings};
 use crate::log::recovery::{RecoveryReport, TornTail};
 use crate::log::retention::sweep;
 use crate::log::segment::growth::Writing;
-use crate::log::segment::place::{SHARDS_NAME, ShardDir, shards_dir};
+use crate::log::segment::place::{ShardDir, shards_dir};
 use crate::log::shard::ShardContext;
 use crate::log::shard::reader::wait::Waiter;
 use crate::log::shard::writer::WriterContext;
 use crate::log::shard::writer::source::Sources;
 use crate::log::sys::clock::SystemClock;
+use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
-use crate::log::sys::root::{Lock, OwnPath};
-use crate::log::sys::{dir, outside};
+use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
-use crate::log::types::error::{Corruption, Error, Result};
+use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::limits::{SEGMENT_BYTES_DEFAULT, record_bytes_max_default};
 use crate::log::types::options::{Create, Durability, StreamOptions};
-use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
-
-const LOCK_NAME: &str = "LOCK";
-/// The names that an interrupted creation may leave.
-const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, SHARDS_NAME, manifest::NEW_NAME];
 
 impl StreamOptions {
     /// Opens the stream at `path`, or creates it with its missing parent directories.
@@ -178,116 +173,6 @@ fn tell_of(path: &Path, recovery: &RecoveryReport) {
     event!(info, "the stream is open", stream = stream, shard_count = shard_count, duration_ms = duration_ms);
 }
 
-/// Where a stream is, or is to be.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Address<'a> {
-    /// A path of the caller's.
-    Outside(&'a Path),
-    /// A path inside another stream's directory.
-    Inside(&'a OwnPath),
-}
-
-/// What a directory holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    Stream,
-    /// A stream whose deletion was interrupted.
-    Deleted,
-    /// Nothing, or what an interrupted creation left.
-    Nothing,
-}
-
-impl Address<'_> {
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Outside(path) => path,
-            Self::Inside(path) => path,
-        }
-    }
-
-    /// Opens the directory and locks it, if `check` accepts what it holds. Returns `None` if there is nothing at this address.
-    pub(super) fn lock(&self, check: impl Fn(&OwnPath, Found) -> Result<()>) -> Result<Option<Locked>> {
-        loop {
-            let Some(root) = self.open()? else { return Ok(None) };
-            let lock = Lock::take(&root);
-            if lock.is_err() && Manifest::exists_in(&root)? {
-                // Its owner may be about to create or delete it, so only a stream that is there says anything.
-                check(&root, Found::Stream)?;
-            }
-            let lock = lock?;
-            // Whoever had the lock before may have deleted this stream, and another one may be in its place by now.
-            if self.leads_to(&root)? {
-                let found = find_in(&root)?;
-                check(&root, found)?;
-                return Ok(Some(Locked { root, found, lock }));
-            }
-        }
-    }
-
-    fn open(&self) -> Result<Option<OwnPath>> {
-        let opened = match self {
-            Self::Outside(path) => OwnPath::open_root(path),
-            Self::Inside(path) => return path.open_as_root(),
-        };
-        let path = self.path();
-        match opened {
-            Ok(root) => Ok(Some(root)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory && path.is_file() => {
-                Err(Error::not_a_stream(path, "it is a file, and a stream is a directory; name another path"))
-            }
-            Err(error) => Err(Error::io("open the directory", path, error)),
-        }
-    }
-
-    fn leads_to(&self, root: &OwnPath) -> Result<bool> {
-        match self {
-            Self::Outside(path) => root.is_root_at(path),
-            Self::Inside(path) => path.open_as_root()?.map_or(Ok(false), |there| there.is_same_root(root)),
-        }
-    }
-
-    /// Creates the directory and makes its name survive power loss.
-    fn create(&self) -> Result<()> {
-        match self {
-            Self::Outside(path) => outside::create_durably(path),
-            Self::Inside(path) => {
-                dir::create(path)?;
-                dir::sync(&path.parent())?;
-                dir::sync(&path.parent().parent())
-            }
-        }
-    }
-}
-
-/// A locked directory.
-#[derive(Debug)]
-pub(super) struct Locked {
-    pub(super) root: OwnPath,
-    pub(super) found: Found,
-    pub(super) lock: Lock,
-}
-
-/// Returns what a directory holds. Fails if that is something else than a stream. Changes nothing.
-fn find_in(root: &OwnPath) -> Result<Found> {
-    if Manifest::exists_in(root)? {
-        return Ok(Found::Stream);
-    }
-    if dir::exists(&root.join(manifest::SET_ASIDE_NAME))? {
-        return Ok(Found::Deleted);
-    }
-    if let Some(stranger) =
-        dir::list(root)?.iter().find(|entry| !UNFINISHED_NAMES.contains(&entry.name.as_str()))
-    {
-        return Err(Error::not_a_stream(
-            root,
-            format!("it has no manifest.json, and holds {:?}; name another path", stranger.name),
-        ));
-    }
-    refuse_orphans(root)?;
-    Ok(Found::Nothing)
-}
-
 /// Refuses what was found if the caller asked for something else.
 fn check_found(path: &Path, found: Option<Found>, create: Create) -> Result<()> {
     match (create, found) {
@@ -317,23 +202,6 @@ fn lock(address: Address<'_>, create: Create) -> Result<Locked> {
         check_found(address.path(), None, create)?;
         address.create()?;
     }
-}
-
-/// Refuses to create a stream over segments whose manifest is gone.
-fn refuse_orphans(root: &OwnPath) -> Result<()> {
-    let shards = shards_dir(root);
-    if !dir::is_dir(&shards)? {
-        return Ok(());
-    }
-    for shard in dir::list(&shards)? {
-        let Ok(id) = shard.name.parse::<ShardId>() else { continue };
-        if dir::is_dir(&shard.path)? && !ShardDir::new(root, id).bases()?.is_empty() {
-            let reason = "the manifest is missing, but there are segments".to_owned();
-            let path = manifest::path_in(root).to_path_buf();
-            return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());
-        }
-    }
-    Ok(())
 }
 
 fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Manifest> {

@@ -4,29 +4,16 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, RawMode};
 use rustix::io::Errno;
 
-use super::fault;
+use super::call::attempt;
 use super::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 
 /// Only the owner may enter a stream's directories.
 pub(super) const DIRECTORY_MODE: RawMode = 0o700;
-
-/// The error for a symbolic link inside a stream. A link may lead to anybody's files.
-pub(super) fn refused_link(path: &OwnPath) -> Error {
-    let reason =
-        "it is a symbolic link, and none is followed inside a stream: put what it leads to in its place";
-    Error::io("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
-}
-
-/// The error for a file or directory without a name. What is written to it is lost, although a sync of it would succeed.
-pub(super) fn removed(path: &Path) -> Error {
-    Error::io("sync", path, io::Error::new(io::ErrorKind::NotFound, "it was removed by somebody"))
-}
 
 /// An entry of a directory.
 #[derive(Debug, Clone)]
@@ -53,15 +40,6 @@ impl OpenDir {
     }
 }
 
-/// Runs a call on a path. An error names the action and the path.
-pub(super) fn attempt(
-    action: &'static str,
-    path: &Path,
-    call: impl FnOnce() -> io::Result<()>,
-) -> Result<()> {
-    fault::point(action, path).and_then(|()| call()).map_err(|error| Error::io(action, path, error))
-}
-
 fn unless_gone(removed: rustix::io::Result<()>) -> io::Result<()> {
     match removed {
         Err(Errno::NOENT) => Ok(()),
@@ -84,31 +62,14 @@ pub(crate) fn list(path: &OwnPath) -> Result<Vec<DirEntry>> {
     Ok(found)
 }
 
-/// Returns the type of the file at the path, without following a link, or `None` if there is none.
-fn file_type(path: &OwnPath) -> Result<Option<FileType>> {
-    match rustix::fs::statat(path.root(), path.relative(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode as RawMode))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(Error::io("look at", path, errno.into())),
-    }
-}
-
 /// Returns whether the name exists, without following a link.
 pub(crate) fn exists(path: &OwnPath) -> Result<bool> {
-    Ok(file_type(path)?.is_some())
-}
-
-/// Returns whether the path is a directory. Refuses a link.
-pub(crate) fn is_dir(path: &OwnPath) -> Result<bool> {
-    match file_type(path)? {
-        Some(FileType::Symlink) => Err(refused_link(path)),
-        found => Ok(found == Some(FileType::Directory)),
-    }
+    Ok(path.file_type()?.is_some())
 }
 
 /// Creates a directory and its missing parents, unless it exists.
 pub(crate) fn create(path: &OwnPath) -> Result<()> {
-    if is_dir(path)? {
+    if path.is_own_dir()? {
         return Ok(());
     }
     if !path.is_root() {
@@ -132,7 +93,7 @@ pub(crate) fn remove_file(path: &OwnPath) -> Result<()> {
 
 /// Removes a directory and its contents. A directory that is already gone counts as removed. Follows no link.
 pub(crate) fn remove_all(path: &OwnPath) -> Result<()> {
-    if file_type(path)? != Some(FileType::Directory) {
+    if path.file_type()? != Some(FileType::Directory) {
         return remove_file(path);
     }
     list(path)?.iter().try_for_each(|entry| remove_all(&entry.path))?;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use rustix::fs::{FallocateFlags, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
+use super::call;
 use super::dir;
 use super::fault;
 use super::root::OwnPath;
@@ -242,7 +243,7 @@ impl DataFile {
     /// Fails like a failed sync if the file has no name any more: its bytes are gone once it is closed.
     pub(crate) fn check_not_removed(&self) -> Result<()> {
         // Where the system cannot say, it is taken to be there.
-        if matches!(name_count(&self.file), Ok(0)) { Err(dir::removed(&self.path)) } else { Ok(()) }
+        if matches!(name_count(&self.file), Ok(0)) { Err(call::removed(&self.path)) } else { Ok(()) }
     }
 
     fn name_count(&self) -> Result<u64> {

@@ -1,5 +1,6 @@
 //! What the operating system provides: time, randomness, files, directories, locks, blocks and mappings.
 
+mod call;
 pub(crate) mod clock;
 pub(crate) mod dir;
 pub(crate) mod fault;

@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::dir::{DIRECTORY_MODE, attempt};
+use super::call::attempt;
+use super::dir::DIRECTORY_MODE;
 use crate::log::types::error::{Error, Result};
 
 /// Creates a directory and its missing parents, and makes their names survive power loss.

@@ -11,10 +11,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
-use super::dir;
+use super::call;
 use crate::log::types::error::{Error, Result};
 
 /// An open directory.
@@ -42,7 +42,7 @@ impl OwnPath {
 
     /// Opens a directory inside another one as a root of its own, if it is there. Refuses a link.
     pub(crate) fn open_as_root(&self) -> Result<Option<Self>> {
-        if !dir::is_dir(self)? {
+        if !self.is_own_dir()? {
             return Ok(None);
         }
         match self.open_dir() {
@@ -71,7 +71,7 @@ impl OwnPath {
     /// Returns the error of a call that found a link, or that failed otherwise.
     pub(super) fn refused(&self, action: &'static str, error: io::Error) -> Error {
         match Errno::from_io_error(&error) {
-            Some(Errno::LOOP) => dir::refused_link(self),
+            Some(Errno::LOOP) => call::refused_link(self),
             _ => Error::io(action, self, error),
         }
     }
@@ -114,6 +114,23 @@ impl OwnPath {
         Self { root: Arc::clone(&self.root), path }
     }
 
+    /// Returns the type of the file at this path, without following a link, or `None` if there is none.
+    pub(super) fn file_type(&self) -> Result<Option<FileType>> {
+        match rustix::fs::statat(self.root(), self.relative(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode as RawMode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io("look at", self, errno.into())),
+        }
+    }
+
+    /// Returns whether this is a directory. Refuses a link.
+    pub(crate) fn is_own_dir(&self) -> Result<bool> {
+        match self.file_type()? {
+            Some(FileType::Symlink) => Err(call::refused_link(self)),
+            found => Ok(found == Some(FileType::Directory)),
+        }
+    }
+
     /// Returns whether a path leads to this root's directory now.
     pub(crate) fn is_root_at(&self, path: &Path) -> Result<bool> {
         match std::fs::metadata(path) {
@@ -139,7 +156,7 @@ impl OwnPath {
 
     /// Fails like a failed sync if somebody removed the root.
     pub(crate) fn check_root_not_removed(&self) -> Result<()> {
-        if self.root_metadata()?.nlink() == 0 { Err(dir::removed(self)) } else { Ok(()) }
+        if self.root_metadata()?.nlink() == 0 { Err(call::removed(self)) } else { Ok(()) }
     }
 
     /// Returns whether anybody but the owner may add and remove names in the root.
@@ -156,7 +173,7 @@ impl OwnPath {
             // If its parent cannot be opened, somebody else created it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             Err(error) => Err(Error::io("open the directory", path, error)),
-            Ok(above) => dir::attempt("sync the directory", path, || above.sync_all()),
+            Ok(above) => call::attempt("sync the directory", path, || above.sync_all()),
         }
     }
 

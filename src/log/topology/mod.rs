@@ -238,12 +238,12 @@ impl Topology {
 /// Returns the directories of shards that are not in the manifest: expired shards, and children of a split or merge that failed.
 fn find_orphans(context: &ShardContext, manifest: &Manifest) -> Result<Vec<OwnPath>> {
     let shards_dir = shards_dir(&context.stream_dir);
-    let entries = if dir::is_dir(&shards_dir)? { dir::list(&shards_dir)? } else { vec![] };
+    let entries = if shards_dir.is_own_dir()? { dir::list(&shards_dir)? } else { vec![] };
     let mut orphans = vec![];
     for entry in entries {
         let Ok(id) = entry.name.parse::<ShardId>() else { continue };
         let dir = ShardDir::new(&context.stream_dir, id);
-        let is_ours = *dir.path() == entry.path && dir::is_dir(&entry.path)?;
+        let is_ours = *dir.path() == entry.path && entry.path.is_own_dir()?;
         if !is_ours || manifest.shards.iter().any(|shard| shard.id == id) {
             continue;
         }

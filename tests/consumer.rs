@@ -4,53 +4,12 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use common::groups::{GROUP, drain, numbers, open, poll, put, sorted, worker};
 use streamlog::{
-    Batch, Durability, Error, HOUR, MINUTE, ManualClock, OnTrimmed, Position, Retention, SECOND, ShardId,
-    Stream, Worker,
+    Batch, Durability, Error, HOUR, MINUTE, OnTrimmed, Position, Retention, SECOND, ShardId, Stream, Worker,
 };
-
-const GROUP: &str = "billing";
-
-fn open(path: &Path, clock: &Arc<ManualClock>, shards: u32) -> Stream {
-    common::small(clock).shards(shards).open(path).unwrap()
-}
-
-fn put(stream: &Stream, numbers: std::ops::Range<u32>) {
-    for number in numbers {
-        stream.put(format!("key-{}", number % 50), number.to_string()).unwrap();
-    }
-}
-
-fn numbers(batch: &Batch) -> Vec<u32> {
-    batch.iter().map(|record| std::str::from_utf8(record.data()).unwrap().parse().unwrap()).collect()
-}
-
-fn worker(stream: &Stream) -> Worker {
-    stream.group(GROUP).worker().lease_timeout(MINUTE).open().unwrap()
-}
-
-fn poll(worker: &mut Worker) -> Option<Batch> {
-    worker.poll(Duration::ZERO).unwrap()
-}
-
-/// Reads and commits until nothing is left.
-fn drain(worker: &mut Worker) -> Vec<u32> {
-    let mut read = vec![];
-    while let Some(batch) = poll(worker) {
-        read.extend(numbers(&batch));
-        worker.commit(&batch).unwrap();
-    }
-    read
-}
-
-fn sorted(mut numbers: Vec<u32>) -> Vec<u32> {
-    numbers.sort_unstable();
-    numbers
-}
 
 #[test]
 fn a_group_goes_on_behind_its_last_commit_after_a_close_and_after_a_kill() {

@@ -3,45 +3,18 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::groups::{GROUP, open, poll, put, sorted, worker};
 use streamlog::{
     Batch, Error, HOUR, MINUTE, ManualClock, OnTrimmed, Position, Retention, SECOND, ShardId, Stream, Worker,
 };
 
-const GROUP: &str = "billing";
-
-fn open(path: &Path, clock: &Arc<ManualClock>, shards: u32) -> Stream {
-    common::small(clock).shards(shards).open(path).unwrap()
-}
-
-fn put(stream: &Stream, numbers: std::ops::Range<u32>) {
-    for number in numbers {
-        stream.put(format!("key-{}", number % 50), number.to_string()).unwrap();
-    }
-}
-
-fn worker(stream: &Stream) -> Worker {
-    stream.group(GROUP).worker().lease_timeout(MINUTE).open().unwrap()
-}
-
-fn poll(worker: &mut Worker) -> Option<Batch> {
-    worker.poll(Duration::ZERO).unwrap()
-}
-
 /// Reads and commits until nothing is left. Returns the numbers, sorted.
 fn drain(worker: &mut Worker) -> Vec<u32> {
-    let mut read = vec![];
-    while let Some(batch) = poll(worker) {
-        let number = |data: &[u8]| std::str::from_utf8(data).unwrap().parse::<u32>().unwrap();
-        read.extend(batch.iter().map(|record| number(record.data())));
-        worker.commit(&batch).unwrap();
-    }
-    read.sort_unstable();
-    read
+    sorted(common::groups::drain(worker))
 }
 
 /// Work that a test does during a poll, when the worker asks for a position.

@@ -1,4 +1,4 @@
-//! The main job in one run: a web shop's clicks go through a stream, readers follow live, and at the end the run accounts for every
+//! The main job in one run: a web shop's clicks go through a stream, readers follow live, and at the end the run accounts forevery
 //! record twice.
 //!
 //! ```text

@@ -63,7 +63,7 @@ fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
 const KEY: &str = "0123456789";
 const MANUAL: Maintenance = Maintenance::Manual;
 
-/// Opens a stream whose segments have room for everything a test puts.
+/// Opens a stream whose segments have room foreverything a test puts.
 fn open(options: StreamOptions) -> (TempDir, Stream) {
     let directory = common::scratch();
     let stream = options.segment_bytes(64 << 20).open(directory.path()).unwrap();

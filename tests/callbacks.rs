@@ -1,4 +1,4 @@
-//! Calls from the functions that the library calls: whatever they do with a stream or a producer, nobody waits for ever, and a stream that
+//! Calls from the functions that the library calls: whatever they do with a stream or a producer, nobody waits forever, and a stream that
 //! is closed there is closed. P13.
 
 mod common;
@@ -96,8 +96,8 @@ fn p13_a_report_and_another_thread_may_close_a_stream_at_the_same_time() {
         is_here.recv_timeout(LONG).unwrap();
         let (sender, closed) = channel();
         thread::spawn(move || sender.send(stream.close()));
-        closed.recv_timeout(LONG).expect("nobody waits for ever").unwrap();
-        outcome.recv_timeout(LONG).expect("nobody waits for ever").unwrap();
+        closed.recv_timeout(LONG).expect("nobody waits forever").unwrap();
+        outcome.recv_timeout(LONG).expect("nobody waits forever").unwrap();
         put_and_close(scratch.path());
     }
 }
@@ -167,7 +167,7 @@ fn p13_the_report_of_a_companion_may_use_and_close_the_main_stream() {
     });
     extend::add_companion(&stream, audit.clone()).unwrap();
     *slot.lock().unwrap() = Some(stream.clone());
-    outcome.recv_timeout(LONG).expect("nobody waits for ever").unwrap();
+    outcome.recv_timeout(LONG).expect("nobody waits forever").unwrap();
     assert!(stream.is_closed() && audit.is_closed());
     put_and_close(&scratch.path().join("main"));
     put_and_close(&scratch.path().join("audit"));
@@ -184,7 +184,7 @@ fn within_a_callback<T: Send + 'static>(path: &Path, work: impl FnOnce(Stream) -
             told.send(work(stream)).unwrap();
         })
         .unwrap();
-    let outcome = outcome.recv_timeout(LONG).expect("nobody waits for ever");
+    let outcome = outcome.recv_timeout(LONG).expect("nobody waits forever");
     drop(producer);
     outcome
 }
@@ -211,7 +211,7 @@ fn p13_a_stream_and_its_producer_may_be_dropped_within_the_callback_of_a_put() {
         })
         .unwrap();
     let flushing = thread::spawn(move || producer.flush());
-    outcome.recv_timeout(LONG).expect("nobody waits for ever");
+    outcome.recv_timeout(LONG).expect("nobody waits forever");
     flushing.join().unwrap().unwrap();
     // The sender drops the last clone when it ends, which may be a moment later.
     let open = || Stream::open(scratch.path());
@@ -233,7 +233,7 @@ fn a_callback_that_asks_for_a_receipt_of_its_own_producer_does_not_wait() {
             told.send((waited, within.flush())).unwrap();
         })
         .unwrap();
-    let (waited, flushed) = outcome.recv_timeout(LONG).expect("nobody waits for ever");
+    let (waited, flushed) = outcome.recv_timeout(LONG).expect("nobody waits forever");
     assert!(matches!(waited, Err(Error::InvalidArgument(_))), "{waited:?}");
     assert!(matches!(flushed, Err(Error::InvalidArgument(_))), "{flushed:?}");
     producer.close().unwrap();
@@ -257,7 +257,7 @@ fn p13_a_report_may_wait_for_a_put_whose_callback_closes_the_stream() {
     });
     let stream = options.open(scratch.path()).unwrap();
     *slot.lock().unwrap() = Some(stream.clone());
-    outcome.recv_timeout(LONG).expect("nobody waits for ever").unwrap();
+    outcome.recv_timeout(LONG).expect("nobody waits forever").unwrap();
     assert!(stream.is_closed());
     put_and_close(scratch.path());
 }

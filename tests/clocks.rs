@@ -457,5 +457,5 @@ fn p12_a_segment_that_was_begun_while_the_clock_was_behind_dates_nothing() {
         stream.maintain().unwrap();
         clock.advance(10 * SECOND);
     }
-    assert_eq!(stream.stats().unwrap().record_count(), 0, "P12: it stays for ever");
+    assert_eq!(stream.stats().unwrap().record_count(), 0, "P12: it stays forever");
 }

@@ -500,9 +500,9 @@ impl Model {
             self.clock.advance(Duration::from_secs(10));
         }
         let stats = self.stream().stats().unwrap();
-        assert_eq!(stats.record_count(), 0, "P12: records stay for ever: {stats:?}");
+        assert_eq!(stats.record_count(), 0, "P12: records stay forever: {stats:?}");
         let is_open = |shard: &ShardDescription| shard.is_open();
-        assert!(self.stream().shards().iter().all(is_open), "closed shards stay for ever");
+        assert!(self.stream().shards().iter().all(is_open), "closed shards stay forever");
     }
 
     fn adopt_horizons(&mut self) {

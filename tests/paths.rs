@@ -210,6 +210,11 @@ fn an_interrupted_deletion_is_finished_and_leaves_no_stream() {
     assert!(Stream::list(scratch.path()).unwrap().is_empty());
     assert!(matches!(StreamOptions::new().must_exist().open(&path), Err(Error::NotAStream(_))));
     assert!(data_of(&open(&path)).is_empty(), "a new stream");
+    for already_gone in ["shards/000000000000", "shards"] {
+        interrupt();
+        fs::remove_dir_all(path.join(already_gone)).unwrap();
+        assert!(data_of(&open(&path)).is_empty(), "a new stream, {already_gone} was gone");
+    }
     interrupt();
     Stream::delete(&path).unwrap();
     assert!(!path.exists());
@@ -335,4 +340,16 @@ fn streams_inside_a_stream_are_created_by_many_threads_at_once() {
         }
     });
     assert_eq!(streamlog::extend::streams_inside(&stream, "audits").names().unwrap().len(), 8);
+}
+
+#[test]
+fn p10_p16_a_shard_whose_file_was_removed_is_not_split() {
+    let scratch = common::scratch();
+    let stream = open(scratch.path());
+    put(&stream, 2, "a");
+    fs::remove_file(common::segment_files(scratch.path(), 0).remove(0)).unwrap();
+    let error = stream.split_shard_evenly(SHARD).unwrap_err();
+    assert!(error.to_string().contains("removed") && error.to_string().contains(".seg"), "P10: {error}");
+    assert_eq!(stream.shards().len(), 1, "P16");
+    assert!(stream.close().is_err());
 }

@@ -374,7 +374,7 @@ impl Shared {
         calling::sends_for(calling::address_of(self))
     }
 
-    /// Fails where a call would wait for ever.
+    /// Fails where a call would wait forever.
     fn refuse_callbacks(&self) -> Result<()> {
         extend::check_process(&self.stream)?;
         let reason = "a callback cannot wait for its own producer: flush or close it from another thread";

@@ -75,7 +75,7 @@ fn run_ahead(core: &Core, must_stop: &AtomicBool) {
     while !must_stop.load(Ordering::Acquire) {
         core.topology.context().writers.ahead_bell.park(None);
         let map = core.topology.map_full();
-        // One step for each shard in turn, so that no shard waits for everything that another wants. If something cannot be prepared, the
+        // One step for each shard in turn, so that no shard waits foreverything that another wants. If something cannot be prepared, the
         // puts do without it and report their own errors.
         while !must_stop.load(Ordering::Acquire)
             && map

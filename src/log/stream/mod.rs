@@ -630,7 +630,7 @@ impl Core {
                 callback::report(std::ptr::from_ref(self).addr(), || (report.0)(&self.root, &stats));
             }
             Err(error) => {
-                event!(warn, "counts cannot be told", stream = self.root.display(), error = error)
+                event!(warn, "the counts could not be collected", stream = self.root.display(), error = error)
             }
         }
     }

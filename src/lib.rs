@@ -22,11 +22,12 @@
 //!
 //! - Put records: [`Stream::put`], [`Stream::put_batch`]. What a returned put survives: [`Durability`].
 //! - Put from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
-//! - Read: [`Stream::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`Stream::lineage_iterator`].
+//! - Read in the same process or in any other: [`StreamReader`].
+//! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
-//! - Keep and drop records: [`Retention`]. Inspect the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
+//! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
 //! - Handle errors, sorted by remedy: [`Error`].
 //!
@@ -64,6 +65,7 @@ pub use log::shard::reader::wait_any::{AnyReadable, Readable, any_readable, wait
 pub use log::stream::Stream;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;
+pub use log::stream::reader::StreamReader;
 pub use log::sys::clock::SystemClock;
 pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 pub use log::types::error::{Corruption, Error, IoFailure, Located, Result};

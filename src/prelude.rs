@@ -5,5 +5,5 @@
 pub use crate::{
     Batch, DAY, Durability, Group, HOUR, HashKey, KeyHash, MINUTE, OnTrimmed, Position, Producer, PutRecord,
     Receipt, Record, Retention, SECOND, SequenceNumber, ShardFilter, ShardId, ShardIterator, Stream,
-    StreamOptions, Timestamp, Worker, wait_any,
+    StreamOptions, StreamReader, Timestamp, Worker, wait_any,
 };

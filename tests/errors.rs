@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use streamlog::{Error, Position, PutRecord, Retention, SECOND, ShardId, Stream, StreamOptions};
+use streamlog::{
+    Error, Position, PutRecord, Retention, SECOND, ShardId, Stream, StreamOptions, StreamReader,
+};
 
 const SHARD: ShardId = ShardId::new(0);
 const NAME: &str = "shardId-000000000000";
@@ -181,6 +183,22 @@ fn damage_names_file_byte_and_record_and_both_ways_out() {
     let parts =
         [&file, "damaged at byte", NAME, "sequence number 1", "checksum", "restore the file", "salvage"];
     says(&error, &parts);
+}
+
+#[test]
+fn a_reader_of_records_that_are_gone_is_told_where_the_shard_ends_now() {
+    let scratch = common::scratch();
+    common::small(&common::clock()).open(scratch.path()).unwrap().close().unwrap();
+    let empty = fs::read(scratch.path().join("manifest.json")).unwrap();
+    three_records(scratch.path());
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(ShardId::new(0), Position::Latest).unwrap();
+    fs::write(scratch.path().join("manifest.json"), empty).unwrap();
+    fs::remove_file(common::segment_files(scratch.path(), 0).remove(0)).unwrap();
+    let _stream = common::small(&common::clock()).open(scratch.path()).unwrap();
+    let error = iterator.next_batch(1).unwrap_err();
+    assert!(matches!(error, Error::Cut { .. }), "{error}");
+    says(&error, &[NAME, "was cut", "sequence number 3", "ends before 0", "seek"]);
 }
 
 #[test]

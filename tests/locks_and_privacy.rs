@@ -182,7 +182,7 @@ fn only_the_owner_can_access_what_is_created_whatever_the_umask() {
         let mut maker = Other::with(shell, &path);
         assert_eq!(maker.says(), "opened");
         let while_open = everything_in(&scratch.path().join("above"));
-        assert_eq!(while_open.len(), 7, "{while_open:?}");
+        assert_eq!(while_open.len(), 9, "{while_open:?}");
         assert_eq!(maker.end(), "closed");
         for made in while_open.iter().chain(&everything_in(&path)) {
             let metadata = fs::symlink_metadata(made).unwrap();

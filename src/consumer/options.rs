@@ -171,7 +171,7 @@ impl WorkerOptions {
 
     /// Holds retention back: records that the group has not handled stay, up to `bytes_max` bytes of segments beyond what retention keeps.
     /// The hold stays set, even while no worker runs, until a worker is opened with `hold(None)` or the group is deleted.
-    /// [`describe`](crate::Stream::describe) lists it. Default: as it was set before; a new group has none.
+    /// [`describe`](crate::StreamReader::describe) lists it. Default: as it was set before; a new group has none.
     ///
     /// ```
     /// # use streamlog::Stream;

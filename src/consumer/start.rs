@@ -95,7 +95,7 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// `GroupLeaseLost` if the shard is not this worker's; otherwise the same as [`Stream::iterator`](crate::Stream::iterator) and
+    /// `GroupLeaseLost` if the shard is not this worker's; otherwise the same as [`StreamReader::iterator`](crate::StreamReader::iterator) and
     /// [`commit`](Self::commit).
     pub fn seek(&mut self, shard: ShardId, position: Position) -> Result<()> {
         self.state.call(self.id, self.options.lease_timeout);

@@ -4,9 +4,11 @@
 
 #[cfg(test)]
 mod crash_tests;
+pub(crate) mod follow;
 pub(crate) mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub(crate) mod live;
 mod manifest;
 pub(crate) mod recovery;
 mod reshard;

@@ -8,6 +8,7 @@ pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod headers;
 pub(crate) mod index;
+pub(crate) mod live;
 pub(crate) mod record;
 pub(crate) mod salt;
 pub(crate) mod summary;

@@ -35,7 +35,7 @@ use crate::log::types::time::Timestamp;
 
 use decide::{Case, Facts, Plan, TornAt};
 use inventory::Inventory;
-use scan::{Scanned, scan_all};
+use scan::{Access, Scanned, scan_all};
 
 /// A shard after recovery.
 #[derive(Debug)]
@@ -61,6 +61,31 @@ pub(crate) struct Recovery {
     scanned: Vec<Scanned>,
     plan: Plan,
     report: ShardRecovery,
+}
+
+/// What the next opening of a stream will find in a shard.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    /// The first sequence numbers of the segments that hold records.
+    pub(crate) bases: Vec<SequenceNumber>,
+    pub(crate) next_sequence: SequenceNumber,
+}
+
+/// Examines a shard as the next opening will, and changes nothing. `marks` are those of the last written manifest.
+pub(crate) fn survey(stream_dir: &OwnPath, shard: &ShardDescription, marks: Marks) -> Result<Survey> {
+    let dir = ShardDir::new(stream_dir, shard.id);
+    let (mut bases, mut next_sequence) = (vec![], marks.horizon);
+    // Some tools that copy directories leave out empty ones.
+    if dir.path().is_own_dir()? {
+        let report = ShardRecovery::new(shard.id);
+        let Recovery { inventory, plan, .. } = Recovery::examine(dir, shard, marks, Access::Read, report)?;
+        if !plan.is_all_behind {
+            bases = inventory.sealed;
+            bases.extend(plan.unsealed);
+        }
+        next_sequence = plan.next_sequence;
+    }
+    Ok(Survey { bases, next_sequence })
 }
 
 /// Finds the directory of a shard, or creates it. Some tools that copy directories leave out empty ones, and power loss may remove them.
@@ -90,8 +115,18 @@ impl Recovery {
             let salvaged = salvage::salvage(&dir, shard, marks)?;
             (report.lost, report.damaged_files) = (salvaged.lost, salvaged.kept_files);
         }
+        Self::examine(dir, shard, marks, Access::Write, report)
+    }
+
+    fn examine(
+        dir: ShardDir,
+        shard: &ShardDescription,
+        marks: Marks,
+        access: Access,
+        report: ShardRecovery,
+    ) -> Result<Self> {
         let inventory = Inventory::read(&dir, marks.horizon)?;
-        let scanned = scan_all(&dir, &inventory.unsealed)?;
+        let scanned = scan_all(&dir, &inventory.unsealed, access)?;
         let unsealed: Vec<_> = scanned.iter().map(Facts::of).collect();
         let first_sequence = shard.first_sequence;
         let case = Case { dir: &dir, first_sequence, marks, inventory: &inventory, unsealed: &unsealed };

@@ -1,20 +1,18 @@
 //! The scan of unsealed segments for the end of their good frames.
 
 use std::num::NonZero;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, available_parallelism};
 
 use crate::log::format::fault::FrameFault;
 use crate::log::format::header::{FRAMES_FROM, SegmentHeader};
-use crate::log::format::salt::Salt;
 use crate::log::format::summary::Indexed;
-use crate::log::format::walk::{Depth, FrameWalk};
 use crate::log::segment::place::{SegmentPlace, ShardDir};
+use crate::log::segment::read_frames::read_frames;
 use crate::log::segment::stored::HeaderPage;
 use crate::log::segment::unsealed::Unsealed;
 use crate::log::sys::file::DataFile;
-use crate::log::sys::map::Map;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
@@ -35,6 +33,15 @@ pub(super) struct Stop {
     /// Whether the bytes behind the good frames are not zeros, or the frames end before the committed word, or there is no valid committed
     /// word.
     pub(super) is_torn: bool,
+}
+
+/// What the files are opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// For the stream's writer, which seals them later.
+    Write,
+    /// For a reader, which may not be allowed to write.
+    Read,
 }
 
 /// A segment file that is open but not scanned yet.
@@ -71,8 +78,11 @@ impl Scanned {
 }
 
 impl Opened {
-    fn new(place: SegmentPlace) -> Result<Self> {
-        let file = DataFile::open_writable(&place.path)?;
+    fn new(place: SegmentPlace, access: Access) -> Result<Self> {
+        let file = match access {
+            Access::Write => DataFile::open_writable(&place.path)?,
+            Access::Read => DataFile::open(&place.path)?,
+        };
         let (page, len) = (HeaderPage::read(&file)?, file.len()?);
         Ok(Self { place, file, page, len })
     }
@@ -80,32 +90,24 @@ impl Opened {
     /// Scans the frames.
     fn scan(&self) -> Result<Scan> {
         let Some(header) = self.page.header(&self.place)? else { return Ok(Scan::Blank) };
-        let map = Map::read_only(self.file.std(), self.len);
-        let map: Arc<Map> = map.map_err(|error| self.file.error("map", error))?;
-        let (salt, mut frames) = (Salt::new(header.salt), Indexed::empty(header.base_sequence));
-        let bytes = map.bytes(FRAMES_FROM..self.len);
-        let mut walk = FrameWalk::new(bytes, FRAMES_FROM, header.base_sequence, Depth::Whole(&salt));
-        let fault = loop {
-            match walk.next() {
-                Ok(Some(frame)) => frames.add(&frame),
-                Ok(None) => break FrameFault::Blank,
-                Err(fault @ FrameFault::Unsupported { .. }) => {
-                    let what = format!("{fault} at byte {}", walk.offset());
-                    return Err(Error::unsupported(&self.place.path, what));
-                }
-                Err(fault) => break fault,
-            }
-        };
+        let mut frames = Indexed::empty(header.base_sequence);
+        let end = read_frames(&self.file, &header, None, |frame| frames.add(frame))?;
+        let fault = end.fault.unwrap_or(FrameFault::Blank);
+        if matches!(fault, FrameFault::Unsupported { .. }) {
+            let what = format!("{fault} at byte {}", end.offset);
+            return Err(Error::unsupported(&self.place.path, what));
+        }
         // A committed word that points into the header page was overwritten, and perhaps other bytes were too.
         let committed = self.page.committed();
-        let is_torn = fault != FrameFault::Blank || walk.offset() < committed || committed < FRAMES_FROM;
+        let is_torn = fault != FrameFault::Blank || end.offset < committed || committed < FRAMES_FROM;
         Ok(Scan::Frames { header, frames, stop: Stop { fault, is_torn } })
     }
 }
 
 /// Scans the segments that begin with `bases` on all processors. After a crash, their checksums take most of the time of opening.
-pub(super) fn scan_all(dir: &ShardDir, bases: &[SequenceNumber]) -> Result<Vec<Scanned>> {
-    let opened = bases.iter().map(|&base| Opened::new(dir.segment(base))).collect::<Result<Vec<_>>>()?;
+pub(super) fn scan_all(dir: &ShardDir, bases: &[SequenceNumber], access: Access) -> Result<Vec<Scanned>> {
+    let open = |&base: &SequenceNumber| Opened::new(dir.segment(base), access);
+    let opened = bases.iter().map(open).collect::<Result<Vec<_>>>()?;
     let scans: Vec<OnceLock<Result<Scan>>> = opened.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
     let scan_some = || {

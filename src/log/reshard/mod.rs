@@ -89,15 +89,23 @@ impl Reshard<'_> {
             }
             return Err(failed.error);
         }
-        let paused =
-            Self::pause(&parents).inspect_err(|_| parents.iter().for_each(|parent| parent.poison()))?;
+        let poison = |_: &Error| parents.iter().for_each(|parent| parent.poison());
+        let paused = Self::pause(&parents).inspect_err(poison)?;
         for parent in &paused {
             lineage::settle(&mut next.shards, parent.id(), parent.next_sequence(), parent.last_timestamp());
         }
         let children: Vec<_> =
             next.shards.iter().filter(|shard| self.ids.contains(&shard.id)).cloned().collect();
-        let shards: Vec<_> =
-            children.iter().map(|child| Shard::create(self.topology.context(), child)).collect();
+        let create = |child| Shard::create(self.topology.context(), child);
+        let shards = children.iter().map(create).collect::<Result<Vec<_>>>();
+        let shards = match shards {
+            Ok(shards) => shards,
+            Err(error) => {
+                drop(paused);
+                poison(&error);
+                return Err(error);
+            }
+        };
         *manifest = next;
         let closed_at = children.first().map(|child| child.created_at).unwrap_or_default();
         for parent in &paused {
@@ -127,6 +135,7 @@ impl Reshard<'_> {
 
     fn create_directories(&self) -> Result<()> {
         let stream_dir = &self.topology.context().stream_dir;
+        self.topology.context().writers.live.reserve(self.ids.len())?;
         for &id in &self.ids {
             dir::create(ShardDir::new(stream_dir, id).path())?;
         }

@@ -5,6 +5,7 @@ pub(crate) mod file;
 pub(crate) mod growth;
 pub(crate) mod place;
 pub(crate) mod prepared;
+pub(crate) mod read_frames;
 pub(crate) mod rewrite;
 pub(crate) mod stored;
 pub(crate) mod unsealed;

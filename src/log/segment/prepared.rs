@@ -190,6 +190,7 @@ impl Prepared {
 /// | it is at least half as large as a segment | less would save too little |
 /// | its pages are in memory, unless each put is synced | stores into them would have to read them first |
 /// | it has no second name | whoever gave it that name wants the file unchanged |
+/// | no other process has it open | its reader would see the bytes change |
 fn rename_trimmed(
     shard_dir: &ShardDir,
     base: SequenceNumber,
@@ -205,6 +206,8 @@ fn rename_trimmed(
     let name = path.with_suffix(&format!(".{NAME}"));
     file.rename(&name)?;
     file_remover.path = Some(name);
-    // Checked after the rename: nobody can add a name through the old one any more.
-    Ok(if file.has_second_name()? { None } else { Some((file, file_remover)) })
+    // Checked after the rename: nobody can add a name through the old one any more, and a reader that has opened the file by it checks the
+    // name after it has locked the file.
+    let is_ours = !file.has_second_name()? && file.is_unshared()?;
+    Ok(is_ours.then_some((file, file_remover)))
 }

@@ -1,5 +1,6 @@
 //! A window: a segment opened for reading, its committed frames, and how to find one.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,13 +8,14 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::place::SegmentPlace;
+use super::read_frames::read_frames;
 use super::stored;
 use crate::log::format::fault::FrameFault;
 use crate::log::format::frame::{Frame, FrameHeader};
 use crate::log::format::header::{FRAMES_FROM, SegmentHeader};
 use crate::log::format::index::{Index, IndexEntry};
 use crate::log::format::salt::Salt;
-use crate::log::format::summary::Indexed;
+use crate::log::format::summary::{Indexed, Summary};
 use crate::log::format::trailer::Trailer;
 use crate::log::format::walk::{Depth, FrameWalk};
 use crate::log::sys::file::DataFile;
@@ -22,6 +24,9 @@ use crate::log::sys::watermark::Observed;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
+
+/// The index of a segment to which another process adds frames covers all but this many bytes of them.
+const INDEX_BEHIND_MAX: u64 = 256 << 10;
 
 /// A segment opened for reading.
 #[derive(Debug)]
@@ -33,8 +38,8 @@ pub(crate) struct Window {
     pub(crate) begun: Timestamp,
     /// The trailer, which locates the index in the file, for a segment that was opened sealed.
     trailer: Option<Trailer>,
-    /// Read or rebuilt on first use.
-    index: RwLock<Option<Index>>,
+    /// Read or rebuilt on first use. The summary counts only where another process adds frames: it says how far the index covers them.
+    index: RwLock<Option<Indexed>>,
 }
 
 impl Window {
@@ -47,11 +52,67 @@ impl Window {
         let frames_end = match trailer {
             Some(trailer) => trailer.frames.end,
             // Reading data never requires a trailer: without one, the frames themselves show where they end.
-            None => scan_end(&file, &place, &salt, end)?,
+            None => scan_end(&file, &header, end)?,
         };
         let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
         let begun = Timestamp::from_micros(header.created_at_micros);
         Ok(Self { map, place, salt, begun, trailer, index: RwLock::default() })
+    }
+
+    /// Opens a segment of a stream that another process may have open, after the last frame was added to it. `end` is where the next segment
+    /// begins, or where the records of the shard end.
+    pub(crate) fn open_shared(place: SegmentPlace, end: SequenceNumber) -> Result<Self> {
+        let file = open_locked(&place)?;
+        let header = stored::read_header(&file, &place)?;
+        let trailer = stored::read_trailer(&file, &header)?;
+        // A trailer may be from before the last frames.
+        let trailer = trailer.filter(|trailer| trailer.frames.end_sequence >= end.get());
+        let frames_end = match trailer {
+            Some(trailer) => trailer.frames.end,
+            None => scan_end(&file, &header, Some(end))?,
+        };
+        let window = Self::of_followed(file, place, &header, trailer, frames_end)?;
+        window.show(frames_end)?;
+        window.end();
+        Ok(window)
+    }
+
+    /// Opens a segment to which another process adds frames, for up to `bytes` of them. It shows nothing yet. At least one frame must be
+    /// committed: a segment without frames may still get another salt.
+    pub(crate) fn follow(place: SegmentPlace, bytes: u64) -> Result<Self> {
+        let file = open_locked(&place)?;
+        let header = stored::read_header(&file, &place)?;
+        let bytes = bytes.max(file.len()?);
+        Self::of_followed(file, place, &header, None, bytes)
+    }
+
+    fn of_followed(
+        file: DataFile,
+        place: SegmentPlace,
+        header: &SegmentHeader,
+        trailer: Option<Trailer>,
+        bytes: u64,
+    ) -> Result<Self> {
+        let map = Map::followed(file.into_std(), bytes, FRAMES_FROM);
+        let map = map.map_err(|error| Error::io("map", &place.path, error))?;
+        let (salt, begun) = (Salt::new(header.salt), Timestamp::from_micros(header.created_at_micros));
+        Ok(Self { map, place, salt, begun, trailer, index: RwLock::default() })
+    }
+
+    /// Shows more of a segment that another process writes: see [`Map::show`].
+    pub(crate) fn show(&self, committed: u64) -> Result<bool> {
+        self.map.show(committed).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let reason = format!("expected frames up to byte {committed}, found the file to end before");
+                self.place.damage(self.committed(), self.place.base, reason)
+            }
+            _ => Error::io("look at", &self.place.path, error),
+        })
+    }
+
+    /// Marks what a segment shows that another process writes as final.
+    pub(crate) fn end(&self) {
+        self.map.end();
     }
 
     /// Returns the window of a segment that is written to, or was until now. `index` covers the frames written so far.
@@ -61,6 +122,7 @@ impl Window {
         header: &SegmentHeader,
         index: Index,
     ) -> Self {
+        let index = Indexed { frames: Summary::empty(header.base_sequence), index };
         let (salt, index) = (Salt::new(header.salt), RwLock::new(Some(index)));
         let begun = Timestamp::from_micros(header.created_at_micros);
         Self { map, place, salt, begun, trailer: None, index }
@@ -116,32 +178,47 @@ impl Window {
 
     /// Adds an entry to the index of a segment that is written to. The frame must be committed.
     pub(super) fn note(&self, entry: IndexEntry) {
-        self.index.write().get_or_insert_default().note(entry);
+        if let Some(known) = &mut *self.index.write() {
+            known.index.note(entry);
+        }
     }
 
     /// Runs `work` on the index. The first call reads it from the file or rebuilds it from the frames.
     pub(super) fn with_index<T>(&self, work: impl FnOnce(&Index) -> T) -> Result<T> {
-        if let Some(index) = self.index.read().as_ref() {
-            return Ok(work(index));
+        if let Some(known) = self.index.read().as_ref().filter(|known| !self.is_behind(known)) {
+            return Ok(work(&known.index));
         }
         let mut slot = self.index.write();
-        if slot.is_none() {
-            let stored = self.trailer.and_then(|trailer| stored::load_index(&self.place, &trailer));
-            *slot = Some(match stored {
-                Some(index) => index,
-                None => self.rebuild_index()?,
-            });
+        let known = match &mut *slot {
+            Some(known) => known,
+            none => {
+                let trailer = self.trailer.as_ref();
+                let stored = trailer.and_then(|trailer| {
+                    let index = stored::load_index(&self.place, trailer)?;
+                    Some(Indexed { frames: trailer.frames, index })
+                });
+                none.insert(stored.unwrap_or_else(|| Indexed::empty(self.place.base.get())))
+            }
+        };
+        let is_rebuilt = known.frames.is_empty() && known.index.len() == 0;
+        if is_rebuilt || self.is_behind(known) {
+            self.extend_index(known)?;
         }
-        Ok(work(slot.get_or_insert_default()))
+        Ok(work(&known.index))
     }
 
-    fn rebuild_index(&self) -> Result<Index> {
-        let mut rebuilt = Indexed::empty(self.place.base.get());
-        let mut walk = self.walk_from(None);
+    /// Returns whether another process has added so many frames that it takes long to walk along them.
+    fn is_behind(&self, known: &Indexed) -> bool {
+        self.map.is_followed() && self.committed() >= known.frames.end + INDEX_BEHIND_MAX
+    }
+
+    fn extend_index(&self, known: &mut Indexed) -> Result<()> {
+        let frames = self.bytes(known.frames.end..self.committed());
+        let mut walk = FrameWalk::new(frames, known.frames.end, known.frames.end_sequence, Depth::Headers);
         while let Some(frame) = walk.next().map_err(|fault| self.fault_of(&walk, &fault))? {
-            rebuilt.add(&frame);
+            known.add(&frame);
         }
-        Ok(rebuilt.index)
+        Ok(())
     }
 
     /// Walks along the committed frames, from the one that the index entry names or, if there is no entry or it is wrong, from the first.
@@ -197,11 +274,16 @@ impl Window {
         found.ok().flatten().map(|entry| SequenceNumber::new(entry.sequence))
     }
 
+    /// Returns the header of the frame that holds a sequence number, or `None` if it is not there yet or is damaged.
+    pub(crate) fn frame_of(&self, sequence: SequenceNumber) -> Result<Option<FrameHeader>> {
+        let (offset, frame) = self.find(sequence)?;
+        Ok(frame.filter(|_| self.check(offset).is_ok()))
+    }
+
     /// Returns when the record with a sequence number arrived, or `None` if it is not there yet or its frame is damaged.
     pub(crate) fn timestamp_of(&self, sequence: SequenceNumber) -> Result<Option<Timestamp>> {
-        let (offset, frame) = self.find(sequence)?;
-        let whole = frame.filter(|_| self.check(offset).is_ok());
-        Ok(whole.map(|frame| Timestamp::from_micros(frame.timestamp_micros)))
+        let frame = self.frame_of(sequence)?;
+        Ok(frame.map(|frame| Timestamp::from_micros(frame.timestamp_micros)))
     }
 
     /// Returns the number of the first record that arrived at a time or later, or the number after the last record if no record did.
@@ -237,13 +319,19 @@ impl Window {
     }
 }
 
+/// Opens the file of a segment so that no other process fills it again. Fails with `NotFound` if one already does.
+fn open_locked(place: &SegmentPlace) -> Result<DataFile> {
+    let file = DataFile::open(&place.path)?;
+    // The name is checked after the file is locked: a writer takes the name away before it looks for locks.
+    if file.lock_shared()? && file.is_at_its_path()? {
+        return Ok(file);
+    }
+    Err(Error::io("open", &place.path, io::ErrorKind::NotFound.into()))
+}
+
 /// Returns where the frames of a segment without a trailer end. If they do not reach `end`, it returns the end of the file, so that a
 /// reader meets the damage and reports it.
-fn scan_end(file: &DataFile, place: &SegmentPlace, salt: &Salt, end: Option<SequenceNumber>) -> Result<u64> {
-    let len = file.len()?;
-    let map = Map::read_only(file.std(), len).map_err(|error| file.error("map", error))?;
-    let frames = map.bytes(FRAMES_FROM..len);
-    let mut walk = FrameWalk::new(frames, FRAMES_FROM, place.base.get(), Depth::Whole(salt));
-    while let Ok(Some(_)) = walk.next() {}
-    Ok(if end.is_none_or(|end| end.get() == walk.next_sequence()) { walk.offset() } else { len })
+fn scan_end(file: &DataFile, header: &SegmentHeader, end: Option<SequenceNumber>) -> Result<u64> {
+    let frames = read_frames(file, header, end, |_| {})?;
+    Ok(if end.is_none_or(|end| end == frames.sequence) { frames.offset } else { file.len()? })
 }

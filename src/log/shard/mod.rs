@@ -66,7 +66,7 @@ impl Shard {
         marks: Marks,
         recovered: RecoveredShard,
         children: Vec<Arc<Reader>>,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         let dir = ShardDir::new(&context.stream_dir, description.id);
         let segments = Segments::new(dir.clone(), &recovered.sealed, Arc::clone(&context.windows));
         for segment in &recovered.unsealed {
@@ -81,18 +81,18 @@ impl Shard {
             reader.announce(next, closed_at, children);
         }
         let writers = context.writers.clone();
-        let writer = Writer::recovered(dir.clone(), writers, description, recovered, Arc::clone(&reader));
-        Self::join(dir, writer, reader)
+        let writer = Writer::recovered(dir.clone(), writers, description, recovered, Arc::clone(&reader))?;
+        Ok(Self::join(dir, writer, reader))
     }
 
     /// Creates a new shard. Its directory must exist and be empty.
-    pub(crate) fn create(context: &ShardContext, description: &ShardDescription) -> Arc<Self> {
+    pub(crate) fn create(context: &ShardContext, description: &ShardDescription) -> Result<Arc<Self>> {
         let dir = ShardDir::new(&context.stream_dir, description.id);
         let segments = Segments::new(dir.clone(), &[], Arc::clone(&context.windows));
         let first = description.first_sequence;
         let reader = Arc::new(context.reader(description, segments, first, first));
-        let writer = Writer::empty(dir.clone(), context.writers.clone(), description, Arc::clone(&reader));
-        Self::join(dir, writer, reader)
+        let writer = Writer::empty(dir.clone(), context.writers.clone(), description, Arc::clone(&reader))?;
+        Ok(Self::join(dir, writer, reader))
     }
 
     fn join(dir: ShardDir, writer: Writer, reader: Arc<Reader>) -> Arc<Self> {
@@ -194,6 +194,11 @@ impl Shard {
     /// Refuses all later puts, because what is on disk is unknown.
     pub(crate) fn poison(&self) {
         self.writer.poison();
+    }
+
+    /// Takes back what shows the shard to other processes, once it has expired.
+    pub(crate) fn hide(&self) {
+        self.writer.hide();
     }
 
     /// Shuts the shard down as its stream closes.

@@ -58,7 +58,7 @@ impl Shard {
     /// Raises the horizon. It never goes back.
     pub(crate) fn raise_horizon(&self, horizon: SequenceNumber) {
         if self.reader.horizon.raise(horizon) {
-            self.writer.wake_readers();
+            self.writer.show_horizon();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::log::live::{BELL_NAME, LIVE_NAME};
 use crate::log::manifest::{self, Manifest};
 use crate::log::segment::place::{SHARDS_NAME, ShardDir, shards_dir};
 use crate::log::sys::root::{Lock, OwnPath};
@@ -11,8 +12,8 @@ use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::shard_id::ShardId;
 
 pub(super) const LOCK_NAME: &str = "LOCK";
-/// The names that an interrupted creation may leave.
-const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, SHARDS_NAME, manifest::NEW_NAME];
+/// The names that the directory of a stream may hold although the manifest is missing.
+const UNFINISHED_NAMES: [&str; 5] = [LOCK_NAME, SHARDS_NAME, manifest::NEW_NAME, LIVE_NAME, BELL_NAME];
 
 /// Where a stream is, or is to be.
 #[derive(Debug, Clone, Copy)]

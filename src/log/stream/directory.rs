@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Stream;
 use super::address::{Address, Found, Locked};
+use crate::log::live::publish;
 use crate::log::manifest::{self, SET_ASIDE_NAME};
 use crate::log::sys::root::OwnPath;
 use crate::log::sys::{dir, outside};
@@ -83,6 +84,7 @@ fn empty(locked: &Locked) -> Result<()> {
     let root = &locked.root;
     if locked.found == Found::Stream {
         manifest::set_aside(root)?;
+        publish::withdraw(root)?;
     }
     remove_contents(root)
 }

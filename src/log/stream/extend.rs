@@ -224,7 +224,7 @@ pub struct Hold<'a> {
 /// record: records that the reader has not [released](Hold::release) stay.
 ///
 /// The manifest keeps the hold itself, but not what was released. Each time the stream is opened, everything is held until it is released
-/// again. [`Stream::describe`] lists the holds that are set.
+/// again. [`StreamReader::describe`](crate::StreamReader::describe) lists the holds that are set.
 ///
 /// ```
 /// # use streamlog::{Position, Stream, extend};

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reader::Member;
 use crate::log::shard::reader::Reader;
 use crate::log::shard::reader::batch::Batch;
 use crate::log::shard::reader::iterator::ShardIterator;
 use crate::log::shard::reader::wait_any::{Readable, wait_any};
-use crate::log::topology::{Topology, lineage};
+use crate::log::topology::lineage;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
 /// Reads all shards of a stream, so that each key's records come in the order of their puts across any number of splits and merges. A child
-/// is read only after all its parents are read to the end. [`Stream::lineage_iterator`](crate::Stream::lineage_iterator) returns it.
+/// is read only after all its parents are read to the end. [`StreamReader::lineage_iterator`](crate::StreamReader::lineage_iterator) returns it.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -50,15 +51,16 @@ pub struct LineageIterator {
 }
 
 impl LineageIterator {
-    pub(crate) fn new(topology: &Topology, position: Position) -> Result<Self> {
-        // The lock keeps the manifest unchanged until all iterators have their place.
-        let manifest = topology.manifest();
-        let shards = lineage::filter(&manifest.shards, position.try_into()?);
-        let map = topology.map();
-        let reading =
-            shards.iter().map(|shard| ShardIterator::new(Arc::clone(map.get(shard.id)?.reader()), position));
-        let horizons = map.iter().map(|shard| (shard.id(), shard.horizon())).collect();
-        Ok(Self { reading: reading.collect::<Result<_>>()?, turn: 0, waiting: BTreeMap::new(), horizons })
+    /// Returns an iterator over all shards of a stream.
+    pub(super) fn new(members: &[Member], position: Position) -> Result<Self> {
+        let readers: BTreeMap<ShardId, &Arc<Reader>> =
+            members.iter().map(|(shard, reader)| (shard.id, reader)).collect();
+        let shards: Vec<_> = members.iter().map(|(shard, _)| shard.clone()).collect();
+        let begun = lineage::filter(&shards, position.try_into()?);
+        let reading = begun.iter().map(|shard| ShardIterator::new(Arc::clone(readers[&shard.id]), position));
+        let reading = reading.collect::<Result<_>>()?;
+        let horizons = readers.into_iter().map(|(id, reader)| (id, reader.horizon())).collect();
+        Ok(Self { reading, turn: 0, waiting: BTreeMap::new(), horizons })
     }
 
     /// Reads up to `records_max` records of one shard. The shards take turns. Never blocks: an empty batch means that all shards were read

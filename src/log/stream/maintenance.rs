@@ -34,8 +34,8 @@ impl MaintenanceThreads {
             let context = &core.topology.context().writers;
             // Two threads: syncing takes long, and preparing what puts need next cannot wait for it.
             for (name, bell, run, runs_callbacks) in [
-                ("streamlog", &context.bell, run_behind as fn(&Core, &AtomicBool), true),
-                ("streamlog-ahead", &context.ahead_bell, run_ahead, false),
+                ("streamlog", &context.work, run_behind as fn(&Core, &AtomicBool), true),
+                ("streamlog-ahead", &context.work_ahead, run_ahead, false),
             ] {
                 let thread = {
                     let (core, must_stop) = (Arc::clone(core), Arc::clone(&started.must_stop));
@@ -73,7 +73,7 @@ impl MaintenanceThreads {
 
 fn run_ahead(core: &Core, must_stop: &AtomicBool) {
     while !must_stop.load(Ordering::Acquire) {
-        core.topology.context().writers.ahead_bell.park(None);
+        core.topology.context().writers.work_ahead.park(None);
         let map = core.topology.map_full();
         // One step for each shard in turn, so that no shard waits foreverything that another wants. If something cannot be prepared, the
         // puts do without it and report their own errors.
@@ -94,7 +94,7 @@ fn run_behind(core: &Core, must_stop: &AtomicBool) {
     let mut sweep_timer = Timer::every(Some(SWEEP_INTERVAL));
     loop {
         let next = [sync_timer.next, sweep_timer.next].into_iter().flatten().min();
-        core.topology.context().writers.bell.park(next);
+        core.topology.context().writers.work.park(next);
         if must_stop.load(Ordering::Acquire) {
             return;
         }

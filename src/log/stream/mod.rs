@@ -9,9 +9,9 @@ mod maintenance;
 mod open;
 mod put;
 mod put_metrics;
+pub(crate) mod reader;
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,26 +20,23 @@ use parking_lot::Mutex;
 use crate::log::recovery::RecoveryReport;
 use crate::log::reshard::{self, merge, scale, split};
 use crate::log::retention::sweep;
-use crate::log::shard::reader::iterator::ShardIterator;
-use crate::log::shard::reader::verify::{Verification, VerifyProgress};
 use crate::log::sys::root::{Lock, OwnPath};
-use crate::log::topology::{Topology, lineage};
-use crate::log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
+use crate::log::topology::Topology;
+use crate::log::types::describe::{ShardDescription, ShardFilter};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::hash_key::{HashKey, KeyHash};
 use crate::log::types::options::{Retention, StreamOptions};
-use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
-use crate::log::types::time::{Clock, Timestamp};
+use crate::log::types::time::Clock;
 
 use address::Address;
 use extend::Extensions;
-use lineage_iterator::LineageIterator;
 use maintenance::MaintenanceThreads;
 use put_metrics::PutMetrics;
+use reader::StreamReader;
 
 /// An open stream: puts records, and creates iterators that read them.
 ///
@@ -68,6 +65,7 @@ pub struct Stream {
 #[derive(Debug)]
 struct Handle {
     core: Arc<Core>,
+    reader: StreamReader,
     threads: Mutex<Option<MaintenanceThreads>>,
 }
 
@@ -114,17 +112,8 @@ impl Stream {
     fn open_at(address: Address<'_>, options: StreamOptions) -> Result<Self> {
         let core = Arc::new(open::open(address, options)?);
         let threads = MaintenanceThreads::start(&core)?;
-        Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(Some(threads)) }) })
-    }
-
-    /// Returns the clock from which the stream takes the time.
-    pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.core().clock
-    }
-
-    /// Returns the time of the stream's clock.
-    pub fn now(&self) -> Timestamp {
-        self.core().clock.now()
+        let reader = StreamReader::of_core(&core);
+        Ok(Self { handle: Arc::new(Handle { core, reader, threads: Mutex::new(Some(threads)) }) })
     }
 
     /// Returns whether the stream was closed, through this handle or a clone.
@@ -151,110 +140,6 @@ impl Stream {
     /// `Io` if the sync of a shard fails, or `Poisoned` if an earlier sync of it failed. The other shards are synced all the same.
     pub fn sync(&self) -> Result<()> {
         self.core().sync()
-    }
-
-    /// Returns an iterator over a shard.
-    ///
-    /// Positions follow Kinesis' `GetShardIterator`, with one difference: a position behind the trim horizon is an error.
-    ///
-    /// ```
-    /// # use streamlog::{Position, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let receipt = stream.put("user-17", "clicked")?;
-    /// let mut iterator = stream.iterator(receipt.shard, Position::At(receipt.sequence))?;
-    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `ShardNotFound`; `Trimmed` if the position is behind the horizon; `InvalidArgument` for a time in the future; `Corrupt` if damage
-    /// prevents finding a time.
-    pub fn iterator(&self, shard: ShardId, position: Position) -> Result<ShardIterator> {
-        let reader = Arc::clone(self.core().topology.map().get(shard)?.reader());
-        ShardIterator::new(reader, position)
-    }
-
-    /// Returns an iterator over all shards. It reads each key's records in the order of their puts, across any number of splits and merges.
-    ///
-    /// `position` is `TrimHorizon`, `Latest` or `AtTimestamp`. The other positions are places in one shard.
-    ///
-    /// ```
-    /// # use streamlog::{Position, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// stream.put("user-17", "clicked")?;
-    /// let mut iterator = stream.lineage_iterator(Position::TrimHorizon)?;
-    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `InvalidArgument` for another position, or for a time in the future.
-    pub fn lineage_iterator(&self, position: Position) -> Result<LineageIterator> {
-        LineageIterator::new(&self.core().topology, position)
-    }
-
-    /// Returns the settings, holds and shards of the stream.
-    ///
-    /// ```
-    /// # use streamlog::{Retention, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let description = stream.describe();
-    /// assert_eq!(description.retention, Retention::default());
-    /// assert_eq!(description.segment_bytes, 64 << 20);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn describe(&self) -> StreamDescription {
-        let core = self.core();
-        let manifest = core.topology.manifest();
-        let settings = manifest.settings;
-        StreamDescription {
-            path: core.root.to_path_buf(),
-            created_at: manifest.created_at,
-            key_hash: settings.key_hash,
-            retention: settings.retention,
-            durability: core.options.durability,
-            segment_bytes: settings.segment_bytes,
-            record_bytes_max: settings.record_bytes_max,
-            holds: manifest
-                .holds
-                .iter()
-                .map(|(name, &bytes_max)| HoldDescription { name: name.clone(), bytes_max })
-                .collect(),
-            shards: manifest.shards.clone(),
-        }
-    }
-
-    /// Returns the shards that have not expired, in the order of their creation.
-    ///
-    /// ```
-    /// # use streamlog::Stream;
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// for shard in stream.shards() {
-    ///     println!("{} owns {}", shard.id, shard.hash_key_range);
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn shards(&self) -> Vec<ShardDescription> {
-        self.core().topology.manifest().shards.clone()
-    }
-
-    /// Returns the shards that match a filter, in the order of their creation, like Kinesis' `ListShards`.
-    ///
-    /// ```
-    /// # use streamlog::{ShardFilter, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// stream.split_shard_evenly(stream.shards()[0].id)?;
-    /// assert_eq!(stream.shards().len(), 3, "the parent and its children");
-    /// assert_eq!(stream.list_shards(ShardFilter::AtLatest).len(), 2, "the children");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn list_shards(&self, filter: ShardFilter) -> Vec<ShardDescription> {
-        lineage::filter(&self.core().topology.manifest().shards, filter)
     }
 
     /// Splits an open shard in two. The upper child begins with `new_starting_hash_key`. Returns the children.
@@ -403,24 +288,6 @@ impl Stream {
         sweep::change(&self.core().topology, retention)
     }
 
-    /// Returns counts of each shard: sequence numbers, segments, bytes on the disk, puts, reads, and how far readers are behind.
-    ///
-    /// ```
-    /// # use streamlog::Stream;
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// stream.put("user-17", "clicked")?;
-    /// let stats = stream.stats()?;
-    /// println!("{} records on {} bytes of disk", stats.record_count(), stats.disk_bytes());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `Io` if the file system does not return the sizes of files.
-    pub fn stats(&self) -> Result<StreamStats> {
-        self.core().stats()
-    }
-
     /// Returns what opening the stream found and did.
     ///
     /// ```
@@ -454,43 +321,6 @@ impl Stream {
     /// `Poisoned` or `Io` if a sync failed; `Closed`; otherwise the first error of retention or of sealing.
     pub fn maintain(&self) -> Result<()> {
         self.core().maintain(Pass { sync: true, tidy: true })
-    }
-
-    /// Reads all existing records, and lists all damage. It calls `progress` again and again with how far it is. `progress` may stop it.
-    ///
-    /// ```
-    /// # use std::ops::ControlFlow;
-    /// # use streamlog::Stream;
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let found = stream.verify(|progress| {
-    ///     println!("{} of {} bytes", progress.bytes_read, progress.bytes_total);
-    ///     ControlFlow::Continue(())
-    /// })?;
-    /// assert!(found.is_complete && found.damage.is_empty());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `UnsupportedFormat`, or `Io` if the operating system refuses an operation. Damage is not an error here.
-    pub fn verify(
-        &self,
-        mut progress: impl FnMut(VerifyProgress) -> ControlFlow<()>,
-    ) -> Result<Verification> {
-        let map = self.core().topology.map_full();
-        let mut found = Verification::default();
-        let bytes_total = map.iter().map(|shard| shard.data_bytes()).sum::<Result<_>>()?;
-        let mut at = VerifyProgress { bytes_read: 0, bytes_total };
-        let mut step = |bytes: u64| {
-            at.bytes_read += bytes;
-            progress(at)
-        };
-        for shard in map.iter() {
-            if shard.reader().verify(&mut found, &mut step)?.is_break() {
-                return Ok(found);
-            }
-        }
-        Ok(Verification { is_complete: true, ..found })
     }
 
     /// Closes the stream, also for its clones: syncs, seals, frees unused blocks, and lets others open the stream. Iterators can still read

@@ -13,6 +13,8 @@ use super::address::{Address, Found, LOCK_NAME, Locked};
 use super::extend::Extensions;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream, directory};
+use crate::log::live::bell::Bell;
+use crate::log::live::publish::{self, Live};
 use crate::log::manifest::{Manifest, StreamSettings};
 use crate::log::recovery::{RecoveryReport, TornTail};
 use crate::log::retention::sweep;
@@ -26,7 +28,7 @@ use crate::log::sys::clock::SystemClock;
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::root::OwnPath;
-use crate::log::topology::Topology;
+use crate::log::topology::{Examined, Topology};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::limits::{SEGMENT_BYTES_DEFAULT, record_bytes_max_default};
@@ -74,25 +76,32 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         }
     };
     let settings = adopt(&root, &options, manifest.settings)?;
+    let syncs_each = options.durability == Durability::Power;
+    if options.salvage {
+        publish::withdraw(&root)?;
+    }
+    let examined = Examined::new(&root, manifest, options.salvage)?;
+    // Before anything changes: from here on, what the last opening has shown other processes does not count.
+    let live = Arc::new(Live::open(&root, syncs_each)?);
     let context = ShardContext {
         stream_dir: root.clone(),
         clock: Arc::clone(&clock),
         peers: Arc::default(),
         windows: Arc::default(),
         writers: WriterContext {
-            writing: Writing {
-                segment_bytes: settings.segment_bytes,
-                syncs_each: options.durability == Durability::Power,
-            },
-            bell: Arc::new(Waiter::default()),
-            ahead_bell: Arc::new(Waiter::default()),
+            writing: Writing { segment_bytes: settings.segment_bytes, syncs_each },
+            work: Arc::new(Waiter::default()),
+            work_ahead: Arc::new(Waiter::default()),
             sources: Arc::new(Sources::default()),
+            live: Arc::clone(&live),
+            bell: Arc::new(Bell::create(&root)?),
         },
     };
-    let (topology, shards) = Topology::open(context, manifest, options.salvage)?;
+    let (topology, shards) = Topology::open(context, examined)?;
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
     sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
+    live.begin()?;
     let recovery = RecoveryReport {
         shards,
         duration: started.elapsed(),

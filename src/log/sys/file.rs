@@ -1,10 +1,10 @@
 //! Files, opened without following links, whose errors name their path.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use rustix::fs::{FallocateFlags, Mode, OFlags, RawMode};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
 use super::call;
@@ -42,7 +42,7 @@ fn is_same_file(one: &File, other: &File) -> bool {
 /// journal, which makes a sync of each put half as slow again.
 #[cfg(target_os = "linux")]
 fn name_count(file: &File) -> io::Result<u64> {
-    use rustix::fs::{AtFlags, StatxFlags, statx};
+    use rustix::fs::{StatxFlags, statx};
     let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::NLINK)?;
     Ok(found.stx_nlink.into())
 }
@@ -103,6 +103,42 @@ impl DataFile {
         &self.file
     }
 
+    /// Returns the standard library's file, for keeping it with its mapping.
+    pub(crate) fn into_std(self) -> File {
+        self.file
+    }
+
+    /// Locks the file so that no other process fills it again. Returns `false` if one is about to.
+    pub(crate) fn lock_shared(&self) -> Result<bool> {
+        self.locked(self.file.try_lock_shared())
+    }
+
+    /// Returns whether no other process has locked the file.
+    pub(crate) fn is_unshared(&self) -> Result<bool> {
+        if !self.locked(self.file.try_lock())? {
+            return Ok(false);
+        }
+        self.file.unlock().map_err(|error| self.error("unlock", error))?;
+        Ok(true)
+    }
+
+    fn locked(&self, outcome: Result<(), TryLockError>) -> Result<bool> {
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(self.error("lock", error)),
+        }
+    }
+
+    /// Returns whether its path still leads to the file.
+    pub(crate) fn is_at_its_path(&self) -> Result<bool> {
+        match rustix::fs::statat(self.path.root(), self.path.relative(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok(self.identity()? == [there.st_dev, there.st_ino]),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.error("look at", errno.into())),
+        }
+    }
+
     pub(crate) fn path(&self) -> &OwnPath {
         &self.path
     }
@@ -118,6 +154,12 @@ impl DataFile {
 
     pub(crate) fn len(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.len())
+    }
+
+    /// Returns what identifies the file on this machine: its device, and its number there.
+    pub(crate) fn identity(&self) -> Result<[u64; 2]> {
+        let metadata = self.file.metadata().map_err(|error| self.error("look at", error))?;
+        Ok([metadata.dev(), metadata.ino()])
     }
 
     /// Returns whether the file has a second name.

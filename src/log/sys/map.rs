@@ -5,7 +5,9 @@
 //! - **I2** bytes below the `committed` of a live mapping are not written again, except for the live words of the header page;
 //! - **I3** a slice is made only of bytes below `committed` (and, where there is a writer, behind the header page), and writes go through
 //!   raw pointers, so no `&mut [u8]` over shared bytes exists;
-//! - **I4** nothing touches bytes beyond those allocated to the file.
+//! - **I4** nothing touches bytes beyond those allocated to the file;
+//! - **I9** a mapping of a file that another process writes shows no more than that process has committed, and holds a shared lock on the
+//!   file: the writer keeps I1 and I2 for it as for its own mappings, and does not fill the file again.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -30,6 +32,17 @@ pub(crate) struct Map {
     /// The first byte that a slice may hold. A writer changes the bytes before it.
     slices_from: u64,
     writable: bool,
+    /// For a file that another process writes.
+    followed: Option<Followed>,
+}
+
+/// A file that another process writes.
+#[derive(Debug)]
+struct Followed {
+    /// Open and locked for as long as it is mapped.
+    file: File,
+    /// How long it is at least.
+    len: AtomicU64,
 }
 
 /// Adds the limits that a mapping may have met to the error for it.
@@ -71,7 +84,55 @@ impl Map {
         }
         fault::point("map", Path::new(""))?;
         let raw = MmapOptions::new().len(to_usize(len)?).map_raw_read_only(file).map_err(name_limit)?;
-        Ok(Arc::new(Self { raw, watermark: Watermark::new(len, true), slices_from: 0, writable: false }))
+        let watermark = Watermark::new(len, true);
+        Ok(Arc::new(Self { raw, watermark, slices_from: 0, writable: false, followed: None }))
+    }
+
+    /// Maps the first `len` bytes of a file that another process writes, even if the file is shorter. Nothing can be read until
+    /// [`show`](Self::show). The file must have a shared lock, which it keeps for as long as it is mapped.
+    pub(crate) fn followed(file: File, len: u64, header_bytes: u64) -> io::Result<Arc<Self>> {
+        fault::point("map", Path::new(""))?;
+        let raw = MmapOptions::new().len(to_usize(len)?).map_raw_read_only(&file).map_err(name_limit)?;
+        let followed = Followed { len: AtomicU64::new(file.metadata()?.len()), file };
+        let watermark = Watermark::new(header_bytes, false);
+        Ok(Arc::new(Self {
+            raw,
+            watermark,
+            slices_from: header_bytes,
+            writable: false,
+            followed: Some(followed),
+        }))
+    }
+
+    /// Lets readers read up to `committed`, which the process that writes the file must have committed. Returns `false` if the mapping does
+    /// not reach so far.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file is shorter.
+    pub(crate) fn show(&self, committed: u64) -> io::Result<bool> {
+        let Some(followed) = &self.followed else { return Ok(true) };
+        if committed > self.raw.len() as u64 {
+            return Ok(false);
+        }
+        if committed > followed.len.load(Ordering::Relaxed) {
+            let len = followed.file.metadata()?.len();
+            if committed > len {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            followed.len.store(len, Ordering::Relaxed);
+        }
+        self.watermark.raise_to(committed);
+        Ok(true)
+    }
+
+    /// Returns whether another process writes the file.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed.is_some()
+    }
+
+    /// Marks what is shown as final. The next segment, if there is one, must be in its place before.
+    pub(crate) fn end(&self) {
+        self.watermark.end();
     }
 
     /// Maps `capacity` bytes of a file for one writer and any number of readers.
@@ -96,7 +157,8 @@ impl Map {
         fault::point("map", Path::new(""))?;
         let raw = MmapOptions::new().len(to_usize(capacity)?).map_raw(file).map_err(name_limit)?;
         let watermark = Watermark::new(committed, false);
-        let map = Arc::new(Self { raw, watermark, slices_from: header_bytes, writable: true });
+        let map =
+            Arc::new(Self { raw, watermark, slices_from: header_bytes, writable: true, followed: None });
         Ok(MapWriter { map, allocated, end: committed })
     }
 
@@ -124,7 +186,8 @@ impl Map {
         );
         let len = (range.end - range.start) as usize;
         // SAFETY: the assertion gives I3, and the acquiring load in it makes those bytes visible; I2 keeps them unchanged, and I1 keeps
-        // them in the file for as long as the slice borrows the mapping. `committed` is below the mapped length (I4).
+        // them in the file for as long as the slice borrows the mapping. `committed` is below the mapped length (I4). If another process
+        // writes the file, all of that holds by I9.
         unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(range.start as usize), len) }
     }
 

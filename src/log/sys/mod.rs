@@ -13,7 +13,9 @@ pub(crate) mod random;
 pub(crate) mod replace;
 pub(crate) mod root;
 pub(crate) mod sync;
+pub(crate) mod wake;
 pub(crate) mod watermark;
+pub(crate) mod words;
 
 #[cfg(not(unix))]
 compile_error!("streamlog needs a Unix: it maps files, allocates their blocks and takes advisory locks");

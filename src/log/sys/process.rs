@@ -48,3 +48,15 @@ impl Process {
         FORKS.load(Ordering::Relaxed) == self.0
     }
 }
+
+/// Returns what identifies the start of the machine, in two words: other words after each start. Zeros where the system does not say.
+pub(crate) fn boot_id() -> [u64; 2] {
+    static ID: std::sync::OnceLock<[u64; 2]> = std::sync::OnceLock::new();
+    *ID.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let half =
+            |from: usize| digits.get(from..from + 16).and_then(|half| u64::from_str_radix(half, 16).ok());
+        [half(0), half(16)].map(Option::unwrap_or_default)
+    })
+}

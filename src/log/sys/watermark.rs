@@ -34,6 +34,11 @@ impl Watermark {
         self.committed.store(committed, Ordering::Release);
     }
 
+    /// Makes all bytes below `committed` visible to readers, unless more are. For threads that learn of them from another process.
+    pub(crate) fn raise_to(&self, committed: u64) {
+        self.committed.fetch_max(committed, Ordering::AcqRel);
+    }
+
     /// Marks `committed` as final.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);

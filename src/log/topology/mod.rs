@@ -51,20 +51,31 @@ pub(crate) struct Topology {
 /// By name and shard: the first sequence number that is held.
 pub(crate) type HoldPositions = BTreeMap<String, BTreeMap<ShardId, SequenceNumber>>;
 
-impl Topology {
-    /// Opens the shards in the manifest, and removes what is left of others. With `must_salvage`, it first gives up what is damaged.
-    ///
-    /// It examines all shards before it changes any of them.
-    pub(crate) fn open(
-        context: ShardContext,
-        mut manifest: Manifest,
-        must_salvage: bool,
-    ) -> Result<(Self, Vec<ShardRecovery>)> {
-        let orphans = find_orphans(&context, &manifest)?;
+/// What was found in the directory of a stream that is to be opened.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    manifest: Manifest,
+    /// The directories of shards that are not in the manifest.
+    orphans: Vec<OwnPath>,
+    recoveries: Vec<Recovery>,
+}
+
+impl Examined {
+    /// Examines all shards in the manifest, and changes nothing. With `must_salvage`, it first gives up what is damaged.
+    pub(crate) fn new(stream_dir: &OwnPath, manifest: Manifest, must_salvage: bool) -> Result<Self> {
+        let orphans = find_orphans(stream_dir, &manifest)?;
         let prepare = |shard: &ShardDescription| {
-            Recovery::prepare(&context.stream_dir, shard, manifest.marks_of(shard), must_salvage)
+            Recovery::prepare(stream_dir, shard, manifest.marks_of(shard), must_salvage)
         };
         let recoveries = manifest.shards.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+        Ok(Self { manifest, orphans, recoveries })
+    }
+}
+
+impl Topology {
+    /// Opens the shards, and removes what is left of others.
+    pub(crate) fn open(context: ShardContext, examined: Examined) -> Result<(Self, Vec<ShardRecovery>)> {
+        let Examined { mut manifest, orphans, recoveries } = examined;
         orphans.iter().try_for_each(dir::remove_all)?;
         let recovered = recoveries.into_iter().map(Recovery::apply).collect::<Result<Vec<_>>>()?;
         let reports = recovered.iter().map(|shard| shard.report.clone()).collect();
@@ -80,7 +91,7 @@ impl Topology {
             let children = children.filter_map(|child| shards.get(&child.id));
             let children = children.map(|child| Arc::clone(child.reader())).collect();
             let marks = manifest.marks_of(description);
-            let shard = Shard::open(&context, description, marks, recovered, children);
+            let shard = Shard::open(&context, description, marks, recovered, children)?;
             shards.insert(description.id, shard);
         }
         let map = ArcSwap::from_pointee(ShardMap::new(shards.into_values(), &manifest));
@@ -191,7 +202,9 @@ impl Topology {
     pub(crate) fn write(&self, next: &mut Manifest) -> Result<(), ReplaceError> {
         let kept = |shard: &&Arc<Shard>| next.shards.iter().any(|description| description.id == shard.id());
         next.marks = self.map.load().iter().filter(kept).map(|shard| (shard.id(), shard.marks())).collect();
-        next.store(&self.context.stream_dir)
+        let stored = next.store(&self.context.stream_dir);
+        self.context.writers.live.note_manifest();
+        stored
     }
 
     /// Replaces the map. The new one also has the `added` shards, and lacks those that the manifest does not name.
@@ -201,7 +214,10 @@ impl Topology {
         let named =
             |shard: &Arc<Shard>| manifest.shards.iter().any(|description| description.id == shard.id());
         let mut expired = self.expired.lock();
-        present.iter().filter(|shard| !named(shard)).for_each(|shard| *expired += shard.traffic());
+        for shard in present.iter().filter(|shard| !named(shard)) {
+            *expired += shard.traffic();
+            shard.hide();
+        }
         self.map.store(Arc::new(ShardMap::new(all.filter(named), manifest)));
     }
 
@@ -236,19 +252,19 @@ impl Topology {
 }
 
 /// Returns the directories of shards that are not in the manifest: expired shards, and children of a split or merge that failed.
-fn find_orphans(context: &ShardContext, manifest: &Manifest) -> Result<Vec<OwnPath>> {
-    let shards_dir = shards_dir(&context.stream_dir);
+fn find_orphans(stream_dir: &OwnPath, manifest: &Manifest) -> Result<Vec<OwnPath>> {
+    let shards_dir = shards_dir(stream_dir);
     let entries = if shards_dir.is_own_dir()? { dir::list(&shards_dir)? } else { vec![] };
     let mut orphans = vec![];
     for entry in entries {
         let Ok(id) = entry.name.parse::<ShardId>() else { continue };
-        let dir = ShardDir::new(&context.stream_dir, id);
+        let dir = ShardDir::new(stream_dir, id);
         let is_ours = *dir.path() == entry.path && entry.path.is_own_dir()?;
         if !is_ours || manifest.shards.iter().any(|shard| shard.id == id) {
             continue;
         }
         if id.get() >= manifest.next_shard && !dir.bases()?.is_empty() {
-            let path = manifest::path_in(&context.stream_dir).to_path_buf();
+            let path = manifest::path_in(stream_dir).to_path_buf();
             let reason =
                 format!("expected it to name {id}, of which there are segments: it is older than they are");
             return Err(Corruption { path, shard: None, offset: 0, sequence: None, reason }.into_error());

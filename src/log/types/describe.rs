@@ -11,7 +11,7 @@ use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 use super::time::Timestamp;
 
-/// How a stream is set up. [`Stream::describe`](crate::Stream::describe) returns it.
+/// How a stream is set up. [`StreamReader::describe`](crate::StreamReader::describe) returns it.
 ///
 /// ```
 /// # use streamlog::{KeyHash, Stream};
@@ -68,7 +68,7 @@ pub struct HoldDescription {
     pub bytes_max: u64,
 }
 
-/// A shard's place in the stream. [`Stream::shards`](crate::Stream::shards) returns it.
+/// A shard's place in the stream. [`StreamReader::shards`](crate::StreamReader::shards) returns it.
 ///
 /// ```
 /// # use streamlog::{HashKeyRange, Stream};

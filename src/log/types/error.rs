@@ -96,6 +96,21 @@ pub enum Error {
         end: SequenceNumber,
     },
 
+    /// Another process has the stream open again, and records that this reader has read, or that were there when it began, are gone: they
+    /// were lost with a failed disk or a failed sync, or cut with files that somebody removed or replaced. *Remedy:* undo what was done with
+    /// the records that were read, and `seek` to continue.
+    #[error(
+        "{shard} was cut when its stream was opened again: this reader was at sequence number {next}, and what it has read before is gone; the shard now ends before {end}; seek to continue"
+    )]
+    Cut {
+        /// The shard that was read.
+        shard: ShardId,
+        /// The number that the reader was to read next.
+        next: SequenceNumber,
+        /// The number that the shard's next record will have.
+        end: SequenceNumber,
+    },
+
     /// A worker of a consumer group committed to a shard that it has no lease on: it was silent for longer than its lease timeout, the
     /// group was reset, or the worker has not polled yet. The commit changed nothing. *Remedy:* continue to poll. Other workers may handle
     /// again what this worker handled since its last commit.

@@ -314,7 +314,7 @@ impl StreamOptions {
         self
     }
 
-    /// Passes the stream's path and its [`stats`](crate::Stream::stats) to `report`: each second from the maintenance thread, with each
+    /// Passes the stream's path and its [`stats`](crate::StreamReader::stats) to `report`: each second from the maintenance thread, with each
     /// [`Stream::maintain`](crate::Stream::maintain), and a last time on closing. Default: no report.
     ///
     /// `report` should be quick, because syncs and retention wait for it. It may call the stream, and may close it or drop its last clone. It

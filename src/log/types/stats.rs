@@ -6,7 +6,7 @@ use super::latency::Latency;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 
-/// The stream's counts at one moment. [`Stream::stats`](crate::Stream::stats) returns it.
+/// The stream's counts at one moment. [`StreamReader::stats`](crate::StreamReader::stats) returns it.
 ///
 /// ```
 /// # use streamlog::Stream;

@@ -13,7 +13,8 @@ impl Reader {
     /// Returns the segment that holds a sequence number, or the last one before the place where it will be.
     pub(in super::super) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
         self.segments.find(sequence).map_err(|error| {
-            // The file may have been trimmed after it was found.
+            // The file may have been trimmed after it was found. If another process did that, it has shown the horizon before.
+            let _ = self.refresh();
             self.check_horizon(sequence).err().unwrap_or(error)
         })
     }

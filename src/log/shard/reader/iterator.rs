@@ -19,7 +19,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// Reads one shard in order. [`Stream::iterator`](crate::Stream::iterator) returns it.
+/// Reads one shard in order. [`StreamReader::iterator`](crate::StreamReader::iterator) returns it.
 ///
 /// It takes no lock that a writer takes, and it never expires. After the stream is closed, it still reads everything that was put before.
 ///
@@ -37,10 +37,14 @@ use crate::log::types::time::Timestamp;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ShardIterator {
-    reader: Arc<Reader>,
-    next: SequenceNumber,
-    place: Option<Place>,
-    count: Arc<ReadCount>,
+    pub(super) reader: Arc<Reader>,
+    pub(super) next: SequenceNumber,
+    pub(super) place: Option<Place>,
+    pub(super) count: Arc<ReadCount>,
+    /// When the record before the next one arrived, and how often everything that is known of the shard had been replaced by then, if another
+    /// process may write it.
+    pub(super) arrived_before: Option<Timestamp>,
+    pub(super) replaced: u64,
     /// Whether the last call of `Iterator::next` failed.
     has_failed: bool,
 }
@@ -56,7 +60,7 @@ impl fmt::Debug for ShardIterator {
 
 /// The place of the next record.
 #[derive(Debug, Clone)]
-struct Place {
+pub(super) struct Place {
     window: Arc<Window>,
     /// The offset of its frame.
     offset: u64,
@@ -66,49 +70,16 @@ struct Place {
 
 impl ShardIterator {
     pub(crate) fn new(reader: Arc<Reader>, position: Position) -> Result<Self> {
+        reader.refresh()?;
         let next = Self::first_at(&reader, position)?;
         Ok(Self::from_first(reader, next))
-    }
-
-    /// Returns the number of the first record at a position.
-    fn first_at(reader: &Reader, position: Position) -> Result<SequenceNumber> {
-        let next = match position {
-            Position::TrimHorizon => reader.horizon(),
-            Position::Latest => reader.next_sequence(),
-            Position::At(sequence) => sequence.max(reader.created.first_sequence),
-            Position::After(sequence) => sequence.plus(1).max(reader.created.first_sequence),
-            Position::AtTimestamp(time) => {
-                let (end, now) = (reader.next_sequence(), reader.clock.now());
-                // A time that a wrong clock showed is sought among what that clock showed.
-                let found = match time.is_wrong_at(now) {
-                    true => reader.first_at_or_after(time)?,
-                    false => reader.first_since(time, now)?,
-                };
-                // No arrival time of the stream's records is in the future, although the clock may have been set back since, or may lag
-                // behind that of another thread by a microsecond.
-                if time > now && found >= end && time > reader.peers.latest() {
-                    return Err(Error::invalid(format!(
-                        "the time {time} is in the future: it is {now} now; use Latest"
-                    )));
-                }
-                found
-            }
-        };
-        if position != Position::TrimHorizon {
-            reader.check_horizon(next)?;
-        }
-        Ok(next)
     }
 
     /// Returns an iterator that reads from a sequence number on. If that is behind the horizon, its first read fails with `Trimmed`.
     pub(crate) fn from_first(reader: Arc<Reader>, next: SequenceNumber) -> Self {
         let count = reader.reads.begin(next);
-        Self { reader, next, place: None, count, has_failed: false }
-    }
-
-    fn go_to(&mut self, next: SequenceNumber) {
-        (self.next, self.place) = (next, None);
-        self.count.go_to(next);
+        let (replaced, arrived_before) = (reader.replaced(), reader.arrival_before(next));
+        Self { reader, next, place: None, count, arrived_before, replaced, has_failed: false }
     }
 
     /// Returns the shard that is read.
@@ -119,26 +90,6 @@ impl ShardIterator {
     /// Returns the number of the next record to read.
     pub fn next_sequence(&self) -> SequenceNumber {
         self.next
-    }
-
-    /// Moves to another position. From there on it behaves like a new iterator.
-    ///
-    /// ```
-    /// # use streamlog::{Position, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let receipt = stream.put("user-17", "clicked")?;
-    /// let mut iterator = stream.iterator(receipt.shard, Position::Latest)?;
-    /// iterator.seek(Position::TrimHorizon)?;
-    /// assert_eq!(iterator.next_sequence(), receipt.sequence);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Same as [`Stream::iterator`](crate::Stream::iterator). The iterator then stays where it was.
-    pub fn seek(&mut self, position: Position) -> Result<()> {
-        self.go_to(Self::first_at(&self.reader, position)?);
-        Ok(())
     }
 
     /// Reads up to `records_max` records. Never blocks: an empty batch means that the iterator was at the end.
@@ -180,6 +131,7 @@ impl ShardIterator {
     /// # Errors
     /// Same as [`next_batch`](Self::next_batch).
     pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
+        self.catch_up()?;
         self.reader.check_horizon(self.next)?;
         loop {
             let place = match self.place.take() {
@@ -227,7 +179,7 @@ impl ShardIterator {
     }
 
     /// Finds the next record. Returns `None` if it does not exist yet.
-    fn locate(&self) -> Result<Option<Place>> {
+    pub(super) fn locate(&self) -> Result<Option<Place>> {
         if self.next > self.reader.next_sequence() {
             return Ok(None);
         }
@@ -327,6 +279,7 @@ impl ShardIterator {
             return Err(damage);
         }
         let bytes = if record_count == 0 { Bytes::new() } else { window.shared_bytes(from..frames_to) };
+        self.arrived_before = last_timestamp.map(Timestamp::from_micros).or(self.arrived_before);
         self.count.go_to(self.next);
         self.count.add(record_count, offset - from);
         let is_latest = self.next >= self.reader.next_sequence();
@@ -380,66 +333,16 @@ impl ShardIterator {
         self.reader.children_after(self.next)
     }
 
-    /// Skips to the trim horizon if retention has overtaken the iterator. Returns the number of skipped records.
-    ///
-    /// With this call, the caller gives those records up. No record is ever skipped without such a call.
-    ///
-    /// ```
-    /// # use streamlog::{Error, Position, Stream};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let receipt = stream.put("user-17", "clicked")?;
-    /// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
-    /// stream.trim_before(receipt.shard, receipt.sequence.plus(1))?;
-    /// if let Err(Error::Trimmed { .. }) = iterator.next_batch(10) {
-    ///     assert_eq!(iterator.skip_to_horizon(), 1);
-    /// }
-    /// assert!(iterator.next_batch(10)?.is_empty());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn skip_to_horizon(&mut self) -> u64 {
-        let horizon = self.reader.horizon();
-        let skipped = horizon.get().saturating_sub(self.next.get());
-        if skipped > 0 {
-            self.go_to(horizon);
-        }
-        skipped
-    }
-
-    /// Skips the records here that were lost to damage and given up. Returns the number of skipped records.
-    ///
-    /// With this call, the caller gives those records up. No record is ever skipped without such a call.
-    ///
-    /// # Errors
-    /// Same as [`next_batch`](Self::next_batch). The iterator then stays where it was.
-    pub fn skip_lost(&mut self) -> Result<u64> {
-        let from = self.next;
-        loop {
-            match self.end_of_lost() {
-                Ok(Some(end)) => self.go_to(end),
-                Err(error) if self.next == from => return Err(error),
-                // The next read meets whatever follows the lost records.
-                _ => return Ok(self.next.get() - from.get()),
-            }
-        }
-    }
-
-    /// Returns where the lost records end, if the next record is one of them.
-    fn end_of_lost(&self) -> Result<Option<SequenceNumber>> {
-        match self.locate() {
-            Ok(_) => Ok(None),
-            Err(Error::Lost { end, .. }) => Ok(Some(end)),
-            Err(error) => Err(error),
-        }
-    }
-
     pub(crate) fn reader(&self) -> &Reader {
         &self.reader
     }
 
     /// Returns whether a read would return something: a record, an error, or the end of the shard.
     pub(super) fn is_readable(&self) -> bool {
-        self.next < self.reader.next_sequence()
+        // An error is for the read that follows.
+        self.reader.refresh().is_err()
+            || self.replaced != self.reader.replaced()
+            || self.next < self.reader.next_sequence()
             || self.next < self.reader.horizon()
             || self.children().is_some()
     }

@@ -62,6 +62,7 @@ impl ShardIterator {
     /// # Errors
     /// `Corrupt` if damaged bytes are in the way; `Io` if the file system fails.
     pub fn lag(&self) -> Result<Lag> {
+        self.reader().refresh()?;
         self.reader().lag_from(self.next_sequence())
     }
 }

@@ -4,12 +4,15 @@
 
 pub(crate) mod batch;
 mod find;
+pub(crate) mod follow;
+mod follow_segments;
 pub(crate) mod iterator;
 pub(crate) mod lag;
 pub(crate) mod peers;
 mod reads;
 pub(crate) mod record;
 pub(crate) mod records;
+mod seek;
 pub(crate) mod segment;
 pub(crate) mod segments;
 pub(crate) mod verify;
@@ -26,6 +29,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::{Clock, Timestamp};
 
+use follow::{Follow, FollowStream};
 use peers::Peers;
 use reads::Reads;
 use segments::Segments;
@@ -47,10 +51,12 @@ pub(crate) struct Reader {
     closing: OnceLock<Closing>,
     /// Wakes the threads that wait. Not set if the shard has no writer.
     waker: OnceLock<Weak<dyn WakeReaders>>,
+    /// Keeps the reader up to date if another process may write the shard.
+    follow: Option<Follow>,
 }
 
 /// The writer of a shard, as the threads see it that wait for its records.
-pub(super) trait WakeReaders: std::fmt::Debug + Send + Sync {
+pub(crate) trait WakeReaders: std::fmt::Debug + Send + Sync {
     /// Registers a waiter for the next put if `must_wait` returns `true`. No put can come between that check and the registration. Returns
     /// `false` if no put can come any more because the stream is closed.
     fn wake_later(&self, waiter: &Arc<Waiter>, must_wait: &mut dyn FnMut() -> bool) -> bool;
@@ -100,11 +106,25 @@ impl Reader {
             reads: Reads::default(),
             closing: OnceLock::new(),
             waker: OnceLock::new(),
+            follow: None,
         }
     }
 
+    /// Returns the reader of a shard of a stream that another process may have open. It knows nothing of the shard yet.
+    pub(crate) fn followed(
+        description: &ShardDescription,
+        clock: Arc<dyn Clock>,
+        peers: Arc<Peers>,
+        segments: Segments,
+        stream: Weak<dyn FollowStream>,
+    ) -> Self {
+        let first = description.first_sequence;
+        let reader = Self::new(description, clock, peers, segments, first, first);
+        Self { follow: Some(Follow::new(stream)), ..reader }
+    }
+
     /// Sets the writer that wakes waiting threads from now on.
-    pub(super) fn attach(&self, waker: Weak<dyn WakeReaders>) {
+    pub(crate) fn attach(&self, waker: Weak<dyn WakeReaders>) {
         self.peers.add(Weak::clone(&waker));
         // Nobody else sets it: a shard is created once.
         let _ = self.waker.set(waker);
@@ -164,8 +184,13 @@ impl Reader {
         }
     }
 
+    /// Returns the bytes that the shard's segments hold.
+    pub(crate) fn data_bytes(&self) -> Result<u64> {
+        self.segments.data_bytes()
+    }
+
     /// Publishes the children for readers that reach the end of a closing shard.
-    pub(super) fn announce(&self, end: SequenceNumber, closed_at: Timestamp, children: Vec<Arc<Self>>) {
+    pub(crate) fn announce(&self, end: SequenceNumber, closed_at: Timestamp, children: Vec<Arc<Self>>) {
         // Nobody else sets it: a shard closes once.
         let _ = self.closing.set(Closing { sequence: end, closed_at, children });
     }
@@ -177,6 +202,12 @@ impl Reader {
 }
 
 impl Horizon {
+    /// Sets the horizon, which may go back: recovery may bring back records of the last segments.
+    fn set(&self, sequence: SequenceNumber) {
+        self.sequence.store(sequence.get(), Ordering::Release);
+        self.timestamp.store(0, Ordering::Relaxed);
+    }
+
     /// Raises the horizon. It never goes back. Returns whether it moved.
     pub(super) fn raise(&self, sequence: SequenceNumber) -> bool {
         self.sequence.fetch_max(sequence.get(), Ordering::AcqRel) < sequence.get()

@@ -30,6 +30,8 @@ pub(super) struct Slot {
     pub(super) disk_bytes: Option<u64>,
     /// Whether the window is of a segment without a trailer and must stay.
     pub(super) is_pinned: bool,
+    /// How far the segment is committed, if another process adds frames to it.
+    pub(super) growing: Option<u64>,
     /// Whether somebody has asked for the window since the last look.
     pub(super) is_used: bool,
     /// Whether the segment is off the list. A thread that still holds it must not open its file, which may soon be another segment's.
@@ -90,15 +92,31 @@ impl Drop for Dropped {
 /// At most this many windows of a stream stay open although nobody holds them. Each takes a mapping, of which a process has 65,530 by
 /// default.
 const IDLE_WINDOWS_MAX: usize = 1_024;
+/// The same for a stream that another process may have open. There each takes a descriptor too, of which a process has 1,024 by default, and
+/// keeps the file from being filled again.
+const FOLLOWED_IDLE_WINDOWS_MAX: usize = 64;
 
 /// The open windows of a stream that may be closed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OpenWindows {
     /// In the order in which they were opened or last found in use. Taken without any other lock.
     segments: Mutex<VecDeque<Arc<Segment>>>,
+    /// At most this many stay open although nobody holds them.
+    idle_max: usize,
+}
+
+impl Default for OpenWindows {
+    fn default() -> Self {
+        Self { segments: Mutex::default(), idle_max: IDLE_WINDOWS_MAX }
+    }
 }
 
 impl OpenWindows {
+    /// Returns the windows of a stream that another process may have open.
+    pub(crate) fn of_followed() -> Self {
+        Self { idle_max: FOLLOWED_IDLE_WINDOWS_MAX, ..Self::default() }
+    }
+
     /// Adds a segment whose window was opened, and closes others if there are too many.
     pub(super) fn add(&self, segment: Arc<Segment>) {
         let mut closed = vec![];
@@ -106,7 +124,7 @@ impl OpenWindows {
         segments.push_back(segment);
         // Each gets one look: those that were used since the last one stay.
         for _ in 0..segments.len() {
-            if segments.len() <= IDLE_WINDOWS_MAX {
+            if segments.len() <= self.idle_max {
                 break;
             }
             let Some(oldest) = segments.pop_front() else { break };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -24,9 +25,20 @@ use crate::log::types::time::Timestamp;
 /// ends the previous one, so a reader that has seen the end of one finds the next.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    shard_dir: ShardDir,
-    list: RwLock<VecDeque<Arc<Segment>>>,
-    windows: Arc<OpenWindows>,
+    pub(super) shard_dir: ShardDir,
+    pub(super) list: RwLock<VecDeque<Arc<Segment>>>,
+    pub(super) windows: Arc<OpenWindows>,
+    /// For a stream that another process may have open.
+    pub(super) followed: Option<FollowedSegments>,
+}
+
+/// What is known about the segments of a shard that another process may write.
+#[derive(Debug)]
+pub(super) struct FollowedSegments {
+    /// The size of a segment, unless a frame is larger.
+    pub(super) segment_bytes: u64,
+    /// The number after the last record, which is in the last segment.
+    pub(super) end: AtomicU64,
 }
 
 /// The present, by the clock, and by how much time has passed.
@@ -59,7 +71,7 @@ pub(crate) struct Found {
 impl Segments {
     pub(crate) fn new(shard_dir: ShardDir, sealed: &[SequenceNumber], windows: Arc<OpenWindows>) -> Self {
         let list = sealed.iter().map(|&base| Arc::new(Segment { base, slot: Mutex::default() })).collect();
-        Self { shard_dir, list: RwLock::new(list), windows }
+        Self { shard_dir, list: RwLock::new(list), windows, followed: None }
     }
 
     /// Adds a segment without a trailer at the end, or replaces the last one if that has the same name.
@@ -123,7 +135,10 @@ impl Segments {
         if slot.is_dropped {
             return Err(Error::io("open", &place.path, io::ErrorKind::NotFound.into()));
         }
-        let window = Arc::new(Window::open(place, end)?);
+        let window = Arc::new(match &self.followed {
+            None => Window::open(place, end)?,
+            Some(followed) => followed.open(place, end, slot.growing)?,
+        });
         slot.window = Some(Arc::clone(&window));
         drop(slot);
         self.windows.add(Arc::clone(segment));
@@ -177,13 +192,14 @@ impl Segments {
             None => DataFile::open(&self.shard_dir.segment_path(segment.base))?.disk_bytes()?,
         };
         // An unsealed segment still grows, or frees blocks.
-        slot.disk_bytes = (!slot.is_pinned).then_some(disk_bytes);
+        slot.disk_bytes = (!slot.is_pinned && self.followed.is_none()).then_some(disk_bytes);
         Ok(disk_bytes)
     }
 
     fn data_bytes_of(&self, segment: &Segment, slot: &mut Slot) -> Result<u64> {
         match &slot.window {
             Some(window) if slot.is_pinned => Ok(window.committed()),
+            _ if slot.growing.is_some() => Ok(slot.growing.unwrap_or_default()),
             _ => self.disk_bytes_of(segment, slot),
         }
     }

@@ -10,7 +10,7 @@ use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// The result of reading a whole stream. [`Stream::verify`](crate::Stream::verify) returns it.
+/// The result of reading a whole stream. [`StreamReader::verify`](crate::StreamReader::verify) returns it.
 ///
 /// ```
 /// # use std::ops::ControlFlow;

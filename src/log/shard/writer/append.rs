@@ -47,19 +47,19 @@ impl Writer {
         self.context.sources.retry_if_full(reserved, || active.reserve(len))?;
         let appended = active.append(frame, timestamp);
         if active.asks_for_more_ahead() {
-            self.context.ahead_bell.notify();
+            self.context.work_ahead.notify();
         }
         if appended.is_err() {
             // A failed write may have left part of a frame behind the last one. The segment ends here, so that nothing is written over it.
             let _ = self.retire_active(&mut appender);
         }
         let base = appended?;
+        let committed = appender.active.as_ref().map_or(0, Active::frames_end);
         appender.next_sequence = base.plus(frame.count().into());
         appender.last_timestamp = timestamp;
         self.reader.raise_end(appender.next_sequence);
-        let waiting = appender.waiting.take();
-        drop(appender);
-        waiting.notify();
+        appender.live.put(committed, appender.next_sequence);
+        self.wake(appender);
         Ok(Some(base))
     }
 
@@ -120,7 +120,7 @@ impl Writer {
         let begun = if is_new { Begun::Passed(self.reader.elapsed()) } else { Begun::Shown(window.begun) };
         self.reader.segments.push(Arc::clone(window), since, begun);
         if appender.begin(next) {
-            self.context.bell.notify();
+            self.context.work.notify();
         }
         Ok(())
     }

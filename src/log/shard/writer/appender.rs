@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::log::live::publish::Slot;
 use crate::log::recovery::RecoveredShard;
 use crate::log::segment::active::{Active, Resumable};
 use crate::log::segment::file::SegmentFile;
@@ -34,6 +35,8 @@ pub(super) struct Appender {
     /// Added to the end of the active segment's frames, this gives the bytes put since the stream was opened. It may be below zero.
     put_bytes_before: u64,
     pub(super) waiting: WaitList,
+    /// Shows other processes how far the shard is.
+    pub(super) live: Slot,
     /// The directory, if it may have names that do not survive power loss. It is opened before a segment gets its name, so that no sync of
     /// a put can fail for lack of a descriptor.
     pub(super) new_names: Option<OpenDir>,
@@ -52,7 +55,12 @@ pub(super) enum State {
 
 impl Appender {
     /// Continues where recovery found the shard.
-    pub(super) fn recovered(recovered: RecoveredShard, is_closed: bool, created_at: Timestamp) -> Self {
+    pub(super) fn recovered(
+        recovered: RecoveredShard,
+        is_closed: bool,
+        created_at: Timestamp,
+        live: Slot,
+    ) -> Self {
         let RecoveredShard { unsealed, resumable, new_names, next_sequence, last_timestamp, .. } = recovered;
         Self {
             state: if is_closed { State::ShardClosed } else { State::Open },
@@ -60,12 +68,12 @@ impl Appender {
             new_names,
             unsealed: unsealed.into_iter().map(Arc::new).collect(),
             // A shard's first record is not older than its parents' last.
-            ..Self::empty(next_sequence, last_timestamp.max(created_at))
+            ..Self::empty(next_sequence, last_timestamp.max(created_at), live)
         }
     }
 
     /// Returns the state of a shard without records.
-    pub(super) fn empty(next_sequence: SequenceNumber, last_timestamp: Timestamp) -> Self {
+    pub(super) fn empty(next_sequence: SequenceNumber, last_timestamp: Timestamp, live: Slot) -> Self {
         Self {
             state: State::Open,
             active: None,
@@ -76,6 +84,7 @@ impl Appender {
             last_timestamp,
             put_bytes_before: 0,
             waiting: WaitList::default(),
+            live,
             new_names: None,
         }
     }
@@ -107,6 +116,7 @@ impl Appender {
         debug_assert!(self.new_names.is_some());
         self.resumable = None;
         self.put_bytes_before = self.put_bytes().wrapping_sub(next.frames_end());
+        self.live.begin_segment(next.window().place.base, next.frames_end(), self.put_bytes_before);
         let full = self.active.replace(next);
         let has_full = full.is_some();
         self.unsealed.extend(full.map(|full| Arc::new(full.finish())));

@@ -15,12 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::reader::Reader;
 use super::reader::segment::Dropped;
 use super::reader::segments::Present;
 use super::reader::wait::Waiter;
+use crate::log::live::bell::Bell;
+use crate::log::live::publish::{Begin, Live};
 use crate::log::recovery::RecoveredShard;
 use crate::log::segment::growth::Writing;
 use crate::log::segment::place::ShardDir;
@@ -38,11 +40,15 @@ use turn::SyncTurn;
 #[derive(Debug, Clone)]
 pub(crate) struct WriterContext {
     pub(crate) writing: Writing,
-    /// Rung when maintenance has work to do.
-    pub(crate) bell: Arc<Waiter>,
-    /// Rung when something should be prepared ahead of the puts.
-    pub(crate) ahead_bell: Arc<Waiter>,
+    /// Notified when maintenance has work to do.
+    pub(crate) work: Arc<Waiter>,
+    /// Notified when something should be prepared ahead of the puts.
+    pub(crate) work_ahead: Arc<Waiter>,
     pub(crate) sources: Arc<Sources>,
+    /// Shows other processes how far the shards are.
+    pub(crate) live: Arc<Live>,
+    /// Wakes other processes that wait for a shard.
+    pub(crate) bell: Arc<Bell>,
 }
 
 /// The writer of a shard.
@@ -80,11 +86,18 @@ impl Writer {
         description: &ShardDescription,
         recovered: RecoveredShard,
         reader: Arc<Reader>,
-    ) -> Self {
-        let next = recovered.next_sequence;
+    ) -> Result<Self> {
+        let (next, is_closed) = (recovered.next_sequence, !description.is_open());
         let synced = recovered.unsealed.first().map_or(next, |first| first.base());
-        let appender = Appender::recovered(recovered, !description.is_open(), description.created_at);
-        Self::start(dir, context, appender, synced, next, reader)
+        let live = context.live.slot(Begin {
+            shard: dir.shard,
+            end: next,
+            horizon: reader.horizon(),
+            synced,
+            is_closed,
+        })?;
+        let appender = Appender::recovered(recovered, is_closed, description.created_at, live);
+        Ok(Self::start(dir, context, appender, synced, next, reader))
     }
 
     /// Returns the writer of a new shard.
@@ -93,9 +106,11 @@ impl Writer {
         context: WriterContext,
         description: &ShardDescription,
         reader: Arc<Reader>,
-    ) -> Self {
+    ) -> Result<Self> {
         let first = description.first_sequence;
-        Self::start(dir, context, Appender::empty(first, description.created_at), first, first, reader)
+        let begin = Begin { shard: dir.shard, end: first, horizon: first, synced: first, is_closed: false };
+        let appender = Appender::empty(first, description.created_at, context.live.slot(begin)?);
+        Ok(Self::start(dir, context, appender, first, first, reader))
     }
 
     fn start(
@@ -158,15 +173,23 @@ impl Writer {
         if appender.state == State::Open {
             appender.state = State::Poisoned;
         }
+        self.wake(appender);
+    }
+
+    /// Shows the horizon to other processes, and wakes all that wait for the shard.
+    pub(super) fn show_horizon(&self) {
+        let appender = self.appender.lock();
+        appender.live.show_horizon(self.reader.horizon());
+        self.wake(appender);
+    }
+
+    /// Releases the append lock, and wakes all that wait for the shard, in this process and in others.
+    #[inline]
+    fn wake(&self, mut appender: MutexGuard<'_, Appender>) {
         let waiting = appender.waiting.take();
         drop(appender);
         waiting.notify();
-    }
-
-    /// Wakes all threads that wait for the shard.
-    pub(super) fn wake_readers(&self) {
-        let waiting = self.appender.lock().waiting.take();
-        waiting.notify();
+        self.context.bell.ring(self.dir.shard);
     }
 
     /// Ends the active segment if its first record is older than `oldest`, so that its file can be removed even if nothing more is put.
@@ -175,7 +198,7 @@ impl Writer {
         let since = appender.active.as_ref().filter(|it| !it.is_empty()).map(|it| it.first_timestamp());
         if since.is_some_and(|since| since < oldest) {
             self.retire_active(&mut appender)?;
-            self.context.bell.notify();
+            self.context.work.notify();
         }
         Ok(())
     }
@@ -274,6 +297,11 @@ impl Writer {
         drop(self.source.give_up_all());
     }
 
+    /// Takes back what shows the shard to other processes, once it has expired.
+    pub(super) fn hide(&self) {
+        self.context.live.free(&mut self.appender.lock().live);
+    }
+
     /// Shuts the shard down as its stream closes: refuses later puts, syncs, and seals all segments.
     pub(super) fn close(&self) -> Result<()> {
         let closed = self.end_puts();
@@ -289,9 +317,7 @@ impl Writer {
         let was_poisoned = appender.state == State::Poisoned;
         appender.state = State::StreamClosed;
         let emptied = self.retire_active(&mut appender);
-        let waiting = appender.waiting.take();
-        drop(appender);
-        waiting.notify();
+        self.wake(appender);
         if was_poisoned {
             return Err(Error::Poisoned(self.dir.shard));
         }

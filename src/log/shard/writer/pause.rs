@@ -61,6 +61,7 @@ impl PausedShard<'_> {
     /// the end of this shard would take that for the end of all records.
     pub(crate) fn announce(&self, closed_at: Timestamp, children: Vec<Arc<Reader>>) {
         self.writer.reader.announce(self.appender.next_sequence, closed_at, children);
+        self.appender.live.show_closed(self.appender.next_sequence);
     }
 
     /// Closes the shard. Waiting puts are routed again, and readers move on to the children, which must have been announced.
@@ -73,10 +74,11 @@ impl PausedShard<'_> {
         let _ = writer.retire_active(&mut self.appender);
         let end = self.appender.next_sequence;
         writer.note_synced_to(end);
-        let waiting = self.appender.waiting.take();
-        drop(self);
-        waiting.notify();
+        self.appender.live.show_synced(end);
+        let Self { appender, _turn, .. } = self;
+        writer.wake(appender);
+        drop(_turn);
         event!(info, "a shard is closed", dir = writer.dir.path().display(), end = end);
-        writer.context.bell.notify();
+        writer.context.work.notify();
     }
 }

@@ -74,7 +74,10 @@ impl Writer {
         let synced = self.sync_files(new_names.as_ref(), &files);
         let synced = synced.and_then(|()| self.check_not_removed(&files));
         match &synced {
-            Ok(()) => self.note_synced_to(committed),
+            Ok(()) => {
+                self.note_synced_to(committed);
+                self.appender.lock().live.show_synced(committed);
+            }
             // The kernel may have dropped the pages that it could not write, so a retry could succeed without them.
             Err(error) => {
                 self.tell_failed_sync(error);

@@ -1,0 +1,222 @@
+//! The file `live`, for the process that has the stream open.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::LIVE_NAME;
+use crate::log::format::live::{
+    BEGUN_AT, BOOT_AT, BYTES_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT,
+    OPENED_AT, OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
+};
+use crate::log::sys::file::DataFile;
+use crate::log::sys::root::OwnPath;
+use crate::log::sys::words::{PAGE_BYTES, Words};
+use crate::log::sys::{dir, process, random};
+use crate::log::types::error::{Error, Result};
+use crate::log::types::sequence::SequenceNumber;
+use crate::log::types::shard_id::ShardId;
+
+/// The file `live` of an open stream.
+#[derive(Debug)]
+pub(crate) struct Live {
+    path: OwnPath,
+    header: Words,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    pages: Vec<Arc<Words>>,
+    /// How many of them are pages of the file.
+    shared_count: usize,
+    /// The numbers of the slots that no shard has.
+    free: Vec<usize>,
+}
+
+/// The words of one shard. The shard's append lock protects it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    page: Arc<Words>,
+    /// The number of its first word in the page.
+    first: usize,
+    /// The number of the slot, until the shard has expired.
+    number: Option<usize>,
+    /// The number of the word with the committed offset of the last segment.
+    committed: usize,
+}
+
+/// What a slot shows at first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begin {
+    pub(crate) shard: ShardId,
+    pub(crate) end: SequenceNumber,
+    pub(crate) horizon: SequenceNumber,
+    pub(crate) synced: SequenceNumber,
+    pub(crate) is_closed: bool,
+}
+
+/// Lets what the file shows no longer count, because the stream is deleted.
+pub(crate) fn withdraw(root: &OwnPath) -> Result<()> {
+    let path = root.join(LIVE_NAME);
+    if dir::exists(&path)? {
+        let file = DataFile::open_writable(&path)?;
+        if file.len()? >= PAGE_BYTES {
+            let header = Words::writable(file.std(), 0).map_err(|error| file.error("map", error))?;
+            header.store(OPENING_AT, 0);
+        }
+    }
+    Ok(())
+}
+
+impl Live {
+    /// Opens the file, or creates it. From now on, what it showed before does not count.
+    ///
+    /// If the disk has no room for the file, other processes do not see how far the shards are until the stream is opened again.
+    pub(crate) fn open(root: &OwnPath, syncs_each: bool) -> Result<Self> {
+        let path = root.join(LIVE_NAME);
+        let file = DataFile::open_or_create(&path)?;
+        let pages = file.len()?.div_ceil(PAGE_BYTES).max(2);
+        // Also what is there already: a copy of the file may have holes.
+        let header = match file.allocate(0, pages * PAGE_BYTES) {
+            Ok(()) => Words::writable(file.std(), 0),
+            Err(Error::StorageFull(_)) => Words::private(),
+            Err(error) => return Err(error),
+        };
+        let header = header.map_err(|error| file.error("map", error))?;
+        header.store(OPENING_AT, 0);
+        let words = (BOOT_AT..).zip(process::boot_id()).chain((FILE_AT..).zip(file.identity()?));
+        words.for_each(|(at, word)| header.store(at, word));
+        header.store(MAGIC_AT, MAGIC);
+        header.store(SYNCS_EACH_AT, u64::from(syncs_each));
+        let mut slots = Slots::default();
+        (1..pages).try_for_each(|_| slots.add_page_or_unseen(&file))?;
+        Ok(Self { path, header, slots: Mutex::new(slots) })
+    }
+
+    /// Makes everything count that the file shows by now.
+    pub(crate) fn begin(&self) -> Result<()> {
+        let random: [u8; 8] =
+            random::bytes().map_err(|error| Error::io("get random bytes for", &self.path, error))?;
+        self.header.store(OPENING_AT, u64::from_ne_bytes(random).max(1));
+        Ok(())
+    }
+
+    /// Shows that the manifest was replaced.
+    pub(crate) fn note_manifest(&self) {
+        self.header.store(MANIFESTS_AT, self.header.load(MANIFESTS_AT).wrapping_add(1));
+    }
+
+    /// Makes sure that this many shards get a slot that others see.
+    pub(crate) fn reserve(&self, count: usize) -> Result<()> {
+        let mut slots = self.slots.lock();
+        while slots.free.len() < count {
+            slots.add_page(&DataFile::open_writable(&self.path)?)?;
+        }
+        Ok(())
+    }
+
+    /// Returns a slot for a shard. If there is none that others see, it returns one that they do not see.
+    pub(crate) fn slot(&self, begin: Begin) -> Result<Slot> {
+        let mut slots = self.slots.lock();
+        if slots.free.is_empty() {
+            slots.add_page_or_unseen(&DataFile::open_writable(&self.path)?)?;
+        }
+        let number = slots.free.pop().expect("a page has slots");
+        let page = Arc::clone(&slots.pages[number / PAGE_SLOTS]);
+        drop(slots);
+        let first = number % PAGE_SLOTS * SLOT_WORDS;
+        let slot = Slot { page, first, number: Some(number), committed: place_at(0) + 1 };
+        (END_AT..SLOT_WORDS).for_each(|at| slot.store(at, 0));
+        slot.store(HORIZON_AT, begin.horizon.get());
+        slot.store(CLOSED_AT, if begin.is_closed { begin.end.get() + 1 } else { 0 });
+        slot.store(OPENED_AT, begin.end.get());
+        slot.store(SYNCED_AT, begin.synced.get());
+        slot.store(END_AT, begin.end.get());
+        slot.store(SHARD_AT, u64::from(begin.shard.get()) + 1);
+        Ok(slot)
+    }
+
+    /// Takes back the slot of a shard that has expired. What the shard shows from now on, nobody sees.
+    pub(crate) fn free(&self, slot: &mut Slot) {
+        // Without another page for what follows, the slot stays unused.
+        if let (Some(number), Ok(unseen)) = (slot.number.take(), Words::private()) {
+            slot.store(SHARD_AT, 0);
+            slot.page = Arc::new(unseen);
+            self.slots.lock().free.push(number);
+        }
+    }
+}
+
+impl Slots {
+    /// Adds a page of free slots.
+    ///
+    /// # Errors
+    /// `StorageFull`, and others.
+    fn add_page(&mut self, file: &DataFile) -> Result<()> {
+        let number = self.shared_count as u64 + 1;
+        file.allocate(number * PAGE_BYTES, (number + 1) * PAGE_BYTES)?;
+        let page = Words::writable(file.std(), number).map_err(|error| file.error("map", error))?;
+        self.shared_count += 1;
+        self.add(page);
+        Ok(())
+    }
+
+    /// Adds a page of free slots. Other processes do not see it if the disk has no room for it.
+    fn add_page_or_unseen(&mut self, file: &DataFile) -> Result<()> {
+        match self.add_page(file) {
+            Err(Error::StorageFull(_)) => {
+                self.add(Words::private().map_err(|error| file.error("map", error))?);
+                Ok(())
+            }
+            added => added,
+        }
+    }
+
+    fn add(&mut self, page: Words) {
+        (0..PAGE_SLOTS).for_each(|slot| page.store(slot * SLOT_WORDS + SHARD_AT, 0));
+        let first = self.pages.len() * PAGE_SLOTS;
+        self.pages.push(Arc::new(page));
+        // The first ones are taken first.
+        self.free.splice(0..0, (first..first + PAGE_SLOTS).rev());
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn store(&self, at: usize, value: u64) {
+        self.page.store(self.first + at, value);
+    }
+
+    /// Shows that a segment begins, in which the frames end at `committed`. Added to that offset, `bytes_before` gives the bytes that were
+    /// put since the stream was opened. It may be below zero.
+    pub(crate) fn begin_segment(&mut self, base: SequenceNumber, committed: u64, bytes_before: u64) {
+        let begun = self.page.load(self.first + BEGUN_AT).wrapping_add(1);
+        let place = place_at(begun);
+        self.store(place, base.get());
+        self.store(place + 1, committed);
+        self.store(BYTES_AT, bytes_before);
+        self.committed = place + 1;
+        self.store(BEGUN_AT, begun);
+    }
+
+    /// Shows that all records below `end` can be read, which are in the last segment up to `committed`.
+    #[inline]
+    pub(crate) fn put(&self, committed: u64, end: SequenceNumber) {
+        self.store(self.committed, committed);
+        self.store(END_AT, end.get());
+    }
+
+    pub(crate) fn show_horizon(&self, horizon: SequenceNumber) {
+        self.store(HORIZON_AT, horizon.get());
+    }
+
+    pub(crate) fn show_synced(&self, synced: SequenceNumber) {
+        self.store(SYNCED_AT, synced.get());
+    }
+
+    /// Shows that the shard is closed at `end`. Its children must have their slots.
+    pub(crate) fn show_closed(&self, end: SequenceNumber) {
+        self.store(CLOSED_AT, end.get() + 1);
+    }
+}

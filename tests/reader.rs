@@ -1,0 +1,423 @@
+//! Readers in other processes: they read the same records as one inside, in the same order, or fail with an error that says why not (L8).
+//!
+//! A reader that is opened by its path shares nothing with the stream of the same process: it has files and mappings of its own. So most of
+//! these tests need no second process. `tests/reader_model.rs` has some.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use streamlog::{
+    Durability, Error, LineageIterator, Position, Retention, SECOND, ShardFilter, Stream, StreamReader,
+    wait_any,
+};
+
+mod common;
+
+use common::{clock, small};
+
+fn read_on(iterator: &mut LineageIterator) -> Vec<u64> {
+    let mut read = vec![];
+    loop {
+        let batch = iterator.next_batch(7).unwrap();
+        if batch.is_empty() {
+            return read;
+        }
+        read.extend(batch.iter().map(|record| number_in(record.data())));
+    }
+}
+
+fn read_all(reader: &StreamReader) -> Vec<u64> {
+    read_on(&mut reader.lineage_iterator(Position::TrimHorizon).unwrap())
+}
+
+fn data(number: u64) -> Vec<u8> {
+    let mut data = number.to_le_bytes().to_vec();
+    data.resize(200, 7);
+    data
+}
+
+fn number_in(data: &[u8]) -> u64 {
+    u64::from_le_bytes(*data.first_chunk().unwrap())
+}
+
+fn put(stream: &Stream, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        stream.put("key", data(number)).unwrap();
+    }
+}
+
+#[test]
+fn l8_a_put_that_returned_is_visible_at_once_across_rolls_and_seals() {
+    for durability in [Durability::Process, Durability::Power] {
+        let scratch = common::scratch();
+        let stream = small(&clock()).durability(durability).open(scratch.path()).unwrap();
+        let reader = StreamReader::open(scratch.path()).unwrap();
+        assert_eq!(reader.describe().durability, durability);
+        let shard = stream.shards()[0].id;
+        let mut iterator = reader.iterator(shard, Position::TrimHorizon).unwrap();
+        let mut early = None;
+        for number in 0..2_000u64 {
+            let receipt = stream.put("key", data(number)).unwrap();
+            let batch = iterator.next_batch(10).unwrap();
+            assert_eq!(batch.first_sequence(), Some(receipt.sequence));
+            assert_eq!(number_in(batch.iter().next().unwrap().data()), number);
+            assert!(iterator.next_batch(10).unwrap().is_empty());
+            match number {
+                500 => early = Some(reader.iterator(shard, Position::TrimHorizon).unwrap()),
+                n if n % 300 == 0 => stream.maintain().unwrap(),
+                _ => {}
+            }
+        }
+        let read: usize = early.unwrap().map(|batch| batch.unwrap().len()).sum();
+        assert_eq!(read, 2_000);
+        let (own, followed) = (stream.stats().unwrap(), reader.stats().unwrap());
+        assert_eq!((own.record_count(), own.disk_bytes()), (followed.record_count(), followed.disk_bytes()));
+        assert_eq!(own.shards[0].synced_sequence, followed.shards[0].synced_sequence);
+        assert_eq!(own.traffic().incoming_records, followed.traffic().incoming_records);
+        assert_eq!(own.traffic().incoming_bytes, followed.traffic().incoming_bytes);
+        let verified = reader.verify(|_| std::ops::ControlFlow::Continue(())).unwrap();
+        assert_eq!((verified.record_count, verified.damage), (2_000, vec![]));
+    }
+}
+
+#[test]
+fn l8_a_frame_larger_than_a_segment_and_a_batch_are_read_like_any_other() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
+    put(&stream, 0..10);
+    assert_eq!(read_on(&mut iterator).len(), 10);
+    let records: Vec<Vec<u8>> = (10..2_000).map(data).collect();
+    let batch: Vec<_> = records.iter().map(|data| streamlog::PutRecord::new("key", data)).collect();
+    stream.put_batch(&batch).unwrap();
+    assert_eq!(read_on(&mut iterator), (10..2_000).collect::<Vec<_>>());
+    put(&stream, 2_000..2_300);
+    assert_eq!(read_on(&mut iterator), (2_000..2_300).collect::<Vec<_>>());
+}
+
+#[test]
+fn l8_splits_merges_and_expired_shards_are_followed() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let stream = small(&clock).retention(Retention::age(10 * SECOND)).open(scratch.path()).unwrap();
+    let reader = StreamReader::open_with_clock(scratch.path(), clock.clone()).unwrap();
+    let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
+    let (mut number, mut read) = (0, vec![]);
+    for round in 0..20 {
+        put(&stream, number..number + 50);
+        number += 50;
+        let open = stream.list_shards(ShardFilter::AtLatest);
+        match round % 3 {
+            0 => _ = stream.split_shard_evenly(open[0].id).unwrap(),
+            1 => {
+                let mut open = open;
+                open.sort_by_key(|shard| shard.hash_key_range.start);
+                stream.merge_shards(open[0].id, open[1].id).unwrap();
+            }
+            _ => {}
+        }
+        if round % 2 == 0 {
+            read.extend(read_on(&mut iterator));
+        }
+        assert_eq!(reader.shards(), stream.shards(), "round {round}");
+        clock.advance(SECOND);
+        stream.maintain().unwrap();
+    }
+    read.extend(read_on(&mut iterator));
+    assert_eq!(read, (0..number).collect::<Vec<_>>());
+    assert_eq!(read_all(&reader), read_all(&stream));
+    clock.advance(20 * SECOND);
+    stream.maintain().unwrap();
+    assert_eq!(reader.shards(), stream.shards());
+    assert!(read_on(&mut iterator).is_empty() && read_all(&reader).is_empty());
+}
+
+#[test]
+fn l8_a_reader_that_retention_overtakes_is_told_and_its_files_are_not_filled_again() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let options = small(&clock).retention(Retention::age(10 * SECOND));
+    let stream = options.open(scratch.path()).unwrap();
+    let reader = StreamReader::open_with_clock(scratch.path(), clock.clone()).unwrap();
+    let shard = stream.shards()[0].id;
+    let mut slow = reader.iterator(shard, Position::TrimHorizon).unwrap();
+    let mut held = vec![];
+    let mut number = 0;
+    for _ in 0..50 {
+        put(&stream, number..number + 300);
+        let mut iterator = reader.iterator(shard, Position::Latest).unwrap();
+        iterator.seek(Position::At((number + 7).into())).unwrap();
+        held.push((number + 7, iterator.next_batch(100).unwrap()));
+        number += 300;
+        clock.advance(3 * SECOND);
+        stream.maintain().unwrap();
+    }
+    for (first, batch) in &held {
+        let numbers: Vec<u64> = batch.iter().map(|record| number_in(record.data())).collect();
+        assert_eq!(numbers, (*first..*first + numbers.len() as u64).collect::<Vec<_>>());
+    }
+    let horizon = stream.stats().unwrap().shards[0].horizon;
+    match slow.next_batch(10) {
+        Err(Error::Trimmed { horizon: told, .. }) => assert_eq!(told, horizon),
+        other => panic!("{other:?}"),
+    }
+    slow.skip_to_horizon();
+    assert_eq!(slow.next_batch(1).unwrap().first_sequence(), Some(horizon));
+    // Without a reader, trimmed files are filled again; the names of prepared segments show it.
+    assert_eq!(read_all(&reader), read_all(&stream));
+}
+
+#[test]
+fn l8_a_stream_that_is_closed_and_opened_again_is_followed() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let mut stream = small(&clock).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
+    let mut read = vec![];
+    for round in 0..10 {
+        put(&stream, round * 100..round * 100 + 100);
+        if round % 2 == 0 {
+            read.extend(read_on(&mut iterator));
+        }
+        stream.close().unwrap();
+        if round % 3 == 0 {
+            read.extend(read_on(&mut iterator));
+            assert_eq!(
+                read_all(&StreamReader::open(scratch.path()).unwrap()).len() as u64,
+                round * 100 + 100
+            );
+        }
+        stream = small(&clock).open(scratch.path()).unwrap();
+    }
+    read.extend(read_on(&mut iterator));
+    assert_eq!(read, (0..1_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn l8_a_copy_without_a_writer_is_read_as_the_next_opening_will_find_it() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let stream = small(&clock).open(scratch.path().join("stream")).unwrap();
+    put(&stream, 0..1_000);
+    let copy = scratch.path().join("copy");
+    common::copy_dir(&scratch.path().join("stream"), &copy);
+    // Power loss: the last frame is torn, and the words in `live` speak of more than there is.
+    let last = common::segment_files(&copy, 0).pop().unwrap();
+    let bytes = fs::read(&last).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    fs::OpenOptions::new().write(true).open(&last).unwrap().write_all_at(&[0], end as u64).unwrap();
+
+    let before: Vec<_> = common::segment_files(&copy, 0);
+    let reader = StreamReader::open(&copy).unwrap();
+    let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
+    let read = read_on(&mut iterator);
+    assert_eq!(read, (0..999).collect::<Vec<_>>());
+    assert_eq!(before, common::segment_files(&copy, 0), "nothing is changed");
+
+    let again = small(&clock).open(&copy).unwrap();
+    again.put("key", data(4_711)).unwrap();
+    assert_eq!(read_on(&mut iterator), [4_711]);
+}
+
+#[test]
+fn l8_a_reader_is_told_that_what_it_has_read_was_cut() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let path = scratch.path().join("stream");
+    let stream = small(&clock).open(&path).unwrap();
+    put(&stream, 0..100);
+    stream.close().unwrap();
+    let old = scratch.path().join("old");
+    common::copy_dir(&path, &old);
+    let stream = small(&clock).open(&path).unwrap();
+    clock.advance(SECOND);
+    put(&stream, 100..200);
+    let reader = StreamReader::open(&path).unwrap();
+    let shard = stream.shards()[0].id;
+    let mut ahead = reader.iterator(shard, Position::TrimHorizon).unwrap();
+    while !ahead.next_batch(1_000).unwrap().is_empty() {}
+    let mut latest = reader.iterator(shard, Position::Latest).unwrap();
+    let mut behind = reader.iterator(shard, Position::At(50.into())).unwrap();
+    stream.close().unwrap();
+    // Somebody puts the old files back in the place of the new ones.
+    for file in common::segment_files(&path, 0) {
+        fs::remove_file(file).unwrap();
+    }
+    for name in ["manifest.json", "shards/000000000000/00000000000000000000.seg"] {
+        fs::copy(old.join(name), path.join(name)).unwrap();
+    }
+    let stream = small(&clock).open(&path).unwrap();
+    for iterator in [&mut ahead, &mut latest] {
+        for _ in 0..2 {
+            match iterator.next_batch(10) {
+                Err(Error::Cut { next, end, .. }) => assert_eq!((next.get(), end.get()), (200, 100)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(behind.next_batch(1_000).unwrap().len(), 50);
+    // Others take their numbers.
+    clock.advance(SECOND);
+    put(&stream, 1_000..1_200);
+    let outcome = ahead.next_batch(10);
+    assert!(matches!(outcome, Err(Error::Cut { .. })), "{outcome:?}");
+    assert!(matches!(latest.next_batch(10), Err(Error::Cut { .. })));
+    assert_eq!(number_in(behind.next_batch(1).unwrap().iter().next().unwrap().data()), 1_000);
+    ahead.seek(Position::At(100.into())).unwrap();
+    assert_eq!(number_in(ahead.next_batch(1).unwrap().iter().next().unwrap().data()), 1_000);
+}
+
+#[test]
+fn l8_what_salvage_gave_up_under_a_reader_is_an_error() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let stream = small(&clock).open(scratch.path()).unwrap();
+    put(&stream, 0..1_000);
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(stream.shards()[0].id, Position::TrimHorizon).unwrap();
+    assert_eq!(iterator.next_batch(10).unwrap().len(), 10);
+    stream.close().unwrap();
+    let file = common::segment_files(scratch.path(), 0).remove(0);
+    let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.write_all_at(&[0xff; 300], 4096 + 240 * 20).unwrap();
+    drop(file);
+    let stream = small(&clock).salvage(true).open(scratch.path()).unwrap();
+    let lost = stream.recovery().shards[0].lost[0].clone();
+    let mut numbers = vec![];
+    let error = loop {
+        match iterator.next_batch(1_000) {
+            Ok(batch) => numbers.extend(batch.iter().map(|record| number_in(record.data()))),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(numbers, (10..lost.sequences.start.get()).collect::<Vec<_>>());
+    assert!(matches!(error, Error::Lost { first, .. } if first == lost.sequences.start), "{error}");
+    iterator.skip_lost().unwrap();
+    let rest: usize = iterator.map(|batch| batch.unwrap().len()).sum();
+    assert_eq!(rest as u64, 1_000 - lost.sequences.end.get());
+}
+
+#[test]
+fn l8_a_waiting_thread_is_woken_by_a_put_a_roll_a_reshard_and_a_trim() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).shards(4).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let minute = Duration::from_secs(60);
+    std::thread::scope(|threads| {
+        let (ready, begun) = std::sync::mpsc::channel();
+        let waiting = threads.spawn({
+            let reader = reader.clone();
+            move || {
+                let mut iterators: Vec<_> = reader
+                    .shards()
+                    .iter()
+                    .map(|shard| reader.iterator(shard.id, Position::Latest).unwrap())
+                    .collect();
+                ready.send(()).unwrap();
+                let mut count = 0;
+                while count < 1_000 {
+                    let at = wait_any(&iterators, minute).unwrap().expect("a put wakes");
+                    count += iterators[at].next_batch(100).unwrap().len();
+                }
+            }
+        });
+        begun.recv().unwrap();
+        let started = Instant::now();
+        for number in 0..1_000u64 {
+            stream.put(number.to_le_bytes(), data(number)).unwrap();
+            if number % 10 == 0 {
+                // Gives the thread time to wait again, at least now and then.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        waiting.join().unwrap();
+        assert!(started.elapsed() < minute / 2);
+    });
+
+    let shard = stream.shards()[0].id;
+    let end = reader.iterator(shard, Position::Latest).unwrap();
+    assert!(!end.wait(Duration::from_millis(20)).unwrap());
+    std::thread::scope(|threads| {
+        let waiting = threads.spawn(|| end.wait(minute));
+        std::thread::sleep(Duration::from_millis(20));
+        stream.split_shard_evenly(shard).unwrap();
+        assert!(waiting.join().unwrap().unwrap(), "the shard has ended");
+    });
+    let children = stream.list_shards(ShardFilter::AfterShard(shard));
+    let child = reader.iterator(children.last().unwrap().id, Position::Latest).unwrap();
+    stream.close().unwrap();
+    assert!(!child.wait(Duration::from_millis(20)).unwrap(), "another process may open the stream again");
+}
+
+#[test]
+fn l8_a_task_waits_for_another_process_like_for_this_one() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(stream.shards()[0].id, Position::Latest).unwrap();
+    std::thread::scope(|threads| {
+        let task = threads.spawn(move || {
+            pollster::block_on(async {
+                iterator.readable().await.unwrap();
+                iterator.next_batch(10).unwrap().len()
+            })
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        put(&stream, 0..1);
+        assert_eq!(task.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn l8_a_reader_changes_nothing_and_needs_no_permission_to_write() {
+    let scratch = common::scratch();
+    let clock = clock();
+    let stream = small(&clock).shards(2).open(scratch.path()).unwrap();
+    put(&stream, 0..1_000);
+    stream.maintain().unwrap();
+    put(&stream, 1_000..1_100);
+    let files = |path: &std::path::Path| {
+        let mut found = vec![];
+        let mut left = vec![path.to_owned()];
+        while let Some(path) = left.pop() {
+            if path.is_dir() {
+                left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if !path.ends_with("bell") {
+                found.push((
+                    path.clone(),
+                    fs::read(&path).unwrap(),
+                    fs::metadata(&path).unwrap().modified().unwrap(),
+                ));
+            }
+        }
+        found.sort();
+        found
+    };
+    let before = files(scratch.path());
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    assert_eq!(read_all(&reader), (0..1_100).collect::<Vec<_>>());
+    let iterator = reader.iterator(reader.shards()[0].id, Position::Latest).unwrap();
+    iterator.wait(Duration::from_millis(5)).unwrap();
+    drop((reader.stats().unwrap(), reader.describe(), iterator));
+    assert!(before == files(scratch.path()));
+}
+
+#[test]
+fn what_is_no_stream_or_no_longer_one_is_refused() {
+    let scratch = common::scratch();
+    let refused = |path: &std::path::Path| match StreamReader::open(path) {
+        Err(Error::NotAStream(found)) => found.reason,
+        other => panic!("{other:?}"),
+    };
+    refused(&scratch.path().join("nothing"));
+    refused(scratch.path());
+    let path = scratch.path().join("stream");
+    small(&clock()).open(&path).unwrap().close().unwrap();
+    let reader = StreamReader::open(&path).unwrap();
+    let before = reader.shards();
+    Stream::delete(&path).unwrap();
+    assert_eq!(reader.shards(), before, "the last that was known");
+    match reader.stats() {
+        Err(Error::NotAStream(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    let _ = Arc::new(reader);
+}

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use crate::log::manifest::{self, Manifest};
 use crate::log::segment::place::{SHARDS_NAME, ShardDir, shards_dir};
-use crate::log::sys::root::{Lock, OwnPath};
+use crate::log::sys::lock::{LOCK_NAME, Lock};
+use crate::log::sys::root::OwnPath;
 use crate::log::sys::{dir, outside};
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::shard_id::ShardId;
 
-pub(super) const LOCK_NAME: &str = "LOCK";
 /// The names that an interrupted creation may leave.
 const UNFINISHED_NAMES: [&str; 3] = [LOCK_NAME, SHARDS_NAME, manifest::NEW_NAME];
 

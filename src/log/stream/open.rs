@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::address::{Address, Found, LOCK_NAME, Locked};
+use super::address::{Address, Found, Locked};
 use super::extend::Extensions;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream, directory};
@@ -24,7 +24,6 @@ use crate::log::shard::writer::WriterContext;
 use crate::log::shard::writer::source::Sources;
 use crate::log::sys::clock::SystemClock;
 use crate::log::sys::dir;
-use crate::log::sys::file::DataFile;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
 use crate::log::types::error::{Error, Result};
@@ -59,12 +58,11 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     let started = Instant::now();
     options.check()?;
     let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
-    let Locked { root, found, lock } = lock(address, options.create)?;
-    // Fails at once where the stream can only be read.
-    DataFile::open_or_create(&root.join(LOCK_NAME))?;
+    let Locked { root, found, mut lock } = lock(address, options.create)?;
     if found == Found::Deleted {
         directory::remove_contents(&root)?;
     }
+    lock.sign(&root)?;
     let manifest = match found {
         Found::Stream => Manifest::load(&root)?,
         Found::Deleted | Found::Nothing => {

@@ -185,6 +185,14 @@ impl OwnPath {
     pub(super) fn is_root(&self) -> bool {
         self.path == self.root.path
     }
+
+    pub(super) fn try_lock_root(&self) -> Result<(), TryLockError> {
+        self.root.dir.try_lock()
+    }
+
+    pub(super) fn unlock_root(&self) {
+        let _ = self.root.dir.unlock();
+    }
 }
 
 impl Deref for OwnPath {
@@ -202,30 +210,3 @@ impl PartialEq for OwnPath {
 }
 
 impl Eq for OwnPath {}
-
-/// An exclusive lock on a directory, which keeps a stream to one owner. The kernel releases it when the process dies.
-///
-/// It lies on the directory itself: a lock file could be removed, or moved away with a directory whose place another one takes.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    root: Arc<Root>,
-}
-
-impl Lock {
-    /// Locks a root, or fails at once if it is locked.
-    pub(crate) fn take(root: &OwnPath) -> Result<Self> {
-        let root = Arc::clone(&root.root);
-        match root.dir.try_lock() {
-            Ok(()) => Ok(Self { root }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked(root.path.as_path().into())),
-            Err(TryLockError::Error(error)) => Err(Error::io("lock", &root.path, error)),
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing the directory is not enough: a child process that was just forked holds it open until it executes its program.
-        let _ = self.root.dir.unlock();
-    }
-}

@@ -9,6 +9,7 @@ use crate::log::sys::lock::{LOCK_NAME, Lock};
 use crate::log::sys::root::OwnPath;
 use crate::log::sys::{dir, outside};
 use crate::log::types::error::{Corruption, Error, Result};
+use crate::log::types::file_mode::FileMode;
 use crate::log::types::shard_id::ShardId;
 
 /// The names that an interrupted creation may leave.
@@ -84,11 +85,11 @@ impl Address<'_> {
     }
 
     /// Creates the directory and makes its name survive power loss.
-    pub(super) fn create(&self) -> Result<()> {
+    pub(super) fn create(&self, mode: FileMode) -> Result<()> {
         match self {
-            Self::Outside(path) => outside::create_durably(path),
+            Self::Outside(path) => outside::create_durably(path, mode),
             Self::Inside(path) => {
-                dir::create(path)?;
+                dir::create(&path.with_mode(mode))?;
                 dir::sync(&path.parent())?;
                 dir::sync(&path.parent().parent())
             }

@@ -219,6 +219,7 @@ impl Stream {
             durability: core.options.durability,
             segment_bytes: settings.segment_bytes,
             record_bytes_max: settings.record_bytes_max,
+            file_mode: settings.file_mode.of_files(),
             holds: manifest
                 .holds
                 .iter()

@@ -68,7 +68,7 @@ pub use log::stream::lineage_iterator::LineageIterator;
 pub use log::stream::reader::StreamReader;
 pub use log::sys::clock::SystemClock;
 pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
-pub use log::types::error::{Corruption, Error, IoFailure, Located, Result};
+pub use log::types::error::{Corruption, Error, IoFailure, Located, LockedBy, Result};
 pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
 pub use log::types::latency::Latency;
 pub use log::types::limits;

@@ -63,6 +63,12 @@ fn absurd_options_are_refused() {
         (options().segment_bytes(64 << 10).record_bytes_max(64 << 10), "record_bytes_max"),
         (options().retention(Retention::age(std::time::Duration::ZERO)), "too short"),
         (options().sync_interval(std::time::Duration::ZERO), "sync_interval"),
+        (options().file_mode(0o660), "0o660"),
+        (options().file_mode(0o602), "could truncate it"),
+        (options().file_mode(0o700), "file_mode"),
+        (options().file_mode(0o440), "use 0o600, 0o640, 0o604 or 0o644"),
+        (options().file_mode(0o4644), "file_mode"),
+        (options().file_mode(u32::MAX), "file_mode"),
     ] {
         let error = options.open(&path).unwrap_err();
         assert!(matches!(&error, Error::InvalidArgument(_)), "{error:?}");

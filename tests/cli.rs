@@ -378,7 +378,8 @@ fn while_another_process_has_the_stream_open_all_commands_say_so() {
         ("reset", &["g", "latest"]),
         ("delete-group", &["g"]),
     ] {
-        fails(&place.run(name, options), &["is open already"]);
+        let holder = format!("is open in process {} (cli-", std::process::id());
+        fails(&place.run(name, options), &[&holder, "stop it, or open the stream read-only"]);
     }
     held.close().unwrap();
     assert_eq!(place.cat(&[]), b"a\n");

@@ -234,7 +234,25 @@ fn a_stream_that_is_open_already_is_named() {
     let _stream = Stream::open(scratch.path()).unwrap();
     let error = Stream::open(scratch.path()).unwrap_err();
     assert!(matches!(error, Error::Locked(_)));
-    says(&error, &[scratch.path().to_str().unwrap(), "is open already", "share that handle or close it"]);
+    says(
+        &error,
+        &[
+            scratch.path().to_str().unwrap(),
+            "is open already in this process",
+            "share that handle or close it",
+        ],
+    );
+    let Error::Locked(by) = &error else { panic!("{error:?}") };
+    assert_eq!((by.process_id, by.is_this_process), (Some(std::process::id()), true));
+    assert_eq!(error.path(), Some(scratch.path()));
+    // The file says that another process has it.
+    fs::write(scratch.path().join("LOCK"), "4711 clickd\n0123456789abcdef\n").unwrap();
+    let error = Stream::open(scratch.path()).unwrap_err();
+    let text = format!(
+        "{} is open in process 4711 (clickd): stop it, or open the stream read-only",
+        scratch.path().display()
+    );
+    assert_eq!(error.to_string(), text);
 }
 
 #[test]

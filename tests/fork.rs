@@ -91,8 +91,12 @@ fn p1_p13_a_child_made_by_fork_changes_nothing_and_its_parent_goes_on() {
 fn a_child_made_by_fork_uses_streams_that_it_opens_itself() {
     let scratch = common::scratch();
     let ours = Stream::open(scratch.path().join("ours")).unwrap();
+    let parent = std::process::id();
     in_child(|| {
-        assert!(matches!(Stream::open(scratch.path().join("ours")), Err(Error::Locked(_))));
+        match Stream::open(scratch.path().join("ours")) {
+            Err(Error::Locked(by)) => assert_eq!((by.process_id, by.is_this_process), (Some(parent), false)),
+            other => panic!("{other:?}"),
+        }
         let stream = Stream::open(scratch.path().join("its")).unwrap();
         stream.put("key", [1]).unwrap();
         in_child(|| assert_refused(stream.put("key", "a grandchild's")));

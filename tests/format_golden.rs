@@ -273,6 +273,29 @@ fn the_directory_and_the_manifest_are_those_of_the_document() {
 }
 
 #[test]
+fn the_lock_file_is_that_of_the_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let stream = StreamOptions::new().open(directory.path()).unwrap();
+    let lock = || fs::read_to_string(directory.path().join("LOCK")).unwrap();
+    let (written, blocks) = (lock(), blocks());
+    let document = block(&blocks, "text lock").text();
+    let program = std::env::current_exe().unwrap();
+    let (id, name) = (std::process::id().to_string(), program.file_name().unwrap().to_str().unwrap());
+    let first_line = document[0].replace("4711", &id).replace("clickd", name);
+    let is_mark =
+        |line: &str| line.len() == 16 && line.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
+    let (first, mark) = written.split_once('\n').unwrap();
+    assert_eq!(first, first_line);
+    assert!(is_mark(document[1]) && is_mark(mark.strip_suffix('\n').unwrap()), "{written:?}");
+    // The other way round: another process with the text of the document.
+    fs::write(directory.path().join("LOCK"), document.join("\n") + "\n").unwrap();
+    let error = StreamOptions::new().open(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("process 4711 (clickd)"), "{error}");
+    stream.close().unwrap();
+    assert_eq!(lock(), "");
+}
+
+#[test]
 fn a_difference_is_reported_with_its_place() {
     let blocks = BTreeMap::from([("hex a", Block { lines: vec![(7, "01 02".into()), (8, "03".into())] })]);
     assert_eq!(compare(&blocks, "hex a", 1, &[0, 1, 2, 3]), Ok(()));

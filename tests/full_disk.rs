@@ -216,6 +216,29 @@ fn p8_a_full_xfs_refuses_puts_and_all_else_goes_on() {
     fill_and_go_on(Kind::Xfs, Durability::Power);
 }
 
+#[test]
+fn p8_p13_a_full_disk_has_no_room_to_say_who_has_a_stream_open_and_opens_it_nevertheless() {
+    for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs] {
+        let Some(mount) = Mount::new(kind) else { continue };
+        let path = mount.path().join("stream");
+        let open = || options(&common::clock(), Durability::Process).open(&path);
+        open().unwrap().close().unwrap();
+        let mut ballast = Ballast::fill(mount.path());
+        let stream = open().unwrap();
+        let told = || open().unwrap_err().to_string();
+        assert!(told().contains("in this process or in another one"), "{kind:?}: {}", told());
+        // What a killed process left there is not believed either.
+        stream.close().unwrap();
+        ballast.leave(64 << 10);
+        std::fs::write(path.join("LOCK"), "4711 clickd\n").unwrap();
+        drop(ballast);
+        let ballast = Ballast::fill(mount.path());
+        let _stream = open().unwrap();
+        assert!(told().contains("in this process"), "{kind:?}: {}", told());
+        drop(ballast);
+    }
+}
+
 /// If a put were refused while a prepared segment held disk space, later puts would find room for a whole segment. Sealing also frees
 /// space, but less than a record for each segment.
 #[test]

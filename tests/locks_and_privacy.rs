@@ -103,7 +103,10 @@ fn p13_another_process_is_told_at_once() {
     let started = Instant::now();
     for _ in 0..100 {
         match open(&path) {
-            Err(Error::Locked(told)) => assert_eq!(*told, *path),
+            Err(Error::Locked(by)) => {
+                assert_eq!((&by.path, by.process_id), (&path, Some(holder.process.id())));
+                assert_eq!((by.process_name, by.is_this_process), (Some(own_name()), false));
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -113,10 +116,111 @@ fn p13_another_process_is_told_at_once() {
     let stream = open(&path).expect("it is free at once");
     let mut second = Other::start(&path);
     let said = second.says();
-    assert!(said.contains("is open already") && said.contains(path.to_str().unwrap()), "{said}");
+    let (name, id) = (own_name(), std::process::id());
+    let expected = format!("is open in process {id} ({name}): stop it, or open the stream read-only");
+    assert_eq!(said, format!("{} {expected}", path.display()));
     drop(second);
     assert_eq!(common::read_all(&stream, SHARD).len(), 1, "the second one put nothing");
     stream.put("still", "open").unwrap();
+}
+
+/// Returns the file name of this test program.
+fn own_name() -> String {
+    std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn p13_the_lock_file_names_the_process_as_long_as_it_has_the_stream_open() {
+    let scratch = common::scratch();
+    let path = scratch.path().join("stream");
+    let lock = path.join("LOCK");
+    let first_line = || fs::read_to_string(&lock).unwrap().lines().next().map(str::to_owned);
+    let ours = format!("{} {}", std::process::id(), own_name());
+    let stream = open(&path).unwrap();
+    assert_eq!(first_line(), Some(ours.clone()));
+    stream.clone().close().unwrap();
+    assert_eq!(fs::metadata(&lock).unwrap().len(), 0, "nobody has it open");
+
+    // What a killed process left is not believed, however long it is.
+    fs::write(&lock, "4711 clickd\n".repeat(1_000)).unwrap();
+    let stream = open(&path).unwrap();
+    assert_eq!(first_line(), Some(ours));
+    assert_eq!(fs::read_to_string(&lock).unwrap().lines().count(), 2);
+    drop(stream);
+    assert_eq!(fs::metadata(&lock).unwrap().len(), 0, "nobody has it open");
+    // An opening that is refused names nobody either.
+    let manifest = fs::read(path.join("manifest.json")).unwrap();
+    fs::write(path.join("manifest.json"), "{}").unwrap();
+    fs::write(&lock, "4711 clickd\n").unwrap();
+    open(&path).unwrap_err();
+    fs::write(path.join("manifest.json"), manifest).unwrap();
+    open(&path).unwrap();
+}
+
+#[test]
+fn p11_p13_whatever_is_in_the_lock_file_a_second_opener_is_told_in_one_plain_line() {
+    let scratch = common::scratch();
+    let path = scratch.path().join("stream");
+    let lock = path.join("LOCK");
+    let stream = open(&path).unwrap();
+    let nobody =
+        "is open already, in this process or in another one: close it there, or open the stream read-only";
+    let told = |expected: &str| {
+        let error = open_at_once(&path).unwrap_err();
+        assert!(matches!(error, Error::Locked(_)), "{error:?}");
+        assert_eq!(error.to_string(), format!("{} {expected}", path.display()));
+    };
+    told("is open already in this process: share that handle or close it");
+    for content in
+        [&b""[..], b"4711 cli", b"hello\n", b"\0\0\0\0\0\n", b"-4 clickd\n", &[b'9'; 10_000], &[0xff; 600]]
+    {
+        fs::write(&lock, content).unwrap();
+        told(nobody);
+    }
+    for (content, process) in [
+        ("4711 clickd\n", "4711 (clickd)"),
+        ("4711\n", "4711"),
+        ("4711 two words\n", "4711 (two words)"),
+        ("4711 a\x1b[31mb\rc\n", "4711 (a?[31mb?c)"),
+    ] {
+        fs::write(&lock, content).unwrap();
+        told(&format!("is open in process {process}: stop it, or open the stream read-only"));
+    }
+    // The id and name of this process, but of another container: its mark differs.
+    let id = std::process::id();
+    fs::write(&lock, format!("{id} clickd\n0123456789abcdef\n")).unwrap();
+    told(&format!("is open in process {id} (clickd): stop it, or open the stream read-only"));
+    for put_there in [named_pipe, |path: &Path| fs::create_dir(path).unwrap()] {
+        fs::remove_file(&lock).unwrap();
+        put_there(&lock);
+        told(nobody);
+        if lock.is_dir() {
+            fs::remove_dir(&lock).unwrap()
+        } else {
+            fs::remove_file(&lock).unwrap()
+        };
+        told(nobody);
+        fs::write(&lock, "").unwrap();
+    }
+    drop(stream);
+    open(&path).expect("the lock is free");
+}
+
+#[test]
+fn p13_the_stream_of_a_group_names_who_has_it_too() {
+    let scratch = common::scratch();
+    let path = scratch.path().join("stream");
+    let stream = open(&path).unwrap();
+    stream.group("billing").worker().open().unwrap();
+    stream.close().unwrap();
+    let group = path.join("groups/billing");
+    let mut holder = Other::start(&group);
+    assert_eq!(holder.says(), "opened");
+    let stream = open(&path).unwrap();
+    match stream.group("billing").worker().open() {
+        Err(Error::Locked(by)) => assert_eq!((by.path, by.process_id), (group, Some(holder.process.id()))),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -145,7 +249,7 @@ fn p13_a_killed_holder_leaves_no_lock() {
         holder.process.wait().unwrap();
         let stream = open(&path).expect("the lock went with the process");
         assert_eq!(common::read_all(&stream, SHARD).len(), round);
-        assert!(path.join("LOCK").exists(), "the file stays and means nothing");
+        assert!(path.join("LOCK").exists(), "the file stays, and its content is replaced");
     }
 }
 

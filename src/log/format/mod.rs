@@ -7,6 +7,7 @@ pub(crate) mod fault;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod headers;
+pub(crate) mod holder;
 pub(crate) mod index;
 pub(crate) mod live;
 pub(crate) mod record;

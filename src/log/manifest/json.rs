@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{Manifest, Marks, StreamSettings, VERSION};
 use crate::log::format::checksum::checksum as crc32;
 use crate::log::types::describe::ShardDescription;
+use crate::log::types::file_mode::FileMode;
 use crate::log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
 use crate::log::types::options::Retention;
 use crate::log::types::shard_id::ShardId;
@@ -39,6 +40,9 @@ struct Body {
     retention_bytes_max: Option<u64>,
     segment_bytes: u64,
     record_bytes_max: u64,
+    /// In octal, as `ls` and `chmod` have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file_mode: Option<String>,
     next_shard: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     holds: BTreeMap<String, u64>,
@@ -79,6 +83,7 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         retention_bytes_max: settings.retention.bytes_max,
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
+        file_mode: encode_mode(settings.file_mode),
         next_shard: manifest.next_shard,
         holds: manifest.holds.clone(),
         shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.marks_of(shard))).collect(),
@@ -145,6 +150,7 @@ fn decode_body(body: Body) -> Option<Manifest> {
         retention,
         segment_bytes: body.segment_bytes,
         record_bytes_max: body.record_bytes_max,
+        file_mode: body.file_mode.map_or(Some(FileMode::OWNER_ONLY), |text| decode_mode(&text))?,
     };
     let marks = |shard: &Shard| Marks {
         horizon: shard.horizon_sequence.into(),
@@ -179,6 +185,16 @@ fn decode_shard(shard: Shard) -> Option<ShardDescription> {
     })
 }
 
+/// Returns the text of a mode, or `None` for the default, which a manifest leaves out.
+fn encode_mode(mode: FileMode) -> Option<String> {
+    (mode != FileMode::OWNER_ONLY).then(|| format!("{:04o}", mode.of_files()))
+}
+
+fn decode_mode(text: &str) -> Option<FileMode> {
+    let mode = FileMode::new(u32::from_str_radix(text, 8).ok()?).ok()?;
+    (encode_mode(mode)? == text).then_some(mode)
+}
+
 fn key_hash_name(key_hash: KeyHash) -> &'static str {
     match key_hash {
         KeyHash::Xxh3 => "xxh3",
@@ -197,6 +213,7 @@ mod tests {
             retention: Retention::age(Duration::from_secs(60)).bytes_max(1 << 30),
             segment_bytes: 64 << 20,
             record_bytes_max: 1 << 20,
+            file_mode: FileMode::new(0o640).unwrap(),
         };
         let mut manifest = Manifest::new(Timestamp::from_millis(1_700_000_000_000), settings, 3);
         manifest.shards[0].closing_sequence = Some(u64::MAX.into());
@@ -216,6 +233,19 @@ mod tests {
     fn a_manifest_reads_back_as_it_was_written() {
         let manifest = example();
         assert_eq!(decode(encode(&manifest).as_bytes()).ok(), Some(manifest));
+    }
+
+    #[test]
+    fn a_mode_that_is_not_there_is_the_default_and_one_that_no_stream_has_is_refused() {
+        let mut manifest = example();
+        manifest.settings.file_mode = FileMode::OWNER_ONLY;
+        let text = encode(&manifest);
+        assert!(!text.contains("file_mode"), "earlier manifests read as they are: {text}");
+        assert_eq!(decode(text.as_bytes()).ok(), Some(manifest));
+        assert_eq!(decode_mode("0644").map(FileMode::of_files), Some(0o644));
+        for text in ["", "0600", "640", "0666", "0o640", "+0640", "00640", "1640", "99999999999999"] {
+            assert_eq!(decode_mode(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::log::sys::replace::{ReplaceError, replace_file};
 use crate::log::sys::root::OwnPath;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Corruption, Error, Result};
+use crate::log::types::file_mode::FileMode;
 use crate::log::types::hash_key::{HashKeyRange, KeyHash};
 use crate::log::types::limits::{MANIFEST_BYTES_MAX, record_bytes_max_of};
 use crate::log::types::options::{Retention, check_segment_bytes};
@@ -66,6 +67,7 @@ pub(crate) struct StreamSettings {
     pub(crate) retention: Retention,
     pub(crate) segment_bytes: u64,
     pub(crate) record_bytes_max: u64,
+    pub(crate) file_mode: FileMode,
 }
 
 impl StreamSettings {
@@ -190,6 +192,7 @@ mod tests {
             retention: Retention::default(),
             segment_bytes: 1 << 20,
             record_bytes_max: 1 << 10,
+            file_mode: FileMode::OWNER_ONLY,
         };
         let manifest = |settings| Manifest::new(Timestamp::default(), settings, 2);
         assert_eq!(manifest(settings).check(), Ok(()));

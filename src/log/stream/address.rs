@@ -6,12 +6,13 @@ use std::path::Path;
 use crate::log::live::{BELL_NAME, LIVE_NAME};
 use crate::log::manifest::{self, Manifest};
 use crate::log::segment::place::{SHARDS_NAME, ShardDir, shards_dir};
-use crate::log::sys::root::{Lock, OwnPath};
+use crate::log::sys::lock::{LOCK_NAME, Lock};
+use crate::log::sys::root::OwnPath;
 use crate::log::sys::{dir, outside};
 use crate::log::types::error::{Corruption, Error, Result};
+use crate::log::types::file_mode::FileMode;
 use crate::log::types::shard_id::ShardId;
 
-pub(super) const LOCK_NAME: &str = "LOCK";
 /// The names that the directory of a stream may hold although the manifest is missing.
 const UNFINISHED_NAMES: [&str; 5] = [LOCK_NAME, SHARDS_NAME, manifest::NEW_NAME, LIVE_NAME, BELL_NAME];
 
@@ -85,11 +86,11 @@ impl Address<'_> {
     }
 
     /// Creates the directory and makes its name survive power loss.
-    pub(super) fn create(&self) -> Result<()> {
+    pub(super) fn create(&self, mode: FileMode) -> Result<()> {
         match self {
-            Self::Outside(path) => outside::create_durably(path),
+            Self::Outside(path) => outside::create_durably(path, mode),
             Self::Inside(path) => {
-                dir::create(path)?;
+                dir::create(&path.with_mode(mode))?;
                 dir::sync(&path.parent())?;
                 dir::sync(&path.parent().parent())
             }

@@ -133,11 +133,13 @@ pub fn streams_inside<'a>(stream: &'a Stream, directory: &'a str) -> StreamsInsi
 }
 
 impl StreamsInside<'_> {
-    /// Opens a stream in the directory, or creates it.
+    /// Opens a stream in the directory, or creates it. Unless the options say otherwise, its files have the mode of the stream around it.
     ///
     /// # Errors
     /// Same as [`StreamOptions::open`]; `InvalidArgument` if the name is not that of a single directory.
     pub fn open(&self, name: &str, options: StreamOptions) -> Result<Stream> {
+        let mode = options.file_mode.unwrap_or(self.stream.core().root.mode().of_files());
+        let options = options.file_mode(mode);
         Stream::open_at(Address::Inside(&self.path(name)?), options)
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::address::{Address, Found, LOCK_NAME, Locked};
+use super::address::{Address, Found, Locked};
 use super::extend::Extensions;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream, directory};
@@ -26,11 +26,11 @@ use crate::log::shard::writer::WriterContext;
 use crate::log::shard::writer::source::Sources;
 use crate::log::sys::clock::SystemClock;
 use crate::log::sys::dir;
-use crate::log::sys::file::DataFile;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::{Examined, Topology};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
+use crate::log::types::file_mode::FileMode;
 use crate::log::types::limits::{SEGMENT_BYTES_DEFAULT, record_bytes_max_default};
 use crate::log::types::options::{Create, Durability, StreamOptions};
 use crate::log::types::time::Timestamp;
@@ -61,15 +61,18 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     let started = Instant::now();
     options.check()?;
     let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
-    let Locked { root, found, lock } = lock(address, options.create)?;
-    // Fails at once where the stream can only be read.
-    DataFile::open_or_create(&root.join(LOCK_NAME))?;
+    let asked_mode = options.asked_mode()?;
+    let Locked { root, found, mut lock } = lock(address, options.create, asked_mode.unwrap_or_default())?;
     if found == Found::Deleted {
         directory::remove_contents(&root)?;
     }
-    let manifest = match found {
-        Found::Stream => Manifest::load(&root)?,
-        Found::Deleted | Found::Nothing => {
+    let stored = if found == Found::Stream { Some(Manifest::load(&root)?) } else { None };
+    let stored_mode = stored.as_ref().map(|manifest| manifest.settings.file_mode);
+    let root = root.with_mode(asked_mode.or(stored_mode).unwrap_or_default());
+    lock.sign(&root)?;
+    let manifest = match stored {
+        Some(manifest) => manifest,
+        None => {
             // An interrupted creation may have left the directory without that.
             root.sync_name_of_root()?;
             create(&root, &options, clock.now())?
@@ -98,6 +101,10 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         },
     };
     let (topology, shards) = Topology::open(context, examined)?;
+    if stored_mode.is_some_and(|stored| stored != settings.file_mode) {
+        // Before the manifest says so: after a crash, the next opening with this mode repeats it.
+        dir::set_readers(&root)?;
+    }
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
     sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
@@ -202,14 +209,14 @@ fn check_found(path: &Path, found: Option<Found>, create: Create) -> Result<()> 
 }
 
 /// Locks the directory of a stream, which is created if the caller wants that.
-fn lock(address: Address<'_>, create: Create) -> Result<Locked> {
+fn lock(address: Address<'_>, create: Create, mode: FileMode) -> Result<Locked> {
     let check = |root: &OwnPath, found| check_found(root, Some(found), create);
     loop {
         if let Some(locked) = address.lock(check)? {
             return Ok(locked);
         }
         check_found(address.path(), None, create)?;
-        address.create()?;
+        address.create(mode)?;
     }
 }
 
@@ -220,6 +227,7 @@ fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Man
         retention: options.retention.unwrap_or_default(),
         segment_bytes,
         record_bytes_max: options.record_bytes_max.unwrap_or(record_bytes_max_default(segment_bytes)),
+        file_mode: path.mode(),
     };
     settings.check()?;
     let manifest = Manifest::new(now, settings, options.shards);
@@ -252,6 +260,7 @@ fn adopt(path: &OwnPath, options: &StreamOptions, stored: StreamSettings) -> Res
         retention: options.retention.unwrap_or(stored.retention),
         segment_bytes,
         record_bytes_max: options.record_bytes_max.unwrap_or(kept),
+        file_mode: path.mode(),
     };
     settings.check()?;
     Ok(settings)

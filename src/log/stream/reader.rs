@@ -344,6 +344,7 @@ fn describe(path: &Path, manifest: Manifest, durability: Durability) -> StreamDe
         durability,
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
+        file_mode: settings.file_mode.of_files(),
         holds: holds.collect(),
         shards: manifest.shards,
     }

@@ -1,19 +1,17 @@
 //! Directories inside a stream: listing them, and changing them in steps that happen completely or not at all.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, RawMode};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
 use super::call::attempt;
 use super::root::OwnPath;
 use crate::log::types::error::{Error, Result};
-
-/// Only the owner may enter a stream's directories.
-pub(super) const DIRECTORY_MODE: RawMode = 0o700;
+use crate::log::types::file_mode::FileMode;
 
 /// An entry of a directory.
 #[derive(Debug, Clone)]
@@ -67,21 +65,53 @@ pub(crate) fn exists(path: &OwnPath) -> Result<bool> {
     Ok(path.file_type()?.is_some())
 }
 
-/// Creates a directory and its missing parents, unless it exists.
+/// Creates a directory and its missing parents with the mode of the path, unless it exists.
 pub(crate) fn create(path: &OwnPath) -> Result<()> {
-    if path.is_own_dir()? {
+    if path.is_root() {
         return Ok(());
     }
-    if !path.is_root() {
+    if !path.is_own_dir()? {
         create(&path.parent())?;
+        make(path)?;
     }
-    let mode = Mode::from_raw_mode(DIRECTORY_MODE);
+    // Also if it was there: a crash may have come between these two calls.
+    let has_readers = path.mode() != FileMode::OWNER_ONLY;
+    if has_readers { change_readers(path, &path.open_dir()?, OwnPath::add_readers) } else { Ok(()) }
+}
+
+fn make(path: &OwnPath) -> Result<()> {
+    let mode = Mode::from_raw_mode(path.mode().of_directories() as RawMode);
     let create = || match rustix::fs::mkdirat(path.root(), path.relative(), mode) {
         // Somebody else was faster.
         Err(Errno::EXIST) => Ok(()),
         created => Ok(created?),
     };
     attempt("create the directory", path, create)
+}
+
+/// Lets exactly those read a directory and everything in it whom the mode of the path lets. Follows no link, and leaves it as it is.
+pub(crate) fn set_readers(path: &OwnPath) -> Result<()> {
+    let opened = match path.file_type()? {
+        Some(FileType::Directory) => {
+            list(path)?.iter().try_for_each(|entry| set_readers(&entry.path))?;
+            path.open_dir()?
+        }
+        Some(FileType::RegularFile) => {
+            let opened = path.open(OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+            opened.map_err(|error| path.refused("open", error))?
+        }
+        _ => return Ok(()),
+    };
+    change_readers(path, &opened, OwnPath::set_readers)
+}
+
+fn change_readers(
+    path: &OwnPath,
+    opened: &File,
+    change: impl FnOnce(&OwnPath, &File, &Metadata) -> io::Result<()>,
+) -> Result<()> {
+    let changed = opened.metadata().and_then(|found| change(path, opened, &found));
+    changed.map_err(|error| Error::io("change the mode of", path, error))
 }
 
 /// Removes a file. A file that is already gone counts as removed.

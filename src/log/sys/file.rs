@@ -13,9 +13,6 @@ use super::fault;
 use super::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 
-/// Only the owner may read and write a stream's files.
-const FILE_MODE: RawMode = 0o600;
-
 const PAGE_BYTES: u64 = 4096;
 /// The distance between the bytes that are probed to see whether a file is in memory.
 const LOOK_STEP_BYTES: usize = 1 << 20;
@@ -60,7 +57,7 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    /// Creates a file. Fails if it exists.
+    /// Creates a file with the mode of its path. Fails if it exists.
     pub(crate) fn create(path: &OwnPath) -> Result<Self> {
         Self::with(path, "create", OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
@@ -70,7 +67,7 @@ impl DataFile {
         Self::with(path, "open", OFlags::RDWR)
     }
 
-    /// Opens a file for reading and writing, and creates it empty if it is missing.
+    /// Opens a file for reading and writing, and creates it empty, with the mode of its path, if it is missing.
     pub(crate) fn open_or_create(path: &OwnPath) -> Result<Self> {
         Self::with(path, "open", OFlags::RDWR | OFlags::CREATE)
     }
@@ -82,11 +79,20 @@ impl DataFile {
 
     fn with(path: &OwnPath, action: &'static str, flags: OFlags) -> Result<Self> {
         // Opening must not block: a named pipe in place of the file would make it wait for the pipe's other end.
-        let (flags, mode) = (flags | OFlags::NONBLOCK, Mode::from_raw_mode(FILE_MODE));
-        let opened = fault::point(action, path).and_then(|()| path.open(flags, mode));
-        let file = opened.and_then(|file| match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file: move it away")),
+        let mode = Mode::from_raw_mode(path.mode().of_files() as RawMode);
+        let opened = fault::point(action, path).and_then(|()| path.open(flags | OFlags::NONBLOCK, mode));
+        let file = opened.and_then(|file| {
+            let found = file.metadata()?;
+            if !found.is_file() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "it is no regular file: move it away",
+                ));
+            }
+            if flags.contains(OFlags::RDWR) {
+                path.add_readers(&file, &found)?;
+            }
+            Ok(file)
         });
         Ok(Self { file: file.map_err(|error| path.refused(action, error))?, path: path.clone() })
     }

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod dir;
 pub(crate) mod fault;
 pub(crate) mod file;
+pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod outside;
 pub(crate) mod process;

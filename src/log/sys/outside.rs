@@ -2,19 +2,31 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::call::attempt;
-use super::dir::DIRECTORY_MODE;
 use crate::log::types::error::{Error, Result};
+use crate::log::types::file_mode::FileMode;
 
 /// Creates a directory and its missing parents, and makes their names survive power loss.
-pub(crate) fn create_durably(path: &Path) -> Result<()> {
+pub(crate) fn create_durably(path: &Path, mode: FileMode) -> Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|ancestor| !is_there(ancestor)).collect();
-    let create = || fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
+    let create = || fs::DirBuilder::new().recursive(true).mode(mode.of_directories()).create(path);
     attempt("create the directory", path, create)?;
+    // The umask may have taken permissions. A path that ends with `..` leads to a directory that was there.
+    let created =
+        missing.iter().filter(|created| mode != FileMode::OWNER_ONLY && created.file_name().is_some());
+    created.rev().try_for_each(|created| add_permissions(created, mode.of_directories()))?;
     missing.iter().rev().try_for_each(|created| sync_name_of(created))
+}
+
+fn add_permissions(path: &Path, mode: u32) -> Result<()> {
+    attempt("change the mode of", path, || {
+        let mut permissions = fs::metadata(path)?.permissions();
+        permissions.set_mode(permissions.mode() & 0o7777 | mode);
+        fs::set_permissions(path, permissions)
+    })
 }
 
 fn is_there(path: &Path) -> bool {

@@ -2,6 +2,8 @@
 //!
 //! Such a child has the memory, the mappings and the locks of its parent, but none of its threads.
 //!
+//! A process also has an id, a name and a mark, by which others can tell who has a stream open.
+//!
 //! The invariant that the unsafe code relies on, besides those of `map.rs`:
 //! - **I6** what runs in a child before `fork` returns there only adds to an atomic number, as a signal handler may.
 //!
@@ -9,8 +11,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Once, OnceLock};
+
+use super::random;
+use crate::log::format::holder::Holder;
 
 /// How many forks lie between the first process and this one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
@@ -51,7 +56,7 @@ impl Process {
 
 /// Returns what identifies the start of the machine, in two words: other words after each start. Zeros where the system does not say.
 pub(crate) fn boot_id() -> [u64; 2] {
-    static ID: std::sync::OnceLock<[u64; 2]> = std::sync::OnceLock::new();
+    static ID: OnceLock<[u64; 2]> = OnceLock::new();
     *ID.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
@@ -59,4 +64,29 @@ pub(crate) fn boot_id() -> [u64; 2] {
             |from: usize| digits.get(from..from + 16).and_then(|half| u64::from_str_radix(half, 16).ok());
         [half(0), half(16)].map(Option::unwrap_or_default)
     })
+}
+
+/// Returns the calling process as the holder of a stream.
+pub(super) fn as_holder() -> Holder {
+    Holder { id: std::process::id(), name: program_name(), mark: mark() }
+}
+
+/// Returns whether a holder is the calling process. A child made by `fork` has the mark of its parent, and a process in another container
+/// may have the same id.
+pub(super) fn is_this(holder: &Holder) -> bool {
+    holder.id == std::process::id() && holder.mark.is_some() && holder.mark == mark()
+}
+
+/// Returns the name of the file that the process runs, as far as the system says it.
+fn program_name() -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    // Linux adds this if the file was replaced, for example by an update.
+    name.trim_end_matches(" (deleted)").to_owned()
+}
+
+/// Returns a number that the process draws once.
+fn mark() -> Option<u64> {
+    static MARK: OnceLock<Option<u64>> = OnceLock::new();
+    *MARK.get_or_init(|| random::bytes().ok().map(u64::from_ne_bytes))
 }

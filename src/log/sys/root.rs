@@ -14,8 +14,9 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
-use super::call;
+use super::{call, fault};
 use crate::log::types::error::{Error, Result};
+use crate::log::types::file_mode::FileMode;
 
 /// An open directory.
 #[derive(Debug)]
@@ -25,22 +26,24 @@ struct Root {
     path: PathBuf,
 }
 
-/// A path inside an open directory, or that of the directory itself. It is a [`Path`] for messages only.
+/// A path inside an open directory, or that of the directory itself. It is a [`Path`] for messages only. What is created there gets its mode.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnPath {
     root: Arc<Root>,
     path: PathBuf,
+    mode: FileMode,
 }
 
 impl OwnPath {
-    /// Opens a directory by its path, and follows links to it.
+    /// Opens a directory by its path, and follows links to it. Until [`with_mode`](Self::with_mode), only the owner can read what is created.
     pub(crate) fn open_root(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let dir = OpenOptions::new().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(&path)?;
-        Ok(Self { root: Arc::new(Root { dir, path: path.clone() }), path })
+        let root = Arc::new(Root { dir, path: path.clone() });
+        Ok(Self { root, path, mode: FileMode::OWNER_ONLY })
     }
 
-    /// Opens a directory inside another one as a root of its own, if it is there. Refuses a link.
+    /// Opens a directory inside another one as a root of its own, with the same mode, if it is there. Refuses a link.
     pub(crate) fn open_as_root(&self) -> Result<Option<Self>> {
         if !self.is_own_dir()? {
             return Ok(None);
@@ -48,7 +51,7 @@ impl OwnPath {
         match self.open_dir() {
             Ok(dir) => {
                 let path = self.path.clone();
-                Ok(Some(Self { root: Arc::new(Root { dir, path: path.clone() }), path }))
+                Ok(Some(Self { root: Arc::new(Root { dir, path: path.clone() }), path, mode: self.mode }))
             }
             // It was removed meanwhile.
             Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -111,7 +114,42 @@ impl OwnPath {
     }
 
     fn with(&self, path: PathBuf) -> Self {
-        Self { root: Arc::clone(&self.root), path }
+        Self { root: Arc::clone(&self.root), path, mode: self.mode }
+    }
+
+    /// Returns the same path with another mode for what is created there and below.
+    pub(crate) fn with_mode(&self, mode: FileMode) -> Self {
+        Self { mode, ..self.clone() }
+    }
+
+    pub(crate) fn mode(&self) -> FileMode {
+        self.mode
+    }
+
+    /// Lets those read an open file, or enter an open directory, whom its mode lets: the umask, or a crash before this, may have kept them
+    /// out. Makes no call to the system if nothing is missing.
+    pub(super) fn add_readers(&self, opened: &File, found: &Metadata) -> io::Result<()> {
+        let (mode, readers) = self.mode_and_readers(found);
+        self.change_mode(opened, found, found.mode() | mode & readers)
+    }
+
+    /// Lets exactly those read an open file, or enter an open directory, whom its mode lets. The other permissions stay.
+    pub(super) fn set_readers(&self, opened: &File, found: &Metadata) -> io::Result<()> {
+        let (mode, readers) = self.mode_and_readers(found);
+        self.change_mode(opened, found, found.mode() & !readers | mode & readers)
+    }
+
+    /// Returns the mode of a file or directory here, and the bits of it that say who besides the owner may read.
+    fn mode_and_readers(&self, found: &Metadata) -> (u32, u32) {
+        if found.is_dir() { (self.mode.of_directories(), 0o055) } else { (self.mode.of_files(), 0o044) }
+    }
+
+    fn change_mode(&self, opened: &File, found: &Metadata, mode: u32) -> io::Result<()> {
+        if mode == found.mode() {
+            return Ok(());
+        }
+        fault::point("change the mode of", self)?;
+        Ok(rustix::fs::fchmod(opened, Mode::from_raw_mode((mode & 0o7777) as RawMode))?)
     }
 
     /// Returns the type of the file at this path, without following a link, or `None` if there is none.
@@ -185,6 +223,14 @@ impl OwnPath {
     pub(super) fn is_root(&self) -> bool {
         self.path == self.root.path
     }
+
+    pub(super) fn try_lock_root(&self) -> Result<(), TryLockError> {
+        self.root.dir.try_lock()
+    }
+
+    pub(super) fn unlock_root(&self) {
+        let _ = self.root.dir.unlock();
+    }
 }
 
 impl Deref for OwnPath {
@@ -202,30 +248,3 @@ impl PartialEq for OwnPath {
 }
 
 impl Eq for OwnPath {}
-
-/// An exclusive lock on a directory, which keeps a stream to one owner. The kernel releases it when the process dies.
-///
-/// It lies on the directory itself: a lock file could be removed, or moved away with a directory whose place another one takes.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    root: Arc<Root>,
-}
-
-impl Lock {
-    /// Locks a root, or fails at once if it is locked.
-    pub(crate) fn take(root: &OwnPath) -> Result<Self> {
-        let root = Arc::clone(&root.root);
-        match root.dir.try_lock() {
-            Ok(()) => Ok(Self { root }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked(root.path.as_path().into())),
-            Err(TryLockError::Error(error)) => Err(Error::io("lock", &root.path, error)),
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing the directory is not enough: a child process that was just forked holds it open until it executes its program.
-        let _ = self.root.dir.unlock();
-    }
-}

@@ -41,6 +41,8 @@ pub struct StreamDescription {
     pub segment_bytes: u64,
     /// The largest record, counting key, data and headers together.
     pub record_bytes_max: u64,
+    /// The permissions of the stream's files, such as `0o600`.
+    pub file_mode: u32,
     /// The holds on retention.
     pub holds: Vec<HoldDescription>,
     /// The shards that have not expired, in the order of their creation.

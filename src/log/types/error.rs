@@ -124,9 +124,10 @@ pub enum Error {
         shard: ShardId,
     },
 
-    /// Another handle or process has the stream open. *Remedy:* share that handle (`Stream` is cheap to clone), or stop that process.
-    #[error("{} is open already, in this process or in another one: share that handle or close it", .0.display())]
-    Locked(Arc<Path>),
+    /// Another handle or process has the stream open. *Remedy:* share that handle (`Stream` is cheap to clone), stop that process, or open
+    /// the stream read-only with [`StreamReader::open`](crate::StreamReader::open).
+    #[error(transparent)]
+    Locked(Box<LockedBy>),
 
     /// The path holds something that is not a stream. *Remedy:* use another path, or create a stream
     /// there if the path is empty.
@@ -172,6 +173,49 @@ pub enum Error {
     /// as for `Poisoned`.
     #[error(transparent)]
     Io(Arc<IoFailure>),
+}
+
+/// Who has a stream open, as far as that is known.
+///
+/// A process that opens a stream writes its id and name into the stream's file `LOCK`. They are a hint: there was no room for them on a full
+/// disk, and the id of a process in another container means nothing outside of it.
+///
+/// ```
+/// # use streamlog::{Error, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = Stream::open(directory.path())?;
+/// match Stream::open(directory.path()) {
+///     Err(Error::Locked(by)) => assert!(by.is_this_process && by.process_id == Some(std::process::id())),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is open {}", .path.display(), self.holder())]
+#[non_exhaustive]
+pub struct LockedBy {
+    /// The stream's directory.
+    pub path: PathBuf,
+    /// The id of the process.
+    pub process_id: Option<u32>,
+    /// The name of the program that the process runs.
+    pub process_name: Option<String>,
+    /// Whether it is this process.
+    pub is_this_process: bool,
+}
+
+impl LockedBy {
+    /// Returns who has the stream open, and the remedy.
+    fn holder(&self) -> String {
+        if self.is_this_process {
+            return "already in this process: share that handle or close it".to_owned();
+        }
+        let Some(id) = self.process_id else {
+            return "already, in this process or in another one: close it there, or open the stream read-only".to_owned();
+        };
+        let name = self.process_name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        format!("in process {id}{name}: stop it, or open the stream read-only")
+    }
 }
 
 /// A path, and what is wrong there.
@@ -365,7 +409,8 @@ impl Error {
     /// Returns the file or directory that the error is about, if any.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::StorageFull(path) | Self::Locked(path) => Some(path),
+            Self::StorageFull(path) => Some(path),
+            Self::Locked(by) => Some(&by.path),
             Self::NotAStream(found) | Self::UnsupportedFormat(found) => Some(&found.path),
             Self::Corrupt(damage) => Some(&damage.path),
             Self::Io(failure) => Some(&failure.path),

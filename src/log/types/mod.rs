@@ -3,6 +3,7 @@
 pub(crate) mod describe;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod file_mode;
 pub(crate) mod hash_key;
 pub(crate) mod latency;
 pub mod limits;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Error, Result};
+use super::file_mode::FileMode;
 use super::hash_key::KeyHash;
 use super::limits::*;
 use super::stats::StreamStats;
@@ -138,6 +139,7 @@ pub struct StreamOptions {
     pub(crate) retention: Option<Retention>,
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) record_bytes_max: Option<u64>,
+    pub(crate) file_mode: Option<u32>,
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) maintenance: Maintenance,
@@ -184,6 +186,7 @@ impl StreamOptions {
             retention: None,
             segment_bytes: None,
             record_bytes_max: None,
+            file_mode: None,
             durability: Durability::default(),
             sync_interval: Some(SECOND),
             maintenance: Maintenance::default(),
@@ -229,6 +232,30 @@ impl StreamOptions {
     #[must_use]
     pub fn record_bytes_max(mut self, bytes: u64) -> Self {
         self.record_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Sets the permissions of the stream's files: `0o600`, `0o640` (the group may read), `0o604` (all but the group) or `0o644` (everybody).
+    /// Stored in the manifest. Directories get the matching permission to enter, such as 0750. Default: `0o600`, so that nobody but the
+    /// owner can read the records. Set it if processes of other users read the stream.
+    ///
+    /// The umask changes nothing about it. It applies to everything inside the stream, consumer groups included, and to the stream's
+    /// directory and those above it that opening creates. A directory that is there already keeps its permissions when a stream is created in
+    /// it. Opening a stream with another mode than it has changes the stream's directory and everything in it, which takes as long as visiting
+    /// each file.
+    ///
+    /// Others never get write access: they could truncate a mapped file, which kills the processes that read it.
+    ///
+    /// ```
+    /// # use streamlog::StreamOptions;
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new().file_mode(0o640).open(directory.path().join("clicks"))?;
+    /// assert_eq!(stream.describe().file_mode, 0o640);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn file_mode(mut self, mode: u32) -> Self {
+        self.file_mode = Some(mode);
         self
     }
 
@@ -337,9 +364,15 @@ impl StreamOptions {
         self
     }
 
+    /// Returns the mode that the caller asks for, if any.
+    pub(crate) fn asked_mode(&self) -> Result<Option<FileMode>> {
+        self.file_mode.map(FileMode::new).transpose()
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         check_range("a shard count", self.shards, 1..=SHARD_COUNT_MAX)?;
         self.segment_bytes.map_or(Ok(()), check_segment_bytes)?;
+        self.asked_mode()?;
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::invalid("a sync_interval of zero: use Durability::Power to sync each put"));
         }

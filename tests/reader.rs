@@ -347,6 +347,39 @@ fn l8_a_waiting_thread_is_woken_by_a_put_a_roll_a_reshard_and_a_trim() {
     assert!(!child.wait(Duration::from_millis(20)).unwrap(), "another process may open the stream again");
 }
 
+/// Shards 0 and 63 have one mark in the bell.
+#[test]
+fn l8_a_put_to_another_shard_takes_no_mark_from_those_who_wait() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).shards(64).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let shards = stream.shards();
+    let put = |shard: usize| {
+        let record = streamlog::PutRecord::new("key", "data");
+        stream.put_record(&record.explicit_hash_key(shards[shard].hash_key_range.start)).unwrap();
+    };
+    let quickest = (0..5).map(|_| {
+        let [first, last] = [0, 63].map(|shard| reader.iterator(shards[shard].id, Position::Latest).unwrap());
+        std::thread::scope(|threads| {
+            let waiting = threads.spawn(|| last.wait(Duration::from_secs(60)));
+            let other = threads.spawn(|| first.wait(Duration::from_secs(60)));
+            std::thread::sleep(Duration::from_millis(50));
+            put(0);
+            assert!(other.join().unwrap().unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            let started = Instant::now();
+            put(63);
+            assert!(waiting.join().unwrap().unwrap());
+            started.elapsed()
+        })
+    });
+    let quickest = quickest.min().unwrap();
+    assert!(
+        quickest < Duration::from_millis(300),
+        "nobody was woken; the look of each second found it: {quickest:?}"
+    );
+}
+
 #[test]
 fn l8_a_task_waits_for_another_process_like_for_this_one() {
     let scratch = common::scratch();
@@ -413,8 +446,18 @@ fn what_is_no_stream_or_no_longer_one_is_refused() {
     small(&clock()).open(&path).unwrap().close().unwrap();
     let reader = StreamReader::open(&path).unwrap();
     let before = reader.shards();
+    let mut iterator = reader.iterator(before[0].id, Position::TrimHorizon).unwrap();
+    let waiting = std::thread::spawn({
+        let iterator = reader.iterator(before[0].id, Position::Latest).unwrap();
+        move || iterator.wait(Duration::from_secs(60))
+    });
     Stream::delete(&path).unwrap();
     assert_eq!(reader.shards(), before, "the last that was known");
+    assert!(waiting.join().unwrap().unwrap(), "there is an error to read");
+    match iterator.next_batch(1) {
+        Err(Error::NotAStream(found)) => assert_eq!(found.reason, "it was deleted"),
+        other => panic!("{other:?}"),
+    }
     match reader.stats() {
         Err(Error::NotAStream(_)) => {}
         other => panic!("{other:?}"),

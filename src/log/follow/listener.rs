@@ -135,6 +135,11 @@ impl Listener {
             waiter.notify();
         }
         // Before the waiter looks for records once more.
+        self.pass_barrier();
+    }
+
+    /// Lets every put see the marks that were made before, unless this process sees its record afterwards.
+    fn pass_barrier(&self) {
         if !wake::barrier() {
             self.is_unordered.store(true, Ordering::Relaxed);
         }
@@ -160,8 +165,13 @@ impl Listener {
                 None => std::thread::sleep(pause),
             }
             state = self.state.lock();
-            state.rings = bell.map_or(0, |bell| bell.rings());
-            let woken = state.take_changed();
+            state.rings = bell.as_ref().map_or(0, |bell| bell.rings());
+            let mut woken = state.take_changed();
+            // Shards share marks: a put to one may have taken away the mark of those who wait for another.
+            if bell.is_some_and(|bell| state.mark_again(&bell)) {
+                self.pass_barrier();
+                woken.append(&mut state.take_changed());
+            }
             pause = if woken.is_empty() { (pause * 2).min(PAUSES[1]) } else { PAUSES[0] };
             // Without the lock: a task that is woken may run at once.
             drop(state);
@@ -186,5 +196,10 @@ impl State {
             !has_changed
         });
         woken
+    }
+
+    /// Marks the shards again whose marks are gone. Returns whether there are any.
+    fn mark_again(&self, bell: &Bell) -> bool {
+        self.waiting.keys().filter(|&&shard| bell.mark_again(shard)).count() > 0
     }
 }

@@ -73,7 +73,7 @@ struct Member {
 impl Followed {
     /// Opens a stream for reading.
     pub(crate) fn open(root: OwnPath, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
-        let manifest = load(&root)?;
+        let manifest = load(&root, false)?;
         let followed = Arc::new_cyclic(|this: &Weak<Self>| Self {
             listener: Arc::new(Listener::new(root.clone())),
             root,
@@ -180,7 +180,7 @@ impl Followed {
         let opening = live.as_ref().map_or(0, |live| live.opening());
         let manifests = live.as_ref().map_or(0, |live| live.manifests());
         let has_begun = state.opening != 0;
-        let mut manifest = load(&self.root)?;
+        let mut manifest = load(&self.root, true)?;
         if opening == 0 && has_begun {
             // The stream is being opened. What is known stays until it is open.
             return Ok(true);
@@ -299,18 +299,20 @@ impl FollowStream for Followed {
         }
         self.bring_up_to_date(&mut state)
     }
+
+    fn check_exists(&self) -> Result<()> {
+        if Manifest::exists_in(&self.root)? { Ok(()) } else { Err(missing(&self.root, true)) }
+    }
 }
 
-/// Reads the manifest of a stream.
-fn load(root: &OwnPath) -> Result<Manifest> {
-    if !Manifest::exists_in(root)? {
-        let reason = if root.join(manifest::SET_ASIDE_NAME).exists() {
-            "it was deleted"
-        } else {
-            "there is no manifest.json; name another path"
-        };
-        let path: &Path = root;
-        return Err(Error::not_a_stream(path, reason));
-    }
-    Manifest::load(root)
+/// Reads the manifest of a stream. `was_there` says whether it was read before.
+fn load(root: &OwnPath, was_there: bool) -> Result<Manifest> {
+    if Manifest::exists_in(root)? { Manifest::load(root) } else { Err(missing(root, was_there)) }
+}
+
+fn missing(root: &OwnPath, was_there: bool) -> Error {
+    let is_deleted = was_there || root.join(manifest::SET_ASIDE_NAME).exists();
+    let reason = if is_deleted { "it was deleted" } else { "there is no manifest.json; name another path" };
+    let path: &Path = root;
+    Error::not_a_stream(path, reason)
 }

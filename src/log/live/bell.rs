@@ -74,6 +74,15 @@ impl Bell {
         self.page.store(mark_of(shard), 1);
     }
 
+    /// Marks a shard whose mark is gone. Returns `false` if it is there.
+    pub(crate) fn mark_again(&self, shard: ShardId) -> bool {
+        let is_gone = self.page.load(mark_of(shard)) == 0;
+        if is_gone {
+            self.mark(shard);
+        }
+        is_gone
+    }
+
     /// Returns how often the bell has rung.
     pub(crate) fn rings(&self) -> u32 {
         self.page.half(RINGS_AT).load(Ordering::SeqCst)

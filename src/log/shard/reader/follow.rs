@@ -21,6 +21,9 @@ use crate::log::types::time::Timestamp;
 pub(crate) trait FollowStream: std::fmt::Debug + Send + Sync {
     /// Brings the readers of all shards up to date with the manifest and with who has the stream open.
     fn reload(&self) -> Result<()>;
+
+    /// Fails with `NotAStream` if the stream was deleted.
+    fn check_exists(&self) -> Result<()>;
 }
 
 /// What keeps a reader up to date.
@@ -94,8 +97,11 @@ impl Reader {
         let mut known = follow.known.lock();
         let opening = known.source.live.as_ref().map(|live| live.opening());
         let must_reload = match opening {
-            // The stream is being opened, or its last opening failed.
-            Some(0) => return Ok(()),
+            // The stream is being opened, or its last opening failed, or it was deleted.
+            Some(0) => {
+                drop(known);
+                return follow.stream.upgrade().map_or(Ok(()), |stream| stream.check_exists());
+            }
             Some(opening) => opening != known.source.opening,
             // A process may have opened it by now.
             None => true,

@@ -93,7 +93,7 @@ pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
     let mut worker = options.open()?;
     let mut skipped = 0;
     if args.follow {
-        tell("following; while this runs, no other process can open the stream");
+        tell("following; while this runs, no other process can put into the stream");
     }
     let wait = if args.follow { WAIT } else { Duration::ZERO };
     loop {

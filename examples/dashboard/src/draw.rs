@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Sparkline, Table, TableState};
 
-use crate::sample::ShardSample;
+use crate::sample::{ShardSample, Times};
 use crate::screen::View;
 use crate::text;
 
@@ -17,7 +17,7 @@ const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
 const GROUPS_MAX: usize = 4;
 
 pub fn draw(frame: &mut Frame<'_>, view: &View) {
-    let group_lines = view.sample.groups.len().clamp(1, GROUPS_MAX) as u16;
+    let group_lines = view.sample.groups.as_ref().map_or(1, Vec::len).clamp(1, GROUPS_MAX) as u16;
     let areas = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(4),
@@ -48,12 +48,19 @@ fn part(frame: &mut Frame<'_>, area: Rect, title: String) -> Rect {
 
 fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let title = Line::from(vec![Span::styled("streamlog ", BOLD), Span::raw(&view.title)]);
-    frame.render_widget(Paragraph::new(vec![title, Line::styled(&view.recovery, DIM)]), area);
+    frame.render_widget(Paragraph::new(vec![title, Line::styled(&view.state, DIM)]), area);
 }
 
 fn draw_puts(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let sample = &view.sample;
-    let area = part(frame, area, "put".into());
+    let title = match &sample.puts {
+        Some(Times { median, p99, .. }) => {
+            format!("put: half in {}, 99% in {}", text::duration(*median), text::duration(*p99))
+        }
+        None if view.is_own => "put".into(),
+        None => "put (how fast, only its process knows)".into(),
+    };
+    let area = part(frame, area, title);
     let [line, chart] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
     let rates = format!(
         "{} records/s  {}/s",
@@ -136,7 +143,7 @@ fn draw_shards(frame: &mut Frame<'_>, area: Rect, view: &View) {
             text::bytes(shard.bytes_per_second as u64),
             text::count(shard.record_count),
             text::bytes(shard.disk_bytes),
-            text::count(shard.lag_max),
+            shard.lag_max.map_or("?".to_owned(), text::count),
         ])
     });
     let table = Table::new(rows, [Constraint::Fill(1); 7])
@@ -147,7 +154,7 @@ fn draw_shards(frame: &mut Frame<'_>, area: Rect, view: &View) {
 }
 
 fn draw_groups(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let groups = &view.sample.groups;
+    let groups = view.sample.groups.as_deref().unwrap_or_default();
     let hidden = match groups.len().saturating_sub(GROUPS_MAX) {
         0 => String::new(),
         count => format!(" (and {count} more)"),
@@ -155,7 +162,11 @@ fn draw_groups(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let area =
         part(frame, area, format!("consumer groups and their lag: what they have still to handle{hidden}"));
     if groups.is_empty() {
-        frame.render_widget(Paragraph::new("nobody has read this stream as a group").style(DIM), area);
+        let why = match view.sample.groups {
+            Some(_) => "nobody has read this stream as a group",
+            None => "known only to the process that runs them",
+        };
+        frame.render_widget(Paragraph::new(why).style(DIM), area);
         return;
     }
     let header = ["group", "workers", "records", "bytes", "the oldest put"];
@@ -201,7 +212,7 @@ mod tests {
     use streamlog::{HashKey, HashKeyRange, Lag, ShardId};
 
     use super::*;
-    use crate::sample::{Delay, GroupSample, Sample};
+    use crate::sample::{GroupSample, Sample};
 
     fn view(shard_count: u32) -> View {
         let width = u128::MAX / u128::from(shard_count);
@@ -215,7 +226,7 @@ mod tests {
             bytes_per_second: 1_024.0 * f64::from(at + 1),
             record_count: 1_234_567,
             disk_bytes: 64 << 20,
-            lag_max: u64::from(at) * 1_000,
+            lag_max: Some(u64::from(at) * 1_000),
         };
         let group = |name: &str, worker_count, record_count, seconds| {
             let mut lag = Lag::default();
@@ -223,10 +234,11 @@ mod tests {
             lag.age = Duration::from_secs(seconds);
             GroupSample { name: name.to_owned(), worker_count, lag }
         };
-        let micros = Duration::from_micros;
+        let (micros, nanos) = (Duration::from_micros, Duration::from_nanos);
         View {
             title: "/data/clicks".into(),
-            recovery: "opened clean, in 1.2 ms".into(),
+            state: "opened clean, in 1.2 ms".into(),
+            is_own: true,
             retention: "keeps 24 h".into(),
             sample: Sample {
                 records_per_second: 10_000.0,
@@ -234,8 +246,9 @@ mod tests {
                 shards: (0..shard_count).map(shard).collect(),
                 closed_count: 2,
                 disk_bytes: 256 << 20,
-                groups: vec![group("billing", 2, 0, 0), group("reports", 1, 54_321, 7)],
-                delay: Some(Delay { median: micros(35), p99: micros(1_500), max: micros(2_000_000) }),
+                groups: Some(vec![group("billing", 2, 0, 0), group("reports", 1, 54_321, 7)]),
+                puts: Some(Times { median: nanos(97), p99: nanos(350), max: micros(90) }),
+                delay: Some(Times { median: micros(35), p99: micros(1_500), max: micros(2_000_000) }),
             },
             history: (1..=10).collect(),
             chosen: Some(ShardId::new(1)),
@@ -265,6 +278,7 @@ mod tests {
         assert_eq!(line_of(&lines, "opened"), "opened clean, in 1.2 ms");
         assert_eq!(line_of(&lines, "10,000 records/s"), "10,000 records/s 10.0 KiB/s half within 35 µs");
         assert!(lines.iter().any(|line| line.contains(" 99% within      1.5 ms ")));
+        assert!(lines.iter().any(|line| line.contains(" put: half in 97 ns, 99% in 350 ns ")));
         assert!(
             line_of(&lines, "shards:")
                 .starts_with("shards: 4 open, 2 closed, 256.0 MiB on disk (keeps 24 h)")
@@ -305,10 +319,23 @@ mod tests {
 
     #[test]
     fn a_quiet_stream_says_so() {
-        let view = View { sample: Sample::default(), ..view(1) };
+        let sample = Sample { groups: Some(vec![]), ..Sample::default() };
+        let view = View { sample, ..view(1) };
         let lines = lines(&view, 80, 24);
         assert!(lines.iter().any(|line| line.contains("nothing was put just now")));
         line_of(&lines, "nobody has read this stream as a group");
+    }
+
+    #[test]
+    fn what_only_the_process_of_the_stream_knows_is_not_shown_as_zero() {
+        let mut view = view(4);
+        view.is_own = false;
+        (view.sample.groups, view.sample.puts) = (None, None);
+        view.sample.shards.iter_mut().for_each(|shard| shard.lag_max = None);
+        let lines = lines(&view, 80, 24);
+        assert!(lines.iter().any(|line| line.contains(" put (how fast, only its process knows) ")));
+        line_of(&lines, "known only to the process that runs them");
+        assert_eq!(line_of(&lines, "0   "), "0 25.0% 1,000 1.0 KiB 1,234,567 64.0 MiB ?");
     }
 
     #[test]

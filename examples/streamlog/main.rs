@@ -45,6 +45,7 @@ use failure::{Failure, Outcome};
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
+    standard::allow_many_files();
     let outcome = match Args::try_parse() {
         Ok(args) => heed_ctrl_c().and_then(|()| run(args.command)),
         Err(wrong) if wrong.use_stderr() => wrong.exit(),

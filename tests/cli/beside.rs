@@ -251,6 +251,30 @@ fn l8_cat_ends_where_the_stream_ended_when_it_began() {
 }
 
 #[test]
+fn l8_a_stream_of_many_shards_is_followed_whatever_the_soft_limit_of_open_files() {
+    let place = Place::create(&["--shards", "200"]);
+    let stream = small().open(place.stream()).unwrap();
+    let put = |number: u32| {
+        for shard in stream.shards() {
+            let data = number.to_string();
+            let record = PutRecord::new("k", &data).explicit_hash_key(shard.hash_key_range.start);
+            stream.put_record(&record).unwrap();
+        }
+    };
+    put(1);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 100; exec \"$@\"", "sh"]).arg(tool()).arg("tail").arg(place.stream());
+    let mut tail = Following::start({
+        shell.args(["-f", "-q"]).stdin(Stdio::null());
+        shell
+    });
+    tail.prints(&"1\n".repeat(200));
+    put(2);
+    tail.prints(&"2\n".repeat(200));
+    tail.interrupt();
+}
+
+#[test]
 fn l8_another_user_reads_what_the_file_mode_lets_it_read_and_changes_nothing() {
     use std::os::unix::fs::MetadataExt;
     if !std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0) {

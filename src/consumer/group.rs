@@ -20,7 +20,8 @@ use super::checkpoints::Checkpoints;
 use super::leases::{Commit, Held, Leases, Refusal, Term, WorkerId};
 use super::readable::positions;
 use crate::{
-    Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp, extend,
+    Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, StreamReader, Timestamp,
+    extend,
 };
 
 /// A consumer group, shared by its workers.
@@ -40,7 +41,12 @@ pub(super) struct GroupState {
 
 impl GroupState {
     /// Opens a group. A new group begins at `position` in all existing shards.
-    pub(super) fn open(stream: &Stream, name: &str, position: Position, must_salvage: bool) -> Result<Self> {
+    pub(super) fn open(
+        stream: &StreamReader,
+        name: &str,
+        position: Position,
+        must_salvage: bool,
+    ) -> Result<Self> {
         // Checked before anything is created: a group that cannot begin there must not exist afterwards.
         let is_known = stream.groups()?.iter().any(|known| known == name);
         let begun = if is_known { None } else { Some(positions(stream, position)?) };
@@ -61,6 +67,7 @@ impl GroupState {
             group.checkpoints.put_all_again_if_long(stream);
         }
         group.offer_shards(&mut group.leases.lock(), &stream.shards());
+        extend::hold(stream, name).take_over()?;
         group.tell_holds(stream);
         // Last, so that a group that failed to open leaves nothing behind.
         extend::add_companion(stream, group.checkpoints.log().clone())?;
@@ -158,7 +165,7 @@ impl GroupState {
     /// Notes that a worker has reached the end of a shard. If everything in it is handled, the end is committed.
     pub(super) fn note_end(
         &self,
-        stream: &Stream,
+        stream: &StreamReader,
         held: Held,
         worker: WorkerId,
         end: SequenceNumber,
@@ -175,7 +182,7 @@ impl GroupState {
     /// Commits that everything below `next` is handled. `arrival` is when the last record below arrived.
     pub(super) fn commit(
         &self,
-        stream: &Stream,
+        stream: &StreamReader,
         (shard, term): (ShardId, Option<Term>),
         worker: WorkerId,
         next: SequenceNumber,
@@ -211,7 +218,7 @@ impl GroupState {
         written
     }
 
-    fn write(&self, stream: &Stream, shard: ShardId, checkpoint: Checkpoint) -> Result<()> {
+    fn write(&self, stream: &StreamReader, shard: ShardId, checkpoint: Checkpoint) -> Result<()> {
         if checkpoint.is_finished {
             self.checkpoints.finish(shard, checkpoint, &stream.shards())?;
         } else {
@@ -224,7 +231,7 @@ impl GroupState {
     /// Writes that reading a shard continues from another place.
     pub(super) fn seek(
         &self,
-        stream: &Stream,
+        stream: &StreamReader,
         held: Held,
         worker: WorkerId,
         checkpoint: Checkpoint,
@@ -246,7 +253,7 @@ impl GroupState {
     }
 
     /// Sets the hold on retention, changes its bound, or ends it.
-    pub(super) fn set_hold(&self, stream: &Stream, bytes_max: Option<u64>) -> Result<()> {
+    pub(super) fn set_hold(&self, stream: &StreamReader, bytes_max: Option<u64>) -> Result<()> {
         let hold = extend::hold(stream, &self.name);
         match bytes_max {
             Some(bytes_max) => hold.set(bytes_max)?,
@@ -257,15 +264,16 @@ impl GroupState {
     }
 
     /// Reports to the stream which records it no longer has to hold, if this group has a hold.
-    fn tell_holds(&self, stream: &Stream) {
-        self.has_hold
-            .store(stream.describe().holds.iter().any(|hold| hold.name == *self.name), Ordering::Relaxed);
+    fn tell_holds(&self, stream: &StreamReader) {
+        // The process that has the stream open may set a hold at any time.
+        let has_hold = !stream.is_own() || stream.describe().holds.iter().any(|hold| hold.name == *self.name);
+        self.has_hold.store(has_hold, Ordering::Relaxed);
         for shard in stream.shards() {
             self.tell_hold(stream, shard.id);
         }
     }
 
-    fn tell_hold(&self, stream: &Stream, shard: ShardId) {
+    fn tell_hold(&self, stream: &StreamReader, shard: ShardId) {
         if self.has_hold.load(Ordering::Relaxed)
             && let Some(checkpoint) = self.checkpoints.get(shard)
         {
@@ -274,7 +282,7 @@ impl GroupState {
     }
 
     /// Moves all shards to a position, and takes them away from their workers.
-    pub(super) fn reset(&self, stream: &Stream, position: Position) -> Result<()> {
+    pub(super) fn reset(&self, stream: &StreamReader, position: Position) -> Result<()> {
         let checkpoints = positions(stream, position)?;
         let mut leases = self.leases_now();
         loop {

@@ -9,7 +9,7 @@ use super::leases::{Held, WorkerId};
 use super::options::{OnTrimmed, WorkerOptions};
 use super::readable::arrival_before;
 use crate::{
-    Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, Stream, Timestamp, wait_any,
+    Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, StreamReader, Timestamp, wait_any,
 };
 
 /// How long a worker waits for records before it checks again what it may read.
@@ -106,15 +106,15 @@ impl Worker {
         let group = &options.group;
         let (state, id) = group.open(Some(options.start), options.salvage, |state| {
             if let Some(bytes_max) = options.hold {
-                state.set_hold(&group.stream, bytes_max)?;
+                state.set_hold(&group.reader, bytes_max)?;
             }
             Ok(state.join(options.lease_timeout))
         })?;
         Ok(Self { options, state, id, readings: vec![], version: None, turn: 0, skipped_count: 0 })
     }
 
-    pub(super) fn stream(&self) -> &Stream {
-        &self.options.group.stream
+    pub(super) fn stream(&self) -> &StreamReader {
+        &self.options.group.reader
     }
 
     /// Returns the worker's group.
@@ -231,7 +231,15 @@ impl Worker {
                 None => return Ok(None),
             },
         };
-        let read = self.read_from(&mut iterator, held);
+        let mut read = self.read_from(&mut iterator, held);
+        if matches!(read, Err(Error::Cut { .. })) {
+            // Another process has opened the stream again. The checkpoint says whether the handled records are still there.
+            let checkpoint =
+                self.state.checkpoints.get(held.shard).map_or(held.checkpoint, |known| known.next);
+            let Some(begun) = self.start(Held { checkpoint, ..held })? else { return Ok(None) };
+            iterator = begun;
+            read = self.read_from(&mut iterator, held);
+        }
         let reading = &mut self.readings[at];
         reading.iterator = (!matches!(read, Ok(Read::NotOurs))).then_some(iterator);
         match read? {

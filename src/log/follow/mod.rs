@@ -74,6 +74,8 @@ impl Followed {
     /// Opens a stream for reading.
     pub(crate) fn open(root: OwnPath, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
         let manifest = load(&root)?;
+        // For what a layer keeps in the stream's directory.
+        let root = root.with_mode(manifest.settings.file_mode);
         let followed = Arc::new_cyclic(|this: &Weak<Self>| Self {
             listener: Arc::new(Listener::new(root.clone())),
             root,

@@ -117,11 +117,6 @@ impl Stream {
         Ok(Self { handle: Arc::new(Handle { core, reader, threads: Mutex::new(Some(threads)) }) })
     }
 
-    /// Returns whether the stream was closed, through this handle or a clone.
-    pub fn is_closed(&self) -> bool {
-        self.core().topology.is_closed()
-    }
-
     fn core(&self) -> &Core {
         &self.handle.core
     }

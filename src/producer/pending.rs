@@ -24,8 +24,15 @@ pub(super) struct Outcomes {
 /// The tasks that wait.
 #[derive(Debug, Default)]
 struct Tasks {
+    /// In the order of their tickets.
     waiting: Vec<Task>,
     next_ticket: u64,
+}
+
+impl Tasks {
+    fn place_of(&self, ticket: u64) -> Option<usize> {
+        self.waiting.binary_search_by_key(&ticket, |task| task.ticket).ok()
+    }
 }
 
 #[derive(Debug)]
@@ -59,16 +66,28 @@ impl Outcomes {
             return Poll::Ready(outcome.clone());
         }
         let mut tasks = self.tasks.lock();
+        let mut replaced = None;
         if let Some(known) = *ticket {
-            let task = tasks.waiting.iter_mut().find(|task| task.ticket == known);
-            task.expect("it waits until the outcome is known").waker.clone_from(waker);
+            let at = tasks.place_of(known).expect("it waits until the outcome is known");
+            replaced = Some(std::mem::replace(&mut tasks.waiting[at].waker, waker.clone()));
         } else {
             let new = tasks.next_ticket;
             tasks.next_ticket += 1;
             tasks.waiting.push(Task { ticket: new, at, waker: waker.clone() });
             *ticket = Some(new);
         }
+        drop((tasks, known));
+        // Without the locks, because a waker may be the last owner of a task that has other receipts.
+        drop(replaced);
         Poll::Pending
+    }
+
+    /// Forgets a task that no longer waits.
+    fn forget(&self, ticket: u64) {
+        let mut tasks = self.tasks.lock();
+        let forgotten = tasks.place_of(ticket).map(|at| tasks.waiting.remove(at));
+        drop(tasks);
+        drop(forgotten);
     }
 
     pub(super) fn get(&self, at: usize) -> Option<Result<Receipt>> {
@@ -188,7 +207,7 @@ impl Clone for PendingReceipt {
 impl Drop for PendingReceipt {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.outcomes.tasks.lock().waiting.retain(|task| task.ticket != ticket);
+            self.outcomes.forget(ticket);
         }
     }
 }

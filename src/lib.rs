@@ -23,7 +23,7 @@
 //! - Put records: [`Stream::put`], [`Stream::put_batch`]. What a returned put survives: [`Durability`].
 //! - Put from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
 //! - Read: [`Stream::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`Stream::lineage_iterator`].
-//! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`]; a [`PendingReceipt`] is a future.
+//! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
@@ -48,7 +48,9 @@ pub mod metrics;
 pub mod prelude;
 mod producer;
 
-pub use consumer::{Group, GroupDescription, GroupShard, OnTrimmed, Worker, WorkerId, WorkerOptions};
+pub use consumer::{
+    Group, GroupDescription, GroupShard, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
+};
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]

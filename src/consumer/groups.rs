@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -22,6 +22,26 @@ const UNUSED_MAX: usize = 16;
 #[derive(Debug, Default)]
 struct Groups {
     open: Mutex<OpenGroups>,
+    is_attended: OnceLock<()>,
+}
+
+impl Groups {
+    /// Returns the groups of a stream. Its maintenance attends to them from the first call on.
+    fn of(stream: &Stream) -> Arc<Self> {
+        let groups = extend::extension::<Self>(stream);
+        groups.is_attended.get_or_init(|| {
+            let groups = Arc::downgrade(&groups);
+            extend::after_maintenance(stream, move || {
+                let Some(groups) = groups.upgrade() else { return };
+                let open = groups.open.lock();
+                let states: Vec<_> = open.by_name.values().map(|group| Arc::clone(&group.state)).collect();
+                drop(open);
+                // Without the lock: this may run tasks, and they may open groups.
+                states.iter().for_each(|state| state.attend());
+            });
+        });
+        groups
+    }
 }
 
 #[derive(Debug, Default)]
@@ -186,7 +206,7 @@ impl Group {
     pub fn delete(&self) -> Result<()> {
         let Self { stream, name } = self;
         check_name(name)?;
-        let groups = extend::extension::<Groups>(stream);
+        let groups = Groups::of(stream);
         let mut open = groups.open.lock();
         if let Some(known) = open.by_name.get(name) {
             // A silent worker counts too, because it may call again.
@@ -223,7 +243,7 @@ impl Group {
     ) -> Result<(GroupInUse, T)> {
         let Self { stream, name } = self;
         check_name(name)?;
-        let groups = extend::extension::<Groups>(stream);
+        let groups = Groups::of(stream);
         let mut open = groups.open.lock();
         if stream.is_closed() {
             return Err(Error::Closed);
@@ -273,7 +293,7 @@ impl Deref for GroupInUse {
 impl Drop for GroupInUse {
     fn drop(&mut self) {
         let Group { stream, name } = &self.group;
-        extend::extension::<Groups>(stream).open.lock().leave(stream, name, &self.state);
+        Groups::of(stream).open.lock().leave(stream, name, &self.state);
     }
 }
 

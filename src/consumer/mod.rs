@@ -6,13 +6,16 @@ mod describe;
 mod group;
 mod groups;
 mod leases;
+mod next;
 mod options;
 mod readable;
+mod shared;
 mod start;
 mod worker;
 
 pub use describe::{GroupDescription, GroupShard};
 pub use groups::Group;
 pub use leases::WorkerId;
+pub use next::NextBatch;
 pub use options::{OnTrimmed, WorkerOptions};
 pub use worker::Worker;

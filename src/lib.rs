@@ -34,6 +34,8 @@
 //!
 //! All features are off by default. While off, they cost nothing.
 //!
+//! - `futures`: the batches of iterators and workers as a `Stream` of the crate `futures`: `into_batches`. Waiting as a task needs no
+//!   feature.
 //! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,
 //!   and some of them are timed, which takes about 37 instructions per put.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
@@ -48,6 +50,8 @@ pub mod metrics;
 pub mod prelude;
 mod producer;
 
+#[cfg(feature = "futures")]
+pub use consumer::WorkerBatches;
 pub use consumer::{
     Group, GroupDescription, GroupShard, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
@@ -57,6 +61,8 @@ pub use log::format::headers::Headers;
 pub use log::fuzzing;
 pub use log::recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 pub use log::shard::reader::batch::{Batch, Records};
+#[cfg(feature = "futures")]
+pub use log::shard::reader::batches::Batches;
 pub use log::shard::reader::iterator::ShardIterator;
 pub use log::shard::reader::lag::Lag;
 pub use log::shard::reader::record::{OwnedRecord, Record};

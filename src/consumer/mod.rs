@@ -1,5 +1,7 @@
 //! Consumer groups: workers that share the shards of a stream, and checkpoints that remember how far each group is.
 
+#[cfg(feature = "futures")]
+mod batches;
 mod checkpoint;
 mod checkpoints;
 mod describe;
@@ -13,6 +15,8 @@ mod shared;
 mod start;
 mod worker;
 
+#[cfg(feature = "futures")]
+pub use batches::WorkerBatches;
 pub use describe::{GroupDescription, GroupShard};
 pub use groups::Group;
 pub use leases::WorkerId;

@@ -13,7 +13,7 @@ use std::fmt;
 /// One worker of a consumer group. It reads the shards that it has a lease on, a batch at a time, and commits how far it is.
 ///
 /// The workers of a group share the shards of the stream. Each shard belongs to one worker, and the workers' counts of shards differ by one
-/// at most. Open one worker in each thread that handles records. Dropping a worker does the same as [`close`](Self::close).
+/// at most. Open one worker in each thread or task that handles records. Dropping a worker does the same as [`close`](Self::close).
 ///
 /// Records are handed out **at least once**: after a crash, or when a lease is lost, records that were not committed are handed out again.
 /// The records of one partition key come in the order in which they were put, also across splits and merges: a child is handed out only

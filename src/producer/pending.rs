@@ -112,7 +112,9 @@ impl Outcomes {
 /// The receipt of a record that a [`Producer`](crate::Producer) has taken. It has an outcome once the record is written, or an error that
 /// says why it was not.
 ///
-/// It is a future, too: `producer.put(…)?.await` waits for the outcome as a task of any async runtime, and no thread is blocked.
+/// It is a future, too: `producer.put(…)?.await` waits for the outcome as a task of any async runtime, and no thread is blocked. Under
+/// [`Durability::Power`](crate::Durability::Power) the outcome comes once the record is on disk, so this is the durable put for tasks: the
+/// producer's thread syncs once for a whole batch, however many tasks wait for it.
 ///
 /// It is cheap: the records of a batch share one place for their outcomes. Dropping it changes nothing for the record.
 ///
@@ -128,6 +130,24 @@ impl Outcomes {
 /// }
 /// assert!(pending.is_done());
 /// println!("{:?}", pending.wait()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A hundred durable puts on one thread:
+///
+/// ```
+/// use streamlog::{Durability, Receipt, StreamOptions};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().durability(Durability::Power).open(directory.path())?;
+/// let producer = stream.producer().start()?;
+/// let puts = (0..100).map(|number| {
+///     let producer = &producer;
+///     // `try_put` fails with `ProducerFull` instead of waiting for room.
+///     async move { producer.try_put(format!("user-{number}"), "/checkout")?.await }
+/// });
+/// let receipts: Vec<Receipt> = pollster::block_on(futures_util::future::try_join_all(puts))?;
+/// assert_eq!(receipts.len(), 100);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct PendingReceipt {

@@ -13,7 +13,7 @@ use common::groups::{GROUP, drain, numbers, open, poll, put, sorted, worker};
 use common::tasks::{Count, LONG, executors, poll_once, run_all_on_this_thread, run_where_woken};
 use futures_util::future::{Either, select};
 use streamlog::{
-    Batch, Durability, Error, MINUTE, ManualClock, Position, PutRecord, Result, ShardFilter, Stream,
+    Batch, Durability, Error, MINUTE, ManualClock, Position, PutRecord, Result, ShardFilter, ShardId, Stream,
     StreamOptions, Worker,
 };
 use tempfile::TempDir;
@@ -330,6 +330,30 @@ fn p6_a_future_that_is_dropped_leaves_nothing_behind_and_takes_no_batch() {
     });
     drop(first);
     assert_eq!((count.holders(), worker_count(&stream)), (0, 0));
+}
+
+#[test]
+fn a_worker_is_not_woken_for_a_shard_that_it_has_lost() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 2);
+    let put_to = |shard: ShardId| {
+        let shards = stream.shards();
+        let key = shards.iter().find(|known| known.id == shard).unwrap().hash_key_range.start;
+        stream.put_record(&PutRecord::new("key", "1").explicit_hash_key(key)).unwrap();
+    };
+    let mut first = worker(&stream);
+    let (count, waker) = Count::new();
+    let mut waiting = first.next();
+    assert!(poll_once(&mut waiting, &waker).is_pending());
+    let mut second = worker(&stream);
+    assert_eq!(count.get(), 1, "one of its shards goes to the second worker");
+    assert!(poll_once(&mut waiting, &waker).is_pending());
+    assert!(poll(&mut second).is_none());
+    let [lost] = second.shards()[..] else { panic!("{:?}", second.shards()) };
+    put_to(lost);
+    assert_eq!(count.get(), 1);
+    put_to(stream.shards().iter().map(|shard| shard.id).find(|&shard| shard != lost).unwrap());
+    assert_eq!(count.get(), 2);
 }
 
 #[test]

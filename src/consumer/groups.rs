@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -18,6 +18,26 @@ const NAME_BYTES_MAX: usize = 128;
 #[derive(Debug, Default)]
 struct Groups {
     open: Mutex<OpenGroups>,
+    is_attended: OnceLock<()>,
+}
+
+impl Groups {
+    /// Returns the groups of a stream. Its maintenance attends to them from the first call on, if this process has it open.
+    fn of(stream: &StreamReader) -> Arc<Self> {
+        let groups = extend::extension::<Self>(stream);
+        groups.is_attended.get_or_init(|| {
+            let groups = Arc::downgrade(&groups);
+            extend::after_maintenance(stream, move || {
+                let Some(groups) = groups.upgrade() else { return };
+                let open = groups.open.lock();
+                let states: Vec<_> = open.by_name.values().map(|group| Arc::clone(&group.state)).collect();
+                drop(open);
+                // Without the lock: this may run tasks, and they may open groups.
+                states.iter().for_each(|state| state.attend());
+            });
+        });
+        groups
+    }
 }
 
 #[derive(Debug, Default)]
@@ -166,7 +186,7 @@ impl Group {
     /// `InvalidArgument` if the stream has no such group; `Corrupt` if its checkpoints are damaged; `Closed`, `Io`.
     pub fn describe(&self) -> Result<GroupDescription> {
         check_name(&self.name)?;
-        let open = extend::extension::<Groups>(&self.reader);
+        let open = Groups::of(&self.reader);
         let known = open.open.lock().by_name.get(&self.name).map(|known| Arc::clone(&known.state));
         match known {
             Some(known) => known.describe(&self.reader),
@@ -218,7 +238,7 @@ impl Group {
     pub fn delete(&self) -> Result<()> {
         let Self { reader: stream, name, .. } = self;
         check_name(name)?;
-        let groups = extend::extension::<Groups>(stream);
+        let groups = Groups::of(stream);
         let mut open = groups.open.lock();
         if let Some(known) = open.by_name.get(name) {
             // A silent worker counts too, because it may call again.
@@ -264,7 +284,7 @@ impl Group {
     ) -> Result<(GroupInUse, T)> {
         let Self { reader: stream, name, .. } = self;
         check_name(name)?;
-        let groups = extend::extension::<Groups>(stream);
+        let groups = Groups::of(stream);
         let mut open = groups.open.lock();
         if stream.is_closed() {
             return Err(Error::Closed);
@@ -275,6 +295,15 @@ impl Group {
             }
             let start = start.unwrap_or(Position::TrimHorizon);
             let state = Arc::new(GroupState::open(stream, name, start, must_salvage)?);
+            if !stream.is_own() {
+                // The stream's maintenance runs in another process. That of the checkpoints runs here.
+                let weak = Arc::downgrade(&state);
+                extend::after_maintenance(state.checkpoints.log(), move || {
+                    if let Some(state) = weak.upgrade() {
+                        state.attend();
+                    }
+                });
+            }
             open.by_name.insert(name.clone(), OpenGroup { state, user_count: 0 });
         }
         let known = open.by_name.get_mut(name).expect("it is open by now");
@@ -310,7 +339,7 @@ impl Deref for GroupInUse {
 impl Drop for GroupInUse {
     fn drop(&mut self) {
         let Group { reader: stream, name, .. } = &self.group;
-        extend::extension::<Groups>(stream).open.lock().leave(stream, name, &self.state);
+        Groups::of(stream).open.lock().leave(stream, name, &self.state);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Support for code that builds on a stream, like the consumer groups of this crate: state kept with an open stream, streams that are
-//! synced and closed along with it, holds on retention, and checks of settings.
+//! synced and closed along with it, work along with its maintenance, holds on retention, waits of tasks, and checks of settings.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::{Core, Stream, callback};
 use crate::log::live::hold_file::HoldFile;
 use crate::log::manifest::Manifest;
 use crate::log::retention::hold;
+pub use crate::log::shard::reader::wait_any::Waiting;
 use crate::log::sys::dir;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
@@ -31,6 +33,17 @@ pub(super) struct Extensions {
     companions: Mutex<Vec<Stream>>,
     /// The holds whose holder runs in this process, while another one may have the stream open.
     holds: Mutex<HashMap<String, HoldFile>>,
+    chores: Mutex<Vec<Chore>>,
+}
+
+/// What a layer above does after each maintenance pass.
+#[derive(Clone)]
+struct Chore(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Chore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Chore")
+    }
 }
 
 impl Extensions {
@@ -47,6 +60,15 @@ impl Extensions {
     /// Returns the companions. Holding these does not keep them open.
     pub(super) fn companions(&self) -> Vec<Arc<Core>> {
         self.companions.lock().iter().map(|companion| Arc::clone(&companion.handle.core)).collect()
+    }
+
+    /// Does what layers do after a maintenance pass, and after the stream is closed. No lock of the stream's may be held that a pass takes.
+    pub(super) fn do_chores(&self) {
+        let chores = self.chores.lock().clone();
+        for chore in chores {
+            // It may wake tasks, and with some executors that runs them.
+            let _ = callback::run(|| (chore.0)());
+        }
     }
 
     pub(super) fn close(&self) -> Result<()> {
@@ -115,6 +137,31 @@ pub fn add_companion(stream: &StreamReader, companion: Stream) -> Result<()> {
 pub fn remove_companion(stream: &StreamReader, companion: &Stream) {
     let is_other = |known: &Stream| !Arc::ptr_eq(&known.handle, &companion.handle);
     stream.extensions().companions.lock().retain(is_other);
+}
+
+/// Has a function run after each maintenance pass, about once a second or when [`Stream::maintain`] is called, and once more after the stream
+/// is closed. It is for what a layer does when time has passed, and for waking those who wait for the stream, but not for one of its shards.
+///
+/// It runs as [`run_callback`] runs functions, until the stream is dropped, so it must not hold a clone of the stream.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use std::sync::atomic::{AtomicU64, Ordering};
+/// # use streamlog::{Maintenance, StreamOptions, extend};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().maintenance(Maintenance::Manual).open(directory.path())?;
+/// let count = Arc::new(AtomicU64::new(0));
+/// extend::after_maintenance(&stream, {
+///     let count = Arc::clone(&count);
+///     move || _ = count.fetch_add(1, Ordering::Relaxed)
+/// });
+/// stream.maintain()?;
+/// stream.close()?;
+/// assert_eq!(count.load(Ordering::Relaxed), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn after_maintenance(stream: &StreamReader, work: impl Fn() + Send + Sync + 'static) {
+    stream.extensions().chores.lock().push(Chore(Arc::new(work)));
 }
 
 /// The streams in a directory inside a stream. [`streams_inside`] returns it.

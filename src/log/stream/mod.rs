@@ -404,6 +404,7 @@ impl Handle {
             Err(error) => event!(error, "the stream is not closed cleanly", stream = stream, error = error),
         }
         self.core.report();
+        self.core.extensions.do_chores();
         closed
     }
 
@@ -467,6 +468,7 @@ impl Core {
         let outcome = self.carry_out(pass);
         if pass.tidy {
             self.report_all();
+            self.extensions.do_chores();
         }
         outcome
     }

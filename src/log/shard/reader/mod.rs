@@ -3,6 +3,8 @@
 //! A reader can exist without a writer. A writer, if there is one, raises the end, adds segments, and wakes waiting threads.
 
 pub(crate) mod batch;
+#[cfg(feature = "futures")]
+pub(crate) mod batches;
 mod find;
 pub(crate) mod follow;
 mod follow_segments;

@@ -48,7 +48,7 @@ pub fn wait_any<'a>(
         if let Some(ready) = waiting.look(&iterators)? {
             return Ok(Some(ready));
         }
-        if !waiting.waiter().park(deadline) {
+        if !waiting.park(deadline) {
             return Ok(first_ready(&iterators));
         }
     }
@@ -164,7 +164,10 @@ impl Waiting {
     fn poll(&mut self, iterators: &[&ShardIterator], context: &mut Context<'_>) -> Poll<Result<usize>> {
         // Set first: a put may come as soon as the waiter is on a list.
         self.waiter().set_waker(context.waker());
-        let Some(outcome) = self.look(iterators).transpose() else { return Poll::Pending };
+        let Some(outcome) = self.look(iterators).transpose() else {
+            self.on.iter().filter_map(Weak::upgrade).for_each(|shard| shard.listen());
+            return Poll::Pending;
+        };
         self.end();
         Poll::Ready(outcome)
     }
@@ -173,6 +176,18 @@ impl Waiting {
     pub fn end(&mut self) {
         let Some(waiter) = self.waiter.take() else { return };
         forget(&waiter, std::mem::take(&mut self.on));
+    }
+
+    /// Parks the thread. If one thing notifies it in all cases, the thread may take part in that, which saves a detour through another thread.
+    fn park(&mut self, deadline: Option<Instant>) -> bool {
+        let waiter = Arc::clone(self.waiter());
+        let on: Vec<_> = self.on.iter().filter_map(Weak::upgrade).collect();
+        let notifier = on.first().and_then(|shard| shard.notifier());
+        if notifier.is_some() && on.iter().all(|shard| shard.notifier() == notifier) {
+            return on[0].park(&waiter, deadline);
+        }
+        on.iter().for_each(|shard| shard.listen());
+        waiter.park(deadline)
     }
 
     fn waiter(&mut self) -> &Arc<Waiter> {

@@ -61,6 +61,7 @@ pub use log::shard::reader::record::{OwnedRecord, Record};
 pub use log::shard::reader::records::OwnedRecords;
 pub use log::shard::reader::verify::{Verification, VerifyProgress};
 pub use log::shard::reader::wait_any::{AnyReadable, Readable, any_readable, wait_any};
+pub use log::snapshot::report::{SnapshotProgress, SnapshotReport};
 pub use log::stream::Stream;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;

@@ -9,6 +9,7 @@ mod maintenance;
 mod open;
 mod put;
 mod put_metrics;
+mod snapshot;
 
 use std::fmt;
 use std::ops::ControlFlow;

@@ -22,6 +22,7 @@ use crate::log::shard::ShardContext;
 use crate::log::shard::reader::wait::Waiter;
 use crate::log::shard::writer::WriterContext;
 use crate::log::shard::writer::source::Sources;
+use crate::log::snapshot::target;
 use crate::log::sys::clock::SystemClock;
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
@@ -66,6 +67,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         directory::remove_contents(&root)?;
     }
     let manifest = match found {
+        Found::Unfinished => return Err(target::unfinished(&root)),
         Found::Stream => Manifest::load(&root)?,
         Found::Deleted | Found::Nothing => {
             // An interrupted creation may have left the directory without that.
@@ -93,6 +95,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
     sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
+    target::remove_left(&root);
     let recovery = RecoveryReport {
         shards,
         duration: started.elapsed(),
@@ -176,6 +179,7 @@ fn tell_of(path: &Path, recovery: &RecoveryReport) {
 /// Refuses what was found if the caller asked for something else.
 fn check_found(path: &Path, found: Option<Found>, create: Create) -> Result<()> {
     match (create, found) {
+        (_, Some(Found::Unfinished)) => Err(target::unfinished(path)),
         (Create::Always, Some(Found::Stream)) => Err(Error::invalid(format!(
             "there is a stream at {} already: open it, or name another path",
             path.display()

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::call;
 use super::dir;
 use super::fault;
-use super::root::OwnPath;
+use super::root::{FileId, OwnPath};
 use crate::log::types::error::{Error, Result};
 
 /// Only the owner may read and write a stream's files.
@@ -120,6 +120,13 @@ impl DataFile {
         Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.len())
     }
 
+    /// Returns whether the path still leads to this file.
+    pub(crate) fn is_at_its_path(&self) -> Result<bool> {
+        let own = self.file.metadata().map_err(|error| self.error("look at", error))?;
+        let own = FileId::new(own.dev(), own.ino(), own.len());
+        Ok(self.path.file_id()?.is_some_and(|there| there.is_same_file(&own)))
+    }
+
     /// Returns whether the file has a second name.
     pub(crate) fn has_second_name(&self) -> Result<bool> {
         Ok(self.name_count()? > 1)
@@ -158,6 +165,16 @@ impl DataFile {
         self.point("read")
             .and_then(|()| self.file.read_exact_at(buffer, offset))
             .map_err(|error| self.error("read", error))
+    }
+
+    /// Reads up to as many bytes as the buffer has room for. Returns how many there were, 0 at the end of the file.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        loop {
+            match self.point("read").and_then(|()| self.file.read_at(buffer, offset)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(|error| self.error("read", error)),
+            }
+        }
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {

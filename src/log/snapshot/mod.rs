@@ -8,8 +8,9 @@
 //!    again.
 //! 3. The segments are put in place, without any lock (`shards.rs`). A sealed one gets a second name; where that is not possible, the file of
 //!    the last snapshot gets it, or else the bytes are copied. Of the others, the frames up to the moment are copied, and the copy is sealed.
-//!    A segment that retention drops meanwhile is left out, and the shard begins behind it.
-//! 4. All files and names are synced, then the manifest is written, with the ends. Now the new stream is complete.
+//! 4. What retention has dropped from the stream until now leaves the snapshot too: files may be missing, and no shard may lack records that
+//!    are younger than those of another. All files and names are synced, then the manifest is written, with the horizons and the ends. Now the
+//!    new stream is complete.
 //! 5. The manifest of the last snapshot is removed: **the one atomic step** (for a first snapshot, it was the fourth).
 //! 6. What the new stream consists of replaces what was there, and its manifest comes last (`target.rs`).
 //!
@@ -28,7 +29,7 @@
 //! | noted to be the first | that changes no record. It matters only to a stream whose first file it is |
 //!
 //! If the stream is closed in the middle, another process may open it and resume a segment just before that gets its second name. So step 4
-//! begins only if the stream is still open.
+//! is taken only if the stream is still open.
 //!
 //! A snapshot keeps a copy of its manifest, `snapshot.json`, which is not changed when it is opened. It tells a snapshot from other streams,
 //! and shows whether records were put into it. Then they would be lost, and no other snapshot is taken there.
@@ -52,6 +53,7 @@ use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
+use crate::log::types::sequence::SequenceNumber;
 
 use report::{SnapshotProgress, SnapshotReport};
 use target::{HELD_NAME, UNFINISHED_NAME};
@@ -103,15 +105,17 @@ fn build(topology: &Topology, target: &OwnPath, work: &mut Work<'_>) -> Result<(
     for (shard, moment) in &shards {
         work.expect(shards::bytes_of(source, shard.id(), moment)?);
     }
+    let places = shards::Places { source, new: &new, old: target };
     for (shard, moment) in &shards {
-        let marks = shards::copy(work, shard, moment, shards::Places { source, new: &new, old: target })?;
-        manifest.marks.insert(shard.id(), marks);
+        shards::copy(work, shard, moment, places)?;
     }
     work.end()?;
+    for ((shard, moment), horizon) in shards.iter().zip(horizons(topology, &shards)?) {
+        manifest.marks.insert(shard.id(), shards::complete(shard.id(), moment, horizon, places)?);
+    }
     shards::remove_others(&new, &manifest)?;
     dir::sync(&shards_dir(&new))?;
     dir::sync(&new)?;
-    drop(topology.manifest_to_change()?);
     manifest.store_at(&new.join(HELD_NAME)).map_err(Error::from)?;
     manifest.store(&new).map_err(Error::from)?;
     Ok(target::finish(target)?)
@@ -130,4 +134,11 @@ fn moment(topology: &Topology) -> Result<(Manifest, Vec<(Arc<Shard>, Moment)>)> 
     }
     shards.reverse();
     Ok((manifest.clone(), shards))
+}
+
+/// Returns how far retention has come in each shard. Fails if the stream was closed meanwhile.
+fn horizons(topology: &Topology, shards: &[(Arc<Shard>, Moment)]) -> Result<Vec<SequenceNumber>> {
+    // Held, so that no pass of retention is in the middle of the shards.
+    let _manifest = topology.manifest_to_change()?;
+    Ok(shards.iter().map(|(shard, _)| shard.horizon()).collect())
 }

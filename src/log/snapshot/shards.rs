@@ -70,33 +70,39 @@ pub(super) fn bytes_of(source: &OwnPath, shard: ShardId, moment: &Moment) -> Res
     segments(moment).map(bytes).sum()
 }
 
-/// Puts the segments of a shard in place. Returns the marks for the manifest.
+/// Puts the segments of a shard in place, except for those that retention drops meanwhile.
 pub(super) fn copy(
     work: &mut Work<'_>,
     shard: &Shard,
     moment: &Moment,
     places: Places<'_>,
-) -> Result<Marks, Stop> {
+) -> Result<(), Stop> {
     let places = places.of_shard(shard.id());
     dir::create(places.new.path())?;
-    let mut kept = vec![];
     for &SegmentThen { base, end, frames_end } in segments(moment) {
         let is_there = places.with_segment(base, |places| match frames_end {
             None => places.put_sealed(work),
             Some(frames_end) => places.put_unsealed(work, frames_end, end),
         })?;
-        if is_there {
-            kept.push(base);
-        } else if end <= shard.horizon() {
-            // Retention drops the oldest first.
-            kept.clear();
-        } else {
+        if !is_there && end > shard.horizon() {
             return Err(missing(&places.source.segment(base)).into());
         }
     }
-    places.keep_only(&kept)?;
-    let first = kept.first().copied().unwrap_or(moment.end);
-    let horizon = moment.horizon.max(first);
+    Ok(())
+}
+
+/// Removes what ends at or before the horizon and what is of another snapshot, and makes the names of the others survive power loss. Returns
+/// the marks for the manifest.
+pub(super) fn complete(
+    shard: ShardId,
+    moment: &Moment,
+    horizon: SequenceNumber,
+    places: Places<'_>,
+) -> Result<Marks> {
+    let horizon = horizon.clamp(moment.horizon, moment.end);
+    let kept: Vec<_> =
+        segments(moment).filter(|segment| segment.end > horizon).map(|segment| segment.base).collect();
+    places.of_shard(shard).keep_only(&kept)?;
     Ok(Marks { horizon, synced: moment.end, last_timestamp: moment.last_timestamp })
 }
 

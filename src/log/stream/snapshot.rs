@@ -17,7 +17,7 @@ impl Stream {
     ///
     /// The snapshot holds all records of each shard up to that moment, but no record of a shard whose parents are not complete in it. It
     /// holds the consumer groups, and all other streams in directories inside this one. Their checkpoints are from just before that moment,
-    /// so no group is ahead of the records. Records that retention drops while files are copied may be missing at the beginning of a shard.
+    /// so no group is ahead of the records. Retention goes on, too: what it drops until all files are copied is not in the snapshot.
     ///
     /// On the same file system, sealed segments take no room: the snapshot's files are second names of the stream's. Neither stream writes
     /// to such a file again. Elsewhere they are copied, with shared blocks where the file system has those. What is not sealed yet is copied.

@@ -879,6 +879,8 @@ fn l1_what_is_committed_while_files_are_copied_is_not_ahead_of_the_records() {
     let (scratch, clock) = (scratch(), clock());
     let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
     let stream = common::groups::open(&path, &clock, 1);
+    // Copied before the other group, so that there is a call between the two.
+    let _first = stream.group("a").worker().open().unwrap();
     let mut consumer = worker(&stream);
     put(&stream, 0..10);
     drain(&mut consumer);
@@ -898,4 +900,28 @@ fn l1_what_is_committed_while_files_are_copied_is_not_ahead_of_the_records() {
     let checkpoint = described.shards[0].next_sequence;
     assert!(checkpoint <= end && checkpoint.get() >= 10, "{checkpoint} of {end}");
     assert!(end.get() < next.into(), "records that came later are not in it");
+}
+
+#[test]
+fn a_put_between_the_moment_and_the_copy_does_not_continue_a_segment_of_the_snapshot() {
+    let (scratch, clock) = (scratch(), clock());
+    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
+    let stream = small(&clock).open(&path).unwrap();
+    fill(&stream, 20);
+    stream.close().unwrap();
+    let stream = open(&path, &clock);
+    let then = content(&stream);
+    let mut has_put = false;
+    stream
+        .snapshot(&to, |_| {
+            if !std::mem::replace(&mut has_put, true) {
+                fill(&stream, 1);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let held = files_of(&to);
+    fill(&stream, 10);
+    assert_eq!(files_of(&to), held);
+    assert_eq!(content_of(&to, &clock), then);
 }

@@ -44,7 +44,7 @@ mod work;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::log::manifest::{self, Manifest};
+use crate::log::manifest::Manifest;
 use crate::log::segment::place::{SHARDS_NAME, shards_dir};
 use crate::log::shard::Shard;
 use crate::log::shard::moment::Moment;
@@ -90,12 +90,11 @@ fn build(topology: &Topology, target: &OwnPath, work: &mut Work<'_>) -> Result<(
     let new = target.join(UNFINISHED_NAME);
     dir::create(&new)?;
     dir::sync(target)?;
-    // What an unfinished snapshot left is not complete any more.
-    dir::remove_file(&manifest::path_in(&new))?;
     // A hold that begins from here on may be that of a group that is not copied.
     let holds = topology.manifest_to_change()?.holds.clone();
     let inside = inside::copy(work, source, &new, target)?;
     let is_kept = |name: &std::ffi::OsStr| name == SHARDS_NAME || inside.iter().any(|kept| kept == name);
+    // This includes the manifest of one that was complete, and did not replace the last one.
     dir::remove_others(&new, is_kept)?;
 
     let (mut manifest, shards) = moment(topology)?;

@@ -1,8 +1,8 @@
 //! Putting one segment file in place.
 //!
-//! A file has its name only once it is whole and synced, so what an unfinished snapshot left can be used. `false` says that the file is gone:
-//! retention may have dropped it. A file that is read by its bytes may be refilled meanwhile. Before that it loses its name, which is looked
-//! at after the last byte was read.
+//! A file has its name only once it is whole and synced, so what an unfinished snapshot left can be used. `false` says that the source is gone:
+//! retention may have dropped it. It may also do that, and refill the file, while bytes are read. Then they are those of a segment that the
+//! caller leaves out.
 
 use super::work::{How, Stop, Work};
 use crate::log::format::header::{FRAMES_FROM, HEADER_BYTES};
@@ -80,10 +80,6 @@ impl FilePlaces<'_> {
         // What was not written because it is zeros counts too.
         copied.set_len(at)?;
         copied.sync()?;
-        if !file.is_at_its_path()? {
-            dir::remove_file(&aside)?;
-            return Ok(false);
-        }
         let bytes = if is_sealed { at } else { copied.disk_bytes()? };
         copied.rename(new)?;
         work.count(How::Copied, bytes);
@@ -99,20 +95,7 @@ impl FilePlaces<'_> {
         end: SequenceNumber,
     ) -> Result<bool, Stop> {
         let Some(file) = open(&self.source.path)? else { return Ok(false) };
-        match self.seal_copy(work, &file, frames_end, end) {
-            Err(Stop::Failed(_)) if !file.is_at_its_path()? => Ok(false),
-            outcome => outcome,
-        }
-    }
-
-    fn seal_copy(
-        self,
-        work: &mut Work<'_>,
-        file: &DataFile,
-        frames_end: u64,
-        end: SequenceNumber,
-    ) -> Result<bool, Stop> {
-        let header = stored::read_header(file, self.source)?;
+        let header = stored::read_header(&file, self.source)?;
         // The last snapshot may hold the same frames, if nothing was put since.
         let holds_same = |place: &SegmentPlace| -> Result<Option<FileId>> {
             let Some(there) = open(&place.path)? else { return Ok(None) };
@@ -140,10 +123,7 @@ impl FilePlaces<'_> {
         }
         let mut rewrite = Rewrite::create(self.new, header, false)?;
         work.advance(FRAMES_FROM)?;
-        rewrite.take_frames(file, frames_end, self.source, |bytes| work.advance(bytes))?;
-        if !file.is_at_its_path()? {
-            return Ok(false);
-        }
+        rewrite.take_frames(&file, frames_end, self.source, |bytes| work.advance(bytes))?;
         if rewrite.next_sequence() != end.get() {
             let reason = format!("expected records up to sequence number {end}");
             return Err(self.source.damage(frames_end, rewrite.next_sequence().into(), reason).into());

@@ -80,12 +80,16 @@ pub(super) fn copy(
     let places = places.of_shard(shard.id());
     dir::create(places.new.path())?;
     for &SegmentThen { base, end, frames_end } in segments(moment) {
-        let is_there = places.with_segment(base, |places| match frames_end {
+        let put = places.with_segment(base, |places| match frames_end {
             None => places.put_sealed(work),
             Some(frames_end) => places.put_unsealed(work, frames_end, end),
-        })?;
-        if !is_there && end > shard.horizon() {
-            return Err(missing(&places.source.segment(base)).into());
+        });
+        match put {
+            Ok(true) => {}
+            // Retention has dropped it.
+            Ok(false) | Err(Stop::Failed(_)) if end <= shard.horizon() => {}
+            Ok(false) => return Err(missing(&places.source.segment(base)).into()),
+            Err(stop) => return Err(stop),
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::call;
 use super::dir;
 use super::fault;
-use super::root::{FileId, OwnPath};
+use super::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 
 /// Only the owner may read and write a stream's files.
@@ -118,13 +118,6 @@ impl DataFile {
 
     pub(crate) fn len(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.len())
-    }
-
-    /// Returns whether the path still leads to this file.
-    pub(crate) fn is_at_its_path(&self) -> Result<bool> {
-        let own = self.file.metadata().map_err(|error| self.error("look at", error))?;
-        let own = FileId::new(own.dev(), own.ino(), own.len());
-        Ok(self.path.file_id()?.is_some_and(|there| there.is_same_file(&own)))
     }
 
     /// Returns whether the file has a second name.

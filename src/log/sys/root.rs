@@ -41,10 +41,6 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    pub(super) fn new(device: u64, inode: u64, bytes: u64) -> Self {
-        Self { device, inode, bytes }
-    }
-
     /// Returns whether two names are of one file.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
@@ -150,10 +146,11 @@ impl OwnPath {
     /// Returns which file is at this path, without following a link, or `None` if there is none.
     pub(crate) fn file_id(&self) -> Result<Option<FileId>> {
         match rustix::fs::statat(self.root(), self.relative(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let bytes = u64::try_from(stat.st_size).unwrap_or_default();
-                Ok(Some(FileId::new(stat.st_dev as u64, stat.st_ino as u64, bytes)))
-            }
+            Ok(stat) => Ok(Some(FileId {
+                device: stat.st_dev as u64,
+                inode: stat.st_ino as u64,
+                bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            })),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::io("look at", self, errno.into())),
         }

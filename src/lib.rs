@@ -26,6 +26,7 @@
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Back up a running stream: [`Stream::snapshot`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`Stream::stats`], [`Stream::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
 //! - Handle errors, sorted by remedy: [`Error`].

@@ -16,8 +16,8 @@ use common::{clock, scratch, segment_files, small};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use streamlog::{
-    Error, Maintenance, ManualClock, Position, Retention, ShardId, SnapshotReport,
-    Stream, StreamOptions, extend,
+    Error, Maintenance, ManualClock, Position, Retention, ShardId, SnapshotReport, Stream, StreamOptions,
+    extend,
 };
 
 /// The readable records of each shard: the number of the first, and keys and data.
@@ -324,7 +324,8 @@ fn what_is_no_snapshot_of_the_stream_is_refused_and_left_alone() {
 fn a_snapshot_that_was_written_to_is_refused_and_one_that_was_only_opened_is_not() {
     let (scratch, clock) = (scratch(), clock());
     let path = scratch.path().join("stream");
-    let stream = small(&clock).shards(2).retention(Retention::age(Duration::from_secs(100))).open(&path).unwrap();
+    let stream =
+        small(&clock).shards(2).retention(Retention::age(Duration::from_secs(100))).open(&path).unwrap();
     fill(&stream, 20);
     let refusal = |to: &Path| stream.snapshot(to, |_| ControlFlow::Continue(())).unwrap_err().to_string();
     // Opened and killed, or closed, or trimmed.
@@ -400,7 +401,10 @@ fn a_snapshot_that_is_stopped_leaves_the_last_one_and_the_next_call_goes_on() {
     };
     assert_eq!(stop_after(3).linked_file_count, 3);
     let refused = StreamOptions::new().open(&to).unwrap_err();
-    assert!(matches!(&refused, Error::NotAStream(_)) && refused.to_string().contains("not finished"), "{refused}");
+    assert!(
+        matches!(&refused, Error::NotAStream(_)) && refused.to_string().contains("not finished"),
+        "{refused}"
+    );
     let then = content(&stream);
     let report = snapshot(&stream, &to);
     assert_eq!(report.kept_file_count, 3, "{report:?}");
@@ -614,8 +618,7 @@ impl Model {
                 }
             }
             Operation::Merge { shard } => {
-                let mut open: Vec<_> =
-                    stream.shards().into_iter().filter(|shard| shard.is_open()).collect();
+                let mut open: Vec<_> = stream.shards().into_iter().filter(|shard| shard.is_open()).collect();
                 open.sort_by_key(|shard| shard.hash_key_range.start);
                 if open.len() > 1 && stream.shards().len() < 12 {
                     let at = shard % (open.len() - 1);
@@ -679,7 +682,8 @@ impl Model {
                 let refused = stream.snapshot(self.place(to), |_| ControlFlow::Continue(()));
                 assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
                 self.moved += 1;
-                fs::rename(self.place(to), self.scratch.path().join(format!("moved-{}", self.moved))).unwrap();
+                fs::rename(self.place(to), self.scratch.path().join(format!("moved-{}", self.moved)))
+                    .unwrap();
                 assert_eq!(then(&stream), expected, "P1: what is put into a snapshot changes nothing else");
             }
         }
@@ -729,7 +733,11 @@ fn p1_p4_p16_snapshots_while_threads_put_and_shards_and_retention_change() {
                 .shards(2)
                 .segment_bytes(64 << 10)
                 .retention(Retention::forever().bytes_max(if syncs_each { 1 << 20 } else { 8 << 20 }))
-                .durability(if syncs_each { streamlog::Durability::Power } else { streamlog::Durability::Process })
+                .durability(if syncs_each {
+                    streamlog::Durability::Power
+                } else {
+                    streamlog::Durability::Process
+                })
         };
         let stream = options().open(&path).unwrap();
         let is_over = AtomicBool::new(false);
@@ -762,7 +770,8 @@ fn p1_p4_p16_snapshots_while_threads_put_and_shards_and_retention_change() {
             let group = stream.group(GROUP);
             let is_over_too = &is_over;
             threads.spawn(move || {
-                let mut worker = group.worker().on_trimmed(streamlog::OnTrimmed::SkipToHorizon).open().unwrap();
+                let mut worker =
+                    group.worker().on_trimmed(streamlog::OnTrimmed::SkipToHorizon).open().unwrap();
                 while !is_over_too.load(Ordering::Relaxed) {
                     if let Some(batch) = worker.poll(Duration::from_millis(5)).unwrap() {
                         worker.commit(&batch).unwrap();
@@ -824,7 +833,10 @@ fn check_snapshot(path: &Path, before: &[u64]) {
             backup.stats().unwrap().shards.iter().map(|shard| (shard.shard, shard.next_sequence)).collect();
         for shard in &described.shards {
             let end = ends.get(&shard.shard).copied();
-            assert!(end.is_none_or(|end| shard.next_sequence <= end), "the group is ahead: {shard:?} of {end:?}");
+            assert!(
+                end.is_none_or(|end| shard.next_sequence <= end),
+                "the group is ahead: {shard:?} of {end:?}"
+            );
         }
     }
     backup.close().unwrap();

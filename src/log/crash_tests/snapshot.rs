@@ -249,7 +249,9 @@ fn p9_a_segment_that_goes_missing_is_no_trimmed_one() {
     stream.maintain().unwrap();
     std::fs::remove_file(path.join("shards/000000000000/00000000000000000000.seg")).unwrap();
     let refused = take(&stream, &to);
-    assert!(matches!(&refused, Err(Error::Io(failure)) if failure.path.ends_with("00000000000000000000.seg")));
+    assert!(
+        matches!(&refused, Err(Error::Io(failure)) if failure.path.ends_with("00000000000000000000.seg"))
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::place::SegmentPlace;
 use crate::log::format::frame::encode_lost;
 use crate::log::format::header::{
-    COMMITTED_OFFSET, FIRST_OFFSET, FRAMES_FROM, SYNCED_OFFSETS, SYNCED_SLOT_BYTES, SegmentHeader, encode_committed,
-    encode_first, encode_synced_slot,
+    COMMITTED_OFFSET, FIRST_OFFSET, FRAMES_FROM, SYNCED_OFFSETS, SYNCED_SLOT_BYTES, SegmentHeader,
+    encode_committed, encode_first, encode_synced_slot,
 };
 use crate::log::format::salt::Salt;
 use crate::log::format::summary::Indexed;

@@ -141,7 +141,8 @@ fn copy_shard(work: &mut Work<'_>, places: &ShardPlaces, horizon: SequenceNumber
     let mut bases = if is_there { places.source.bases()? } else { vec![] };
     let behind = bases.iter().skip(1).take_while(|&&next| next <= horizon).count();
     bases.drain(..behind);
-    let bytes = |&base: &SequenceNumber| Ok(places.source.segment_path(base).file_id()?.map_or(0, |it| it.bytes));
+    let bytes =
+        |&base: &SequenceNumber| Ok(places.source.segment_path(base).file_id()?.map_or(0, |it| it.bytes));
     work.expect(bases.iter().map(bytes).sum::<Result<_>>()?);
     let Some(fixed_count) = fixed_count(&places.source, &bases)? else { return Ok(false) };
     for (at, &base) in bases.iter().enumerate() {

@@ -59,6 +59,9 @@ use report::{SnapshotProgress, SnapshotReport};
 use target::{HELD_NAME, UNFINISHED_NAME};
 use work::{Stop, Work};
 
+/// The shards of a stream, and what each of them held at the moment.
+type Shards = Vec<(Arc<Shard>, Moment)>;
+
 /// Takes a snapshot into a locked directory. That holds nothing, or an earlier snapshot that [`target::check`] has accepted, or what is left
 /// of an unfinished one.
 pub(crate) fn take(
@@ -121,11 +124,11 @@ fn build(topology: &Topology, target: &OwnPath, work: &mut Work<'_>) -> Result<(
 }
 
 /// Returns the manifest, and what each shard holds, at the moment of the snapshot.
-fn moment(topology: &Topology) -> Result<(Manifest, Vec<(Arc<Shard>, Moment)>)> {
+fn moment(topology: &Topology) -> Result<(Manifest, Shards)> {
     // Held until all shards were looked at.
     let manifest = topology.manifest_to_change()?;
     let map = topology.map_full();
-    let mut shards = vec![];
+    let mut shards = Shards::new();
     for description in manifest.shards.iter().rev() {
         let shard = Arc::clone(map.get(description.id)?);
         let moment = shard.moment()?;
@@ -136,7 +139,7 @@ fn moment(topology: &Topology) -> Result<(Manifest, Vec<(Arc<Shard>, Moment)>)> 
 }
 
 /// Returns how far retention has come in each shard. Fails if the stream was closed meanwhile.
-fn horizons(topology: &Topology, shards: &[(Arc<Shard>, Moment)]) -> Result<Vec<SequenceNumber>> {
+fn horizons(topology: &Topology, shards: &Shards) -> Result<Vec<SequenceNumber>> {
     // Held, so that no pass of retention is in the middle of the shards.
     let _manifest = topology.manifest_to_change()?;
     Ok(shards.iter().map(|(shard, _)| shard.horizon()).collect())

@@ -118,6 +118,7 @@ fn end_of_segment(place: &SegmentPlace) -> Result<SequenceNumber> {
 
 /// Returns the error for opening a snapshot that is not complete.
 pub(crate) fn unfinished(path: &Path) -> Error {
-    let reason = "it holds a snapshot that was not finished; take the snapshot again, delete it, or name another path";
+    let reason =
+        "it holds a snapshot that was not finished; take the snapshot again, delete it, or name another path";
     Error::not_a_stream(path, reason)
 }

@@ -134,10 +134,13 @@ pub(crate) fn link(from: &OwnPath, to: &OwnPath) -> Result<bool> {
         return Err(refused_link(from));
     }
     const IMPOSSIBLE: [Errno; 5] = [Errno::XDEV, Errno::PERM, Errno::MLINK, Errno::OPNOTSUPP, Errno::NOSYS];
-    let link = || rustix::fs::linkat(from.root(), from.relative(), to.root(), to.relative(), AtFlags::empty());
+    let link =
+        || rustix::fs::linkat(from.root(), from.relative(), to.root(), to.relative(), AtFlags::empty());
     match fault::point("link", to).and_then(|()| Ok(link()?)) {
         Ok(()) => Ok(true),
-        Err(error) if Errno::from_io_error(&error).is_some_and(|errno| IMPOSSIBLE.contains(&errno)) => Ok(false),
+        Err(error) if Errno::from_io_error(&error).is_some_and(|errno| IMPOSSIBLE.contains(&errno)) => {
+            Ok(false)
+        }
         Err(error) => Err(Error::io("link", to, error)),
     }
 }

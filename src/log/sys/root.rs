@@ -146,6 +146,7 @@ impl OwnPath {
     /// Returns which file is at this path, without following a link, or `None` if there is none.
     pub(crate) fn file_id(&self) -> Result<Option<FileId>> {
         match rustix::fs::statat(self.root(), self.relative(), AtFlags::SYMLINK_NOFOLLOW) {
+            #[allow(clippy::unnecessary_cast, reason = "these types differ between systems")]
             Ok(stat) => Ok(Some(FileId {
                 device: stat.st_dev as u64,
                 inode: stat.st_ino as u64,

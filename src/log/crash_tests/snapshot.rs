@@ -20,15 +20,15 @@ const EXDEV: i32 = 18;
 const ENOSPC: i32 = 28;
 
 /// The records of each shard, and the lag of the group.
-type Content = (BTreeMap<ShardId, (u64, Vec<Vec<u8>>)>, u64);
+pub(super) type Content = (BTreeMap<ShardId, (u64, Vec<Vec<u8>>)>, u64);
 
-fn options() -> StreamOptions {
+pub(super) fn options() -> StreamOptions {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
     let options = StreamOptions::new().segment_bytes(64 << 10).retention(Retention::forever());
     options.maintenance(Maintenance::Manual).clock(clock)
 }
 
-fn content(stream: &Stream) -> Content {
+pub(super) fn content(stream: &Stream) -> Content {
     let read = |id: ShardId| {
         let mut iterator = stream.iterator(id, Position::TrimHorizon).unwrap();
         let first = iterator.next_sequence().get();
@@ -38,13 +38,13 @@ fn content(stream: &Stream) -> Content {
     (records, stream.group("billing").describe().unwrap().lag().record_count)
 }
 
-fn put(stream: &Stream, count: u8) {
+pub(super) fn put(stream: &Stream, count: u8) {
     for number in 0..count {
         stream.put([number % 5], vec![number; 5_000 + usize::from(number) * 100]).unwrap();
     }
 }
 
-fn commit(stream: &Stream) {
+pub(super) fn commit(stream: &Stream) {
     let mut worker = stream.group("billing").worker().open().unwrap();
     let batch = worker.poll(Duration::ZERO).unwrap().unwrap();
     worker.commit(&batch).unwrap();
@@ -87,7 +87,7 @@ impl Case {
     }
 }
 
-fn take(stream: &Stream, to: &Path) -> Result<(), Error> {
+pub(super) fn take(stream: &Stream, to: &Path) -> Result<(), Error> {
     stream.snapshot(to, |_| ControlFlow::Continue(())).map(|report| assert!(report.is_complete))
 }
 
@@ -114,7 +114,7 @@ fn check(stream: &Stream, to: &Path, old: Option<&Content>, new: &Content, what:
 }
 
 /// Refuses what another file system refuses.
-fn refuse_links(is_elsewhere: bool, action: &str, file: &Path) -> io::Result<()> {
+pub(super) fn refuse_links(is_elsewhere: bool, action: &str, file: &Path) -> io::Result<()> {
     // Within the target they work.
     let is_between = action == "link" && !file.components().any(|part| part.as_os_str() == "groups");
     if is_elsewhere && is_between { Err(io::Error::from_raw_os_error(EXDEV)) } else { Ok(()) }

@@ -12,7 +12,7 @@
 //!    are younger than those of another. All files and names are synced, then the manifest is written, with the horizons and the ends. Now the
 //!    new stream is complete.
 //! 5. The manifest of the last snapshot is removed: **the one atomic step** (for a first snapshot, it was the fourth).
-//! 6. What the new stream consists of replaces what was there, and its manifest comes last (`target.rs`).
+//! 6. The target gets the names of the new stream and loses all others, and its manifest comes last (`target.rs`).
 //!
 //! | a crash, a failure or an end that the caller wants, after | leaves |
 //! |---|---|

@@ -8,6 +8,7 @@ use crate::log::format::walk::{Depth, FrameWalk};
 use crate::log::manifest::{self, Manifest};
 use crate::log::segment::place::{SegmentPlace, ShardDir};
 use crate::log::segment::stored;
+use crate::log::sys::copy::copy_bytes;
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::map::Map;
@@ -35,28 +36,62 @@ pub(crate) fn finish_if_interrupted(root: &OwnPath) -> Result<()> {
     finish(root)
 }
 
-/// Replaces the last snapshot by the one that is complete. After a crash in the middle, another call does the rest.
+/// Replaces the last snapshot by the one that is complete, which stays whole until the end. After a crash, another call does the rest.
 ///
 /// 1. The manifest of the last snapshot is removed, durably. From now on the new one counts.
-/// 2. Each directory and file of the new one takes its place. What has that name is removed first. A crash leaves some of them where they
-///    were.
-/// 3. The names are synced, and the new manifest takes its place.
+/// 2. The names of the new one are added, and those that it does not have are removed. A file that is in both stays.
+/// 3. All names are synced, then the new manifest is written.
+/// 4. The second names are removed.
 pub(super) fn finish(root: &OwnPath) -> Result<()> {
     let new = root.join(UNFINISHED_NAME);
+    let manifest = Manifest::load(&new)?;
     dir::remove_file(&manifest::path_in(root))?;
     dir::sync(root)?;
     for entry in dir::list(&new)? {
-        let Some(name) = entry.path.file_name().filter(|&name| name != manifest::FILE_NAME) else { continue };
-        let place = root.join(name);
-        dir::remove_all(&place)?;
-        dir::rename(&entry.path, &place)?;
+        match entry.path.file_name() {
+            Some(name) if name != manifest::FILE_NAME => take_over(&entry.path, &root.join(name))?,
+            _ => {}
+        }
     }
-    dir::sync(&new)?;
     dir::sync(root)?;
-    dir::rename(&manifest::path_in(&new), &manifest::path_in(root))?;
-    dir::sync(root)?;
+    manifest.store(root)?;
     remove_left(root);
     Ok(())
+}
+
+/// Puts a file or a directory in its place.
+fn take_over(new: &OwnPath, place: &OwnPath) -> Result<()> {
+    let is_dir = new.is_dir_itself()?;
+    let is_same = match (new.file_id()?, place.file_id()?) {
+        (Some(new), Some(there)) => new.is_same_file(&there),
+        _ => false,
+    };
+    if is_same {
+        return Ok(());
+    }
+    if is_dir != place.is_dir_itself()? || !is_dir {
+        dir::remove_all(place)?;
+    }
+    if !is_dir {
+        return if dir::link(new, place)? { Ok(()) } else { copy(new, place) };
+    }
+    dir::create(place)?;
+    let entries = dir::list(new)?;
+    dir::remove_others(place, |name| entries.iter().any(|entry| entry.path.file_name() == Some(name)))?;
+    for entry in &entries {
+        let Some(name) = entry.path.file_name() else { continue };
+        take_over(&entry.path, &place.join(name))?;
+    }
+    dir::sync(place)
+}
+
+/// Copies a file, where the file system has no second names.
+fn copy(new: &OwnPath, place: &OwnPath) -> Result<()> {
+    let (from, to) = (DataFile::open(new)?, DataFile::create(place)?);
+    let bytes = from.len()?;
+    copy_bytes(&from, &to, 0..bytes)?;
+    to.set_len(bytes)?;
+    to.sync()
 }
 
 /// Removes what is left of a snapshot that was not finished, from a directory that holds a stream. What cannot be removed takes room, and does

@@ -36,7 +36,7 @@ fn left(image: &Path, what: &str) -> Option<Content> {
 fn p2_p16_power_loss_leaves_the_last_snapshot_or_the_new_one_and_takes_nothing_of_one_that_is_complete() {
     for seed in 0..24 {
         let (scratch, mut rng) = (scratch(), Rng::new(seed));
-        let (is_elsewhere, has_old) = (seed % 2 == 1, seed % 3 > 0);
+        let (has_no_links, has_old) = (seed % 2 == 1, seed % 3 > 0);
         let (root, image) = (scratch.path().join("disk"), scratch.path().join("image"));
         let to = root.join("to");
         fs::create_dir(&root).unwrap();
@@ -66,7 +66,7 @@ fn p2_p16_power_loss_leaves_the_last_snapshot_or_the_new_one_and_takes_nothing_o
                     assert!(held == old || held == *new.borrow(), "{what}: neither the old one nor the new");
                     fs::remove_dir_all(&image).unwrap();
                 }
-                refuse_links(is_elsewhere, action, file)?;
+                refuse_links(has_no_links, action)?;
                 disk.begin(action, file);
                 Ok(())
             }

@@ -206,7 +206,7 @@ fn p12_what_retention_drops_while_files_are_copied_is_left_out() {
         let end = stream.stats().unwrap().shards[0].next_sequence;
         let mut reads = 0;
         let hooked = stream.clone();
-        set_hook(Some(Box::new(move |action, file| {
+        set_hook(Some(Box::new(move |action, _| {
             let read = if is_sealed && !has_no_links { "link" } else { "copy to" };
             reads += usize::from(action == read);
             if reads == at_read {

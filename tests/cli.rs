@@ -367,6 +367,7 @@ fn while_another_process_has_the_stream_open_all_commands_say_so() {
         ("put", &[]),
         ("describe", &[]),
         ("verify", &[]),
+        ("snapshot", &["/dev/null/nowhere"]),
         ("shards", &[]),
         ("split", &["0"]),
         ("merge", &["0", "1"]),
@@ -463,6 +464,36 @@ fn verify_finds_a_flipped_bit() {
     assert!(found["record_count"].as_u64().unwrap() > 0);
     assert_eq!(found["is_complete"], true);
     fails(&place.run("cat", &[]), &["is damaged at byte"]);
+}
+
+#[test]
+fn a_snapshot_is_a_stream_with_its_groups_and_a_second_one_adds_what_is_new() {
+    let place = Place::resharded(&odd_log());
+    let to = place.directory.path().join("backup");
+    let to_text = to.to_str().unwrap();
+    succeeds(&place.run("consume", &["billing"]));
+    let first = place.json("snapshot", &[to_text]);
+    assert!(first["linked_file_count"].as_u64().unwrap() > 2, "{first}");
+    assert_eq!(first["kept_file_count"], 0);
+    let of_backup = |name: &str| {
+        let output = Command::new(tool()).arg(name).arg(&to).output().unwrap();
+        succeeds(&output);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let all = |name: &str| String::from_utf8_lossy(&place.run(name, &[]).stdout).into_owned();
+    assert_eq!(of_backup("cat"), all("cat"));
+    assert!(of_backup("verify").contains("no damage"));
+    assert_eq!(of_backup("groups"), all("groups"));
+
+    succeeds(&place.put(b"more\n", &["--key", "k"]));
+    let text = place.print("snapshot", &[to_text]);
+    assert!(text.contains("kept") && !text.contains("kept 0"), "{text}");
+    assert_eq!(of_backup("cat"), all("cat"));
+
+    let put = Command::new(tool()).arg("put").arg(&to).arg(place.file(b"other\n")).output().unwrap();
+    succeeds(&put);
+    fails(&place.run("snapshot", &[to_text]), &["was written to", "name another path"]);
+    fails(&place.run("snapshot", &[place.stream().to_str().unwrap()]), &["inside it"]);
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     Verify(VerifyArgs),
     Salvage(SalvageArgs),
+    Snapshot(SnapshotArgs),
     Shards(ShardsArgs),
     Split(SplitArgs),
     Merge(MergeArgs),
@@ -232,6 +233,23 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct SalvageArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
+}
+
+/// Back up a stream: make a directory that opens as a stream and holds what the stream holds now, with its consumer groups.
+///
+/// On the same file system, only what is not sealed yet takes room. Elsewhere everything is copied. Run it again with the same directory, and
+/// it adds only what is new. Until it is done, the last snapshot stays as it was. If it is interrupted, run it again: it continues from there.
+///
+/// A snapshot that records were put into is refused. Opening a snapshot drops what has expired by then: to look at an old one, use a copy.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SnapshotArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The snapshot's directory: new, empty, or an earlier snapshot of the stream
+    pub(crate) to: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Split a shard in two: its hash keys go to two new shards, its records stay where they are.

@@ -1,5 +1,5 @@
 //! `streamlog`: a command-line tool over the library, and an example of everything that a program does with a stream: create it, put into
-//! it in batches, read it, follow it, describe it, verify it, reshard it, drop old records.
+//! it in batches, read it, follow it, describe it, verify it, back it up, reshard it, drop old records.
 //!
 //! ```text
 //! cargo run --release --example streamlog -- create /tmp/clicks --shards 4
@@ -9,9 +9,10 @@
 //! cargo run --release --example streamlog -- split /tmp/clicks 0
 //! cargo run --release --example streamlog -- shards /tmp/clicks
 //! cargo run --release --example streamlog -- consume /tmp/clicks billing
+//! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
 //! ```
 //!
-//! Read in this order: `args` and `parse` (the command line), `put` with `input`, `read` (cat and tail), `report` (describe and verify), `change`
+//! Read in this order: `args` and `parse` (the command line), `put` with `input`, `read` (cat and tail), `report` (describe and verify), `snapshot`, `change`
 //! (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`, `standard`, `failure`.
 
 mod args;
@@ -27,6 +28,7 @@ mod put;
 mod read;
 mod report;
 mod shards;
+mod snapshot;
 mod standard;
 
 use std::process::ExitCode;
@@ -68,6 +70,7 @@ fn run(command: Command) -> Outcome {
         }
         Command::Verify(args) => report::verify(&args),
         Command::Salvage(args) => report::salvage(&args.path),
+        Command::Snapshot(args) => with_stream(open(&args.path)?, |stream| snapshot::snapshot(stream, &args)),
         Command::Shards(args) => with_stream(open(&args.path)?, |stream| shards::list(stream, &args)),
         Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, &args)),
         Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, &args)),

@@ -10,6 +10,7 @@ mod open;
 mod put;
 mod put_metrics;
 pub(crate) mod reader;
+mod snapshot;
 
 use std::fmt;
 use std::path::Path;

@@ -24,9 +24,10 @@
 //! - Put from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
 //! - Read in the same process or in any other: [`StreamReader`].
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
-//! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`]; a [`PendingReceipt`] is a future.
+//! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Back up a running stream: [`Stream::snapshot`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
 //! - Handle errors, sorted by remedy: [`Error`].
@@ -35,6 +36,8 @@
 //!
 //! All features are off by default. While off, they cost nothing.
 //!
+//! - `futures`: the batches of iterators and workers as a `Stream` of the crate `futures`: `into_batches`. Waiting as a task needs no
+//!   feature.
 //! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,
 //!   and some of them are timed, which takes about 37 instructions per put.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
@@ -49,19 +52,26 @@ pub mod metrics;
 pub mod prelude;
 mod producer;
 
-pub use consumer::{Group, GroupDescription, GroupShard, OnTrimmed, Worker, WorkerId, WorkerOptions};
+#[cfg(feature = "futures")]
+pub use consumer::WorkerBatches;
+pub use consumer::{
+    Group, GroupDescription, GroupShard, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
+};
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use log::fuzzing;
 pub use log::recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 pub use log::shard::reader::batch::{Batch, Records};
+#[cfg(feature = "futures")]
+pub use log::shard::reader::batches::Batches;
 pub use log::shard::reader::iterator::ShardIterator;
 pub use log::shard::reader::lag::Lag;
 pub use log::shard::reader::record::{OwnedRecord, Record};
 pub use log::shard::reader::records::OwnedRecords;
 pub use log::shard::reader::verify::{Verification, VerifyProgress};
 pub use log::shard::reader::wait_any::{AnyReadable, Readable, any_readable, wait_any};
+pub use log::snapshot::report::{SnapshotProgress, SnapshotReport};
 pub use log::stream::Stream;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;

@@ -2,19 +2,16 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
+use common::tasks::{Count, LONG, executors, run_all_on_this_thread};
 use streamlog::{
     Durability, Error, Position, Receipt, Result, ShardFilter, ShardId, ShardIterator, Stream, any_readable,
 };
 
 const SHARD: ShardId = ShardId::new(0);
-const LONG: Duration = Duration::from_secs(60);
 
 fn open(shards: u32) -> (tempfile::TempDir, Stream) {
     let scratch = common::scratch();
@@ -25,38 +22,6 @@ fn open(shards: u32) -> (tempfile::TempDir, Stream) {
 fn latest(stream: &Stream) -> Vec<ShardIterator> {
     let shards = stream.list_shards(ShardFilter::AtLatest).into_iter();
     shards.map(|shard| stream.iterator(shard.id, Position::Latest).unwrap()).collect()
-}
-
-/// A waker that counts.
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// The smallest executor: it parks the thread between two polls.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread, AtomicBool);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.1.store(true, Ordering::SeqCst);
-            self.0.unpark();
-        }
-    }
-    let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
-    let waker = Waker::from(Arc::clone(&unpark));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(outcome) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return outcome;
-        }
-        while !unpark.1.swap(false, Ordering::SeqCst) {
-            std::thread::park_timeout(LONG);
-        }
-    }
 }
 
 /// Reads a shard in the background until the stream is closed, and returns what came.
@@ -85,23 +50,11 @@ fn writes_and_closes(stream: Stream) {
 
 #[test]
 fn p6_a_task_reads_everything_under_each_executor() {
-    type Run = fn(ShardIterator) -> Vec<u64>;
-    let executors: [(&str, Run); 4] = [
-        ("a hand-written one", |iterator| block_on(read_all(iterator))),
-        ("pollster", |iterator| pollster::block_on(read_all(iterator))),
-        ("tokio, on this thread", |iterator| {
-            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(read_all(iterator))
-        }),
-        ("tokio, on other threads", |iterator| {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-            runtime.block_on(async { tokio::spawn(read_all(iterator)).await.unwrap() })
-        }),
-    ];
-    for (name, run) in executors {
+    for (name, run) in executors() {
         let (_scratch, stream) = open(1);
         let iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
         let writer = std::thread::spawn(move || writes_and_closes(stream));
-        assert_eq!(run(iterator), (0..2_000).collect::<Vec<_>>(), "P6: {name}");
+        assert_eq!(run(read_all(iterator)), (0..2_000).collect::<Vec<_>>(), "P6: {name}");
         writer.join().unwrap();
     }
 }
@@ -110,49 +63,35 @@ fn p6_a_task_reads_everything_under_each_executor() {
 fn p1_ten_thousand_tasks_wait_on_one_thread() {
     const TASK_COUNT: usize = 10_000;
     let (_scratch, stream) = open(4);
-    let done = Cell::new(0);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let tasks = tokio::task::LocalSet::new();
-    let iterators: Vec<_> = (0..TASK_COUNT).map(|_| latest(&stream)).collect();
     // Each waits for all shards.
-    let handles: Vec<_> = iterators
-        .into_iter()
-        .map(|iterators| {
-            tasks.spawn_local(async move {
+    let tasks: Vec<_> = (0..TASK_COUNT)
+        .map(|_| {
+            let iterators = latest(&stream);
+            async move {
                 let ready = any_readable(&iterators).await.unwrap();
                 iterators[ready].shard()
-            })
+            }
         })
         .collect();
-    let shard = runtime.block_on(tasks.run_until(async {
-        // Lets all of them begin to wait.
-        tokio::task::yield_now().await;
-        let put = stream.put("key", "data").unwrap();
-        for handle in handles {
-            assert_eq!(handle.await.unwrap(), put.shard);
-            done.set(done.get() + 1);
-        }
-        put.shard
-    }));
-    assert_eq!(done.get(), TASK_COUNT, "{shard}");
+    let mut put = None;
+    let woken = run_all_on_this_thread(tasks, || put = Some(stream.put("key", "data").unwrap().shard));
+    assert_eq!(woken, vec![put.unwrap(); TASK_COUNT]);
 }
 
 #[test]
 fn a_future_that_is_dropped_is_not_woken() {
     let (_scratch, stream) = open(2);
     let iterators = latest(&stream);
-    let count = Arc::new(Count::default());
-    let waker = Waker::from(Arc::clone(&count));
+    let (count, waker) = Count::new();
     let mut context = Context::from_waker(&waker);
     {
         let mut waiting = pin!(any_readable(&iterators));
         assert!(waiting.as_mut().poll(&mut context).is_pending());
         assert!(waiting.as_mut().poll(&mut context).is_pending(), "it may be polled again");
     }
-    // Nothing keeps the waker: only this test and its two handles.
-    assert_eq!(Arc::strong_count(&count), 2, "the future has left nothing behind");
+    assert_eq!(count.holders(), 0, "the future has left nothing behind");
     stream.put("key", "data").unwrap();
-    assert_eq!(count.0.load(Ordering::SeqCst), 0);
+    assert_eq!(count.get(), 0);
 
     let mut waiting = pin!(any_readable(&iterators));
     let Poll::Ready(Ok(ready)) = waiting.as_mut().poll(&mut context) else { panic!("there is a record") };
@@ -161,7 +100,7 @@ fn a_future_that_is_dropped_is_not_woken() {
         let mut waiting = pin!(iterator.readable());
         assert!(waiting.as_mut().poll(&mut context).is_pending());
         stream.put("key", "data").unwrap();
-        assert_eq!(count.0.load(Ordering::SeqCst), 1, "P1: one put, one wake");
+        assert_eq!(count.get(), 1, "P1: one put, one wake");
         assert!(matches!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
     }
     assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
@@ -247,12 +186,60 @@ fn receipts_are_awaited_by_many_tasks() {
 }
 
 #[test]
+fn p2_ten_thousand_durable_puts_are_awaited_on_one_thread() {
+    const PUT_COUNT: u64 = 10_000;
+    let scratch = common::scratch();
+    let options = common::small(&common::clock()).shards(4).durability(Durability::Power);
+    let stream = options.open(scratch.path()).unwrap();
+    // Nothing is written before all of them wait.
+    let producer = stream.producer().linger(LONG).batch_count(20_000).batch_bytes(8 << 20).start().unwrap();
+    let tasks = (0..PUT_COUNT).map(|number| {
+        let (producer, stream) = (producer.clone(), stream.clone());
+        async move {
+            let receipt = producer.try_put(number.to_le_bytes(), "data")?.await?;
+            let shards = stream.stats()?.shards;
+            let of_shard = shards.iter().find(|shard| shard.shard == receipt.shard).unwrap();
+            assert!(receipt.sequence < of_shard.synced_sequence, "P2: {receipt:?} of {of_shard:?}");
+            Ok((receipt.shard, receipt.sequence))
+        }
+    });
+    let flusher = producer.clone();
+    let places = run_all_on_this_thread(tasks, || {
+        assert_eq!(stream.stats().unwrap().record_count(), 0, "all of them wait");
+        std::thread::spawn(move || flusher.flush().unwrap());
+    });
+    let places: BTreeSet<_> = places.into_iter().collect::<Result<_>>().unwrap();
+    assert_eq!(places.len() as u64, PUT_COUNT, "each record has a place of its own");
+    producer.close().unwrap();
+}
+
+#[test]
+fn ten_thousand_receipts_that_are_no_longer_awaited_leave_nothing_behind() {
+    let (_scratch, stream) = open(1);
+    let producer = stream.producer().linger(LONG).batch_count(20_000).batch_bytes(8 << 20).start().unwrap();
+    let (count, waker) = Count::new();
+    let mut context = Context::from_waker(&waker);
+    let mut waiting: Vec<_> =
+        (0..10_000).map(|_| Box::pin(producer.try_put("key", "data").unwrap())).collect();
+    assert!(waiting.iter_mut().all(|pending| pending.as_mut().poll(&mut context).is_pending()));
+    assert_eq!(count.holders(), 10_000);
+    let kept = waiting.split_off(9_000);
+    // From the middle, the end and the beginning.
+    waiting.drain(3_000..6_000).for_each(drop);
+    waiting.into_iter().rev().for_each(drop);
+    assert_eq!(count.holders(), 1_000);
+    producer.flush().unwrap();
+    assert_eq!((count.get(), count.holders()), (1_000, 0));
+    assert!(kept.into_iter().all(|mut pending| pending.as_mut().poll(&mut context).is_ready()));
+    producer.close().unwrap();
+}
+
+#[test]
 fn a_receipt_that_is_no_longer_awaited_leaves_nothing_behind() {
     let (_scratch, stream) = open(1);
     // It lingers until it is flushed.
     let producer = stream.producer().linger(LONG).start().unwrap();
-    let count = Arc::new(Count::default());
-    let waker = Waker::from(Arc::clone(&count));
+    let (count, waker) = Count::new();
     let mut context = Context::from_waker(&waker);
     let kept = producer.put("key", "data").unwrap();
     let mut awaited = Box::pin(kept.clone());
@@ -261,12 +248,12 @@ fn a_receipt_that_is_no_longer_awaited_leaves_nothing_behind() {
         assert!(dropped.as_mut().poll(&mut context).is_pending());
         assert!(awaited.as_mut().poll(&mut context).is_pending());
         assert!(awaited.as_mut().poll(&mut context).is_pending(), "it may be polled again");
-        assert_eq!(Arc::strong_count(&count), 4);
+        assert_eq!(count.holders(), 2);
     }
-    assert_eq!(Arc::strong_count(&count), 3, "the one that was dropped has left nothing behind");
+    assert_eq!(count.holders(), 1, "the one that was dropped has left nothing behind");
     producer.flush().unwrap();
     kept.wait().unwrap();
-    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert_eq!(count.get(), 1);
     assert!(awaited.as_mut().poll(&mut context).is_ready());
     producer.close().unwrap();
 }

@@ -444,6 +444,36 @@ fn verify_finds_a_flipped_bit() {
 }
 
 #[test]
+fn a_snapshot_is_a_stream_with_its_groups_and_a_second_one_adds_what_is_new() {
+    let place = Place::resharded(&odd_log());
+    let to = place.directory.path().join("backup");
+    let to_text = to.to_str().unwrap();
+    succeeds(&place.run("consume", &["billing"]));
+    let first = place.json("snapshot", &[to_text]);
+    assert!(first["linked_file_count"].as_u64().unwrap() > 2, "{first}");
+    assert_eq!(first["kept_file_count"], 0);
+    let of_backup = |name: &str| {
+        let output = Command::new(tool()).arg(name).arg(&to).output().unwrap();
+        succeeds(&output);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let all = |name: &str| String::from_utf8_lossy(&place.run(name, &[]).stdout).into_owned();
+    assert_eq!(of_backup("cat"), all("cat"));
+    assert!(of_backup("verify").contains("no damage"));
+    assert_eq!(of_backup("groups"), all("groups"));
+
+    succeeds(&place.put(b"more\n", &["--key", "k"]));
+    let text = place.print("snapshot", &[to_text]);
+    assert!(text.contains("kept") && !text.contains("kept 0"), "{text}");
+    assert_eq!(of_backup("cat"), all("cat"));
+
+    let put = Command::new(tool()).arg("put").arg(&to).arg(place.file(b"other\n")).output().unwrap();
+    succeeds(&put);
+    fails(&place.run("snapshot", &[to_text]), &["was written to", "name another path"]);
+    fails(&place.run("snapshot", &[place.stream().to_str().unwrap()]), &["inside it"]);
+}
+
+#[test]
 fn salvage_gives_up_what_is_damaged_and_cat_passes_over_it() {
     let place = Place::create(&[]);
     for line in ["first\n", "second\n", "third\n"] {

@@ -6,8 +6,10 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use common::tasks::poll_once;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 use streamlog::{Batch, Error, MINUTE, ManualClock, Position, SECOND, ShardId, Stream, Worker};
@@ -92,6 +94,7 @@ struct World {
     root: PathBuf,
     round: u32,
     clock: Arc<ManualClock>,
+    poll_count: u64,
     stream: Option<Stream>,
     actors: Vec<Actor>,
     /// How many records of each key were put.
@@ -111,6 +114,7 @@ impl World {
             _scratch: scratch,
             round: 0,
             clock: common::clock(),
+            poll_count: 0,
             stream: None,
             actors: vec![],
             put: BTreeMap::new(),
@@ -261,7 +265,16 @@ impl World {
 
     fn poll(&mut self, at: usize) -> bool {
         let actor = &mut self.actors[at];
-        let Some(batch) = actor.worker.poll(Duration::ZERO).unwrap() else { return false };
+        self.poll_count += 1;
+        // As a thread and as a task that stops waiting at once, in turns.
+        let polled = match self.poll_count % 2 {
+            0 => actor.worker.poll(Duration::ZERO).unwrap(),
+            _ => match poll_once(&mut actor.worker.next(), Waker::noop()) {
+                Poll::Ready(batch) => Some(batch.unwrap()),
+                Poll::Pending => None,
+            },
+        };
+        let Some(batch) = polled else { return false };
         let first = batch.first_sequence().unwrap().get();
         let committed = self.committed.get(&batch.shard()).copied().unwrap_or_default();
         assert!(

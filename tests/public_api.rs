@@ -394,5 +394,16 @@ fn public_types_stay_send_and_sync() {
     holds::<Verification>();
     holds::<WorkerOptions>();
     holds::<Worker>();
+    holds::<NextBatch<'_>>();
+    holds::<Readable<'_>>();
+    holds::<AnyReadable<'_>>();
+    holds::<extend::Waiting>();
+    holds::<PendingReceipt>();
+    #[cfg(feature = "futures")]
+    {
+        holds::<Batches<ShardIterator>>();
+        holds::<Batches<LineageIterator>>();
+        holds::<WorkerBatches>();
+    }
     holds::<GroupDescription>();
 }

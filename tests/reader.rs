@@ -434,6 +434,24 @@ fn l8_a_reader_changes_nothing_and_needs_no_permission_to_write() {
 }
 
 #[test]
+fn l8_a_snapshot_is_read_as_it_is_after_it_was_opened_and_renewed() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path().join("stream")).unwrap();
+    let target = scratch.path().join("snapshot");
+    for round in 0..4 {
+        put(&stream, round * 500..round * 500 + 500);
+        stream.snapshot(&target, |_| std::ops::ControlFlow::Continue(())).unwrap();
+        let expected: Vec<_> = (0..round * 500 + 500).collect();
+        assert_eq!(read_all(&StreamReader::open(&target).unwrap()), expected);
+        if round % 2 == 0 {
+            // From now on it has words of its own, which the next snapshot makes worthless.
+            small(&clock()).open(&target).unwrap().close().unwrap();
+            assert_eq!(read_all(&StreamReader::open(&target).unwrap()), expected);
+        }
+    }
+}
+
+#[test]
 fn what_is_no_stream_or_no_longer_one_is_refused() {
     let scratch = common::scratch();
     let refused = |path: &std::path::Path| match StreamReader::open(path) {

@@ -24,7 +24,7 @@ const ENGINE: [&[&str]; 9] = [
     &["recovery"],
     &["shard"],
     &["topology"],
-    &["reshard", "retention", "follow"],
+    &["reshard", "retention", "snapshot", "follow"],
     &["stream"],
 ];
 

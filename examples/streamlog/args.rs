@@ -13,9 +13,9 @@ use crate::parse::{
 };
 
 const AFTER_HELP: &str = "\
-cat, tail, describe, verify, shards, and retention without options only read. They work while a program has the stream open, on a file \
-system that is mounted read-only, and for a user who may only read the files. The other commands need a stream that no program has open; \
-otherwise they fail and name the process.
+cat, tail, describe, verify, shards, groups, lag, and retention without options only read. They work while a program has the stream open, \
+on a file system that is mounted read-only, and for a user who may only read the files. consume, reset and delete-group need a group that \
+no other program has open. All other commands need a stream that no program has open. Otherwise they fail and name the process.
 
 Ctrl-C ends a command in good order. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next \
 program that opens it first checks its end.
@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     Verify(VerifyArgs),
     Salvage(SalvageArgs),
+    Snapshot(SnapshotArgs),
     Shards(ShardsArgs),
     Split(SplitArgs),
     Merge(MergeArgs),
@@ -251,6 +252,23 @@ pub(crate) struct SalvageArgs {
     pub(crate) path: PathBuf,
 }
 
+/// Back up a stream: make a directory that opens as a stream and holds what the stream holds now, with its consumer groups.
+///
+/// On the same file system, only what is not sealed yet takes room. Elsewhere everything is copied. Run it again with the same directory, and
+/// it adds only what is new. Until it is done, the last snapshot stays as it was. If it is interrupted, run it again: it continues from there.
+///
+/// A snapshot that records were put into is refused. Opening a snapshot drops what has expired by then: to look at an old one, use a copy.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SnapshotArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The snapshot's directory: new, empty, or an earlier snapshot of the stream
+    pub(crate) to: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Split a shard in two: its hash keys go to two new shards, its records stay where they are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SplitArgs {
@@ -331,7 +349,7 @@ pub(crate) struct GroupsArgs {
 
 /// Print the lag of a consumer group, shard by shard.
 ///
-/// Leaves out closed shards that the group has finished.
+/// Leaves out closed shards that the group has finished. The group may run in any program.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LagArgs {
     /// The stream's directory
@@ -346,7 +364,8 @@ pub(crate) struct LagArgs {
 /// Print the records that a consumer group has not handled yet, and mark them as handled.
 ///
 /// Each batch is committed once it is written to standard output: after a crash, or if the reader of a pipe closes it, the records of the
-/// last batch are printed again. The group is created if it is new. The records of each partition key are printed in order.
+/// last batch are printed again. The group is created if it is new. The records of each partition key are printed in order. A program may
+/// have the stream open meanwhile, but not this group.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConsumeArgs {
     /// The stream's directory

@@ -1,5 +1,5 @@
 //! `streamlog`: a command-line tool over the library, and an example of everything that a program does with a stream: create it, put into
-//! it in batches, read it, follow it, describe it, verify it, reshard it, drop old records.
+//! it in batches, read it, follow it, describe it, verify it, back it up, reshard it, drop old records.
 //!
 //! ```text
 //! cargo run --release --example streamlog -- create /tmp/clicks --shards 4
@@ -9,11 +9,12 @@
 //! cargo run --release --example streamlog -- split /tmp/clicks 0
 //! cargo run --release --example streamlog -- shards /tmp/clicks
 //! cargo run --release --example streamlog -- consume /tmp/clicks billing
+//! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
 //! ```
 //!
 //! Read in this order: `args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report` (describe and
-//! verify), `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`, `standard`,
-//! `failure`.
+//! verify), `snapshot`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`,
+//! `standard`, `failure`.
 
 mod args;
 mod change;
@@ -29,6 +30,7 @@ mod put;
 mod read;
 mod report;
 mod shards;
+mod snapshot;
 mod standard;
 
 use std::path::Path;
@@ -36,7 +38,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
-use streamlog::{Durability, Maintenance, Stream, StreamOptions, StreamReader};
+use streamlog::{Durability, Error, Maintenance, Stream, StreamOptions, StreamReader};
 
 use args::{Args, Command, CreateArgs};
 use failure::{Failure, Outcome};
@@ -70,6 +72,7 @@ fn run(command: Command) -> Outcome {
         Command::Describe(args) => with_reader(&args.path, |reader| report::describe(reader, args.json)),
         Command::Verify(args) => report::verify(&args),
         Command::Salvage(args) => report::salvage(&args.path),
+        Command::Snapshot(args) => with_stream(open(&args.path)?, |stream| snapshot::snapshot(stream, &args)),
         Command::Shards(args) => with_reader(&args.path, |reader| shards::list(reader, &args)),
         Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, &args)),
         Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, &args)),
@@ -78,11 +81,18 @@ fn run(command: Command) -> Outcome {
             with_reader(&args.path, |reader| change::print_retention(reader, args.json))
         }
         Command::Retention(args) => with_stream(open(&args.path)?, |stream| change::retention(stream, &args)),
-        Command::Groups(args) => with_stream(open(&args.path)?, |stream| groups::list(stream, &args)),
-        Command::Lag(args) => with_stream(open(&args.path)?, |stream| groups::lag(stream, &args)),
-        Command::Consume(args) => with_stream(open(&args.path)?, |stream| groups::consume(stream, &args)),
-        Command::Reset(args) => with_stream(open(&args.path)?, |stream| groups::reset(stream, &args)),
-        Command::DeleteGroup(args) => with_stream(open(&args.path)?, |stream| groups::delete(stream, &args)),
+        Command::Groups(args) => with_reader(&args.path, |reader| groups::list(reader, &args)),
+        Command::Lag(args) => with_reader(&args.path, |reader| groups::lag(reader, &args)),
+        Command::Consume(args) => with_reader(&args.path, |reader| groups::consume(reader, &args)),
+        Command::Reset(args) => with_reader(&args.path, |reader| groups::reset(reader, &args)),
+        Command::DeleteGroup(args) => match open(&args.path) {
+            // A hold on retention is ended by who has the stream open.
+            Ok(stream) => with_stream(stream, |stream| groups::delete(&stream.group(&args.group))),
+            Err(Error::Locked(_)) => {
+                with_reader(&args.path, |reader| groups::delete(&reader.group(&args.group)))
+            }
+            Err(error) => Err(error.into()),
+        },
     }
 }
 

@@ -15,7 +15,7 @@ use super::readable::readable;
 use crate::extend::{self, StreamsInside};
 use crate::{
     Corruption, Error, Maintenance, Position, PutRecord, Result, Retention, SequenceNumber, ShardDescription,
-    ShardId, Stream, StreamOptions,
+    ShardId, Stream, StreamOptions, StreamReader,
 };
 
 /// Small, so that disk space is freed soon, and large enough that a fast group does not create a file every few milliseconds.
@@ -38,18 +38,19 @@ pub(super) struct Checkpoints {
 }
 
 /// Returns the streams that keep the checkpoints of a stream's groups.
-pub(super) fn logs_of(stream: &Stream) -> StreamsInside<'_> {
+pub(super) fn logs_of(stream: &StreamReader) -> StreamsInside<'_> {
     extend::streams_inside(stream, "groups")
 }
 
 impl Checkpoints {
     /// Opens the checkpoints of a group, or creates them.
-    pub(super) fn open(stream: &Stream, group: &str, must_salvage: bool) -> Result<Self> {
+    pub(super) fn open(stream: &StreamReader, group: &str, must_salvage: bool) -> Result<Self> {
         let options = StreamOptions::new()
             .segment_bytes(SEGMENT_BYTES)
             .retention(Retention::forever())
             .durability(stream.describe().durability)
-            .maintenance(Maintenance::Manual)
+            // The stream maintains it, if this process has that open.
+            .maintenance(if stream.is_own() { Maintenance::Manual } else { Maintenance::Thread })
             .clock(std::sync::Arc::clone(stream.clock()))
             .salvage(must_salvage);
         let log = logs_of(stream).open(group, options)?;
@@ -127,7 +128,7 @@ impl Checkpoints {
     /// Drops old lines of the log if it is long enough, together with the checkpoints of finished shards that have expired.
     ///
     /// The checkpoints are correct without it. If it fails, as on a full disk, a later call does it.
-    pub(super) fn put_all_again_if_long(&self, stream: &Stream) {
+    pub(super) fn put_all_again_if_long(&self, stream: &StreamReader) {
         if self.are_long() {
             let shards = stream.shards();
             let _gate = self.gate.write();
@@ -184,8 +185,21 @@ impl Checkpoints {
     }
 }
 
+/// Returns the last checkpoint of each shard of a group that this process does not have open. Another one may.
+pub(super) fn look(stream: &StreamReader, group: &str) -> Result<BTreeMap<ShardId, Checkpoint>> {
+    let log = logs_of(stream).read(group)?;
+    let shard = log.shards().first().map_or(ShardId::new(0), |shard| shard.id);
+    loop {
+        match read(&log, shard, &log.describe().path) {
+            // All checkpoints were written again meanwhile, and the ones before them dropped.
+            Err(Error::Trimmed { .. } | Error::Cut { .. }) => {}
+            read => return read.map(|(latest, _)| latest),
+        }
+    }
+}
+
 /// Returns the last checkpoint of each shard, and the bytes since all checkpoints were written together, including those.
-fn read(log: &Stream, shard: ShardId, path: &Path) -> Result<(BTreeMap<ShardId, Checkpoint>, u64)> {
+fn read(log: &StreamReader, shard: ShardId, path: &Path) -> Result<(BTreeMap<ShardId, Checkpoint>, u64)> {
     let (mut latest, mut bytes_since_all) = (BTreeMap::new(), 0);
     let mut iterator = log.iterator(shard, Position::TrimHorizon)?;
     loop {

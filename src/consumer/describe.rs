@@ -1,8 +1,10 @@
 //! The description of a consumer group.
 
+use super::checkpoint::Checkpoint;
+use super::checkpoints::look;
 use super::group::GroupState;
 use super::leases::WorkerId;
-use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, Stream};
+use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, StreamReader};
 
 /// How far a consumer group is. [`Group::describe`](crate::Group::describe) returns it.
 ///
@@ -22,7 +24,7 @@ use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, Stream};
 pub struct GroupDescription {
     /// The group's name.
     pub name: String,
-    /// The number of workers that are alive.
+    /// The number of workers of this process that are alive.
     pub worker_count: usize,
     /// One entry for each shard that the group still has to read, in the order of their creation.
     pub shards: Vec<GroupShard>,
@@ -46,7 +48,7 @@ pub struct GroupDescription {
 pub struct GroupShard {
     /// The shard.
     pub shard: ShardId,
-    /// The worker that reads it. `None` if there is no worker, or while the shard's parents are not finished.
+    /// The worker of this process that reads it. `None` if there is none, or while the shard's parents are not finished.
     pub worker: Option<WorkerId>,
     /// The checkpoint: all records below it are handled.
     pub next_sequence: SequenceNumber,
@@ -62,7 +64,7 @@ impl GroupDescription {
 }
 
 impl GroupState {
-    pub(super) fn describe(&self, stream: &Stream) -> Result<GroupDescription> {
+    pub(super) fn describe(&self, stream: &StreamReader) -> Result<GroupDescription> {
         let (worker_count, leases) = {
             let leases = self.settled();
             let of_shard = |(shard, _, lease): (ShardId, SequenceNumber, Option<super::leases::Lease>)| {
@@ -70,26 +72,42 @@ impl GroupState {
             };
             (leases.worker_count(), leases.offered().filter_map(of_shard).collect::<Vec<_>>())
         };
-        let mut shards = vec![];
-        for shard in stream.shards() {
-            let checkpoint = self.checkpoints.get(shard.id);
-            if checkpoint.is_some_and(|checkpoint| checkpoint.is_finished) {
-                continue;
-            }
-            let next_sequence = checkpoint.map_or(shard.first_sequence, |checkpoint| checkpoint.next);
-            let lag = match lag(stream, shard.id, next_sequence) {
-                // The shard expired after it was listed.
-                Err(Error::ShardNotFound(_)) => continue,
-                lag => lag?,
-            };
-            let worker = leases.iter().find(|(id, _)| *id == shard.id).map(|&(_, worker)| worker);
-            shards.push(GroupShard { shard: shard.id, worker, next_sequence, lag });
-        }
+        let shards = describe(stream, |shard| self.checkpoints.get(shard), &leases)?;
         Ok(GroupDescription { name: self.name.to_string(), worker_count, shards })
     }
 }
 
-fn lag(stream: &Stream, shard: ShardId, next: SequenceNumber) -> Result<Lag> {
+/// Describes a group that this process does not have open.
+pub(super) fn describe_elsewhere(stream: &StreamReader, name: &str) -> Result<GroupDescription> {
+    let checkpoints = look(stream, name)?;
+    let shards = describe(stream, |shard| checkpoints.get(&shard).copied(), &[])?;
+    Ok(GroupDescription { name: name.to_owned(), worker_count: 0, shards })
+}
+
+fn describe(
+    stream: &StreamReader,
+    checkpoint: impl Fn(ShardId) -> Option<Checkpoint>,
+    leases: &[(ShardId, WorkerId)],
+) -> Result<Vec<GroupShard>> {
+    let mut shards = vec![];
+    for shard in stream.shards() {
+        let checkpoint = checkpoint(shard.id);
+        if checkpoint.is_some_and(|checkpoint| checkpoint.is_finished) {
+            continue;
+        }
+        let next_sequence = checkpoint.map_or(shard.first_sequence, |checkpoint| checkpoint.next);
+        let lag = match lag(stream, shard.id, next_sequence) {
+            // The shard expired after it was listed.
+            Err(Error::ShardNotFound(_)) => continue,
+            lag => lag?,
+        };
+        let worker = leases.iter().find(|(id, _)| *id == shard.id).map(|&(_, worker)| worker);
+        shards.push(GroupShard { shard: shard.id, worker, next_sequence, lag });
+    }
+    Ok(shards)
+}
+
+fn lag(stream: &StreamReader, shard: ShardId, next: SequenceNumber) -> Result<Lag> {
     match stream.iterator(shard, Position::At(next)) {
         Ok(iterator) => iterator.lag(),
         Err(Error::Trimmed { .. }) => {

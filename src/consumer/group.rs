@@ -11,16 +11,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 
 use super::checkpoint::Checkpoint;
 use super::checkpoints::Checkpoints;
 use super::leases::{Commit, Held, Leases, Refusal, Term, WorkerId};
 use super::readable::positions;
+use super::shared::{LockedLeases, SharedLeases};
 use crate::{
-    Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp, extend,
+    Clock, Error, Position, Result, SequenceNumber, ShardDescription, ShardId, StreamReader, Timestamp,
+    extend,
 };
 
 /// A consumer group, shared by its workers.
@@ -28,9 +31,7 @@ use crate::{
 pub(super) struct GroupState {
     pub(super) name: Box<str>,
     pub(super) checkpoints: Checkpoints,
-    leases: Mutex<Leases>,
-    /// Notified when a worker may read other shards than before.
-    changed: Condvar,
+    leases: SharedLeases,
     /// Notified when a commit ends.
     committed: Condvar,
     clock: Arc<dyn Clock>,
@@ -40,15 +41,19 @@ pub(super) struct GroupState {
 
 impl GroupState {
     /// Opens a group. A new group begins at `position` in all existing shards.
-    pub(super) fn open(stream: &Stream, name: &str, position: Position, must_salvage: bool) -> Result<Self> {
+    pub(super) fn open(
+        stream: &StreamReader,
+        name: &str,
+        position: Position,
+        must_salvage: bool,
+    ) -> Result<Self> {
         // Checked before anything is created: a group that cannot begin there must not exist afterwards.
         let is_known = stream.groups()?.iter().any(|known| known == name);
         let begun = if is_known { None } else { Some(positions(stream, position)?) };
         let group = Self {
             name: name.into(),
             checkpoints: Checkpoints::open(stream, name, must_salvage)?,
-            leases: Mutex::default(),
-            changed: Condvar::new(),
+            leases: SharedLeases::default(),
             committed: Condvar::new(),
             clock: Arc::clone(stream.clock()),
             has_hold: AtomicBool::new(false),
@@ -61,6 +66,7 @@ impl GroupState {
             group.checkpoints.put_all_again_if_long(stream);
         }
         group.offer_shards(&mut group.leases.lock(), &stream.shards());
+        extend::hold(stream, name).take_over()?;
         group.tell_holds(stream);
         // Last, so that a group that failed to open leaves nothing behind.
         extend::add_companion(stream, group.checkpoints.log().clone())?;
@@ -75,7 +81,7 @@ impl GroupState {
     }
 
     /// Locks the leases, with their time set to the present. A clock that is set forward ends no lease: only time that passes does.
-    fn leases_now(&self) -> MutexGuard<'_, Leases> {
+    fn leases_now(&self) -> LockedLeases<'_> {
         let clock = Timestamp::default() + self.clock.elapsed();
         let mut leases = self.leases.lock();
         leases.look_at_clock(clock);
@@ -83,38 +89,60 @@ impl GroupState {
     }
 
     /// Locks the leases, and removes the workers that were silent for too long.
-    pub(super) fn settled(&self) -> MutexGuard<'_, Leases> {
+    pub(super) fn settled(&self) -> LockedLeases<'_> {
         let mut leases = self.leases_now();
-        self.change(&mut leases, Leases::settle_if_due);
+        leases.settle_if_due();
         leases
     }
 
-    /// Runs `work`, and wakes the waiting workers if it changed what they may read.
-    fn change<T>(&self, leases: &mut Leases, work: impl FnOnce(&mut Leases) -> T) -> T {
-        let before = leases.version();
-        let outcome = work(leases);
-        if leases.version() != before {
-            self.changed.notify_all();
+    /// Does what nobody else may do in time: ends the leases of silent workers while all others wait, and wakes those who wait for the
+    /// stream after it is closed.
+    pub(super) fn attend(&self) {
+        drop(self.settled());
+        if self.checkpoints.log().is_closed() {
+            self.leases.wake_all();
         }
-        outcome
     }
 
     pub(super) fn join(&self, timeout: Duration) -> WorkerId {
-        self.change(&mut self.leases_now(), |leases| leases.join(timeout))
+        self.leases_now().join(timeout)
     }
 
     pub(super) fn leave(&self, worker: WorkerId) {
-        self.change(&mut self.leases_now(), |leases| leases.leave(worker));
+        self.leases.forget(worker);
+        self.leases_now().leave(worker);
     }
 
     /// Notes that a worker called. Returns the version of the leases.
     pub(super) fn call(&self, worker: WorkerId, timeout: Duration) -> u64 {
         let mut leases = self.leases_now();
-        self.change(&mut leases, |leases| {
-            leases.call(worker, timeout, false);
-            leases.settle_if_due();
-        });
+        leases.call(worker, timeout, false);
+        leases.settle_if_due();
         leases.version()
+    }
+
+    /// Has a worker woken once the leases have another version than this one. Until [`end_wait`](Self::end_wait) or its next call it counts
+    /// as alive. Returns false if they have another version already.
+    pub(super) fn begin_wait(
+        &self,
+        worker: WorkerId,
+        timeout: Duration,
+        version: u64,
+        waker: &Waker,
+    ) -> bool {
+        let mut leases = self.leases_now();
+        leases.call(worker, timeout, true);
+        let is_same = leases.version() == version;
+        if is_same {
+            leases.wake_later(worker, waker);
+        }
+        is_same
+    }
+
+    /// Notes that a worker no longer waits.
+    pub(super) fn end_wait(&self, worker: WorkerId, timeout: Duration) {
+        self.leases.forget(worker);
+        self.leases_now().call(worker, timeout, false);
     }
 
     /// Returns the shards that a worker has leases on, and the version of the leases for which this holds.
@@ -123,31 +151,9 @@ impl GroupState {
         (leases.held_by(worker).collect(), leases.version())
     }
 
-    /// Runs a call that waits. The worker counts as alive meanwhile.
-    pub(super) fn while_waiting<T>(
-        &self,
-        worker: WorkerId,
-        timeout: Duration,
-        wait: impl FnOnce() -> T,
-    ) -> T {
-        let note = |is_waiting| {
-            self.change(&mut self.leases_now(), |leases| leases.call(worker, timeout, is_waiting));
-        };
-        note(true);
-        let outcome = wait();
-        note(false);
-        outcome
-    }
-
     /// Returns whether the leases still have this version.
     pub(super) fn is_at(&self, version: u64) -> bool {
         self.leases.lock().version() == version
-    }
-
-    /// Waits until the leases have another version than this one, or the timeout passes.
-    pub(super) fn wait_for_change(&self, version: u64, timeout: Duration) {
-        let mut leases = self.leases.lock();
-        self.changed.wait_while_for(&mut leases, |leases| leases.version() == version, timeout);
     }
 
     /// Notes that records are being handed out. Returns false if the worker may no longer read the shard.
@@ -158,7 +164,7 @@ impl GroupState {
     /// Notes that a worker has reached the end of a shard. If everything in it is handled, the end is committed.
     pub(super) fn note_end(
         &self,
-        stream: &Stream,
+        stream: &StreamReader,
         held: Held,
         worker: WorkerId,
         end: SequenceNumber,
@@ -175,7 +181,7 @@ impl GroupState {
     /// Commits that everything below `next` is handled. `arrival` is when the last record below arrived.
     pub(super) fn commit(
         &self,
-        stream: &Stream,
+        stream: &StreamReader,
         (shard, term): (ShardId, Option<Term>),
         worker: WorkerId,
         next: SequenceNumber,
@@ -197,21 +203,19 @@ impl GroupState {
         let last_timestamp = arrival.or(known.and_then(|known| known.last_timestamp));
         let written = self.write(stream, shard, Checkpoint { next, last_timestamp, is_finished: is_end });
         let mut leases = self.leases_now();
-        self.change(&mut leases, |leases| {
-            leases.end_commit(shard, worker, written.is_ok().then_some(next));
-            if is_end && written.is_ok() {
-                leases.retire(shard);
-                self.offer_shards(leases, &stream.shards());
-                leases.settle();
-            }
-        });
+        leases.end_commit(shard, worker, written.is_ok().then_some(next));
+        if is_end && written.is_ok() {
+            leases.retire(shard);
+            self.offer_shards(&mut leases, &stream.shards());
+            leases.settle();
+        }
         drop(leases);
         self.committed.notify_all();
         self.tell_hold(stream, shard);
         written
     }
 
-    fn write(&self, stream: &Stream, shard: ShardId, checkpoint: Checkpoint) -> Result<()> {
+    fn write(&self, stream: &StreamReader, shard: ShardId, checkpoint: Checkpoint) -> Result<()> {
         if checkpoint.is_finished {
             self.checkpoints.finish(shard, checkpoint, &stream.shards())?;
         } else {
@@ -224,7 +228,7 @@ impl GroupState {
     /// Writes that reading a shard continues from another place.
     pub(super) fn seek(
         &self,
-        stream: &Stream,
+        stream: &StreamReader,
         held: Held,
         worker: WorkerId,
         checkpoint: Checkpoint,
@@ -233,9 +237,7 @@ impl GroupState {
             return Err(self.lease_lost(held.shard));
         }
         let written = self.write(stream, held.shard, checkpoint);
-        self.change(&mut self.leases_now(), |leases| {
-            leases.end_seek(held.shard, worker, written.is_ok().then_some(checkpoint.next));
-        });
+        self.leases_now().end_seek(held.shard, worker, written.is_ok().then_some(checkpoint.next));
         self.committed.notify_all();
         self.tell_hold(stream, held.shard);
         written
@@ -246,7 +248,7 @@ impl GroupState {
     }
 
     /// Sets the hold on retention, changes its bound, or ends it.
-    pub(super) fn set_hold(&self, stream: &Stream, bytes_max: Option<u64>) -> Result<()> {
+    pub(super) fn set_hold(&self, stream: &StreamReader, bytes_max: Option<u64>) -> Result<()> {
         let hold = extend::hold(stream, &self.name);
         match bytes_max {
             Some(bytes_max) => hold.set(bytes_max)?,
@@ -257,15 +259,16 @@ impl GroupState {
     }
 
     /// Reports to the stream which records it no longer has to hold, if this group has a hold.
-    fn tell_holds(&self, stream: &Stream) {
-        self.has_hold
-            .store(stream.describe().holds.iter().any(|hold| hold.name == *self.name), Ordering::Relaxed);
+    fn tell_holds(&self, stream: &StreamReader) {
+        // The process that has the stream open may set a hold at any time.
+        let has_hold = !stream.is_own() || stream.describe().holds.iter().any(|hold| hold.name == *self.name);
+        self.has_hold.store(has_hold, Ordering::Relaxed);
         for shard in stream.shards() {
             self.tell_hold(stream, shard.id);
         }
     }
 
-    fn tell_hold(&self, stream: &Stream, shard: ShardId) {
+    fn tell_hold(&self, stream: &StreamReader, shard: ShardId) {
         if self.has_hold.load(Ordering::Relaxed)
             && let Some(checkpoint) = self.checkpoints.get(shard)
         {
@@ -274,23 +277,21 @@ impl GroupState {
     }
 
     /// Moves all shards to a position, and takes them away from their workers.
-    pub(super) fn reset(&self, stream: &Stream, position: Position) -> Result<()> {
+    pub(super) fn reset(&self, stream: &StreamReader, position: Position) -> Result<()> {
         let checkpoints = positions(stream, position)?;
         let mut leases = self.leases_now();
         loop {
-            self.change(&mut leases, Leases::take_all);
+            leases.take_all();
             if !leases.is_committing() {
                 break;
             }
-            self.committed.wait(&mut leases);
+            self.committed.wait(leases.guard());
         }
         let replaced = self.checkpoints.replace(checkpoints);
         self.tell_holds(stream);
         // After an error too: commits were refused in the meantime, and their records are handed out again.
-        self.change(&mut leases, |leases| {
-            self.offer_shards(leases, &stream.shards());
-            leases.settle();
-        });
+        self.offer_shards(&mut leases, &stream.shards());
+        leases.settle();
         replaced
     }
 }

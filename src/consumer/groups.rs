@@ -1,34 +1,48 @@
 //! The consumer groups of a stream, by their names.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::checkpoints::logs_of;
-use super::describe::GroupDescription;
+use super::describe::{GroupDescription, describe_elsewhere};
 use super::group::GroupState;
-use crate::{Error, Position, Result, Stream, extend};
+use crate::{Error, Position, Result, Stream, StreamReader, extend};
 
 /// The longest name of a group, the same as for a consumer in Kinesis.
 const NAME_BYTES_MAX: usize = 128;
-
-/// So many groups that nobody uses stay open. Opening one again takes some milliseconds.
-const UNUSED_MAX: usize = 16;
 
 /// The open groups of a stream.
 #[derive(Debug, Default)]
 struct Groups {
     open: Mutex<OpenGroups>,
+    is_attended: OnceLock<()>,
+}
+
+impl Groups {
+    /// Returns the groups of a stream. Its maintenance attends to them from the first call on, if this process has it open.
+    fn of(stream: &StreamReader) -> Arc<Self> {
+        let groups = extend::extension::<Self>(stream);
+        groups.is_attended.get_or_init(|| {
+            let groups = Arc::downgrade(&groups);
+            extend::after_maintenance(stream, move || {
+                let Some(groups) = groups.upgrade() else { return };
+                let open = groups.open.lock();
+                let states: Vec<_> = open.by_name.values().map(|group| Arc::clone(&group.state)).collect();
+                drop(open);
+                // Without the lock: this may run tasks, and they may open groups.
+                states.iter().for_each(|state| state.attend());
+            });
+        });
+        groups
+    }
 }
 
 #[derive(Debug, Default)]
 struct OpenGroups {
     by_name: BTreeMap<String, OpenGroup>,
-    /// The names of those that nobody uses, in the order in which that began.
-    unused: VecDeque<String>,
 }
 
 #[derive(Debug)]
@@ -38,24 +52,18 @@ struct OpenGroup {
 }
 
 impl OpenGroups {
-    /// Notes that a user of a group leaves. Closes groups if too many are unused.
-    fn leave(&mut self, stream: &Stream, name: &str, state: &Arc<GroupState>) {
+    /// Notes that a user of a group leaves. A group that nobody uses any more is closed, so that another process may open it.
+    fn leave(&mut self, stream: &StreamReader, name: &str, state: &Arc<GroupState>) {
         // It may have been deleted, and created again, meanwhile.
         let of_name = self.by_name.get_mut(name).filter(|known| Arc::ptr_eq(&known.state, state));
         let Some(known) = of_name else { return };
         known.user_count -= 1;
-        if known.user_count == 0 {
-            self.unused.push_back(name.to_owned());
-        }
-        while self.unused.len() > UNUSED_MAX {
-            let Some(oldest) = self.unused.pop_front() else { return };
-            let Entry::Occupied(entry) = self.by_name.entry(oldest) else { continue };
-            let log = entry.get().state.checkpoints.log();
-            // If commits cannot be synced, the files stay open, and syncing or closing the stream reports it.
-            if log.sync().is_ok() {
-                extend::remove_companion(stream, log);
-                let _ = entry.remove().state.checkpoints.close();
-            }
+        let log = state.checkpoints.log();
+        // If commits cannot be synced, the files stay open, and syncing or closing the stream reports it.
+        if known.user_count == 0 && log.sync().is_ok() {
+            extend::remove_companion(stream, log);
+            let _ = state.checkpoints.close();
+            self.by_name.remove(name);
         }
     }
 }
@@ -79,9 +87,13 @@ impl OpenGroups {
 /// assert_eq!(billing.describe()?.lag().record_count, 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// A group may run in any process, also in one that only reads the stream, but in one at a time: see [`StreamReader::group`].
 #[derive(Debug, Clone)]
 pub struct Group {
-    pub(super) stream: Stream,
+    pub(super) reader: StreamReader,
+    /// Keeps the stream open, if the group comes from a stream and not from a reader.
+    _stream: Option<Stream>,
     name: String,
 }
 
@@ -99,7 +111,37 @@ impl Stream {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn group(&self, name: impl Into<String>) -> Group {
-        Group { stream: self.clone(), name: name.into() }
+        let (reader, stream) = (StreamReader::clone(self), Some(self.clone()));
+        Group { reader, _stream: stream, name: name.into() }
+    }
+}
+
+impl StreamReader {
+    /// Returns the consumer group of this name, like [`Stream::group`].
+    ///
+    /// A group may run in another process than the one that has the stream open. Its workers and checkpoints work in the same way there.
+    /// One process at a time has a group open: from when its first worker is opened until its last one is closed. Another one gets
+    /// `Locked`, which names that process. The process needs permission to write in the directory `groups` of the stream.
+    ///
+    /// A [hold](crate::WorkerOptions::hold) counts wherever the group runs, but it is set and ended in the process that has the stream open,
+    /// with [`extend::hold`](crate::extend::hold()).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::{Stream, StreamReader};
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = Stream::open(directory.path())?; // in one process
+    /// stream.put("user-17", "clicked")?;
+    ///
+    /// let reader = StreamReader::open(directory.path())?; // in another one
+    /// let mut worker = reader.group("billing").worker().open()?;
+    /// let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
+    /// worker.commit(&batch)?;
+    /// assert_eq!(stream.group("billing").describe()?.lag().record_count, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn group(&self, name: impl Into<String>) -> Group {
+        Group { reader: self.clone(), _stream: None, name: name.into() }
     }
 
     /// Returns the names of the stream's consumer groups, in order.
@@ -143,7 +185,17 @@ impl Group {
     /// # Errors
     /// `InvalidArgument` if the stream has no such group; `Corrupt` if its checkpoints are damaged; `Closed`, `Io`.
     pub fn describe(&self) -> Result<GroupDescription> {
-        self.existing()?.describe(&self.stream)
+        check_name(&self.name)?;
+        let open = Groups::of(&self.reader);
+        let known = open.open.lock().by_name.get(&self.name).map(|known| Arc::clone(&known.state));
+        match known {
+            Some(known) => known.describe(&self.reader),
+            None if self.reader.is_closed() => Err(Error::Closed),
+            None => describe_elsewhere(&self.reader, &self.name).map_err(|error| match error {
+                Error::NotAStream(_) => self.is_missing(),
+                error => error,
+            }),
+        }
     }
 
     /// Moves the group to a position in all shards: `TrimHorizon`, `Latest` or `AtTimestamp`. Workers continue from there, and can no
@@ -165,7 +217,7 @@ impl Group {
     /// # Errors
     /// Same as [`describe`](Self::describe); `InvalidArgument` for another position, or for a time in the future; `StorageFull`.
     pub fn reset(&self, position: Position) -> Result<()> {
-        self.existing()?.reset(&self.stream, position)
+        self.existing()?.reset(&self.reader, position)
     }
 
     /// Deletes the group with its checkpoints, even if they are damaged, and with its [hold](crate::WorkerOptions::hold).
@@ -184,9 +236,9 @@ impl Group {
     /// # Errors
     /// `InvalidArgument` if the stream has no such group, or if the group has workers; `Closed`, `StorageFull`, `Io`.
     pub fn delete(&self) -> Result<()> {
-        let Self { stream, name } = self;
+        let Self { reader: stream, name, .. } = self;
         check_name(name)?;
-        let groups = extend::extension::<Groups>(stream);
+        let groups = Groups::of(stream);
         let mut open = groups.open.lock();
         if let Some(known) = open.by_name.get(name) {
             // A silent worker counts too, because it may call again.
@@ -198,12 +250,21 @@ impl Group {
             }
             let known = Arc::clone(&known.state);
             open.by_name.remove(name);
-            open.unused.retain(|unused| unused != name);
             extend::remove_companion(stream, known.checkpoints.log());
             known.checkpoints.close()?;
         }
-        extend::hold(stream, name).end()?;
-        match logs_of(stream).delete(name) {
+        if !stream.is_own() && stream.describe().holds.iter().any(|hold| hold.name == *name) {
+            let reason = format!(
+                "the consumer group {name:?} has a hold on retention: delete it in the process that has the stream open"
+            );
+            return Err(Error::InvalidArgument(reason.into()));
+        }
+        let deleted = logs_of(stream).delete(name);
+        // Also for a group whose deletion was interrupted here.
+        if stream.is_own() && matches!(deleted, Ok(()) | Err(Error::NotAStream(_))) {
+            extend::hold(stream, name).end()?;
+        }
+        match deleted {
             Err(Error::NotAStream(_)) => Err(self.is_missing()),
             deleted => deleted,
         }
@@ -221,9 +282,9 @@ impl Group {
         must_salvage: bool,
         work: impl FnOnce(&GroupState) -> Result<T>,
     ) -> Result<(GroupInUse, T)> {
-        let Self { stream, name } = self;
+        let Self { reader: stream, name, .. } = self;
         check_name(name)?;
-        let groups = extend::extension::<Groups>(stream);
+        let groups = Groups::of(stream);
         let mut open = groups.open.lock();
         if stream.is_closed() {
             return Err(Error::Closed);
@@ -234,13 +295,18 @@ impl Group {
             }
             let start = start.unwrap_or(Position::TrimHorizon);
             let state = Arc::new(GroupState::open(stream, name, start, must_salvage)?);
+            if !stream.is_own() {
+                // The stream's maintenance runs in another process. That of the checkpoints runs here.
+                let weak = Arc::downgrade(&state);
+                extend::after_maintenance(state.checkpoints.log(), move || {
+                    if let Some(state) = weak.upgrade() {
+                        state.attend();
+                    }
+                });
+            }
             open.by_name.insert(name.clone(), OpenGroup { state, user_count: 0 });
         }
-        let OpenGroups { by_name, unused } = &mut *open;
-        let known = by_name.get_mut(name).expect("it is open by now");
-        if known.user_count == 0 {
-            unused.retain(|unused| unused != name);
-        }
+        let known = open.by_name.get_mut(name).expect("it is open by now");
         known.user_count += 1;
         let state = Arc::clone(&known.state);
         let outcome = work(&state);
@@ -272,8 +338,8 @@ impl Deref for GroupInUse {
 
 impl Drop for GroupInUse {
     fn drop(&mut self) {
-        let Group { stream, name } = &self.group;
-        extend::extension::<Groups>(stream).open.lock().leave(stream, name, &self.state);
+        let Group { reader: stream, name, .. } = &self.group;
+        Groups::of(stream).open.lock().leave(stream, name, &self.state);
     }
 }
 

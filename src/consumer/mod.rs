@@ -1,18 +1,25 @@
 //! Consumer groups: workers that share the shards of a stream, and checkpoints that remember how far each group is.
 
+#[cfg(feature = "futures")]
+mod batches;
 mod checkpoint;
 mod checkpoints;
 mod describe;
 mod group;
 mod groups;
 mod leases;
+mod next;
 mod options;
 mod readable;
+mod shared;
 mod start;
 mod worker;
 
+#[cfg(feature = "futures")]
+pub use batches::WorkerBatches;
 pub use describe::{GroupDescription, GroupShard};
 pub use groups::Group;
 pub use leases::WorkerId;
+pub use next::NextBatch;
 pub use options::{OnTrimmed, WorkerOptions};
 pub use worker::Worker;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checkpoint::Checkpoint;
-use crate::{Position, Result, SequenceNumber, ShardDescription, ShardId, Stream, Timestamp};
+use crate::{Position, Result, SequenceNumber, ShardDescription, ShardId, StreamReader, Timestamp};
 
 /// Returns what can be read, and from where: the shards that are not finished, and whose parents are.
 pub(super) fn readable(
@@ -41,7 +41,7 @@ fn beginning_of(shard: &ShardDescription) -> Checkpoint {
 
 /// Returns the checkpoints with which a group reads from a position on. Shards that ended before it are finished, and shards that are
 /// created after it have none.
-pub(super) fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<ShardId, Checkpoint>> {
+pub(super) fn positions(stream: &StreamReader, position: Position) -> Result<BTreeMap<ShardId, Checkpoint>> {
     let begun = stream.list_shards(position.try_into()?);
     let mut checkpoints = BTreeMap::new();
     let mut descendants = BTreeSet::new();
@@ -63,7 +63,11 @@ pub(super) fn positions(stream: &Stream, position: Position) -> Result<BTreeMap<
 }
 
 /// Returns when the record before a place arrived, if that record still exists.
-pub(super) fn arrival_before(stream: &Stream, shard: ShardId, next: SequenceNumber) -> Option<Timestamp> {
+pub(super) fn arrival_before(
+    stream: &StreamReader,
+    shard: ShardId,
+    next: SequenceNumber,
+) -> Option<Timestamp> {
     let previous = next.previous()?;
     let batch = stream.iterator(shard, Position::At(previous)).ok()?.next_batch(1).ok()?;
     batch.last_timestamp().filter(|_| batch.last_sequence() == Some(previous))
@@ -72,6 +76,7 @@ pub(super) fn arrival_before(stream: &Stream, shard: ShardId, next: SequenceNumb
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Stream;
 
     const UNFINISHED: Checkpoint =
         Checkpoint { next: SequenceNumber::ZERO, last_timestamp: None, is_finished: false };

@@ -1,24 +1,19 @@
 //! One worker of a consumer group.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::time::{Duration, Instant};
-
 use super::groups::{Group, GroupInUse};
 use super::leases::{Held, WorkerId};
 use super::options::{OnTrimmed, WorkerOptions};
 use super::readable::arrival_before;
 use crate::{
-    Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, Stream, Timestamp, wait_any,
+    Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, StreamReader, Timestamp, extend,
 };
-
-/// How long a worker waits for records before it checks again what it may read.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// One worker of a consumer group. It reads the shards that it has a lease on, a batch at a time, and commits how far it is.
 ///
 /// The workers of a group share the shards of the stream. Each shard belongs to one worker, and the workers' counts of shards differ by one
-/// at most. Open one worker in each thread that handles records. Dropping a worker does the same as [`close`](Self::close).
+/// at most. Open one worker in each thread or task that handles records. Dropping a worker does the same as [`close`](Self::close).
 ///
 /// Records are handed out **at least once**: after a crash, or when a lease is lost, records that were not committed are handed out again.
 /// The records of one partition key come in the order in which they were put, also across splits and merges: a child is handed out only
@@ -46,10 +41,14 @@ pub struct Worker {
     pub(super) id: WorkerId,
     /// The shards that the worker has leases on, in order. They match `version` of the leases.
     pub(super) readings: Vec<Reading>,
-    version: Option<u64>,
+    pub(super) version: Option<u64>,
     /// The index of the shard whose turn it is.
     turn: usize,
     pub(super) skipped_count: u64,
+    /// Somebody waits for the next batch, and the group knows it.
+    pub(super) is_waiting: bool,
+    /// The place on the wait lists of the shards.
+    pub(super) records: extend::Waiting,
 }
 
 impl fmt::Debug for Worker {
@@ -75,7 +74,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    fn is_to_read(&self) -> bool {
+    pub(super) fn is_to_read(&self) -> bool {
         !self.is_at_end && !self.held.is_leaving
     }
 }
@@ -106,15 +105,25 @@ impl Worker {
         let group = &options.group;
         let (state, id) = group.open(Some(options.start), options.salvage, |state| {
             if let Some(bytes_max) = options.hold {
-                state.set_hold(&group.stream, bytes_max)?;
+                state.set_hold(&group.reader, bytes_max)?;
             }
             Ok(state.join(options.lease_timeout))
         })?;
-        Ok(Self { options, state, id, readings: vec![], version: None, turn: 0, skipped_count: 0 })
+        Ok(Self {
+            options,
+            state,
+            id,
+            readings: vec![],
+            version: None,
+            turn: 0,
+            skipped_count: 0,
+            is_waiting: false,
+            records: extend::Waiting::default(),
+        })
     }
 
-    pub(super) fn stream(&self) -> &Stream {
-        &self.options.group.stream
+    pub(super) fn stream(&self) -> &StreamReader {
+        &self.options.group.reader
     }
 
     /// Returns the worker's group.
@@ -139,31 +148,8 @@ impl Worker {
         self.skipped_count
     }
 
-    /// Returns the next batch from one of the worker's shards, which take turns. Returns `None` if there is none before the timeout.
-    ///
-    /// A worker may poll several batches of one shard without a commit in between. A worker that joins gets shards of other workers once
-    /// their handed-out records are committed.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use streamlog::Stream;
-    /// # let directory = tempfile::tempdir()?;
-    /// # let stream = Stream::open(directory.path())?;
-    /// let mut worker = stream.group("billing").worker().open()?;
-    /// assert!(worker.poll(Duration::ZERO)?.is_none());
-    /// stream.put("user-17", "clicked")?;
-    /// let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
-    /// assert_eq!(batch.len(), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `Trimmed` if retention has overtaken the group, unless the worker is set to skip: call [`skip_to_horizon`](Self::skip_to_horizon) to
-    /// continue. `Lost` if damage took records: call [`skip_lost`](Self::skip_lost). `Corrupt` if the log is damaged. After each of these
-    /// errors, calling again reads other shards. `Closed` once the stream is closed and everything is read. `StorageFull`, `Poisoned` or
-    /// `Io` if a checkpoint cannot be written.
-    pub fn poll(&mut self, timeout: Duration) -> Result<Option<Batch>> {
-        let mut deadline = None;
+    /// Returns the next batch if there is one.
+    pub(super) fn try_next(&mut self) -> Result<Option<Batch>> {
         loop {
             let version = self.state.call(self.id, self.options.lease_timeout);
             if self.version != Some(version) {
@@ -173,16 +159,9 @@ impl Worker {
                 return Ok(Some(batch));
             }
             // At the end of a shard, its children may become readable.
-            if !self.version.is_some_and(|version| self.state.is_at(version)) {
-                continue;
-            }
-            // A timeout beyond the range of `Instant` means to wait without a deadline.
-            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(timeout));
-            let left = deadline.map_or(Duration::MAX, |it| it.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
+            if self.version.is_some_and(|version| self.state.is_at(version)) {
                 return Ok(None);
             }
-            self.wait(left.min(LOOK_AGAIN))?;
         }
     }
 
@@ -231,7 +210,15 @@ impl Worker {
                 None => return Ok(None),
             },
         };
-        let read = self.read_from(&mut iterator, held);
+        let mut read = self.read_from(&mut iterator, held);
+        if matches!(read, Err(Error::Cut { .. })) {
+            // Another process has opened the stream again. The checkpoint says whether the handled records are still there.
+            let checkpoint =
+                self.state.checkpoints.get(held.shard).map_or(held.checkpoint, |known| known.next);
+            let Some(begun) = self.start(Held { checkpoint, ..held })? else { return Ok(None) };
+            iterator = begun;
+            read = self.read_from(&mut iterator, held);
+        }
         let reading = &mut self.readings[at];
         reading.iterator = (!matches!(read, Ok(Read::NotOurs))).then_some(iterator);
         match read? {
@@ -276,24 +263,6 @@ impl Worker {
             false => Read::Batch(batch),
             true if batch.child_shards().is_some() => Read::End,
             true => Read::Nothing,
-        })
-    }
-
-    fn wait(&self, timeout: Duration) -> Result<()> {
-        let version = self.version.unwrap_or_default();
-        self.state.while_waiting(self.id, self.options.lease_timeout, || {
-            let open = self.readings.iter().filter(|reading| reading.is_to_read());
-            let iterators: Vec<&ShardIterator> =
-                open.filter_map(|reading| reading.iterator.as_ref()).collect();
-            if iterators.is_empty() {
-                if self.stream().is_closed() {
-                    return Err(Error::Closed);
-                }
-                self.state.wait_for_change(version, timeout);
-            } else {
-                wait_any(iterators, timeout)?;
-            }
-            Ok(())
         })
     }
 
@@ -379,6 +348,7 @@ impl Worker {
         let at = self.reading(shard).ok_or_else(|| self.state.lease_lost(shard))?;
         Ok(self.readings[at].held)
     }
+
     /// Leaves the group. The worker's shards go to others at once, and records that it did not commit are handed out again.
     pub fn close(self) {
         drop(self);

@@ -148,6 +148,8 @@ fn l8_what_only_reads_works_while_a_service_has_the_stream_open_and_changes_noth
     let verified = place.json("verify", &[]);
     assert_eq!((&verified["record_count"], &verified["is_complete"]), (&3_001.into(), &true.into()));
     assert_eq!(place.print("retention", &[]), "forever\n");
+    assert_eq!(place.json("groups", &[])["groups"].as_array().unwrap().len(), 0);
+    fails(&place.run("lag", &["g"]), &["no consumer group \"g\""]);
     assert!(files_of(&place) == before);
 
     let holder =
@@ -159,9 +161,7 @@ fn l8_what_only_reads_works_while_a_service_has_the_stream_open_and_changes_noth
         ("scale", &["2"]),
         ("retention", &["--age", "1h"]),
         ("salvage", &[]),
-        ("consume", &["g"]),
-        ("reset", &["g", "latest"]),
-        ("delete-group", &["g"]),
+        ("snapshot", &["/dev/null/nowhere"]),
     ] {
         fails(&place.run(name, options), &[&holder, "stop it"]);
     }
@@ -230,6 +230,58 @@ fn l8_readers_that_are_killed_or_whose_output_is_closed_do_not_disturb_the_servi
     service.stop();
     assert_eq!(place.cat(&[]), b"ready\n0\n1\n2\n");
     assert!(place.was_closed_cleanly());
+}
+
+#[test]
+fn l8_a_group_is_consumed_reset_and_deleted_beside_the_service_and_whoever_has_it_open_is_named() {
+    let place = Place::create(&["--shards", "2"]);
+    let mut service = Service::start(&place, &["--key", "k"]);
+    service.put("1\n2\n");
+    assert_eq!(place.print("consume", &["billing"]), "ready\n1\n2\n");
+    assert_eq!(place.print("consume", &["billing"]), "");
+    service.put("3\n");
+    let before = files_of(&place);
+    assert_eq!(place.json("lag", &["billing"])["record_count"], 1);
+    assert!(place.print("groups", &[]).contains("\nbilling        1 "));
+    assert!(files_of(&place) == before);
+    let mut consume = Following::start(place.command("consume", &["billing", "-f"]));
+    consume.prints("3\n");
+    service.put("4\n5\n");
+    consume.prints("4\n5\n");
+    let id = consume.child.id();
+    for (name, options) in
+        [("consume", &["billing"][..]), ("reset", &["billing", "latest"]), ("delete-group", &["billing"])]
+    {
+        fails(&place.run(name, options), &[&format!("billing is open in process {id} (streamlog)")]);
+    }
+    assert!(
+        comes_true(|| place.json("lag", &["billing"])["record_count"] == 0),
+        "what is printed is committed"
+    );
+    service.kill();
+    place.print("split", &["0"]);
+    let mut service = Service::start(&place, &["--key", "k"]);
+    service.put("6\n");
+    consume.prints("ready\n6\n");
+    consume.interrupt();
+    place.print("reset", &["billing", "horizon"]);
+    assert_eq!(lines(&place.run("consume", &["billing"]).stdout).len(), 8);
+    place.print("delete-group", &["billing"]);
+    assert_eq!(place.json("groups", &[])["groups"].as_array().unwrap().len(), 0);
+    service.stop();
+    assert!(place.was_closed_cleanly());
+}
+
+#[test]
+fn delete_group_ends_a_hold_while_nobody_has_the_stream_open() {
+    let place = Place::create(&[]);
+    let stream = Stream::open(place.stream()).unwrap();
+    let worker = stream.group("billing").worker().hold(1 << 30).open().unwrap();
+    drop(worker);
+    fails(&place.run("delete-group", &["billing"]), &["has a hold on retention", "has the stream open"]);
+    stream.close().unwrap();
+    place.print("delete-group", &["billing"]);
+    assert!(Stream::open(place.stream()).unwrap().describe().holds.is_empty());
 }
 
 #[test]

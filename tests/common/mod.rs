@@ -4,6 +4,7 @@
 pub mod groups;
 #[cfg(target_os = "linux")]
 pub mod mounts;
+pub mod tasks;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -17,7 +17,7 @@ const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
 const GROUPS_MAX: usize = 4;
 
 pub fn draw(frame: &mut Frame<'_>, view: &View) {
-    let group_lines = view.sample.groups.as_ref().map_or(1, Vec::len).clamp(1, GROUPS_MAX) as u16;
+    let group_lines = view.sample.groups.len().clamp(1, GROUPS_MAX) as u16;
     let areas = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(4),
@@ -143,7 +143,7 @@ fn draw_shards(frame: &mut Frame<'_>, area: Rect, view: &View) {
             text::bytes(shard.bytes_per_second as u64),
             text::count(shard.record_count),
             text::bytes(shard.disk_bytes),
-            shard.lag_max.map_or("?".to_owned(), text::count),
+            text::count(shard.lag_max),
         ])
     });
     let table = Table::new(rows, [Constraint::Fill(1); 7])
@@ -154,7 +154,7 @@ fn draw_shards(frame: &mut Frame<'_>, area: Rect, view: &View) {
 }
 
 fn draw_groups(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let groups = view.sample.groups.as_deref().unwrap_or_default();
+    let groups = &view.sample.groups;
     let hidden = match groups.len().saturating_sub(GROUPS_MAX) {
         0 => String::new(),
         count => format!(" (and {count} more)"),
@@ -162,11 +162,7 @@ fn draw_groups(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let area =
         part(frame, area, format!("consumer groups and their lag: what they have still to handle{hidden}"));
     if groups.is_empty() {
-        let why = match view.sample.groups {
-            Some(_) => "nobody has read this stream as a group",
-            None => "known only to the process that runs them",
-        };
-        frame.render_widget(Paragraph::new(why).style(DIM), area);
+        frame.render_widget(Paragraph::new("nobody has read this stream as a group").style(DIM), area);
         return;
     }
     let header = ["group", "workers", "records", "bytes", "the oldest put"];
@@ -177,7 +173,7 @@ fn draw_groups(frame: &mut Frame<'_>, area: Rect, view: &View) {
         };
         cells([
             group.name.clone(),
-            text::count(group.worker_count as u64),
+            group.worker_count.map_or("?".to_owned(), |count| text::count(count as u64)),
             text::count(group.lag.record_count),
             text::bytes(group.lag.bytes),
             oldest,
@@ -226,7 +222,7 @@ mod tests {
             bytes_per_second: 1_024.0 * f64::from(at + 1),
             record_count: 1_234_567,
             disk_bytes: 64 << 20,
-            lag_max: Some(u64::from(at) * 1_000),
+            lag_max: u64::from(at) * 1_000,
         };
         let group = |name: &str, worker_count, record_count, seconds| {
             let mut lag = Lag::default();
@@ -246,7 +242,7 @@ mod tests {
                 shards: (0..shard_count).map(shard).collect(),
                 closed_count: 2,
                 disk_bytes: 256 << 20,
-                groups: Some(vec![group("billing", 2, 0, 0), group("reports", 1, 54_321, 7)]),
+                groups: vec![group("billing", Some(2), 0, 0), group("reports", Some(1), 54_321, 7)],
                 puts: Some(Times { median: nanos(97), p99: nanos(350), max: micros(90) }),
                 delay: Some(Times { median: micros(35), p99: micros(1_500), max: micros(2_000_000) }),
             },
@@ -319,8 +315,7 @@ mod tests {
 
     #[test]
     fn a_quiet_stream_says_so() {
-        let sample = Sample { groups: Some(vec![]), ..Sample::default() };
-        let view = View { sample, ..view(1) };
+        let view = View { sample: Sample::default(), ..view(1) };
         let lines = lines(&view, 80, 24);
         assert!(lines.iter().any(|line| line.contains("nothing was put just now")));
         line_of(&lines, "nobody has read this stream as a group");
@@ -330,12 +325,11 @@ mod tests {
     fn what_only_the_process_of_the_stream_knows_is_not_shown_as_zero() {
         let mut view = view(4);
         view.is_own = false;
-        (view.sample.groups, view.sample.puts) = (None, None);
-        view.sample.shards.iter_mut().for_each(|shard| shard.lag_max = None);
+        view.sample.puts = None;
+        view.sample.groups.iter_mut().for_each(|group| group.worker_count = None);
         let lines = lines(&view, 80, 24);
         assert!(lines.iter().any(|line| line.contains(" put (how fast, only its process knows) ")));
-        line_of(&lines, "known only to the process that runs them");
-        assert_eq!(line_of(&lines, "0   "), "0 25.0% 1,000 1.0 KiB 1,234,567 64.0 MiB ?");
+        assert_eq!(line_of(&lines, "reports"), "reports ? 54,321 5.2 MiB 7.0 s ago");
     }
 
     #[test]

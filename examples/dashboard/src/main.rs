@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A stream of another process is only read: the dashboard changes nothing of it, and needs no permission to write. How long puts take, and
-//! how far consumer groups are, is known only in that process. To see it, copy these files into it, and call `watch` with a clone of the
+//! how many workers consumer groups have, is known only in that process. To see it, copy these files into it, and call `watch` with a clone of the
 //! stream.
 
 mod demo;

@@ -19,8 +19,7 @@ pub struct Sample {
     pub shards: Vec<ShardSample>,
     pub closed_count: usize,
     pub disk_bytes: u64,
-    /// `None` if only another process knows them.
-    pub groups: Option<Vec<GroupSample>>,
+    pub groups: Vec<GroupSample>,
     /// How long puts took since the stream was opened. `None` if only another process knows, or if there were none.
     pub puts: Option<Times>,
     /// How long records took from put to read.
@@ -34,13 +33,14 @@ pub struct ShardSample {
     pub bytes_per_second: f64,
     pub record_count: u64,
     pub disk_bytes: u64,
-    /// The number of unhandled records of the group with the largest lag. `None` if only another process knows the groups.
-    pub lag_max: Option<u64>,
+    /// The number of unhandled records of the group with the largest lag.
+    pub lag_max: u64,
 }
 
 pub struct GroupSample {
     pub name: String,
-    pub worker_count: usize,
+    /// `None` if only another process knows.
+    pub worker_count: Option<usize>,
     pub lag: Lag,
 }
 
@@ -102,17 +102,18 @@ impl Sampler {
                 bytes_per_second,
                 record_count: counts.record_count(),
                 disk_bytes: counts.disk_bytes,
-                lag_max: groups.as_ref().map(|groups| lag_max(groups, shard.id)),
+                lag_max: lag_max(&groups, shard.id),
             });
         }
         self.before = counts;
         sample.shards.sort_by_key(|shard| shard.hash_keys.start);
+        let is_own = self.watched.is_own();
         let of_group = |group: GroupDescription| GroupSample {
             lag: group.lag(),
-            worker_count: group.worker_count,
+            worker_count: is_own.then_some(group.worker_count),
             name: group.name,
         };
-        sample.groups = groups.map(|groups| groups.into_iter().map(of_group).collect());
+        sample.groups = groups.into_iter().map(of_group).collect();
         let delay_at = |quantile| Duration::from_micros(delays.value_at_quantile(quantile));
         sample.delay = (!delays.is_empty()).then(|| Times {
             median: delay_at(0.5),

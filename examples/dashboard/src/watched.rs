@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use streamlog::{GroupDescription, Maintenance, Stream, StreamOptions, StreamReader};
+use streamlog::{Error, GroupDescription, Maintenance, Stream, StreamOptions, StreamReader};
 
 use crate::text;
 
@@ -39,10 +39,17 @@ impl Watched {
         }
     }
 
-    /// Returns how far the consumer groups are. `None` if only another process knows.
-    pub fn groups(&self) -> streamlog::Result<Option<Vec<GroupDescription>>> {
-        let Self::Own(stream) = self else { return Ok(None) };
-        stream.groups()?.iter().map(|name| stream.group(name).describe()).collect::<Result<_, _>>().map(Some)
+    /// Returns how far the consumer groups are, whichever process runs them.
+    pub fn groups(&self) -> streamlog::Result<Vec<GroupDescription>> {
+        let mut groups = vec![];
+        for name in self.reader().groups()? {
+            match self.reader().group(name).describe() {
+                // It has been deleted since it was listed.
+                Err(Error::InvalidArgument(_)) => {}
+                group => groups.push(group?),
+            }
+        }
+        Ok(groups)
     }
 
     /// Changes the stream. One of another process has to be opened for that, which fails and names the process that has it open.

@@ -4,13 +4,17 @@
 //! receipts: the producer's thread puts all waiting records as one batch, which needs only one disk sync. If it falls behind, its buffer
 //! fills up, and clients are told to try again. Reads may also wait for the disk, so they run on tokio's threads for blocking work.
 //!
-//! On SIGTERM or Ctrl-C: no new connections → requests in progress get their answers → the producer and the stream are closed.
+//! A client may also follow a shard: its clicks are sent as they come, as server-sent events. Such a client costs a task and no thread.
+//!
+//! On SIGTERM or Ctrl-C: no new connections, and no more events → requests in progress get their answers → the producer and the stream are
+//! closed.
 //!
 //! ```text
 //! cargo run -p http_service                            # tries itself out, and ends
 //! cargo run -p http_service -- ./clicks 127.0.0.1:8080 # serves
 //! curl --data /checkout http://127.0.0.1:8080/clicks/user-17                            # shardId-000000000000 0
 //! curl http://127.0.0.1:8080/shards/0/from/0                                            # 0 user-17 /checkout
+//! curl --no-buffer http://127.0.0.1:8080/shards/0/live                                  # what comes from now on
 //! ```
 
 mod tryout;
@@ -22,12 +26,16 @@ use std::net::TcpListener;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::routing::{get, post};
+use futures_util::{Stream as Events, StreamExt, stream};
 use streamlog::{
-    Durability, Error as StreamError, Position, Producer, SequenceNumber, ShardId, Stream, StreamOptions,
+    Batch, Durability, Error as StreamError, Position, Producer, SequenceNumber, ShardId, Stream,
+    StreamOptions,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 type Response = Result<(StatusCode, String), (StatusCode, String)>;
@@ -55,10 +63,12 @@ async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let producer = stream.producer().start()?;
+    let (stop, is_stopping) = watch::channel(false);
     let router = Router::new()
         .route("/clicks/{user}", post(put))
         .route("/shards/{shard}/from/{sequence}", get(read))
-        .with_state(Service { stream: stream.clone(), producer: producer.clone() });
+        .route("/shards/{shard}/live", get(follow))
+        .with_state(Service { stream: stream.clone(), producer: producer.clone(), is_stopping });
 
     // From here on the signals stop the service instead of the process.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -67,6 +77,7 @@ async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        stop.send_replace(true);
     };
     // Stop accepting, and wait for requests in progress. A client that never finishes its request delays this. A service manager kills the
     // service after a while, which loses nothing that was answered.
@@ -83,6 +94,7 @@ async fn serve(listener: TcpListener, stream: Stream) -> Result<()> {
 struct Service {
     stream: Stream,
     producer: Producer,
+    is_stopping: watch::Receiver<bool>,
 }
 
 /// `POST /clicks/{user}`: puts a click. The answer confirms that the click is on disk.
@@ -109,6 +121,39 @@ async fn read(State(service): State<Service>, Path((shard, sequence)): Path<(u32
         Ok(lines) => Ok((StatusCode::OK, lines.map_err(refusal)?)),
         Err(died) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{died}\n"))),
     }
+}
+
+/// `GET /shards/{shard}/live`: sends the clicks of a shard as they come, as server-sent events. A browser that has lost the connection
+/// names the last event that it has seen, and goes on after it.
+async fn follow(
+    State(mut service): State<Service>,
+    Path(shard): Path<u32>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Events<Item = streamlog::Result<Event>>>, (StatusCode, String)> {
+    let position = match headers.get("last-event-id").map(|id| id.to_str()) {
+        None => Position::Latest,
+        Some(id) => {
+            let seen: Option<SequenceNumber> = id.ok().and_then(|id| id.parse().ok());
+            Position::After(seen.ok_or((StatusCode::BAD_REQUEST, "an unknown event id\n".into()))?)
+        }
+    };
+    let batches = service.stream.iterator(ShardId::new(shard), position).map_err(refusal)?.into_batches(100);
+    let end = async move { _ = service.is_stopping.wait_for(|&is_stopping| is_stopping).await };
+    // An error ends the connection.
+    let events = batches.take_until(Box::pin(end)).flat_map(|batch| {
+        stream::iter(batch.map_or_else(|error| vec![Err(error)], |batch| events_of(&batch)))
+    });
+    // Without a sign of life, a connection whose client is gone would stay forever.
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+fn events_of(batch: &Batch) -> Vec<streamlog::Result<Event>> {
+    let event = |click: streamlog::Record<'_>| {
+        let (user, page) =
+            (String::from_utf8_lossy(click.partition_key()), String::from_utf8_lossy(click.data()));
+        Ok(Event::default().id(click.sequence().to_string()).data(format!("{user} {page}")))
+    };
+    batch.iter().map(event).collect()
 }
 
 /// Returns the client's answer to an error. The status says whether the request is at fault or the client should try again.

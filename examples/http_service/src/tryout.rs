@@ -1,4 +1,5 @@
-//! Tries the service out: clients post continuously, the process gets a SIGTERM in the middle, and then every answered click must be there.
+//! Tries the service out: clients post continuously, another follows a shard and loses its connection again and again, the process gets a
+//! SIGTERM in the middle, and then every answered click must be there, and the follower must have seen its shard without a gap.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,12 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
-use streamlog::Position;
+use streamlog::{Position, SequenceNumber, ShardId};
 
 use crate::Result;
 
 const CLIENTS: usize = 8;
 const ANSWERS_BEFORE_SIGNAL: usize = 1_000;
+const EVENTS_BEFORE_SIGNAL: usize = 100;
+/// After so many events the follower connects again.
+const EVENTS_A_CONNECTION: usize = 30;
 /// After this time the service is ended anyway, so that a failure does not hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,19 +27,27 @@ pub(crate) fn run() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let stream = crate::open(&path)?;
-    let answer_count = AtomicUsize::new(0);
-    let answered = thread::scope(|scope| -> Result<BTreeSet<String>> {
-        let answer_count = &answer_count;
+    let (answer_count, event_count) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (answered, followed) = thread::scope(|scope| -> Result<(BTreeSet<String>, Vec<Click>)> {
+        let (answer_count, event_count) = (&answer_count, &event_count);
+        let follower = scope.spawn(move || follow_first_shard(address, event_count));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| scope.spawn(move || post_clicks(address, client, answer_count)))
             .collect();
         scope.spawn(|| -> Result<()> {
             let started = Instant::now();
-            while answer_count.load(Ordering::Relaxed) < ANSWERS_BEFORE_SIGNAL && started.elapsed() < PATIENCE
-            {
+            let is_enough = || {
+                answer_count.load(Ordering::Relaxed) >= ANSWERS_BEFORE_SIGNAL
+                    && event_count.load(Ordering::Relaxed) >= EVENTS_BEFORE_SIGNAL
+            };
+            while !is_enough() && started.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_millis(1));
             }
-            println!("SIGTERM after {} answers", answer_count.load(Ordering::Relaxed));
+            println!(
+                "SIGTERM after {} answers and {} events",
+                answer_count.load(Ordering::Relaxed),
+                event_count.load(Ordering::Relaxed)
+            );
             Ok(kill_process(getpid(), Signal::TERM)?)
         });
         crate::serve(listener, stream)?;
@@ -43,7 +55,7 @@ pub(crate) fn run() -> Result<()> {
         for client in clients {
             answered.extend(client.join().map_err(|_| "a client has died")??);
         }
-        Ok(answered)
+        Ok((answered, follower.join().map_err(|_| "the follower has died")??))
     })?;
 
     let stream = crate::open(&path)?;
@@ -58,7 +70,50 @@ pub(crate) fn run() -> Result<()> {
     assert!(answered.len() >= ANSWERS_BEFORE_SIGNAL, "all clients were answered to the end");
     println!("{} clicks were answered, {} are in the stream", answered.len(), found.len());
     assert!(answered.is_subset(&found), "what was answered is there");
+
+    let first = followed.first().ok_or("the follower has seen nothing")?.0;
+    let mut iterator = stream.iterator(ShardId::new(0), Position::At(first))?;
+    let there = iterator.records().take(followed.len()).map(|click| {
+        let click = click?;
+        let (user, page) =
+            (String::from_utf8_lossy(&click.partition_key), String::from_utf8_lossy(&click.data));
+        Ok((click.sequence, format!("{user} {page}")))
+    });
+    assert!(followed.len() >= EVENTS_BEFORE_SIGNAL, "it was followed to the end");
+    assert_eq!(there.collect::<Result<Vec<Click>>>()?, followed, "no click is missing, and none comes twice");
+    println!("{} clicks of a shard were followed over many connections", followed.len());
     Ok(())
+}
+
+/// A click as the follower sees it: its event's id, and the text.
+type Click = (SequenceNumber, String);
+
+/// Follows the first shard until the service ends. It gives up its connection after some events and goes on with the next.
+fn follow_first_shard(address: SocketAddr, event_count: &AtomicUsize) -> Result<Vec<Click>> {
+    let mut seen: Vec<Click> = vec![];
+    // The listener is gone once the service stops.
+    while let Ok(mut connection) = TcpStream::connect(address) {
+        let last = seen.last().map(|(last, _)| format!("last-event-id: {last}\r\n")).unwrap_or_default();
+        let request = format!("GET /shards/0/live HTTP/1.1\r\nhost: localhost\r\n{last}\r\n");
+        if connection.write_all(request.as_bytes()).is_err() {
+            break;
+        }
+        let (mut id, before) = (None, seen.len());
+        // Between the events are the lengths of chunks, which look like none of their lines.
+        for line in BufReader::new(connection).lines() {
+            let Ok(line) = line else { break };
+            if let Some(value) = line.strip_prefix("id: ") {
+                id = Some(value.parse()?);
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                seen.push((id.take().ok_or("an event without an id")?, text.to_owned()));
+                event_count.store(seen.len(), Ordering::Relaxed);
+                if seen.len() == before + EVENTS_A_CONNECTION {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(seen)
 }
 
 /// Posts clicks over one connection until the service ends it. Returns the answered clicks.
@@ -72,7 +127,7 @@ fn post_clicks(address: SocketAddr, client: usize, answer_count: &AtomicUsize) -
         assert_eq!(status, 201, "{receipt}");
         if number == 0 {
             let (shard, sequence) = receipt.trim().split_once(' ').ok_or("no receipt")?;
-            let shard: streamlog::ShardId = shard.parse()?;
+            let shard: ShardId = shard.parse()?;
             let target = format!("/shards/{}/from/{sequence}", shard.get());
             let Some((status, clicks)) = request(&mut connection, "GET", &target, "") else { break };
             let first = clicks.lines().next().unwrap_or_default();

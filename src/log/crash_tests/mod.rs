@@ -3,4 +3,5 @@
 mod power_loss;
 mod removed;
 mod room;
+mod snapshot;
 mod steps;

@@ -1,12 +1,13 @@
 //! Waking the threads and tasks that wait for a record which another process puts.
 //!
-//! One thread listens for all shards of a stream, while anybody waits. It looks at a shard only after the bell has rung, and each second.
-//! Where there is no bell, it looks again and again, after longer and longer pauses.
+//! One thread listens for all who wait for any shard of a stream: one of those who wait, if it is a thread and nobody listens yet, or
+//! else a thread of the listener. It looks at the shards only after the bell has rung, and each second. Where there is no bell, it looks
+//! again and again, after longer and longer pauses.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -40,7 +41,10 @@ struct State {
     bell: Option<Arc<Bell>>,
     /// How often the bell had rung when the thread last looked at the shards.
     rings: u32,
-    is_running: bool,
+    /// Whether a thread listens.
+    is_led: bool,
+    /// Whether the listener has a thread, which listens if no other does.
+    has_thread: bool,
 }
 
 /// Those who wait for a shard.
@@ -88,6 +92,18 @@ impl WakeReaders for FollowedShard {
         }
     }
 
+    fn park(&self, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> bool {
+        self.listener.park(waiter, deadline)
+    }
+
+    fn listen(&self) {
+        self.listener.call_thread();
+    }
+
+    fn notifier(&self) -> Option<usize> {
+        Some(Arc::as_ptr(&self.listener).addr())
+    }
+
     fn last_timestamp(&self) -> Timestamp {
         self.reader.upgrade().map_or(Timestamp::default(), |reader| reader.last_timestamp())
     }
@@ -119,21 +135,7 @@ impl Listener {
         if let Some(bell) = &state.bell {
             bell.mark(shard);
         }
-        if !state.is_running {
-            let listener = Arc::clone(self);
-            let name = "streamlog-listen".to_owned();
-            let started = std::thread::Builder::new().name(name).spawn(move || listener.run());
-            state.is_running = started.is_ok();
-        }
-        let has_thread = state.is_running;
         drop(state);
-        if has_thread {
-            self.arrived.notify_one();
-        } else {
-            // The system has no thread left: the waiter has to look for itself.
-            std::thread::sleep(PAUSES[1]);
-            waiter.notify();
-        }
         // Before the waiter looks for records once more.
         self.pass_barrier();
     }
@@ -145,26 +147,87 @@ impl Listener {
         }
     }
 
+    /// Parks a thread that waits. It listens for all others meanwhile, if nobody does.
+    fn park(self: &Arc<Self>, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        if state.is_led {
+            drop(state);
+            return waiter.park(deadline);
+        }
+        state.is_led = true;
+        drop(state);
+        let was_notified = self.listen(deadline, || waiter.take_notification());
+        let mut state = self.state.lock();
+        state.is_led = false;
+        let has_others = state.waiting.values().any(|waiting| !waiting.is_only(waiter));
+        drop(state);
+        if has_others {
+            self.call_thread();
+        }
+        was_notified
+    }
+
+    /// Makes sure that somebody listens.
+    fn call_thread(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.is_led {
+            return;
+        }
+        if !state.has_thread {
+            let listener = Arc::clone(self);
+            let name = "streamlog-listen".to_owned();
+            let started = std::thread::Builder::new().name(name).spawn(move || listener.run());
+            state.has_thread = started.is_ok();
+        }
+        if state.has_thread {
+            self.arrived.notify_one();
+        } else {
+            // The system has no thread left: those who wait have to look for themselves.
+            let waiting = std::mem::take(&mut state.waiting);
+            drop(state);
+            std::thread::sleep(PAUSES[1]);
+            waiting.values().flat_map(|waiting| &waiting.waiters).for_each(|waiter| waiter.notify());
+        }
+    }
+
+    /// Listens while anybody waits and no other thread does, and for a moment more.
     fn run(&self) {
-        let mut pause = PAUSES[0];
         let mut state = self.state.lock();
         loop {
-            if state.waiting.is_empty() {
-                self.arrived.wait_for(&mut state, LINGER);
-                if state.waiting.is_empty() {
-                    state.is_running = false;
+            if state.is_led || state.waiting.is_empty() {
+                let is_over = self.arrived.wait_for(&mut state, LINGER).timed_out();
+                if is_over && (state.is_led || state.waiting.is_empty()) {
+                    state.has_thread = false;
                     return;
                 }
+                continue;
             }
+            state.is_led = true;
+            drop(state);
+            self.listen(None, || self.state.lock().waiting.is_empty());
+            state = self.state.lock();
+            state.is_led = false;
+        }
+    }
+
+    /// Notifies those who wait for a shard that changes, until `is_over` returns `true` or until a deadline. Returns whether it was the
+    /// former.
+    fn listen(&self, deadline: Option<Instant>, is_over: impl Fn() -> bool) -> bool {
+        let mut pause = PAUSES[0];
+        while !is_over() {
+            let left = deadline.map_or(SECOND, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return false;
+            }
+            let state = self.state.lock();
             let (bell, rings) = (state.bell.clone(), state.rings);
             drop(state);
+            let is_ordered = !self.is_unordered.load(Ordering::Relaxed);
             match &bell {
-                Some(bell) => {
-                    bell.wait(rings, if self.is_unordered.load(Ordering::Relaxed) { pause } else { SECOND })
-                }
-                None => std::thread::sleep(pause),
+                Some(bell) => bell.wait(rings, left.min(if is_ordered { SECOND } else { pause })),
+                None => std::thread::sleep(left.min(pause)),
             }
-            state = self.state.lock();
+            let mut state = self.state.lock();
             state.rings = bell.as_ref().map_or(0, |bell| bell.rings());
             let mut woken = state.take_changed();
             // Shards share marks: a put to one may have taken away the mark of those who wait for another.
@@ -172,12 +235,18 @@ impl Listener {
                 self.pass_barrier();
                 woken.append(&mut state.take_changed());
             }
-            pause = if woken.is_empty() { (pause * 2).min(PAUSES[1]) } else { PAUSES[0] };
             // Without the lock: a task that is woken may run at once.
             drop(state);
+            pause = if woken.is_empty() { (pause * 2).min(PAUSES[1]) } else { PAUSES[0] };
             woken.iter().for_each(|waiter| waiter.notify());
-            state = self.state.lock();
         }
+        true
+    }
+}
+
+impl Waiting {
+    fn is_only(&self, waiter: &Arc<Waiter>) -> bool {
+        self.waiters.iter().all(|known| Arc::ptr_eq(known, waiter))
     }
 }
 

@@ -25,6 +25,7 @@ use crate::log::shard::reader::follow::{FollowStream, Found, Source};
 use crate::log::shard::reader::peers::Peers;
 use crate::log::shard::reader::segment::OpenWindows;
 use crate::log::shard::reader::segments::Segments;
+use crate::log::sys::process::Process;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::lineage;
 use crate::log::types::describe::ShardDescription;
@@ -48,6 +49,8 @@ pub(crate) struct Followed {
     windows: Arc<OpenWindows>,
     listener: Arc<Listener>,
     this: Weak<Self>,
+    /// The process that opened the stream for reading.
+    process: Process,
     state: Mutex<State>,
 }
 
@@ -74,6 +77,8 @@ impl Followed {
     /// Opens a stream for reading.
     pub(crate) fn open(root: OwnPath, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
         let manifest = load(&root, false)?;
+        // For what a layer keeps in the stream's directory.
+        let root = root.with_mode(manifest.settings.file_mode);
         let followed = Arc::new_cyclic(|this: &Weak<Self>| Self {
             listener: Arc::new(Listener::new(root.clone())),
             root,
@@ -81,6 +86,7 @@ impl Followed {
             peers: Arc::default(),
             windows: Arc::new(OpenWindows::of_followed()),
             this: Weak::clone(this),
+            process: Process::this(),
             state: Mutex::new(State {
                 live: None,
                 opening: 0,
@@ -116,6 +122,7 @@ impl Followed {
 
     /// Returns the reader of a shard.
     pub(crate) fn reader(&self, shard: ShardId) -> Result<Arc<Reader>> {
+        self.process.check(&self.root)?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
         let member = state.members.get(&shard).ok_or(Error::ShardNotFound(shard))?;
@@ -124,6 +131,7 @@ impl Followed {
 
     /// Returns the shards, and what reads them, in the order of their creation.
     pub(crate) fn members(&self) -> Result<Vec<(ShardDescription, Arc<Reader>)>> {
+        self.process.check(&self.root)?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
         let shards = state.manifest.shards.iter();

@@ -13,6 +13,7 @@
 //! then looks for marks. One of the two sees what the other has stored. So a put pays one load if nobody waits.
 
 pub(crate) mod bell;
+pub(crate) mod hold_file;
 pub(crate) mod publish;
 pub(crate) mod watch;
 

@@ -124,7 +124,11 @@ impl Manifest {
 
     /// Reads the manifest of a stream.
     pub(crate) fn load(stream_dir: &OwnPath) -> Result<Self> {
-        let path = path_in(stream_dir);
+        Self::load_from(path_in(stream_dir))
+    }
+
+    /// Reads a manifest by its path.
+    pub(crate) fn load_from(path: OwnPath) -> Result<Self> {
         let file = DataFile::open(&path)?;
         let len = file.len()?;
         if len > MANIFEST_BYTES_MAX {
@@ -142,7 +146,12 @@ impl Manifest {
 
     /// Replaces the manifest of a stream atomically and durably.
     pub(crate) fn store(&self, stream_dir: &OwnPath) -> Result<(), ReplaceError> {
-        replace_file(&path_in(stream_dir), json::encode(self).as_bytes())
+        self.store_at(&path_in(stream_dir))
+    }
+
+    /// Replaces a manifest atomically and durably, by its path.
+    pub(crate) fn store_at(&self, path: &OwnPath) -> Result<(), ReplaceError> {
+        replace_file(path, json::encode(self).as_bytes())
     }
 
     /// Refuses what no version of this library writes, so that later code need not check it.

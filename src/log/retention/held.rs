@@ -1,5 +1,6 @@
 //! What holds keep from retention at one moment.
 
+use crate::log::live::hold_file;
 use crate::log::manifest::Manifest;
 use crate::log::topology::{HoldPositions, Topology};
 use crate::log::types::sequence::SequenceNumber;
@@ -18,8 +19,17 @@ impl Held {
     /// Returns the current holds, or `None` if there are none.
     pub(super) fn now(topology: &Topology, manifest: &Manifest) -> Option<Self> {
         let bytes_max = manifest.holds.values().copied().max()?;
-        let names = manifest.holds.keys().cloned().collect();
-        Some(Self { names, positions: topology.hold_positions().clone(), bytes_max })
+        let names: Vec<String> = manifest.holds.keys().cloned().collect();
+        let mut positions = topology.hold_positions().clone();
+        for name in &names {
+            match hold_file::read(&topology.context().stream_dir, name) {
+                Ok(None) => {}
+                Ok(Some(of_other_process)) => _ = positions.insert(name.clone(), of_other_process),
+                // Everything is held then.
+                Err(_) => _ = positions.remove(name),
+            }
+        }
+        Some(Self { names, positions, bytes_max })
     }
 
     /// Returns the first sequence number of a shard that is held.

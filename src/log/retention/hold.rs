@@ -1,9 +1,10 @@
 //! Holds: keeping retention from dropping records that a consumer group has yet to read.
 //!
 //! The manifest keeps who holds, and up to how many bytes. Each holder reports how far it is after each opening of the stream. Until then,
-//! everything that it may hold is held.
+//! everything that it may hold is held. A holder in another process reports that in a file: see `live/hold_file.rs`.
 
 use super::sweep;
+use crate::log::live::hold_file;
 use crate::log::topology::Topology;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
@@ -24,10 +25,16 @@ pub(crate) fn end(topology: &Topology, name: &str) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let mut next = manifest.clone();
     topology.hold_positions().remove(name);
+    hold_file::remove(&topology.context().stream_dir, name)?;
     if next.holds.remove(name).is_some() {
         sweep::store(topology, &mut manifest, next)?;
     }
     Ok(())
+}
+
+/// Takes over a hold whose holder may have run in another process before.
+pub(crate) fn take_over(topology: &Topology, name: &str) -> Result<()> {
+    hold_file::remove(&topology.context().stream_dir, name)
 }
 
 /// Releases the records of a shard before a sequence number.

@@ -1,5 +1,6 @@
 //! A shard: one writer at a time appends to it, and any number of readers follow.
 
+pub(crate) mod moment;
 pub(crate) mod reader;
 pub(crate) mod trim;
 pub(crate) mod writer;

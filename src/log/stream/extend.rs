@@ -1,8 +1,9 @@
 //! Support for code that builds on a stream, like the consumer groups of this crate: state kept with an open stream, streams that are
-//! synced and closed along with it, holds on retention, and checks of settings.
+//! synced and closed along with it, work along with its maintenance, holds on retention, waits of tasks, and checks of settings.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -10,11 +11,15 @@ use parking_lot::Mutex;
 
 use super::address::Address;
 use super::directory::delete_inside;
+use super::reader::StreamReader;
 use super::{Core, Stream, callback};
+use crate::log::live::hold_file::HoldFile;
 use crate::log::manifest::Manifest;
 use crate::log::retention::hold;
+pub use crate::log::shard::reader::wait_any::Waiting;
 use crate::log::sys::dir;
 use crate::log::sys::root::OwnPath;
+use crate::log::topology::Topology;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::options::StreamOptions;
 pub use crate::log::types::options::check_range;
@@ -26,6 +31,19 @@ use crate::log::types::shard_id::ShardId;
 pub(super) struct Extensions {
     values: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     companions: Mutex<Vec<Stream>>,
+    /// The holds whose holder runs in this process, while another one may have the stream open.
+    holds: Mutex<HashMap<String, HoldFile>>,
+    chores: Mutex<Vec<Chore>>,
+}
+
+/// What a layer above does after each maintenance pass.
+#[derive(Clone)]
+struct Chore(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Chore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Chore")
+    }
 }
 
 impl Extensions {
@@ -42,6 +60,15 @@ impl Extensions {
     /// Returns the companions. Holding these does not keep them open.
     pub(super) fn companions(&self) -> Vec<Arc<Core>> {
         self.companions.lock().iter().map(|companion| Arc::clone(&companion.handle.core)).collect()
+    }
+
+    /// Does what layers do after a maintenance pass, and after the stream is closed. No lock of the stream's may be held that a pass takes.
+    pub(super) fn do_chores(&self) {
+        let chores = self.chores.lock().clone();
+        for chore in chores {
+            // It may wake tasks, and with some executors that runs them.
+            let _ = callback::run(|| (chore.0)());
+        }
     }
 
     pub(super) fn close(&self) -> Result<()> {
@@ -69,8 +96,8 @@ impl Extensions {
 /// assert_eq!(extend::extension::<Refused>(&stream.clone()).0.load(Ordering::Relaxed), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn extension<T: Any + Send + Sync + Default>(stream: &Stream) -> Arc<T> {
-    let mut values = stream.core().extensions.values.lock();
+pub fn extension<T: Any + Send + Sync + Default>(stream: &StreamReader) -> Arc<T> {
+    let mut values = stream.extensions().values.lock();
     let of_type = values.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default()));
     Arc::clone(of_type).downcast().expect("the value at the id of a type is of that type")
 }
@@ -78,6 +105,9 @@ pub fn extension<T: Any + Send + Sync + Default>(stream: &Stream) -> Arc<T> {
 /// Adds a companion to a stream: another stream, such as one that keeps data for a layer above. A call that syncs, maintains or closes the
 /// stream then does the same with its companions, after the stream's own records. A companion should be opened with
 /// [`Maintenance::Manual`](crate::Maintenance::Manual).
+///
+/// A companion of a reader that was opened by its path stays open until it is removed or the last clone of the reader is dropped, and nobody
+/// else maintains it.
 ///
 /// ```
 /// # use streamlog::{Maintenance, Stream, StreamOptions, extend};
@@ -93,29 +123,56 @@ pub fn extension<T: Any + Send + Sync + Default>(stream: &Stream) -> Arc<T> {
 ///
 /// # Errors
 /// `Closed`. The other stream is then left as it is.
-pub fn add_companion(stream: &Stream, companion: Stream) -> Result<()> {
+pub fn add_companion(stream: &StreamReader, companion: Stream) -> Result<()> {
     // Checked under the lock that closing takes: a companion either comes in time to be closed, or is refused here.
-    let mut companions = stream.core().extensions.companions.lock();
-    drop(stream.core().topology.manifest_to_change()?);
+    let mut companions = stream.extensions().companions.lock();
+    if let Some(own) = stream.own() {
+        drop(own.topology.manifest_to_change()?);
+    }
     companions.push(companion);
     Ok(())
 }
 
 /// Removes a companion, once work in progress on it ends. The companion stays open as long as a clone of it exists.
-pub fn remove_companion(stream: &Stream, companion: &Stream) {
+pub fn remove_companion(stream: &StreamReader, companion: &Stream) {
     let is_other = |known: &Stream| !Arc::ptr_eq(&known.handle, &companion.handle);
-    stream.core().extensions.companions.lock().retain(is_other);
+    stream.extensions().companions.lock().retain(is_other);
+}
+
+/// Has a function run after each maintenance pass, about once a second or when [`Stream::maintain`] is called, and once more after the stream
+/// is closed. It is for what a layer does when time has passed, and for waking those who wait for the stream, but not for one of its shards.
+///
+/// It runs as [`run_callback`] runs functions, until the stream is dropped, so it must not hold a clone of the stream.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use std::sync::atomic::{AtomicU64, Ordering};
+/// # use streamlog::{Maintenance, StreamOptions, extend};
+/// # let directory = tempfile::tempdir()?;
+/// let stream = StreamOptions::new().maintenance(Maintenance::Manual).open(directory.path())?;
+/// let count = Arc::new(AtomicU64::new(0));
+/// extend::after_maintenance(&stream, {
+///     let count = Arc::clone(&count);
+///     move || _ = count.fetch_add(1, Ordering::Relaxed)
+/// });
+/// stream.maintain()?;
+/// stream.close()?;
+/// assert_eq!(count.load(Ordering::Relaxed), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn after_maintenance(stream: &StreamReader, work: impl Fn() + Send + Sync + 'static) {
+    stream.extensions().chores.lock().push(Chore(Arc::new(work)));
 }
 
 /// The streams in a directory inside a stream. [`streams_inside`] returns it.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamsInside<'a> {
-    stream: &'a Stream,
+    stream: &'a StreamReader,
     directory: &'a str,
 }
 
 /// Returns the streams in a directory inside a stream, for a layer that keeps data in streams of its own. They stay with the stream if it is
-/// moved, also while it is open.
+/// moved, also while it is open, and come along with its [snapshots](Stream::snapshot), a moment older than its records.
 ///
 /// ```
 /// # use streamlog::{Maintenance, Stream, StreamOptions, extend};
@@ -128,7 +185,7 @@ pub struct StreamsInside<'a> {
 /// audits.delete("logins")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn streams_inside<'a>(stream: &'a Stream, directory: &'a str) -> StreamsInside<'a> {
+pub fn streams_inside<'a>(stream: &'a StreamReader, directory: &'a str) -> StreamsInside<'a> {
     StreamsInside { stream, directory }
 }
 
@@ -138,7 +195,7 @@ impl StreamsInside<'_> {
     /// # Errors
     /// Same as [`StreamOptions::open`]; `InvalidArgument` if the name is not that of a single directory.
     pub fn open(&self, name: &str, options: StreamOptions) -> Result<Stream> {
-        let mode = options.file_mode.unwrap_or(self.stream.core().root.mode().of_files());
+        let mode = options.file_mode.unwrap_or(self.stream.root().mode().of_files());
         let options = options.file_mode(mode);
         Stream::open_at(Address::Inside(&self.path(name)?), options)
     }
@@ -148,7 +205,7 @@ impl StreamsInside<'_> {
     /// # Errors
     /// `Io`.
     pub fn names(&self) -> Result<Vec<String>> {
-        let directory = self.stream.core().root.join(self.directory);
+        let directory = self.stream.root().join(self.directory);
         let entries = if directory.is_own_dir()? { dir::list(&directory)? } else { vec![] };
         let mut names = vec![];
         for entry in entries {
@@ -158,6 +215,16 @@ impl StreamsInside<'_> {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// Opens a stream in the directory for reading, which any process may have open.
+    ///
+    /// # Errors
+    /// Same as [`StreamReader::open`].
+    pub fn read(&self, name: &str) -> Result<StreamReader> {
+        let path = self.path(name)?;
+        let missing = || Error::not_a_stream(&path, "there is no directory at this path");
+        StreamReader::open_root(path.open_as_root()?.ok_or_else(missing)?, Arc::clone(self.stream.clock()))
     }
 
     /// Deletes a stream in the directory.
@@ -176,7 +243,7 @@ impl StreamsInside<'_> {
                 return Err(Error::invalid(format!("{part:?} is not the name of a single directory")));
             }
         }
-        let directory = self.stream.core().root.join(self.directory);
+        let directory = self.stream.root().join(self.directory);
         // Refuses a link, which may lead to another stream's files.
         directory.is_own_dir()?;
         Ok(directory.join(name))
@@ -211,14 +278,14 @@ pub fn is_in_callback() -> bool {
 ///
 /// # Errors
 /// `InvalidArgument`.
-pub fn check_process(stream: &Stream) -> Result<()> {
-    stream.core().topology.check_process()
+pub fn check_process(stream: &StreamReader) -> Result<()> {
+    stream.own().map_or(Ok(()), |own| own.topology.check_process())
 }
 
 /// A hold on retention. [`hold()`] returns it by name.
 #[derive(Debug, Clone, Copy)]
 pub struct Hold<'a> {
-    stream: &'a Stream,
+    stream: &'a StreamReader,
     name: &'a str,
 }
 
@@ -242,7 +309,7 @@ pub struct Hold<'a> {
 /// assert!(stream.describe().holds.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn hold<'a>(stream: &'a Stream, name: &'a str) -> Hold<'a> {
+pub fn hold<'a>(stream: &'a StreamReader, name: &'a str) -> Hold<'a> {
     Hold { stream, name }
 }
 
@@ -251,26 +318,53 @@ impl Hold<'_> {
     /// set, the largest bound counts for all.
     ///
     /// # Errors
-    /// Same as [`Stream::set_retention`]; `InvalidArgument` for a bound of 0.
+    /// Same as [`Stream::set_retention`]; `InvalidArgument` for a bound of 0, or if another process may have the stream open.
     pub fn set(&self, bytes_max: u64) -> Result<()> {
         if bytes_max == 0 {
             let reason =
                 format!("the hold {:?} would keep 0 bytes, which is nothing: end it instead", self.name);
             return Err(Error::InvalidArgument(reason.into()));
         }
-        hold::set(&self.stream.core().topology, self.name, bytes_max)
+        hold::set(self.topology()?, self.name, bytes_max)
     }
 
     /// Ends the hold, if it is set.
     ///
     /// # Errors
-    /// Same as [`Stream::set_retention`].
+    /// Same as [`Stream::set_retention`]; `InvalidArgument` if another process may have the stream open.
     pub fn end(&self) -> Result<()> {
-        hold::end(&self.stream.core().topology, self.name)
+        hold::end(self.topology()?, self.name)
     }
 
-    /// Releases the records of a shard before a sequence number, so that retention may drop them.
+    /// Takes the hold over, if its holder may have run in another process before. From now on, what is [released](Self::release) here
+    /// counts. Until then everything is held.
+    ///
+    /// # Errors
+    /// `Io`, `StorageFull`.
+    pub fn take_over(&self) -> Result<()> {
+        match self.stream.own() {
+            Some(own) => hold::take_over(&own.topology, self.name),
+            None => {
+                let file = HoldFile::create(self.stream.root(), self.name)?;
+                self.stream.extensions().holds.lock().insert(self.name.to_owned(), file);
+                Ok(())
+            }
+        }
+    }
+
+    /// Releases the records of a shard before a sequence number, so that retention may drop them. If another process may have the stream
+    /// open, the hold must have been [taken over](Self::take_over).
     pub fn release(&self, shard: ShardId, before: SequenceNumber) {
-        hold::release(&self.stream.core().topology, self.name, shard, before);
+        if let Some(own) = self.stream.own() {
+            hold::release(&own.topology, self.name, shard, before);
+        } else if let Some(file) = self.stream.extensions().holds.lock().get(self.name) {
+            // On a full disk, more is held than need be.
+            let _ = file.release(shard, before);
+        }
+    }
+
+    fn topology(&self) -> Result<&Topology> {
+        let reason = "a hold is set and ended by the process that has the stream open: call this there";
+        self.stream.own().map(|own| &own.topology).ok_or_else(|| Error::invalid(reason))
     }
 }

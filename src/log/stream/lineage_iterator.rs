@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::reader::Member;
 use crate::log::shard::reader::Reader;
 use crate::log::shard::reader::batch::Batch;
+#[cfg(feature = "futures")]
+use crate::log::shard::reader::batches::Batches;
 use crate::log::shard::reader::iterator::ShardIterator;
 use crate::log::shard::reader::wait_any::{Readable, wait_any};
 use crate::log::topology::lineage;
@@ -167,5 +169,46 @@ impl LineageIterator {
     /// Waits like [`wait`](Self::wait), without a timeout, as a task of an async runtime: see [`any_readable`](crate::any_readable).
     pub fn readable(&self) -> Readable<'_> {
         Readable::new(&self.reading)
+    }
+
+    /// Returns the batches of all shards as a `Stream` of the crate `futures`, each of up to `records_max` records and at least one. It waits
+    /// for records to come. Needs the cargo feature `futures`.
+    ///
+    /// ```
+    /// use futures_util::TryStreamExt;
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # runtime.block_on(async {
+    /// stream.put("user-17", "first")?;
+    /// stream.split_shard_evenly(stream.shards()[0].id)?;
+    /// stream.put("user-17", "second")?;
+    /// let mut batches = stream.lineage_iterator(Position::TrimHorizon)?.into_batches(1_000);
+    /// stream.close()?;
+    /// let mut count = 0;
+    /// while let Some(batch) = batches.try_next().await? {
+    ///     count += batch.len();
+    /// }
+    /// assert_eq!(count, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "futures")]
+    pub fn into_batches(self, records_max: usize) -> Batches<Self> {
+        Batches::new(self, records_max)
+    }
+}
+
+#[cfg(feature = "futures")]
+impl futures_core::Stream for Batches<LineageIterator> {
+    type Item = Result<Batch>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Batch>>> {
+        self.poll_batch(context, LineageIterator::next_batch, |iterator| &iterator.reading)
     }
 }

@@ -10,6 +10,7 @@ mod open;
 mod put;
 mod put_metrics;
 pub(crate) mod reader;
+mod snapshot;
 
 use std::fmt;
 use std::path::Path;
@@ -115,11 +116,6 @@ impl Stream {
         let threads = MaintenanceThreads::start(&core)?;
         let reader = StreamReader::of_core(&core);
         Ok(Self { handle: Arc::new(Handle { core, reader, threads: Mutex::new(Some(threads)) }) })
-    }
-
-    /// Returns whether the stream was closed, through this handle or a clone.
-    pub fn is_closed(&self) -> bool {
-        self.core().topology.is_closed()
     }
 
     fn core(&self) -> &Core {
@@ -409,6 +405,7 @@ impl Handle {
             Err(error) => event!(error, "the stream is not closed cleanly", stream = stream, error = error),
         }
         self.core.report();
+        self.core.extensions.do_chores();
         closed
     }
 
@@ -472,6 +469,7 @@ impl Core {
         let outcome = self.carry_out(pass);
         if pass.tidy {
             self.report_all();
+            self.extensions.do_chores();
         }
         outcome
     }

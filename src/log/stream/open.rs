@@ -24,6 +24,7 @@ use crate::log::shard::ShardContext;
 use crate::log::shard::reader::wait::Waiter;
 use crate::log::shard::writer::WriterContext;
 use crate::log::shard::writer::source::Sources;
+use crate::log::snapshot::target;
 use crate::log::sys::clock::SystemClock;
 use crate::log::sys::dir;
 use crate::log::sys::root::OwnPath;
@@ -65,6 +66,9 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     let Locked { root, found, mut lock } = lock(address, options.create, asked_mode.unwrap_or_default())?;
     if found == Found::Deleted {
         directory::remove_contents(&root)?;
+    }
+    if found == Found::Unfinished {
+        return Err(target::unfinished(&root));
     }
     let stored = if found == Found::Stream { Some(Manifest::load(&root)?) } else { None };
     let stored_mode = stored.as_ref().map(|manifest| manifest.settings.file_mode);
@@ -108,6 +112,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
     sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
+    target::remove_left(&root);
     live.begin()?;
     let recovery = RecoveryReport {
         shards,
@@ -192,6 +197,7 @@ fn tell_of(path: &Path, recovery: &RecoveryReport) {
 /// Refuses what was found if the caller asked for something else.
 fn check_found(path: &Path, found: Option<Found>, create: Create) -> Result<()> {
     match (create, found) {
+        (_, Some(Found::Unfinished)) => Err(target::unfinished(path)),
         (Create::Always, Some(Found::Stream)) => Err(Error::invalid(format!(
             "there is a stream at {} already: open it, or name another path",
             path.display()

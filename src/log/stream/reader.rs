@@ -6,6 +6,7 @@ use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::extend::Extensions;
 use super::lineage_iterator::LineageIterator;
 use super::{Core, Stream};
 use crate::log::follow::Followed;
@@ -57,12 +58,19 @@ enum Source {
     /// A stream that this process has open.
     Own(Arc<Core>),
     /// A stream that another process may have open.
-    Followed(Arc<Followed>),
+    Followed(Arc<FollowedHandle>),
+}
+
+/// What all clones of a reader share.
+#[derive(Debug)]
+struct FollowedHandle {
+    followed: Arc<Followed>,
+    extensions: Extensions,
 }
 
 impl fmt::Debug for StreamReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamReader").field("path", &self.path().to_path_buf()).finish_non_exhaustive()
+        f.debug_struct("StreamReader").field("path", &self.root().to_path_buf()).finish_non_exhaustive()
     }
 }
 
@@ -125,21 +133,56 @@ impl StreamReader {
             }
             Err(error) => return Err(Error::io("open the directory", path, error)),
         };
-        Ok(Self { source: Source::Followed(Followed::open(root, clock)?) })
+        Self::open_root(root, clock)
     }
 
-    fn path(&self) -> &OwnPath {
+    /// Opens the stream in an opened directory for reading.
+    pub(super) fn open_root(root: OwnPath, clock: Arc<dyn Clock>) -> Result<Self> {
+        let handle =
+            FollowedHandle { followed: Followed::open(root, clock)?, extensions: Extensions::default() };
+        Ok(Self { source: Source::Followed(Arc::new(handle)) })
+    }
+
+    /// Returns the stream's directory.
+    pub(super) fn root(&self) -> &OwnPath {
         match &self.source {
             Source::Own(core) => &core.root,
-            Source::Followed(followed) => followed.root(),
+            Source::Followed(handle) => handle.followed.root(),
         }
+    }
+
+    /// Returns the stream, if this process has it open.
+    pub(super) fn own(&self) -> Option<&Core> {
+        match &self.source {
+            Source::Own(core) => Some(core),
+            Source::Followed(_) => None,
+        }
+    }
+
+    /// Returns what layers keep with the stream or with the reader.
+    pub(super) fn extensions(&self) -> &Extensions {
+        match &self.source {
+            Source::Own(core) => &core.extensions,
+            Source::Followed(handle) => &handle.extensions,
+        }
+    }
+
+    /// Returns whether this process has the stream open, or had it open when the reader was cloned from it. Otherwise another process may.
+    pub fn is_own(&self) -> bool {
+        self.own().is_some()
+    }
+
+    /// Returns whether this process had the stream open and has closed it, so that no record comes any more. A reader that was opened by its
+    /// path is never closed.
+    pub fn is_closed(&self) -> bool {
+        self.own().is_some_and(|core| core.topology.is_closed())
     }
 
     /// Returns the clock from which the reader takes the time.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         match &self.source {
             Source::Own(core) => &core.clock,
-            Source::Followed(followed) => followed.clock(),
+            Source::Followed(handle) => handle.followed.clock(),
         }
     }
 
@@ -168,7 +211,7 @@ impl StreamReader {
     pub fn iterator(&self, shard: ShardId, position: Position) -> Result<ShardIterator> {
         let reader = match &self.source {
             Source::Own(core) => Arc::clone(core.topology.map().get(shard)?.reader()),
-            Source::Followed(followed) => followed.reader(shard)?,
+            Source::Followed(handle) => handle.followed.reader(shard)?,
         };
         ShardIterator::new(reader, position)
     }
@@ -196,7 +239,7 @@ impl StreamReader {
                 let manifest = core.topology.manifest();
                 LineageIterator::new(&core.members(&manifest), position)
             }
-            Source::Followed(followed) => LineageIterator::new(&followed.members()?, position),
+            Source::Followed(handle) => LineageIterator::new(&handle.followed.members()?, position),
         }
     }
 
@@ -215,11 +258,12 @@ impl StreamReader {
         match &self.source {
             Source::Own(core) => {
                 let manifest = core.topology.manifest().clone();
-                describe(self.path(), manifest, core.options.durability)
+                describe(self.root(), manifest, core.options.durability)
             }
-            Source::Followed(followed) => {
-                let durability = if followed.syncs_each() { Durability::Power } else { Durability::Process };
-                describe(self.path(), followed.manifest(), durability)
+            Source::Followed(handle) => {
+                let durability =
+                    if handle.followed.syncs_each() { Durability::Power } else { Durability::Process };
+                describe(self.root(), handle.followed.manifest(), durability)
             }
         }
     }
@@ -227,7 +271,7 @@ impl StreamReader {
     fn with_shards<T>(&self, work: impl FnOnce(&[ShardDescription]) -> T) -> T {
         match &self.source {
             Source::Own(core) => work(&core.topology.manifest().shards),
-            Source::Followed(followed) => work(&followed.manifest().shards),
+            Source::Followed(handle) => work(&handle.followed.manifest().shards),
         }
     }
 
@@ -278,7 +322,7 @@ impl StreamReader {
     pub fn stats(&self) -> Result<StreamStats> {
         match &self.source {
             Source::Own(core) => core.stats(),
-            Source::Followed(followed) => followed.stats(),
+            Source::Followed(handle) => handle.followed.stats(),
         }
     }
 
@@ -305,7 +349,7 @@ impl StreamReader {
     ) -> Result<Verification> {
         let members = match &self.source {
             Source::Own(core) => core.members(&core.topology.manifest()),
-            Source::Followed(followed) => followed.members()?,
+            Source::Followed(handle) => handle.followed.members()?,
         };
         let mut found = Verification::default();
         let bytes_total = members.iter().map(|(_, reader)| reader.data_bytes()).sum::<Result<_>>()?;

@@ -208,6 +208,16 @@ impl DataFile {
             .map_err(|error| self.error("read", error))
     }
 
+    /// Reads up to as many bytes as the buffer has room for. Returns how many there were, 0 at the end of the file.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        loop {
+            match self.point("read").and_then(|()| self.file.read_at(buffer, offset)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(|error| self.error("read", error)),
+            }
+        }
+    }
+
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.point("write to")
             .and_then(|()| self.file.write_all_at(bytes, offset))

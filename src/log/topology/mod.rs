@@ -125,15 +125,7 @@ impl Topology {
     /// does not have may have held it.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.process.is_this() { Ok(()) } else { self.refuse_child() }
-    }
-
-    #[cold]
-    fn refuse_child(&self) -> Result<()> {
-        Err(Error::invalid(format!(
-            "a child made by fork cannot use {}, which its parent has open: open a stream after forking, in one of the two",
-            self.context.stream_dir.display()
-        )))
+        self.process.check(&self.context.stream_dir)
     }
 
     /// Locks the manifest for changing it. Fails with `Closed` after the stream is closed.

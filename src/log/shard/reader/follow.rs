@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::Reader;
 use crate::log::live::watch::{LiveView, Seen, SlotView};
 use crate::log::manifest::Marks;
+use crate::log::sys::process::Process;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::stats::{ShardStats, Traffic};
@@ -30,6 +31,8 @@ pub(crate) trait FollowStream: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Follow {
     stream: Weak<dyn FollowStream>,
+    /// The process that opened the stream for reading.
+    process: Process,
     /// Locked while the reader is brought up to date.
     known: Mutex<Known>,
     /// How often everything was replaced.
@@ -65,7 +68,7 @@ pub(crate) struct Found {
 
 impl Follow {
     pub(super) fn new(stream: Weak<dyn FollowStream>) -> Self {
-        Self { stream, known: Mutex::default(), replaced: AtomicU64::new(0) }
+        Self { stream, process: Process::this(), known: Mutex::default(), replaced: AtomicU64::new(0) }
     }
 }
 
@@ -94,6 +97,7 @@ impl Reader {
     }
 
     fn catch_up(&self, follow: &Follow) -> Result<()> {
+        follow.process.check(self.segments.dir())?;
         let mut known = follow.known.lock();
         let opening = known.source.live.as_ref().map(|live| live.opening());
         let must_reload = match opening {

@@ -11,6 +11,7 @@ use super::segments::{FollowedSegments, Segments};
 use crate::log::live::watch::Seen;
 use crate::log::segment::place::{SegmentPlace, ShardDir};
 use crate::log::segment::window::Window;
+use crate::log::sys::root::OwnPath;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 
@@ -37,6 +38,11 @@ impl Segments {
     pub(crate) fn followed(shard_dir: ShardDir, windows: Arc<OpenWindows>, segment_bytes: u64) -> Self {
         let followed = Some(FollowedSegments { segment_bytes, end: AtomicU64::new(0) });
         Self { followed, ..Self::new(shard_dir, &[], windows) }
+    }
+
+    /// Returns the directory of the shard.
+    pub(super) fn dir(&self) -> &OwnPath {
+        self.shard_dir.path()
     }
 
     fn note_end(&self, end: SequenceNumber) {

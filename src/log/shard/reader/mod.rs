@@ -3,6 +3,8 @@
 //! A reader can exist without a writer. A writer, if there is one, raises the end, adds segments, and wakes waiting threads.
 
 pub(crate) mod batch;
+#[cfg(feature = "futures")]
+pub(crate) mod batches;
 mod find;
 pub(crate) mod follow;
 mod follow_segments;
@@ -21,7 +23,7 @@ pub(crate) mod wait_any;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
@@ -63,6 +65,20 @@ pub(crate) trait WakeReaders: std::fmt::Debug + Send + Sync {
 
     /// Undoes [`wake_later`](Self::wake_later).
     fn forget(&self, waiter: &Arc<Waiter>);
+
+    /// Parks a thread whose waiter was registered here and nowhere else until it is notified or until a deadline. Returns whether it was
+    /// notified.
+    fn park(&self, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> bool {
+        waiter.park(deadline)
+    }
+
+    /// Called after waiters were registered that do not park here: makes sure that they are notified.
+    fn listen(&self) {}
+
+    /// Identifies whatever notifies the waiters, if a thread that waits may do that for the others.
+    fn notifier(&self) -> Option<usize> {
+        None
+    }
 
     /// Returns the timestamp below which no later record's is.
     fn last_timestamp(&self) -> Timestamp;

@@ -43,6 +43,11 @@ impl Waiter {
         self.lock().waker = Some(waker.clone());
     }
 
+    /// Consumes the notification, and returns whether there was one.
+    pub(crate) fn take_notification(&self) -> bool {
+        std::mem::take(&mut self.lock().is_notified)
+    }
+
     /// Parks until notified or until a deadline. Consumes the notification and returns whether it came.
     pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.lock();

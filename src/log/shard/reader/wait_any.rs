@@ -1,10 +1,12 @@
 //! Waiting for one shard, or for any of several.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::WakeReaders;
 use super::iterator::ShardIterator;
 use super::wait::Waiter;
 use crate::log::types::error::{Error, Result};
@@ -35,18 +37,19 @@ pub fn wait_any<'a>(
     iterators: impl IntoIterator<Item = &'a ShardIterator>,
     timeout: Duration,
 ) -> Result<Option<usize>> {
-    let mut waiting = Waiting::new(iterators);
+    let iterators: Vec<_> = iterators.into_iter().collect();
+    let mut waiting = Waiting::default();
     // A timeout beyond the range of `Instant` means to wait without a deadline.
     let deadline = Instant::now().checked_add(timeout);
-    if waiting.iterators.is_empty() {
+    if iterators.is_empty() {
         return Ok(None);
     }
     loop {
-        if let Some(ready) = waiting.look()? {
+        if let Some(ready) = waiting.look(&iterators)? {
             return Ok(Some(ready));
         }
-        if !waiting.waiter().park(deadline) {
-            return Ok(waiting.ready());
+        if !waiting.park(deadline) {
+            return Ok(first_ready(&iterators));
         }
     }
 }
@@ -76,27 +79,23 @@ pub fn wait_any<'a>(
 /// # Errors
 /// `Closed` if the stream is closed and everything is read, or if there are no iterators.
 pub fn any_readable<'a>(iterators: impl IntoIterator<Item = &'a ShardIterator>) -> AnyReadable<'a> {
-    AnyReadable { waiting: Waiting::new(iterators) }
+    AnyReadable { iterators: iterators.into_iter().collect(), waiting: Waiting::default() }
 }
 
 /// A future that waits for any of several iterators. [`any_readable`] returns it.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct AnyReadable<'a> {
-    waiting: Waiting<'a>,
+    iterators: Vec<&'a ShardIterator>,
+    waiting: Waiting,
 }
 
 impl Future for AnyReadable<'_> {
     type Output = Result<usize>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<usize>> {
-        // Set first: a put may come as soon as the waiter is on a list.
-        self.waiting.waiter().set_waker(context.waker());
-        match self.waiting.look() {
-            Ok(Some(ready)) => Poll::Ready(Ok(ready)),
-            Ok(None) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        let Self { iterators, waiting } = &mut *self;
+        waiting.poll(iterators, context)
     }
 }
 
@@ -121,42 +120,104 @@ impl Future for Readable<'_> {
     }
 }
 
-/// Somebody who waits for any of several iterators. Dropping it takes the waiter off the shards' lists.
-#[derive(Debug)]
-struct Waiting<'a> {
-    iterators: Vec<&'a ShardIterator>,
+/// A task's wait for any of several iterators, for code that polls by itself and cannot borrow the iterators meanwhile.
+/// [`any_readable`] is simpler. Dropping it leaves nothing behind.
+///
+/// ```
+/// # use std::future::poll_fn;
+/// # use streamlog::{Batch, Position, ShardIterator, Stream, extend};
+/// async fn next(iterator: &mut ShardIterator) -> streamlog::Result<Batch> {
+///     let mut waiting = extend::Waiting::default();
+///     poll_fn(|context| waiting.poll_readable([&*iterator], context)).await?;
+///     iterator.next_batch(1_000)
+/// }
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let receipt = stream.put("user-17", "clicked")?;
+/// let mut iterator = stream.iterator(receipt.shard, Position::TrimHorizon)?;
+/// assert_eq!(pollster::block_on(next(&mut iterator))?.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Waiting {
     /// Created when nothing is ready at the first look.
     waiter: Option<Arc<Waiter>>,
+    /// The shards that have the waiter on their lists.
+    on: Vec<Weak<dyn WakeReaders>>,
 }
 
-impl<'a> Waiting<'a> {
-    fn new(iterators: impl IntoIterator<Item = &'a ShardIterator>) -> Self {
-        Self { iterators: iterators.into_iter().collect(), waiter: None }
+impl Waiting {
+    /// Returns the index of an iterator that has something to read or has read its shard to the end. If there is none, the task is woken
+    /// once there may be one. The iterators may be others than in the last call: those that are left out no longer wake the task.
+    ///
+    /// # Errors
+    /// `Closed` if the stream is closed and everything is read, or if there are no iterators.
+    pub fn poll_readable<'a>(
+        &mut self,
+        iterators: impl IntoIterator<Item = &'a ShardIterator>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<usize>> {
+        self.poll(&iterators.into_iter().collect::<Vec<_>>(), context)
+    }
+
+    fn poll(&mut self, iterators: &[&ShardIterator], context: &mut Context<'_>) -> Poll<Result<usize>> {
+        // Set first: a put may come as soon as the waiter is on a list.
+        self.waiter().set_waker(context.waker());
+        let Some(outcome) = self.look(iterators).transpose() else {
+            self.on.iter().filter_map(Weak::upgrade).for_each(|shard| shard.listen());
+            return Poll::Pending;
+        };
+        self.end();
+        Poll::Ready(outcome)
+    }
+
+    /// Ends the wait: nothing wakes the task any more.
+    pub fn end(&mut self) {
+        let Some(waiter) = self.waiter.take() else { return };
+        forget(&waiter, std::mem::take(&mut self.on));
+    }
+
+    /// Parks the thread. If one thing notifies it in all cases, the thread may take part in that, which saves a detour through another thread.
+    fn park(&mut self, deadline: Option<Instant>) -> bool {
+        let waiter = Arc::clone(self.waiter());
+        let on: Vec<_> = self.on.iter().filter_map(Weak::upgrade).collect();
+        let notifier = on.first().and_then(|shard| shard.notifier());
+        if notifier.is_some() && on.iter().all(|shard| shard.notifier() == notifier) {
+            return on[0].park(&waiter, deadline);
+        }
+        on.iter().for_each(|shard| shard.listen());
+        waiter.park(deadline)
     }
 
     fn waiter(&mut self) -> &Arc<Waiter> {
         self.waiter.get_or_insert_default()
     }
 
-    fn ready(&self) -> Option<usize> {
-        self.iterators.iter().position(|iterator| iterator.is_readable())
-    }
-
     /// Returns the index of an iterator that is ready. If there is none, the waiter is notified once there may be one.
-    fn look(&mut self) -> Result<Option<usize>> {
-        if let Some(ready) = self.ready() {
+    fn look(&mut self, iterators: &[&ShardIterator]) -> Result<Option<usize>> {
+        if let Some(ready) = first_ready(iterators) {
             return Ok(Some(ready));
         }
         let waiter = Arc::clone(self.waiter());
         // Each shard is checked again under its append lock, where no put can come between the check and the registration.
         let mut open_count = 0;
-        let found = self.iterators.iter().position(|iterator| {
-            let waker = iterator.reader().waker();
-            let can_come =
-                waker.is_some_and(|waker| waker.wake_later(&waiter, &mut || !iterator.is_readable()));
-            open_count += usize::from(can_come);
+        let mut on = vec![];
+        let found = iterators.iter().position(|iterator| {
+            if let Some(waker) = iterator.reader().waker() {
+                let can_come = waker.wake_later(&waiter, &mut || !iterator.is_readable());
+                open_count += usize::from(can_come);
+                on.push(Arc::downgrade(&waker));
+            }
             iterator.is_readable()
         });
+        let mut left = std::mem::replace(&mut self.on, on);
+        if !left.is_empty() {
+            let address = |shard: &Weak<dyn WakeReaders>| shard.as_ptr().cast::<()>();
+            let kept: BTreeSet<_> = self.on.iter().map(address).collect();
+            left.retain(|shard| !kept.contains(&address(shard)));
+            forget(&waiter, left);
+        }
         if found.is_none() && open_count == 0 {
             return Err(Error::Closed);
         }
@@ -164,15 +225,19 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        let Some(waiter) = &self.waiter else { return };
-        for iterator in &self.iterators {
-            if let Some(waker) = iterator.reader().waker() {
-                waker.forget(waiter);
-            }
-        }
+        self.end();
     }
+}
+
+fn first_ready(iterators: &[&ShardIterator]) -> Option<usize> {
+    iterators.iter().position(|iterator| iterator.is_readable())
+}
+
+/// Takes a waiter off the lists of shards.
+fn forget(waiter: &Arc<Waiter>, shards: Vec<Weak<dyn WakeReaders>>) {
+    shards.iter().filter_map(Weak::upgrade).for_each(|shard| shard.forget(waiter));
 }
 
 impl ShardIterator {

@@ -5,6 +5,7 @@
 mod ahead;
 mod append;
 mod appender;
+pub(super) mod moment;
 pub(crate) mod pause;
 mod seal;
 pub(crate) mod source;

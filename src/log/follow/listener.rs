@@ -135,6 +135,10 @@ impl Listener {
             waiter.notify();
         }
         // Before the waiter looks for records once more.
+        self.pass_barrier();
+    }
+
+    fn pass_barrier(&self) {
         if !wake::barrier() {
             self.is_unordered.store(true, Ordering::Relaxed);
         }
@@ -160,8 +164,13 @@ impl Listener {
                 None => std::thread::sleep(pause),
             }
             state = self.state.lock();
-            state.rings = bell.map_or(0, |bell| bell.rings());
-            let woken = state.take_changed();
+            state.rings = bell.as_ref().map_or(0, |bell| bell.rings());
+            let mut woken = state.take_changed();
+            // A ring takes the mark away: also one after which this shard is as before, and one for another shard that has the same mark.
+            while bell.as_ref().is_some_and(|bell| state.mark_again(bell)) {
+                self.pass_barrier();
+                woken.append(&mut state.take_changed());
+            }
             pause = if woken.is_empty() { (pause * 2).min(PAUSES[1]) } else { PAUSES[0] };
             // Without the lock: a task that is woken may run at once.
             drop(state);
@@ -172,6 +181,12 @@ impl Listener {
 }
 
 impl State {
+    /// Marks those shards again whose marks a ring has taken away. Returns whether there were any.
+    fn mark_again(&self, bell: &Bell) -> bool {
+        let unmarked = self.waiting.keys().filter(|&&shard| !bell.is_marked(shard));
+        unmarked.inspect(|&&shard| bell.mark(shard)).count() > 0
+    }
+
     /// Takes away those who wait for a shard that has changed.
     fn take_changed(&mut self) -> Vec<Arc<Waiter>> {
         let mut woken = vec![];

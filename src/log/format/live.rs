@@ -35,12 +35,18 @@ pub(crate) const BEGUN_AT: usize = 4;
 const PLACES_AT: [usize; 3] = [5, 7, 9];
 /// The number that the next record had when the stream was opened.
 pub(crate) const OPENED_AT: usize = 11;
-/// The bytes that were put since then, less the committed offset of the last segment; it may be below 0.
-pub(crate) const BYTES_AT: usize = 12;
 /// All numbers below survive power loss.
-pub(crate) const SYNCED_AT: usize = 13;
+pub(crate) const SYNCED_AT: usize = 12;
+/// Two words, each for the bytes that were put since the stream was opened, less the committed offset of the last segment; it may be below
+/// 0. The one that counts is that of the number of segments begun, modulo 2.
+const BYTES_AT: [usize; 2] = [13, 14];
 
 /// Returns the place of the segment that was begun as the one with this number.
 pub(crate) fn place_at(begun: u64) -> usize {
     PLACES_AT[(begun % PLACES_AT.len() as u64) as usize]
+}
+
+/// Returns where the bytes are that were put before the segment that was begun as the one with this number.
+pub(crate) fn bytes_at(begun: u64) -> usize {
+    BYTES_AT[(begun % BYTES_AT.len() as u64) as usize]
 }

@@ -47,6 +47,8 @@ impl Bell {
             return None;
         }
         let file = DataFile::open_writable(&root.join(BELL_NAME)).ok()?;
+        // Whoever created it may have found no room for it.
+        file.allocate(0, PAGE_BYTES).ok()?;
         Words::writable(file.std(), 0).ok().map(|page| Self { page })
     }
 
@@ -72,6 +74,11 @@ impl Bell {
     /// Marks that somebody waits for a shard.
     pub(crate) fn mark(&self, shard: ShardId) {
         self.page.store(mark_of(shard), 1);
+    }
+
+    /// Returns whether the next put to a shard rings.
+    pub(crate) fn is_marked(&self, shard: ShardId) -> bool {
+        self.page.load(mark_of(shard)) != 0
     }
 
     /// Returns how often the bell has rung.

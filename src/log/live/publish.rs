@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 
 use super::LIVE_NAME;
 use crate::log::format::live::{
-    BEGUN_AT, BOOT_AT, BYTES_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT,
-    OPENED_AT, OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
+    BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
+    OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, bytes_at, place_at,
 };
 use crate::log::sys::file::DataFile;
 use crate::log::sys::root::OwnPath;
@@ -80,7 +80,11 @@ impl Live {
         // Also what is there already: a copy of the file may have holes.
         let header = match file.allocate(0, pages * PAGE_BYTES) {
             Ok(()) => Words::writable(file.std(), 0),
-            Err(Error::StorageFull(_)) => Words::private(),
+            Err(Error::StorageFull(_)) => {
+                // What it showed before must not count either. Where it has no block to write this to, it reads as zero already.
+                let _ = file.write_all_at(&0u64.to_ne_bytes(), (OPENING_AT * size_of::<u64>()) as u64);
+                Words::private()
+            }
             Err(error) => return Err(error),
         };
         let header = header.map_err(|error| file.error("map", error))?;
@@ -191,11 +195,18 @@ impl Slot {
     /// Shows that a segment begins, in which the frames end at `committed`. Added to that offset, `bytes_before` gives the bytes that were
     /// put since the stream was opened. It may be below zero.
     pub(crate) fn begin_segment(&mut self, base: SequenceNumber, committed: u64, bytes_before: u64) {
-        let begun = self.page.load(self.first + BEGUN_AT).wrapping_add(1);
+        let begun = self.page.load(self.first + BEGUN_AT);
+        if begun > 0 && self.page.load(self.first + place_at(begun)) == base.get() {
+            // It is begun again without records. Its place stays, so that the one before still has the end of the last records.
+            self.store(self.committed, committed);
+            self.store(bytes_at(begun), bytes_before);
+            return;
+        }
+        let begun = begun.wrapping_add(1);
         let place = place_at(begun);
         self.store(place, base.get());
         self.store(place + 1, committed);
-        self.store(BYTES_AT, bytes_before);
+        self.store(bytes_at(begun), bytes_before);
         self.committed = place + 1;
         self.store(BEGUN_AT, begun);
     }

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use super::LIVE_NAME;
 use crate::log::format::header::FRAMES_FROM;
 use crate::log::format::live::{
-    BEGUN_AT, BOOT_AT, BYTES_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT,
-    OPENED_AT, OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
+    BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
+    OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, bytes_at, place_at,
 };
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
@@ -38,6 +38,9 @@ pub(crate) struct SlotView {
     shard: ShardId,
 }
 
+/// What a slot shows: [`Seen::end`], [`Seen::horizon`] and [`Seen::closed`], as it stores them.
+pub(crate) type SeenWords = [u64; 3];
+
 /// What a slot shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -57,6 +60,19 @@ pub(crate) struct SeenCounts {
     pub(crate) opened_at: SequenceNumber,
     pub(crate) put_bytes: u64,
     pub(crate) synced: SequenceNumber,
+}
+
+impl Seen {
+    /// Returns what a shard shows whose records are all trimmed.
+    pub(crate) fn nothing(end: SequenceNumber) -> Self {
+        Self { end, horizon: end, closed: None, last: None, before: None }
+    }
+
+    /// Returns the segment that holds the last record and that this opening has begun, if there is one, and how far it is committed. The one
+    /// that was begun last may hold no record that is shown yet.
+    pub(crate) fn holder(&self) -> Option<(SequenceNumber, u64)> {
+        [self.last, self.before].into_iter().flatten().find(|&(base, _)| base < self.end)
+    }
 }
 
 impl LiveView {
@@ -129,18 +145,20 @@ impl SlotView {
     }
 
     #[inline]
-    fn words(&self) -> [u64; 3] {
-        [self.load(END_AT), self.load(HORIZON_AT), self.load(CLOSED_AT)]
+    fn words(&self) -> SeenWords {
+        // Loaded first: if the shard is closed, what is loaded next is its last end.
+        let closed = self.load(CLOSED_AT);
+        [self.load(END_AT), self.load(HORIZON_AT), closed]
     }
 
     /// Returns whether the slot still belongs to the shard and shows no more than this.
     #[inline]
-    pub(crate) fn shows(&self, seen: &[u64; 3]) -> bool {
+    pub(crate) fn shows(&self, seen: &SeenWords) -> bool {
         self.words() == *seen && self.is_of_shard()
     }
 
     /// Returns what the slot shows, and the words to compare with later. Returns `None` if the slot no longer belongs to the shard.
-    pub(crate) fn read(&self) -> Option<(Seen, [u64; 3])> {
+    pub(crate) fn read(&self) -> Option<(Seen, SeenWords)> {
         loop {
             let words = self.words();
             let begun = self.load(BEGUN_AT);
@@ -168,13 +186,15 @@ impl SlotView {
     }
 
     pub(crate) fn counts(&self) -> SeenCounts {
-        let (bytes, begun) = (self.load(BYTES_AT), self.load(BEGUN_AT));
-        let committed = self.load(place_at(begun) + 1);
-        SeenCounts {
-            opened_at: self.load(OPENED_AT).into(),
-            put_bytes: bytes.wrapping_add(committed),
-            synced: self.load(SYNCED_AT).into(),
-        }
+        let put_bytes = loop {
+            let begun = self.load(BEGUN_AT);
+            let (bytes, committed) = (self.load(bytes_at(begun)), self.load(place_at(begun) + 1));
+            // They may be of a later segment.
+            if self.load(BEGUN_AT) == begun {
+                break if begun > 0 { bytes.wrapping_add(committed) } else { 0 };
+            }
+        };
+        SeenCounts { opened_at: self.load(OPENED_AT).into(), put_bytes, synced: self.load(SYNCED_AT).into() }
     }
 }
 

@@ -109,6 +109,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
     live.begin()?;
+    topology.wake_other_processes();
     let recovery = RecoveryReport {
         shards,
         duration: started.elapsed(),

@@ -137,7 +137,7 @@ impl Segments {
         }
         let window = Arc::new(match &self.followed {
             None => Window::open(place, end)?,
-            Some(followed) => followed.open(place, end, slot.growing)?,
+            Some(followed) => followed.open(place, &slot)?,
         });
         slot.window = Some(Arc::clone(&window));
         drop(slot);
@@ -213,9 +213,10 @@ impl Segments {
             self.list.read().iter().filter(|segment| segment.base > sequence).cloned().collect();
         for segment in later {
             let mut slot = segment.slot.lock();
-            bytes += match &slot.window {
-                Some(window) => window.committed().saturating_sub(FRAMES_FROM),
-                None => match self.disk_bytes_of(&segment, &mut slot) {
+            bytes += match (&slot.window, slot.growing) {
+                (_, Some(committed)) => committed.saturating_sub(FRAMES_FROM),
+                (Some(window), None) => window.committed().saturating_sub(FRAMES_FROM),
+                (None, None) => match self.disk_bytes_of(&segment, &mut slot) {
                     Err(_) if !dir::exists(&self.shard_dir.segment_path(segment.base))? => 0,
                     disk_bytes => disk_bytes?,
                 },

@@ -29,6 +29,7 @@ use crate::log::shard::reader::follow::{FollowStream, Found, Source};
 use crate::log::shard::reader::peers::Peers;
 use crate::log::shard::reader::segment::OpenWindows;
 use crate::log::shard::reader::segments::Segments;
+use crate::log::sys::fault;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::lineage;
 use crate::log::types::describe::ShardDescription;
@@ -188,6 +189,7 @@ impl Followed {
             // The stream is being opened, or nobody has it open. What is known stays.
             return check_exists(&self.root).map(|()| true);
         }
+        self.point("read the manifest of")?;
         let manifest = load(&self.root)?;
         let named: BTreeSet<_> = manifest.shards.iter().map(|shard| shard.id).collect();
         let mut shards = manifest.shards.clone();
@@ -198,6 +200,7 @@ impl Followed {
             if shard.parents().any(|parent| named.contains(&parent) && !over.contains(&parent)) {
                 continue;
             }
+            self.point("find the slot of a shard of")?;
             let slot = match live.as_ref().filter(|_| opening != 0) {
                 None => None,
                 Some(live) => match live.find(shard.id)? {
@@ -225,6 +228,7 @@ impl Followed {
                 None => (shards[at].closed_at, shards[at].closing_sequence) = (None, None),
             }
         }
+        self.point("look at the opening of")?;
         if shown() != (opening, manifests) {
             return Ok(false);
         }
@@ -234,6 +238,11 @@ impl Followed {
         (state.opening, state.manifests) = (opening, manifests);
         state.manifest = Manifest { shards, ..manifest };
         Ok(true)
+    }
+
+    /// Lets a test do something in the middle.
+    fn point(&self, action: &'static str) -> Result<()> {
+        fault::point(action, &self.root).map_err(|error| Error::io(action, &self.root, error))
     }
 
     fn member(&self, shard: &ShardDescription, manifest: &Manifest) -> Member {

@@ -204,11 +204,11 @@ impl Segments {
         }
     }
 
-    /// Returns the bytes of frames from a sequence number on. A segment that is not open counts with its whole file.
-    pub(crate) fn bytes_from(&self, sequence: SequenceNumber) -> Result<u64> {
-        let Some(first) = self.find(sequence)? else { return Ok(0) };
-        let offset = first.window.offset_of(sequence)?;
-        let mut bytes = first.window.committed().saturating_sub(offset);
+    /// Returns the bytes of frames from a sequence number on, which is in the segment `first`. A segment that is not open counts with its
+    /// whole file.
+    pub(crate) fn bytes_from(&self, first: &Window, sequence: SequenceNumber) -> Result<u64> {
+        let offset = first.offset_of(sequence)?;
+        let mut bytes = first.committed().saturating_sub(offset);
         let later: Vec<_> =
             self.list.read().iter().filter(|segment| segment.base > sequence).cloned().collect();
         for segment in later {

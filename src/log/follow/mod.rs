@@ -1,8 +1,8 @@
 //! Following a stream that another process may have open: its manifest, and the readers of its shards.
 //!
 //! **Reload.** The opening that `live` speaks of is loaded, and how often the manifest was replaced → the manifest → the state of each
-//! shard → the first two once more. If one has changed, all of that is repeated. While a stream is being opened, `live` speaks of no opening.
-//! Readers then keep what they know.
+//! shard → the first two once more. If one has changed, all of that is repeated. While a stream is being opened, `live` still speaks of the last
+//! opening. While damage is salvaged, it speaks of none; readers then keep what they know.
 //!
 //! **A shard closes.** Its process has written the manifest that names the children, and shows the children before it shows that the
 //! shard is closed. So whoever sees the latter finds the former, but only if it looks for the children afterwards. Until a shard is
@@ -186,7 +186,7 @@ impl Followed {
         let shown = || live.as_ref().map_or((0, 0), |live| (live.opening(), live.manifests()));
         let (opening, manifests) = shown();
         if opening == 0 && !state.members.is_empty() {
-            // The stream is being opened, or nobody has it open. What is known stays.
+            // Nobody has opened the stream since the machine was started, or damage is being salvaged. What is known stays.
             return check_exists(&self.root).map(|()| true);
         }
         self.point("read the manifest of")?;
@@ -203,7 +203,7 @@ impl Followed {
             self.point("find the slot of a shard of")?;
             let slot = match live.as_ref().filter(|_| opening != 0) {
                 None => None,
-                Some(live) => match live.find(shard.id)? {
+                Some(live) => match live.find(shard.id, opening)? {
                     Some(slot) => Some(slot),
                     None if shown() != (opening, manifests) => return Ok(false),
                     // The process has no room to show it.

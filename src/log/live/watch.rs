@@ -9,7 +9,8 @@ use super::LIVE_NAME;
 use crate::log::format::header::FRAMES_FROM;
 use crate::log::format::live::{
     BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
-    OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, bytes_at, place_at,
+    OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, bytes_at,
+    place_at,
 };
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
@@ -36,6 +37,7 @@ pub(crate) struct SlotView {
     page: Arc<Words>,
     first: usize,
     shard: ShardId,
+    opening: u64,
 }
 
 /// What a slot shows: [`Seen::end`], [`Seen::horizon`] and [`Seen::closed`], as it stores them.
@@ -119,8 +121,8 @@ impl LiveView {
         (self.header.load(MAGIC_AT) == MAGIC).then(|| self.header.load(SYNCS_EACH_AT) != 0)
     }
 
-    /// Returns the words of a shard, if it has any.
-    pub(crate) fn find(&self, shard: ShardId) -> Result<Option<SlotView>> {
+    /// Returns the words that an opening shows of a shard, if it shows any.
+    pub(crate) fn find(&self, shard: ShardId, opening: u64) -> Result<Option<SlotView>> {
         let mut pages = self.pages.lock();
         let count = (self.file.len()? / PAGE_BYTES).saturating_sub(1) as usize;
         while pages.len() < count {
@@ -128,7 +130,7 @@ impl LiveView {
             pages.push(Arc::new(page.map_err(|error| self.file.error("map", error))?));
         }
         let slots = pages.iter().flat_map(|page| (0..PAGE_SLOTS).map(move |slot| (page, slot * SLOT_WORDS)));
-        let mut slots = slots.map(|(page, first)| SlotView { page: Arc::clone(page), first, shard });
+        let mut slots = slots.map(|(page, first)| SlotView { page: Arc::clone(page), first, shard, opening });
         Ok(slots.find(SlotView::is_of_shard))
     }
 }
@@ -141,7 +143,7 @@ impl SlotView {
 
     #[inline]
     fn is_of_shard(&self) -> bool {
-        self.load(SHARD_AT) == u64::from(self.shard.get()) + 1
+        self.load(SHARD_AT) == u64::from(self.shard.get()) + 1 && self.load(SLOT_OPENING_AT) == self.opening
     }
 
     #[inline]
@@ -211,7 +213,7 @@ mod tests {
         let live = Live::open(&root, true).unwrap();
         let view = LiveView::open(&root).unwrap().unwrap();
         assert_eq!(view.opening(), 0, "the stream is being opened");
-        live.begin().unwrap();
+        live.begin();
         let opening = view.opening();
         assert_ne!(opening, 0);
         assert_eq!(view.syncs_each(), Some(true));
@@ -221,10 +223,34 @@ mod tests {
         let copy = OwnPath::open_root(copy.path()).unwrap();
         assert_eq!(LiveView::open(&copy).unwrap().unwrap().opening(), 0, "a copy");
 
+        let slot = live.slot(of_shard(77)).unwrap();
+        let last = view.find(ShardId::new(77), opening).unwrap().unwrap();
         let again = Live::open(&root, false).unwrap();
+        let mut slots: Vec<_> = (0..100).map(|shard| again.slot(of_shard(shard)).unwrap()).collect();
+        slots[77].begin_segment(10.into(), 4096, 0);
+        slots[77].put(4200, 11.into());
+        assert_eq!((view.opening(), last.read().unwrap().0.end), (opening, 10.into()), "until it begins");
+        again.begin();
+        let next = view.opening();
+        assert!(next != opening && next != 0);
+        assert!(last.read().is_none() && view.find(ShardId::new(77), opening).unwrap().is_none());
+        let seen = view.find(ShardId::new(77), next).unwrap().unwrap().read().unwrap().0;
+        assert_eq!(seen.end, 11.into());
+        // Whoever had it open before may still have a thread.
+        slot.show_synced(1.into());
+
+        super::super::publish::withdraw(&root).unwrap();
         assert_eq!(view.opening(), 0);
-        again.begin().unwrap();
-        assert_ne!(view.opening(), opening);
+    }
+
+    fn of_shard(shard: u32) -> Begin {
+        Begin {
+            shard: ShardId::new(shard),
+            end: 10.into(),
+            horizon: 4.into(),
+            synced: 10.into(),
+            is_closed: false,
+        }
     }
 
     #[test]
@@ -232,16 +258,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = OwnPath::open_root(directory.path()).unwrap();
         let live = Live::open(&root, false).unwrap();
-        let begin = |shard| Begin {
-            shard: ShardId::new(shard),
-            end: 10.into(),
-            horizon: 4.into(),
-            synced: 10.into(),
-            is_closed: false,
-        };
-        let mut slots: Vec<_> = (0..100).map(|shard| live.slot(begin(shard)).unwrap()).collect();
+        live.begin();
+        let mut slots: Vec<_> = (0..100).map(|shard| live.slot(of_shard(shard)).unwrap()).collect();
         let view = LiveView::open(&root).unwrap().unwrap();
-        let slot = view.find(ShardId::new(77)).unwrap().unwrap();
+        let opening = view.opening();
+        let slot = view.find(ShardId::new(77), opening).unwrap().unwrap();
+        assert!(view.find(ShardId::new(77), opening ^ 1).unwrap().is_none(), "another opening's");
         let (seen, words) = slot.read().unwrap();
         assert_eq!((seen.end, seen.horizon, seen.last, seen.closed), (10.into(), 4.into(), None, None));
         slots[77].begin_segment(10.into(), 4096, 0);
@@ -256,9 +278,11 @@ mod tests {
         live.free(&mut slots[77]);
         slots[77].put(4300, 12.into());
         assert!(
-            !slot.shows(&words) && slot.read().is_none() && view.find(ShardId::new(77)).unwrap().is_none()
+            !slot.shows(&words)
+                && slot.read().is_none()
+                && view.find(ShardId::new(77), opening).unwrap().is_none()
         );
-        live.slot(begin(777)).unwrap();
+        live.slot(of_shard(777)).unwrap();
         assert!(slot.read().is_none(), "another shard's");
     }
 }

@@ -84,7 +84,6 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         publish::withdraw(&root)?;
     }
     let examined = Examined::new(&root, manifest, options.salvage)?;
-    // Before anything changes: from here on, what the last opening has shown other processes does not count.
     let live = Arc::new(Live::open(&root, syncs_each)?);
     let context = ShardContext {
         stream_dir: root.clone(),
@@ -108,7 +107,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
     sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
-    live.begin()?;
+    live.begin();
     topology.wake_other_processes();
     let recovery = RecoveryReport {
         shards,

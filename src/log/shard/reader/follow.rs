@@ -140,7 +140,7 @@ impl Reader {
         if slot.shows(&known.words) {
             return Ok(false);
         }
-        // If the slot is no longer that of the shard, the shard has expired, or the stream is being opened.
+        // If the slot is no longer that of the shard, the shard has expired, or the stream was opened.
         let Some((mut seen, words)) = slot.read() else { return Ok(true) };
         let bases = self.segments.list_if_new(&seen)?;
         self.point("look at the horizon of")?;

@@ -639,8 +639,10 @@ impl Model {
         let id = shard.get();
         let (horizon, next) = self.state[&id];
         let places = self.truth.arrived.range((id, horizon)..(id, next));
-        // Not all were read if some are lost, or if a writer that was killed had not stored a horizon that it had shown.
-        if places.clone().count() as u64 != next - horizon {
+        // Not all were read if a writer that was killed had not stored a horizon that it had shown.
+        let is_lost = |place: &Place| self.truth.lost.contains(place);
+        if places.clone().count() as u64 != next - horizon || places.clone().any(|(place, _)| is_lost(place))
+        {
             return;
         }
         let expected = places.filter(|&(_, &arrived)| arrived >= time).map(|(place, _)| place.1).next();

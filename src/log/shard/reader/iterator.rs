@@ -373,7 +373,7 @@ impl ShardIterator {
     pub(super) fn is_readable(&self) -> bool {
         // An error is for the read that follows.
         self.reader.refresh().is_err()
-            || self.is_replaced()
+            || self.is_replaced() && !self.reader.has_kept(self.next, &self.trace)
             || self.next < self.reader.next_sequence()
             || self.next < self.reader.horizon()
             || self.children().is_some()

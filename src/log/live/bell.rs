@@ -101,7 +101,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = OwnPath::open_root(directory.path()).unwrap();
         assert!(Bell::open(&root).is_none());
-        let (one, other) = (Bell::create(&root).unwrap(), Bell::open(&root).unwrap());
+        let one = Bell::create(&root).unwrap();
+        crate::log::sys::fault::set_hook(Some(Box::new(|action, _| match action {
+            "allocate blocks for" => Err(std::io::Error::from_raw_os_error(28)),
+            _ => Ok(()),
+        })));
+        let without_room = Bell::open(&root);
+        crate::log::sys::fault::set_hook(None);
+        assert!(without_room.is_none(), "a store to a page without blocks would be a SIGBUS");
+        let other = Bell::open(&root).unwrap();
         let shard = ShardId::new(3);
         one.ring(shard);
         assert_eq!(other.rings(), 0, "nobody waits");

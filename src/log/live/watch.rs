@@ -204,6 +204,7 @@ impl SlotView {
 mod tests {
     use super::super::publish::{Begin, Live};
     use super::*;
+    use crate::log::sys::fault::set_hook;
 
     #[test]
     fn l8_words_count_only_in_the_file_and_since_the_start_for_which_they_were_written() {
@@ -240,6 +241,46 @@ mod tests {
         slot.show_synced(1.into());
 
         super::super::publish::withdraw(&root).unwrap();
+        assert_eq!(view.opening(), 0);
+    }
+
+    #[test]
+    fn l8_a_segment_without_records_hides_none_of_those_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        let live = Live::open(&root, false).unwrap();
+        live.begin();
+        let mut slot = live.slot(of_shard(3)).unwrap();
+        let view = LiveView::open(&root).unwrap().unwrap();
+        let shown = view.find(ShardId::new(3), view.opening()).unwrap().unwrap();
+        slot.begin_segment(10.into(), 4096, 0);
+        slot.put(5000, 15.into());
+        // It is begun for its date, and once more for a frame that is larger.
+        for _ in 0..2 {
+            slot.begin_segment(15.into(), 4096, 904);
+            let seen = shown.read().unwrap().0;
+            assert_eq!(seen.holder(), Some((10.into(), 5000)));
+            assert_eq!(shown.counts().put_bytes, 5000);
+        }
+        slot.put(4200, 16.into());
+        let seen = shown.read().unwrap().0;
+        assert_eq!((seen.holder(), seen.before), (Some((15.into(), 4200)), Some((10.into(), 5000))));
+    }
+
+    #[test]
+    fn l8_without_room_for_the_words_nothing_that_was_shown_before_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        Live::open(&root, false).unwrap().begin();
+        let view = LiveView::open(&root).unwrap().unwrap();
+        assert_ne!(view.opening(), 0);
+        set_hook(Some(Box::new(|action, _| match action {
+            "allocate blocks for" => Err(std::io::Error::from_raw_os_error(28)),
+            _ => Ok(()),
+        })));
+        let unseen = Live::open(&root, false).map(|live| live.begin());
+        set_hook(None);
+        unseen.unwrap();
         assert_eq!(view.opening(), 0);
     }
 

@@ -129,6 +129,27 @@ fn l8_whatever_a_reader_does_in_the_middle_of_what_a_writer_does_the_read_is_rig
     }
 }
 
+#[test]
+fn l8_a_segment_that_begins_without_records_hides_none_of_those_before() {
+    let scratch = scratch();
+    let mut world = World::begun(scratch.path(), false);
+    let readers = Readers::new(&world);
+    world.put(2);
+    // The frame is larger than what is left of the segment. So the next one begins, and then the write fails.
+    let mut large = vec![0; 40_000];
+    large[..8].copy_from_slice(&1u64.to_le_bytes());
+    set_hook(Some(Box::new(|action, file| match action == "write to" && !file.ends_with("spare") {
+        true if std::fs::metadata(file).is_ok_and(|file| file.len() > 8_192) => {
+            Err(std::io::Error::from_raw_os_error(5))
+        }
+        _ => Ok(()),
+    })));
+    let failed = (0..2).filter(|_| world.stream().put("key", &large).is_err()).count();
+    set_hook(None);
+    assert!(failed > 0);
+    readers.finish(&world);
+}
+
 const CHILD: &str = "STREAMLOG_OUTSIDE_CHILD";
 
 /// Not a test: the child that is killed. It acts on a stream, and is gone before the call to the operating system with a number.

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use streamlog::{
@@ -381,6 +380,80 @@ fn l8_a_put_to_another_shard_takes_no_mark_from_those_who_wait() {
 }
 
 #[test]
+fn l8_every_put_wakes_the_thread_that_waits_for_it() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(stream.shards()[0].id, Position::Latest).unwrap();
+    let (ready, asked) = std::sync::mpsc::channel();
+    // Without being woken, a thread looks again after a second.
+    let started = Instant::now();
+    const ROUNDS: u64 = 200;
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            for _ in 0..ROUNDS {
+                ready.send(()).unwrap();
+                while !iterator.wait(Duration::from_secs(60)).unwrap() {}
+                assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
+            }
+        });
+        for (number, ()) in (0..ROUNDS).zip(asked) {
+            // Before, while and after the thread goes to sleep.
+            std::thread::sleep(Duration::from_micros(number * 7));
+            put(&stream, number..number + 1);
+        }
+    });
+    assert!(started.elapsed() < Duration::from_secs(ROUNDS / 4), "{:?}", started.elapsed());
+}
+
+#[test]
+fn l8_an_iterator_follows_its_stream_without_the_reader_that_it_came_from() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
+    drop(reader);
+    put(&stream, 0..10);
+    stream.split_shard_evenly(stream.shards()[0].id).unwrap();
+    put(&stream, 10..20);
+    assert_eq!(read_on(&mut iterator), (0..20).collect::<Vec<_>>());
+    stream.close().unwrap();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    put(&stream, 20..30);
+    assert!(iterator.wait(Duration::from_secs(10)).unwrap());
+    assert_eq!(read_on(&mut iterator), (20..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn l8_who_waits_for_a_number_that_is_not_there_yet_is_not_cut_by_an_opening() {
+    let scratch = common::scratch();
+    let mut stream = small(&clock()).open(scratch.path()).unwrap();
+    put(&stream, 0..10);
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(stream.shards()[0].id, Position::At(15.into())).unwrap();
+    for round in 1..3 {
+        stream.close().unwrap();
+        stream = small(&clock()).open(scratch.path()).unwrap();
+        assert!(iterator.next_batch(10).unwrap().is_empty());
+        assert!(!iterator.wait(Duration::ZERO).unwrap(), "nothing has come");
+        put(&stream, round * 10..round * 10 + 2);
+    }
+    put(&stream, 100..102);
+    assert_eq!(number_in(iterator.next_batch(10).unwrap().iter().next().unwrap().data()), 101);
+}
+
+#[test]
+fn l8_the_lag_counts_no_blocks_that_are_reserved() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    put(&stream, 0..300);
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let shard = stream.shards()[0].id;
+    let lag = |reader: &StreamReader| reader.iterator(shard, Position::TrimHorizon).unwrap().lag().unwrap();
+    assert_eq!((lag(&reader).bytes, lag(&reader).record_count), (lag(&stream).bytes, 300));
+}
+
+#[test]
 fn l8_a_task_waits_for_another_process_like_for_this_one() {
     let scratch = common::scratch();
     let stream = small(&clock()).open(scratch.path()).unwrap();
@@ -480,5 +553,5 @@ fn what_is_no_stream_or_no_longer_one_is_refused() {
         Err(Error::NotAStream(_)) => {}
         other => panic!("{other:?}"),
     }
-    let _ = Arc::new(reader);
+    assert!(matches!(iterator.next_batch(10), Err(Error::NotAStream(_))));
 }

@@ -88,7 +88,6 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         publish::withdraw(&root)?;
     }
     let examined = Examined::new(&root, manifest, options.salvage)?;
-    // Before anything changes: from here on, what the last opening has shown other processes does not count.
     let live = Arc::new(Live::open(&root, syncs_each)?);
     let context = ShardContext {
         stream_dir: root.clone(),
@@ -113,7 +112,8 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
     target::remove_left(&root);
-    live.begin()?;
+    live.begin();
+    topology.wake_other_processes();
     let recovery = RecoveryReport {
         shards,
         duration: started.elapsed(),

@@ -211,6 +211,13 @@ impl Topology {
             shard.hide();
         }
         self.map.store(Arc::new(ShardMap::new(all.filter(named), manifest)));
+        // Once more: another process that has read the manifest since may have found no slots of the added shards yet.
+        self.context.writers.live.note_manifest();
+    }
+
+    /// Wakes the other processes that wait for any shard.
+    pub(crate) fn wake_other_processes(&self) {
+        self.map.load().iter().for_each(|shard| self.context.writers.bell.ring(shard.id()));
     }
 
     /// Runs `work` on every shard, even after an error, and returns the first error.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Reader;
 use super::batch::{Batch, RecordPlace};
+use super::follow::Trace;
 use super::reads::ReadCount;
 use super::segments::Found;
 use crate::log::format::fault::FrameFault;
@@ -41,10 +42,8 @@ pub struct ShardIterator {
     pub(super) next: SequenceNumber,
     pub(super) place: Option<Place>,
     pub(super) count: Arc<ReadCount>,
-    /// When the record before the next one arrived, and how often everything that is known of the shard had been replaced by then, if another
-    /// process may write it.
-    pub(super) arrived_before: Option<Timestamp>,
-    pub(super) replaced: u64,
+    /// The record before the next one, if another process may write the shard.
+    pub(super) trace: Trace,
     /// Whether the last call of `Iterator::next` failed.
     has_failed: bool,
 }
@@ -71,15 +70,20 @@ pub(super) struct Place {
 impl ShardIterator {
     pub(crate) fn new(reader: Arc<Reader>, position: Position) -> Result<Self> {
         reader.refresh()?;
+        let replaced = reader.replaced();
         let next = Self::first_at(&reader, position)?;
-        Ok(Self::from_first(reader, next))
+        Ok(Self::begin(reader, next, replaced))
     }
 
     /// Returns an iterator that reads from a sequence number on. If that is behind the horizon, its first read fails with `Trimmed`.
     pub(crate) fn from_first(reader: Arc<Reader>, next: SequenceNumber) -> Self {
-        let count = reader.reads.begin(next);
-        let (replaced, arrived_before) = (reader.replaced(), reader.arrival_before(next));
-        Self { reader, next, place: None, count, arrived_before, replaced, has_failed: false }
+        let replaced = reader.replaced();
+        Self::begin(reader, next, replaced)
+    }
+
+    fn begin(reader: Arc<Reader>, next: SequenceNumber, replaced: u64) -> Self {
+        let (count, trace) = (reader.reads.begin(next), reader.trace(next, replaced));
+        Self { reader, next, place: None, count, trace, has_failed: false }
     }
 
     /// Returns the shard that is read.
@@ -133,12 +137,33 @@ impl ShardIterator {
     pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         self.catch_up()?;
         self.reader.check_horizon(self.next)?;
+        match self.read(records_max, bytes_max) {
+            // Another process may have trimmed, cut or closed it meanwhile.
+            Err(error) if self.reader.is_followed() => {
+                self.catch_up()?;
+                self.reader.check_horizon(self.next)?;
+                Err(error)
+            }
+            read => read,
+        }
+    }
+
+    fn read(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         loop {
             let place = match self.place.take() {
                 Some(place) => place,
-                None => match self.locate()? {
-                    Some(place) => place,
-                    None => return Ok(self.empty_batch()),
+                None => match self.locate() {
+                    _ if self.is_replaced() => {
+                        self.catch_up()?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                    Ok(Some(place)) => place,
+                    Ok(None) => {
+                        // It may have been trimmed since.
+                        self.reader.check_horizon(self.next)?;
+                        return Ok(self.empty_batch());
+                    }
                 },
             };
             // `observe` reads whether the segment has ended before it reads how far it is committed: see `Watermark::observe`.
@@ -152,7 +177,12 @@ impl ShardIterator {
             }
             // Read before the lookup: a record below this end is in a segment that the lookup finds.
             let end = self.reader.next_sequence();
-            match self.reader.find(self.next)? {
+            let found = self.reader.find(self.next);
+            if self.is_replaced() {
+                self.catch_up()?;
+                continue;
+            }
+            match found? {
                 Some(Found { window, .. }) if !Arc::ptr_eq(&window, &place.window) => {
                     self.place = Some(Place {
                         offset: window.offset_of(self.next)?,
@@ -279,11 +309,13 @@ impl ShardIterator {
             return Err(damage);
         }
         let bytes = if record_count == 0 { Bytes::new() } else { window.shared_bytes(from..frames_to) };
-        self.arrived_before = last_timestamp.map(Timestamp::from_micros).or(self.arrived_before);
+        let last_timestamp = last_timestamp.map(Timestamp::from_micros);
+        if let Some(arrived) = last_timestamp {
+            self.trace.note(arrived);
+        }
         self.count.go_to(self.next);
         self.count.add(record_count, offset - from);
         let is_latest = self.next >= self.reader.next_sequence();
-        let last_timestamp = last_timestamp.map(Timestamp::from_micros);
         let millis_behind_latest = match last_timestamp {
             _ if is_latest => 0,
             Some(timestamp) => self.reader.age_of(&window, timestamp).as_millis() as u64,
@@ -341,7 +373,7 @@ impl ShardIterator {
     pub(super) fn is_readable(&self) -> bool {
         // An error is for the read that follows.
         self.reader.refresh().is_err()
-            || self.replaced != self.reader.replaced()
+            || self.is_replaced() && !self.reader.has_kept(self.next, &self.trace)
             || self.next < self.reader.next_sequence()
             || self.next < self.reader.horizon()
             || self.children().is_some()

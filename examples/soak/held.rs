@@ -8,7 +8,7 @@ use super::board::{Board, Outcome};
 use super::plan::Random;
 
 /// The maximum number of batches that are kept at a time.
-const BATCHES_MAX: usize = 32;
+const BATCHES_MAX: usize = 128;
 /// The longest time that a batch is kept.
 const KEPT_MILLIS_MAX: u64 = 12_000;
 

@@ -1,22 +1,24 @@
-//! State that the threads of a worker share.
+//! State that the threads of a worker or of a visitor share.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::Write;
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use streamlog::{Error, Timestamp};
+use streamlog::{Batch, Error, Timestamp};
 
+use super::group::spans_of;
 use super::message::{Counters, Message, Promise};
 use super::plan::{Plan, Random};
-use super::record::{KEYS_PER_WRITER, KeyIndex};
-use super::{Args, now};
+use super::record::KeyIndex;
+use super::{Args, Role, now, say};
 
-/// The exit code of a worker that found a broken promise.
+/// The exit code of a process that found a broken promise.
 pub(crate) const EXIT_VIOLATION: i32 = 3;
 /// The longest delay that the histogram resolves: one minute, in nanoseconds.
 pub(crate) const DELAY_NANOS_MAX: u64 = 60_000_000_000;
@@ -32,9 +34,13 @@ pub(crate) struct Progress {
     pub(crate) durable: AtomicU64,
 }
 
-/// The shared state of a worker; each worker has one.
+/// A thread that is silent for this long hangs.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// The shared state of a process; each worker and each visitor has one.
 #[derive(Debug)]
 pub(crate) struct Board {
+    role: Role,
     pub(crate) args: Args,
     pub(crate) plan: Plan,
     /// Progress by key.
@@ -44,20 +50,35 @@ pub(crate) struct Board {
     must_stop: AtomicBool,
     counters: Mutex<Counters>,
     delays_nanos: Mutex<Histogram<u64>>,
+    /// When each thread was last heard of.
+    heard: Mutex<HashMap<ThreadId, Instant>>,
 }
 
 impl Board {
-    pub(crate) fn new(args: &Args, plan: Plan) -> super::Result<Self> {
-        let key_count = usize::from(args.writers * KEYS_PER_WRITER);
+    pub(crate) fn new(args: &Args, role: Role, plan: Plan) -> super::Result<Self> {
         Ok(Self {
+            role,
             args: args.clone(),
             plan,
-            keys: (0..key_count).map(|_| Progress::default()).collect(),
+            keys: (0..args.key_count()).map(|_| Progress::default()).collect(),
             swept_at: AtomicU64::new(0),
             must_stop: AtomicBool::new(false),
             counters: Mutex::default(),
             delays_nanos: Mutex::new(new_delays()?),
+            heard: Mutex::default(),
         })
+    }
+
+    /// Returns how long to wait for records. A visitor sometimes waits for so long that it falls silent if nobody wakes it.
+    pub(crate) fn pause(&self, random: &mut Random) -> Duration {
+        if self.role == Role::Follower && random.one_in(8) {
+            return SILENCE_MAX / 2;
+        }
+        Duration::from_millis(random.below(100))
+    }
+
+    pub(crate) fn is_worker(&self) -> bool {
+        self.role == Role::Worker
     }
 
     /// Returns a separate random generator for each thread.
@@ -84,9 +105,40 @@ impl Board {
         }
     }
 
+    /// Checks the age of what a read returned that began at a time, when no record before `oldest` was allowed. The supervisor knows that
+    /// of a visitor's reads.
+    pub(crate) fn check_age(&self, batch: &Batch, began: Timestamp, oldest: Timestamp) -> Outcome {
+        let Some(first) = batch.iter().next().map(|record| record.timestamp()) else { return Ok(()) };
+        if !self.is_worker() {
+            say(&Message::Read { began, ended: now(), oldest: first }.to_string());
+        }
+        if first >= oldest {
+            return Ok(());
+        }
+        Err(format!(
+            "P12: {} returned a record of {first} when all before {oldest} had expired",
+            batch.shard()
+        ))
+    }
+
+    /// Reports a batch to the supervisor, if this is the visitor that reads everything.
+    pub(crate) fn report_followed(&self, batch: &Batch) -> Outcome {
+        if self.role == Role::Follower && !batch.is_empty() {
+            say(&Message::Handled { spans: spans_of(batch)? }.to_string());
+        }
+        Ok(())
+    }
+
+    /// Reports that the visitor that reads everything does not go on where it was, but with what comes next in the stream.
+    pub(crate) fn report_jump(&self) {
+        if self.role == Role::Follower {
+            say(&Message::Overtaken { keys: (0..self.args.key_count()).collect() }.to_string());
+        }
+    }
+
     /// Returns what the supervisor may rely on.
     pub(crate) fn promises(&self) -> Message {
-        let at = now();
+        let (oldest, at) = (self.oldest_allowed(), now());
         // Load the strongest promise first: a durable record is acknowledged, and an acknowledged record was started.
         let promise = |key: &Progress| {
             let Progress { started, acknowledged, durable } = key;
@@ -94,7 +146,7 @@ impl Board {
             let acknowledged = acknowledged.load(Ordering::SeqCst);
             Promise { started: started.load(Ordering::SeqCst), acknowledged, durable }
         };
-        Message::Promises { at, keys: self.keys.iter().map(promise).collect() }
+        Message::Promises { at, oldest, keys: self.keys.iter().map(promise).collect() }
     }
 
     /// Notes the completion of the retention pass that started at `began`.
@@ -135,11 +187,25 @@ impl Board {
         self.must_stop.store(true, Ordering::SeqCst);
     }
 
+    /// Returns whether the calling thread must stop, and notes that it is alive.
     pub(crate) fn must_stop(&self) -> bool {
+        self.heard().insert(thread::current().id(), Instant::now());
         self.must_stop.load(Ordering::SeqCst)
     }
 
-    /// Sleeps, but wakes up early when the worker must stop.
+    fn heard(&self) -> MutexGuard<'_, HashMap<ThreadId, Instant>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that no thread hangs that has not stopped.
+    pub(crate) fn check_threads(&self) -> Outcome {
+        match self.heard().values().any(|heard| heard.elapsed() > SILENCE_MAX) {
+            true => Err(format!("a thread of a {:?} hangs: it did nothing for {SILENCE_MAX:?}", self.role)),
+            false => Ok(()),
+        }
+    }
+
+    /// Sleeps, but wakes up early when the process must stop.
     pub(crate) fn sleep(&self, duration: Duration) {
         let until = Instant::now() + duration;
         while !self.must_stop() {

@@ -22,10 +22,12 @@ use super::{Args, now};
 const UNSEALED_COUNT_MAX: u64 = 6;
 
 /// The result of a check that found no violation.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Checked {
     pub(crate) open_time: Duration,
     pub(crate) records: u64,
+    /// The last record of each key.
+    pub(crate) lasts: Vec<Option<Number>>,
 }
 
 /// What to check, and how.
@@ -45,6 +47,7 @@ impl Check<'_> {
         &self,
         ledger: &mut Ledger,
         group: &mut GroupLedger,
+        outside: &GroupLedger,
         random: &mut Random,
     ) -> Result<Checked, String> {
         let age = self.plan.retention.age;
@@ -73,6 +76,7 @@ impl Check<'_> {
         let firsts: Vec<_> = reading.keys.iter().map(|key| key.first).collect();
         let lasts: Vec<_> = reading.keys.iter().map(|key| key.last).collect();
         group.check_commits(&stream)?;
+        outside.check_commits(&stream)?;
         // Otherwise the next worker gets the rest.
         if random.one_in(2) {
             group.drain(&stream, ledger, &lasts)?;
@@ -94,7 +98,7 @@ impl Check<'_> {
             self.expire(&stream, ledger)?;
         }
         stream.close().map_err(|error| format!("P10: the stream does not close: {error}"))?;
-        Ok(Checked { open_time, records })
+        Ok(Checked { open_time, records, lasts })
     }
 
     fn check_recovery(&self, stream: &Stream) -> Result<(), String> {

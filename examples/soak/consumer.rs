@@ -1,16 +1,15 @@
-//! The worker's threads that read together as the workers of one group.
+//! The threads that read together as the workers of one group, in the worker or in a visitor.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use streamlog::{Batch, Error, ShardId, Stream, Worker};
+use streamlog::{Batch, Error, Group, ShardId, StreamReader, Worker};
 
 use super::board::{Board, Outcome, unexpected};
-use super::group::{GROUP, keys_of, spans_of};
+use super::group::{keys_of, spans_of};
 use super::message::Message;
 use super::plan::Random;
-use super::record::{KEYS_PER_WRITER, KeyIndex};
 use super::say;
 
 /// The number of threads.
@@ -28,7 +27,8 @@ impl Committed {
 
 /// One worker: polls, reports what it handles, and commits. Sometimes it stalls beyond its lease, or leaves and comes back.
 pub(crate) struct Consumer<'a> {
-    stream: &'a Stream,
+    stream: &'a StreamReader,
+    group: Group,
     board: &'a Board,
     committed: &'a Committed,
     random: Random,
@@ -37,17 +37,23 @@ pub(crate) struct Consumer<'a> {
 }
 
 impl<'a> Consumer<'a> {
-    pub(crate) fn new(stream: &'a Stream, board: &'a Board, committed: &'a Committed, thread: u64) -> Self {
+    /// Creates a worker of a group, whose workers in this process share what they have committed.
+    pub(crate) fn new(
+        stream: &'a StreamReader,
+        group: Group,
+        board: &'a Board,
+        committed: &'a Committed,
+        thread: u64,
+    ) -> Self {
         let mut random = board.random(thread << 8 | 7);
         let lease_timeout = Duration::from_millis(random.between(100, 1_500));
-        Self { stream, board, committed, random, lease_timeout, outstanding: vec![] }
+        Self { stream, group, board, committed, random, lease_timeout, outstanding: vec![] }
     }
 
     pub(crate) fn run(mut self) -> Outcome {
         while !self.board.must_stop() {
             let worker = self
-                .stream
-                .group(GROUP)
+                .group
                 .worker()
                 .lease_timeout(self.lease_timeout)
                 .batch_records(self.random.between(1, 2_000) as usize);
@@ -90,7 +96,7 @@ impl<'a> Consumer<'a> {
                 Ok(())
             }
             Err(Error::Trimmed { shard, .. }) => {
-                let key_count: KeyIndex = self.board.args.writers * KEYS_PER_WRITER;
+                let key_count = self.board.args.key_count();
                 say(&Message::Overtaken { keys: keys_of(self.stream, shard, key_count) }.to_string());
                 self.board.counters().groups_overtaken += 1;
                 match worker.skip_to_horizon(shard) {
@@ -140,10 +146,10 @@ impl<'a> Consumer<'a> {
 
 impl Committed {
     /// Starts with the positions that the group committed before.
-    pub(crate) fn of(stream: &Stream) -> Outcome<Self> {
+    pub(crate) fn of(stream: &StreamReader, group: &Group) -> Outcome<Self> {
         let committed = Self::default();
-        if stream.groups().map_err(unexpected("P1", "no groups"))?.iter().any(|name| name == GROUP) {
-            let group = stream.group(GROUP).describe().map_err(unexpected("P1 P9", "the group"))?;
+        if stream.groups().map_err(unexpected("P1", "no groups"))?.iter().any(|name| name == group.name()) {
+            let group = group.describe().map_err(unexpected("P1 P9", "the group"))?;
             let positions = group.shards.iter().map(|shard| (shard.shard, shard.next_sequence.get()));
             committed.lock().extend(positions);
         }

@@ -1,15 +1,19 @@
-//! What the supervisor knows about the consumer group across all runs: the handled records and the commits.
+//! What the supervisor knows about a consumer group across all runs: the handled records and the commits.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use streamlog::{Batch, Error, HashKeyRange, ShardId, Stream};
+use streamlog::{Batch, Error, HashKeyRange, ShardId, Stream, StreamReader};
 
 use super::board::Outcome;
+use super::course::Course;
 use super::ledger::Ledger;
 use super::record::{KeyIndex, Number, Stamp, hash_key_of, name_of};
 
-/// The name of the group.
-pub(crate) const GROUP: &str = "soak";
+/// The group whose workers run in the worker process.
+pub(crate) const INSIDE: &str = "inside";
+/// The group whose workers run in a visitor.
+pub(crate) const OUTSIDE: &str = "outside";
 
 /// Consecutive records of a key that a worker received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,65 +43,34 @@ pub(crate) fn spans_of(batch: &Batch) -> Outcome<Vec<Span>> {
 }
 
 /// Returns the keys whose records a shard may hold. Returns all keys if the shard has expired, because its range is then unknown.
-pub(crate) fn keys_of(stream: &Stream, shard: ShardId, key_count: KeyIndex) -> Vec<KeyIndex> {
+pub(crate) fn keys_of(stream: &StreamReader, shard: ShardId, key_count: KeyIndex) -> Vec<KeyIndex> {
     let range: Option<HashKeyRange> =
         stream.shards().iter().find(|known| known.id == shard).map(|known| known.hash_key_range);
     (0..key_count).filter(|&key| range.is_none_or(|range| range.contains(hash_key_of(key)))).collect()
 }
 
-/// What the workers of the group reported: before each commit the records it covers, and afterwards that it returned.
-#[derive(Debug, Default)]
+/// What the workers of a group reported: before each commit the records it covers, and afterwards that it returned.
+#[derive(Debug)]
 pub(crate) struct GroupLedger {
-    keys: BTreeMap<KeyIndex, Handled>,
+    name: &'static str,
+    pub(crate) course: Course,
     /// The next record of each shard.
     committed: BTreeMap<ShardId, u64>,
-    /// The number of spans with records that had been handed out before.
-    pub(crate) spans_again: u64,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Handled {
-    last: Option<Number>,
-    /// A worker learned that retention had dropped the next records.
-    may_jump: bool,
 }
 
 impl GroupLedger {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, course: Course::default(), committed: BTreeMap::new() }
+    }
+
     /// Checks that the group skipped nothing.
     pub(crate) fn note_handled(&mut self, ledger: &Ledger, spans: &[Span]) -> Result<(), String> {
-        for span in spans {
-            let known = self.keys.entry(span.key).or_default();
-            let Some(last) = known.last else {
-                *known = Handled { last: Some(span.last), may_jump: false };
-                continue;
-            };
-            if span.first <= last {
-                self.spans_again += 1;
-                if span.last > last {
-                    known.last = Some(span.last);
-                }
-                continue;
-            }
-            if !known.may_jump {
-                ledger.check_gap(span.key, last, Some(span.first))?;
-                if !span.first.may_follow(last) {
-                    return Err(format!(
-                        "P4 P6: a group was handed number {} of {} after {last}",
-                        span.first,
-                        name_of(span.key)
-                    ));
-                }
-            }
-            *known = Handled { last: Some(span.last), may_jump: false };
-        }
-        Ok(())
+        self.course.note("a group", ledger, spans)
     }
 
     /// Notes that the group is about to continue from the horizon after a `Trimmed` error.
-    pub(crate) fn note_overtaken(&mut self, keys: &[KeyIndex]) {
-        for &key in keys {
-            self.keys.entry(key).or_default().may_jump = true;
-        }
+    pub(crate) fn note_overtaken(&mut self, keys: &[KeyIndex], at: Instant) {
+        self.course.note_jump(keys, at);
     }
 
     pub(crate) fn note_committed(&mut self, shard: ShardId, next: u64) {
@@ -107,10 +80,13 @@ impl GroupLedger {
 
     /// Checks that a newly opened stream still has the commits.
     pub(crate) fn check_commits(&self, stream: &Stream) -> Result<(), String> {
-        if !stream.groups().map_err(|error| error.to_string())?.iter().any(|name| name == GROUP) {
-            return if self.committed.is_empty() { Ok(()) } else { Err("P1: the group is gone".into()) };
+        if !stream.groups().map_err(|error| error.to_string())?.iter().any(|name| name == self.name) {
+            return if self.committed.is_empty() { Ok(()) } else { Err("P1: a group is gone".into()) };
         }
-        let group = stream.group(GROUP).describe().map_err(|error| format!("P1 P9: the group: {error}"))?;
+        let group = stream
+            .group(self.name)
+            .describe()
+            .map_err(|error| format!("P1 P9: the group {}: {error}", self.name))?;
         for shard in &group.shards {
             let committed = self.committed.get(&shard.shard);
             if committed.is_some_and(|&committed| shard.next_sequence.get() < committed) {
@@ -130,9 +106,9 @@ impl GroupLedger {
         lasts: &[Option<Number>],
     ) -> Result<(), String> {
         let failed = |error: Error| format!("P6: reading what a group has left: {error}");
-        let mut worker = stream.group(GROUP).worker().open().map_err(failed)?;
+        let mut worker = stream.group(self.name).worker().open().map_err(failed)?;
         loop {
-            match worker.poll(std::time::Duration::ZERO) {
+            match worker.poll(Duration::ZERO) {
                 Ok(None) => break,
                 Ok(Some(batch)) => {
                     let (first, committed) = (batch.first_sequence(), self.committed.get(&batch.shard()));
@@ -146,14 +122,14 @@ impl GroupLedger {
                     worker.commit(&batch).map_err(failed)?;
                 }
                 Err(Error::Trimmed { shard, .. }) => {
-                    self.note_overtaken(&keys_of(stream, shard, lasts.len() as KeyIndex));
+                    self.note_overtaken(&keys_of(stream, shard, lasts.len() as KeyIndex), Instant::now());
                     worker.skip_to_horizon(shard).map_err(failed)?;
                 }
                 Err(error) => return Err(failed(error)),
             }
         }
         for (key, &last) in (0..).zip(lasts) {
-            let handled = self.keys.get(&key).and_then(|known| known.last);
+            let handled = self.course.last(key);
             if handled < last {
                 return Err(format!(
                     "P6: a group has read all, and handled {} up to {handled:?}; {last:?} is there",

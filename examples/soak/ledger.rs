@@ -48,6 +48,13 @@ impl Ledger {
         }
     }
 
+    /// Returns the number of the last record of a key that was acknowledged, unless it has expired.
+    pub(crate) fn last_acknowledged(&self, key: KeyIndex) -> Option<Number> {
+        let mut promised = self.runs.iter().map(|(&run, promised)| (run, promised.promise(key).acknowledged));
+        let (run, acknowledged) = promised.rfind(|&(_, acknowledged)| acknowledged > 0)?;
+        Some(Number { run, count: acknowledged - 1 })
+    }
+
     /// Checks that no acknowledged record is missing between two adjacent records of a key. `next` is `None` at the end of the key's
     /// records.
     pub(crate) fn check_gap(&self, key: KeyIndex, last: Number, next: Option<Number>) -> Result<(), String> {

@@ -1,6 +1,9 @@
 //! A stress test of the library: a supervisor starts a worker that puts, reads, reshards, syncs and trims at the same time. It kills the
 //! worker at random moments, starts it again, and checks the stream against the promises.
 //!
+//! Beside the worker, visitors read the stream in processes of their own: one follows all shards, one reads here and there and keeps what
+//! it has read, and one runs the workers of a consumer group. They live across many lives of the worker, and are killed in turn.
+//!
 //! ```text
 //! cargo run --release --example soak -- --minutes 10
 //! cargo run --release --example soak -- --minutes 600 --durability power --kill-every 60 --dir /data/soak
@@ -11,23 +14,31 @@
 //! violation that depends on the interleaving may take several runs to reproduce.
 //!
 //! Read in this order: `plan` (the settings of each run) and `record` (how a record proves its origin), then the worker's side: `worker`
-//! (its threads: **add a new part of the library there**), `writer`, `reader` with `order`, `consumer`, `keeper`, `board`; `message` is
-//! what the worker reports to the supervisor; then the supervisor's side: `supervisor`, `ledger` (the promises), `group` (what the
-//! consumer group has handled), `check` (what the stream contains), `report`.
+//! (its threads: **add a new part of the library there**), `writer`, `reader` with `order` and `held`, `consumer`, `keeper`, `board`; then
+//! the visitors: `visitor`, `follower`, `seeker`; `message` is what all of them report to the supervisor; then the supervisor's side:
+//! `supervisor`, `process`, `visitors`, `ledger` (the promises), `course` (how far a reader is), `group` (what a consumer group has
+//! handled), `check` (what the stream contains), `report`.
 
 mod board;
 mod check;
 mod consumer;
+mod course;
+mod follower;
 mod group;
+mod held;
 mod keeper;
 mod ledger;
 mod message;
 mod order;
 mod plan;
+mod process;
 mod reader;
 mod record;
 mod report;
+mod seeker;
 mod supervisor;
+mod visitor;
+mod visitors;
 mod worker;
 mod writer;
 
@@ -42,7 +53,7 @@ use streamlog::Timestamp;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Puts, reads, reshards and trims a stream, kills the process that does it again and again, and checks every promise.
+/// Puts, reads, reshards and trims a stream, kills the processes that do it again and again, and checks every promise.
 #[derive(Debug, Clone, Parser)]
 struct Args {
     /// How long to run, in minutes; 0.1 is six seconds
@@ -63,15 +74,34 @@ struct Args {
     /// The seed of the random choices; taken from the clock if not given
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// The average lifetime of a worker
+    /// The average lifetime of a worker; a visitor lives three times as long
     #[arg(long, default_value_t = 8.0, value_name = "SECONDS", value_parser = positive)]
     kill_every: f64,
     /// MiB to put per second over all writers
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     rate: u64,
-    /// Round and run: makes this process a worker
-    #[arg(long, hide = true, num_args = 2)]
-    worker: Option<Vec<u32>>,
+    /// Makes this process a worker, or a visitor
+    #[arg(long, hide = true)]
+    role: Option<Role>,
+    /// The round of a worker
+    #[arg(long, hide = true, default_value_t = 0)]
+    round: u32,
+    /// The run of a worker, or the number of a visitor
+    #[arg(long, hide = true, default_value_t = 0)]
+    run: u32,
+}
+
+/// What a process does that the supervisor starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Role {
+    /// Opens the stream and changes it.
+    Worker,
+    /// A visitor that follows all shards.
+    Follower,
+    /// A visitor that reads here and there, and keeps what it has read.
+    Seeker,
+    /// A visitor in which the workers of a consumer group run.
+    Group,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -79,6 +109,13 @@ enum DurabilityArg {
     Process,
     Power,
     Mixed,
+}
+
+impl Args {
+    /// Returns the number of keys of all writers.
+    fn key_count(&self) -> record::KeyIndex {
+        self.writers * record::KEYS_PER_WRITER
+    }
 }
 
 /// Parses a positive number of at most hundreds of days in any unit.
@@ -93,8 +130,10 @@ fn positive(text: &str) -> std::result::Result<f64, String> {
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
-    if let Some([round, run]) = args.worker.as_deref() {
-        return worker::main(&args, *round, *run);
+    match args.role {
+        Some(Role::Worker) => return worker::main(&args),
+        Some(role) => return visitor::main(&args, role),
+        None => {}
     }
     args.seed.get_or_insert(now().as_micros() % 1_000_000);
     match supervisor::run(&args) {

@@ -1,4 +1,4 @@
-//! The messages from a worker to its supervisor, one line each, with an end mark that is missing if a kill has cut the line short.
+//! The messages from a worker or a visitor to the supervisor, one line each, with an end mark that is missing if a kill has cut the line short.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(crate) struct Promise {
     pub(crate) durable: u64,
 }
 
-/// The counters of a worker.
+/// The counters of a worker or of a visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counters {
     pub(crate) put_records: u64,
@@ -32,29 +32,34 @@ pub(crate) struct Counters {
     pub(crate) leases_lost: u64,
     /// How often a worker of the group learned that retention had overtaken it.
     pub(crate) groups_overtaken: u64,
+    /// Records that were kept for a while and read once more.
+    pub(crate) kept_records: u64,
+    /// Calls of `describe`, `stats` and `verify`.
+    pub(crate) looks: u64,
     /// The current value, as for `disk_bytes`.
     pub(crate) open_shards: u64,
     pub(crate) disk_bytes: u64,
 }
 
 impl Counters {
-    fn fields(&self) -> [u64; 13] {
+    fn fields(&self) -> [u64; 15] {
         let Self { put_records, put_bytes, read_records, read_bytes, .. } = *self;
         let Self { reshards, trimmed_records, overtaken, open_shards, disk_bytes, .. } = *self;
         let Self { handled_records, commits, leases_lost, groups_overtaken, .. } = *self;
         let fields = [put_records, put_bytes, read_records, read_bytes, reshards, trimmed_records];
-        let of_group = [handled_records, commits, leases_lost, groups_overtaken];
-        let mut all = [0; 13];
+        let Self { kept_records, looks, .. } = *self;
+        let of_others = [handled_records, commits, leases_lost, groups_overtaken, kept_records, looks];
+        let mut all = [0; 15];
         all[..6].copy_from_slice(&fields);
         all[6..9].copy_from_slice(&[overtaken, open_shards, disk_bytes]);
-        all[9..].copy_from_slice(&of_group);
+        all[9..].copy_from_slice(&of_others);
         all
     }
 
-    fn from_fields(fields: [u64; 13]) -> Self {
+    fn from_fields(fields: [u64; 15]) -> Self {
         let [put_records, put_bytes, read_records, read_bytes, reshards, trimmed_records, rest @ ..] = fields;
-        let [overtaken, open_shards, disk_bytes, of_group @ ..] = rest;
-        let [handled_records, commits, leases_lost, groups_overtaken] = of_group;
+        let [overtaken, open_shards, disk_bytes, of_others @ ..] = rest;
+        let [handled_records, commits, leases_lost, groups_overtaken, kept_records, looks] = of_others;
         Self {
             put_records,
             put_bytes,
@@ -69,6 +74,8 @@ impl Counters {
             commits,
             leases_lost,
             groups_overtaken,
+            kept_records,
+            looks,
         }
     }
 }
@@ -77,17 +84,19 @@ impl Counters {
 pub(crate) enum Message {
     /// The stream is open; `micros` is how long that took.
     Opened { micros: u64 },
-    /// The promises by key, as of a time before this message.
-    Promises { at: Timestamp, keys: Vec<Promise> },
+    /// The promises by key, as of a time before this message. From then on no read may return a record older than `oldest`.
+    Promises { at: Timestamp, oldest: Timestamp, keys: Vec<Promise> },
     /// The counts since the previous message, and the put latencies as pairs of nanoseconds and count.
     Counters { counters: Counters, delays_nanos: Vec<(u64, u64)> },
-    /// A worker of the group is handling these records.
+    /// A worker of the group is handling these records, or a follower has read them.
     Handled { spans: Vec<Span> },
-    /// A worker of the group is about to continue from the horizon in the shard of these keys.
+    /// A read between two times returned a batch whose first record had arrived at `oldest`.
+    Read { began: Timestamp, ended: Timestamp, oldest: Timestamp },
+    /// A worker of the group is about to continue from the horizon in the shard of these keys. So is a follower.
     Overtaken { keys: Vec<KeyIndex> },
     /// A commit has returned; the group continues at `next` in this shard.
     Committed { shard: ShardId, next: u64 },
-    /// The worker closed the stream as requested.
+    /// The process closed the stream as requested.
     Closed,
     /// A promise is broken.
     Violation(String),
@@ -100,8 +109,8 @@ impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opened { micros } => write!(f, "opened {micros}")?,
-            Self::Promises { at, keys } => {
-                write!(f, "promises {}", at.as_micros())?;
+            Self::Promises { at, oldest, keys } => {
+                write!(f, "promises {} {}", at.as_micros(), oldest.as_micros())?;
                 for key in keys {
                     write!(f, " {} {} {}", key.started, key.acknowledged, key.durable)?;
                 }
@@ -116,6 +125,10 @@ impl fmt::Display for Message {
                 for Span { key, first, last } in spans {
                     write!(f, " {key} {} {} {} {}", first.run, first.count, last.run, last.count)?;
                 }
+            }
+            Self::Read { began, ended, oldest } => {
+                let [began, ended, oldest] = [began, ended, oldest].map(|time| time.as_micros());
+                write!(f, "read {began} {ended} {oldest}")?;
             }
             Self::Overtaken { keys } => {
                 write!(f, "overtaken")?;
@@ -141,11 +154,12 @@ impl Message {
         Some(match word {
             "opened" => Self::Opened { micros: *fields.first()? },
             "promises" => {
-                let (&at, keys) = fields.split_first()?;
+                let ([at, oldest], keys) = fields.split_first_chunk()?;
                 let promise =
                     |key: &[u64]| Promise { started: key[0], acknowledged: key[1], durable: key[2] };
                 let keys = keys.chunks_exact(3).map(promise).collect();
-                Self::Promises { at: Timestamp::from_micros(at), keys }
+                let [at, oldest] = [at, oldest].map(|&micros| Timestamp::from_micros(micros));
+                Self::Promises { at, oldest, keys }
             }
             "counters" => {
                 let (counters, delays) = fields.split_first_chunk()?;
@@ -160,6 +174,11 @@ impl Message {
                     last: number(it[3], it[4]),
                 };
                 Self::Handled { spans: fields.chunks_exact(5).map(span).collect() }
+            }
+            "read" => {
+                let times: [u64; 3] = fields.try_into().ok()?;
+                let [began, ended, oldest] = times.map(Timestamp::from_micros);
+                Self::Read { began, ended, oldest }
             }
             "overtaken" => Self::Overtaken { keys: fields.iter().map(|&key| key as KeyIndex).collect() },
             "committed" => {

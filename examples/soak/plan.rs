@@ -50,6 +50,11 @@ impl Plan {
         Self { run, durability, segment_bytes, sync_interval, retention }
     }
 
+    /// Returns what a visitor goes by. Its run is none in which records are put.
+    pub(crate) fn of_visitor(args: &Args, number: u32) -> Self {
+        Self { run: u32::MAX - number, ..Self::new(args, 0, 0) }
+    }
+
     pub(crate) fn options(&self, args: &Args) -> StreamOptions {
         StreamOptions::new()
             .shards(args.shards)

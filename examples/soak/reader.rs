@@ -1,24 +1,25 @@
-//! The worker's threads that read.
+//! The threads that read, in the worker and in visitors.
 
 use std::time::{Duration, Instant};
 
-use streamlog::{Batch, Error, LineageIterator, Position, ShardIterator, Stream};
+use streamlog::{Error, LineageIterator, Position, ShardIterator, StreamReader};
 
 use super::board::{Board, Outcome, unexpected};
+use super::held::Held;
 use super::now;
 use super::order::Order;
 use super::plan::Random;
 
 /// The maximum number of records in a read.
-const RECORDS_MAX: u64 = 2_000;
+pub(crate) const RECORDS_MAX: u64 = 2_000;
 
-/// Follows all shards from the trim horizon, for as long as the worker lives.
-pub(crate) fn tail(stream: &Stream, board: &Board) -> Outcome {
+/// Follows all shards from the trim horizon, for as long as the process lives.
+pub(crate) fn tail(stream: &StreamReader, board: &Board) -> Outcome {
     follow_lineage(stream, board, &mut board.random(2), Position::TrimHorizon, Duration::MAX)
 }
 
 /// Follows all shards from a random position for a while, again and again.
-pub(crate) fn wander_over_lineage(stream: &Stream, board: &Board) -> Outcome {
+pub(crate) fn wander_over_lineage(stream: &StreamReader, board: &Board) -> Outcome {
     let mut random = board.random(3);
     while !board.must_stop() {
         let position = match random.below(3) {
@@ -33,7 +34,7 @@ pub(crate) fn wander_over_lineage(stream: &Stream, board: &Board) -> Outcome {
 }
 
 fn follow_lineage(
-    stream: &Stream,
+    stream: &StreamReader,
     board: &Board,
     random: &mut Random,
     position: Position,
@@ -47,24 +48,26 @@ fn follow_lineage(
         Err(Error::Trimmed { .. }) => return Ok(()),
         Err(error) => return Err(format!("P6: a lineage iterator at {position:?}: {error}")),
     };
+    board.report_jump();
     let mut order = Order::new(board);
     while !board.must_stop() && began.elapsed() < life {
-        let (acknowledged, oldest) = (board.acknowledged(), board.oldest_allowed());
+        let (acknowledged, oldest, at) = (board.acknowledged(), board.oldest_allowed(), now());
         match iterator.next_batch(random.between(1, RECORDS_MAX) as usize) {
             Ok(batch) if batch.is_empty() => {
                 order.check_end(&acknowledged)?;
-                let wait = Duration::from_millis(random.below(100));
-                iterator.wait(wait).map_err(unexpected("P6", "waiting for all shards"))?;
+                iterator.wait(board.pause(random)).map_err(unexpected("P6", "waiting for all shards"))?;
             }
             Ok(batch) => {
                 order.take(&batch, None)?;
-                check_age(&batch, oldest)?;
+                board.check_age(&batch, at, oldest)?;
+                board.report_followed(&batch)?;
             }
             Err(Error::Trimmed { .. }) => {
                 if iterator.skip_to_horizon() == 0 {
                     return Err("P6: a reader was told that records were trimmed, and none was".into());
                 }
                 order.allow_jump();
+                board.report_jump();
                 board.counters().overtaken += 1;
             }
             Err(error) => return Err(format!("P6: reading all shards: {error}")),
@@ -73,42 +76,41 @@ fn follow_lineage(
     Ok(())
 }
 
-fn check_age(batch: &Batch, oldest: streamlog::Timestamp) -> Outcome {
-    match batch.iter().next().map(|record| record.timestamp()) {
-        Some(first) if first < oldest => Err(format!(
-            "P12: {} returned a record of {first} when all before {oldest} had expired",
-            batch.shard()
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Reads a random shard from a random position, again and again.
-pub(crate) fn wander_over_shards(stream: &Stream, board: &Board) -> Outcome {
+pub(crate) fn wander_over_shards(stream: &StreamReader, board: &Board) -> Outcome {
     let mut random = board.random(4);
+    let mut held = Held::default();
     while !board.must_stop() {
-        let stats = stream.stats().map_err(unexpected("P6", "no counts"))?;
-        let shard = random.pick(&stats.shards);
-        let (horizon, next) = (shard.horizon.get(), shard.next_sequence.get());
-        // Up to the next record, but not after it, because a read after the next record would skip it.
-        let inside = random.between(horizon, next.max(horizon)).into();
-        let position = match random.below(5) {
-            0 => Position::TrimHorizon,
-            1 => Position::Latest,
-            2 => Position::At(inside),
-            3 if inside < shard.next_sequence => Position::After(inside),
-            _ => Position::AtTimestamp(now() - Duration::from_millis(random.below(12_000))),
-        };
-        match stream.iterator(shard.shard, position) {
-            Ok(iterator) => read_shard(board, &mut random, iterator, position)?,
-            // Retention overtook the position.
-            Err(Error::Trimmed { .. } | Error::ShardNotFound(_)) => {}
-            Err(error) => {
-                return Err(format!("P6: an iterator over {} at {position:?}: {error}", shard.shard));
-            }
-        }
+        read_somewhere(stream, board, &mut random, &mut held)?;
     }
     Ok(())
+}
+
+/// Reads a random shard from a random position.
+pub(crate) fn read_somewhere(
+    stream: &StreamReader,
+    board: &Board,
+    random: &mut Random,
+    held: &mut Held,
+) -> Outcome {
+    let stats = stream.stats().map_err(unexpected("P6", "no counts"))?;
+    let shard = random.pick(&stats.shards);
+    let (horizon, next) = (shard.horizon.get(), shard.next_sequence.get());
+    // Up to the next record, but not after it, because a read after the next record would skip it.
+    let inside = random.between(horizon, next.max(horizon)).into();
+    let position = match random.below(5) {
+        0 => Position::TrimHorizon,
+        1 => Position::Latest,
+        2 => Position::At(inside),
+        3 if inside < shard.next_sequence => Position::After(inside),
+        _ => Position::AtTimestamp(now() - Duration::from_millis(random.below(12_000))),
+    };
+    match stream.iterator(shard.shard, position) {
+        Ok(iterator) => read_shard(board, random, iterator, position, held),
+        // Retention overtook the position.
+        Err(Error::Trimmed { .. } | Error::ShardNotFound(_)) => Ok(()),
+        Err(error) => Err(format!("P6: an iterator over {} at {position:?}: {error}", shard.shard)),
+    }
 }
 
 /// Reads a shard for a while, or to its end.
@@ -117,6 +119,7 @@ fn read_shard(
     random: &mut Random,
     mut iterator: ShardIterator,
     position: Position,
+    held: &mut Held,
 ) -> Outcome {
     let mut order = Order::new(board);
     let mut is_first = true;
@@ -124,7 +127,8 @@ fn read_shard(
         if board.must_stop() {
             return Ok(());
         }
-        let (expected, oldest) = (iterator.next_sequence(), board.oldest_allowed());
+        held.check(board)?;
+        let (expected, oldest, at) = (iterator.next_sequence(), board.oldest_allowed(), now());
         let records_max = random.between(1, RECORDS_MAX) as usize;
         let bytes_max = if random.one_in(2) { usize::MAX } else { random.between(0, 300_000) as usize };
         let batch = match iterator.next_batch_within(records_max, bytes_max) {
@@ -142,7 +146,8 @@ fn read_shard(
             Err(error) => return Err(format!("P6: reading {}: {error}", iterator.shard())),
         };
         order.take(&batch, Some(expected))?;
-        check_age(&batch, oldest)?;
+        board.check_age(&batch, at, oldest)?;
+        held.keep(random, &batch);
         if let (true, Position::AtTimestamp(time), Some(record)) = (is_first, position, batch.iter().next())
             && record.timestamp() < time
         {

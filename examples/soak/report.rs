@@ -23,6 +23,10 @@ pub(crate) struct Report {
     closes: u64,
     checks: u64,
     checked_records: u64,
+    visitor_kills: u64,
+    /// How long it took at most until a follower outside and the group outside had an acknowledged record.
+    delays_max: [Duration; 2],
+    visitor_own_bytes_max: u64,
     reopen_last: Duration,
     reopen_max: Duration,
     /// The worker's own memory: the current size, and the maximum in each half of the run so far.
@@ -32,6 +36,8 @@ pub(crate) struct Report {
 
 struct Totals {
     counters: Counters,
+    /// The counters of the visitors.
+    outside: Counters,
     delays_nanos: Histogram<u64>,
 }
 
@@ -59,11 +65,17 @@ impl Memory {
 
 impl Totals {
     fn new() -> Result<Self> {
-        Ok(Self { counters: Counters::default(), delays_nanos: new_delays()? })
+        Ok(Self { counters: Counters::default(), outside: Counters::default(), delays_nanos: new_delays()? })
     }
 
     fn add(&mut self, more: &Counters, delays_nanos: &[(u64, u64)]) {
-        let mine = &mut self.counters;
+        Self::add_counters(&mut self.counters, more);
+        for &(nanos, count) in delays_nanos {
+            self.delays_nanos.saturating_record_n(nanos, count);
+        }
+    }
+
+    fn add_counters(mine: &mut Counters, more: &Counters) {
         mine.put_records += more.put_records;
         mine.put_bytes += more.put_bytes;
         mine.read_records += more.read_records;
@@ -75,14 +87,13 @@ impl Totals {
         mine.commits += more.commits;
         mine.leases_lost += more.leases_lost;
         mine.groups_overtaken += more.groups_overtaken;
+        mine.kept_records += more.kept_records;
+        mine.looks += more.looks;
         // A worker that has just started has not counted its shards yet.
         if more.open_shards > 0 {
             mine.open_shards = more.open_shards;
         }
         mine.disk_bytes = mine.disk_bytes.max(more.disk_bytes);
-        for &(nanos, count) in delays_nanos {
-            self.delays_nanos.saturating_record_n(nanos, count);
-        }
     }
 
     /// Formats rates and delays.
@@ -122,6 +133,9 @@ impl Report {
             closes: 0,
             checks: 0,
             checked_records: 0,
+            visitor_kills: 0,
+            delays_max: [Duration::ZERO; 2],
+            visitor_own_bytes_max: 0,
             reopen_last: Duration::ZERO,
             reopen_max: Duration::ZERO,
             memory: Memory::default(),
@@ -132,6 +146,22 @@ impl Report {
     pub(crate) fn note_counters(&mut self, counters: &Counters, delays_nanos: &[(u64, u64)]) {
         self.line.add(counters, delays_nanos);
         self.all.add(counters, delays_nanos);
+    }
+
+    pub(crate) fn note_visitor(&mut self, counters: &Counters, memory: Option<Memory>) {
+        Totals::add_counters(&mut self.line.outside, counters);
+        Totals::add_counters(&mut self.all.outside, counters);
+        let own_bytes = memory.map_or(0, |memory| memory.own_bytes);
+        self.visitor_own_bytes_max = self.visitor_own_bytes_max.max(own_bytes);
+    }
+
+    pub(crate) fn note_visitor_kill(&mut self) {
+        self.visitor_kills += 1;
+    }
+
+    /// Notes how long it took at most until a follower outside and the group outside had an acknowledged record.
+    pub(crate) fn note_delays(&mut self, follower: Duration, group: Duration) {
+        self.delays_max = [follower, group];
     }
 
     pub(crate) fn note_open(&mut self, time: Duration) {
@@ -148,7 +178,7 @@ impl Report {
         self.closes += 1;
     }
 
-    pub(crate) fn note_check(&mut self, checked: Checked) {
+    pub(crate) fn note_check(&mut self, checked: &Checked) {
         self.checks += 1;
         self.checked_records += checked.records;
         self.note_open(checked.open_time);
@@ -170,9 +200,11 @@ impl Report {
             return Ok(());
         }
         let Counters { open_shards, reshards, trimmed_records, disk_bytes, .. } = self.line.counters;
+        let per_second = |count: u64| HumanCount((count as f64 / seconds.as_secs_f64()) as u64);
+        let outside = &self.line.outside;
         say(&format!(
             "{:>6.0?}  {}  {open_shards} shards  disk {}  memory {} own {} mapped  {} kills  reopen {:.1?} max {:.1?}  \
-             {reshards} reshards  {} trimmed  0 violations",
+             {reshards} reshards  {} trimmed  outside {}/s read {}/s handled {} kills  0 violations",
             self.began.elapsed(),
             self.line.in_words(seconds.as_secs_f64()),
             HumanBytes(disk_bytes),
@@ -182,13 +214,16 @@ impl Report {
             self.reopen_last,
             self.reopen_max,
             HumanCount(trimmed_records),
+            per_second(outside.read_records),
+            per_second(outside.handled_records),
+            self.visitor_kills,
         ));
         (self.line_began, self.line) = (Instant::now(), Totals::new()?);
         Ok(())
     }
 
-    /// Prints the summary. `spans_again` is the number of spans with records that had been handed out before.
-    pub(crate) fn summary(&self, spans_again: u64) {
+    /// Prints the summary. `spans_again` are the numbers of spans with records that had been handed out before, inside and outside.
+    pub(crate) fn summary(&self, spans_again: [u64; 2]) {
         let elapsed = self.began.elapsed();
         let all = &self.all.counters;
         say(&format!("\nin {elapsed:.0?}: {}", self.all.in_words(elapsed.as_secs_f64())));
@@ -201,12 +236,31 @@ impl Report {
             HumanCount(all.trimmed_records),
             HumanCount(all.overtaken),
         ));
+        let outside = &self.all.outside;
+        let [followed, handled] = self.delays_max;
         say(&format!(
-            "group: {} records handled, {} commits, {} refused since the lease was lost, {spans_again} spans again, told of {} trims",
-            HumanCount(all.handled_records),
-            HumanCount(all.commits),
-            HumanCount(all.leases_lost),
-            HumanCount(all.groups_overtaken),
+            "outside: {} records read, {} of them again after a while, {} looks, readers overtaken {} times; an acknowledged record was read \
+             within {followed:.1?}",
+            HumanCount(outside.read_records),
+            HumanCount(outside.kept_records),
+            HumanCount(outside.looks),
+            HumanCount(outside.overtaken),
+        ));
+        for (name, counters, again) in
+            [("group", all, spans_again[0]), ("group outside", outside, spans_again[1])]
+        {
+            say(&format!(
+                "{name}: {} records handled, {} commits, {} refused since the lease was lost, {again} spans again, told of {} trims",
+                HumanCount(counters.handled_records),
+                HumanCount(counters.commits),
+                HumanCount(counters.leases_lost),
+                HumanCount(counters.groups_overtaken),
+            ));
+        }
+        say(&format!(
+            "visitors: {} kills; the group outside handled an acknowledged record within {handled:.1?}; own memory at most {}",
+            self.visitor_kills,
+            HumanBytes(self.visitor_own_bytes_max),
         ));
         say(&format!(
             "{} kills ({} at or soon after the start), {} closes; {} checks of {} records; reopen max {:.1?}",

@@ -1,28 +1,22 @@
 //! The process that survives: it starts workers, kills them, and checks what they leave behind.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use streamlog::{Error, Maintenance};
 
+use super::board::SILENCE_MAX;
 use super::check::Check;
-use super::group::GroupLedger;
+use super::group::{GroupLedger, INSIDE};
 use super::ledger::Ledger;
 use super::message::Message;
 use super::plan::{Ending, Plan, Random};
-use super::report::{Memory, Report};
-use super::{Args, Result, say};
+use super::process::{Heard, Process};
+use super::report::Report;
+use super::visitors::Visitors;
+use super::{Args, Result, Role, now, say};
 
-/// A worker that is silent for this long hangs.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// A worker with more memory of its own than this has a leak.
-const OWN_BYTES_MAX: u64 = 256 << 20;
 /// Set by Ctrl-C, which ends the test early.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 const TICK: Duration = Duration::from_millis(100);
@@ -45,10 +39,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let random = Random::new(seed, [3, 0]);
     let ends_at = Instant::now() + Duration::from_secs_f64(args.minutes * 60.0);
     let report = Report::new()?;
-    let (ledger, group) = (Ledger::default(), GroupLedger::default());
-    let mut soak = Soak { args, dir, random, ends_at, report, ledger, group, round: 0, run: 0 };
+    let (ledger, group, visitors) = (Ledger::default(), GroupLedger::new(INSIDE), Visitors::new(&args));
+    let mut soak = Soak {
+        args,
+        dir,
+        random,
+        ends_at,
+        report,
+        ledger,
+        group,
+        visitors,
+        has_stream: false,
+        round: 0,
+        run: 0,
+    };
     let outcome = soak.run();
-    soak.report.summary(soak.group.spans_again);
+    soak.report.summary([&soak.group, soak.visitors.group()].map(|group| group.course.spans_again));
     if let Err(broken) = outcome {
         // Keep a temporary directory too.
         temporary.map(tempfile::TempDir::keep);
@@ -69,24 +75,19 @@ struct Soak {
     report: Report,
     ledger: Ledger,
     group: GroupLedger,
+    visitors: Visitors,
+    /// A worker or a check has opened the stream, so it exists.
+    has_stream: bool,
     round: u32,
     run: u32,
 }
 
 /// A running worker.
 struct Worker {
-    child: Child,
-    lines: Receiver<String>,
+    process: Process,
     plan: Plan,
     has_opened: bool,
-}
-
-/// Kills the worker: however the supervisor ends, no worker outlives it.
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    has_closed: bool,
 }
 
 impl Soak {
@@ -109,11 +110,14 @@ impl Soak {
             let plan = Plan::new(&self.args, self.round, self.run);
             let was_closed = ending == Ending::Close;
             let check = Check { args: &self.args, dir: &self.dir, plan: &plan, was_closed, is_thorough };
-            let checked = check.run(&mut self.ledger, &mut self.group, &mut self.random)?;
-            self.report.note_check(checked);
+            let checked =
+                check.run(&mut self.ledger, &mut self.group, self.visitors.group(), &mut self.random)?;
+            self.has_stream = true;
+            self.visitors.check_seen(&checked.lasts)?;
+            self.report.note_check(&checked);
             self.report.tick()?;
         }
-        Ok(())
+        self.visitors.finish(&self.ledger, &mut self.report)
     }
 
     fn is_time_up(&self) -> bool {
@@ -125,33 +129,26 @@ impl Soak {
         let mut worker = self.start()?;
         let started = Instant::now();
         let mut opened = None;
-        let mut heard = started;
         let mut has_tried_lock = false;
         loop {
-            match worker.lines.recv_timeout(self.patience(ending, started, opened)) {
-                Ok(line) => {
-                    heard = Instant::now();
-                    self.hear(&mut worker, &line)?;
+            match worker.process.hear(self.patience(ending, started, opened)) {
+                Heard::Message(_, message) => {
+                    self.take(&mut worker, message)?;
                     if worker.has_opened {
-                        opened.get_or_insert(heard);
+                        opened.get_or_insert_with(Instant::now);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(format!("the worker ended by itself: {}", worker.child.wait()?).into());
-                }
+                Heard::Nothing => worker.process.check_silence()?,
+                Heard::End => return Err(worker.process.ended_by_itself()?.into()),
+            }
+            self.has_stream |= worker.has_opened;
+            if self.has_stream {
+                self.visitors.attend(&self.ledger, &mut self.report)?;
             }
             self.report.tick()?;
             if opened.is_some() && !has_tried_lock {
                 has_tried_lock = true;
                 self.check_locked(&worker.plan)?;
-            }
-            if heard.elapsed() > SILENCE_MAX {
-                return Err(format!(
-                    "the worker (process {}) hangs: it said nothing for {SILENCE_MAX:?}",
-                    worker.child.id()
-                )
-                .into());
             }
             if self.is_over(ending, started, opened) {
                 break;
@@ -160,10 +157,12 @@ impl Soak {
         if ending == Ending::Close {
             self.close(&mut worker)
         } else {
-            worker.child.kill()?;
+            let killed_at = now();
+            worker.process.kill()?;
             self.report.note_kill(matches!(ending, Ending::KillEarly(_)));
             self.hear_out(&mut worker)?;
-            let _killed: ExitStatus = worker.child.wait()?;
+            worker.process.end()?;
+            self.visitors.note_end_of_worker(killed_at);
             Ok(())
         }
     }
@@ -191,84 +190,57 @@ impl Soak {
     }
 
     fn start(&self) -> Result<Worker> {
-        let args = &self.args;
-        let plan = Plan::new(args, self.round, self.run);
-        let durability = clap::ValueEnum::to_possible_value(&args.durability).ok_or("no such durability")?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--writers", &args.writers.to_string(), "--shards", &args.shards.to_string()])
-            .args(["--durability", durability.get_name(), "--rate", &args.rate.to_string()])
-            .args(["--seed", &args.seed.unwrap_or_default().to_string()])
-            .args([Path::new("--dir"), &self.dir])
-            .args(["--worker", &self.round.to_string(), &self.run.to_string()])
-            // A separate process group, so that Ctrl-C does not reach the worker.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut out = BufReader::new(child.stdout.take().ok_or("a worker has no output")?);
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            let mut line = String::new();
-            while matches!(out.read_line(&mut line), Ok(1..))
-                && sender.send(std::mem::take(&mut line)).is_ok()
-            {}
-        });
-        Ok(Worker { child, lines, plan, has_opened: false })
+        let plan = Plan::new(&self.args, self.round, self.run);
+        let process = Process::start(&self.args, Role::Worker, self.round, self.run)?;
+        Ok(Worker { process, plan, has_opened: false, has_closed: false })
     }
 
-    fn hear(&mut self, worker: &mut Worker, line: &str) -> Result<()> {
-        match Message::parse(line) {
-            Some(Message::Opened { micros }) => {
+    fn take(&mut self, worker: &mut Worker, message: Message) -> Result<()> {
+        match message {
+            Message::Opened { micros } => {
                 worker.has_opened = true;
                 self.report.note_open(Duration::from_micros(micros));
             }
-            Some(Message::Promises { at, keys }) => self.ledger.note(worker.plan.run, at, keys),
-            Some(Message::Counters { counters, delays_nanos }) => {
+            Message::Promises { at, oldest, keys } => {
+                self.visitors.note_sweep(at, oldest);
+                self.ledger.note(worker.plan.run, at, keys);
+            }
+            Message::Counters { counters, delays_nanos } => {
                 self.report.note_counters(&counters, &delays_nanos);
-                if let Some(memory) = Memory::of_process(worker.child.id()) {
+                if let Some(memory) = worker.process.memory()? {
                     self.report.note_memory(memory);
-                    if memory.own_bytes > OWN_BYTES_MAX {
-                        return Err(format!("a worker takes too much memory: {memory:?}").into());
-                    }
                 }
             }
-            Some(Message::Handled { spans }) => self.group.note_handled(&self.ledger, &spans)?,
-            Some(Message::Overtaken { keys }) => self.group.note_overtaken(&keys),
-            Some(Message::Committed { shard, next }) => self.group.note_committed(shard, next),
-            Some(Message::Violation(what)) => return Err(what.into()),
-            // `None` is a line that a kill has cut short.
-            Some(Message::Closed) | None => {}
+            Message::Handled { spans } => self.group.note_handled(&self.ledger, &spans)?,
+            Message::Overtaken { keys } => self.group.note_overtaken(&keys, Instant::now()),
+            Message::Committed { shard, next } => self.group.note_committed(shard, next),
+            Message::Violation(what) => return Err(what.into()),
+            Message::Closed => worker.has_closed = true,
+            Message::Read { .. } => {}
         }
         Ok(())
     }
 
-    /// Processes the messages that a dead worker sent before it died.
+    /// Processes the messages that a dead worker sent before it died, or that an ending one sends.
     fn hear_out(&mut self, worker: &mut Worker) -> Result<()> {
-        while let Ok(line) = worker.lines.recv() {
-            self.hear(worker, &line)?;
+        loop {
+            match worker.process.hear(SILENCE_MAX) {
+                Heard::Message(_, message) => self.take(worker, message)?,
+                Heard::Nothing => worker.process.check_silence()?,
+                Heard::End => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// Asks a worker to end, and waits for it.
     fn close(&mut self, worker: &mut Worker) -> Result<()> {
-        drop(worker.child.stdin.take());
-        let mut has_closed = false;
-        loop {
-            match worker.lines.recv_timeout(SILENCE_MAX) {
-                Ok(line) => {
-                    has_closed |= Message::parse(&line) == Some(Message::Closed);
-                    self.hear(worker, &line)?;
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err("the worker hangs while it closes the stream".into());
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        let status = worker.child.wait()?;
+        let asked_at = now();
+        worker.process.ask_to_end();
+        self.hear_out(worker)?;
+        let status = worker.process.end()?;
+        self.visitors.note_end_of_worker(asked_at);
         self.report.note_close();
-        if has_closed && status.success() {
+        if worker.has_closed && status.success() {
             Ok(())
         } else {
             Err(format!("the worker did not close: {status}").into())

@@ -360,3 +360,23 @@ fn load(root: &OwnPath, was_there: bool) -> Result<Manifest> {
     check_exists(root, was_there)?;
     Manifest::load(root)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{StreamOptions, SystemClock};
+
+    #[test]
+    fn l8_counts_show_no_record_as_synced_that_they_do_not_show_as_put() {
+        let directory = tempfile::tempdir().unwrap();
+        let stream = StreamOptions::new().segment_bytes(64 << 10).open(directory.path()).unwrap();
+        stream.put("key", "first").unwrap();
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        let followed = Followed::open(root, Arc::new(SystemClock)).unwrap();
+        let (shard, reader) = followed.members().unwrap().remove(0);
+        stream.put("key", "second").unwrap();
+        stream.sync().unwrap();
+        let stats = reader.stats(followed.manifest().marks_of(&shard)).unwrap();
+        assert_eq!((stats.next_sequence, stats.synced_sequence), (1.into(), 1.into()));
+    }
+}

@@ -250,12 +250,15 @@ impl Reader {
     pub(crate) fn stats(&self, marks: Marks) -> Result<ShardStats> {
         let follow = self.follow.as_ref();
         let shown = follow.and_then(|follow| follow.known.lock().source.slot.as_ref().map(SlotView::counts));
-        let (horizon, next_sequence, read) = (self.horizon(), self.next_sequence(), self.reads.totals());
+        let (horizon, read) = (self.horizon(), self.reads.totals());
+        let next_sequence = self.next_sequence().max(horizon);
+        // The process may have put and synced more since the reader took over its end.
+        let synced_sequence = shown.map_or(marks.synced, |shown| shown.synced).min(next_sequence);
         Ok(ShardStats {
             shard: self.id(),
             horizon,
-            next_sequence: next_sequence.max(horizon),
-            synced_sequence: shown.map_or(marks.synced, |shown| shown.synced),
+            next_sequence,
+            synced_sequence,
             segment_count: self.segments.len(),
             disk_bytes: self.segments.disk_bytes()?,
             traffic: Traffic {

@@ -1,0 +1,58 @@
+//! A process that reads the stream beside the worker, and lives across many lives of it.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use streamlog::StreamReader;
+
+use super::board::Board;
+use super::consumer::{Committed, Consumer, WORKER_COUNT};
+use super::group::OUTSIDE;
+use super::message::Message;
+use super::plan::Plan;
+use super::worker::{Part, main_of, run};
+use super::{Args, Result, Role, follower, say, seeker};
+
+/// Returns what a visitor does concurrently.
+fn parts<'a>(
+    role: Role,
+    stream: &'a StreamReader,
+    board: &'a Board,
+    committed: &'a Committed,
+) -> Vec<(String, Part<'a>)> {
+    match role {
+        Role::Worker => vec![],
+        Role::Follower => vec![("outside follower".into(), Box::new(|| follower::follow(stream, board)))],
+        Role::Seeker => vec![("outside seeker".into(), Box::new(|| seeker::seek(stream, board)))],
+        Role::Group => {
+            let (from, to) = WORKER_COUNT.into_inner();
+            let consumer = |thread| Consumer::new(stream, stream.group(OUTSIDE), board, committed, thread);
+            let threads = (0..board.random(8).between(from, to)).map(|thread| (thread, consumer(thread)));
+            let part = |(thread, consumer): (u64, Consumer<'a>)| -> (String, Part<'a>) {
+                (format!("outside consumer {thread}"), Box::new(move || consumer.run()))
+            };
+            threads.map(part).collect()
+        }
+    }
+}
+
+pub(crate) fn main(args: &Args, role: Role) -> ExitCode {
+    main_of(|| visit(args, role))
+}
+
+fn visit(args: &Args, role: Role) -> Result<()> {
+    let board = Board::new(args, role, Plan::of_visitor(args, args.run))?;
+    let path = args.dir.as_deref().ok_or("a visitor is told its directory")?;
+    let began = Instant::now();
+    let stream = StreamReader::open(path)
+        .map_err(|error| format!("P6 L8: the stream does not open for reading: {error}"))?;
+    say(&Message::Opened { micros: began.elapsed().as_micros() as u64 }.to_string());
+    let committed = match role {
+        Role::Group => Committed::of(&stream, &stream.group(OUTSIDE))?,
+        _ => Committed::default(),
+    };
+    run(&board, parts(role, &stream, &board, &committed));
+    say(&board.take_counters().to_string());
+    say(&Message::Closed.to_string());
+    Ok(())
+}

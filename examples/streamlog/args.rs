@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
-use streamlog::{HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
+use streamlog::{Compression, HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
 
 use crate::parse::{
     Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_position,
@@ -73,6 +73,9 @@ pub(crate) struct CreateArgs {
     /// The size at which a segment file is full (64K to 2G)
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes)]
     pub(crate) segment_bytes: u64,
+    /// How batches are compressed: none, lz4, zstd, or zstd: and a level from -50 to 22
+    #[arg(long, value_name = "METHOD", default_value = "none")]
+    pub(crate) compression: Compression,
 }
 
 impl CreateArgs {

@@ -89,7 +89,8 @@ fn create(args: &CreateArgs) -> Outcome {
         .shards(args.shards)
         .key_hash(args.key_hash.into())
         .retention(args.retention())
-        .segment_bytes(args.segment_bytes);
+        .segment_bytes(args.segment_bytes)
+        .compression(args.compression);
     Ok(options.must_be_new().open(&args.path)?.close()?)
 }
 

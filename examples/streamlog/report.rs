@@ -39,6 +39,7 @@ fn describe_settings(text: &mut String, stream: &StreamDescription, stats: &Stre
     writeln!(text, "key hash     {:?}", stream.key_hash)?;
     writeln!(text, "retention    {}", retention_as_text(stream.retention))?;
     writeln!(text, "segments of  {}", HumanBytes(stream.segment_bytes))?;
+    writeln!(text, "compression  {}", stream.compression)?;
     writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
 }
 
@@ -153,6 +154,7 @@ fn describe_as_json(stream: &StreamDescription, stats: &StreamStats, recovery: &
         "retention_bytes_max": stream.retention.bytes_max,
         "segment_bytes": stream.segment_bytes,
         "record_bytes_max": stream.record_bytes_max,
+        "compression": stream.compression.to_string(),
         "record_count": stats.record_count(),
         "disk_bytes": stats.disk_bytes(),
         "opened_in_micros": recovery.duration.as_micros() as u64,

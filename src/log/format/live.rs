@@ -39,6 +39,8 @@ pub(crate) const OPENED_AT: usize = 11;
 pub(crate) const BYTES_AT: usize = 12;
 /// All numbers below survive power loss.
 pub(crate) const SYNCED_AT: usize = 13;
+/// The bytes that compression has saved since the stream was opened.
+pub(crate) const SAVED_AT: usize = 14;
 
 /// Returns the place of the segment that was begun as the one with this number.
 pub(crate) fn place_at(begun: u64) -> usize {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::LIVE_NAME;
 use crate::log::format::live::{
     BEGUN_AT, BOOT_AT, BYTES_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT,
-    OPENED_AT, OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
+    OPENED_AT, OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
 };
 use crate::log::sys::file::DataFile;
 use crate::log::sys::root::OwnPath;
@@ -209,6 +209,10 @@ impl Slot {
 
     pub(crate) fn show_horizon(&self, horizon: SequenceNumber) {
         self.store(HORIZON_AT, horizon.get());
+    }
+
+    pub(crate) fn show_saved(&self, bytes: u64) {
+        self.store(SAVED_AT, bytes);
     }
 
     pub(crate) fn show_synced(&self, synced: SequenceNumber) {

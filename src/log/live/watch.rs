@@ -9,7 +9,7 @@ use super::LIVE_NAME;
 use crate::log::format::header::FRAMES_FROM;
 use crate::log::format::live::{
     BEGUN_AT, BOOT_AT, BYTES_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT,
-    OPENED_AT, OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
+    OPENED_AT, OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
 };
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
@@ -57,6 +57,7 @@ pub(crate) struct SeenCounts {
     pub(crate) opened_at: SequenceNumber,
     pub(crate) put_bytes: u64,
     pub(crate) synced: SequenceNumber,
+    pub(crate) saved_bytes: u64,
 }
 
 impl LiveView {
@@ -174,6 +175,7 @@ impl SlotView {
             opened_at: self.load(OPENED_AT).into(),
             put_bytes: bytes.wrapping_add(committed),
             synced: self.load(SYNCED_AT).into(),
+            saved_bytes: self.load(SAVED_AT),
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod records;
 mod seek;
 pub(crate) mod segment;
 pub(crate) mod segments;
+mod unpack;
 pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod wait_any;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
-use streamlog::{HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
+use streamlog::{Compression, HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
 
 use crate::parse::{
     Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_mode,
@@ -79,6 +79,9 @@ pub(crate) struct CreateArgs {
     /// Who may read the files: 600 (their owner), 640 (also their group), 604 or 644 (everybody)
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode)]
     pub(crate) file_mode: u32,
+    /// How batches are compressed: none, lz4, zstd, or zstd: and a level from -50 to 22
+    #[arg(long, value_name = "METHOD", default_value = "none")]
+    pub(crate) compression: Compression,
 }
 
 impl CreateArgs {

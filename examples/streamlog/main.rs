@@ -102,7 +102,8 @@ fn create(args: &CreateArgs) -> Outcome {
         .key_hash(args.key_hash.into())
         .retention(args.retention())
         .segment_bytes(args.segment_bytes)
-        .file_mode(args.file_mode);
+        .file_mode(args.file_mode)
+        .compression(args.compression);
     Ok(options.must_be_new().open(&args.path)?.close()?)
 }
 

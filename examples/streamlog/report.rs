@@ -49,6 +49,7 @@ fn describe_settings(text: &mut String, stream: &StreamDescription, shards: &[Co
     writeln!(text, "retention    {}", retention_as_text(stream.retention))?;
     writeln!(text, "durability   {:?}", stream.durability)?;
     writeln!(text, "segments of  {}", HumanBytes(stream.segment_bytes))?;
+    writeln!(text, "compression  {}", stream.compression)?;
     writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
 }
 
@@ -149,6 +150,7 @@ fn describe_as_json(stream: &StreamDescription, shards: &[Counted]) -> Value {
         "durability": format!("{:?}", stream.durability).to_lowercase(),
         "segment_bytes": stream.segment_bytes,
         "record_bytes_max": stream.record_bytes_max,
+        "compression": stream.compression.to_string(),
         "record_count": record_count(shards),
         "disk_bytes": disk_bytes(shards),
         "is_writable_by_others": is_writable_by_others(&stream.path),

@@ -16,7 +16,7 @@ pub(crate) const MANIFESTS_AT: usize = 6;
 pub(crate) const SYNCS_EACH_AT: usize = 7;
 
 /// The words of a shard. No two shards share a cache line, or two that a processor fetches together.
-pub(crate) const SLOT_WORDS: usize = 16;
+pub(crate) const SLOT_WORDS: usize = 32;
 /// The slots in a page.
 pub(crate) const PAGE_SLOTS: usize = 4096 / 8 / SLOT_WORDS;
 
@@ -42,6 +42,8 @@ pub(crate) const SYNCED_AT: usize = 12;
 const BYTES_AT: [usize; 2] = [13, 14];
 /// The opening of the stream that shows the shard here.
 pub(crate) const SLOT_OPENING_AT: usize = 15;
+/// The bytes that compression has saved since the stream was opened.
+pub(crate) const SAVED_AT: usize = 16;
 
 /// Returns the place of the segment that was begun as the one with this number.
 pub(crate) fn place_at(begun: u64) -> usize {

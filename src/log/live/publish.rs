@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use super::LIVE_NAME;
 use crate::log::format::live::{
     BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
-    OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, bytes_at,
-    place_at,
+    OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT,
+    bytes_at, place_at,
 };
 use crate::log::sys::file::DataFile;
 use crate::log::sys::root::OwnPath;
@@ -249,6 +249,10 @@ impl Slot {
 
     pub(crate) fn show_horizon(&self, horizon: SequenceNumber) {
         self.store(HORIZON_AT, horizon.get());
+    }
+
+    pub(crate) fn show_saved(&self, bytes: u64) {
+        self.store(SAVED_AT, bytes);
     }
 
     pub(crate) fn show_synced(&self, synced: SequenceNumber) {

@@ -9,8 +9,8 @@ use super::LIVE_NAME;
 use crate::log::format::header::FRAMES_FROM;
 use crate::log::format::live::{
     BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
-    OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, bytes_at,
-    place_at,
+    OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT,
+    bytes_at, place_at,
 };
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
@@ -62,6 +62,7 @@ pub(crate) struct SeenCounts {
     pub(crate) opened_at: SequenceNumber,
     pub(crate) put_bytes: u64,
     pub(crate) synced: SequenceNumber,
+    pub(crate) saved_bytes: u64,
 }
 
 impl Seen {
@@ -196,7 +197,12 @@ impl SlotView {
                 break if begun > 0 { bytes.wrapping_add(committed) } else { 0 };
             }
         };
-        SeenCounts { opened_at: self.load(OPENED_AT).into(), put_bytes, synced: self.load(SYNCED_AT).into() }
+        SeenCounts {
+            opened_at: self.load(OPENED_AT).into(),
+            put_bytes,
+            synced: self.load(SYNCED_AT).into(),
+            saved_bytes: self.load(SAVED_AT),
+        }
     }
 }
 

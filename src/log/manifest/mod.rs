@@ -9,6 +9,7 @@ use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::replace::{ReplaceError, replace_file};
 use crate::log::sys::root::OwnPath;
+use crate::log::types::compression::Compression;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::file_mode::FileMode;
@@ -68,6 +69,7 @@ pub(crate) struct StreamSettings {
     pub(crate) segment_bytes: u64,
     pub(crate) record_bytes_max: u64,
     pub(crate) file_mode: FileMode,
+    pub(crate) compression: Compression,
 }
 
 impl StreamSettings {
@@ -202,6 +204,7 @@ mod tests {
             segment_bytes: 1 << 20,
             record_bytes_max: 1 << 10,
             file_mode: FileMode::OWNER_ONLY,
+            compression: Compression::None,
         };
         let manifest = |settings| Manifest::new(Timestamp::default(), settings, 2);
         assert_eq!(manifest(settings).check(), Ok(()));

@@ -226,7 +226,8 @@ impl Shard {
         let (put, read) = (self.writer.put_totals(), self.reader.reads.totals());
         Traffic {
             incoming_records: put.records,
-            incoming_bytes: put.bytes,
+            incoming_bytes: put.bytes + put.saved_bytes,
+            incoming_stored_bytes: put.bytes,
             outgoing_records: read.records,
             outgoing_bytes: read.bytes,
         }

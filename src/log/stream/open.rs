@@ -135,6 +135,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         root,
         key_hash: settings.key_hash,
         record_bytes_max: settings.record_bytes_max,
+        compression: settings.compression,
         clock,
         options,
         topology,
@@ -234,6 +235,7 @@ fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Man
         segment_bytes,
         record_bytes_max: options.record_bytes_max.unwrap_or(record_bytes_max_default(segment_bytes)),
         file_mode: path.mode(),
+        compression: options.compression.unwrap_or_default(),
     };
     settings.check()?;
     let manifest = Manifest::new(now, settings, options.shards);
@@ -267,7 +269,9 @@ fn adopt(path: &OwnPath, options: &StreamOptions, stored: StreamSettings) -> Res
         segment_bytes,
         record_bytes_max: options.record_bytes_max.unwrap_or(kept),
         file_mode: path.mode(),
+        compression: options.compression.unwrap_or(stored.compression),
     };
     settings.check()?;
+    settings.compression.check()?;
     Ok(settings)
 }

@@ -390,6 +390,7 @@ fn describe(path: &Path, manifest: Manifest, durability: Durability) -> StreamDe
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
         file_mode: settings.file_mode.of_files(),
+        compression: settings.compression,
         holds: holds.collect(),
         shards: manifest.shards,
     }

@@ -264,7 +264,8 @@ impl Reader {
             traffic: Traffic {
                 incoming_records: shown
                     .map_or(0, |shown| next_sequence.get().saturating_sub(shown.opened_at.get())),
-                incoming_bytes: shown.map_or(0, |shown| shown.put_bytes),
+                incoming_bytes: shown.map_or(0, |shown| shown.put_bytes.wrapping_add(shown.saved_bytes)),
+                incoming_stored_bytes: shown.map_or(0, |shown| shown.put_bytes),
                 outgoing_records: read.records,
                 outgoing_bytes: read.bytes,
             },

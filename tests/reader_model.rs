@@ -247,7 +247,7 @@ struct Model {
 
 /// The hash of the data that a batch holds, which must not change.
 fn hash(batch: &Batch) -> u64 {
-    let bytes = batch.iter().flat_map(|record| record.data().iter().copied().collect::<Vec<_>>());
+    let bytes = batch.iter().flat_map(|record| record.data().to_vec());
     bytes.fold(17, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
 }
 

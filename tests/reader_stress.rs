@@ -59,7 +59,7 @@ fn write(path: &Path, round: u64) {
             seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
             stream.maintain().unwrap();
             std::thread::sleep(Duration::from_micros(seed >> 52));
-            if (seed >> 40) % 8 == 0 {
+            if (seed >> 40).is_multiple_of(8) {
                 let count = 1 + (seed >> 32) % 4;
                 stream.update_shard_count(count as u32).unwrap();
             }

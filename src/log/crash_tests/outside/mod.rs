@@ -12,11 +12,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::steps::scratch;
-use crate::ShardId;
 use crate::log::sys::fault::set_hook;
+use crate::{Error, Position, ShardId, StreamReader};
 use readers::{LOOKS, Readers};
 use world::{ACTS, World};
 
@@ -148,6 +150,49 @@ fn l8_a_segment_that_begins_without_records_hides_none_of_those_before() {
     set_hook(None);
     assert!(failed > 0);
     readers.finish(&world);
+}
+
+#[test]
+fn l8_a_file_that_is_about_to_be_filled_again_is_not_read() {
+    let scratch = scratch();
+    let world = World::begun(scratch.path(), false);
+    let puts = Arc::clone(&world.puts);
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
+    let (at_refill, reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    // The reader has opened the file and not locked it yet. The writer finds it without a lock, and is about to overwrite its header.
+    let writer = Rc::new(RefCell::new(None));
+    let started = Rc::clone(&writer);
+    let mut parts = Some((world, at_refill, may_go_on));
+    set_hook(Some(Box::new(move |action, _| {
+        if let Some((mut world, at_refill, may_go_on)) = parts.take_if(|_| action == "lock") {
+            let thread = std::thread::spawn(move || {
+                set_hook(Some(Box::new(move |action, file| {
+                    if action == "write to" && file.extension().is_some_and(|end| end == "spare") {
+                        // Only the first time is anybody waiting.
+                        let _ = at_refill.send(());
+                        let _ = may_go_on.recv();
+                    }
+                    Ok(())
+                })));
+                world.trim(2);
+                set_hook(None);
+                world.put(60);
+            });
+            *started.borrow_mut() = Some(thread);
+            reached.recv_timeout(Duration::from_secs(60)).expect("a file is filled again");
+        }
+        Ok(())
+    })));
+    let read = iterator.next_batch(5);
+    set_hook(None);
+    drop(go_on);
+    writer.take().expect("the reader locks the file").join().unwrap();
+    match read {
+        Ok(batch) => drop(puts.check(&batch)),
+        Err(error) => assert!(matches!(error, Error::Trimmed { .. }), "{error}"),
+    }
 }
 
 const CHILD: &str = "STREAMLOG_OUTSIDE_CHILD";

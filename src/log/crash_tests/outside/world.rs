@@ -43,7 +43,7 @@ impl Puts {
         for record in batch {
             let number = u64::from_le_bytes(*record.data().first_chunk().unwrap());
             let expected = puts.get(&(batch.shard(), record.sequence().get()));
-            assert!(expected.is_none_or(|&expected| expected == number), "{record:?}");
+            assert!(expected.is_none_or(|&expected| expected == number), "{number}, not {expected:?}");
             assert!(record.data()[8..].iter().all(|&byte| byte == number as u8), "the bytes have changed");
             read.push(number);
         }
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    fn trim(&self, kept: u64) {
+    pub(super) fn trim(&self, kept: u64) {
         for shard in self.stream().stats().unwrap().shards {
             let horizon = shard.next_sequence.get().saturating_sub(kept);
             self.stream().trim_before(shard.shard, horizon.into()).unwrap();

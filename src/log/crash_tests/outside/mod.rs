@@ -20,7 +20,7 @@ use super::steps::scratch;
 use crate::log::sys::fault::set_hook;
 use crate::{Error, Position, ShardId, StreamReader};
 use readers::{LOOKS, Readers};
-use world::{ACTS, World};
+use world::{ACTS, Act, World};
 
 /// Runs `work`, and calls `other` in another thread before each of its calls to the operating system, with the number of the call. Returns
 /// how many there were.
@@ -57,20 +57,36 @@ impl Drop for Case {
     }
 }
 
-/// Lets the writer act at every `stride`-th step of the reader.
+/// What the reader has not seen yet when it begins: only puts, or something for which it has to find the shards anew.
+const NEWS: [(&str, Act); 3] = [
+    ("puts", |world| world.put(2)),
+    ("splits", |world| {
+        world.split();
+        world.put(2);
+    }),
+    ("opens again", |world| {
+        world.reopen();
+        world.put(2);
+    }),
+];
+
+/// Lets the writer act at every `stride`-th step of the reader, in every `stride`-th case.
 fn act_within_reads(stride: usize) {
-    for (act_at, (is_reopened, (act_name, act))) in acts().enumerate() {
-        for (look_name, look) in LOOKS {
-            for at in (act_at % stride..).step_by(stride) {
-                let _case = Case::new(
-                    is_reopened,
-                    format!("the writer {act_name}, the reader {look_name}, at step {at}"),
-                );
+    let cases = acts().flat_map(|act| NEWS.map(|news| (act, news)));
+    for (number, ((is_reopened, (act_name, act)), (news_name, news))) in cases.enumerate() {
+        for (look_at, (look_name, look)) in LOOKS.into_iter().enumerate() {
+            let place = number * LOOKS.len() + look_at;
+            if !place.is_multiple_of(stride) {
+                continue;
+            }
+            for at in (place / stride % stride..).step_by(stride) {
+                let what =
+                    format!("the writer {news_name} and {act_name}, the reader {look_name}, at step {at}");
+                let _case = Case::new(is_reopened, what);
                 let scratch = scratch();
                 let mut world = World::begun(scratch.path(), is_reopened);
                 let mut readers = Readers::new(&world);
-                // So that there is something new to look at.
-                world.put(2);
+                news(&mut world);
                 let end = world.puts.end_of(ShardId::new(0));
                 let world = Arc::new(Mutex::new(world));
                 let other = Arc::clone(&world);
@@ -91,13 +107,13 @@ fn act_within_reads(stride: usize) {
     }
 }
 
-fn acts() -> impl Iterator<Item = (bool, (&'static str, world::Act))> {
+fn acts() -> impl Iterator<Item = (bool, (&'static str, Act))> {
     ACTS.iter().flat_map(|&act| [(false, act), (true, act)])
 }
 
 #[test]
 fn l8_whatever_a_writer_does_in_the_middle_of_a_read_the_read_is_right() {
-    act_within_reads(3);
+    act_within_reads(5);
 }
 
 #[test]
@@ -127,6 +143,30 @@ fn l8_whatever_a_reader_does_in_the_middle_of_what_a_writer_does_the_read_is_rig
                 },
             );
             Arc::into_inner(readers).expect("the hook is gone").into_inner().unwrap().finish(&world);
+        }
+    }
+}
+
+#[test]
+fn l8_a_reader_that_only_lists_the_shards_misses_none() {
+    for (is_reopened, (act_name, act)) in acts() {
+        for (stride, offset) in [(1, 0), (5, 0), (5, 1), (5, 2), (5, 3), (5, 4)] {
+            let what =
+                format!("the writer {act_name}, the reader lists at step {offset} and each {stride}th after");
+            let _case = Case::new(is_reopened, what);
+            let scratch = scratch();
+            let mut world = World::begun(scratch.path(), is_reopened);
+            let reader = StreamReader::open(scratch.path()).unwrap();
+            let other = reader.clone();
+            interrupted(
+                || act(&mut world),
+                move |number| {
+                    if number % stride == offset {
+                        readers::check_ranges(&other);
+                    }
+                },
+            );
+            assert_eq!(reader.shards(), world.stream().shards());
         }
     }
 }

@@ -153,7 +153,7 @@ impl World {
         self.stream = Some(self.open());
     }
 
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         self.stream.take().unwrap().close().unwrap();
         self.stream = Some(self.open());
     }
@@ -178,7 +178,7 @@ impl World {
         self.stream().maintain().unwrap();
     }
 
-    fn split(&self) {
+    pub(super) fn split(&self) {
         let open = self.stream().list_shards(ShardFilter::AtLatest);
         self.stream().split_shard_evenly(open[0].id).unwrap();
     }

@@ -173,7 +173,8 @@ impl Followed {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error @ Error::NotAStream(_)) => return Err(error),
-                // What was looked at may have changed meanwhile.
+                // Damage stays. Files may have been removed while they were looked at.
+                Err(error) if repetition >= 2 && !matches!(error, Error::Io(_)) => return Err(error),
                 Err(error) => failed = Some(error),
             }
             std::thread::sleep(RELOAD_PAUSE * 2u32.pow(repetition.min(6)));

@@ -116,6 +116,7 @@ impl DataFile {
 
     /// Locks the file so that no other process fills it again. Returns `false` if one is about to.
     pub(crate) fn lock_shared(&self) -> Result<bool> {
+        self.point("lock").map_err(|error| self.error("lock", error))?;
         self.locked(self.file.try_lock_shared())
     }
 

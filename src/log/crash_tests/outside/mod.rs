@@ -12,13 +12,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::steps::scratch;
-use crate::ShardId;
 use crate::log::sys::fault::set_hook;
+use crate::{Error, Position, ShardId, StreamReader};
 use readers::{LOOKS, Readers};
-use world::{ACTS, World};
+use world::{ACTS, Act, World};
 
 /// Runs `work`, and calls `other` in another thread before each of its calls to the operating system, with the number of the call. Returns
 /// how many there were.
@@ -55,20 +57,36 @@ impl Drop for Case {
     }
 }
 
-/// Lets the writer act at every `stride`-th step of the reader.
+/// What the reader has not seen yet when it begins: only puts, or something for which it has to find the shards anew.
+const NEWS: [(&str, Act); 3] = [
+    ("puts", |world| world.put(2)),
+    ("splits", |world| {
+        world.split();
+        world.put(2);
+    }),
+    ("opens again", |world| {
+        world.reopen();
+        world.put(2);
+    }),
+];
+
+/// Lets the writer act at every `stride`-th step of the reader, in every `stride`-th case.
 fn act_within_reads(stride: usize) {
-    for (act_at, (is_reopened, (act_name, act))) in acts().enumerate() {
-        for (look_name, look) in LOOKS {
-            for at in (act_at % stride..).step_by(stride) {
-                let _case = Case::new(
-                    is_reopened,
-                    format!("the writer {act_name}, the reader {look_name}, at step {at}"),
-                );
+    let cases = acts().flat_map(|act| NEWS.map(|news| (act, news)));
+    for (number, ((is_reopened, (act_name, act)), (news_name, news))) in cases.enumerate() {
+        for (look_at, (look_name, look)) in LOOKS.into_iter().enumerate() {
+            let place = number * LOOKS.len() + look_at;
+            if !place.is_multiple_of(stride) {
+                continue;
+            }
+            for at in (place / stride % stride..).step_by(stride) {
+                let what =
+                    format!("the writer {news_name} and {act_name}, the reader {look_name}, at step {at}");
+                let _case = Case::new(is_reopened, what);
                 let scratch = scratch();
                 let mut world = World::begun(scratch.path(), is_reopened);
                 let mut readers = Readers::new(&world);
-                // So that there is something new to look at.
-                world.put(2);
+                news(&mut world);
                 let end = world.puts.end_of(ShardId::new(0));
                 let world = Arc::new(Mutex::new(world));
                 let other = Arc::clone(&world);
@@ -89,13 +107,13 @@ fn act_within_reads(stride: usize) {
     }
 }
 
-fn acts() -> impl Iterator<Item = (bool, (&'static str, world::Act))> {
+fn acts() -> impl Iterator<Item = (bool, (&'static str, Act))> {
     ACTS.iter().flat_map(|&act| [(false, act), (true, act)])
 }
 
 #[test]
 fn l8_whatever_a_writer_does_in_the_middle_of_a_read_the_read_is_right() {
-    act_within_reads(3);
+    act_within_reads(5);
 }
 
 #[test]
@@ -130,6 +148,30 @@ fn l8_whatever_a_reader_does_in_the_middle_of_what_a_writer_does_the_read_is_rig
 }
 
 #[test]
+fn l8_a_reader_that_only_lists_the_shards_misses_none() {
+    for (is_reopened, (act_name, act)) in acts() {
+        for (stride, offset) in [(1, 0), (5, 0), (5, 1), (5, 2), (5, 3), (5, 4)] {
+            let what =
+                format!("the writer {act_name}, the reader lists at step {offset} and each {stride}th after");
+            let _case = Case::new(is_reopened, what);
+            let scratch = scratch();
+            let mut world = World::begun(scratch.path(), is_reopened);
+            let reader = StreamReader::open(scratch.path()).unwrap();
+            let other = reader.clone();
+            interrupted(
+                || act(&mut world),
+                move |number| {
+                    if number % stride == offset {
+                        readers::check_ranges(&other);
+                    }
+                },
+            );
+            assert_eq!(reader.shards(), world.stream().shards());
+        }
+    }
+}
+
+#[test]
 fn l8_a_segment_that_begins_without_records_hides_none_of_those_before() {
     let scratch = scratch();
     let mut world = World::begun(scratch.path(), false);
@@ -148,6 +190,49 @@ fn l8_a_segment_that_begins_without_records_hides_none_of_those_before() {
     set_hook(None);
     assert!(failed > 0);
     readers.finish(&world);
+}
+
+#[test]
+fn l8_a_file_that_is_about_to_be_filled_again_is_not_read() {
+    let scratch = scratch();
+    let world = World::begun(scratch.path(), false);
+    let puts = Arc::clone(&world.puts);
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
+    let (at_refill, reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    // The reader has opened the file and not locked it yet. The writer finds it without a lock, and is about to overwrite its header.
+    let writer = Rc::new(RefCell::new(None));
+    let started = Rc::clone(&writer);
+    let mut parts = Some((world, at_refill, may_go_on));
+    set_hook(Some(Box::new(move |action, _| {
+        if let Some((mut world, at_refill, may_go_on)) = parts.take_if(|_| action == "lock") {
+            let thread = std::thread::spawn(move || {
+                set_hook(Some(Box::new(move |action, file| {
+                    if action == "write to" && file.extension().is_some_and(|end| end == "spare") {
+                        // Only the first time is anybody waiting.
+                        let _ = at_refill.send(());
+                        let _ = may_go_on.recv();
+                    }
+                    Ok(())
+                })));
+                world.trim(2);
+                set_hook(None);
+                world.put(60);
+            });
+            *started.borrow_mut() = Some(thread);
+            reached.recv_timeout(Duration::from_secs(60)).expect("a file is filled again");
+        }
+        Ok(())
+    })));
+    let read = iterator.next_batch(5);
+    set_hook(None);
+    drop(go_on);
+    writer.take().expect("the reader locks the file").join().unwrap();
+    match read {
+        Ok(batch) => drop(puts.check(&batch)),
+        Err(error) => assert!(matches!(error, Error::Trimmed { .. }), "{error}"),
+    }
 }
 
 const CHILD: &str = "STREAMLOG_OUTSIDE_CHILD";

@@ -161,6 +161,15 @@ impl Readers {
     }
 }
 
+/// Checks that the shards which are open own all hash keys.
+pub(super) fn check_ranges(reader: &StreamReader) {
+    let shards = reader.list_shards(ShardFilter::AtLatest);
+    let mut ranges: Vec<_> = shards.iter().map(|shard| shard.hash_key_range).collect();
+    ranges.sort_by_key(|range| range.start);
+    assert!(ranges.windows(2).all(|pair| pair[0].is_followed_by(&pair[1])), "L8: {shards:?}");
+    assert_eq!((ranges[0].start, ranges[ranges.len() - 1].end), (HashKey::MIN, HashKey::MAX));
+}
+
 /// Checks that the stream still has what was read, unless it is trimmed.
 fn check_that_it_stays(batch: &Batch, world: &World) {
     let Ok(iterator) = world.stream().iterator(batch.shard(), Position::TrimHorizon) else { return };
@@ -197,11 +206,7 @@ pub(super) const LOOKS: [(&str, Look); 9] = [
         }
     }),
     ("lists", |readers, _| {
-        let shards = readers.reader.list_shards(ShardFilter::AtLatest);
-        let mut ranges: Vec<_> = shards.iter().map(|shard| shard.hash_key_range).collect();
-        ranges.sort_by_key(|range| range.start);
-        assert!(ranges.windows(2).all(|pair| pair[0].is_followed_by(&pair[1])), "L8: {shards:?}");
-        assert_eq!((ranges[0].start, ranges[ranges.len() - 1].end), (HashKey::MIN, HashKey::MAX));
+        check_ranges(&readers.reader);
         readers.reader.stats().unwrap();
         readers.tail.iterator.lag().unwrap();
     }),

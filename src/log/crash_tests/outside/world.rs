@@ -43,7 +43,7 @@ impl Puts {
         for record in batch {
             let number = u64::from_le_bytes(*record.data().first_chunk().unwrap());
             let expected = puts.get(&(batch.shard(), record.sequence().get()));
-            assert!(expected.is_none_or(|&expected| expected == number), "{record:?}");
+            assert!(expected.is_none_or(|&expected| expected == number), "{number}, not {expected:?}");
             assert!(record.data()[8..].iter().all(|&byte| byte == number as u8), "the bytes have changed");
             read.push(number);
         }
@@ -153,7 +153,7 @@ impl World {
         self.stream = Some(self.open());
     }
 
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         self.stream.take().unwrap().close().unwrap();
         self.stream = Some(self.open());
     }
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    fn trim(&self, kept: u64) {
+    pub(super) fn trim(&self, kept: u64) {
         for shard in self.stream().stats().unwrap().shards {
             let horizon = shard.next_sequence.get().saturating_sub(kept);
             self.stream().trim_before(shard.shard, horizon.into()).unwrap();
@@ -178,7 +178,7 @@ impl World {
         self.stream().maintain().unwrap();
     }
 
-    fn split(&self) {
+    pub(super) fn split(&self) {
         let open = self.stream().list_shards(ShardFilter::AtLatest);
         self.stream().split_shard_evenly(open[0].id).unwrap();
     }

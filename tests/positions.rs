@@ -3,7 +3,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use streamlog::{
     Error, HashKey, HashKeyRange, KeyHash, ManualClock, Position, PutRecord, Retention, SequenceNumber,
@@ -310,4 +310,17 @@ fn a_time_at_which_a_record_arrived_is_not_in_the_future() {
     let at = |time| stream.iterator(SHARD, Position::AtTimestamp(time));
     assert_eq!(at(last).unwrap().next_sequence().get(), 9);
     assert!(matches!(at(last + Duration::from_micros(1)), Err(Error::InvalidArgument(_))));
+}
+
+#[test]
+fn the_time_of_the_call_is_not_in_the_future() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    for _ in 0..20_000 {
+        // The stream's clock reads the system's clock no more often than about once in a microsecond.
+        let earlier = stream.now();
+        let now = SystemTime::now().into();
+        assert!(earlier <= now);
+        stream.iterator(SHARD, Position::AtTimestamp(now)).unwrap();
+    }
 }

@@ -1,10 +1,15 @@
 //! Where an iterator begins, and how it moves to another place.
 
+use std::time::Duration;
+
 use super::Reader;
 use super::iterator::ShardIterator;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
+
+/// A reading of the clock is younger than this. It may be older than a time that the caller has just asked the system for.
+const READING_AGE_MAX: Duration = Duration::from_micros(10);
 
 impl ShardIterator {
     /// Returns the number of the first record at a position.
@@ -15,6 +20,9 @@ impl ShardIterator {
             Position::At(sequence) => sequence.max(reader.created.first_sequence),
             Position::After(sequence) => sequence.plus(1).max(reader.created.first_sequence),
             Position::AtTimestamp(time) => {
+                if time > reader.clock.now() {
+                    std::thread::sleep(READING_AGE_MAX);
+                }
                 let (end, now) = (reader.next_sequence(), reader.clock.now());
                 // A time that a wrong clock showed is sought among what that clock showed.
                 let found = match time.is_wrong_at(now) {

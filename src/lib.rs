@@ -26,6 +26,7 @@
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
+//! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
 //! - Back up a running stream: [`Stream::snapshot`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
@@ -46,6 +47,7 @@
 //! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
 
+pub mod aggregate;
 mod consumer;
 mod log;
 #[cfg(feature = "metrics")]
@@ -56,7 +58,7 @@ mod producer;
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
 pub use consumer::{
-    Group, GroupDescription, GroupShard, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
+    Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]

@@ -1,6 +1,7 @@
 //! Helpers that the integration tests share.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod aggregates;
 pub mod groups;
 #[cfg(target_os = "linux")]
 pub mod mounts;

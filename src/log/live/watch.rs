@@ -208,6 +208,9 @@ impl SlotView {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
     use super::super::publish::{Begin, Live};
     use super::*;
     use crate::log::sys::fault::set_hook;
@@ -271,6 +274,55 @@ mod tests {
         slot.put(4200, 16.into());
         let seen = shown.read().unwrap().0;
         assert_eq!((seen.holder(), seen.before), (Some((15.into(), 4200)), Some((10.into(), 5000))));
+    }
+
+    #[test]
+    fn l8_a_slot_that_is_read_while_it_is_written_shows_one_moment() {
+        const RECORDS: u64 = 3;
+        const RECORD_BYTES: u64 = 10;
+        let directory = tempfile::tempdir().unwrap();
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        let live = Live::open(&root, false).unwrap();
+        live.begin();
+        let mut slot = live.slot(Begin { end: 0.into(), horizon: 0.into(), ..of_shard(3) }).unwrap();
+        let view = LiveView::open(&root).unwrap().unwrap();
+        let shown = view.find(ShardId::new(3), view.opening()).unwrap().unwrap();
+        let until = Instant::now() + Duration::from_millis(300);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for base in (0..).step_by(RECORDS as usize) {
+                    let bytes_before = (base * RECORD_BYTES).wrapping_sub(FRAMES_FROM);
+                    slot.begin_segment(base.into(), FRAMES_FROM, bytes_before);
+                    for count in 1..=RECORDS {
+                        slot.put(FRAMES_FROM + count * RECORD_BYTES, (base + count).into());
+                    }
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+            let mut last_end = 0;
+            while Instant::now() < until {
+                let seen = shown.read().unwrap().0;
+                let end = seen.end.get();
+                let count_in = |committed| (committed - FRAMES_FROM) / RECORD_BYTES;
+                assert!(end >= last_end);
+                if let Some((last, committed)) = seen.last {
+                    assert_eq!(last.get() % RECORDS, 0);
+                    assert!(last.get() + count_in(committed) >= end, "{seen:?}");
+                }
+                if let (Some(last), Some(before)) = (seen.last, seen.before) {
+                    assert_eq!(before.0.get() + RECORDS, last.0.get(), "{seen:?}");
+                    assert_eq!(count_in(before.1), RECORDS, "{seen:?}");
+                }
+                let put_bytes = shown.counts().put_bytes;
+                last_end = shown.read().unwrap().0.end.get();
+                let possible = end * RECORD_BYTES..=(last_end + 1) * RECORD_BYTES;
+                assert!(possible.contains(&put_bytes), "{put_bytes} of {possible:?}");
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -52,11 +52,12 @@ impl<'a> Consumer<'a> {
 
     pub(crate) fn run(mut self) -> Outcome {
         while !self.board.must_stop() {
+            let (from, to) = if self.random.one_in(8) { (1, 50) } else { (50, 2_000) };
             let worker = self
                 .group
                 .worker()
                 .lease_timeout(self.lease_timeout)
-                .batch_records(self.random.between(1, 2_000) as usize);
+                .batch_records(self.random.between(from, to) as usize);
             let worker = worker.open().map_err(unexpected("P1 P9", "a worker joins its group"))?;
             self.work(worker)?;
             self.outstanding.clear();

@@ -77,7 +77,7 @@ struct Args {
     /// The average lifetime of a worker; a visitor lives three times as long
     #[arg(long, default_value_t = 8.0, value_name = "SECONDS", value_parser = positive)]
     kill_every: f64,
-    /// MiB to put per second over all writers
+    /// MiB to put per second over all writers; in one run of four, four times as many
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     rate: u64,
     /// Makes this process a worker, or a visitor

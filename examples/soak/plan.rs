@@ -15,6 +15,9 @@ const RECORD_BYTES_MAX: u64 = DATA_BYTES_MAX + 1_024;
 /// The maximum segment size of a run.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 4 << 20;
 
+/// How much faster the writers of some runs are.
+const FAST_FACTOR: u64 = 4;
+
 /// One run of the worker, from start to end.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -22,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) durability: Durability,
     pub(crate) segment_bytes: u64,
     pub(crate) sync_interval: Option<Duration>,
+    /// MiB to put per second. Files are filled again only if many are needed.
+    pub(crate) rate: u64,
     /// The same in all runs of a round, because only the retention decides which records may be missing afterwards.
     pub(crate) retention: Retention,
 }
@@ -47,7 +52,8 @@ impl Plan {
         };
         let sync_interval = *of_run.pick(&[None, Some(SECOND / 10), Some(SECOND)]);
         let segment_bytes = of_run.between(256 << 10, segment_bytes_max);
-        Self { run, durability, segment_bytes, sync_interval, retention }
+        let rate = if of_run.one_in(4) { args.rate * FAST_FACTOR } else { args.rate };
+        Self { run, durability, segment_bytes, sync_interval, rate, retention }
     }
 
     /// Returns what a visitor goes by. Its run is none in which records are put.

@@ -18,7 +18,7 @@ use super::{Args, Result, Role};
 /// A follower has read each acknowledged record within this time.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 /// The group has handled each acknowledged record within this time, in which all of its workers may stall for a while.
-const HANDLED_WITHIN: Duration = Duration::from_secs(20);
+const HANDLED_WITHIN: Duration = Duration::from_secs(30);
 /// The lifetime of a visitor, in lifetimes of a worker.
 const LIFETIMES: f64 = 3.0;
 /// The longest time between two visitors of a role.

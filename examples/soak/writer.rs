@@ -46,7 +46,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn run(mut self) -> Outcome {
-        let bytes_per_second = (self.board.args.rate << 20) as f64 / f64::from(self.board.args.writers);
+        let bytes_per_second = (self.board.plan.rate << 20) as f64 / f64::from(self.board.args.writers);
         // The time at which the bytes put so far are due.
         let mut due = Instant::now();
         while !self.board.must_stop() {

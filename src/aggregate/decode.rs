@@ -1,9 +1,8 @@
 //! Reading an aggregate by the KCL's rules.
 
-use md5::{Digest, Md5};
-
+use super::MAGIC;
+use super::md5::{DIGEST_BYTES, digests};
 use super::protobuf::{Fields, Malformed, Span, Value};
-use super::{DIGEST_BYTES, MAGIC};
 use crate::{HashKey, HashKeyRange, KeyHash, PutRecord};
 
 /// An aggregate that is read, and the user records in it. It borrows the data.
@@ -71,7 +70,13 @@ impl<'a> Aggregate<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn decode_within(data: &'a [u8], range: HashKeyRange, key_hash: KeyHash) -> Option<Self> {
-        let mut aggregate = Self::parse(message_of(data)?).ok()?;
+        let message = messages_of(&[data]).pop()??;
+        Self::of_message(message, range, key_hash)
+    }
+
+    /// Reads the message of an aggregate whose digest is right.
+    pub(super) fn of_message(message: &'a [u8], range: HashKeyRange, key_hash: KeyHash) -> Option<Self> {
+        let mut aggregate = Self::parse(message).ok()?;
         aggregate.check(range, key_hash);
         Some(aggregate)
     }
@@ -214,13 +219,22 @@ fn check_tag(mut fields: Fields<'_>) -> Result<(), Malformed> {
     if has_name { Ok(()) } else { Err(Malformed) }
 }
 
-/// Returns the message in an aggregate whose digest is right.
-fn message_of(data: &[u8]) -> Option<&[u8]> {
-    let rest = data.strip_prefix(&MAGIC)?;
-    let (message, digest) =
-        rest.split_last_chunk::<DIGEST_BYTES>().filter(|(message, _)| !message.is_empty())?;
-    let computed: [u8; DIGEST_BYTES] = Md5::digest(message).into();
-    (computed == *digest).then_some(message)
+/// Returns for each data the message in it, if it is an aggregate whose digest is right.
+pub(super) fn messages_of<'a>(data: &[&'a [u8]]) -> Vec<Option<&'a [u8]>> {
+    let split: Vec<_> = data.iter().map(|data| split(data)).collect();
+    let messages: Vec<&[u8]> = split.iter().flatten().map(|(message, _)| *message).collect();
+    let mut computed = digests(&messages).into_iter();
+    let mut is_right =
+        |digest: &[u8; DIGEST_BYTES]| computed.next().is_some_and(|computed| computed == *digest);
+    split
+        .into_iter()
+        .map(|split| split.filter(|(_, digest)| is_right(digest)).map(|(message, _)| message))
+        .collect()
+}
+
+/// Returns the message and the digest of what begins like an aggregate and is long enough.
+fn split(data: &[u8]) -> Option<(&[u8], &[u8; DIGEST_BYTES])> {
+    data.strip_prefix(&MAGIC)?.split_last_chunk().filter(|(message, _)| !message.is_empty())
 }
 
 /// Reads an explicit hash key as Java's `BigInteger` does: a sign may stand before the digits, and any number of zeros. Returns `None` for a

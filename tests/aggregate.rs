@@ -398,6 +398,13 @@ proptest! {
                     prop_assert!(record.is_aggregated && !aggregate.is_broken() && !aggregate.is_foreign());
                     prop_assert!(record.data.len() <= bytes_max || record.user_record_count == 1);
                     prop_assert_eq!(aggregate.len(), record.user_record_count);
+                    let range = HashKeyRange { start: HashKey::MIN, end: HashKey::new(3 << 126) };
+                    for key_hash in [KeyHash::Md5, KeyHash::Xxh3] {
+                        let hash = |it: PutRecord<'_>| it.explicit_hash_key.unwrap_or(key_hash.hash(it.partition_key));
+                        let is_ours = aggregate.iter().all(|it| range.contains(hash(it)));
+                        let within = Aggregate::decode_within(&record.data, range, key_hash).unwrap();
+                        prop_assert_eq!((within.is_foreign(), within.is_empty()), (!is_ours, !is_ours));
+                    }
                     prop_assert_eq!(aggregate.get(0).unwrap().partition_key, record.as_put().partition_key);
                     prop_assert_eq!(aggregate.get(0).unwrap().explicit_hash_key, record.explicit_hash_key);
                     found.extend(users(&aggregate));

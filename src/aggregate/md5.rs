@@ -102,37 +102,46 @@ pub(super) fn digests(messages: &[&[u8]]) -> Vec<[u8; DIGEST_BYTES]> {
 /// Hashes a group of messages, the shortest first. Lanes that are left over repeat the last message.
 fn digest_group<const N: usize>(messages: [&[u8]; N], group: &[usize], digests: &mut [[u8; DIGEST_BYTES]]) {
     let mut state = BEGIN.map(|word| [word; N]);
-    let together = messages[0].len() / BLOCK_BYTES;
-    let mut blocks = messages.map(|message| message.as_chunks::<BLOCK_BYTES>().0.iter());
-    for _ in 0..together {
-        compress(&mut state, std::array::from_fn(|lane| blocks[lane].next().unwrap_or(&[0; BLOCK_BYTES])));
+    let blocks = messages.map(|message| message.as_chunks::<BLOCK_BYTES>().0);
+    let together = blocks[0].len();
+    for at in 0..together {
+        compress(&mut state, blocks.map(|blocks| &blocks[at]));
     }
-    for (lane, &index) in group.iter().enumerate() {
-        let state = state.map(|word| [word[lane]]);
-        digests[index] = finish(state, &messages[lane][together * BLOCK_BYTES..], messages[lane].len());
+    // A lane that has ended goes on without effect: its digest is taken when it ends.
+    let ends = messages.map(End::of);
+    let block_count = |lane: usize| blocks[lane].len() + ends[lane].block_count;
+    let longest = (0..N).map(block_count).max().unwrap_or_default();
+    for at in together..longest {
+        let block = |lane: usize| match at.checked_sub(blocks[lane].len()) {
+            None => &blocks[lane][at],
+            Some(of_end) => &ends[lane].blocks[of_end.min(1)],
+        };
+        compress(&mut state, std::array::from_fn(block));
+        for (lane, &index) in group.iter().enumerate().filter(|&(lane, _)| block_count(lane) == at + 1) {
+            for (bytes, word) in digests[index].chunks_exact_mut(4).zip(&state) {
+                bytes.copy_from_slice(&word[lane].to_le_bytes());
+            }
+        }
     }
 }
 
-/// Hashes what is left of a message of `len` bytes.
-fn finish(mut state: [[u32; 1]; 4], rest: &[u8], len: usize) -> [u8; DIGEST_BYTES] {
-    let (blocks, rest) = rest.as_chunks::<BLOCK_BYTES>();
-    for block in blocks {
-        compress(&mut state, [block]);
+/// The last one or two blocks of a message: what is left of it, a bit that is set, zeros, and the length in bits.
+struct End {
+    blocks: [[u8; BLOCK_BYTES]; 2],
+    block_count: usize,
+}
+
+impl End {
+    fn of(message: &[u8]) -> Self {
+        let rest = message.as_chunks::<BLOCK_BYTES>().1;
+        let block_count = if rest.len() < BLOCK_BYTES - 8 { 1 } else { 2 };
+        let mut blocks = [[0; BLOCK_BYTES]; 2];
+        blocks[0][..rest.len()].copy_from_slice(rest);
+        blocks[0][rest.len()] = 0x80;
+        let len = (message.len() as u64).wrapping_mul(8).to_le_bytes();
+        blocks[block_count - 1][BLOCK_BYTES - 8..].copy_from_slice(&len);
+        Self { blocks, block_count }
     }
-    // A bit that is set, zeros up to the end of a block, and the length in bits.
-    let mut last = [0; 2 * BLOCK_BYTES];
-    last[..rest.len()].copy_from_slice(rest);
-    last[rest.len()] = 0x80;
-    let end = if rest.len() < BLOCK_BYTES - 8 { BLOCK_BYTES } else { 2 * BLOCK_BYTES };
-    last[end - 8..end].copy_from_slice(&(len as u64).wrapping_mul(8).to_le_bytes());
-    for block in last[..end].as_chunks::<BLOCK_BYTES>().0 {
-        compress(&mut state, [block]);
-    }
-    let mut digest = [0; DIGEST_BYTES];
-    for (bytes, [word]) in digest.chunks_exact_mut(4).zip(state) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    digest
 }
 
 /// Hashes a block in each lane.

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench aggregate`; `-- --quick` is a smoke run. User records of 100 B go into aggregates of up to 51,200 B, the KPL's
 //! default. Each figure is the median over rounds in which the contenders take turns, in millions of user records a second of one thread.
-//! MD5 over the same bytes is the limit of both: an aggregate ends with its MD5.
+//! MD5 over the same bytes, one aggregate after the other, is what each of them would be limited to without computing several together.
 //!
 //! Python is the one that `STREAMLOG_PYTHON` names, or else `target/python/bin/python`, where `.ci/run` installs the library. Without it, only
 //! this library is measured.
@@ -13,10 +13,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
-use streamlog::aggregate::{Aggregate, AggregatedRecord, Aggregator, BYTES_MAX_DEFAULT};
-use streamlog::{HashKeyRange, KeyHash, PutRecord};
+use streamlog::aggregate::{Aggregate, AggregatedRecord, Aggregator, BYTES_MAX_DEFAULT, deaggregate};
+use streamlog::{Batch, HashKeyRange, KeyHash, Position, PutRecord, Retention, StreamOptions};
 
 const DATA: [u8; 100] = [7; 100];
+/// How many user records are added with one call.
+const AT_ONCE: usize = 10_000;
+/// The bytes of a batch that is read.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Prints the seconds that writing and reading took. Both are called as their documentation shows.
 const SCRIPT: &str = r#"
@@ -62,48 +66,60 @@ fn main() {
         println!("there is no Python with aws_kinesis_agg: `.ci/run` installs one in target/python");
     }
     println!("user records of 100 B, millions a second of one thread");
-    println!(
-        "{:<22}{:>10}{:>10}{:>10}{:>16}{:>10}",
-        "", "aggregate", "read", "read in", "aws_kinesis_agg", ""
-    );
-    println!(
-        "{:<22}{:>10}{:>10}{:>10}{:>10}{:>10}{:>8}",
-        "keys", "", "", "a shard", "aggregate", "read", "MD5"
-    );
     for key_count in [1, 1_000, plan.count] {
         compare(&plan, key_count, python.as_deref());
     }
 }
 
+const WORK: [&str; 8] = [
+    "write, one by one (add)",
+    "write, many at once (add_all)",
+    "write, aws_kinesis_agg",
+    "read, one aggregate (Aggregate::decode)",
+    "read, batches of a stream (deaggregate)",
+    "read, batches, each key checked by its MD5",
+    "read, aws_kinesis_agg",
+    "MD5 of the aggregates",
+];
+
 fn compare(plan: &Plan, key_count: usize, python: Option<&Path>) {
     let keys: Vec<String> = (0..key_count).map(|number| format!("user-{number}")).collect();
-    let mut times: [Vec<f64>; 6] = Default::default();
+    let mut rates: [Vec<f64>; WORK.len()] = Default::default();
     for _ in 0..plan.rounds {
+        let mut note = |work: usize, count: usize, time: Duration| {
+            rates[work].push(count as f64 / time.as_secs_f64() / 1e6);
+        };
+        note(0, plan.count, timed(|| drop(black_box(write_one_by_one(&keys, plan.count)))));
         let begun = Instant::now();
-        let made = aggregate(&keys, plan.count);
-        times[0].push(rate(plan.count, begun.elapsed()));
-        times[1].push(rate(plan.count, timed(|| read(&made, HashKeyRange::ALL, plan.count))));
+        let made = write_many(&keys, plan.count);
+        note(1, plan.count, begun.elapsed());
+        note(3, plan.count, timed(|| assert_eq!(read(&made), plan.count)));
+        let batches = batches(&made);
+        note(4, plan.count, timed(|| assert_eq!(read_batches(&batches, HashKeyRange::ALL), plan.count)));
         // A range that is not all: each key is hashed as Kinesis does.
         let range = HashKeyRange { end: (u128::MAX - 1).into(), ..HashKeyRange::ALL };
-        times[2].push(rate(plan.count, timed(|| read(&made, range, plan.count))));
+        note(5, plan.count, timed(|| assert_eq!(read_batches(&batches, range), plan.count)));
         if let Some((written, read)) = python.map(|python| in_python(python, plan.python_count, key_count)) {
-            times[3].push(rate(plan.python_count, written));
-            times[4].push(rate(plan.python_count, read));
+            note(2, plan.python_count, written);
+            note(6, plan.python_count, read);
         }
-        times[5].push(rate(plan.count, timed(|| digest(&made))));
+        note(7, plan.count, timed(|| digest(&made)));
     }
-    let [aggregate, read, in_shard, python_aggregate, python_read, md5] = times.map(median);
-    println!(
-        "{key_count:<22}{aggregate:>10.2}{read:>10.2}{in_shard:>10.2}{python_aggregate:>10.3}{python_read:>10.3}{md5:>8.2}"
-    );
-    if python.is_some() {
-        let (aggregate, read) = (aggregate / python_aggregate, read / python_read);
-        println!("{:<22}{aggregate:>9.0}x{read:>9.0}x", "  times aws_kinesis_agg");
+    let medians = rates.map(median);
+    println!("\n{key_count} keys");
+    for (work, (name, median)) in WORK.iter().zip(medians).enumerate() {
+        let theirs = match work {
+            0 | 1 => medians[2],
+            3..=5 => medians[6],
+            _ => f64::NAN,
+        };
+        let times = if theirs.is_nan() { String::new() } else { format!("{:>8.0} times", median / theirs) };
+        println!("{name:<44}{median:>10.3}{times}");
     }
 }
 
-fn aggregate(keys: &[String], count: usize) -> Vec<AggregatedRecord> {
-    let mut aggregator = Aggregator::new().bytes_max(BYTES_MAX_DEFAULT);
+fn write_one_by_one(keys: &[String], count: usize) -> Vec<AggregatedRecord> {
+    let mut aggregator = Aggregator::new();
     let mut made = vec![];
     for number in 0..count {
         let record = PutRecord::new(&keys[number % keys.len()], &DATA);
@@ -113,11 +129,26 @@ fn aggregate(keys: &[String], count: usize) -> Vec<AggregatedRecord> {
     made
 }
 
-fn read(made: &[AggregatedRecord], range: HashKeyRange, count: usize) {
+fn write_many(keys: &[String], count: usize) -> Vec<AggregatedRecord> {
+    let mut aggregator = Aggregator::new();
+    let (mut made, mut records) = (vec![], vec![]);
+    for first in (0..count).step_by(AT_ONCE) {
+        records.clear();
+        let numbers = first..count.min(first + AT_ONCE);
+        records.extend(numbers.map(|number| PutRecord::new(&keys[number % keys.len()], &DATA)));
+        made.extend(aggregator.add_all(&records).expect("records that fit"));
+    }
+    made.extend(aggregator.finish());
+    made
+}
+
+/// Returns how many user records there are.
+fn read(made: &[AggregatedRecord]) -> usize {
     let mut found = 0;
     for record in made {
-        let Some(aggregate) = Aggregate::decode_within(&record.data, range, KeyHash::Md5) else {
-            found += 1; // The only user record of the last one.
+        // The last one may be plain.
+        let Some(aggregate) = Aggregate::decode(&record.data) else {
+            found += 1;
             continue;
         };
         for user in aggregate.iter() {
@@ -125,7 +156,38 @@ fn read(made: &[AggregatedRecord], range: HashKeyRange, count: usize) {
             found += 1;
         }
     }
-    assert_eq!(found, count);
+    found
+}
+
+/// Returns these records as batches of a stream.
+fn batches(made: &[AggregatedRecord]) -> Vec<Batch> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = StreamOptions::new().retention(Retention::forever());
+    let stream = options.open(directory.path().join("stream")).expect("a new stream");
+    for record in made {
+        stream.put_record(&record.as_put()).expect("it fits into a record");
+    }
+    let mut iterator = stream.iterator(stream.shards()[0].id, Position::TrimHorizon).expect("the only shard");
+    let mut batches = vec![];
+    loop {
+        let batch = iterator.next_batch_within(usize::MAX, BATCH_BYTES).expect("records that were put");
+        if batch.is_empty() {
+            return batches;
+        }
+        batches.push(batch);
+    }
+}
+
+/// Returns how many user records there are.
+fn read_batches(batches: &[Batch], range: HashKeyRange) -> usize {
+    let mut found = 0;
+    for batch in batches {
+        for user in deaggregate(batch).within(range, KeyHash::Md5) {
+            black_box(user);
+            found += 1;
+        }
+    }
+    found
 }
 
 fn digest(made: &[AggregatedRecord]) {
@@ -138,11 +200,6 @@ fn timed(work: impl FnOnce()) -> Duration {
     let begun = Instant::now();
     work();
     begun.elapsed()
-}
-
-/// Millions a second.
-fn rate(count: usize, time: Duration) -> f64 {
-    count as f64 / time.as_secs_f64() / 1e6
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

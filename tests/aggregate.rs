@@ -261,6 +261,24 @@ fn l3_a_batch_hands_out_user_records_in_order_with_their_numbers() {
 }
 
 #[test]
+fn l3_plain_records_and_aggregates_of_any_length_come_in_order() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    let mut put = 0;
+    for round in 0..60_usize {
+        let data: Vec<String> =
+            (0..[1, 3, 1, 40, 2][round % 5]).map(|index| format!("{}", put + index)).collect();
+        let records: Vec<_> = data.iter().map(|data| PutRecord::new("key", data)).collect();
+        stream.put_record(&aggregate(&records).as_put()).unwrap();
+        put += data.len();
+    }
+    let batch = batch_of(&stream);
+    assert_eq!(batch.len(), 60);
+    let found = deaggregate(&batch).map(|record| String::from_utf8(record.data().to_vec()).unwrap());
+    assert!(found.eq((0..put).map(|number| number.to_string())));
+}
+
+#[test]
 fn a_user_record_by_itself_stays_plain_unless_it_would_be_read_as_an_aggregate() {
     let only = aggregate(&[PutRecord::new("key", "data").explicit_hash_key(HashKey::new(7))]);
     assert_eq!((&only.data[..], only.is_aggregated, only.user_record_count), (&b"data"[..], false, 1));
@@ -321,6 +339,9 @@ fn l6_what_no_aggregate_can_hold_is_refused_and_not_added() {
         }
     }
     assert_eq!((aggregator.len(), aggregator.bytes()), (1, before));
+    let records = [PutRecord::new("key", "data"), PutRecord::new("", "data"), PutRecord::new("", "data")];
+    assert!(matches!(aggregator.add_all(&records), Err(Error::InvalidRecord { index: 1, .. })));
+    assert_eq!((aggregator.len(), aggregator.bytes()), (1, before), "none of them is added");
 }
 
 fn any_user() -> impl Strategy<Value = User> {
@@ -363,7 +384,13 @@ proptest! {
             prop_assert!(aggregator.len() <= user_records_max);
             prop_assert!(aggregator.len() <= 1 || aggregator.bytes() <= bytes_max);
         }
+        let rest = aggregator.bytes();
         made.extend(aggregator.finish());
+        let records: Vec<_> = added.iter().map(put_record).collect();
+        let mut at_once = aggregator.add_all(&records).unwrap();
+        prop_assert_eq!(aggregator.bytes(), rest);
+        at_once.extend(aggregator.finish());
+        prop_assert_eq!(&at_once, &made, "many at once are the same as one by one");
         let mut found: Vec<User> = vec![];
         for record in &made {
             match Aggregate::decode(&record.data) {
@@ -371,6 +398,13 @@ proptest! {
                     prop_assert!(record.is_aggregated && !aggregate.is_broken() && !aggregate.is_foreign());
                     prop_assert!(record.data.len() <= bytes_max || record.user_record_count == 1);
                     prop_assert_eq!(aggregate.len(), record.user_record_count);
+                    let range = HashKeyRange { start: HashKey::MIN, end: HashKey::new(3 << 126) };
+                    for key_hash in [KeyHash::Md5, KeyHash::Xxh3] {
+                        let hash = |it: PutRecord<'_>| it.explicit_hash_key.unwrap_or(key_hash.hash(it.partition_key));
+                        let is_ours = aggregate.iter().all(|it| range.contains(hash(it)));
+                        let within = Aggregate::decode_within(&record.data, range, key_hash).unwrap();
+                        prop_assert_eq!((within.is_foreign(), within.is_empty()), (!is_ours, !is_ours));
+                    }
                     prop_assert_eq!(aggregate.get(0).unwrap().partition_key, record.as_put().partition_key);
                     prop_assert_eq!(aggregate.get(0).unwrap().explicit_hash_key, record.explicit_hash_key);
                     found.extend(users(&aggregate));

@@ -1,9 +1,8 @@
 //! Reading an aggregate by the KCL's rules.
 
-use md5::{Digest, Md5};
-
+use super::MAGIC;
+use super::md5::{DIGEST_BYTES, LANES, digests};
 use super::protobuf::{Fields, Malformed, Span, Value};
-use super::{DIGEST_BYTES, MAGIC};
 use crate::{HashKey, HashKeyRange, KeyHash, PutRecord};
 
 /// An aggregate that is read, and the user records in it. It borrows the data.
@@ -71,7 +70,13 @@ impl<'a> Aggregate<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn decode_within(data: &'a [u8], range: HashKeyRange, key_hash: KeyHash) -> Option<Self> {
-        let mut aggregate = Self::parse(message_of(data)?).ok()?;
+        let message = messages_of(&[data]).pop()??;
+        Self::of_message(message, range, key_hash)
+    }
+
+    /// Reads the message of an aggregate whose digest is right.
+    pub(super) fn of_message(message: &'a [u8], range: HashKeyRange, key_hash: KeyHash) -> Option<Self> {
+        let mut aggregate = Self::parse(message).ok()?;
         aggregate.check(range, key_hash);
         Some(aggregate)
     }
@@ -92,18 +97,12 @@ impl<'a> Aggregate<'a> {
 
     /// Keeps the user records that are handed out. The first one that is foreign or broken decides, as in the KCL.
     fn check(&mut self, range: HashKeyRange, key_hash: KeyHash) {
-        let must_hash = range != HashKeyRange::ALL;
-        // Whether a key of the table is known to be in the range. A key that no user record has does not count.
-        let mut is_known = vec![false; if must_hash { self.partition_keys.len() } else { 0 }];
+        let are_keys_within = match range == HashKeyRange::ALL {
+            true => vec![true; self.partition_keys.len()],
+            false => self.are_keys_within(range, key_hash),
+        };
         for at in 0..self.entries.len() {
-            let is_ours = self.is_within(self.entries[at], range, |index, key| {
-                let is_known = must_hash.then(|| &mut is_known[index]);
-                is_known.is_none_or(|is_known| {
-                    *is_known = *is_known || range.contains(key_hash.hash(key));
-                    *is_known
-                })
-            });
-            match is_ours {
+            match self.is_within(self.entries[at], range, &are_keys_within) {
                 Ok(true) => {}
                 Ok(false) => {
                     self.is_foreign = true;
@@ -119,18 +118,30 @@ impl<'a> Aggregate<'a> {
         }
     }
 
+    /// Returns for each key of the table whether its hash is in the range.
+    fn are_keys_within(&self, range: HashKeyRange, key_hash: KeyHash) -> Vec<bool> {
+        const AT_ONCE: usize = 8 * LANES;
+        let mut are_within = Vec::with_capacity(self.partition_keys.len());
+        for keys in self.partition_keys.chunks(AT_ONCE) {
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.of(self.message)).collect();
+            match key_hash {
+                KeyHash::Md5 => are_within.extend(
+                    digests(&keys)
+                        .into_iter()
+                        .map(|md5| range.contains(HashKey::new(u128::from_be_bytes(md5)))),
+                ),
+                _ => are_within.extend(keys.iter().map(|key| range.contains(key_hash.hash(key)))),
+            }
+        }
+        are_within
+    }
+
     /// Returns whether a user record belongs into the range, by its explicit hash key or else by its partition key.
     #[inline]
-    fn is_within(
-        &self,
-        entry: Entry,
-        range: HashKeyRange,
-        is_key_within: impl FnOnce(usize, &[u8]) -> bool,
-    ) -> Result<bool, Broken> {
-        let index = entry.partition_key as usize;
-        let key = self.partition_keys.get(index).ok_or(Broken)?;
+    fn is_within(&self, entry: Entry, range: HashKeyRange, are_keys_within: &[bool]) -> Result<bool, Broken> {
+        let &is_key_within = are_keys_within.get(entry.partition_key as usize).ok_or(Broken)?;
         match entry.explicit_hash_key {
-            None => Ok(is_key_within(index, key.of(self.message))),
+            None => Ok(is_key_within),
             Some(_) => Ok(self.explicit_hash_key(entry)?.is_some_and(|hash_key| range.contains(hash_key))),
         }
     }
@@ -214,13 +225,22 @@ fn check_tag(mut fields: Fields<'_>) -> Result<(), Malformed> {
     if has_name { Ok(()) } else { Err(Malformed) }
 }
 
-/// Returns the message in an aggregate whose digest is right.
-fn message_of(data: &[u8]) -> Option<&[u8]> {
-    let rest = data.strip_prefix(&MAGIC)?;
-    let (message, digest) =
-        rest.split_last_chunk::<DIGEST_BYTES>().filter(|(message, _)| !message.is_empty())?;
-    let computed: [u8; DIGEST_BYTES] = Md5::digest(message).into();
-    (computed == *digest).then_some(message)
+/// Returns for each data the message in it, if it is an aggregate whose digest is right.
+pub(super) fn messages_of<'a>(data: &[&'a [u8]]) -> Vec<Option<&'a [u8]>> {
+    let split: Vec<_> = data.iter().map(|data| split(data)).collect();
+    let messages: Vec<&[u8]> = split.iter().flatten().map(|(message, _)| *message).collect();
+    let mut computed = digests(&messages).into_iter();
+    let mut is_right =
+        |digest: &[u8; DIGEST_BYTES]| computed.next().is_some_and(|computed| computed == *digest);
+    split
+        .into_iter()
+        .map(|split| split.filter(|(_, digest)| is_right(digest)).map(|(message, _)| message))
+        .collect()
+}
+
+/// Returns the message and the digest of what begins like an aggregate and is long enough.
+fn split(data: &[u8]) -> Option<(&[u8], &[u8; DIGEST_BYTES])> {
+    data.strip_prefix(&MAGIC)?.split_last_chunk().filter(|(message, _)| !message.is_empty())
 }
 
 /// Reads an explicit hash key as Java's `BigInteger` does: a sign may stand before the digits, and any number of zeros. Returns `None` for a

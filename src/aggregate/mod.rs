@@ -52,6 +52,7 @@
 mod aggregator;
 mod decode;
 mod key_table;
+mod md5;
 mod protobuf;
 mod user_records;
 
@@ -61,6 +62,3 @@ pub use user_records::{UserRecord, UserRecords, deaggregate};
 
 /// What each aggregate begins with.
 const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
-
-/// The length of the MD5 at the end of each aggregate.
-const DIGEST_BYTES: usize = 16;

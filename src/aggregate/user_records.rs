@@ -1,6 +1,9 @@
 //! The user records of a record or of a batch.
 
-use super::decode::Aggregate;
+use std::collections::VecDeque;
+
+use super::decode::{Aggregate, messages_of};
+use super::md5::LANES;
 use crate::{Batch, HashKey, HashKeyRange, KeyHash, Record, Records, SequenceNumber, Timestamp};
 
 /// Returns the user records of a batch (`&batch`) or of one record of it, without a copy. A plain record is handed out as it is.
@@ -135,6 +138,9 @@ impl<'a> UserRecord<'a> {
 #[derive(Debug, Clone)]
 pub struct UserRecords<'a> {
     records: RecordsLeft<'a>,
+    /// The next records, each with the message in it if it is an aggregate with the right digest. Several are looked at together, because
+    /// their digests are computed side by side.
+    ahead: VecDeque<(Record<'a>, Option<&'a [u8]>)>,
     /// The aggregate that is handed out, the record that holds it, and the index of its next user record.
     current: Option<(Record<'a>, Aggregate<'a>, usize)>,
     range: HashKeyRange,
@@ -167,6 +173,7 @@ impl<'a> UserRecords<'a> {
     fn new(records: RecordsLeft<'a>) -> Self {
         Self {
             records,
+            ahead: VecDeque::new(),
             current: None,
             range: HashKeyRange::ALL,
             key_hash: KeyHash::Md5,
@@ -238,11 +245,19 @@ impl<'a> UserRecords<'a> {
         })
     }
 
-    fn next_record(&mut self) -> Option<Record<'a>> {
-        match &mut self.records {
-            RecordsLeft::One(record) => record.take(),
-            RecordsLeft::Many(records) => records.next(),
+    fn next_record(&mut self) -> Option<(Record<'a>, Option<&'a [u8]>)> {
+        if self.ahead.is_empty() {
+            let first = self.start.0;
+            let records: Vec<_> = match &mut self.records {
+                RecordsLeft::One(record) => record.take().into_iter().collect(),
+                RecordsLeft::Many(records) => {
+                    records.skip_while(|record| record.sequence() < first).take(LANES).collect()
+                }
+            };
+            let data: Vec<_> = records.iter().map(|record| record.data()).collect();
+            self.ahead.extend(records.into_iter().zip(messages_of(&data)));
         }
+        self.ahead.pop_front()
     }
 }
 
@@ -255,12 +270,13 @@ impl<'a> Iterator for UserRecords<'a> {
             if let Some(next) = self.next_of_current() {
                 return Some(next);
             }
-            let record = self.next_record()?;
+            let (record, message) = self.next_record()?;
             if record.sequence() < self.start.0 {
                 continue;
             }
             let skipped = if record.sequence() == self.start.0 { self.start.1 } else { 0 };
-            let Some(aggregate) = Aggregate::decode_within(record.data(), self.range, self.key_hash) else {
+            let read = |message| Aggregate::of_message(message, self.range, self.key_hash);
+            let Some(aggregate) = message.and_then(read) else {
                 if skipped > 0 {
                     continue;
                 }

@@ -28,7 +28,7 @@
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
-//! - Back up a running stream: [`Stream::snapshot`].
+//! - Back up a running stream: [`StreamReader::snapshot`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
 //! - Handle errors, sorted by remedy: [`Error`].

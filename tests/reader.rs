@@ -525,6 +525,71 @@ fn l8_a_snapshot_is_read_as_it_is_after_it_was_opened_and_renewed() {
 }
 
 #[test]
+fn l8_another_process_takes_a_snapshot_of_a_stream_that_is_written_split_and_trimmed_meanwhile() {
+    let scratch = common::scratch();
+    let options = small(&clock()).shards(2).retention(Retention::forever().bytes_max(1 << 20));
+    let stream = options.open(scratch.path().join("stream")).unwrap();
+    let reader = StreamReader::open(scratch.path().join("stream")).unwrap();
+    let target = scratch.path().join("snapshot");
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut count = [0u64; 7];
+            for round in 0.. {
+                for key in 0..7u8 {
+                    // The number of each key's put is its data, and dense.
+                    stream.put([key], data(count[usize::from(key)])).unwrap();
+                    count[usize::from(key)] += 1;
+                }
+                if round % 500 == 0 {
+                    stream.maintain().unwrap();
+                }
+                if round % 3_000 == 0 {
+                    let open = stream.list_shards(ShardFilter::AtLatest);
+                    stream.split_shard_evenly(open[round / 3_000 % open.len()].id).unwrap();
+                }
+                if is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        for round in 0..8 {
+            std::thread::sleep(Duration::from_millis(30));
+            let before = reader.stats().unwrap();
+            let report = reader.snapshot(&target, |_| std::ops::ControlFlow::Continue(())).unwrap();
+            assert!(report.is_complete);
+            let snapshot = StreamReader::open(&target).unwrap();
+            let ends = snapshot.stats().unwrap();
+            for shard in &before.shards {
+                let there = ends.shards.iter().find(|there| there.shard == shard.shard);
+                assert!(
+                    there.is_none_or(|there| there.next_sequence >= shard.next_sequence),
+                    "round {round}"
+                );
+            }
+            let mut next: [Option<u64>; 7] = [None; 7];
+            let mut iterator = snapshot.lineage_iterator(Position::TrimHorizon).unwrap();
+            loop {
+                let batch = iterator.next_batch(1_000).unwrap();
+                if batch.is_empty() {
+                    break;
+                }
+                for record in &batch {
+                    let next = &mut next[usize::from(record.partition_key()[0])];
+                    let number = number_in(record.data());
+                    assert!(next.is_none_or(|next| next == number), "round {round}: a key lacks a record");
+                    *next = Some(number + 1);
+                }
+            }
+            if round % 3 == 2 {
+                small(&clock()).open(&target).unwrap().close().unwrap();
+            }
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn what_is_no_stream_or_no_longer_one_is_refused() {
     let scratch = common::scratch();
     let refused = |path: &std::path::Path| match StreamReader::open(path) {

@@ -72,7 +72,7 @@ fn run(command: Command) -> Outcome {
         Command::Describe(args) => with_reader(&args.path, |reader| report::describe(reader, args.json)),
         Command::Verify(args) => report::verify(&args),
         Command::Salvage(args) => report::salvage(&args.path),
-        Command::Snapshot(args) => with_stream(open(&args.path)?, |stream| snapshot::snapshot(stream, &args)),
+        Command::Snapshot(args) => with_reader(&args.path, |reader| snapshot::snapshot(reader, &args)),
         Command::Shards(args) => with_reader(&args.path, |reader| shards::list(reader, &args)),
         Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, &args)),
         Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, &args)),

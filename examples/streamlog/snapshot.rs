@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use indicatif::HumanBytes;
 use serde_json::json;
-use streamlog::{SnapshotReport, Stream};
+use streamlog::{SnapshotReport, StreamReader};
 
 use crate::args::SnapshotArgs;
 use crate::check_interrupted;
@@ -12,7 +12,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{counted, print_json, print_text, progress};
 
 /// Takes a snapshot, and prints what was copied.
-pub(crate) fn snapshot(stream: &Stream, args: &SnapshotArgs) -> Outcome {
+pub(crate) fn snapshot(stream: &StreamReader, args: &SnapshotArgs) -> Outcome {
     let bar = progress(Some(0));
     let report = stream.snapshot(&args.to, |progress| {
         bar.set_length(progress.bytes_total);

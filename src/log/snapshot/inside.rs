@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
 use super::shards::{self, Places, ShardPlaces};
-use super::target::UNFINISHED_NAME;
+use super::target::{HELD_NAME, UNFINISHED_NAME};
 use super::work::{Stop, Work};
-use crate::log::manifest::Manifest;
+use crate::log::manifest::{Manifest, Marks};
+use crate::log::recovery::survey;
 use crate::log::segment::place::{SHARDS_NAME, ShardDir, shards_dir};
 use crate::log::segment::stored::{self, HeaderPage};
 use crate::log::sys::dir;
@@ -95,8 +96,30 @@ pub(super) fn copy(
     Ok(inside.into_keys().collect())
 }
 
+/// Copies a stream that another process may have open, as a snapshot: its manifest says how far the copies of the shards reach.
+pub(super) fn copy_as_snapshot(work: &mut Work<'_>, places: Places<'_>) -> Result<bool, Stop> {
+    copy_until_unchanged(work, places, |mut manifest, new| {
+        for shard in &manifest.shards.clone() {
+            let marks = manifest.marks_of(shard);
+            let synced = survey(new, shard, marks)?.next_sequence;
+            manifest.marks.insert(shard.id, Marks { synced, ..marks });
+        }
+        manifest.store_at(&new.join(HELD_NAME))?;
+        Ok(manifest)
+    })
+}
+
 /// Copies a stream. Returns `false` if it was deleted meanwhile.
 fn copy_stream(work: &mut Work<'_>, places: Places<'_>) -> Result<bool, Stop> {
+    copy_until_unchanged(work, places, |manifest, _| Ok(manifest))
+}
+
+/// Copies a stream again and again, until its manifest was the same before and after. Stores the manifest as `change` returns it.
+fn copy_until_unchanged(
+    work: &mut Work<'_>,
+    places: Places<'_>,
+    change: impl FnOnce(Manifest, &OwnPath) -> Result<Manifest>,
+) -> Result<bool, Stop> {
     let Places { source, new, old } = places;
     dir::create(new)?;
     for _ in 0..ATTEMPTS_MAX {
@@ -104,7 +127,7 @@ fn copy_stream(work: &mut Work<'_>, places: Places<'_>) -> Result<bool, Stop> {
         dir::remove_others(new, |name| name == SHARDS_NAME || inside.iter().any(|kept| kept == name))?;
         let Some(manifest) = load(source)? else { return Ok(false) };
         if copy_shards(work, places, &manifest)? && load(source)?.as_ref() == Some(&manifest) {
-            manifest.store(new).map_err(Error::from)?;
+            change(manifest, new)?.store(new).map_err(Error::from)?;
             return Ok(true);
         }
     }

@@ -69,8 +69,35 @@ pub(crate) fn take(
     target: &OwnPath,
     progress: &mut dyn FnMut(SnapshotProgress) -> ControlFlow<()>,
 ) -> Result<SnapshotReport> {
+    let source = &topology.context().stream_dir;
+    carry_out(source, target, progress, |work| build(topology, target, work))
+}
+
+/// Takes a snapshot of a stream that another process may have open, in the same way, but by the files of the stream (`inside.rs`): each shard up
+/// to the moment when it was copied.
+pub(crate) fn take_by_files(
+    source: &OwnPath,
+    target: &OwnPath,
+    progress: &mut dyn FnMut(SnapshotProgress) -> ControlFlow<()>,
+) -> Result<SnapshotReport> {
+    carry_out(source, target, progress, |work| {
+        let new = target.join(UNFINISHED_NAME);
+        if !inside::copy_as_snapshot(work, shards::Places { source, new: &new, old: target })? {
+            return Err(Error::not_a_stream(source, "it was deleted").into());
+        }
+        work.end()?;
+        Ok(target::finish(target)?)
+    })
+}
+
+fn carry_out(
+    source: &OwnPath,
+    target: &OwnPath,
+    progress: &mut dyn FnMut(SnapshotProgress) -> ControlFlow<()>,
+    build: impl FnOnce(&mut Work<'_>) -> Result<(), Stop>,
+) -> Result<SnapshotReport> {
     let mut work = Work::new(progress);
-    let outcome = build(topology, target, &mut work);
+    let outcome = build(&mut work);
     let mut report = work.report;
     match outcome {
         Ok(()) => report.is_complete = true,
@@ -80,7 +107,7 @@ pub(crate) fn take(
     event!(
         info,
         "a snapshot is complete",
-        stream = topology.context().stream_dir.display(),
+        stream = source.display(),
         target = target.display(),
         total_bytes = report.total_bytes,
         copied_bytes = report.copied_bytes

@@ -24,7 +24,7 @@ pub struct SnapshotProgress {
     pub bytes_total: u64,
 }
 
-/// What a snapshot did. [`Stream::snapshot`](crate::Stream::snapshot) returns it.
+/// What a snapshot did. [`StreamReader::snapshot`](crate::StreamReader::snapshot) returns it.
 ///
 /// ```
 /// # use std::ops::ControlFlow;

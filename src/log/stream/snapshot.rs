@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::address::{Address, Found, Locked};
-use super::{Stream, directory};
+use super::directory;
+use super::reader::StreamReader;
+use crate::log::manifest::Manifest;
 use crate::log::snapshot::report::{SnapshotProgress, SnapshotReport};
 use crate::log::snapshot::{self, target};
 use crate::log::sys::outside;
@@ -12,7 +14,7 @@ use crate::log::sys::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::file_mode::FileMode;
 
-impl Stream {
+impl StreamReader {
     /// Takes a snapshot: a directory that opens as a stream, and holds what this stream holds at the moment of the call. The stream goes on
     /// meanwhile, and puts do not wait for it.
     ///
@@ -23,12 +25,16 @@ impl Stream {
     /// On the same file system, sealed segments take no room: the snapshot's files are second names of the stream's. Neither stream writes
     /// to such a file again. Elsewhere they are copied, with shared blocks where the file system has those. What is not sealed yet is copied.
     ///
+    /// A reader in another process than the one that has the stream open takes a snapshot too. There each shard ends where it was copied,
+    /// somewhat after the call, and the last two segments of each shard are always copied. If retention drops segments meanwhile, or a
+    /// shard is split or merged, all that has changed is copied again.
+    ///
     /// If there is an earlier snapshot of this stream at `path`, it becomes the new one, and only what is new is added. What the stream has
     /// dropped since is removed. Until the new one is complete, the earlier one stays as it was. A snapshot into which records were put is
     /// refused. Commits of its groups do not count, and are replaced.
     ///
     /// It calls `progress` again and again with how far it is. `progress` may stop it. What is in place by then stays in the directory, for
-    /// the next call to go on with, and [`delete`](Self::delete) removes it.
+    /// the next call to go on with, and [`Stream::delete`](crate::Stream::delete) removes it.
     ///
     /// A snapshot is opened like any stream. Opening it applies its retention: what has expired by then is dropped from it.
     ///
@@ -62,12 +68,19 @@ impl Stream {
         path: impl AsRef<Path>,
         mut progress: impl FnMut(SnapshotProgress) -> ControlFlow<()>,
     ) -> Result<SnapshotReport> {
-        let (path, topology) = (path.as_ref(), &self.core().topology);
+        let path = path.as_ref();
         // Before a directory is created for it.
-        let manifest = topology.manifest_to_change()?;
-        let (created_at, mode) = (manifest.created_at, manifest.settings.file_mode);
-        drop(manifest);
-        refuse_inside(&self.core().root, path)?;
+        let (created_at, mode) = match self.own() {
+            Some(own) => {
+                let manifest = own.topology.manifest_to_change()?;
+                (manifest.created_at, manifest.settings.file_mode)
+            }
+            None => {
+                let manifest = Manifest::load(self.root())?;
+                (manifest.created_at, manifest.settings.file_mode)
+            }
+        };
+        refuse_inside(self.root(), path)?;
         let Locked { root, found, lock } = lock(path, mode)?;
         let root = root.with_mode(mode);
         match found {
@@ -77,7 +90,10 @@ impl Stream {
         }
         // An interrupted creation may have left the directory without that.
         root.sync_name_of_root()?;
-        let report = snapshot::take(topology, &root, &mut progress);
+        let report = match self.own() {
+            Some(own) => snapshot::take(&own.topology, &root, &mut progress),
+            None => snapshot::take_by_files(self.root(), &root, &mut progress),
+        };
         drop(lock);
         report
     }

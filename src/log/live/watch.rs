@@ -302,6 +302,8 @@ mod tests {
                     }
                 }
             });
+            // Also if something below fails.
+            let _over = OnDrop(&is_over);
             let mut last_end = 0;
             while Instant::now() < until {
                 let seen = shown.read().unwrap().0;
@@ -321,8 +323,16 @@ mod tests {
                 let possible = end * RECORD_BYTES..=(last_end + 1) * RECORD_BYTES;
                 assert!(possible.contains(&put_bytes), "{put_bytes} of {possible:?}");
             }
-            is_over.store(true, Ordering::Relaxed);
         });
+    }
+
+    /// Sets a flag on drop.
+    struct OnDrop<'a>(&'a AtomicBool);
+
+    impl Drop for OnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 
     #[test]

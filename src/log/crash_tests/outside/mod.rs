@@ -50,7 +50,6 @@ impl Case {
 
 impl Drop for Case {
     fn drop(&mut self) {
-        set_hook(None);
         if std::thread::panicking() {
             eprintln!("{}", self.0);
         }

@@ -26,7 +26,9 @@
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
+//! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Back up a running stream: [`Stream::snapshot`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
 //! - Handle errors, sorted by remedy: [`Error`].
@@ -39,11 +41,13 @@
 //!   feature.
 //! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,
 //!   and some of them are timed, which takes about 37 instructions per put.
+//! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.
 //! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
 
+pub mod aggregate;
 mod consumer;
 mod log;
 #[cfg(feature = "metrics")]
@@ -54,7 +58,7 @@ mod producer;
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
 pub use consumer::{
-    Group, GroupDescription, GroupShard, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
+    Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
@@ -70,11 +74,13 @@ pub use log::shard::reader::record::{OwnedRecord, Record};
 pub use log::shard::reader::records::OwnedRecords;
 pub use log::shard::reader::verify::{Verification, VerifyProgress};
 pub use log::shard::reader::wait_any::{AnyReadable, Readable, any_readable, wait_any};
+pub use log::snapshot::report::{SnapshotProgress, SnapshotReport};
 pub use log::stream::Stream;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;
 pub use log::stream::reader::StreamReader;
 pub use log::sys::clock::SystemClock;
+pub use log::types::compression::Compression;
 pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 pub use log::types::error::{Corruption, Error, IoFailure, Located, LockedBy, Result};
 pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};

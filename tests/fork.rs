@@ -7,7 +7,9 @@ mod common;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use streamlog::{Error, Maintenance, Result, Retention, ShardId, Stream, StreamOptions, extend};
+use streamlog::{
+    Error, Maintenance, Position, Result, Retention, ShardId, Stream, StreamOptions, StreamReader, extend,
+};
 
 // SAFETY: these are the declarations of POSIX.
 unsafe extern "C" {
@@ -85,6 +87,25 @@ fn p1_p13_a_child_made_by_fork_changes_nothing_and_its_parent_goes_on() {
         stream.close().unwrap();
         assert_eq!(numbers(&options.open(scratch.path()).unwrap()), (0..=20).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn l8_a_child_made_by_fork_opens_its_own_reader() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    stream.put("key", [1]).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
+    in_child(|| {
+        assert_refused(iterator.next_batch(10));
+        assert_refused(reader.iterator(ShardId::new(0), Position::TrimHorizon));
+        assert_refused(reader.stats());
+        let own = StreamReader::open(scratch.path()).unwrap();
+        let mut iterator = own.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
+        assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
+        assert!(!iterator.wait(std::time::Duration::from_millis(5)).unwrap());
+    });
+    assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
 }
 
 #[test]

@@ -221,7 +221,7 @@ impl Model {
     }
 
     fn options(&self) -> StreamOptions {
-        common::small(&self.clock)
+        common::small(&self.clock).compression(common::any_compression(self.put_count))
     }
 
     fn path(&self) -> std::path::PathBuf {

@@ -19,8 +19,8 @@ use std::path::Path;
 use quote::{ToTokens, quote};
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Field, Fields, ImplItem, ImplItemConst, ImplItemType, Item, ItemEnum, ItemImpl, ItemStruct,
-    ItemTrait, TraitItem, TraitItemConst, TraitItemType, Type, Variant, Visibility,
+    Attribute, Field, Fields, ImplItem, ImplItemConst, ImplItemType, Item, ItemEnum, ItemImpl, ItemMod,
+    ItemStruct, ItemTrait, TraitItem, TraitItemConst, TraitItemType, Type, Variant, Visibility,
 };
 
 #[allow(dead_code)] // `tests/tidy.rs` uses the rest.
@@ -249,24 +249,40 @@ fn surface() -> String {
         }
         named.insert(name);
     }
+    let modules: Vec<_> = root.code.items.iter().filter_map(public_module).collect();
+    // A layer that offers its names in a module: `pub use` of the files beside it.
+    for layer in &modules {
+        let name = layer.ident.to_string();
+        for import in exports(file(std::slice::from_ref(&name))) {
+            let path = [vec![name.clone()], import.path].concat();
+            let Some((item, file_path)) = path.split_last() else { continue };
+            let Some(source) = sources.iter().find(|source| source.module() == file_path) else { continue };
+            let defined =
+                source.code.items.iter().filter(|defined| public_name(defined).as_ref() == Some(item));
+            lines.extend(defined.flat_map(|defined| definition(&format!("{name}::{item}"), defined)));
+            named.insert(import.name);
+        }
+    }
     let hidden = items().filter_map(type_name).filter(|name| !named.contains(name)).collect();
     for item in items() {
         if let Item::Impl(item) = item {
             lines.extend(implementation(item, &named, &hidden));
         }
     }
-    for item in &root.code.items {
-        if let Item::Mod(item) = item
-            && is_public(&item.vis)
-            && !is_hidden(&item.attrs)
-        {
-            let name = item.ident.to_string();
-            lines.insert(format!("mod {name}{}", attributes(&item.attrs)));
-            lines.extend(module(&name, file(std::slice::from_ref(&name))));
-        }
+    for item in modules {
+        let name = item.ident.to_string();
+        lines.insert(format!("mod {name}{}", attributes(&item.attrs)));
+        lines.extend(module(&name, file(std::slice::from_ref(&name))));
     }
     lines.extend(features());
     lines.into_iter().map(|line| line + "\n").collect()
+}
+
+fn public_module(item: &Item) -> Option<&ItemMod> {
+    match item {
+        Item::Mod(item) if is_public(&item.vis) && !is_hidden(&item.attrs) => Some(item),
+        _ => None,
+    }
 }
 
 fn features() -> Vec<String> {
@@ -406,4 +422,7 @@ fn public_types_stay_send_and_sync() {
         holds::<WorkerBatches>();
     }
     holds::<GroupDescription>();
+    holds::<Handled>();
+    holds::<aggregate::Aggregator>();
+    holds::<aggregate::UserRecords<'_>>();
 }

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use streamlog::{
@@ -347,6 +346,113 @@ fn l8_a_waiting_thread_is_woken_by_a_put_a_roll_a_reshard_and_a_trim() {
     assert!(!child.wait(Duration::from_millis(20)).unwrap(), "another process may open the stream again");
 }
 
+/// Shards 0 and 63 have one mark in the bell.
+#[test]
+fn l8_a_put_to_another_shard_takes_no_mark_from_those_who_wait() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).shards(64).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let shards = stream.shards();
+    let put = |shard: usize| {
+        let record = streamlog::PutRecord::new("key", "data");
+        stream.put_record(&record.explicit_hash_key(shards[shard].hash_key_range.start)).unwrap();
+    };
+    let quickest = (0..5).map(|_| {
+        let [first, last] = [0, 63].map(|shard| reader.iterator(shards[shard].id, Position::Latest).unwrap());
+        std::thread::scope(|threads| {
+            let waiting = threads.spawn(|| last.wait(Duration::from_secs(60)));
+            let other = threads.spawn(|| first.wait(Duration::from_secs(60)));
+            std::thread::sleep(Duration::from_millis(50));
+            put(0);
+            assert!(other.join().unwrap().unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            let started = Instant::now();
+            put(63);
+            assert!(waiting.join().unwrap().unwrap());
+            started.elapsed()
+        })
+    });
+    let quickest = quickest.min().unwrap();
+    assert!(
+        quickest < Duration::from_millis(300),
+        "nobody was woken; the look of each second found it: {quickest:?}"
+    );
+}
+
+#[test]
+fn l8_every_put_wakes_the_thread_that_waits_for_it() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(stream.shards()[0].id, Position::Latest).unwrap();
+    let (ready, asked) = std::sync::mpsc::channel();
+    // Without being woken, a thread looks again after a second.
+    let started = Instant::now();
+    const ROUNDS: u64 = 200;
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            for _ in 0..ROUNDS {
+                ready.send(()).unwrap();
+                while !iterator.wait(Duration::from_secs(60)).unwrap() {}
+                assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
+            }
+        });
+        for (number, ()) in (0..ROUNDS).zip(asked) {
+            // Before, while and after the thread goes to sleep.
+            std::thread::sleep(Duration::from_micros(number * 7));
+            put(&stream, number..number + 1);
+        }
+    });
+    assert!(started.elapsed() < Duration::from_secs(ROUNDS / 4), "{:?}", started.elapsed());
+}
+
+#[test]
+fn l8_an_iterator_follows_its_stream_without_the_reader_that_it_came_from() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
+    drop(reader);
+    put(&stream, 0..10);
+    stream.split_shard_evenly(stream.shards()[0].id).unwrap();
+    put(&stream, 10..20);
+    assert_eq!(read_on(&mut iterator), (0..20).collect::<Vec<_>>());
+    stream.close().unwrap();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    put(&stream, 20..30);
+    assert!(iterator.wait(Duration::from_secs(10)).unwrap());
+    assert_eq!(read_on(&mut iterator), (20..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn l8_who_waits_for_a_number_that_is_not_there_yet_is_not_cut_by_an_opening() {
+    let scratch = common::scratch();
+    let mut stream = small(&clock()).open(scratch.path()).unwrap();
+    put(&stream, 0..10);
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.iterator(stream.shards()[0].id, Position::At(15.into())).unwrap();
+    for round in 1..3 {
+        stream.close().unwrap();
+        stream = small(&clock()).open(scratch.path()).unwrap();
+        assert!(iterator.next_batch(10).unwrap().is_empty());
+        assert!(!iterator.wait(Duration::ZERO).unwrap(), "nothing has come");
+        put(&stream, round * 10..round * 10 + 2);
+    }
+    put(&stream, 100..102);
+    assert_eq!(number_in(iterator.next_batch(10).unwrap().iter().next().unwrap().data()), 101);
+}
+
+#[test]
+fn l8_the_lag_counts_no_blocks_that_are_reserved() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path()).unwrap();
+    put(&stream, 0..300);
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let shard = stream.shards()[0].id;
+    let lag = |reader: &StreamReader| reader.iterator(shard, Position::TrimHorizon).unwrap().lag().unwrap();
+    assert_eq!((lag(&reader).bytes, lag(&reader).record_count), (lag(&stream).bytes, 300));
+}
+
 #[test]
 fn l8_a_task_waits_for_another_process_like_for_this_one() {
     let scratch = common::scratch();
@@ -401,6 +507,24 @@ fn l8_a_reader_changes_nothing_and_needs_no_permission_to_write() {
 }
 
 #[test]
+fn l8_a_snapshot_is_read_as_it_is_after_it_was_opened_and_renewed() {
+    let scratch = common::scratch();
+    let stream = small(&clock()).open(scratch.path().join("stream")).unwrap();
+    let target = scratch.path().join("snapshot");
+    for round in 0..4 {
+        put(&stream, round * 500..round * 500 + 500);
+        stream.snapshot(&target, |_| std::ops::ControlFlow::Continue(())).unwrap();
+        let expected: Vec<_> = (0..round * 500 + 500).collect();
+        assert_eq!(read_all(&StreamReader::open(&target).unwrap()), expected);
+        if round % 2 == 0 {
+            // From now on it has words of its own, which the next snapshot makes worthless.
+            small(&clock()).open(&target).unwrap().close().unwrap();
+            assert_eq!(read_all(&StreamReader::open(&target).unwrap()), expected);
+        }
+    }
+}
+
+#[test]
 fn what_is_no_stream_or_no_longer_one_is_refused() {
     let scratch = common::scratch();
     let refused = |path: &std::path::Path| match StreamReader::open(path) {
@@ -413,11 +537,21 @@ fn what_is_no_stream_or_no_longer_one_is_refused() {
     small(&clock()).open(&path).unwrap().close().unwrap();
     let reader = StreamReader::open(&path).unwrap();
     let before = reader.shards();
+    let mut iterator = reader.iterator(before[0].id, Position::TrimHorizon).unwrap();
+    let waiting = std::thread::spawn({
+        let iterator = reader.iterator(before[0].id, Position::Latest).unwrap();
+        move || iterator.wait(Duration::from_secs(60))
+    });
     Stream::delete(&path).unwrap();
     assert_eq!(reader.shards(), before, "the last that was known");
+    assert!(waiting.join().unwrap().unwrap(), "there is an error to read");
+    match iterator.next_batch(1) {
+        Err(Error::NotAStream(found)) => assert_eq!(found.reason, "it was deleted"),
+        other => panic!("{other:?}"),
+    }
     match reader.stats() {
         Err(Error::NotAStream(_)) => {}
         other => panic!("{other:?}"),
     }
-    let _ = Arc::new(reader);
+    assert!(matches!(iterator.next_batch(10), Err(Error::NotAStream(_))));
 }

@@ -5,23 +5,26 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
-use streamlog::{HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
+use streamlog::{Compression, HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
 
 use crate::parse::{
-    Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_position,
+    Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_mode,
+    parse_position,
 };
 
 const AFTER_HELP: &str = "\
-Only one process at a time can open a stream. While a program has it open, every command fails and says so.
+cat, tail, describe, verify, shards, groups, lag, and retention without options only read. They work while a program has the stream open, \
+on a file system that is mounted read-only, and for a user who may only read the files. consume, reset and delete-group need a group that \
+no other program has open. All other commands need a stream that no program has open. Otherwise they fail and name the process.
 
-Ctrl-C ends a command in good order. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next
-command that opens it first checks its end.
+Ctrl-C ends a command in good order. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next \
+program that opens it first checks its end.
 
 Exit codes:
   0    success; also if the reader of a pipe closes it (streamlog cat PATH | head)
   1    an error, printed to standard error; from verify also: damage was found
   2    the command line is wrong
-  130  interrupted by Ctrl-C: the stream holds what was put before, and was closed cleanly";
+  130  interrupted by Ctrl-C: what was put before is in the stream, and it was closed cleanly";
 
 /// Writes, reads and administers streams: sharded logs in a directory.
 #[derive(Debug, Parser)]
@@ -40,6 +43,7 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     Verify(VerifyArgs),
     Salvage(SalvageArgs),
+    Snapshot(SnapshotArgs),
     Shards(ShardsArgs),
     Split(SplitArgs),
     Merge(MergeArgs),
@@ -72,6 +76,12 @@ pub(crate) struct CreateArgs {
     /// The size at which a segment file is full (64K to 2G)
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes)]
     pub(crate) segment_bytes: u64,
+    /// Who may read the files: 600 (their owner), 640 (also their group), 604 or 644 (everybody)
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode)]
+    pub(crate) file_mode: u32,
+    /// How batches are compressed: none, lz4, zstd, or zstd: and a level from -50 to 22
+    #[arg(long, value_name = "METHOD", default_value = "none")]
+    pub(crate) compression: Compression,
 }
 
 impl CreateArgs {
@@ -152,7 +162,13 @@ pub(crate) struct FormatArgs {
 /// Print records, shard after shard.
 ///
 /// The records of each partition key are printed in the order in which they were put, each with a newline after its data. Data that holds
-/// newlines itself is printed as it is; with --json, each record is one line.
+/// newlines itself is printed as it is; with --json, each record is one line. It prints what is there when it begins.
+///
+/// With -f it then goes on with the records that are put, until Ctrl-C or until the reader of its output closes it. It follows the stream
+/// through splits and merges, and while the program that writes it stops and starts again. With --shard it ends when that shard is split or
+/// merged.
+///
+/// Where retention was faster, or damage was given up with salvage, it says which records are missing and goes on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CatArgs {
     /// The stream's directory
@@ -170,6 +186,9 @@ pub(crate) struct CatArgs {
     /// Stop after this many records in total
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+    /// Continue with records that are put later, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }
@@ -183,8 +202,10 @@ pub(crate) enum Order {
 
 /// Print the last records of each shard.
 ///
-/// With -f it then waits for more, until Ctrl-C or until the reader of its output closes it. Only one process at a time can open a stream, so no other process can put while this command runs. To
-/// watch records as they are put, use streamlog put --follow.
+/// With -f it then prints each record as soon as another program puts it, until Ctrl-C or until the reader of its output closes it. It
+/// follows the stream through splits and merges, and while the program that writes it stops and starts again.
+///
+/// Where retention was faster, or damage was given up with salvage, it says which records are missing and goes on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TailArgs {
     /// The stream's directory
@@ -202,7 +223,7 @@ pub(crate) struct TailArgs {
     pub(crate) format: FormatArgs,
 }
 
-/// Print settings, shards, counts, and the recovery report.
+/// Print settings, shards and counts.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DescribeArgs {
     /// The stream's directory
@@ -214,7 +235,7 @@ pub(crate) struct DescribeArgs {
 
 /// Read everything, check it, and list damage.
 ///
-/// The exit code is 1 if there is damage.
+/// The exit code is 1 if there is damage. Nothing is changed: salvage repairs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
     /// The stream's directory
@@ -232,6 +253,23 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct SalvageArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
+}
+
+/// Back up a stream: make a directory that opens as a stream and holds what the stream holds now, with its consumer groups.
+///
+/// On the same file system, only what is not sealed yet takes room. Elsewhere everything is copied. Run it again with the same directory, and
+/// it adds only what is new. Until it is done, the last snapshot stays as it was. If it is interrupted, run it again: it continues from there.
+///
+/// A snapshot that records were put into is refused. Opening a snapshot drops what has expired by then: to look at an old one, use a copy.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SnapshotArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The snapshot's directory: new, empty, or an earlier snapshot of the stream
+    pub(crate) to: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Split a shard in two: its hash keys go to two new shards, its records stay where they are.
@@ -280,7 +318,7 @@ pub(crate) struct ScaleArgs {
 
 /// Print how long records are kept, or change it.
 ///
-/// Changes only what is given. Records that have expired are dropped at once and cannot be restored.
+/// Changes only what is given; without --age and --bytes, nothing. Records that have expired are dropped at once and cannot be restored.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetentionArgs {
     /// The stream's directory
@@ -296,6 +334,12 @@ pub(crate) struct RetentionArgs {
     pub(crate) json: bool,
 }
 
+impl RetentionArgs {
+    pub(crate) fn changes_nothing(&self) -> bool {
+        self.age.is_none() && self.bytes.is_none()
+    }
+}
+
 /// List the consumer groups and their lag.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GroupsArgs {
@@ -308,7 +352,7 @@ pub(crate) struct GroupsArgs {
 
 /// Print the lag of a consumer group, shard by shard.
 ///
-/// Leaves out closed shards that the group has finished.
+/// Leaves out closed shards that the group has finished. The group may run in any program.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LagArgs {
     /// The stream's directory
@@ -323,7 +367,8 @@ pub(crate) struct LagArgs {
 /// Print the records that a consumer group has not handled yet, and mark them as handled.
 ///
 /// Each batch is committed once it is written to standard output: after a crash, or if the reader of a pipe closes it, the records of the
-/// last batch are printed again. The group is created if it is new. The records of each partition key are printed in order.
+/// last batch are printed again. The group is created if it is new. The records of each partition key are printed in order. A program may
+/// have the stream open meanwhile, but not this group.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConsumeArgs {
     /// The stream's directory

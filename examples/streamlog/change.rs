@@ -1,7 +1,7 @@
 //! `split`, `merge`, `scale` and `retention`: commands that change a stream without putting records.
 
 use serde_json::{Value, json};
-use streamlog::{Retention, ShardDescription, ShardFilter, Stream};
+use streamlog::{Retention, ShardDescription, ShardFilter, Stream, StreamReader};
 
 use crate::args::{MergeArgs, RetentionArgs, ScaleArgs, SplitArgs};
 use crate::failure::Outcome;
@@ -44,18 +44,16 @@ fn print_new(stream: &Stream, shards: Vec<ShardDescription>, is_json: bool) -> O
     print_text(&lines.collect::<String>())
 }
 
+/// Prints how long records are kept.
+pub(crate) fn print_retention(stream: &StreamReader, is_json: bool) -> Outcome {
+    let retention = stream.describe().retention;
+    if is_json { print_json(&as_json(retention)) } else { print_text(&(retention_as_text(retention) + "\n")) }
+}
+
 /// Changes the given settings, and prints how long records are kept afterwards.
 pub(crate) fn retention(stream: &Stream, args: &RetentionArgs) -> Outcome {
-    let mut retention = stream.describe().retention;
-    if args.age.is_some() || args.bytes.is_some() {
-        retention = changed(retention, args);
-        stream.set_retention(retention)?;
-    }
-    if args.json {
-        print_json(&as_json(retention))
-    } else {
-        print_text(&(retention_as_text(retention) + "\n"))
-    }
+    stream.set_retention(changed(stream.describe().retention, args))?;
+    print_retention(stream, args.json)
 }
 
 fn changed(retention: Retention, args: &RetentionArgs) -> Retention {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
-use streamlog::{Error, GroupDescription, Lag, OnTrimmed, Stream};
+use streamlog::{Error, Group, GroupDescription, Lag, OnTrimmed, StreamReader};
 
-use crate::args::{ConsumeArgs, DeleteGroupArgs, GroupsArgs, LagArgs, ResetArgs};
+use crate::args::{ConsumeArgs, GroupsArgs, LagArgs, ResetArgs};
 use crate::check_interrupted;
 use crate::failure::{Outcome, tell};
 use crate::output::{Printer, counted, print_json, print_text};
@@ -18,9 +18,15 @@ const WAIT: Duration = Duration::from_millis(100);
 const LEASE_TIMEOUT: Duration = Duration::MAX;
 
 /// Lists the groups and their lags.
-pub(crate) fn list(stream: &Stream, args: &GroupsArgs) -> Outcome {
-    let names = stream.groups()?;
-    let groups = names.iter().map(|name| stream.group(name).describe()).collect::<Result<Vec<_>, _>>()?;
+pub(crate) fn list(stream: &StreamReader, args: &GroupsArgs) -> Outcome {
+    let mut groups = vec![];
+    for name in stream.groups()? {
+        match stream.group(name).describe() {
+            // It has been deleted since it was listed.
+            Err(Error::InvalidArgument(_)) => {}
+            group => groups.push(group?),
+        }
+    }
     if args.json {
         let of_group = |group: &GroupDescription| {
             let mut value = lag_as_json(group.lag());
@@ -34,7 +40,7 @@ pub(crate) fn list(stream: &Stream, args: &GroupsArgs) -> Outcome {
 }
 
 /// Prints the lag of a group, shard by shard.
-pub(crate) fn lag(stream: &Stream, args: &LagArgs) -> Outcome {
+pub(crate) fn lag(stream: &StreamReader, args: &LagArgs) -> Outcome {
     let group = stream.group(&args.group).describe()?;
     if args.json {
         let shards = group.shards.iter().map(|shard| {
@@ -86,15 +92,12 @@ fn table(name: &str, place: &str, rows: Vec<(String, String, Lag)>) -> String {
 }
 
 /// Prints the records that the group has not handled yet, and commits each batch after writing it.
-pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
+pub(crate) fn consume(stream: &StreamReader, args: &ConsumeArgs) -> Outcome {
     let options = stream.group(&args.group).worker().start_at(args.from).lease_timeout(LEASE_TIMEOUT);
     let options = if args.skip_trimmed { options.on_trimmed(OnTrimmed::SkipToHorizon) } else { options };
     let mut printer = Printer::new(args.format)?;
     let mut worker = options.open()?;
     let mut skipped = 0;
-    if args.follow {
-        tell("following; while this runs, no other process can open the stream");
-    }
     let wait = if args.follow { WAIT } else { Duration::ZERO };
     loop {
         check_interrupted()?;
@@ -130,11 +133,11 @@ pub(crate) fn consume(stream: &Stream, args: &ConsumeArgs) -> Outcome {
 }
 
 /// Moves a group to another position.
-pub(crate) fn reset(stream: &Stream, args: &ResetArgs) -> Outcome {
+pub(crate) fn reset(stream: &StreamReader, args: &ResetArgs) -> Outcome {
     Ok(stream.group(&args.group).reset(args.to)?)
 }
 
 /// Deletes a group.
-pub(crate) fn delete(stream: &Stream, args: &DeleteGroupArgs) -> Outcome {
-    Ok(stream.group(&args.group).delete()?)
+pub(crate) fn delete(group: &Group) -> Outcome {
+    Ok(group.delete()?)
 }

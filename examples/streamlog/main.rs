@@ -1,5 +1,5 @@
 //! `streamlog`: a command-line tool over the library, and an example of everything that a program does with a stream: create it, put into
-//! it in batches, read it, follow it, describe it, verify it, reshard it, drop old records.
+//! it in batches, read it, follow it, describe it, verify it, back it up, reshard it, drop old records.
 //!
 //! ```text
 //! cargo run --release --example streamlog -- create /tmp/clicks --shards 4
@@ -9,15 +9,18 @@
 //! cargo run --release --example streamlog -- split /tmp/clicks 0
 //! cargo run --release --example streamlog -- shards /tmp/clicks
 //! cargo run --release --example streamlog -- consume /tmp/clicks billing
+//! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
 //! ```
 //!
-//! Read in this order: `args` and `parse` (the command line), `put` with `input`, `read` (cat and tail), `report` (describe and verify), `change`
-//! (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`, `standard`, `failure`.
+//! Read in this order: `args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report` (describe and
+//! verify), `snapshot`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`,
+//! `standard`, `failure`.
 
 mod args;
 mod change;
 mod dot;
 mod failure;
+mod follow;
 mod groups;
 mod input;
 mod output;
@@ -27,13 +30,15 @@ mod put;
 mod read;
 mod report;
 mod shards;
+mod snapshot;
 mod standard;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
-use streamlog::{Durability, Maintenance, Stream, StreamOptions};
+use streamlog::{Durability, Error, Maintenance, Stream, StreamOptions, StreamReader};
 
 use args::{Args, Command, CreateArgs};
 use failure::{Failure, Outcome};
@@ -42,6 +47,7 @@ use failure::{Failure, Outcome};
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
+    standard::allow_many_files();
     let outcome = match Args::try_parse() {
         Ok(args) => heed_ctrl_c().and_then(|()| run(args.command)),
         Err(wrong) if wrong.use_stderr() => wrong.exit(),
@@ -61,23 +67,32 @@ fn run(command: Command) -> Outcome {
             let options = StreamOptions::new().durability(durability);
             with_stream(options.must_exist().open(&args.path)?, |stream| put::put(stream, &args))
         }
-        Command::Cat(args) => with_stream(open(&args.path)?, |stream| read::cat(stream, &args)),
-        Command::Tail(args) => with_stream(open(&args.path)?, |stream| read::tail(stream, &args)),
-        Command::Describe(args) => {
-            with_stream(open(&args.path)?, |stream| report::describe(stream, args.json))
-        }
+        Command::Cat(args) => with_reader(&args.path, |reader| read::cat(reader, &args)),
+        Command::Tail(args) => with_reader(&args.path, |reader| read::tail(reader, &args)),
+        Command::Describe(args) => with_reader(&args.path, |reader| report::describe(reader, args.json)),
         Command::Verify(args) => report::verify(&args),
         Command::Salvage(args) => report::salvage(&args.path),
-        Command::Shards(args) => with_stream(open(&args.path)?, |stream| shards::list(stream, &args)),
+        Command::Snapshot(args) => with_stream(open(&args.path)?, |stream| snapshot::snapshot(stream, &args)),
+        Command::Shards(args) => with_reader(&args.path, |reader| shards::list(reader, &args)),
         Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, &args)),
         Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, &args)),
         Command::Scale(args) => with_stream(open(&args.path)?, |stream| change::scale(stream, &args)),
+        Command::Retention(args) if args.changes_nothing() => {
+            with_reader(&args.path, |reader| change::print_retention(reader, args.json))
+        }
         Command::Retention(args) => with_stream(open(&args.path)?, |stream| change::retention(stream, &args)),
-        Command::Groups(args) => with_stream(open(&args.path)?, |stream| groups::list(stream, &args)),
-        Command::Lag(args) => with_stream(open(&args.path)?, |stream| groups::lag(stream, &args)),
-        Command::Consume(args) => with_stream(open(&args.path)?, |stream| groups::consume(stream, &args)),
-        Command::Reset(args) => with_stream(open(&args.path)?, |stream| groups::reset(stream, &args)),
-        Command::DeleteGroup(args) => with_stream(open(&args.path)?, |stream| groups::delete(stream, &args)),
+        Command::Groups(args) => with_reader(&args.path, |reader| groups::list(reader, &args)),
+        Command::Lag(args) => with_reader(&args.path, |reader| groups::lag(reader, &args)),
+        Command::Consume(args) => with_reader(&args.path, |reader| groups::consume(reader, &args)),
+        Command::Reset(args) => with_reader(&args.path, |reader| groups::reset(reader, &args)),
+        Command::DeleteGroup(args) => match open(&args.path) {
+            // A hold on retention is ended by who has the stream open.
+            Ok(stream) => with_stream(stream, |stream| groups::delete(&stream.group(&args.group))),
+            Err(Error::Locked(_)) => {
+                with_reader(&args.path, |reader| groups::delete(&reader.group(&args.group)))
+            }
+            Err(error) => Err(error.into()),
+        },
     }
 }
 
@@ -86,13 +101,23 @@ fn create(args: &CreateArgs) -> Outcome {
         .shards(args.shards)
         .key_hash(args.key_hash.into())
         .retention(args.retention())
-        .segment_bytes(args.segment_bytes);
+        .segment_bytes(args.segment_bytes)
+        .file_mode(args.file_mode)
+        .compression(args.compression);
     Ok(options.must_be_new().open(&args.path)?.close()?)
 }
 
-/// Opens a stream for commands that do not put. It runs without maintenance, so that looking at a stream never removes old records.
-fn open(path: &std::path::Path) -> streamlog::Result<Stream> {
+/// Opens a stream for commands that change it without putting. It runs without maintenance, so that only a change of the retention removes old
+/// records.
+fn open(path: &Path) -> streamlog::Result<Stream> {
     StreamOptions::new().maintenance(Maintenance::Manual).must_exist().open(path)
+}
+
+/// Works with a stream that another process may have open, and changes nothing of it.
+fn with_reader(path: &Path, work: impl FnOnce(&StreamReader) -> Outcome) -> Outcome {
+    let reader = StreamReader::open(path)?;
+    report::warn_of_permissions(path);
+    work(&reader)
 }
 
 /// Works with a stream, and closes it even if the work fails. If both fail, returns the failure of the work.

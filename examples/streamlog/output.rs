@@ -94,10 +94,6 @@ impl Printer {
         Ok(Self { out: BufWriter::with_capacity(64 << 10, out), format })
     }
 
-    pub(crate) fn is_json(&self) -> bool {
-        self.format.json
-    }
-
     /// Prints the records of a batch.
     pub(crate) fn print(&mut self, batch: &Batch) -> Outcome {
         let mut printed = batch.iter().map(|record| Printed {

@@ -43,6 +43,11 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "that is too many bytes".to_owned())
 }
 
+/// Parses permissions as `chmod` does.
+pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).map_err(|error| error.to_string())
+}
+
 pub(crate) fn parse_position(text: &str) -> Result<Position, String> {
     let number = |digits: &str| digits.parse().map(SequenceNumber::new).map_err(|error| error.to_string());
     match text.split_once(':') {

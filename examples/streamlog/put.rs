@@ -16,9 +16,9 @@ use streamlog::{Error, PutRecord, Stream};
 use crate::args::{FormatArgs, PutArgs};
 use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
+use crate::follow::Follower;
 use crate::input::{Chunk, Chunks, Input, Sizes, read_in_background};
 use crate::output::{Printer, counted, progress};
-use crate::read::Follower;
 
 /// The longest time before the command notices Ctrl-C while the input is silent.
 const WAIT: Duration = Duration::from_millis(100);

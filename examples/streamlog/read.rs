@@ -1,54 +1,61 @@
-//! `cat` and `tail`: reading shards in order, and following them.
+//! `cat` and `tail`: reading shards in order.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
-use std::time::Duration;
+use std::collections::{BinaryHeap, VecDeque};
 
 use streamlog::{
-    Batch, Error, OwnedRecord, Position, Record, SequenceNumber, ShardDescription, ShardFilter, ShardId,
-    ShardIterator, Stream, wait_any,
+    Batch, Error, OwnedRecord, Position, Record, SequenceNumber, ShardDescription, ShardId, ShardIterator,
+    StreamReader,
 };
 
 use crate::args::{CatArgs, Order, TailArgs};
 use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
-use crate::output::Printer;
+use crate::follow::{Follower, Headed};
+use crate::output::{Printer, counted};
 use crate::shards::with_counts;
 
 /// The limits of a read, small enough to check the Ctrl-C flag often.
-const RECORDS_AT_A_TIME: usize = 10_000;
-const BYTES_AT_A_TIME: usize = 4 << 20;
+pub(crate) const RECORDS_AT_A_TIME: usize = 10_000;
+pub(crate) const BYTES_AT_A_TIME: usize = 4 << 20;
 /// The limits of reading ahead in each shard when merging by time. A stream may have 1,024 shards.
 const MERGED_RECORDS: usize = 1_000;
 const MERGED_BYTES: usize = 256 << 10;
-/// The longest time before a waiting command notices Ctrl-C.
-const WAIT: Duration = Duration::from_millis(100);
+
+/// A shard to print, up to where it ended when the command began. A stream that is written meanwhile would have no end otherwise.
+#[derive(Debug)]
+struct Span {
+    shard: ShardDescription,
+    iterator: ShardIterator,
+    end: SequenceNumber,
+}
 
 /// Prints the records of the shards.
-pub(crate) fn cat(stream: &Stream, args: &CatArgs) -> Outcome {
+pub(crate) fn cat(stream: &StreamReader, args: &CatArgs) -> Outcome {
     let mut printer = Printer::new(args.format)?;
-    let shards = shards_to_read(stream, args)?.into_iter().map(|shard| stream.iterator(shard, args.from));
-    let shards = shards.collect::<Result<Vec<_>, _>>()?;
-    let count = args.count.unwrap_or(u64::MAX);
+    let mut spans = spans_of(stream, args)?;
+    let mut left = args.count.unwrap_or(u64::MAX);
     let outcome = match args.order {
-        Order::Shard => cat_in_turn(shards, count, &mut printer),
-        Order::Time => cat_by_time(shards, count, &mut printer),
+        Order::Shard => cat_in_turn(&mut spans, &mut left, &mut printer),
+        Order::Time => cat_by_time(&mut spans, &mut left, &mut printer),
     };
     // Print everything read before the damage, then report the damage.
-    printer.flush().and(outcome)
+    printer.flush().and(outcome)?;
+    if !args.follow {
+        return Ok(());
+    }
+    let has_children = args.shard.is_none();
+    follower(stream, spans, Headed::without_headings(printer), left, has_children).follow()
 }
 
 /// Prints the shards one after another. Parents come before their children, so each key's records are in order.
-fn cat_in_turn(shards: Vec<ShardIterator>, mut left: u64, printer: &mut Printer) -> Outcome {
-    for mut iterator in shards {
-        while left > 0 {
-            let records_max = left.min(RECORDS_AT_A_TIME as u64) as usize;
-            let batch = read(&mut iterator, records_max, BYTES_AT_A_TIME)?;
-            if batch.is_empty() {
-                break;
-            }
+fn cat_in_turn(spans: &mut [Span], left: &mut u64, printer: &mut Printer) -> Outcome {
+    for span in spans {
+        while *left > 0 {
+            let records_max = (*left).min(RECORDS_AT_A_TIME as u64);
+            let Some(batch) = span.read(records_max, BYTES_AT_A_TIME)? else { break };
             printer.print(&batch)?;
-            left -= batch.len() as u64;
+            *left -= batch.len() as u64;
         }
     }
     Ok(())
@@ -56,14 +63,14 @@ fn cat_in_turn(shards: Vec<ShardIterator>, mut left: u64, printer: &mut Printer)
 
 /// Prints the records of all shards by arrival time. Records with the same time are printed by shard, parents before children, so each
 /// key's records are in order here too.
-fn cat_by_time(mut shards: Vec<ShardIterator>, count: u64, printer: &mut Printer) -> Outcome {
-    let mut read_ahead: Vec<VecDeque<OwnedRecord>> = shards.iter().map(|_| VecDeque::new()).collect();
+fn cat_by_time(spans: &mut [Span], left: &mut u64, printer: &mut Printer) -> Outcome {
+    let mut read_ahead: Vec<VecDeque<OwnedRecord>> = spans.iter().map(|_| VecDeque::new()).collect();
     let mut next = BinaryHeap::new();
-    let ids: Vec<_> = shards.iter().map(ShardIterator::shard).collect();
+    let ids: Vec<_> = spans.iter().map(|span| span.shard.id).collect();
     let mut refill = |at: usize, next: &mut BinaryHeap<_>, records: &mut VecDeque<OwnedRecord>| {
         if records.is_empty() {
-            let batch = read(&mut shards[at], MERGED_RECORDS, MERGED_BYTES)?;
-            records.extend(batch.iter().map(Record::into_owned));
+            let batch = spans[at].read(MERGED_RECORDS as u64, MERGED_BYTES)?;
+            records.extend(batch.iter().flat_map(Batch::iter).map(Record::into_owned));
         }
         next.extend(records.front().map(|record| Reverse((record.timestamp, at))));
         Ok::<(), Failure>(())
@@ -71,161 +78,135 @@ fn cat_by_time(mut shards: Vec<ShardIterator>, count: u64, printer: &mut Printer
     for (at, records) in read_ahead.iter_mut().enumerate() {
         refill(at, &mut next, records)?;
     }
-    for _ in 0..count {
+    while *left > 0 {
         let Some(Reverse((_, at))) = next.pop() else { break };
         let Some(record) = read_ahead[at].pop_front() else { break };
         printer.print_owned(ids[at], &record)?;
+        *left -= 1;
         refill(at, &mut next, &mut read_ahead[at])?;
     }
     Ok(())
 }
 
-/// Reads a batch, skipping lost records. The batch is empty at the end of the shard.
-fn read(iterator: &mut ShardIterator, records_max: usize, bytes_max: usize) -> Result<Batch, Failure> {
-    loop {
-        check_interrupted()?;
-        match iterator.next_batch_within(records_max, bytes_max) {
-            Err(error @ Error::Lost { .. }) => pass_over(iterator, &error)?,
-            batch => return Ok(batch?),
+impl Span {
+    /// Reads a batch. Returns `None` at the end.
+    fn read(&mut self, records_max: u64, bytes_max: usize) -> Result<Option<Batch>, Failure> {
+        loop {
+            check_interrupted()?;
+            let left = self.end.get().saturating_sub(self.iterator.next_sequence().get());
+            if left == 0 {
+                return Ok(None);
+            }
+            match self.iterator.next_batch_within(left.min(records_max) as usize, bytes_max) {
+                Ok(batch) => return Ok(Some(batch).filter(|batch| !batch.is_empty())),
+                Err(error) => pass_over(&mut self.iterator, error)?,
+            }
         }
     }
 }
 
-fn shards_to_read(stream: &Stream, args: &CatArgs) -> Result<Vec<ShardId>, Failure> {
-    let shards: Vec<_> = stream.shards().iter().map(|shard| shard.id).collect();
-    match (args.shard, args.from) {
-        (Some(shard), _) => Ok(vec![shard]),
-        (None, Position::At(_) | Position::After(_)) if shards.len() > 1 => Err(Failure::Told(
+/// Returns the shards to print, parents before children.
+fn spans_of(stream: &StreamReader, args: &CatArgs) -> Result<Vec<Span>, Failure> {
+    let shards = with_counts(stream, stream.shards())?;
+    if let (None, Position::At(_) | Position::After(_), 2..) = (args.shard, args.from, shards.len()) {
+        return Err(Failure::Told(
             "a sequence number counts the records of one shard: say which with --shard".into(),
-        )),
-        _ => Ok(shards),
+        ));
+    }
+    let is_meant = |id: ShardId| args.shard.is_none_or(|shard| shard == id);
+    let mut spans = vec![];
+    for (shard, counts) in shards.into_iter().filter(|(shard, _)| is_meant(shard.id)) {
+        let iterator = match stream.iterator(shard.id, args.from) {
+            // It has expired since it was listed.
+            Err(Error::ShardNotFound(_)) => continue,
+            iterator => iterator?,
+        };
+        spans.push(Span { shard, iterator, end: counts.next_sequence });
+    }
+    match args.shard {
+        Some(shard) if spans.is_empty() => Err(Error::ShardNotFound(shard).into()),
+        _ => Ok(spans),
     }
 }
 
-/// Reports records that were lost to damage and given up, and continues after them.
-fn pass_over(iterator: &mut ShardIterator, lost: &Error) -> Outcome {
-    tell(&format!("note: {lost}"));
-    Ok(iterator.skip_lost().map(drop)?)
+/// Returns a follower that goes on where printing has stopped.
+fn follower(
+    stream: &StreamReader,
+    spans: Vec<Span>,
+    headed: Headed,
+    left: u64,
+    has_children: bool,
+) -> Follower {
+    let shards = spans.into_iter().map(|span| (span.shard, span.iterator)).collect();
+    Follower::new(stream, shards, headed).limit(left).with_children(has_children)
+}
+
+/// Reports records that are gone, and continues after them. Fails for every other reason not to read on.
+pub(crate) fn pass_over(iterator: &mut ShardIterator, error: Error) -> Outcome {
+    match error {
+        Error::Lost { .. } => {
+            tell(&format!("note: {error}"));
+            iterator.skip_lost()?;
+        }
+        Error::Trimmed { .. } => {
+            let first = iterator.next_sequence();
+            tell_trimmed(iterator.shard(), first, iterator.skip_to_horizon());
+        }
+        Error::Cut { .. } => {
+            tell("note: run the command again to print what is there now");
+            return Err(error.into());
+        }
+        _ => return Err(error.into()),
+    }
+    Ok(())
+}
+
+fn tell_trimmed(shard: ShardId, first: SequenceNumber, count: u64) {
+    let dropped = counted(count, "record");
+    tell(&format!(
+        "note: {shard}: retention dropped {dropped} before they were read, from sequence number {first} on"
+    ));
+}
+
+/// Returns an iterator that begins with a sequence number, or with the oldest record if retention has dropped some after that number.
+pub(crate) fn iterator_from(
+    stream: &StreamReader,
+    shard: ShardId,
+    first: SequenceNumber,
+) -> Result<ShardIterator, Failure> {
+    match stream.iterator(shard, Position::At(first)) {
+        Err(Error::Trimmed { .. }) => {
+            let iterator = stream.iterator(shard, Position::TrimHorizon)?;
+            tell_trimmed(shard, first, iterator.next_sequence().get().saturating_sub(first.get()));
+            Ok(iterator)
+        }
+        iterator => Ok(iterator?),
+    }
 }
 
 /// Prints the last records of each shard. With `-f`, also prints the records that follow.
-pub(crate) fn tail(stream: &Stream, args: &TailArgs) -> Outcome {
-    let mut shards = vec![];
+pub(crate) fn tail(stream: &StreamReader, args: &TailArgs) -> Outcome {
+    let mut spans = vec![];
     for (shard, counts) in with_counts(stream, stream.shards())? {
-        let first = counts.next_sequence.get().saturating_sub(args.count).max(counts.horizon.get());
-        let iterator = stream.iterator(shard.id, Position::At(SequenceNumber::new(first)))?;
-        shards.push((shard, iterator));
+        let end = counts.next_sequence;
+        let first = end.get().saturating_sub(args.count).max(counts.horizon.get());
+        let iterator = iterator_from(stream, shard.id, SequenceNumber::new(first))?;
+        spans.push(Span { shard, iterator, end });
     }
-    let mut follower = Follower::new(stream, shards, Printer::new(args.format)?, args.quiet);
-    if args.follow {
-        tell("following; while this runs, no other process can open the stream");
-    }
-    loop {
-        check_interrupted()?;
-        if follower.print_some()? {
-            continue;
-        }
-        if !args.follow {
-            return Ok(());
-        }
-        follower.check_reader()?;
-        wait_any(&follower.reading, WAIT)?;
-    }
-}
-
-/// Prints new records, shard by shard as they arrive. Reads a child only after all its parents are read to the end, so that each key's
-/// records are in order.
-#[derive(Debug)]
-pub(crate) struct Follower {
-    stream: Stream,
-    reading: Vec<ShardIterator>,
-    /// Shards with a parent that is not yet read to the end.
-    waiting: Vec<(ShardDescription, ShardIterator)>,
-    /// Shards that are read to the end, and the parents of the first shards to read.
-    done: HashSet<ShardId>,
-    printer: Printer,
-    /// The shard printed last, if shards have headings.
-    printed: Option<ShardId>,
-    has_headings: bool,
-}
-
-impl Follower {
-    /// Follows all open shards from their current ends.
-    pub(crate) fn from_latest(stream: &Stream, printer: Printer) -> Result<Self, Failure> {
-        let open = stream.list_shards(ShardFilter::AtLatest).into_iter();
-        let shards = open.map(|shard| stream.iterator(shard.id, Position::Latest).map(|at| (shard, at)));
-        Ok(Self::new(stream, shards.collect::<Result<_, _>>()?, printer, true))
-    }
-
-    fn new(
-        stream: &Stream,
-        shards: Vec<(ShardDescription, ShardIterator)>,
-        printer: Printer,
-        is_quiet: bool,
-    ) -> Self {
-        let has_headings = !is_quiet && !printer.is_json() && shards.len() > 1;
-        let listed: HashSet<_> = shards.iter().map(|(shard, _)| shard.id).collect();
-        let parents = shards.iter().flat_map(|(shard, _)| shard.parents());
-        let done = parents.filter(|parent| !listed.contains(parent)).collect();
-        let (stream, reading) = (stream.clone(), vec![]);
-        let mut follower =
-            Self { stream, reading, waiting: shards, done, printer, printed: None, has_headings };
-        follower.begin_with_those_that_can();
-        follower
-    }
-
-    /// Prints some of the available records. Returns `false` if none were left; then the output is flushed.
-    pub(crate) fn print_some(&mut self) -> Result<bool, Failure> {
-        // An open shard that is read to its end is not ready; a closed one leaves the list.
-        match wait_any(&self.reading, Duration::ZERO)? {
-            Some(ready) => self.print_batch(ready).map(|()| true),
-            None => self.printer.flush().map(|()| false),
-        }
-    }
-
-    /// Fails if the reader of the output has closed it.
-    pub(crate) fn check_reader(&self) -> Outcome {
-        self.printer.check_reader()
-    }
-
-    fn print_batch(&mut self, ready: usize) -> Outcome {
-        let batch = match self.reading[ready].next_batch_within(RECORDS_AT_A_TIME, BYTES_AT_A_TIME) {
-            Err(error @ Error::Lost { .. }) => return pass_over(&mut self.reading[ready], &error),
-            batch => batch?,
-        };
-        if self.has_headings && !batch.is_empty() && self.printed != Some(batch.shard()) {
-            let gap = if self.printed.is_some() { "\n" } else { "" };
-            self.printer.line(&format!("{gap}==> {} <==", batch.shard()))?;
-            self.printed = Some(batch.shard());
-        }
-        self.printer.print(&batch)?;
-        if let Some(children) = batch.child_shards() {
-            self.done.insert(self.reading.remove(ready).shard());
-            self.take_up(children)?;
-        } else {
-            // Rotate the shards, so that a shard that is always ready does not block the others.
-            self.reading.rotate_left(1);
-        }
-        Ok(())
-    }
-
-    /// Takes up the children of a shard that was read to its end. The child of a merge comes once per parent.
-    fn take_up(&mut self, children: &[ShardDescription]) -> Outcome {
-        for child in children {
-            if !self.waiting.iter().any(|(shard, _)| shard.id == child.id) {
-                let iterator = self.stream.iterator(child.id, Position::TrimHorizon)?;
-                self.waiting.push((child.clone(), iterator));
+    let has_headings = !args.quiet && !args.format.json && spans.len() > 1;
+    let mut headed = Headed::new(Printer::new(args.format)?, has_headings);
+    let mut print_all = || {
+        spans.iter_mut().try_for_each(|span| {
+            while let Some(batch) = span.read(RECORDS_AT_A_TIME as u64, BYTES_AT_A_TIME)? {
+                headed.print(&batch)?;
             }
-        }
-        self.begin_with_those_that_can();
-        Ok(())
+            Ok(())
+        })
+    };
+    let outcome = print_all();
+    headed.flush().and(outcome)?;
+    if !args.follow {
+        return Ok(());
     }
-
-    /// Starts reading the shards whose parents are all done.
-    fn begin_with_those_that_can(&mut self) {
-        let is_ready = |shard: &ShardDescription| shard.parents().all(|parent| self.done.contains(&parent));
-        for (_, iterator) in self.waiting.extract_if(.., |(shard, _)| is_ready(shard)) {
-            self.reading.push(iterator);
-        }
-    }
+    follower(stream, spans, headed, u64::MAX, true).follow()
 }

@@ -2,43 +2,54 @@
 
 use std::fmt::Write;
 use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
 use streamlog::{
-    Corruption, Error, Maintenance, RecoveryReport, Retention, ShardDescription, ShardRecovery, ShardStats,
-    Stream, StreamDescription, StreamOptions, StreamStats, Timestamp, Verification,
+    Corruption, Error, Maintenance, Retention, ShardDescription, ShardRecovery, ShardStats, Stream,
+    StreamDescription, StreamOptions, StreamReader, Timestamp, Verification,
 };
 
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::{counted, print_json, print_text, progress};
-use crate::shards::{shard_as_json, state};
-use crate::{check_interrupted, open, with_stream};
+use crate::shards::{Counted, shard_as_json, state, with_counts};
+use crate::{check_interrupted, with_stream};
 
-/// Prints settings, shards, counts, and what opening found.
-pub(crate) fn describe(stream: &Stream, is_json: bool) -> Outcome {
-    let (description, stats) = (stream.describe(), stream.stats()?);
+/// Prints settings, shards and counts.
+pub(crate) fn describe(stream: &StreamReader, is_json: bool) -> Outcome {
+    let description = stream.describe();
+    let shards = with_counts(stream, description.shards.clone())?;
     if is_json {
-        return print_json(&describe_as_json(&description, &stats, stream.recovery()));
+        return print_json(&describe_as_json(&description, &shards));
     }
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = describe_settings(&mut text, &description, &stats);
-    let _ = describe_shards(&mut text, &description, &stats);
-    let _ = describe_recovery(&mut text, stream.recovery());
+    let _ = describe_settings(&mut text, &description, &shards);
+    let _ = shards.iter().try_for_each(|shard| describe_shard(&mut text, shard));
     print_text(&text)
 }
 
-fn describe_settings(text: &mut String, stream: &StreamDescription, stats: &StreamStats) -> std::fmt::Result {
+fn record_count(shards: &[Counted]) -> u64 {
+    shards.iter().map(|(_, counts)| counts.record_count()).sum()
+}
+
+fn disk_bytes(shards: &[Counted]) -> u64 {
+    shards.iter().map(|(_, counts)| counts.disk_bytes).sum()
+}
+
+fn describe_settings(text: &mut String, stream: &StreamDescription, shards: &[Counted]) -> std::fmt::Result {
     writeln!(text, "stream       {}", stream.path.display())?;
     writeln!(text, "created      {}", date(stream.created_at))?;
-    writeln!(text, "records      {}", HumanCount(stats.record_count()))?;
-    writeln!(text, "disk         {}", HumanBytes(stats.disk_bytes()))?;
+    writeln!(text, "records      {}", HumanCount(record_count(shards)))?;
+    writeln!(text, "disk         {}", HumanBytes(disk_bytes(shards)))?;
     writeln!(text, "key hash     {:?}", stream.key_hash)?;
     writeln!(text, "retention    {}", retention_as_text(stream.retention))?;
+    writeln!(text, "durability   {:?}", stream.durability)?;
     writeln!(text, "segments of  {}", HumanBytes(stream.segment_bytes))?;
+    writeln!(text, "compression  {}", stream.compression)?;
     writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
 }
 
@@ -54,15 +65,16 @@ pub(crate) fn retention_as_text(retention: Retention) -> String {
     }
 }
 
-fn describe_shards(text: &mut String, stream: &StreamDescription, stats: &StreamStats) -> std::fmt::Result {
-    for (shard, counts) in stream.shards.iter().zip(&stats.shards) {
-        writeln!(text, "\n{}   {}{}", shard.id, state(shard), parents(shard))?;
-        writeln!(text, "  hash keys  {}", shard.hash_key_range)?;
-        writeln!(text, "  records    {}{}", HumanCount(counts.record_count()), sequence_numbers(counts))?;
-        let segments = counted(counts.segment_count as u64, "segment");
-        writeln!(text, "  disk       {} in {segments}", HumanBytes(counts.disk_bytes))?;
+fn describe_shard(text: &mut String, (shard, counts): &Counted) -> std::fmt::Result {
+    writeln!(text, "\n{}   {}{}", shard.id, state(shard), parents(shard))?;
+    writeln!(text, "  hash keys  {}", shard.hash_key_range)?;
+    writeln!(text, "  records    {}{}", HumanCount(counts.record_count()), sequence_numbers(counts))?;
+    let unsynced = counts.next_sequence.get().saturating_sub(counts.synced_sequence.get());
+    if unsynced > 0 {
+        writeln!(text, "  not synced {}", HumanCount(unsynced))?;
     }
-    Ok(())
+    let segments = counted(counts.segment_count as u64, "segment");
+    writeln!(text, "  disk       {} in {segments}", HumanBytes(counts.disk_bytes))
 }
 
 fn parents(shard: &ShardDescription) -> String {
@@ -75,23 +87,6 @@ fn sequence_numbers(counts: &ShardStats) -> String {
         Some(last) => format!(", sequence numbers {} to {last}", counts.horizon),
         None => format!("; the next sequence number is {}", counts.next_sequence),
     }
-}
-
-fn describe_recovery(text: &mut String, recovery: &RecoveryReport) -> std::fmt::Result {
-    writeln!(text, "\nopened in {:?}", recovery.duration)?;
-    if recovery.was_closed_cleanly() {
-        return writeln!(text, "the stream was closed cleanly");
-    }
-    let cut = if recovery.has_torn_tail() { "" } else { ", and nothing was cut" };
-    writeln!(text, "the stream was not closed cleanly; what nothing had sealed was scanned{cut}:")?;
-    for shard in recovery.shards.iter().filter(|shard| !shard.was_closed_cleanly) {
-        let scanned = HumanBytes(shard.scanned_bytes);
-        writeln!(text, "  {}: {scanned}; the next sequence number is {}", shard.shard, shard.next_sequence)?;
-        for line in losses(shard) {
-            writeln!(text, "    {line}")?;
-        }
-    }
-    Ok(())
 }
 
 /// Describes what recovery removed from a shard, one line per loss.
@@ -121,81 +116,59 @@ pub(crate) fn salvage(path: &Path) -> Outcome {
     })
 }
 
-/// Warns on standard error if other users can write to the stream, and about everything that this opening removed. No later opening
-/// reports a removal again.
+/// Prints on standard error what this opening removed, and whether other users can write to the stream. No later opening reports a removal
+/// again.
 pub(crate) fn warn_of_recovery(stream: &Stream) {
-    let recovery = stream.recovery();
-    if recovery.is_writable_by_others {
-        let path = stream.describe().path;
-        tell(&format!("note: others than its owner may write to {0}: chmod go-w {0}", path.display()));
-    }
-    for shard in &recovery.shards {
+    warn_of_permissions(&stream.describe().path);
+    for shard in &stream.recovery().shards {
         losses(shard).for_each(|loss| tell(&format!("note: recovery of {}: {loss}", shard.shard)));
     }
+}
+
+/// Warns on standard error if others than the owner of a stream's directory can write to it.
+pub(crate) fn warn_of_permissions(path: &Path) {
+    if is_writable_by_others(path) {
+        tell(&format!("note: others than its owner may write to {0}: chmod go-w {0}", path.display()));
+    }
+}
+
+fn is_writable_by_others(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o022 != 0)
 }
 
 fn date(timestamp: Timestamp) -> String {
     humantime::format_rfc3339_micros(timestamp.into()).to_string()
 }
 
-fn describe_as_json(stream: &StreamDescription, stats: &StreamStats, recovery: &RecoveryReport) -> Value {
-    let shards = stream.shards.iter().zip(&stats.shards).zip(&recovery.shards);
-    let shards = shards.map(|((shard, counts), found)| {
-        let mut value = shard_as_json(shard, counts);
-        value["recovery"] = recovery_as_json(found);
-        value
-    });
+fn describe_as_json(stream: &StreamDescription, shards: &[Counted]) -> Value {
     json!({
         "path": stream.path.to_string_lossy(),
         "created_at_micros": stream.created_at.as_micros(),
         "key_hash": format!("{:?}", stream.key_hash).to_lowercase(),
         "retention_age_seconds": stream.retention.age.map(|age| age.as_secs_f64()),
         "retention_bytes_max": stream.retention.bytes_max,
+        "durability": format!("{:?}", stream.durability).to_lowercase(),
         "segment_bytes": stream.segment_bytes,
         "record_bytes_max": stream.record_bytes_max,
-        "record_count": stats.record_count(),
-        "disk_bytes": stats.disk_bytes(),
-        "opened_in_micros": recovery.duration.as_micros() as u64,
-        "was_closed_cleanly": recovery.was_closed_cleanly(),
-        "has_torn_tail": recovery.has_torn_tail(),
-        "is_writable_by_others": recovery.is_writable_by_others,
-        "shards": shards.collect::<Vec<_>>(),
-    })
-}
-
-fn recovery_as_json(found: &ShardRecovery) -> Value {
-    json!({
-        "was_closed_cleanly": found.was_closed_cleanly,
-        "scanned_bytes": found.scanned_bytes,
-        "torn_tail": found.torn_tail.as_ref().map(|tail| json!({
-            "path": tail.path.to_string_lossy(),
-            "offset": tail.offset,
-            "bytes": tail.bytes,
-            "reason": tail.reason,
-        })),
-        "lost": found.lost.iter().map(|lost| json!({
-            "first_sequence": lost.sequences.start.get(),
-            "end_sequence": lost.sequences.end.get(),
-            "path": lost.path.to_string_lossy(),
-            "reason": lost.reason,
-        })).collect::<Vec<_>>(),
-        "damaged_files": found.damaged_files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
-        "removed_files": found.removed_files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+        "compression": stream.compression.to_string(),
+        "record_count": record_count(shards),
+        "disk_bytes": disk_bytes(shards),
+        "is_writable_by_others": is_writable_by_others(&stream.path),
+        "shards": shards.iter().map(|(shard, counts)| shard_as_json(shard, counts)).collect::<Vec<_>>(),
     })
 }
 
 /// Reads everything and lists damage, including damage that prevents opening the stream.
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
-    let (found, closed) = match open(&args.path) {
-        Ok(stream) => {
-            warn_of_recovery(&stream);
-            let found = read_all(&stream);
-            (found?, stream.close())
+    let found = match StreamReader::open(&args.path) {
+        Ok(reader) => {
+            warn_of_permissions(&args.path);
+            read_all(&reader)?
         }
         Err(Error::Corrupt(damage)) => {
             let mut found = Verification::default();
             found.damage.push(*damage);
-            (found, Ok(()))
+            found
         }
         Err(error) => return Err(error.into()),
     };
@@ -204,11 +177,10 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     } else {
         print_text(&verification_as_text(&found))?;
     }
-    closed?;
     if found.damage.is_empty() { Ok(()) } else { Err(Failure::AlreadyTold) }
 }
 
-fn read_all(stream: &Stream) -> Result<Verification, Failure> {
+fn read_all(stream: &StreamReader) -> Result<Verification, Failure> {
     let bar = progress(Some(0));
     let found = stream.verify(|progress| {
         bar.set_length(progress.bytes_total);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
-use streamlog::{HashKeyRange, ShardDescription, ShardStats, Stream};
+use streamlog::{HashKeyRange, ShardDescription, ShardStats, StreamReader};
 
 use crate::args::ShardsArgs;
 use crate::failure::{Failure, Outcome};
@@ -18,7 +18,7 @@ pub(crate) type Counted = (ShardDescription, ShardStats);
 const COLUMNS: usize = 80;
 
 /// Prints the shards that match a filter.
-pub(crate) fn list(stream: &Stream, args: &ShardsArgs) -> Outcome {
+pub(crate) fn list(stream: &StreamReader, args: &ShardsArgs) -> Outcome {
     let shards = stream.list_shards(args.filter);
     if args.json {
         return print_shards_as_json(stream, shards);
@@ -34,7 +34,10 @@ pub(crate) fn list(stream: &Stream, args: &ShardsArgs) -> Outcome {
 }
 
 /// Returns each shard with its counts.
-pub(crate) fn with_counts(stream: &Stream, shards: Vec<ShardDescription>) -> Result<Vec<Counted>, Failure> {
+pub(crate) fn with_counts(
+    stream: &StreamReader,
+    shards: Vec<ShardDescription>,
+) -> Result<Vec<Counted>, Failure> {
     let stats = stream.stats()?.shards.into_iter();
     let mut stats: HashMap<_, _> = stats.map(|counts| (counts.shard, counts)).collect();
     let counted =
@@ -99,7 +102,7 @@ pub(crate) fn range(range: HashKeyRange) -> String {
 }
 
 /// Prints shards as one JSON object.
-pub(crate) fn print_shards_as_json(stream: &Stream, shards: Vec<ShardDescription>) -> Outcome {
+pub(crate) fn print_shards_as_json(stream: &StreamReader, shards: Vec<ShardDescription>) -> Outcome {
     let shards = with_counts(stream, shards)?;
     let shards: Vec<_> = shards.iter().map(|(shard, counts)| shard_as_json(shard, counts)).collect();
     print_json(&json!({ "shards": shards }))
@@ -120,6 +123,7 @@ pub(crate) fn shard_as_json(shard: &ShardDescription, counts: &ShardStats) -> Va
         "closed_at_micros": shard.closed_at.map(|time| time.as_micros()),
         "horizon": counts.horizon.get(),
         "next_sequence": counts.next_sequence.get(),
+        "synced_sequence": counts.synced_sequence.get(),
         "record_count": counts.record_count(),
         "segment_count": counts.segment_count,
         "disk_bytes": counts.disk_bytes,

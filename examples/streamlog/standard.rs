@@ -1,4 +1,4 @@
-//! Standard input and output as files, so that no error is lost.
+//! What the process gets from the shell: standard input and output as files, so that no error is lost, and its limit of open files.
 //!
 //! `std::io::stdout()` reports success if standard output is closed or cannot be written, and `std::io::stdin()` then reports an empty
 //! input. So `consume` would mark records as handled that were never printed.
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 static IS_INPUT_CLOSED: AtomicBool = AtomicBool::new(false);
 static IS_OUTPUT_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -55,4 +56,12 @@ pub(crate) fn has_lost_its_reader(output: &File) -> bool {
     let mut polled = [PollFd::new(output, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// Lets the process open as many files as it may. A reader needs one for each segment that it has open, and a stream may have 1,024 shards.
+pub(crate) fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If that is refused, opening a file fails and says so.
+    let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use streamlog::aggregate::Aggregator;
 use streamlog::{HashKey, Maintenance, ManualClock, PutRecord, SECOND, StreamOptions, Timestamp};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,6 +56,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for mode in [1, 3, 7, 15, 31, 63, 127] {
         save("segment_file", &format!("composed_{mode}"), &[&words, &sealed[4096..4096 + 56 + 80], &[mode]])?;
     }
+    let mut aggregator = Aggregator::new();
+    for (key, hash_key, data) in [("a", None, "x"), ("b", Some(7), "yz"), ("a", None, "")] {
+        let record = PutRecord::new(key, data);
+        let record = match hash_key {
+            Some(hash_key) => record.explicit_hash_key(HashKey::new(hash_key)),
+            None => record,
+        };
+        aggregator.add(&record)?;
+    }
+    let aggregate = aggregator.finish().ok_or("three user records were added")?.data;
+    save("aggregate", "as_it_is", &[&aggregate, &[0]])?;
+    save("aggregate", "signed", &[&aggregate[4..aggregate.len() - 16], &[1]])?;
+    // A tag, an unknown group, an index that is not in the table.
+    let odd = [
+        &b"\n\x01a\x12\x017\x1a\x0a\x08\0\x1a\0\"\x04\n\x02kk"[..],
+        b"\x2b\x08\x01\x2c\x1a\x04\x08\x05\x1a\0",
+    ];
+    save("aggregate", "odd", &[odd[0], odd[1], &[1]])?;
     // The manifest of a stream without records, which opens without a segment.
     let empty = directory.path().join("empty");
     StreamOptions::new().shards(2).maintenance(Maintenance::Manual).clock(clock).open(&empty)?.close()?;

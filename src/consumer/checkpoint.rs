@@ -4,13 +4,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::{SequenceNumber, ShardId, Timestamp};
 
+/// A place in a shard, between two user records. Everything below it comes before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) sequence: SequenceNumber,
+    /// How many user records of that record come before, if it is an aggregate. Usually 0: the place is before the whole record.
+    pub(super) sub_sequence: u64,
+}
+
+impl From<SequenceNumber> for Place {
+    fn from(sequence: SequenceNumber) -> Self {
+        Self { sequence, sub_sequence: 0 }
+    }
+}
+
+impl Place {
+    pub(super) fn is_within_record(self) -> bool {
+        self.sub_sequence > 0
+    }
+
+    /// Returns the number after the last record that comes before the place, as a whole or in part.
+    pub(super) fn begun(self) -> SequenceNumber {
+        if self.is_within_record() { self.sequence.plus(1) } else { self.sequence }
+    }
+}
+
 /// How far a group is in one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     /// Everything below is handled.
-    pub(super) next: SequenceNumber,
-    /// When the last record below arrived, if the group has handled one. After a power loss, new records get the sequence numbers of the
-    /// lost ones. This time distinguishes a new record from the old one.
+    pub(super) next: Place,
+    /// When the last record arrived that is handled, as a whole or in part, if there is one. After a power loss, new records get the sequence
+    /// numbers of the lost ones. This time distinguishes a new record from the old one.
     pub(super) last_timestamp: Option<Timestamp>,
     /// The shard is read to its end.
     pub(super) is_finished: bool,
@@ -20,6 +45,8 @@ pub(super) struct Checkpoint {
 #[serde(deny_unknown_fields)]
 struct Line {
     next_sequence: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    next_sub_sequence: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_timestamp_micros: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -29,9 +56,14 @@ struct Line {
     is_first_of_all: bool,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 pub(super) fn encode(checkpoint: Checkpoint, is_first_of_all: bool) -> Vec<u8> {
     let line = Line {
-        next_sequence: checkpoint.next.get(),
+        next_sequence: checkpoint.next.sequence.get(),
+        next_sub_sequence: checkpoint.next.sub_sequence,
         last_timestamp_micros: checkpoint.last_timestamp.map(Timestamp::as_micros),
         is_finished: checkpoint.is_finished,
         is_first_of_all,
@@ -43,9 +75,28 @@ pub(super) fn decode(key: &[u8], data: &[u8]) -> Option<(ShardId, Checkpoint, bo
     let shard = std::str::from_utf8(key).ok()?.parse().ok()?;
     let line: Line = serde_json::from_slice(data).ok()?;
     let checkpoint = Checkpoint {
-        next: line.next_sequence.into(),
+        next: Place { sequence: line.next_sequence.into(), sub_sequence: line.next_sub_sequence },
         last_timestamp: line.last_timestamp_micros.map(Timestamp::from_micros),
         is_finished: line.is_finished,
     };
     Some((shard, checkpoint, line.is_first_of_all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l1_a_checkpoint_within_an_aggregate_is_kept_and_lines_without_one_are_read_as_before() {
+        let whole =
+            Checkpoint { next: SequenceNumber::new(7).into(), last_timestamp: None, is_finished: false };
+        let within = Checkpoint { next: Place { sub_sequence: 3, ..whole.next }, ..whole };
+        assert_eq!(encode(whole, false), br#"{"next_sequence":7}"#);
+        assert_eq!(encode(within, false), br#"{"next_sequence":7,"next_sub_sequence":3}"#);
+        for checkpoint in [whole, within] {
+            let shard = ShardId::new(1);
+            let decoded = decode(shard.to_string().as_bytes(), &encode(checkpoint, true));
+            assert_eq!(decoded, Some((shard, checkpoint, true)));
+        }
+    }
 }

@@ -247,7 +247,11 @@ mod tests {
         let checkpoints = Checkpoints::open(&stream, "billing", false).unwrap();
         let shards = stream.shards();
         for next in 0..10 {
-            let checkpoint = Checkpoint { next: next.into(), last_timestamp: None, is_finished: false };
+            let checkpoint = Checkpoint {
+                next: SequenceNumber::new(next).into(),
+                last_timestamp: None,
+                is_finished: false,
+            };
             checkpoints.put(shards[0].id, checkpoint).unwrap();
         }
         let log = |checkpoints: &Checkpoints| checkpoints.log.stats().unwrap().shards.remove(0);

@@ -1,6 +1,6 @@
 //! The description of a consumer group.
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Place};
 use super::checkpoints::look;
 use super::group::GroupState;
 use super::leases::WorkerId;
@@ -52,7 +52,10 @@ pub struct GroupShard {
     pub worker: Option<WorkerId>,
     /// The checkpoint: all records below it are handled.
     pub next_sequence: SequenceNumber,
-    /// What is not handled yet.
+    /// How many user records of the record with that number are handled, if it is an [aggregate](crate::aggregate) of which a part is.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub next_sub_sequence: u64,
+    /// What is not handled yet. A record of which a part is handled counts as one that is not.
     pub lag: Lag,
 }
 
@@ -67,7 +70,7 @@ impl GroupState {
     pub(super) fn describe(&self, stream: &StreamReader) -> Result<GroupDescription> {
         let (worker_count, leases) = {
             let leases = self.settled();
-            let of_shard = |(shard, _, lease): (ShardId, SequenceNumber, Option<super::leases::Lease>)| {
+            let of_shard = |(shard, _, lease): (ShardId, Place, Option<super::leases::Lease>)| {
                 lease.map(|lease| (shard, lease.worker))
             };
             (leases.worker_count(), leases.offered().filter_map(of_shard).collect::<Vec<_>>())
@@ -95,14 +98,15 @@ fn describe(
         if checkpoint.is_some_and(|checkpoint| checkpoint.is_finished) {
             continue;
         }
-        let next_sequence = checkpoint.map_or(shard.first_sequence, |checkpoint| checkpoint.next);
+        let next = checkpoint.map_or(shard.first_sequence.into(), |checkpoint| checkpoint.next);
+        let Place { sequence: next_sequence, sub_sequence: next_sub_sequence } = next;
         let lag = match lag(stream, shard.id, next_sequence) {
             // The shard expired after it was listed.
             Err(Error::ShardNotFound(_)) => continue,
             lag => lag?,
         };
         let worker = leases.iter().find(|(id, _)| *id == shard.id).map(|&(_, worker)| worker);
-        shards.push(GroupShard { shard: shard.id, worker, next_sequence, lag });
+        shards.push(GroupShard { shard: shard.id, worker, next_sequence, next_sub_sequence, lag });
     }
     Ok(shards)
 }

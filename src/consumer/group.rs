@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Condvar;
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Place};
 use super::checkpoints::Checkpoints;
 use super::leases::{Commit, Held, Leases, Refusal, Term, WorkerId};
 use super::readable::positions;
@@ -172,19 +172,19 @@ impl GroupState {
         let is_all_handled = self.leases.lock().note_end(held, worker, end);
         // Otherwise the commit of the records that were handed out reaches the end.
         if is_all_handled {
-            self.commit(stream, (held.shard, Some(held.term)), worker, end, None)
+            self.commit(stream, (held.shard, Some(held.term)), worker, end.into(), None)
         } else {
             Ok(())
         }
     }
 
-    /// Commits that everything below `next` is handled. `arrival` is when the last record below arrived.
+    /// Commits that everything below `next` is handled. `arrival` is when the last record arrived that is handled, as a whole or in part.
     pub(super) fn commit(
         &self,
         stream: &StreamReader,
         (shard, term): (ShardId, Option<Term>),
         worker: WorkerId,
-        next: SequenceNumber,
+        next: Place,
         arrival: Option<Timestamp>,
     ) -> Result<()> {
         let begun = self.leases.lock().begin_commit(shard, worker, term, next);
@@ -194,7 +194,11 @@ impl GroupState {
             Err(Refusal::Lost) => return Err(self.lease_lost(shard)),
             Err(Refusal::Beyond(handed_out)) => {
                 return Err(Error::InvalidArgument(
-                    format!("{shard} was handed out up to before sequence number {handed_out}, and not up to {next}").into(),
+                    format!(
+                        "{shard} was handed out up to before sequence number {handed_out}, and not up to {}",
+                        next.begun()
+                    )
+                    .into(),
                 ));
             }
         };
@@ -272,7 +276,7 @@ impl GroupState {
         if self.has_hold.load(Ordering::Relaxed)
             && let Some(checkpoint) = self.checkpoints.get(shard)
         {
-            extend::hold(stream, &self.name).release(shard, checkpoint.next);
+            extend::hold(stream, &self.name).release(shard, checkpoint.next.sequence);
         }
     }
 

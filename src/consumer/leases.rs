@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::checkpoint::Place;
 use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// The number of a worker within its group. Numbers are assigned in the order in which workers join.
@@ -74,7 +75,7 @@ struct Member {
 #[derive(Debug)]
 struct Slot {
     /// The group has handled everything below.
-    checkpoint: SequenceNumber,
+    checkpoint: Place,
     lease: Option<Lease>,
 }
 
@@ -102,7 +103,7 @@ pub(super) struct Term(u64);
 pub(super) struct Held {
     pub(super) shard: ShardId,
     pub(super) term: Term,
-    pub(super) checkpoint: SequenceNumber,
+    pub(super) checkpoint: Place,
     /// The worker gets no more records of the shard, but may commit those that it has.
     pub(super) is_leaving: bool,
 }
@@ -189,7 +190,7 @@ impl Leases {
     }
 
     /// Adds a shard to read, from its checkpoint on.
-    pub(super) fn offer(&mut self, shard: ShardId, checkpoint: SequenceNumber) {
+    pub(super) fn offer(&mut self, shard: ShardId, checkpoint: Place) {
         self.shards.entry(shard).or_insert(Slot { checkpoint, lease: None });
     }
 
@@ -211,7 +212,7 @@ impl Leases {
         self.shards.values().any(|slot| slot.lease.is_some_and(|lease| lease.is_committing))
     }
 
-    pub(super) fn offered(&self) -> impl Iterator<Item = (ShardId, SequenceNumber, Option<Lease>)> {
+    pub(super) fn offered(&self) -> impl Iterator<Item = (ShardId, Place, Option<Lease>)> {
         self.shards.iter().map(|(&shard, slot)| (shard, slot.checkpoint, slot.lease))
     }
 
@@ -237,15 +238,10 @@ impl Leases {
     pub(super) fn note_end(&mut self, held: Held, worker: WorkerId, end: SequenceNumber) -> bool {
         let Some((checkpoint, lease)) = self.lease_of(held.shard, worker, held.term) else { return false };
         lease.end = Some(end);
-        checkpoint == end
+        checkpoint == end.into()
     }
 
-    fn lease_of(
-        &mut self,
-        shard: ShardId,
-        worker: WorkerId,
-        term: Term,
-    ) -> Option<(SequenceNumber, &mut Lease)> {
+    fn lease_of(&mut self, shard: ShardId, worker: WorkerId, term: Term) -> Option<(Place, &mut Lease)> {
         let slot = self.shards.get_mut(&shard)?;
         let checkpoint = slot.checkpoint;
         slot.lease
@@ -261,14 +257,14 @@ impl Leases {
         shard: ShardId,
         worker: WorkerId,
         term: Option<Term>,
-        next: SequenceNumber,
+        next: Place,
     ) -> Result<Commit, Refusal> {
         let term = term.ok_or(Refusal::Lost)?;
         let (checkpoint, lease) = self.lease_of(shard, worker, term).ok_or(Refusal::Lost)?;
-        if next > lease.handed_out {
+        if next > lease.handed_out.into() {
             return Err(Refusal::Beyond(lease.handed_out));
         }
-        let is_end = lease.end == Some(next);
+        let is_end = lease.end.is_some_and(|end| next == end.into());
         if next < checkpoint || (next == checkpoint && !is_end) {
             return Ok(Commit::Nothing);
         }
@@ -278,7 +274,7 @@ impl Leases {
     }
 
     /// Ends what `begin_commit` began. `next` is given if it was written.
-    pub(super) fn end_commit(&mut self, shard: ShardId, worker: WorkerId, next: Option<SequenceNumber>) {
+    pub(super) fn end_commit(&mut self, shard: ShardId, worker: WorkerId, next: Option<Place>) {
         self.note_waiting(worker, false);
         let Some(slot) = self.shards.get_mut(&shard) else { return };
         if let Some(lease) = slot.lease.as_mut() {
@@ -299,11 +295,11 @@ impl Leases {
     }
 
     /// Ends what `begin_seek` began. `next` is given if it was written.
-    pub(super) fn end_seek(&mut self, shard: ShardId, worker: WorkerId, next: Option<SequenceNumber>) {
+    pub(super) fn end_seek(&mut self, shard: ShardId, worker: WorkerId, next: Option<Place>) {
         if let Some((next, lease)) =
             next.zip(self.shards.get_mut(&shard).and_then(|slot| slot.lease.as_mut()))
         {
-            (lease.handed_out, lease.end) = (next, None);
+            (lease.handed_out, lease.end) = (next.sequence, None);
         }
         self.end_commit(shard, worker, next);
     }
@@ -416,7 +412,7 @@ impl Leases {
             slot.lease = Some(Lease {
                 worker,
                 term: Term(self.next_term),
-                handed_out: slot.checkpoint,
+                handed_out: slot.checkpoint.sequence,
                 end: None,
                 leaving_since: None,
                 is_committing: false,
@@ -434,7 +430,8 @@ impl Slot {
 
     /// Returns whether everything that was handed out is committed.
     fn is_all_committed(&self) -> bool {
-        self.lease.is_some_and(|lease| !lease.is_committing && lease.handed_out <= self.checkpoint)
+        self.lease
+            .is_some_and(|lease| !lease.is_committing && Place::from(lease.handed_out) <= self.checkpoint)
     }
 
     fn is_free_to_go(&self) -> bool {
@@ -449,6 +446,10 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(60);
     const SHARD: ShardId = ShardId::new(0);
 
+    fn place(sequence: u64) -> Place {
+        SequenceNumber::new(sequence).into()
+    }
+
     struct World {
         leases: Leases,
         clock: Timestamp,
@@ -458,7 +459,7 @@ mod tests {
         fn new() -> Self {
             let mut world = Self { leases: Leases::default(), clock: Timestamp::from_millis(1_000_000) };
             world.leases.look_at_clock(world.clock);
-            world.leases.offer(SHARD, 0.into());
+            world.leases.offer(SHARD, place(0));
             world
         }
 
@@ -480,37 +481,37 @@ mod tests {
         let (slow, other) = (world.leases.join(TIMEOUT), world.leases.join(TIMEOUT));
         let held = world.held_by(slow).unwrap();
         assert!(world.leases.hand_out(held, slow, 10.into()));
-        let begun = world.leases.begin_commit(SHARD, slow, Some(held.term), 5.into());
+        let begun = world.leases.begin_commit(SHARD, slow, Some(held.term), place(5));
         assert_eq!(begun, Ok(Commit::Write { is_end: false }));
         for _ in 0..4 {
             world.call(other, TIMEOUT / 2);
         }
         assert_eq!((world.held_by(other), world.leases.worker_count()), (None, 2), "the disk is slow");
-        world.leases.end_commit(SHARD, slow, Some(5.into()));
+        world.leases.end_commit(SHARD, slow, Some(place(5)));
         for _ in 0..2 {
             world.call(other, TIMEOUT / 2);
         }
         let taken = world.held_by(other).expect("the worker has been silent since its commit");
-        assert_eq!(taken.checkpoint, 5.into());
+        assert_eq!(taken.checkpoint, place(5));
     }
 
     #[test]
     fn who_takes_all_waits_for_commits_that_have_begun_and_for_no_others() {
         let mut world = World::new();
-        world.leases.offer(ShardId::new(1), 0.into());
+        world.leases.offer(ShardId::new(1), place(0));
         let worker = world.leases.join(TIMEOUT);
         let held: Vec<Held> = world.leases.held_by(worker).collect();
         for held in &held {
             assert!(world.leases.hand_out(*held, worker, 10.into()));
         }
         let commit = |world: &mut World, at: usize| {
-            world.leases.begin_commit(held[at].shard, worker, Some(held[at].term), 5.into())
+            world.leases.begin_commit(held[at].shard, worker, Some(held[at].term), place(5))
         };
         assert!(commit(&mut world, 0).is_ok());
         world.leases.take_all();
         assert!(world.leases.is_committing());
         assert_eq!(commit(&mut world, 1), Err(Refusal::Lost));
-        world.leases.end_commit(held[0].shard, worker, Some(5.into()));
+        world.leases.end_commit(held[0].shard, worker, Some(place(5)));
         world.leases.take_all();
         assert!(!world.leases.is_committing());
         assert_eq!((commit(&mut world, 0), world.held_by(worker)), (Err(Refusal::Lost), None));

@@ -13,6 +13,7 @@ mod options;
 mod readable;
 mod shared;
 mod start;
+mod user_records;
 mod worker;
 
 #[cfg(feature = "futures")]
@@ -22,4 +23,5 @@ pub use groups::Group;
 pub use leases::WorkerId;
 pub use next::NextBatch;
 pub use options::{OnTrimmed, WorkerOptions};
+pub use user_records::Handled;
 pub use worker::Worker;

@@ -36,7 +36,7 @@ pub(super) fn readable(
 }
 
 fn beginning_of(shard: &ShardDescription) -> Checkpoint {
-    Checkpoint { next: shard.first_sequence, last_timestamp: None, is_finished: false }
+    Checkpoint { next: shard.first_sequence.into(), last_timestamp: None, is_finished: false }
 }
 
 /// Returns the checkpoints with which a group reads from a position on. Shards that ended before it are finished, and shards that are
@@ -51,12 +51,14 @@ pub(super) fn positions(stream: &StreamReader, position: Position) -> Result<BTr
         if is_begun(shard.id) {
             let next = stream.iterator(shard.id, position)?.next_sequence();
             let last_timestamp = arrival_before(stream, shard.id, next);
-            checkpoints.insert(shard.id, Checkpoint { next, last_timestamp, is_finished: false });
+            checkpoints
+                .insert(shard.id, Checkpoint { next: next.into(), last_timestamp, is_finished: false });
         } else if shard.parents().any(|parent| is_begun(parent) || descendants.contains(&parent)) {
             descendants.insert(shard.id);
         } else {
             let next = shard.closing_sequence.unwrap_or(shard.first_sequence);
-            checkpoints.insert(shard.id, Checkpoint { next, last_timestamp: None, is_finished: true });
+            checkpoints
+                .insert(shard.id, Checkpoint { next: next.into(), last_timestamp: None, is_finished: true });
         }
     }
     Ok(checkpoints)
@@ -75,11 +77,15 @@ pub(super) fn arrival_before(
 
 #[cfg(test)]
 mod tests {
+    use super::super::checkpoint::Place;
     use super::*;
     use crate::Stream;
 
-    const UNFINISHED: Checkpoint =
-        Checkpoint { next: SequenceNumber::ZERO, last_timestamp: None, is_finished: false };
+    const UNFINISHED: Checkpoint = Checkpoint {
+        next: Place { sequence: SequenceNumber::ZERO, sub_sequence: 0 },
+        last_timestamp: None,
+        is_finished: false,
+    };
 
     /// Shard 4 expired unfinished. Of 10 and 11 the parents are gone, too.
     #[test]

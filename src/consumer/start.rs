@@ -8,8 +8,14 @@ use super::worker::Worker;
 use crate::{Error, Position, Result, SequenceNumber, ShardId, ShardIterator};
 
 impl Worker {
-    /// Begins to read a shard. Returns `None` if nothing in it is left to read.
-    pub(super) fn start(&mut self, held: Held) -> Result<Option<ShardIterator>> {
+    /// Begins to read a shard, and notes where. Returns `None` if nothing in it is left to read.
+    pub(super) fn begin(&mut self, held: Held) -> Result<Option<ShardIterator>> {
+        let begun = self.start(held)?;
+        self.note_begin(held.shard, begun.as_ref());
+        Ok(begun)
+    }
+
+    fn start(&mut self, held: Held) -> Result<Option<ShardIterator>> {
         let begun = match self.asked(held.shard)? {
             Some(next) => self.start_where_asked(held, next),
             None => self.start_at_checkpoint(held),
@@ -17,7 +23,7 @@ impl Worker {
         let begun = match begun {
             Err(Error::ShardNotFound(shard)) => Err(Error::Trimmed {
                 shard,
-                requested: held.checkpoint,
+                requested: held.checkpoint.sequence,
                 horizon: self.first_of_children(held),
             }),
             begun => begun,
@@ -41,21 +47,22 @@ impl Worker {
     fn start_where_asked(&self, held: Held, next: SequenceNumber) -> Result<ShardIterator> {
         let end = self.stream().iterator(held.shard, Position::Latest)?.next_sequence();
         let iterator = self.stream().iterator(held.shard, Position::At(next.min(end)))?;
-        if iterator.next_sequence() != held.checkpoint {
+        if held.checkpoint != iterator.next_sequence().into() {
             self.seek_to(held, iterator.next_sequence())?;
         }
         Ok(iterator)
     }
 
     fn start_at_checkpoint(&self, held: Held) -> Result<ShardIterator> {
-        let next = held.checkpoint;
+        // The number after the last record that is handled, as a whole or in part.
+        let begun = held.checkpoint.begun();
         let noted = self.state.checkpoints.get(held.shard).and_then(|known| known.last_timestamp);
         // A power loss may have removed records that were handled, and new records may have their numbers. If the last handled record is
         // trimmed, there is nothing to compare with, and no record below the checkpoint is left to read.
         let is_behind =
-            |shard| self.stream().iterator(shard, Position::TrimHorizon).map(|it| it.next_sequence() < next);
+            |shard| self.stream().iterator(shard, Position::TrimHorizon).map(|it| it.next_sequence() < begun);
         if let Some(noted) = noted.filter(|_| is_behind(held.shard).unwrap_or(false))
-            && arrival_before(self.stream(), held.shard, next) != Some(noted)
+            && arrival_before(self.stream(), held.shard, begun) != Some(noted)
         {
             // If the clock was set back since, later records may seem to be older than the handled one. Then all are handed out again.
             let is_in_future = noted > self.stream().now();
@@ -64,13 +71,13 @@ impl Worker {
             self.seek_to(held, iterator.next_sequence())?;
             return Ok(iterator);
         }
-        self.stream().iterator(held.shard, Position::At(next))
+        self.stream().iterator(held.shard, Position::At(held.checkpoint.sequence))
     }
 
     /// Sets the shard's checkpoint to a place, so that reading continues there, also after a restart.
     pub(super) fn seek_to(&self, held: Held, next: SequenceNumber) -> Result<()> {
         let last_timestamp = arrival_before(self.stream(), held.shard, next);
-        let checkpoint = Checkpoint { next, last_timestamp, is_finished: false };
+        let checkpoint = Checkpoint { next: next.into(), last_timestamp, is_finished: false };
         self.state.seek(self.stream(), held, self.id, checkpoint)
     }
 
@@ -110,6 +117,7 @@ impl Worker {
     }
 
     fn go_on(&mut self, held: Held, iterator: Option<ShardIterator>) {
+        self.note_begin(held.shard, iterator.as_ref());
         if let Some(at) = self.reading(held.shard) {
             let reading = &mut self.readings[at];
             reading.is_at_end = iterator.is_none();
@@ -133,8 +141,8 @@ impl Worker {
 
     /// Moves to the horizon. Returns how many records that skips, and the iterator to continue with if the shard has not expired.
     pub(super) fn skip_to_horizon_of(&mut self, held: Held) -> Result<(u64, Option<ShardIterator>)> {
-        let known = || self.state.checkpoints.get(held.shard).map(|checkpoint| checkpoint.next);
-        let from = self.asked(held.shard)?.or_else(known).unwrap_or(held.checkpoint);
+        let known = || self.state.checkpoints.get(held.shard).map(|checkpoint| checkpoint.next.sequence);
+        let from = self.asked(held.shard)?.or_else(known).unwrap_or(held.checkpoint.sequence);
         let (next, iterator) = match self.stream().iterator(held.shard, Position::At(from)) {
             Ok(iterator) => (from, Some(iterator)),
             Err(Error::Trimmed { .. }) => {
@@ -143,7 +151,11 @@ impl Worker {
                 (iterator.next_sequence(), Some(iterator))
             }
             Err(Error::ShardNotFound(_)) => {
-                let checkpoint = known().unwrap_or(held.checkpoint);
+                let checkpoint = known().unwrap_or(held.checkpoint.sequence);
+                if self.state.checkpoints.get(held.shard).is_some_and(|known| known.next.is_within_record()) {
+                    // The rest of that record is gone, too.
+                    self.seek_to(held, checkpoint)?;
+                }
                 self.state.note_end(self.stream(), held, self.id, checkpoint)?;
                 (self.first_of_children(held), None)
             }
@@ -158,7 +170,7 @@ impl Worker {
     fn first_of_children(&self, held: Held) -> SequenceNumber {
         let shards = self.stream().shards();
         let child = shards.iter().find(|shard| shard.parents().any(|id| id == held.shard));
-        child.map_or(held.checkpoint, |child| child.first_sequence)
+        child.map_or(held.checkpoint.sequence, |child| child.first_sequence)
     }
 
     /// Continues after records of a shard that were lost to damage and given up since. Returns how many records that skips.
@@ -170,15 +182,15 @@ impl Worker {
         let known = self.reading(shard).and_then(|at| self.readings[at].iterator.take());
         let mut iterator = match known {
             Some(iterator) => iterator,
-            None => self.stream().iterator(shard, Position::At(held.checkpoint))?,
+            None => self.stream().iterator(shard, Position::At(held.checkpoint.sequence))?,
         };
         let first = iterator.next_sequence();
         let skipped = iterator.skip_lost();
         let end = iterator.next_sequence();
         self.go_on(held, Some(iterator));
         if end > first && self.state.hand_out(held, self.id, end) {
-            if self.state.checkpoints.get(shard).is_some_and(|checkpoint| checkpoint.next == first) {
-                self.state.commit(self.stream(), (shard, Some(held.term)), self.id, end, None)?;
+            if self.state.checkpoints.get(shard).is_some_and(|checkpoint| checkpoint.next.sequence == first) {
+                self.state.commit(self.stream(), (shard, Some(held.term)), self.id, end.into(), None)?;
             } else if let Some(at) = self.reading(shard) {
                 // The records that were handed out before have to be committed first.
                 self.readings[at].given_up.push((first, end));

@@ -1,11 +1,13 @@
 //! One worker of a consumer group.
 
+use super::checkpoint::Place;
 use super::groups::{Group, GroupInUse};
 use super::leases::{Held, WorkerId};
 use super::options::{OnTrimmed, WorkerOptions};
 use super::readable::arrival_before;
 use crate::{
-    Batch, Error, Position, Result, SequenceNumber, ShardId, ShardIterator, StreamReader, Timestamp, extend,
+    Batch, Error, HashKeyRange, KeyHash, Position, Result, SequenceNumber, ShardId, ShardIterator,
+    StreamReader, Timestamp, extend,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +41,7 @@ pub struct Worker {
     pub(super) options: WorkerOptions,
     pub(super) state: GroupInUse,
     pub(super) id: WorkerId,
+    pub(super) key_hash: KeyHash,
     /// The shards that the worker has leases on, in order. They match `version` of the leases.
     pub(super) readings: Vec<Reading>,
     pub(super) version: Option<u64>,
@@ -69,11 +72,18 @@ pub(super) struct Reading {
     pub(super) iterator: Option<ShardIterator>,
     /// Everything in it is handed out.
     pub(super) is_at_end: bool,
+    /// The checkpoint at which the worker began to read, if that is within a record.
+    pub(super) begun_within: Option<Place>,
+    pub(super) range: Option<HashKeyRange>,
     /// Ranges of records that were given up: the first, and the one after the last. A commit of everything before a range includes it.
     pub(super) given_up: Vec<(SequenceNumber, SequenceNumber)>,
 }
 
 impl Reading {
+    fn new(held: Held) -> Self {
+        Self { held, iterator: None, is_at_end: false, begun_within: None, range: None, given_up: vec![] }
+    }
+
     pub(super) fn is_to_read(&self) -> bool {
         !self.is_at_end && !self.held.is_leaving
     }
@@ -109,8 +119,10 @@ impl Worker {
             }
             Ok(state.join(options.lease_timeout))
         })?;
+        let key_hash = group.reader.describe().key_hash;
         Ok(Self {
             options,
+            key_hash,
             state,
             id,
             readings: vec![],
@@ -172,7 +184,7 @@ impl Worker {
         let mut known: BTreeMap<_, _> = known.map(|reading| (reading.held.term, reading)).collect();
         let reading_of = |held: Held| match known.remove(&held.term) {
             Some(reading) => Reading { held, ..reading },
-            None => Reading { held, iterator: None, is_at_end: false, given_up: vec![] },
+            None => Reading::new(held),
         };
         self.readings = held.into_iter().map(reading_of).collect();
         self.version = Some(version);
@@ -202,7 +214,7 @@ impl Worker {
         let held = self.readings[at].held;
         let mut iterator = match self.readings[at].iterator.take() {
             Some(iterator) => iterator,
-            None => match self.start(held)? {
+            None => match self.begin(held)? {
                 Some(iterator) => {
                     self.readings[at].given_up.clear();
                     iterator
@@ -215,7 +227,7 @@ impl Worker {
             // Another process has opened the stream again. The checkpoint says whether the handled records are still there.
             let checkpoint =
                 self.state.checkpoints.get(held.shard).map_or(held.checkpoint, |known| known.next);
-            let Some(begun) = self.start(Held { checkpoint, ..held })? else { return Ok(None) };
+            let Some(begun) = self.begin(Held { checkpoint, ..held })? else { return Ok(None) };
             iterator = begun;
             read = self.read_from(&mut iterator, held);
         }
@@ -289,9 +301,19 @@ impl Worker {
     /// changes nothing. `StorageFull`, `Poisoned`, `Closed`, `Io`: the checkpoint stays where it was.
     pub fn commit(&mut self, batch: &Batch) -> Result<()> {
         let Some(last) = batch.last_sequence() else { return Ok(()) };
-        match self.commit_up_to(batch.shard(), last, batch.last_timestamp()) {
-            // The batch was handed out under an earlier lease.
-            Err(Error::InvalidArgument(_)) => Err(self.state.lease_lost(batch.shard())),
+        self.commit_handed_out(batch.shard(), last.plus(1).into(), batch.last_timestamp())
+    }
+
+    /// Commits what this worker was handed out.
+    pub(super) fn commit_handed_out(
+        &mut self,
+        shard: ShardId,
+        next: Place,
+        arrival: Option<Timestamp>,
+    ) -> Result<()> {
+        match self.commit_up_to(shard, next, arrival) {
+            // It was handed out under an earlier lease.
+            Err(Error::InvalidArgument(_)) => Err(self.state.lease_lost(shard)),
             committed => committed,
         }
     }
@@ -319,22 +341,16 @@ impl Worker {
     /// # Errors
     /// Same as [`commit`](Self::commit); `InvalidArgument` if that record was not handed out to this worker since it got the shard.
     pub fn commit_to(&mut self, shard: ShardId, last_handled: SequenceNumber) -> Result<()> {
-        let arrival = arrival_before(self.stream(), shard, last_handled.plus(1));
-        self.commit_up_to(shard, last_handled, arrival)
+        let next = last_handled.plus(1);
+        self.commit_up_to(shard, next.into(), arrival_before(self.stream(), shard, next))
     }
 
-    fn commit_up_to(
-        &mut self,
-        shard: ShardId,
-        last: SequenceNumber,
-        arrival: Option<Timestamp>,
-    ) -> Result<()> {
+    fn commit_up_to(&mut self, shard: ShardId, next: Place, arrival: Option<Timestamp>) -> Result<()> {
         let reading = self.reading(shard).map(|at| &self.readings[at]);
         let term = reading.map(|reading| reading.held.term);
-        let next = last.plus(1);
-        match reading.and_then(|reading| reading.given_up.iter().find(|(first, _)| *first == next)) {
+        match reading.and_then(|reading| reading.given_up.iter().find(|(first, _)| next == (*first).into())) {
             // The last record is lost then, so there is no arrival time to compare with later.
-            Some(&(_, end)) => self.state.commit(self.stream(), (shard, term), self.id, end, None),
+            Some(&(_, end)) => self.state.commit(self.stream(), (shard, term), self.id, end.into(), None),
             None => self.state.commit(self.stream(), (shard, term), self.id, next, arrival),
         }
     }

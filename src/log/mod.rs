@@ -15,6 +15,7 @@ mod reshard;
 mod retention;
 mod segment;
 pub(crate) mod shard;
+pub(crate) mod snapshot;
 pub(crate) mod stream;
 pub(crate) mod sys;
 mod topology;

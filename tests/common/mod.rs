@@ -1,6 +1,7 @@
 //! Helpers that the integration tests share.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod aggregates;
 pub mod groups;
 #[cfg(target_os = "linux")]
 pub mod mounts;
@@ -10,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use streamlog::{Maintenance, ManualClock, Position, Stream, StreamOptions, Timestamp};
+use streamlog::{Compression, Maintenance, ManualClock, Position, Stream, StreamOptions, Timestamp};
 use tempfile::TempDir;
 
 /// Makes a directory to work in, in memory if possible, because the tests sync thousands of times.
@@ -33,6 +34,15 @@ pub fn clock() -> Arc<ManualClock> {
 /// Returns options for a stream with the smallest segments and no thread of its own.
 pub fn small(clock: &Arc<ManualClock>) -> StreamOptions {
     StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual).clock(clock.clone())
+}
+
+/// Returns one of the ways to compress that this build has, for tests in which records of all kinds lie side by side.
+pub fn any_compression(number: u64) -> Compression {
+    match number % 3 {
+        1 if cfg!(feature = "lz4") => Compression::Lz4,
+        2 if cfg!(feature = "zstd") => Compression::zstd(),
+        _ => Compression::None,
+    }
 }
 
 /// Copies a directory as a `kill -9` would leave it: everything written, synced or not.

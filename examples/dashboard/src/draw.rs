@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Sparkline, Table, TableState};
 
-use crate::sample::ShardSample;
+use crate::sample::{ShardSample, Times};
 use crate::screen::View;
 use crate::text;
 
@@ -48,12 +48,19 @@ fn part(frame: &mut Frame<'_>, area: Rect, title: String) -> Rect {
 
 fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let title = Line::from(vec![Span::styled("streamlog ", BOLD), Span::raw(&view.title)]);
-    frame.render_widget(Paragraph::new(vec![title, Line::styled(&view.recovery, DIM)]), area);
+    frame.render_widget(Paragraph::new(vec![title, Line::styled(&view.state, DIM)]), area);
 }
 
 fn draw_puts(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let sample = &view.sample;
-    let area = part(frame, area, "put".into());
+    let title = match &sample.puts {
+        Some(Times { median, p99, .. }) => {
+            format!("put: half in {}, 99% in {}", text::duration(*median), text::duration(*p99))
+        }
+        None if view.is_own => "put".into(),
+        None => "put (how fast, only its process knows)".into(),
+    };
+    let area = part(frame, area, title);
     let [line, chart] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
     let rates = format!(
         "{} records/s  {}/s",
@@ -166,7 +173,7 @@ fn draw_groups(frame: &mut Frame<'_>, area: Rect, view: &View) {
         };
         cells([
             group.name.clone(),
-            text::count(group.worker_count as u64),
+            group.worker_count.map_or("?".to_owned(), |count| text::count(count as u64)),
             text::count(group.lag.record_count),
             text::bytes(group.lag.bytes),
             oldest,
@@ -201,7 +208,7 @@ mod tests {
     use streamlog::{HashKey, HashKeyRange, Lag, ShardId};
 
     use super::*;
-    use crate::sample::{Delay, GroupSample, Sample};
+    use crate::sample::{GroupSample, Sample};
 
     fn view(shard_count: u32) -> View {
         let width = u128::MAX / u128::from(shard_count);
@@ -223,10 +230,11 @@ mod tests {
             lag.age = Duration::from_secs(seconds);
             GroupSample { name: name.to_owned(), worker_count, lag }
         };
-        let micros = Duration::from_micros;
+        let (micros, nanos) = (Duration::from_micros, Duration::from_nanos);
         View {
             title: "/data/clicks".into(),
-            recovery: "opened clean, in 1.2 ms".into(),
+            state: "opened clean, in 1.2 ms".into(),
+            is_own: true,
             retention: "keeps 24 h".into(),
             sample: Sample {
                 records_per_second: 10_000.0,
@@ -234,8 +242,9 @@ mod tests {
                 shards: (0..shard_count).map(shard).collect(),
                 closed_count: 2,
                 disk_bytes: 256 << 20,
-                groups: vec![group("billing", 2, 0, 0), group("reports", 1, 54_321, 7)],
-                delay: Some(Delay { median: micros(35), p99: micros(1_500), max: micros(2_000_000) }),
+                groups: vec![group("billing", Some(2), 0, 0), group("reports", Some(1), 54_321, 7)],
+                puts: Some(Times { median: nanos(97), p99: nanos(350), max: micros(90) }),
+                delay: Some(Times { median: micros(35), p99: micros(1_500), max: micros(2_000_000) }),
             },
             history: (1..=10).collect(),
             chosen: Some(ShardId::new(1)),
@@ -265,6 +274,7 @@ mod tests {
         assert_eq!(line_of(&lines, "opened"), "opened clean, in 1.2 ms");
         assert_eq!(line_of(&lines, "10,000 records/s"), "10,000 records/s 10.0 KiB/s half within 35 µs");
         assert!(lines.iter().any(|line| line.contains(" 99% within      1.5 ms ")));
+        assert!(lines.iter().any(|line| line.contains(" put: half in 97 ns, 99% in 350 ns ")));
         assert!(
             line_of(&lines, "shards:")
                 .starts_with("shards: 4 open, 2 closed, 256.0 MiB on disk (keeps 24 h)")
@@ -309,6 +319,17 @@ mod tests {
         let lines = lines(&view, 80, 24);
         assert!(lines.iter().any(|line| line.contains("nothing was put just now")));
         line_of(&lines, "nobody has read this stream as a group");
+    }
+
+    #[test]
+    fn what_only_the_process_of_the_stream_knows_is_not_shown_as_zero() {
+        let mut view = view(4);
+        view.is_own = false;
+        view.sample.puts = None;
+        view.sample.groups.iter_mut().for_each(|group| group.worker_count = None);
+        let lines = lines(&view, 80, 24);
+        assert!(lines.iter().any(|line| line.contains(" put (how fast, only its process knows) ")));
+        assert_eq!(line_of(&lines, "reports"), "reports ? 54,321 5.2 MiB 7.0 s ago");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! cargo run --release -p dashboard                           # a made-up load
-//! cargo run --release -p dashboard -- path/to/stream         # a stream that nobody has open
+//! cargo run --release -p dashboard -- path/to/stream         # a stream that another process may have open
 //! cargo run --release -p dashboard -- --headless --seconds 3 # without a terminal
 //! ```
 //!
-//! Only one process at a time can open a stream. To watch the stream of your own program, copy these files into it, and call `watch` with
-//! a clone of the stream.
+//! A stream of another process is only read: the dashboard changes nothing of it, and needs no permission to write. How long puts take, and
+//! how many workers consumer groups have, is known only in that process. To see it, copy these files into it, and call `watch` with a clone of the
+//! stream.
 
 mod demo;
 mod draw;
@@ -17,6 +18,7 @@ mod headless;
 mod sample;
 mod screen;
 mod text;
+mod watched;
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -29,61 +31,64 @@ use clap::Parser;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event;
 use signal_hook::consts::{SIGHUP, SIGTERM};
-use streamlog::{Stream, StreamOptions};
 
 use demo::Demo;
 use screen::Screen;
+use watched::Watched;
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// The interval between two updates of the screen.
 const TICK: Duration = Duration::from_millis(500);
-/// The delay of the update after a key press: long enough to compute a rate.
+/// The delay of the first update, and of the one after a key press: long enough to compute a rate.
 const SOON: Duration = Duration::from_millis(100);
 
 /// Watches a live stream in a terminal, and splits and merges its shards.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A stream to watch, which no other process has open; a temporary one with a made-up load if not given
+    /// A stream to watch, which another process may have open; a temporary one with a made-up load if not given
     path: Option<PathBuf>,
     /// End after this many seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
-    /// Needs no terminal: splits a shard on the way, prints the last picture, and checks it
+    /// Needs no terminal: watches a stream of its own and one of another process, splits shards on the way, prints pictures, and checks them
     #[arg(long, conflicts_with = "path")]
     headless: bool,
+    /// Put a made-up load into a stream until the input ends
+    #[arg(long, hide = true, exclusive = true, value_name = "PATH")]
+    load: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(path) = &args.load {
+        return headless::put_load(path);
+    }
     if !args.headless && !std::io::stdout().is_terminal() {
         return Err("this draws on a terminal: use --headless where there is none".into());
     }
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    if let Some(path) = &args.path {
+        return watch(&Watched::open(path)?, until, || false);
+    }
     let temporary = tempfile::tempdir()?;
-    let (stream, demo) = match &args.path {
-        Some(path) => (StreamOptions::new().must_exist().open(path)?, None),
-        None => {
-            let stream = demo::open(&temporary.path().join("clicks"))?;
-            let demo = Demo::start(&stream)?;
-            (stream, Some(demo))
-        }
-    };
-    let has_failed = || demo.as_ref().is_some_and(Demo::has_ended);
+    let stream = demo::open(&temporary.path().join("clicks"))?;
+    let demo = Demo::start(&stream)?;
     let watched = match args.headless {
         true => headless::watch(&stream, args.seconds.unwrap_or(3)),
-        false => watch(&stream, until, has_failed),
+        false => watch(&Watched::Own(stream.clone()), until, || demo.has_ended()),
     };
     // Report an error of the load first: it may be the reason why watching ended.
-    demo.map_or(Ok(()), Demo::stop)?;
+    demo.stop()?;
     watched?;
-    Ok(stream.close()?)
+    stream.close()?;
+    if args.headless { headless::watch_other(&temporary.path().join("other")) } else { Ok(()) }
 }
 
 /// Watches a stream until the user quits, the time is up, or `must_end` returns true. Restores the terminal in every case, even after a
 /// panic in any thread.
-fn watch(stream: &Stream, until: Option<Instant>, must_end: impl Fn() -> bool) -> Result<()> {
-    let mut screen = Screen::new(stream)?;
+fn watch(watched: &Watched, until: Option<Instant>, must_end: impl Fn() -> bool) -> Result<()> {
+    let mut screen = Screen::new(watched)?;
     let is_told_to_end = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&is_told_to_end))?;
@@ -116,7 +121,7 @@ fn draw_and_listen(
     screen: &mut Screen,
     must_end: impl Fn() -> bool,
 ) -> Result<()> {
-    let mut next_tick = Instant::now();
+    let mut next_tick = Instant::now() + SOON;
     while !screen.is_left() && !must_end() {
         if Instant::now() >= next_tick {
             screen.refresh()?;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use streamlog::{HashKeyRange, Lag, ShardId, Stream};
+use streamlog::{GroupDescription, HashKeyRange, Lag, ShardDescription, ShardId, ShardStats, StreamStats};
 
 use crate::Result;
 use crate::follower::Follower;
+use crate::watched::Watched;
 
 /// The changing values of a stream at one moment.
 #[derive(Default)]
@@ -19,7 +20,10 @@ pub struct Sample {
     pub closed_count: usize,
     pub disk_bytes: u64,
     pub groups: Vec<GroupSample>,
-    pub delay: Option<Delay>,
+    /// How long puts took since the stream was opened. `None` if only another process knows, or if there were none.
+    pub puts: Option<Times>,
+    /// How long records took from put to read.
+    pub delay: Option<Times>,
 }
 
 pub struct ShardSample {
@@ -35,92 +39,105 @@ pub struct ShardSample {
 
 pub struct GroupSample {
     pub name: String,
-    pub worker_count: usize,
+    /// `None` if only another process knows.
+    pub worker_count: Option<usize>,
     pub lag: Lag,
 }
 
-/// The time of records from put to read.
-pub struct Delay {
+/// How long something took.
+pub struct Times {
     pub median: Duration,
     pub p99: Duration,
     pub max: Duration,
 }
 
 pub struct Sampler {
-    stream: Stream,
+    watched: Watched,
     follower: Follower,
     taken_at: Instant,
-    /// The next sequence number of each shard at that time.
-    next_sequences: HashMap<ShardId, u64>,
+    /// The counts of each shard at that time.
+    before: HashMap<ShardId, ShardStats>,
 }
 
 impl Sampler {
-    pub fn new(stream: &Stream) -> Result<Self> {
-        let stats = stream.stats()?;
-        let next_sequences =
-            stats.shards.iter().map(|shard| (shard.shard, shard.next_sequence.get())).collect();
-        let follower = Follower::start(stream)?;
-        Ok(Self { stream: stream.clone(), follower, taken_at: Instant::now(), next_sequences })
+    pub fn new(watched: &Watched) -> Result<Self> {
+        let follower = Follower::start(watched.reader())?;
+        let taken_at = Instant::now();
+        let before = by_shard(watched.reader().stats()?);
+        Ok(Self { watched: watched.clone(), follower, taken_at, before })
     }
 
     pub fn take(&mut self) -> Result<Sample> {
         // Take the time directly before the counts: a pause between the two would distort the rates.
         let now = Instant::now();
-        let stats = self.stream.stats()?;
-        let seen = self.follower.take()?;
+        let stats = self.watched.reader().stats()?;
+        let delays = self.follower.take()?;
         let seconds = (now - self.taken_at).as_secs_f64();
         self.taken_at = now;
-        let groups = self.stream.groups()?;
-        let groups =
-            groups.iter().map(|group| self.stream.group(group).describe()).collect::<Result<Vec<_>, _>>()?;
+        let groups = self.watched.groups()?;
 
-        let (mut shards, mut closed_count, mut put_count) = (vec![], 0, 0);
-        for shard in self.stream.shards() {
-            let id = shard.id;
+        let puts = stats.puts.as_ref().map(|puts| &puts.put_latency).filter(|puts| puts.count() > 0);
+        let puts = puts.map(|puts| Times {
+            median: puts.quantile(0.5),
+            p99: puts.quantile(0.99),
+            max: puts.quantile(1.0),
+        });
+        let mut sample = Sample { disk_bytes: stats.disk_bytes(), puts, ..Sample::default() };
+        let counts = by_shard(stats);
+        for shard in self.watched.reader().shards() {
             // A shard created after the counts were taken appears in the next sample.
-            let Some(stats) = stats.shards.iter().find(|stats| stats.shard == id) else { continue };
-            let next_sequence = stats.next_sequence.get();
-            let before = self.next_sequences.insert(id, next_sequence).unwrap_or(shard.first_sequence.get());
-            let put_to_shard = next_sequence.saturating_sub(before);
-            put_count += put_to_shard;
+            let Some(counts) = counts.get(&shard.id) else { continue };
+            let (records, bytes) = put_since(&shard, self.before.get(&shard.id), counts);
+            let [records_per_second, bytes_per_second] = [records, bytes].map(|count| count as f64 / seconds);
+            sample.records_per_second += records_per_second;
+            sample.bytes_per_second += bytes_per_second;
             if !shard.is_open() {
-                closed_count += 1;
+                sample.closed_count += 1;
                 continue;
             }
-            let in_groups =
-                groups.iter().flat_map(|group| &group.shards).filter(|of_group| of_group.shard == id);
-            shards.push(ShardSample {
-                id,
+            sample.shards.push(ShardSample {
+                id: shard.id,
                 hash_keys: shard.hash_key_range,
-                records_per_second: put_to_shard as f64 / seconds,
-                bytes_per_second: seen.bytes.get(&id).copied().unwrap_or(0) as f64 / seconds,
-                record_count: stats.record_count(),
-                disk_bytes: stats.disk_bytes,
-                lag_max: in_groups.map(|of_group| of_group.lag.record_count).max().unwrap_or(0),
+                records_per_second,
+                bytes_per_second,
+                record_count: counts.record_count(),
+                disk_bytes: counts.disk_bytes,
+                lag_max: lag_max(&groups, shard.id),
             });
         }
-        shards.sort_by_key(|shard| shard.hash_keys.start);
-        let delays = seen.delay_micros;
+        self.before = counts;
+        sample.shards.sort_by_key(|shard| shard.hash_keys.start);
+        let is_own = self.watched.is_own();
+        let of_group = |group: GroupDescription| GroupSample {
+            lag: group.lag(),
+            worker_count: is_own.then_some(group.worker_count),
+            name: group.name,
+        };
+        sample.groups = groups.into_iter().map(of_group).collect();
         let delay_at = |quantile| Duration::from_micros(delays.value_at_quantile(quantile));
-        Ok(Sample {
-            records_per_second: put_count as f64 / seconds,
-            bytes_per_second: seen.bytes.values().sum::<u64>() as f64 / seconds,
-            closed_count,
-            shards,
-            disk_bytes: stats.disk_bytes(),
-            groups: groups
-                .into_iter()
-                .map(|group| GroupSample {
-                    lag: group.lag(),
-                    worker_count: group.worker_count,
-                    name: group.name,
-                })
-                .collect(),
-            delay: (!delays.is_empty()).then(|| Delay {
-                median: delay_at(0.5),
-                p99: delay_at(0.99),
-                max: delay_at(1.0),
-            }),
-        })
+        sample.delay = (!delays.is_empty()).then(|| Times {
+            median: delay_at(0.5),
+            p99: delay_at(0.99),
+            max: delay_at(1.0),
+        });
+        Ok(sample)
     }
+}
+
+fn by_shard(stats: StreamStats) -> HashMap<ShardId, ShardStats> {
+    stats.shards.into_iter().map(|counts| (counts.shard, counts)).collect()
+}
+
+/// Returns the records and bytes that were put to a shard between two counts.
+fn put_since(shard: &ShardDescription, before: Option<&ShardStats>, now: &ShardStats) -> (u64, u64) {
+    let first = before.map_or(shard.first_sequence, |before| before.next_sequence).get();
+    let bytes = now.traffic.incoming_bytes;
+    let bytes_before = before.map_or(0, |before| before.traffic.incoming_bytes);
+    // Bytes count from when the stream was opened, which another process may have done again.
+    (now.next_sequence.get().saturating_sub(first), bytes.checked_sub(bytes_before).unwrap_or(bytes))
+}
+
+fn lag_max(groups: &[GroupDescription], shard: ShardId) -> u64 {
+    let in_groups = groups.iter().flat_map(|group| &group.shards).filter(|of_group| of_group.shard == shard);
+    in_groups.map(|of_group| of_group.lag.record_count).max().unwrap_or(0)
 }

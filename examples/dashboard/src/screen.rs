@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use ratatui::crossterm::event::{Event, KeyCode, KeyModifiers};
-use streamlog::{ShardId, Stream};
+use streamlog::{Error, ShardId};
 
 use crate::sample::{Sample, Sampler, ShardSample};
+use crate::watched::Watched;
 use crate::{Result, text};
 
 /// The number of rates to keep: more than a wide terminal shows.
@@ -17,8 +18,10 @@ const HISTORY_MAX: usize = 400;
 pub struct View {
     /// The stream's path and durability.
     pub title: String,
-    /// What the last opening of the stream found.
-    pub recovery: String,
+    /// What the last opening of the stream found, or that another process has it open.
+    pub state: String,
+    /// Whether this process has the stream open.
+    pub is_own: bool,
     /// How long records are kept.
     pub retention: String,
     pub sample: Sample,
@@ -32,7 +35,7 @@ pub struct View {
 
 pub struct Screen {
     pub view: View,
-    stream: Stream,
+    watched: Watched,
     sampler: Sampler,
     is_left: bool,
 }
@@ -45,15 +48,16 @@ impl View {
 }
 
 impl Screen {
-    pub fn new(stream: &Stream) -> Result<Self> {
-        let described = stream.describe();
+    pub fn new(watched: &Watched) -> Result<Self> {
+        let described = watched.reader().describe();
         let view = View {
             title: format!("{}  (Durability::{:?})", described.path.display(), described.durability),
-            recovery: text::recovery(stream.recovery()),
+            state: watched.state(),
+            is_own: watched.is_own(),
             retention: text::retention(described.retention),
             ..View::default()
         };
-        Ok(Self { view, stream: stream.clone(), sampler: Sampler::new(stream)?, is_left: false })
+        Ok(Self { view, watched: watched.clone(), sampler: Sampler::new(watched)?, is_left: false })
     }
 
     pub fn is_left(&self) -> bool {
@@ -95,10 +99,10 @@ impl Screen {
     }
 
     /// Splits or merges, and shows the result. A refusal does not end the program.
-    fn reshard(&mut self, change: fn(&Stream, &[ShardSample], usize) -> Outcome) {
+    fn reshard(&mut self, change: fn(&Watched, &[ShardSample], usize) -> Outcome) {
         let Some(at) = self.view.chosen_at() else { return };
         let started = Instant::now();
-        match change(&self.stream, &self.view.sample.shards, at) {
+        match change(&self.watched, &self.view.sample.shards, at) {
             Ok((child, what)) => {
                 self.view.chosen = Some(child);
                 self.view.message = format!("{what}, in {}", text::duration(started.elapsed()));
@@ -107,9 +111,10 @@ impl Screen {
         }
     }
 
-    fn split(stream: &Stream, shards: &[ShardSample], at: usize) -> Outcome {
+    fn split(watched: &Watched, shards: &[ShardSample], at: usize) -> Outcome {
         let shard = shards[at].id;
-        match stream.split_shard_evenly(shard).map_err(|error| error.to_string())?.as_slice() {
+        let children = watched.change(|stream| stream.split_shard_evenly(shard));
+        match children.map_err(refusal)?.as_slice() {
             [lower, upper] => Ok((
                 lower.id,
                 format!("shard {} is split into {} and {}", shard.get(), lower.id.get(), upper.id.get()),
@@ -118,7 +123,7 @@ impl Screen {
         }
     }
 
-    fn merge(stream: &Stream, shards: &[ShardSample], at: usize) -> Outcome {
+    fn merge(watched: &Watched, shards: &[ShardSample], at: usize) -> Outcome {
         let shard = shards[at].id;
         let Some(adjacent) = shards.get(at + 1).map(|next| next.id) else {
             return Err(format!(
@@ -126,8 +131,21 @@ impl Screen {
                 shard.get()
             ));
         };
-        let child = stream.merge_shards(shard, adjacent).map_err(|error| error.to_string())?.id;
+        let child = watched.change(|stream| stream.merge_shards(shard, adjacent));
+        let child = child.map_err(refusal)?.id;
         Ok((child, format!("shards {} and {} are merged into {}", shard.get(), adjacent.get(), child.get())))
+    }
+}
+
+/// Says why a stream was not changed. The text of the error would be too long for a line that also has the stream's path.
+fn refusal(error: Error) -> String {
+    match error {
+        Error::Locked(by) => match (by.process_id, by.process_name) {
+            (Some(id), Some(name)) => format!("only the process that has it open can do that: {id} ({name})"),
+            (Some(id), None) => format!("only the process that has it open can do that: {id}"),
+            _ => "only the process that has it open can do that".to_owned(),
+        },
+        error => error.to_string(),
     }
 }
 

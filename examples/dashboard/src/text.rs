@@ -27,10 +27,11 @@ pub fn bytes(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {unit_name}") }
 }
 
-/// `35 µs`, `1.2 ms`, `3.4 s`, `5 min`
+/// `97 ns`, `35 µs`, `1.2 ms`, `3.4 s`, `5 min`
 pub fn duration(duration: Duration) -> String {
     match duration.as_micros() {
-        micros @ 0..1_000 => format!("{micros} µs"),
+        0 => format!("{} ns", duration.as_nanos()),
+        micros @ 1..1_000 => format!("{micros} µs"),
         micros @ 1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
         micros @ 1_000_000..120_000_000 => format!("{:.1} s", micros as f64 / 1e6),
         micros => format!("{} min", micros / 60_000_000),
@@ -89,6 +90,6 @@ mod tests {
         assert_eq!([0, 999, 1_000, 1 << 20].map(bytes), ["0 B", "999 B", "1.0 KiB", "1.0 MiB"]);
         let durations =
             [0, 999, 1_500, 2_340_000, 300_000_000].map(|micros| duration(Duration::from_micros(micros)));
-        assert_eq!(durations, ["0 µs", "999 µs", "1.5 ms", "2.3 s", "5 min"]);
+        assert_eq!(durations, ["0 ns", "999 µs", "1.5 ms", "2.3 s", "5 min"]);
     }
 }

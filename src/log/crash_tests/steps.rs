@@ -171,7 +171,7 @@ fn check(path: &Path, script: &Script, acknowledged: &Acknowledged, what: &str) 
     assert_eq!(found.damage, [], "{what}");
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(super) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

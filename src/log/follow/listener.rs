@@ -137,6 +137,11 @@ impl Listener {
         }
         drop(state);
         // Before the waiter looks for records once more.
+        self.pass_barrier();
+    }
+
+    /// Lets every put see the marks that were made before, unless this process sees its record afterwards.
+    fn pass_barrier(&self) {
         if !wake::barrier() {
             self.is_unordered.store(true, Ordering::Relaxed);
         }
@@ -223,8 +228,13 @@ impl Listener {
                 None => std::thread::sleep(left.min(pause)),
             }
             let mut state = self.state.lock();
-            state.rings = bell.map_or(0, |bell| bell.rings());
-            let woken = state.take_changed();
+            state.rings = bell.as_ref().map_or(0, |bell| bell.rings());
+            let mut woken = state.take_changed();
+            // Shards share marks: a put to one may have taken away the mark of those who wait for another.
+            while bell.as_ref().is_some_and(|bell| state.mark_again(bell)) {
+                self.pass_barrier();
+                woken.append(&mut state.take_changed());
+            }
             // Without the lock: a task that is woken may run at once.
             drop(state);
             pause = if woken.is_empty() { (pause * 2).min(PAUSES[1]) } else { PAUSES[0] };
@@ -255,5 +265,88 @@ impl State {
             !has_changed
         });
         woken
+    }
+
+    /// Marks the shards again whose marks are gone. Returns whether there are any.
+    fn mark_again(&self, bell: &Bell) -> bool {
+        self.waiting.keys().filter(|&&shard| bell.mark_again(shard)).count() > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::log::follow::Followed;
+    use crate::log::sys::clock::SystemClock;
+    use crate::{Maintenance, Stream, StreamOptions};
+
+    /// Less than the time after which the thread looks without a ring.
+    const SOON: Duration = Duration::from_millis(900);
+    const ROUNDS: u32 = 5;
+
+    fn open(path: &Path, shards: u32) -> Stream {
+        StreamOptions::new().maintenance(Maintenance::Manual).shards(shards).open(path).unwrap()
+    }
+
+    /// Counts the rounds in which a waiter is woken soon after `work`, which gets the place where the waiter looks for records.
+    fn woken_soon(path: &Path, work: impl Fn(&FollowedShard, &Arc<Waiter>)) -> u32 {
+        let root = OwnPath::open_root(path).unwrap();
+        let followed = Followed::open(root.clone(), Arc::new(SystemClock)).unwrap();
+        let reader = followed.reader(ShardId::new(0)).unwrap();
+        let shard = FollowedShard::new(&reader, &Arc::new(Listener::new(root)));
+        let rounds = 0..ROUNDS;
+        rounds
+            .map(|_| {
+                reader.refresh().unwrap();
+                let waiter = Arc::default();
+                work(&shard, &waiter);
+                u32::from(waiter.park(Some(Instant::now() + SOON)))
+            })
+            .sum()
+    }
+
+    #[test]
+    fn l8_a_put_right_after_the_last_look_wakes() {
+        let directory = tempfile::tempdir().unwrap();
+        let stream = open(directory.path(), 1);
+        let count = woken_soon(directory.path(), |shard, waiter| {
+            shard.wake_later(waiter, &mut || {
+                stream.put("key", "data").unwrap();
+                true
+            });
+            shard.listen();
+        });
+        // Not each time, on a machine that is busy with other things.
+        assert!(count > ROUNDS / 2, "{count}");
+    }
+
+    #[test]
+    fn l8_a_ring_for_another_shard_takes_no_later_wake_away() {
+        let directory = tempfile::tempdir().unwrap();
+        // The last one shares its mark with the first.
+        let stream = open(directory.path(), 64);
+        let last = stream.shards().pop().unwrap();
+        let key = (0u32..).map(u32::to_le_bytes).find(|key| last.hash_key_range.contains(hash(&stream, key)));
+        let key = key.expect("there are many keys");
+        let first = (0u32..).map(u32::to_le_bytes);
+        let first_range = stream.shards()[0].hash_key_range;
+        let first = first.into_iter().find(|key| first_range.contains(hash(&stream, key)));
+        let first = first.expect("there are many keys");
+        let count = woken_soon(directory.path(), |shard, waiter| {
+            shard.wake_later(waiter, &mut || true);
+            shard.listen();
+            stream.put(key, "data").unwrap();
+            // Until the thread has taken note of that.
+            std::thread::sleep(Duration::from_millis(20));
+            stream.put(first, "data").unwrap();
+        });
+        assert!(count > ROUNDS / 2, "{count}");
+    }
+
+    fn hash(stream: &Stream, key: &[u8]) -> crate::HashKey {
+        stream.describe().key_hash.hash(key)
     }
 }

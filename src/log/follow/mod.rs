@@ -1,22 +1,26 @@
 //! Following a stream that another process may have open: its manifest, and the readers of its shards.
 //!
-//! **Reload.** The opening that `live` speaks of is loaded → the manifest → the state of each shard → the opening once more. If it is another
-//! one, the stream was opened meanwhile, and all of that is repeated. While a stream is being opened, `live` speaks of none. Readers then
-//! keep what they know.
+//! **Reload.** The opening that `live` speaks of is loaded, and how often the manifest was replaced → the manifest → the state of each
+//! shard → the first two once more. If one has changed, all of that is repeated. While a stream is being opened, `live` still speaks of the last
+//! opening. While damage is salvaged, it speaks of none; readers then keep what they know.
 //!
 //! **A shard closes.** Its process has written the manifest that names the children, and shows the children before it shows that the
-//! shard is closed. So whoever sees the latter finds the former.
+//! shard is closed. So whoever sees the latter finds the former, but only if it looks for the children afterwards. Until a shard is
+//! shown as closed, it is open, whatever the manifest says, and its children are not there yet.
+//!
+//! **A shard expires.** Its process has written a manifest that does not name it, and then takes its slot away. So a shard that the
+//! manifest names and that has no slot has expired since, and the manifest is another one by now.
 
 mod listener;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::log::live::watch::{LiveView, SlotView};
+use crate::log::live::watch::{LiveView, Seen, SlotView};
 use crate::log::manifest::{self, Manifest, Marks};
 use crate::log::recovery::survey;
 use crate::log::segment::place::ShardDir;
@@ -25,6 +29,8 @@ use crate::log::shard::reader::follow::{FollowStream, Found, Source};
 use crate::log::shard::reader::peers::Peers;
 use crate::log::shard::reader::segment::OpenWindows;
 use crate::log::shard::reader::segments::Segments;
+use crate::log::sys::fault;
+use crate::log::sys::process::Process;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::lineage;
 use crate::log::types::describe::ShardDescription;
@@ -48,6 +54,8 @@ pub(crate) struct Followed {
     windows: Arc<OpenWindows>,
     listener: Arc<Listener>,
     this: Weak<Self>,
+    /// The process that opened the stream for reading.
+    process: Process,
     state: Mutex<State>,
 }
 
@@ -73,7 +81,7 @@ struct Member {
 impl Followed {
     /// Opens a stream for reading.
     pub(crate) fn open(root: OwnPath, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
-        let manifest = load(&root)?;
+        let manifest = load(&root, false)?;
         // For what a layer keeps in the stream's directory.
         let root = root.with_mode(manifest.settings.file_mode);
         let followed = Arc::new_cyclic(|this: &Weak<Self>| Self {
@@ -83,6 +91,7 @@ impl Followed {
             peers: Arc::default(),
             windows: Arc::new(OpenWindows::of_followed()),
             this: Weak::clone(this),
+            process: Process::this(),
             state: Mutex::new(State {
                 live: None,
                 opening: 0,
@@ -118,6 +127,7 @@ impl Followed {
 
     /// Returns the reader of a shard.
     pub(crate) fn reader(&self, shard: ShardId) -> Result<Arc<Reader>> {
+        self.process.check(&self.root)?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
         let member = state.members.get(&shard).ok_or(Error::ShardNotFound(shard))?;
@@ -126,6 +136,7 @@ impl Followed {
 
     /// Returns the shards, and what reads them, in the order of their creation.
     pub(crate) fn members(&self) -> Result<Vec<(ShardDescription, Arc<Reader>)>> {
+        self.process.check(&self.root)?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
         let shards = state.manifest.shards.iter();
@@ -161,7 +172,9 @@ impl Followed {
             match self.try_reload(state) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
-                // What was looked at may have changed meanwhile.
+                Err(error @ Error::NotAStream(_)) => return Err(error),
+                // Damage stays. Files may have been removed while they were looked at.
+                Err(error) if repetition >= 2 && !matches!(error, Error::Io(_)) => return Err(error),
                 Err(error) => failed = Some(error),
             }
             std::thread::sleep(RELOAD_PAUSE * 2u32.pow(repetition.min(6)));
@@ -173,47 +186,72 @@ impl Followed {
         }
     }
 
-    /// Brings everything up to date. Returns `false` if the stream was opened meanwhile.
+    /// Brings everything up to date. Returns `false` if something has changed meanwhile.
     fn try_reload(&self, state: &mut State) -> Result<bool> {
         if state.live.is_none() {
             state.live = LiveView::open(&self.root)?.map(Arc::new);
         }
         let live = state.live.clone();
-        let opening = live.as_ref().map_or(0, |live| live.opening());
-        let manifests = live.as_ref().map_or(0, |live| live.manifests());
-        let has_begun = state.opening != 0;
-        let mut manifest = load(&self.root)?;
-        if opening == 0 && has_begun {
-            // The stream is being opened. What is known stays until it is open.
-            return Ok(true);
+        let shown = || live.as_ref().map_or((0, 0), |live| (live.opening(), live.manifests()));
+        let (opening, manifests) = shown();
+        if opening == 0 && !state.members.is_empty() {
+            // Nobody has opened the stream since the machine was started, or damage is being salvaged. What is known stays.
+            return check_exists(&self.root, true).map(|()| true);
         }
-        let mut slots = BTreeMap::new();
-        if let Some(live) = live.as_ref().filter(|_| opening != 0) {
-            for shard in &manifest.shards {
-                if let Some(slot) = live.find(shard.id)? {
-                    slots.insert(shard.id, slot);
-                }
+        self.point("read the manifest of")?;
+        let manifest = load(&self.root, true)?;
+        let named: BTreeSet<_> = manifest.shards.iter().map(|shard| shard.id).collect();
+        let mut shards = manifest.shards.clone();
+        let (mut there, mut over) = (BTreeSet::new(), BTreeSet::new());
+        // In the order of their creation: of the parents it is known by then whether they are closed.
+        for at in 0..shards.len() {
+            let shard = shards[at].clone();
+            if shard.parents().any(|parent| named.contains(&parent) && !over.contains(&parent)) {
+                continue;
             }
-            // The others have expired since, or are children that are not there yet.
-            manifest.shards.retain(|shard| slots.contains_key(&shard.id));
-        }
-        for shard in &manifest.shards {
-            let source = Source { live: live.clone(), opening, slot: slots.get(&shard.id).cloned() };
-            let marks = manifest.marks_of(shard);
+            self.point("find the slot of a shard of")?;
+            let slot = match live.as_ref().filter(|_| opening != 0) {
+                None => None,
+                Some(live) => match live.find(shard.id, opening)? {
+                    Some(slot) => Some(slot),
+                    None if shown() != (opening, manifests) => return Ok(false),
+                    // The process has no room to show it.
+                    None => continue,
+                },
+            };
+            let marks = manifest.marks_of(&shard);
             let reader =
-                &state.members.entry(shard.id).or_insert_with(|| self.member(shard, &manifest)).reader;
-            let slot = source.slot.clone();
+                &state.members.entry(shard.id).or_insert_with(|| self.member(&shard, &manifest)).reader;
+            let source = Source { live: live.clone(), opening, slot: slot.clone() };
             reader.replace(source, || match &slot {
-                Some(slot) => self.find_shown(shard, slot),
-                None => self.survey(shard, marks),
+                Some(slot) => self.find_shown(&shard, slot),
+                None => self.survey(&shard, marks),
             })?;
+            reader.refresh_alone()?;
+            there.insert(shard.id);
+            match reader.shown_end().filter(|_| !shard.is_open()) {
+                Some(end) => {
+                    lineage::settle(&mut shards, shard.id, end, reader.last_timestamp());
+                    over.insert(shard.id);
+                }
+                None => (shards[at].closed_at, shards[at].closing_sequence) = (None, None),
+            }
         }
-        if live.as_ref().map_or(0, |live| live.opening()) != opening {
+        self.point("look at the opening of")?;
+        if shown() != (opening, manifests) {
             return Ok(false);
         }
-        self.close_shards(state, &mut manifest, &slots);
-        (state.opening, state.manifests, state.manifest) = (opening, manifests, manifest);
+        shards.retain(|shard| there.contains(&shard.id));
+        announce_children(&state.members, &shards, &manifest.shards);
+        expire_unnamed(&mut state.members, &shards, &named);
+        (state.opening, state.manifests) = (opening, manifests);
+        state.manifest = Manifest { shards, ..manifest };
         Ok(true)
+    }
+
+    /// Lets a test do something in the middle.
+    fn point(&self, action: &'static str) -> Result<()> {
+        fault::point(action, &self.root).map_err(|error| Error::io(action, &self.root, error))
     }
 
     fn member(&self, shard: &ShardDescription, manifest: &Manifest) -> Member {
@@ -232,14 +270,13 @@ impl Followed {
     fn find_shown(&self, shard: &ShardDescription, slot: &SlotView) -> Result<Found> {
         let dir = ShardDir::new(&self.root, shard.id);
         let changed = || Error::io("list the directory", dir.path(), std::io::ErrorKind::Interrupted.into());
-        let (seen, _) = slot.read().ok_or_else(changed)?;
+        let (mut seen, words) = slot.read().ok_or_else(changed)?;
         let mut bases = if dir.path().is_own_dir()? { dir.bases()? } else { vec![] };
         bases.retain(|&base| base < seen.end);
-        // Loaded after the directory was listed: a file that was removed before is behind this.
+        // Loaded after the directory was listed: a file that was removed before is behind this. It may be beyond the end that was loaded.
         let (now, _) = slot.read().ok_or_else(changed)?;
-        let behind = bases.iter().skip(1).take_while(|&&next| next <= now.horizon).count();
-        bases.drain(..behind);
-        Ok(Found { bases, end: seen.end, horizon: now.horizon })
+        seen.horizon = now.horizon.min(seen.end);
+        Ok(Found { bases, seen, words })
     }
 
     /// Returns what the next opening will find in a shard.
@@ -247,46 +284,51 @@ impl Followed {
         let found = survey(&self.root, shard, marks)?;
         let end = found.next_sequence;
         let first = found.bases.first().copied().unwrap_or(end);
-        Ok(Found { bases: found.bases, end, horizon: first.max(marks.horizon).min(end) })
+        let seen = Seen { horizon: first.max(marks.horizon).min(end), ..Seen::nothing(end) };
+        Ok(Found { bases: found.bases, seen, words: [0; 3] })
     }
+}
 
-    /// Lets the readers of closed shards find the children, and closes those of shards that have expired.
-    fn close_shards(&self, state: &mut State, manifest: &mut Manifest, slots: &BTreeMap<ShardId, SlotView>) {
-        let closed: Vec<_> =
-            manifest.shards.iter().filter(|shard| !shard.is_open()).map(|shard| shard.id).collect();
-        for id in closed {
-            let reader = &state.members[&id].reader;
-            let end = match slots.get(&id).and_then(SlotView::read) {
-                Some((seen, _)) => seen.closed,
-                None => Some(reader.next_sequence()),
-            };
-            if let Some(end) = end {
-                lineage::settle(&mut manifest.shards, id, end, reader.last_timestamp());
-            }
+type Members = BTreeMap<ShardId, Member>;
+
+/// Lets the readers of closed shards find the children. `shards` are those that are there, `named` those that the manifest names.
+fn announce_children(members: &Members, shards: &[ShardDescription], named: &[ShardDescription]) {
+    let is_there = |id: ShardId| shards.binary_search_by_key(&id, |shard| shard.id).is_ok();
+    for shard in shards {
+        let Some((end, closed_at)) = shard.closing_sequence.zip(shard.closed_at) else { continue };
+        let children: Vec<_> = lineage::children_of(named, shard.id).map(|child| child.id).collect();
+        // If some are not there, a reader must not take the others for all.
+        if !children.is_empty() && children.iter().all(|&child| is_there(child)) {
+            let readers = children.iter().map(|child| Arc::clone(&members[child].reader)).collect();
+            members[&shard.id].reader.announce(end, closed_at, readers);
         }
-        let members = &state.members;
-        let children_of = |id: ShardId| -> Vec<Arc<Reader>> {
-            let children = lineage::children_of(&manifest.shards, id);
-            children
-                .filter_map(|child| members.get(&child.id))
-                .map(|child| Arc::clone(&child.reader))
-                .collect()
+    }
+}
+
+/// Closes the readers of the shards that have expired.
+///
+/// If they were split or merged since anybody looked, their children may have expired too. Then those of the other shards follow them that
+/// have no parents left and that own some of their hash keys: each of these comes from them.
+fn expire_unnamed(members: &mut Members, shards: &[ShardDescription], named: &BTreeSet<ShardId>) {
+    let unnamed: Vec<_> = members.keys().filter(|id| !named.contains(id)).copied().collect();
+    for id in unnamed {
+        let reader = Arc::clone(&members[&id].reader);
+        let (id, range) = (reader.id(), reader.created().hash_key_range);
+        let is_heir = |shard: &&ShardDescription| {
+            shard.id > id
+                && shard.hash_key_range.overlaps(&range)
+                && !shard.parents().any(|parent| named.contains(&parent))
         };
-        for shard in &manifest.shards {
-            if let Some((end, closed_at)) = shard.closing_sequence.zip(shard.closed_at) {
-                members[&shard.id].reader.announce(end, closed_at, children_of(shard.id));
-            }
+        let heirs: Vec<_> = shards.iter().filter(is_heir).collect();
+        let first = heirs.iter().map(|heir| heir.first_sequence).min().unwrap_or_default();
+        if !reader.is_closed() {
+            // They are there after the next reload.
+            let Some(closed_at) = heirs.iter().map(|heir| heir.created_at).min() else { continue };
+            let readers = heirs.iter().map(|heir| Arc::clone(&members[&heir.id].reader)).collect();
+            reader.announce(first, closed_at, readers);
         }
-        let is_named = |id: ShardId| manifest.shards.iter().any(|shard| shard.id == id);
-        for member in members.values().filter(|member| !is_named(member.reader.id())) {
-            let children = children_of(member.reader.id());
-            let first = children.iter().map(|child| child.created().first_sequence).min();
-            let first = first.unwrap_or(member.reader.next_sequence());
-            let closed_at = children.first().map(|child| child.created().created_at).unwrap_or_default();
-            member.reader.announce(first, closed_at, children);
-            member.reader.expire(first);
-        }
-        state.members.retain(|&id, _| is_named(id));
+        reader.expire();
+        members.remove(&id);
     }
 }
 
@@ -296,24 +338,27 @@ impl FollowStream for Followed {
         if state.live.is_none() {
             state.live = LiveView::open(&self.root)?.map(Arc::new);
             if state.live.is_none() {
-                return Ok(());
+                return check_exists(&self.root, true);
             }
         }
         self.bring_up_to_date(&mut state)
     }
 }
 
-/// Reads the manifest of a stream.
-fn load(root: &OwnPath) -> Result<Manifest> {
-    if !Manifest::exists_in(root)? {
-        let reason = if root.join(manifest::SET_ASIDE_NAME).exists() {
-            "it was deleted"
-        } else {
-            "there is no manifest.json; name another path"
-        };
-        let path: &Path = root;
-        return Err(Error::not_a_stream(path, reason));
+/// Fails if there is no stream. `was_there` says whether there was one before.
+fn check_exists(root: &OwnPath, was_there: bool) -> Result<()> {
+    if Manifest::exists_in(root)? {
+        return Ok(());
     }
+    let is_deleted = was_there || root.join(manifest::SET_ASIDE_NAME).exists();
+    let reason = if is_deleted { "it was deleted" } else { "there is no manifest.json; name another path" };
+    let path: &Path = root;
+    Err(Error::not_a_stream(path, reason))
+}
+
+/// Reads the manifest of a stream.
+fn load(root: &OwnPath, was_there: bool) -> Result<Manifest> {
+    check_exists(root, was_there)?;
     Manifest::load(root)
 }
 

@@ -5,8 +5,10 @@ use super::bytes::FieldWriter;
 use super::checksum;
 use super::frame::{CHECKED_FROM, FRAME_HEADER_BYTES};
 use super::headers;
+use super::pack::Packer;
 use super::record::{RECORD_HEAD_BYTES, encode_head};
 use super::salt::Salt;
+use crate::log::types::compression::Compression;
 use crate::log::types::record::PutRecord;
 use crate::log::types::time::Timestamp;
 
@@ -26,6 +28,7 @@ pub(crate) struct DraftBuffer {
     bytes: Vec<u8>,
     /// The end of the drafted bytes.
     end: usize,
+    packer: Packer,
 }
 
 /// A frame in the making: its records and the time of the put. [`seal`](Self::seal) adds the sequence number and the checksum.
@@ -39,6 +42,11 @@ pub(crate) struct Draft<'a> {
     count: u32,
     /// The checksum of the records and their padding, if it was worth computing early.
     body_checksum: Option<crc32fast::Hasher>,
+    /// How the records are packed, and what packs them.
+    compression: u8,
+    packer: Option<&'a mut Packer>,
+    /// The length that the frame would have if it were not packed.
+    plain_len: usize,
     /// The time of the put.
     pub(crate) put_at: Timestamp,
 }
@@ -90,6 +98,7 @@ impl DraftBuffer {
         if self.bytes.len() > bytes_max {
             *self = Self::default();
         }
+        self.packer.shrink(bytes_max);
     }
 
     /// Discards the previous draft and makes room for `bytes` of records.
@@ -159,7 +168,9 @@ impl DraftBuffer {
             JOINED_CHECKSUM_BYTES_MIN.. => Some(checksum::of_parts(&[&drafted[FRAME_HEADER_BYTES..]])),
             _ => None,
         };
-        Draft { drafted, borrowed: &[], len, count, body_checksum, put_at: Timestamp::default() }
+        let packer = Some(&mut self.packer);
+        let (put_at, plain_len) = (Timestamp::default(), len);
+        Draft { drafted, borrowed: &[], len, count, body_checksum, compression: 0, packer, plain_len, put_at }
     }
 
     /// Finishes a draft that borrows the data of its last record.
@@ -169,11 +180,41 @@ impl DraftBuffer {
         let drafted = &mut self.bytes[..self.end];
         let body = [&drafted[FRAME_HEADER_BYTES..], data, &PADDING[..len - bytes]];
         let body_checksum = Some(checksum::of_parts(&body));
-        Draft { drafted, borrowed: data, len, count, body_checksum, put_at: Timestamp::default() }
+        let packer = Some(&mut self.packer);
+        let (put_at, plain_len) = (Timestamp::default(), len);
+        Draft {
+            drafted,
+            borrowed: data,
+            len,
+            count,
+            body_checksum,
+            compression: 0,
+            packer,
+            plain_len,
+            put_at,
+        }
     }
 }
 
 impl Draft<'_> {
+    /// Compresses the records, if that makes the frame much shorter.
+    pub(crate) fn pack(&mut self, compression: Compression) {
+        let Some(packer) = self.packer.take() else { return };
+        let padding = self.len - self.drafted.len() - self.borrowed.len();
+        let parts = [&self.drafted[FRAME_HEADER_BYTES..], self.borrowed, &PADDING[..padding]];
+        let Some((packed, field)) = packer.pack(parts, compression) else { return };
+        self.body_checksum = (packed.len() >= JOINED_CHECKSUM_BYTES_MIN)
+            .then(|| checksum::of_parts(&[&packed[FRAME_HEADER_BYTES..]]));
+        (self.len, self.compression) = (packed.len(), field);
+        (self.drafted, self.borrowed) = (packed, &[]);
+    }
+
+    /// Returns the length that the frame would have if it were not packed.
+    #[inline]
+    pub(crate) fn plain_len(&self) -> usize {
+        self.plain_len
+    }
+
     /// Returns the length of the frame.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -193,7 +234,7 @@ impl Draft<'_> {
             .u64(self.len as u64)
             .u64(base_sequence)
             .u64(timestamp_micros)
-            .u64(self.count.into());
+            .u64(u64::from(self.count) | u64::from(self.compression) << 32);
         let checksum = match &self.body_checksum {
             None => salt.checksum(&self.drafted[CHECKED_FROM..]),
             Some(body) => {

@@ -23,6 +23,8 @@ pub(crate) enum FrameFault {
         what: &'static str,
         found: u16,
     },
+    /// A whole frame whose records do not decompress. This library never wrote it.
+    Packed,
     /// A whole frame whose record lengths do not add up. This library never wrote it.
     Shape,
     /// A whole frame, but not the one that belongs there.
@@ -47,6 +49,7 @@ impl std::fmt::Display for FrameFault {
             Self::Sequence { expected, found } => {
                 write!(f, "expected the frame of sequence number {expected}, found that of {found}")
             }
+            Self::Packed => write!(f, "expected compressed records, found bytes that do not decompress"),
             Self::Shape => write!(f, "the lengths of a frame's records do not add up"),
         }
     }

@@ -3,6 +3,7 @@
 use super::FRAME_ALIGN;
 use super::bytes::{FieldWriter, u64_at};
 use super::fault::FrameFault;
+use super::pack;
 use super::record::{RECORD_HEAD_BYTES, check_shape};
 use super::salt::Salt;
 
@@ -49,6 +50,8 @@ pub(crate) struct FrameHeader {
     pub(crate) count: u32,
     /// Whether the frame holds no records but replaces `count` lost ones.
     pub(crate) is_lost: bool,
+    /// How its records are compressed, or 0.
+    pub(crate) compression: u8,
 }
 
 /// A whole frame, with its checksum and the shape of its records checked.
@@ -84,6 +87,7 @@ impl Head {
             timestamp_micros: u64_at(fields, 16)?,
             count,
             is_lost: kind >> 16 & u32::from(FLAG_LOST) != 0,
+            compression: kind as u8,
         };
         let head = Self { checksum: (lens >> 32) as u32, kind, header };
         is_sound.then_some(head)
@@ -161,6 +165,10 @@ impl<'a> Frame<'a> {
                 if is_blank { Ok(Self { header, records: &[] }) } else { Err(FrameFault::Shape) }
             }
             (0, 0, flags) => Err(FrameFault::Unsupported { what: "flags", found: flags }),
+            (compression, 0, 0) if pack::is_known(compression) => {
+                let records = &frame[FRAME_HEADER_BYTES..];
+                pack::check_packed(records, compression).map(|()| Self { header, records })
+            }
             (0, encryption, _) => {
                 Err(FrameFault::Unsupported { what: "encryption", found: encryption.into() })
             }
@@ -178,7 +186,28 @@ impl<'a> Frame<'a> {
         Ok(Self { header, records })
     }
 
-    /// Returns the frame's records, one after the other.
+    /// Returns whether the records are plain, as opposed to compressed.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.header.compression == 0
+    }
+
+    /// Appends the frame as it would be if its records were not compressed, except for the checksum, which is 0.
+    pub(crate) fn unpack(&self, to: &mut Vec<u8>) -> Result<(), FrameFault> {
+        let from = to.len();
+        to.resize(from + FRAME_HEADER_BYTES, 0);
+        pack::unpack(self.records, self.header.compression, to)?;
+        let frame = &mut to[from..];
+        let (len, header) = (frame.len(), &self.header);
+        FieldWriter::new(frame)
+            .u64(len as u64)
+            .u64(header.base_sequence)
+            .u64(header.timestamp_micros)
+            .u64(header.count.into());
+        check_shape(&frame[FRAME_HEADER_BYTES..], header.count)
+    }
+
+    /// Returns the frame's records, one after the other. They must be plain.
     #[inline]
     pub(crate) fn records(&self) -> &'a [u8] {
         self.records

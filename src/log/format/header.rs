@@ -10,7 +10,7 @@ pub(crate) const HEADER_PAGE_BYTES: usize = 4096;
 /// The offset of the first frame of a segment.
 pub(crate) const FRAMES_FROM: u64 = HEADER_PAGE_BYTES as u64;
 /// The size of the header, including its checksum.
-const HEADER_BYTES: usize = 64;
+pub(crate) const HEADER_BYTES: usize = 64;
 /// The offset of the second copy of the header, in a sector of its own. Without the salt in the header, a frame cannot be told from any
 /// other bytes.
 pub(crate) const COPY_OFFSET: usize = 3584;

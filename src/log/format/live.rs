@@ -8,7 +8,7 @@ pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"slogliv\x01");
 pub(crate) const BOOT_AT: usize = 1;
 /// Where the file itself is identified, by its device and its number there.
 pub(crate) const FILE_AT: usize = 3;
-/// The opening of the stream whose words these are, or 0 if they do not count.
+/// The opening of the stream whose slots count, or 0 if none do.
 pub(crate) const OPENING_AT: usize = 5;
 /// How many times this opening has replaced the manifest.
 pub(crate) const MANIFESTS_AT: usize = 6;
@@ -16,7 +16,7 @@ pub(crate) const MANIFESTS_AT: usize = 6;
 pub(crate) const SYNCS_EACH_AT: usize = 7;
 
 /// The words of a shard. No two shards share a cache line, or two that a processor fetches together.
-pub(crate) const SLOT_WORDS: usize = 16;
+pub(crate) const SLOT_WORDS: usize = 32;
 /// The slots in a page.
 pub(crate) const PAGE_SLOTS: usize = 4096 / 8 / SLOT_WORDS;
 
@@ -35,12 +35,22 @@ pub(crate) const BEGUN_AT: usize = 4;
 const PLACES_AT: [usize; 3] = [5, 7, 9];
 /// The number that the next record had when the stream was opened.
 pub(crate) const OPENED_AT: usize = 11;
-/// The bytes that were put since then, less the committed offset of the last segment; it may be below 0.
-pub(crate) const BYTES_AT: usize = 12;
 /// All numbers below survive power loss.
-pub(crate) const SYNCED_AT: usize = 13;
+pub(crate) const SYNCED_AT: usize = 12;
+/// Two words, each for the bytes that were put since the stream was opened, less the committed offset of the last segment; it may be below
+/// 0. The one that counts is that of the number of segments begun, modulo 2.
+const BYTES_AT: [usize; 2] = [13, 14];
+/// The opening of the stream that shows the shard here.
+pub(crate) const SLOT_OPENING_AT: usize = 15;
+/// The bytes that compression has saved since the stream was opened.
+pub(crate) const SAVED_AT: usize = 16;
 
 /// Returns the place of the segment that was begun as the one with this number.
 pub(crate) fn place_at(begun: u64) -> usize {
     PLACES_AT[(begun % PLACES_AT.len() as u64) as usize]
+}
+
+/// Returns where the bytes are that were put before the segment that was begun as the one with this number.
+pub(crate) fn bytes_at(begun: u64) -> usize {
+    BYTES_AT[(begun % BYTES_AT.len() as u64) as usize]
 }

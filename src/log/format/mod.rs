@@ -10,6 +10,7 @@ pub(crate) mod headers;
 pub(crate) mod holder;
 pub(crate) mod index;
 pub(crate) mod live;
+pub(crate) mod pack;
 pub(crate) mod record;
 pub(crate) mod salt;
 pub(crate) mod summary;

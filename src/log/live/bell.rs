@@ -47,6 +47,8 @@ impl Bell {
             return None;
         }
         let file = DataFile::open_writable(&root.join(BELL_NAME)).ok()?;
+        // Whoever created it may have found no room for it.
+        file.allocate(0, PAGE_BYTES).ok()?;
         Words::writable(file.std(), 0).ok().map(|page| Self { page })
     }
 
@@ -74,6 +76,15 @@ impl Bell {
         self.page.store(mark_of(shard), 1);
     }
 
+    /// Marks a shard whose mark is gone. Returns `false` if it is there.
+    pub(crate) fn mark_again(&self, shard: ShardId) -> bool {
+        let is_gone = self.page.load(mark_of(shard)) == 0;
+        if is_gone {
+            self.mark(shard);
+        }
+        is_gone
+    }
+
     /// Returns how often the bell has rung.
     pub(crate) fn rings(&self) -> u32 {
         self.page.half(RINGS_AT).load(Ordering::SeqCst)
@@ -94,7 +105,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = OwnPath::open_root(directory.path()).unwrap();
         assert!(Bell::open(&root).is_none());
-        let (one, other) = (Bell::create(&root).unwrap(), Bell::open(&root).unwrap());
+        let one = Bell::create(&root).unwrap();
+        crate::log::sys::fault::set_hook(Some(Box::new(|action, _| match action {
+            "allocate blocks for" => Err(std::io::Error::from_raw_os_error(28)),
+            _ => Ok(()),
+        })));
+        let without_room = Bell::open(&root);
+        crate::log::sys::fault::set_hook(None);
+        assert!(without_room.is_none(), "a store to a page without blocks would be a SIGBUS");
+        let other = Bell::open(&root).unwrap();
         let shard = ShardId::new(3);
         one.ring(shard);
         assert_eq!(other.rings(), 0, "nobody waits");

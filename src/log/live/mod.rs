@@ -9,8 +9,13 @@
 //! loads the end before the places, so the places cover the end. The horizon is raised before a file is removed, and loaded after
 //! the directory was listed, so a file that is missing from the list is behind the horizon.
 //!
+//! **Opening.** The process that opens the stream next prepares slots of its own, with the number of its opening, and shows that number in the
+//! header once recovery is done. Until then, the slots of the last opening count, whose process may have been killed: recovery keeps
+//! everything that could be read. Then they are free. A reader that has loaded words loads the opening once more.
+//!
 //! **Wake.** A waiter stores its mark in the bell, lets all threads pass a barrier, and looks for records once more. A put stores the end and
-//! then looks for marks. One of the two sees what the other has stored. So a put pays one load if nobody waits.
+//! then looks for marks. One of the two sees what the other has stored. So a put pays one load if nobody waits. A ring takes the mark away, even
+//! if it was for another shard with the same mark, so whoever goes on waiting marks again and looks once more.
 
 pub(crate) mod bell;
 pub(crate) mod hold_file;

@@ -6,8 +6,9 @@ use parking_lot::Mutex;
 
 use super::LIVE_NAME;
 use crate::log::format::live::{
-    BEGUN_AT, BOOT_AT, BYTES_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT,
-    OPENED_AT, OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
+    BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
+    OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT,
+    bytes_at, place_at,
 };
 use crate::log::sys::file::DataFile;
 use crate::log::sys::root::OwnPath;
@@ -22,6 +23,9 @@ use crate::log::types::shard_id::ShardId;
 pub(crate) struct Live {
     path: OwnPath,
     header: Words,
+    /// The number of this opening.
+    opening: u64,
+    syncs_each: bool,
     slots: Mutex<Slots>,
 }
 
@@ -32,6 +36,8 @@ struct Slots {
     shared_count: usize,
     /// The numbers of the slots that no shard has.
     free: Vec<usize>,
+    /// The numbers of the slots of the last opening, which counts until this one does.
+    last: Vec<usize>,
 }
 
 /// The words of one shard. The shard's append lock protects it.
@@ -70,7 +76,9 @@ pub(crate) fn withdraw(root: &OwnPath) -> Result<()> {
 }
 
 impl Live {
-    /// Opens the file, or creates it. From now on, what it showed before does not count.
+    /// Opens the file, or creates it. What it shows of the last opening counts until [`begin`](Self::begin): recovery leaves everything
+    /// that could be read then. Without that, a reader would not see the last puts of a process that was killed while the next one opens the
+    /// stream.
     ///
     /// If the disk has no room for the file, other processes do not see how far the shards are until the stream is opened again.
     pub(crate) fn open(root: &OwnPath, syncs_each: bool) -> Result<Self> {
@@ -80,26 +88,39 @@ impl Live {
         // Also what is there already: a copy of the file may have holes.
         let header = match file.allocate(0, pages * PAGE_BYTES) {
             Ok(()) => Words::writable(file.std(), 0),
-            Err(Error::StorageFull(_)) => Words::private(),
+            Err(Error::StorageFull(_)) => {
+                // What it showed before must not count either. Where it has no block to write this to, it reads as zero already.
+                let _ = file.write_all_at(&0u64.to_ne_bytes(), (OPENING_AT * size_of::<u64>()) as u64);
+                Words::private()
+            }
             Err(error) => return Err(error),
         };
         let header = header.map_err(|error| file.error("map", error))?;
-        header.store(OPENING_AT, 0);
-        let words = (BOOT_AT..).zip(process::boot_id()).chain((FILE_AT..).zip(file.identity()?));
-        words.for_each(|(at, word)| header.store(at, word));
-        header.store(MAGIC_AT, MAGIC);
-        header.store(SYNCS_EACH_AT, u64::from(syncs_each));
+        let random: [u8; 8] =
+            random::bytes().map_err(|error| Error::io("get random bytes for", &path, error))?;
+        let opening = u64::from_ne_bytes(random).max(1);
+        let identity = (BOOT_AT..).zip(process::boot_id()).chain((FILE_AT..).zip(file.identity()?));
+        let counts =
+            header.load(MAGIC_AT) == MAGIC && identity.clone().all(|(at, word)| header.load(at) == word);
+        if !counts {
+            header.store(OPENING_AT, 0);
+            identity.for_each(|(at, word)| header.store(at, word));
+            header.store(MAGIC_AT, MAGIC);
+        }
+        let last = header.load(OPENING_AT);
         let mut slots = Slots::default();
-        (1..pages).try_for_each(|_| slots.add_page_or_unseen(&file))?;
-        Ok(Self { path, header, slots: Mutex::new(slots) })
+        (1..pages).try_for_each(|_| slots.add_page_or_unseen(&file, last))?;
+        Ok(Self { path, header, opening, syncs_each, slots: Mutex::new(slots) })
     }
 
-    /// Makes everything count that the file shows by now.
-    pub(crate) fn begin(&self) -> Result<()> {
-        let random: [u8; 8] =
-            random::bytes().map_err(|error| Error::io("get random bytes for", &self.path, error))?;
-        self.header.store(OPENING_AT, u64::from_ne_bytes(random).max(1));
-        Ok(())
+    /// Makes this opening count instead of the last one.
+    pub(crate) fn begin(&self) {
+        self.header.store(SYNCS_EACH_AT, u64::from(self.syncs_each));
+        self.header.store(OPENING_AT, self.opening);
+        let mut slots = self.slots.lock();
+        let last = std::mem::take(&mut slots.last);
+        last.iter().for_each(|&slot| slots.clear(slot));
+        slots.free.extend(last.into_iter().rev());
     }
 
     /// Shows that the manifest was replaced.
@@ -111,7 +132,7 @@ impl Live {
     pub(crate) fn reserve(&self, count: usize) -> Result<()> {
         let mut slots = self.slots.lock();
         while slots.free.len() < count {
-            slots.add_page(&DataFile::open_writable(&self.path)?)?;
+            slots.add_page(&DataFile::open_writable(&self.path)?, 0)?;
         }
         Ok(())
     }
@@ -120,7 +141,7 @@ impl Live {
     pub(crate) fn slot(&self, begin: Begin) -> Result<Slot> {
         let mut slots = self.slots.lock();
         if slots.free.is_empty() {
-            slots.add_page_or_unseen(&DataFile::open_writable(&self.path)?)?;
+            slots.add_page_or_unseen(&DataFile::open_writable(&self.path)?, 0)?;
         }
         let number = slots.free.pop().expect("a page has slots");
         let page = Arc::clone(&slots.pages[number / PAGE_SLOTS]);
@@ -133,6 +154,7 @@ impl Live {
         slot.store(OPENED_AT, begin.end.get());
         slot.store(SYNCED_AT, begin.synced.get());
         slot.store(END_AT, begin.end.get());
+        slot.store(SLOT_OPENING_AT, self.opening);
         slot.store(SHARD_AT, u64::from(begin.shard.get()) + 1);
         Ok(slot)
     }
@@ -149,36 +171,47 @@ impl Live {
 }
 
 impl Slots {
-    /// Adds a page of free slots.
+    /// Adds a page of slots, which are free unless they are of the opening `last`.
     ///
     /// # Errors
     /// `StorageFull`, and others.
-    fn add_page(&mut self, file: &DataFile) -> Result<()> {
+    fn add_page(&mut self, file: &DataFile, last: u64) -> Result<()> {
         let number = self.shared_count as u64 + 1;
         file.allocate(number * PAGE_BYTES, (number + 1) * PAGE_BYTES)?;
         let page = Words::writable(file.std(), number).map_err(|error| file.error("map", error))?;
         self.shared_count += 1;
-        self.add(page);
+        self.add(page, last);
         Ok(())
     }
 
-    /// Adds a page of free slots. Other processes do not see it if the disk has no room for it.
-    fn add_page_or_unseen(&mut self, file: &DataFile) -> Result<()> {
-        match self.add_page(file) {
+    /// Does what [`add_page`](Self::add_page) does. Other processes do not see the page if the disk has no room for it.
+    fn add_page_or_unseen(&mut self, file: &DataFile, last: u64) -> Result<()> {
+        match self.add_page(file, last) {
             Err(Error::StorageFull(_)) => {
-                self.add(Words::private().map_err(|error| file.error("map", error))?);
+                self.add(Words::private().map_err(|error| file.error("map", error))?, 0);
                 Ok(())
             }
             added => added,
         }
     }
 
-    fn add(&mut self, page: Words) {
-        (0..PAGE_SLOTS).for_each(|slot| page.store(slot * SLOT_WORDS + SHARD_AT, 0));
+    fn add(&mut self, page: Words, last: u64) {
         let first = self.pages.len() * PAGE_SLOTS;
+        let is_of_last = |&slot: &usize| {
+            let word = |at| page.load((slot - first) * SLOT_WORDS + at);
+            last != 0 && word(SHARD_AT) != 0 && word(SLOT_OPENING_AT) == last
+        };
+        let (of_last, free): (Vec<_>, Vec<_>) = (first..first + PAGE_SLOTS).partition(is_of_last);
         self.pages.push(Arc::new(page));
+        free.iter().for_each(|&slot| self.clear(slot));
+        self.last.extend(of_last);
         // The first ones are taken first.
-        self.free.splice(0..0, (first..first + PAGE_SLOTS).rev());
+        self.free.splice(0..0, free.into_iter().rev());
+    }
+
+    /// Takes a slot away from its shard.
+    fn clear(&self, slot: usize) {
+        self.pages[slot / PAGE_SLOTS].store(slot % PAGE_SLOTS * SLOT_WORDS + SHARD_AT, 0);
     }
 }
 
@@ -191,11 +224,18 @@ impl Slot {
     /// Shows that a segment begins, in which the frames end at `committed`. Added to that offset, `bytes_before` gives the bytes that were
     /// put since the stream was opened. It may be below zero.
     pub(crate) fn begin_segment(&mut self, base: SequenceNumber, committed: u64, bytes_before: u64) {
-        let begun = self.page.load(self.first + BEGUN_AT).wrapping_add(1);
+        let begun = self.page.load(self.first + BEGUN_AT);
+        if begun > 0 && self.page.load(self.first + place_at(begun)) == base.get() {
+            // It is begun again without records. Its place stays, so that the one before still has the end of the last records.
+            self.store(self.committed, committed);
+            self.store(bytes_at(begun), bytes_before);
+            return;
+        }
+        let begun = begun.wrapping_add(1);
         let place = place_at(begun);
         self.store(place, base.get());
         self.store(place + 1, committed);
-        self.store(BYTES_AT, bytes_before);
+        self.store(bytes_at(begun), bytes_before);
         self.committed = place + 1;
         self.store(BEGUN_AT, begun);
     }
@@ -209,6 +249,10 @@ impl Slot {
 
     pub(crate) fn show_horizon(&self, horizon: SequenceNumber) {
         self.store(HORIZON_AT, horizon.get());
+    }
+
+    pub(crate) fn show_saved(&self, bytes: u64) {
+        self.store(SAVED_AT, bytes);
     }
 
     pub(crate) fn show_synced(&self, synced: SequenceNumber) {

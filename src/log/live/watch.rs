@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use super::LIVE_NAME;
 use crate::log::format::header::FRAMES_FROM;
 use crate::log::format::live::{
-    BEGUN_AT, BOOT_AT, BYTES_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT,
-    OPENED_AT, OPENING_AT, PAGE_SLOTS, SHARD_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT, place_at,
+    BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
+    OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT,
+    bytes_at, place_at,
 };
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
@@ -36,7 +37,11 @@ pub(crate) struct SlotView {
     page: Arc<Words>,
     first: usize,
     shard: ShardId,
+    opening: u64,
 }
+
+/// What a slot shows: [`Seen::end`], [`Seen::horizon`] and [`Seen::closed`], as it stores them.
+pub(crate) type SeenWords = [u64; 3];
 
 /// What a slot shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +62,20 @@ pub(crate) struct SeenCounts {
     pub(crate) opened_at: SequenceNumber,
     pub(crate) put_bytes: u64,
     pub(crate) synced: SequenceNumber,
+    pub(crate) saved_bytes: u64,
+}
+
+impl Seen {
+    /// Returns what a shard shows whose records are all trimmed.
+    pub(crate) fn nothing(end: SequenceNumber) -> Self {
+        Self { end, horizon: end, closed: None, last: None, before: None }
+    }
+
+    /// Returns the segment that holds the last record and that this opening has begun, if there is one, and how far it is committed. The one
+    /// that was begun last may hold no record that is shown yet.
+    pub(crate) fn holder(&self) -> Option<(SequenceNumber, u64)> {
+        [self.last, self.before].into_iter().flatten().find(|&(base, _)| base < self.end)
+    }
 }
 
 impl LiveView {
@@ -103,8 +122,8 @@ impl LiveView {
         (self.header.load(MAGIC_AT) == MAGIC).then(|| self.header.load(SYNCS_EACH_AT) != 0)
     }
 
-    /// Returns the words of a shard, if it has any.
-    pub(crate) fn find(&self, shard: ShardId) -> Result<Option<SlotView>> {
+    /// Returns the words that an opening shows of a shard, if it shows any.
+    pub(crate) fn find(&self, shard: ShardId, opening: u64) -> Result<Option<SlotView>> {
         let mut pages = self.pages.lock();
         let count = (self.file.len()? / PAGE_BYTES).saturating_sub(1) as usize;
         while pages.len() < count {
@@ -112,7 +131,7 @@ impl LiveView {
             pages.push(Arc::new(page.map_err(|error| self.file.error("map", error))?));
         }
         let slots = pages.iter().flat_map(|page| (0..PAGE_SLOTS).map(move |slot| (page, slot * SLOT_WORDS)));
-        let mut slots = slots.map(|(page, first)| SlotView { page: Arc::clone(page), first, shard });
+        let mut slots = slots.map(|(page, first)| SlotView { page: Arc::clone(page), first, shard, opening });
         Ok(slots.find(SlotView::is_of_shard))
     }
 }
@@ -125,22 +144,24 @@ impl SlotView {
 
     #[inline]
     fn is_of_shard(&self) -> bool {
-        self.load(SHARD_AT) == u64::from(self.shard.get()) + 1
+        self.load(SHARD_AT) == u64::from(self.shard.get()) + 1 && self.load(SLOT_OPENING_AT) == self.opening
     }
 
     #[inline]
-    fn words(&self) -> [u64; 3] {
-        [self.load(END_AT), self.load(HORIZON_AT), self.load(CLOSED_AT)]
+    fn words(&self) -> SeenWords {
+        // Loaded first: if the shard is closed, what is loaded next is its last end.
+        let closed = self.load(CLOSED_AT);
+        [self.load(END_AT), self.load(HORIZON_AT), closed]
     }
 
     /// Returns whether the slot still belongs to the shard and shows no more than this.
     #[inline]
-    pub(crate) fn shows(&self, seen: &[u64; 3]) -> bool {
+    pub(crate) fn shows(&self, seen: &SeenWords) -> bool {
         self.words() == *seen && self.is_of_shard()
     }
 
     /// Returns what the slot shows, and the words to compare with later. Returns `None` if the slot no longer belongs to the shard.
-    pub(crate) fn read(&self) -> Option<(Seen, [u64; 3])> {
+    pub(crate) fn read(&self) -> Option<(Seen, SeenWords)> {
         loop {
             let words = self.words();
             let begun = self.load(BEGUN_AT);
@@ -168,20 +189,31 @@ impl SlotView {
     }
 
     pub(crate) fn counts(&self) -> SeenCounts {
-        let (bytes, begun) = (self.load(BYTES_AT), self.load(BEGUN_AT));
-        let committed = self.load(place_at(begun) + 1);
+        let put_bytes = loop {
+            let begun = self.load(BEGUN_AT);
+            let (bytes, committed) = (self.load(bytes_at(begun)), self.load(place_at(begun) + 1));
+            // They may be of a later segment.
+            if self.load(BEGUN_AT) == begun {
+                break if begun > 0 { bytes.wrapping_add(committed) } else { 0 };
+            }
+        };
         SeenCounts {
             opened_at: self.load(OPENED_AT).into(),
-            put_bytes: bytes.wrapping_add(committed),
+            put_bytes,
             synced: self.load(SYNCED_AT).into(),
+            saved_bytes: self.load(SAVED_AT),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
     use super::super::publish::{Begin, Live};
     use super::*;
+    use crate::log::sys::fault::set_hook;
 
     #[test]
     fn l8_words_count_only_in_the_file_and_since_the_start_for_which_they_were_written() {
@@ -191,7 +223,7 @@ mod tests {
         let live = Live::open(&root, true).unwrap();
         let view = LiveView::open(&root).unwrap().unwrap();
         assert_eq!(view.opening(), 0, "the stream is being opened");
-        live.begin().unwrap();
+        live.begin();
         let opening = view.opening();
         assert_ne!(opening, 0);
         assert_eq!(view.syncs_each(), Some(true));
@@ -201,10 +233,123 @@ mod tests {
         let copy = OwnPath::open_root(copy.path()).unwrap();
         assert_eq!(LiveView::open(&copy).unwrap().unwrap().opening(), 0, "a copy");
 
+        let slot = live.slot(of_shard(77)).unwrap();
+        let last = view.find(ShardId::new(77), opening).unwrap().unwrap();
         let again = Live::open(&root, false).unwrap();
+        let mut slots: Vec<_> = (0..100).map(|shard| again.slot(of_shard(shard)).unwrap()).collect();
+        slots[77].begin_segment(10.into(), 4096, 0);
+        slots[77].put(4200, 11.into());
+        assert_eq!((view.opening(), last.read().unwrap().0.end), (opening, 10.into()), "until it begins");
+        again.begin();
+        let next = view.opening();
+        assert!(next != opening && next != 0);
+        assert!(last.read().is_none() && view.find(ShardId::new(77), opening).unwrap().is_none());
+        let seen = view.find(ShardId::new(77), next).unwrap().unwrap().read().unwrap().0;
+        assert_eq!(seen.end, 11.into());
+        // Whoever had it open before may still have a thread.
+        slot.show_synced(1.into());
+
+        super::super::publish::withdraw(&root).unwrap();
         assert_eq!(view.opening(), 0);
-        again.begin().unwrap();
-        assert_ne!(view.opening(), opening);
+    }
+
+    #[test]
+    fn l8_a_segment_without_records_hides_none_of_those_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        let live = Live::open(&root, false).unwrap();
+        live.begin();
+        let mut slot = live.slot(of_shard(3)).unwrap();
+        let view = LiveView::open(&root).unwrap().unwrap();
+        let shown = view.find(ShardId::new(3), view.opening()).unwrap().unwrap();
+        slot.begin_segment(10.into(), 4096, 0);
+        slot.put(5000, 15.into());
+        // It is begun for its date, and once more for a frame that is larger.
+        for _ in 0..2 {
+            slot.begin_segment(15.into(), 4096, 904);
+            let seen = shown.read().unwrap().0;
+            assert_eq!(seen.holder(), Some((10.into(), 5000)));
+            assert_eq!(shown.counts().put_bytes, 5000);
+        }
+        slot.put(4200, 16.into());
+        let seen = shown.read().unwrap().0;
+        assert_eq!((seen.holder(), seen.before), (Some((15.into(), 4200)), Some((10.into(), 5000))));
+    }
+
+    #[test]
+    fn l8_a_slot_that_is_read_while_it_is_written_shows_one_moment() {
+        const RECORDS: u64 = 3;
+        const RECORD_BYTES: u64 = 10;
+        let directory = tempfile::tempdir().unwrap();
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        let live = Live::open(&root, false).unwrap();
+        live.begin();
+        let mut slot = live.slot(Begin { end: 0.into(), horizon: 0.into(), ..of_shard(3) }).unwrap();
+        let view = LiveView::open(&root).unwrap().unwrap();
+        let shown = view.find(ShardId::new(3), view.opening()).unwrap().unwrap();
+        let until = Instant::now() + Duration::from_millis(300);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for base in (0..).step_by(RECORDS as usize) {
+                    let bytes_before = (base * RECORD_BYTES).wrapping_sub(FRAMES_FROM);
+                    slot.begin_segment(base.into(), FRAMES_FROM, bytes_before);
+                    for count in 1..=RECORDS {
+                        slot.put(FRAMES_FROM + count * RECORD_BYTES, (base + count).into());
+                    }
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+            let mut last_end = 0;
+            while Instant::now() < until {
+                let seen = shown.read().unwrap().0;
+                let end = seen.end.get();
+                let count_in = |committed| (committed - FRAMES_FROM) / RECORD_BYTES;
+                assert!(end >= last_end);
+                if let Some((last, committed)) = seen.last {
+                    assert_eq!(last.get() % RECORDS, 0);
+                    assert!(last.get() + count_in(committed) >= end, "{seen:?}");
+                }
+                if let (Some(last), Some(before)) = (seen.last, seen.before) {
+                    assert_eq!(before.0.get() + RECORDS, last.0.get(), "{seen:?}");
+                    assert_eq!(count_in(before.1), RECORDS, "{seen:?}");
+                }
+                let put_bytes = shown.counts().put_bytes;
+                last_end = shown.read().unwrap().0.end.get();
+                let possible = end * RECORD_BYTES..=(last_end + 1) * RECORD_BYTES;
+                assert!(possible.contains(&put_bytes), "{put_bytes} of {possible:?}");
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn l8_without_room_for_the_words_nothing_that_was_shown_before_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        Live::open(&root, false).unwrap().begin();
+        let view = LiveView::open(&root).unwrap().unwrap();
+        assert_ne!(view.opening(), 0);
+        set_hook(Some(Box::new(|action, _| match action {
+            "allocate blocks for" => Err(std::io::Error::from_raw_os_error(28)),
+            _ => Ok(()),
+        })));
+        let unseen = Live::open(&root, false).map(|live| live.begin());
+        set_hook(None);
+        unseen.unwrap();
+        assert_eq!(view.opening(), 0);
+    }
+
+    fn of_shard(shard: u32) -> Begin {
+        Begin {
+            shard: ShardId::new(shard),
+            end: 10.into(),
+            horizon: 4.into(),
+            synced: 10.into(),
+            is_closed: false,
+        }
     }
 
     #[test]
@@ -212,16 +357,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = OwnPath::open_root(directory.path()).unwrap();
         let live = Live::open(&root, false).unwrap();
-        let begin = |shard| Begin {
-            shard: ShardId::new(shard),
-            end: 10.into(),
-            horizon: 4.into(),
-            synced: 10.into(),
-            is_closed: false,
-        };
-        let mut slots: Vec<_> = (0..100).map(|shard| live.slot(begin(shard)).unwrap()).collect();
+        live.begin();
+        let mut slots: Vec<_> = (0..100).map(|shard| live.slot(of_shard(shard)).unwrap()).collect();
         let view = LiveView::open(&root).unwrap().unwrap();
-        let slot = view.find(ShardId::new(77)).unwrap().unwrap();
+        let opening = view.opening();
+        let slot = view.find(ShardId::new(77), opening).unwrap().unwrap();
+        assert!(view.find(ShardId::new(77), opening ^ 1).unwrap().is_none(), "another opening's");
         let (seen, words) = slot.read().unwrap();
         assert_eq!((seen.end, seen.horizon, seen.last, seen.closed), (10.into(), 4.into(), None, None));
         slots[77].begin_segment(10.into(), 4096, 0);
@@ -236,9 +377,11 @@ mod tests {
         live.free(&mut slots[77]);
         slots[77].put(4300, 12.into());
         assert!(
-            !slot.shows(&words) && slot.read().is_none() && view.find(ShardId::new(77)).unwrap().is_none()
+            !slot.shows(&words)
+                && slot.read().is_none()
+                && view.find(ShardId::new(77), opening).unwrap().is_none()
         );
-        live.slot(begin(777)).unwrap();
+        live.slot(of_shard(777)).unwrap();
         assert!(slot.read().is_none(), "another shard's");
     }
 }

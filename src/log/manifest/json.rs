@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Manifest, Marks, StreamSettings, VERSION};
 use crate::log::format::checksum::checksum as crc32;
+use crate::log::types::compression::Compression;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::file_mode::FileMode;
 use crate::log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
@@ -43,6 +44,8 @@ struct Body {
     /// In octal, as `ls` and `chmod` have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compression: Option<String>,
     next_shard: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     holds: BTreeMap<String, u64>,
@@ -84,6 +87,7 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
         file_mode: encode_mode(settings.file_mode),
+        compression: (settings.compression != Compression::None).then(|| settings.compression.to_string()),
         next_shard: manifest.next_shard,
         holds: manifest.holds.clone(),
         shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.marks_of(shard))).collect(),
@@ -151,6 +155,7 @@ fn decode_body(body: Body) -> Option<Manifest> {
         segment_bytes: body.segment_bytes,
         record_bytes_max: body.record_bytes_max,
         file_mode: body.file_mode.map_or(Some(FileMode::OWNER_ONLY), |text| decode_mode(&text))?,
+        compression: body.compression.map_or(Ok(Compression::None), |text| text.parse()).ok()?,
     };
     let marks = |shard: &Shard| Marks {
         horizon: shard.horizon_sequence.into(),
@@ -214,6 +219,7 @@ mod tests {
             segment_bytes: 64 << 20,
             record_bytes_max: 1 << 20,
             file_mode: FileMode::new(0o640).unwrap(),
+            compression: Compression::zstd(),
         };
         let mut manifest = Manifest::new(Timestamp::from_millis(1_700_000_000_000), settings, 3);
         manifest.shards[0].closing_sequence = Some(u64::MAX.into());

@@ -9,6 +9,7 @@ use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::replace::{ReplaceError, replace_file};
 use crate::log::sys::root::OwnPath;
+use crate::log::types::compression::Compression;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::file_mode::FileMode;
@@ -68,6 +69,7 @@ pub(crate) struct StreamSettings {
     pub(crate) segment_bytes: u64,
     pub(crate) record_bytes_max: u64,
     pub(crate) file_mode: FileMode,
+    pub(crate) compression: Compression,
 }
 
 impl StreamSettings {
@@ -124,7 +126,11 @@ impl Manifest {
 
     /// Reads the manifest of a stream.
     pub(crate) fn load(stream_dir: &OwnPath) -> Result<Self> {
-        let path = path_in(stream_dir);
+        Self::load_from(path_in(stream_dir))
+    }
+
+    /// Reads a manifest by its path.
+    pub(crate) fn load_from(path: OwnPath) -> Result<Self> {
         let file = DataFile::open(&path)?;
         let len = file.len()?;
         if len > MANIFEST_BYTES_MAX {
@@ -142,7 +148,12 @@ impl Manifest {
 
     /// Replaces the manifest of a stream atomically and durably.
     pub(crate) fn store(&self, stream_dir: &OwnPath) -> Result<(), ReplaceError> {
-        replace_file(&path_in(stream_dir), json::encode(self).as_bytes())
+        self.store_at(&path_in(stream_dir))
+    }
+
+    /// Replaces a manifest atomically and durably, by its path.
+    pub(crate) fn store_at(&self, path: &OwnPath) -> Result<(), ReplaceError> {
+        replace_file(path, json::encode(self).as_bytes())
     }
 
     /// Refuses what no version of this library writes, so that later code need not check it.
@@ -193,6 +204,7 @@ mod tests {
             segment_bytes: 1 << 20,
             record_bytes_max: 1 << 10,
             file_mode: FileMode::OWNER_ONLY,
+            compression: Compression::None,
         };
         let manifest = |settings| Manifest::new(Timestamp::default(), settings, 2);
         assert_eq!(manifest(settings).check(), Ok(()));

@@ -337,6 +337,7 @@ impl Active {
             timestamp_micros: timestamp.as_micros(),
             count: frame.count(),
             is_lost: false,
+            compression: 0,
         });
         Ok(SequenceNumber::new(base))
     }

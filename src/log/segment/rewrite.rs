@@ -1,20 +1,25 @@
-//! Rewriting a segment without its damaged part.
+//! Rewriting a segment: without its damaged part, or as it was at a moment.
 
 use std::path::PathBuf;
 
 use super::place::SegmentPlace;
 use crate::log::format::frame::encode_lost;
 use crate::log::format::header::{
-    COMMITTED_OFFSET, FIRST_OFFSET, SYNCED_OFFSETS, SYNCED_SLOT_BYTES, SegmentHeader, encode_committed,
-    encode_first, encode_synced_slot,
+    COMMITTED_OFFSET, FIRST_OFFSET, FRAMES_FROM, SYNCED_OFFSETS, SYNCED_SLOT_BYTES, SegmentHeader,
+    encode_committed, encode_first, encode_synced_slot,
 };
 use crate::log::format::salt::Salt;
 use crate::log::format::summary::Indexed;
 use crate::log::format::trailer::encode_end;
 use crate::log::format::walk::{Depth, FrameWalk};
+use crate::log::sys::copy::copy_bytes;
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
-use crate::log::types::error::Result;
+use crate::log::sys::map::Map;
+use crate::log::types::error::{Error, Result};
+
+/// Frames of another file are copied so many bytes at a time.
+const COPY_BYTES: u64 = 8 << 20;
 
 /// A sealed segment in the making, in a file beside the old one.
 #[derive(Debug)]
@@ -56,6 +61,42 @@ impl Rewrite {
         }
         debug_assert_eq!(self.written.frames.end, from + bytes.len() as u64, "all of them were good");
         Ok(())
+    }
+
+    /// Takes the frames of another file over, which end at `end`, byte for byte. It must have written none yet. Checks them, and reports
+    /// damage as that of the segment at `place`. Calls `step` after each piece, with the bytes of it.
+    pub(crate) fn take_frames<E: From<Error>>(
+        &mut self,
+        from: &DataFile,
+        end: u64,
+        place: &SegmentPlace,
+        mut step: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut at = FRAMES_FROM;
+        while at < end {
+            let piece = at..end.min(at + COPY_BYTES);
+            let copied = copy_bytes(from, &self.file, piece)?;
+            if copied == 0 {
+                break;
+            }
+            at += copied;
+            step(copied)?;
+        }
+        // A piece of zeros at the end is not written, and a file that ends too soon is damaged.
+        self.file.set_len(end)?;
+        let map = Map::read_only(self.file.std(), end).map_err(|error| self.file.error("map", error))?;
+        let (bytes, base) = (map.bytes(FRAMES_FROM..end), self.next_sequence());
+        let mut walk = FrameWalk::new(bytes, FRAMES_FROM, base, Depth::Whole(&self.salt));
+        loop {
+            match walk.next() {
+                Ok(Some(frame)) => self.written.add(&frame),
+                Ok(None) => return Ok(()),
+                Err(fault) => {
+                    let (offset, sequence) = (walk.offset(), walk.next_sequence());
+                    return Err(place.damage(offset, sequence.into(), fault.to_string()).into());
+                }
+            }
+        }
     }
 
     /// Records the records up to `end_sequence` as lost.

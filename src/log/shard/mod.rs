@@ -1,5 +1,6 @@
 //! A shard: one writer at a time appends to it, and any number of readers follow.
 
+pub(crate) mod moment;
 pub(crate) mod reader;
 pub(crate) mod trim;
 pub(crate) mod writer;
@@ -225,7 +226,8 @@ impl Shard {
         let (put, read) = (self.writer.put_totals(), self.reader.reads.totals());
         Traffic {
             incoming_records: put.records,
-            incoming_bytes: put.bytes,
+            incoming_bytes: put.bytes + put.saved_bytes,
+            incoming_stored_bytes: put.bytes,
             outgoing_records: read.records,
             outgoing_bytes: read.bytes,
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::log::live::{BELL_NAME, LIVE_NAME};
 use crate::log::manifest::{self, Manifest};
 use crate::log::segment::place::{SHARDS_NAME, ShardDir, shards_dir};
+use crate::log::snapshot::target;
 use crate::log::sys::lock::{LOCK_NAME, Lock};
 use crate::log::sys::root::OwnPath;
 use crate::log::sys::{dir, outside};
@@ -31,6 +32,8 @@ pub(super) enum Found {
     Stream,
     /// A stream whose deletion was interrupted.
     Deleted,
+    /// A snapshot that is not complete.
+    Unfinished,
     /// Nothing, or what an interrupted creation left.
     Nothing,
 }
@@ -55,6 +58,7 @@ impl Address<'_> {
             let lock = lock?;
             // Whoever had the lock before may have deleted this stream, and another one may be in its place by now.
             if self.leads_to(&root)? {
+                target::finish_if_interrupted(&root)?;
                 let found = find_in(&root)?;
                 check(&root, found)?;
                 return Ok(Some(Locked { root, found, lock }));
@@ -113,6 +117,9 @@ fn find_in(root: &OwnPath) -> Result<Found> {
     }
     if dir::exists(&root.join(manifest::SET_ASIDE_NAME))? {
         return Ok(Found::Deleted);
+    }
+    if target::is_unfinished(root)? {
+        return Ok(Found::Unfinished);
     }
     if let Some(stranger) =
         dir::list(root)?.iter().find(|entry| !UNFINISHED_NAMES.contains(&entry.name.as_str()))

@@ -172,7 +172,7 @@ pub struct StreamsInside<'a> {
 }
 
 /// Returns the streams in a directory inside a stream, for a layer that keeps data in streams of its own. They stay with the stream if it is
-/// moved, also while it is open.
+/// moved, also while it is open, and come along with its [snapshots](Stream::snapshot), a moment older than its records.
 ///
 /// ```
 /// # use streamlog::{Maintenance, Stream, StreamOptions, extend};

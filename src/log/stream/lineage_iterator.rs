@@ -46,8 +46,8 @@ pub struct LineageIterator {
     reading: Vec<ShardIterator>,
     /// The index of the next iterator to read.
     turn: usize,
-    /// Children that wait for a parent, and how many of their parents are read to the end.
-    waiting: BTreeMap<ShardId, (Arc<Reader>, usize)>,
+    /// Children that wait until all shards before them that had some of their hash keys are read to the end.
+    waiting: BTreeMap<ShardId, Arc<Reader>>,
     /// The horizons of the shards at the time of the call. Records trimmed before that are no loss to this reader.
     horizons: BTreeMap<ShardId, SequenceNumber>,
 }
@@ -111,7 +111,7 @@ impl LineageIterator {
             let known = self.horizons.get(&child.id()).copied();
             known.unwrap_or(child.created().first_sequence)
         };
-        let waiting = self.waiting.values().map(|(child, _)| (&**child, first(child)));
+        let waiting = self.waiting.values().map(|child| (&**child, first(child)));
         let mut to_look_at: Vec<(&Reader, SequenceNumber)> = waiting.chain(reading).collect();
         let mut seen = BTreeSet::new();
         while let Some((reader, next)) = to_look_at.pop() {
@@ -128,18 +128,24 @@ impl LineageIterator {
     }
 
     fn go_on_with_children_of(&mut self, finished: &ShardIterator) {
-        for child in finished.children().unwrap_or_default() {
-            let (_, finished_count) =
-                self.waiting.entry(child.id()).or_insert_with(|| (Arc::clone(child), 0));
-            *finished_count += 1;
-            if *finished_count == child.description().parents().count() {
-                self.waiting.remove(&child.id());
-                // A child is read from its horizon at the time of the call. A record trimmed since then is an error, and is not skipped.
-                let known = self.horizons.remove(&child.id());
-                let first = known.unwrap_or(child.description().first_sequence);
-                self.reading.push(ShardIterator::from_first(Arc::clone(child), first));
-            }
+        let children = finished.children().unwrap_or_default();
+        self.waiting.extend(children.iter().map(|child| (child.id(), Arc::clone(child))));
+        // Not the number of finished parents counts: if they have expired unseen, a child follows the shards that they came from.
+        while let Some(child) = self.waiting.values().find(|child| self.is_next(child)).cloned() {
+            self.waiting.remove(&child.id());
+            // A child is read from its horizon at the time of the call. A record trimmed since then is an error, and is not skipped.
+            let first = self.horizons.remove(&child.id()).unwrap_or(child.created().first_sequence);
+            self.reading.push(ShardIterator::from_first(child, first));
         }
+    }
+
+    /// Returns whether all records are read that were put with the hash keys of a child before it began.
+    fn is_next(&self, child: &Reader) -> bool {
+        let range = child.created().hash_key_range;
+        let mut before = self.reading.iter().map(ShardIterator::reader);
+        let mut waiting = self.waiting.values().take_while(|other| other.id() < child.id());
+        let has_same_keys = |other: &Reader| other.created().hash_key_range.overlaps(&range);
+        !before.any(has_same_keys) && !waiting.any(|other| has_same_keys(other))
     }
 
     /// Skips to the trim horizon in all shards where retention has overtaken the iterator. Returns the number of skipped records.

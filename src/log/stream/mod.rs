@@ -10,6 +10,7 @@ mod open;
 mod put;
 mod put_metrics;
 pub(crate) mod reader;
+mod snapshot;
 
 use std::fmt;
 use std::path::Path;
@@ -23,6 +24,7 @@ use crate::log::retention::sweep;
 use crate::log::sys::lock::Lock;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
+use crate::log::types::compression::Compression;
 use crate::log::types::describe::{ShardDescription, ShardFilter};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
@@ -77,6 +79,7 @@ struct Core {
     options: StreamOptions,
     key_hash: KeyHash,
     record_bytes_max: u64,
+    compression: Compression,
     clock: Arc<dyn Clock>,
     topology: Topology,
     recovery: RecoveryReport,

@@ -24,6 +24,7 @@ use crate::log::shard::ShardContext;
 use crate::log::shard::reader::wait::Waiter;
 use crate::log::shard::writer::WriterContext;
 use crate::log::shard::writer::source::Sources;
+use crate::log::snapshot::target;
 use crate::log::sys::clock::SystemClock;
 use crate::log::sys::dir;
 use crate::log::sys::root::OwnPath;
@@ -66,6 +67,9 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     if found == Found::Deleted {
         directory::remove_contents(&root)?;
     }
+    if found == Found::Unfinished {
+        return Err(target::unfinished(&root));
+    }
     let stored = if found == Found::Stream { Some(Manifest::load(&root)?) } else { None };
     let stored_mode = stored.as_ref().map(|manifest| manifest.settings.file_mode);
     let root = root.with_mode(asked_mode.or(stored_mode).unwrap_or_default());
@@ -84,7 +88,6 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         publish::withdraw(&root)?;
     }
     let examined = Examined::new(&root, manifest, options.salvage)?;
-    // Before anything changes: from here on, what the last opening has shown other processes does not count.
     let live = Arc::new(Live::open(&root, syncs_each)?);
     let context = ShardContext {
         stream_dir: root.clone(),
@@ -108,7 +111,9 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
     sweep::adopt(&topology, settings)?;
     sweep::hide_expired(&topology);
-    live.begin()?;
+    target::remove_left(&root);
+    live.begin();
+    topology.wake_other_processes();
     let recovery = RecoveryReport {
         shards,
         duration: started.elapsed(),
@@ -130,6 +135,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         root,
         key_hash: settings.key_hash,
         record_bytes_max: settings.record_bytes_max,
+        compression: settings.compression,
         clock,
         options,
         topology,
@@ -192,6 +198,7 @@ fn tell_of(path: &Path, recovery: &RecoveryReport) {
 /// Refuses what was found if the caller asked for something else.
 fn check_found(path: &Path, found: Option<Found>, create: Create) -> Result<()> {
     match (create, found) {
+        (_, Some(Found::Unfinished)) => Err(target::unfinished(path)),
         (Create::Always, Some(Found::Stream)) => Err(Error::invalid(format!(
             "there is a stream at {} already: open it, or name another path",
             path.display()
@@ -228,6 +235,7 @@ fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Man
         segment_bytes,
         record_bytes_max: options.record_bytes_max.unwrap_or(record_bytes_max_default(segment_bytes)),
         file_mode: path.mode(),
+        compression: options.compression.unwrap_or_default(),
     };
     settings.check()?;
     let manifest = Manifest::new(now, settings, options.shards);
@@ -261,7 +269,9 @@ fn adopt(path: &OwnPath, options: &StreamOptions, stored: StreamSettings) -> Res
         segment_bytes,
         record_bytes_max: options.record_bytes_max.unwrap_or(kept),
         file_mode: path.mode(),
+        compression: options.compression.unwrap_or(stored.compression),
     };
     settings.check()?;
+    settings.compression.check()?;
     Ok(settings)
 }

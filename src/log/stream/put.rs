@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::{Core, Stream};
-use crate::log::format::draft::{DraftBuffer, record_bytes};
+use crate::log::format::draft::{Draft, DraftBuffer, record_bytes};
 use crate::log::format::headers;
 use crate::log::shard::Shard;
+use crate::log::types::compression::Compression;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::hash_key::HashKey;
 use crate::log::types::limits::{FRAME_BYTES_MAX, HEADER_NAME_BYTES_MAX, PARTITION_KEY_BYTES_MAX};
@@ -81,6 +82,7 @@ impl Stream {
         core.put_metrics.put(core.options.durability, || {
             with_buffer(|buffer| {
                 let mut frame = buffer.draft_one(record);
+                core.pack(&mut frame);
                 // The time is read after drafting, so that the stores into the draft can finish before the checksum reads them.
                 frame.put_at = core.clock.now();
                 loop {
@@ -149,6 +151,14 @@ struct Appended {
 }
 
 impl Core {
+    /// Compresses the records of a frame, if the stream does that.
+    #[inline]
+    fn pack(&self, frame: &mut Draft<'_>) {
+        if self.compression != Compression::None {
+            frame.pack(self.compression);
+        }
+    }
+
     /// Appends a batch as one frame if one shard owns all hash keys. Returns `None` if that is not so, or no longer.
     fn append_whole(
         &self,
@@ -160,6 +170,7 @@ impl Core {
         let map = self.topology.map();
         let shard = map.only_open().filter(|_| !records.is_empty())?;
         let mut frame = buffer.draft(records.iter(), bytes);
+        self.pack(&mut frame);
         frame.put_at = now;
         let base = shard.append(&mut frame).transpose()?;
         let base =
@@ -193,6 +204,7 @@ impl Core {
             pending.clear();
             for part in routed.chunk_by(|a, b| a.0 == b.0) {
                 let mut frame = buffer.draft(part.iter().map(|&(_, at)| &records[at]), bytes);
+                self.pack(&mut frame);
                 frame.put_at = now;
                 let shard = map.open_at(part[0].0);
                 let places = part.iter().map(|&(_, at)| at);

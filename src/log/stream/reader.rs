@@ -30,6 +30,7 @@ use crate::log::types::time::{Clock, Timestamp};
 /// [`StreamReader::open`] opens a stream for reading, in any number of processes: while another process writes it, while nobody has it open,
 /// and after its process was killed. It works on a file system that is mounted read-only, and for a user who may only read. It sees each record
 /// as soon as its put returns. Once the process that writes the stream closes it or dies, the reader waits for the next one.
+/// Its iterators stay up to date after it is dropped.
 ///
 /// Every [`Stream`] is a `StreamReader` too, so code that only reads should take a `&StreamReader`. One that is cloned from a stream does not
 /// keep the stream open.
@@ -389,6 +390,7 @@ fn describe(path: &Path, manifest: Manifest, durability: Durability) -> StreamDe
         segment_bytes: settings.segment_bytes,
         record_bytes_max: settings.record_bytes_max,
         file_mode: settings.file_mode.of_files(),
+        compression: settings.compression,
         holds: holds.collect(),
         shards: manifest.shards,
     }

@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
-use super::call::attempt;
+use super::call::{attempt, refused_link};
+use super::fault;
 use super::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::file_mode::FileMode;
@@ -154,6 +155,30 @@ pub(crate) fn link_beside(path: &OwnPath, suffix: &str) -> Result<OwnPath> {
         }
     }
     unreachable!("a directory has room for fewer names than there are numbers")
+}
+
+/// Gives a file a second name, which no file may have yet. Returns `false` where that is not possible: on another file system, on one
+/// without such names, for a file with too many of them, and where the system lets nobody link to the files of others.
+pub(crate) fn link(from: &OwnPath, to: &OwnPath) -> Result<bool> {
+    if from.file_type()? == Some(FileType::Symlink) {
+        return Err(refused_link(from));
+    }
+    const IMPOSSIBLE: [Errno; 5] = [Errno::XDEV, Errno::PERM, Errno::MLINK, Errno::OPNOTSUPP, Errno::NOSYS];
+    let link =
+        || rustix::fs::linkat(from.root(), from.relative(), to.root(), to.relative(), AtFlags::empty());
+    match fault::point("link", to).and_then(|()| Ok(link()?)) {
+        Ok(()) => Ok(true),
+        Err(error) if Errno::from_io_error(&error).is_some_and(|errno| IMPOSSIBLE.contains(&errno)) => {
+            Ok(false)
+        }
+        Err(error) => Err(Error::io("link", to, error)),
+    }
+}
+
+/// Removes all names in a directory but some.
+pub(crate) fn remove_others(path: &OwnPath, is_kept: impl Fn(&OsStr) -> bool) -> Result<()> {
+    let is_other = |entry: &&DirEntry| !entry.path.file_name().is_some_and(&is_kept);
+    list(path)?.iter().filter(is_other).try_for_each(|entry| remove_all(&entry.path))
 }
 
 /// Renames a file, replacing the target if it exists.

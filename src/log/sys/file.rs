@@ -116,6 +116,7 @@ impl DataFile {
 
     /// Locks the file so that no other process fills it again. Returns `false` if one is about to.
     pub(crate) fn lock_shared(&self) -> Result<bool> {
+        self.point("lock").map_err(|error| self.error("lock", error))?;
         self.locked(self.file.try_lock_shared())
     }
 
@@ -206,6 +207,16 @@ impl DataFile {
         self.point("read")
             .and_then(|()| self.file.read_exact_at(buffer, offset))
             .map_err(|error| self.error("read", error))
+    }
+
+    /// Reads up to as many bytes as the buffer has room for. Returns how many there were, 0 at the end of the file.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        loop {
+            match self.point("read").and_then(|()| self.file.read_at(buffer, offset)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(|error| self.error("read", error)),
+            }
+        }
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {

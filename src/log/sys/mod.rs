@@ -2,6 +2,7 @@
 
 mod call;
 pub(crate) mod clock;
+pub(crate) mod copy;
 pub(crate) mod dir;
 pub(crate) mod fault;
 pub(crate) mod file;

@@ -58,6 +58,16 @@ pub(crate) fn directories_with(path: &Path, name: &str) -> Result<Vec<PathBuf>> 
     Ok(paths.into_iter().filter(|path| path.join(name).symlink_metadata().is_ok()).collect())
 }
 
+/// Returns where a path leads, without links, up to the last directory of it that exists.
+pub(crate) fn nearest_existing(path: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(path).map_err(|error| Error::io("look at", path, error))?;
+    let mut existing = absolute.as_path();
+    while let (false, Some(parent)) = (is_there(existing), existing.parent()) {
+        existing = parent;
+    }
+    without_links(existing)
+}
+
 /// Returns where a path leads in the end, without links.
 pub(crate) fn without_links(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(|error| Error::io("look at", path, error))

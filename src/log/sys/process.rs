@@ -11,11 +11,13 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 
 use super::random;
 use crate::log::format::holder::Holder;
+use crate::log::types::error::{Error, Result};
 
 /// How many forks lie between the first process and this one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
@@ -47,11 +49,25 @@ impl Process {
         Self(FORKS.load(Ordering::Relaxed))
     }
 
+    /// Fails unless this is the calling process, which has opened something at a path.
+    #[inline]
+    pub(crate) fn check(self, path: &Path) -> Result<()> {
+        if self.is_this() { Ok(()) } else { refuse_child(path) }
+    }
+
     /// Returns whether this is the calling process.
     #[inline]
     pub(crate) fn is_this(self) -> bool {
         FORKS.load(Ordering::Relaxed) == self.0
     }
+}
+
+#[cold]
+fn refuse_child(path: &Path) -> Result<()> {
+    Err(Error::invalid(format!(
+        "a child made by fork cannot use {}, which its parent has open: open a stream after forking, in one of the two",
+        path.display()
+    )))
 }
 
 /// Returns what identifies the start of the machine, in two words: other words after each start. Zeros where the system does not say.

@@ -34,6 +34,21 @@ pub(crate) struct OwnPath {
     mode: FileMode,
 }
 
+/// Which file a path leads to, and how long it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+    pub(crate) bytes: u64,
+}
+
+impl FileId {
+    /// Returns whether two names are of one file.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
 impl OwnPath {
     /// Opens a directory by its path, and follows links to it. Until [`with_mode`](Self::with_mode), only the owner can read what is created.
     pub(crate) fn open_root(path: &Path) -> io::Result<Self> {
@@ -156,6 +171,25 @@ impl OwnPath {
     pub(super) fn file_type(&self) -> Result<Option<FileType>> {
         match rustix::fs::statat(self.root(), self.relative(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode as RawMode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io("look at", self, errno.into())),
+        }
+    }
+
+    /// Returns whether this is a directory, and not a link to one.
+    pub(crate) fn is_dir_itself(&self) -> Result<bool> {
+        Ok(self.file_type()? == Some(FileType::Directory))
+    }
+
+    /// Returns which file is at this path, without following a link, or `None` if there is none.
+    pub(crate) fn file_id(&self) -> Result<Option<FileId>> {
+        match rustix::fs::statat(self.root(), self.relative(), AtFlags::SYMLINK_NOFOLLOW) {
+            #[allow(clippy::unnecessary_cast, reason = "these types differ between systems")]
+            Ok(stat) => Ok(Some(FileId {
+                device: stat.st_dev as u64,
+                inode: stat.st_ino as u64,
+                bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            })),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::io("look at", self, errno.into())),
         }

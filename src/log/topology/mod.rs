@@ -125,15 +125,7 @@ impl Topology {
     /// does not have may have held it.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.process.is_this() { Ok(()) } else { self.refuse_child() }
-    }
-
-    #[cold]
-    fn refuse_child(&self) -> Result<()> {
-        Err(Error::invalid(format!(
-            "a child made by fork cannot use {}, which its parent has open: open a stream after forking, in one of the two",
-            self.context.stream_dir.display()
-        )))
+        self.process.check(&self.context.stream_dir)
     }
 
     /// Locks the manifest for changing it. Fails with `Closed` after the stream is closed.
@@ -219,6 +211,13 @@ impl Topology {
             shard.hide();
         }
         self.map.store(Arc::new(ShardMap::new(all.filter(named), manifest)));
+        // Once more: another process that has read the manifest since may have found no slots of the added shards yet.
+        self.context.writers.live.note_manifest();
+    }
+
+    /// Wakes the other processes that wait for any shard.
+    pub(crate) fn wake_other_processes(&self) {
+        self.map.load().iter().for_each(|shard| self.context.writers.bell.ring(shard.id()));
     }
 
     /// Runs `work` on every shard, even after an error, and returns the first error.

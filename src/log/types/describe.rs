@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::compression::Compression;
 use super::error::Error;
 use super::hash_key::{HashKeyRange, KeyHash};
 use super::options::{Durability, Retention};
@@ -43,6 +44,8 @@ pub struct StreamDescription {
     pub record_bytes_max: u64,
     /// The permissions of the stream's files, such as `0o600`.
     pub file_mode: u32,
+    /// How records are compressed from now on.
+    pub compression: Compression,
     /// The holds on retention.
     pub holds: Vec<HoldDescription>,
     /// The shards that have not expired, in the order of their creation.

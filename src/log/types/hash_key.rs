@@ -121,6 +121,11 @@ impl HashKeyRange {
         self.end.0 != u128::MAX && self.end.0 + 1 == other.start.0
     }
 
+    /// Returns whether any key is in both ranges.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.start <= other.end && other.start <= self.end
+    }
+
     /// Returns the `count` ranges into which Kinesis divides the space among the shards of a new stream. Each is `floor(2^128 / count)`
     /// wide, and the last one takes what is left over.
     pub(crate) fn tiles(count: u32) -> impl ExactSizeIterator<Item = Self> {

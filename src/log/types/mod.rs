@@ -1,5 +1,6 @@
 //! The vocabulary: small value types and settings that all other rooms use.
 
+pub(crate) mod compression;
 pub(crate) mod describe;
 pub(crate) mod error;
 pub(crate) mod event;

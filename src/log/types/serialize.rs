@@ -4,6 +4,7 @@ use serde::de::Error as _;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::compression::Compression;
 use super::hash_key::HashKey;
 use super::latency::Latency;
 use super::shard_id::ShardId;
@@ -27,7 +28,7 @@ macro_rules! serialize_as_text {
 }
 
 // Few formats have numbers of 128 bits, and the others are easier to read as text.
-serialize_as_text!(HashKey, ShardId, Timestamp);
+serialize_as_text!(Compression, HashKey, ShardId, Timestamp);
 
 impl Serialize for Latency {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -138,7 +138,7 @@ impl ShardStats {
     }
 
     fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
-        let Traffic { incoming_records, incoming_bytes, outgoing_records, outgoing_bytes } = self.traffic;
+        let Traffic { incoming_records, incoming_bytes, outgoing_records, outgoing_bytes, .. } = self.traffic;
         let metrics = [
             ("IncomingRecords", COUNT, MetricValue::Total(incoming_records)),
             ("IncomingBytes", BYTES, MetricValue::Total(incoming_bytes)),
@@ -171,11 +171,13 @@ impl ShardStats {
 pub struct Traffic {
     /// The records put. CloudWatch: `IncomingRecords` (Count).
     pub incoming_records: u64,
-    /// The bytes put. CloudWatch: `IncomingBytes` (Bytes).
+    /// The bytes put, before compression. CloudWatch: `IncomingBytes` (Bytes).
     pub incoming_bytes: u64,
+    /// The bytes that they take in the log. Less than `incoming_bytes` if the stream compresses.
+    pub incoming_stored_bytes: u64,
     /// The records that iterators returned. CloudWatch: `OutgoingRecords`, and for the stream `GetRecords.Records` (Count).
     pub outgoing_records: u64,
-    /// The bytes that iterators returned. Those of a frame that is read in parts count with its last part. CloudWatch: `OutgoingBytes`, and
+    /// The bytes that iterators returned, as they were put. Those of a frame that is read in parts count with its last part. CloudWatch: `OutgoingBytes`, and
     /// for the stream `GetRecords.Bytes` (Bytes).
     pub outgoing_bytes: u64,
 }
@@ -184,6 +186,7 @@ impl AddAssign for Traffic {
     fn add_assign(&mut self, more: Self) {
         self.incoming_records += more.incoming_records;
         self.incoming_bytes += more.incoming_bytes;
+        self.incoming_stored_bytes += more.incoming_stored_bytes;
         self.outgoing_records += more.outgoing_records;
         self.outgoing_bytes += more.outgoing_bytes;
     }

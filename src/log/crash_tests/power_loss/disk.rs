@@ -9,7 +9,7 @@ use super::rng::Rng;
 use crate::log::format::header::HEADER_PAGE_BYTES;
 
 /// The calls after which a name may be new or gone.
-const NAMING: [&str; 5] = ["create", "open", "create the directory", "remove", "replace"];
+const NAMING: [&str; 6] = ["create", "open", "create the directory", "remove", "replace", "link"];
 
 /// A directory tree, and what of it would survive power loss. It models the worst that POSIX allows: names, lengths and contents reach the
 /// disk independently, in any order, whenever the kernel likes, and for certain only when they are synced.

@@ -13,7 +13,7 @@ use super::model::{Draft, Loss, Model};
 use super::rng::Rng;
 use crate::log::sys::fault::set_hook;
 use crate::{
-    Clock, Durability, Maintenance, ManualClock, PutRecord, Result, Retention, ShardId, Stream,
+    Clock, Compression, Durability, Maintenance, ManualClock, PutRecord, Result, Retention, ShardId, Stream,
     StreamOptions, Timestamp,
 };
 
@@ -222,6 +222,8 @@ impl Life {
             .maintenance(Maintenance::Manual)
             .durability(self.durability)
             .clock(Arc::clone(&self.clock) as Arc<dyn Clock>);
+        let is_packed = cfg!(feature = "lz4") && self.rng.one_in(6);
+        let options = options.compression(if is_packed { Compression::Lz4 } else { Compression::None });
         let (exists, retention) = self.with_model(|model| (model.exists, model.retentions[0]));
         let options = if exists { options } else { options.retention(retention) };
         let path = self.world.borrow().disk.root().join("stream");

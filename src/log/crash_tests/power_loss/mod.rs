@@ -8,6 +8,8 @@ mod life;
 mod model;
 #[cfg(test)]
 mod rng;
+#[cfg(test)]
+mod snapshot;
 
 use std::cell::RefCell;
 use std::fs;

@@ -42,6 +42,8 @@ pub struct Batch {
     pub(super) record_count: usize,
     pub(super) last_timestamp: Option<Timestamp>,
     pub(super) millis_behind_latest: u64,
+    /// The bytes that the records take in the log.
+    pub(super) log_bytes: u64,
     pub(super) children: Option<Vec<ShardDescription>>,
 }
 

@@ -1,5 +1,6 @@
 //! Finding a place in a shard.
 
+use std::io;
 use std::time::Duration;
 
 use super::Reader;
@@ -9,14 +10,29 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
+/// How often a segment is looked for again that another process may have taken away.
+const LOOKS_AGAIN_MAX: u32 = 3;
+
 impl Reader {
     /// Returns the segment that holds a sequence number, or the last one before the place where it will be.
     pub(in super::super) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
-        self.segments.find(sequence).map_err(|error| {
+        let mut looks_left = if self.is_followed() { LOOKS_AGAIN_MAX } else { 0 };
+        loop {
+            let failed = match self.segments.find(sequence) {
+                Err(failed) => failed,
+                found => return found,
+            };
             // The file may have been trimmed after it was found. If another process did that, it has shown the horizon before.
             let _ = self.refresh();
-            self.check_horizon(sequence).err().unwrap_or(error)
-        })
+            self.check_horizon(sequence)?;
+            // Or another process has opened the stream since, and the list was replaced.
+            let is_gone =
+                matches!(&failed, Error::Io(failure) if failure.source.kind() == io::ErrorKind::NotFound);
+            if !is_gone || looks_left == 0 {
+                return Err(failed);
+            }
+            looks_left -= 1;
+        }
     }
 
     /// Returns the number of the first record that arrived at a time or later, or of the next record if none has.

@@ -10,9 +10,11 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::Reader;
-use crate::log::live::watch::{LiveView, Seen, SlotView};
+use crate::log::live::watch::{LiveView, Seen, SeenWords, SlotView};
 use crate::log::manifest::Marks;
-use crate::log::types::error::Result;
+use crate::log::sys::fault;
+use crate::log::sys::process::Process;
+use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::stats::{ShardStats, Traffic};
 use crate::log::types::time::Timestamp;
@@ -27,9 +29,11 @@ pub(crate) trait FollowStream: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Follow {
     stream: Weak<dyn FollowStream>,
+    /// The process that opened the stream for reading.
+    process: Process,
     /// Locked while the reader is brought up to date.
     known: Mutex<Known>,
-    /// How often everything was replaced.
+    /// Raised before and after everything is replaced.
     replaced: AtomicU64,
 }
 
@@ -38,7 +42,9 @@ pub(super) struct Follow {
 struct Known {
     source: Source,
     /// The words of the slot that the reader has taken over.
-    words: [u64; 3],
+    words: SeenWords,
+    /// Whether the shard has left the stream.
+    has_expired: bool,
 }
 
 /// Where what a reader knows comes from.
@@ -56,13 +62,35 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) bases: Vec<SequenceNumber>,
-    pub(crate) end: SequenceNumber,
-    pub(crate) horizon: SequenceNumber,
+    pub(crate) seen: Seen,
+    /// The words that show this, if a process shows it.
+    pub(crate) words: SeenWords,
+}
+
+/// What an iterator remembers about the record before its next one, if another process may write the shard.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    /// How often everything had been replaced when it was read.
+    pub(super) replaced: u64,
+    /// Whether it was there.
+    was_there: bool,
+    /// When it arrived, if it can be read.
+    arrived: Option<Timestamp>,
+    /// Keeps the reader up to date for as long as the iterator lives.
+    _stream: Option<Arc<dyn FollowStream>>,
+}
+
+impl Trace {
+    /// Notes that a record was read which arrived at that time.
+    #[inline]
+    pub(super) fn note(&mut self, arrived: Timestamp) {
+        (self.was_there, self.arrived) = (true, Some(arrived));
+    }
 }
 
 impl Follow {
     pub(super) fn new(stream: Weak<dyn FollowStream>) -> Self {
-        Self { stream, known: Mutex::default(), replaced: AtomicU64::new(0) }
+        Self { stream, process: Process::this(), known: Mutex::default(), replaced: AtomicU64::new(0) }
     }
 }
 
@@ -91,50 +119,82 @@ impl Reader {
     }
 
     fn catch_up(&self, follow: &Follow) -> Result<()> {
-        let mut known = follow.known.lock();
-        let opening = known.source.live.as_ref().map(|live| live.opening());
-        let must_reload = match opening {
-            // The stream is being opened, or its last opening failed.
-            Some(0) => return Ok(()),
-            Some(opening) => opening != known.source.opening,
-            // A process may have opened it by now.
-            None => true,
-        };
-        let must_reload = must_reload
-            || match &known.source.slot {
-                None => false,
-                Some(slot) if slot.shows(&known.words) => false,
-                Some(slot) => match slot.read() {
-                    Some((seen, words)) => {
-                        self.take_over(&seen, &slot.clone())?;
-                        known.words = words;
-                        seen.closed.is_some() && self.closing.get().is_none()
-                    }
-                    // The shard has expired.
-                    None => true,
-                },
-            };
-        drop(known);
+        follow.process.check(self.segments.dir())?;
+        let must_reload = self.take_over(&mut follow.known.lock())?;
         match follow.stream.upgrade().filter(|_| must_reload) {
             Some(stream) => stream.reload(),
             None => Ok(()),
         }
     }
 
-    fn take_over(&self, seen: &Seen, slot: &SlotView) -> Result<()> {
-        self.segments.follow(seen)?;
+    /// Takes over what the shard's words show. Returns whether more has changed than these words say.
+    ///
+    /// The end is loaded first, then the places of the segments, then the directory is listed, then the horizon is loaded: a file that was
+    /// removed before it was listed is behind that. The opening is loaded last: otherwise the words may be those of another one.
+    fn take_over(&self, known: &mut Known) -> Result<bool> {
+        if known.has_expired {
+            return Ok(false);
+        }
+        // Without the file, a process may have opened the stream by now.
+        let Source { live: Some(live), opening, slot } = &known.source else { return Ok(true) };
+        if *opening == 0 || live.opening() != *opening {
+            return Ok(true);
+        }
+        let Some(slot) = slot else { return Ok(false) };
+        if slot.shows(&known.words) {
+            return Ok(false);
+        }
+        // If the slot is no longer that of the shard, the shard has expired, or the stream was opened.
+        let Some((mut seen, words)) = slot.read() else { return Ok(true) };
+        let bases = self.segments.list_if_new(&seen)?;
+        self.point("look at the horizon of")?;
+        let Some((now, _)) = slot.read() else { return Ok(true) };
+        if live.opening() != *opening {
+            return Ok(true);
+        }
+        // It may be beyond the end that was loaded.
+        seen.horizon = now.horizon.min(seen.end);
+        self.apply(&seen, bases)?;
+        known.words = words;
+        Ok(seen.closed.is_some() && self.closing.get().is_none())
+    }
+
+    /// Lets a test do something in the middle.
+    fn point(&self, action: &'static str) -> Result<()> {
+        let dir = self.segments.shard_dir.path();
+        fault::point(action, dir).map_err(|error| Error::io(action, dir, error))
+    }
+
+    /// Makes readers see what another process shows.
+    fn apply(&self, seen: &Seen, bases: Option<Vec<SequenceNumber>>) -> Result<()> {
+        let is_listed = bases.is_some();
+        if seen.horizon < seen.end {
+            self.segments.follow(seen, bases)?;
+        }
         self.raise_end(seen.end);
-        // Loaded after the directory was listed: a file that was not there any more is behind this.
-        let horizon = slot.read().map_or(seen.end, |(now, _)| now.horizon).max(seen.horizon);
-        if self.horizon.raise(horizon) {
-            // Dropping them lets their files go.
-            drop(self.segments.drop_behind(horizon, self.segments.last_end()));
+        if self.horizon.raise(seen.horizon) || is_listed {
+            self.segments.drop_shown_behind(seen);
         }
         Ok(())
     }
 
+    /// Takes over what the shard's words show, like [`refresh`](Self::refresh), but leaves the other shards as they are known. Returns
+    /// whether more has changed than these words say.
+    pub(crate) fn refresh_alone(&self) -> Result<bool> {
+        self.follow.as_ref().map_or(Ok(false), |follow| self.take_over(&mut follow.known.lock()))
+    }
+
+    /// Returns the number after the last record, if a process shows that the shard is closed, or if none shows anything.
+    pub(crate) fn shown_end(&self) -> Option<SequenceNumber> {
+        let known = self.follow.as_ref()?.known.lock();
+        match known.source.slot {
+            Some(_) => known.words[2].checked_sub(1).map(SequenceNumber::new),
+            None => Some(self.next_sequence()),
+        }
+    }
+
     /// Replaces everything that is known of the shard, unless it comes from this source already.
-    pub(crate) fn replace(&self, source: Source, found: impl FnOnce() -> Result<Found>) -> Result<()> {
+    pub(crate) fn replace(&self, source: Source, find: impl FnOnce() -> Result<Found>) -> Result<()> {
         let Some(follow) = &self.follow else { return Ok(()) };
         let mut known = follow.known.lock();
         let is_known = known.source.live.is_some() == source.live.is_some()
@@ -143,24 +203,17 @@ impl Reader {
         if is_known {
             return Ok(());
         }
-        let found = found()?;
-        self.segments.replace(&found.bases, found.end);
-        let words = match source.slot.as_ref().and_then(SlotView::read) {
-            Some((seen, words)) => {
-                self.segments.follow(&seen)?;
-                self.raise_end(seen.end);
-                self.horizon.set(seen.horizon);
-                words
-            }
-            None => {
-                self.raise_end(found.end);
-                self.horizon.set(found.horizon);
-                [0; 3]
-            }
-        };
-        *known = Known { source, words };
+        let Found { bases, seen, words } = find()?;
         follow.replaced.fetch_add(1, Ordering::AcqRel);
-        Ok(())
+        self.segments.replace(&bases, seen.end);
+        self.raise_end(seen.end);
+        self.horizon.set(seen.horizon);
+        let applied = self.apply(&seen, Some(bases));
+        follow.replaced.fetch_add(1, Ordering::AcqRel);
+        if applied.is_ok() {
+            *known = Known { source, words, has_expired: false };
+        }
+        applied
     }
 
     /// Returns what a thread that waits for the shard compares with later.
@@ -177,11 +230,20 @@ impl Reader {
         timestamp.unwrap_or_default()
     }
 
-    /// Closes the reader of a shard that has expired. `first` is where its children begin, if it is not known where it ended.
-    pub(crate) fn expire(&self, first: SequenceNumber) {
-        let end = self.closing.get().map_or(first, |closing| closing.sequence);
-        self.raise_end(end.max(self.next_sequence()));
-        self.horizon.raise(self.next_sequence());
+    /// Returns whether it is known where the shard ended, and which shards follow.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closing.get().is_some()
+    }
+
+    /// Drops everything of a shard that has left the stream. It must be [closed](Self::is_closed).
+    pub(crate) fn expire(&self) {
+        let (Some(follow), Some(closing)) = (&self.follow, self.closing.get()) else { return };
+        let mut known = follow.known.lock();
+        known.has_expired = true;
+        let end = closing.sequence.max(self.next_sequence());
+        self.raise_end(end);
+        self.horizon.raise(end);
+        self.segments.drop_shown_behind(&Seen::nothing(end));
     }
 
     /// Returns the counts of a shard that another process may write. `marks` are those of the last written manifest.
@@ -202,7 +264,8 @@ impl Reader {
             traffic: Traffic {
                 incoming_records: shown
                     .map_or(0, |shown| next_sequence.get().saturating_sub(shown.opened_at.get())),
-                incoming_bytes: shown.map_or(0, |shown| shown.put_bytes),
+                incoming_bytes: shown.map_or(0, |shown| shown.put_bytes.wrapping_add(shown.saved_bytes)),
+                incoming_stored_bytes: shown.map_or(0, |shown| shown.put_bytes),
                 outgoing_records: read.records,
                 outgoing_bytes: read.bytes,
             },
@@ -210,13 +273,26 @@ impl Reader {
         })
     }
 
-    /// Returns whether the record before `next` is still the one that arrived at a time. If it is not, the records up to there were cut, and
-    /// others have taken their numbers.
-    pub(super) fn has_kept(&self, next: SequenceNumber, arrived: Option<Timestamp>) -> bool {
-        if next > self.next_sequence() {
-            return false;
+    /// Returns what an iterator remembers that begins at `next`, which was found after everything had been replaced so often.
+    pub(super) fn trace(&self, next: SequenceNumber, replaced: u64) -> Trace {
+        let Some(follow) = &self.follow else { return Trace::default() };
+        let last = next.previous().filter(|&last| last >= self.horizon());
+        Trace {
+            replaced,
+            was_there: next <= self.next_sequence(),
+            arrived: last.and_then(|last| self.timestamp_of(last).ok().flatten()),
+            _stream: follow.stream.upgrade(),
         }
-        let Some((last, arrived)) = next.previous().zip(arrived).filter(|(last, _)| *last >= self.horizon())
+    }
+
+    /// Returns whether the record before `next` is still the one of a trace. If it is not, the records up to there were cut, and others may
+    /// have taken their numbers.
+    pub(super) fn has_kept(&self, next: SequenceNumber, trace: &Trace) -> bool {
+        if next > self.next_sequence() {
+            return !trace.was_there;
+        }
+        let Some((last, arrived)) =
+            next.previous().zip(trace.arrived).filter(|(last, _)| *last >= self.horizon())
         else {
             return true;
         };
@@ -224,11 +300,5 @@ impl Reader {
         let frame = found.and_then(|found| found.window.frame_of(last).ok().flatten());
         // What damage took has no time to compare.
         frame.is_none_or(|frame| frame.is_lost || frame.timestamp_micros == arrived.as_micros())
-    }
-
-    /// Returns when the record before `next` arrived, if another process may write the shard.
-    pub(super) fn arrival_before(&self, next: SequenceNumber) -> Option<Timestamp> {
-        let last = next.previous().filter(|&last| self.is_followed() && last >= self.horizon())?;
-        self.timestamp_of(last).ok().flatten()
     }
 }

@@ -6,29 +6,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::segment::{OpenWindows, Segment};
+use super::segment::{Dropped, OpenWindows, Segment, Slot};
 use super::segments::{FollowedSegments, Segments};
 use crate::log::live::watch::Seen;
 use crate::log::segment::place::{SegmentPlace, ShardDir};
 use crate::log::segment::window::Window;
+use crate::log::sys::root::OwnPath;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 
 impl FollowedSegments {
-    /// Opens a segment. `end` is where the next one begins, and `growing` how far it is committed if frames are still added to it.
-    pub(super) fn open(
-        &self,
-        place: SegmentPlace,
-        end: Option<SequenceNumber>,
-        growing: Option<u64>,
-    ) -> Result<Window> {
-        let Some(committed) = growing else {
-            let end = end.unwrap_or_else(|| self.end.load(Ordering::Acquire).into());
-            return Window::open_shared(place, end);
+    /// Opens a segment as far as its slot says that it reaches.
+    pub(super) fn open(&self, place: SegmentPlace, slot: &Slot) -> Result<Window> {
+        let Some(committed) = slot.growing else {
+            return Window::open_shared(place, slot.end.unwrap_or_else(|| self.end()));
         };
         let window = Window::follow(place, self.segment_bytes.max(committed))?;
         window.show(committed)?;
         Ok(window)
+    }
+
+    /// Returns the number after the last record.
+    fn end(&self) -> SequenceNumber {
+        self.end.load(Ordering::Acquire).into()
     }
 }
 
@@ -39,6 +39,11 @@ impl Segments {
         Self { followed, ..Self::new(shard_dir, &[], windows) }
     }
 
+    /// Returns the directory of the shard.
+    pub(super) fn dir(&self) -> &OwnPath {
+        self.shard_dir.path()
+    }
+
     fn note_end(&self, end: SequenceNumber) {
         if let Some(followed) = &self.followed {
             followed.end.store(end.get(), Ordering::Release);
@@ -47,73 +52,80 @@ impl Segments {
 
     /// Replaces all segments by those that begin with `bases`, which hold the records before `end`.
     pub(super) fn replace(&self, bases: &[SequenceNumber], end: SequenceNumber) {
-        let new = |&base: &SequenceNumber| Arc::new(Segment { base, slot: Mutex::default() });
         let old = {
             let mut list = self.list.write();
             self.note_end(end);
-            std::mem::replace(&mut *list, bases.iter().map(new).collect::<VecDeque<_>>())
+            std::mem::replace(&mut *list, new_segments(bases, None))
         };
-        for segment in old {
-            let mut slot = segment.slot.lock();
-            slot.is_dropped = true;
-            if let Some(window) = slot.window.take() {
-                window.end();
-            }
-        }
+        old.into_iter().for_each(Segment::abandon);
     }
 
-    /// Takes over what another process shows of its segments.
+    /// Lists the directory if [`follow`](Self::follow) needs that.
+    pub(super) fn list_if_new(&self, seen: &Seen) -> Result<Option<Vec<SequenceNumber>>> {
+        let last = self.list.read().back().map(|last| last.base);
+        let is_new = seen.holder().is_some_and(|(base, _)| last != Some(base));
+        is_new.then(|| self.shard_dir.bases()).transpose()
+    }
+
+    /// Takes over what another process shows of its segments. `bases` are those in the directory, if the last one is new.
     ///
-    /// Within each step, a reader that is at the end of a segment finds the next one: segments are added before the one that was the
-    /// last is ended.
-    pub(super) fn follow(&self, seen: &Seen) -> Result<()> {
-        let Some((base, committed)) = seen.last.filter(|&(base, _)| base < seen.end) else {
-            self.note_end(seen.end);
-            return Ok(());
-        };
+    /// After each step, a reader that is at the end of a segment finds the next one, and one that opens a segment finds where it ends:
+    /// 1. The segment that was the last one learns where the next one begins. If it was written to again since it was opened, its window is
+    ///    closed.
+    /// 2. The new ones are added.
+    /// 3. The one that was the last is ended.
+    pub(super) fn follow(&self, seen: &Seen, bases: Option<Vec<SequenceNumber>>) -> Result<()> {
+        let Some((base, committed)) = seen.holder() else { return Ok(()) };
         let last = self.list.read().back().cloned();
-        match last {
-            Some(last) if last.base == base => {
-                self.note_end(seen.end);
-                Self::grow(&last, committed)?;
+        if let Some(last) = last.as_ref().filter(|last| last.base == base) {
+            self.note_end(seen.end);
+            return Self::grow(last, committed);
+        }
+        let known = last.as_ref().map(|last| last.base);
+        let is_new = |&new: &SequenceNumber| new < base && known.is_none_or(|known| new > known);
+        // Some may be gone from the directory by now. Their records are trimmed.
+        let mut added: Vec<_> = bases.unwrap_or_default().into_iter().filter(is_new).collect();
+        added.push(base);
+        if let Some(last) = &last {
+            let known_end = self.followed.as_ref().map_or(seen.end, FollowedSegments::end);
+            let mut slot = last.slot.lock();
+            slot.end = Some(added[0]);
+            if slot.growing.is_none() && added[0] > known_end {
+                slot.close_window();
             }
-            last => {
-                let known = last.as_ref().map(|last| last.base);
-                let bases = self.shard_dir.bases()?;
-                let is_new = |&new: &SequenceNumber| new < base && known.is_none_or(|known| new > known);
-                let mut added: Vec<_> = bases.into_iter().filter(is_new).collect();
-                // The last one may be gone from the directory by now, but then its records are trimmed, which a reader learns when it opens the
-                // file.
-                added.push(base);
-                let new = |base| Arc::new(Segment { base, slot: Mutex::default() });
-                let added: Vec<_> = added.into_iter().map(new).collect();
-                // It may have been written to again since, and have ended.
-                let known_end =
-                    self.followed.as_ref().map_or(0, |followed| followed.end.load(Ordering::Acquire));
-                let has_grown = added.first().is_some_and(|first| first.base.get() > known_end);
-                if let Some(newest) = added.last() {
-                    newest.slot.lock().growing = Some(committed);
-                }
-                {
-                    let mut list = self.list.write();
-                    list.extend(added);
-                    self.note_end(seen.end);
-                }
-                if let Some(last) = last {
-                    let end = seen.before.filter(|before| before.0 == last.base).map(|before| before.1);
-                    Self::end(&last, end, has_grown)?;
-                }
-            }
+        }
+        {
+            let mut list = self.list.write();
+            list.extend(new_segments(&added, Some(committed)));
+            self.note_end(seen.end);
+        }
+        let Some(last) = last else { return Ok(()) };
+        let mut slot = last.slot.lock();
+        let was_growing = slot.growing.take().is_some();
+        let Some(window) = slot.window.as_ref().filter(|_| was_growing) else { return Ok(()) };
+        let is_whole = match seen.before.filter(|&(before, _)| before == last.base) {
+            Some((_, end)) => window.show(end)?,
+            None => false,
+        };
+        if is_whole {
+            window.end();
+        } else {
+            // It is opened again, up to its end.
+            slot.close_window();
         }
         Ok(())
     }
 
-    /// Returns where the last segment ends, or `None` if frames are added to it.
-    pub(super) fn last_end(&self) -> Option<SequenceNumber> {
-        let last = self.list.read().back().cloned()?;
-        let end = self.followed.as_ref()?.end.load(Ordering::Acquire);
-        let is_growing = last.slot.lock().growing.is_some();
-        (!is_growing).then_some(end.into())
+    /// Drops the segments of which nothing can be read any more.
+    pub(super) fn drop_shown_behind(&self, seen: &Seen) {
+        // Dropping them lets their files go. A reader at the end of one must look for the next.
+        let dropped = self.drop_behind(seen.horizon, Some(seen.end));
+        dropped.iter().for_each(Dropped::end);
+        if seen.horizon >= seen.end {
+            // That was all. What is put next may be put into the last segment, which is then found anew.
+            drop(dropped);
+            self.note_end(seen.end);
+        }
     }
 
     /// Shows more of the segment to which frames are added.
@@ -123,26 +135,36 @@ impl Segments {
         let Some(window) = &slot.window else { return Ok(()) };
         // A window of a segment that was closed, or that is too short for a large frame, is opened again.
         if !was_growing || !window.show(committed)? {
-            window.end();
-            slot.window = None;
+            slot.close_window();
         }
         Ok(())
     }
+}
 
-    /// Ends a segment to which no more frames are added. They end at `end`, if that is known.
-    fn end(segment: &Segment, end: Option<u64>, has_grown: bool) -> Result<()> {
-        let mut slot = segment.slot.lock();
-        let was_growing = slot.growing.take().is_some();
-        let Some(window) = slot.window.as_ref().filter(|_| was_growing || has_grown) else { return Ok(()) };
-        let is_whole = match end.filter(|_| was_growing) {
-            Some(end) => window.show(end)?,
-            None => false,
-        };
-        window.end();
-        // Otherwise it is opened again, up to its end.
-        if !is_whole {
-            slot.window = None;
-        }
-        Ok(())
+impl Segment {
+    /// Lets no thread that still has the segment open its file: it may be another one by now.
+    fn abandon(self: Arc<Self>) {
+        let mut slot = self.slot.lock();
+        slot.is_dropped = true;
+        slot.close_window();
     }
+}
+
+impl Slot {
+    /// Closes the window. A reader that holds it then looks for another one.
+    pub(super) fn close_window(&mut self) {
+        if let Some(window) = self.window.take() {
+            window.end();
+        }
+    }
+}
+
+/// Returns segments that follow each other. Frames are added to the last one, which is committed up to `growing`, if that is given.
+fn new_segments(bases: &[SequenceNumber], growing: Option<u64>) -> VecDeque<Arc<Segment>> {
+    let ends = bases.iter().skip(1).map(|&next| Some(next)).chain([None]);
+    let new = |(&base, end): (&SequenceNumber, Option<SequenceNumber>)| {
+        let growing = growing.filter(|_| end.is_none());
+        Arc::new(Segment { base, slot: Mutex::new(Slot { end, growing, ..Slot::default() }) })
+    };
+    bases.iter().zip(ends).map(new).collect()
 }

@@ -7,10 +7,12 @@ use bytes::Bytes;
 
 use super::Reader;
 use super::batch::{Batch, RecordPlace};
+use super::follow::Trace;
+use super::portion::{Limits, Read};
 use super::reads::ReadCount;
 use super::segments::Found;
 use crate::log::format::fault::FrameFault;
-use crate::log::format::frame::Frame;
+use crate::log::format::frame::{FRAME_HEADER_BYTES, Frame};
 use crate::log::format::record::RecordParts;
 use crate::log::segment::window::Window;
 use crate::log::types::error::{Error, Result};
@@ -41,10 +43,10 @@ pub struct ShardIterator {
     pub(super) next: SequenceNumber,
     pub(super) place: Option<Place>,
     pub(super) count: Arc<ReadCount>,
-    /// When the record before the next one arrived, and how often everything that is known of the shard had been replaced by then, if another
-    /// process may write it.
-    pub(super) arrived_before: Option<Timestamp>,
-    pub(super) replaced: u64,
+    /// The frame of the next record, if that is compressed and was read in part.
+    pub(super) unpacked: Option<Unpacked>,
+    /// The record before the next one, if another process may write the shard.
+    pub(super) trace: Trace,
     /// Whether the last call of `Iterator::next` failed.
     has_failed: bool,
 }
@@ -58,28 +60,40 @@ impl fmt::Debug for ShardIterator {
     }
 }
 
+/// A frame whose records were decompressed.
+#[derive(Debug, Clone)]
+pub(super) struct Unpacked {
+    pub(super) base_sequence: u64,
+    pub(super) frame: Bytes,
+}
+
 /// The place of the next record.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    window: Arc<Window>,
+    pub(super) window: Arc<Window>,
     /// The offset of its frame.
-    offset: u64,
+    pub(super) offset: u64,
     /// Its place in the frame.
-    in_frame: RecordPlace,
+    pub(super) in_frame: RecordPlace,
 }
 
 impl ShardIterator {
     pub(crate) fn new(reader: Arc<Reader>, position: Position) -> Result<Self> {
         reader.refresh()?;
+        let replaced = reader.replaced();
         let next = Self::first_at(&reader, position)?;
-        Ok(Self::from_first(reader, next))
+        Ok(Self::begin(reader, next, replaced))
     }
 
     /// Returns an iterator that reads from a sequence number on. If that is behind the horizon, its first read fails with `Trimmed`.
     pub(crate) fn from_first(reader: Arc<Reader>, next: SequenceNumber) -> Self {
-        let count = reader.reads.begin(next);
-        let (replaced, arrived_before) = (reader.replaced(), reader.arrival_before(next));
-        Self { reader, next, place: None, count, arrived_before, replaced, has_failed: false }
+        let replaced = reader.replaced();
+        Self::begin(reader, next, replaced)
+    }
+
+    fn begin(reader: Arc<Reader>, next: SequenceNumber, replaced: u64) -> Self {
+        let (count, trace) = (reader.reads.begin(next), reader.trace(next, replaced));
+        Self { reader, next, place: None, count, unpacked: None, trace, has_failed: false }
     }
 
     /// Returns the shard that is read.
@@ -133,12 +147,33 @@ impl ShardIterator {
     pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         self.catch_up()?;
         self.reader.check_horizon(self.next)?;
+        match self.read(records_max, bytes_max) {
+            // Another process may have trimmed, cut or closed it meanwhile.
+            Err(error) if self.reader.is_followed() => {
+                self.catch_up()?;
+                self.reader.check_horizon(self.next)?;
+                Err(error)
+            }
+            read => read,
+        }
+    }
+
+    fn read(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         loop {
             let place = match self.place.take() {
                 Some(place) => place,
-                None => match self.locate()? {
-                    Some(place) => place,
-                    None => return Ok(self.empty_batch()),
+                None => match self.locate() {
+                    _ if self.is_replaced() => {
+                        self.catch_up()?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                    Ok(Some(place)) => place,
+                    Ok(None) => {
+                        // It may have been trimmed since.
+                        self.reader.check_horizon(self.next)?;
+                        return Ok(self.empty_batch());
+                    }
                 },
             };
             // `observe` reads whether the segment has ended before it reads how far it is committed: see `Watermark::observe`.
@@ -152,7 +187,12 @@ impl ShardIterator {
             }
             // Read before the lookup: a record below this end is in a segment that the lookup finds.
             let end = self.reader.next_sequence();
-            match self.reader.find(self.next)? {
+            let found = self.reader.find(self.next);
+            if self.is_replaced() {
+                self.catch_up()?;
+                continue;
+            }
+            match found? {
                 Some(Found { window, .. }) if !Arc::ptr_eq(&window, &place.window) => {
                     self.place = Some(Place {
                         offset: window.offset_of(self.next)?,
@@ -192,8 +232,11 @@ impl ShardIterator {
         if offset < committed {
             let frame = self.check(&place.window, offset, RecordPlace::default(), committed)?;
             let index = (self.next.get() - frame.header.base_sequence) as u32;
+            let unpacked =
+                if frame.is_plain() || index == 0 { None } else { Some(self.unpack(&place, &frame)?) };
+            let records = unpacked.as_ref().map_or(frame.records(), |frame| &frame[FRAME_HEADER_BYTES..]);
             for _ in 0..index {
-                let (_, offset) = RecordParts::at(frame.records(), place.in_frame.offset)
+                let (_, offset) = RecordParts::at(records, place.in_frame.offset)
                     .ok_or_else(|| place.window.fault(place.offset, self.next, &FrameFault::Shape))?;
                 place.in_frame = RecordPlace { index: place.in_frame.index + 1, offset };
             }
@@ -203,7 +246,7 @@ impl ShardIterator {
 
     /// Returns the frame at an offset after checking that it holds the next record.
     #[inline]
-    fn check<'w>(
+    pub(super) fn check<'w>(
         &self,
         window: &'w Window,
         offset: u64,
@@ -247,6 +290,7 @@ impl ShardIterator {
         let mut left = Limits { records: records_max, bytes: bytes_max };
         let mut last_timestamp = None;
         let mut damage = None;
+        let mut is_packed = false;
         let frames = window.bytes(from..committed);
         let mut rest = frames;
         while !rest.is_empty() && left.records > 0 {
@@ -256,8 +300,13 @@ impl ShardIterator {
                 _ => Frame::decode_checked(rest).ok(),
             };
             let expected = self.next.get().wrapping_sub(in_frame.index.into());
-            let Some(frame) = frame.filter(|frame| frame.header.base_sequence == expected) else {
-                damage = Some(self.refuse(&window, offset, in_frame, committed));
+            let Some(frame) =
+                frame.filter(|frame| frame.header.base_sequence == expected && frame.is_plain())
+            else {
+                match self.refuse(&window, offset, in_frame, committed) {
+                    Ok(()) => is_packed = true,
+                    Err(error) => damage = Some(error),
+                }
                 break;
             };
             let taken = left.take(&frame, &mut in_frame, left.records == records_max);
@@ -273,44 +322,67 @@ impl ShardIterator {
             (offset, in_frame) = (committed - rest.len() as u64, RecordPlace::default());
         }
         let (record_count, frames_to) = (records_max - left.records, committed - rest.len() as u64);
+        // A batch holds either plain frames or compressed ones.
+        if is_packed && record_count == 0 {
+            return self.collect_packed(Place { window, offset, in_frame }, committed, left);
+        }
         // The records before the damage are returned first. The next call meets the damage again.
         if let Some(damage) = damage.filter(|_| record_count == 0) {
             self.place = Some(Place { window, offset, in_frame });
             return Err(damage);
         }
         let bytes = if record_count == 0 { Bytes::new() } else { window.shared_bytes(from..frames_to) };
-        self.arrived_before = last_timestamp.map(Timestamp::from_micros).or(self.arrived_before);
-        self.count.go_to(self.next);
-        self.count.add(record_count, offset - from);
-        let is_latest = self.next >= self.reader.next_sequence();
+        let (log_bytes, place) = (offset - from, Place { window, offset, in_frame });
+        let read = Read {
+            bytes,
+            first,
+            first_sequence,
+            record_count,
+            last_timestamp,
+            log_bytes,
+            put_bytes: log_bytes,
+        };
+        Ok(self.batch(place, read))
+    }
+
+    /// Moves to a place, and returns what was read before it as a batch.
+    pub(super) fn batch(&mut self, place: Place, read: Read) -> Batch {
+        let Read { bytes, first, first_sequence, record_count, last_timestamp, log_bytes, put_bytes } = read;
         let last_timestamp = last_timestamp.map(Timestamp::from_micros);
+        if let Some(arrived) = last_timestamp {
+            self.trace.note(arrived);
+        }
+        self.count.go_to(self.next);
+        self.count.add(record_count, put_bytes);
+        let is_latest = self.next >= self.reader.next_sequence();
         let millis_behind_latest = match last_timestamp {
             _ if is_latest => 0,
-            Some(timestamp) => self.reader.age_of(&window, timestamp).as_millis() as u64,
+            Some(timestamp) => self.reader.age_of(&place.window, timestamp).as_millis() as u64,
             None => 1,
         };
-        self.place = Some(Place { window, offset, in_frame });
-        Ok(Batch {
+        self.place = Some(place);
+        Batch {
             bytes,
             first,
             first_sequence,
             record_count,
             last_timestamp,
             millis_behind_latest,
+            log_bytes,
             ..self.empty_batch()
-        })
+        }
     }
 
-    /// Returns the error for a place where the frame of the next record is missing or lost.
+    /// Returns the error for a place where the frame of the next record is missing or lost. If the frame is there and is compressed, this
+    /// is no error.
     #[cold]
-    fn refuse(&self, window: &Window, offset: u64, in_frame: RecordPlace, committed: u64) -> Error {
-        match self.check(window, offset, in_frame, committed) {
-            Err(error) => error,
-            Ok(frame) => {
-                let (expected, found) = (self.next.get(), frame.header.base_sequence);
-                window.fault(offset, self.next, &FrameFault::Sequence { expected, found })
-            }
+    fn refuse(&self, window: &Window, offset: u64, in_frame: RecordPlace, committed: u64) -> Result<()> {
+        let frame = self.check(window, offset, in_frame, committed)?;
+        if !frame.is_plain() {
+            return Ok(());
         }
+        let (expected, found) = (self.next.get(), frame.header.base_sequence);
+        Err(window.fault(offset, self.next, &FrameFault::Sequence { expected, found }))
     }
 
     fn empty_batch(&self) -> Batch {
@@ -322,6 +394,7 @@ impl ShardIterator {
             record_count: 0,
             last_timestamp: None,
             millis_behind_latest: 0,
+            log_bytes: 0,
             children: self
                 .children()
                 .map(|children| children.iter().map(|child| child.description()).collect()),
@@ -341,7 +414,7 @@ impl ShardIterator {
     pub(super) fn is_readable(&self) -> bool {
         // An error is for the read that follows.
         self.reader.refresh().is_err()
-            || self.replaced != self.reader.replaced()
+            || self.is_replaced() && !self.reader.has_kept(self.next, &self.trace)
             || self.next < self.reader.next_sequence()
             || self.next < self.reader.horizon()
             || self.children().is_some()
@@ -351,41 +424,6 @@ impl ShardIterator {
 impl Drop for ShardIterator {
     fn drop(&mut self) {
         self.reader.reads.end(&self.count);
-    }
-}
-
-/// How much more a batch may hold.
-struct Limits {
-    records: usize,
-    bytes: usize,
-}
-
-impl Limits {
-    /// Takes records of a frame from a place on. Returns their number, and moves the place behind them. The first record of a batch is
-    /// taken whatever its size.
-    #[inline]
-    fn take(&mut self, frame: &Frame<'_>, place: &mut RecordPlace, is_first: bool) -> usize {
-        let left = (frame.header.count - place.index) as usize;
-        // The usual case: the whole frame fits, so its records need not be looked at one by one.
-        if place.index == 0 && left <= self.records && frame.records().len() <= self.bytes {
-            self.records -= left;
-            self.bytes -= frame.records().len();
-            place.index = frame.header.count;
-            return left;
-        }
-        let mut taken = 0;
-        while taken < left.min(self.records) {
-            let Some((parts, offset)) = RecordParts::at(frame.records(), place.offset) else { break };
-            let bytes = parts.bytes();
-            if bytes > self.bytes && !(is_first && taken == 0) {
-                break;
-            }
-            self.bytes = self.bytes.saturating_sub(bytes);
-            *place = RecordPlace { index: place.index + 1, offset };
-            taken += 1;
-        }
-        self.records -= taken;
-        taken
     }
 }
 

@@ -69,15 +69,27 @@ impl ShardIterator {
 
 impl Reader {
     fn lag_from(&self, next: SequenceNumber) -> Result<Lag> {
-        let record_count = self.next_sequence().get().saturating_sub(next.get());
-        let oldest = next.max(self.horizon());
-        if record_count == 0 || oldest >= self.next_sequence() {
-            return Ok(Lag { record_count, ..Lag::default() });
+        loop {
+            let record_count = self.next_sequence().get().saturating_sub(next.get());
+            let oldest = next.max(self.horizon());
+            if record_count == 0 || oldest >= self.next_sequence() {
+                return Ok(Lag { record_count, ..Lag::default() });
+            }
+            match self.unread_from(oldest) {
+                // Retention has come beyond it since.
+                Err(_) if self.horizon() > oldest => {}
+                unread => {
+                    let (bytes, age) = unread?;
+                    return Ok(Lag { record_count, bytes, age });
+                }
+            }
         }
-        Ok(Lag {
-            record_count,
-            bytes: self.segments.bytes_from(oldest)?,
-            age: self.age_at(oldest)?.unwrap_or_default(),
-        })
+    }
+
+    /// Returns the bytes of the records from one on, and how long ago that one arrived.
+    fn unread_from(&self, oldest: SequenceNumber) -> Result<(u64, Duration)> {
+        let Some(found) = self.find(oldest)? else { return Ok((0, Duration::ZERO)) };
+        let bytes = self.segments.bytes_from(&found.window, oldest)?;
+        Ok((bytes, self.age_at(oldest)?.unwrap_or_default()))
     }
 }

@@ -45,27 +45,32 @@ impl ShardIterator {
         Ok(next)
     }
 
-    pub(super) fn go_to(&mut self, next: SequenceNumber) {
-        self.replaced = self.reader.replaced();
-        (self.next, self.place, self.arrived_before) = (next, None, self.reader.arrival_before(next));
+    fn go_to(&mut self, next: SequenceNumber, replaced: u64) {
+        (self.next, self.place, self.trace) = (next, None, self.reader.trace(next, replaced));
         self.count.go_to(next);
+    }
+
+    /// Returns whether everything that is known of the shard was replaced since the iterator read.
+    #[inline]
+    pub(super) fn is_replaced(&self) -> bool {
+        self.trace.replaced != self.reader.replaced()
     }
 
     /// Takes over what has happened in the shard, if another process may write it. Fails with `Cut` if records that were read are gone.
     #[inline]
     pub(super) fn catch_up(&mut self) -> Result<()> {
         self.reader.refresh()?;
-        if self.reader.replaced() != self.replaced { self.look_again() } else { Ok(()) }
+        if self.is_replaced() { self.look_again() } else { Ok(()) }
     }
 
     #[cold]
     fn look_again(&mut self) -> Result<()> {
         let replaced = self.reader.replaced();
-        if !self.reader.has_kept(self.next, self.arrived_before) {
+        if !self.reader.has_kept(self.next, &self.trace) {
             let end = self.reader.next_sequence();
             return Err(Error::Cut { shard: self.shard(), next: self.next, end });
         }
-        (self.place, self.replaced) = (None, replaced);
+        (self.place, self.trace.replaced) = (None, replaced);
         Ok(())
     }
 
@@ -86,7 +91,8 @@ impl ShardIterator {
     /// Same as [`StreamReader::iterator`](crate::StreamReader::iterator). The iterator then stays where it was.
     pub fn seek(&mut self, position: Position) -> Result<()> {
         self.reader.refresh()?;
-        self.go_to(Self::first_at(&self.reader, position)?);
+        let replaced = self.reader.replaced();
+        self.go_to(Self::first_at(&self.reader, position)?, replaced);
         Ok(())
     }
 
@@ -110,10 +116,10 @@ impl ShardIterator {
     pub fn skip_to_horizon(&mut self) -> u64 {
         // If that fails, the next read fails too.
         let _ = self.reader.refresh();
-        let horizon = self.reader.horizon();
+        let (replaced, horizon) = (self.reader.replaced(), self.reader.horizon());
         let skipped = horizon.get().saturating_sub(self.next.get());
         if skipped > 0 {
-            self.go_to(horizon);
+            self.go_to(horizon, replaced);
         }
         skipped
     }
@@ -129,7 +135,7 @@ impl ShardIterator {
         let from = self.next;
         loop {
             match self.end_of_lost() {
-                Ok(Some(end)) => self.go_to(end),
+                Ok(Some(end)) => self.go_to(end, self.trace.replaced),
                 Err(error) if self.next == from => return Err(error),
                 // The next read meets whatever follows the lost records.
                 _ => return Ok(self.next.get() - from.get()),

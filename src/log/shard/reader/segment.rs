@@ -32,6 +32,8 @@ pub(super) struct Slot {
     pub(super) is_pinned: bool,
     /// How far the segment is committed, if another process adds frames to it.
     pub(super) growing: Option<u64>,
+    /// Where the next segment begins, if another process may write the shard and there is one. Set before that one is on the list.
+    pub(super) end: Option<SequenceNumber>,
     /// Whether somebody has asked for the window since the last look.
     pub(super) is_used: bool,
     /// Whether the segment is off the list. A thread that still holds it must not open its file, which may soon be another segment's.
@@ -70,6 +72,13 @@ pub(crate) struct Dropped(pub(super) Arc<Segment>);
 impl Dropped {
     pub(crate) fn base(&self) -> SequenceNumber {
         self.0.base
+    }
+
+    /// Makes readers that hold the segment look for the next one.
+    pub(super) fn end(&self) {
+        if let Some(window) = &self.0.slot.lock().window {
+            window.end();
+        }
     }
 
     /// Closes the segment to later readers. Returns whether nobody has it open or holds bytes of it.

@@ -137,7 +137,7 @@ impl Segments {
         }
         let window = Arc::new(match &self.followed {
             None => Window::open(place, end)?,
-            Some(followed) => followed.open(place, end, slot.growing)?,
+            Some(followed) => followed.open(place, &slot)?,
         });
         slot.window = Some(Arc::clone(&window));
         drop(slot);
@@ -204,18 +204,19 @@ impl Segments {
         }
     }
 
-    /// Returns the bytes of frames from a sequence number on. A segment that is not open counts with its whole file.
-    pub(crate) fn bytes_from(&self, sequence: SequenceNumber) -> Result<u64> {
-        let Some(first) = self.find(sequence)? else { return Ok(0) };
-        let offset = first.window.offset_of(sequence)?;
-        let mut bytes = first.window.committed().saturating_sub(offset);
+    /// Returns the bytes of frames from a sequence number on, which is in the segment `first`. A segment that is not open counts with its
+    /// whole file.
+    pub(crate) fn bytes_from(&self, first: &Window, sequence: SequenceNumber) -> Result<u64> {
+        let offset = first.offset_of(sequence)?;
+        let mut bytes = first.committed().saturating_sub(offset);
         let later: Vec<_> =
             self.list.read().iter().filter(|segment| segment.base > sequence).cloned().collect();
         for segment in later {
             let mut slot = segment.slot.lock();
-            bytes += match &slot.window {
-                Some(window) => window.committed().saturating_sub(FRAMES_FROM),
-                None => match self.disk_bytes_of(&segment, &mut slot) {
+            bytes += match (&slot.window, slot.growing) {
+                (_, Some(committed)) => committed.saturating_sub(FRAMES_FROM),
+                (Some(window), None) => window.committed().saturating_sub(FRAMES_FROM),
+                (None, None) => match self.disk_bytes_of(&segment, &mut slot) {
                     Err(_) if !dir::exists(&self.shard_dir.segment_path(segment.base))? => 0,
                     disk_bytes => disk_bytes?,
                 },

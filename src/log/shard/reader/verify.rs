@@ -83,7 +83,7 @@ impl Reader {
                     let sizes = batch.iter().map(|record| record.parts.bytes());
                     found.record_bytes += sizes.sum::<usize>() as u64;
                     found.record_count += batch.len() as u64;
-                    if progress(batch.bytes.len() as u64).is_break() {
+                    if progress(batch.log_bytes).is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
                 }

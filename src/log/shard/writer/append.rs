@@ -58,6 +58,10 @@ impl Writer {
         appender.next_sequence = base.plus(frame.count().into());
         appender.last_timestamp = timestamp;
         self.reader.raise_end(appender.next_sequence);
+        if frame.plain_len() != frame.len() {
+            appender.saved_bytes += (frame.plain_len() - frame.len()) as u64;
+            appender.live.show_saved(appender.saved_bytes);
+        }
         appender.live.put(committed, appender.next_sequence);
         self.wake(appender);
         Ok(Some(base))

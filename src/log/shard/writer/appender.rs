@@ -34,6 +34,8 @@ pub(super) struct Appender {
     pub(super) last_timestamp: Timestamp,
     /// Added to the end of the active segment's frames, this gives the bytes put since the stream was opened. It may be below zero.
     put_bytes_before: u64,
+    /// The bytes that compression has saved since the stream was opened.
+    pub(super) saved_bytes: u64,
     pub(super) waiting: WaitList,
     /// Shows other processes how far the shard is.
     pub(super) live: Slot,
@@ -83,6 +85,7 @@ impl Appender {
             ceiling: NO_CEILING,
             last_timestamp,
             put_bytes_before: 0,
+            saved_bytes: 0,
             waiting: WaitList::default(),
             live,
             new_names: None,

@@ -5,6 +5,7 @@
 mod ahead;
 mod append;
 mod appender;
+pub(super) mod moment;
 pub(crate) mod pause;
 mod seal;
 pub(crate) mod source;
@@ -76,6 +77,7 @@ pub(super) struct Writer {
 pub(super) struct PutTotals {
     pub(super) records: u64,
     pub(super) bytes: u64,
+    pub(super) saved_bytes: u64,
 }
 
 impl Writer {
@@ -146,7 +148,7 @@ impl Writer {
     pub(super) fn put_totals(&self) -> PutTotals {
         let appender = self.appender.lock();
         let records = appender.next_sequence.get() - self.opened_at.get();
-        PutTotals { records, bytes: appender.put_bytes() }
+        PutTotals { records, bytes: appender.put_bytes(), saved_bytes: appender.saved_bytes }
     }
 
     /// Returns where the last segment ends, or `None` if it is written to and its end still moves.

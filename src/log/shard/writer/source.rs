@@ -2,9 +2,11 @@
 //!
 //! | the next segment is | where |
 //! |---|---|
-//! | the last one, resumed | it was closed cleanly or holds no record, nothing was put since, and it has room for the frame |
+//! | the last one, resumed | it holds no record; or it was closed cleanly, nothing was put since, it has room for the frame, and no second name |
 //! | a prepared one | one is ready, and it has room for the frame |
 //! | a new file | otherwise |
+//!
+//! A second name is that of a snapshot, which must not change.
 //!
 //! A prepared segment is a new file, made when a busy writer comes near the end of the active one, or a refilled file of a trimmed segment.
 //! A trimmed file is refilled if all of these conditions hold, and removed otherwise:
@@ -29,6 +31,7 @@ use crate::log::segment::active::{Active, Resumable};
 use crate::log::segment::growth::Writing;
 use crate::log::segment::place::ShardDir;
 use crate::log::segment::prepared::{Prepared, PreparedPages};
+use crate::log::sys::file::DataFile;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
@@ -123,7 +126,11 @@ impl SegmentSource {
             let prepared = ready.pop_if(|prepared| prepared.has_room(len))?;
             Some(Active::begin_in(prepared, &self.dir, base, now, self.writing))
         };
-        let next = if let Some(last) = last.filter(has_room) {
+        let last = match last.filter(has_room) {
+            Some(last) if !last.frames.is_empty() && self.has_second_name(last.base)? => None,
+            last => last,
+        };
+        let next = if let Some(last) = last {
             Active::resume(&self.dir, last, now, self.writing, len)?
         } else if let Some(begun) = begin_prepared() {
             begun?
@@ -132,6 +139,11 @@ impl SegmentSource {
         };
         self.demand.lock().note_begun();
         Ok(next)
+    }
+
+    /// Returns whether the file of a segment has a second name, such as that in a snapshot. Then it is not written to any more.
+    fn has_second_name(&self, base: SequenceNumber) -> Result<bool> {
+        DataFile::open(&self.dir.segment_path(base))?.has_second_name()
     }
 
     /// Returns what should be done so that `wanted` bytes of the next segment's pages are brought in.
@@ -248,7 +260,6 @@ mod tests {
     use crate::log::segment::stored::read_header;
     use crate::log::sys::dir;
     use crate::log::sys::fault::set_hook;
-    use crate::log::sys::file::DataFile;
     use crate::log::sys::root::OwnPath;
 
     fn source(stream_dir: &Path) -> SegmentSource {

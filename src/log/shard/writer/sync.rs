@@ -75,8 +75,9 @@ impl Writer {
         let synced = synced.and_then(|()| self.check_not_removed(&files));
         match &synced {
             Ok(()) => {
-                self.note_synced_to(committed);
+                // In this order: once the other threads know, the stream may be closed, and the words may be another opening's.
                 self.appender.lock().live.show_synced(committed);
+                self.note_synced_to(committed);
             }
             // The kernel may have dropped the pages that it could not write, so a retry could succeed without them.
             Err(error) => {

@@ -1,0 +1,116 @@
+//! Reading frames whose records are compressed.
+
+use bytes::Bytes;
+
+use super::batch::{Batch, RecordPlace};
+use super::iterator::{Place, ShardIterator, Unpacked};
+use super::portion::{Limits, Read};
+use crate::log::format::frame::Frame;
+use crate::log::types::error::Result;
+
+/// A batch ends once this many bytes are decompressed for it.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+impl ShardIterator {
+    /// Decompresses a frame. What is returned looks like a frame that was never compressed, except for its checksum.
+    pub(super) fn unpack(&self, place: &Place, frame: &Frame<'_>) -> Result<Bytes> {
+        let base_sequence = frame.header.base_sequence;
+        if let Some(known) = self.unpacked.as_ref().filter(|known| known.base_sequence == base_sequence) {
+            return Ok(known.frame.clone());
+        }
+        let mut plain = vec![];
+        self.unpack_to(place, frame, &mut plain)?;
+        Ok(plain.into())
+    }
+
+    fn unpack_to(&self, place: &Place, frame: &Frame<'_>, plain: &mut Vec<u8>) -> Result<()> {
+        frame.unpack(plain).map_err(|fault| place.window.fault(place.offset, self.next, &fault))
+    }
+
+    /// Reads compressed frames from a place on, up to the committed end and the limits.
+    pub(super) fn collect_packed(&mut self, place: Place, committed: u64, left: Limits) -> Result<Batch> {
+        match place.in_frame.index {
+            0 => self.collect_whole(place, committed, left),
+            _ => self.collect_rest(place, committed, left),
+        }
+    }
+
+    /// Reads on in a frame of which records were read. It was decompressed then, and nothing is copied.
+    fn collect_rest(&mut self, mut place: Place, committed: u64, mut left: Limits) -> Result<Batch> {
+        let (from, first, first_sequence, records_max) =
+            (place.offset, place.in_frame, self.next, left.records);
+        let window = std::sync::Arc::clone(&place.window);
+        let frame = self.check(&window, place.offset, place.in_frame, committed)?;
+        let bytes = self.unpack(&place, &frame)?;
+        let plain = self.checked(&place, &bytes)?;
+        left.take(&plain, &mut place.in_frame, true);
+        let record_count = records_max - left.records;
+        self.next = self.next.plus(record_count as u64);
+        self.unpacked = if place.in_frame.index < frame.header.count {
+            Some(Unpacked { base_sequence: frame.header.base_sequence, frame: bytes.clone() })
+        } else {
+            place.pass(frame.header.len);
+            None
+        };
+        let last_timestamp = Some(frame.header.timestamp_micros);
+        let log_bytes = place.offset - from;
+        let put_bytes = if self.unpacked.is_some() { 0 } else { bytes.len() as u64 };
+        let read = Read { bytes, first, first_sequence, record_count, last_timestamp, log_bytes, put_bytes };
+        Ok(self.batch(place, read))
+    }
+
+    /// Reads whole frames, and perhaps part of a last one, into one buffer.
+    fn collect_whole(&mut self, mut place: Place, committed: u64, mut left: Limits) -> Result<Batch> {
+        let (from, first, first_sequence, records_max) =
+            (place.offset, place.in_frame, self.next, left.records);
+        let window = std::sync::Arc::clone(&place.window);
+        let (mut plain, mut last, mut last_timestamp) = (vec![], None, None);
+        while place.offset < committed && left.records > 0 && plain.len() < BATCH_BYTES_MAX {
+            // The next call reads what is not compressed, or meets what is wrong with it.
+            let Ok(frame) = self.check(&window, place.offset, place.in_frame, committed) else { break };
+            if frame.is_plain() {
+                break;
+            }
+            let at = plain.len();
+            if let Err(error) = self.unpack_to(&place, &frame, &mut plain) {
+                plain.truncate(at);
+                if at == 0 {
+                    self.place = Some(place);
+                    return Err(error);
+                }
+                break;
+            }
+            let unpacked = self.checked(&place, &plain[at..])?;
+            let taken = left.take(&unpacked, &mut place.in_frame, left.records == records_max);
+            if taken == 0 {
+                plain.truncate(at);
+                break;
+            }
+            self.next = self.next.plus(taken as u64);
+            last_timestamp = Some(frame.header.timestamp_micros);
+            if place.in_frame.index < frame.header.count {
+                last = Some((frame.header.base_sequence, at));
+                break;
+            }
+            place.pass(frame.header.len);
+        }
+        let bytes = Bytes::from(plain);
+        let put_bytes = last.map_or(bytes.len(), |(_, at)| at) as u64;
+        self.unpacked = last.map(|(base_sequence, at)| Unpacked { base_sequence, frame: bytes.slice(at..) });
+        let (record_count, log_bytes) = (records_max - left.records, place.offset - from);
+        let read = Read { bytes, first, first_sequence, record_count, last_timestamp, log_bytes, put_bytes };
+        Ok(self.batch(place, read))
+    }
+
+    fn checked<'b>(&self, place: &Place, bytes: &'b [u8]) -> Result<Frame<'b>> {
+        Frame::decode_checked(bytes).map_err(|fault| place.window.fault(place.offset, self.next, &fault))
+    }
+}
+
+impl Place {
+    /// Goes behind a frame.
+    fn pass(&mut self, len: usize) {
+        self.offset += len as u64;
+        self.in_frame = RecordPlace::default();
+    }
+}

@@ -1,0 +1,109 @@
+//! Taking a snapshot of a stream into a directory.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::address::{Address, Found, Locked};
+use super::{Stream, directory};
+use crate::log::snapshot::report::{SnapshotProgress, SnapshotReport};
+use crate::log::snapshot::{self, target};
+use crate::log::sys::outside;
+use crate::log::sys::root::OwnPath;
+use crate::log::types::error::{Error, Result};
+use crate::log::types::file_mode::FileMode;
+
+impl Stream {
+    /// Takes a snapshot: a directory that opens as a stream, and holds what this stream holds at the moment of the call. The stream goes on
+    /// meanwhile, and puts do not wait for it.
+    ///
+    /// The snapshot holds all records of each shard up to that moment, but no record of a shard whose parents are not complete in it. It
+    /// holds the consumer groups, and all other streams in directories inside this one. Their checkpoints are from just before that moment,
+    /// so no group is ahead of the records. Retention goes on, too: what it drops until all files are copied is not in the snapshot.
+    ///
+    /// On the same file system, sealed segments take no room: the snapshot's files are second names of the stream's. Neither stream writes
+    /// to such a file again. Elsewhere they are copied, with shared blocks where the file system has those. What is not sealed yet is copied.
+    ///
+    /// If there is an earlier snapshot of this stream at `path`, it becomes the new one, and only what is new is added. What the stream has
+    /// dropped since is removed. Until the new one is complete, the earlier one stays as it was. A snapshot into which records were put is
+    /// refused. Commits of its groups do not count, and are replaced.
+    ///
+    /// It calls `progress` again and again with how far it is. `progress` may stop it. What is in place by then stays in the directory, for
+    /// the next call to go on with, and [`delete`](Self::delete) removes it.
+    ///
+    /// A snapshot is opened like any stream. Opening it applies its retention: what has expired by then is dropped from it.
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use streamlog::{Position, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// # let target = directory.path().join("backup");
+    /// stream.put("user-17", "clicked")?;
+    /// let report = stream.snapshot(&target, |_| ControlFlow::Continue(()))?;
+    /// assert!(report.is_complete);
+    /// stream.put("user-17", "clicked again")?;
+    ///
+    /// let backup = Stream::open(&target)?;
+    /// assert_eq!(backup.lineage_iterator(Position::TrimHorizon)?.next_batch(10)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Durability
+    /// A snapshot survives power loss once the call returns, with all its records, under any durability. A crash before that leaves the
+    /// earlier snapshot or the new one. Where there was none, it leaves none that opens.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the path is inside the stream, or holds a stream that is not a snapshot of this one, or one that records were put
+    /// into; `NotAStream` if it holds something else; `Locked` if somebody has it open, or takes a snapshot there; `StorageFull` if it has no
+    /// room; `Poisoned` if a sync of a shard has failed; `Corrupt` if segments that are not sealed are damaged (sealed ones are taken as they
+    /// are); `Closed` if the stream is closed before all is in place; `Io`. After any of them an earlier snapshot is as it was.
+    pub fn snapshot(
+        &self,
+        path: impl AsRef<Path>,
+        mut progress: impl FnMut(SnapshotProgress) -> ControlFlow<()>,
+    ) -> Result<SnapshotReport> {
+        let (path, topology) = (path.as_ref(), &self.core().topology);
+        // Before a directory is created for it.
+        let manifest = topology.manifest_to_change()?;
+        let (created_at, mode) = (manifest.created_at, manifest.settings.file_mode);
+        drop(manifest);
+        refuse_inside(&self.core().root, path)?;
+        let Locked { root, found, lock } = lock(path, mode)?;
+        let root = root.with_mode(mode);
+        match found {
+            Found::Stream => target::check(&root, created_at)?,
+            Found::Deleted => directory::remove_contents(&root)?,
+            Found::Unfinished | Found::Nothing => {}
+        }
+        // An interrupted creation may have left the directory without that.
+        root.sync_name_of_root()?;
+        let report = snapshot::take(topology, &root, &mut progress);
+        drop(lock);
+        report
+    }
+}
+
+/// Refuses a path inside the stream, where the next snapshot would find this one.
+fn refuse_inside(root: &OwnPath, path: &Path) -> Result<()> {
+    for above in outside::nearest_existing(path)?.ancestors() {
+        if root.is_root_at(above)? {
+            return Err(Error::invalid(format!(
+                "a snapshot of {} cannot be taken inside it, at {}: name another path",
+                root.display(),
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Locks the target, which is created if it is missing.
+fn lock(path: &Path, mode: FileMode) -> Result<Locked> {
+    let address = Address::Outside(path);
+    loop {
+        if let Some(locked) = address.lock(|_, _| Ok(()))? {
+            return Ok(locked);
+        }
+        address.create(mode)?;
+    }
+}

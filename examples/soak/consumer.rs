@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use streamlog::{Batch, Error, Group, ShardId, StreamReader, Worker};
 
@@ -14,6 +14,9 @@ use super::say;
 
 /// The number of threads.
 pub(crate) const WORKER_COUNT: std::ops::RangeInclusive<u64> = 2..=4;
+
+/// The longest time that a worker stays in its group.
+const STAY_MILLIS_MAX: u64 = 4_000;
 
 /// The next record of each shard according to the commits that returned. All workers of a process share it.
 #[derive(Debug, Default)]
@@ -67,7 +70,9 @@ impl<'a> Consumer<'a> {
 
     /// Works until this worker or all workers must stop.
     fn work(&mut self, mut worker: Worker) -> Outcome {
-        while !self.board.must_stop() && !self.random.one_in(400) {
+        // While it stays, a shard whose last records it has left uncommitted keeps its children from everybody.
+        let leaves_at = Instant::now() + Duration::from_millis(self.random.below(STAY_MILLIS_MAX));
+        while !self.board.must_stop() && Instant::now() < leaves_at {
             self.poll(&mut worker)?;
             if self.random.one_in(250) {
                 self.board.sleep(self.lease_timeout.mul_f64(0.5 + 2.0 * self.random.fraction()));

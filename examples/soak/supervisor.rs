@@ -117,7 +117,7 @@ impl Soak {
             self.report.note_check(&checked);
             self.report.tick()?;
         }
-        self.visitors.finish(&self.ledger, &mut self.report)
+        if self.has_stream { self.visitors.finish(&self.ledger, &mut self.report) } else { Ok(()) }
     }
 
     fn is_time_up(&self) -> bool {

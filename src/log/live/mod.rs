@@ -11,7 +11,7 @@
 //!
 //! **Opening.** The process that opens the stream next prepares slots of its own, with the number of its opening, and shows that number in the
 //! header once recovery is done. Until then, the slots of the last opening count, whose process may have been killed: recovery keeps
-//! everything that could be read. Then they are free. A reader that has loaded words loads the opening once more.
+//! everything that could be read. Then they are free.
 //!
 //! **Wake.** A waiter stores its mark in the bell, lets all threads pass a barrier, and looks for records once more. A put stores the end and
 //! then looks for marks. One of the two sees what the other has stored. So a put pays one load if nobody waits. A ring takes the mark away, even

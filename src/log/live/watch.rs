@@ -1,5 +1,6 @@
 //! The file `live`, for a process that reads a stream which another one has open.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +14,7 @@ use crate::log::format::live::{
     bytes_at, place_at,
 };
 use crate::log::sys::dir;
+use crate::log::sys::fault;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::process;
 use crate::log::sys::root::OwnPath;
@@ -160,11 +162,19 @@ impl SlotView {
         self.words() == *seen && self.is_of_shard()
     }
 
+    /// Lets a test do something between two loads.
+    #[inline]
+    fn point(&self) {
+        let _ = fault::point("load the words of a shard", Path::new(""));
+    }
+
     /// Returns what the slot shows, and the words to compare with later. Returns `None` if the slot no longer belongs to the shard.
     pub(crate) fn read(&self) -> Option<(Seen, SeenWords)> {
         loop {
             let words = self.words();
+            self.point();
             let begun = self.load(BEGUN_AT);
+            self.point();
             let place = |begun: u64| {
                 let at = place_at(begun);
                 let (base, committed) = (self.load(at), self.load(at + 1));
@@ -184,6 +194,10 @@ impl SlotView {
                 last,
                 before,
             };
+            // The end is from before the last two segments began.
+            if seen.holder().is_none() && seen.end > self.load(OPENED_AT).into() && self.is_of_shard() {
+                continue;
+            }
             return self.is_of_shard().then_some((seen, words));
         }
     }
@@ -274,6 +288,39 @@ mod tests {
         slot.put(4200, 16.into());
         let seen = shown.read().unwrap().0;
         assert_eq!((seen.holder(), seen.before), (Some((15.into(), 4200)), Some((10.into(), 5000))));
+    }
+
+    #[test]
+    fn l8_segments_that_begin_between_two_loads_do_not_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        let live = Live::open(&root, false).unwrap();
+        live.begin();
+        let view = LiveView::open(&root).unwrap().unwrap();
+        for (shard, (at, count)) in (0..).zip((0..2).flat_map(|at| (1..5).map(move |count| (at, count)))) {
+            let mut slot = live.slot(of_shard(shard)).unwrap();
+            let shown = view.find(ShardId::new(shard), view.opening()).unwrap().unwrap();
+            let mut end = 10;
+            let mut begin = move |slot: &mut super::super::publish::Slot| {
+                slot.begin_segment(end.into(), 4096, 0);
+                end += 1;
+                slot.put(5000, end.into());
+            };
+            (0..2).for_each(|_| begin(&mut slot));
+            let mut number = 0;
+            set_hook(Some(Box::new(move |_, _| {
+                if number == at {
+                    (0..count).for_each(|_| begin(&mut slot));
+                }
+                number += 1;
+                Ok(())
+            })));
+            let seen = shown.read().unwrap().0;
+            set_hook(None);
+            let (base, committed) = seen.holder().unwrap();
+            assert_eq!((base.get() + 1, committed), (seen.end.get(), 5000), "at {at}, {count}: {seen:?}");
+            assert!(seen.before.is_none_or(|(before, _)| before.plus(1) == seen.last.unwrap().0), "{seen:?}");
+        }
     }
 
     #[test]

@@ -34,9 +34,19 @@ fn interrupted(work: impl FnOnce(), other: impl Fn(usize) + Send + Sync + 'stati
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok(())
     })));
+    let over = HookGuard;
     work();
-    set_hook(None);
+    drop(over);
     Rc::into_inner(count).expect("the hook is gone").into_inner()
+}
+
+/// Ends the hook on drop, also if the work fails.
+struct HookGuard;
+
+impl Drop for HookGuard {
+    fn drop(&mut self) {
+        set_hook(None);
+    }
 }
 
 /// Says which case failed.

@@ -130,7 +130,7 @@ impl Reader {
     /// Takes over what the shard's words show. Returns whether more has changed than these words say.
     ///
     /// The end is loaded first, then the places of the segments, then the directory is listed, then the horizon is loaded: a file that was
-    /// removed before it was listed is behind that. The opening is loaded last: otherwise the words may be those of another one.
+    /// removed before it was listed is behind that. Words count only if the slot is still that of the shard and of the opening afterwards.
     fn take_over(&self, known: &mut Known) -> Result<bool> {
         if known.has_expired {
             return Ok(false);
@@ -149,9 +149,6 @@ impl Reader {
         let bases = self.segments.list_if_new(&seen)?;
         self.point("look at the horizon of")?;
         let Some((now, _)) = slot.read() else { return Ok(true) };
-        if live.opening() != *opening {
-            return Ok(true);
-        }
         // It may be beyond the end that was loaded.
         seen.horizon = now.horizon.min(seen.end);
         self.apply(&seen, bases)?;

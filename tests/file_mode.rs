@@ -165,15 +165,7 @@ fn another_users_process_reads_what_the_mode_lets_it_read_and_nothing_by_default
     }
     let scratch = common::scratch();
     set_mode(scratch.path(), 0o755);
-    let program = scratch.path().join("program");
-    // Another process makes the copy, so that no child of this one has it open for writing.
-    let copied = Command::new("install")
-        .args(["-m", "755"])
-        .arg(std::env::current_exe().unwrap())
-        .arg(&program)
-        .status()
-        .unwrap();
-    assert!(copied.success());
+    let program = common::copy_of_program(scratch.path());
     let our_group = fs::metadata(scratch.path()).unwrap().gid();
     for (mode, group_reads, others_read) in [
         (None, false, false),

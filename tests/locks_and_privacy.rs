@@ -473,21 +473,6 @@ fn am_root() -> bool {
 
 const NOBODY: u32 = 65_534;
 
-/// Copies this test program to a place that anyone may access.
-fn copy_of_program(place: &Path) -> PathBuf {
-    let program = place.join("program");
-    // Another process makes the copy. If this one did, a child that another test forks meanwhile could hold the copy open for writing,
-    // and the copy could not be run.
-    let copied = Command::new("install")
-        .args(["-m", "755"])
-        .arg(std::env::current_exe().unwrap())
-        .arg(&program)
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    program
-}
-
 fn as_nobody(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.uid(NOBODY).gid(NOBODY).current_dir("/");
@@ -502,7 +487,7 @@ fn somebody_elses_stream_and_a_directory_without_write_permission_are_refused() 
     }
     let scratch = common::scratch();
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = copy_of_program(scratch.path());
+    let program = common::copy_of_program(scratch.path());
     let path = scratch.path().join("stream");
     one_record(&path);
     let mut stranger = Other::with(as_nobody(&program), &path);

@@ -97,3 +97,18 @@ pub fn disk_bytes(path: &Path) -> u64 {
     };
     inside + metadata.blocks() * 512
 }
+
+/// Copies this test program to a place that anyone may access.
+pub fn copy_of_program(place: &Path) -> PathBuf {
+    let program = place.join("program");
+    // Another process makes the copy. If this one did, a child that another test forks meanwhile could hold the copy open for writing,
+    // and the copy could not be run.
+    let copied = std::process::Command::new("install")
+        .args(["-m", "755"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(&program)
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    program
+}

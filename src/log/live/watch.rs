@@ -171,7 +171,8 @@ impl SlotView {
         let _ = fault::point("load the words of a shard", Path::new(""));
     }
 
-    /// Returns what the slot shows, and the words to compare with later. Returns `None` if the slot no longer belongs to the shard.
+    /// Returns what the slot shows, and the words to compare with later. Returns `None` if the slot no longer belongs to the shard,
+    /// or if its words still contradict each other after [`LOOKS_MAX`] looks.
     pub(crate) fn read(&self) -> Option<(Seen, SeenWords)> {
         for _ in 0..LOOKS_MAX {
             let words = self.words();

@@ -269,7 +269,8 @@ impl Followed {
     /// Returns the segments of a shard that a process shows.
     fn find_shown(&self, shard: &ShardDescription, slot: &SlotView) -> Result<Found> {
         let dir = ShardDir::new(&self.root, shard.id);
-        let changed = || Error::io("list the directory", dir.path(), std::io::ErrorKind::Interrupted.into());
+        let changed =
+            || Error::io("read what the writer shows of", dir.path(), std::io::ErrorKind::Interrupted.into());
         let (mut seen, words) = slot.read().ok_or_else(changed)?;
         let mut bases = if dir.path().is_own_dir()? { dir.bases()? } else { vec![] };
         bases.retain(|&base| base < seen.end);

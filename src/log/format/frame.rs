@@ -136,7 +136,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Reads and checks the frame that begins with `bytes`. Returns `None` unless it is whole and holds records, as nearly all frames do.
-    // As a call, it takes a tenth of reading a small frame.
+    // As a call, it would take a tenth of reading a small frame.
     #[inline(always)]
     pub(crate) fn decode_records(bytes: &'a [u8], salt: &Salt) -> Option<Self> {
         let Head { checksum, kind, header } = Head::read(bytes)?;

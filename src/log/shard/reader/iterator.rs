@@ -294,9 +294,20 @@ impl ShardIterator {
         let frames = window.bytes(from..committed);
         let mut rest = frames;
         while !rest.is_empty() && left.records > 0 {
-            // A reader that stopped within a frame has already checked it.
+            if in_frame.index == 0 {
+                let whole = left.take_whole(rest, &window.salt, self.next);
+                self.next = self.next.plus(whole.record_count);
+                last_timestamp = whole.last_timestamp.or(last_timestamp);
+                rest = whole.rest;
+                offset = committed - rest.len() as u64;
+                if rest.is_empty() || left.records == 0 {
+                    break;
+                }
+            }
+            // The next frame does not fit whole, was read in part, or is compressed, lost or damaged.
             let frame = match in_frame.index {
                 0 => Frame::decode_records(rest, &window.salt),
+                // A reader that stopped within a frame has already checked it.
                 _ => Frame::decode_checked(rest).ok(),
             };
             let expected = self.next.get().wrapping_sub(in_frame.index.into());

@@ -4,6 +4,7 @@ mod address;
 mod callback;
 mod directory;
 pub mod extend;
+mod limited;
 pub(crate) mod lineage_iterator;
 mod maintenance;
 mod open;
@@ -15,6 +16,7 @@ mod snapshot;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
@@ -80,6 +82,8 @@ struct Core {
     key_hash: KeyHash,
     record_bytes_max: u64,
     compression: Compression,
+    /// Whether a put has more to do than to append: the stream compresses, or limits puts. It is the only thing that a put asks for that.
+    has_extras: AtomicBool,
     clock: Arc<dyn Clock>,
     topology: Topology,
     recovery: RecoveryReport,

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -94,6 +95,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         clock: Arc::clone(&clock),
         peers: Arc::default(),
         windows: Arc::default(),
+        limits: Arc::new(Mutex::new(options.limits)),
         writers: WriterContext {
             writing: Writing { segment_bytes: settings.segment_bytes, syncs_each },
             work: Arc::new(Waiter::default()),
@@ -136,6 +138,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         key_hash: settings.key_hash,
         record_bytes_max: settings.record_bytes_max,
         compression: settings.compression,
+        has_extras: AtomicBool::new(Core::has_extras(settings.compression, options.limits)),
         clock,
         options,
         topology,

@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Core, Stream};
 use crate::log::format::draft::{Draft, DraftBuffer, record_bytes};
 use crate::log::format::headers;
 use crate::log::shard::Shard;
-use crate::log::types::compression::Compression;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::hash_key::HashKey;
 use crate::log::types::limits::{FRAME_BYTES_MAX, HEADER_NAME_BYTES_MAX, PARTITION_KEY_BYTES_MAX};
@@ -53,7 +53,8 @@ impl Stream {
     /// [`Durability`] says.
     ///
     /// # Errors
-    /// `InvalidRecord`; `StorageFull` if the disk has no room for it: free some and put again; `Poisoned` after a failed sync; `Closed`.
+    /// `InvalidRecord`; `StorageFull` if the disk has no room for it: free some and put again; `Throttled` if the stream has
+    /// [`limits`](crate::StreamOptions::limits) and the shard has reached one; `Poisoned` after a failed sync; `Closed`.
     /// After any error the record was not put, with one exception: after a failed sync under [`Durability::Power`] it may or may not be
     /// there.
     #[inline]
@@ -82,7 +83,6 @@ impl Stream {
         core.put_metrics.put(core.options.durability, || {
             with_buffer(|buffer| {
                 let mut frame = buffer.draft_one(record);
-                core.pack(&mut frame);
                 // The time is read after drafting, so that the stores into the draft can finish before the checksum reads them.
                 frame.put_at = core.clock.now();
                 loop {
@@ -91,6 +91,9 @@ impl Stream {
                         Some(shard) => shard,
                         None => map.open_at(map.route(core.hash_key_of(record))),
                     };
+                    if core.has_extras.load(Ordering::Relaxed) {
+                        core.put_extras(shard, record, &mut frame)?;
+                    }
                     // A shard that closed in the meantime is no longer in the next map.
                     if let Some(sequence) = shard.append(&mut frame)? {
                         core.make_durable(shard, sequence.plus(1))?;
@@ -113,7 +116,10 @@ impl Stream {
     /// Puts any number of records, up to 2 GiB in all. The records that go to one shard are one unit there, in their order: after a crash
     /// all of them are there, or none.
     ///
-    /// Returns one result for each record, in their order. A failure, such as a full disk, affects all records of a shard.
+    /// Returns one result for each record, in their order. A failure, such as a full disk, affects all records of a shard, with one
+    /// exception: if the shard reaches one of the stream's [`limits`](crate::StreamOptions::limits), its first records are put, as many as
+    /// the limits let pass, and all behind them fail with `Throttled`. So a caller that puts those again, in their order, keeps the order of
+    /// each key.
     ///
     /// ```
     /// # use streamlog::{PutRecord, Stream};
@@ -136,9 +142,9 @@ impl Stream {
         let bytes = core.check_batch(records)?;
         let now = core.clock.now();
         Ok(core.put_metrics.put_batch(core.options.durability, || {
-            with_buffer(|buffer| match core.append_whole(buffer, records, bytes, now) {
-                Some(outcomes) => outcomes,
-                None => core.append_routed(buffer, records, bytes, now),
+            with_buffer(|buffer| match core.has_extras.load(Ordering::Relaxed) {
+                false => core.append_batch(buffer, records, bytes, now, |_| {}),
+                true => core.put_batch_with_extras(buffer, records, bytes, now),
             })
         }))
     }
@@ -151,11 +157,18 @@ struct Appended {
 }
 
 impl Core {
-    /// Compresses the records of a frame, if the stream does that.
-    #[inline]
-    fn pack(&self, frame: &mut Draft<'_>) {
-        if self.compression != Compression::None {
-            frame.pack(self.compression);
+    /// Appends a batch. `pack` compresses the records of a frame, or does nothing.
+    pub(super) fn append_batch(
+        &self,
+        buffer: &mut DraftBuffer,
+        records: &[PutRecord<'_>],
+        bytes: usize,
+        now: Timestamp,
+        pack: impl Fn(&mut Draft<'_>),
+    ) -> Vec<Result<Receipt>> {
+        match self.append_whole(buffer, records, bytes, now, &pack) {
+            Some(outcomes) => outcomes,
+            None => self.append_routed(buffer, records, bytes, now, &pack),
         }
     }
 
@@ -166,11 +179,12 @@ impl Core {
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
+        pack: impl Fn(&mut Draft<'_>),
     ) -> Option<Vec<Result<Receipt>>> {
         let map = self.topology.map();
         let shard = map.only_open().filter(|_| !records.is_empty())?;
         let mut frame = buffer.draft(records.iter(), bytes);
-        self.pack(&mut frame);
+        pack(&mut frame);
         frame.put_at = now;
         let base = shard.append(&mut frame).transpose()?;
         let base =
@@ -191,6 +205,7 @@ impl Core {
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
+        pack: impl Fn(&mut Draft<'_>),
     ) -> Vec<Result<Receipt>> {
         let mut outcomes: Vec<Option<Result<Receipt>>> = vec![None; records.len()];
         let mut pending: Vec<usize> = (0..records.len()).collect();
@@ -204,7 +219,7 @@ impl Core {
             pending.clear();
             for part in routed.chunk_by(|a, b| a.0 == b.0) {
                 let mut frame = buffer.draft(part.iter().map(|&(_, at)| &records[at]), bytes);
-                self.pack(&mut frame);
+                pack(&mut frame);
                 frame.put_at = now;
                 let shard = map.open_at(part[0].0);
                 let places = part.iter().map(|&(_, at)| at);
@@ -236,7 +251,7 @@ impl Core {
     }
 
     #[inline]
-    fn hash_key_of(&self, record: &PutRecord<'_>) -> HashKey {
+    pub(super) fn hash_key_of(&self, record: &PutRecord<'_>) -> HashKey {
         record.explicit_hash_key.unwrap_or_else(|| self.key_hash.hash(record.partition_key))
     }
 

@@ -12,6 +12,7 @@ use super::file_mode::FileMode;
 use super::hash_key::KeyHash;
 use super::limits::*;
 use super::stats::StreamStats;
+use super::throughput::Limits;
 use super::time::{Clock, DAY, SECOND};
 
 /// The failures that a returned put survives. Every put survives the death of the process.
@@ -144,6 +145,7 @@ pub struct StreamOptions {
     pub(crate) compression: Option<Compression>,
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Option<Duration>,
+    pub(crate) limits: Limits,
     pub(crate) maintenance: Maintenance,
     /// `None` means the system's clock.
     pub(crate) clock: Option<Arc<dyn Clock>>,
@@ -192,6 +194,7 @@ impl StreamOptions {
             compression: None,
             durability: Durability::default(),
             sync_interval: Some(SECOND),
+            limits: Limits::none(),
             maintenance: Maintenance::default(),
             clock: None,
             create: Create::IfMissing,
@@ -307,6 +310,24 @@ impl StreamOptions {
         self
     }
 
+    /// Sets how much each shard takes and hands out in a second; see [`Limits`]. It applies to this opening only, and
+    /// [`Stream::set_limits`](crate::Stream::set_limits) changes it while the stream is open. Default: no limits.
+    ///
+    /// It limits the process that has the stream open. Readers in other processes are not limited.
+    ///
+    /// ```
+    /// # use streamlog::{Limits, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new().limits(Limits::kinesis()).open(directory.path())?;
+    /// assert_eq!(stream.describe().limits.read_calls_per_second, Some(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Sets who does the maintenance. Default: the stream's own threads.
     #[must_use]
     pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
@@ -398,6 +419,7 @@ impl StreamOptions {
         self.segment_bytes.map_or(Ok(()), check_segment_bytes)?;
         self.asked_mode()?;
         self.compression.map_or(Ok(()), Compression::check)?;
+        self.limits.check()?;
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::invalid("a sync_interval of zero: use Durability::Power to sync each put"));
         }

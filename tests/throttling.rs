@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use streamlog::{
     Batch, Clock, Error, HashKey, KeyHash, Limits, ManualClock, MetricValue, Position, PutRecord, Receipt,
-    Result, SECOND, ShardFilter, ShardId, ShardIterator, Stream, StreamOptions, StreamReader, extend,
+    Result, SECOND, ShardFilter, ShardId, ShardIterator, Stream, StreamOptions, extend,
 };
 use tempfile::TempDir;
 
@@ -625,7 +625,7 @@ fn l8_a_reader_in_another_process_is_not_limited() {
     let limits = records_per_second(1).read_calls_per_second(1);
     let case = Case::new(limits, |options| options);
     case.stream.put("key", "data").unwrap();
-    let reader = StreamReader::open_with_clock(case.scratch.path(), case.clock.clone()).unwrap();
+    let reader = common::small(&case.clock).open_reader(case.scratch.path()).unwrap();
     let mut iterator = reader.iterator(case.stream.shards()[0].id, Position::TrimHorizon).unwrap();
     assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
     (0..20).for_each(|_| _ = iterator.next_batch(10).unwrap());

@@ -143,7 +143,7 @@ impl Stream {
         let now = core.clock.now();
         Ok(core.put_metrics.put_batch(core.options.durability, || {
             with_buffer(|buffer| match core.has_extras.load(Ordering::Relaxed) {
-                false => core.append_batch(buffer, records, bytes, now, |_| {}),
+                false => core.append_batch(buffer, records, bytes, now, |_| Ok(())),
                 true => core.put_batch_with_extras(buffer, records, bytes, now),
             })
         }))
@@ -157,14 +157,14 @@ struct Appended {
 }
 
 impl Core {
-    /// Appends a batch. `pack` compresses the records of a frame, or does nothing.
+    /// Appends a batch. `pack` does with the records of a frame what has to be done before.
     pub(super) fn append_batch(
         &self,
         buffer: &mut DraftBuffer,
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
-        pack: impl Fn(&mut Draft<'_>),
+        pack: impl Fn(&mut Draft<'_>) -> Result<()>,
     ) -> Vec<Result<Receipt>> {
         match self.append_whole(buffer, records, bytes, now, &pack) {
             Some(outcomes) => outcomes,
@@ -179,14 +179,13 @@ impl Core {
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
-        pack: impl Fn(&mut Draft<'_>),
+        pack: impl Fn(&mut Draft<'_>) -> Result<()>,
     ) -> Option<Vec<Result<Receipt>>> {
         let map = self.topology.map();
         let shard = map.only_open().filter(|_| !records.is_empty())?;
         let mut frame = buffer.draft(records.iter(), bytes);
-        pack(&mut frame);
         frame.put_at = now;
-        let base = shard.append(&mut frame).transpose()?;
+        let base = pack(&mut frame).and_then(|()| shard.append(&mut frame)).transpose()?;
         let base =
             base.and_then(|base| self.make_durable(shard, base.plus(records.len() as u64)).map(|()| base));
         Some(match base {
@@ -205,7 +204,7 @@ impl Core {
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
-        pack: impl Fn(&mut Draft<'_>),
+        pack: impl Fn(&mut Draft<'_>) -> Result<()>,
     ) -> Vec<Result<Receipt>> {
         let mut outcomes: Vec<Option<Result<Receipt>>> = vec![None; records.len()];
         let mut pending: Vec<usize> = (0..records.len()).collect();
@@ -219,11 +218,10 @@ impl Core {
             pending.clear();
             for part in routed.chunk_by(|a, b| a.0 == b.0) {
                 let mut frame = buffer.draft(part.iter().map(|&(_, at)| &records[at]), bytes);
-                pack(&mut frame);
                 frame.put_at = now;
                 let shard = map.open_at(part[0].0);
                 let places = part.iter().map(|&(_, at)| at);
-                match shard.append(&mut frame) {
+                match pack(&mut frame).and_then(|()| shard.append(&mut frame)) {
                     Ok(Some(base)) => {
                         for (at, more) in places.clone().zip(0..) {
                             outcomes[at] = Some(Ok(Receipt { shard: shard.id(), sequence: base.plus(more) }));
@@ -301,8 +299,8 @@ impl Core {
             self.check_record(index, record)?;
             bytes += record_bytes(record) as u64;
         }
-        // Leaves room for the frame header and padding. All records may go to one shard.
-        if bytes + 64 > FRAME_BYTES_MAX {
+        // Leaves room for the frame header, padding, and what encryption adds. All records may go to one shard.
+        if bytes + 128 > FRAME_BYTES_MAX {
             return Err(Error::invalid(format!(
                 "a batch of {bytes} bytes is too large: put at most {FRAME_BYTES_MAX} bytes at a time"
             )));

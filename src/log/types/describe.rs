@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::compression::Compression;
 use super::error::Error;
 use super::hash_key::{HashKeyRange, KeyHash};
+use super::keys::EncryptionDescription;
 use super::options::{Durability, Retention};
 use super::record::Position;
 use super::sequence::SequenceNumber;
@@ -47,6 +48,8 @@ pub struct StreamDescription {
     pub file_mode: u32,
     /// How records are compressed from now on.
     pub compression: Compression,
+    /// The key that encrypts what is put from now on; `None` if that stays plain.
+    pub encryption: Option<EncryptionDescription>,
     /// The limits of each shard. In a process that reads a stream of another one: none.
     pub limits: Limits,
     /// The holds on retention.

@@ -154,22 +154,7 @@ impl ShardIterator {
         self.next_batch_unlimited(records_max, bytes_max)
     }
 
-    /// Does what [`next_batch_within`](Self::next_batch_within) does, without limits.
-    pub(super) fn next_batch_unlimited(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
-        self.catch_up()?;
-        self.reader.check_horizon(self.next)?;
-        match self.read(records_max, bytes_max) {
-            // Another process may have trimmed, cut or closed it meanwhile.
-            Err(error) if self.reader.is_followed() => {
-                self.catch_up()?;
-                self.reader.check_horizon(self.next)?;
-                Err(error)
-            }
-            read => read,
-        }
-    }
-
-    fn read(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
+    pub(super) fn read(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         loop {
             let place = match self.place.take() {
                 Some(place) => place,
@@ -362,6 +347,7 @@ impl ShardIterator {
             record_count,
             last_timestamp,
             log_bytes,
+            data_key: None,
             put_bytes: log_bytes,
         };
         Ok(self.batch(place, read))
@@ -369,7 +355,16 @@ impl ShardIterator {
 
     /// Moves to a place, and returns what was read before it as a batch.
     pub(super) fn batch(&mut self, place: Place, read: Read) -> Batch {
-        let Read { bytes, first, first_sequence, record_count, last_timestamp, log_bytes, put_bytes } = read;
+        let Read {
+            bytes,
+            first,
+            first_sequence,
+            record_count,
+            last_timestamp,
+            log_bytes,
+            data_key,
+            put_bytes,
+        } = read;
         let last_timestamp = last_timestamp.map(Timestamp::from_micros);
         if let Some(arrived) = last_timestamp {
             self.trace.note(arrived);
@@ -391,6 +386,7 @@ impl ShardIterator {
             last_timestamp,
             millis_behind_latest,
             log_bytes,
+            data_key,
             ..self.empty_batch()
         }
     }
@@ -417,6 +413,7 @@ impl ShardIterator {
             last_timestamp: None,
             millis_behind_latest: 0,
             log_bytes: 0,
+            data_key: None,
             children: self
                 .children()
                 .map(|children| children.iter().map(|child| child.description()).collect()),

@@ -1,4 +1,4 @@
-//! Reading a shard within the limits of its stream.
+//! Reading a shard within the limits of its stream, or without.
 
 use std::sync::Arc;
 
@@ -24,5 +24,20 @@ impl ShardIterator {
         let bytes: usize = batch.iter().map(|record| record.parts.bytes()).sum();
         reader.throttle.end_read(reader.elapsed(), bytes as u64);
         Ok(batch)
+    }
+
+    /// Does what [`next_batch_within`](Self::next_batch_within) does, without limits.
+    pub(super) fn next_batch_unlimited(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
+        self.catch_up()?;
+        self.reader.check_horizon(self.next)?;
+        match self.read(records_max, bytes_max) {
+            // Another process may have trimmed, cut or closed it meanwhile.
+            Err(error) if self.reader.is_followed() => {
+                self.catch_up()?;
+                self.reader.check_horizon(self.next)?;
+                Err(error)
+            }
+            read => read,
+        }
     }
 }

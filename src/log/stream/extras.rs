@@ -1,4 +1,4 @@
-//! What puts do besides appending: they keep within the limits of the stream, and compress.
+//! What puts do besides appending: they keep within the limits of the stream, compress and encrypt.
 
 use std::sync::atomic::Ordering;
 
@@ -40,15 +40,35 @@ impl Stream {
         let _manifest = core.topology.manifest_to_change()?;
         *core.topology.context().limits.lock() = limits;
         core.topology.map().iter().for_each(|shard| shard.set_limits(limits));
-        core.has_extras.store(Core::has_extras(core.compression, limits), Ordering::Relaxed);
+        core.has_extras.store(Core::has_extras(core.codec, limits), Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// What is done to the records of a frame before it is appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Codec {
+    /// Nothing.
+    Plain,
+    Packed {
+        compression: Compression,
+        is_encrypted: bool,
+    },
+}
+
+impl Codec {
+    pub(super) fn new(compression: Compression, is_encrypted: bool) -> Self {
+        match (compression, is_encrypted) {
+            (Compression::None, false) => Self::Plain,
+            (compression, is_encrypted) => Self::Packed { compression, is_encrypted },
+        }
     }
 }
 
 impl Core {
     /// Returns whether puts have more to do than to append.
-    pub(super) fn has_extras(compression: Compression, limits: Limits) -> bool {
-        compression != Compression::None || limits.limits_writes()
+    pub(super) fn has_extras(codec: Codec, limits: Limits) -> bool {
+        codec != Codec::Plain || limits.limits_writes()
     }
 
     /// Does for one record what a put does besides appending it.
@@ -60,14 +80,17 @@ impl Core {
         frame: &mut Draft<'_>,
     ) -> Result<()> {
         shard.admit(bytes_of(record))?;
-        self.pack(frame);
-        Ok(())
+        self.pack(frame)
     }
 
-    fn pack(&self, frame: &mut Draft<'_>) {
-        if self.compression != Compression::None {
-            frame.pack(self.compression);
+    /// Compresses the records of a frame, and makes room for what encryption adds, if the stream does that.
+    fn pack(&self, frame: &mut Draft<'_>) -> Result<()> {
+        let Codec::Packed { compression, is_encrypted } = self.codec else { return Ok(()) };
+        if is_encrypted {
+            self.keys.check_can_encrypt()?;
         }
+        frame.pack(compression, is_encrypted);
+        Ok(())
     }
 
     /// Puts a batch as far as the limits let it pass.

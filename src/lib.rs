@@ -26,6 +26,7 @@
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
+//! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
@@ -55,6 +56,7 @@ mod log;
 pub mod metrics;
 pub mod prelude;
 mod producer;
+mod subscription;
 
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
@@ -100,6 +102,9 @@ pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamSta
 pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
+pub use subscription::{
+    ConsumerDescription, NextEvent, PushedSubscription, Subscription, SubscriptionEvent, SubscriptionOptions,
+};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

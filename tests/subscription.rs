@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -122,6 +123,24 @@ fn l1_consumers_are_registered_until_they_are_removed_also_through_a_crash() {
     assert!(matches!(clone.register_consumer(NAME), Err(Error::Closed)));
     assert!(matches!(clone.deregister_consumer(NAME), Err(Error::Closed)));
     assert!(matches!(clone.subscribe(NAME, SHARD, Position::Latest).open(), Err(Error::Closed)));
+}
+
+#[test]
+fn l1_a_registration_or_a_removal_that_was_interrupted_leaves_no_consumer() {
+    let case = Case::new(|options| options);
+    let consumers = case.scratch.path().join("consumers");
+    // What a kill leaves before the manifest is written, and after it is set aside.
+    fs::create_dir_all(consumers.join("created/shards")).unwrap();
+    case.stream.register_consumer("removed").unwrap();
+    fs::rename(consumers.join("removed/manifest.json"), consumers.join("removed/manifest.deleted")).unwrap();
+    for name in ["created", "removed"] {
+        assert_eq!(case.stream.consumers().unwrap().len(), 1);
+        is_unknown(case.stream.describe_consumer(name));
+        is_unknown(case.stream.subscribe(name, SHARD, Position::Latest).open());
+        case.stream.register_consumer(name).unwrap();
+        case.stream.deregister_consumer(name).unwrap();
+    }
+    assert!(!consumers.join("created").exists() && !consumers.join("removed").exists());
 }
 
 #[test]
@@ -582,10 +601,24 @@ fn a_stream_that_was_opened_again_has_its_consumers_and_none_of_their_subscripti
 enum Operation {
     Put(u8),
     Advance(u64),
-    Subscribe { consumer: usize, from_start: bool, duration: Option<u64> },
-    Poll { consumer: usize, old: bool },
-    Drop { consumer: usize },
-    Deregister { consumer: usize },
+    Subscribe {
+        consumer: usize,
+        from_start: bool,
+        duration: Option<u64>,
+    },
+    Poll {
+        consumer: usize,
+        old: bool,
+    },
+    Drop {
+        consumer: usize,
+    },
+    Deregister {
+        consumer: usize,
+    },
+    /// Drops a part of the records.
+    Trim(f64),
+    Split,
     Maintain,
     Reopen,
 }
@@ -601,6 +634,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(consumer, old)| Operation::Poll { consumer, old }),
         2 => consumer.clone().prop_map(|consumer| Operation::Drop { consumer }),
         1 => consumer.prop_map(|consumer| Operation::Deregister { consumer }),
+        2 => (0.0..1.0).prop_map(Operation::Trim),
+        1 => Just(Operation::Split),
         1 => Just(Operation::Maintain),
         1 => Just(Operation::Reopen),
     ]
@@ -627,6 +662,8 @@ struct Consumer {
 struct Model {
     case: Case,
     count: u32,
+    horizon: u32,
+    is_split: bool,
     consumers: [Consumer; 3],
 }
 
@@ -651,7 +688,7 @@ impl Model {
             last.taken_over = !last.is_over;
             of_name.ended.push(last);
         }
-        let next = if from_start { 0 } else { self.count };
+        let next = if from_start { self.horizon } else { self.count };
         let ends_at = duration.map(|duration| now + duration);
         let (taken_over, is_over) = (false, false);
         let (begun, last_event) = (now, now);
@@ -659,24 +696,38 @@ impl Model {
             Some(Expected { subscription, next, begun, last_event, ends_at, taken_over, is_over });
     }
 
-    fn poll(expected: &mut Expected, count: u32, now: Duration) {
+    fn poll(expected: &mut Expected, (horizon, count): (u32, u32), is_split: bool, now: Duration) {
         let polled = expected.subscription.poll(Duration::ZERO);
         if expected.taken_over {
             assert!(matches!(polled, Err(Error::ConsumerInUse { .. })), "{polled:?}");
             return;
         }
         expected.is_over |= expected.ends_at.is_some_and(|ends_at| ends_at <= now);
+        if !expected.is_over && expected.next < horizon {
+            assert!(matches!(polled, Err(Error::Trimmed { .. })), "{polled:?}");
+            assert_eq!(expected.subscription.skip_to_horizon(), u64::from(horizon - expected.next));
+            expected.next = horizon;
+            return;
+        }
         let event = polled.unwrap();
-        assert_eq!(expected.subscription.is_over(), expected.is_over);
         if expected.is_over {
-            assert!(event.is_none());
+            assert!(event.is_none() && expected.subscription.is_over());
+            return;
+        }
+        let is_end = event.as_ref().is_some_and(|event| event.child_shards().is_some());
+        let read = event.as_ref().map_or(0, |event| event.batch().len() as u32);
+        assert_eq!(is_end, is_split && expected.next + read == count, "{event:?}");
+        assert_eq!(expected.subscription.is_over(), is_end);
+        expected.is_over = is_end;
+        if is_end && read == 0 {
+            assert_eq!(event.unwrap().next_sequence(), None);
         } else if expected.next < count {
             let event = event.unwrap();
             // An event may end where its segment does.
             let end = expected.next + event.batch().len() as u32;
             assert!(end > expected.next && end <= count.min(expected.next + 7), "{event:?}");
             assert_eq!(numbers(&event), (expected.next..end).collect::<Vec<_>>());
-            assert_eq!(event.next_sequence(), Some(u64::from(end).into()));
+            assert_eq!(event.next_sequence(), (!is_end).then(|| u64::from(end).into()));
             (expected.next, expected.last_event) = (end, now);
         } else if now - expected.last_event >= 5 * SECOND {
             let event = event.unwrap();
@@ -691,6 +742,7 @@ impl Model {
     fn run(&mut self, operation: &Operation) {
         let now = self.case.clock.elapsed();
         match *operation {
+            Operation::Put(_) if self.is_split => {}
             Operation::Put(count) => {
                 self.case.put(self.count..self.count + u32::from(count));
                 self.count += u32::from(count);
@@ -702,7 +754,8 @@ impl Model {
             Operation::Poll { consumer, old } => {
                 let Consumer { current, ended } = &mut self.consumers[consumer];
                 let polled = if old { ended.last_mut() } else { current.as_mut() };
-                polled.into_iter().for_each(|expected| Self::poll(expected, self.count, now));
+                let bounds = (self.horizon, self.count);
+                polled.into_iter().for_each(|expected| Self::poll(expected, bounds, self.is_split, now));
             }
             Operation::Drop { consumer } => drop(self.consumers[consumer].current.take()),
             Operation::Deregister { consumer } => {
@@ -712,6 +765,16 @@ impl Model {
                     is_unknown(expected.subscription.poll(Duration::ZERO));
                 }
                 self.case.stream.register_consumer(&Self::name(consumer)).unwrap();
+            }
+            Operation::Trim(part) => {
+                self.horizon = self.horizon.max((f64::from(self.count) * part) as u32);
+                self.case.stream.trim_before(SHARD, u64::from(self.horizon).into()).unwrap();
+            }
+            Operation::Split => {
+                if !self.is_split {
+                    self.case.stream.split_shard_evenly(SHARD).unwrap();
+                    self.is_split = true;
+                }
             }
             Operation::Maintain => self.case.stream.maintain().unwrap(),
             Operation::Reopen => {
@@ -726,10 +789,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn subscriptions_do_what_a_plain_model_does(operations in vec(operation(), 1..60)) {
+    fn p6_subscriptions_do_what_a_plain_model_does(operations in vec(operation(), 1..60)) {
         let case = Case::new(|options| options);
         (0..3).for_each(|consumer| _ = case.stream.register_consumer(&Model::name(consumer)).unwrap());
-        let mut model = Model { case, count: 0, consumers: Default::default() };
+        let consumers = Default::default();
+        let mut model = Model { case, count: 0, horizon: 0, is_split: false, consumers };
         operations.iter().for_each(|operation| model.run(operation));
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::ticket::{End, Ticket};
-use crate::{Error, Result, SECOND, ShardId, Stream, extend};
+use crate::{Error, Result, ShardId, Stream, extend};
 
 /// A subscription is not taken over before, as in Kinesis.
-const TAKEN_OVER_AFTER: Duration = Duration::from_secs(5 * SECOND.as_secs());
+const TAKEN_OVER_AFTER: Duration = Duration::from_secs(5);
 
 /// The pipes of a stream.
 #[derive(Debug, Default)]

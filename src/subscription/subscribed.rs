@@ -207,22 +207,21 @@ impl Subscription {
             return Ok(None);
         }
         if extend::is_readable(&self.iterator) && self.throttled_for(now).is_zero() {
-            let batch = self.read()?;
+            let batch = self.read(self.options.records_max, self.options.bytes_max)?;
             self.ticket.take(now, bytes_of(&batch));
             let millis_behind_latest = batch.millis_behind_latest();
             return Ok(Some(self.event(batch, millis_behind_latest, now)));
         }
         if now >= self.last_event.saturating_add(self.options.heartbeat) {
             let millis_behind_latest = self.iterator.lag()?.age.as_millis();
-            let batch = self.iterator.next_batch(0)?;
+            let batch = self.read(0, 0)?;
             let millis_behind_latest = u64::try_from(millis_behind_latest).unwrap_or(u64::MAX);
             return Ok(Some(self.event(batch, millis_behind_latest, now)));
         }
         Ok(None)
     }
 
-    fn read(&mut self) -> Result<Batch> {
-        let (records_max, bytes_max) = (self.options.records_max, self.options.bytes_max);
+    fn read(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         loop {
             match self.iterator.next_batch_within(records_max, bytes_max) {
                 Err(Error::Trimmed { .. }) if self.options.on_trimmed == OnTrimmed::SkipToHorizon => {

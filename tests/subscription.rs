@@ -394,23 +394,23 @@ fn each_subscription_has_limits_of_its_own() {
 }
 
 #[test]
-fn p6_a_consumer_that_retention_has_overtaken_is_told_or_skips_if_it_wants_that() {
+fn p6_a_consumer_that_retention_has_overtaken_gets_an_error_or_skips_if_it_is_set_to() {
     let case = Case::new(|options| options);
     case.put(0..10);
     case.stream.register_consumer("audit").unwrap();
-    let mut told = case.subscribe(Position::TrimHorizon).batch_records(2).open().unwrap();
+    let mut fails = case.subscribe(Position::TrimHorizon).batch_records(2).open().unwrap();
     let options = case.stream.subscribe("audit", SHARD, Position::TrimHorizon).batch_records(2);
     let mut skips = options.on_trimmed(OnTrimmed::SkipToHorizon).open().unwrap();
-    for subscription in [&mut told, &mut skips] {
+    for subscription in [&mut fails, &mut skips] {
         assert_eq!(numbers(&now(subscription).unwrap()), [0, 1]);
     }
     case.stream.trim_before(SHARD, 7.into()).unwrap();
     for _ in 0..2 {
-        assert!(matches!(told.poll(LONG), Err(Error::Trimmed { .. })));
+        assert!(matches!(fails.poll(LONG), Err(Error::Trimmed { .. })));
     }
-    assert!(!told.is_over());
-    assert_eq!(told.skip_to_horizon(), 5);
-    for subscription in [&mut told, &mut skips] {
+    assert!(!fails.is_over());
+    assert_eq!(fails.skip_to_horizon(), 5);
+    for subscription in [&mut fails, &mut skips] {
         assert_eq!(numbers(&now(subscription).unwrap()), [7, 8]);
         assert_eq!(subscription.skipped_count(), 5);
     }

@@ -312,7 +312,7 @@ impl World {
             Operation::Retry => {
                 let Some((key, len, retry_after)) = self.refused.take() else { return };
                 clock.advance(retry_after);
-                self.put(key, len).expect("it waited as long as it was told to");
+                self.put(key, len).expect("it waited as long as the refusal said");
             }
             Operation::Advance { micros } => clock.advance(Duration::from_micros(micros)),
             Operation::SetClock { back } => {

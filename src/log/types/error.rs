@@ -416,8 +416,8 @@ impl From<IoFailure> for Error {
 
 impl Error {
     /// Returns whether the same call may succeed later without a change to the call or the program. This is so if the disk or a buffer was
-    /// full, a limit was reached, a producer's record expired, another subscription had the shard, another handle or process had the stream open, or the operating system refused something other
-    /// than a sync for a reason that may pass.
+    /// full, a limit was reached, a producer's record expired, another subscription had the shard, another handle or process had the stream
+    /// open, or the operating system refused something other than a sync for a reason that may pass.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};

@@ -735,7 +735,7 @@ fn a_group_does_not_read_again_what_it_has_committed_when_the_limits_are_used_up
     }
     let mut worker = case.stream.group("billing").worker().batch_records(1).open().unwrap();
     let batch = worker.poll(Duration::ZERO).unwrap().unwrap();
-    worker.commit_to(batch.shard(), batch.last_sequence().unwrap()).unwrap();
+    worker.commit(&batch).unwrap();
     drop(worker);
     case.stream.close().unwrap();
     case.stream = common::small(&case.clock).limits(limits).open(case.scratch.path()).unwrap();

@@ -119,9 +119,10 @@ impl SubscriptionOptions {
     pub fn open(self) -> Result<Subscription> {
         self.check()?;
         let pipes = Pipes::of(&self.stream)?;
+        // Finding the position may take a while, so nobody waits for it.
+        let iterator = self.stream.iterator(self.shard, self.position)?;
         let mut open = pipes.lock();
         self.stream.describe_consumer(&self.consumer)?;
-        let iterator = self.stream.iterator(self.shard, self.position)?;
         let now = self.stream.clock().elapsed();
         let ticket = open.enter(&self.consumer, self.shard, now)?;
         drop(open);

@@ -14,6 +14,9 @@ use super::registry::missing;
 use super::ticket::{End, Ticket};
 use crate::{Batch, Error, OnTrimmed, Result, ShardId, ShardIterator, extend};
 
+/// An event has at most what the limit lets pass in this time, as a read that the stream's limits apply to, or a single record.
+const EVENT_SECONDS_MAX: u64 = 5;
+
 /// A consumer's subscription to a shard. [`SubscriptionOptions::open`] opens it, and dropping it ends it.
 ///
 /// It hands out records as they arrive, and an event without records if none does for a while. It has the shard's records for itself: no
@@ -206,8 +209,11 @@ impl Subscription {
             self.end();
             return Ok(None);
         }
-        if extend::is_readable(&self.iterator) && self.throttled_for(now).is_zero() {
-            let batch = self.read(self.options.records_max, self.options.bytes_max)?;
+        let rate = self.bytes_per_second();
+        if extend::is_readable(&self.iterator) && self.ticket.wait(rate, now).is_zero() {
+            let may_read = rate.map_or(u64::MAX, |rate| rate.saturating_mul(EVENT_SECONDS_MAX));
+            let bytes_max = self.options.bytes_max.min(usize::try_from(may_read).unwrap_or(usize::MAX));
+            let batch = self.read(self.options.records_max, bytes_max)?;
             self.ticket.take(now, bytes_of(&batch));
             let millis_behind_latest = batch.millis_behind_latest();
             return Ok(Some(self.event(batch, millis_behind_latest, now)));
@@ -242,17 +248,19 @@ impl Subscription {
         SubscriptionEvent { batch, next_sequence, millis_behind_latest }
     }
 
-    /// Returns how long the limit of the consumer and shard lets nothing pass.
-    fn throttled_for(&self, now: Duration) -> Duration {
-        self.ticket.wait(self.options.stream.limits().read_bytes_per_second, now)
+    /// Returns the limit of the consumer for the shard, if there is one.
+    fn bytes_per_second(&self) -> Option<u64> {
+        self.options.stream.limits().read_bytes_per_second
     }
 
     /// Has the caller woken once there may be an event. Returns the time after which there is one at the latest, or `None` if there may be
     /// one already.
     fn wake_later(&mut self, context: &mut Context<'_>) -> Result<Option<Duration>> {
         let now = self.options.stream.clock().elapsed();
-        let throttled_for =
-            if extend::is_readable(&self.iterator) { self.throttled_for(now) } else { Duration::ZERO };
+        let throttled_for = match extend::is_readable(&self.iterator) {
+            true => self.ticket.wait(self.bytes_per_second(), now),
+            false => Duration::ZERO,
+        };
         let heartbeat = self.last_event.saturating_add(self.options.heartbeat);
         let due = self.ends_at.map_or(heartbeat, |ends_at| heartbeat.min(ends_at));
         if !throttled_for.is_zero() {

@@ -141,7 +141,7 @@ impl Model {
                     // It is rounded up to a microsecond.
                     wait >= waited - 1e-6 - level.slack()
                 });
-                assert!(all.fold(false, |any, it| any || it), "{waited} s is too long: {self:?}");
+                assert!(all.collect::<Vec<_>>().contains(&true), "{waited} s is too long: {self:?}");
             }
             Err(error) => panic!("{error}"),
         }

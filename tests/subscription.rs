@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::tasks::{Count, poll_once};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use streamlog::{
-    Clock, Error, Limits, MINUTE, ManualClock, OnTrimmed, Position, SECOND, SequenceNumber, ShardFilter,
-    ShardId, Stream, StreamOptions, StreamReader, Subscription, SubscriptionEvent, SubscriptionOptions,
-    extend,
+    Clock, Error, HOUR, Limits, MINUTE, ManualClock, OnTrimmed, Position, SECOND, SequenceNumber,
+    ShardFilter, ShardId, Stream, StreamOptions, StreamReader, Subscription, SubscriptionEvent,
+    SubscriptionOptions, extend,
 };
 use tempfile::TempDir;
 
@@ -202,9 +202,11 @@ fn the_second_subscription_is_refused_for_five_seconds_and_then_takes_over() {
 fn whoever_waits_is_woken_when_another_takes_over_or_the_consumer_is_removed() {
     let case = Case::new(|options| options);
     for is_removed in [false, true] {
-        let mut thread = case.open(Position::Latest);
+        // Without heartbeats, which a thread that begins late would get.
+        let mut thread = case.subscribe(Position::Latest).heartbeat(HOUR).open().unwrap();
         case.stream.register_consumer("task").unwrap();
-        let mut task = case.stream.subscribe("task", SHARD, Position::Latest).open().unwrap();
+        let options = case.stream.subscribe("task", SHARD, Position::Latest);
+        let mut task = options.heartbeat(HOUR).open().unwrap();
         let waiting = std::thread::spawn(move || thread.poll(LONG).map(drop));
         let (count, waker) = Count::new();
         let mut next = task.next();
@@ -274,18 +276,21 @@ fn a_quiet_shard_gives_a_heartbeat_each_five_seconds() {
 }
 
 #[test]
-fn with_the_system_s_clock_time_alone_brings_a_heartbeat() {
+fn with_the_system_s_clock_time_alone_brings_a_heartbeat_and_the_end() {
     let scratch = common::scratch();
     let stream = Stream::open(scratch.path()).unwrap();
     stream.register_consumer(NAME).unwrap();
-    let options = stream.subscribe(NAME, SHARD, Position::Latest).heartbeat(20 * MILLISECOND);
-    let mut subscription = options.duration(200 * MILLISECOND).open().unwrap();
-    let mut count = 0;
-    while let Some(event) = subscription.poll(Duration::MAX).unwrap() {
-        assert!(event.batch().is_empty());
-        count += 1;
+    let mut subscription =
+        stream.subscribe(NAME, SHARD, Position::Latest).heartbeat(20 * MILLISECOND).open().unwrap();
+    for _ in 0..3 {
+        let started = Instant::now();
+        assert!(subscription.poll(Duration::MAX).unwrap().unwrap().batch().is_empty());
+        assert!(started.elapsed() < LONG);
     }
-    assert!(subscription.is_over() && (1..=10).contains(&count), "{count}");
+    drop(subscription);
+    let options = stream.subscribe(NAME, SHARD, Position::Latest).heartbeat(HOUR);
+    let mut subscription = options.duration(20 * MILLISECOND).open().unwrap();
+    assert!(subscription.poll(Duration::MAX).unwrap().is_none() && subscription.is_over());
 }
 
 #[test]

@@ -82,6 +82,7 @@ pub use log::snapshot::report::{SnapshotProgress, SnapshotReport};
 pub use log::stream::Stream;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;
+pub use log::stream::maintenance::MaintenancePool;
 pub use log::stream::reader::StreamReader;
 pub use log::sys::clock::SystemClock;
 pub use log::types::compression::Compression;

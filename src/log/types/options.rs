@@ -112,7 +112,8 @@ impl Default for Retention {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// Two threads of the stream: `streamlog` does this work, and `streamlog-ahead` prepares what busy puts will need next.
+    /// Two threads: `streamlog` does this work, and `streamlog-ahead` prepares what busy puts will need next. They are the stream's own, unless
+    /// a [`MaintenancePool`](crate::MaintenancePool) maintains it together with others.
     #[default]
     Thread,
     /// Nobody, until the caller calls [`Stream::maintain`](crate::Stream::maintain).

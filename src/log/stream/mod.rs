@@ -31,7 +31,7 @@ use crate::log::types::describe::{ShardDescription, ShardFilter};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::hash_key::{HashKey, KeyHash};
-use crate::log::types::options::{Maintenance, Retention, StreamOptions};
+use crate::log::types::options::{Maintenance, Retention, StreamOptions, check_property};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
@@ -278,6 +278,24 @@ impl Stream {
     /// `ShardNotFound`; `Closed`.
     pub fn trim_before(&self, shard: ShardId, sequence: SequenceNumber) -> Result<()> {
         sweep::trim_before(&self.core().topology, shard, sequence)
+    }
+
+    /// Keeps a text with the stream, by name, or removes it; see [`StreamOptions::property`].
+    ///
+    /// # Durability
+    /// The change is durable when the call returns. A crash leaves the old text or the new one.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name or a text that is too long; same as [`set_retention`](Self::set_retention).
+    pub fn set_property(&self, name: &str, text: Option<&str>) -> Result<()> {
+        check_property(name, text.unwrap_or_default())?;
+        sweep::update(&self.core().topology, |manifest| {
+            match text {
+                Some(text) => drop(manifest.properties.insert(name.to_owned(), text.to_owned())),
+                None => drop(manifest.properties.remove(name)),
+            }
+            Ok(())
+        })
     }
 
     /// Encrypts what is put from now on with a new data key, which the stream's [`KeyProvider`](crate::KeyProvider) wraps. What was put

@@ -122,7 +122,11 @@ pub(super) fn open(
         dir::set_readers(&root)?;
     }
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
-    sweep::adopt(&topology, settings, key_list.clone())?;
+    sweep::update(&topology, |manifest| {
+        (manifest.settings, manifest.keys) = (settings, key_list.clone());
+        manifest.properties.extend(options.properties.clone());
+        Ok(())
+    })?;
     keys.set_list(key_list);
     sweep::hide_expired(&topology);
     target::remove_left(&root);
@@ -258,7 +262,8 @@ fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Man
     // Encrypted from the first record on: the manifest that makes it a stream lists the key.
     let provider = options.encryption.as_ref().map(Encryption::provider).cloned();
     let keys = Keys::new(path, provider, KeyList::default()).adopt(options.encryption.as_ref())?;
-    let manifest = Manifest::new(now, settings, keys, options.shards);
+    let mut manifest = Manifest::new(now, settings, keys, options.shards);
+    manifest.properties = options.properties.clone();
     for shard in &manifest.shards {
         dir::create(ShardDir::new(path, shard.id).path())?;
     }

@@ -34,7 +34,7 @@ impl MaintenanceThreads {
             let context = &core.topology.context().writers;
             // Two threads: syncing takes long, and preparing what puts need next cannot wait for it.
             for (name, bell, run, runs_callbacks) in [
-                ("streamlog", &context.work, run_behind as fn(&Core, &AtomicBool), true),
+                ("streamlog", &context.work, run_behind as fn(&Arc<Core>, &AtomicBool), true),
                 ("streamlog-ahead", &context.work_ahead, run_ahead, false),
             ] {
                 let thread = {
@@ -71,7 +71,7 @@ impl MaintenanceThreads {
     }
 }
 
-fn run_ahead(core: &Core, must_stop: &AtomicBool) {
+fn run_ahead(core: &Arc<Core>, must_stop: &AtomicBool) {
     while !must_stop.load(Ordering::Acquire) {
         core.topology.context().writers.work_ahead.park(None);
         let map = core.topology.map_full();
@@ -89,7 +89,7 @@ fn run_ahead(core: &Core, must_stop: &AtomicBool) {
 /// The interval between retention passes.
 const SWEEP_INTERVAL: Duration = SECOND;
 
-fn run_behind(core: &Core, must_stop: &AtomicBool) {
+fn run_behind(core: &Arc<Core>, must_stop: &AtomicBool) {
     let mut sync_timer = Timer::every(core.options.sync_interval);
     let mut sweep_timer = Timer::every(Some(SWEEP_INTERVAL));
     loop {

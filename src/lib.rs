@@ -27,7 +27,8 @@
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
-//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
+//!   the load: [`Stream::set_scaling`], [`Scaling`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
@@ -44,7 +45,7 @@
 //! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.
-//! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, trims and failed syncs. Some of them are emitted while puts to
+//! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
 
 pub mod aggregate;
@@ -54,6 +55,7 @@ mod log;
 pub mod metrics;
 pub mod prelude;
 mod producer;
+mod scaling;
 
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
@@ -83,6 +85,7 @@ pub use log::sys::clock::SystemClock;
 pub use log::types::compression::Compression;
 pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 pub use log::types::error::{Corruption, Error, IoFailure, Located, LockedBy, Result};
+pub(crate) use log::types::event::event;
 pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
 pub use log::types::latency::Latency;
 pub use log::types::limits;
@@ -93,6 +96,7 @@ pub use log::types::shard_id::ShardId;
 pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
+pub use scaling::{Scaling, ScalingDecision};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

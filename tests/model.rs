@@ -73,6 +73,8 @@ enum Operation {
     RetainBytes {
         bytes: Option<u64>,
     },
+    /// Encrypts with another key from now on, if the stream is encrypted.
+    RotateKey,
     Sync,
     Maintain,
     /// Closes the stream and opens it again.
@@ -128,6 +130,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (1u32..4, 0u32..6).prop_map(|(min, more)| Operation::OnDemand { min, more }),
         1 => proptest::option::of(1u64..30).prop_map(|seconds| Operation::RetainFor { seconds }),
         1 => proptest::option::of(1u64..500_000).prop_map(|bytes| Operation::RetainBytes { bytes }),
+        1 => Just(Operation::RotateKey),
         1 => Just(Operation::Sync),
         4 => Just(Operation::Maintain),
         1 => Just(Operation::Reopen),
@@ -228,7 +231,7 @@ impl Model {
     }
 
     fn options(&self) -> StreamOptions {
-        common::small(&self.clock).compression(common::any_compression(self.put_count))
+        common::any_codec(common::small(&self.clock), self.put_count)
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -334,6 +337,13 @@ impl Model {
                 self.adopt_shards();
                 let count = self.open_shards().len() as u32;
                 assert!((min..=min + more).contains(&count), "{count} shards");
+            }
+            Operation::RotateKey => {
+                if let Some(before) = self.stream().describe().encryption {
+                    self.stream().rotate_key().unwrap();
+                    let key = self.stream().describe().encryption.unwrap().data_key;
+                    assert_eq!(key, before.data_key + 1);
+                }
             }
             Operation::RetainFor { seconds } => {
                 let retention =

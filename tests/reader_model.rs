@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use streamlog::{
     Batch, Clock, Durability, Error, LineageIterator, ManualClock, Position, PutRecord, Retention,
-    ShardFilter, ShardId, ShardIterator, Stream, StreamReader, Timestamp,
+    ShardFilter, ShardId, ShardIterator, Stream, StreamOptions, StreamReader, Timestamp,
 };
 
 const CHILD: &str = "STREAMLOG_READER_MODEL";
@@ -264,7 +264,7 @@ fn check_record(record: &streamlog::Record<'_>) -> u64 {
 
 impl Outside {
     fn new(path: &Path, clock: &Arc<ManualClock>) -> Self {
-        let reader = StreamReader::open_with_clock(path, clock.clone()).unwrap();
+        let reader = StreamOptions::new().clock(clock.clone()).open_reader(path).unwrap();
         let lineage = reader.lineage_iterator(Position::TrimHorizon).unwrap();
         let (read, last_of_key) = (BTreeSet::new(), BTreeMap::new());
         Self { reader, shards: BTreeMap::new(), lineage, read, last_of_key, held: VecDeque::new() }

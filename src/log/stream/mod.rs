@@ -26,7 +26,7 @@ use crate::log::sys::lock::Lock;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
 use crate::log::types::describe::{ShardDescription, ShardFilter};
-use crate::log::types::error::Result;
+use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::hash_key::{HashKey, KeyHash};
 use crate::log::types::options::{Retention, StreamOptions};

@@ -38,6 +38,7 @@
 //!
 //! All features are off by default. While off, they cost nothing.
 //!
+//! - `encryption`: AES-256-GCM for records, and `KeyFile`. Needs a C compiler. [`StreamOptions::encryption`], [`KeyProvider`].
 //! - `futures`: the batches of iterators and workers as a `Stream` of the crate `futures`: `into_batches`. Waiting as a task needs no
 //!   feature.
 //! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,

@@ -10,6 +10,8 @@ use crate::{
 /// How many records are looked at, and at how many places: batches of one key lie side by side.
 const RECORDS: u64 = 1_024;
 const PLACES: u64 = 64;
+/// If the interval has fewer records, the last ones before it are looked at, too.
+const RECORDS_MIN: u64 = 128;
 /// How many bytes are looked at in one place, or one record.
 const PLACE_BYTES: usize = 64 << 10;
 
@@ -73,8 +75,7 @@ impl Stretch {
         stream: &StreamReader,
         mut read: impl FnMut(&mut ShardIterator, u64) -> Result<bool>,
     ) -> Result<()> {
-        // An interval with few records says little: those before it are looked at, too.
-        let first = self.first.get().min(self.end.get().saturating_sub(RECORDS)).max(self.horizon.get());
+        let first = self.first.get().min(self.end.get().saturating_sub(RECORDS_MIN)).max(self.horizon.get());
         let count = self.end.get().saturating_sub(first);
         let (each, mut outcome) = (RECORDS / PLACES, Ok(()));
         let places = PLACES.min(count.div_ceil(each));

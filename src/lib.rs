@@ -30,6 +30,7 @@
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
 //!   the load: [`Stream::set_scaling`], [`Scaling`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
+//! - Limit what each shard takes and hands out in a second, as Kinesis does: [`Limits`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
 //! - Handle errors, sorted by remedy: [`Error`].
@@ -100,6 +101,7 @@ pub use log::types::record::{Position, PutRecord, Receipt};
 pub use log::types::sequence::SequenceNumber;
 pub use log::types::shard_id::ShardId;
 pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
+pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use scaling::{Scaling, ScalingDecision};

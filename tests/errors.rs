@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use streamlog::{
-    Error, Position, PutRecord, Retention, SECOND, ShardId, Stream, StreamOptions, StreamReader,
+    Error, Limits, Position, PutRecord, Retention, SECOND, ShardId, Stream, StreamOptions, StreamReader,
 };
 
 const SHARD: ShardId = ShardId::new(0);
@@ -61,6 +61,18 @@ fn every_variant_is_provoked_here() {
     for name in names {
         assert!(include_str!("errors.rs").contains(&format!("Error::{name}")), "{name} is not provoked");
     }
+}
+
+#[test]
+fn a_throttled_put_names_its_shard_and_when_to_try_again() {
+    let scratch = common::scratch();
+    let limits = Limits::none().write_records_per_second(4);
+    let stream = common::small(&common::clock()).limits(limits).open(scratch.path()).unwrap();
+    (0..4).for_each(|_| _ = stream.put("key", "data").unwrap());
+    let error = stream.put("key", "data").unwrap_err();
+    assert!(matches!(error, Error::Throttled { .. }) && error.is_retryable(), "{error}");
+    assert_eq!(error.shard(), Some(SHARD));
+    says(&error, &[NAME, "used up", "limits", "again in 250ms", "raise the limits"]);
 }
 
 #[test]

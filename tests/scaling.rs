@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use streamlog::aggregate::Aggregator;
 use streamlog::{
-    Clock, DAY, Error, HashKey, HashKeyRange, KeyHash, MINUTE, ManualClock, Position, PutRecord, SECOND,
-    Scaling, ScalingDecision, ShardFilter, Stream, StreamOptions,
+    Clock, DAY, Error, HashKey, HashKeyRange, KeyHash, Limits, MINUTE, ManualClock, Position, PutRecord,
+    SECOND, Scaling, ScalingDecision, ShardFilter, Stream, StreamOptions,
 };
 
 /// A stream, its clock, and what was decided.
@@ -247,6 +247,25 @@ fn the_user_records_in_aggregates_count() {
         assert_eq!(decisions, []);
     }
     panic!("it was not split");
+}
+
+#[test]
+fn a_throttled_shard_is_split_and_the_limits_are_left_to_consumers() {
+    let limits = Limits::none().write_records_per_second(100).read_calls_per_second(1);
+    let world = World::new(small_capacity(1, 8), |options| options.limits(limits));
+    let mut decisions = vec![];
+    for _ in 0..30 {
+        let refused = (0..150).filter(|user| world.stream.put(format!("user-{user}"), "x").is_err()).count();
+        assert_eq!(refused, if world.open_shards().len() == 1 { 50 } else { 0 });
+        world.clock.advance(SECOND);
+        world.stream.maintain().unwrap();
+        decisions.append(&mut world.decisions.lock().unwrap());
+    }
+    assert!(matches!(decisions[..], [ScalingDecision::Split { load: 0.9.., .. }]), "{decisions:?}");
+    let parent = world.stream.shards()[0].id;
+    let mut iterator = world.stream.iterator(parent, Position::TrimHorizon).unwrap();
+    assert_eq!(iterator.next_batch(10).unwrap().len(), 10, "nobody has read before");
+    assert!(matches!(iterator.next_batch(10), Err(Error::Throttled { .. })));
 }
 
 #[test]

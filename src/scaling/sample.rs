@@ -5,6 +5,7 @@ use super::settings::Capacity;
 use crate::aggregate::deaggregate;
 use crate::{
     HashKey, HashKeyRange, KeyHash, Position, Result, SequenceNumber, ShardId, ShardIterator, StreamReader,
+    extend,
 };
 
 /// How many records are looked at, and at how many places: batches of one key lie side by side.
@@ -82,7 +83,9 @@ impl Stretch {
         for place in 0..places {
             let at = (u128::from(count) * u128::from(place) / u128::from(places)) as u64;
             let at = Position::At((first + at).into());
-            let there = stream.iterator(self.shard, at).and_then(|mut iterator| read(&mut iterator, each));
+            // The limits are for consumers.
+            let iterator = stream.iterator(self.shard, at).map(extend::unlimited);
+            let there = iterator.and_then(|mut iterator| read(&mut iterator, each));
             match there {
                 Ok(true) => break,
                 Ok(false) => {}

@@ -98,8 +98,8 @@ impl Scaling {
 
     /// Sets what one shard is meant to take in a second. Default: 1 MiB and 1,000 records, as in Kinesis.
     ///
-    /// Nothing holds a shard to it. Where puts are not limited, set what one of your workers can handle, so that there is a shard for
-    /// each worker that is needed. Bytes are those of [`Traffic`](crate::Traffic), before compression.
+    /// Nothing holds a shard to it, unless the stream has [`Limits`](crate::Limits) as well. Where it has none, set what one of your workers
+    /// can handle, so that there is a shard for each worker that is needed. Bytes are those of [`Traffic`](crate::Traffic), before compression.
     pub fn capacity(mut self, bytes_per_second: u64, records_per_second: u64) -> Self {
         if let Some(on_demand) = &mut self.on_demand {
             on_demand.capacity = Capacity { bytes: bytes_per_second, records: records_per_second };

@@ -28,7 +28,9 @@
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
-//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
+//!   the load: [`Stream::set_scaling`], [`Scaling`].
+//! - Keep many streams in a directory: [`Store`], [`MaintenancePool`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
 //! - Limit what each shard takes and hands out in a second, as Kinesis does: [`Limits`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
@@ -47,7 +49,7 @@
 //! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.
-//! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, trims and failed syncs. Some of them are emitted while puts to
+//! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
 
 pub mod aggregate;
@@ -57,6 +59,8 @@ mod log;
 pub mod metrics;
 pub mod prelude;
 mod producer;
+mod scaling;
+mod store;
 mod subscription;
 
 #[cfg(feature = "futures")]
@@ -84,11 +88,13 @@ pub use log::snapshot::report::{SnapshotProgress, SnapshotReport};
 pub use log::stream::Stream;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;
+pub use log::stream::maintenance::MaintenancePool;
 pub use log::stream::reader::StreamReader;
 pub use log::sys::clock::SystemClock;
 pub use log::types::compression::Compression;
 pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 pub use log::types::error::{Corruption, Error, IoFailure, Located, LockedBy, Result};
+pub(crate) use log::types::event::event;
 pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
 pub use log::types::keys::{
     DataKey, EncryptionDescription, KeyError, KeyProvider, UnavailableKey, WrappedKey,
@@ -103,6 +109,8 @@ pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamSta
 pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
+pub use scaling::{Scaling, ScalingDecision};
+pub use store::Store;
 pub use subscription::{
     ConsumerDescription, NextEvent, PushedSubscription, Subscription, SubscriptionEvent, SubscriptionOptions,
 };

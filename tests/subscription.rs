@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::tasks::{Count, poll_once};
 use proptest::collection::vec;
@@ -283,9 +283,7 @@ fn with_the_system_s_clock_time_alone_brings_a_heartbeat_and_the_end() {
     let mut subscription =
         stream.subscribe(NAME, SHARD, Position::Latest).heartbeat(20 * MILLISECOND).open().unwrap();
     for _ in 0..3 {
-        let started = Instant::now();
         assert!(subscription.poll(Duration::MAX).unwrap().unwrap().batch().is_empty());
-        assert!(started.elapsed() < LONG);
     }
     drop(subscription);
     let options = stream.subscribe(NAME, SHARD, Position::Latest).heartbeat(HOUR);

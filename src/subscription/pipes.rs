@@ -41,10 +41,10 @@ impl Pipes {
         }
         let pipes = extend::extension::<Self>(stream);
         pipes.is_attended.get_or_init(|| {
-            let (pipes, clock) = (Arc::downgrade(&pipes), Arc::clone(stream.clock()));
-            extend::after_maintenance(stream, move || {
+            let pipes = Arc::downgrade(&pipes);
+            extend::after_maintenance(stream, move |stream| {
                 if let Some(pipes) = pipes.upgrade() {
-                    pipes.attend(clock.elapsed());
+                    pipes.attend(stream.clock().elapsed());
                 }
             });
         });

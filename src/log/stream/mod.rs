@@ -6,7 +6,7 @@ mod directory;
 pub mod extend;
 mod extras;
 pub(crate) mod lineage_iterator;
-mod maintenance;
+pub(crate) mod maintenance;
 mod open;
 mod put;
 mod put_metrics;
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use crate::log::keys::Keys;
 use crate::log::recovery::RecoveryReport;
-use crate::log::reshard::{self, merge, scale, split};
+use crate::log::reshard::{self, scale, split};
 use crate::log::retention::sweep;
 use crate::log::sys::lock::Lock;
 use crate::log::sys::root::OwnPath;
@@ -31,7 +31,7 @@ use crate::log::types::describe::{ShardDescription, ShardFilter};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::hash_key::{HashKey, KeyHash};
-use crate::log::types::options::{Retention, StreamOptions};
+use crate::log::types::options::{Maintenance, Retention, StreamOptions, check_property};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
@@ -40,7 +40,7 @@ use crate::log::types::time::Clock;
 use address::Address;
 use extend::Extensions;
 use extras::Codec;
-use maintenance::MaintenanceThreads;
+use maintenance::{MaintenancePool, Membership};
 use put_metrics::PutMetrics;
 use reader::StreamReader;
 
@@ -72,7 +72,7 @@ pub struct Stream {
 struct Handle {
     core: Arc<Core>,
     reader: StreamReader,
-    threads: Mutex<Option<MaintenanceThreads>>,
+    maintained: Mutex<Option<Membership>>,
 }
 
 /// The part of a stream that the maintenance threads also use.
@@ -120,11 +120,17 @@ impl Stream {
         StreamOptions::new().open(path)
     }
 
-    fn open_at(address: Address<'_>, options: StreamOptions) -> Result<Self> {
-        let core = Arc::new(open::open(address, options)?);
-        let threads = MaintenanceThreads::start(&core)?;
+    /// Opens a stream, which the pool maintains, or threads of its own if there is none.
+    fn open_at(address: Address<'_>, options: StreamOptions, pool: Option<&MaintenancePool>) -> Result<Self> {
+        let pool = match (options.maintenance, pool) {
+            (Maintenance::Manual, _) => None,
+            (Maintenance::Thread, Some(pool)) => Some(pool.clone()),
+            (Maintenance::Thread, None) => Some(MaintenancePool::new()?),
+        };
+        let core = Arc::new(open::open(address, options, pool.as_ref())?);
+        let maintained = Mutex::new(pool.map(|pool| Membership::begin(&core, pool)));
         let reader = StreamReader::of_core(&core);
-        Ok(Self { handle: Arc::new(Handle { core, reader, threads: Mutex::new(Some(threads)) }) })
+        Ok(Self { handle: Arc::new(Handle { core, reader, maintained }) })
     }
 
     fn core(&self) -> &Core {
@@ -177,7 +183,7 @@ impl Stream {
         shard: ShardId,
         new_starting_hash_key: HashKey,
     ) -> Result<Vec<ShardDescription>> {
-        self.reshard(|shards| split::plan(shards, shard, new_starting_hash_key).map(Some))
+        extend::split_shard(self, shard, new_starting_hash_key)
     }
 
     /// Splits an open shard into halves; see [`split_shard`](Self::split_shard).
@@ -194,7 +200,7 @@ impl Stream {
     /// # Errors
     /// Same as [`split_shard`](Self::split_shard).
     pub fn split_shard_evenly(&self, shard: ShardId) -> Result<Vec<ShardDescription>> {
-        self.reshard(|shards| split::plan_evenly(shards, shard).map(Some))
+        self.core().reshard(|shards| split::plan_evenly(shards, shard).map(Some))
     }
 
     /// Merges an open shard with the open shard whose hash keys follow its own. Returns the child, which begins above the end of both.
@@ -216,8 +222,7 @@ impl Stream {
     /// `ShardNotFound`; `InvalidArgument` if one of them is closed, or if the second does not begin right after the first ends (as in
     /// Kinesis, the order matters); otherwise the same as [`split_shard`](Self::split_shard).
     pub fn merge_shards(&self, shard: ShardId, adjacent: ShardId) -> Result<ShardDescription> {
-        let children = self.reshard(|shards| merge::plan(shards, shard, adjacent).map(Some))?;
-        children.into_iter().next().ok_or(Error::ShardNotFound(shard))
+        extend::merge_shards(self, shard, adjacent)
     }
 
     /// Scales the stream to `count` open shards that own equal parts of the hash-key space, by a series of splits and merges. Returns the
@@ -239,15 +244,8 @@ impl Stream {
     /// `InvalidArgument` if `count` is not 1 to 1,024; otherwise the same as [`split_shard`](Self::split_shard).
     pub fn update_shard_count(&self, count: u32) -> Result<Vec<ShardDescription>> {
         scale::check(count)?;
-        while !self.reshard(|shards| scale::next(shards, count))?.is_empty() {}
+        while !self.core().reshard(|shards| scale::next(shards, count))?.is_empty() {}
         Ok(self.list_shards(ShardFilter::AtLatest))
-    }
-
-    fn reshard(
-        &self,
-        plan: impl FnOnce(&[ShardDescription]) -> Result<Option<reshard::Plan>>,
-    ) -> Result<Vec<ShardDescription>> {
-        reshard::apply(&self.core().topology, |manifest| plan(&manifest.shards))
     }
 
     /// Drops the records of a shard before a sequence number, as if they had expired. A number beyond the end drops all records. Iterators
@@ -272,6 +270,24 @@ impl Stream {
     /// `ShardNotFound`; `Closed`.
     pub fn trim_before(&self, shard: ShardId, sequence: SequenceNumber) -> Result<()> {
         sweep::trim_before(&self.core().topology, shard, sequence)
+    }
+
+    /// Keeps a text with the stream, by name, or removes it; see [`StreamOptions::property`].
+    ///
+    /// # Durability
+    /// The change is durable when the call returns. A crash leaves the old text or the new one.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name or a text that is too long; same as [`set_retention`](Self::set_retention).
+    pub fn set_property(&self, name: &str, text: Option<&str>) -> Result<()> {
+        check_property(name, text.unwrap_or_default())?;
+        sweep::update(&self.core().topology, |manifest| {
+            match text {
+                Some(text) => drop(manifest.properties.insert(name.to_owned(), text.to_owned())),
+                None => drop(manifest.properties.remove(name)),
+            }
+            Ok(())
+        })
     }
 
     /// Encrypts what is put from now on with a new data key, which the stream's [`KeyProvider`](crate::KeyProvider) wraps. What was put
@@ -358,7 +374,7 @@ impl Stream {
     /// # Errors
     /// `Poisoned` or `Io` if a sync failed; `Closed`; otherwise the first error of retention or of sealing.
     pub fn maintain(&self) -> Result<()> {
-        self.core().maintain(Pass { sync: true, tidy: true })
+        self.handle.core.maintain(Pass { sync: true, tidy: true })
     }
 
     /// Closes the stream, also for its clones: syncs, seals, frees unused blocks, and lets others open the stream. Iterators can still read
@@ -414,7 +430,7 @@ mod for_tests {
 
         /// Runs a pass that does not sync.
         pub(crate) fn tidy(&self) -> Result<()> {
-            self.core().maintain(Pass { sync: false, tidy: true })
+            self.handle.core.maintain(Pass { sync: false, tidy: true })
         }
     }
 }
@@ -427,13 +443,13 @@ impl Handle {
         }
         // Held to the end, so that nobody who closes the stream returns before it is closed. A callback does not wait for that: the thread
         // that closes the stream may wait for the one that runs the callback.
-        let mut threads = match self.threads.try_lock() {
-            Some(threads) => threads,
+        let mut maintained = match self.maintained.try_lock() {
+            Some(maintained) => maintained,
             None if callback::is_running() => return Ok(()),
-            None => self.threads.lock(),
+            None => self.maintained.lock(),
         };
-        if let Some(threads) = threads.take() {
-            threads.stop();
+        if let Some(membership) = maintained.take() {
+            membership.end();
         }
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
@@ -446,7 +462,7 @@ impl Handle {
             Err(error) => event!(error, "the stream is not closed cleanly", stream = stream, error = error),
         }
         self.core.report();
-        self.core.extensions.do_chores();
+        self.core.extensions.do_chores(&self.reader);
         closed
     }
 
@@ -454,8 +470,8 @@ impl Handle {
     /// and unlock the directory, and the threads to wait for do not exist.
     fn leave_to_parent(&self) {
         std::mem::forget(Arc::clone(&self.core));
-        if let Some(mut threads) = self.threads.try_lock() {
-            std::mem::forget(threads.take());
+        if let Some(mut maintained) = self.maintained.try_lock() {
+            std::mem::forget(maintained.take());
         }
     }
 }
@@ -476,6 +492,13 @@ struct Pass {
 }
 
 impl Core {
+    fn reshard(
+        &self,
+        plan: impl FnOnce(&[ShardDescription]) -> Result<Option<reshard::Plan>>,
+    ) -> Result<Vec<ShardDescription>> {
+        reshard::apply(&self.topology, |manifest| plan(&manifest.shards))
+    }
+
     fn sync(&self) -> Result<()> {
         self.topology.check_process()?;
         let synced = self.topology.for_each_shard(|shard| shard.sync());
@@ -505,12 +528,12 @@ impl Core {
     }
 
     /// Runs one maintenance pass, and reports the counts.
-    fn maintain(&self, pass: Pass) -> Result<()> {
+    fn maintain(self: &Arc<Self>, pass: Pass) -> Result<()> {
         self.topology.check_process()?;
         let outcome = self.carry_out(pass);
         if pass.tidy {
             self.report_all();
-            self.extensions.do_chores();
+            self.extensions.do_chores(&StreamReader::of_core(self));
         }
         outcome
     }

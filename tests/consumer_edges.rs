@@ -518,14 +518,43 @@ fn p4_p6_records_behind_expired_shards_come_after_the_report_that_others_are_gon
                 events.extend(batch.iter().map(|record| String::from_utf8_lossy(record.data()).into_owned()));
                 worker.commit(&batch).unwrap();
             }
-            Err(Error::Trimmed { shard, .. }) => {
+            Err(Error::Trimmed { shard, requested, horizon }) => {
                 events.push(format!("{shard} is gone"));
-                worker.skip_to_horizon(shard).unwrap();
+                assert!(requested < horizon, "the error says that records are gone, and how many at most");
+                let skipped = worker.skip_to_horizon(shard).unwrap();
+                assert_eq!(skipped, horizon.get() - requested.get());
             }
             Err(error) => panic!("{error}"),
         }
     }
     assert_eq!(events, [format!("{first} is gone"), "new".into()]);
+}
+
+#[test]
+fn p6_the_error_for_an_expired_shard_counts_what_may_be_missing_also_if_its_children_have_expired() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = common::small(&clock).retention(Retention::age(HOUR)).open(scratch.path()).unwrap();
+    put(&stream, 0..5);
+    let parent = stream.shards()[0].id;
+    drop(worker(&stream));
+    for child in stream.split_shard_evenly(parent).unwrap() {
+        stream.split_shard_evenly(child.id).unwrap();
+    }
+    for _ in 0..3 {
+        clock.advance(2 * HOUR);
+        stream.maintain().unwrap();
+    }
+    assert_eq!(stream.shards().len(), 4, "parent and children have expired");
+    let mut worker = worker(&stream);
+    match worker.poll(Duration::ZERO) {
+        Err(Error::Trimmed { shard, requested, horizon }) => {
+            assert!(shard == parent && requested.get() + 5 <= horizon.get(), "{requested} to {horizon}");
+            assert_eq!(worker.skip_to_horizon(parent).unwrap(), horizon.get() - requested.get());
+        }
+        other => panic!("5 records are gone: {other:?}"),
+    }
+    put(&stream, 5..8);
+    assert_eq!(drain(&mut worker), [5, 6, 7]);
 }
 
 #[test]

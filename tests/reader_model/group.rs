@@ -155,8 +155,8 @@ impl Workers {
 pub(super) struct GroupModel {
     /// The places in shards up to which commits have returned.
     committed: BTreeMap<u32, u64>,
-    /// A commit that has not returned yet. After a kill it may have had an effect.
-    committing: Option<Place>,
+    /// The commits that have not returned. After a kill, they may have had an effect.
+    committing: BTreeMap<u32, u64>,
     /// A shard whose horizon the group is skipping to, and the horizon of which it has heard.
     skipping: Option<Place>,
     /// What comes next in each shard.
@@ -195,12 +195,6 @@ impl GroupModel {
                 self.next.insert(shard, next);
             }
             ("opened", _) => {
-                if let Some((shard, next)) =
-                    self.committing.take().filter(|at| !self.next.contains_key(&at.0))
-                {
-                    // That was the end of the shard.
-                    self.committed.insert(shard, next);
-                }
                 // Before it was killed, it may have given up what was left of this one.
                 self.ended.extend(self.skipping.take().map(|(shard, _)| shard));
             }
@@ -209,16 +203,16 @@ impl GroupModel {
             ("committing", &[_, next]) => {
                 let handed = self.next.get(&shard).copied();
                 assert!(handed.is_none_or(|handed| next <= handed), "{shard}: {next}, not {handed:?}");
-                self.committing = Some((shard, next));
+                self.committing.insert(shard, next);
             }
             ("committed", &[_, next]) => {
-                self.committing = None;
+                self.committing.remove(&shard);
                 let known = self.committed.entry(shard).or_default();
                 *known = next.max(*known);
             }
             ("refused", _) => {
                 // The group has finished the shard, because the rest of it was trimmed.
-                let (_, next) = self.committing.take().expect("something was to be committed");
+                let next = self.committing.remove(&shard).expect("something was to be committed");
                 let is_over = self.committed.get(&shard).is_some_and(|&committed| next <= committed);
                 assert!(is_over || self.ended.contains(&shard), "L8: {shard} was taken away");
             }
@@ -269,7 +263,9 @@ impl GroupModel {
         self.check_next(shard, first, truth);
         self.committed.entry(shard).or_insert(first);
         if self.begun.insert(shard) {
-            self.known_before.insert(shard, (self.begun.clone(), self.committed.clone()));
+            let mut committed = self.committed.clone();
+            committed.extend(&self.committing);
+            self.known_before.insert(shard, (self.begun.clone(), committed));
         }
         for (&number, sequence) in records.iter().zip(first..) {
             truth.note((shard, sequence), number);
@@ -290,13 +286,15 @@ impl GroupModel {
     /// Checks that the group goes on where it was: dense, and in order.
     fn check_next(&self, shard: u32, first: u64, truth: &Truth) {
         let committed = self.committed.get(&shard).copied();
-        let Some(next) = self.next.get(&shard).copied().or(committed) else { return };
+        let known = self.next.get(&shard).copied();
+        let Some(next) = known.or(committed) else { return };
         if self.ended.contains(&shard) && Some(first) >= committed {
             return;
         }
         let is_repeated = self.may_repeat.contains(&shard) && is_same(shard, committed, first, truth);
+        let is_committed = known.is_none() && self.committing.get(&shard) == Some(&first);
         assert!(
-            first == next || is_repeated || self.goes_back(shard, first, truth),
+            first == next || is_repeated || is_committed || self.goes_back(shard, first, truth),
             "L8: {shard} goes on with {first} after {next}, committed up to {committed:?}"
         );
     }
@@ -310,7 +308,7 @@ impl GroupModel {
     /// Checks a checkpoint that somebody has found, and takes it over.
     fn check_checkpoint(&mut self, shard: u32, found: u64, truth: &mut Truth) {
         let committed = self.committed.get(&shard).copied();
-        let committing = self.committing.filter(|at| at.0 == shard).map(|at| at.1);
+        let committing = self.committing.remove(&shard);
         let has_skipped = self.skipping.is_some_and(|(of, horizon)| of == shard && found >= horizon);
         let is_right = committed.is_none()
             || is_same(shard, committed, found, truth)
@@ -351,11 +349,13 @@ impl GroupModel {
             if !lag.contains_key(&shard) {
                 let is_finished = committed.is_none_or(|committed| committed == end)
                     || is_same(shard, committed, end, truth)
-                    || self.committing == Some((shard, end))
+                    || self.committing.get(&shard) == Some(&end)
                     || self.skipping.is_some_and(|skipping| skipping.0 == shard);
                 assert!(is_finished, "L8: {shard} is not finished at {end}: {committed:?}");
             }
-            assert!(!is_held || committed.is_none_or(|committed| horizon <= committed), "P12: {shard}");
+            let is_kept = committed.is_none_or(|committed| horizon <= committed)
+                || is_same(shard, committed, horizon, truth);
+            assert!(is_kept || !is_held, "P12: {shard} is trimmed up to {horizon}, and not {committed:?}");
         }
     }
 

@@ -67,7 +67,11 @@ impl Worker {
             // If the clock was set back since, later records may seem to be older than the handled one. Then all are handed out again.
             let is_in_future = noted > self.stream().now();
             let position = if is_in_future { Position::TrimHorizon } else { Position::AtTimestamp(noted) };
-            let iterator = self.stream().iterator(held.shard, position)?;
+            let mut iterator = self.stream().iterator(held.shard, position)?;
+            // If damage has taken the last handled record, the place may be behind others that it has taken, too. Those have to be reported.
+            if iterator.next_sequence() > held.checkpoint.sequence {
+                iterator.seek(Position::At(held.checkpoint.sequence))?;
+            }
             self.seek_to(held, iterator.next_sequence())?;
             return Ok(iterator);
         }

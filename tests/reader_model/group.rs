@@ -231,7 +231,8 @@ impl GroupModel {
                 let (_, horizon) = self.skipping.take().expect("it was trimmed");
                 let is_back = is_same(shard, self.committed.get(&shard).copied(), next, truth);
                 // A writer that was killed may not have stored the horizon that it had shown.
-                assert!(next >= horizon || is_back, "L8: {shard}: {next} is before {horizon}");
+                let is_right = next >= horizon || is_back || self.was_writer_killed;
+                assert!(is_right, "L8: {shard}: {next} is before {horizon}");
                 if !is_back {
                     self.hear_horizon(shard, next, truth);
                 }
@@ -309,7 +310,9 @@ impl GroupModel {
     fn check_checkpoint(&mut self, shard: u32, found: u64, truth: &mut Truth) {
         let committed = self.committed.get(&shard).copied();
         let committing = self.committing.remove(&shard);
-        let has_skipped = self.skipping.is_some_and(|(of, horizon)| of == shard && found >= horizon);
+        let has_skipped = self.skipping.is_some_and(|(of, horizon)| {
+            of == shard && (found >= horizon || self.was_writer_killed && committed <= Some(found))
+        });
         let is_right = committed.is_none()
             || is_same(shard, committed, found, truth)
             || is_same(shard, committing, found, truth)
@@ -322,6 +325,7 @@ impl GroupModel {
         self.committed.insert(shard, found);
     }
 
+    /// Notes that the writer was killed.
     pub(super) fn note_kill_of_writer(&mut self) {
         self.was_writer_killed = true;
     }
@@ -334,7 +338,7 @@ impl GroupModel {
         is_held: bool,
         truth: &mut Truth,
     ) {
-        let was_killed = std::mem::take(&mut self.was_writer_killed);
+        let was_killed = self.was_writer_killed;
         let heard = std::mem::take(&mut self.heard_horizons).into_iter();
         for (shard, heard) in heard.filter(|(_, heard)| !was_killed || *heard == u64::MAX) {
             let known = state.get(&shard).map_or(u64::MAX, |known| known.0);
@@ -357,6 +361,7 @@ impl GroupModel {
                 || is_same(shard, committed, horizon, truth);
             assert!(is_kept || !is_held, "P12: {shard} is trimmed up to {horizon}, and not {committed:?}");
         }
+        self.was_writer_killed = false;
     }
 
     /// Checks that no record was skipped, and that children came after their parents.

@@ -219,6 +219,40 @@ fn l8_a_copy_without_a_writer_is_read_as_the_next_opening_will_find_it() {
 }
 
 #[test]
+fn l8_words_of_the_writer_that_cannot_be_are_an_error_that_names_their_file() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let stream = small(&clock).open(scratch.path()).unwrap();
+    put(&stream, 0..10);
+    stream.close().unwrap();
+    let stream = small(&clock).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
+    assert_eq!(read_on(&mut iterator), (0..10).collect::<Vec<_>>());
+
+    // See `docs/FORMAT.md`: the slot of the shard has the number of the opening in word 15, and the end of the shard in word 1.
+    let path = scratch.path().join("live");
+    let bytes = fs::read(&path).unwrap();
+    let words: Vec<u64> =
+        bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(*word.first_chunk().unwrap())).collect();
+    let mut slots = (512..words.len()).step_by(32);
+    let slot = slots.find(|&slot| words[slot] == 1 && words[slot + 15] == words[5]).unwrap();
+    let live = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    live.write_all_at(&99u64.to_ne_bytes(), 8 * (slot as u64 + 1)).unwrap();
+
+    for refused in [iterator.next_batch(1).map(drop), StreamReader::open(scratch.path()).map(drop)] {
+        let error = refused.unwrap_err();
+        let Error::Corrupt(damage) = &error else { panic!("{error}") };
+        assert_eq!((&damage.path, damage.offset), (&path, 8 * slot as u64));
+        assert!(error.to_string().ends_with("open it again: that writes the file anew"), "{error}");
+    }
+    stream.close().unwrap();
+    let stream = small(&clock).open(scratch.path()).unwrap();
+    put(&stream, 10..12);
+    assert_eq!(read_on(&mut iterator), [10, 11]);
+    assert_eq!(read_all(&StreamReader::open(scratch.path()).unwrap()), (0..12).collect::<Vec<_>>());
+}
+
+#[test]
 fn l8_a_reader_is_told_that_what_it_has_read_was_cut() {
     let (scratch, clock) = (common::scratch(), clock());
     let path = scratch.path().join("stream");

@@ -271,11 +271,11 @@ impl Followed {
         let dir = ShardDir::new(&self.root, shard.id);
         let changed =
             || Error::io("read what the writer shows of", dir.path(), std::io::ErrorKind::Interrupted.into());
-        let (mut seen, words) = slot.read().ok_or_else(changed)?;
+        let (mut seen, words) = slot.read()?.ok_or_else(changed)?;
         let mut bases = if dir.path().is_own_dir()? { dir.bases()? } else { vec![] };
         bases.retain(|&base| base < seen.end);
         // Loaded after the directory was listed: a file that was removed before is behind this. It may be beyond the end that was loaded.
-        let (now, _) = slot.read().ok_or_else(changed)?;
+        let (now, _) = slot.read()?.ok_or_else(changed)?;
         seen.horizon = now.horizon.min(seen.end);
         Ok(Found { bases, seen, words })
     }

@@ -8,11 +8,7 @@ use parking_lot::Mutex;
 
 use super::LIVE_NAME;
 use crate::log::format::header::FRAMES_FROM;
-use crate::log::format::live::{
-    BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
-    OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT,
-    bytes_at, place_at,
-};
+use crate::log::format::live::{MAGIC, PAGE_SLOTS, SLOT_WORDS, bytes_at, header, place_at, slot};
 use crate::log::sys::dir;
 use crate::log::sys::fault;
 use crate::log::sys::file::DataFile;
@@ -110,15 +106,17 @@ impl LiveView {
     /// Returns the number of the opening whose words these are, or 0 if they do not count.
     #[inline]
     pub(crate) fn opening(&self) -> u64 {
-        let opening = self.header.load(OPENING_AT);
+        let opening = self.header.load(header::OPENING);
         if opening == self.trusted.load(Ordering::Relaxed) { opening } else { self.check(opening) }
     }
 
     #[cold]
     fn check(&self, opening: u64) -> u64 {
         let Ok(own) = self.file.identity() else { return 0 };
-        let mut expected = (BOOT_AT..).zip(process::boot_id()).chain((FILE_AT..).zip(own));
-        if self.header.load(MAGIC_AT) != MAGIC || !expected.all(|(at, word)| self.header.load(at) == word) {
+        let mut expected = (header::BOOT..).zip(process::boot_id()).chain((header::FILE..).zip(own));
+        if self.header.load(header::MAGIC) != MAGIC
+            || !expected.all(|(at, word)| self.header.load(at) == word)
+        {
             return 0;
         }
         self.trusted.store(opening, Ordering::Relaxed);
@@ -127,12 +125,12 @@ impl LiveView {
 
     /// Returns how many times the manifest was replaced.
     pub(crate) fn manifests(&self) -> u64 {
-        self.header.load(MANIFESTS_AT)
+        self.header.load(header::MANIFESTS)
     }
 
     /// Returns whether each put is synced, if the file says so.
     pub(crate) fn syncs_each(&self) -> Option<bool> {
-        (self.header.load(MAGIC_AT) == MAGIC).then(|| self.header.load(SYNCS_EACH_AT) != 0)
+        (self.header.load(header::MAGIC) == MAGIC).then(|| self.header.load(header::SYNCS_EACH) != 0)
     }
 
     /// Returns the words that an opening shows of a shard, if it shows any.
@@ -159,14 +157,14 @@ impl SlotView {
 
     #[inline]
     fn is_of_shard(&self) -> bool {
-        self.load(SHARD_AT) == u64::from(self.shard.get()) + 1 && self.load(SLOT_OPENING_AT) == self.opening
+        self.load(slot::SHARD) == u64::from(self.shard.get()) + 1 && self.load(slot::OPENING) == self.opening
     }
 
     #[inline]
     fn words(&self) -> SeenWords {
         // Loaded first: if the shard is closed, what is loaded next is its last end.
-        let closed = self.load(CLOSED_AT);
-        [self.load(END_AT), self.load(HORIZON_AT), closed]
+        let closed = self.load(slot::CLOSED);
+        [self.load(slot::END), self.load(slot::HORIZON), closed]
     }
 
     /// Returns whether the slot still belongs to the shard and shows no more than this.
@@ -189,7 +187,7 @@ impl SlotView {
         for _ in 0..LOOKS_MAX {
             let words = self.words();
             self.point();
-            let begun = self.load(BEGUN_AT);
+            let begun = self.load(slot::BEGUN);
             self.point();
             let place = |begun: u64| {
                 let at = place_at(begun);
@@ -199,7 +197,7 @@ impl SlotView {
             let last = if begun > 0 { place(begun) } else { None };
             let before = if begun > 1 { place(begun - 1) } else { None };
             // A place may have been filled anew meanwhile.
-            if self.load(BEGUN_AT) != begun {
+            if self.load(slot::BEGUN) != begun {
                 continue;
             }
             let [end, horizon, closed] = words;
@@ -211,7 +209,7 @@ impl SlotView {
                 before,
             };
             // The end is from before the last two segments began.
-            if seen.holder().is_none() && seen.end > self.load(OPENED_AT).into() && self.is_of_shard() {
+            if seen.holder().is_none() && seen.end > self.load(slot::OPENED).into() && self.is_of_shard() {
                 continue;
             }
             return Ok(self.is_of_shard().then_some((seen, words)));
@@ -233,18 +231,18 @@ impl SlotView {
 
     pub(crate) fn counts(&self) -> SeenCounts {
         let put_bytes = loop {
-            let begun = self.load(BEGUN_AT);
+            let begun = self.load(slot::BEGUN);
             let (bytes, committed) = (self.load(bytes_at(begun)), self.load(place_at(begun) + 1));
             // They may be of a later segment.
-            if self.load(BEGUN_AT) == begun {
+            if self.load(slot::BEGUN) == begun {
                 break if begun > 0 { bytes.wrapping_add(committed) } else { 0 };
             }
         };
         SeenCounts {
-            opened_at: self.load(OPENED_AT).into(),
+            opened_at: self.load(slot::OPENED).into(),
             put_bytes,
-            synced: self.load(SYNCED_AT).into(),
-            saved_bytes: self.load(SAVED_AT),
+            synced: self.load(slot::SYNCED).into(),
+            saved_bytes: self.load(slot::SAVED),
         }
     }
 }

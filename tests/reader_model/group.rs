@@ -1,6 +1,6 @@
 //! A consumer group in another process than the writer: its workers, and what they must be handed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use streamlog::{Batch, Error, Group, MINUTE, Worker};
 use super::{Place, Random, Truth, check_record, put_of, say};
 
 pub(super) const GROUP: &str = "billing";
+/// How many lines are printed when the model fails, and how much of each.
+const HEARD_MAX: usize = 150;
+const LINE_CHARS: usize = 80;
 
 /// The workers of the group in one process, with the batches that they have not committed.
 pub(super) struct Workers {
@@ -176,11 +179,27 @@ pub(super) struct GroupModel {
     heard_horizons: Vec<Place>,
     /// The writer was killed since, and may not have stored the horizons that it had shown.
     was_writer_killed: bool,
+    /// Whether it was opened. A process that is killed while it creates the group leaves one that has not begun.
+    has_begun: bool,
+    /// The last lines, for whoever has to find out why the model fails.
+    heard: VecDeque<String>,
+}
+
+impl Drop for GroupModel {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.heard.iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
 }
 
 impl GroupModel {
     /// Takes over a line that the workers have said. Returns `false` if it is none of theirs.
     pub(super) fn take(&mut self, line: &str, is_held: bool, truth: &mut Truth) -> bool {
+        self.heard.push_back(line.chars().take(LINE_CHARS).collect());
+        if self.heard.len() > HEARD_MAX {
+            self.heard.pop_front();
+        }
         let mut words = line.split(' ');
         let word = words.next().unwrap();
         let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
@@ -195,6 +214,7 @@ impl GroupModel {
                 self.next.insert(shard, next);
             }
             ("opened", _) => {
+                self.has_begun = true;
                 // Before it was killed, it may have given up what was left of this one.
                 self.ended.extend(self.skipping.take().map(|(shard, _)| shard));
             }
@@ -327,6 +347,7 @@ impl GroupModel {
 
     /// Notes that the writer was killed.
     pub(super) fn note_kill_of_writer(&mut self) {
+        self.heard.push_back("the writer is killed".to_owned());
         self.was_writer_killed = true;
     }
 
@@ -338,6 +359,9 @@ impl GroupModel {
         is_held: bool,
         truth: &mut Truth,
     ) {
+        if !self.has_begun {
+            return;
+        }
         let was_killed = self.was_writer_killed;
         let heard = std::mem::take(&mut self.heard_horizons).into_iter();
         for (shard, heard) in heard.filter(|(_, heard)| !was_killed || *heard == u64::MAX) {

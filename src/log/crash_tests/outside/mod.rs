@@ -66,9 +66,11 @@ impl Drop for Case {
     }
 }
 
-/// What the reader has not seen yet when it begins: only puts, or something for which it has to find the shards anew.
-const NEWS: [(&str, Act); 3] = [
+/// What the reader has not seen yet when it begins: puts, in the same segment or in several new ones, or something for which it has to find the
+/// shards anew.
+const NEWS: [(&str, Act); 4] = [
     ("puts", |world| world.put(2)),
+    ("rolls three times", |world| world.put(25)),
     ("splits", |world| {
         world.split();
         world.put(2);

@@ -64,6 +64,8 @@ pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use log::fuzzing;
+#[cfg(feature = "encryption")]
+pub use log::keys::key_file::KeyFile;
 pub use log::recovery::{LostRecords, RecoveryReport, ShardRecovery, TornTail};
 pub use log::shard::reader::batch::{Batch, Records};
 #[cfg(feature = "futures")]
@@ -84,6 +86,9 @@ pub use log::types::compression::Compression;
 pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 pub use log::types::error::{Corruption, Error, IoFailure, Located, LockedBy, Result};
 pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
+pub use log::types::keys::{
+    DataKey, EncryptionDescription, KeyError, KeyProvider, UnavailableKey, WrappedKey,
+};
 pub use log::types::latency::Latency;
 pub use log::types::limits;
 pub use log::types::options::{Durability, Maintenance, Retention, StreamOptions};

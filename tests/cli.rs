@@ -16,6 +16,8 @@ use streamlog::{PutRecord, Stream};
 #[cfg(unix)]
 #[path = "cli/beside.rs"]
 mod beside;
+#[path = "cli/encrypted.rs"]
+mod encrypted;
 
 /// Returns the path of the tool. `cargo test` builds it; if only this test runs, it is built here.
 fn tool() -> &'static Path {
@@ -26,9 +28,13 @@ fn tool() -> &'static Path {
         let profile = test.parent().and_then(Path::parent).unwrap();
         let tool = profile.join("examples").join(format!("streamlog{}", std::env::consts::EXE_SUFFIX));
         // Cargo builds examples along with all tests, and leaves an old one alone where only this test runs.
-        if modified(&tool) < newest_source() {
+        // What was built may lack a feature that this test has.
+        if modified(&tool) < newest_source() || cfg!(feature = "encryption") {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--example", "streamlog", "--target-dir"]).arg(profile.parent().unwrap());
+            if cfg!(feature = "encryption") {
+                cargo.args(["--features", "encryption"]);
+            }
             if profile.ends_with("release") {
                 cargo.arg("--release");
             }

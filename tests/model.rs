@@ -67,6 +67,8 @@ enum Operation {
     RetainBytes {
         bytes: Option<u64>,
     },
+    /// Encrypts with another key from now on, if the stream is encrypted.
+    RotateKey,
     Sync,
     Maintain,
     /// Closes the stream and opens it again.
@@ -121,6 +123,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (1u32..7).prop_map(|count| Operation::Scale { count }),
         1 => proptest::option::of(1u64..30).prop_map(|seconds| Operation::RetainFor { seconds }),
         1 => proptest::option::of(1u64..500_000).prop_map(|bytes| Operation::RetainBytes { bytes }),
+        1 => Just(Operation::RotateKey),
         1 => Just(Operation::Sync),
         4 => Just(Operation::Maintain),
         1 => Just(Operation::Reopen),
@@ -221,7 +224,7 @@ impl Model {
     }
 
     fn options(&self) -> StreamOptions {
-        common::small(&self.clock).compression(common::any_compression(self.put_count))
+        common::any_codec(common::small(&self.clock), self.put_count)
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -320,6 +323,13 @@ impl Model {
                 let width = (open[0].hash_key_range.end.get() - open[0].hash_key_range.start.get()) as f64;
                 assert_eq!(open.len() as u32, count);
                 assert!((width * f64::from(count) / 2f64.powi(128) - 1.0).abs() < 1e-9, "equal ranges");
+            }
+            Operation::RotateKey => {
+                if let Some(before) = self.stream().describe().encryption {
+                    self.stream().rotate_key().unwrap();
+                    let key = self.stream().describe().encryption.unwrap().data_key;
+                    assert_eq!(key, before.data_key + 1);
+                }
             }
             Operation::RetainFor { seconds } => {
                 let retention =

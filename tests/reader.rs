@@ -8,8 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use streamlog::{
-    Durability, Error, LineageIterator, Position, Retention, SECOND, ShardFilter, Stream, StreamReader,
-    wait_any,
+    Durability, Error, LineageIterator, Position, Retention, SECOND, ShardFilter, Stream, StreamOptions,
+    StreamReader, wait_any,
 };
 
 mod common;
@@ -101,7 +101,7 @@ fn l8_a_frame_larger_than_a_segment_and_a_batch_are_read_like_any_other() {
 fn l8_splits_merges_and_expired_shards_are_followed() {
     let (scratch, clock) = (common::scratch(), clock());
     let stream = small(&clock).retention(Retention::age(10 * SECOND)).open(scratch.path()).unwrap();
-    let reader = StreamReader::open_with_clock(scratch.path(), clock.clone()).unwrap();
+    let reader = StreamOptions::new().clock(clock.clone()).open_reader(scratch.path()).unwrap();
     let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
     let (mut number, mut read) = (0, vec![]);
     for round in 0..20 {
@@ -138,7 +138,7 @@ fn l8_a_reader_that_retention_overtakes_is_told_and_its_files_are_not_filled_aga
     let (scratch, clock) = (common::scratch(), clock());
     let options = small(&clock).retention(Retention::age(10 * SECOND));
     let stream = options.open(scratch.path()).unwrap();
-    let reader = StreamReader::open_with_clock(scratch.path(), clock.clone()).unwrap();
+    let reader = StreamOptions::new().clock(clock.clone()).open_reader(scratch.path()).unwrap();
     let shard = stream.shards()[0].id;
     let mut slow = reader.iterator(shard, Position::TrimHorizon).unwrap();
     let mut held = vec![];

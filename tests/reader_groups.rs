@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use streamlog::{Error, Position, Retention, SECOND, Stream, StreamReader, Worker, extend};
+use streamlog::{Error, Position, Retention, SECOND, Stream, StreamOptions, StreamReader, Worker, extend};
 
 mod common;
 
@@ -33,7 +33,7 @@ fn l1_a_group_in_another_process_goes_on_where_it_was_wherever_it_runs() {
     let scratch = common::scratch();
     let clock = clock();
     let stream = small(&clock).shards(2).open(scratch.path()).unwrap();
-    let reader = StreamReader::open_with_clock(scratch.path(), clock.clone()).unwrap();
+    let reader = StreamOptions::new().clock(clock.clone()).open_reader(scratch.path()).unwrap();
     put(&stream, 1_000);
     let mut worker = reader.group("billing").worker().open().unwrap();
     assert_eq!(stream.groups().unwrap(), ["billing"]);
@@ -101,7 +101,7 @@ fn p12_a_hold_counts_for_a_group_in_another_process() {
     let scratch = common::scratch();
     let clock = clock();
     let stream = small(&clock).retention(Retention::age(10 * SECOND)).open(scratch.path()).unwrap();
-    let reader = StreamReader::open_with_clock(scratch.path(), clock.clone()).unwrap();
+    let reader = StreamOptions::new().clock(clock.clone()).open_reader(scratch.path()).unwrap();
     let hold = extend::hold(&stream, "billing");
     hold.set(1 << 30).unwrap();
     assert!(matches!(extend::hold(&reader, "billing").set(1), Err(Error::InvalidArgument(_))));

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use streamlog::{
     Batch, Clock, Durability, Error, LineageIterator, LockedBy, ManualClock, Position, PutRecord, Retention,
-    ShardFilter, ShardId, ShardIterator, Stream, StreamReader, Timestamp, extend,
+    ShardFilter, ShardId, ShardIterator, Stream, StreamOptions, StreamReader, Timestamp, extend,
 };
 
 use group::{GROUP, GroupModel, Workers};
@@ -86,7 +86,7 @@ fn child() {
             writer.stream.take().unwrap().close().unwrap();
         }
         _ => {
-            let reader = StreamReader::open_with_clock(&path, clock.clone()).unwrap();
+            let reader = StreamOptions::new().clock(clock.clone()).open_reader(&path).unwrap();
             let mut workers = open_group(|| Workers::open(reader.group(GROUP), numbers[1]));
             carry_out_orders(|order, numbers| match order {
                 "advance" => clock.advance(Duration::from_millis(numbers[0])),
@@ -397,7 +397,7 @@ fn check_record(record: &streamlog::Record<'_>) -> u64 {
 
 impl Outside {
     fn new(path: &Path, clock: &Arc<ManualClock>) -> Self {
-        let reader = StreamReader::open_with_clock(path, clock.clone()).unwrap();
+        let reader = StreamOptions::new().clock(clock.clone()).open_reader(path).unwrap();
         let lineage = reader.lineage_iterator(Position::TrimHorizon).unwrap();
         let (read, last_of_key) = (BTreeSet::new(), BTreeMap::new());
         Self { reader, shards: BTreeMap::new(), lineage, read, last_of_key, held: VecDeque::new() }

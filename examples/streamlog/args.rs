@@ -30,6 +30,9 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "streamlog", version, after_help = AFTER_HELP, after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
+    /// Encrypt and decrypt records with the keys in this file; see new-key
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) key_file: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -54,6 +57,29 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     Reset(ResetArgs),
     DeleteGroup(DeleteGroupArgs),
+    NewKey(NewKeyArgs),
+    RotateKey(RotateKeyArgs),
+}
+
+/// Create a file with a key for --key-file, and print the key's name.
+///
+/// Only its owner may read it. Keep a copy in another place than the streams: without it, their records cannot be read.
+///
+/// A stream is encrypted from the first command on that creates it, or puts into it, with --key-file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NewKeyArgs {
+    /// The file; there must be none yet
+    pub(crate) file: PathBuf,
+    /// Add the key to a file that exists. Streams take it at their next rotate-key, and keep needing the older ones for older records
+    #[arg(long)]
+    pub(crate) add: bool,
+}
+
+/// Encrypt what is put from now on with a new key, wrapped by the newest one in --key-file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateKeyArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
 }
 
 /// Create a stream; fails if it exists.

@@ -23,6 +23,7 @@ mod failure;
 mod follow;
 mod groups;
 mod input;
+mod keys;
 mod output;
 mod parse;
 mod picture;
@@ -49,7 +50,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 fn main() -> ExitCode {
     standard::allow_many_files();
     let outcome = match Args::try_parse() {
-        Ok(args) => heed_ctrl_c().and_then(|()| run(args.command)),
+        Ok(args) => heed_ctrl_c().and_then(|()| run(&args)),
         Err(wrong) if wrong.use_stderr() => wrong.exit(),
         Err(help) => standard::output().and_then(|_| help.print()).map_err(Failure::Output),
     };
@@ -59,45 +60,53 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Outcome {
-    match command {
-        Command::Create(args) => create(&args),
+fn run(args: &Args) -> Outcome {
+    let key_file = args.key_file.as_deref();
+    let with_reader =
+        |path: &Path, work: &dyn Fn(&StreamReader) -> Outcome| with_reader(path, key_file, work);
+    match &args.command {
+        Command::Create(args) => create(args, key_file),
         Command::Put(args) => {
             let durability = if args.power { Durability::Power } else { Durability::Process };
-            let options = StreamOptions::new().durability(durability);
-            with_stream(options.must_exist().open(&args.path)?, |stream| put::put(stream, &args))
+            let options = keys::with_keys(StreamOptions::new().durability(durability), key_file)?;
+            with_stream(options.must_exist().open(&args.path)?, |stream| put::put(stream, args))
         }
-        Command::Cat(args) => with_reader(&args.path, |reader| read::cat(reader, &args)),
-        Command::Tail(args) => with_reader(&args.path, |reader| read::tail(reader, &args)),
-        Command::Describe(args) => with_reader(&args.path, |reader| report::describe(reader, args.json)),
-        Command::Verify(args) => report::verify(&args),
+        Command::Cat(args) => with_reader(&args.path, &|reader| read::cat(reader, args)),
+        Command::Tail(args) => with_reader(&args.path, &|reader| read::tail(reader, args)),
+        Command::Describe(args) => with_reader(&args.path, &|reader| report::describe(reader, args.json)),
+        Command::Verify(args) => report::verify(args, key_file),
         Command::Salvage(args) => report::salvage(&args.path),
-        Command::Snapshot(args) => with_reader(&args.path, |reader| snapshot::snapshot(reader, &args)),
-        Command::Shards(args) => with_reader(&args.path, |reader| shards::list(reader, &args)),
-        Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, &args)),
-        Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, &args)),
-        Command::Scale(args) => with_stream(open(&args.path)?, |stream| change::scale(stream, &args)),
+        Command::Snapshot(args) => with_reader(&args.path, &|reader| snapshot::snapshot(reader, args)),
+        Command::Shards(args) => with_reader(&args.path, &|reader| shards::list(reader, args)),
+        Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, args)),
+        Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, args)),
+        Command::Scale(args) => with_stream(open(&args.path)?, |stream| change::scale(stream, args)),
         Command::Retention(args) if args.changes_nothing() => {
-            with_reader(&args.path, |reader| change::print_retention(reader, args.json))
+            with_reader(&args.path, &|reader| change::print_retention(reader, args.json))
         }
-        Command::Retention(args) => with_stream(open(&args.path)?, |stream| change::retention(stream, &args)),
-        Command::Groups(args) => with_reader(&args.path, |reader| groups::list(reader, &args)),
-        Command::Lag(args) => with_reader(&args.path, |reader| groups::lag(reader, &args)),
-        Command::Consume(args) => with_reader(&args.path, |reader| groups::consume(reader, &args)),
-        Command::Reset(args) => with_reader(&args.path, |reader| groups::reset(reader, &args)),
+        Command::Retention(args) => with_stream(open(&args.path)?, |stream| change::retention(stream, args)),
+        Command::Groups(args) => with_reader(&args.path, &|reader| groups::list(reader, args)),
+        Command::Lag(args) => with_reader(&args.path, &|reader| groups::lag(reader, args)),
+        Command::Consume(args) => with_reader(&args.path, &|reader| groups::consume(reader, args)),
+        Command::Reset(args) => with_reader(&args.path, &|reader| groups::reset(reader, args)),
         Command::DeleteGroup(args) => match open(&args.path) {
             // A hold on retention is ended by who has the stream open.
             Ok(stream) => with_stream(stream, |stream| groups::delete(&stream.group(&args.group))),
             Err(Error::Locked(_)) => {
-                with_reader(&args.path, |reader| groups::delete(&reader.group(&args.group)))
+                with_reader(&args.path, &|reader| groups::delete(&reader.group(&args.group)))
             }
             Err(error) => Err(error.into()),
         },
+        Command::NewKey(args) => keys::new_key(args),
+        Command::RotateKey(args) => {
+            let options = keys::with_keys(StreamOptions::new(), key_file)?.maintenance(Maintenance::Manual);
+            with_stream(options.must_exist().open(&args.path)?, |stream| Ok(stream.rotate_key()?))
+        }
     }
 }
 
-fn create(args: &CreateArgs) -> Outcome {
-    let options = StreamOptions::new()
+fn create(args: &CreateArgs, key_file: Option<&Path>) -> Outcome {
+    let options = keys::with_keys(StreamOptions::new(), key_file)?
         .shards(args.shards)
         .key_hash(args.key_hash.into())
         .retention(args.retention())
@@ -114,8 +123,8 @@ fn open(path: &Path) -> streamlog::Result<Stream> {
 }
 
 /// Works with a stream that another process may have open, and changes nothing of it.
-fn with_reader(path: &Path, work: impl FnOnce(&StreamReader) -> Outcome) -> Outcome {
-    let reader = StreamReader::open(path)?;
+fn with_reader(path: &Path, key_file: Option<&Path>, work: impl FnOnce(&StreamReader) -> Outcome) -> Outcome {
+    let reader = keys::with_keys(StreamOptions::new(), key_file)?.open_reader(path)?;
     report::warn_of_permissions(path);
     work(&reader)
 }

@@ -8,12 +8,13 @@ use std::path::Path;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
 use streamlog::{
-    Corruption, Error, Maintenance, Retention, ShardDescription, ShardRecovery, ShardStats, Stream,
-    StreamDescription, StreamOptions, StreamReader, Timestamp, Verification,
+    Corruption, EncryptionDescription, Error, Maintenance, Retention, ShardDescription, ShardRecovery,
+    ShardStats, Stream, StreamDescription, StreamOptions, StreamReader, Timestamp, Verification,
 };
 
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, Outcome, tell};
+use crate::keys::with_keys;
 use crate::output::{counted, print_json, print_text, progress};
 use crate::shards::{Counted, shard_as_json, state, with_counts};
 use crate::{check_interrupted, with_stream};
@@ -50,7 +51,14 @@ fn describe_settings(text: &mut String, stream: &StreamDescription, shards: &[Co
     writeln!(text, "durability   {:?}", stream.durability)?;
     writeln!(text, "segments of  {}", HumanBytes(stream.segment_bytes))?;
     writeln!(text, "compression  {}", stream.compression)?;
+    writeln!(text, "encryption   {}", encryption_as_text(stream.encryption.as_ref()))?;
     writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
+}
+
+/// Describes which key encrypts what is put.
+fn encryption_as_text(encryption: Option<&EncryptionDescription>) -> String {
+    let described = |key: &EncryptionDescription| format!("data key {}, by {}", key.data_key, key.key_id);
+    encryption.map_or_else(|| "none".to_owned(), described)
 }
 
 /// Describes how long records are kept.
@@ -151,6 +159,8 @@ fn describe_as_json(stream: &StreamDescription, shards: &[Counted]) -> Value {
         "segment_bytes": stream.segment_bytes,
         "record_bytes_max": stream.record_bytes_max,
         "compression": stream.compression.to_string(),
+        "data_key": stream.encryption.as_ref().map(|key| key.data_key),
+        "key_id": stream.encryption.as_ref().map(|key| &key.key_id),
         "record_count": record_count(shards),
         "disk_bytes": disk_bytes(shards),
         "is_writable_by_others": is_writable_by_others(&stream.path),
@@ -159,8 +169,8 @@ fn describe_as_json(stream: &StreamDescription, shards: &[Counted]) -> Value {
 }
 
 /// Reads everything and lists damage, including damage that prevents opening the stream.
-pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
-    let found = match StreamReader::open(&args.path) {
+pub(crate) fn verify(args: &VerifyArgs, key_file: Option<&Path>) -> Outcome {
+    let found = match with_keys(StreamOptions::new(), key_file)?.open_reader(&args.path) {
         Ok(reader) => {
             warn_of_permissions(&args.path);
             read_all(&reader)?
@@ -205,13 +215,18 @@ fn verification_as_text(found: &Verification) -> String {
         count => format!("damage in {}", counted(count as u64, "place")),
     };
     let read = counted(found.record_count, "record");
-    text + &format!("read {read}, {}: {damage}\n", HumanBytes(found.record_bytes))
+    let unread = match found.unread_count {
+        0 => String::new(),
+        count => format!(", and checked {} from the outside, for lack of the key", counted(count, "record")),
+    };
+    text + &format!("read {read}, {}{unread}: {damage}\n", HumanBytes(found.record_bytes))
 }
 
 fn verification_as_json(found: &Verification) -> Value {
     json!({
         "record_count": found.record_count,
         "record_bytes": found.record_bytes,
+        "unread_count": found.unread_count,
         "is_complete": found.is_complete,
         "damage": found.damage.iter().map(damage_as_json).collect::<Vec<_>>(),
         "lost": found.lost.iter().map(|(shard, lost)| json!({

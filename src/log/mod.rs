@@ -8,6 +8,7 @@ pub(crate) mod follow;
 pub(crate) mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub(crate) mod keys;
 pub(crate) mod live;
 mod manifest;
 pub(crate) mod recovery;

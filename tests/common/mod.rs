@@ -11,7 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use streamlog::{Compression, Maintenance, ManualClock, Position, Stream, StreamOptions, Timestamp};
+use streamlog::{
+    Compression, DataKey, KeyError, KeyProvider, Maintenance, ManualClock, Position, Stream, StreamOptions,
+    Timestamp, WrappedKey,
+};
 use tempfile::TempDir;
 
 /// Makes a directory to work in, in memory if possible, because the tests sync thousands of times.
@@ -42,6 +45,32 @@ pub fn any_compression(number: u64) -> Compression {
         1 if cfg!(feature = "lz4") => Compression::Lz4,
         2 if cfg!(feature = "zstd") => Compression::zstd(),
         _ => Compression::None,
+    }
+}
+
+/// Adds one of the ways to encrypt and compress that this build has, for tests in which records of all kinds lie side by side.
+pub fn any_codec(options: StreamOptions, number: u64) -> StreamOptions {
+    let options = options.compression(any_compression(number));
+    match number / 3 % 3 {
+        _ if !cfg!(feature = "encryption") => options,
+        0 => options.decryption_only(OpenKeys),
+        _ => options.encryption(OpenKeys),
+    }
+}
+
+/// Keys for tests: what wraps them is known to everybody.
+#[derive(Debug)]
+pub struct OpenKeys;
+
+impl KeyProvider for OpenKeys {
+    fn wrap(&self, key: &DataKey, context: &[u8]) -> Result<WrappedKey, KeyError> {
+        let bytes = key.as_bytes().iter().zip(context.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        Ok(WrappedKey { key_id: "open".to_owned(), bytes: bytes.collect() })
+    }
+
+    fn unwrap(&self, wrapped: &WrappedKey, context: &[u8]) -> Result<DataKey, KeyError> {
+        let bytes = wrapped.bytes.iter().zip(context.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        Ok(DataKey::new(bytes.collect::<Vec<_>>().try_into().map_err(|_| "32 bytes")?))
     }
 }
 

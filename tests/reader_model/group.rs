@@ -313,7 +313,9 @@ impl GroupModel {
             return;
         }
         let is_repeated = self.may_repeat.contains(&shard) && is_same(shard, committed, first, truth);
-        let is_committed = known.is_none() && self.committing.get(&shard) == Some(&first);
+        let committing = self.committing.get(&shard).copied();
+        let is_place = |place| is_same(shard, place, first, truth);
+        let is_committed = known.is_none() && (is_place(committed) || is_place(committing));
         assert!(
             first == next || is_repeated || is_committed || self.goes_back(shard, first, truth),
             "L8: {shard} goes on with {first} after {next}, committed up to {committed:?}"

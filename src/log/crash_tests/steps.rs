@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::OpenKeys;
 use crate::log::sys::fault::set_hook;
 use crate::{
     Clock, Durability, Error, Maintenance, ManualClock, Position, PutRecord, Result, Retention, Stream,
@@ -46,13 +47,18 @@ impl Script {
     }
 
     fn options(&self) -> StreamOptions {
-        StreamOptions::new()
+        let options = StreamOptions::new()
             .shards(2)
             .segment_bytes(64 << 10)
             .retention(Retention::age(AGE))
             .maintenance(Maintenance::Manual)
             .durability(self.durability)
-            .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
+            .clock(Arc::clone(&self.clock) as Arc<dyn Clock>);
+        if self.is_encrypted() { options.encryption(OpenKeys) } else { options }
+    }
+
+    fn is_encrypted(&self) -> bool {
+        cfg!(feature = "encryption") && self.durability == Durability::Power
     }
 
     fn put_some(&mut self, stream: &Stream, count: u8) {
@@ -105,6 +111,10 @@ impl Script {
             note(stream.merge_shards(below, upper).map(drop));
         }
         self.put_some(&stream, 20);
+        if self.is_encrypted() {
+            note(stream.rotate_key());
+            self.put_some(&stream, 5);
+        }
         note(stream.update_shard_count(3).map(drop));
         self.put_some(&stream, 20);
         self.clock.advance(AGE / 2);

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::log::keys::Keys;
 use crate::log::live::watch::{LiveView, Seen, SlotView};
 use crate::log::manifest::{self, Manifest, Marks};
 use crate::log::recovery::survey;
@@ -35,6 +36,7 @@ use crate::log::sys::root::OwnPath;
 use crate::log::topology::lineage;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
+use crate::log::types::keys::KeyProvider;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
 use crate::log::types::time::Clock;
@@ -52,6 +54,7 @@ pub(crate) struct Followed {
     clock: Arc<dyn Clock>,
     peers: Arc<Peers>,
     windows: Arc<OpenWindows>,
+    keys: Arc<Keys>,
     listener: Arc<Listener>,
     this: Weak<Self>,
     /// The process that opened the stream for reading.
@@ -80,16 +83,22 @@ struct Member {
 
 impl Followed {
     /// Opens a stream for reading.
-    pub(crate) fn open(root: OwnPath, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
+    pub(crate) fn open(
+        root: OwnPath,
+        clock: Arc<dyn Clock>,
+        provider: Option<Arc<dyn KeyProvider>>,
+    ) -> Result<Arc<Self>> {
         let manifest = load(&root, false)?;
         // For what a layer keeps in the stream's directory.
         let root = root.with_mode(manifest.settings.file_mode);
+        let keys = Arc::new(Keys::new(&root, provider, manifest.keys.clone()));
         let followed = Arc::new_cyclic(|this: &Weak<Self>| Self {
             listener: Arc::new(Listener::new(root.clone())),
             root,
             clock,
             peers: Arc::default(),
             windows: Arc::new(OpenWindows::of_followed()),
+            keys,
             this: Weak::clone(this),
             process: Process::this(),
             state: Mutex::new(State {
@@ -106,6 +115,10 @@ impl Followed {
 
     pub(crate) fn root(&self) -> &OwnPath {
         &self.root
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -245,6 +258,7 @@ impl Followed {
         announce_children(&state.members, &shards, &manifest.shards);
         expire_unnamed(&mut state.members, &shards, &named);
         (state.opening, state.manifests) = (opening, manifests);
+        self.keys.set_list(manifest.keys.clone());
         state.manifest = Manifest { shards, ..manifest };
         Ok(true)
     }
@@ -257,9 +271,9 @@ impl Followed {
     fn member(&self, shard: &ShardDescription, manifest: &Manifest) -> Member {
         let dir = ShardDir::new(&self.root, shard.id);
         let segments = Segments::followed(dir, Arc::clone(&self.windows), manifest.settings.segment_bytes);
-        let (clock, peers) = (Arc::clone(&self.clock), Arc::clone(&self.peers));
+        let (clock, peers, keys) = (Arc::clone(&self.clock), Arc::clone(&self.peers), Arc::clone(&self.keys));
         let stream: Weak<dyn FollowStream> = Weak::<Self>::clone(&self.this);
-        let reader = Arc::new(Reader::followed(shard, clock, peers, segments, stream));
+        let reader = Arc::new(Reader::followed(shard, clock, peers, keys, segments, stream));
         let waker = Arc::new(FollowedShard::new(&reader, &self.listener));
         let weak = Arc::downgrade(&waker);
         reader.attach(weak);
@@ -374,7 +388,7 @@ mod tests {
         let stream = StreamOptions::new().segment_bytes(64 << 10).open(directory.path()).unwrap();
         stream.put("key", "first").unwrap();
         let root = OwnPath::open_root(directory.path()).unwrap();
-        let followed = Followed::open(root, Arc::new(SystemClock)).unwrap();
+        let followed = Followed::open(root, Arc::new(SystemClock), None).unwrap();
         let (shard, reader) = followed.members().unwrap().remove(0);
         stream.put("key", "second").unwrap();
         stream.sync().unwrap();

@@ -3,6 +3,7 @@
 use super::FRAME_ALIGN;
 use super::bytes::FieldWriter;
 use super::checksum;
+use super::encrypted::{self, ENCRYPTION_BYTES, NONCE_BYTES, ToEncrypt};
 use super::frame::{CHECKED_FROM, FRAME_HEADER_BYTES};
 use super::headers;
 use super::pack::Packer;
@@ -44,6 +45,8 @@ pub(crate) struct Draft<'a> {
     body_checksum: Option<crc32fast::Hasher>,
     /// How the records are packed, and what packs them.
     compression: u8,
+    /// How the records are to be encrypted, or 0.
+    encryption: u8,
     packer: Option<&'a mut Packer>,
     /// The length that the frame would have if it were not packed.
     plain_len: usize,
@@ -170,7 +173,18 @@ impl DraftBuffer {
         };
         let packer = Some(&mut self.packer);
         let (put_at, plain_len) = (Timestamp::default(), len);
-        Draft { drafted, borrowed: &[], len, count, body_checksum, compression: 0, packer, plain_len, put_at }
+        Draft {
+            drafted,
+            borrowed: &[],
+            len,
+            count,
+            body_checksum,
+            compression: 0,
+            encryption: 0,
+            packer,
+            plain_len,
+            put_at,
+        }
     }
 
     /// Finishes a draft that borrows the data of its last record.
@@ -189,6 +203,7 @@ impl DraftBuffer {
             count,
             body_checksum,
             compression: 0,
+            encryption: 0,
             packer,
             plain_len,
             put_at,
@@ -197,19 +212,42 @@ impl DraftBuffer {
 }
 
 impl Draft<'_> {
-    /// Compresses the records, if that makes the frame much shorter.
-    pub(crate) fn pack(&mut self, compression: Compression) {
+    /// Compresses the records, if that makes the frame much shorter, and makes room for what encryption adds, if the frame is to be
+    /// encrypted.
+    pub(crate) fn pack(&mut self, compression: Compression, is_to_encrypt: bool) {
         let Some(packer) = self.packer.take() else { return };
         let padding = self.len - self.drafted.len() - self.borrowed.len();
         let parts = [&self.drafted[FRAME_HEADER_BYTES..], self.borrowed, &PADDING[..padding]];
-        let Some((packed, field)) = packer.pack(parts, compression) else { return };
-        self.body_checksum = (packed.len() >= JOINED_CHECKSUM_BYTES_MIN)
+        let Some((packed, field)) = packer.pack(parts, compression, is_to_encrypt) else { return };
+        self.body_checksum = (packed.len() >= JOINED_CHECKSUM_BYTES_MIN && !is_to_encrypt)
             .then(|| checksum::of_parts(&[&packed[FRAME_HEADER_BYTES..]]));
         (self.len, self.compression) = (packed.len(), field);
         (self.drafted, self.borrowed) = (packed, &[]);
+        if is_to_encrypt {
+            self.encryption = encrypted::AES_256_GCM;
+            self.plain_len += ENCRYPTION_BYTES;
+        }
     }
 
-    /// Returns the length that the frame would have if it were not packed.
+    /// Returns whether the records are to be encrypted before the frame is [sealed](Self::seal).
+    #[inline]
+    pub(crate) fn is_to_encrypt(&self) -> bool {
+        self.encryption != 0
+    }
+
+    /// Returns what is to be encrypted, in place, now that the frame's place is known. This is done once.
+    pub(crate) fn to_encrypt(
+        &mut self,
+        base_sequence: u64,
+        timestamp_micros: u64,
+        data_key: u32,
+        nonce: [u8; NONCE_BYTES],
+    ) -> ToEncrypt<'_> {
+        self.write_header(base_sequence, timestamp_micros);
+        encrypted::begin(self.drafted, data_key, nonce)
+    }
+
+    /// Returns the length that the frame would have if it were not compressed.
     #[inline]
     pub(crate) fn plain_len(&self) -> usize {
         self.plain_len
@@ -227,14 +265,20 @@ impl Draft<'_> {
         self.count
     }
 
-    /// Writes the frame header, now that the frame's place is known.
     #[inline]
-    pub(crate) fn seal(&mut self, base_sequence: u64, timestamp_micros: u64, salt: &Salt) {
+    fn write_header(&mut self, base_sequence: u64, timestamp_micros: u64) {
+        let kind = u64::from(self.compression) | u64::from(self.encryption) << 8;
         FieldWriter::new(self.drafted)
             .u64(self.len as u64)
             .u64(base_sequence)
             .u64(timestamp_micros)
-            .u64(u64::from(self.count) | u64::from(self.compression) << 32);
+            .u64(u64::from(self.count) | kind << 32);
+    }
+
+    /// Writes the frame header, now that the frame's place is known.
+    #[inline]
+    pub(crate) fn seal(&mut self, base_sequence: u64, timestamp_micros: u64, salt: &Salt) {
+        self.write_header(base_sequence, timestamp_micros);
         let checksum = match &self.body_checksum {
             None => salt.checksum(&self.drafted[CHECKED_FROM..]),
             Some(body) => {

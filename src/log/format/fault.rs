@@ -23,6 +23,8 @@ pub(crate) enum FrameFault {
         what: &'static str,
         found: u16,
     },
+    /// A whole frame that its key does not open. Somebody has changed it, or moved it here.
+    Encrypted,
     /// A whole frame whose records do not decompress. This library never wrote it.
     Packed,
     /// A whole frame whose record lengths do not add up. This library never wrote it.
@@ -48,6 +50,12 @@ impl std::fmt::Display for FrameFault {
             Self::Unsupported { what, found } => write!(f, "a frame with {what} {found}"),
             Self::Sequence { expected, found } => {
                 write!(f, "expected the frame of sequence number {expected}, found that of {found}")
+            }
+            Self::Encrypted => {
+                write!(
+                    f,
+                    "expected records that were encrypted for this place, found others: somebody has changed them"
+                )
             }
             Self::Packed => write!(f, "expected compressed records, found bytes that do not decompress"),
             Self::Shape => write!(f, "the lengths of a frame's records do not add up"),

@@ -2,6 +2,7 @@
 
 use super::FRAME_ALIGN;
 use super::bytes::{FieldWriter, u64_at};
+use super::encrypted::{self, Encrypted};
 use super::fault::FrameFault;
 use super::pack;
 use super::record::{RECORD_HEAD_BYTES, check_shape};
@@ -52,6 +53,8 @@ pub(crate) struct FrameHeader {
     pub(crate) is_lost: bool,
     /// How its records are compressed, or 0.
     pub(crate) compression: u8,
+    /// How its records are encrypted, or 0.
+    pub(crate) encryption: u8,
 }
 
 /// A whole frame, with its checksum and the shape of its records checked.
@@ -88,6 +91,7 @@ impl Head {
             count,
             is_lost: kind >> 16 & u32::from(FLAG_LOST) != 0,
             compression: kind as u8,
+            encryption: (kind >> 8) as u8,
         };
         let head = Self { checksum: (lens >> 32) as u32, kind, header };
         is_sound.then_some(head)
@@ -153,7 +157,7 @@ impl<'a> Frame<'a> {
     #[cold]
     fn decode_other(bytes: &'a [u8], salt: &Salt) -> Result<Self, FrameFault> {
         let Head { checksum: stored, kind, header } = Head::read(bytes).ok_or_else(|| Head::fault(bytes))?;
-        let (compression, encryption, flags) = (kind as u8, (kind >> 8) as u8, (kind >> 16) as u16);
+        let (compression, encryption, flags) = (header.compression, header.encryption, (kind >> 16) as u16);
         let frame = &bytes[..header.len];
         let computed = salt.checksum(&frame[CHECKED_FROM..]);
         match (compression, encryption, flags) {
@@ -164,17 +168,22 @@ impl<'a> Frame<'a> {
                     && frame[FRAME_HEADER_BYTES..].iter().all(|&byte| byte == 0);
                 if is_blank { Ok(Self { header, records: &[] }) } else { Err(FrameFault::Shape) }
             }
-            (0, 0, flags) => Err(FrameFault::Unsupported { what: "flags", found: flags }),
             (compression, 0, 0) if pack::is_known(compression) => {
                 let records = &frame[FRAME_HEADER_BYTES..];
                 pack::check_packed(records, compression).map(|()| Self { header, records })
             }
-            (0, encryption, _) => {
+            // What is inside is known only to those who have the key.
+            (compression, encrypted::AES_256_GCM, 0) if compression == 0 || pack::is_known(compression) => {
+                let records = &frame[FRAME_HEADER_BYTES..];
+                encrypted::split(records).map(|_| Self { header, records }).ok_or(FrameFault::Shape)
+            }
+            (_, encryption, _) if encryption > encrypted::AES_256_GCM => {
                 Err(FrameFault::Unsupported { what: "encryption", found: encryption.into() })
             }
-            (compression, ..) => {
+            (compression, ..) if compression != 0 && !pack::is_known(compression) => {
                 Err(FrameFault::Unsupported { what: "compression", found: compression.into() })
             }
+            (_, _, flags) => Err(FrameFault::Unsupported { what: "flags", found: flags }),
         }
     }
 
@@ -186,17 +195,54 @@ impl<'a> Frame<'a> {
         Ok(Self { header, records })
     }
 
-    /// Returns whether the records are plain, as opposed to compressed.
+    /// Returns whether the records are plain, as opposed to compressed or encrypted.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.header.compression == 0
+        self.header.compression == 0 && self.header.encryption == 0
     }
 
-    /// Appends the frame as it would be if its records were not compressed, except for the checksum, which is 0.
-    pub(crate) fn unpack(&self, to: &mut Vec<u8>) -> Result<(), FrameFault> {
+    /// Returns the number of the key that the records are encrypted with, or `None` if they are not.
+    #[inline]
+    pub(crate) fn data_key(&self) -> Option<u32> {
+        self.encrypted().map(|encrypted| encrypted.data_key)
+    }
+
+    /// Returns what is encrypted, or `None` if nothing is.
+    pub(crate) fn encrypted(&self) -> Option<Encrypted<'a>> {
+        if self.header.encryption == 0 {
+            return None;
+        }
+        let FrameHeader { base_sequence, timestamp_micros, count, compression, encryption, .. } = self.header;
+        let (data_key, nonce, body) = encrypted::split(self.records)?;
+        let mut encrypted = Encrypted { data_key, nonce, body, associated: [0; _] };
+        FieldWriter::new(&mut encrypted.associated)
+            .u64(base_sequence)
+            .u64(timestamp_micros)
+            .u32(count)
+            .u32(u32::from(compression) | u32::from(encryption) << 8)
+            .u32(data_key)
+            .bytes(&nonce);
+        Some(encrypted)
+    }
+
+    /// Appends the frame as it would be if its records were plain, except for the checksum, which is 0. If they are encrypted, `open` must
+    /// append what was encrypted.
+    pub(crate) fn unpack(
+        &self,
+        to: &mut Vec<u8>,
+        open: impl FnOnce(&Encrypted<'_>, &mut Vec<u8>) -> Result<(), FrameFault>,
+    ) -> Result<(), FrameFault> {
         let from = to.len();
         to.resize(from + FRAME_HEADER_BYTES, 0);
-        pack::unpack(self.records, self.header.compression, to)?;
+        match (self.encrypted(), self.header.compression) {
+            (None, compression) => pack::unpack(self.records, compression, to)?,
+            (Some(encrypted), 0) => open(&encrypted, to)?,
+            (Some(encrypted), compression) => {
+                let mut packed = vec![];
+                open(&encrypted, &mut packed)?;
+                pack::unpack(&packed, compression, to)?;
+            }
+        }
         let frame = &mut to[from..];
         let (len, header) = (frame.len(), &self.header);
         FieldWriter::new(frame)

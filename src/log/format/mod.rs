@@ -3,6 +3,7 @@
 mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod draft;
+pub(crate) mod encrypted;
 pub(crate) mod fault;
 pub(crate) mod frame;
 pub(crate) mod header;

@@ -5,6 +5,7 @@
 
 use super::FRAME_ALIGN;
 use super::bytes::{FieldWriter, u32_at};
+use super::encrypted::{ENCRYPTION_HEAD_BYTES, TAG_BYTES};
 use super::fault::FrameFault;
 use super::frame::FRAME_HEADER_BYTES;
 use crate::log::types::compression::Compression;
@@ -77,18 +78,52 @@ pub(crate) fn is_known(compression: u8) -> bool {
 }
 
 impl Packer {
-    /// Packs the parts of a frame's records. Returns the frame with room for its header, and the value of the header's field, unless the
-    /// frame would not be much shorter.
-    pub(super) fn pack(&mut self, parts: [&[u8]; 3], compression: Compression) -> Option<(&mut [u8], u8)> {
+    /// Packs the parts of a frame's records. Returns the frame with room for its header and, if it is to be encrypted, for what that adds, and the
+    /// value of the header's field. If the frame would not be much shorter, it stays plain, and `None` is returned unless it is to be
+    /// encrypted.
+    pub(super) fn pack(
+        &mut self,
+        parts: [&[u8]; 3],
+        compression: Compression,
+        is_to_encrypt: bool,
+    ) -> Option<(&mut [u8], u8)> {
+        let (from, behind) = match is_to_encrypt {
+            true => (FRAME_HEADER_BYTES + ENCRYPTION_HEAD_BYTES, TAG_BYTES),
+            false => (FRAME_HEADER_BYTES, 0),
+        };
         let plain_len: usize = parts.iter().map(|part| part.len()).sum();
-        if FRAME_HEADER_BYTES + plain_len < PACKED_FROM_BYTES || compression == Compression::None {
-            return None;
-        }
-        let from = FRAME_HEADER_BYTES + PACK_HEAD_BYTES;
         // LZ4 wants room for the worst case.
-        let room = from + plain_len + plain_len / 64 + 64;
+        let room = from + PACK_HEAD_BYTES + plain_len + plain_len / 64 + 64;
         if self.packed.len() < room {
             self.packed = vec![0; room.next_power_of_two()];
+        }
+        let (end, field) = match self.compress(parts, plain_len, compression, from) {
+            Some(packed) => packed,
+            None if is_to_encrypt => {
+                let into = &mut self.packed[from..from + plain_len];
+                parts.iter().fold(into, |into, part| {
+                    let (head, rest) = into.split_at_mut(part.len());
+                    head.copy_from_slice(part);
+                    rest
+                });
+                (from + plain_len, 0)
+            }
+            None => return None,
+        };
+        Some((&mut self.packed[..end + behind], field))
+    }
+
+    /// Compresses the parts of a frame's records to the place `from`, unless the frame would not be much shorter. Returns where they end,
+    /// and the value of the header's field.
+    fn compress(
+        &mut self,
+        parts: [&[u8]; 3],
+        plain_len: usize,
+        compression: Compression,
+        from: usize,
+    ) -> Option<(usize, u8)> {
+        if FRAME_HEADER_BYTES + plain_len < PACKED_FROM_BYTES || compression == Compression::None {
+            return None;
         }
         let plain = match parts {
             [plain, [], []] => plain,
@@ -98,19 +133,20 @@ impl Packer {
                 &self.plain
             }
         };
-        let into = &mut self.packed[from..];
+        let at = from + PACK_HEAD_BYTES;
+        let into = &mut self.packed[at..];
         let field = if compression == Compression::Lz4 { LZ4 } else { ZSTD };
         let len = match compression {
             Compression::Zstd { level } => self.zstd.compress(plain, into, level)?,
             _ => compress_lz4(plain, into)?,
         };
-        let end = (from + len).next_multiple_of(FRAME_ALIGN);
-        if end > FRAME_HEADER_BYTES + plain_len - plain_len / GAIN_MIN {
+        let end = (at + len).next_multiple_of(FRAME_ALIGN);
+        if end - from > plain_len - plain_len / GAIN_MIN {
             return None;
         }
-        self.packed[from + len..end].fill(0);
-        FieldWriter::new(&mut self.packed[FRAME_HEADER_BYTES..from]).u32(plain_len as u32).u32(len as u32);
-        Some((&mut self.packed[..end], field))
+        self.packed[at + len..end].fill(0);
+        FieldWriter::new(&mut self.packed[from..at]).u32(plain_len as u32).u32(len as u32);
+        Some((end, field))
     }
 
     /// Frees the memory of unusually large frames.
@@ -210,8 +246,10 @@ mod tests {
     fn pack(plain: &[u8], compression: Compression) -> Option<(Vec<u8>, u8)> {
         let mut packer = Packer::default();
         let (half, rest) = plain.split_at(plain.len() / 2);
-        let whole = packer.pack([plain, &[], &[]], compression).map(|(frame, field)| (frame.to_vec(), field));
-        let parts = packer.pack([half, rest, &[]], compression).map(|(frame, field)| (frame.to_vec(), field));
+        let whole =
+            packer.pack([plain, &[], &[]], compression, false).map(|(frame, field)| (frame.to_vec(), field));
+        let parts =
+            packer.pack([half, rest, &[]], compression, false).map(|(frame, field)| (frame.to_vec(), field));
         assert_eq!(whole, parts);
         whole.map(|(frame, field)| (frame[FRAME_HEADER_BYTES..].to_vec(), field))
     }

@@ -13,6 +13,7 @@ pub(crate) const SALT_BYTES: usize = 16;
 /// earlier segment, and frames made up without knowledge of the salt, fail the checksum.
 #[derive(Debug, Clone)]
 pub(crate) struct Salt {
+    bytes: [u8; SALT_BYTES],
     /// The checksum state after the salt alone. The checksum of each frame continues from it.
     begun: Hasher,
 }
@@ -21,7 +22,11 @@ impl Salt {
     pub(crate) fn new(bytes: [u8; SALT_BYTES]) -> Self {
         let mut begun = checksum::begin();
         begun.update(&bytes);
-        Self { begun }
+        Self { bytes, begun }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; SALT_BYTES] {
+        &self.bytes
     }
 
     /// Begins the checksum of a frame.

@@ -12,6 +12,8 @@ use crate::log::types::compression::Compression;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::file_mode::FileMode;
 use crate::log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
+use crate::log::types::hex;
+use crate::log::types::keys::{KeyList, WrappedKey};
 use crate::log::types::options::Retention;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
@@ -46,6 +48,8 @@ struct Body {
     file_mode: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     compression: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encryption: Option<Keys>,
     next_shard: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     holds: BTreeMap<String, u64>,
@@ -74,6 +78,22 @@ struct Shard {
     closed_at_micros: Option<u64>,
 }
 
+/// The keys of a stream that is encrypted, or was.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    stream_id: String,
+    is_on: bool,
+    data_keys: Vec<DataKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DataKey {
+    key_id: String,
+    wrapped: String,
+}
+
 pub(super) fn encode(manifest: &Manifest) -> String {
     let settings = &manifest.settings;
     let body = Body {
@@ -88,6 +108,7 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         record_bytes_max: settings.record_bytes_max,
         file_mode: encode_mode(settings.file_mode),
         compression: (settings.compression != Compression::None).then(|| settings.compression.to_string()),
+        encryption: encode_keys(&manifest.keys),
         next_shard: manifest.next_shard,
         holds: manifest.holds.clone(),
         shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.marks_of(shard))).collect(),
@@ -122,6 +143,23 @@ pub(super) fn decode(text: &[u8]) -> Result<Manifest, Fault> {
 fn checksum(body: &Body) -> String {
     let compact = serde_json::to_string(body).expect("numbers and text always serialize");
     format!("{:08x}", crc32(compact.as_bytes()))
+}
+
+fn encode_keys(list: &KeyList) -> Option<Keys> {
+    let data_key =
+        |key: &WrappedKey| DataKey { key_id: key.key_id.clone(), wrapped: hex::encode(&key.bytes) };
+    (!list.keys.is_empty()).then(|| Keys {
+        stream_id: hex::encode(&list.stream_id),
+        is_on: list.is_on,
+        data_keys: list.keys.iter().map(data_key).collect(),
+    })
+}
+
+fn decode_keys(keys: Keys) -> Option<KeyList> {
+    let wrapped = |key: DataKey| Some(WrappedKey { bytes: hex::decode(&key.wrapped)?, key_id: key.key_id });
+    let list: Vec<_> = keys.data_keys.into_iter().map(wrapped).collect::<Option<_>>()?;
+    let stream_id = hex::decode(&keys.stream_id)?.try_into().ok()?;
+    (!list.is_empty()).then_some(KeyList { stream_id, is_on: keys.is_on, keys: list })
 }
 
 fn encode_shard(shard: &ShardDescription, marks: Marks) -> Shard {
@@ -166,6 +204,7 @@ fn decode_body(body: Body) -> Option<Manifest> {
     Some(Manifest {
         created_at: Timestamp::from_micros(body.created_at_micros),
         settings,
+        keys: body.encryption.map_or(Some(KeyList::default()), decode_keys)?,
         next_shard: body.next_shard,
         holds: body.holds,
         shards: body.shards.into_iter().map(decode_shard).collect::<Option<_>>()?,
@@ -221,7 +260,9 @@ mod tests {
             file_mode: FileMode::new(0o640).unwrap(),
             compression: Compression::zstd(),
         };
-        let mut manifest = Manifest::new(Timestamp::from_millis(1_700_000_000_000), settings, 3);
+        let wrapped = |byte| WrappedKey { key_id: format!("key {byte}"), bytes: vec![byte; 60] };
+        let keys = KeyList { stream_id: [7; 16], is_on: true, keys: vec![wrapped(1), wrapped(2)] };
+        let mut manifest = Manifest::new(Timestamp::from_millis(1_700_000_000_000), settings, keys, 3);
         manifest.shards[0].closing_sequence = Some(u64::MAX.into());
         manifest.shards[0].closed_at = Some(Timestamp::from_millis(1_700_000_000_001));
         manifest.shards[2].parent = Some(ShardId::new(0));

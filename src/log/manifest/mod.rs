@@ -14,6 +14,7 @@ use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::file_mode::FileMode;
 use crate::log::types::hash_key::{HashKeyRange, KeyHash};
+use crate::log::types::keys::KeyList;
 use crate::log::types::limits::{MANIFEST_BYTES_MAX, record_bytes_max_of};
 use crate::log::types::options::{Retention, check_segment_bytes};
 use crate::log::types::sequence::SequenceNumber;
@@ -33,6 +34,8 @@ pub(crate) const SET_ASIDE_NAME: &str = "manifest.deleted";
 pub(crate) struct Manifest {
     pub(crate) created_at: Timestamp,
     pub(crate) settings: StreamSettings,
+    /// The keys that encrypt its records, wrapped.
+    pub(crate) keys: KeyList,
     /// The number of the next shard to create.
     pub(crate) next_shard: u32,
     /// The shards that have not expired, in the order of their creation.
@@ -89,7 +92,12 @@ impl StreamSettings {
 
 impl Manifest {
     /// Returns the manifest of a new stream, whose shards divide the hash-key space as in Kinesis.
-    pub(crate) fn new(created_at: Timestamp, settings: StreamSettings, shard_count: u32) -> Self {
+    pub(crate) fn new(
+        created_at: Timestamp,
+        settings: StreamSettings,
+        keys: KeyList,
+        shard_count: u32,
+    ) -> Self {
         let shards =
             HashKeyRange::tiles(shard_count).zip(0..).map(|(hash_key_range, number)| ShardDescription {
                 id: ShardId::new(number),
@@ -105,6 +113,7 @@ impl Manifest {
             holds: BTreeMap::new(),
             created_at,
             settings,
+            keys,
             next_shard: shard_count,
             shards: shards.collect(),
             marks: BTreeMap::new(),
@@ -206,7 +215,7 @@ mod tests {
             file_mode: FileMode::OWNER_ONLY,
             compression: Compression::None,
         };
-        let manifest = |settings| Manifest::new(Timestamp::default(), settings, 2);
+        let manifest = |settings| Manifest::new(Timestamp::default(), settings, KeyList::default(), 2);
         assert_eq!(manifest(settings).check(), Ok(()));
         for absurd in [
             StreamSettings { segment_bytes: 0, ..settings },

@@ -30,6 +30,7 @@ use crate::log::topology::timeline::{Jump, Look};
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
+use crate::log::types::keys::KeyList;
 use crate::log::types::options::Retention;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
@@ -59,11 +60,23 @@ pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
     Ok(())
 }
 
-/// Stores the settings of a stream that is being opened, if they are new.
-pub(crate) fn adopt(topology: &Topology, settings: StreamSettings) -> Result<()> {
+/// Stores the settings and the keys of a stream that is being opened, if they are new.
+pub(crate) fn adopt(topology: &Topology, settings: StreamSettings, keys: KeyList) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
-    let next = Manifest { settings, ..manifest.clone() };
-    if manifest.settings == settings { Ok(()) } else { store(topology, &mut manifest, next) }
+    let next = Manifest { settings, keys, ..manifest.clone() };
+    if *manifest == next { Ok(()) } else { store(topology, &mut manifest, next) }
+}
+
+/// Adds a key to the stream's, and encrypts what is put from now on with it.
+///
+/// The manifest lists the key before a frame is encrypted with it. A crash in between leaves a key that nothing is encrypted with.
+pub(crate) fn rotate_key(topology: &Topology) -> Result<()> {
+    let mut manifest = topology.manifest_to_change()?;
+    let keys = &topology.context().writers.keys;
+    let next = Manifest { keys: keys.rotated()?, ..manifest.clone() };
+    store(topology, &mut manifest, next)?;
+    keys.set_list(manifest.keys.clone());
+    topology.for_each_shard(|shard| shard.take_new_key())
 }
 
 /// Drops the records of a shard before a sequence number. A number beyond the shard's end means its end.

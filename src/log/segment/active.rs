@@ -16,6 +16,7 @@ use crate::log::format::index::{Index, IndexEntry};
 use crate::log::format::salt::Salt;
 use crate::log::format::summary::Summary;
 use crate::log::format::trailer::TRAILER_BYTES;
+use crate::log::keys::segment_key::{Encryptor, SegmentName};
 use crate::log::sys::dir;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::map::MapWriter;
@@ -38,6 +39,8 @@ pub(crate) struct Active {
     writer: MapWriter,
     header: SegmentHeader,
     salt: Salt,
+    /// Encrypts the frames, if they are not to stay plain.
+    encryptor: Option<Encryptor>,
     writing: Writing,
     capacity: u64,
     frames: Summary,
@@ -179,7 +182,18 @@ impl Active {
         let window = Window::of_written(Arc::clone(writer.map()), place.clone(), &header, index);
         let file = SegmentFile::new(file, window, writing.syncs_each, writer.allocated());
         let (file, salt) = (Arc::new(file), Salt::new(header.salt));
-        Self { file, writer, header, salt, writing, capacity, frames, next_index_offset, pace }
+        Self {
+            file,
+            writer,
+            header,
+            salt,
+            encryptor: None,
+            writing,
+            capacity,
+            frames,
+            next_index_offset,
+            pace,
+        }
     }
 
     pub(crate) fn window(&self) -> &Arc<Window> {
@@ -189,6 +203,16 @@ impl Active {
     /// Returns the file, for syncing it.
     pub(crate) fn file(&self) -> &Arc<SegmentFile> {
         &self.file
+    }
+
+    /// Returns what the segment's key is derived for.
+    pub(crate) fn name(&self) -> SegmentName<'_> {
+        self.window().name()
+    }
+
+    /// Sets what encrypts the frames from now on.
+    pub(crate) fn set_encryptor(&mut self, encryptor: Option<Encryptor>) {
+        self.encryptor = encryptor;
     }
 
     /// Returns the arrival time of the first record.
@@ -308,6 +332,9 @@ impl Active {
     #[inline]
     pub(crate) fn append(&mut self, frame: &mut Draft<'_>, timestamp: Timestamp) -> Result<SequenceNumber> {
         let (offset, base) = (self.writer.end(), self.frames.end_sequence);
+        if frame.is_to_encrypt() {
+            self.encrypt(frame, base, timestamp);
+        }
         frame.seal(base, timestamp.as_micros(), &self.salt);
         if SHARES_PAGES && (self.writing.syncs_each || frame.len() >= FILE_WRITE_BYTES_MIN) {
             // A store into the mapping makes a whole folio dirty, which may be a megabyte. A write makes only the blocks it writes dirty.
@@ -338,8 +365,17 @@ impl Active {
             count: frame.count(),
             is_lost: false,
             compression: 0,
+            encryption: 0,
         });
         Ok(SequenceNumber::new(base))
+    }
+
+    fn encrypt(&mut self, frame: &mut Draft<'_>, base: u64, timestamp: Timestamp) {
+        let Some(encryptor) = &mut self.encryptor else {
+            unreachable!("a segment begins with its encryptor")
+        };
+        let (data_key, nonce) = encryptor.next_nonce();
+        encryptor.encrypt(frame.to_encrypt(base, timestamp.as_micros(), data_key, nonce), nonce);
     }
 
     /// Returns the bytes to write behind a frame that ends at `offset`: the end mark and, where each put is synced, zeros up to the end of

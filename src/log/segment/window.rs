@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::place::SegmentPlace;
 use super::read_frames::read_frames;
@@ -18,6 +18,7 @@ use crate::log::format::salt::Salt;
 use crate::log::format::summary::{Indexed, Summary};
 use crate::log::format::trailer::Trailer;
 use crate::log::format::walk::{Depth, FrameWalk};
+use crate::log::keys::segment_key::{SegmentKey, SegmentName};
 use crate::log::sys::file::DataFile;
 use crate::log::sys::map::Map;
 use crate::log::sys::watermark::Observed;
@@ -40,6 +41,8 @@ pub(crate) struct Window {
     trailer: Option<Trailer>,
     /// Read or rebuilt on first use. The summary counts only where another process adds frames: it says how far the index covers them.
     index: RwLock<Option<Indexed>>,
+    /// The keys of its encrypted frames, by the numbers of the data keys.
+    keys: Mutex<Vec<(u32, Arc<SegmentKey>)>>,
 }
 
 impl Window {
@@ -56,7 +59,7 @@ impl Window {
         };
         let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
         let begun = Timestamp::from_micros(header.created_at_micros);
-        Ok(Self { map, place, salt, begun, trailer, index: RwLock::default() })
+        Ok(Self { map, place, salt, begun, trailer, index: RwLock::default(), keys: Mutex::default() })
     }
 
     /// Opens a segment of a stream that another process may have open, after the last frame was added to it. `end` is where the next segment
@@ -96,7 +99,7 @@ impl Window {
         let map = Map::followed(file.into_std(), bytes, FRAMES_FROM);
         let map = map.map_err(|error| Error::io("map", &place.path, error))?;
         let (salt, begun) = (Salt::new(header.salt), Timestamp::from_micros(header.created_at_micros));
-        Ok(Self { map, place, salt, begun, trailer, index: RwLock::default() })
+        Ok(Self { map, place, salt, begun, trailer, index: RwLock::default(), keys: Mutex::default() })
     }
 
     /// Shows more of a segment that another process writes: see [`Map::show`].
@@ -125,7 +128,33 @@ impl Window {
         let index = Indexed { frames: Summary::empty(header.base_sequence), index };
         let (salt, index) = (Salt::new(header.salt), RwLock::new(Some(index)));
         let begun = Timestamp::from_micros(header.created_at_micros);
-        Self { map, place, salt, begun, trailer: None, index }
+        Self { map, place, salt, begun, trailer: None, index, keys: Mutex::default() }
+    }
+
+    /// Returns what the segment's key is derived for.
+    pub(crate) fn name(&self) -> SegmentName<'_> {
+        SegmentName { shard: self.place.shard, base: self.place.base, salt: self.salt.bytes() }
+    }
+
+    /// Returns the key that a data key gives for the segment. The first call derives it.
+    pub(crate) fn key(
+        &self,
+        data_key: u32,
+        derive: impl FnOnce(&SegmentName<'_>) -> Result<SegmentKey>,
+    ) -> Result<Arc<SegmentKey>> {
+        let known = |keys: &[(u32, Arc<SegmentKey>)]| {
+            keys.iter().find(|(number, _)| *number == data_key).map(|(_, key)| Arc::clone(key))
+        };
+        if let Some(key) = known(&self.keys.lock()) {
+            return Ok(key);
+        }
+        // The lock is not held while somebody unwraps the data key, who may take his time.
+        let derived = Arc::new(derive(&self.name())?);
+        let mut keys = self.keys.lock();
+        Ok(known(&keys).unwrap_or_else(|| {
+            keys.push((data_key, Arc::clone(&derived)));
+            derived
+        }))
     }
 
     pub(super) fn map(&self) -> &Arc<Map> {

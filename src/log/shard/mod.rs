@@ -55,7 +55,8 @@ impl ShardContext {
         end: SequenceNumber,
         horizon: SequenceNumber,
     ) -> Reader {
-        Reader::new(description, Arc::clone(&self.clock), Arc::clone(&self.peers), segments, end, horizon)
+        let (clock, peers) = (Arc::clone(&self.clock), Arc::clone(&self.peers));
+        Reader::new(description, clock, peers, Arc::clone(&self.writers.keys), segments, horizon..end)
     }
 }
 
@@ -190,6 +191,11 @@ impl Shard {
     /// Makes puts wait, so that the shard can be closed.
     pub(crate) fn pause(&self) -> Result<PausedShard<'_>> {
         self.writer.pause()
+    }
+
+    /// Encrypts what is put from now on with the key that the list of keys ends with.
+    pub(crate) fn take_new_key(&self) -> Result<()> {
+        self.writer.take_new_key()
     }
 
     /// Refuses all later puts, because what is on disk is unknown.

@@ -21,8 +21,8 @@ use crate::log::sys::dir;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
 use crate::log::types::error::{Error, Result};
-use crate::log::types::options::StreamOptions;
 pub use crate::log::types::options::check_range;
+use crate::log::types::options::{Encryption, StreamOptions};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
@@ -190,13 +190,19 @@ pub fn streams_inside<'a>(stream: &'a StreamReader, directory: &'a str) -> Strea
 }
 
 impl StreamsInside<'_> {
-    /// Opens a stream in the directory, or creates it. Unless the options say otherwise, its files have the mode of the stream around it.
+    /// Opens a stream in the directory, or creates it. Unless the options say otherwise, its files have the mode of the stream around it, and
+    /// it is encrypted if that one is.
     ///
     /// # Errors
     /// Same as [`StreamOptions::open`]; `InvalidArgument` if the name is not that of a single directory.
     pub fn open(&self, name: &str, options: StreamOptions) -> Result<Stream> {
         let mode = options.file_mode.unwrap_or(self.stream.root().mode().of_files());
-        let options = options.file_mode(mode);
+        let mut options = options.file_mode(mode);
+        if let (None, Some(keys)) = (&options.encryption, self.stream.key_provider()) {
+            let keys = Arc::clone(keys);
+            let is_on = self.stream.is_encrypted();
+            options.encryption = Some(if is_on { Encryption::On(keys) } else { Encryption::Off(keys) });
+        }
         Stream::open_at(Address::Inside(&self.path(name)?), options)
     }
 
@@ -224,7 +230,8 @@ impl StreamsInside<'_> {
     pub fn read(&self, name: &str) -> Result<StreamReader> {
         let path = self.path(name)?;
         let missing = || Error::not_a_stream(&path, "there is no directory at this path");
-        StreamReader::open_root(path.open_as_root()?.ok_or_else(missing)?, Arc::clone(self.stream.clock()))
+        let (clock, keys) = (Arc::clone(self.stream.clock()), self.stream.key_provider().cloned());
+        StreamReader::open_root(path.open_as_root()?.ok_or_else(missing)?, clock, keys)
     }
 
     /// Deletes a stream in the directory.

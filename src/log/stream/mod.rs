@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::log::keys::Keys;
 use crate::log::recovery::RecoveryReport;
 use crate::log::reshard::{self, merge, scale, split};
 use crate::log::retention::sweep;
 use crate::log::sys::lock::Lock;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
-use crate::log::types::compression::Compression;
 use crate::log::types::describe::{ShardDescription, ShardFilter};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
@@ -38,6 +38,7 @@ use crate::log::types::time::Clock;
 use address::Address;
 use extend::Extensions;
 use maintenance::MaintenanceThreads;
+use put::Codec;
 use put_metrics::PutMetrics;
 use reader::StreamReader;
 
@@ -79,7 +80,8 @@ struct Core {
     options: StreamOptions,
     key_hash: KeyHash,
     record_bytes_max: u64,
-    compression: Compression,
+    codec: Codec,
+    keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
     topology: Topology,
     recovery: RecoveryReport,
@@ -265,6 +267,38 @@ impl Stream {
     /// `ShardNotFound`; `Closed`.
     pub fn trim_before(&self, shard: ShardId, sequence: SequenceNumber) -> Result<()> {
         sweep::trim_before(&self.core().topology, shard, sequence)
+    }
+
+    /// Encrypts what is put from now on with a new data key, which the stream's [`KeyProvider`](crate::KeyProvider) wraps. What was put
+    /// before stays as it is, and its keys stay with the stream. Groups that are open do the same with their checkpoints.
+    ///
+    /// ```
+    /// # #[cfg(feature = "encryption")] {
+    /// # use streamlog::{KeyFile, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let keys = KeyFile::create(directory.path().join("keys"))?;
+    /// let stream = StreamOptions::new().encryption(keys).open(directory.path().join("clicks"))?;
+    /// stream.rotate_key()?;
+    /// assert_eq!(stream.describe().encryption.unwrap().data_key, 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Durability
+    /// When it returns, the key is in the manifest, and no later put uses the one before.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the stream is not encrypted; `KeyUnavailable` if the key cannot be wrapped; same as
+    /// [`set_retention`](Self::set_retention).
+    pub fn rotate_key(&self) -> Result<()> {
+        let core = self.core();
+        if !core.keys.is_on() {
+            return Err(Error::invalid(
+                "the stream is not encrypted, and has no key to rotate: open it with StreamOptions::encryption",
+            ));
+        }
+        sweep::rotate_key(&core.topology)?;
+        core.extensions.for_each_companion(Self::rotate_key)
     }
 
     /// Changes how long records are kept, from now on. The manifest stores it. Records that have expired do not come back. If some of them

@@ -11,8 +11,10 @@ use parking_lot::Mutex;
 
 use super::address::{Address, Found, Locked};
 use super::extend::Extensions;
+use super::put::Codec;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream, directory};
+use crate::log::keys::Keys;
 use crate::log::live::bell::Bell;
 use crate::log::live::publish::{self, Live};
 use crate::log::manifest::{Manifest, StreamSettings};
@@ -32,8 +34,9 @@ use crate::log::topology::{Examined, Topology};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::file_mode::FileMode;
+use crate::log::types::keys::KeyList;
 use crate::log::types::limits::{SEGMENT_BYTES_DEFAULT, record_bytes_max_default};
-use crate::log::types::options::{Create, Durability, StreamOptions};
+use crate::log::types::options::{Create, Durability, Encryption, StreamOptions};
 use crate::log::types::time::Timestamp;
 
 impl StreamOptions {
@@ -83,6 +86,9 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         }
     };
     let settings = adopt(&root, &options, manifest.settings)?;
+    let provider = options.encryption.as_ref().map(Encryption::provider).cloned();
+    let keys = Arc::new(Keys::new(&root, provider, manifest.keys.clone()));
+    let key_list = keys.adopt(options.encryption.as_ref())?;
     let syncs_each = options.durability == Durability::Power;
     if options.salvage {
         publish::withdraw(&root)?;
@@ -99,6 +105,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
             work: Arc::new(Waiter::default()),
             work_ahead: Arc::new(Waiter::default()),
             sources: Arc::new(Sources::default()),
+            keys: Arc::clone(&keys),
             live: Arc::clone(&live),
             bell: Arc::new(Bell::create(&root)?),
         },
@@ -109,7 +116,8 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         dir::set_readers(&root)?;
     }
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
-    sweep::adopt(&topology, settings)?;
+    sweep::adopt(&topology, settings, key_list.clone())?;
+    keys.set_list(key_list);
     sweep::hide_expired(&topology);
     target::remove_left(&root);
     live.begin();
@@ -135,7 +143,8 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         root,
         key_hash: settings.key_hash,
         record_bytes_max: settings.record_bytes_max,
-        compression: settings.compression,
+        codec: Codec::new(settings.compression, keys.is_on()),
+        keys,
         clock,
         options,
         topology,
@@ -238,7 +247,10 @@ fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Man
         compression: options.compression.unwrap_or_default(),
     };
     settings.check()?;
-    let manifest = Manifest::new(now, settings, options.shards);
+    // Encrypted from the first record on: the manifest that makes it a stream lists the key.
+    let provider = options.encryption.as_ref().map(Encryption::provider).cloned();
+    let keys = Keys::new(path, provider, KeyList::default()).adopt(options.encryption.as_ref())?;
+    let manifest = Manifest::new(now, settings, keys, options.shards);
     for shard in &manifest.shards {
         dir::create(ShardDir::new(path, shard.id).path())?;
     }

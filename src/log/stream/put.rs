@@ -82,7 +82,7 @@ impl Stream {
         core.put_metrics.put(core.options.durability, || {
             with_buffer(|buffer| {
                 let mut frame = buffer.draft_one(record);
-                core.pack(&mut frame);
+                core.pack(&mut frame)?;
                 // The time is read after drafting, so that the stores into the draft can finish before the checksum reads them.
                 frame.put_at = core.clock.now();
                 loop {
@@ -150,13 +150,42 @@ struct Appended {
     places: Vec<usize>,
 }
 
-impl Core {
-    /// Compresses the records of a frame, if the stream does that.
-    #[inline]
-    fn pack(&self, frame: &mut Draft<'_>) {
-        if self.compression != Compression::None {
-            frame.pack(self.compression);
+/// What is done to the records of a frame before it is appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Codec {
+    /// Nothing.
+    Plain,
+    Packed {
+        compression: Compression,
+        is_encrypted: bool,
+    },
+}
+
+impl Codec {
+    pub(super) fn new(compression: Compression, is_encrypted: bool) -> Self {
+        match (compression, is_encrypted) {
+            (Compression::None, false) => Self::Plain,
+            (compression, is_encrypted) => Self::Packed { compression, is_encrypted },
         }
+    }
+}
+
+impl Core {
+    /// Compresses the records of a frame, and makes room for what encryption adds, if the stream does that.
+    #[inline]
+    fn pack(&self, frame: &mut Draft<'_>) -> Result<()> {
+        match self.codec {
+            Codec::Plain => Ok(()),
+            Codec::Packed { compression, is_encrypted } => self.pack_as(frame, compression, is_encrypted),
+        }
+    }
+
+    fn pack_as(&self, frame: &mut Draft<'_>, compression: Compression, is_encrypted: bool) -> Result<()> {
+        if is_encrypted {
+            self.keys.check_can_encrypt()?;
+        }
+        frame.pack(compression, is_encrypted);
+        Ok(())
     }
 
     /// Appends a batch as one frame if one shard owns all hash keys. Returns `None` if that is not so, or no longer.
@@ -170,9 +199,8 @@ impl Core {
         let map = self.topology.map();
         let shard = map.only_open().filter(|_| !records.is_empty())?;
         let mut frame = buffer.draft(records.iter(), bytes);
-        self.pack(&mut frame);
         frame.put_at = now;
-        let base = shard.append(&mut frame).transpose()?;
+        let base = self.pack(&mut frame).and_then(|()| shard.append(&mut frame)).transpose()?;
         let base =
             base.and_then(|base| self.make_durable(shard, base.plus(records.len() as u64)).map(|()| base));
         Some(match base {
@@ -204,11 +232,10 @@ impl Core {
             pending.clear();
             for part in routed.chunk_by(|a, b| a.0 == b.0) {
                 let mut frame = buffer.draft(part.iter().map(|&(_, at)| &records[at]), bytes);
-                self.pack(&mut frame);
                 frame.put_at = now;
                 let shard = map.open_at(part[0].0);
                 let places = part.iter().map(|&(_, at)| at);
-                match shard.append(&mut frame) {
+                match self.pack(&mut frame).and_then(|()| shard.append(&mut frame)) {
                     Ok(Some(base)) => {
                         for (at, more) in places.clone().zip(0..) {
                             outcomes[at] = Some(Ok(Receipt { shard: shard.id(), sequence: base.plus(more) }));
@@ -286,8 +313,8 @@ impl Core {
             self.check_record(index, record)?;
             bytes += record_bytes(record) as u64;
         }
-        // Leaves room for the frame header and padding. All records may go to one shard.
-        if bytes + 64 > FRAME_BYTES_MAX {
+        // Leaves room for the frame header, padding, and what encryption adds. All records may go to one shard.
+        if bytes + 128 > FRAME_BYTES_MAX {
             return Err(Error::invalid(format!(
                 "a batch of {bytes} bytes is too large: put at most {FRAME_BYTES_MAX} bytes at a time"
             )));

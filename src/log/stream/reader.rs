@@ -19,7 +19,8 @@ use crate::log::sys::root::OwnPath;
 use crate::log::topology::lineage;
 use crate::log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 use crate::log::types::error::{Error, Result};
-use crate::log::types::options::Durability;
+use crate::log::types::keys::KeyProvider;
+use crate::log::types::options::{Durability, Encryption, StreamOptions};
 use crate::log::types::record::Position;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
@@ -86,6 +87,17 @@ impl Deref for Stream {
     }
 }
 
+impl StreamOptions {
+    /// Opens a stream for reading, as [`StreamReader::open`] does, with the clock and the keys of these options. The other options have no
+    /// effect.
+    ///
+    /// # Errors
+    /// Same as [`StreamReader::open`].
+    pub fn open_reader(self, path: impl AsRef<Path>) -> Result<StreamReader> {
+        StreamReader::open_at(path.as_ref(), &self)
+    }
+}
+
 impl StreamReader {
     pub(super) fn of_core(core: &Arc<Core>) -> Self {
         Self { source: Source::Own(Arc::clone(core)) }
@@ -115,15 +127,10 @@ impl StreamReader {
     /// `NotAStream` if the path holds something else, or nothing; `UnsupportedFormat` if a newer version wrote it; `Corrupt` if synced data is
     /// damaged and nobody has the stream open; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with_clock(path, Arc::new(SystemClock))
+        StreamOptions::new().open_reader(path)
     }
 
-    /// Opens a stream for reading, with a clock of the caller's, like [`StreamOptions::clock`](crate::StreamOptions::clock).
-    ///
-    /// # Errors
-    /// Same as [`open`](Self::open).
-    pub fn open_with_clock(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self> {
-        let path = path.as_ref();
+    fn open_at(path: &Path, options: &StreamOptions) -> Result<Self> {
         let root = match OwnPath::open_root(path) {
             Ok(root) => root,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -134,13 +141,18 @@ impl StreamReader {
             }
             Err(error) => return Err(Error::io("open the directory", path, error)),
         };
-        Self::open_root(root, clock)
+        let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        Self::open_root(root, clock, options.encryption.as_ref().map(Encryption::provider).cloned())
     }
 
     /// Opens the stream in an opened directory for reading.
-    pub(super) fn open_root(root: OwnPath, clock: Arc<dyn Clock>) -> Result<Self> {
-        let handle =
-            FollowedHandle { followed: Followed::open(root, clock)?, extensions: Extensions::default() };
+    pub(super) fn open_root(
+        root: OwnPath,
+        clock: Arc<dyn Clock>,
+        keys: Option<Arc<dyn KeyProvider>>,
+    ) -> Result<Self> {
+        let followed = Followed::open(root, clock, keys)?;
+        let handle = FollowedHandle { followed, extensions: Extensions::default() };
         Ok(Self { source: Source::Followed(Arc::new(handle)) })
     }
 
@@ -161,6 +173,22 @@ impl StreamReader {
     }
 
     /// Returns what layers keep with the stream or with the reader.
+    /// Returns who wraps and unwraps the stream's keys.
+    pub(super) fn key_provider(&self) -> Option<&Arc<dyn KeyProvider>> {
+        match &self.source {
+            Source::Own(core) => core.keys.provider(),
+            Source::Followed(handle) => handle.followed.keys().provider(),
+        }
+    }
+
+    /// Returns whether what is put to the stream is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        match &self.source {
+            Source::Own(core) => core.keys.is_on(),
+            Source::Followed(handle) => handle.followed.keys().is_on(),
+        }
+    }
+
     pub(super) fn extensions(&self) -> &Extensions {
         match &self.source {
             Source::Own(core) => &core.extensions,
@@ -391,6 +419,7 @@ fn describe(path: &Path, manifest: Manifest, durability: Durability) -> StreamDe
         record_bytes_max: settings.record_bytes_max,
         file_mode: settings.file_mode.of_files(),
         compression: settings.compression,
+        encryption: manifest.keys.describe(),
         holds: holds.collect(),
         shards: manifest.shards,
     }

@@ -14,9 +14,13 @@ mod processor;
 pub(crate) mod random;
 pub(crate) mod replace;
 pub(crate) mod root;
+#[cfg(feature = "encryption")]
+pub(crate) mod secret_file;
 pub(crate) mod sync;
 pub(crate) mod wake;
 pub(crate) mod watermark;
+#[cfg(feature = "encryption")]
+pub(crate) mod wipe;
 pub(crate) mod words;
 
 #[cfg(not(unix))]

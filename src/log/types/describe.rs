@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::compression::Compression;
 use super::error::Error;
 use super::hash_key::{HashKeyRange, KeyHash};
+use super::keys::EncryptionDescription;
 use super::options::{Durability, Retention};
 use super::record::Position;
 use super::sequence::SequenceNumber;
@@ -46,6 +47,8 @@ pub struct StreamDescription {
     pub file_mode: u32,
     /// How records are compressed from now on.
     pub compression: Compression,
+    /// The key that encrypts what is put from now on; `None` if that stays plain.
+    pub encryption: Option<EncryptionDescription>,
     /// The holds on retention.
     pub holds: Vec<HoldDescription>,
     /// The shards that have not expired, in the order of their creation.

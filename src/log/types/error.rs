@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::keys::UnavailableKey;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
 
@@ -173,6 +174,11 @@ pub enum Error {
     /// as for `Poisoned`.
     #[error(transparent)]
     Io(Arc<IoFailure>),
+
+    /// A key that is needed to put or to read records is not there: nobody who has it was given, or he refused. Open the stream with the
+    /// keys that it was encrypted with. Everything that does not look into records works without.
+    #[error(transparent)]
+    KeyUnavailable(Box<UnavailableKey>),
 }
 
 /// Who has a stream open, as far as that is known.
@@ -420,6 +426,7 @@ impl Error {
             Self::Locked(by) => Some(&by.path),
             Self::NotAStream(found) | Self::UnsupportedFormat(found) => Some(&found.path),
             Self::Corrupt(damage) => Some(&damage.path),
+            Self::KeyUnavailable(key) => Some(&key.path),
             Self::Io(failure) => Some(&failure.path),
             Self::ProducerExpired { cause } => cause.path(),
             _ => None,

@@ -6,6 +6,8 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod file_mode;
 pub(crate) mod hash_key;
+pub(crate) mod hex;
+pub(crate) mod keys;
 pub(crate) mod latency;
 pub mod limits;
 pub(crate) mod options;

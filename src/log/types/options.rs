@@ -10,6 +10,7 @@ use super::compression::Compression;
 use super::error::{Error, Result};
 use super::file_mode::FileMode;
 use super::hash_key::KeyHash;
+use super::keys::KeyProvider;
 use super::limits::*;
 use super::stats::StreamStats;
 use super::time::{Clock, DAY, SECOND};
@@ -142,6 +143,7 @@ pub struct StreamOptions {
     pub(crate) record_bytes_max: Option<u64>,
     pub(crate) file_mode: Option<u32>,
     pub(crate) compression: Option<Compression>,
+    pub(crate) encryption: Option<Encryption>,
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) maintenance: Maintenance,
@@ -172,6 +174,21 @@ pub(crate) enum Create {
     Always,
 }
 
+/// Whether what is put is encrypted, and who has the keys.
+#[derive(Debug, Clone)]
+pub(crate) enum Encryption {
+    On(Arc<dyn KeyProvider>),
+    /// What was encrypted before can be read.
+    Off(Arc<dyn KeyProvider>),
+}
+
+impl Encryption {
+    pub(crate) fn provider(&self) -> &Arc<dyn KeyProvider> {
+        let (Self::On(provider) | Self::Off(provider)) = self;
+        provider
+    }
+}
+
 impl Default for StreamOptions {
     fn default() -> Self {
         Self::new()
@@ -190,6 +207,7 @@ impl StreamOptions {
             record_bytes_max: None,
             file_mode: None,
             compression: None,
+            encryption: None,
             durability: Durability::default(),
             sync_interval: Some(SECOND),
             maintenance: Maintenance::default(),
@@ -280,6 +298,42 @@ impl StreamOptions {
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
+        self
+    }
+
+    /// Encrypts what is put from now on, with AES-256-GCM, and decrypts what is read. Default: nothing is encrypted, and a stream that is
+    /// encrypted stays so. Needs the feature `encryption`.
+    ///
+    /// This is kept with the stream. To put or read later, open it with the same keys again; without them it opens all the same, and a call
+    /// that needs a key fails with `KeyUnavailable`. Records that were put before stay as they are. Consumer groups' checkpoints are
+    /// encrypted like the stream.
+    ///
+    /// Keys, data and headers of records are encrypted; how many records there are, when they came and how large they are is not. What
+    /// encryption protects against and what it does not is in [SECURITY.md](https://docs.rs/crate/streamlog/latest/source/docs/SECURITY.md).
+    ///
+    /// ```
+    /// # #[cfg(feature = "encryption")] {
+    /// # use streamlog::{KeyFile, Position, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let keys = KeyFile::create(directory.path().join("keys"))?;
+    /// let stream = StreamOptions::new().encryption(keys).open(directory.path().join("clicks"))?;
+    /// let receipt = stream.put("user-17", "clicked")?;
+    /// let batch = stream.iterator(receipt.shard, Position::TrimHorizon)?.next_batch(10)?;
+    /// assert_eq!(batch.data_key(), Some(0), "encrypted with the stream's first key");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn encryption(mut self, keys: impl KeyProvider + 'static) -> Self {
+        self.encryption = Some(Encryption::On(Arc::new(keys)));
+        self
+    }
+
+    /// Decrypts what is read, and leaves what is put from now on plain, also if the stream was encrypted until now. Needs the feature
+    /// `encryption`.
+    #[must_use]
+    pub fn decryption_only(mut self, keys: impl KeyProvider + 'static) -> Self {
+        self.encryption = Some(Encryption::Off(Arc::new(keys)));
         self
     }
 
@@ -398,6 +452,9 @@ impl StreamOptions {
         self.segment_bytes.map_or(Ok(()), check_segment_bytes)?;
         self.asked_mode()?;
         self.compression.map_or(Ok(()), Compression::check)?;
+        if self.encryption.is_some() && !cfg!(feature = "encryption") {
+            return Err(Error::invalid("encryption needs the cargo feature `encryption`: build with it"));
+        }
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::invalid("a sync_interval of zero: use Durability::Power to sync each put"));
         }

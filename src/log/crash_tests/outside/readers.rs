@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::world::{Puts, World};
 use crate::{
     Batch, Error, HashKey, LineageIterator, ManualClock, Position, ShardFilter, ShardId, ShardIterator,
-    StreamReader, StreamStats, Timestamp,
+    StreamOptions, StreamReader, StreamStats, Timestamp,
 };
 
 /// A reader of one shard.
@@ -105,7 +105,7 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(world: &World) -> Self {
         let (path, clock, puts) = (world.path.clone(), world.clock.clone(), Arc::clone(&world.puts));
-        let reader = StreamReader::open_with_clock(&path, clock.clone()).unwrap();
+        let reader = StreamOptions::new().clock(clock.clone()).open_reader(&path).unwrap();
         let shard = reader.shards()[0].id;
         let iterator = |position| Checked::new(reader.iterator(shard, position).unwrap());
         let mut tail = iterator(Position::TrimHorizon);
@@ -216,7 +216,7 @@ pub(super) const LOOKS: [(&str, Look); 9] = [
         }
     }),
     ("opens", |readers, end| {
-        let reader = StreamReader::open_with_clock(&readers.path, readers.clock.clone()).unwrap();
+        let reader = StreamOptions::new().clock(readers.clock.clone()).open_reader(&readers.path).unwrap();
         match reader.iterator(ShardId::new(0), Position::TrimHorizon) {
             Ok(iterator) => Checked::new(iterator).read(&readers.puts, end),
             Err(Error::ShardNotFound(_)) => {}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::super::OpenKeys;
 use super::disk::Disk;
 use super::model::{Draft, Loss, Model};
 use super::rng::Rng;
@@ -224,6 +225,11 @@ impl Life {
             .clock(Arc::clone(&self.clock) as Arc<dyn Clock>);
         let is_packed = cfg!(feature = "lz4") && self.rng.one_in(6);
         let options = options.compression(if is_packed { Compression::Lz4 } else { Compression::None });
+        let options = match cfg!(feature = "encryption") {
+            true if self.rng.one_in(4) => options.encryption(OpenKeys),
+            true => options.decryption_only(OpenKeys),
+            false => options,
+        };
         let (exists, retention) = self.with_model(|model| (model.exists, model.retentions[0]));
         let options = if exists { options } else { options.retention(retention) };
         let path = self.world.borrow().disk.root().join("stream");
@@ -354,6 +360,9 @@ impl Life {
         let _ = stream.prepare_ahead();
         self.ok(stream.maintain());
         self.with_model(Model::all_is_synced);
+        if stream.describe().encryption.is_some() && self.rng.one_in(2) {
+            self.ok(stream.rotate_key());
+        }
         self.returned(stream);
     }
 

@@ -44,6 +44,8 @@ pub struct Batch {
     pub(super) millis_behind_latest: u64,
     /// The bytes that the records take in the log.
     pub(super) log_bytes: u64,
+    /// The number of the key that the records were encrypted with.
+    pub(super) data_key: Option<u32>,
     pub(super) children: Option<Vec<ShardDescription>>,
 }
 
@@ -79,6 +81,15 @@ impl Batch {
     /// Returns the number of the last record.
     pub fn last_sequence(&self) -> Option<SequenceNumber> {
         self.record_count.checked_sub(1).map(|more| self.first_sequence.plus(more as u64))
+    }
+
+    /// Returns the number of the data key that the records were encrypted with, or `None` if they were not. The records of a batch have all
+    /// the same.
+    ///
+    /// Whoever can write to the stream's files can put plain records into them, also where the others are encrypted. A reader that trusts
+    /// only records of somebody who has the key should check this.
+    pub fn data_key(&self) -> Option<u32> {
+        self.data_key
     }
 
     /// Returns when the last record arrived.

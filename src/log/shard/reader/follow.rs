@@ -118,6 +118,12 @@ impl Reader {
         }
     }
 
+    /// Has the whole stream brought up to date, if another process may write it.
+    pub(super) fn reload(&self) -> Result<()> {
+        let stream = self.follow.as_ref().and_then(|follow| follow.stream.upgrade());
+        stream.map_or(Ok(()), |stream| stream.reload())
+    }
+
     fn catch_up(&self, follow: &Follow) -> Result<()> {
         follow.process.check(self.segments.dir())?;
         let must_reload = self.take_over(&mut follow.known.lock())?;

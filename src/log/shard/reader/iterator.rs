@@ -351,6 +351,7 @@ impl ShardIterator {
             record_count,
             last_timestamp,
             log_bytes,
+            data_key: None,
             put_bytes: log_bytes,
         };
         Ok(self.batch(place, read))
@@ -358,7 +359,16 @@ impl ShardIterator {
 
     /// Moves to a place, and returns what was read before it as a batch.
     pub(super) fn batch(&mut self, place: Place, read: Read) -> Batch {
-        let Read { bytes, first, first_sequence, record_count, last_timestamp, log_bytes, put_bytes } = read;
+        let Read {
+            bytes,
+            first,
+            first_sequence,
+            record_count,
+            last_timestamp,
+            log_bytes,
+            data_key,
+            put_bytes,
+        } = read;
         let last_timestamp = last_timestamp.map(Timestamp::from_micros);
         if let Some(arrived) = last_timestamp {
             self.trace.note(arrived);
@@ -380,6 +390,7 @@ impl ShardIterator {
             last_timestamp,
             millis_behind_latest,
             log_bytes,
+            data_key,
             ..self.empty_batch()
         }
     }
@@ -406,6 +417,7 @@ impl ShardIterator {
             last_timestamp: None,
             millis_behind_latest: 0,
             log_bytes: 0,
+            data_key: None,
             children: self
                 .children()
                 .map(|children| children.iter().map(|child| child.description()).collect()),

@@ -23,10 +23,14 @@ pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod wait_any;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use crate::log::keys::Keys;
+use crate::log::keys::segment_key::SegmentKey;
+use crate::log::segment::window::Window;
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
@@ -46,6 +50,7 @@ pub(crate) struct Reader {
     created: ShardDescription,
     clock: Arc<dyn Clock>,
     peers: Arc<Peers>,
+    keys: Arc<Keys>,
     pub(super) segments: Segments,
     /// The number that the next record will have; all records below may be read. The writer raises it after the record is committed in its
     /// segment. In the other order, a reader would look for the record, find nothing, and report damage.
@@ -105,22 +110,23 @@ struct Closing {
 }
 
 impl Reader {
-    /// Returns the reader of a shard whose records end before `end` and can be read from `horizon` on.
+    /// Returns the reader of a shard whose records have numbers within `bounds`.
     pub(super) fn new(
         description: &ShardDescription,
         clock: Arc<dyn Clock>,
         peers: Arc<Peers>,
+        keys: Arc<Keys>,
         segments: Segments,
-        end: SequenceNumber,
-        horizon: SequenceNumber,
+        bounds: Range<SequenceNumber>,
     ) -> Self {
         Self {
             created: ShardDescription { closing_sequence: None, closed_at: None, ..description.clone() },
             clock,
             peers,
+            keys,
             segments,
-            end: AtomicU64::new(end.get()),
-            horizon: Horizon { sequence: AtomicU64::new(horizon.get()), timestamp: AtomicU64::new(0) },
+            end: AtomicU64::new(bounds.end.get()),
+            horizon: Horizon { sequence: AtomicU64::new(bounds.start.get()), timestamp: AtomicU64::new(0) },
             reads: Reads::default(),
             closing: OnceLock::new(),
             waker: OnceLock::new(),
@@ -133,11 +139,12 @@ impl Reader {
         description: &ShardDescription,
         clock: Arc<dyn Clock>,
         peers: Arc<Peers>,
+        keys: Arc<Keys>,
         segments: Segments,
         stream: Weak<dyn FollowStream>,
     ) -> Self {
         let first = description.first_sequence;
-        let reader = Self::new(description, clock, peers, segments, first, first);
+        let reader = Self::new(description, clock, peers, keys, segments, first..first);
         Self { follow: Some(Follow::new(stream)), ..reader }
     }
 
@@ -164,6 +171,15 @@ impl Reader {
             closed_at: closing.map(|closing| closing.closed_at),
             ..self.created.clone()
         }
+    }
+
+    /// Returns the key of an encrypted frame in a segment.
+    pub(super) fn key(&self, window: &Window, data_key: u32) -> Result<Arc<SegmentKey>> {
+        if !self.keys.lists(data_key) {
+            // Another process has begun to use it since.
+            self.reload()?;
+        }
+        window.key(data_key, |segment| self.keys.segment_key(data_key, segment))
     }
 
     /// Returns how much time has passed.
@@ -250,6 +266,7 @@ mod tests {
     use super::*;
     use crate::log::segment::place::ShardDir;
     use crate::log::sys::root::OwnPath;
+    use crate::log::types::keys::KeyList;
     use crate::{Position, StreamOptions, SystemClock};
 
     #[test]
@@ -266,8 +283,10 @@ mod tests {
         let bases = dir.bases().unwrap();
         assert!(bases.len() > 5, "{bases:?}");
         let (segments, clock) = (Segments::new(dir, &bases, Arc::default()), Arc::new(SystemClock));
-        let (end, horizon) = (SequenceNumber::new(50), SequenceNumber::new(7));
-        let reader = Arc::new(Reader::new(&description, clock, Arc::default(), segments, end, horizon));
+        let bounds = SequenceNumber::new(7)..SequenceNumber::new(50);
+        let keys =
+            Arc::new(Keys::new(&OwnPath::open_root(directory.path()).unwrap(), None, KeyList::default()));
+        let reader = Arc::new(Reader::new(&description, clock, Arc::default(), keys, segments, bounds));
         let mut iterator = ShardIterator::new(Arc::clone(&reader), Position::TrimHorizon).unwrap();
         let numbers: Vec<u8> = iterator.records().map(|record| record.unwrap().data[0]).collect();
         assert_eq!(numbers, (7..50).collect::<Vec<_>>());

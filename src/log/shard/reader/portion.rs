@@ -18,6 +18,8 @@ pub(super) struct Read {
     pub(super) last_timestamp: Option<u64>,
     /// The bytes that it takes in the log.
     pub(super) log_bytes: u64,
+    /// The number of the key that it was encrypted with.
+    pub(super) data_key: Option<u32>,
     /// The bytes of the frames that it ends, as they were put.
     pub(super) put_bytes: u64,
 }

@@ -1,10 +1,12 @@
-//! Reading frames whose records are compressed.
+//! Reading frames whose records are compressed or encrypted.
 
 use bytes::Bytes;
 
 use super::batch::{Batch, RecordPlace};
 use super::iterator::{Place, ShardIterator, Unpacked};
 use super::portion::{Limits, Read};
+use super::segments::Found;
+use crate::log::format::fault::FrameFault;
 use crate::log::format::frame::Frame;
 use crate::log::types::error::Result;
 
@@ -12,7 +14,7 @@ use crate::log::types::error::Result;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 impl ShardIterator {
-    /// Decompresses a frame. What is returned looks like a frame that was never compressed, except for its checksum.
+    /// Decrypts and decompresses a frame. What is returned looks like a frame that was always plain, except for its checksum.
     pub(super) fn unpack(&self, place: &Place, frame: &Frame<'_>) -> Result<Bytes> {
         let base_sequence = frame.header.base_sequence;
         if let Some(known) = self.unpacked.as_ref().filter(|known| known.base_sequence == base_sequence) {
@@ -24,7 +26,13 @@ impl ShardIterator {
     }
 
     fn unpack_to(&self, place: &Place, frame: &Frame<'_>, plain: &mut Vec<u8>) -> Result<()> {
-        frame.unpack(plain).map_err(|fault| place.window.fault(place.offset, self.next, &fault))
+        let data_key = frame.data_key();
+        let key = data_key.map(|data_key| self.reader.key(&place.window, data_key)).transpose()?;
+        let unpacked = frame.unpack(plain, |frame, to| match &key {
+            Some(key) => key.decrypt(frame, to),
+            None => Err(FrameFault::Encrypted),
+        });
+        unpacked.map_err(|fault| place.window.fault(place.offset, self.next, &fault))
     }
 
     /// Reads compressed frames from a place on, up to the committed end and the limits.
@@ -55,7 +63,17 @@ impl ShardIterator {
         let last_timestamp = Some(frame.header.timestamp_micros);
         let log_bytes = place.offset - from;
         let put_bytes = if self.unpacked.is_some() { 0 } else { bytes.len() as u64 };
-        let read = Read { bytes, first, first_sequence, record_count, last_timestamp, log_bytes, put_bytes };
+        let data_key = frame.data_key();
+        let read = Read {
+            bytes,
+            first,
+            first_sequence,
+            record_count,
+            last_timestamp,
+            log_bytes,
+            data_key,
+            put_bytes,
+        };
         Ok(self.batch(place, read))
     }
 
@@ -64,13 +82,15 @@ impl ShardIterator {
         let (from, first, first_sequence, records_max) =
             (place.offset, place.in_frame, self.next, left.records);
         let window = std::sync::Arc::clone(&place.window);
-        let (mut plain, mut last, mut last_timestamp) = (vec![], None, None);
+        let (mut plain, mut last, mut last_timestamp, mut data_key) = (vec![], None, None, None);
         while place.offset < committed && left.records > 0 && plain.len() < BATCH_BYTES_MAX {
             // The next call reads what is not compressed, or meets what is wrong with it.
             let Ok(frame) = self.check(&window, place.offset, place.in_frame, committed) else { break };
-            if frame.is_plain() {
+            // The frames of a batch have the same key.
+            if frame.is_plain() || !plain.is_empty() && frame.data_key() != data_key {
                 break;
             }
+            data_key = frame.data_key();
             let at = plain.len();
             if let Err(error) = self.unpack_to(&place, &frame, &mut plain) {
                 plain.truncate(at);
@@ -98,8 +118,30 @@ impl ShardIterator {
         let put_bytes = last.map_or(bytes.len(), |(_, at)| at) as u64;
         self.unpacked = last.map(|(base_sequence, at)| Unpacked { base_sequence, frame: bytes.slice(at..) });
         let (record_count, log_bytes) = (records_max - left.records, place.offset - from);
-        let read = Read { bytes, first, first_sequence, record_count, last_timestamp, log_bytes, put_bytes };
+        let read = Read {
+            bytes,
+            first,
+            first_sequence,
+            record_count,
+            last_timestamp,
+            log_bytes,
+            data_key,
+            put_bytes,
+        };
         Ok(self.batch(place, read))
+    }
+
+    /// Passes the frame of the next record, whose records need not be readable, after checking that it is whole and where it belongs. Returns
+    /// the number of records passed, and the bytes of the frame.
+    pub(super) fn pass_frame(&mut self) -> Result<(u64, u64)> {
+        let Some(Found { window, .. }) = self.reader.find(self.next)? else { return Ok((0, 0)) };
+        let offset = window.offset_of(self.next)?;
+        let frame = self.check(&window, offset, RecordPlace::default(), window.committed())?;
+        let (len, end) = (frame.header.len as u64, frame.header.end_sequence());
+        let count = end - self.next.get();
+        (self.next, self.unpacked) = (end.into(), None);
+        self.place = Some(Place { window, offset: offset + len, in_frame: RecordPlace::default() });
+        Ok((count, len))
     }
 
     fn checked<'b>(&self, place: &Place, bytes: &'b [u8]) -> Result<Frame<'b>> {

@@ -30,6 +30,9 @@ pub struct Verification {
     pub record_count: u64,
     /// The bytes of their keys, data and headers together.
     pub record_bytes: u64,
+    /// The encrypted records whose key is not there. The frames that hold them were checked from the outside: each is where it belongs and
+    /// has its checksum, but nobody has looked into it.
+    pub unread_count: u64,
     /// The damage that was found, in the order of shards and sequence numbers.
     pub damage: Vec<Corruption>,
     /// The records that were lost to damage and given up, as [`salvage`](crate::StreamOptions::salvage) left them: a shard, its first lost
@@ -64,7 +67,7 @@ pub struct VerifyProgress {
 }
 
 impl Reader {
-    /// Reads all records up to the current end. After damage it continues with the next frame that it can find.
+    /// Reads all records up to the current end, or checks at least the frames that hold them if their key is not there. After damage it continues with the next frame that it can find.
     ///
     /// It calls `progress` with the file bytes of each piece, and stops if that returns `Break`.
     pub(crate) fn verify(
@@ -94,6 +97,20 @@ impl Reader {
                 }
                 Err(Error::Lost { shard, first, .. }) => {
                     found.lost.push((shard, first..first.plus(iterator.skip_lost()?)));
+                }
+                Err(Error::KeyUnavailable(_)) => {
+                    let (passed, bytes) = match iterator.pass_frame() {
+                        // The next read meets it again.
+                        Err(Error::Corrupt(_) | Error::Lost { .. } | Error::Trimmed { .. }) => continue,
+                        passed => passed?,
+                    };
+                    found.unread_count += passed;
+                    if progress(bytes).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    if passed == 0 {
+                        break;
+                    }
                 }
                 // Retention has overtaken the iterator. Trimmed records are not damage.
                 Err(Error::Trimmed { .. }) => drop(iterator.skip_to_horizon()),

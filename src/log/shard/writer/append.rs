@@ -99,6 +99,7 @@ impl Writer {
             }
             return Err(error);
         }
+        let secrets = self.context.keys.to_encrypt()?;
         if appender.new_names.is_none() {
             appender.new_names = Some(OpenDir::open(self.dir.path())?);
         }
@@ -108,7 +109,7 @@ impl Writer {
         }
         let (last, base) = (appender.resumable, appender.next_sequence);
         let begin = || self.source.next(last, base, now, len);
-        let next = match self.context.sources.retry_if_full(begin(), begin) {
+        let mut next = match self.context.sources.retry_if_full(begin(), begin) {
             Err(error) if error.is_failed_sync() => {
                 self.tell_failed_sync(&error);
                 appender.state = State::Poisoned;
@@ -116,6 +117,7 @@ impl Writer {
             }
             next => next?,
         };
+        next.set_encryptor(secrets.map(|secrets| secrets.encryptor(&next.name())));
         event!(debug, "a segment begins", dir = self.dir.path().display(), base = base);
         let since = if next.is_empty() { timestamp } else { next.first_timestamp() };
         let window = next.window();

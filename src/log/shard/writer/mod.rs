@@ -22,6 +22,7 @@ use super::reader::Reader;
 use super::reader::segment::Dropped;
 use super::reader::segments::Present;
 use super::reader::wait::Waiter;
+use crate::log::keys::Keys;
 use crate::log::live::bell::Bell;
 use crate::log::live::publish::{Begin, Live};
 use crate::log::recovery::RecoveredShard;
@@ -46,6 +47,7 @@ pub(crate) struct WriterContext {
     /// Notified when something should be prepared ahead of the puts.
     pub(crate) work_ahead: Arc<Waiter>,
     pub(crate) sources: Arc<Sources>,
+    pub(crate) keys: Arc<Keys>,
     /// Shows other processes how far the shards are.
     pub(crate) live: Arc<Live>,
     /// Wakes other processes that wait for a shard.
@@ -192,6 +194,15 @@ impl Writer {
         drop(appender);
         waiting.notify();
         self.context.bell.ring(self.dir.shard);
+    }
+
+    /// Encrypts what is put from now on with the key that the list of keys ends with.
+    pub(super) fn take_new_key(&self) -> Result<()> {
+        let mut appender = self.appender.lock();
+        let Some(active) = &mut appender.active else { return Ok(()) };
+        let secrets = self.context.keys.to_encrypt()?;
+        active.set_encryptor(secrets.map(|secrets| secrets.encryptor(&active.name())));
+        Ok(())
     }
 
     /// Ends the active segment if its first record is older than `oldest`, so that its file can be removed even if nothing more is put.

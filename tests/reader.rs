@@ -219,6 +219,32 @@ fn l8_a_copy_without_a_writer_is_read_as_the_next_opening_will_find_it() {
 }
 
 #[test]
+fn p4_a_shard_that_expires_unseen_is_followed_by_its_children_and_not_by_theirs() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let stream = small(&clock).retention(Retention::age(100 * SECOND)).open(scratch.path()).unwrap();
+    put(&stream, 0..1);
+    let reader = StreamOptions::new().clock(clock.clone()).open_reader(scratch.path()).unwrap();
+    let parent = stream.shards()[0].id;
+    let mut iterator = reader.iterator(parent, Position::TrimHorizon).unwrap();
+    assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
+    let children = stream.split_shard_evenly(parent).unwrap();
+    clock.advance(60 * SECOND);
+    put(&stream, 1..2);
+    for child in &children {
+        stream.split_shard_evenly(child.id).unwrap();
+    }
+    clock.advance(50 * SECOND);
+    stream.maintain().unwrap();
+    assert_eq!(stream.shards().len(), 6, "only the parent has expired");
+
+    assert!(matches!(iterator.next_batch(10), Err(Error::Trimmed { .. })), "it may have had more records");
+    assert!(iterator.skip_to_horizon() > 0);
+    let end = iterator.next_batch(10).unwrap();
+    let followers = end.child_shards().expect("it is closed").iter().map(|child| child.id);
+    assert_eq!(followers.collect::<Vec<_>>(), children.iter().map(|child| child.id).collect::<Vec<_>>());
+}
+
+#[test]
 fn l8_words_of_the_writer_that_cannot_be_are_an_error_that_names_their_file() {
     let (scratch, clock) = (common::scratch(), clock());
     let stream = small(&clock).open(scratch.path()).unwrap();

@@ -29,6 +29,7 @@
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
+//! - Limit what each shard takes and hands out in a second, as Kinesis does: [`Limits`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
 //! - Handle errors, sorted by remedy: [`Error`].
@@ -37,6 +38,7 @@
 //!
 //! All features are off by default. While off, they cost nothing.
 //!
+//! - `encryption`: AES-256-GCM for records, and `KeyFile`. Needs a C compiler. [`StreamOptions::encryption`], [`KeyProvider`].
 //! - `futures`: the batches of iterators and workers as a `Stream` of the crate `futures`: `into_batches`. Waiting as a task needs no
 //!   feature.
 //! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,
@@ -96,6 +98,7 @@ pub use log::types::record::{Position, PutRecord, Receipt};
 pub use log::types::sequence::SequenceNumber;
 pub use log::types::shard_id::ShardId;
 pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
+pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 

@@ -40,8 +40,8 @@ fn put(stream: &Stream, numbers: std::ops::Range<u64>) {
     let records: Vec<_> =
         records.iter().map(|(key, data)| PutRecord::new(key, data).header("trace", SECRET)).collect();
     match &records[..] {
-        [one] => drop(stream.put_record(one).unwrap()),
-        many => stream.put_batch(many).unwrap().into_iter().for_each(|receipt| drop(receipt.unwrap())),
+        [one] => _ = stream.put_record(one).unwrap(),
+        many => stream.put_batch(many).unwrap().into_iter().for_each(|receipt| _ = receipt.unwrap()),
     }
 }
 
@@ -321,7 +321,7 @@ fn p17_a_frame_that_was_changed_moved_swapped_or_replayed_is_refused_whatever_it
     let (_scratch, stream) = open_changed(|bytes, place| {
         let path = place.join("other");
         let other = small(&clock()).encryption(keys(place)).open(&path).unwrap();
-        (0..20).for_each(|number| drop(other.put(format!("key-{number:02}"), "other-900 12").unwrap()));
+        (0..20).for_each(|number| _ = other.put(format!("key-{number:02}"), "other-900 12").unwrap());
         other.close().unwrap();
         let others = fs::read(common::segment_files(&path, 0).remove(0)).unwrap();
         let (place, salt) = frame(bytes, 5);

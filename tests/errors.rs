@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use streamlog::{
-    Error, Position, PutRecord, Retention, SECOND, ShardId, Stream, StreamOptions, StreamReader,
+    Error, Limits, Position, PutRecord, Retention, SECOND, ShardId, Stream, StreamOptions, StreamReader,
 };
 
 const SHARD: ShardId = ShardId::new(0);
@@ -51,6 +51,7 @@ fn damage(path: &Path) -> String {
 
 #[test]
 fn every_variant_is_provoked_here() {
+    // `Error::KeyUnavailable` needs the feature `encryption`.
     let source = include_str!("../src/log/types/error.rs");
     let body = source.split("pub enum Error {").nth(1).unwrap().split("\n}").next().unwrap();
     let names = body.lines().filter_map(|line| line.strip_prefix("    "));
@@ -60,6 +61,18 @@ fn every_variant_is_provoked_here() {
     for name in names {
         assert!(include_str!("errors.rs").contains(&format!("Error::{name}")), "{name} is not provoked");
     }
+}
+
+#[test]
+fn a_throttled_put_names_its_shard_and_when_to_try_again() {
+    let scratch = common::scratch();
+    let limits = Limits::none().write_records_per_second(4);
+    let stream = common::small(&common::clock()).limits(limits).open(scratch.path()).unwrap();
+    (0..4).for_each(|_| _ = stream.put("key", "data").unwrap());
+    let error = stream.put("key", "data").unwrap_err();
+    assert!(matches!(error, Error::Throttled { .. }) && error.is_retryable(), "{error}");
+    assert_eq!(error.shard(), Some(SHARD));
+    says(&error, &[NAME, "used up", "limits", "again in 250ms", "raise the limits"]);
 }
 
 #[test]
@@ -226,6 +239,43 @@ fn records_that_were_given_up_are_named() {
     let error = stream.iterator(SHARD, Position::At(1.into())).unwrap().next_batch(1).unwrap_err();
     assert!(matches!(error, Error::Lost { .. }), "{error}");
     says(&error, &[NAME, "lost the records from sequence number 1 to before 2", "skip what is lost"]);
+}
+
+#[cfg(feature = "encryption")]
+#[derive(Debug)]
+struct Refuses;
+
+#[cfg(feature = "encryption")]
+impl streamlog::KeyProvider for Refuses {
+    fn wrap(&self, _: &streamlog::DataKey, _: &[u8]) -> Result<streamlog::WrappedKey, streamlog::KeyError> {
+        Err("the service is down".into())
+    }
+
+    fn unwrap(&self, _: &streamlog::WrappedKey, _: &[u8]) -> Result<streamlog::DataKey, streamlog::KeyError> {
+        Err("the service is down".into())
+    }
+}
+
+#[test]
+#[cfg(feature = "encryption")]
+fn a_key_that_is_not_there_is_named_with_the_ways_to_give_it() {
+    let scratch = common::scratch();
+    let path = scratch.path().join("stream");
+    let keys = streamlog::KeyFile::create(scratch.path().join("keys")).unwrap();
+    let name = keys.key_id().to_owned();
+    common::small(&common::clock()).encryption(keys).open(&path).unwrap().put("key", "data").unwrap();
+    let stream = common::small(&common::clock()).open(&path).unwrap();
+    let error = stream.put("key", "data").unwrap_err();
+    assert!(matches!(error, Error::KeyUnavailable(_)), "{error}");
+    let ways = ["StreamOptions::encryption", "--key-file"];
+    says(&error, &[&name, "is needed for", path.to_str().unwrap(), "data key 0", ways[0], ways[1]]);
+    let wrong = streamlog::KeyFile::create(scratch.path().join("wrong")).unwrap();
+    drop(stream);
+    let error = common::small(&common::clock()).encryption(wrong).open(&path).unwrap_err();
+    says(&error, &[&name, "was not unwrapped", "wrong does not have it"]);
+    let first =
+        common::small(&common::clock()).encryption(Refuses).open(scratch.path().join("other")).unwrap_err();
+    says(&first, &["a key is needed for", "was not wrapped: the service is down"]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use streamlog::{
-    Durability, HOUR, HashKey, HashKeyRange, KeyHash, OnTrimmed, Position, Retention, ShardFilter, ShardId,
-    Timestamp,
+    Durability, HOUR, HashKey, HashKeyRange, KeyHash, Limits, OnTrimmed, Position, Retention, ShardFilter,
+    ShardId, Timestamp,
 };
 
 #[track_caller]
@@ -38,6 +38,7 @@ fn values_come_back_as_they_were() {
         json!({"AfterShard": "shardId-000000000001"})
     );
     assert_eq!(comes_back(Durability::Power), json!("Power"));
+    assert_eq!(comes_back(Limits::kinesis())["read_calls_per_second"], json!(5));
     comes_back((KeyHash::Md5, OnTrimmed::SkipToHorizon, Retention::age(HOUR).bytes_max(1 << 30)));
 }
 

@@ -162,6 +162,7 @@ fn metrics_have_the_names_and_units_of_cloudwatch() {
         ("PutRecords.TotalRecords", "Count"),
         ("PutRecords.SuccessfulRecords", "Count"),
         ("PutRecords.FailedRecords", "Count"),
+        ("PutRecords.ThrottledRecords", "Count"),
     ];
     let names = [
         ("IncomingRecords", "Count"),
@@ -169,6 +170,8 @@ fn metrics_have_the_names_and_units_of_cloudwatch() {
         ("GetRecords.Records", "Count"),
         ("GetRecords.Bytes", "Bytes"),
         ("GetRecords.IteratorAgeMilliseconds", "Milliseconds"),
+        ("WriteProvisionedThroughputExceeded", "Count"),
+        ("ReadProvisionedThroughputExceeded", "Count"),
     ];
     let put_names = put_names.into_iter().filter(|_| cfg!(feature = "metrics"));
     assert_eq!(of(None), names.into_iter().chain(put_names).collect());
@@ -178,6 +181,8 @@ fn metrics_have_the_names_and_units_of_cloudwatch() {
         ("OutgoingRecords", "Count"),
         ("OutgoingBytes", "Bytes"),
         ("IteratorAgeMilliseconds", "Milliseconds"),
+        ("WriteProvisionedThroughputExceeded", "Count"),
+        ("ReadProvisionedThroughputExceeded", "Count"),
     ];
     for shard in &stats.shards {
         assert_eq!(of(Some(shard.shard)), of_shard.into_iter().collect());

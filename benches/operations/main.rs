@@ -6,6 +6,7 @@
 //! | group | what is timed |
 //! |---|---|
 //! | `put` | a put, including rolls |
+//! | `put_limited` | the same in a stream with limits that let everything pass |
 //! | `put_batch` | a batch of 100 records |
 //! | `next_batch` | a read of 1,000 records and a look at every byte, of records put singly and 100 at a time; everything is mapped |
 //! | `seek` | a seek to a random place in 8 or more sealed segments, by number and by time, and a read of one record there |
@@ -25,8 +26,8 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use streamlog::{
-    Batch, KeyHash, Maintenance, Position, PutRecord, Retention, ShardIterator, Stream, StreamOptions,
-    Timestamp,
+    Batch, KeyHash, Limits, Maintenance, Position, PutRecord, Retention, ShardIterator, Stream,
+    StreamOptions, Timestamp,
 };
 
 use streams::{BYTES_BETWEEN, Growing, KEY, copy_dir, filled};
@@ -37,7 +38,7 @@ criterion_group! {
     name = operations;
     // Long measurements write a lot.
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = put, put_batch, next_batch, seek, roll, open, hash, route
+    targets = put, put_limited, put_batch, next_batch, seek, roll, open, hash, route
 }
 criterion_main!(operations);
 
@@ -64,6 +65,17 @@ fn put(criterion: &mut Criterion) {
             });
         });
     }
+}
+
+fn put_limited(criterion: &mut Criterion) {
+    const PLENTY: u64 = 1 << 40;
+    let limits = Limits::none().write_bytes_per_second(PLENTY).write_records_per_second(PLENTY);
+    let (mut growing, data) = (Growing::new(StreamOptions::new().limits(limits)), vec![7; 100]);
+    group(criterion, "put_limited", 1, data.len()).bench_function("100 B", |bencher| {
+        bencher.iter_custom(|runs| {
+            growing.time(runs, data.len(), |stream| assert!(black_box(stream.put(KEY, &data)).is_ok()))
+        });
+    });
 }
 
 fn put_batch(criterion: &mut Criterion) {

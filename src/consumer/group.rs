@@ -37,6 +37,8 @@ pub(super) struct GroupState {
     clock: Arc<dyn Clock>,
     /// The group holds retention back, so each commit has to be reported to the stream.
     has_hold: AtomicBool,
+    /// A worker waits that the limits of the stream hold up. Nothing but time lets it continue, and a task has no timer.
+    wakes_with_maintenance: AtomicBool,
 }
 
 impl GroupState {
@@ -57,6 +59,7 @@ impl GroupState {
             committed: Condvar::new(),
             clock: Arc::clone(stream.clock()),
             has_hold: AtomicBool::new(false),
+            wakes_with_maintenance: AtomicBool::new(false),
         };
         if group.checkpoints.is_empty() {
             // If the creation was interrupted, the group exists but has no checkpoints.
@@ -99,9 +102,14 @@ impl GroupState {
     /// stream after it is closed.
     pub(super) fn attend(&self) {
         drop(self.settled());
-        if self.checkpoints.log().is_closed() {
+        if self.wakes_with_maintenance.swap(false, Ordering::Relaxed) || self.checkpoints.log().is_closed() {
             self.leases.wake_all();
         }
+    }
+
+    /// Has all workers that wait woken by the next maintenance pass.
+    pub(super) fn wake_with_maintenance(&self) {
+        self.wakes_with_maintenance.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn join(&self, timeout: Duration) -> WorkerId {

@@ -68,7 +68,8 @@ impl Worker {
     /// The task is woken by a record in one of the worker's shards, by a change of its leases, and by the end of the stream. The lease of a
     /// worker that is silent for too long ends when a worker of the group calls, and otherwise with the next pass of the stream's
     /// [maintenance](crate::Maintenance), at most a second later. If maintenance is manual, nobody but the program makes that pass:
-    /// call [`maintain`](crate::Stream::maintain).
+    /// call [`maintain`](crate::Stream::maintain). The same goes for a shard that the stream's [limits](crate::Limits) hold up: that pass wakes
+    /// the task. A thread in [`poll`](Self::poll) looks by itself.
     ///
     /// A worker that waits is alive, as long as the future exists. So await the future or drop it, and do not keep it aside. Dropping it
     /// leaves nothing behind and loses no batch: a batch is taken only when the future returns it, so it may stand in a `select!`.
@@ -122,15 +123,24 @@ impl Worker {
         if !self.state.begin_wait(self.id, self.options.lease_timeout, version, context.waker()) {
             return Ok(false);
         }
+        // Looked at after the waker is in its place: closing the stream wakes it.
+        let is_closed = self.options.group.reader.is_closed();
         let open = self.readings.iter().filter(|reading| reading.is_to_read());
-        let mut iterators = open.filter_map(|reading| reading.iterator.as_ref()).peekable();
+        // Those that the limits hold up are readable already. Time brings them back, and closing the stream does.
+        let (throttled, open): (Vec<_>, Vec<_>) =
+            open.partition(|reading| !is_closed && self.is_throttled(reading));
+        if !throttled.is_empty() {
+            self.state.wake_with_maintenance();
+        }
+        let mut iterators = open.iter().filter_map(|reading| reading.iterator.as_ref()).peekable();
         if iterators.peek().is_none() {
             self.records.end();
-            // Checked after the waker is in its place: closing the stream wakes it.
-            return if self.options.group.reader.is_closed() { Err(Error::Closed) } else { Ok(true) };
+            return if is_closed { Err(Error::Closed) } else { Ok(true) };
         }
         match self.records.poll_readable(iterators, context) {
             Poll::Pending => Ok(true),
+            // Closed meanwhile.
+            Poll::Ready(Err(Error::Closed)) if !throttled.is_empty() => Ok(false),
             Poll::Ready(ready) => ready.map(|_| false),
         }
     }

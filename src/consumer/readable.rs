@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checkpoint::Checkpoint;
-use crate::{Position, Result, SequenceNumber, ShardDescription, ShardId, StreamReader, Timestamp};
+use crate::{Position, Result, SequenceNumber, ShardDescription, ShardId, StreamReader, Timestamp, extend};
 
 /// Returns what can be read, and from where: the shards that are not finished, and whose parents are.
 pub(super) fn readable(
@@ -71,7 +71,8 @@ pub(super) fn arrival_before(
     next: SequenceNumber,
 ) -> Option<Timestamp> {
     let previous = next.previous()?;
-    let batch = stream.iterator(shard, Position::At(previous)).ok()?.next_batch(1).ok()?;
+    let iterator = stream.iterator(shard, Position::At(previous)).ok()?;
+    let batch = extend::unlimited(iterator).next_batch(1).ok()?;
     batch.last_timestamp().filter(|_| batch.last_sequence() == Some(previous))
 }
 

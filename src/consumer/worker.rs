@@ -11,6 +11,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// One worker of a consumer group. It reads the shards that it has a lease on, a batch at a time, and commits how far it is.
 ///
@@ -75,13 +76,23 @@ pub(super) struct Reading {
     /// The checkpoint at which the worker began to read, if that is within a record.
     pub(super) begun_within: Option<Place>,
     pub(super) range: Option<HashKeyRange>,
+    /// Until then the limits of the stream let nothing more of it pass, counted like [`Clock::elapsed`](crate::Clock::elapsed).
+    pub(super) throttled_until: Duration,
     /// Ranges of records that were given up: the first, and the one after the last. A commit of everything before a range includes it.
     pub(super) given_up: Vec<(SequenceNumber, SequenceNumber)>,
 }
 
 impl Reading {
     fn new(held: Held) -> Self {
-        Self { held, iterator: None, is_at_end: false, begun_within: None, range: None, given_up: vec![] }
+        Self {
+            held,
+            iterator: None,
+            is_at_end: false,
+            begun_within: None,
+            range: None,
+            throttled_until: Duration::ZERO,
+            given_up: vec![],
+        }
     }
 
     pub(super) fn is_to_read(&self) -> bool {
@@ -177,6 +188,11 @@ impl Worker {
         }
     }
 
+    /// Returns whether the limits of the stream let nothing more of a shard pass for a while.
+    pub(super) fn is_throttled(&self, reading: &Reading) -> bool {
+        !reading.throttled_until.is_zero() && reading.throttled_until > self.stream().clock().elapsed()
+    }
+
     /// Drops the shards that the worker no longer has a lease on, and adds those that it has.
     fn take_over(&mut self) {
         let (held, version) = self.state.held_by(self.id);
@@ -208,7 +224,9 @@ impl Worker {
     }
 
     fn read(&mut self, at: usize) -> Result<Option<Batch>> {
-        if !self.readings[at].is_to_read() {
+        // A closed stream has no limits.
+        let is_throttled = self.is_throttled(&self.readings[at]) && !self.stream().is_closed();
+        if !self.readings[at].is_to_read() || is_throttled {
             return Ok(None);
         }
         let held = self.readings[at].held;
@@ -231,8 +249,13 @@ impl Worker {
             iterator = begun;
             read = self.read_from(&mut iterator, held);
         }
+        let now = self.stream().clock().elapsed();
         let reading = &mut self.readings[at];
         reading.iterator = (!matches!(read, Ok(Read::NotOurs))).then_some(iterator);
+        if let Err(Error::Throttled { retry_after, .. }) = read {
+            reading.throttled_until = now + retry_after;
+            return Ok(None);
+        }
         match read? {
             Read::Batch(batch) => {
                 reading.is_at_end = batch.child_shards().is_some();
@@ -247,6 +270,10 @@ impl Worker {
     }
 
     fn read_from(&mut self, iterator: &mut ShardIterator, held: Held) -> Result<Read> {
+        // A read that finds nothing would count towards the limits.
+        if !extend::is_readable(iterator) {
+            return Ok(Read::Nothing);
+        }
         let batch = loop {
             match iterator.next_batch_within(self.options.records_max, self.options.bytes_max) {
                 Err(Error::Trimmed { .. }) if self.options.on_trimmed == OnTrimmed::SkipToHorizon => {

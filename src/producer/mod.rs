@@ -1,4 +1,5 @@
-//! Putting from many threads without waiting for each record: buffered up to a bound, batched, retried while the disk is full.
+//! Putting from many threads without waiting for each record: buffered up to a bound, batched, retried while the disk is full or a limit is
+//! reached.
 //!
 //! A put checks its record, takes room in the [budget], and copies the record into the open batch of a [lane], which the hash of its
 //! partition key chooses. The lane's [sender] takes one batch after the other, writes it with one call, and reports the outcomes. So the

@@ -130,11 +130,11 @@ impl ProducerOptions {
         self
     }
 
-    /// Sets how long a record that the disk has no room for is retried, counted from its put by the stream's clock. Then it fails with
+    /// Sets how long a record is retried for which the disk has no room, or which the stream's [limits](crate::Limits) do not let pass, counted from its put by the stream's clock. Then it fails with
     /// [`ProducerExpired`](Error::ProducerExpired). `None` retries forever. Default: 30 seconds, like the KPL's `RecordTtl`.
     ///
     /// Each record is tried at least once, however long it waited for that; the KPL may give a record up untried. With `None`, `flush`,
-    /// `close` and dropping the producer wait for as long as the disk is full.
+    /// `close` and dropping the producer wait for as long as the disk is full or the limits let nothing pass.
     pub fn time_to_live(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.time_to_live = time.into();
         self
@@ -143,8 +143,9 @@ impl ProducerOptions {
     /// Sets how long a sender waits before it retries what the disk had no room for: `first`, and twice as long each time, up to `most`.
     /// Default: 10 ms to 1 second.
     ///
-    /// Everything behind it in the same sender waits too, so that the order stays. Only [`StorageFull`](Error::StorageFull) is retried:
-    /// after any other error a retry would fail too, or might write a record twice.
+    /// Everything behind it in the same sender waits too, so that the order stays. What the stream's [limits](crate::Limits) do not let pass
+    /// is retried once it may pass, after `most` at the latest. Only [`StorageFull`](Error::StorageFull) and
+    /// [`Throttled`](Error::Throttled) are retried: after any other error a retry would fail too, or might write a record twice.
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         self.settings.backoff = Backoff { first, most };
         self

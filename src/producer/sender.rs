@@ -1,11 +1,13 @@
-//! The thread that writes what waits in a lane, retries while the disk is full, and reports the outcome of each record.
+//! The thread that writes what waits in a lane, retries while the disk is full or a limit is reached, and reports the outcome of each record.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::batch::Batch;
 use super::lane::Lane;
 use super::{Shared, calling};
-use crate::{Error, PutRecord, Receipt, Result, extend};
+use crate::{Error, PutRecord, Receipt, Result, ShardId, extend};
 
 /// Sends what comes through a lane until the lane is closed and empty.
 pub(super) fn run(shared: &Shared, lane: &Lane) {
@@ -31,6 +33,13 @@ impl Drop for LastWord<'_> {
     }
 }
 
+/// Why records have to be put again.
+struct Refusal {
+    error: Error,
+    /// When to do so, if a limit was reached.
+    retry_after: Option<Duration>,
+}
+
 /// A batch that is being sent. Dropping it ends the batch: records without an outcome by then fail with `Closed`.
 struct InFlight<'a> {
     shared: &'a Shared,
@@ -49,25 +58,32 @@ impl<'a> InFlight<'a> {
     fn send(mut self) {
         let settings = &self.shared.settings;
         let mut pause = settings.backoff.first;
-        while let Some(full_disk) = self.write() {
-            self.expire(full_disk);
+        while let Some(refusal) = self.write() {
+            let wait = match refusal.retry_after {
+                Some(retry_after) => retry_after.min(settings.backoff.most),
+                None => {
+                    let longer = pause.saturating_mul(2).min(settings.backoff.most);
+                    std::mem::replace(&mut pause, longer)
+                }
+            };
+            self.expire(refusal.error);
             if self.left.is_empty() {
                 return;
             }
             // Nothing in this lane overtakes a record that is retried.
-            std::thread::sleep(settings.time_to_live.map_or(pause, |time| pause.min(time)));
-            pause = pause.saturating_mul(2).min(settings.backoff.most);
+            std::thread::sleep(settings.time_to_live.map_or(wait, |time| wait.min(time)));
         }
     }
 
-    /// Puts the remaining records. Returns the error if the disk had no room for some of them.
-    fn write(&mut self) -> Option<Error> {
+    /// Puts the remaining records. Returns why some of them have to be put again, if so.
+    fn write(&mut self) -> Option<Refusal> {
         let records: Vec<PutRecord<'_>> = self.left.iter().map(|&at| self.batch.record(at)).collect();
         let outcomes = match self.shared.stream.put_batch(&records) {
             Ok(outcomes) => outcomes,
             Err(error) => vec![Err(error); records.len()],
         };
         let mut full_disk = None;
+        let mut throttled: BTreeMap<ShardId, (Duration, Error)> = BTreeMap::new();
         let mut told = Vec::with_capacity(outcomes.len());
         for (at, outcome) in std::mem::take(&mut self.left).into_iter().zip(outcomes) {
             match outcome {
@@ -75,21 +91,28 @@ impl<'a> InFlight<'a> {
                     self.left.push(at);
                     full_disk = Some(error);
                 }
+                Err(error @ Error::Throttled { shard, retry_after }) => {
+                    self.left.push(at);
+                    // The last record of a shard waits longest, for all before it.
+                    throttled.insert(shard, (retry_after, error));
+                }
                 outcome => told.push((at, outcome)),
             }
         }
         self.tell(told);
-        full_disk
+        let first = throttled.into_values().min_by_key(|&(retry_after, _)| retry_after);
+        let throttled = first.map(|(after, error)| Refusal { error, retry_after: Some(after) });
+        full_disk.map(|error| Refusal { error, retry_after: None }).or(throttled)
     }
 
     /// Fails the remaining records that are too old. Only after an attempt, so that no record is lost to a machine that sleeps
     /// while the disk has room for it.
-    fn expire(&mut self, full_disk: Error) {
+    fn expire(&mut self, cause: Error) {
         let Some(time_to_live) = self.shared.settings.time_to_live else { return };
         let now = self.shared.elapsed();
         let batch = &self.batch;
         let old = self.left.extract_if(.., |at| batch.age(*at, now) >= time_to_live);
-        let error = Error::ProducerExpired { cause: Arc::new(full_disk) };
+        let error = Error::ProducerExpired { cause: Arc::new(cause) };
         let expired = old.map(|at| (at, Err(error.clone()))).collect();
         self.tell(expired);
     }

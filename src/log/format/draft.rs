@@ -236,7 +236,7 @@ impl Draft<'_> {
     }
 
     /// Returns what is to be encrypted, in place, now that the frame's place is known. This is done once.
-    pub(crate) fn to_encrypt(
+    pub(crate) fn begin_encryption(
         &mut self,
         base_sequence: u64,
         timestamp_micros: u64,

@@ -375,7 +375,7 @@ impl Active {
             unreachable!("a segment begins with its encryptor")
         };
         let (data_key, nonce) = encryptor.next_nonce();
-        encryptor.encrypt(frame.to_encrypt(base, timestamp.as_micros(), data_key, nonce), nonce);
+        encryptor.encrypt(frame.begin_encryption(base, timestamp.as_micros(), data_key, nonce), nonce);
     }
 
     /// Returns the bytes to write behind a frame that ends at `offset`: the end mark and, where each put is synced, zeros up to the end of

@@ -2,10 +2,14 @@
 
 pub(crate) mod moment;
 pub(crate) mod reader;
+mod throttle;
 pub(crate) mod trim;
 pub(crate) mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::log::format::draft::Draft;
 use crate::log::manifest::Marks;
@@ -13,11 +17,12 @@ use crate::log::recovery::RecoveredShard;
 use crate::log::segment::place::ShardDir;
 use crate::log::sys::root::OwnPath;
 use crate::log::types::describe::ShardDescription;
-use crate::log::types::error::Result;
+use crate::log::types::error::{Error, Result};
 use crate::log::types::hash_key::HashKeyRange;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::{ShardStats, Traffic};
+use crate::log::types::throughput::Limits;
 use crate::log::types::time::{Clock, Timestamp};
 
 use reader::peers::Peers;
@@ -25,6 +30,7 @@ use reader::segment::{Begun, OpenWindows};
 use reader::segments::Segments;
 use reader::wait::Waiter;
 use reader::{Reader, WakeReaders};
+use throttle::Throttle;
 use writer::pause::PausedShard;
 use writer::{Writer, WriterContext};
 
@@ -34,6 +40,8 @@ pub(crate) struct Shard {
     dir: ShardDir,
     writer: Writer,
     reader: Arc<Reader>,
+    /// Limits the puts.
+    throttle: Throttle,
 }
 
 /// The state that all shards of a stream share.
@@ -43,6 +51,8 @@ pub(crate) struct ShardContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) windows: Arc<OpenWindows>,
+    /// The limits of each shard. They change while the manifest is locked, and so do the shards.
+    pub(crate) limits: Arc<Mutex<Limits>>,
     pub(crate) writers: WriterContext,
 }
 
@@ -84,7 +94,7 @@ impl Shard {
         }
         let writers = context.writers.clone();
         let writer = Writer::recovered(dir.clone(), writers, description, recovered, Arc::clone(&reader))?;
-        Ok(Self::join(dir, writer, reader))
+        Ok(Self::join(context, dir, writer, reader))
     }
 
     /// Creates a new shard. Its directory must exist and be empty.
@@ -94,11 +104,12 @@ impl Shard {
         let first = description.first_sequence;
         let reader = Arc::new(context.reader(description, segments, first, first));
         let writer = Writer::empty(dir.clone(), context.writers.clone(), description, Arc::clone(&reader))?;
-        Ok(Self::join(dir, writer, reader))
+        Ok(Self::join(context, dir, writer, reader))
     }
 
-    fn join(dir: ShardDir, writer: Writer, reader: Arc<Reader>) -> Arc<Self> {
-        let shard = Arc::new(Self { dir, writer, reader });
+    fn join(context: &ShardContext, dir: ShardDir, writer: Writer, reader: Arc<Reader>) -> Arc<Self> {
+        let shard = Arc::new(Self { dir, writer, reader, throttle: Throttle::default() });
+        shard.set_limits(*context.limits.lock());
         let weak = Arc::downgrade(&shard);
         shard.reader.attach(weak);
         shard
@@ -140,6 +151,40 @@ impl Shard {
     #[inline]
     pub(crate) fn append(&self, frame: &mut Draft<'_>) -> Result<Option<SequenceNumber>> {
         self.writer.append(frame)
+    }
+
+    /// Sets how much passes in a second.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.throttle.set(limits.write_bytes_per_second, limits.write_records_per_second);
+        self.reader.throttle.set(limits.read_bytes_per_second, limits.read_calls_per_second);
+    }
+
+    /// Returns whether puts are limited.
+    pub(crate) fn limits_puts(&self) -> bool {
+        self.throttle.is_on()
+    }
+
+    /// Fails with `Throttled` if the limits do not let a record of these bytes pass now.
+    pub(crate) fn admit(&self, bytes: usize) -> Result<()> {
+        if !self.throttle.is_on() {
+            return Ok(());
+        }
+        let admitted = self.throttle.admit(self.reader.elapsed(), bytes as u64);
+        admitted.map_err(|retry_after| self.throttled(retry_after))
+    }
+
+    /// Lets through as many records as may pass now, given the bytes of each, and none behind one that may not. Returns the errors for the
+    /// others.
+    pub(crate) fn admit_first(&self, bytes: impl Iterator<Item = usize>) -> Vec<Error> {
+        if !self.throttle.is_on() {
+            return vec![];
+        }
+        let waits = self.throttle.admit_first(self.reader.elapsed(), bytes.map(|bytes| bytes as u64));
+        waits.into_iter().map(|retry_after| self.throttled(retry_after)).collect()
+    }
+
+    fn throttled(&self, retry_after: Duration) -> Error {
+        Error::Throttled { shard: self.id(), retry_after }
     }
 
     /// Makes everything put so far survive power loss.
@@ -208,8 +253,9 @@ impl Shard {
         self.writer.hide();
     }
 
-    /// Shuts the shard down as its stream closes.
+    /// Shuts the shard down as its stream closes. What is left to read is read without limits.
     pub(crate) fn close(&self) -> Result<()> {
+        self.set_limits(Limits::none());
         self.writer.close()
     }
 
@@ -236,6 +282,8 @@ impl Shard {
             incoming_stored_bytes: put.bytes,
             outgoing_records: read.records,
             outgoing_bytes: read.bytes,
+            write_throttled_records: self.throttle.refused_count(),
+            read_throttled_calls: self.reader.throttle.refused_count(),
         }
     }
 

@@ -16,10 +16,12 @@ use super::{Core, Stream, callback};
 use crate::log::live::hold_file::HoldFile;
 use crate::log::manifest::Manifest;
 use crate::log::retention::hold;
+use crate::log::shard::reader::iterator::ShardIterator;
 pub use crate::log::shard::reader::wait_any::Waiting;
 use crate::log::sys::dir;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
+pub use crate::log::types::bucket::Bucket;
 use crate::log::types::error::{Error, Result};
 pub use crate::log::types::options::check_range;
 use crate::log::types::options::{Encryption, StreamOptions};
@@ -255,6 +257,41 @@ impl StreamsInside<'_> {
         directory.is_own_dir()?;
         Ok(directory.join(name))
     }
+}
+
+/// Returns the iterator without the [limits](crate::Limits) of its stream, for reads that are not those of a consumer, or that have limits of
+/// their own.
+///
+/// ```
+/// # use streamlog::{Limits, Position, StreamOptions, extend};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = StreamOptions::new().limits(Limits::none().read_calls_per_second(1)).open(directory.path())?;
+/// let iterator = stream.iterator(stream.shards()[0].id, Position::TrimHorizon)?;
+/// let mut iterator = extend::unlimited(iterator);
+/// for _ in 0..10 {
+///     iterator.next_batch(1_000)?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn unlimited(iterator: ShardIterator) -> ShardIterator {
+    iterator.unlimited()
+}
+
+/// Returns whether a read of the iterator would return something: a record, an error, or the end of the shard. Unlike a read, this never
+/// counts towards the stream's [limits](crate::Limits).
+///
+/// ```
+/// # use streamlog::{Position, Stream, extend};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let iterator = stream.iterator(stream.shards()[0].id, Position::TrimHorizon)?;
+/// assert!(!extend::is_readable(&iterator));
+/// stream.put("user-17", "clicked")?;
+/// assert!(extend::is_readable(&iterator));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn is_readable(iterator: &ShardIterator) -> bool {
+    iterator.is_readable()
 }
 
 /// Runs a function that a caller has passed to code that builds on a stream. Returns `None` if it panics, which affects nothing else.

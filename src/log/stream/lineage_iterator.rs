@@ -70,14 +70,21 @@ impl LineageIterator {
     ///
     /// # Errors
     /// `Trimmed` if retention has overtaken the iterator in a shard: [`skip_to_horizon`](Self::skip_to_horizon) to continue. `Lost` where
-    /// records were lost to damage: [`skip_lost`](Self::skip_lost) to continue. `Corrupt` where the log is damaged. Another call reads the
-    /// other shards.
+    /// records were lost to damage: [`skip_lost`](Self::skip_lost) to continue. `Corrupt` where the log is damaged. `Throttled` where the
+    /// stream's [limits](crate::Limits) are reached. Another call reads the other shards.
     pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
         let mut looked_at = 0;
         loop {
             self.turn = self.turn.checked_rem(self.reading.len()).unwrap_or_default();
+            let shard_count = self.reading.len();
             // Open shards have no end, so at least one shard is always being read.
             let Some(iterator) = self.reading.get_mut(self.turn) else { return Err(Error::Closed) };
+            // A read that finds nothing would count towards the limits. One of them has to, if there is nothing in any shard.
+            if looked_at + 1 < shard_count && !iterator.is_readable() {
+                self.turn += 1;
+                looked_at += 1;
+                continue;
+            }
             let batch = match iterator.next_batch(records_max) {
                 Ok(batch) => batch,
                 Err(error) => {

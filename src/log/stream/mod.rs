@@ -4,6 +4,7 @@ mod address;
 mod callback;
 mod directory;
 pub mod extend;
+mod extras;
 pub(crate) mod lineage_iterator;
 mod maintenance;
 mod open;
@@ -15,6 +16,7 @@ mod snapshot;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
@@ -37,8 +39,8 @@ use crate::log::types::time::Clock;
 
 use address::Address;
 use extend::Extensions;
+use extras::Codec;
 use maintenance::MaintenanceThreads;
-use put::Codec;
 use put_metrics::PutMetrics;
 use reader::StreamReader;
 
@@ -81,6 +83,9 @@ struct Core {
     key_hash: KeyHash,
     record_bytes_max: u64,
     codec: Codec,
+    /// Whether a put has more to do than to append: the stream compresses, encrypts, or limits puts. It is the only thing that a put asks
+    /// for that.
+    has_extras: AtomicBool,
     keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
     topology: Topology,

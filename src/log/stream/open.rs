@@ -5,13 +5,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use super::address::{Address, Found, Locked};
 use super::extend::Extensions;
-use super::put::Codec;
+use super::extras::Codec;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream, directory};
 use crate::log::keys::Keys;
@@ -100,6 +101,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         clock: Arc::clone(&clock),
         peers: Arc::default(),
         windows: Arc::default(),
+        limits: Arc::new(Mutex::new(options.limits)),
         writers: WriterContext {
             writing: Writing { segment_bytes: settings.segment_bytes, syncs_each },
             work: Arc::new(Waiter::default()),
@@ -139,11 +141,13 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
             by_ms = by.as_millis()
         );
     }
+    let codec = Codec::new(settings.compression, keys.is_on());
     Ok(Core {
         root,
         key_hash: settings.key_hash,
         record_bytes_max: settings.record_bytes_max,
-        codec: Codec::new(settings.compression, keys.is_on()),
+        codec,
+        has_extras: AtomicBool::new(Core::has_extras(codec, options.limits)),
         keys,
         clock,
         options,

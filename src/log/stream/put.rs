@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Core, Stream};
 use crate::log::format::draft::{Draft, DraftBuffer, record_bytes};
 use crate::log::format::headers;
 use crate::log::shard::Shard;
-use crate::log::types::compression::Compression;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::hash_key::HashKey;
 use crate::log::types::limits::{FRAME_BYTES_MAX, HEADER_NAME_BYTES_MAX, PARTITION_KEY_BYTES_MAX};
@@ -53,7 +53,8 @@ impl Stream {
     /// [`Durability`] says.
     ///
     /// # Errors
-    /// `InvalidRecord`; `StorageFull` if the disk has no room for it: free some and put again; `Poisoned` after a failed sync; `Closed`.
+    /// `InvalidRecord`; `StorageFull` if the disk has no room for it: free some and put again; `Throttled` if the stream has
+    /// [`limits`](crate::StreamOptions::limits) and the shard has reached one; `Poisoned` after a failed sync; `Closed`.
     /// After any error the record was not put, with one exception: after a failed sync under [`Durability::Power`] it may or may not be
     /// there.
     #[inline]
@@ -82,7 +83,6 @@ impl Stream {
         core.put_metrics.put(core.options.durability, || {
             with_buffer(|buffer| {
                 let mut frame = buffer.draft_one(record);
-                core.pack(&mut frame)?;
                 // The time is read after drafting, so that the stores into the draft can finish before the checksum reads them.
                 frame.put_at = core.clock.now();
                 loop {
@@ -91,6 +91,9 @@ impl Stream {
                         Some(shard) => shard,
                         None => map.open_at(map.route(core.hash_key_of(record))),
                     };
+                    if core.has_extras.load(Ordering::Relaxed) {
+                        core.put_extras(shard, record, &mut frame)?;
+                    }
                     // A shard that closed in the meantime is no longer in the next map.
                     if let Some(sequence) = shard.append(&mut frame)? {
                         core.make_durable(shard, sequence.plus(1))?;
@@ -113,7 +116,10 @@ impl Stream {
     /// Puts any number of records, up to 2 GiB in all. The records that go to one shard are one unit there, in their order: after a crash
     /// all of them are there, or none.
     ///
-    /// Returns one result for each record, in their order. A failure, such as a full disk, affects all records of a shard.
+    /// Returns one result for each record, in their order. A failure, such as a full disk, affects all records of a shard, with one
+    /// exception: if the shard reaches one of the stream's [`limits`](crate::StreamOptions::limits), its first records are put, as many as
+    /// the limits let pass, and all behind them fail with `Throttled`. So a caller that puts those again, in their order, keeps the order of
+    /// each key.
     ///
     /// ```
     /// # use streamlog::{PutRecord, Stream};
@@ -136,9 +142,9 @@ impl Stream {
         let bytes = core.check_batch(records)?;
         let now = core.clock.now();
         Ok(core.put_metrics.put_batch(core.options.durability, || {
-            with_buffer(|buffer| match core.append_whole(buffer, records, bytes, now) {
-                Some(outcomes) => outcomes,
-                None => core.append_routed(buffer, records, bytes, now),
+            with_buffer(|buffer| match core.has_extras.load(Ordering::Relaxed) {
+                false => core.append_batch(buffer, records, bytes, now, |_| Ok(())),
+                true => core.put_batch_with_extras(buffer, records, bytes, now),
             })
         }))
     }
@@ -150,42 +156,20 @@ struct Appended {
     places: Vec<usize>,
 }
 
-/// What is done to the records of a frame before it is appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Codec {
-    /// Nothing.
-    Plain,
-    Packed {
-        compression: Compression,
-        is_encrypted: bool,
-    },
-}
-
-impl Codec {
-    pub(super) fn new(compression: Compression, is_encrypted: bool) -> Self {
-        match (compression, is_encrypted) {
-            (Compression::None, false) => Self::Plain,
-            (compression, is_encrypted) => Self::Packed { compression, is_encrypted },
-        }
-    }
-}
-
 impl Core {
-    /// Compresses the records of a frame, and makes room for what encryption adds, if the stream does that.
-    #[inline]
-    fn pack(&self, frame: &mut Draft<'_>) -> Result<()> {
-        match self.codec {
-            Codec::Plain => Ok(()),
-            Codec::Packed { compression, is_encrypted } => self.pack_as(frame, compression, is_encrypted),
+    /// Appends a batch. `pack` does with the records of a frame what has to be done before.
+    pub(super) fn append_batch(
+        &self,
+        buffer: &mut DraftBuffer,
+        records: &[PutRecord<'_>],
+        bytes: usize,
+        now: Timestamp,
+        pack: impl Fn(&mut Draft<'_>) -> Result<()>,
+    ) -> Vec<Result<Receipt>> {
+        match self.append_whole(buffer, records, bytes, now, &pack) {
+            Some(outcomes) => outcomes,
+            None => self.append_routed(buffer, records, bytes, now, &pack),
         }
-    }
-
-    fn pack_as(&self, frame: &mut Draft<'_>, compression: Compression, is_encrypted: bool) -> Result<()> {
-        if is_encrypted {
-            self.keys.check_can_encrypt()?;
-        }
-        frame.pack(compression, is_encrypted);
-        Ok(())
     }
 
     /// Appends a batch as one frame if one shard owns all hash keys. Returns `None` if that is not so, or no longer.
@@ -195,12 +179,13 @@ impl Core {
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
+        pack: impl Fn(&mut Draft<'_>) -> Result<()>,
     ) -> Option<Vec<Result<Receipt>>> {
         let map = self.topology.map();
         let shard = map.only_open().filter(|_| !records.is_empty())?;
         let mut frame = buffer.draft(records.iter(), bytes);
         frame.put_at = now;
-        let base = self.pack(&mut frame).and_then(|()| shard.append(&mut frame)).transpose()?;
+        let base = pack(&mut frame).and_then(|()| shard.append(&mut frame)).transpose()?;
         let base =
             base.and_then(|base| self.make_durable(shard, base.plus(records.len() as u64)).map(|()| base));
         Some(match base {
@@ -219,6 +204,7 @@ impl Core {
         records: &[PutRecord<'_>],
         bytes: usize,
         now: Timestamp,
+        pack: impl Fn(&mut Draft<'_>) -> Result<()>,
     ) -> Vec<Result<Receipt>> {
         let mut outcomes: Vec<Option<Result<Receipt>>> = vec![None; records.len()];
         let mut pending: Vec<usize> = (0..records.len()).collect();
@@ -235,7 +221,7 @@ impl Core {
                 frame.put_at = now;
                 let shard = map.open_at(part[0].0);
                 let places = part.iter().map(|&(_, at)| at);
-                match self.pack(&mut frame).and_then(|()| shard.append(&mut frame)) {
+                match pack(&mut frame).and_then(|()| shard.append(&mut frame)) {
                     Ok(Some(base)) => {
                         for (at, more) in places.clone().zip(0..) {
                             outcomes[at] = Some(Ok(Receipt { shard: shard.id(), sequence: base.plus(more) }));
@@ -263,7 +249,7 @@ impl Core {
     }
 
     #[inline]
-    fn hash_key_of(&self, record: &PutRecord<'_>) -> HashKey {
+    pub(super) fn hash_key_of(&self, record: &PutRecord<'_>) -> HashKey {
         record.explicit_hash_key.unwrap_or_else(|| self.key_hash.hash(record.partition_key))
     }
 

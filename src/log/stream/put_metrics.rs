@@ -46,7 +46,7 @@ mod counted {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
-    use crate::log::types::error::Result;
+    use crate::log::types::error::{Error, Result};
     use crate::log::types::latency::LatencyRecorder;
     use crate::log::types::options::Durability;
     use crate::log::types::record::Receipt;
@@ -69,6 +69,7 @@ mod counted {
         batch_success: AtomicU64,
         batch_records: AtomicU64,
         batch_records_failed: AtomicU64,
+        batch_records_throttled: AtomicU64,
     }
 
     #[inline]
@@ -90,6 +91,10 @@ mod counted {
         outcome
     }
 
+    fn is_throttled(error: &Error) -> bool {
+        matches!(error, Error::Throttled { .. })
+    }
+
     impl PutMetrics {
         #[inline]
         pub(in crate::log::stream) fn put(
@@ -98,7 +103,7 @@ mod counted {
             put: impl FnOnce() -> Result<Receipt>,
         ) -> Result<Receipt> {
             let outcome = timed(durability, &self.put_latency, put);
-            if outcome.is_err() {
+            if outcome.as_ref().is_err_and(|error| !is_throttled(error)) {
                 self.put_failed.fetch_add(1, Ordering::Relaxed);
             }
             outcome
@@ -115,8 +120,11 @@ mod counted {
             self.batch_success.fetch_add((put_count > 0).into(), Ordering::Relaxed);
             self.batch_records.fetch_add(put_count as u64, Ordering::Relaxed);
             if put_count < outcomes.len() {
-                let failed = outcomes.len() - put_count;
+                let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+                let throttled = errors.filter(|error| is_throttled(error)).count();
+                let failed = outcomes.len() - put_count - throttled;
                 self.batch_records_failed.fetch_add(failed as u64, Ordering::Relaxed);
+                self.batch_records_throttled.fetch_add(throttled as u64, Ordering::Relaxed);
             }
             outcomes
         }
@@ -130,6 +138,7 @@ mod counted {
                 batch_success: total(&self.batch_success),
                 batch_records: total(&self.batch_records),
                 batch_records_failed: total(&self.batch_records_failed),
+                batch_records_throttled: total(&self.batch_records_throttled),
             })
         }
     }

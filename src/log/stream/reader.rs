@@ -24,6 +24,7 @@ use crate::log::types::options::{Durability, Encryption, StreamOptions};
 use crate::log::types::record::Position;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
+use crate::log::types::throughput::Limits;
 use crate::log::types::time::{Clock, Timestamp};
 
 /// Reads a stream. It changes nothing in the stream's directory.
@@ -286,13 +287,14 @@ impl StreamReader {
     pub fn describe(&self) -> StreamDescription {
         match &self.source {
             Source::Own(core) => {
-                let manifest = core.topology.manifest().clone();
-                describe(self.root(), manifest, core.options.durability)
+                let manifest = core.topology.manifest();
+                let limits = *core.topology.context().limits.lock();
+                describe(self.root(), manifest.clone(), core.options.durability, limits)
             }
             Source::Followed(handle) => {
                 let durability =
                     if handle.followed.syncs_each() { Durability::Power } else { Durability::Process };
-                describe(self.root(), handle.followed.manifest(), durability)
+                describe(self.root(), handle.followed.manifest(), durability, Limits::none())
             }
         }
     }
@@ -406,7 +408,7 @@ impl Core {
     }
 }
 
-fn describe(path: &Path, manifest: Manifest, durability: Durability) -> StreamDescription {
+fn describe(path: &Path, manifest: Manifest, durability: Durability, limits: Limits) -> StreamDescription {
     let settings = manifest.settings;
     let holds = manifest.holds.into_iter().map(|(name, bytes_max)| HoldDescription { name, bytes_max });
     StreamDescription {
@@ -420,6 +422,7 @@ fn describe(path: &Path, manifest: Manifest, durability: Durability) -> StreamDe
         file_mode: settings.file_mode.of_files(),
         compression: settings.compression,
         encryption: manifest.keys.describe(),
+        limits,
         holds: holds.collect(),
         shards: manifest.shards,
     }

@@ -11,6 +11,7 @@ use super::options::{Durability, Retention};
 use super::record::Position;
 use super::sequence::SequenceNumber;
 use super::shard_id::ShardId;
+use super::throughput::Limits;
 use super::time::Timestamp;
 
 /// How a stream is set up. [`StreamReader::describe`](crate::StreamReader::describe) returns it.
@@ -49,6 +50,8 @@ pub struct StreamDescription {
     pub compression: Compression,
     /// The key that encrypts what is put from now on; `None` if that stays plain.
     pub encryption: Option<EncryptionDescription>,
+    /// The limits of each shard. In a process that reads a stream of another one: none.
+    pub limits: Limits,
     /// The holds on retention.
     pub holds: Vec<HoldDescription>,
     /// The shards that have not expired, in the order of their creation.

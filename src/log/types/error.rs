@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -68,6 +69,19 @@ pub enum Error {
     /// put the record again.
     #[error("no room on the disk for more records in {}: free space or shorten the retention, then put again", .0.display())]
     StorageFull(Arc<Path>),
+
+    /// The limits of the stream do not let this pass now: nothing was put or read. *Remedy:* try again after this time, or raise the limits
+    /// with [`set_limits`](crate::Stream::set_limits).
+    #[error(
+        "{shard} has used up what its stream's limits let pass: try again in {retry_after:?}, or raise the limits"
+    )]
+    Throttled {
+        /// The shard whose limit it is.
+        shard: ShardId,
+        /// After this time the same call succeeds, unless others use up what comes in meanwhile. Records that a batch refused count together
+        /// with those before them in the batch.
+        retry_after: Duration,
+    },
 
     /// The requested record is behind the trim horizon. *Remedy:* continue from the horizon. The records from the requested one to the
     /// horizon are lost to this reader.
@@ -397,7 +411,7 @@ impl From<IoFailure> for Error {
 
 impl Error {
     /// Returns whether the same call may succeed later without a change to the call or the program. This is so if the disk or a buffer was
-    /// full, a producer's record expired, another handle or process had the stream open, or the operating system refused something other
+    /// full, a limit was reached, a producer's record expired, another handle or process had the stream open, or the operating system refused something other
     /// than a sync for a reason that may pass.
     ///
     /// ```
@@ -411,9 +425,11 @@ impl Error {
     /// ```
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::StorageFull(_) | Self::Locked(_) | Self::ProducerFull | Self::ProducerExpired { .. } => {
-                true
-            }
+            Self::StorageFull(_)
+            | Self::Throttled { .. }
+            | Self::Locked(_)
+            | Self::ProducerFull
+            | Self::ProducerExpired { .. } => true,
             Self::Io(failure) => !self.is_failed_sync() && failure.may_pass(),
             _ => false,
         }
@@ -438,6 +454,7 @@ impl Error {
         match *self {
             Self::ShardNotFound(shard)
             | Self::Poisoned(shard)
+            | Self::Throttled { shard, .. }
             | Self::Trimmed { shard, .. }
             | Self::Lost { shard, .. }
             | Self::GroupLeaseLost { shard, .. } => Some(shard),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// The size of a key of AES-256.
 pub(crate) const KEY_BYTES: usize = 32;
 
-/// Wraps and unwraps the data keys of streams: a key management service, a hardware module, or a [`KeyFile`](crate::KeyFile).
+/// Wraps and unwraps the data keys of streams: a key management service, a hardware module, or a `KeyFile`.
 ///
 /// The keys that it wraps them with never leave it. A stream has one data key at a time, and another one after each
 /// [`rotate_key`](crate::Stream::rotate_key). It keeps them wrapped, together with the names of the keys that they are wrapped with. It asks
@@ -131,7 +131,7 @@ pub struct EncryptionDescription {
 
 /// What [`Error::KeyUnavailable`](crate::Error::KeyUnavailable) says of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the key {key_id:?} is needed for {} (data key {data_key}): {reason}", .path.display())]
+#[error("{} is needed for {} (data key {data_key}): {reason}", self.name(), .path.display())]
 #[non_exhaustive]
 pub struct UnavailableKey {
     /// The stream's directory.
@@ -142,6 +142,12 @@ pub struct UnavailableKey {
     pub data_key: u32,
     /// Why it is not there, and what to do.
     pub reason: String,
+}
+
+impl UnavailableKey {
+    fn name(&self) -> String {
+        if self.key_id.is_empty() { "a key".to_owned() } else { format!("the key {}", self.key_id) }
+    }
 }
 
 /// The data keys of a stream, as its manifest lists them.

@@ -1,5 +1,6 @@
 //! The vocabulary: small value types and settings that all other rooms use.
 
+pub(crate) mod bucket;
 pub(crate) mod compression;
 pub(crate) mod describe;
 pub(crate) mod error;
@@ -18,4 +19,5 @@ pub(crate) mod sequence;
 mod serialize;
 pub(crate) mod shard_id;
 pub(crate) mod stats;
+pub(crate) mod throughput;
 pub(crate) mod time;

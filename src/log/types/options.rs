@@ -13,6 +13,7 @@ use super::hash_key::KeyHash;
 use super::keys::KeyProvider;
 use super::limits::*;
 use super::stats::StreamStats;
+use super::throughput::Limits;
 use super::time::{Clock, DAY, SECOND};
 
 /// The failures that a returned put survives. Every put survives the death of the process.
@@ -146,6 +147,7 @@ pub struct StreamOptions {
     pub(crate) encryption: Option<Encryption>,
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Option<Duration>,
+    pub(crate) limits: Limits,
     pub(crate) maintenance: Maintenance,
     /// `None` means the system's clock.
     pub(crate) clock: Option<Arc<dyn Clock>>,
@@ -210,6 +212,7 @@ impl StreamOptions {
             encryption: None,
             durability: Durability::default(),
             sync_interval: Some(SECOND),
+            limits: Limits::none(),
             maintenance: Maintenance::default(),
             clock: None,
             create: Create::IfMissing,
@@ -361,6 +364,24 @@ impl StreamOptions {
         self
     }
 
+    /// Sets how much each shard takes and hands out in a second; see [`Limits`]. It applies to this opening only, and
+    /// [`Stream::set_limits`](crate::Stream::set_limits) changes it while the stream is open. Default: no limits.
+    ///
+    /// It limits the process that has the stream open. Readers in other processes are not limited.
+    ///
+    /// ```
+    /// # use streamlog::{Limits, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new().limits(Limits::kinesis()).open(directory.path())?;
+    /// assert_eq!(stream.describe().limits.read_calls_per_second, Some(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Sets who does the maintenance. Default: the stream's own threads.
     #[must_use]
     pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
@@ -455,6 +476,7 @@ impl StreamOptions {
         if self.encryption.is_some() && !cfg!(feature = "encryption") {
             return Err(Error::invalid("encryption needs the cargo feature `encryption`: build with it"));
         }
+        self.limits.check()?;
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::invalid("a sync_interval of zero: use Durability::Power to sync each put"));
         }

@@ -60,13 +60,14 @@ impl StreamStats {
     /// | names | unit | of |
     /// |---|---|---|
     /// | `IncomingRecords`, `IncomingBytes` | Count, Bytes | stream, shard |
+    /// | `WriteProvisionedThroughputExceeded`, `ReadProvisionedThroughputExceeded` | Count | stream, shard |
     /// | `GetRecords.Records`, `GetRecords.Bytes`, `GetRecords.IteratorAgeMilliseconds` | Count, Bytes, Milliseconds | stream |
     /// | `OutgoingRecords`, `OutgoingBytes`, `IteratorAgeMilliseconds` | the same of a shard | shard |
     /// | `PutRecord.Latency`, `PutRecords.Latency` | Milliseconds | stream, with the feature `metrics` |
-    /// | `PutRecords.Success`, `.TotalRecords`, `.SuccessfulRecords`, `.FailedRecords` | Count | stream, with the feature `metrics` |
+    /// | `PutRecords.Success`, `.TotalRecords`, `.SuccessfulRecords`, `.FailedRecords`, `.ThrottledRecords` | Count | stream, with the feature `metrics` |
     /// | `PutRecord.FailedRecords`, which CloudWatch does not have | Count | stream, with the feature `metrics` |
     ///
-    /// Nothing is throttled, so nothing counts throttling. An error goes to the caller.
+    /// What the stream's [limits](crate::Limits) refuse counts as throttled, and not as failed.
     ///
     /// ```
     /// # use streamlog::{MetricValue, Stream};
@@ -85,6 +86,8 @@ impl StreamStats {
         let of_stream = [
             ("IncomingRecords", COUNT, MetricValue::Total(all.incoming_records)),
             ("IncomingBytes", BYTES, MetricValue::Total(all.incoming_bytes)),
+            (WRITE_THROTTLED, COUNT, MetricValue::Total(all.write_throttled_records)),
+            (READ_THROTTLED, COUNT, MetricValue::Total(all.read_throttled_calls)),
             ("GetRecords.Records", COUNT, MetricValue::Total(all.outgoing_records)),
             ("GetRecords.Bytes", BYTES, MetricValue::Total(all.outgoing_bytes)),
             ("GetRecords.IteratorAgeMilliseconds", MILLISECONDS, MetricValue::Level(self.iterator_age_ms())),
@@ -138,12 +141,14 @@ impl ShardStats {
     }
 
     fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
-        let Traffic { incoming_records, incoming_bytes, outgoing_records, outgoing_bytes, .. } = self.traffic;
+        let of = &self.traffic;
         let metrics = [
-            ("IncomingRecords", COUNT, MetricValue::Total(incoming_records)),
-            ("IncomingBytes", BYTES, MetricValue::Total(incoming_bytes)),
-            ("OutgoingRecords", COUNT, MetricValue::Total(outgoing_records)),
-            ("OutgoingBytes", BYTES, MetricValue::Total(outgoing_bytes)),
+            ("IncomingRecords", COUNT, MetricValue::Total(of.incoming_records)),
+            ("IncomingBytes", BYTES, MetricValue::Total(of.incoming_bytes)),
+            ("OutgoingRecords", COUNT, MetricValue::Total(of.outgoing_records)),
+            ("OutgoingBytes", BYTES, MetricValue::Total(of.outgoing_bytes)),
+            (WRITE_THROTTLED, COUNT, MetricValue::Total(of.write_throttled_records)),
+            (READ_THROTTLED, COUNT, MetricValue::Total(of.read_throttled_calls)),
             ("IteratorAgeMilliseconds", MILLISECONDS, MetricValue::Level(self.iterator_age_ms)),
         ];
         let shard = Some(self.shard);
@@ -180,6 +185,11 @@ pub struct Traffic {
     /// The bytes that iterators returned, as they were put. Those of a frame that is read in parts count with its last part. CloudWatch: `OutgoingBytes`, and
     /// for the stream `GetRecords.Bytes` (Bytes).
     pub outgoing_bytes: u64,
+    /// The records that were not put because of the stream's [limits](crate::Limits): each attempt counts. CloudWatch:
+    /// `WriteProvisionedThroughputExceeded` (Count).
+    pub write_throttled_records: u64,
+    /// The calls to read that failed because of the stream's limits. CloudWatch: `ReadProvisionedThroughputExceeded` (Count).
+    pub read_throttled_calls: u64,
 }
 
 impl AddAssign for Traffic {
@@ -189,6 +199,8 @@ impl AddAssign for Traffic {
         self.incoming_stored_bytes += more.incoming_stored_bytes;
         self.outgoing_records += more.outgoing_records;
         self.outgoing_bytes += more.outgoing_bytes;
+        self.write_throttled_records += more.write_throttled_records;
+        self.read_throttled_calls += more.read_throttled_calls;
     }
 }
 
@@ -212,7 +224,7 @@ pub struct PutStats {
     /// How long [`put`](crate::Stream::put) took: every 64th call of each thread, or every call under
     /// [`Durability::Power`](crate::Durability::Power). CloudWatch: `PutRecord.Latency` (Milliseconds).
     pub put_latency: Latency,
-    /// The calls to `put` that failed. CloudWatch has no such count; here it is `PutRecord.FailedRecords` (Count).
+    /// The calls to `put` that failed, except for throttled ones. CloudWatch has no such count; here it is `PutRecord.FailedRecords` (Count).
     pub put_failed: u64,
     /// How long [`put_batch`](crate::Stream::put_batch) took, sampled like `put_latency`. CloudWatch: `PutRecords.Latency` (Milliseconds).
     pub batch_latency: Latency,
@@ -220,13 +232,15 @@ pub struct PutStats {
     pub batch_success: u64,
     /// The records given to `put_batch` that were put. CloudWatch: `PutRecords.SuccessfulRecords` (Count).
     pub batch_records: u64,
-    /// The records given to `put_batch` that were not put. CloudWatch: `PutRecords.FailedRecords` (Count).
+    /// The records given to `put_batch` that were not put, except for throttled ones. CloudWatch: `PutRecords.FailedRecords` (Count).
     pub batch_records_failed: u64,
+    /// The records given to `put_batch` that were throttled. CloudWatch: `PutRecords.ThrottledRecords` (Count).
+    pub batch_records_throttled: u64,
 }
 
 impl PutStats {
     fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, MetricValue<'_>)> {
-        let total = self.batch_records + self.batch_records_failed;
+        let total = self.batch_records + self.batch_records_failed + self.batch_records_throttled;
         [
             ("PutRecord.Latency", MILLISECONDS, MetricValue::Times(&self.put_latency)),
             ("PutRecord.FailedRecords", COUNT, MetricValue::Total(self.put_failed)),
@@ -235,10 +249,14 @@ impl PutStats {
             ("PutRecords.TotalRecords", COUNT, MetricValue::Total(total)),
             ("PutRecords.SuccessfulRecords", COUNT, MetricValue::Total(self.batch_records)),
             ("PutRecords.FailedRecords", COUNT, MetricValue::Total(self.batch_records_failed)),
+            ("PutRecords.ThrottledRecords", COUNT, MetricValue::Total(self.batch_records_throttled)),
         ]
         .into_iter()
     }
 }
+
+const WRITE_THROTTLED: &str = "WriteProvisionedThroughputExceeded";
+const READ_THROTTLED: &str = "ReadProvisionedThroughputExceeded";
 
 const COUNT: &str = "Count";
 const BYTES: &str = "Bytes";

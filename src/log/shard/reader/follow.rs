@@ -271,6 +271,7 @@ impl Reader {
                 incoming_stored_bytes: shown.map_or(0, |shown| shown.put_bytes),
                 outgoing_records: read.records,
                 outgoing_bytes: read.bytes,
+                ..Traffic::default()
             },
             iterator_age_ms: self.iterator_age_ms(),
         })

@@ -47,6 +47,8 @@ pub struct ShardIterator {
     pub(super) unpacked: Option<Unpacked>,
     /// The record before the next one, if another process may write the shard.
     pub(super) trace: Trace,
+    /// Whether the limits of the stream apply.
+    pub(super) is_limited: bool,
     /// Whether the last call of `Iterator::next` failed.
     has_failed: bool,
 }
@@ -93,7 +95,7 @@ impl ShardIterator {
 
     fn begin(reader: Arc<Reader>, next: SequenceNumber, replaced: u64) -> Self {
         let (count, trace) = (reader.reads.begin(next), reader.trace(next, replaced));
-        Self { reader, next, place: None, count, unpacked: None, trace, has_failed: false }
+        Self { reader, next, place: None, count, unpacked: None, trace, is_limited: true, has_failed: false }
     }
 
     /// Returns the shard that is read.
@@ -123,6 +125,7 @@ impl ShardIterator {
     /// # Errors
     /// `Trimmed` if retention has overtaken the iterator: [`seek`](Self::seek) to continue. `Lost` where records were lost to damage and
     /// given up: [`skip_lost`](Self::skip_lost) to continue. `Corrupt` where the log is damaged: the iterator stays in front of the damage.
+    /// `Throttled` if the stream has [`limits`](crate::StreamOptions::limits) and this shard is read too fast: try again later.
     /// `UnsupportedFormat`, `Io`.
     pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
         self.next_batch_within(records_max, usize::MAX)
@@ -145,20 +148,13 @@ impl ShardIterator {
     /// # Errors
     /// Same as [`next_batch`](Self::next_batch).
     pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
-        self.catch_up()?;
-        self.reader.check_horizon(self.next)?;
-        match self.read(records_max, bytes_max) {
-            // Another process may have trimmed, cut or closed it meanwhile.
-            Err(error) if self.reader.is_followed() => {
-                self.catch_up()?;
-                self.reader.check_horizon(self.next)?;
-                Err(error)
-            }
-            read => read,
+        if self.is_limited && self.reader.throttle.is_on() {
+            return self.next_batch_limited(records_max, bytes_max);
         }
+        self.next_batch_unlimited(records_max, bytes_max)
     }
 
-    fn read(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
+    pub(super) fn read(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         loop {
             let place = match self.place.take() {
                 Some(place) => place,
@@ -434,7 +430,7 @@ impl ShardIterator {
     }
 
     /// Returns whether a read would return something: a record, an error, or the end of the shard.
-    pub(super) fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         // An error is for the read that follows.
         self.reader.refresh().is_err()
             || self.is_replaced() && !self.reader.has_kept(self.next, &self.trace)

@@ -10,6 +10,7 @@ pub(crate) mod follow;
 mod follow_segments;
 pub(crate) mod iterator;
 pub(crate) mod lag;
+mod limited;
 pub(crate) mod peers;
 mod portion;
 mod reads;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use super::throttle::Throttle;
 use crate::log::keys::Keys;
 use crate::log::keys::segment_key::SegmentKey;
 use crate::log::segment::window::Window;
@@ -57,6 +59,8 @@ pub(crate) struct Reader {
     end: AtomicU64,
     pub(super) horizon: Horizon,
     pub(super) reads: Reads,
+    /// Limits the reads, except in a process that follows the stream.
+    pub(super) throttle: Throttle,
     closing: OnceLock<Closing>,
     /// Wakes the threads that wait. Not set if the shard has no writer.
     waker: OnceLock<Weak<dyn WakeReaders>>,
@@ -128,6 +132,7 @@ impl Reader {
             end: AtomicU64::new(bounds.end.get()),
             horizon: Horizon { sequence: AtomicU64::new(bounds.start.get()), timestamp: AtomicU64::new(0) },
             reads: Reads::default(),
+            throttle: Throttle::default(),
             closing: OnceLock::new(),
             waker: OnceLock::new(),
             follow: None,

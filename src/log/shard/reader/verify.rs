@@ -80,7 +80,7 @@ impl Reader {
         let end = self.next_sequence();
         let mut iterator = ShardIterator::new(Arc::clone(self), Position::TrimHorizon)?;
         while iterator.next_sequence() < end {
-            match iterator.next_batch_within(RECORDS_AT_A_TIME, BYTES_AT_A_TIME) {
+            match iterator.next_batch_unlimited(RECORDS_AT_A_TIME, BYTES_AT_A_TIME) {
                 Ok(batch) if batch.is_empty() => break,
                 Ok(batch) => {
                     let sizes = batch.iter().map(|record| record.parts.bytes());

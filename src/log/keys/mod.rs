@@ -157,6 +157,12 @@ impl Keys {
         current.map_or(Ok(()), |number| self.unwrapped(number).map(drop))
     }
 
+    /// Returns the error of a put that was to be encrypted by an opening without the key.
+    pub(crate) fn locked(&self) -> Error {
+        let number = self.known.read().list.current().unwrap_or_default();
+        self.check_can_encrypt().err().unwrap_or_else(|| self.unavailable(number, "", NO_PROVIDER))
+    }
+
     #[cold]
     fn unavailable(&self, data_key: u32, key_id: &str, reason: impl Into<String>) -> Error {
         let (path, key_id, reason) = (self.stream_dir.to_path_buf(), key_id.to_owned(), reason.into());

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{Core, Stream};
 use crate::log::format::draft::{Draft, DraftBuffer};
 use crate::log::format::headers;
+use crate::log::keys::Keys;
 use crate::log::shard::Shard;
 use crate::log::topology::shard_map::ShardMap;
 use crate::log::types::compression::Compression;
@@ -54,12 +55,16 @@ pub(super) enum Codec {
         compression: Compression,
         is_encrypted: bool,
     },
+    /// They are to be encrypted, but nobody has the key.
+    Locked,
 }
 
 impl Codec {
-    pub(super) fn new(compression: Compression, is_encrypted: bool) -> Self {
-        match (compression, is_encrypted) {
+    pub(super) fn new(compression: Compression, keys: &Keys) -> Self {
+        match (compression, keys.is_on()) {
             (Compression::None, false) => Self::Plain,
+            // The key is asked for once and not for each put.
+            (_, true) if keys.check_can_encrypt().is_err() => Self::Locked,
             (compression, is_encrypted) => Self::Packed { compression, is_encrypted },
         }
     }
@@ -85,12 +90,14 @@ impl Core {
 
     /// Compresses the records of a frame, and makes room for what encryption adds, if the stream does that.
     fn pack(&self, frame: &mut Draft<'_>) -> Result<()> {
-        let Codec::Packed { compression, is_encrypted } = self.codec else { return Ok(()) };
-        if is_encrypted {
-            self.keys.check_can_encrypt()?;
+        match self.codec {
+            Codec::Plain => Ok(()),
+            Codec::Packed { compression, is_encrypted } => {
+                frame.pack(compression, is_encrypted);
+                Ok(())
+            }
+            Codec::Locked => Err(self.keys.locked()),
         }
-        frame.pack(compression, is_encrypted);
-        Ok(())
     }
 
     /// Puts a batch as far as the limits let it pass.

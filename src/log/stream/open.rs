@@ -141,7 +141,7 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
             by_ms = by.as_millis()
         );
     }
-    let codec = Codec::new(settings.compression, keys.is_on());
+    let codec = Codec::new(settings.compression, &keys);
     Ok(Core {
         root,
         key_hash: settings.key_hash,

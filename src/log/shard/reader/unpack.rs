@@ -1,5 +1,7 @@
 //! Reading frames whose records are compressed or encrypted.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::batch::{Batch, RecordPlace};
@@ -8,6 +10,7 @@ use super::portion::{Limits, Read};
 use super::segments::Found;
 use crate::log::format::fault::FrameFault;
 use crate::log::format::frame::Frame;
+use crate::log::keys::segment_key::SegmentKey;
 use crate::log::types::error::Result;
 
 /// A batch ends once this many bytes are decompressed for it.
@@ -20,15 +23,24 @@ impl ShardIterator {
         if let Some(known) = self.unpacked.as_ref().filter(|known| known.base_sequence == base_sequence) {
             return Ok(known.frame.clone());
         }
-        let mut plain = vec![];
-        self.unpack_to(place, frame, &mut plain)?;
+        let (mut plain, key) = (vec![], self.key_of(place, frame)?);
+        self.unpack_to(place, frame, key.as_deref(), &mut plain)?;
         Ok(plain.into())
     }
 
-    fn unpack_to(&self, place: &Place, frame: &Frame<'_>, plain: &mut Vec<u8>) -> Result<()> {
-        let data_key = frame.data_key();
-        let key = data_key.map(|data_key| self.reader.key(&place.window, data_key)).transpose()?;
-        let unpacked = frame.unpack(plain, |frame, to| match &key {
+    /// Returns the key of a frame, or `None` if it is not encrypted.
+    fn key_of(&self, place: &Place, frame: &Frame<'_>) -> Result<Option<Arc<SegmentKey>>> {
+        frame.data_key().map(|data_key| self.reader.key(&place.window, data_key)).transpose()
+    }
+
+    fn unpack_to(
+        &self,
+        place: &Place,
+        frame: &Frame<'_>,
+        key: Option<&SegmentKey>,
+        plain: &mut Vec<u8>,
+    ) -> Result<()> {
+        let unpacked = frame.unpack(plain, |frame, to| match key {
             Some(key) => key.decrypt(frame, to),
             None => Err(FrameFault::Encrypted),
         });
@@ -47,7 +59,7 @@ impl ShardIterator {
     fn collect_rest(&mut self, mut place: Place, committed: u64, mut left: Limits) -> Result<Batch> {
         let (from, first, first_sequence, records_max) =
             (place.offset, place.in_frame, self.next, left.records);
-        let window = std::sync::Arc::clone(&place.window);
+        let window = Arc::clone(&place.window);
         let frame = self.check(&window, place.offset, place.in_frame, committed)?;
         let bytes = self.unpack(&place, &frame)?;
         let plain = self.checked(&place, &bytes)?;
@@ -81,8 +93,9 @@ impl ShardIterator {
     fn collect_whole(&mut self, mut place: Place, committed: u64, mut left: Limits) -> Result<Batch> {
         let (from, first, first_sequence, records_max) =
             (place.offset, place.in_frame, self.next, left.records);
-        let window = std::sync::Arc::clone(&place.window);
-        let (mut plain, mut last, mut last_timestamp, mut data_key) = (vec![], None, None, None);
+        let window = Arc::clone(&place.window);
+        let (mut plain, mut last, mut last_timestamp) = (vec![], None, None);
+        let (mut data_key, mut key) = (None, None);
         while place.offset < committed && left.records > 0 && plain.len() < BATCH_BYTES_MAX {
             // The next call reads what is not compressed, or meets what is wrong with it.
             let Ok(frame) = self.check(&window, place.offset, place.in_frame, committed) else { break };
@@ -90,9 +103,19 @@ impl ShardIterator {
             if frame.is_plain() || !plain.is_empty() && frame.data_key() != data_key {
                 break;
             }
-            data_key = frame.data_key();
             let at = plain.len();
-            if let Err(error) = self.unpack_to(&place, &frame, &mut plain) {
+            if at == 0 {
+                // All frames of the batch are in one segment, and have one key.
+                (data_key, key) = match self.key_of(&place, &frame) {
+                    Ok(key) => (frame.data_key(), key),
+                    Err(error) => {
+                        self.place = Some(place);
+                        return Err(error);
+                    }
+                };
+                plain.reserve(room_for(&frame, left.records, committed - place.offset));
+            }
+            if let Err(error) = self.unpack_to(&place, &frame, key.as_deref(), &mut plain) {
                 plain.truncate(at);
                 if at == 0 {
                     self.place = Some(place);
@@ -147,6 +170,13 @@ impl ShardIterator {
     fn checked<'b>(&self, place: &Place, bytes: &'b [u8]) -> Result<Frame<'b>> {
         Frame::decode_checked(bytes).map_err(|fault| place.window.fault(place.offset, self.next, &fault))
     }
+}
+
+/// Guesses the bytes that a batch takes from its first frame: enough for many frames like it, and no more than there are.
+fn room_for(frame: &Frame<'_>, records_max: usize, log_bytes: u64) -> usize {
+    let frames = (records_max / frame.header.count as usize).saturating_add(1);
+    let log_bytes = usize::try_from(log_bytes).unwrap_or(usize::MAX);
+    frames.saturating_mul(frame.header.len).min(log_bytes).min(BATCH_BYTES_MAX)
 }
 
 impl Place {

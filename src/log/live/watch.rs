@@ -489,5 +489,11 @@ mod tests {
         );
         live.slot(of_shard(777)).unwrap();
         assert!(slot.read().unwrap().is_none(), "another shard's");
+        let again = view.find(ShardId::new(777), opening).unwrap().unwrap();
+        assert_eq!(
+            (again.page.number, again.first),
+            (slot.page.number, slot.first),
+            "the file grows only if more shards are there at a time"
+        );
     }
 }

@@ -620,7 +620,7 @@ impl Model {
                 }
             }
             "locked" => assert!(self.group_ids.contains(&(number(1) as u32)), "{line}"),
-            _ => _ = self.group_model.take(line, self.settings[4] == 1, &mut self.truth),
+            _ => _ = self.group_model.take(line, self.is_held(), &mut self.truth),
         }
     }
 
@@ -773,7 +773,7 @@ impl Model {
     }
 
     fn take_line_of_group(&mut self, line: &str) {
-        let is_known = self.group_model.take(line, self.settings[4] == 1, &mut self.truth);
+        let is_known = self.group_model.take(line, self.is_held(), &mut self.truth);
         // The harness of the child says how its test went.
         assert!(is_known || ["", "done"].contains(&line) || line.starts_with("test "), "{line}");
     }
@@ -801,7 +801,7 @@ impl Model {
 
     /// Compares what all processes say of the group, while it does nothing.
     fn check_group(&mut self, outside: &Outside) {
-        self.group_model.check(&self.state, &self.lag, self.settings[4] == 1, &mut self.truth);
+        self.group_model.check(&self.state, &self.lag, self.is_held(), &mut self.truth);
         if let Some((process, _)) = &self.group {
             match outside.reader.group(GROUP).worker().open() {
                 Err(Error::Locked(by)) => assert_eq!(by.process_id, Some(process.child.id()), "{by:?}"),

@@ -28,6 +28,7 @@
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Keep many streams in a directory: [`Store`], [`MaintenancePool`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
 //! - Limit what each shard takes and hands out in a second, as Kinesis does: [`Limits`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
@@ -56,6 +57,7 @@ mod log;
 pub mod metrics;
 pub mod prelude;
 mod producer;
+mod store;
 
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
@@ -82,6 +84,7 @@ pub use log::snapshot::report::{SnapshotProgress, SnapshotReport};
 pub use log::stream::Stream;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;
+pub use log::stream::maintenance::MaintenancePool;
 pub use log::stream::reader::StreamReader;
 pub use log::sys::clock::SystemClock;
 pub use log::types::compression::Compression;
@@ -101,6 +104,7 @@ pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamSta
 pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
+pub use store::Store;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -418,6 +418,15 @@ fn p17_no_nonce_is_used_twice_with_a_key_whatever_ends_a_segment() {
     );
 }
 
+/// Lets the thread that puts go on to its end, also if the other one panics.
+struct EndsWaits<'a>(&'a AtomicU32);
+
+impl Drop for EndsWaits<'_> {
+    fn drop(&mut self) {
+        self.0.store(u32::MAX, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn p17_a_key_is_rotated_while_the_stream_is_put_to_and_read() {
     const ROTATIONS: u32 = 20;
@@ -430,6 +439,7 @@ fn p17_a_key_is_rotated_while_the_stream_is_put_to_and_read() {
     // Somewhat more is put than is needed for the next rotation.
     let wanted = AtomicU32::new(100);
     let count = std::thread::scope(|threads| {
+        let _ends = EndsWaits(&wanted);
         let putting = threads.spawn(|| {
             let mut count = 0;
             while count < u64::from(ROTATIONS + 2) * 100 {

@@ -238,7 +238,7 @@ fn child() {
             let error = Stream::open(scratch.path().join("stream")).unwrap_err();
             give_back();
             let text = error.to_string();
-            assert!(text.contains("start the maintenance threads") && text.contains("ulimit -u"), "{text}");
+            assert!(text.contains("start the maintenance thread") && text.contains("ulimit -u"), "{text}");
             Stream::open(scratch.path().join("stream")).unwrap().put("key", "data").unwrap();
         }
         Ok("groups") => {

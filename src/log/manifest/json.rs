@@ -52,6 +52,8 @@ struct Body {
     encryption: Option<Keys>,
     next_shard: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    properties: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     holds: BTreeMap<String, u64>,
     shards: Vec<Shard>,
 }
@@ -110,6 +112,7 @@ pub(super) fn encode(manifest: &Manifest) -> String {
         compression: (settings.compression != Compression::None).then(|| settings.compression.to_string()),
         encryption: encode_keys(&manifest.keys),
         next_shard: manifest.next_shard,
+        properties: manifest.properties.clone(),
         holds: manifest.holds.clone(),
         shards: manifest.shards.iter().map(|shard| encode_shard(shard, manifest.marks_of(shard))).collect(),
     };
@@ -206,6 +209,7 @@ fn decode_body(body: Body) -> Option<Manifest> {
         settings,
         keys: body.encryption.map_or(Some(KeyList::default()), decode_keys)?,
         next_shard: body.next_shard,
+        properties: body.properties,
         holds: body.holds,
         shards: body.shards.into_iter().map(decode_shard).collect::<Option<_>>()?,
         marks,
@@ -263,6 +267,7 @@ mod tests {
         let wrapped = |byte| WrappedKey { key_id: format!("key {byte}"), bytes: vec![byte; 60] };
         let keys = KeyList { stream_id: [7; 16], is_on: true, keys: vec![wrapped(1), wrapped(2)] };
         let mut manifest = Manifest::new(Timestamp::from_millis(1_700_000_000_000), settings, keys, 3);
+        manifest.properties.insert("owner".to_owned(), "the \"shop\" team".to_owned());
         manifest.shards[0].closing_sequence = Some(u64::MAX.into());
         manifest.shards[0].closed_at = Some(Timestamp::from_millis(1_700_000_000_001));
         manifest.shards[2].parent = Some(ShardId::new(0));

@@ -40,6 +40,8 @@ pub(crate) struct Manifest {
     pub(crate) next_shard: u32,
     /// The shards that have not expired, in the order of their creation.
     pub(crate) shards: Vec<ShardDescription>,
+    /// What the owner of the stream keeps with it, by name.
+    pub(crate) properties: BTreeMap<String, String>,
     /// The holds on retention, by name, each with the bytes up to which it holds.
     pub(crate) holds: BTreeMap<String, u64>,
     /// How far each shard was when the manifest was written.
@@ -111,6 +113,7 @@ impl Manifest {
             });
         Self {
             holds: BTreeMap::new(),
+            properties: BTreeMap::new(),
             created_at,
             settings,
             keys,

@@ -12,24 +12,20 @@ use crate::log::types::shard_id::ShardId;
 
 /// Sets how many bytes are held under a name.
 pub(crate) fn set(topology: &Topology, name: &str, bytes_max: u64) -> Result<()> {
-    let mut manifest = topology.manifest_to_change()?;
-    let mut next = manifest.clone();
-    if next.holds.insert(name.to_owned(), bytes_max) != Some(bytes_max) {
-        sweep::store(topology, &mut manifest, next)?;
-    }
-    Ok(())
+    sweep::update(topology, |manifest| {
+        manifest.holds.insert(name.to_owned(), bytes_max);
+        Ok(())
+    })
 }
 
 /// Ends a hold.
 pub(crate) fn end(topology: &Topology, name: &str) -> Result<()> {
-    let mut manifest = topology.manifest_to_change()?;
-    let mut next = manifest.clone();
-    topology.hold_positions().remove(name);
-    hold_file::remove(&topology.context().stream_dir, name)?;
-    if next.holds.remove(name).is_some() {
-        sweep::store(topology, &mut manifest, next)?;
-    }
-    Ok(())
+    sweep::update(topology, |manifest| {
+        topology.hold_positions().remove(name);
+        hold_file::remove(&topology.context().stream_dir, name)?;
+        manifest.holds.remove(name);
+        Ok(())
+    })
 }
 
 /// Takes over a hold whose holder may have run in another process before.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::held::Held;
 use super::policy::{self, Candidate};
-use crate::log::manifest::{Manifest, StreamSettings};
+use crate::log::manifest::Manifest;
 use crate::log::segment::place::ShardDir;
 use crate::log::shard::Shard;
 use crate::log::shard::reader::segments::{Present, SegmentUse};
@@ -30,7 +30,6 @@ use crate::log::topology::timeline::{Jump, Look};
 use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
-use crate::log::types::keys::KeyList;
 use crate::log::types::options::Retention;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
@@ -48,11 +47,10 @@ pub(crate) fn sweep(topology: &Topology) -> Result<()> {
 /// Changes the retention, and drops everything that has expired under the new one. The retention is changed even if that fails, which the
 /// next pass repeats.
 pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
-    let mut manifest = topology.manifest_to_change()?;
-    let mut next = manifest.clone();
-    next.settings.retention = retention;
-    store(topology, &mut manifest, next)?;
-    drop(manifest);
+    update(topology, |manifest| {
+        manifest.settings.retention = retention;
+        Ok(())
+    })?;
     if let Err(error) = sweep(topology) {
         let stream = topology.context().stream_dir.display();
         event!(warn, "what has expired could not be dropped yet", stream = stream, error = error);
@@ -60,10 +58,11 @@ pub(crate) fn change(topology: &Topology, retention: Retention) -> Result<()> {
     Ok(())
 }
 
-/// Stores the settings and the keys of a stream that is being opened, if they are new.
-pub(crate) fn adopt(topology: &Topology, settings: StreamSettings, keys: KeyList) -> Result<()> {
+/// Changes the manifest, unless `change` fails or changes nothing.
+pub(crate) fn update(topology: &Topology, change: impl FnOnce(&mut Manifest) -> Result<()>) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
-    let next = Manifest { settings, keys, ..manifest.clone() };
+    let mut next = manifest.clone();
+    change(&mut next)?;
     if *manifest == next { Ok(()) } else { store(topology, &mut manifest, next) }
 }
 
@@ -90,7 +89,7 @@ pub(crate) fn trim_before(topology: &Topology, shard: ShardId, sequence: Sequenc
 }
 
 /// Replaces the manifest. If the disk has no room for it, first drops what has expired according to `next`, and tries once more.
-pub(super) fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest) -> Result<()> {
+fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest) -> Result<()> {
     match topology.store(manifest, next.clone()) {
         Err(ReplaceError { replaced: false, error: Error::StorageFull(_) }) => {
             // A shard where this fails does not keep the others from making room. Whether there is enough room shows below.

@@ -205,7 +205,7 @@ impl StreamsInside<'_> {
             let is_on = self.stream.is_encrypted();
             options.encryption = Some(if is_on { Encryption::On(keys) } else { Encryption::Off(keys) });
         }
-        Stream::open_at(Address::Inside(&self.path(name)?), options)
+        Stream::open_at(Address::Inside(&self.path(name)?), options, None)
     }
 
     /// Returns the names of the streams in the directory, sorted.

@@ -6,7 +6,7 @@ mod directory;
 pub mod extend;
 mod extras;
 pub(crate) mod lineage_iterator;
-mod maintenance;
+pub(crate) mod maintenance;
 mod open;
 mod put;
 mod put_metrics;
@@ -31,7 +31,7 @@ use crate::log::types::describe::{ShardDescription, ShardFilter};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::event::event;
 use crate::log::types::hash_key::{HashKey, KeyHash};
-use crate::log::types::options::{Retention, StreamOptions};
+use crate::log::types::options::{Maintenance, Retention, StreamOptions, check_property};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
@@ -40,7 +40,7 @@ use crate::log::types::time::Clock;
 use address::Address;
 use extend::Extensions;
 use extras::Codec;
-use maintenance::MaintenanceThreads;
+use maintenance::{MaintenancePool, Membership};
 use put_metrics::PutMetrics;
 use reader::StreamReader;
 
@@ -72,7 +72,7 @@ pub struct Stream {
 struct Handle {
     core: Arc<Core>,
     reader: StreamReader,
-    threads: Mutex<Option<MaintenanceThreads>>,
+    maintained: Mutex<Option<Membership>>,
 }
 
 /// The part of a stream that the maintenance threads also use.
@@ -120,11 +120,17 @@ impl Stream {
         StreamOptions::new().open(path)
     }
 
-    fn open_at(address: Address<'_>, options: StreamOptions) -> Result<Self> {
-        let core = Arc::new(open::open(address, options)?);
-        let threads = MaintenanceThreads::start(&core)?;
+    /// Opens a stream, which the pool maintains, or threads of its own if there is none.
+    fn open_at(address: Address<'_>, options: StreamOptions, pool: Option<&MaintenancePool>) -> Result<Self> {
+        let pool = match (options.maintenance, pool) {
+            (Maintenance::Manual, _) => None,
+            (Maintenance::Thread, Some(pool)) => Some(pool.clone()),
+            (Maintenance::Thread, None) => Some(MaintenancePool::new()?),
+        };
+        let core = Arc::new(open::open(address, options, pool.as_ref())?);
+        let maintained = Mutex::new(pool.map(|pool| Membership::begin(&core, pool)));
         let reader = StreamReader::of_core(&core);
-        Ok(Self { handle: Arc::new(Handle { core, reader, threads: Mutex::new(Some(threads)) }) })
+        Ok(Self { handle: Arc::new(Handle { core, reader, maintained }) })
     }
 
     fn core(&self) -> &Core {
@@ -272,6 +278,24 @@ impl Stream {
     /// `ShardNotFound`; `Closed`.
     pub fn trim_before(&self, shard: ShardId, sequence: SequenceNumber) -> Result<()> {
         sweep::trim_before(&self.core().topology, shard, sequence)
+    }
+
+    /// Keeps a text with the stream, by name, or removes it; see [`StreamOptions::property`].
+    ///
+    /// # Durability
+    /// The change is durable when the call returns. A crash leaves the old text or the new one.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name or a text that is too long; same as [`set_retention`](Self::set_retention).
+    pub fn set_property(&self, name: &str, text: Option<&str>) -> Result<()> {
+        check_property(name, text.unwrap_or_default())?;
+        sweep::update(&self.core().topology, |manifest| {
+            match text {
+                Some(text) => drop(manifest.properties.insert(name.to_owned(), text.to_owned())),
+                None => drop(manifest.properties.remove(name)),
+            }
+            Ok(())
+        })
     }
 
     /// Encrypts what is put from now on with a new data key, which the stream's [`KeyProvider`](crate::KeyProvider) wraps. What was put
@@ -427,13 +451,13 @@ impl Handle {
         }
         // Held to the end, so that nobody who closes the stream returns before it is closed. A callback does not wait for that: the thread
         // that closes the stream may wait for the one that runs the callback.
-        let mut threads = match self.threads.try_lock() {
-            Some(threads) => threads,
+        let mut maintained = match self.maintained.try_lock() {
+            Some(maintained) => maintained,
             None if callback::is_running() => return Ok(()),
-            None => self.threads.lock(),
+            None => self.maintained.lock(),
         };
-        if let Some(threads) = threads.take() {
-            threads.stop();
+        if let Some(membership) = maintained.take() {
+            membership.end();
         }
         let Some(_lock) = self.core.lock.lock().take() else {
             return Ok(());
@@ -454,8 +478,8 @@ impl Handle {
     /// and unlock the directory, and the threads to wait for do not exist.
     fn leave_to_parent(&self) {
         std::mem::forget(Arc::clone(&self.core));
-        if let Some(mut threads) = self.threads.try_lock() {
-            std::mem::forget(threads.take());
+        if let Some(mut maintained) = self.maintained.try_lock() {
+            std::mem::forget(maintained.take());
         }
     }
 }

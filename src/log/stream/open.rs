@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::address::{Address, Found, Locked};
 use super::extend::Extensions;
 use super::extras::Codec;
+use super::maintenance::MaintenancePool;
 use super::put_metrics::PutMetrics;
 use super::{Core, Stream, directory};
 use crate::log::keys::Keys;
@@ -24,7 +25,6 @@ use crate::log::retention::sweep;
 use crate::log::segment::growth::Writing;
 use crate::log::segment::place::{ShardDir, shards_dir};
 use crate::log::shard::ShardContext;
-use crate::log::shard::reader::wait::Waiter;
 use crate::log::shard::writer::WriterContext;
 use crate::log::shard::writer::source::Sources;
 use crate::log::snapshot::target;
@@ -58,11 +58,15 @@ impl StreamOptions {
     /// stream, or for a change of the settings even after dropping what has expired under the new retention; `Io`. After any of the first
     /// four, the stream is as it was, with its settings, except that `salvage` may have repaired some of its shards.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Stream> {
-        Stream::open_at(Address::Outside(path.as_ref()), self)
+        Stream::open_at(Address::Outside(path.as_ref()), self, None)
     }
 }
 
-pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core> {
+pub(super) fn open(
+    address: Address<'_>,
+    options: StreamOptions,
+    pool: Option<&MaintenancePool>,
+) -> Result<Core> {
     let started = Instant::now();
     options.check()?;
     let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
@@ -104,8 +108,8 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         limits: Arc::new(Mutex::new(options.limits)),
         writers: WriterContext {
             writing: Writing { segment_bytes: settings.segment_bytes, syncs_each },
-            work: Arc::new(Waiter::default()),
-            work_ahead: Arc::new(Waiter::default()),
+            work: pool.map(MaintenancePool::work).cloned().unwrap_or_default(),
+            work_ahead: pool.map(MaintenancePool::work_ahead).cloned().unwrap_or_default(),
             sources: Arc::new(Sources::default()),
             keys: Arc::clone(&keys),
             live: Arc::clone(&live),
@@ -118,7 +122,11 @@ pub(super) fn open(address: Address<'_>, options: StreamOptions) -> Result<Core>
         dir::set_readers(&root)?;
     }
     // Only now: a stream that is refused keeps its settings, and on a full disk a shorter retention can make room for itself.
-    sweep::adopt(&topology, settings, key_list.clone())?;
+    sweep::update(&topology, |manifest| {
+        (manifest.settings, manifest.keys) = (settings, key_list.clone());
+        manifest.properties.extend(options.properties.clone());
+        Ok(())
+    })?;
     keys.set_list(key_list);
     sweep::hide_expired(&topology);
     target::remove_left(&root);
@@ -254,7 +262,8 @@ fn create(path: &OwnPath, options: &StreamOptions, now: Timestamp) -> Result<Man
     // Encrypted from the first record on: the manifest that makes it a stream lists the key.
     let provider = options.encryption.as_ref().map(Encryption::provider).cloned();
     let keys = Keys::new(path, provider, KeyList::default()).adopt(options.encryption.as_ref())?;
-    let manifest = Manifest::new(now, settings, keys, options.shards);
+    let mut manifest = Manifest::new(now, settings, keys, options.shards);
+    manifest.properties = options.properties.clone();
     for shard in &manifest.shards {
         dir::create(ShardDir::new(path, shard.id).path())?;
     }

@@ -423,6 +423,7 @@ fn describe(path: &Path, manifest: Manifest, durability: Durability, limits: Lim
         compression: settings.compression,
         encryption: manifest.keys.describe(),
         limits,
+        properties: manifest.properties,
         holds: holds.collect(),
         shards: manifest.shards,
     }

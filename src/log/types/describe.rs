@@ -1,5 +1,6 @@
 //! Descriptions of a stream and its shards.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub struct StreamDescription {
     pub encryption: Option<EncryptionDescription>,
     /// The limits of each shard. In a process that reads a stream of another one: none.
     pub limits: Limits,
+    /// The texts that the owner of the stream keeps with it, by name.
+    pub properties: BTreeMap<String, String>,
     /// The holds on retention.
     pub holds: Vec<HoldDescription>,
     /// The shards that have not expired, in the order of their creation.

@@ -6,6 +6,10 @@ pub const SHARD_COUNT_MAX: u32 = 1_024;
 pub const PARTITION_KEY_BYTES_MAX: usize = 1_024;
 /// The longest name of a record's header in bytes.
 pub const HEADER_NAME_BYTES_MAX: usize = 255;
+/// The longest name of a stream's property in bytes.
+pub const PROPERTY_NAME_BYTES_MAX: usize = 255;
+/// The longest text of a stream's property in bytes.
+pub const PROPERTY_BYTES_MAX: usize = 64 << 10;
 /// The default of the largest record that a stream takes, counting key, data and headers together.
 pub const RECORD_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 /// The default of the size at which a segment is full.

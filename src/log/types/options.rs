@@ -1,5 +1,6 @@
 //! The settings of a stream.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -112,7 +113,8 @@ impl Default for Retention {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// Two threads of the stream: `streamlog` does this work, and `streamlog-ahead` prepares what busy puts will need next.
+    /// Two threads: `streamlog` does this work, and `streamlog-ahead` prepares what busy puts will need next. They are the stream's own, unless
+    /// a [`MaintenancePool`](crate::MaintenancePool) maintains it together with others.
     #[default]
     Thread,
     /// Nobody, until the caller calls [`Stream::maintain`](crate::Stream::maintain).
@@ -145,6 +147,7 @@ pub struct StreamOptions {
     pub(crate) file_mode: Option<u32>,
     pub(crate) compression: Option<Compression>,
     pub(crate) encryption: Option<Encryption>,
+    pub(crate) properties: BTreeMap<String, String>,
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) limits: Limits,
@@ -210,6 +213,7 @@ impl StreamOptions {
             file_mode: None,
             compression: None,
             encryption: None,
+            properties: BTreeMap::new(),
             durability: Durability::default(),
             sync_interval: Some(SECOND),
             limits: Limits::none(),
@@ -382,6 +386,26 @@ impl StreamOptions {
         self
     }
 
+    /// Keeps a text of the caller's with the stream, by name, such as who owns it. A stream that is created has it from the beginning. It is in
+    /// [`StreamDescription::properties`](crate::StreamDescription::properties), in snapshots, and in `manifest.json`, where it is not encrypted.
+    ///
+    /// A name has 1 to 255 bytes, and a text up to 64 KiB. The library gives them no meaning.
+    ///
+    /// ```
+    /// # use streamlog::StreamOptions;
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = StreamOptions::new().property("team", "checkout").open(directory.path())?;
+    /// assert_eq!(stream.describe().properties["team"], "checkout");
+    /// stream.set_property("team", None)?;
+    /// assert!(stream.describe().properties.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), text.into());
+        self
+    }
+
     /// Sets who does the maintenance. Default: the stream's own threads.
     #[must_use]
     pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
@@ -480,8 +504,15 @@ impl StreamOptions {
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::invalid("a sync_interval of zero: use Durability::Power to sync each put"));
         }
+        self.properties.iter().try_for_each(|(name, text)| check_property(name, text))?;
         self.retention.map_or(Ok(()), |retention| retention.check())
     }
+}
+
+/// Refuses a property that is too large.
+pub(crate) fn check_property(name: &str, text: &str) -> Result<()> {
+    check_range("a length of a property's name", name.len(), 1..=PROPERTY_NAME_BYTES_MAX)?;
+    check_range("a length of a property's text", text.len(), 0..=PROPERTY_BYTES_MAX)
 }
 
 pub(crate) fn check_segment_bytes(bytes: u64) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Adding and removing shards under load: nothing stops, and each key keeps its order.
 //!
-//! Four threads put continuously while the stream is split, scaled up, merged and scaled down. One reader follows with a lineage
+//! Four threads put continuously while the stream is split, scaled up, merged, scaled down and scaled on demand. One reader follows with a lineage
 //! iterator, which reads a shard's children only after the shard itself. The numbers of each key must arrive in order and without gaps.
 //!
 //! ```text
@@ -10,10 +10,11 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use streamlog::{Error as StreamError, Position, SECOND, ShardFilter, Stream, StreamOptions};
+use streamlog::{Error as StreamError, Position, SECOND, Scaling, ShardFilter, Stream, StreamOptions};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 /// The number of records of each key.
@@ -69,7 +70,19 @@ fn reshard(stream: &Stream) -> Result<()> {
         shards.sort_by_key(|shard| shard.hash_key_range.start);
         stream.merge_shards(shards[0].id, shards[1].id).map(drop)
     })?;
-    report(stream, "scaled to three", |stream| stream.update_shard_count(3).map(drop))
+    report(stream, "scaled to three", |stream| stream.update_shard_count(3).map(drop))?;
+    report(stream, "scaled on demand", scale_on_demand)
+}
+
+/// Lets the load decide until it has decided something.
+fn scale_on_demand(stream: &Stream) -> streamlog::Result<()> {
+    let (decided, decisions) = mpsc::channel();
+    // Far less than is put, so that a shard is soon found to be hot.
+    let scaling = Scaling::on_demand(3, 16).capacity(u64::MAX, 10_000).split_after(SECOND);
+    stream.set_scaling(scaling.on_decision(move |decision| _ = decided.send(decision.to_string())))?;
+    let decision = decisions.recv_timeout(30 * SECOND).expect("maintenance runs each second");
+    println!("{decision}");
+    stream.set_scaling(Scaling::provisioned())
 }
 
 /// Changes the shards, prints how long that took, and lets the load run on the new shards for a while.

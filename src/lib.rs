@@ -27,7 +27,8 @@
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
-//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`].
+//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
+//!   the load: [`Stream::set_scaling`], [`Scaling`].
 //! - Keep many streams in a directory: [`Store`], [`MaintenancePool`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
 //! - Limit what each shard takes and hands out in a second, as Kinesis does: [`Limits`].
@@ -47,7 +48,7 @@
 //! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.
-//! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, trims and failed syncs. Some of them are emitted while puts to
+//! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
 
 pub mod aggregate;
@@ -57,6 +58,7 @@ mod log;
 pub mod metrics;
 pub mod prelude;
 mod producer;
+mod scaling;
 mod store;
 
 #[cfg(feature = "futures")]
@@ -90,6 +92,7 @@ pub use log::sys::clock::SystemClock;
 pub use log::types::compression::Compression;
 pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 pub use log::types::error::{Corruption, Error, IoFailure, Located, LockedBy, Result};
+pub(crate) use log::types::event::event;
 pub use log::types::hash_key::{HashKey, HashKeyRange, KeyHash};
 pub use log::types::keys::{
     DataKey, EncryptionDescription, KeyError, KeyProvider, UnavailableKey, WrappedKey,
@@ -104,6 +107,7 @@ pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamSta
 pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
+pub use scaling::{Scaling, ScalingDecision};
 pub use store::Store;
 
 /// The examples of the README, compiled.

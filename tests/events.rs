@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
-use streamlog::{Clock, HOUR, Retention, SECOND, ShardId, StreamOptions};
+use streamlog::{Clock, HOUR, Retention, SECOND, Scaling, ShardId, StreamOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -133,6 +133,36 @@ fn a_clock_that_jumps_is_reported() {
     clock.set(right + 2 * HOUR);
     drop(options().open(scratch.path()).unwrap());
     notes.tell(&[&["WARN all records have expired", "by_ms=3600000"]]);
+}
+
+#[test]
+fn each_decision_of_scaling_is_reported_with_its_reason() {
+    let (scratch, clock, notes) = (common::scratch(), common::clock(), Notes::default());
+    let name = scratch.path().to_str().unwrap();
+    let _subscribed = tracing::subscriber::set_default(notes.clone());
+    let stream = common::small(&clock).open(scratch.path()).unwrap();
+    stream.set_scaling(Scaling::on_demand(1, 2).capacity(1 << 20, 10)).unwrap();
+    let pass = |records: u32, key: &dyn Fn(u32) -> String| {
+        for _ in 0..3 {
+            (0..records).for_each(|number| _ = stream.put(key(number), "data").unwrap());
+            clock.advance(10 * SECOND);
+            stream.maintain().unwrap();
+        }
+    };
+    pass(50, &|number| format!("user-{number}"));
+    notes.tell(&[
+        &["INFO the stream is scaled", name, "took 50 % of its capacity: it was split at hash key"],
+        &["INFO a shard begins", "shardId-000000000001"],
+    ]);
+    pass(400, &|number| format!("user-{number}"));
+    notes.tell(&[&["WARN the stream cannot be scaled further", name, "not have more than its 2 shards"]]);
+    pass(100, &|_| "secret".to_owned());
+    notes.tell(&[&["WARN the stream cannot be scaled further", "100 % of that came from one partition key"]]);
+    (0..30).for_each(|_| pass(0, &|_| String::new()));
+    notes.tell(&[&[
+        "INFO the stream is scaled",
+        "shardId-000000000001 and shardId-000000000002 together took 0 %",
+    ]]);
 }
 
 #[test]

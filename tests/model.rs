@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use streamlog::{
     Batch, Clock, Error, HashKey, LineageIterator, ManualClock, Position, PutRecord, Receipt, Retention,
-    SequenceNumber, ShardDescription, ShardFilter, ShardId, ShardIterator, Stream, StreamOptions, Timestamp,
+    SECOND, Scaling, SequenceNumber, ShardDescription, ShardFilter, ShardId, ShardIterator, Stream,
+    StreamOptions, Timestamp,
 };
 
 #[derive(Debug, Clone)]
@@ -60,6 +61,11 @@ enum Operation {
     },
     Scale {
         count: u32,
+    },
+    /// Lets the load decide on the shards from now on.
+    OnDemand {
+        min: u32,
+        more: u32,
     },
     RetainFor {
         seconds: Option<u64>,
@@ -121,6 +127,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (any::<usize>(), proptest::option::of(any::<u128>())).prop_map(|(shard, at)| Operation::Split { shard, at }),
         2 => any::<usize>().prop_map(|shard| Operation::Merge { shard }),
         1 => (1u32..7).prop_map(|count| Operation::Scale { count }),
+        1 => (1u32..4, 0u32..6).prop_map(|(min, more)| Operation::OnDemand { min, more }),
         1 => proptest::option::of(1u64..30).prop_map(|seconds| Operation::RetainFor { seconds }),
         1 => proptest::option::of(1u64..500_000).prop_map(|bytes| Operation::RetainBytes { bytes }),
         1 => Just(Operation::RotateKey),
@@ -304,8 +311,7 @@ impl Model {
             }
             Operation::Jump { seconds } => {
                 self.jump(seconds);
-                self.stream().maintain().unwrap();
-                self.check_retention();
+                self.maintain();
             }
             Operation::PutAt { seconds, key } => {
                 let right = self.clock.now();
@@ -323,6 +329,14 @@ impl Model {
                 let width = (open[0].hash_key_range.end.get() - open[0].hash_key_range.start.get()) as f64;
                 assert_eq!(open.len() as u32, count);
                 assert!((width * f64::from(count) / 2f64.powi(128) - 1.0).abs() < 1e-9, "equal ranges");
+            }
+            Operation::OnDemand { min, more } => {
+                let scaling = Scaling::on_demand(min, min + more).capacity(20_000, 10);
+                let scaling = scaling.split_after(SECOND).merge_after(3 * SECOND);
+                self.stream().set_scaling(scaling).unwrap();
+                self.adopt_shards();
+                let count = self.open_shards().len() as u32;
+                assert!((min..=min + more).contains(&count), "{count} shards");
             }
             Operation::RotateKey => {
                 if let Some(before) = self.stream().describe().encryption {
@@ -343,10 +357,7 @@ impl Model {
                 self.set_retention(bytes.map_or(retention, |bytes| retention.bytes_max(bytes)));
             }
             Operation::Sync => self.stream().sync().unwrap(),
-            Operation::Maintain => {
-                self.stream().maintain().unwrap();
-                self.check_retention();
-            }
+            Operation::Maintain => self.maintain(),
             Operation::Reopen => self.reopen(),
             Operation::Move => {
                 let before = self.path();
@@ -366,6 +377,13 @@ impl Model {
                 self.adopt_horizons();
             }
         }
+    }
+
+    /// Runs a maintenance pass, which may split and merge shards.
+    fn maintain(&mut self) {
+        self.stream().maintain().unwrap();
+        self.adopt_shards();
+        self.check_retention();
     }
 
     /// An opening takes the clock as it is.

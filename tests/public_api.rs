@@ -409,6 +409,8 @@ fn public_types_stay_send_and_sync() {
     holds::<StreamStats>();
     holds::<Verification>();
     holds::<WorkerOptions>();
+    holds::<Scaling>();
+    holds::<ScalingDecision>();
     holds::<Worker>();
     holds::<NextBatch<'_>>();
     holds::<Readable<'_>>();

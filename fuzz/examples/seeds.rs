@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use streamlog::aggregate::Aggregator;
-use streamlog::{HashKey, Maintenance, ManualClock, PutRecord, SECOND, StreamOptions, Timestamp};
+use streamlog::{
+    Compression, HashKey, Maintenance, ManualClock, PutRecord, SECOND, StreamOptions, Timestamp,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
@@ -47,6 +49,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             save("frame", &format!("signed_{frames}"), &[&sealed[at..at + len], &[3]])?;
         }
         (at, frames) = (at + len, frames + 1);
+    }
+    for (name, compression) in [("lz4", Compression::Lz4), ("zstd", Compression::zstd())] {
+        let path = directory.path().join(name);
+        let options = StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual);
+        let stream = options.sync_interval(None).compression(compression).clock(clock.clone()).open(&path)?;
+        let batch: Vec<_> = (0..40).map(|_| PutRecord::new("user-17", "clicked on the page")).collect();
+        stream.put_batch(&batch)?;
+        stream.close()?;
+        let file = fs::read(path.join("shards/000000000000/00000000000000000000.seg"))?;
+        let len = u32::from_le_bytes(file[4096..4100].try_into()?) as usize;
+        let frame = &file[4096..4096 + len];
+        save("frame", name, &[frame, &[3]])?;
+        let (lens, packed) = frame[32..].split_at(8);
+        let packed = &packed[..u32::from_le_bytes(lens[4..].try_into()?) as usize];
+        let method = u8::from(name == "zstd");
+        save("packed", &format!("{name}_claimed"), &[&lens[..4], packed, &[40, method]])?;
+        save("packed", &format!("{name}_measured"), &[packed, &[40, method | 2]])?;
+        let record = [&7u32.to_le_bytes()[..], &19u32.to_le_bytes(), b"user-17clicked on the page"].concat();
+        save("packed", &format!("{name}_to_compress"), &[&record.repeat(40), &[40, method | 4]])?;
+        save("segment_file", name, &[&file, &[0]])?;
+        save("segment_file", &format!("composed_{name}"), &[&[0; 24], frame, &[15]])?;
     }
     save("segment_file", "sealed", &[&sealed, &[0]])?;
     save("segment_file", "unsealed", &[&unsealed[..frames_end], &[0; 64], &[0]])?;

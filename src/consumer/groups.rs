@@ -27,7 +27,7 @@ impl Groups {
         let groups = extend::extension::<Self>(stream);
         groups.is_attended.get_or_init(|| {
             let groups = Arc::downgrade(&groups);
-            extend::after_maintenance(stream, move || {
+            extend::after_maintenance(stream, move |_| {
                 let Some(groups) = groups.upgrade() else { return };
                 let open = groups.open.lock();
                 let states: Vec<_> = open.by_name.values().map(|group| Arc::clone(&group.state)).collect();
@@ -298,7 +298,7 @@ impl Group {
             if !stream.is_own() {
                 // The stream's maintenance runs in another process. That of the checkpoints runs here.
                 let weak = Arc::downgrade(&state);
-                extend::after_maintenance(state.checkpoints.log(), move || {
+                extend::after_maintenance(state.checkpoints.log(), move |_| {
                     if let Some(state) = weak.upgrade() {
                         state.attend();
                     }

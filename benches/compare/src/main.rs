@@ -6,6 +6,8 @@
 // Parts that only some contenders need.
 #![cfg_attr(not(feature = "default"), allow(dead_code))]
 
+#[path = "../../chart/mod.rs"]
+#[allow(dead_code, reason = "tests draw the other kinds")]
 mod chart;
 mod contender;
 mod machine;

@@ -15,6 +15,7 @@ use super::reader::StreamReader;
 use super::{Core, Stream, callback};
 use crate::log::live::hold_file::HoldFile;
 use crate::log::manifest::Manifest;
+use crate::log::reshard::{merge, split};
 use crate::log::retention::hold;
 use crate::log::shard::reader::iterator::ShardIterator;
 pub use crate::log::shard::reader::wait_any::Waiting;
@@ -22,7 +23,9 @@ use crate::log::sys::dir;
 use crate::log::sys::root::OwnPath;
 use crate::log::topology::Topology;
 pub use crate::log::types::bucket::Bucket;
+use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::{Error, Result};
+use crate::log::types::hash_key::HashKey;
 pub use crate::log::types::options::check_range;
 use crate::log::types::options::{Encryption, StreamOptions};
 use crate::log::types::sequence::SequenceNumber;
@@ -40,7 +43,7 @@ pub(super) struct Extensions {
 
 /// What a layer above does after each maintenance pass.
 #[derive(Clone)]
-struct Chore(Arc<dyn Fn() + Send + Sync>);
+struct Chore(Arc<dyn Fn(&StreamReader) + Send + Sync>);
 
 impl fmt::Debug for Chore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,11 +68,11 @@ impl Extensions {
     }
 
     /// Does what layers do after a maintenance pass, and after the stream is closed. No lock of the stream's may be held that a pass takes.
-    pub(super) fn do_chores(&self) {
+    pub(super) fn do_chores(&self, stream: &StreamReader) {
         let chores = self.chores.lock().clone();
         for chore in chores {
             // It may wake tasks, and with some executors that runs them.
-            let _ = callback::run(|| (chore.0)());
+            let _ = callback::run(|| (chore.0)(stream));
         }
     }
 
@@ -144,7 +147,8 @@ pub fn remove_companion(stream: &StreamReader, companion: &Stream) {
 /// Has a function run after each maintenance pass, about once a second or when [`Stream::maintain`] is called, and once more after the stream
 /// is closed. It is for what a layer does when time has passed, and for waking those who wait for the stream, but not for one of its shards.
 ///
-/// It runs as [`run_callback`] runs functions, until the stream is dropped, so it must not hold a clone of the stream.
+/// It gets a reader of the stream, and runs as [`run_callback`] runs functions, until the stream is dropped. So it must not hold a clone of
+/// the stream or of that reader. What changes the stream can be called with that reader: [`split_shard`], [`merge_shards`].
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -155,15 +159,63 @@ pub fn remove_companion(stream: &StreamReader, companion: &Stream) {
 /// let count = Arc::new(AtomicU64::new(0));
 /// extend::after_maintenance(&stream, {
 ///     let count = Arc::clone(&count);
-///     move || _ = count.fetch_add(1, Ordering::Relaxed)
+///     move |_| _ = count.fetch_add(1, Ordering::Relaxed)
 /// });
 /// stream.maintain()?;
 /// stream.close()?;
 /// assert_eq!(count.load(Ordering::Relaxed), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn after_maintenance(stream: &StreamReader, work: impl Fn() + Send + Sync + 'static) {
+pub fn after_maintenance(stream: &StreamReader, work: impl Fn(&StreamReader) + Send + Sync + 'static) {
     stream.extensions().chores.lock().push(Chore(Arc::new(work)));
+}
+
+/// Splits a shard like [`Stream::split_shard`], for work that does not keep the stream open.
+///
+/// ```
+/// # use streamlog::{HashKey, Stream, StreamReader, extend};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let reader = StreamReader::clone(&stream);
+/// let children = extend::split_shard(&reader, stream.shards()[0].id, HashKey::new(1 << 127))?;
+/// assert_eq!(children.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Same as [`Stream::split_shard`]; `InvalidArgument` if another process may have the stream open.
+pub fn split_shard(
+    stream: &StreamReader,
+    shard: ShardId,
+    new_starting_hash_key: HashKey,
+) -> Result<Vec<ShardDescription>> {
+    own_to_reshard(stream)?.reshard(|shards| split::plan(shards, shard, new_starting_hash_key).map(Some))
+}
+
+/// Merges two shards like [`Stream::merge_shards`], for work that does not keep the stream open.
+///
+/// ```
+/// # use streamlog::{Stream, StreamReader, extend};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let reader = StreamReader::clone(&stream);
+/// let children = stream.split_shard_evenly(stream.shards()[0].id)?;
+/// let merged = extend::merge_shards(&reader, children[0].id, children[1].id)?;
+/// assert_eq!(merged.parent, Some(children[0].id));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Same as [`Stream::merge_shards`]; `InvalidArgument` if another process may have the stream open.
+pub fn merge_shards(stream: &StreamReader, shard: ShardId, adjacent: ShardId) -> Result<ShardDescription> {
+    let children =
+        own_to_reshard(stream)?.reshard(|shards| merge::plan(shards, shard, adjacent).map(Some))?;
+    children.into_iter().next().ok_or(Error::ShardNotFound(shard))
+}
+
+fn own_to_reshard(stream: &StreamReader) -> Result<&Core> {
+    let reason = "shards are split and merged by the process that has the stream open: call this there";
+    stream.own().ok_or_else(|| Error::invalid(reason))
 }
 
 /// The streams in a directory inside a stream. [`streams_inside`] returns it.

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use crate::log::keys::Keys;
 use crate::log::recovery::RecoveryReport;
-use crate::log::reshard::{self, merge, scale, split};
+use crate::log::reshard::{self, scale, split};
 use crate::log::retention::sweep;
 use crate::log::sys::lock::Lock;
 use crate::log::sys::root::OwnPath;
@@ -183,7 +183,7 @@ impl Stream {
         shard: ShardId,
         new_starting_hash_key: HashKey,
     ) -> Result<Vec<ShardDescription>> {
-        self.reshard(|shards| split::plan(shards, shard, new_starting_hash_key).map(Some))
+        extend::split_shard(self, shard, new_starting_hash_key)
     }
 
     /// Splits an open shard into halves; see [`split_shard`](Self::split_shard).
@@ -200,7 +200,7 @@ impl Stream {
     /// # Errors
     /// Same as [`split_shard`](Self::split_shard).
     pub fn split_shard_evenly(&self, shard: ShardId) -> Result<Vec<ShardDescription>> {
-        self.reshard(|shards| split::plan_evenly(shards, shard).map(Some))
+        self.core().reshard(|shards| split::plan_evenly(shards, shard).map(Some))
     }
 
     /// Merges an open shard with the open shard whose hash keys follow its own. Returns the child, which begins above the end of both.
@@ -222,8 +222,7 @@ impl Stream {
     /// `ShardNotFound`; `InvalidArgument` if one of them is closed, or if the second does not begin right after the first ends (as in
     /// Kinesis, the order matters); otherwise the same as [`split_shard`](Self::split_shard).
     pub fn merge_shards(&self, shard: ShardId, adjacent: ShardId) -> Result<ShardDescription> {
-        let children = self.reshard(|shards| merge::plan(shards, shard, adjacent).map(Some))?;
-        children.into_iter().next().ok_or(Error::ShardNotFound(shard))
+        extend::merge_shards(self, shard, adjacent)
     }
 
     /// Scales the stream to `count` open shards that own equal parts of the hash-key space, by a series of splits and merges. Returns the
@@ -245,15 +244,8 @@ impl Stream {
     /// `InvalidArgument` if `count` is not 1 to 1,024; otherwise the same as [`split_shard`](Self::split_shard).
     pub fn update_shard_count(&self, count: u32) -> Result<Vec<ShardDescription>> {
         scale::check(count)?;
-        while !self.reshard(|shards| scale::next(shards, count))?.is_empty() {}
+        while !self.core().reshard(|shards| scale::next(shards, count))?.is_empty() {}
         Ok(self.list_shards(ShardFilter::AtLatest))
-    }
-
-    fn reshard(
-        &self,
-        plan: impl FnOnce(&[ShardDescription]) -> Result<Option<reshard::Plan>>,
-    ) -> Result<Vec<ShardDescription>> {
-        reshard::apply(&self.core().topology, |manifest| plan(&manifest.shards))
     }
 
     /// Drops the records of a shard before a sequence number, as if they had expired. A number beyond the end drops all records. Iterators
@@ -382,7 +374,7 @@ impl Stream {
     /// # Errors
     /// `Poisoned` or `Io` if a sync failed; `Closed`; otherwise the first error of retention or of sealing.
     pub fn maintain(&self) -> Result<()> {
-        self.core().maintain(Pass { sync: true, tidy: true })
+        self.handle.core.maintain(Pass { sync: true, tidy: true })
     }
 
     /// Closes the stream, also for its clones: syncs, seals, frees unused blocks, and lets others open the stream. Iterators can still read
@@ -438,7 +430,7 @@ mod for_tests {
 
         /// Runs a pass that does not sync.
         pub(crate) fn tidy(&self) -> Result<()> {
-            self.core().maintain(Pass { sync: false, tidy: true })
+            self.handle.core.maintain(Pass { sync: false, tidy: true })
         }
     }
 }
@@ -470,7 +462,7 @@ impl Handle {
             Err(error) => event!(error, "the stream is not closed cleanly", stream = stream, error = error),
         }
         self.core.report();
-        self.core.extensions.do_chores();
+        self.core.extensions.do_chores(&self.reader);
         closed
     }
 
@@ -500,6 +492,13 @@ struct Pass {
 }
 
 impl Core {
+    fn reshard(
+        &self,
+        plan: impl FnOnce(&[ShardDescription]) -> Result<Option<reshard::Plan>>,
+    ) -> Result<Vec<ShardDescription>> {
+        reshard::apply(&self.topology, |manifest| plan(&manifest.shards))
+    }
+
     fn sync(&self) -> Result<()> {
         self.topology.check_process()?;
         let synced = self.topology.for_each_shard(|shard| shard.sync());
@@ -529,12 +528,12 @@ impl Core {
     }
 
     /// Runs one maintenance pass, and reports the counts.
-    fn maintain(&self, pass: Pass) -> Result<()> {
+    fn maintain(self: &Arc<Self>, pass: Pass) -> Result<()> {
         self.topology.check_process()?;
         let outcome = self.carry_out(pass);
         if pass.tidy {
             self.report_all();
-            self.extensions.do_chores();
+            self.extensions.do_chores(&StreamReader::of_core(self));
         }
         outcome
     }

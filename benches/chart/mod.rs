@@ -1,11 +1,14 @@
-//! Charts as SVG: mid-tone colours on no background, and text that follows the reader's light or dark mode.
+//! Charts as SVG, for the benchmarks and for tests: mid-tone colours on no background, and text that follows the reader's light or dark
+//! mode.
 
 use std::fmt::Write;
 
 const STYLE: &str = "<style>\
     text{font:13px system-ui,sans-serif;fill:#777}.dim{fill:#888}.title{font-weight:600;font-size:15px}\
     .ours{fill:#3b82c4}.peer{fill:#8a94a6}.bare{fill:#c0914d}.line{stroke:#3b82c4;fill:none;stroke-width:2}\
-    .grid{stroke:#888;stroke-opacity:.3}\
+    .grid{stroke:#888;stroke-opacity:.3}.ours-line{stroke:#3b82c4;fill:none;stroke-width:1.6}\
+    .bare-line{stroke:#c0914d;fill:none;stroke-width:1.6}.peer-area{fill:#8a94a6;fill-opacity:.35}\
+    .ours-area{fill:#3b82c4;fill-opacity:.75}.bare-area{fill:#c0914d;fill-opacity:.4}\
     @media(prefers-color-scheme:light){text{fill:#333}.dim{fill:#666}}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.dim{fill:#aaa}}</style>";
 
@@ -147,13 +150,103 @@ pub fn line(title: &str, unit: &str, axis: &str, points: &[(f64, f64)]) -> Strin
     svg + "</svg>\n"
 }
 
-/// Returns the smallest of 1, 2, 4, 5, 8 times a power of ten that is not below a value.
+/// Values over a day, one for each of equal steps of time.
+pub struct Series<'a> {
+    pub name: &'a str,
+    /// `ours-line`, `bare-line`, or an area: `peer-area`, `ours-area`, `bare-area`.
+    pub class: &'static str,
+    pub values: &'a [f64],
+}
+
+/// What is drawn over one axis.
+pub struct Panel<'a> {
+    pub unit: &'a str,
+    pub series: &'a [Series<'a>],
+}
+
+/// Draws panels below each other that share the hours of a day. Notes are an hour and what happens then.
+pub fn day(title: &str, panels: &[Panel<'_>], notes: &[(f64, &str)]) -> String {
+    const WIDTH: f64 = 760.0;
+    const LEFT: f64 = 80.0;
+    const RIGHT: f64 = 735.0;
+    const HEAD: f64 = 34.0;
+    const PLOT: f64 = 170.0;
+    const EACH: f64 = 240.0;
+    let height = HEAD + panels.len() as f64 * EACH;
+    let mut svg = begin(WIDTH, height, title, "");
+    let x = |hour: f64| LEFT + hour / 24.0 * (RIGHT - LEFT);
+    for (row, Panel { unit, series }) in panels.iter().enumerate() {
+        let top = HEAD + 30.0 + row as f64 * EACH;
+        let bottom = top + PLOT;
+        let values = series.iter().flat_map(|series| series.values);
+        let highest = nice_above(values.copied().fold(0.0, f64::max));
+        let y = |value: f64| bottom - value / highest * PLOT;
+        let _ = write!(svg, "<text class=\"dim\" x=\"10\" y=\"{:.1}\">{}</text>", top - 14.0, escape(unit));
+        for step in 0..=4 {
+            let value = highest * f64::from(step) / 4.0;
+            let _ = write!(
+                svg,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>\
+                 <text class=\"dim\" x=\"{1}\" y=\"{2:.1}\" text-anchor=\"end\">{3}</text>",
+                y(value),
+                LEFT - 8.0,
+                y(value) + 4.0,
+                number(value)
+            );
+        }
+        // From the right: a name takes about 7 units a letter.
+        let mut legend = RIGHT;
+        for Series { name, class, values } in series.iter().rev() {
+            legend -= name.chars().count() as f64 * 7.5;
+            let mark = if class.ends_with("-line") { "h14" } else { "v4h14v-8h-14z" };
+            let _ = write!(
+                svg,
+                "<text x=\"{legend:.1}\" y=\"{:.1}\">{}</text><path class=\"{class}\" d=\"M{:.1},{:.1}{mark}\"/>",
+                top - 14.0,
+                escape(name),
+                legend - 19.0,
+                top - 18.0
+            );
+            legend -= 38.0;
+            let hour = |at: usize| 24.0 * at as f64 / values.len() as f64;
+            let mut path = format!("M{:.1},{:.1}", x(0.0), y(values.first().copied().unwrap_or(0.0)));
+            for (at, pair) in (1..).zip(values.windows(2)).filter(|(_, pair)| pair[0] != pair[1]) {
+                let _ = write!(path, "H{:.1}V{:.1}", x(hour(at)), y(pair[1]));
+            }
+            let _ = write!(path, "H{RIGHT}");
+            if class.ends_with("-area") {
+                let _ = write!(path, "V{bottom}H{LEFT}Z");
+            }
+            let _ = write!(svg, "<path class=\"{class}\" d=\"{path}\"/>");
+        }
+        for hour in (0..=24).step_by(3) {
+            let _ = write!(
+                svg,
+                "<text class=\"dim\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{hour}:00</text>",
+                x(f64::from(hour)),
+                bottom + 18.0
+            );
+        }
+    }
+    for (hour, what) in notes {
+        let _ = write!(
+            svg,
+            "<text class=\"dim\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            x(*hour),
+            HEAD + 44.0,
+            escape(what)
+        );
+    }
+    svg + "</svg>\n"
+}
+
+/// Returns the smallest of 1, 2, 3, 4, 5, 6, 8 times a power of ten that is not below a value.
 fn nice_above(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;
     }
     let power = 10f64.powf(value.log10().floor());
-    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0]
+    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
         .into_iter()
         .map(|step| step * power)
         .find(|step| *step >= value)

@@ -1,0 +1,184 @@
+//! Compressed streams compared with plain ones: batches of 100 JSON clicks of about 200 B, put, stored and read.
+//!
+//! `cargo bench --features lz4,zstd --bench compression -- [DIRECTORY]`; the directory should be on the disk to measure. `--quick` is a
+//! smoke run. One thread puts into one shard, the stream is closed, and one reader reads it to the end. The figures are medians over rounds in
+//! which the contenders take turns.
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use streamlog::{Compression, Position, PutRecord, Retention, StreamOptions};
+
+const RECORDS_A_BATCH: usize = 100;
+/// How many different batches there are. They are put again and again: each is compressed by itself.
+const BATCHES: usize = 300;
+
+/// How much work a turn is, and how many rounds there are.
+#[derive(Clone, Copy)]
+struct Plan {
+    rounds: usize,
+    batch_count: usize,
+}
+
+/// What a turn took.
+struct Turn {
+    put: Duration,
+    read: Duration,
+    disk_bytes: u64,
+}
+
+fn main() {
+    let is_quick = std::env::args().any(|arg| arg == "--quick" || arg == "--test");
+    let plan = match is_quick {
+        true => Plan { rounds: 1, batch_count: 300 },
+        false => Plan { rounds: 9, batch_count: 15_000 },
+    };
+    let base = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).map(PathBuf::from);
+    let scratch = base.map_or_else(tempfile::tempdir, tempfile::tempdir_in).expect("a directory to work in");
+    for has_id in [false, true] {
+        compare(scratch.path(), has_id, plan);
+    }
+}
+
+fn compare(scratch: &Path, has_id: bool, plan: Plan) {
+    let clicks = clicks(has_id);
+    let bytes: usize = clicks.iter().map(|(user, click)| user.len() + click.len()).sum();
+    let with = if has_id { "with 16 random hexadecimal digits each" } else { "without random ids" };
+    println!("\nclicks {with}: {} B with its key, {RECORDS_A_BATCH} a batch", bytes / clicks.len());
+    let ways = [Compression::None, Compression::Lz4, Compression::zstd(), Compression::zstd_level(3)];
+    let mut turns: [Vec<Turn>; 4] = Default::default();
+    for round in 0..plan.rounds {
+        for turn in 0..ways.len() {
+            let at = (turn + round) % ways.len();
+            turns[at].push(take_turn(scratch, ways[at], &clicks, plan));
+        }
+    }
+    println!(
+        "| | puts, M/s | of plain | lowest to highest | disk of plain | reads, M/s | of plain | lowest to highest |"
+    );
+    println!("|---|---:|---:|---|---:|---:|---:|---|");
+    let records = (plan.batch_count * RECORDS_A_BATCH) as f64 / 1e6;
+    let rates = |turns: &[Turn], time: fn(&Turn) -> Duration| {
+        let mut rates: Vec<f64> = turns.iter().map(|turn| records / time(turn).as_secs_f64()).collect();
+        rates.sort_by(f64::total_cmp);
+        (rates[rates.len() / 2], rates[0], rates[rates.len() - 1])
+    };
+    let (put_plain, ..) = rates(&turns[0], |turn| turn.put);
+    let (read_plain, ..) = rates(&turns[0], |turn| turn.read);
+    for (way, turns_of) in ways.iter().zip(&turns) {
+        let (put, put_least, put_most) = rates(turns_of, |turn| turn.put);
+        let (read, read_least, read_most) = rates(turns_of, |turn| turn.read);
+        println!(
+            "| {way} | {put:.2} | {:.2} | {put_least:.2} to {put_most:.2} | {:.3} | {read:.2} | {:.2} | {read_least:.2} to {read_most:.2} |",
+            put / put_plain,
+            turns_of[0].disk_bytes as f64 / turns[0][0].disk_bytes as f64,
+            read / read_plain,
+        );
+    }
+}
+
+/// Makes the users and clicks of all batches. No method makes random digits much shorter.
+fn clicks(has_id: bool) -> Vec<(String, String)> {
+    let pages =
+        ["/", "/search", "/cart", "/checkout", "/products/shoes", "/products/books", "/account", "/help"];
+    let agents = [
+        "Mozilla/5.0 (X11; Linux x86_64)",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5)",
+        "Mozilla/5.0 (Windows NT 10.0)",
+    ];
+    let countries = ["DE", "US", "JP", "BR", "IN", "FR"];
+    let mut seed = 7u64;
+    let mut number = |below: u64| {
+        // SplitMix64.
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below
+    };
+    let mut clicks = vec![];
+    for at in 0..BATCHES * RECORDS_A_BATCH {
+        let user = format!("user-{}", number(100_000));
+        let session = match has_id {
+            true => format!("{:016x}", number(u64::MAX)),
+            false => format!("{user}-{}", number(100)),
+        };
+        let time = [at / 3_600_000 % 24, at / 60_000 % 60, at / 1_000 % 60, at % 1_000];
+        let (page, agent, country) = (number(8), number(3), number(6));
+        let mut click = String::new();
+        write!(
+            click,
+            r#"{{"time":"2026-11-29T{:02}:{:02}:{:02}.{:03}Z","user":"{user}","session":"{session}","page":"{}","item":{},"agent":"{}","country":"{}","ms":{}}}"#,
+            time[0],
+            time[1],
+            time[2],
+            time[3],
+            pages[page as usize],
+            number(10_000),
+            agents[agent as usize],
+            countries[country as usize],
+            number(3_000),
+        )
+        .expect("a string takes everything");
+        clicks.push((user, click));
+    }
+    clicks
+}
+
+/// Puts all batches into a new stream, closes it, opens it again, and reads it.
+fn take_turn(scratch: &Path, compression: Compression, clicks: &[(String, String)], plan: Plan) -> Turn {
+    let directory = tempfile::tempdir_in(scratch).expect("a directory");
+    let path = directory.path().join("stream");
+    let options = || StreamOptions::new().retention(Retention::forever()).compression(compression);
+    let records: Vec<_> =
+        clicks.iter().map(|(user, click)| PutRecord::new(user.as_str(), click.as_str())).collect();
+    let batches: Vec<_> = records.chunks(RECORDS_A_BATCH).collect();
+    let stream = options().open(&path).expect("a new stream");
+    let put = |count: usize| {
+        for batch in batches.iter().cycle().take(count) {
+            let outcomes = stream.put_batch(batch).expect("a batch");
+            assert!(outcomes.iter().all(Result::is_ok));
+        }
+    };
+    put(BATCHES / 3);
+    let begun = Instant::now();
+    put(plan.batch_count);
+    let put = begun.elapsed();
+    stream.close().expect("a clean end");
+    let disk_bytes = disk_bytes(&path);
+    let stream = options().open(&path).expect("the same stream");
+    let begun = Instant::now();
+    let mut count = 0;
+    let mut iterator = stream.iterator(stream.shards()[0].id, Position::TrimHorizon).expect("the only shard");
+    loop {
+        let batch = iterator.next_batch(1_000).expect("what was put");
+        if batch.is_empty() {
+            break;
+        }
+        for record in &batch {
+            black_box((record.partition_key(), record.data()));
+        }
+        count += batch.len();
+    }
+    let read = begun.elapsed();
+    let put_count = (BATCHES / 3 + plan.batch_count) * RECORDS_A_BATCH;
+    assert_eq!(count, put_count);
+    // All of it was read, and a part of it was put before the clock started.
+    let read = read.mul_f64((plan.batch_count * RECORDS_A_BATCH) as f64 / put_count as f64);
+    Turn { put, read, disk_bytes }
+}
+
+/// Returns the bytes that a directory takes on the disk.
+fn disk_bytes(path: &Path) -> u64 {
+    let metadata = std::fs::symlink_metadata(path).expect("a file");
+    let inside: u64 = match metadata.is_dir() {
+        true => std::fs::read_dir(path)
+            .expect("a directory")
+            .map(|entry| disk_bytes(&entry.expect("an entry").path()))
+            .sum(),
+        false => 0,
+    };
+    inside + metadata.blocks() * 512
+}

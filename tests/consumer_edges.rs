@@ -343,6 +343,50 @@ fn p4_records_lost_at_the_end_of_a_shard_do_not_keep_its_children_waiting() {
     }
 }
 
+/// Damage takes the last record that the group has handled, and the next ones.
+#[test]
+fn p6_records_lost_around_a_checkpoint_are_told() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    for number in 0..20 {
+        put(&stream, number..number + 1);
+        clock.advance(SECOND);
+    }
+    let mut first = stream.group(GROUP).worker().batch_records(10).open().unwrap();
+    let batch = poll(&mut first).unwrap();
+    first.commit(&batch).unwrap();
+    drop(first);
+    stream.close().unwrap();
+    let file = common::segment_files(scratch.path(), 0).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let places = [b"key-99", b"key-10"].map(|key| bytes.windows(6).position(|bytes| bytes == key).unwrap());
+    bytes[places[0]..places[1]].fill(0xa5);
+    fs::write(&file, bytes).unwrap();
+    let stream = common::small(&clock).salvage(true).open(scratch.path()).unwrap();
+    let lost = stream.recovery().shards[0].lost[0].sequences.clone();
+    assert!(lost.contains(&9.into()) && lost.contains(&10.into()), "{lost:?}");
+
+    let mut second = worker(&stream);
+    let (mut seen, mut given_up) = (vec![], vec![]);
+    loop {
+        match second.poll(Duration::ZERO) {
+            Ok(Some(batch)) => {
+                seen.extend(common::groups::numbers(&batch));
+                second.commit(&batch).unwrap();
+            }
+            Ok(None) => break,
+            Err(Error::Lost { shard, first, end }) => {
+                given_up.extend(first.get()..end.get());
+                assert_eq!(second.skip_lost(shard).unwrap(), end.get() - first.get());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let missing: Vec<_> =
+        (10..20).filter(|&number| !seen.contains(&number) && !given_up.contains(&number.into())).collect();
+    assert_eq!(missing, Vec::<u32>::new(), "skipped in silence; lost: {lost:?}, read: {seen:?}");
+}
+
 #[test]
 fn p6_skipping_to_the_horizon_goes_by_the_callers_own_position() {
     let (scratch, clock) = (common::scratch(), common::clock());
@@ -518,14 +562,43 @@ fn p4_p6_records_behind_expired_shards_come_after_the_report_that_others_are_gon
                 events.extend(batch.iter().map(|record| String::from_utf8_lossy(record.data()).into_owned()));
                 worker.commit(&batch).unwrap();
             }
-            Err(Error::Trimmed { shard, .. }) => {
+            Err(Error::Trimmed { shard, requested, horizon }) => {
                 events.push(format!("{shard} is gone"));
-                worker.skip_to_horizon(shard).unwrap();
+                assert!(requested < horizon, "the error says that records are gone, and how many at most");
+                let skipped = worker.skip_to_horizon(shard).unwrap();
+                assert_eq!(skipped, horizon.get() - requested.get());
             }
             Err(error) => panic!("{error}"),
         }
     }
     assert_eq!(events, [format!("{first} is gone"), "new".into()]);
+}
+
+#[test]
+fn p6_the_error_for_an_expired_shard_counts_what_may_be_missing_also_if_its_children_have_expired() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = common::small(&clock).retention(Retention::age(HOUR)).open(scratch.path()).unwrap();
+    put(&stream, 0..5);
+    let parent = stream.shards()[0].id;
+    drop(worker(&stream));
+    for child in stream.split_shard_evenly(parent).unwrap() {
+        stream.split_shard_evenly(child.id).unwrap();
+    }
+    for _ in 0..3 {
+        clock.advance(2 * HOUR);
+        stream.maintain().unwrap();
+    }
+    assert_eq!(stream.shards().len(), 4, "parent and children have expired");
+    let mut worker = worker(&stream);
+    match worker.poll(Duration::ZERO) {
+        Err(Error::Trimmed { shard, requested, horizon }) => {
+            assert!(shard == parent && requested.get() + 5 <= horizon.get(), "{requested} to {horizon}");
+            assert_eq!(worker.skip_to_horizon(parent).unwrap(), horizon.get() - requested.get());
+        }
+        other => panic!("5 records are gone: {other:?}"),
+    }
+    put(&stream, 5..8);
+    assert_eq!(drain(&mut worker), [5, 6, 7]);
 }
 
 #[test]

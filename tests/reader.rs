@@ -219,6 +219,66 @@ fn l8_a_copy_without_a_writer_is_read_as_the_next_opening_will_find_it() {
 }
 
 #[test]
+fn p4_a_shard_that_expires_unseen_is_followed_by_its_children_and_not_by_theirs() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let stream = small(&clock).retention(Retention::age(100 * SECOND)).open(scratch.path()).unwrap();
+    put(&stream, 0..1);
+    let reader = StreamOptions::new().clock(clock.clone()).open_reader(scratch.path()).unwrap();
+    let parent = stream.shards()[0].id;
+    let mut iterator = reader.iterator(parent, Position::TrimHorizon).unwrap();
+    assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
+    let children = stream.split_shard_evenly(parent).unwrap();
+    clock.advance(60 * SECOND);
+    put(&stream, 1..2);
+    for child in &children {
+        stream.split_shard_evenly(child.id).unwrap();
+    }
+    clock.advance(50 * SECOND);
+    stream.maintain().unwrap();
+    assert_eq!(stream.shards().len(), 6, "only the parent has expired");
+
+    assert!(matches!(iterator.next_batch(10), Err(Error::Trimmed { .. })), "it may have had more records");
+    assert!(iterator.skip_to_horizon() > 0);
+    let end = iterator.next_batch(10).unwrap();
+    let followers = end.child_shards().expect("it is closed").iter().map(|child| child.id);
+    assert_eq!(followers.collect::<Vec<_>>(), children.iter().map(|child| child.id).collect::<Vec<_>>());
+}
+
+#[test]
+fn l8_words_of_the_writer_that_cannot_be_are_an_error_that_names_their_file() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let stream = small(&clock).open(scratch.path()).unwrap();
+    put(&stream, 0..10);
+    stream.close().unwrap();
+    let stream = small(&clock).open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let mut iterator = reader.lineage_iterator(Position::TrimHorizon).unwrap();
+    assert_eq!(read_on(&mut iterator), (0..10).collect::<Vec<_>>());
+
+    // See `docs/FORMAT.md`: the slot of the shard has the number of the opening in word 15, and the end of the shard in word 1.
+    let path = scratch.path().join("live");
+    let bytes = fs::read(&path).unwrap();
+    let words: Vec<u64> =
+        bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(*word.first_chunk().unwrap())).collect();
+    let mut slots = (512..words.len()).step_by(32);
+    let slot = slots.find(|&slot| words[slot] == 1 && words[slot + 15] == words[5]).unwrap();
+    let live = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    live.write_all_at(&99u64.to_ne_bytes(), 8 * (slot as u64 + 1)).unwrap();
+
+    for refused in [iterator.next_batch(1).map(drop), StreamReader::open(scratch.path()).map(drop)] {
+        let error = refused.unwrap_err();
+        let Error::Corrupt(damage) = &error else { panic!("{error}") };
+        assert_eq!((&damage.path, damage.offset), (&path, 8 * slot as u64));
+        assert!(error.to_string().ends_with("open it again: that writes the file anew"), "{error}");
+    }
+    stream.close().unwrap();
+    let stream = small(&clock).open(scratch.path()).unwrap();
+    put(&stream, 10..12);
+    assert_eq!(read_on(&mut iterator), [10, 11]);
+    assert_eq!(read_all(&StreamReader::open(scratch.path()).unwrap()), (0..12).collect::<Vec<_>>());
+}
+
+#[test]
 fn l8_a_reader_is_told_that_what_it_has_read_was_cut() {
     let (scratch, clock) = (common::scratch(), clock());
     let path = scratch.path().join("stream");

@@ -1,11 +1,14 @@
-//! Readers in another process than the writer against a model, over random operations and kills of the writer: L8.
+//! Readers and a consumer group in other processes than the writer against a model, over random operations and kills: L8, L1.
 //!
 //! The writer is a child process. It gets its orders line by line, prints each receipt, and is killed in the middle of some of them. Two readers
-//! are here: one keeps up, one lags. Each has an iterator of every shard and one of the whole stream.
+//! are here: one keeps up, one lags. Each has an iterator of every shard and one of the whole stream. The group runs in a third process, which is
+//! killed too, or closes the group and opens it again. At times the writer's process has the group meanwhile.
 //!
 //! `STREAMLOG_SEQUENCES=2000` runs so many sequences of orders; `STREAMLOG_SEED=7` runs that one, which a failure names.
 
 mod common;
+#[path = "reader_model/group.rs"]
+mod group;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -19,12 +22,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use streamlog::{
-    Batch, Clock, Durability, Error, LineageIterator, ManualClock, Position, PutRecord, Retention,
-    ShardFilter, ShardId, ShardIterator, Stream, StreamOptions, StreamReader, Timestamp,
+    Batch, Clock, Durability, Error, LineageIterator, LockedBy, ManualClock, Position, PutRecord, Retention,
+    ShardFilter, ShardId, ShardIterator, Stream, StreamOptions, StreamReader, Timestamp, extend,
 };
+
+use group::{GROUP, GroupModel, Workers};
 
 const CHILD: &str = "STREAMLOG_READER_MODEL";
 const KEY_COUNT: u64 = 20;
+/// More than a sequence puts.
+const HOLD_BYTES: u64 = 1 << 30;
 
 /// A place in the stream: shard and sequence number.
 type Place = (u32, u64);
@@ -59,32 +66,68 @@ fn put_of(number: u64) -> (Vec<u8>, Vec<u8>) {
     (vec![b'k', random.below(KEY_COUNT) as u8], data)
 }
 
-// The writer.
+// The children.
 
-/// Not a test: the writer, which the model kills.
+/// Not a test: the process of the writer or of the group, which the model kills.
 #[test]
 fn child() {
     let Ok(orders) = std::env::var(CHILD) else { return };
     let words: Vec<_> = orders.split(' ').collect();
-    let numbers: Vec<u64> = words[1..].iter().map(|word| word.parse().unwrap()).collect();
-    let mut writer = Writer {
-        path: words[0].into(),
-        clock: Arc::new(ManualClock::new(Timestamp::from_micros(numbers[0]))),
-        settings: numbers[1..].to_vec(),
-        stream: None,
-    };
-    writer.open(true);
-    say("open");
+    let numbers: Vec<u64> = words[2..].iter().map(|word| word.parse().unwrap()).collect();
+    let (path, clock) =
+        (PathBuf::from(words[1]), Arc::new(ManualClock::new(Timestamp::from_micros(numbers[0]))));
+    match words[0] {
+        "writer" => {
+            let settings = numbers[1..].to_vec();
+            let mut writer = Writer { path, clock, settings, stream: None };
+            writer.open(true);
+            say("open");
+            carry_out_orders(|order, numbers| writer.carry_out(order, numbers));
+            writer.stream.take().unwrap().close().unwrap();
+        }
+        _ => {
+            let reader = StreamOptions::new().clock(clock.clone()).open_reader(&path).unwrap();
+            let mut workers = open_group(|| Workers::open(reader.group(GROUP), numbers[1]));
+            carry_out_orders(|order, numbers| match order {
+                "advance" => clock.advance(Duration::from_millis(numbers[0])),
+                order => workers.carry_out(order, numbers),
+            });
+        }
+    }
+}
+
+/// Carries out orders until it is to quit, or the model is gone.
+fn carry_out_orders(mut carry_out: impl FnMut(&str, &[u64])) {
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let (order, rest) = line.split_once(' ').unwrap_or((&line, ""));
         let numbers: Vec<u64> = rest.split_whitespace().map(|word| word.parse().unwrap()).collect();
         if order == "quit" {
-            writer.stream.take().unwrap().close().unwrap();
             break;
         }
-        writer.carry_out(order, &numbers);
+        carry_out(order, &numbers);
         say("done");
+    }
+}
+
+/// Opens the group once no other process has it.
+fn open_group(open: impl Fn() -> Result<Workers, Error>) -> Workers {
+    loop {
+        match open() {
+            Ok(workers) => return workers,
+            Err(Error::Locked(by)) => say_who(&by),
+            Err(error) => panic!("{error}"),
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// Says which process has the group.
+fn say_who(by: &LockedBy) {
+    assert!(by.path.ends_with(format!("groups/{GROUP}")) && !by.is_this_process, "{by:?}");
+    // It is not known while the process takes it or leaves it.
+    if let Some(id) = by.process_id {
+        say(&format!("locked {id}"));
     }
 }
 
@@ -96,14 +139,15 @@ fn say(line: &str) {
 struct Writer {
     path: PathBuf,
     clock: Arc<ManualClock>,
-    /// The number of shards, the retention by age in seconds and by bytes, or 0, and whether each put is synced and damage is salvaged.
+    /// The number of shards, the retention by age in seconds and by bytes, or 0, and whether each put is synced, the group holds retention
+    /// back, and damage is salvaged.
     settings: Vec<u64>,
     stream: Option<Stream>,
 }
 
 impl Writer {
     fn open(&mut self, may_salvage: bool) {
-        let [shards, age, bytes_max, power, salvage] = self.settings[..] else { panic!() };
+        let [shards, age, bytes_max, power, hold, salvage] = self.settings[..] else { panic!() };
         let retention =
             if age == 0 { Retention::forever() } else { Retention::age(Duration::from_secs(age)) };
         let retention = if bytes_max == 0 { retention } else { retention.bytes_max(bytes_max) };
@@ -116,6 +160,9 @@ impl Writer {
                 let (shard, lost) = (shard.shard.get(), &lost.sequences);
                 say(&format!("lost {shard} {} {}", lost.start, lost.end));
             }
+        }
+        if hold == 1 {
+            extend::hold(&stream, GROUP).set(HOLD_BYTES).unwrap();
         }
         self.stream = Some(stream);
     }
@@ -163,10 +210,27 @@ impl Writer {
                 let first = shard.horizon.get() + count * percent / 100;
                 stream.trim_before(shard.shard, first.into()).unwrap();
             }
+            // Its process has the group for a moment, unless another one does.
+            ("borrow", &[seed]) => match Workers::open(stream.group(GROUP), seed) {
+                Ok(mut workers) => workers.carry_out("work", &[seed % 10]),
+                Err(Error::Locked(by)) => say_who(&by),
+                Err(error) => panic!("{error}"),
+            },
             ("state", _) => {
                 for shard in stream.stats().unwrap().shards {
                     let (id, horizon, next) = (shard.shard.get(), shard.horizon, shard.next_sequence);
                     say(&format!("shard {id} {horizon} {next}"));
+                }
+                for shard in stream.shards() {
+                    for parent in shard.parents() {
+                        say(&format!("parent {} {}", shard.id.get(), parent.get()));
+                    }
+                }
+                if !stream.groups().unwrap().is_empty() {
+                    for shard in stream.group(GROUP).describe().unwrap().shards {
+                        let (next, lag) = (shard.next_sequence, shard.lag.record_count);
+                        say(&format!("lag {} {next} {lag}", shard.shard.get()));
+                    }
                 }
             }
             _ => {}
@@ -176,11 +240,63 @@ impl Writer {
 
 // The model.
 
-/// The writer's process.
-struct WriterProcess {
+/// A child process.
+struct Process {
     child: Child,
     orders: ChildStdin,
     lines: Receiver<String>,
+}
+
+impl Process {
+    fn start(orders: String) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(common::CHILD_TEST)
+            .env(CHILD, orders)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let stdout = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            // The receiver may be gone already.
+            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| _ = sender.send(line));
+        });
+        let orders = child.stdin.take().unwrap();
+        Self { child, orders, lines }
+    }
+
+    fn order(&mut self, order: &str) {
+        // A process that has failed is noticed when it says nothing more.
+        let _ = writeln!(self.orders, "{order}");
+    }
+
+    /// Returns the next line, if there is one in that time.
+    fn next_line(&self, time: Duration) -> Option<String> {
+        match self.lines.recv_timeout(time) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => panic!("a process has failed"),
+        }
+    }
+
+    /// Kills the process. Returns what it had said before.
+    fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        drop(self.orders);
+        let lines = self.lines.iter().collect();
+        self.child.wait().unwrap();
+        lines
+    }
+
+    /// Lets the process end by itself. Returns what it says before.
+    fn quit(mut self) -> Vec<String> {
+        self.order("quit");
+        drop(self.orders);
+        let lines = self.lines.iter().collect();
+        assert!(self.child.wait().unwrap().success());
+        lines
+    }
 }
 
 /// What is known of the stream.
@@ -200,6 +316,8 @@ struct Truth {
     lost: BTreeSet<Place>,
     /// Numbers that were sent to the writer, and have not been heard of since.
     sent: BTreeSet<u64>,
+    /// Numbers that a writer was putting when it was killed, and that have not been heard of since.
+    unsure: BTreeSet<u64>,
 }
 
 impl Truth {
@@ -209,8 +327,15 @@ impl Truth {
             assert_eq!(known, number, "L8: another record is at {place:?}");
             return;
         }
-        assert!(self.sent.remove(&number), "L8: {number} at {place:?} was never put, or is elsewhere");
+        let was_put = self.sent.remove(&number) || self.unsure.remove(&number);
+        assert!(was_put, "L8: {number} at {place:?} was never put, or is elsewhere");
         assert_eq!(self.places.insert(number, place), None);
+    }
+
+    /// Checks that records were lost to damage.
+    fn check_lost(&self, shard: u32, first: u64, end: u64) {
+        let is_lost = |sequence| self.lost.contains(&(shard, sequence));
+        assert!((first..end).all(is_lost), "L8: {first} to before {end} of {shard} were not lost");
     }
 
     fn raise_horizon(&mut self, shard: u32, horizon: u64) {
@@ -235,14 +360,22 @@ struct Model {
     scratch: tempfile::TempDir,
     random: Random,
     clock: Arc<ManualClock>,
-    settings: [u64; 4],
-    writer: Option<WriterProcess>,
+    settings: [u64; 5],
+    writer: Option<Process>,
+    /// The process of the group, and how many orders it has not carried out yet.
+    group: Option<(Process, usize)>,
+    /// All processes that have had the group so far.
+    group_ids: BTreeSet<u32>,
+    group_model: GroupModel,
     truth: Truth,
     put_count: u64,
     /// The orders that the writer has not carried out yet, each with the numbers of its puts.
     open_orders: VecDeque<std::ops::Range<u64>>,
     /// Horizons and ends, as the writer last said.
     state: BTreeMap<u32, (u64, u64)>,
+    /// Where the group is in each shard, and its lag there, as the writer last said.
+    lag: BTreeMap<u32, (u64, u64)>,
+    parents: BTreeMap<u32, Vec<u32>>,
 }
 
 /// The hash of the data that a batch holds, which must not change.
@@ -278,8 +411,7 @@ impl Outside {
                 truth.raise_horizon(shard.get(), horizon.get());
             }
             Error::Lost { shard, first, end } => {
-                let mut places = (first.get()..end.get()).map(|sequence| (shard.get(), sequence));
-                assert!(places.all(|place| truth.lost.contains(&place)), "{error}");
+                truth.check_lost(shard.get(), first.get(), end.get());
             }
             error => panic!("L8: {error}"),
         }
@@ -404,6 +536,7 @@ impl Model {
             [0, 0, 5, 20][random.below(4) as usize],
             [0, 0, 300_000][random.below(3) as usize],
             u64::from(random.one_in(4)),
+            u64::from(random.one_in(3)),
         ];
         let mut model = Self {
             scratch: common::scratch(),
@@ -411,10 +544,15 @@ impl Model {
             clock: common::clock(),
             settings,
             writer: None,
+            group: None,
+            group_ids: BTreeSet::new(),
+            group_model: GroupModel::default(),
             truth: Truth::default(),
             put_count: 0,
             open_orders: VecDeque::new(),
             state: BTreeMap::new(),
+            lag: BTreeMap::new(),
+            parents: BTreeMap::new(),
         };
         model.start(false);
         model.wait_until_open(&mut []);
@@ -426,25 +564,13 @@ impl Model {
     }
 
     fn start(&mut self, must_salvage: bool) {
-        let mut orders = format!("{} {}", self.path().display(), self.clock.now().as_micros());
+        let mut orders = format!("writer {} {}", self.path().display(), self.clock.now().as_micros());
         for setting in self.settings.into_iter().chain([u64::from(must_salvage)]) {
             write!(orders, " {setting}").unwrap();
         }
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(common::CHILD_TEST)
-            .env(CHILD, orders)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = channel();
-        let stdout = child.stdout.take().unwrap();
-        std::thread::spawn(move || {
-            // The receiver may be gone already.
-            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| _ = sender.send(line));
-        });
-        let orders = child.stdin.take().unwrap();
-        self.writer = Some(WriterProcess { child, orders, lines });
+        let writer = Process::start(orders);
+        self.group_ids.insert(writer.child.id());
+        self.writer = Some(writer);
     }
 
     fn wait_until_open(&mut self, readers: &mut [&mut Outside]) {
@@ -465,11 +591,7 @@ impl Model {
 
     /// Takes over the next line of the writer, if there is one in that time.
     fn next_line(&mut self, time: Duration) -> Option<String> {
-        let line = match self.writer.as_ref().unwrap().lines.recv_timeout(time) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => panic!("the writer has failed"),
-        };
+        let line = self.writer.as_ref().unwrap().next_line(time)?;
         self.take_line(&line);
         Some(line)
     }
@@ -490,15 +612,22 @@ impl Model {
                 let shard = number(1) as u32;
                 self.truth.lost.extend((number(2)..number(3)).map(|sequence| (shard, sequence)));
             }
-            _ => {}
+            "lag" => _ = self.lag.insert(number(1) as u32, (number(2), number(3))),
+            "parent" => {
+                let parents = self.parents.entry(number(1) as u32).or_default();
+                if !parents.contains(&(number(2) as u32)) {
+                    parents.push(number(2) as u32);
+                }
+            }
+            "locked" => assert!(self.group_ids.contains(&(number(1) as u32)), "{line}"),
+            _ => _ = self.group_model.take(line, self.is_held(), &mut self.truth),
         }
     }
 
     fn order(&mut self, order: &str, puts: std::ops::Range<u64>) {
         self.truth.sent.extend(puts.clone());
         self.open_orders.push_back(puts);
-        // A writer that has failed is noticed when it says nothing more.
-        let _ = writeln!(self.writer.as_mut().unwrap().orders, "{order}");
+        self.writer.as_mut().unwrap().order(order);
     }
 
     /// Takes over what the writer has said so far.
@@ -530,11 +659,14 @@ impl Model {
             79..83 => self.order(&format!("split {random}"), 0..0),
             83..86 => self.order(&format!("merge {random}"), 0..0),
             86..87 => self.order(&format!("scale {}", 1 + random % 4), 0..0),
-            87..92 => self.order(&format!("trim {random} {}", random % 101), 0..0),
+            // A hold does not keep the owner from trimming.
+            87..92 if !self.is_held() => self.order(&format!("trim {random} {}", random % 101), 0..0),
+            87..92 => self.order("maintain", 0..0),
             92..98 => {
                 let millis = random * 3;
                 self.clock.advance(Duration::from_millis(millis));
                 self.order(&format!("advance {millis}"), 0..0);
+                self.order_group(&format!("advance {millis}"));
             }
             _ => self.order("reopen", 0..0),
         }
@@ -544,6 +676,9 @@ impl Model {
     fn kill(&mut self, readers: &mut [&mut Outside]) {
         for _ in 0..5 + self.random.below(40) {
             self.random_order();
+            if self.random.one_in(5) {
+                self.group_turn();
+            }
         }
         let lines_max = self.random.below(60);
         for _ in 0..lines_max {
@@ -559,14 +694,13 @@ impl Model {
         if self.random.one_in(2) {
             std::thread::sleep(Duration::from_micros(self.random.below(1_500)));
         }
-        let mut writer = self.writer.take().unwrap();
-        writer.child.kill().unwrap();
-        drop(writer.orders);
-        writer.lines.iter().for_each(|line| self.take_line(&line));
-        writer.child.wait().unwrap();
+        let lines = self.writer.take().unwrap().kill();
+        lines.iter().for_each(|line| self.take_line(line));
+        self.group_model.note_kill_of_writer();
         // Only what was being carried out may have had an effect.
         let began = self.open_orders.pop_front().unwrap_or_default();
-        self.truth.sent = began.filter(|number| self.truth.sent.contains(number)).collect();
+        let sent = std::mem::take(&mut self.truth.sent);
+        self.truth.unsure.extend(began.filter(|number| sent.contains(number)));
         self.open_orders.clear();
         // What was put is there before anybody opens the stream again.
         for reader in readers.iter_mut() {
@@ -577,11 +711,130 @@ impl Model {
     }
 
     fn close(&mut self) {
-        let mut writer = self.writer.take().unwrap();
-        let _ = writeln!(writer.orders, "quit");
-        drop(writer.orders);
-        writer.lines.iter().for_each(|line| self.take_line(&line));
-        assert!(writer.child.wait().unwrap().success());
+        let lines = self.writer.take().unwrap().quit();
+        lines.iter().for_each(|line| self.take_line(line));
+    }
+
+    // The group.
+
+    fn is_held(&self) -> bool {
+        self.settings[4] == 1
+    }
+
+    fn group_turn(&mut self) {
+        let random = self.random.below(1_000);
+        match self.random.below(16) {
+            0..8 => self.order_group(&format!("work {}", 1 + random % 20)),
+            8 => self.order_group("leave"),
+            9 => self.kill_group(),
+            10 => self.close_group(),
+            11..14 => self.start_group(),
+            _ => self.order(&format!("borrow {random}"), 0..0),
+        }
+        self.hear_group();
+    }
+
+    /// Starts the group's process, and waits until it has the group. The writer's process may have had it before.
+    fn start_group(&mut self) {
+        if self.group.is_some() {
+            return;
+        }
+        let (path, now, seed) = (self.path(), self.clock.now().as_micros(), self.random.below(u64::MAX));
+        let process = Process::start(format!("group {} {now} {seed}", path.display()));
+        self.group_ids.insert(process.child.id());
+        // The writer has said all that it did with the group before this process had it.
+        let mut lines = vec![];
+        while lines.last().is_none_or(|line| line != "opened") {
+            lines.push(process.next_line(Duration::from_secs(60)).expect("the group does not open"));
+        }
+        self.wait();
+        lines.iter().for_each(|line| self.take_line(line));
+        self.group = Some((process, 0));
+    }
+
+    fn order_group(&mut self, order: &str) {
+        if let Some((process, open_count)) = &mut self.group {
+            process.order(order);
+            *open_count += 1;
+        }
+    }
+
+    /// Takes over what the group has said so far.
+    fn hear_group(&mut self) {
+        while self.next_line_of_group(Duration::ZERO) {}
+    }
+
+    fn next_line_of_group(&mut self, time: Duration) -> bool {
+        let Some((process, open_count)) = &mut self.group else { return false };
+        let Some(line) = process.next_line(time) else { return false };
+        *open_count -= usize::from(line == "done");
+        self.take_line_of_group(&line);
+        true
+    }
+
+    fn take_line_of_group(&mut self, line: &str) {
+        let is_known = self.group_model.take(line, self.is_held(), &mut self.truth);
+        // The harness of the child says how its test went.
+        assert!(is_known || ["", "done"].contains(&line) || line.starts_with("test "), "{line}");
+    }
+
+    fn wait_for_group(&mut self) {
+        while self.group.as_ref().is_some_and(|(_, open_count)| *open_count > 0) {
+            assert!(self.next_line_of_group(Duration::from_secs(60)), "the group hangs");
+        }
+    }
+
+    fn kill_group(&mut self) {
+        if self.random.one_in(2) {
+            std::thread::sleep(Duration::from_micros(self.random.below(1_500)));
+        }
+        if let Some((process, _)) = self.group.take() {
+            process.kill().iter().for_each(|line| self.take_line_of_group(line));
+        }
+    }
+
+    fn close_group(&mut self) {
+        if let Some((process, _)) = self.group.take() {
+            process.quit().iter().for_each(|line| self.take_line_of_group(line));
+        }
+    }
+
+    /// Compares what all processes say of the group, while it does nothing.
+    fn check_group(&mut self, outside: &Outside) {
+        self.group_model.check(&self.state, &self.lag, self.is_held(), &mut self.truth);
+        if let Some((process, _)) = &self.group {
+            match outside.reader.group(GROUP).worker().open() {
+                Err(Error::Locked(by)) => assert_eq!(by.process_id, Some(process.child.id()), "{by:?}"),
+                other => panic!("two processes have the group: {other:?}"),
+            }
+        }
+        if !self.lag.is_empty() {
+            let described = outside.reader.group(GROUP).describe().unwrap();
+            let of = |shard: &streamlog::GroupShard| {
+                (shard.shard.get(), (shard.next_sequence.get(), shard.lag.record_count))
+            };
+            assert_eq!(described.shards.iter().map(of).collect::<BTreeMap<_, _>>(), self.lag);
+        }
+    }
+
+    /// Lets the group handle all that is left, and checks that it was handed everything. What it has handled is then released.
+    fn finish_group(&mut self, outside: &mut Outside) {
+        self.start_group();
+        self.order_group("drain");
+        self.rest(outside);
+        assert!(self.lag.values().all(|&(_, record_count)| record_count == 0), "{:?}", self.lag);
+        outside.note_horizons(&mut self.truth);
+        self.group_model.finish(&self.parents, self.is_held(), &self.truth);
+        if self.is_held() && self.settings[1] > 0 {
+            let millis = 1_000 * (self.settings[1] + 1);
+            self.clock.advance(Duration::from_millis(millis));
+            self.order(&format!("advance {millis}"), 0..0);
+            self.order_group(&format!("advance {millis}"));
+            self.order("maintain", 0..0);
+            self.rest(outside);
+            let is_released = self.state.values().all(|&(horizon, next)| horizon == next);
+            assert!(is_released, "P12: {:?}", self.state);
+        }
     }
 
     /// Damages a segment of the closed stream. Returns whether there was one.
@@ -652,9 +905,13 @@ impl Model {
 
     /// Lets the writer rest, and compares.
     fn rest(&mut self, keeping_up: &mut Outside) {
+        self.wait_for_group();
+        self.wait();
         self.state.clear();
+        self.lag.clear();
         self.order("state", 0..0);
         self.wait();
+        self.check_group(keeping_up);
         keeping_up.read_shards(&mut self.truth, &mut self.random, u64::MAX);
         keeping_up.read_lineage(&mut self.truth, &mut self.random, u64::MAX);
         self.check(keeping_up);
@@ -686,12 +943,12 @@ fn run(seed: u64) {
     let mut model = Model::new(seed);
     let mut keeping_up = Outside::new(&model.path(), &model.clock);
     let mut lagging = Outside::new(&model.path(), &model.clock);
-    // A third kind of reader belongs here: a consumer group in another process than the writer.
     for _ in 0..4 {
         for _ in 0..8 {
             for _ in 0..model.random.below(8) {
                 model.random_order();
             }
+            model.group_turn();
             if model.random.one_in(3) {
                 model.hear();
                 keeping_up.read_shards(&mut model.truth, &mut model.random, 10);
@@ -712,6 +969,8 @@ fn run(seed: u64) {
             // The damage is in the bytes that these hold, too.
             keeping_up.held.clear();
             lagging.held.clear();
+            model.order_group("drop");
+            model.wait_for_group();
             model.damage();
         } else {
             model.kill(&mut [&mut keeping_up, &mut lagging]);
@@ -725,8 +984,10 @@ fn run(seed: u64) {
         }
     }
     model.rest(&mut keeping_up);
+    model.finish_group(&mut keeping_up);
     model.finish(keeping_up);
     model.finish(lagging);
+    model.close_group();
     model.close();
 }
 
@@ -735,7 +996,7 @@ fn number_in(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn l8_readers_in_another_process_see_what_the_model_does() {
+fn l8_readers_and_a_group_in_other_processes_see_what_the_model_does() {
     if std::env::var(CHILD).is_ok() {
         return;
     }

@@ -19,9 +19,25 @@ use streamlog::{
     Error, Maintenance, ManualClock, Position, Retention, ShardId, SnapshotReport, Stream, StreamOptions,
     extend,
 };
+use tempfile::TempDir;
 
 /// The readable records of each shard: the number of the first, and keys and data.
 type Content = BTreeMap<ShardId, (u64, Vec<(Vec<u8>, Vec<u8>)>)>;
+
+/// Returns a directory to work in, a clock, and the places of a stream and of its snapshot.
+fn places() -> (TempDir, Arc<ManualClock>, PathBuf, PathBuf) {
+    let scratch = scratch();
+    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
+    (scratch, clock(), path, to)
+}
+
+/// Returns the same, with an open stream that holds this many records.
+fn filled(count: u32) -> (TempDir, Arc<ManualClock>, PathBuf, PathBuf, Stream) {
+    let (scratch, clock, path, to) = places();
+    let stream = small(&clock).open(&path).unwrap();
+    fill(&stream, count);
+    (scratch, clock, path, to, stream)
+}
 
 fn snapshot(stream: &Stream, to: &Path) -> SnapshotReport {
     let report = stream.snapshot(to, |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
@@ -86,8 +102,7 @@ fn fill(stream: &Stream, count: u32) {
 
 #[test]
 fn p1_a_snapshot_holds_what_was_put_before_it_and_nothing_that_came_later() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
+    let (_scratch, clock, path, to) = places();
     let stream = small(&clock).shards(3).open(&path).unwrap();
     fill(&stream, 50);
     let then = content(&stream);
@@ -102,10 +117,7 @@ fn p1_a_snapshot_holds_what_was_put_before_it_and_nothing_that_came_later() {
 
 #[test]
 fn a_sealed_segment_takes_no_room_and_a_second_snapshot_adds_only_what_is_new() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
-    let stream = small(&clock).open(&path).unwrap();
-    fill(&stream, 30);
+    let (_scratch, clock, path, to, stream) = filled(30);
     stream.maintain().unwrap();
     let first = snapshot(&stream, &to);
     let (files, copies) = (segment_files(&path, 0), segment_files(&to, 0));
@@ -129,10 +141,7 @@ fn a_sealed_segment_takes_no_room_and_a_second_snapshot_adds_only_what_is_new() 
 
 #[test]
 fn neither_stream_changes_a_file_of_the_other() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
-    let stream = small(&clock).open(&path).unwrap();
-    fill(&stream, 20);
+    let (_scratch, clock, path, to, stream) = filled(20);
     stream.close().unwrap();
     // It was closed cleanly, so its last segment could be resumed: before the snapshot and after, from either side.
     let stream = open(&path, &clock);
@@ -160,8 +169,7 @@ fn neither_stream_changes_a_file_of_the_other() {
 
 #[test]
 fn a_trimmed_segment_that_a_snapshot_holds_is_not_filled_again() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
+    let (_scratch, clock, path, to) = places();
     let options = || small(&clock).retention(Retention::forever().bytes_max(200 << 10));
     let stream = options().open(&path).unwrap();
     let mut is_filled_again = false;
@@ -189,8 +197,7 @@ fn a_trimmed_segment_that_a_snapshot_holds_is_not_filled_again() {
 
 #[test]
 fn l1_groups_come_along_wherever_they_are_and_are_never_ahead() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
+    let (_scratch, clock, path, to) = places();
     let stream = common::groups::open(&path, &clock, 2);
     put(&stream, 0..100);
     let mut open_one = worker(&stream);
@@ -241,8 +248,7 @@ fn l1_groups_come_along_wherever_they_are_and_are_never_ahead() {
 
 #[test]
 fn l1_a_group_whose_checkpoints_roll_and_are_dropped_is_copied_whole() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
+    let (_scratch, clock, path, to) = places();
     let stream = common::groups::open(&path, &clock, 1);
     let inside = extend::streams_inside(&stream, "audits");
     let audit = inside.open("logins", small(&clock)).unwrap();
@@ -276,10 +282,7 @@ fn l1_a_group_whose_checkpoints_roll_and_are_dropped_is_copied_whole() {
 
 #[test]
 fn what_is_no_snapshot_of_the_stream_is_refused_and_left_alone() {
-    let (scratch, clock) = (scratch(), clock());
-    let path = scratch.path().join("stream");
-    let stream = small(&clock).open(&path).unwrap();
-    fill(&stream, 3);
+    let (scratch, clock, path, _, stream) = filled(3);
     let refusal = |to: &Path| stream.snapshot(to, |_| ControlFlow::Continue(())).unwrap_err();
     let is_invalid = |to: &Path| matches!(refusal(to), Error::InvalidArgument(_));
 
@@ -322,8 +325,7 @@ fn what_is_no_snapshot_of_the_stream_is_refused_and_left_alone() {
 
 #[test]
 fn a_snapshot_that_was_written_to_is_refused_and_one_that_was_only_opened_is_not() {
-    let (scratch, clock) = (scratch(), clock());
-    let path = scratch.path().join("stream");
+    let (scratch, clock, path, _) = places();
     let stream =
         small(&clock).shards(2).retention(Retention::age(Duration::from_secs(100))).open(&path).unwrap();
     fill(&stream, 20);
@@ -382,10 +384,7 @@ fn content_of_any(path: &Path, clock: &Arc<ManualClock>) -> Content {
 
 #[test]
 fn a_snapshot_that_is_stopped_leaves_the_last_one_and_the_next_call_goes_on() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
-    let stream = small(&clock).open(&path).unwrap();
-    fill(&stream, 40);
+    let (scratch, clock, _, to, stream) = filled(40);
     stream.maintain().unwrap();
     let stop_after = |count: u32| {
         let mut left = count;
@@ -437,10 +436,7 @@ fn a_snapshot_that_is_stopped_leaves_the_last_one_and_the_next_call_goes_on() {
 
 #[test]
 fn progress_may_close_the_stream() {
-    let (scratch, clock) = (scratch(), clock());
-    let stream = small(&clock).open(scratch.path().join("stream")).unwrap();
-    fill(&stream, 20);
-    let to = scratch.path().join("to");
+    let (_scratch, _, _, to, stream) = filled(20);
     let outcome = stream.snapshot(&to, |_| {
         let _ = stream.clone().close();
         ControlFlow::Continue(())
@@ -451,10 +447,7 @@ fn progress_may_close_the_stream() {
 
 #[test]
 fn p9_damage_in_a_sealed_segment_is_found_in_the_snapshot_and_salvaged_there_alone() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
-    let stream = small(&clock).open(&path).unwrap();
-    fill(&stream, 20);
+    let (_scratch, clock, path, to, stream) = filled(20);
     stream.close().unwrap();
     let first = segment_files(&path, 0).remove(0);
     let mut bytes = fs::read(&first).unwrap();
@@ -475,10 +468,7 @@ fn p9_damage_in_a_sealed_segment_is_found_in_the_snapshot_and_salvaged_there_alo
 
 #[test]
 fn a_hold_comes_along_only_with_its_group() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
-    let stream = small(&clock).open(&path).unwrap();
-    fill(&stream, 3);
+    let (_scratch, clock, _, to, stream) = filled(3);
     let _held = stream.group("held").worker().hold(1 << 20).open().unwrap();
     let mut late = None;
     let mut calls = 0;
@@ -542,7 +532,7 @@ struct Then {
 
 /// A stream, and what each of its snapshots must hold.
 struct Model {
-    scratch: tempfile::TempDir,
+    scratch: TempDir,
     generation: u32,
     clock: Arc<ManualClock>,
     stream: Option<Stream>,
@@ -888,8 +878,7 @@ fn a_snapshot_on_another_file_system_is_copied_once() {
 
 #[test]
 fn l1_what_is_committed_while_files_are_copied_is_not_ahead_of_the_records() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
+    let (_scratch, clock, path, to) = places();
     let stream = common::groups::open(&path, &clock, 1);
     // Copied before the other group, so that there is a call between the two.
     let _first = stream.group("a").worker().open().unwrap();
@@ -916,10 +905,7 @@ fn l1_what_is_committed_while_files_are_copied_is_not_ahead_of_the_records() {
 
 #[test]
 fn a_put_between_the_moment_and_the_copy_does_not_continue_a_segment_of_the_snapshot() {
-    let (scratch, clock) = (scratch(), clock());
-    let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
-    let stream = small(&clock).open(&path).unwrap();
-    fill(&stream, 20);
+    let (_scratch, clock, path, to, stream) = filled(20);
     stream.close().unwrap();
     let stream = open(&path, &clock);
     let then = content(&stream);

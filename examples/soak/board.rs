@@ -36,6 +36,17 @@ pub(crate) struct Progress {
 
 /// A thread that is silent for this long hangs.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Whoever waits in another process than the writer looks by itself each second. A wait that ends this long after a put was not ended by it.
+const LATE: Duration = Duration::from_millis(500);
+/// So many late ends in a row are no matter of a busy machine.
+const LATE_MAX: u64 = 5;
+
+/// A wait that may have lasted until somebody was woken by a put.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wait {
+    took: Duration,
+    ended: Timestamp,
+}
 
 /// The shared state of a process; each worker and each visitor has one.
 #[derive(Debug)]
@@ -52,6 +63,8 @@ pub(crate) struct Board {
     delays_nanos: Mutex<Histogram<u64>>,
     /// When each thread was last heard of.
     heard: Mutex<HashMap<ThreadId, Instant>>,
+    /// How many long waits have ended late since the last one that has not.
+    late_wakes: AtomicU64,
 }
 
 impl Board {
@@ -66,15 +79,41 @@ impl Board {
             counters: Mutex::default(),
             delays_nanos: Mutex::new(new_delays()?),
             heard: Mutex::default(),
+            late_wakes: AtomicU64::new(0),
         })
     }
 
-    /// Returns how long to wait for records. A visitor sometimes waits for so long that it falls silent if nobody wakes it.
-    pub(crate) fn pause(&self, random: &mut Random) -> Duration {
-        if self.role == Role::Follower && random.one_in(8) {
-            return SILENCE_MAX / 2;
+    /// Waits for records with `wait`, which returns whether there are any. A visitor sometimes waits for so long that it falls silent if nobody
+    /// wakes it. Such a wait is returned.
+    pub(crate) fn wait(
+        &self,
+        random: &mut Random,
+        wait: impl FnOnce(Duration) -> streamlog::Result<bool>,
+    ) -> streamlog::Result<Option<Wait>> {
+        let is_long = self.role == Role::Follower && random.one_in(8);
+        let time = if is_long { SILENCE_MAX / 2 } else { Duration::from_millis(random.below(100)) };
+        let began = Instant::now();
+        let is_ready = wait(time)?;
+        Ok((is_long && is_ready).then(|| Wait { took: began.elapsed(), ended: now() }))
+    }
+
+    /// Checks that puts end waits. The batch is what was read after one.
+    pub(crate) fn check_wake(&self, wait: Option<Wait>, batch: &Batch) -> Outcome {
+        let (Some(wait), Some(first)) = (wait, batch.iter().next()) else { return Ok(()) };
+        let delay = wait.ended.since(first.timestamp()).min(wait.took);
+        let is_late = delay > LATE;
+        let mut counters = self.counters();
+        counters.wakes += 1;
+        counters.late_wakes += u64::from(is_late);
+        drop(counters);
+        if !is_late {
+            self.late_wakes.store(0, Ordering::SeqCst);
+        } else if self.late_wakes.fetch_add(1, Ordering::SeqCst) + 1 >= LATE_MAX {
+            return Err(format!(
+                "P6 L8: {LATE_MAX} waits in a row have ended late, the last one {delay:.1?} after a put: nobody is woken"
+            ));
         }
-        Duration::from_millis(random.below(100))
+        Ok(())
     }
 
     pub(crate) fn is_worker(&self) -> bool {

@@ -37,6 +37,7 @@ fn follow_shards(stream: &StreamReader, board: &Board, random: &mut Random) -> O
             Err(error) => return Err(format!("P6 L8: an iterator over {}: {error}", shard.id)),
         }
     }
+    let mut waited = None;
     while !board.must_stop() {
         let mut ended = None;
         let mut has_read = false;
@@ -45,6 +46,9 @@ fn follow_shards(stream: &StreamReader, board: &Board, random: &mut Random) -> O
             match iterator.next_batch(random.between(1, RECORDS_MAX) as usize) {
                 Ok(batch) => {
                     order.take(&batch, Some(expected))?;
+                    if !batch.is_empty() {
+                        board.check_wake(waited.take(), &batch)?;
+                    }
                     board.check_age(&batch, began, oldest)?;
                     board.report_followed(&batch)?;
                     has_read |= !batch.is_empty();
@@ -62,7 +66,8 @@ fn follow_shards(stream: &StreamReader, board: &Board, random: &mut Random) -> O
         }
         let Some((at, children)) = ended else {
             if !has_read {
-                wait_any(&reading, board.pause(random))
+                waited = board
+                    .wait(random, |time| wait_any(&reading, time).map(|ready| ready.is_some()))
                     .map_err(unexpected("P6 L8", "waiting for any shard"))?;
             }
             continue;

@@ -36,30 +36,35 @@ pub(crate) struct Counters {
     pub(crate) kept_records: u64,
     /// Calls of `describe`, `stats` and `verify`.
     pub(crate) looks: u64,
+    /// Long waits that ended with a record, and those of them that ended late.
+    pub(crate) wakes: u64,
+    pub(crate) late_wakes: u64,
     /// The current value, as for `disk_bytes`.
     pub(crate) open_shards: u64,
     pub(crate) disk_bytes: u64,
 }
 
 impl Counters {
-    fn fields(&self) -> [u64; 15] {
+    fn fields(&self) -> [u64; 17] {
         let Self { put_records, put_bytes, read_records, read_bytes, .. } = *self;
         let Self { reshards, trimmed_records, overtaken, open_shards, disk_bytes, .. } = *self;
         let Self { handled_records, commits, leases_lost, groups_overtaken, .. } = *self;
         let fields = [put_records, put_bytes, read_records, read_bytes, reshards, trimmed_records];
-        let Self { kept_records, looks, .. } = *self;
-        let of_others = [handled_records, commits, leases_lost, groups_overtaken, kept_records, looks];
-        let mut all = [0; 15];
+        let Self { kept_records, looks, wakes, late_wakes, .. } = *self;
+        let of_groups = [handled_records, commits, leases_lost, groups_overtaken];
+        let mut all = [0; 17];
         all[..6].copy_from_slice(&fields);
         all[6..9].copy_from_slice(&[overtaken, open_shards, disk_bytes]);
-        all[9..].copy_from_slice(&of_others);
+        all[9..13].copy_from_slice(&of_groups);
+        all[13..].copy_from_slice(&[kept_records, looks, wakes, late_wakes]);
         all
     }
 
-    fn from_fields(fields: [u64; 15]) -> Self {
+    fn from_fields(fields: [u64; 17]) -> Self {
         let [put_records, put_bytes, read_records, read_bytes, reshards, trimmed_records, rest @ ..] = fields;
         let [overtaken, open_shards, disk_bytes, of_others @ ..] = rest;
-        let [handled_records, commits, leases_lost, groups_overtaken, kept_records, looks] = of_others;
+        let [handled_records, commits, leases_lost, groups_overtaken, of_visitors @ ..] = of_others;
+        let [kept_records, looks, wakes, late_wakes] = of_visitors;
         Self {
             put_records,
             put_bytes,
@@ -76,6 +81,8 @@ impl Counters {
             groups_overtaken,
             kept_records,
             looks,
+            wakes,
+            late_wakes,
         }
     }
 }

@@ -50,14 +50,18 @@ fn follow_lineage(
     };
     board.report_jump();
     let mut order = Order::new(board);
+    let mut waited = None;
     while !board.must_stop() && began.elapsed() < life {
         let (acknowledged, oldest, at) = (board.acknowledged(), board.oldest_allowed(), now());
         match iterator.next_batch(random.between(1, RECORDS_MAX) as usize) {
             Ok(batch) if batch.is_empty() => {
                 order.check_end(&acknowledged)?;
-                iterator.wait(board.pause(random)).map_err(unexpected("P6", "waiting for all shards"))?;
+                waited = board
+                    .wait(random, |time| iterator.wait(time))
+                    .map_err(unexpected("P6", "waiting for all shards"))?;
             }
             Ok(batch) => {
+                board.check_wake(waited.take(), &batch)?;
                 order.take(&batch, None)?;
                 board.check_age(&batch, at, oldest)?;
                 board.report_followed(&batch)?;

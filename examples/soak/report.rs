@@ -89,6 +89,8 @@ impl Totals {
         mine.groups_overtaken += more.groups_overtaken;
         mine.kept_records += more.kept_records;
         mine.looks += more.looks;
+        mine.wakes += more.wakes;
+        mine.late_wakes += more.late_wakes;
         // A worker that has just started has not counted its shards yet.
         if more.open_shards > 0 {
             mine.open_shards = more.open_shards;
@@ -245,6 +247,11 @@ impl Report {
             HumanCount(outside.kept_records),
             HumanCount(outside.looks),
             HumanCount(outside.overtaken),
+        ));
+        say(&format!(
+            "outside: {} long waits ended by a put, {} of them late",
+            HumanCount(outside.wakes),
+            HumanCount(outside.late_wakes)
         ));
         for (name, counters, again) in
             [("group", all, spans_again[0]), ("group outside", outside, spans_again[1])]

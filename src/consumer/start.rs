@@ -67,7 +67,11 @@ impl Worker {
             // If the clock was set back since, later records may seem to be older than the handled one. Then all are handed out again.
             let is_in_future = noted > self.stream().now();
             let position = if is_in_future { Position::TrimHorizon } else { Position::AtTimestamp(noted) };
-            let iterator = self.stream().iterator(held.shard, position)?;
+            let mut iterator = self.stream().iterator(held.shard, position)?;
+            // If damage has taken the last handled record, the place may be behind others that it has taken, too. Those have to be reported.
+            if iterator.next_sequence() > held.checkpoint.sequence {
+                iterator.seek(Position::At(held.checkpoint.sequence))?;
+            }
             self.seek_to(held, iterator.next_sequence())?;
             return Ok(iterator);
         }
@@ -126,7 +130,8 @@ impl Worker {
     }
 
     /// Continues from the trim horizon in a shard where retention has overtaken the group. Returns how many records that skips. If the
-    /// whole shard has expired, its end is unknown: then the number counts up to the beginning of its first child.
+    /// whole shard has expired, its end is unknown: then the number counts up to the beginning of its first child, or of a later shard if the
+    /// children have expired too. So it may be too large, and is so even if the group had handled all records of the shard.
     ///
     /// With this call, the caller gives those records up.
     ///
@@ -166,11 +171,15 @@ impl Worker {
         Ok((skipped, iterator))
     }
 
-    /// Returns where the first child of an expired shard begins, or the group's place in the shard if it has no child.
+    /// Returns where the first child of an expired shard begins. If the children have expired too, the shards count of which some parent has:
+    /// the ones that descend from them are among these.
     fn first_of_children(&self, held: Held) -> SequenceNumber {
-        let shards = self.stream().shards();
+        let (shards, from) = (self.stream().shards(), held.checkpoint.sequence);
+        let is_there = |id: ShardId| shards.iter().any(|shard| shard.id == id);
         let child = shards.iter().find(|shard| shard.parents().any(|id| id == held.shard));
-        child.map_or(held.checkpoint.sequence, |child| child.first_sequence)
+        let orphans = shards.iter().filter(|shard| shard.parents().any(|id| !is_there(id)));
+        let later = orphans.map(|shard| shard.first_sequence).filter(|&first| first > from);
+        child.map(|child| child.first_sequence).or_else(|| later.min()).unwrap_or(from)
     }
 
     /// Continues after records of a shard that were lost to damage and given up since. Returns how many records that skips.

@@ -285,11 +285,11 @@ impl Followed {
         let dir = ShardDir::new(&self.root, shard.id);
         let changed =
             || Error::io("read what the writer shows of", dir.path(), std::io::ErrorKind::Interrupted.into());
-        let (mut seen, words) = slot.read().ok_or_else(changed)?;
+        let (mut seen, words) = slot.read()?.ok_or_else(changed)?;
         let mut bases = if dir.path().is_own_dir()? { dir.bases()? } else { vec![] };
         bases.retain(|&base| base < seen.end);
         // Loaded after the directory was listed: a file that was removed before is behind this. It may be beyond the end that was loaded.
-        let (now, _) = slot.read().ok_or_else(changed)?;
+        let (now, _) = slot.read()?.ok_or_else(changed)?;
         seen.horizon = now.horizon.min(seen.end);
         Ok(Found { bases, seen, words })
     }
@@ -380,7 +380,7 @@ fn load(root: &OwnPath, was_there: bool) -> Result<Manifest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StreamOptions, SystemClock};
+    use crate::{Maintenance, StreamOptions, SystemClock};
 
     #[test]
     fn l8_counts_show_no_record_as_synced_that_they_do_not_show_as_put() {
@@ -394,5 +394,37 @@ mod tests {
         stream.sync().unwrap();
         let stats = reader.stats(followed.manifest().marks_of(&shard)).unwrap();
         assert_eq!((stats.next_sequence, stats.synced_sequence), (1.into(), 1.into()));
+    }
+
+    #[test]
+    fn l8_a_file_that_is_trimmed_before_the_files_are_listed_is_behind_the_horizon() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual);
+        let stream = options.open(directory.path()).unwrap();
+        for _ in 0..30 {
+            stream.put("key", vec![7; 8_000]).unwrap();
+        }
+        let root = OwnPath::open_root(directory.path()).unwrap();
+        let followed = Followed::open(root, Arc::new(SystemClock), None).unwrap();
+        let (shard, _) = followed.members().unwrap().remove(0);
+        let slot = {
+            let state = followed.state.lock();
+            state.live.as_ref().unwrap().find(shard.id, state.opening).unwrap().unwrap()
+        };
+        let mut trimmed = Some((stream.clone(), shard.id));
+        fault::set_hook(Some(Box::new(move |action, _| {
+            if let Some((stream, shard)) = trimmed.take_if(|_| action == "load the words of a shard") {
+                let trim = move || {
+                    stream.trim_before(shard, 25.into()).unwrap();
+                    stream.maintain().unwrap();
+                };
+                std::thread::spawn(trim).join().unwrap();
+            }
+            Ok(())
+        })));
+        let found = followed.find_shown(&shard, &slot);
+        fault::set_hook(None);
+        let Found { bases, seen, .. } = found.unwrap();
+        assert!(bases[0] > 0.into() && bases[0] <= seen.horizon, "{bases:?} {seen:?}");
     }
 }

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::LIVE_NAME;
-use crate::log::format::live::{
-    BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
-    OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT,
-    bytes_at, place_at,
-};
+use crate::log::format::live::{MAGIC, PAGE_SLOTS, SLOT_WORDS, bytes_at, header, place_at, slot};
 use crate::log::sys::file::DataFile;
 use crate::log::sys::root::OwnPath;
 use crate::log::sys::words::{PAGE_BYTES, Words};
@@ -69,7 +65,7 @@ pub(crate) fn withdraw(root: &OwnPath) -> Result<()> {
         let file = DataFile::open_writable(&path)?;
         if file.len()? >= PAGE_BYTES {
             let header = Words::writable(file.std(), 0).map_err(|error| file.error("map", error))?;
-            header.store(OPENING_AT, 0);
+            header.store(header::OPENING, 0);
         }
     }
     Ok(())
@@ -90,7 +86,7 @@ impl Live {
             Ok(()) => Words::writable(file.std(), 0),
             Err(Error::StorageFull(_)) => {
                 // What it showed before must not count either. Where it has no block to write this to, it reads as zero already.
-                let _ = file.write_all_at(&0u64.to_ne_bytes(), (OPENING_AT * size_of::<u64>()) as u64);
+                let _ = file.write_all_at(&0u64.to_ne_bytes(), (header::OPENING * size_of::<u64>()) as u64);
                 Words::private()
             }
             Err(error) => return Err(error),
@@ -99,15 +95,15 @@ impl Live {
         let random: [u8; 8] =
             random::bytes().map_err(|error| Error::io("get random bytes for", &path, error))?;
         let opening = u64::from_ne_bytes(random).max(1);
-        let identity = (BOOT_AT..).zip(process::boot_id()).chain((FILE_AT..).zip(file.identity()?));
+        let identity = (header::BOOT..).zip(process::boot_id()).chain((header::FILE..).zip(file.identity()?));
         let counts =
-            header.load(MAGIC_AT) == MAGIC && identity.clone().all(|(at, word)| header.load(at) == word);
+            header.load(header::MAGIC) == MAGIC && identity.clone().all(|(at, word)| header.load(at) == word);
         if !counts {
-            header.store(OPENING_AT, 0);
+            header.store(header::OPENING, 0);
             identity.for_each(|(at, word)| header.store(at, word));
-            header.store(MAGIC_AT, MAGIC);
+            header.store(header::MAGIC, MAGIC);
         }
-        let last = header.load(OPENING_AT);
+        let last = header.load(header::OPENING);
         let mut slots = Slots::default();
         (1..pages).try_for_each(|_| slots.add_page_or_unseen(&file, last))?;
         Ok(Self { path, header, opening, syncs_each, slots: Mutex::new(slots) })
@@ -115,8 +111,8 @@ impl Live {
 
     /// Makes this opening count instead of the last one.
     pub(crate) fn begin(&self) {
-        self.header.store(SYNCS_EACH_AT, u64::from(self.syncs_each));
-        self.header.store(OPENING_AT, self.opening);
+        self.header.store(header::SYNCS_EACH, u64::from(self.syncs_each));
+        self.header.store(header::OPENING, self.opening);
         let mut slots = self.slots.lock();
         let last = std::mem::take(&mut slots.last);
         last.iter().for_each(|&slot| slots.clear(slot));
@@ -125,7 +121,7 @@ impl Live {
 
     /// Shows that the manifest was replaced.
     pub(crate) fn note_manifest(&self) {
-        self.header.store(MANIFESTS_AT, self.header.load(MANIFESTS_AT).wrapping_add(1));
+        self.header.store(header::MANIFESTS, self.header.load(header::MANIFESTS).wrapping_add(1));
     }
 
     /// Makes sure that this many shards get a slot that others see.
@@ -148,14 +144,14 @@ impl Live {
         drop(slots);
         let first = number % PAGE_SLOTS * SLOT_WORDS;
         let slot = Slot { page, first, number: Some(number), committed: place_at(0) + 1 };
-        (END_AT..SLOT_WORDS).for_each(|at| slot.store(at, 0));
-        slot.store(HORIZON_AT, begin.horizon.get());
-        slot.store(CLOSED_AT, if begin.is_closed { begin.end.get() + 1 } else { 0 });
-        slot.store(OPENED_AT, begin.end.get());
-        slot.store(SYNCED_AT, begin.synced.get());
-        slot.store(END_AT, begin.end.get());
-        slot.store(SLOT_OPENING_AT, self.opening);
-        slot.store(SHARD_AT, u64::from(begin.shard.get()) + 1);
+        (slot::END..SLOT_WORDS).for_each(|at| slot.store(at, 0));
+        slot.store(slot::HORIZON, begin.horizon.get());
+        slot.store(slot::CLOSED, if begin.is_closed { begin.end.get() + 1 } else { 0 });
+        slot.store(slot::OPENED, begin.end.get());
+        slot.store(slot::SYNCED, begin.synced.get());
+        slot.store(slot::END, begin.end.get());
+        slot.store(slot::OPENING, self.opening);
+        slot.store(slot::SHARD, u64::from(begin.shard.get()) + 1);
         Ok(slot)
     }
 
@@ -163,7 +159,7 @@ impl Live {
     pub(crate) fn free(&self, slot: &mut Slot) {
         // Without another page for what follows, the slot stays unused.
         if let (Some(number), Ok(unseen)) = (slot.number.take(), Words::private()) {
-            slot.store(SHARD_AT, 0);
+            slot.store(slot::SHARD, 0);
             slot.page = Arc::new(unseen);
             self.slots.lock().free.push(number);
         }
@@ -199,7 +195,7 @@ impl Slots {
         let first = self.pages.len() * PAGE_SLOTS;
         let is_of_last = |&slot: &usize| {
             let word = |at| page.load((slot - first) * SLOT_WORDS + at);
-            last != 0 && word(SHARD_AT) != 0 && word(SLOT_OPENING_AT) == last
+            last != 0 && word(slot::SHARD) != 0 && word(slot::OPENING) == last
         };
         let (of_last, free): (Vec<_>, Vec<_>) = (first..first + PAGE_SLOTS).partition(is_of_last);
         self.pages.push(Arc::new(page));
@@ -211,7 +207,7 @@ impl Slots {
 
     /// Takes a slot away from its shard.
     fn clear(&self, slot: usize) {
-        self.pages[slot / PAGE_SLOTS].store(slot % PAGE_SLOTS * SLOT_WORDS + SHARD_AT, 0);
+        self.pages[slot / PAGE_SLOTS].store(slot % PAGE_SLOTS * SLOT_WORDS + slot::SHARD, 0);
     }
 }
 
@@ -224,7 +220,7 @@ impl Slot {
     /// Shows that a segment begins, in which the frames end at `committed`. Added to that offset, `bytes_before` gives the bytes that were
     /// put since the stream was opened. It may be below zero.
     pub(crate) fn begin_segment(&mut self, base: SequenceNumber, committed: u64, bytes_before: u64) {
-        let begun = self.page.load(self.first + BEGUN_AT);
+        let begun = self.page.load(self.first + slot::BEGUN);
         if begun > 0 && self.page.load(self.first + place_at(begun)) == base.get() {
             // It is begun again without records. Its place stays, so that the one before still has the end of the last records.
             self.store(self.committed, committed);
@@ -237,30 +233,30 @@ impl Slot {
         self.store(place + 1, committed);
         self.store(bytes_at(begun), bytes_before);
         self.committed = place + 1;
-        self.store(BEGUN_AT, begun);
+        self.store(slot::BEGUN, begun);
     }
 
     /// Shows that all records below `end` can be read, which are in the last segment up to `committed`.
     #[inline]
     pub(crate) fn put(&self, committed: u64, end: SequenceNumber) {
         self.store(self.committed, committed);
-        self.store(END_AT, end.get());
+        self.store(slot::END, end.get());
     }
 
     pub(crate) fn show_horizon(&self, horizon: SequenceNumber) {
-        self.store(HORIZON_AT, horizon.get());
+        self.store(slot::HORIZON, horizon.get());
     }
 
     pub(crate) fn show_saved(&self, bytes: u64) {
-        self.store(SAVED_AT, bytes);
+        self.store(slot::SAVED, bytes);
     }
 
     pub(crate) fn show_synced(&self, synced: SequenceNumber) {
-        self.store(SYNCED_AT, synced.get());
+        self.store(slot::SYNCED, synced.get());
     }
 
     /// Shows that the shard is closed at `end`. Its children must have their slots.
     pub(crate) fn show_closed(&self, end: SequenceNumber) {
-        self.store(CLOSED_AT, end.get() + 1);
+        self.store(slot::CLOSED, end.get() + 1);
     }
 }

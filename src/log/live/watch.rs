@@ -8,18 +8,14 @@ use parking_lot::Mutex;
 
 use super::LIVE_NAME;
 use crate::log::format::header::FRAMES_FROM;
-use crate::log::format::live::{
-    BEGUN_AT, BOOT_AT, CLOSED_AT, END_AT, FILE_AT, HORIZON_AT, MAGIC, MAGIC_AT, MANIFESTS_AT, OPENED_AT,
-    OPENING_AT, PAGE_SLOTS, SAVED_AT, SHARD_AT, SLOT_OPENING_AT, SLOT_WORDS, SYNCED_AT, SYNCS_EACH_AT,
-    bytes_at, place_at,
-};
+use crate::log::format::live::{MAGIC, PAGE_SLOTS, SLOT_WORDS, bytes_at, header, place_at, slot};
 use crate::log::sys::dir;
 use crate::log::sys::fault;
 use crate::log::sys::file::DataFile;
 use crate::log::sys::process;
 use crate::log::sys::root::OwnPath;
 use crate::log::sys::words::{PAGE_BYTES, Words};
-use crate::log::types::error::Result;
+use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
@@ -28,7 +24,7 @@ use crate::log::types::shard_id::ShardId;
 pub(crate) struct LiveView {
     file: DataFile,
     header: Words,
-    pages: Mutex<Vec<Arc<Words>>>,
+    pages: Mutex<Vec<Arc<Page>>>,
     /// The last opening that was found to be one of this machine since its start.
     trusted: AtomicU64,
 }
@@ -36,10 +32,18 @@ pub(crate) struct LiveView {
 /// The words of one shard.
 #[derive(Debug, Clone)]
 pub(crate) struct SlotView {
-    page: Arc<Words>,
+    page: Arc<Page>,
     first: usize,
     shard: ShardId,
     opening: u64,
+}
+
+/// A page of slots.
+#[derive(Debug)]
+struct Page {
+    path: OwnPath,
+    number: u64,
+    words: Words,
 }
 
 /// How often a slot is read again that seems to be changing. Whatever somebody has written there, no reader looks forever.
@@ -102,15 +106,17 @@ impl LiveView {
     /// Returns the number of the opening whose words these are, or 0 if they do not count.
     #[inline]
     pub(crate) fn opening(&self) -> u64 {
-        let opening = self.header.load(OPENING_AT);
+        let opening = self.header.load(header::OPENING);
         if opening == self.trusted.load(Ordering::Relaxed) { opening } else { self.check(opening) }
     }
 
     #[cold]
     fn check(&self, opening: u64) -> u64 {
         let Ok(own) = self.file.identity() else { return 0 };
-        let mut expected = (BOOT_AT..).zip(process::boot_id()).chain((FILE_AT..).zip(own));
-        if self.header.load(MAGIC_AT) != MAGIC || !expected.all(|(at, word)| self.header.load(at) == word) {
+        let mut expected = (header::BOOT..).zip(process::boot_id()).chain((header::FILE..).zip(own));
+        if self.header.load(header::MAGIC) != MAGIC
+            || !expected.all(|(at, word)| self.header.load(at) == word)
+        {
             return 0;
         }
         self.trusted.store(opening, Ordering::Relaxed);
@@ -119,12 +125,12 @@ impl LiveView {
 
     /// Returns how many times the manifest was replaced.
     pub(crate) fn manifests(&self) -> u64 {
-        self.header.load(MANIFESTS_AT)
+        self.header.load(header::MANIFESTS)
     }
 
     /// Returns whether each put is synced, if the file says so.
     pub(crate) fn syncs_each(&self) -> Option<bool> {
-        (self.header.load(MAGIC_AT) == MAGIC).then(|| self.header.load(SYNCS_EACH_AT) != 0)
+        (self.header.load(header::MAGIC) == MAGIC).then(|| self.header.load(header::SYNCS_EACH) != 0)
     }
 
     /// Returns the words that an opening shows of a shard, if it shows any.
@@ -132,8 +138,10 @@ impl LiveView {
         let mut pages = self.pages.lock();
         let count = (self.file.len()? / PAGE_BYTES).saturating_sub(1) as usize;
         while pages.len() < count {
-            let page = Words::read_only(self.file.std(), pages.len() as u64 + 1);
-            pages.push(Arc::new(page.map_err(|error| self.file.error("map", error))?));
+            let number = pages.len() as u64 + 1;
+            let words = Words::read_only(self.file.std(), number);
+            let words = words.map_err(|error| self.file.error("map", error))?;
+            pages.push(Arc::new(Page { path: self.file.path().clone(), number, words }));
         }
         let slots = pages.iter().flat_map(|page| (0..PAGE_SLOTS).map(move |slot| (page, slot * SLOT_WORDS)));
         let mut slots = slots.map(|(page, first)| SlotView { page: Arc::clone(page), first, shard, opening });
@@ -144,19 +152,19 @@ impl LiveView {
 impl SlotView {
     #[inline]
     fn load(&self, at: usize) -> u64 {
-        self.page.load(self.first + at)
+        self.page.words.load(self.first + at)
     }
 
     #[inline]
     fn is_of_shard(&self) -> bool {
-        self.load(SHARD_AT) == u64::from(self.shard.get()) + 1 && self.load(SLOT_OPENING_AT) == self.opening
+        self.load(slot::SHARD) == u64::from(self.shard.get()) + 1 && self.load(slot::OPENING) == self.opening
     }
 
     #[inline]
     fn words(&self) -> SeenWords {
         // Loaded first: if the shard is closed, what is loaded next is its last end.
-        let closed = self.load(CLOSED_AT);
-        [self.load(END_AT), self.load(HORIZON_AT), closed]
+        let closed = self.load(slot::CLOSED);
+        [self.load(slot::END), self.load(slot::HORIZON), closed]
     }
 
     /// Returns whether the slot still belongs to the shard and shows no more than this.
@@ -171,13 +179,15 @@ impl SlotView {
         let _ = fault::point("load the words of a shard", Path::new(""));
     }
 
-    /// Returns what the slot shows, and the words to compare with later. Returns `None` if the slot no longer belongs to the shard,
-    /// or if its words still contradict each other after [`LOOKS_MAX`] looks.
-    pub(crate) fn read(&self) -> Option<(Seen, SeenWords)> {
+    /// Returns what the slot shows, and the words to compare with later, or `None` if the slot no longer belongs to the shard.
+    ///
+    /// # Errors
+    /// `Corrupt` if its words still contradict each other after [`LOOKS_MAX`] looks.
+    pub(crate) fn read(&self) -> Result<Option<(Seen, SeenWords)>> {
         for _ in 0..LOOKS_MAX {
             let words = self.words();
             self.point();
-            let begun = self.load(BEGUN_AT);
+            let begun = self.load(slot::BEGUN);
             self.point();
             let place = |begun: u64| {
                 let at = place_at(begun);
@@ -187,7 +197,7 @@ impl SlotView {
             let last = if begun > 0 { place(begun) } else { None };
             let before = if begun > 1 { place(begun - 1) } else { None };
             // A place may have been filled anew meanwhile.
-            if self.load(BEGUN_AT) != begun {
+            if self.load(slot::BEGUN) != begun {
                 continue;
             }
             let [end, horizon, closed] = words;
@@ -199,28 +209,40 @@ impl SlotView {
                 before,
             };
             // The end is from before the last two segments began.
-            if seen.holder().is_none() && seen.end > self.load(OPENED_AT).into() && self.is_of_shard() {
+            if seen.holder().is_none() && seen.end > self.load(slot::OPENED).into() && self.is_of_shard() {
                 continue;
             }
-            return self.is_of_shard().then_some((seen, words));
+            return Ok(self.is_of_shard().then_some((seen, words)));
         }
-        None
+        if self.is_of_shard() { Err(self.corrupt()) } else { Ok(None) }
+    }
+
+    #[cold]
+    fn corrupt(&self) -> Error {
+        let corruption = Corruption {
+            path: self.page.path.to_path_buf(),
+            shard: Some(self.shard),
+            offset: self.page.number * PAGE_BYTES + (self.first * size_of::<u64>()) as u64,
+            sequence: None,
+            reason: "what it says of the shard's end and segments cannot be".to_owned(),
+        };
+        corruption.into_error()
     }
 
     pub(crate) fn counts(&self) -> SeenCounts {
         let put_bytes = loop {
-            let begun = self.load(BEGUN_AT);
+            let begun = self.load(slot::BEGUN);
             let (bytes, committed) = (self.load(bytes_at(begun)), self.load(place_at(begun) + 1));
             // They may be of a later segment.
-            if self.load(BEGUN_AT) == begun {
+            if self.load(slot::BEGUN) == begun {
                 break if begun > 0 { bytes.wrapping_add(committed) } else { 0 };
             }
         };
         SeenCounts {
-            opened_at: self.load(OPENED_AT).into(),
+            opened_at: self.load(slot::OPENED).into(),
             put_bytes,
-            synced: self.load(SYNCED_AT).into(),
-            saved_bytes: self.load(SAVED_AT),
+            synced: self.load(slot::SYNCED).into(),
+            saved_bytes: self.load(slot::SAVED),
         }
     }
 }
@@ -258,12 +280,16 @@ mod tests {
         let mut slots: Vec<_> = (0..100).map(|shard| again.slot(of_shard(shard)).unwrap()).collect();
         slots[77].begin_segment(10.into(), 4096, 0);
         slots[77].put(4200, 11.into());
-        assert_eq!((view.opening(), last.read().unwrap().0.end), (opening, 10.into()), "until it begins");
+        assert_eq!(
+            (view.opening(), last.read().unwrap().unwrap().0.end),
+            (opening, 10.into()),
+            "until it begins"
+        );
         again.begin();
         let next = view.opening();
         assert!(next != opening && next != 0);
-        assert!(last.read().is_none() && view.find(ShardId::new(77), opening).unwrap().is_none());
-        let seen = view.find(ShardId::new(77), next).unwrap().unwrap().read().unwrap().0;
+        assert!(last.read().unwrap().is_none() && view.find(ShardId::new(77), opening).unwrap().is_none());
+        let seen = view.find(ShardId::new(77), next).unwrap().unwrap().read().unwrap().unwrap().0;
         assert_eq!(seen.end, 11.into());
         // Whoever had it open before may still have a thread.
         slot.show_synced(1.into());
@@ -286,12 +312,12 @@ mod tests {
         // It is begun for its date, and once more for a frame that is larger.
         for _ in 0..2 {
             slot.begin_segment(15.into(), 4096, 904);
-            let seen = shown.read().unwrap().0;
+            let seen = shown.read().unwrap().unwrap().0;
             assert_eq!(seen.holder(), Some((10.into(), 5000)));
             assert_eq!(shown.counts().put_bytes, 5000);
         }
         slot.put(4200, 16.into());
-        let seen = shown.read().unwrap().0;
+        let seen = shown.read().unwrap().unwrap().0;
         assert_eq!((seen.holder(), seen.before), (Some((15.into(), 4200)), Some((10.into(), 5000))));
     }
 
@@ -320,7 +346,7 @@ mod tests {
                 number += 1;
                 Ok(())
             })));
-            let seen = shown.read().unwrap().0;
+            let seen = shown.read().unwrap().unwrap().0;
             set_hook(None);
             let (base, committed) = seen.holder().unwrap();
             assert_eq!((base.get() + 1, committed), (seen.end.get(), 5000), "at {at}, {count}: {seen:?}");
@@ -334,12 +360,16 @@ mod tests {
         let root = OwnPath::open_root(directory.path()).unwrap();
         let live = Live::open(&root, false).unwrap();
         live.begin();
-        let slot = live.slot(of_shard(3)).unwrap();
+        let mut slot = live.slot(of_shard(3)).unwrap();
         let view = LiveView::open(&root).unwrap().unwrap();
         let shown = view.find(ShardId::new(3), view.opening()).unwrap().unwrap();
         // No segment holds these records.
         slot.put(5000, 99.into());
-        assert!(shown.read().is_none());
+        let Err(Error::Corrupt(damage)) = shown.read() else { panic!("no process shows that") };
+        assert!(damage.path.ends_with(LIVE_NAME) && damage.shard == Some(ShardId::new(3)));
+        assert_eq!(damage.offset, PAGE_BYTES);
+        live.free(&mut slot);
+        assert!(shown.read().unwrap().is_none(), "it shows another shard, or none");
     }
 
     #[test]
@@ -372,7 +402,7 @@ mod tests {
             let _over = OnDrop(&is_over);
             let mut last_end = 0;
             while Instant::now() < until {
-                let seen = shown.read().unwrap().0;
+                let seen = shown.read().unwrap().unwrap().0;
                 let end = seen.end.get();
                 let count_in = |committed| (committed - FRAMES_FROM) / RECORD_BYTES;
                 assert!(end >= last_end);
@@ -385,7 +415,7 @@ mod tests {
                     assert_eq!(count_in(before.1), RECORDS, "{seen:?}");
                 }
                 let put_bytes = shown.counts().put_bytes;
-                last_end = shown.read().unwrap().0.end.get();
+                last_end = shown.read().unwrap().unwrap().0.end.get();
                 let possible = end * RECORD_BYTES..=(last_end + 1) * RECORD_BYTES;
                 assert!(possible.contains(&put_bytes), "{put_bytes} of {possible:?}");
             }
@@ -439,14 +469,14 @@ mod tests {
         let opening = view.opening();
         let slot = view.find(ShardId::new(77), opening).unwrap().unwrap();
         assert!(view.find(ShardId::new(77), opening ^ 1).unwrap().is_none(), "another opening's");
-        let (seen, words) = slot.read().unwrap();
+        let (seen, words) = slot.read().unwrap().unwrap();
         assert_eq!((seen.end, seen.horizon, seen.last, seen.closed), (10.into(), 4.into(), None, None));
         slots[77].begin_segment(10.into(), 4096, 0);
         slots[77].put(4200, 11.into());
         assert!(!slot.shows(&words));
         slots[77].begin_segment(11.into(), 4096, 104u64.wrapping_sub(4096));
         slots[77].show_closed(11.into());
-        let (seen, words) = slot.read().unwrap();
+        let (seen, words) = slot.read().unwrap().unwrap();
         assert_eq!((seen.end, seen.closed), (11.into(), Some(11.into())));
         assert_eq!((seen.last, seen.before), (Some((11.into(), 4096)), Some((10.into(), 4200))));
         assert_eq!(slot.counts().put_bytes, 104);
@@ -454,10 +484,16 @@ mod tests {
         slots[77].put(4300, 12.into());
         assert!(
             !slot.shows(&words)
-                && slot.read().is_none()
+                && slot.read().unwrap().is_none()
                 && view.find(ShardId::new(77), opening).unwrap().is_none()
         );
         live.slot(of_shard(777)).unwrap();
-        assert!(slot.read().is_none(), "another shard's");
+        assert!(slot.read().unwrap().is_none(), "another shard's");
+        let again = view.find(ShardId::new(777), opening).unwrap().unwrap();
+        assert_eq!(
+            (again.page.number, again.first),
+            (slot.page.number, slot.first),
+            "the file grows only if more shards are there at a time"
+        );
     }
 }

@@ -286,7 +286,7 @@ pub struct Located {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[error("{} is damaged at byte {offset}{}: {reason}; restore the file from a copy{}", .path.display(), self.place(), self.salvage())]
+#[error("{} is damaged at byte {offset}{}: {reason}; {}", .path.display(), self.place(), self.remedy())]
 #[non_exhaustive]
 pub struct Corruption {
     /// The damaged file, or the one that is missing.
@@ -311,9 +311,16 @@ impl Corruption {
         }
     }
 
-    /// Returns the other remedy. It needs a shard: a damaged manifest cannot be salvaged, because it says what there is to salvage.
-    fn salvage(&self) -> &'static str {
-        self.shard.map_or("", |_| ", or salvage the rest")
+    fn remedy(&self) -> &'static str {
+        match self.shard {
+            // The process that has the stream open writes it, and no copy of it counts.
+            Some(_) if self.path.ends_with("live") => {
+                "close the stream where it is open for writing, and open it again: that writes the file anew"
+            }
+            Some(_) => "restore the file from a copy, or salvage the rest",
+            // A damaged manifest cannot be salvaged, because it says what there is to salvage.
+            None => "restore the file from a copy",
+        }
     }
 
     pub(crate) fn into_error(self) -> Error {

@@ -7,7 +7,7 @@
 mod readers;
 mod world;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::steps::scratch;
 use crate::log::sys::fault::set_hook;
-use crate::{Error, Position, ShardId, StreamReader};
+use crate::{Error, Position, ShardId, ShardIterator, StreamReader, Timestamp};
 use readers::{LOOKS, Readers};
 use world::{ACTS, Act, World};
 
@@ -66,9 +66,11 @@ impl Drop for Case {
     }
 }
 
-/// What the reader has not seen yet when it begins: only puts, or something for which it has to find the shards anew.
-const NEWS: [(&str, Act); 3] = [
+/// What the reader has not seen yet when it begins: puts, in the same segment or in several new ones, or something for which it has to find the
+/// shards anew.
+const NEWS: [(&str, Act); 4] = [
     ("puts", |world| world.put(2)),
+    ("rolls three times", |world| world.put(25)),
     ("splits", |world| {
         world.split();
         world.put(2);
@@ -241,6 +243,43 @@ fn l8_a_file_that_is_about_to_be_filled_again_is_not_read() {
     match read {
         Ok(batch) => drop(puts.check(&batch)),
         Err(error) => assert!(matches!(error, Error::Trimmed { .. }), "{error}"),
+    }
+}
+
+#[test]
+fn l8_a_segment_that_is_replaced_before_it_is_opened_is_looked_for_again() {
+    type Look = fn(&StreamReader, &mut ShardIterator);
+    let looks: [Look; 3] = [
+        |_, iterator| assert_eq!(iterator.next_batch(5).unwrap().len(), 5),
+        |_, iterator| assert_eq!(iterator.lag().unwrap().record_count, 30),
+        |reader, _| {
+            let first = Position::AtTimestamp(Timestamp::from_millis(1_700_000_000_000));
+            assert_eq!(reader.iterator(ShardId::new(0), first).unwrap().next_sequence(), 0.into());
+        },
+    ];
+    for look in looks {
+        let scratch = scratch();
+        let world = World::begun(scratch.path(), false);
+        let reader = StreamReader::open(scratch.path()).unwrap();
+        let mut iterator = reader.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
+        let is_replaced = Rc::new(Cell::new(false));
+        let (noted, mut parts) = (Rc::clone(&is_replaced), Some((world, reader.clone())));
+        set_hook(Some(Box::new(move |action, _| {
+            if let Some((mut world, reader)) = parts.take_if(|_| action == "open a segment of") {
+                // Another thread of the reader's process takes over that the stream was opened again.
+                let thread = std::thread::spawn(move || {
+                    world.reopen();
+                    reader.stats().unwrap();
+                });
+                thread.join().unwrap();
+                noted.set(true);
+            }
+            Ok(())
+        })));
+        let over = HookGuard;
+        look(&reader, &mut iterator);
+        drop(over);
+        assert!(is_replaced.get());
     }
 }
 

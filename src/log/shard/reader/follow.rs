@@ -151,10 +151,10 @@ impl Reader {
             return Ok(false);
         }
         // If the slot is no longer that of the shard, the shard has expired, or the stream was opened.
-        let Some((mut seen, words)) = slot.read() else { return Ok(true) };
+        let Some((mut seen, words)) = slot.read()? else { return Ok(true) };
         let bases = self.segments.list_if_new(&seen)?;
         self.point("look at the horizon of")?;
-        let Some((now, _)) = slot.read() else { return Ok(true) };
+        let Some((now, _)) = slot.read()? else { return Ok(true) };
         // It may be beyond the end that was loaded.
         seen.horizon = now.horizon.min(seen.end);
         self.apply(&seen, bases)?;

@@ -11,8 +11,9 @@ use super::segments::{FollowedSegments, Segments};
 use crate::log::live::watch::Seen;
 use crate::log::segment::place::{SegmentPlace, ShardDir};
 use crate::log::segment::window::Window;
+use crate::log::sys::fault;
 use crate::log::sys::root::OwnPath;
-use crate::log::types::error::Result;
+use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
 impl FollowedSegments {
@@ -42,6 +43,14 @@ impl Segments {
     /// Returns the directory of the shard.
     pub(super) fn dir(&self) -> &OwnPath {
         self.shard_dir.path()
+    }
+
+    /// Lets a test do something before a segment is opened that was found.
+    #[inline]
+    pub(super) fn point_if_followed(&self) -> Result<()> {
+        let action = "open a segment of";
+        let point = if self.followed.is_some() { fault::point(action, self.dir()) } else { Ok(()) };
+        point.map_err(|error| Error::io(action, self.dir(), error))
     }
 
     fn note_end(&self, end: SequenceNumber) {

@@ -121,6 +121,7 @@ impl Segments {
             };
             (Arc::clone(&list[at]), list.get(after).map(|next| next.base))
         };
+        self.point_if_followed()?;
         let window = self.open(&segment, end)?;
         Ok(Some(Found { window, end }))
     }

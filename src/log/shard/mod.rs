@@ -7,7 +7,7 @@ pub(crate) mod trim;
 pub(crate) mod writer;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -30,7 +30,6 @@ use reader::segment::{Begun, OpenWindows};
 use reader::segments::Segments;
 use reader::wait::Waiter;
 use reader::{Reader, WakeReaders};
-use throttle::Throttle;
 use writer::pause::PausedShard;
 use writer::{Writer, WriterContext};
 
@@ -40,8 +39,8 @@ pub(crate) struct Shard {
     dir: ShardDir,
     writer: Writer,
     reader: Arc<Reader>,
-    /// Limits the puts.
-    throttle: Throttle,
+    /// Whether puts are limited. The appender has the limits.
+    limits_puts: AtomicBool,
 }
 
 /// The state that all shards of a stream share.
@@ -108,7 +107,7 @@ impl Shard {
     }
 
     fn join(context: &ShardContext, dir: ShardDir, writer: Writer, reader: Arc<Reader>) -> Arc<Self> {
-        let shard = Arc::new(Self { dir, writer, reader, throttle: Throttle::default() });
+        let shard = Arc::new(Self { dir, writer, reader, limits_puts: AtomicBool::new(false) });
         shard.set_limits(*context.limits.lock());
         let weak = Arc::downgrade(&shard);
         shard.reader.attach(weak);
@@ -155,36 +154,32 @@ impl Shard {
 
     /// Sets how much passes in a second.
     pub(crate) fn set_limits(&self, limits: Limits) {
-        self.throttle.set(limits.write_bytes_per_second, limits.write_records_per_second);
+        self.writer.set_limits(limits);
         self.reader.throttle.set(limits.read_bytes_per_second, limits.read_calls_per_second);
+        self.limits_puts.store(limits.limits_writes(), Ordering::Relaxed);
     }
 
     /// Returns whether puts are limited.
     pub(crate) fn limits_puts(&self) -> bool {
-        self.throttle.is_on()
+        self.limits_puts.load(Ordering::Relaxed)
     }
 
-    /// Fails with `Throttled` if the limits do not let a record of these bytes pass now.
-    pub(crate) fn admit(&self, bytes: usize) -> Result<()> {
-        if !self.throttle.is_on() {
-            return Ok(());
-        }
-        let admitted = self.throttle.admit(self.reader.elapsed(), bytes as u64);
-        admitted.map_err(|retry_after| self.throttled(retry_after))
+    /// Does what [`append`](Self::append) does with a frame of one record of these bytes, if the limits let it pass now. Otherwise it fails
+    /// with `Throttled`.
+    pub(crate) fn append_limited(
+        &self,
+        frame: &mut Draft<'_>,
+        bytes: usize,
+    ) -> Result<Option<SequenceNumber>> {
+        self.writer.append_limited(frame, self.reader.elapsed(), bytes as u64)
     }
 
     /// Lets through as many records as may pass now, given the bytes of each, and none behind one that may not. Returns the errors for the
     /// others.
     pub(crate) fn admit_first(&self, bytes: impl Iterator<Item = usize>) -> Vec<Error> {
-        if !self.throttle.is_on() {
-            return vec![];
-        }
-        let waits = self.throttle.admit_first(self.reader.elapsed(), bytes.map(|bytes| bytes as u64));
-        waits.into_iter().map(|retry_after| self.throttled(retry_after)).collect()
-    }
-
-    fn throttled(&self, retry_after: Duration) -> Error {
-        Error::Throttled { shard: self.id(), retry_after }
+        let waits = self.writer.admit_first(self.reader.elapsed(), bytes.map(|bytes| bytes as u64));
+        let throttled = |retry_after| Error::Throttled { shard: self.id(), retry_after };
+        waits.into_iter().map(throttled).collect()
     }
 
     /// Makes everything put so far survive power loss.
@@ -282,7 +277,7 @@ impl Shard {
             incoming_stored_bytes: put.bytes,
             outgoing_records: read.records,
             outgoing_bytes: read.bytes,
-            write_throttled_records: self.throttle.refused_count(),
+            write_throttled_records: put.throttled_records,
             read_throttled_calls: self.reader.throttle.refused_count(),
         }
     }

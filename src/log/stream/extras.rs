@@ -11,6 +11,7 @@ use crate::log::topology::shard_map::ShardMap;
 use crate::log::types::compression::Compression;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::record::{PutRecord, Receipt};
+use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::throughput::Limits;
 use crate::log::types::time::Timestamp;
 
@@ -89,16 +90,19 @@ impl Core {
         codec != Codec::Plain || limits.limits_writes()
     }
 
-    /// Does for one record what a put does besides appending it.
+    /// Appends a frame of one record as far as the limits let it pass, compressed or encrypted if the stream does that.
     #[inline(never)]
-    pub(super) fn put_extras(
+    pub(super) fn append_with_extras(
         &self,
         shard: &Shard,
         record: &PutRecord<'_>,
         frame: &mut Draft<'_>,
-    ) -> Result<()> {
-        shard.admit(bytes_of(record))?;
-        self.pack(frame)
+    ) -> Result<Option<SequenceNumber>> {
+        self.pack(frame)?;
+        match shard.limits_puts() {
+            false => shard.append(frame),
+            true => shard.append_limited(frame, bytes_of(record)),
+        }
     }
 
     /// Compresses the records of a frame, and makes room for what encryption adds, if the stream does that.

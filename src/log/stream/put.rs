@@ -91,11 +91,12 @@ impl Stream {
                         Some(shard) => shard,
                         None => map.open_at(map.route(core.hash_key_of(record))),
                     };
-                    if core.has_extras.load(Ordering::Relaxed) {
-                        core.put_extras(shard, record, &mut frame)?;
-                    }
+                    let appended = match core.has_extras.load(Ordering::Relaxed) {
+                        false => shard.append(&mut frame),
+                        true => core.append_with_extras(shard, record, &mut frame),
+                    };
                     // A shard that closed in the meantime is no longer in the next map.
-                    if let Some(sequence) = shard.append(&mut frame)? {
+                    if let Some(sequence) = appended? {
                         core.make_durable(shard, sequence.plus(1))?;
                         return Ok(Receipt { shard: shard.id(), sequence });
                     }

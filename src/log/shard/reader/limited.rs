@@ -24,11 +24,11 @@ impl ShardIterator {
     pub(super) fn next_batch_limited(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         let shard = self.shard();
         let reader = Arc::clone(&self.reader);
-        let begun = reader.throttle.begin_read(reader.elapsed());
+        let begun = reader.throttle.begin(reader.elapsed());
         let may_return = begun.map_err(|retry_after| Error::Throttled { shard, retry_after })?;
         let batch = self.next_batch_unlimited(records_max, bytes_max.min(may_return))?;
         let bytes: usize = batch.iter().map(|record| record.parts.bytes()).sum();
-        reader.throttle.end_read(reader.elapsed(), bytes as u64);
+        reader.throttle.end(reader.elapsed(), bytes as u64);
         Ok(batch)
     }
 

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use super::throttle::Throttle;
+use super::throttle::ReadThrottle;
 use crate::log::keys::Keys;
 use crate::log::keys::segment_key::SegmentKey;
 use crate::log::segment::window::Window;
@@ -60,7 +60,7 @@ pub(crate) struct Reader {
     pub(super) horizon: Horizon,
     pub(super) reads: Reads,
     /// Limits the reads, except in a process that follows the stream.
-    pub(super) throttle: Throttle,
+    pub(super) throttle: ReadThrottle,
     closing: OnceLock<Closing>,
     /// Wakes the threads that wait. Not set if the shard has no writer.
     waker: OnceLock<Weak<dyn WakeReaders>>,
@@ -132,7 +132,7 @@ impl Reader {
             end: AtomicU64::new(bounds.end.get()),
             horizon: Horizon { sequence: AtomicU64::new(bounds.start.get()), timestamp: AtomicU64::new(0) },
             reads: Reads::default(),
-            throttle: Throttle::default(),
+            throttle: ReadThrottle::default(),
             closing: OnceLock::new(),
             waker: OnceLock::new(),
             follow: None,

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::Writer;
 use super::appender::{Appender, NO_CEILING, State};
 use crate::log::format::draft::Draft;
@@ -27,8 +29,17 @@ impl Writer {
     /// Returns the sequence number of the first record, or `None` if the shard is closed and the put has to be routed again.
     #[inline]
     pub(in super::super) fn append(&self, frame: &mut Draft<'_>) -> Result<Option<SequenceNumber>> {
+        self.append_locked(self.appender.lock(), frame)
+    }
+
+    // As a call, it would cost each put.
+    #[inline(always)]
+    pub(super) fn append_locked(
+        &self,
+        mut appender: MutexGuard<'_, Appender>,
+        frame: &mut Draft<'_>,
+    ) -> Result<Option<SequenceNumber>> {
         let len = frame.len() as u64;
-        let mut appender = self.appender.lock();
         match appender.state {
             State::Open => {}
             State::ShardClosed => return Ok(None),

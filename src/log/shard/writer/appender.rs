@@ -9,6 +9,7 @@ use crate::log::segment::active::{Active, Resumable};
 use crate::log::segment::file::SegmentFile;
 use crate::log::segment::unsealed::Unsealed;
 use crate::log::shard::reader::wait::WaitList;
+use crate::log::shard::throttle::Buckets;
 use crate::log::sys::dir::OpenDir;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
@@ -37,6 +38,8 @@ pub(super) struct Appender {
     /// The bytes that compression has saved since the stream was opened.
     pub(super) saved_bytes: u64,
     pub(super) waiting: WaitList,
+    /// Limits the puts. Here, because the lock is held for each put anyway.
+    pub(super) buckets: Buckets,
     /// Shows other processes how far the shard is.
     pub(super) live: Slot,
     /// The directory, if it may have names that do not survive power loss. It is opened before a segment gets its name, so that no sync of
@@ -87,6 +90,7 @@ impl Appender {
             put_bytes_before: 0,
             saved_bytes: 0,
             waiting: WaitList::default(),
+            buckets: Buckets::default(),
             live,
             new_names: None,
         }

@@ -5,6 +5,7 @@
 mod ahead;
 mod append;
 mod appender;
+mod limited;
 pub(super) mod moment;
 pub(crate) mod pause;
 mod seal;
@@ -80,6 +81,7 @@ pub(super) struct PutTotals {
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) saved_bytes: u64,
+    pub(super) throttled_records: u64,
 }
 
 impl Writer {
@@ -150,7 +152,12 @@ impl Writer {
     pub(super) fn put_totals(&self) -> PutTotals {
         let appender = self.appender.lock();
         let records = appender.next_sequence.get() - self.opened_at.get();
-        PutTotals { records, bytes: appender.put_bytes(), saved_bytes: appender.saved_bytes }
+        PutTotals {
+            records,
+            bytes: appender.put_bytes(),
+            saved_bytes: appender.saved_bytes,
+            throttled_records: appender.buckets.refused_count,
+        }
     }
 
     /// Returns where the last segment ends, or `None` if it is written to and its end still moves.

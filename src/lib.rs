@@ -26,6 +26,7 @@
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
+//! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
 //!   the load: [`Stream::set_scaling`], [`Scaling`].
@@ -60,6 +61,7 @@ pub mod prelude;
 mod producer;
 mod scaling;
 mod store;
+mod subscription;
 
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
@@ -109,6 +111,9 @@ pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timest
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use scaling::{Scaling, ScalingDecision};
 pub use store::Store;
+pub use subscription::{
+    ConsumerDescription, NextEvent, PushedSubscription, Subscription, SubscriptionEvent, SubscriptionOptions,
+};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -64,6 +64,18 @@ fn every_variant_is_provoked_here() {
 }
 
 #[test]
+fn a_consumer_that_reads_a_shard_already_is_named_with_its_shard() {
+    let scratch = common::scratch();
+    let stream = common::small(&common::clock()).open(scratch.path()).unwrap();
+    stream.register_consumer("dashboard").unwrap();
+    let _first = stream.subscribe("dashboard", SHARD, Position::Latest).open().unwrap();
+    let error = stream.subscribe("dashboard", SHARD, Position::Latest).open().unwrap_err();
+    assert!(matches!(error, Error::ConsumerInUse { .. }) && error.is_retryable(), "{error}");
+    assert_eq!(error.shard(), Some(SHARD));
+    says(&error, &["another subscription", "dashboard", NAME, "leave it", "5 seconds"]);
+}
+
+#[test]
 fn a_throttled_put_names_its_shard_and_when_to_try_again() {
     let scratch = common::scratch();
     let limits = Limits::none().write_records_per_second(4);

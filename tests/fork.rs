@@ -8,7 +8,8 @@ use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use streamlog::{
-    Error, Maintenance, Position, Result, Retention, ShardId, Stream, StreamOptions, StreamReader, extend,
+    Error, Limits, Maintenance, Position, Result, Retention, ShardId, Stream, StreamOptions, StreamReader,
+    extend,
 };
 
 // SAFETY: these are the declarations of POSIX.
@@ -54,12 +55,15 @@ fn p1_p13_a_child_made_by_fork_changes_nothing_and_its_parent_goes_on() {
         let options = StreamOptions::new().segment_bytes(64 << 10).maintenance(maintenance);
         let stream = options.clone().open(scratch.path()).unwrap();
         let producer = stream.producer().start().unwrap();
+        stream.register_consumer("dashboard").unwrap();
+        let subscribe = |stream: &Stream| stream.subscribe("dashboard", ShardId::new(0), Position::Latest);
+        let pushed = subscribe(&stream).for_each(drop).unwrap();
         for number in 0..10 {
             stream.put("key", vec![number; 10_000]).unwrap();
         }
-        let mut ours = Some((producer, stream));
+        let mut ours = Some((producer, pushed, stream));
         in_child(|| {
-            let (producer, stream) = ours.take().unwrap();
+            let (producer, pushed, stream) = ours.take().unwrap();
             assert_refused(stream.put("key", "a child's"));
             assert_refused(stream.put_batch(&[]));
             assert_refused(stream.sync());
@@ -67,6 +71,11 @@ fn p1_p13_a_child_made_by_fork_changes_nothing_and_its_parent_goes_on() {
             assert_refused(stream.split_shard_evenly(ShardId::new(0)));
             assert_refused(stream.trim_before(ShardId::new(0), 5.into()));
             assert_refused(stream.set_retention(Retention::forever()));
+            assert_refused(stream.set_limits(Limits::kinesis()));
+            assert_refused(stream.register_consumer("audit"));
+            assert_refused(stream.deregister_consumer("dashboard"));
+            assert_refused(subscribe(&stream).open());
+            drop(pushed);
             assert_refused(extend::hold(&stream, "a child's").set(1));
             assert_refused(producer.put("key", "a child's"));
             assert_refused(producer.flush());
@@ -75,7 +84,9 @@ fn p1_p13_a_child_made_by_fork_changes_nothing_and_its_parent_goes_on() {
             assert_refused(stream.clone().close());
             drop(stream);
         });
-        let (producer, stream) = ours.take().unwrap();
+        let (producer, pushed, stream) = ours.take().unwrap();
+        assert!(!pushed.is_over());
+        pushed.close().unwrap();
         assert!(matches!(Stream::open(scratch.path()), Err(Error::Locked(_))), "P13: it is still locked");
         for number in 10..20 {
             stream.put("key", vec![number; 10_000]).unwrap();

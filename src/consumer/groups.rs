@@ -11,9 +11,6 @@ use super::describe::{GroupDescription, describe_elsewhere};
 use super::group::GroupState;
 use crate::{Error, Position, Result, Stream, StreamReader, extend};
 
-/// The longest name of a group, the same as for a consumer in Kinesis.
-const NAME_BYTES_MAX: usize = 128;
-
 /// The open groups of a stream.
 #[derive(Debug, Default)]
 struct Groups {
@@ -185,7 +182,7 @@ impl Group {
     /// # Errors
     /// `InvalidArgument` if the stream has no such group; `Corrupt` if its checkpoints are damaged; `Closed`, `Io`.
     pub fn describe(&self) -> Result<GroupDescription> {
-        check_name(&self.name)?;
+        extend::check_name("a consumer group", &self.name)?;
         let open = Groups::of(&self.reader);
         let known = open.open.lock().by_name.get(&self.name).map(|known| Arc::clone(&known.state));
         match known {
@@ -237,7 +234,7 @@ impl Group {
     /// `InvalidArgument` if the stream has no such group, or if the group has workers; `Closed`, `StorageFull`, `Io`.
     pub fn delete(&self) -> Result<()> {
         let Self { reader: stream, name, .. } = self;
-        check_name(name)?;
+        extend::check_name("a consumer group", name)?;
         let groups = Groups::of(stream);
         let mut open = groups.open.lock();
         if let Some(known) = open.by_name.get(name) {
@@ -283,7 +280,7 @@ impl Group {
         work: impl FnOnce(&GroupState) -> Result<T>,
     ) -> Result<(GroupInUse, T)> {
         let Self { reader: stream, name, .. } = self;
-        check_name(name)?;
+        extend::check_name("a consumer group", name)?;
         let groups = Groups::of(stream);
         let mut open = groups.open.lock();
         if stream.is_closed() {
@@ -341,16 +338,4 @@ impl Drop for GroupInUse {
         let Group { reader: stream, name, .. } = &self.group;
         Groups::of(stream).open.lock().leave(stream, name, &self.state);
     }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_plain) {
-        return Ok(());
-    }
-    let reason = format!(
-        "{name:?} is not a name of a consumer group: use 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-', and do not \
-         begin with '.'"
-    );
-    Err(Error::InvalidArgument(reason.into()))
 }

@@ -270,8 +270,8 @@ impl Worker {
     }
 
     fn read_from(&mut self, iterator: &mut ShardIterator, held: Held) -> Result<Read> {
-        // A read that finds nothing would count towards the limits.
-        if !extend::is_readable(iterator) {
+        // A read that finds nothing would count towards the limits. A reader in another process has none.
+        if self.stream().is_own() && !extend::is_readable(iterator) {
             return Ok(Read::Nothing);
         }
         let batch = loop {

@@ -130,8 +130,9 @@ impl ProducerOptions {
         self
     }
 
-    /// Sets how long a record is retried for which the disk has no room, or which the stream's [limits](crate::Limits) do not let pass, counted from its put by the stream's clock. Then it fails with
-    /// [`ProducerExpired`](Error::ProducerExpired). `None` retries forever. Default: 30 seconds, like the KPL's `RecordTtl`.
+    /// Sets how long a record is retried for which the disk has no room, or which the stream's [limits](crate::Limits) do not let pass,
+    /// counted from its put by the stream's clock. Then it fails with [`ProducerExpired`](Error::ProducerExpired). `None` retries forever.
+    /// Default: 30 seconds, like the KPL's `RecordTtl`.
     ///
     /// Each record is tried at least once, however long it waited for that; the KPL may give a record up untried. With `None`, `flush`,
     /// `close` and dropping the producer wait for as long as the disk is full or the limits let nothing pass.

@@ -346,6 +346,27 @@ pub fn is_readable(iterator: &ShardIterator) -> bool {
     iterator.is_readable()
 }
 
+/// The longest name that [`check_name`] accepts, the same as for a consumer in Kinesis.
+const NAME_BYTES_MAX: usize = 128;
+
+/// Fails with `InvalidArgument` if this is no name for what a layer names, such as `a consumer group`: 1 to 128 letters, digits, `.`, `_` and
+/// `-`, and no `.` at the beginning. So the name may be that of a directory.
+///
+/// ```
+/// # use streamlog::extend::check_name;
+/// assert!(check_name("an audit", "logins-2023").is_ok());
+/// assert!(check_name("an audit", "../logins").is_err());
+/// ```
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{name:?} is not a name of {what}: use 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-', and do not begin with '.'"
+    )))
+}
+
 /// Runs a function that a caller has passed to code that builds on a stream. Returns `None` if it panics, which affects nothing else.
 ///
 /// Within such a function, whichever thread runs it, closing a stream or dropping its last clone does not wait for a thread that may wait

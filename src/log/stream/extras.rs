@@ -15,6 +15,19 @@ use crate::log::types::throughput::Limits;
 use crate::log::types::time::Timestamp;
 
 impl Stream {
+    /// Returns the limits of each shard.
+    ///
+    /// ```
+    /// # use streamlog::{Limits, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// assert_eq!(stream.limits(), Limits::none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn limits(&self) -> Limits {
+        *self.core().topology.context().limits.lock()
+    }
+
     /// Changes how much each shard takes and hands out in a second, from now on; see [`Limits`]. Like
     /// [`StreamOptions::limits`](crate::StreamOptions::limits) it applies to this opening only.
     ///

@@ -80,7 +80,7 @@ impl LineageIterator {
             // Open shards have no end, so at least one shard is always being read.
             let Some(iterator) = self.reading.get_mut(self.turn) else { return Err(Error::Closed) };
             // A read that finds nothing would count towards the limits. One of them has to, if there is nothing in any shard.
-            if looked_at + 1 < shard_count && !iterator.is_readable() {
+            if looked_at + 1 < shard_count && iterator.has_limits() && !iterator.is_readable() {
                 self.turn += 1;
                 looked_at += 1;
                 continue;

@@ -25,6 +25,7 @@ use crate::log::types::error::{Corruption, Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::Traffic;
+use crate::log::types::throughput::Limits;
 
 use shard_map::ShardMap;
 use timeline::{Look, Timeline};
@@ -235,6 +236,8 @@ impl Topology {
     pub(crate) fn close(&self) -> Result<()> {
         let mut manifest = self.manifest();
         self.is_closed.store(true, Ordering::Release);
+        // What is left is read without limits.
+        *self.context.limits.lock() = Limits::none();
         let closed = self.for_each_shard(|shard| shard.close());
         let marks = |shard: &Arc<Shard>| -> Option<Marks> { manifest.marks.get(&shard.id()).copied() };
         if self.map.load().iter().all(|shard| marks(shard) == Some(shard.marks())) {

@@ -139,6 +139,18 @@ pub enum Error {
         shard: ShardId,
     },
 
+    /// Another [subscription](crate::Stream::subscribe) reads this shard for the consumer: it began less than 5 seconds ago, or it has taken
+    /// over from this one. *Remedy:* leave the shard to it, or subscribe later to take over.
+    #[error(
+        "another subscription of the consumer {consumer} reads {shard}: leave it to that one, or subscribe again once that one has lasted for 5 seconds"
+    )]
+    ConsumerInUse {
+        /// The consumer's name.
+        consumer: Box<str>,
+        /// The shard.
+        shard: ShardId,
+    },
+
     /// Another handle or process has the stream open. *Remedy:* share that handle (`Stream` is cheap to clone), stop that process, or open
     /// the stream read-only with [`StreamReader::open`](crate::StreamReader::open).
     #[error(transparent)]
@@ -411,8 +423,8 @@ impl From<IoFailure> for Error {
 
 impl Error {
     /// Returns whether the same call may succeed later without a change to the call or the program. This is so if the disk or a buffer was
-    /// full, a limit was reached, a producer's record expired, another handle or process had the stream open, or the operating system refused something other
-    /// than a sync for a reason that may pass.
+    /// full, a limit was reached, a producer's record expired, another subscription had the shard, another handle or process had the stream
+    /// open, or the operating system refused something other than a sync for a reason that may pass.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -427,6 +439,7 @@ impl Error {
         match self {
             Self::StorageFull(_)
             | Self::Throttled { .. }
+            | Self::ConsumerInUse { .. }
             | Self::Locked(_)
             | Self::ProducerFull
             | Self::ProducerExpired { .. } => true,
@@ -457,7 +470,8 @@ impl Error {
             | Self::Throttled { shard, .. }
             | Self::Trimmed { shard, .. }
             | Self::Lost { shard, .. }
-            | Self::GroupLeaseLost { shard, .. } => Some(shard),
+            | Self::GroupLeaseLost { shard, .. }
+            | Self::ConsumerInUse { shard, .. } => Some(shard),
             Self::Corrupt(ref damage) => damage.shard,
             Self::ProducerExpired { ref cause } => cause.shard(),
             _ => None,

@@ -148,7 +148,7 @@ impl ShardIterator {
     /// # Errors
     /// Same as [`next_batch`](Self::next_batch).
     pub fn next_batch_within(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
-        if self.is_limited && self.reader.throttle.is_on() {
+        if self.has_limits() {
             return self.next_batch_limited(records_max, bytes_max);
         }
         self.next_batch_unlimited(records_max, bytes_max)

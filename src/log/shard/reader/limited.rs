@@ -13,6 +13,12 @@ impl ShardIterator {
         self
     }
 
+    /// Returns whether reads are limited now.
+    #[inline]
+    pub(crate) fn has_limits(&self) -> bool {
+        self.is_limited && self.reader.throttle.is_on()
+    }
+
     /// Does what [`next_batch_within`](Self::next_batch_within) does, within the limits of the shard.
     #[cold]
     pub(super) fn next_batch_limited(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {

@@ -358,7 +358,7 @@ impl Stream {
     }
 
     /// Runs one maintenance pass: syncs, seals full segments, and drops what has expired under the retention. With
-    /// [`Maintenance::Thread`](crate::Maintenance::Thread), the stream does this by itself.
+    /// [`Maintenance::Thread`], the stream does this by itself.
     ///
     /// ```
     /// # use streamlog::{Maintenance, StreamOptions};

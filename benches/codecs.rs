@@ -1,6 +1,7 @@
-//! Compressed streams compared with plain ones: batches of 100 JSON clicks of about 200 B, put, stored and read.
+//! Compressed and encrypted streams compared with plain ones: batches of 100 JSON clicks of about 200 B, put, stored and read; and records of
+//! 100 B, put one by one, beside what the cipher alone takes for them.
 //!
-//! `cargo bench --features lz4,zstd --bench compression -- [DIRECTORY]`; the directory should be on the disk to measure. `--quick` is a
+//! `cargo bench --features lz4,zstd,encryption --bench codecs -- [DIRECTORY]`; the directory should be on the disk to measure. `--quick` is a
 //! smoke run. One thread puts into one shard, the stream is closed, and one reader reads it to the end. The figures are medians over rounds in
 //! which the contenders take turns.
 
@@ -10,7 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use streamlog::{Compression, Position, PutRecord, Retention, StreamOptions};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use streamlog::{Compression, KeyFile, Position, PutRecord, Retention, StreamOptions};
 
 const RECORDS_A_BATCH: usize = 100;
 /// How many different batches there are. They are put again and again: each is compressed by itself.
@@ -21,6 +23,75 @@ const BATCHES: usize = 300;
 struct Plan {
     rounds: usize,
     batch_count: usize,
+}
+
+/// What is done to records.
+#[derive(Clone, Copy)]
+struct Way {
+    compression: Compression,
+    is_encrypted: bool,
+}
+
+impl Way {
+    /// Returns options for a stream whose keys are in this directory.
+    fn options(self, directory: &Path) -> StreamOptions {
+        let options = StreamOptions::new().retention(Retention::forever()).compression(self.compression);
+        if !self.is_encrypted {
+            return options;
+        }
+        let path = directory.join("keys");
+        let keys = if path.exists() { KeyFile::open(path) } else { KeyFile::create(path) };
+        options.encryption(keys.expect("keys"))
+    }
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let compression = self.compression;
+        match self.is_encrypted {
+            true => write!(f, "{compression}, encrypted"),
+            false => write!(f, "{compression}"),
+        }
+    }
+}
+
+/// Puts records of 100 B one by one, plain and encrypted, and encrypts as many bytes without a stream.
+fn put_one_by_one(scratch: &Path, plan: Plan) {
+    let count = plan.batch_count * RECORDS_A_BATCH;
+    let data = [7; 100];
+    let put = |is_encrypted| {
+        let directory = tempfile::tempdir_in(scratch).expect("a directory");
+        let way = Way { compression: Compression::None, is_encrypted };
+        let stream = way.options(directory.path()).open(directory.path().join("stream")).expect("a stream");
+        let begun = Instant::now();
+        (0..count).for_each(|_| _ = black_box(stream.put("key-0001", data).expect("a put")));
+        begun.elapsed().as_nanos() as f64 / count as f64
+    };
+    let seal = || {
+        let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("a key");
+        let (key, mut record) = (LessSafeKey::new(key), [7; 120]);
+        let begun = Instant::now();
+        for number in 0..count as u64 {
+            let mut nonce = [0; 12];
+            nonce[4..].copy_from_slice(&number.to_be_bytes());
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let tag = key.seal_in_place_separate_tag(nonce, Aad::from([0; 40]), &mut record);
+            let _ = black_box(tag.expect("a tag"));
+        }
+        begun.elapsed().as_nanos() as f64 / count as f64
+    };
+    let mut turns: [Vec<f64>; 3] = Default::default();
+    for _ in 0..plan.rounds {
+        for (turn, time) in turns.iter_mut().zip([put(false), put(true), seal()]) {
+            turn.push(time);
+        }
+    }
+    println!("\nrecords of 100 B, put one by one\n| | ns | lowest to highest |\n|---|---:|---|");
+    for (name, mut turn) in ["plain", "encrypted", "the cipher alone"].iter().zip(turns) {
+        turn.sort_by(f64::total_cmp);
+        let (median, least, most) = (turn[turn.len() / 2], turn[0], turn[turn.len() - 1]);
+        println!("| {name} | {median:.0} | {least:.0} to {most:.0} |");
+    }
 }
 
 /// What a turn took.
@@ -41,6 +112,7 @@ fn main() {
     for has_id in [false, true] {
         compare(scratch.path(), has_id, plan);
     }
+    put_one_by_one(scratch.path(), plan);
 }
 
 fn compare(scratch: &Path, has_id: bool, plan: Plan) {
@@ -48,8 +120,16 @@ fn compare(scratch: &Path, has_id: bool, plan: Plan) {
     let bytes: usize = clicks.iter().map(|(user, click)| user.len() + click.len()).sum();
     let with = if has_id { "with 16 random hexadecimal digits each" } else { "without random ids" };
     println!("\nclicks {with}: {} B with its key, {RECORDS_A_BATCH} a batch", bytes / clicks.len());
-    let ways = [Compression::None, Compression::Lz4, Compression::zstd(), Compression::zstd_level(3)];
-    let mut turns: [Vec<Turn>; 4] = Default::default();
+    let way = |compression, is_encrypted| Way { compression, is_encrypted };
+    let ways = [
+        way(Compression::None, false),
+        way(Compression::Lz4, false),
+        way(Compression::zstd(), false),
+        way(Compression::zstd_level(3), false),
+        way(Compression::None, true),
+        way(Compression::Lz4, true),
+    ];
+    let mut turns: [Vec<Turn>; 6] = Default::default();
     for round in 0..plan.rounds {
         for turn in 0..ways.len() {
             let at = (turn + round) % ways.len();
@@ -128,10 +208,10 @@ fn clicks(has_id: bool) -> Vec<(String, String)> {
 }
 
 /// Puts all batches into a new stream, closes it, opens it again, and reads it.
-fn take_turn(scratch: &Path, compression: Compression, clicks: &[(String, String)], plan: Plan) -> Turn {
+fn take_turn(scratch: &Path, way: Way, clicks: &[(String, String)], plan: Plan) -> Turn {
     let directory = tempfile::tempdir_in(scratch).expect("a directory");
     let path = directory.path().join("stream");
-    let options = || StreamOptions::new().retention(Retention::forever()).compression(compression);
+    let options = || way.options(directory.path());
     let records: Vec<_> =
         clicks.iter().map(|(user, click)| PutRecord::new(user.as_str(), click.as_str())).collect();
     let batches: Vec<_> = records.chunks(RECORDS_A_BATCH).collect();

@@ -46,9 +46,11 @@ impl Keys {
         self.provider.as_ref()
     }
 
-    /// Takes over the list of a newer manifest. Keys are only ever added to it.
+    /// Takes over the list of a newer manifest. Keys are only ever added to it, unless somebody has restored an older one.
     pub(crate) fn set_list(&self, list: KeyList) {
         let mut known = self.known.write();
+        let kept = known.list.keys.iter().zip(&list.keys).take_while(|(old, new)| old == new).count();
+        known.unwrapped.truncate(kept);
         known.unwrapped.resize_with(list.keys.len(), || None);
         known.list = list;
     }

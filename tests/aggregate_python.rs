@@ -6,7 +6,7 @@
 mod common;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::aggregates::{bytes, hex, signed};
@@ -49,25 +49,6 @@ for line in sys.stdin:
     answer = aggregate(request) if "records" in request else deaggregate(request)
     print(json.dumps(answer), flush=True)
 "#;
-
-fn has_library(python: &Path) -> bool {
-    let import = Command::new(python).args(["-c", "import aws_kinesis_agg.aggregator"]).output();
-    import.is_ok_and(|output| output.status.success())
-}
-
-/// Returns a Python with the library. Without one, prints a note if that is permitted.
-fn python() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("STREAMLOG_PYTHON").map(PathBuf::from) {
-        assert!(has_library(&named), "{} has no aws_kinesis_agg: .ci/run installs it", named.display());
-        return Some(named);
-    }
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
-    let found = has_library(&installed).then_some(installed);
-    if found.is_none() {
-        println!("skipped: there is no Python with aws_kinesis_agg; `.ci/run` installs one in target/python");
-    }
-    found
-}
 
 /// Returns Python's answers to these requests.
 fn ask(python: &Path, requests: &[Value]) -> Vec<Value> {
@@ -136,7 +117,7 @@ fn decoded(data: &[u8]) -> Option<Vec<User>> {
 
 #[test]
 fn l3_what_python_aggregates_is_read_here_and_both_write_the_same_bytes() {
-    let Some(python) = python() else { return };
+    let Some(python) = common::python::with("aws_kinesis_agg.aggregator") else { return };
     let sequences = sequences(60);
     let request = |users: &Vec<User>| {
         let user = |(key, hash_key, data): &User| json!([key, hash_key.map(|it| it.to_string()), hex(data)]);
@@ -163,7 +144,7 @@ fn l3_what_python_aggregates_is_read_here_and_both_write_the_same_bytes() {
 
 #[test]
 fn l3_what_is_aggregated_here_is_read_by_python() {
-    let Some(python) = python() else { return };
+    let Some(python) = common::python::with("aws_kinesis_agg.aggregator") else { return };
     let sequences = sequences(60);
     let made: Vec<_> = sequences.iter().map(|users| aggregate(users)).collect();
     let requests = made.iter().flatten().map(|record| json!({"data": hex(&record.data)}));
@@ -191,7 +172,7 @@ fn l3_what_is_aggregated_here_is_read_by_python() {
 
 #[test]
 fn l6_damaged_aggregates_are_the_same_for_python() {
-    let Some(python) = python() else { return };
+    let Some(python) = common::python::with("aws_kinesis_agg.aggregator") else { return };
     let whole = bytes("0a0161 0a0162 1a05 0800 1a0141 1a05 0801 1a0142");
     let mut damaged: Vec<Vec<u8>> = vec![vec![], b"plain".to_vec(), signed(&[]), signed(&whole)];
     let data = signed(&whole);

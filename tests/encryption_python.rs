@@ -4,7 +4,6 @@
 //! `target/python`. Without any, it prints a note and passes; if `STREAMLOG_PYTHON` is set, it fails.
 #![cfg(feature = "encryption")]
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -56,28 +55,9 @@ for path in sorted(glob.glob(stream + "/shards/000000000000/*.seg")):
         at += length
 "##;
 
-fn has_library(python: &Path) -> bool {
-    let import = Command::new(python).args(["-c", "import cryptography"]).output();
-    import.is_ok_and(|output| output.status.success())
-}
-
-/// Returns a Python with the library. Without one, prints a note if that is permitted.
-fn python() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("STREAMLOG_PYTHON").map(PathBuf::from) {
-        assert!(has_library(&named), "{} has no cryptography: .ci/run installs it", named.display());
-        return Some(named);
-    }
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
-    let found = has_library(&installed).then_some(installed);
-    if found.is_none() {
-        println!("skipped: there is no Python with cryptography; `.ci/run` installs one in target/python");
-    }
-    found
-}
-
 #[test]
 fn p14_p17_another_library_reads_the_records_from_the_description_of_the_format() {
-    let Some(python) = python() else { return };
+    let Some(python) = common::python::with("cryptography") else { return };
     let (scratch, clock) = (common::scratch(), common::clock());
     let (path, key_path) = (scratch.path().join("stream"), scratch.path().join("keys"));
     let stream = common::small(&clock).open(&path).unwrap();

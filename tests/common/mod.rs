@@ -5,6 +5,7 @@ pub mod aggregates;
 pub mod groups;
 #[cfg(target_os = "linux")]
 pub mod mounts;
+pub mod python;
 pub mod tasks;
 
 use std::fs;

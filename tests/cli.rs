@@ -1018,7 +1018,7 @@ fn a_named_pipe_is_an_input_that_ctrl_c_ends_before_anyone_writes_to_it() {
 #[test]
 fn a_killed_put_keeps_the_lines_that_it_has_put() {
     let place = Place::create(&[]);
-    for signal in ["-TERM", "-HUP"] {
+    for signal in ["-TERM", "-USR1"] {
         let mut command = place.command("put", &["--follow"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -510,7 +510,9 @@ impl Outside {
         for shard in &stats.shards {
             truth.raise_horizon(shard.shard.get(), shard.horizon.get());
         }
-        let shards: Vec<u32> = truth.ends.keys().copied().collect();
+        // A shard that has only puts of a killed writer is known from what was read.
+        let read = truth.puts.keys().map(|place| place.0);
+        let shards: BTreeSet<u32> = truth.ends.keys().copied().chain(read).collect();
         for shard in
             shards.into_iter().filter(|shard| !stats.shards.iter().any(|of| of.shard.get() == *shard))
         {

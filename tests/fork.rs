@@ -8,8 +8,8 @@ use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use streamlog::{
-    Error, Limits, Maintenance, Position, Result, Retention, ShardId, Stream, StreamOptions, StreamReader,
-    extend,
+    Error, Limits, Maintenance, MaintenancePool, Position, Result, Retention, ShardId, Store, Stream,
+    StreamOptions, StreamReader, extend,
 };
 
 // SAFETY: these are the declarations of POSIX.
@@ -46,6 +46,21 @@ fn assert_refused<T: std::fmt::Debug>(outcome: Result<T>) {
 
 fn numbers(stream: &Stream) -> Vec<u8> {
     common::read_all(stream, ShardId::new(0)).into_iter().map(|(_, data)| data[0]).collect()
+}
+
+#[test]
+fn p13_a_child_made_by_fork_opens_nothing_with_the_pool_of_its_parent_and_can_drop_it() {
+    let scratch = common::scratch();
+    let pool = MaintenancePool::new().unwrap();
+    let store = Store::open(scratch.path(), StreamOptions::new()).unwrap();
+    in_child(|| {
+        assert_refused(pool.open(scratch.path().join("child"), StreamOptions::new()));
+        assert_refused(store.create("child", StreamOptions::new()));
+        // SAFETY: the child ends without using or dropping the originals, so each is dropped once.
+        drop(unsafe { (std::ptr::read(&raw const pool), std::ptr::read(&raw const store)) });
+    });
+    store.create("parent", StreamOptions::new()).unwrap().put("key", "data").unwrap();
+    drop(pool);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::address::Address;
 use super::{Core, Pass, Stream, callback};
 use crate::log::shard::reader::wait::Waiter;
+use crate::log::sys::process::Process;
 use crate::log::types::error::{IoFailure, Result};
 use crate::log::types::event::event;
 use crate::log::types::options::StreamOptions;
@@ -48,7 +49,7 @@ impl MaintenancePool {
     /// `Io` if the system does not start them.
     pub fn new() -> Result<Self> {
         let shared = Arc::new(Shared::default());
-        let mut threads = Threads { shared: Arc::clone(&shared), running: vec![] };
+        let mut threads = Threads { shared: Arc::clone(&shared), running: vec![], process: Process::this() };
         // Two threads: syncing takes long, and preparing what puts need next cannot wait for it.
         for (name, run) in [("streamlog", run_behind as fn(&Shared)), ("streamlog-ahead", run_ahead)] {
             let shared = Arc::clone(&shared);
@@ -64,8 +65,9 @@ impl MaintenancePool {
     /// [`Maintenance::Manual`](crate::Maintenance::Manual), the pool leaves it alone.
     ///
     /// # Errors
-    /// Same as [`StreamOptions::open`].
+    /// Same as [`StreamOptions::open`]; `InvalidArgument` in a child that `fork` made of the process with the pool.
     pub fn open(&self, path: impl AsRef<Path>, options: StreamOptions) -> Result<Stream> {
+        self.threads.process.check(path.as_ref())?;
         Stream::open_at(Address::Outside(path.as_ref()), options, Some(self))
     }
 
@@ -85,6 +87,8 @@ impl MaintenancePool {
 struct Threads {
     shared: Arc<Shared>,
     running: Vec<JoinHandle<()>>,
+    /// The process that has them. A child that `fork` makes of it has none.
+    process: Process,
 }
 
 /// What the threads of a pool work on.
@@ -102,6 +106,10 @@ impl Drop for Threads {
     /// A callback does not wait for a thread that runs callbacks: it may be that thread, or one that waits for this callback. Such a thread ends
     /// after its callback.
     fn drop(&mut self) {
+        if !self.process.is_this() {
+            // Waiting for a thread that does not exist would never end.
+            return std::mem::forget(std::mem::take(&mut self.running));
+        }
         self.shared.must_stop.store(true, Ordering::Release);
         self.shared.work.notify();
         self.shared.work_ahead.notify();

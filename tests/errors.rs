@@ -109,6 +109,25 @@ fn an_invalid_argument_names_itself_and_its_range() {
 }
 
 #[test]
+fn a_property_that_is_too_large_is_named_and_nothing_is_changed() {
+    let scratch = common::scratch();
+    let (long_name, long_text) = ("n".repeat(256), "t".repeat((64 << 10) + 1));
+    for (name, text, parts) in [
+        ("", "text", ["name of a property has 0 bytes", "1 to 255"]),
+        (&*long_name, "text", ["name of a property has 256 bytes", "1 to 255"]),
+        ("note", &*long_text, ["property note has 65537 bytes", "65536"]),
+    ] {
+        let options = common::small(&common::clock()).property(name, text);
+        says(&options.open(scratch.path()).unwrap_err(), &parts);
+        let stream = common::small(&common::clock()).open(scratch.path()).unwrap();
+        says(&stream.set_property(name, Some(text)).unwrap_err(), &parts);
+        assert!(stream.describe().properties.is_empty());
+        stream.set_property(&long_name[1..], Some(&long_text[1..])).unwrap();
+        stream.set_property(&long_name[1..], None).unwrap();
+    }
+}
+
+#[test]
 fn an_invalid_record_is_named_by_its_place() {
     let scratch = common::scratch();
     let stream = Stream::open(scratch.path()).unwrap();

@@ -511,8 +511,18 @@ impl StreamOptions {
 
 /// Refuses a property that is too large.
 pub(crate) fn check_property(name: &str, text: &str) -> Result<()> {
-    check_range("a length of a property's name", name.len(), 1..=PROPERTY_NAME_BYTES_MAX)?;
-    check_range("a length of a property's text", text.len(), 0..=PROPERTY_BYTES_MAX)
+    let (name_bytes, text_bytes) = (name.len(), text.len());
+    if !(1..=PROPERTY_NAME_BYTES_MAX).contains(&name_bytes) {
+        return Err(Error::invalid(format!(
+            "the name of a property has {name_bytes} bytes, and may have 1 to {PROPERTY_NAME_BYTES_MAX}"
+        )));
+    }
+    if text_bytes > PROPERTY_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "the text of the property {name} has {text_bytes} bytes, and may have {PROPERTY_BYTES_MAX}"
+        )));
+    }
+    Ok(())
 }
 
 pub(crate) fn check_segment_bytes(bytes: u64) -> Result<()> {

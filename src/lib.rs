@@ -54,6 +54,8 @@
 
 pub mod aggregate;
 mod consumer;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;

@@ -1,0 +1,43 @@
+//! What the server hands to the service and gets back from it.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hyper::{HeaderMap, Method, StatusCode, Uri};
+use tokio::sync::mpsc;
+
+/// A request whose body has arrived.
+#[derive(Debug)]
+pub(in crate::gateway) struct Request {
+    pub(in crate::gateway) method: Method,
+    pub(in crate::gateway) uri: Uri,
+    pub(in crate::gateway) headers: HeaderMap,
+    pub(in crate::gateway) body: Bytes,
+    pub(in crate::gateway) peer: SocketAddr,
+    pub(in crate::gateway) is_tls: bool,
+}
+
+/// The answer to a request. The server adds `Content-Length` or what takes its place.
+#[derive(Debug)]
+pub(in crate::gateway) struct Answer {
+    pub(in crate::gateway) status: StatusCode,
+    pub(in crate::gateway) headers: HeaderMap,
+    pub(in crate::gateway) body: Body,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(in crate::gateway) enum Body {
+    Whole(Bytes),
+    /// Pieces as they come, until the sender is dropped. A client that is slow to take them holds up the sender.
+    Pieces(mpsc::Receiver<Bytes>),
+}
+
+/// What answers the requests of all connections. It is called inside of the runtime.
+pub(in crate::gateway) trait Service: Send + Sync + 'static {
+    /// Returns whether answering takes at most a few milliseconds and waits for nothing, so that it may run on a thread of the runtime.
+    fn is_quick(&self, request: &Request) -> bool;
+
+    /// Answers a request.
+    fn answer(&self, request: Request) -> Answer;
+}

@@ -1,4 +1,5 @@
 //! Kinesis' API over HTTP: `Gateway` serves the streams of a `Store` to boto3, the AWS SDKs, the KCL and the AWS CLI.
 
 mod auth;
+mod files;
 mod http;

@@ -3,6 +3,9 @@
 mod service;
 
 mod answers;
+mod bounds;
+mod http2;
+mod slow;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,8 +26,14 @@ const SHORT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(20);
 
 fn start(settings: Settings) -> Running {
+    start_with(settings).0
+}
+
+/// A server, and the service that it calls.
+fn start_with(settings: Settings) -> (Running, Arc<Tester>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    Server::start(listener, Arc::new(Tester::default()), settings).unwrap()
+    let tester = Arc::<Tester>::default();
+    (Server::start(listener, tester.clone(), settings).unwrap(), tester)
 }
 
 /// A client that writes and reads bytes.
@@ -57,6 +66,12 @@ impl Client {
             Err(failure) => panic!("the server does not end the connection: {failure}"),
         }
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The first four bytes, or none if the connection is closed.
+    fn first_word(&mut self) -> String {
+        let mut word = [0; 4];
+        self.0.read_exact(&mut word).map_or(String::new(), |()| String::from_utf8_lossy(&word).into_owned())
     }
 
     /// Reads until `end` has arrived.

@@ -3,9 +3,11 @@
 mod auth;
 mod catalogue;
 mod fault;
+mod files;
 mod http;
 mod model;
 mod names;
+mod operations;
 mod sequence;
 mod token;
 mod wire;

@@ -135,6 +135,10 @@ impl Known {
         self.behaviour.account.stream_arn(&self.name)
     }
 
+    pub(in crate::gateway) fn consumer_arn(&self, consumer: &ConsumerState) -> String {
+        self.behaviour.account.consumer_arn(&self.name, &consumer.description.name, consumer.created_seconds())
+    }
+
     pub(in crate::gateway) fn account_id(&self) -> &str {
         &self.behaviour.account.id
     }

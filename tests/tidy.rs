@@ -66,7 +66,12 @@ const PLACES: [(&[&str], &[&str], &str); 5] = [
         ],
         "they state the invariants that unsafe code relies on",
     ),
-    (&["fs"], &["log/sys/"], "all access to files goes through one room, where tests inject faults"),
+    (
+        &["fs"],
+        &["log/sys/", "gateway/files.rs"],
+        "all access to files of streams goes through one room, where tests inject faults, and all to settings of the operator \
+         (certificates, credentials, secrets) through one file",
+    ),
     (
         &["to_le_bytes"],
         &["log/format/", "aggregate/md5.rs"],
@@ -489,7 +494,8 @@ fn a_word_out_of_its_place_is_caught() {
     assert_eq!(
         check_places(&Source::parse("log/shard/a.rs", hidden)),
         [
-            "src/log/shard/a.rs:3: move `fs` to log/sys/: all access to files goes through one room, where tests inject faults"
+            "src/log/shard/a.rs:3: move `fs` to log/sys/ or gateway/files.rs: all access to files of streams goes through one room, \
+             where tests inject faults, and all to settings of the operator (certificates, credentials, secrets) through one file"
         ]
     );
 }

@@ -1,0 +1,232 @@
+//! One request and its answer: reads the body within its bounds, and calls the service.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Response, StatusCode, Version};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::activity::{Activity, OpenRequest};
+use super::body::AnswerBody;
+use super::counts::Counts;
+use super::memory::{Memory, Reserved};
+use super::message::{Answer, Body, Request, Service};
+use super::settings::Settings;
+
+/// What all connections of a server share.
+pub(super) struct Shared {
+    pub(super) service: Arc<dyn Service>,
+    pub(super) settings: Settings,
+    pub(super) counts: Arc<Counts>,
+    pub(super) memory: Arc<Memory>,
+    /// A permit for each thread that gives answers that take time. Requests wait here, where a client that goes away takes its request
+    /// along, and not in the runtime's queue, which has no end.
+    pub(super) threads: Arc<Semaphore>,
+}
+
+/// What the exchanges of a connection share.
+pub(super) struct Peer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) activity: Arc<Activity>,
+    pub(super) address: SocketAddr,
+    pub(super) is_tls: bool,
+}
+
+/// Why the server answers a request itself.
+enum Refusal {
+    TooLarge,
+    TooSlow,
+    NoMemory,
+    Malformed,
+    TooManyHeaders,
+    Connect,
+    Panicked,
+}
+
+/// Answers a request.
+pub(super) async fn exchange(
+    peer: Arc<Peer>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let is_http2 = request.version() == Version::HTTP_2;
+    let open = OpenRequest::new(&peer.activity, &peer.shared.counts, is_http2);
+    let answer = match answer(&peer, request).await {
+        Ok(answer) => answer,
+        Err(refusal) => refusal.answer(is_http2),
+    };
+    let mut response = Response::new(AnswerBody::new(answer.body, open));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    Ok(response)
+}
+
+async fn answer(peer: &Peer, request: hyper::Request<Incoming>) -> Result<Answer, Refusal> {
+    let settings = &peer.shared.settings;
+    let (head, body) = request.into_parts();
+    if head.method == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    // HTTP/1.1 has checked this before it came here. HTTP/2 has checked the bytes only.
+    if head.headers.len() > settings.header_count_max {
+        return Err(Refusal::TooManyHeaders);
+    }
+    let mut reserved = peer.shared.memory.reserve_nothing();
+    let is_expecting = head.headers.contains_key(EXPECT);
+    let deadline = Instant::now() + settings.body_time;
+    let collected = collect(body, settings, &mut reserved, is_expecting);
+    let body = timeout_at(deadline, collected).await.map_err(|_| Refusal::TooSlow)??;
+    let request = Request {
+        method: head.method,
+        uri: head.uri,
+        headers: head.headers,
+        body,
+        peer: peer.address,
+        is_tls: peer.is_tls,
+    };
+    serve(&peer.shared, request, reserved).await
+}
+
+/// Returns the next part of a body, or nothing at its end.
+async fn next_part(body: &mut Incoming, pause_time: Duration) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        let next = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+        match timeout(pause_time, next).await.map_err(|_| Refusal::TooSlow)? {
+            None => return Ok(None),
+            // The trailers of a body say nothing that the service wants to know.
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(part) => return Ok(Some(part)),
+                Err(_) => continue,
+            },
+            Some(Err(_)) => return Err(Refusal::Malformed),
+        }
+    }
+}
+
+/// Reads a body.
+async fn collect(
+    mut body: Incoming,
+    settings: &Settings,
+    reserved: &mut Reserved,
+    is_expecting: bool,
+) -> Result<Bytes, Refusal> {
+    let declared = body.size_hint();
+    let bytes_max = settings.body_bytes_max;
+    if declared.lower() > bytes_max as u64 {
+        // A client that waits for `100 Continue` has not sent the body yet, and one this large is not worth reading.
+        let is_worth_it = !is_expecting && declared.lower() <= 2 * bytes_max as u64;
+        if is_worth_it {
+            discard(body, settings, bytes_max).await?;
+        }
+        return Err(Refusal::TooLarge);
+    }
+    let Some(first) = next_part(&mut body, settings.body_pause_time).await? else { return Ok(Bytes::new()) };
+    if declared.exact() == Some(first.len() as u64) {
+        if !reserved.grow(first.len()) {
+            return Err(Refusal::NoMemory);
+        }
+        // Sees the end of the body, so that the connection can go on.
+        next_part(&mut body, settings.body_pause_time).await?;
+        return Ok(first);
+    }
+    // The parts are copied together. A part that is kept would keep the buffer of the connection that it is in, even if it is one byte.
+    let mut whole = BytesMut::new();
+    let mut part = first;
+    loop {
+        let len = whole.len() + part.len();
+        if len > bytes_max {
+            drop(whole);
+            discard(body, settings, bytes_max).await?;
+            return Err(Refusal::TooLarge);
+        }
+        if len > whole.capacity() {
+            let declared = declared.exact().map_or(bytes_max, |declared| declared as usize);
+            let capacity = (2 * len).min(declared).max(len);
+            if !reserved.grow(capacity - whole.capacity()) {
+                drop(whole);
+                discard(body, settings, bytes_max).await?;
+                return Err(Refusal::NoMemory);
+            }
+            whole.reserve(capacity - whole.len());
+        }
+        whole.extend_from_slice(&part);
+        match next_part(&mut body, settings.body_pause_time).await? {
+            Some(next) => part = next,
+            None => return Ok(whole.freeze()),
+        }
+    }
+}
+
+/// Reads the rest of a body that is refused, up to `bytes_max`: many clients look for an answer only after they have sent everything,
+/// and would see a broken connection instead.
+async fn discard(mut body: Incoming, settings: &Settings, bytes_max: usize) -> Result<(), Refusal> {
+    let mut left = bytes_max;
+    while let Some(part) = next_part(&mut body, settings.body_pause_time).await? {
+        left = left.saturating_sub(part.len());
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Calls the service, where the time that it takes does no harm. `reserved` is what the body takes.
+async fn serve(shared: &Shared, request: Request, reserved: Reserved) -> Result<Answer, Refusal> {
+    let service = &shared.service;
+    let peer = request.peer;
+    let answer = if catch_unwind(AssertUnwindSafe(|| service.is_quick(&request))).unwrap_or(false) {
+        catch_unwind(AssertUnwindSafe(|| service.answer(request))).ok()
+    } else {
+        let permit = shared.threads.clone().acquire_owned().await.expect("the server closes no semaphore");
+        let service = service.clone();
+        let job = move || {
+            let _held = (permit, reserved);
+            service.answer(request)
+        };
+        tokio::task::spawn_blocking(job).await.ok()
+    };
+    answer.ok_or_else(|| {
+        // What the panic said may hold what the client sent.
+        tracing::error!(%peer, "a request made the service panic, and was answered with InternalFailure");
+        Refusal::Panicked
+    })
+}
+
+impl Refusal {
+    fn answer(self, is_http2: bool) -> Answer {
+        let (status, text) = match self {
+            Self::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, r#"{"__type":"RequestEntityTooLargeException"}"#)
+            }
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, r#"{"__type":"RequestTimeoutException"}"#),
+            Self::NoMemory => {
+                (StatusCode::SERVICE_UNAVAILABLE, r#"{"__type":"ServiceUnavailableException"}"#)
+            }
+            Self::Malformed => (StatusCode::BAD_REQUEST, r#"{"__type":"SerializationException"}"#),
+            Self::TooManyHeaders => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ""),
+            Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, ""),
+            Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"__type":"InternalFailure"}"#),
+        };
+        let mut headers = HeaderMap::new();
+        let mut set = |name: HeaderName, value| {
+            headers.insert(name, HeaderValue::from_static(value));
+        };
+        if !text.is_empty() {
+            set(CONTENT_TYPE, "application/x-amz-json-1.1");
+        }
+        match self {
+            Self::NoMemory => set(RETRY_AFTER, "1"),
+            // What follows on the connection is not a request.
+            Self::TooSlow | Self::Malformed | Self::Connect if !is_http2 => set(CONNECTION, "close"),
+            _ => {}
+        }
+        Answer { status, headers, body: Body::Whole(Bytes::from_static(text.as_bytes())) }
+    }
+}

@@ -1,0 +1,152 @@
+//! A server: its threads, the loop that accepts connections, and its end.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, watch};
+
+use super::connection;
+use super::counts::Counts;
+use super::exchange::Shared;
+use super::memory::Memory;
+use super::message::Service;
+use super::settings::Settings;
+use super::tls::Certificates;
+
+/// How long the server waits after it could not accept a connection, as when the process has no more descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Starts servers.
+#[derive(Debug)]
+pub(in crate::gateway) struct Server;
+
+/// A server that runs, on threads of its own. It ends when this is dropped, and then breaks off what it has not answered.
+pub(in crate::gateway) struct Running {
+    runtime: Option<Runtime>,
+    address: SocketAddr,
+    counts: Arc<Counts>,
+    closing: watch::Sender<bool>,
+    /// Ends when no connection holds its other half any more.
+    connections: mpsc::Receiver<()>,
+}
+
+impl Server {
+    /// Serves the connections that come in through a listener. May be called from within any runtime.
+    ///
+    /// # Errors
+    ///
+    /// The certificate cannot be read or used, or the system refuses a thread or the use of the listener.
+    pub(in crate::gateway) fn start(
+        listener: std::net::TcpListener,
+        service: Arc<dyn Service>,
+        settings: Settings,
+    ) -> io::Result<Running> {
+        let certificates = settings.certificates.clone().map(Certificates::open).transpose()?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(settings.threads.max(1))
+            // One more reads certificates.
+            .max_blocking_threads(settings.blocking_threads.max(1) + 1)
+            .thread_name("streamlog-http")
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
+        let certificates = certificates.map(|(certificates, first)| {
+            runtime.spawn(certificates.clone().follow(first, settings.certificate_interval));
+            certificates
+        });
+        let (closing, is_closing) = watch::channel(false);
+        let (held, connections) = mpsc::channel();
+        let counts = Arc::<Counts>::default();
+        let shared = Arc::new(Shared {
+            service,
+            counts: counts.clone(),
+            memory: Memory::new(settings.memory_bytes_max),
+            threads: Arc::new(Semaphore::new(settings.blocking_threads.max(1))),
+            settings,
+        });
+        runtime.spawn(accept(listener, shared, certificates, is_closing, held));
+        Ok(Running { runtime: Some(runtime), address, counts, closing, connections })
+    }
+}
+
+/// Accepts connections until the server closes. Each holds a clone of `held`.
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    certificates: Option<Arc<Certificates>>,
+    mut closing: watch::Receiver<bool>,
+    held: mpsc::Sender<()>,
+) {
+    let places = Arc::new(Semaphore::new(shared.settings.connections_max));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = closing.wait_for(|&is_closing| is_closing) => return,
+        };
+        let (tcp, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(failure) => {
+                tracing::warn!(%failure, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        shared.counts.accepted.fetch_add(1, Relaxed);
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            shared.counts.refused.fetch_add(1, Relaxed);
+            continue;
+        };
+        let served = connection::serve(tcp, address, shared.clone(), certificates.clone(), closing.clone());
+        let held = held.clone();
+        tokio::spawn(async move {
+            served.await;
+            drop((place, held));
+        });
+    }
+}
+
+impl Running {
+    pub(in crate::gateway) fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(in crate::gateway) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// Accepts no more connections, lets the requests that are open end within `grace`, and breaks off the others. Blocks the calling
+    /// thread until then. Returns whether all requests ended.
+    pub(in crate::gateway) fn close(self, grace: Duration) -> bool {
+        self.closing.send_replace(true);
+        // Nothing is ever sent: the channel ends with the last connection.
+        self.connections.recv_timeout(grace) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waits for nothing, and is allowed within another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,117 @@
+//! What honest clients get over HTTP/1.
+
+use super::*;
+
+#[test]
+fn an_answer_comes_and_the_connection_goes_on() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    for round in 0..3 {
+        assert_eq!(client.call("/", &format!("hello {round}")), (200, format!("hello {round}")));
+    }
+    assert_eq!(client.call("/", ""), (200, String::new()));
+    assert!(running.close(LONG));
+}
+
+#[test]
+fn an_expecting_client_is_told_to_continue() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello");
+    assert_eq!(client.answer(), (200, "hello".to_owned()));
+    assert_eq!(client.call("/", "again"), (200, "again".to_owned()));
+}
+
+#[test]
+fn a_connection_ends_when_the_client_asks_for_it() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
+    let answer = client.read_all();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhi"), "{answer}");
+}
+
+#[test]
+fn http_1_0_gets_a_whole_answer_and_pieces_until_the_end() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    client.send("POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi");
+    let answer = client.read_all();
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\nhi"), "{answer}");
+
+    let mut client = Client::connect(&running);
+    client.send("POST /pieces/3/2/0 HTTP/1.0\r\n\r\n");
+    let answer = client.read_all();
+    assert!(answer.ends_with("\r\n\r\n000102") && !answer.contains("chunked"), "{answer}");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    let requests: String =
+        (0..50).map(|n| post(["/", "/slow/wait/1"][n % 2], &format!("request {n}"))).collect();
+    client.send(requests);
+    for n in 0..50 {
+        assert_eq!(client.answer(), (200, format!("request {n}")));
+    }
+}
+
+#[test]
+fn a_chunked_request_arrives_whole() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    client.send("6;extension=1\r\n world\r\n0\r\nTrailer: t\r\n\r\n");
+    assert_eq!(client.answer(), (200, "hello world".to_owned()));
+    assert_eq!(client.call("/", "again"), (200, "again".to_owned()));
+}
+
+#[test]
+fn the_service_sees_absolute_uris_and_the_peer() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    client.send("GET http://kinesis.example/a?b=c HTTP/1.1\r\nHost: kinesis.example\r\n\r\n");
+    let head = client.read_until("\r\n\r\n");
+    assert!(head.contains("x-seen: GET http://kinesis.example/a?b=c 127.0.0.1 false\r\n"), "{head}");
+}
+
+#[test]
+fn pieces_come_when_they_are_sent() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    client.send(post("/pieces/3/4/30", ""));
+    let head = client.read_until("\r\n\r\n");
+    assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
+    for number in 0..3 {
+        let before = Instant::now();
+        assert_eq!(client.read_until("\r\n"), "4\r\n");
+        assert_eq!(client.read_until("\r\n"), format!("{number:04}\r\n"));
+        assert!(before.elapsed() < LONG / 2);
+    }
+    assert_eq!(client.read_until("\r\n\r\n"), "0\r\n\r\n");
+    assert_eq!(client.call("/", "again"), (200, "again".to_owned()));
+}
+
+#[test]
+fn a_large_answer_comes_whole() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    let (status, body) = client.call("/large/5000000", "");
+    assert_eq!((status, body.len()), (200, 5_000_000));
+    let body = "y".repeat(3_000_000);
+    assert_eq!(client.call("/", &body), (200, body));
+}
+
+#[test]
+fn a_server_starts_and_ends_within_another_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let running = start(settings());
+        assert_eq!(Client::connect(&running).call("/", "hello"), (200, "hello".to_owned()));
+        assert!(running.close(LONG));
+        drop(start(settings()));
+    });
+}

@@ -1,0 +1,3 @@
+//! Clients that speak HTTP/2, honest and otherwise.
+
+use super::*;

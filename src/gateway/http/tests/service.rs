@@ -1,0 +1,81 @@
+//! A service that does what the path of a request says.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{HeaderMap, StatusCode};
+use tokio::sync::mpsc;
+
+use super::super::{Answer, Body, Request, Service};
+
+#[derive(Default)]
+pub(super) struct Tester {
+    /// What paths `/slow/…` wait for, if anything: that this lock is free.
+    pub(super) gate: Arc<Mutex<()>>,
+    /// Senders of pieces that have noticed that their client is gone.
+    pub(super) gone: Arc<AtomicUsize>,
+    /// Calls of `answer` that are under way, and the most there ever were.
+    pub(super) at_work: AtomicUsize,
+    pub(super) at_work_max: AtomicUsize,
+}
+
+impl Service for Tester {
+    fn is_quick(&self, request: &Request) -> bool {
+        !request.uri.path().starts_with("/slow")
+    }
+
+    fn answer(&self, request: Request) -> Answer {
+        let at_work = self.at_work.fetch_add(1, SeqCst) + 1;
+        self.at_work_max.fetch_max(at_work, SeqCst);
+        let body = self.body(&request);
+        self.at_work.fetch_sub(1, SeqCst);
+        let mut headers = HeaderMap::new();
+        let seen = format!("{} {} {:?} {}", request.method, request.uri, request.peer.ip(), request.is_tls);
+        headers.insert("x-seen", seen.parse().unwrap());
+        Answer { status: StatusCode::OK, headers, body }
+    }
+}
+
+impl Tester {
+    fn body(&self, request: &Request) -> Body {
+        let path = request.uri.path();
+        let words: Vec<_> = path.split('/').skip(1).collect();
+        match *words {
+            ["panic"] => panic!("a panic on purpose"),
+            ["slow", "panic"] => panic!("a panic on purpose, on another thread"),
+            ["slow", "wait", millis] => {
+                thread::sleep(Duration::from_millis(millis.parse().unwrap()));
+                Body::Whole(request.body.clone())
+            }
+            ["slow", "gate"] => {
+                drop(self.gate.lock());
+                Body::Whole(request.body.clone())
+            }
+            ["large", bytes] => Body::Whole(vec![b'x'; bytes.parse().unwrap()].into()),
+            // Pieces from another thread, one every so many milliseconds.
+            ["pieces", count, bytes, millis] => {
+                let (count, bytes) = (count.parse::<usize>().unwrap(), bytes.parse().unwrap());
+                let pause = Duration::from_millis(millis.parse().unwrap());
+                let (sender, pieces) = mpsc::channel(1);
+                let gone = self.gone.clone();
+                thread::spawn(move || {
+                    for number in 0..count {
+                        let piece = Bytes::from(format!("{number:0>bytes$}"));
+                        if sender.blocking_send(piece).is_err() {
+                            gone.fetch_add(1, SeqCst);
+                            return;
+                        }
+                        if !pause.is_zero() {
+                            thread::sleep(pause);
+                        }
+                    }
+                });
+                Body::Pieces(pieces)
+            }
+            _ => Body::Whole(request.body.clone()),
+        }
+    }
+}

@@ -36,7 +36,8 @@ fn a_declared_body_that_is_too_large_is_not_asked_for() {
     let running = start(Settings { body_bytes_max: 100_000, ..settings() });
     for length in ["100001", "18446744073709551000"] {
         let mut client = Client::connect(&running);
-        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
         client.send(head);
         assert_eq!(client.answer(), (413, TOO_LARGE.to_owned()));
         assert_eq!(client.read_all(), "", "what follows cannot be told from the body");

@@ -116,6 +116,11 @@ impl Store {
         Ok(names)
     }
 
+    /// Returns the directory.
+    pub fn directory(&self) -> &Path {
+        &self.inner.directory
+    }
+
     /// Closes a stream for all who use it, and deletes it with all its records and consumer groups.
     ///
     /// A crash leaves the whole stream or none. What is left of its files is removed when the name is used again.

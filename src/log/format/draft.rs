@@ -50,7 +50,7 @@ pub(crate) struct Draft<'a> {
     packer: Option<&'a mut Packer>,
     /// The length that the frame would have if it were not packed.
     plain_len: usize,
-    /// The time of the put.
+    /// The time of the put by the clock. Appending makes it the time that the records have, which is later if the clock was set back.
     pub(crate) put_at: Timestamp,
 }
 

@@ -98,7 +98,7 @@ impl Stream {
                     // A shard that closed in the meantime is no longer in the next map.
                     if let Some(sequence) = appended? {
                         core.make_durable(shard, sequence.plus(1))?;
-                        return Ok(Receipt { shard: shard.id(), sequence });
+                        return Ok(Receipt { shard: shard.id(), sequence, timestamp: frame.put_at });
                     }
                     std::thread::yield_now();
                 }
@@ -191,7 +191,8 @@ impl Core {
             base.and_then(|base| self.make_durable(shard, base.plus(records.len() as u64)).map(|()| base));
         Some(match base {
             Ok(base) => {
-                let receipt = |more| Ok(Receipt { shard: shard.id(), sequence: base.plus(more) });
+                let (shard, timestamp) = (shard.id(), frame.put_at);
+                let receipt = |more| Ok(Receipt { shard, sequence: base.plus(more), timestamp });
                 (0..records.len() as u64).map(receipt).collect()
             }
             Err(error) => vec![Err(error); records.len()],
@@ -225,7 +226,8 @@ impl Core {
                 match pack(&mut frame).and_then(|()| shard.append(&mut frame)) {
                     Ok(Some(base)) => {
                         for (at, more) in places.clone().zip(0..) {
-                            outcomes[at] = Some(Ok(Receipt { shard: shard.id(), sequence: base.plus(more) }));
+                            let (shard, sequence) = (shard.id(), base.plus(more));
+                            outcomes[at] = Some(Ok(Receipt { shard, sequence, timestamp: frame.put_at }));
                         }
                         if self.options.durability == Durability::Power {
                             to_sync.push(Appended { shard: Arc::clone(shard), places: places.collect() });

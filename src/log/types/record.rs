@@ -79,6 +79,7 @@ impl<'a> PutRecord<'a> {
 /// let second = stream.put("user-17", "/cart")?;
 /// assert_eq!(second.shard, first.shard);
 /// assert_eq!(second.sequence, first.sequence.plus(1));
+/// assert!(second.timestamp >= first.timestamp);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +90,8 @@ pub struct Receipt {
     pub shard: ShardId,
     /// The record's sequence number in that shard.
     pub sequence: SequenceNumber,
+    /// When the record arrived, as its readers see it.
+    pub timestamp: Timestamp,
 }
 
 /// The logical place in a shard from which an iterator reads.

@@ -68,6 +68,7 @@ impl Writer {
         let committed = appender.active.as_ref().map_or(0, Active::frames_end);
         appender.next_sequence = base.plus(frame.count().into());
         appender.last_timestamp = timestamp;
+        frame.put_at = timestamp;
         self.reader.raise_end(appender.next_sequence);
         if frame.plain_len() != frame.len() {
             appender.saved_bytes += (frame.plain_len() - frame.len()) as u64;

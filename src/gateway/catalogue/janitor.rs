@@ -1,0 +1,93 @@
+//! What happens without a request: all streams are opened, so that their records expire, and streams whose time has come are deleted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Catalogue, Known};
+
+/// How often the janitor looks whether a stream's time has come.
+const ROUND: Duration = Duration::from_millis(50);
+
+/// A thread that opens and deletes streams.
+#[derive(Debug)]
+pub(in crate::gateway) struct Janitor {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Streams that are to be deleted.
+    deleting: VecDeque<Arc<Known>>,
+    is_ended: bool,
+}
+
+impl Janitor {
+    pub(in crate::gateway) fn start(catalogue: Arc<Catalogue>) -> std::io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let work = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("gateway-janitor".to_owned());
+        let thread = thread.spawn(move || {
+            work.open_all(&catalogue);
+            work.delete_all(&catalogue);
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Has a stream deleted once its time has come.
+    pub(in crate::gateway) fn delete(&self, known: Arc<Known>) {
+        self.shared.state.lock().deleting.push_back(known);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        self.shared.state.lock().is_ended = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to return, and a panic was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn open_all(&self, catalogue: &Catalogue) {
+        // An error was logged, and comes again with the next request.
+        for name in catalogue.names().unwrap_or_default() {
+            if self.state.lock().is_ended {
+                return;
+            }
+            // One whose deletion was interrupted is deleted by this.
+            let _ = catalogue.stream(&name);
+        }
+    }
+
+    fn delete_all(&self, catalogue: &Catalogue) {
+        let mut state = self.state.lock();
+        while !state.is_ended {
+            match state.deleting.front() {
+                None => self.changed.wait(&mut state),
+                Some(known) if known.is_gone(known.now()) => {
+                    let known = state.deleting.pop_front();
+                    parking_lot::MutexGuard::unlocked(&mut state, || {
+                        // What fails is tried again when the stream is asked for.
+                        let _ = known.map(|known| catalogue.finish_deleting(&known));
+                    });
+                }
+                Some(_) => drop(self.changed.wait_for(&mut state, ROUND)),
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A stream as Kinesis knows it: its log, its settings, and what state it is in.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+use super::settings::{Mode, Settings};
+use super::{Behaviour, after, internal};
+use crate::gateway::fault::{Answered, Fault};
+use crate::gateway::sequence::ShardNumbers;
+use crate::{
+    ConsumerDescription, Error, HOUR, KeyHash, Result, Retention, Scaling, ShardDescription, ShardFilter,
+    ShardId, Stream, StreamOptions, Timestamp, limits,
+};
+
+/// The properties in which settings are kept, each with a part of them: a property has a greatest size.
+const PROPERTY: &str = "kinesis";
+/// The largest record of any stream of Kinesis, with the longest key, in bytes.
+const RECORD_BYTES_MAX: u64 = (10 << 20) + limits::PARTITION_KEY_BYTES_MAX as u64;
+/// The number of shards between which the load moves a stream on demand.
+const ON_DEMAND_SHARDS: (u32, u32) = (4, limits::SHARD_COUNT_MAX);
+
+/// The state of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::gateway) enum Status {
+    Creating,
+    Active,
+    Updating,
+    Deleting,
+}
+
+impl Status {
+    pub(in crate::gateway) fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "CREATING",
+            Self::Active => "ACTIVE",
+            Self::Updating => "UPDATING",
+            Self::Deleting => "DELETING",
+        }
+    }
+}
+
+/// A stream of the store.
+pub(in crate::gateway) struct Known {
+    pub(in crate::gateway) name: String,
+    pub(in crate::gateway) stream: Stream,
+    pub(in crate::gateway) created_at: Timestamp,
+    behaviour: Arc<Behaviour>,
+    settings: RwLock<Settings>,
+    /// Locked by whoever changes settings or shards.
+    changes: Mutex<()>,
+    /// Until when it is being changed, in milliseconds. A change is made when it is asked for, so nothing is lost if the server ends.
+    updating_until: AtomicU64,
+    /// Until when it is being deleted, in milliseconds; only if the settings say that it is.
+    deleting_until: AtomicU64,
+    numbers: RwLock<HashMap<ShardId, ShardNumbers>>,
+    /// Consumers that were removed, until they are gone.
+    removed: Mutex<HashMap<String, (ConsumerDescription, Timestamp)>>,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A consumer and its state.
+#[derive(Debug, Clone)]
+pub(in crate::gateway) struct ConsumerState {
+    pub(in crate::gateway) description: ConsumerDescription,
+    pub(in crate::gateway) status: Status,
+}
+
+impl ConsumerState {
+    /// Returns when it was registered, in seconds, as its ARN has it.
+    pub(in crate::gateway) fn created_seconds(&self) -> u64 {
+        self.description.created_at.as_millis() / 1_000
+    }
+}
+
+impl Known {
+    /// Returns the options with which a stream is created.
+    pub(super) fn options(options: StreamOptions, shard_count: u32, settings: &Settings) -> StreamOptions {
+        options
+            .shards(shard_count)
+            .key_hash(KeyHash::Md5)
+            .record_bytes_max(RECORD_BYTES_MAX)
+            .retention(Retention::age(settings.retention_hours * HOUR))
+            .property(PROPERTY, to_text(settings))
+    }
+
+    /// Returns an opened stream with its settings.
+    pub(super) fn load(name: &str, stream: Stream, behaviour: &Arc<Behaviour>) -> Result<Self> {
+        let description = stream.describe();
+        let mut settings = match description.properties.get(PROPERTY) {
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                let reason = format!("the property {PROPERTY} of the stream {name} cannot be read: {error}");
+                Error::InvalidArgument(reason.into())
+            })?,
+            None => Settings::default(),
+        };
+        // Whoever owns the store may have changed it.
+        if let Some(age) = description.retention.age {
+            settings.retention_hours = u32::try_from(age.as_secs() / HOUR.as_secs()).unwrap_or(u32::MAX);
+        }
+        stream.set_limits(behaviour.limits)?;
+        let known = Self {
+            name: name.to_owned(),
+            created_at: description.created_at,
+            behaviour: Arc::clone(behaviour),
+            changes: Mutex::default(),
+            updating_until: AtomicU64::default(),
+            deleting_until: AtomicU64::default(),
+            numbers: RwLock::default(),
+            removed: Mutex::default(),
+            settings: RwLock::new(settings),
+            stream,
+        };
+        known.apply_mode()?;
+        Ok(known)
+    }
+
+    pub(in crate::gateway) fn now(&self) -> Timestamp {
+        self.stream.now()
+    }
+
+    pub(in crate::gateway) fn settings(&self) -> RwLockReadGuard<'_, Settings> {
+        self.settings.read()
+    }
+
+    pub(in crate::gateway) fn arn(&self) -> String {
+        self.behaviour.account.stream_arn(&self.name)
+    }
+
+    pub(in crate::gateway) fn account_id(&self) -> &str {
+        &self.behaviour.account.id
+    }
+
+    pub(in crate::gateway) fn status(&self, now: Timestamp) -> Status {
+        let now_ms = now.as_millis();
+        if self.settings.read().is_deleting {
+            Status::Deleting
+        } else if now < after(self.created_at, self.behaviour.delay) {
+            Status::Creating
+        } else if now_ms < self.updating_until.load(Ordering::Relaxed) {
+            Status::Updating
+        } else {
+            Status::Active
+        }
+    }
+
+    /// Returns whether it is deleted but for its files.
+    pub(in crate::gateway) fn is_gone(&self, now: Timestamp) -> bool {
+        let until = self.deleting_until.load(Ordering::Relaxed);
+        now.as_millis() >= until && self.settings.read().is_deleting
+    }
+
+    /// Fails unless data can be put and read.
+    pub(in crate::gateway) fn check_readable(&self) -> Answered<()> {
+        match self.status(self.now()) {
+            Status::Creating => {
+                let account = &self.behaviour.account.id;
+                Err(Fault::not_found(format!("Stream {} under account {account} not found.", self.name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a change of settings or shards. It is made at once, and shown as under way for a while.
+    pub(in crate::gateway) fn change<T>(
+        &self,
+        change: impl FnOnce(&Changing<'_>) -> Answered<T>,
+    ) -> Answered<T> {
+        let _alone = self.changes.lock();
+        let now = self.now();
+        self.check_active(now)?;
+        let changed = change(&Changing { known: self, now })?;
+        let until = after(now, self.behaviour.delay);
+        self.updating_until.store(until.as_millis(), Ordering::Relaxed);
+        Ok(changed)
+    }
+
+    /// Makes a change that takes no time, such as that of a tag.
+    pub(in crate::gateway) fn change_now<T>(
+        &self,
+        change: impl FnOnce(&Changing<'_>) -> Answered<T>,
+    ) -> Answered<T> {
+        let _alone = self.changes.lock();
+        change(&Changing { known: self, now: self.now() })
+    }
+
+    /// Fails unless the stream is active.
+    pub(in crate::gateway) fn check_active(&self, now: Timestamp) -> Answered<()> {
+        match self.status(now) {
+            Status::Active => Ok(()),
+            status => Err(Fault::in_use(format!(
+                "Stream {} under account {} not ACTIVE, instead in state {}",
+                self.name,
+                self.behaviour.account.id,
+                status.name()
+            ))),
+        }
+    }
+
+    /// Marks the stream as deleted, from whatever else happens to it. Returns when it is gone.
+    pub(in crate::gateway) fn begin_deleting(&self) -> Answered<Timestamp> {
+        let _alone = self.changes.lock();
+        let now = self.now();
+        let until = after(now, self.behaviour.delay);
+        self.deleting_until.store(until.as_millis(), Ordering::Relaxed);
+        Changing { known: self, now }.set(|settings| settings.is_deleting = true)?;
+        Ok(until)
+    }
+
+    /// Has the load decide on the number of shards, or not, as the mode says.
+    fn apply_mode(&self) -> Result<()> {
+        let mode = self.settings.read().mode;
+        let (min, max) = ON_DEMAND_SHARDS;
+        self.stream.set_scaling(match mode {
+            Mode::Provisioned => Scaling::provisioned(),
+            Mode::OnDemand => Scaling::on_demand(min, max),
+        })
+    }
+
+    pub(in crate::gateway) fn open_shard_count(&self) -> u32 {
+        self.stream.list_shards(ShardFilter::AtLatest).len() as u32
+    }
+
+    /// Returns the shards that are listed: none while the stream is being created.
+    pub(in crate::gateway) fn shards(&self) -> Vec<ShardDescription> {
+        match self.status(self.now()) {
+            Status::Creating => vec![],
+            _ => self.stream.shards(),
+        }
+    }
+
+    /// Returns a shard that is listed.
+    pub(in crate::gateway) fn shard(&self, id: ShardId) -> Option<ShardDescription> {
+        self.shards().into_iter().find(|shard| shard.id == id)
+    }
+
+    /// Returns the numbers of a shard that exists.
+    pub(in crate::gateway) fn numbers(&self, id: ShardId) -> Option<ShardNumbers> {
+        if let Some(numbers) = self.numbers.read().get(&id) {
+            return Some(*numbers);
+        }
+        let all: HashMap<_, _> =
+            self.stream.shards().iter().map(|shard| (shard.id, ShardNumbers::of(shard))).collect();
+        let numbers = all.get(&id).copied();
+        *self.numbers.write() = all;
+        numbers
+    }
+
+    /// Returns the consumers, with those that are being removed, sorted by name.
+    pub(in crate::gateway) fn consumers(&self) -> Answered<Vec<ConsumerState>> {
+        let now = self.now();
+        let registered = self.stream.consumers().map_err(|error| internal(&error))?;
+        let mut removed = self.removed.lock();
+        removed.retain(|_, (_, until)| now < *until);
+        let registered = registered.into_iter().map(|description| {
+            let is_new = now < after(description.created_at, self.behaviour.delay);
+            ConsumerState { description, status: if is_new { Status::Creating } else { Status::Active } }
+        });
+        let removed = removed.values().map(|(description, _)| ConsumerState {
+            description: description.clone(),
+            status: Status::Deleting,
+        });
+        let mut consumers: Vec<_> = registered.chain(removed).collect();
+        consumers.sort_by(|a, b| a.description.name.cmp(&b.description.name));
+        Ok(consumers)
+    }
+
+    pub(in crate::gateway) fn consumer(&self, name: &str) -> Answered<Option<ConsumerState>> {
+        Ok(self.consumers()?.into_iter().find(|consumer| consumer.description.name == name))
+    }
+
+    /// Removes a consumer. It is shown for a while longer.
+    pub(in crate::gateway) fn remove_consumer(&self, consumer: ConsumerState) -> Answered<()> {
+        let ConsumerState { description, .. } = consumer;
+        self.change_now(|changing| {
+            self.stream.deregister_consumer(&description.name).map_err(|error| internal(&error))?;
+            changing.set(|settings| drop(settings.consumers.remove(&description.name)))
+        })?;
+        let until = after(self.now(), self.behaviour.delay);
+        self.removed.lock().insert(description.name.clone(), (description, until));
+        Ok(())
+    }
+}
+
+/// A stream that nobody else changes meanwhile.
+pub(in crate::gateway) struct Changing<'a> {
+    known: &'a Known,
+    pub(in crate::gateway) now: Timestamp,
+}
+
+impl Changing<'_> {
+    /// Changes the settings, durably.
+    pub(in crate::gateway) fn set(&self, change: impl FnOnce(&mut Settings)) -> Answered<()> {
+        let mut settings = self.known.settings.read().clone();
+        let mode = settings.mode;
+        change(&mut settings);
+        let text = to_text(&settings);
+        if text.len() > limits::PROPERTY_BYTES_MAX {
+            let reason =
+                "The tags and policies of the stream and its consumers take more room than a stream has.";
+            return Err(Fault::limit(reason));
+        }
+        self.known.stream.set_property(PROPERTY, Some(&text)).map_err(|error| internal(&error))?;
+        let changed_mode = settings.mode != mode;
+        *self.known.settings.write() = settings;
+        if changed_mode {
+            self.known.apply_mode().map_err(|error| internal(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn to_text(settings: &Settings) -> String {
+    serde_json::to_string(settings).expect("settings can be written")
+}

@@ -1,0 +1,102 @@
+//! What Kinesis knows of a stream and the log does not: kept as properties of the stream.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// The settings of a stream, which are one property of it. What is missing has the value that Kinesis gives a new stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::gateway) struct Settings {
+    pub(in crate::gateway) mode: Mode,
+    pub(in crate::gateway) retention_hours: u32,
+    pub(in crate::gateway) max_record_kib: u32,
+    pub(in crate::gateway) strategy: Strategy,
+    pub(in crate::gateway) warm_mibps: Option<u32>,
+    /// The metrics of shards that are switched on.
+    pub(in crate::gateway) shard_metrics: BTreeSet<String>,
+    /// The name of the key that encrypts records.
+    pub(in crate::gateway) key_id: Option<String>,
+    /// The policy of the stream.
+    pub(in crate::gateway) policy: Option<String>,
+    pub(in crate::gateway) is_deleting: bool,
+    /// When the number of shards was changed, in milliseconds. Those of the last day.
+    pub(in crate::gateway) shard_count_changes: Vec<u64>,
+    /// When the mode was changed, likewise.
+    pub(in crate::gateway) mode_changes: Vec<u64>,
+    pub(in crate::gateway) encryption_changes: Vec<u64>,
+    /// What is kept of consumers besides what the log has.
+    pub(in crate::gateway) consumers: BTreeMap<String, ConsumerSettings>,
+    pub(in crate::gateway) tags: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::gateway) struct ConsumerSettings {
+    pub(in crate::gateway) tags: BTreeMap<String, String>,
+    pub(in crate::gateway) policy: Option<String>,
+}
+
+/// Who decides how many shards a stream has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::gateway) enum Mode {
+    #[default]
+    Provisioned,
+    OnDemand,
+}
+
+impl Mode {
+    pub(in crate::gateway) fn parse(text: &str) -> Self {
+        if text == "ON_DEMAND" { Self::OnDemand } else { Self::Provisioned }
+    }
+
+    pub(in crate::gateway) fn name(self) -> &'static str {
+        match self {
+            Self::Provisioned => "PROVISIONED",
+            Self::OnDemand => "ON_DEMAND",
+        }
+    }
+}
+
+/// How records find their shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::gateway) enum Strategy {
+    #[default]
+    PartitionKey,
+    /// The gateway spreads them.
+    Auto,
+}
+
+impl Strategy {
+    pub(in crate::gateway) fn parse(text: &str) -> Self {
+        if text == "AUTO" { Self::Auto } else { Self::PartitionKey }
+    }
+
+    pub(in crate::gateway) fn name(self) -> &'static str {
+        match self {
+            Self::PartitionKey => "USER_PARTITION_KEY",
+            Self::Auto => "AUTO",
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            retention_hours: 24,
+            max_record_kib: 1_024,
+            strategy: Strategy::default(),
+            warm_mibps: None,
+            shard_metrics: BTreeSet::new(),
+            key_id: None,
+            policy: None,
+            is_deleting: false,
+            shard_count_changes: vec![],
+            mode_changes: vec![],
+            encryption_changes: vec![],
+            consumers: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Errors as the service answers them.
+
+use std::borrow::Cow;
+
+use hyper::StatusCode;
+
+use super::wire::Value;
+
+/// An error of the service: its name, and the text that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) kind: &'static str,
+    pub(super) message: Option<Cow<'static, str>>,
+}
+
+macro_rules! faults {
+    ($($name:ident $kind:literal;)+) => {
+        impl Fault {
+            $(
+                pub(super) fn $name(message: impl Into<Cow<'static, str>>) -> Self {
+                    Self { kind: $kind, message: Some(message.into()) }
+                }
+            )+
+        }
+    };
+}
+
+faults! {
+    access_denied "AccessDeniedException";
+    dry_run "DryRunOperationException";
+    expired_iterator "ExpiredIteratorException";
+    expired_token "ExpiredNextTokenException";
+    in_use "ResourceInUseException";
+    invalid "InvalidArgumentException";
+    key_not_found "KMSNotFoundException";
+    key_unavailable "KMSInvalidStateException";
+    limit "LimitExceededException";
+    not_found "ResourceNotFoundException";
+    serialization "SerializationException";
+    throughput "ProvisionedThroughputExceededException";
+    validation "ValidationException";
+}
+
+/// The error whose text clients look for under another name.
+const SERIALIZATION: &str = "SerializationException";
+const INTERNAL: &str = "InternalFailure";
+
+impl Fault {
+    /// Returns an error that is its name and nothing else.
+    pub(super) fn bare(kind: &'static str) -> Self {
+        Self { kind, message: None }
+    }
+
+    /// Returns the error of a server that is at fault itself. What went wrong is logged and not answered.
+    pub(super) fn internal() -> Self {
+        Self::bare(INTERNAL)
+    }
+
+    pub(super) fn is_internal(&self) -> bool {
+        self.kind == INTERNAL
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        if self.is_internal() { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::BAD_REQUEST }
+    }
+
+    /// Returns the body of the answer.
+    pub(super) fn to_value(&self) -> Value<'_> {
+        // Only this one spells it so.
+        let message_name = if self.kind == SERIALIZATION { "Message" } else { "message" };
+        let message = self.message.as_deref().map(Value::text);
+        Value::map([("__type", Value::text(self.kind))]).with(message_name, message)
+    }
+}
+
+/// What a service call returns.
+pub(super) type Answered<T> = Result<T, Fault>;

@@ -1,0 +1,29 @@
+//! The service model: the members of each request, their types and their bounds, and the texts of what is wrong with a request.
+
+mod constraints;
+mod input;
+mod pattern;
+mod shape;
+pub(super) mod shapes;
+mod types;
+
+pub(super) use input::Input;
+pub(super) use pattern::is_tag_text;
+pub(super) use shape::{Member, Profile, Shape};
+
+use super::fault::Answered;
+use super::wire::Value;
+
+/// Checks a request: first the types of all members, then their bounds. Members that the service does not know are dropped.
+pub(super) fn check<'a>(
+    request: Value<'a>,
+    members: &'static [Member],
+    profile: Profile,
+) -> Answered<Input<'a>> {
+    let checked = types::structure(request, members)?;
+    constraints::check(&checked, members, profile)?;
+    Ok(Input::new(checked))
+}
+
+#[cfg(test)]
+mod tests;

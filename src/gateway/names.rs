@@ -1,0 +1,104 @@
+//! Names of resources: ARNs, and the ids of shards.
+
+use crate::ShardId;
+
+/// The account and the region that the gateway stands for.
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    pub(super) id: String,
+    pub(super) region: String,
+}
+
+/// A consumer's ARN, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ConsumerName<'a> {
+    pub(super) stream: &'a str,
+    pub(super) consumer: &'a str,
+    /// When it was registered, in seconds.
+    pub(super) created: u64,
+}
+
+impl Account {
+    fn arn(&self, kind: &str, name: &str) -> String {
+        format!("arn:aws:kinesis:{}:{}:{kind}/{name}", self.region, self.id)
+    }
+
+    pub(super) fn stream_arn(&self, stream: &str) -> String {
+        self.arn("stream", stream)
+    }
+
+    /// Returns the ARN of a consumer. One that is registered again has another one.
+    pub(super) fn consumer_arn(&self, stream: &str, consumer: &str, created: u64) -> String {
+        format!("{}/consumer/{consumer}:{created}", self.stream_arn(stream))
+    }
+
+    /// Returns the stream that an ARN of this account and region names.
+    pub(super) fn stream_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
+        let name = self.resource_of(arn)?.strip_prefix("stream/")?;
+        (!name.contains('/')).then_some(name)
+    }
+
+    /// Returns the consumer that an ARN of this account and region names.
+    pub(super) fn consumer_of<'a>(&self, arn: &'a str) -> Option<ConsumerName<'a>> {
+        let (stream, consumer) = self.resource_of(arn)?.strip_prefix("stream/")?.split_once("/consumer/")?;
+        let (consumer, created) = consumer.rsplit_once(':')?;
+        Some(ConsumerName { stream, consumer, created: created.parse().ok()? })
+    }
+
+    fn resource_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
+        let mut parts = arn.splitn(6, ':');
+        let is_ours = parts.next() == Some("arn")
+            && parts.next().is_some_and(|partition| partition.starts_with("aws"))
+            && parts.next() == Some("kinesis")
+            && parts.next() == Some(&self.region)
+            && parts.next() == Some(&self.id);
+        parts.next().filter(|_| is_ours)
+    }
+}
+
+/// Reads a shard's id as Kinesis does: only the number after the first `-` counts, or the whole text if there is none.
+pub(super) fn parse_shard_id(text: &str) -> Option<ShardId> {
+    let number = text.split('-').nth(1).filter(|number| !number.is_empty()).unwrap_or(text);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u32 = if is_number { number.parse().ok()? } else { return None };
+    (number <= i32::MAX as u32).then(|| ShardId::new(number))
+}
+
+/// Returns a shard's id as Kinesis writes it.
+pub(super) fn shard_id(shard: ShardId) -> String {
+    format!("shardId-{:012}", shard.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shard_ids_are_read_as_kinesis_does() {
+        for text in ["0", "foo-0", "shardId-0", "shardId-000000000000", "-0"] {
+            assert_eq!(parse_shard_id(text), Some(ShardId::new(0)), "{text}");
+        }
+        assert_eq!(parse_shard_id("shardId-2147483647"), Some(ShardId::new(2_147_483_647)));
+        for text in
+            ["", "0-", "shardId", "shardId-x", "shardId-2147483648", "shardId-99999999999999999999", "x-1a"]
+        {
+            assert_eq!(parse_shard_id(text), None, "{text}");
+        }
+        assert_eq!(shard_id(ShardId::new(17)), "shardId-000000000017");
+    }
+
+    #[test]
+    fn arns_of_other_accounts_and_regions_are_not_ours() {
+        let account = Account { id: "000000000000".to_owned(), region: "us-east-1".to_owned() };
+        let arn = account.stream_arn("clicks");
+        assert_eq!(arn, "arn:aws:kinesis:us-east-1:000000000000:stream/clicks");
+        assert_eq!(account.stream_of(&arn), Some("clicks"));
+        assert_eq!(account.stream_of(&arn.replace("us-east-1", "eu-west-1")), None);
+        assert_eq!(account.stream_of(&arn.replace("000000000000", "000000000001")), None);
+        let consumer = account.consumer_arn("clicks", "fraud", 17);
+        let expected = ConsumerName { stream: "clicks", consumer: "fraud", created: 17 };
+        assert_eq!(account.consumer_of(&consumer), Some(expected));
+        assert_eq!(account.stream_of(&consumer), None);
+        assert_eq!(account.consumer_of(&arn), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! A value of the service's data model, whatever it is written in.
+
+use std::borrow::Cow;
+
+use crate::Timestamp;
+
+/// The members of a structure or a map, in their order.
+pub(in crate::gateway) type Map<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
+
+/// A value that was read or is to be written. Texts and blobs are borrowed from where they lie, if they can be.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::gateway) enum Value<'a> {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(Cow<'a, str>),
+    /// Base64 in JSON. What is read from JSON is a text until its shape says that it is a blob.
+    Blob(Cow<'a, [u8]>),
+    /// Seconds in JSON, milliseconds in CBOR. What is read from JSON is a number until its shape says that it is a time.
+    Time(Timestamp),
+    List(Vec<Self>),
+    Map(Map<'a>),
+}
+
+impl<'a> Value<'a> {
+    /// Returns a structure with these members.
+    pub(in crate::gateway) fn map<const COUNT: usize>(members: [(&'static str, Value<'a>); COUNT]) -> Self {
+        Self::Map(members.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect())
+    }
+
+    /// Returns a text.
+    pub(in crate::gateway) fn text(text: impl Into<Cow<'a, str>>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// Returns the member of a structure, and `Null` if it has none of that name. Of two with one name, the last one counts.
+    pub(in crate::gateway) fn get(&self, name: &str) -> &Self {
+        let Self::Map(members) = self else { return &Self::Null };
+        members.iter().rev().find(|(known, _)| known == name).map_or(&Self::Null, |(_, value)| value)
+    }
+
+    /// Adds a member to a structure, unless it is `None`: what is absent is not written.
+    pub(in crate::gateway) fn with(mut self, name: &'static str, value: Option<Self>) -> Self {
+        if let (Self::Map(members), Some(value)) = (&mut self, value) {
+            members.push((Cow::Borrowed(name), value));
+        }
+        self
+    }
+
+    /// Returns about how many bytes it takes in JSON.
+    pub(super) fn bytes_estimate(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Integer(_) | Self::Float(_) | Self::Time(_) => 16,
+            Self::Text(text) => text.len() + 4,
+            Self::Blob(blob) => blob.len().div_ceil(3) * 4 + 4,
+            Self::List(items) => items.iter().map(Self::bytes_estimate).sum::<usize>() + 2,
+            Self::Map(members) => {
+                let bytes = members.iter().map(|(name, value)| name.len() + 4 + value.bytes_estimate());
+                bytes.sum::<usize>() + 2
+            }
+        }
+    }
+}

@@ -204,7 +204,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         let digits = "0123456789abcdefABCDEF".repeat(3);
-        for bad in ["", "abc", &digits[..63], &format!("{}g", &digits[..63]), &digits[..65], &digits.repeat(9)] {
+        for bad in
+            ["", "abc", &digits[..63], &format!("{}g", &digits[..63]), &digits[..65], &digits.repeat(9)]
+        {
             fs::write(&path, bad).unwrap();
             mode(&path, 0o600);
             let failure = secret(&path).unwrap_err();

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
@@ -34,7 +35,7 @@ pub(in crate::gateway) struct Running {
     counts: Arc<Counts>,
     closing: watch::Sender<bool>,
     /// Ends when no connection holds its other half any more.
-    connections: mpsc::Receiver<()>,
+    connections: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Server {
@@ -78,6 +79,7 @@ impl Server {
             settings,
         });
         runtime.spawn(accept(listener, shared, certificates, is_closing, held));
+        let connections = Mutex::new(connections);
         Ok(Running { runtime: Some(runtime), address, counts, closing, connections })
     }
 }
@@ -132,7 +134,7 @@ impl Running {
     pub(in crate::gateway) fn close(self, grace: Duration) -> bool {
         self.closing.send_replace(true);
         // Nothing is ever sent: the channel ends with the last connection.
-        self.connections.recv_timeout(grace) == Err(mpsc::RecvTimeoutError::Disconnected)
+        self.connections.lock().recv_timeout(grace) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 }
 

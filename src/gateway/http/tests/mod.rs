@@ -5,7 +5,9 @@ mod service;
 mod answers;
 mod bounds;
 mod http2;
+mod many;
 mod slow;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

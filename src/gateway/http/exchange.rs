@@ -121,7 +121,7 @@ async fn collect(
     let bytes_max = settings.body_bytes_max;
     if declared.lower() > bytes_max as u64 {
         // A client that waits for `100 Continue` has not sent the body yet, and one this large is not worth reading.
-        let is_worth_it = !is_expecting && declared.lower() <= 2 * bytes_max as u64;
+        let is_worth_it = !is_expecting && declared.lower() / 2 <= bytes_max as u64;
         if is_worth_it {
             discard(body, settings, bytes_max).await?;
         }

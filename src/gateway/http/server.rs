@@ -49,13 +49,14 @@ impl Server {
         service: Arc<dyn Service>,
         settings: Settings,
     ) -> io::Result<Running> {
+        let settings = settings.within_range();
         let certificates = settings.certificates.clone().map(Certificates::open).transpose()?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = Builder::new_multi_thread()
-            .worker_threads(settings.threads.max(1))
+            .worker_threads(settings.threads)
             // One more reads certificates.
-            .max_blocking_threads(settings.blocking_threads.max(1) + 1)
+            .max_blocking_threads(settings.blocking_threads + 1)
             .thread_name("streamlog-http")
             .enable_io()
             .enable_time()
@@ -75,7 +76,7 @@ impl Server {
             service,
             counts: counts.clone(),
             memory: Memory::new(settings.memory_bytes_max),
-            threads: Arc::new(Semaphore::new(settings.blocking_threads.max(1))),
+            threads: Arc::new(Semaphore::new(settings.blocking_threads)),
             settings,
         });
         runtime.spawn(accept(listener, shared, certificates, is_closing, held));
@@ -92,7 +93,7 @@ async fn accept(
     mut closing: watch::Receiver<bool>,
     held: mpsc::Sender<()>,
 ) {
-    let places = Arc::new(Semaphore::new(shared.settings.connections_max.min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(shared.settings.connections_max));
     let mut is_failing = false;
     loop {
         let accepted = tokio::select! {

@@ -85,6 +85,11 @@ async fn pieces_come_when_they_are_sent() {
         assert_eq!(piece, format!("{number:04}"));
     }
     assert!(body.data().await.is_none_or(|end| end.unwrap().is_empty()));
+
+    let (answer, _) = sender.send_request(request("/empty/piece"), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "one");
+    assert_eq!(body.data().await.unwrap().unwrap(), "two");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,14 +198,16 @@ async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_is_told_to_go_away() {
-    let running = start(Settings { idle_time: SHORT, header_time: LONG, ..settings() });
+    // Pings do not keep it.
+    let times = Settings { idle_time: SHORT, header_time: LONG, ping_interval: SHORT / 3, ..settings() };
+    let running = start(times);
     let (sender, connection) = connect_with(&running, &Builder::new()).await;
     call(&sender, "/", "hi").await.unwrap();
     timeout(LONG, connection).await.expect("the connection ends").unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pings_do_not_keep_or_end_a_connection() {
+async fn answers_to_pings_are_not_taken_for_headers_that_never_end() {
     let times = Settings { header_time: 2 * SHORT, idle_time: LONG, ping_interval: SHORT / 3, ..settings() };
     let running = start(times);
     let sender = connect(&running).await;

@@ -127,6 +127,11 @@ fn at(path: &Path, failure: &io::Error) -> io::Error {
     io::Error::new(failure.kind(), format!("{}: {failure}", path.display()))
 }
 
+/// Creates a directory, unless it is there.
+pub(in crate::gateway) fn create_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|error| at(path, &error))
+}
+
 /// A certificate and its key in two files, which may be replaced while the server runs.
 #[derive(Debug)]
 pub(in crate::gateway) struct CertificateFiles {

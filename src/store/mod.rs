@@ -62,7 +62,7 @@ impl Store {
     pub fn open(directory: impl AsRef<Path>, options: StreamOptions) -> Result<Self> {
         let inner = Inner {
             directory: directory.as_ref().to_owned(),
-            options: options.must_exist(),
+            options,
             pool: MaintenancePool::new()?,
             slots: Mutex::default(),
         };
@@ -89,7 +89,9 @@ impl Store {
     /// `NotAStream` if there is none of that name; `Locked` if another process has it open; same as [`StreamOptions::open`].
     pub fn stream(&self, name: &str) -> Result<Stream> {
         let path = self.path(name)?;
-        self.with_slot(name, |slot| slot.get(|| self.inner.pool.open(path, self.inner.options.clone())))
+        self.with_slot(name, |slot| {
+            slot.get(|| self.inner.pool.open(path, self.options().clone().must_exist()))
+        })
     }
 
     /// Returns a reader of a stream, which another process may have open.
@@ -114,6 +116,11 @@ impl Store {
         let mut names: Vec<_> = names.filter(|name| is_valid(name)).map(str::to_owned).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Returns the options with which streams are opened.
+    pub fn options(&self) -> &StreamOptions {
+        &self.inner.options
     }
 
     /// Returns the directory.

@@ -64,7 +64,7 @@ impl Keys {
     pub(crate) fn adopt(&self, asked: Option<&Encryption>) -> Result<KeyList> {
         let mut list = self.known.read().list.clone();
         match asked {
-            None => {}
+            None | Some(Encryption::Kept(_)) => {}
             Some(Encryption::Off(_)) => list.is_on = false,
             Some(Encryption::On(_)) => {
                 // A wrong key is noticed now, and not by the first reader.
@@ -85,6 +85,11 @@ impl Keys {
         self.with_new_key(self.known.read().list.clone())
     }
 
+    /// Returns the list with which what is put stays plain.
+    pub(crate) fn switched_off(&self) -> KeyList {
+        KeyList { is_on: false, ..self.known.read().list.clone() }
+    }
+
     fn with_new_key(&self, mut list: KeyList) -> Result<KeyList> {
         let number = list.keys.len() as u32;
         let provider = self.provider.as_ref().ok_or_else(|| self.unavailable(number, "", NO_PROVIDER))?;
@@ -99,10 +104,13 @@ impl Keys {
     }
 
     /// Returns what is needed to encrypt the frames of a segment from now on, or `None` if they stay plain.
+    ///
+    /// A put that began before encryption was switched off may still come with a frame to encrypt. So a key that is at hand is used on.
     pub(crate) fn to_encrypt(&self) -> Result<Option<SegmentSecrets>> {
         let (number, stream_id) = {
-            let Known { list, .. } = &*self.known.read();
-            let Some(number) = list.current() else { return Ok(None) };
+            let Known { list, unwrapped } = &*self.known.read();
+            let at_hand = unwrapped.len().checked_sub(1).filter(|last| unwrapped[*last].is_some());
+            let Some(number) = list.current().or(at_hand.map(|last| last as u32)) else { return Ok(None) };
             (number, list.stream_id)
         };
         let data_key = self.unwrapped(number)?;

@@ -78,6 +78,16 @@ pub(crate) fn rotate_key(topology: &Topology) -> Result<()> {
     topology.for_each_shard(|shard| shard.take_new_key())
 }
 
+/// Leaves what is put from now on plain.
+pub(crate) fn switch_encryption_off(topology: &Topology) -> Result<()> {
+    let mut manifest = topology.manifest_to_change()?;
+    let keys = &topology.context().writers.keys;
+    let next = Manifest { keys: keys.switched_off(), ..manifest.clone() };
+    store(topology, &mut manifest, next)?;
+    keys.set_list(manifest.keys.clone());
+    Ok(())
+}
+
 /// Drops the records of a shard before a sequence number. A number beyond the shard's end means its end.
 pub(crate) fn trim_before(topology: &Topology, shard: ShardId, sequence: SequenceNumber) -> Result<()> {
     let manifest = topology.manifest_to_change()?;

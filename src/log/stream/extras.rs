@@ -55,7 +55,7 @@ impl Stream {
         let _manifest = core.topology.manifest_to_change()?;
         *core.topology.context().limits.lock() = limits;
         core.topology.map().iter().for_each(|shard| shard.set_limits(limits));
-        core.has_extras.store(Core::has_extras(core.codec, limits), Ordering::Relaxed);
+        core.has_extras.store(Core::has_extras(*core.codec.read(), limits), Ordering::Relaxed);
         Ok(())
     }
 }
@@ -85,6 +85,17 @@ impl Codec {
 }
 
 impl Core {
+    /// Has puts encrypt or not, as the list of keys says now.
+    pub(super) fn apply_keys(&self) -> Result<()> {
+        // While it is locked, nobody else changes the keys or the limits.
+        let manifest = self.topology.manifest_to_change()?;
+        let codec = Codec::new(manifest.settings.compression, &self.keys);
+        *self.codec.write() = codec;
+        let limits = *self.topology.context().limits.lock();
+        self.has_extras.store(Self::has_extras(codec, limits), Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Returns whether puts have more to do than to append.
     pub(super) fn has_extras(codec: Codec, limits: Limits) -> bool {
         codec != Codec::Plain || limits.limits_writes()
@@ -107,7 +118,7 @@ impl Core {
 
     /// Compresses the records of a frame, and makes room for what encryption adds, if the stream does that.
     fn pack(&self, frame: &mut Draft<'_>) -> Result<()> {
-        match self.codec {
+        match *self.codec.read() {
             Codec::Plain => Ok(()),
             Codec::Packed { compression, is_encrypted } => {
                 frame.pack(compression, is_encrypted);

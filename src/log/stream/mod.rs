@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::log::keys::Keys;
 use crate::log::recovery::RecoveryReport;
@@ -82,7 +82,7 @@ struct Core {
     options: StreamOptions,
     key_hash: KeyHash,
     record_bytes_max: u64,
-    codec: Codec,
+    codec: RwLock<Codec>,
     /// Whether a put has more to do than to append: the stream compresses, encrypts, or limits puts. It is the only thing that a put asks
     /// for that.
     has_extras: AtomicBool,
@@ -320,6 +320,42 @@ impl Stream {
         }
         sweep::rotate_key(&core.topology)?;
         core.extensions.for_each_companion(Self::rotate_key)
+    }
+
+    /// Encrypts what is put from now on, or leaves it plain. What was put before stays as it is. Groups that are open do the same with
+    /// their checkpoints. The stream must have been opened with keys, such as those of
+    /// [`StreamOptions::encryption_keys`](crate::StreamOptions::encryption_keys). Each time that encryption is switched on, the stream gets
+    /// a new data key.
+    ///
+    /// ```
+    /// # #[cfg(feature = "encryption")] {
+    /// # use streamlog::{KeyFile, StreamOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let keys = KeyFile::create(directory.path().join("keys"))?;
+    /// let stream = StreamOptions::new().encryption_keys(keys).open(directory.path().join("clicks"))?;
+    /// assert!(stream.describe().encryption.is_none());
+    /// stream.set_encrypted(true)?;
+    /// assert!(stream.describe().encryption.is_some());
+    /// stream.set_encrypted(false)?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Durability
+    /// When it returns, the change survives power loss, and applies to all puts that begin later.
+    ///
+    /// # Errors
+    /// `KeyUnavailable` if the stream was opened without keys, or if the new key cannot be wrapped; same as
+    /// [`set_retention`](Self::set_retention).
+    pub fn set_encrypted(&self, is_encrypted: bool) -> Result<()> {
+        let core = self.core();
+        match is_encrypted {
+            _ if core.keys.is_on() == is_encrypted => {}
+            true => sweep::rotate_key(&core.topology)?,
+            false => sweep::switch_encryption_off(&core.topology)?,
+        }
+        core.apply_keys()?;
+        core.extensions.for_each_companion(|companion| companion.set_encrypted(is_encrypted))
     }
 
     /// Changes how long records are kept, from now on. The manifest stores it. Records that have expired do not come back. If some of them

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::address::{Address, Found, Locked};
 use super::extend::Extensions;
@@ -154,7 +154,7 @@ pub(super) fn open(
         root,
         key_hash: settings.key_hash,
         record_bytes_max: settings.record_bytes_max,
-        codec,
+        codec: RwLock::new(codec),
         has_extras: AtomicBool::new(Core::has_extras(codec, options.limits)),
         keys,
         clock,

@@ -185,11 +185,13 @@ pub(crate) enum Encryption {
     On(Arc<dyn KeyProvider>),
     /// What was encrypted before can be read.
     Off(Arc<dyn KeyProvider>),
+    /// It stays on or off.
+    Kept(Arc<dyn KeyProvider>),
 }
 
 impl Encryption {
     pub(crate) fn provider(&self) -> &Arc<dyn KeyProvider> {
-        let (Self::On(provider) | Self::Off(provider)) = self;
+        let (Self::On(provider) | Self::Off(provider) | Self::Kept(provider)) = self;
         provider
     }
 }
@@ -341,6 +343,14 @@ impl StreamOptions {
     #[must_use]
     pub fn decryption_only(mut self, keys: impl KeyProvider + 'static) -> Self {
         self.encryption = Some(Encryption::Off(Arc::new(keys)));
+        self
+    }
+
+    /// Gives the stream its keys, and leaves it encrypted or plain as it is; a new stream is plain.
+    /// [`Stream::set_encrypted`](crate::Stream::set_encrypted) changes that while it is open. Needs the feature `encryption`.
+    #[must_use]
+    pub fn encryption_keys(mut self, keys: impl KeyProvider + 'static) -> Self {
+        self.encryption = Some(Encryption::Kept(Arc::new(keys)));
         self
     }
 

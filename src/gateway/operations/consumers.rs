@@ -1,0 +1,135 @@
+//! Consumers with a pipe of their own.
+
+use std::sync::Arc;
+
+use super::super::catalogue::{ConsumerState, Known, internal};
+use super::super::token::Purpose;
+use super::list::check_creation;
+use super::tags;
+use super::{Answered, Call, Fault, Input, Reply, Value};
+
+/// How many consumers a stream may have.
+const CONSUMERS_MAX: usize = 20;
+/// The largest page.
+const PAGE_MAX: usize = 100;
+
+pub(super) fn register(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
+    let known = call.stream(&input)?;
+    let name = input.required("ConsumerName");
+    let wanted = input.text_map("Tags");
+    tags::check_texts(wanted.iter().flat_map(|(key, text)| [*key, *text]))?;
+    known.check_active(known.now())?;
+    let consumer = known.change_now(|changing| {
+        let consumers = known.consumers()?;
+        if consumers.iter().any(|consumer| consumer.description.name == name) {
+            return Err(Fault::in_use(format!(
+                "Consumer {name} under stream {} already exists for account {}.",
+                known.arn(),
+                known.account_id()
+            )));
+        }
+        if call.service.catalogue.behaviour().has_quotas() && consumers.len() >= CONSUMERS_MAX {
+            return Err(Fault::limit(format!(
+                "Stream {} under account {} may have {CONSUMERS_MAX} registered consumers.",
+                known.name,
+                known.account_id()
+            )));
+        }
+        // Settings without a consumer say nothing, so they come first: a crash leaves no consumer without its tags.
+        changing.set(|settings| {
+            let tags = wanted.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+            settings.consumers.entry(name.to_owned()).or_default().tags = tags;
+        })?;
+        known.stream.register_consumer(name).map_err(|error| match error {
+            crate::Error::InvalidArgument(reason) => Fault::invalid(reason.to_string()),
+            error => internal(&error),
+        })
+    })?;
+    let found = known.consumer(&consumer.name)?.ok_or_else(Fault::internal)?;
+    call.reply(&Value::map([("Consumer", consumer_value(&known, &found))]))
+}
+
+pub(super) fn deregister(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
+    let (known, consumer) = find(call, &input)?;
+    known.remove_consumer(consumer)?;
+    Ok(Reply::Empty)
+}
+
+pub(super) fn describe(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
+    let (known, consumer) = find(call, &input)?;
+    let value = consumer_value(&known, &consumer).with("StreamARN", Some(Value::text(known.arn())));
+    call.reply(&Value::map([("ConsumerDescription", value)]))
+}
+
+pub(super) fn list(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
+    let known = call.stream(&input)?;
+    check_creation(&known, input.time("StreamCreationTimestamp"))?;
+    let after = match input.text("NextToken") {
+        Some(token) => {
+            let (stream, created, after): (String, u64, String) =
+                call.service.sealer.open_page(Purpose::Consumers, token, call.now())?;
+            if (stream.as_str(), created) != (known.name.as_str(), known.created_at.as_micros()) {
+                return Err(Fault::invalid("NextToken is invalid."));
+            }
+            Some(after)
+        }
+        None => None,
+    };
+    let limit = input.count("MaxResults").map_or(PAGE_MAX, |limit| PAGE_MAX.min(limit as usize));
+    let consumers = known.consumers()?;
+    let mut consumers =
+        consumers.iter().filter(|it| after.as_ref().is_none_or(|after| it.description.name > *after));
+    let page: Vec<_> = consumers.by_ref().take(limit).collect();
+    let last = page.last().filter(|_| consumers.next().is_some());
+    let next = last.map(|last| {
+        let page = (&known.name, known.created_at.as_micros(), &last.description.name);
+        Value::text(call.service.sealer.seal_page(Purpose::Consumers, page, call.now()))
+    });
+    let page = page.into_iter().map(|consumer| consumer_value(&known, consumer)).collect();
+    call.reply(&Value::map([("Consumers", Value::List(page))]).with("NextToken", next))
+}
+
+fn consumer_value(known: &Known, consumer: &ConsumerState) -> Value<'static> {
+    Value::map([
+        ("ConsumerName", Value::text(consumer.description.name.clone())),
+        ("ConsumerARN", Value::text(known.consumer_arn(consumer))),
+        ("ConsumerStatus", Value::text(consumer.status.name())),
+        (
+            "ConsumerCreationTimestamp",
+            Value::Time(crate::Timestamp::from_millis(consumer.created_seconds() * 1_000)),
+        ),
+    ])
+}
+
+/// Returns the consumer that a request names by its ARN, or by its stream's ARN and its name.
+pub(super) fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<(Arc<Known>, ConsumerState)> {
+    if let Some(arn) = input.text("ConsumerARN") {
+        return by_arn(call, arn);
+    }
+    let (Some(arn), Some(name)) = (input.text("StreamARN"), input.text("ConsumerName")) else {
+        return Err(Fault::invalid(
+            "Either ConsumerARN or both StreamARN and ConsumerName must be provided.",
+        ));
+    };
+    let known = call.stream(input)?;
+    match known.consumer(name)? {
+        Some(consumer) => Ok((known, consumer)),
+        None => Err(Fault::not_found(format!(
+            "Consumer {name} under stream {arn} not found for account {}.",
+            call.account().id
+        ))),
+    }
+}
+
+/// Returns the consumer of an ARN.
+pub(super) fn by_arn(call: &Call<'_>, arn: &str) -> Answered<(Arc<Known>, ConsumerState)> {
+    let missing = || Fault::not_found(format!("Consumer {arn} not found for account {}.", call.account().id));
+    let named = call.account().consumer_of(arn).ok_or_else(missing)?;
+    let known = call.service.catalogue.stream(named.stream).map_err(|fault| match fault.is_internal() {
+        true => fault,
+        false => missing(),
+    })?;
+    let consumer = known.consumer(named.consumer)?;
+    let consumer = consumer.filter(|it| it.created_seconds() == named.created).ok_or_else(missing)?;
+    Ok((known, consumer))
+}

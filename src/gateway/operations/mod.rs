@@ -1,0 +1,145 @@
+//! The operations of the service: what each takes, whom it concerns, and what it does.
+
+mod absent;
+mod consumers;
+mod describe;
+mod encryption;
+mod lifecycle;
+mod list;
+mod monitoring;
+mod policies;
+mod read;
+mod records;
+mod reshard;
+mod subscribe;
+mod table;
+mod tags;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::catalogue::{Catalogue, Janitor, Known};
+use super::fault::{Answered, Fault};
+use super::model::{Input, Member, Profile};
+use super::names::Account;
+use super::token::Sealer;
+use super::wire::{Format, Value};
+use crate::{Clock, Timestamp};
+
+pub(super) use table::find;
+pub(super) use tags::Tagged;
+
+/// An operation.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) name: &'static str,
+    pub(super) members: &'static [Member],
+    pub(super) subject: Subject,
+    /// Whether it waits for nothing and is done in a few milliseconds, if the stream is open.
+    pub(super) is_quick: bool,
+    pub(super) run: fn(&Call<'_>, Input<'_>) -> Answered<Reply>,
+}
+
+/// What an operation is about, which policies may allow or deny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// All streams.
+    Account,
+    /// The stream that `StreamName` or `StreamARN` names.
+    Stream,
+    /// The stream of a shard iterator.
+    Iterator,
+    /// The consumer that `ConsumerARN` names, or its stream and its name.
+    Consumer,
+    /// What this member names.
+    Arn(&'static str),
+}
+
+/// The answer of an operation.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Nothing at all, not even `{}`.
+    Empty,
+    Body(Vec<u8>),
+    Events(mpsc::Receiver<Bytes>),
+}
+
+/// What operations work with.
+pub(super) struct Service {
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) janitor: Janitor,
+    pub(super) sealer: Sealer,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) profile: Profile,
+    /// How long a subscription lives.
+    pub(super) subscription_life: std::time::Duration,
+}
+
+/// A call of an operation.
+pub(super) struct Call<'a> {
+    pub(super) service: &'a Service,
+    pub(super) format: Format,
+}
+
+impl Call<'_> {
+    fn reply(&self, value: &Value<'_>) -> Answered<Reply> {
+        Ok(Reply::Body(self.format.encode(value)))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.service.clock.now()
+    }
+
+    fn account(&self) -> &Account {
+        &self.service.catalogue.behaviour().account
+    }
+
+    /// Returns the ARN of what a request is about, which may not exist, or `*`.
+    pub(super) fn subject(&self, subject: Subject, input: &Input<'_>) -> Answered<String> {
+        let account = self.account();
+        match subject {
+            Subject::Account => Ok("*".to_owned()),
+            // Only `ListShards` may leave the stream out; its token holds it.
+            Subject::Stream if input.has("NextToken") && !input.has("StreamARN") => {
+                list::stream_of(self, input).map(|stream| account.stream_arn(&stream))
+            }
+            Subject::Stream => self.service.stream_name(input).map(|stream| account.stream_arn(stream)),
+            Subject::Iterator => read::stream_of(self, input).map(|stream| account.stream_arn(&stream)),
+            Subject::Consumer => match input.text("ConsumerARN") {
+                Some(arn) => Ok(arn.to_owned()),
+                None => {
+                    let (known, consumer) = consumers::find(self, input)?;
+                    Ok(known.consumer_arn(&consumer))
+                }
+            },
+            Subject::Arn(member) => Ok(input.required(member).to_owned()),
+        }
+    }
+
+    /// Returns the stream that a request names, in whatever state it is.
+    fn stream(&self, input: &Input<'_>) -> Answered<Arc<Known>> {
+        self.service.catalogue.stream(self.service.stream_name(input)?)
+    }
+}
+
+impl Service {
+    /// Returns the name of the stream that a request names by its name, its ARN, or both.
+    pub(super) fn stream_name<'a>(&self, input: &'a Input<'_>) -> Answered<&'a str> {
+        let account = &self.catalogue.behaviour().account;
+        let name = input.text("StreamName");
+        let Some(arn) = input.text("StreamARN") else {
+            return name.ok_or_else(|| Fault::invalid("Either StreamName or StreamARN must be provided."));
+        };
+        let Some(of_arn) = account.stream_of(arn) else {
+            return Err(Fault::not_found(format!("Stream {arn} under account {} not found.", account.id)));
+        };
+        match name {
+            Some(name) if name != of_arn => {
+                Err(Fault::invalid(format!("StreamName {name} and StreamARN {arn} name different streams.")))
+            }
+            _ => Ok(of_arn),
+        }
+    }
+}

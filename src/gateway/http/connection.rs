@@ -43,12 +43,11 @@ pub(super) async fn serve(
 ) {
     let _open = Open::new(&shared);
     let served = async {
-        tcp.set_nodelay(true)?;
         let settings = &shared.settings;
         let activity = Activity::new(settings.header_time, settings.idle_time);
         let is_tls = certificates.is_some();
         let peer = Arc::new(Peer { shared: shared.clone(), activity: activity.clone(), address, is_tls });
-        let socket = Socket::new(tcp, shared.counts.clone(), activity, settings);
+        let socket = Socket::new(tcp, shared.counts.clone(), activity, settings)?;
         let Some(certificates) = certificates else {
             return serve_http(socket, peer, None, closing).await;
         };

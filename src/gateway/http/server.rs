@@ -117,12 +117,13 @@ async fn accept(
             shared.counts.refused.fetch_add(1, Relaxed);
             continue;
         };
-        let served = connection::serve(tcp, address, shared.clone(), certificates.clone(), closing.clone());
-        let held = held.clone();
-        tokio::spawn(async move {
-            served.await;
+        let (shared, certificates) = (shared.clone(), certificates.clone());
+        let (closing, held) = (closing.clone(), held.clone());
+        let task = async move {
+            connection::serve(tcp, address, shared, certificates, closing).await;
             drop((place, held));
-        });
+        };
+        tokio::spawn(task);
     }
 }
 

@@ -54,10 +54,10 @@ impl Client {
         Self(socket)
     }
 
-    /// A client whose system keeps little that it has not read.
-    fn connect_narrow(running: &Running) -> Self {
+    /// A client whose system keeps about this many bytes that it has not read.
+    fn connect_with(running: &Running, buffer_bytes: usize) -> Self {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(16 << 10).unwrap();
+        socket.set_recv_buffer_size(buffer_bytes).unwrap();
         socket.connect(&running.local_address().into()).unwrap();
         socket.set_read_timeout(Some(LONG)).unwrap();
         Self(socket.into())

@@ -229,21 +229,20 @@ impl Gateway {
             },
             subscription_life: self.subscription_life,
         };
-        let front = Arc::new(Front {
+        let mut settings = Settings::default();
+        let front = Front {
             service,
             door,
-            watch: Watch::default(),
+            watch: Watch::new(Arc::clone(&settings.counts)),
             random: SystemRandom::new(),
             requests: AtomicU64::default(),
-        });
-        let mut settings = Settings::default();
+        };
         settings.threads = self.threads.unwrap_or(settings.threads);
         if let Some((chain, key)) = self.certificates {
             settings.certificates = Some(Arc::new(CertificateFiles { chain, key }));
         }
         let running =
-            Server::start(listener, Arc::clone(&front) as _, settings).map_err(failed("start the server"))?;
-        front.watch.set_connections(Arc::clone(running.counts()));
+            Server::start(listener, Arc::new(front), settings).map_err(failed("start the server"))?;
         Ok(RunningGateway { running, store: self.store })
     }
 

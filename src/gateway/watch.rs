@@ -15,7 +15,7 @@ use crate::MetricValue;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     calls: Mutex<BTreeMap<Calls, Counted>>,
-    connections: Mutex<Option<Arc<Counts>>>,
+    connections: Arc<Counts>,
 }
 
 /// Calls that are counted together.
@@ -33,6 +33,11 @@ struct Counted {
 }
 
 impl Watch {
+    /// Returns counts to which those of a server's connections belong.
+    pub(super) fn new(connections: Arc<Counts>) -> Self {
+        Self { connections, ..Self::default() }
+    }
+
     pub(super) fn count(
         &self,
         operation: &'static str,
@@ -47,11 +52,6 @@ impl Watch {
         counted.time += took;
     }
 
-    /// Has the counts of connections in the metrics.
-    pub(super) fn set_connections(&self, counts: Arc<Counts>) {
-        *self.connections.lock() = Some(counts);
-    }
-
     /// Returns all metrics. Those of streams have CloudWatch's names; only streams that are open have any.
     pub(super) fn prometheus(&self, catalogue: &Catalogue) -> String {
         let mut page = Page::default();
@@ -61,9 +61,8 @@ impl Watch {
             page.add("gateway_requests_total", "counter", &labels, counted.count as f64);
             page.add("gateway_request_seconds_total", "counter", &labels, counted.time.as_secs_f64());
         }
-        if let Some(counts) = &*self.connections.lock() {
-            let now = counts.now();
-            for (name, kind, value) in [
+        let now = self.connections.now();
+        for (name, kind, value) in [
                 ("gateway_connections_open", "gauge", now.open),
                 ("gateway_connections_accepted_total", "counter", now.accepted),
                 ("gateway_connections_refused_total", "counter", now.refused),
@@ -71,9 +70,8 @@ impl Watch {
                 ("gateway_http2_requests_open", "gauge", now.http2_requests),
                 ("gateway_bytes_in_total", "counter", now.bytes_in),
                 ("gateway_bytes_out_total", "counter", now.bytes_out),
-            ] {
-                page.add(name, kind, "", value as f64);
-            }
+        ] {
+            page.add(name, kind, "", value as f64);
         }
         for name in catalogue.names().unwrap_or_default() {
             if let Some(known) = catalogue.opened(&name) {

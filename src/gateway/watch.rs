@@ -63,13 +63,13 @@ impl Watch {
         }
         let now = self.connections.now();
         for (name, kind, value) in [
-                ("gateway_connections_open", "gauge", now.open),
-                ("gateway_connections_accepted_total", "counter", now.accepted),
-                ("gateway_connections_refused_total", "counter", now.refused),
-                ("gateway_http1_requests_open", "gauge", now.http1_requests),
-                ("gateway_http2_requests_open", "gauge", now.http2_requests),
-                ("gateway_bytes_in_total", "counter", now.bytes_in),
-                ("gateway_bytes_out_total", "counter", now.bytes_out),
+            ("gateway_connections_open", "gauge", now.open),
+            ("gateway_connections_accepted_total", "counter", now.accepted),
+            ("gateway_connections_refused_total", "counter", now.refused),
+            ("gateway_http1_requests_open", "gauge", now.http1_requests),
+            ("gateway_http2_requests_open", "gauge", now.http2_requests),
+            ("gateway_bytes_in_total", "counter", now.bytes_in),
+            ("gateway_bytes_out_total", "counter", now.bytes_out),
         ] {
             page.add(name, kind, "", value as f64);
         }

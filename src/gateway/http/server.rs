@@ -14,7 +14,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 use super::connection;
-use super::counts::Counts;
 use super::exchange::Shared;
 use super::memory::Memory;
 use super::message::Service;
@@ -32,7 +31,6 @@ pub(in crate::gateway) struct Server;
 pub(in crate::gateway) struct Running {
     runtime: Option<Runtime>,
     address: SocketAddr,
-    counts: Arc<Counts>,
     closing: watch::Sender<bool>,
     /// Ends when no connection holds its other half any more.
     connections: Mutex<mpsc::Receiver<()>>,
@@ -71,17 +69,16 @@ impl Server {
         });
         let (closing, is_closing) = watch::channel(false);
         let (held, connections) = mpsc::channel();
-        let counts = settings.counts.clone();
         let shared = Arc::new(Shared {
             service,
-            counts: counts.clone(),
+            counts: settings.counts.clone(),
             memory: Memory::new(settings.memory_bytes_max),
             threads: Arc::new(Semaphore::new(settings.blocking_threads)),
             settings,
         });
         runtime.spawn(accept(listener, shared, certificates, is_closing, held));
         let connections = Mutex::new(connections);
-        Ok(Running { runtime: Some(runtime), address, counts, closing, connections })
+        Ok(Running { runtime: Some(runtime), address, closing, connections })
     }
 }
 
@@ -130,10 +127,6 @@ async fn accept(
 impl Running {
     pub(in crate::gateway) fn local_address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub(in crate::gateway) fn counts(&self) -> &Arc<Counts> {
-        &self.counts
     }
 
     /// Accepts no more connections, lets the requests that are open end within `grace`, and breaks off the others. Blocks the calling

@@ -65,7 +65,7 @@ fn name() -> ServerName<'static> {
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
 /// Connects and shakes hands.
-fn connect(running: &Running, trusted: &Certificate, names: &[&str]) -> io::Result<TlsClient> {
+fn connect(running: &Started, trusted: &Certificate, names: &[&str]) -> io::Result<TlsClient> {
     let connection = ClientConnection::new(client_config(trusted, names), name()).unwrap();
     let mut client = StreamOwned::new(connection, Client::connect(running).0);
     while client.conn.is_handshaking() {

@@ -33,3 +33,6 @@ mod wire;
 use crate::Store;
 
 pub use builder::{Gateway, GatewayError, Profile, RunningGateway};
+
+#[cfg(test)]
+mod tests;

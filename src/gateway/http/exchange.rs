@@ -74,7 +74,6 @@ async fn answer(peer: &Peer, request: hyper::Request<Incoming>) -> Result<Answer
     if head.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
-    // HTTP/1.1 has checked this before it came here. HTTP/2 has checked the bytes only.
     if head.headers.len() > settings.header_count_max {
         return Err(Refusal::TooManyHeaders);
     }

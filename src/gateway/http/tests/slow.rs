@@ -148,10 +148,14 @@ fn an_answer_that_is_taken_slowly_but_steadily_comes_whole() {
     let take = |client: &mut Client, bytes| client.0.read_exact(&mut vec![0; bytes]).unwrap();
     // The system widens its buffers for a client that is fast.
     take(&mut client, 25_000_000);
-    // Then the client takes at most 500 KB a second, and so several times what the server demands.
-    for _ in 0..100 {
-        thread::sleep(Duration::from_millis(20));
-        take(&mut client, 10_000);
+    // Then the client takes 500 KB a second, and so several times what the server demands.
+    let slow = Instant::now();
+    let mut taken = 0;
+    while taken < 1_000_000 {
+        thread::sleep(Duration::from_millis(10));
+        let due = (slow.elapsed().as_millis() as usize * 500).min(1_000_000) - taken;
+        take(&mut client, due);
+        taken += due;
     }
     take(&mut client, 14_000_000);
     assert_eq!(client.call("/", "again"), (200, "again".to_owned()));

@@ -409,9 +409,16 @@ fn tiny_windows_cost_only_their_client() {
     for stream in 0..100 {
         raw.headers(2 * stream + 1, "/large/1000000", true);
     }
-    (0..100).for_each(|_| drop(raw.read_frame(HEADERS)));
     assert_eq!(Client::connect(&running).call("/", "hi").0, 200);
-    (0..100).for_each(|_| drop(raw.read_frame(RST_STREAM)));
+    let (mut answers, mut resets) = (0, 0);
+    while resets < 100 {
+        match raw.next_frame().expect("the connection goes on").kind {
+            HEADERS => answers += 1,
+            RST_STREAM => resets += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(answers, 100);
     eventually("no request is open", || running.counts().now().http2_requests == 0);
 }
 

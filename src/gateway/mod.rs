@@ -4,6 +4,9 @@ mod auth;
 mod catalogue;
 mod fault;
 mod files;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod model;
 mod names;

@@ -1,5 +1,6 @@
 //! What policies can know of a request.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::credentials::Identity;
@@ -22,7 +23,7 @@ pub(in crate::gateway) struct Ask<'a> {
     pub(in crate::gateway) is_tls: bool,
     pub(in crate::gateway) user_agent: Option<&'a str>,
     /// The tags that the stream or consumer has.
-    pub(in crate::gateway) resource_tags: &'a [(&'a str, &'a str)],
+    pub(in crate::gateway) resource_tags: &'a BTreeMap<String, String>,
     /// The tags that the request names; without a value where it removes them.
     pub(in crate::gateway) request_tags: &'a [(&'a str, Option<&'a str>)],
 }
@@ -63,7 +64,7 @@ impl Context<'_> {
             // AWS gives each user an id of its own. Here the name is one.
             "aws:userid" | "aws:username" => identity.user.clone(),
             _ if lowered.starts_with("aws:resourcetag/") => {
-                ask.resource_tags.iter().find(|(tag, _)| is_tag(tag))?.1.to_owned()
+                ask.resource_tags.iter().find(|(tag, _)| is_tag(tag))?.1.clone()
             }
             _ if lowered.starts_with("aws:requesttag/") => {
                 let mut values =
@@ -83,7 +84,13 @@ fn start_of(text: &str, bytes_max: usize) -> &str {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+
+    static TAGS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+        [("Team", "web"), ("Owner", "alice")].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    });
 
     pub(in crate::gateway::auth) const ACCOUNT: &str = "123456789012";
     pub(in crate::gateway::auth) const STREAM: &str = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
@@ -97,7 +104,7 @@ pub(super) mod tests {
             source: [203, 0, 113, 7].into(),
             is_tls: true,
             user_agent: Some("Boto3/1.40 md/Botocore#1.40"),
-            resource_tags: &[("Team", "web"), ("Owner", "alice")],
+            resource_tags: &TAGS,
             request_tags: &[("Stage", Some("test")), ("Team", None)],
         }
     }

@@ -43,3 +43,8 @@ impl AuthError {
         Self::new("InvalidSignatureException", message)
     }
 }
+
+/// Checks the policy of a stream or consumer, and returns what is wrong with it.
+pub(in crate::gateway) fn check_resource_policy(text: &str) -> Result<(), String> {
+    Policy::of_resource(text).map(drop)
+}

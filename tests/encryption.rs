@@ -608,3 +608,62 @@ fn p17_a_provider_is_asked_once_for_each_key_and_its_refusal_is_passed_on() {
     }
     assert_eq!(strict.asked.load(Ordering::Relaxed), 2, "two keys");
 }
+
+#[test]
+fn p17_encryption_is_switched_on_and_off_while_records_are_put_and_read() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let (path, keys) = (scratch.path().join("stream"), keys(scratch.path()));
+    let options = || small(&clock).encryption_keys(Arc::clone(&keys));
+    let stream = options().open(&path).unwrap();
+    assert!(stream.describe().encryption.is_none(), "a new stream is plain");
+    let is_over = AtomicBool::new(false);
+    let put_count = std::thread::scope(|scope| {
+        let putting = scope.spawn(|| {
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                put(&stream, count..count + 3);
+                put(&stream, count + 3..count + 4);
+                count += 4;
+            }
+            count
+        });
+        for round in 1..=40 {
+            let is_on = round % 2 == 1;
+            stream.set_encrypted(is_on).unwrap();
+            // What is put once it returns is as it says.
+            let receipt = stream.put("later", "").unwrap();
+            let mut iterator = stream.iterator(SHARD, Position::At(receipt.sequence)).unwrap();
+            let data_key = iterator.next_batch_within(1, usize::MAX).unwrap().data_key();
+            assert_eq!(data_key, is_on.then(|| round / 2), "each time with a key of its own");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        putting.join().unwrap()
+    });
+    let read = read_all(&stream, 50, 1 << 20);
+    let ours: Vec<_> = read.iter().filter(|(record, _)| record.partition_key != "later").collect();
+    assert_eq!(ours.len() as u64, put_count);
+    assert!(ours.iter().zip(0..).all(|((record, _), number)| record.data == data(number)));
+    stream.close().unwrap();
+    // An opening leaves it as it is, and `set_encrypted` that changes nothing makes no key.
+    for is_on in [true, false] {
+        let stream = options().open(&path).unwrap();
+        stream.set_encrypted(is_on).unwrap();
+        let data_key = stream.describe().encryption.map(|it| it.data_key);
+        stream.set_encrypted(is_on).unwrap();
+        stream.close().unwrap();
+        let stream = options().open(&path).unwrap();
+        assert_eq!(stream.describe().encryption.map(|it| it.data_key), data_key);
+        assert_eq!(data_key.is_some(), is_on);
+        stream.close().unwrap();
+    }
+}
+
+#[test]
+fn p17_a_stream_without_keys_cannot_be_encrypted() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let stream = small(&clock).open(scratch.path().join("stream")).unwrap();
+    let refused = stream.set_encrypted(true).unwrap_err();
+    assert!(matches!(refused, Error::KeyUnavailable(_)), "{refused}");
+    stream.put("a", "").unwrap();
+    assert!(stream.describe().encryption.is_none());
+}

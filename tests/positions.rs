@@ -324,3 +324,24 @@ fn the_time_of_the_call_is_not_in_the_future() {
         stream.iterator(SHARD, Position::AtTimestamp(now)).unwrap();
     }
 }
+
+#[test]
+fn a_receipt_has_the_time_with_which_its_record_is_read() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = common::small(&clock).shards(2).open(scratch.path().join("stream")).unwrap();
+    let batch = ["a", "b", "c"].map(|key| PutRecord::new(key, ""));
+    let mut receipts = vec![stream.put("a", "").unwrap()];
+    // A clock that is set back does not set back the times of records.
+    for back in [false, true] {
+        clock.advance(Duration::from_secs(1));
+        receipts.extend(stream.put_batch(&batch).unwrap().into_iter().map(Result::unwrap));
+        if back {
+            clock.set(Timestamp::from_millis(0));
+        }
+        receipts.push(stream.put("b", "").unwrap());
+    }
+    for receipt in receipts {
+        let mut iterator = stream.iterator(receipt.shard, Position::At(receipt.sequence)).unwrap();
+        assert_eq!(iterator.records().next().unwrap().unwrap().timestamp, receipt.timestamp);
+    }
+}

@@ -35,7 +35,7 @@ pub(in crate::gateway) fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// Returns the secret in a file, 64 hex digits, and creates it first if there is none. Of several processes that do so at the same time, all
-/// return the same secret. A secret that is returned survives power loss.
+/// return the same secret. A secret that this call has created survives power loss.
 ///
 /// # Errors
 ///
@@ -83,14 +83,14 @@ fn create_secret(path: &Path) -> io::Result<()> {
     let mut temporary_name = name.to_owned();
     temporary_name.push(format!(".new-{}", &*random_hex(8)?));
     let temporary = directory.join(temporary_name);
-    let placed = write_secret(&temporary).and_then(|()| place(&temporary, path));
-    if placed.as_ref().is_ok_and(|&is_placed| is_placed) {
-        return File::open(directory)?.sync_all();
+    match write_secret(&temporary).and_then(|()| place(&temporary, path)) {
+        Ok(true) => File::open(directory)?.sync_all(),
+        Ok(false) => fs::remove_file(&temporary),
+        Err(failure) => {
+            let _ = fs::remove_file(&temporary); // The first failure says more.
+            Err(failure)
+        }
     }
-    fs::remove_file(&temporary)?;
-    placed?;
-    // The process that was faster may not have synced its file's name yet.
-    File::open(directory)?.sync_all()
 }
 
 fn write_secret(path: &Path) -> io::Result<()> {
@@ -125,6 +125,11 @@ fn random_hex(bytes: usize) -> io::Result<Zeroizing<String>> {
 
 fn at(path: &Path, failure: &io::Error) -> io::Error {
     io::Error::new(failure.kind(), format!("{}: {failure}", path.display()))
+}
+
+/// Creates a directory, unless it is there.
+pub(in crate::gateway) fn create_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|error| at(path, &error))
 }
 
 /// A certificate and its key in two files, which may be replaced while the server runs.

@@ -66,7 +66,7 @@ pub fn policy(text: &str, resource: &str, user_agent: &str) {
         source: [203, 0, 113, 7].into(),
         is_tls: true,
         user_agent: Some(user_agent),
-        resource_tags: &[("Team".to_owned(), "web".to_owned())].into(),
+        resource_tags: &[("Team", "web"), ("Owner", "alice")],
         request_tags: &[("Stage", Some("test")), ("Team", None)],
     };
     let denial = r#"{"Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}"#;

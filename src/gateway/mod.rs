@@ -1,9 +1,25 @@
-//! Kinesis' API over HTTP: `Gateway` serves the streams of a `Store` to boto3, the AWS SDKs, the KCL and the AWS CLI.
+//! Kinesis' API over HTTP: a [`Gateway`] serves the streams of a [`Store`] to boto3, the AWS SDKs, the KCL and the AWS CLI.
+//!
+//! ```
+//! use streamlog::gateway::Gateway;
+//! use streamlog::{Store, StreamOptions};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! let store = Store::open(directory.path(), StreamOptions::new())?;
+//! let running = Gateway::new(store).without_authentication().start("127.0.0.1:0")?;
+//! println!("aws --endpoint-url http://{} kinesis list-streams", running.local_address());
+//! running.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What is the same as in AWS and what differs is in `docs/KINESIS.md`.
 
 mod auth;
+mod builder;
 mod catalogue;
 mod fault;
 mod files;
+mod front;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -13,4 +29,13 @@ mod names;
 mod operations;
 mod sequence;
 mod token;
+mod watch;
 mod wire;
+
+#[cfg(doc)]
+use crate::Store;
+
+pub use builder::{Gateway, GatewayError, Profile, RunningGateway};
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Tokens: shard iterators and the tokens of pages. They hold all that the server has to know, and nobody else can make them.
+//! Tokens that hold all that the server has to know and that nobody else can make: shard iterators, and the tokens of pages.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

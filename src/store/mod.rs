@@ -89,7 +89,9 @@ impl Store {
     /// `NotAStream` if there is none of that name; `Locked` if another process has it open; same as [`StreamOptions::open`].
     pub fn stream(&self, name: &str) -> Result<Stream> {
         let path = self.path(name)?;
-        self.with_slot(name, |slot| slot.get(|| self.inner.pool.open(path, self.options().clone().must_exist())))
+        self.with_slot(name, |slot| {
+            slot.get(|| self.inner.pool.open(path, self.options().clone().must_exist()))
+        })
     }
 
     /// Returns a reader of a stream, which another process may have open.

@@ -1,6 +1,5 @@
 //! What policies can know of a request.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::credentials::Identity;
@@ -23,7 +22,7 @@ pub(in crate::gateway) struct Ask<'a> {
     pub(in crate::gateway) is_tls: bool,
     pub(in crate::gateway) user_agent: Option<&'a str>,
     /// The tags that the stream or consumer has.
-    pub(in crate::gateway) resource_tags: &'a BTreeMap<String, String>,
+    pub(in crate::gateway) resource_tags: &'a [(&'a str, &'a str)],
     /// The tags that the request names; without a value where it removes them.
     pub(in crate::gateway) request_tags: &'a [(&'a str, Option<&'a str>)],
 }
@@ -64,7 +63,7 @@ impl Context<'_> {
             // AWS gives each user an id of its own. Here the name is one.
             "aws:userid" | "aws:username" => identity.user.clone(),
             _ if lowered.starts_with("aws:resourcetag/") => {
-                ask.resource_tags.iter().find(|(tag, _)| is_tag(tag))?.1.clone()
+                ask.resource_tags.iter().find(|(tag, _)| is_tag(tag))?.1.to_owned()
             }
             _ if lowered.starts_with("aws:requesttag/") => {
                 let mut values =
@@ -84,13 +83,7 @@ fn start_of(text: &str, bytes_max: usize) -> &str {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::LazyLock;
-
     use super::*;
-
-    static TAGS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
-        [("Team", "web"), ("Owner", "alice")].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
-    });
 
     pub(in crate::gateway::auth) const ACCOUNT: &str = "123456789012";
     pub(in crate::gateway::auth) const STREAM: &str = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
@@ -104,7 +97,7 @@ pub(super) mod tests {
             source: [203, 0, 113, 7].into(),
             is_tls: true,
             user_agent: Some("Boto3/1.40 md/Botocore#1.40"),
-            resource_tags: &TAGS,
+            resource_tags: &[("Team", "web"), ("Owner", "alice")],
             request_tags: &[("Stage", Some("test")), ("Team", None)],
         }
     }

@@ -12,8 +12,8 @@ use super::{Behaviour, after, internal};
 use crate::gateway::fault::{Answered, Fault};
 use crate::gateway::sequence::ShardNumbers;
 use crate::{
-    ConsumerDescription, Error, HOUR, KeyHash, Result, Retention, Scaling, ShardDescription, ShardFilter,
-    ShardId, Stream, StreamOptions, Timestamp, limits,
+    ConsumerDescription, Durability, Error, HOUR, KeyHash, Result, Retention, Scaling, ShardDescription,
+    ShardFilter, ShardId, Stream, StreamOptions, Timestamp, limits,
 };
 
 /// The properties in which settings are kept, each with a part of them: a property has a greatest size.
@@ -48,6 +48,8 @@ pub(in crate::gateway) struct Known {
     pub(in crate::gateway) name: String,
     pub(in crate::gateway) stream: Stream,
     pub(in crate::gateway) created_at: Timestamp,
+    /// Whether a put waits for the disk.
+    pub(in crate::gateway) puts_wait: bool,
     behaviour: Arc<Behaviour>,
     settings: RwLock<Settings>,
     /// Locked by whoever changes settings or shards.
@@ -110,6 +112,7 @@ impl Known {
         let known = Self {
             name: name.to_owned(),
             created_at: description.created_at,
+            puts_wait: description.durability == Durability::Power,
             behaviour: Arc::clone(behaviour),
             changes: Mutex::default(),
             updating_until: AtomicU64::default(),
@@ -136,7 +139,11 @@ impl Known {
     }
 
     pub(in crate::gateway) fn consumer_arn(&self, consumer: &ConsumerState) -> String {
-        self.behaviour.account.consumer_arn(&self.name, &consumer.description.name, consumer.created_seconds())
+        self.behaviour.account.consumer_arn(
+            &self.name,
+            &consumer.description.name,
+            consumer.created_seconds(),
+        )
     }
 
     pub(in crate::gateway) fn account_id(&self) -> &str {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tokio::task::block_in_place;
 
 use super::fault::{Answered, Fault};
 use super::names::Account;
@@ -62,12 +63,12 @@ impl Catalogue {
         if let Some(known) = self.opened(name) {
             return Ok(known);
         }
-        let stream = match self.store.stream(name) {
-            Ok(stream) => stream,
+        let loaded = block_in_place(|| Known::load(name, self.store.stream(name)?, &self.behaviour));
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
             Err(Error::NotAStream(_)) => return Err(self.missing(name)),
             Err(error) => return Err(internal(&error)),
         };
-        let loaded = Known::load(name, stream, &self.behaviour).map_err(|error| internal(&error))?;
         let mut known = self.known.write();
         let entry = known.entry(name.to_owned()).or_insert_with(|| Arc::new(loaded));
         let entry = Arc::clone(entry);

@@ -21,6 +21,8 @@ pub(super) struct Activity {
 struct State {
     /// Requests that have not been answered to the end.
     requests: usize,
+    /// Those of them that are answered in pieces.
+    requests_with_pieces: usize,
     /// When the headers of the next request began to arrive. The first request is expected from the start of the connection on.
     header_since: Option<Instant>,
     /// When the last request was done.
@@ -31,7 +33,13 @@ struct State {
 impl Activity {
     pub(super) fn new(header_time: Duration, idle_time: Duration) -> Arc<Self> {
         let now = Instant::now();
-        let state = State { requests: 0, header_since: Some(now), idle_since: now, is_http2: false };
+        let state = State {
+            requests: 0,
+            requests_with_pieces: 0,
+            header_since: Some(now),
+            idle_since: now,
+            is_http2: false,
+        };
         Arc::new(Self { header_time, idle_time, state: Mutex::new(state) })
     }
 
@@ -47,6 +55,10 @@ impl Activity {
         if state.requests == 0 && state.header_since.is_none() && !state.is_http2 {
             state.header_since = Some(Instant::now());
         }
+    }
+
+    pub(super) fn has_pieces(&self) -> bool {
+        self.state.lock().requests_with_pieces > 0
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -79,6 +91,7 @@ pub(super) struct OpenRequest {
     activity: Arc<Activity>,
     counts: Arc<Counts>,
     is_http2: bool,
+    has_pieces: bool,
 }
 
 impl OpenRequest {
@@ -87,9 +100,15 @@ impl OpenRequest {
         state.requests += 1;
         state.header_since = None;
         drop(state);
-        let open = Self { activity: activity.clone(), counts: counts.clone(), is_http2 };
+        let open = Self { activity: activity.clone(), counts: counts.clone(), is_http2, has_pieces: false };
         open.count().fetch_add(1, Relaxed);
         open
+    }
+
+    /// The request is answered in pieces.
+    pub(super) fn has_pieces(&mut self) {
+        self.has_pieces = true;
+        self.activity.state.lock().requests_with_pieces += 1;
     }
 
     fn count(&self) -> &AtomicU64 {
@@ -102,6 +121,7 @@ impl Drop for OpenRequest {
         self.count().fetch_sub(1, Relaxed);
         let mut state = self.activity.state.lock();
         state.requests -= 1;
+        state.requests_with_pieces -= usize::from(self.has_pieces);
         state.idle_since = Instant::now();
     }
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::activity::OpenRequest;
 use super::message::Body;
+use super::settings::Settings;
 
 /// A body is handed to the connection in pieces of at most this size, so that one which the client does not take is noticed early.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -24,18 +25,18 @@ tokio::task_local! {
     static PROGRESS: Arc<Progress>;
 }
 
-/// Since when an HTTP/2 stream has had a piece that flow control keeps from the client. While it has none, the service is at work.
+/// Until when the client of an HTTP/2 stream must take the piece that is ready for it. While there is none, the service is at work.
 #[derive(Debug, Default)]
 struct Progress(Mutex<Option<Instant>>);
 
 impl Progress {
-    /// Waits until a piece has been held up for `stall_time`.
+    /// Waits until the client has not taken a piece in time. Looks at least once in each `stall_time`.
     async fn has_stalled(&self, stall_time: Duration) {
         loop {
-            let since = *self.0.lock();
-            match since {
-                Some(since) if since.elapsed() >= stall_time => return,
-                Some(since) => sleep_until(since + stall_time).await,
+            let deadline = *self.0.lock();
+            match deadline {
+                Some(deadline) if deadline <= Instant::now() => return,
+                Some(deadline) => sleep_until(deadline).await,
                 None => sleep(stall_time).await,
             }
         }
@@ -46,6 +47,7 @@ impl Progress {
 /// nothing about such a client: flow control holds up each stream by itself.
 #[derive(Debug, Clone)]
 pub(super) struct StreamTasks {
+    /// The shortest time in which a piece must be taken.
     pub(super) stall_time: Duration,
 }
 
@@ -55,6 +57,8 @@ impl<F: Future + Send + 'static> Executor<F> for StreamTasks {
         let progress = Arc::<Progress>::default();
         tokio::spawn(async move {
             tokio::select! {
+                // Most streams are done at once, and need no timer.
+                biased;
                 _ = PROGRESS.scope(progress.clone(), stream) => {}
                 () = progress.has_stalled(stall_time) => {
                     tracing::debug!("reset a stream whose client does not take its answer");
@@ -68,19 +72,39 @@ impl<F: Future + Send + 'static> Executor<F> for StreamTasks {
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     body: Body,
+    stall_time: Duration,
     progress: Option<Arc<Progress>>,
     _open: OpenRequest,
 }
 
 impl AnswerBody {
     /// Is called by the task of the request's stream.
-    pub(super) fn new(body: Body, open: OpenRequest) -> Self {
-        Self { body, progress: PROGRESS.try_with(Arc::clone).ok(), _open: open }
+    pub(super) fn new(body: Body, mut open: OpenRequest, settings: &Settings) -> Self {
+        let mut stall_time = settings.stall_time;
+        if matches!(body, Body::Pieces(_)) {
+            open.has_pieces();
+            stall_time = settings.pieces_stall_time;
+        }
+        Self { body, stall_time, progress: PROGRESS.try_with(Arc::clone).ok(), _open: open }
     }
 
-    fn set_progress(&self, since: Option<Instant>) {
+    fn set_deadline(&self, deadline: Option<Instant>) {
         if let Some(progress) = &self.progress {
-            *progress.0.lock() = since;
+            *progress.0.lock() = deadline;
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match &mut self.body {
+            Body::Whole(rest) if rest.is_empty() => Poll::Ready(None),
+            Body::Whole(rest) => Poll::Ready(Some(rest.split_to(rest.len().min(PIECE_BYTES)))),
+            Body::Pieces(pieces) => loop {
+                let piece = ready!(pieces.poll_recv(cx));
+                // An empty piece would become a frame of HTTP/2 that some clients take for an attack.
+                if piece.as_ref().is_none_or(|piece| !piece.is_empty()) {
+                    return Poll::Ready(piece);
+                }
+            },
         }
     }
 }
@@ -93,14 +117,10 @@ impl hyper::body::Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.set_progress(None);
-        let piece = match &mut self.body {
-            Body::Whole(rest) if rest.is_empty() => None,
-            Body::Whole(rest) => Some(rest.split_to(rest.len().min(PIECE_BYTES))),
-            Body::Pieces(pieces) => std::task::ready!(pieces.poll_recv(cx)),
-        };
+        self.set_deadline(None);
+        let piece = ready!(self.poll_piece(cx));
         if piece.is_some() {
-            self.set_progress(Some(Instant::now()));
+            self.set_deadline(Some(Instant::now() + self.stall_time));
         }
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }

@@ -48,7 +48,7 @@ pub(super) async fn serve(
         let activity = Activity::new(settings.header_time, settings.idle_time);
         let is_tls = certificates.is_some();
         let peer = Arc::new(Peer { shared: shared.clone(), activity: activity.clone(), address, is_tls });
-        let socket = Socket::new(tcp, shared.counts.clone(), activity, settings.stall_time);
+        let socket = Socket::new(tcp, shared.counts.clone(), activity, settings);
         let Some(certificates) = certificates else {
             return serve_http(socket, peer, None, closing).await;
         };
@@ -110,7 +110,9 @@ where
     let service = service_fn(move |request| exchange(peer.clone(), request));
     if agreed.unwrap_or(is_http2) {
         activity.set_http2();
-        let mut builder = http2::Builder::new(StreamTasks { stall_time: settings.stall_time });
+        let mut builder = http2::Builder::new(StreamTasks {
+            stall_time: settings.stall_time.min(settings.pieces_stall_time),
+        });
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(WINDOW_BYTES)

@@ -62,7 +62,7 @@ pub(super) async fn exchange(
         Ok(answer) => answer,
         Err(refusal) => refusal.answer(is_http2),
     };
-    let mut response = Response::new(AnswerBody::new(answer.body, open));
+    let mut response = Response::new(AnswerBody::new(answer.body, open, &peer.shared.settings));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok(response)

@@ -70,7 +70,7 @@ impl Server {
         });
         let (closing, is_closing) = watch::channel(false);
         let (held, connections) = mpsc::channel();
-        let counts = Arc::<Counts>::default();
+        let counts = settings.counts.clone();
         let shared = Arc::new(Shared {
             service,
             counts: counts.clone(),
@@ -92,7 +92,8 @@ async fn accept(
     mut closing: watch::Receiver<bool>,
     held: mpsc::Sender<()>,
 ) {
-    let places = Arc::new(Semaphore::new(shared.settings.connections_max));
+    let places = Arc::new(Semaphore::new(shared.settings.connections_max.min(Semaphore::MAX_PERMITS)));
+    let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -101,11 +102,15 @@ async fn accept(
         let (tcp, address) = match accepted {
             Ok(accepted) => accepted,
             Err(failure) => {
-                tracing::warn!(%failure, "a connection could not be accepted");
+                if !is_failing {
+                    tracing::warn!(%failure, "connections cannot be accepted: the server tries again and again");
+                }
+                is_failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        is_failing = false;
         shared.counts.accepted.fetch_add(1, Relaxed);
         let Ok(place) = places.clone().try_acquire_owned() else {
             shared.counts.refused.fetch_add(1, Relaxed);
@@ -130,7 +135,7 @@ impl Running {
     }
 
     /// Accepts no more connections, lets the requests that are open end within `grace`, and breaks off the others. Blocks the calling
-    /// thread until then. Returns whether all requests ended.
+    /// thread until then. Returns whether all requests ended. If not, calls of the service may still run in their threads.
     pub(in crate::gateway) fn close(self, grace: Duration) -> bool {
         self.closing.send_replace(true);
         // Nothing is ever sent: the channel ends with the last connection.

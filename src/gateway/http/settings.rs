@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use super::counts::Counts;
 use super::tls::CertificateSource;
 
 /// The settings of a server. The defaults suit a server that strangers can reach.
@@ -51,10 +52,16 @@ pub(in crate::gateway) struct Settings {
     /// In this time a client must take 64 KiB of what is ready for it, or all of it. Otherwise the connection ends; or, if HTTP/2 flow
     /// control holds up a single answer, that answer. An answer itself may take as long as it wants. Default: 30 seconds.
     pub(in crate::gateway) stall_time: Duration,
+    /// The same for answers in pieces, and for connections that have any. A client that handles each piece before it takes the next is
+    /// honest, and holds up nothing but the sender of the pieces, who should have a time limit, too. Default: 6 minutes, which is longer
+    /// than Kinesis lets a subscription live.
+    pub(in crate::gateway) pieces_stall_time: Duration,
     /// Where the certificate and the key for TLS come from. Default: none, and no TLS.
     pub(in crate::gateway) certificates: Option<Arc<dyn CertificateSource>>,
     /// How often the server asks for the certificate again. Default: 5 seconds.
     pub(in crate::gateway) certificate_interval: Duration,
+    /// Where the server counts. The service may keep a clone to report it. Default: new counts.
+    pub(in crate::gateway) counts: Arc<Counts>,
 }
 
 impl Default for Settings {
@@ -78,8 +85,10 @@ impl Default for Settings {
             ping_interval: Duration::from_secs(30),
             ping_time: Duration::from_secs(15),
             stall_time: Duration::from_secs(30),
+            pieces_stall_time: Duration::from_secs(360),
             certificates: None,
             certificate_interval: Duration::from_secs(5),
+            counts: Arc::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::activity::Activity;
 use super::body::PIECE_BYTES;
 use super::counts::Counts;
+use super::settings::Settings;
 
 /// A socket, below TLS if there is any.
 pub(super) struct Socket {
@@ -22,6 +23,7 @@ pub(super) struct Socket {
     counts: Arc<Counts>,
     activity: Arc<Activity>,
     stall_time: Duration,
+    pieces_stall_time: Duration,
     /// Runs from the moment when the client took no more, until it has taken `PIECE_BYTES` or everything.
     stall: Option<Pin<Box<Sleep>>>,
     /// What the client has taken while `stall` ran.
@@ -33,9 +35,10 @@ impl Socket {
         tcp: TcpStream,
         counts: Arc<Counts>,
         activity: Arc<Activity>,
-        stall_time: Duration,
+        settings: &Settings,
     ) -> Self {
-        Self { tcp, counts, activity, stall_time, stall: None, taken: 0 }
+        let &Settings { stall_time, pieces_stall_time, .. } = settings;
+        Self { tcp, counts, activity, stall_time, pieces_stall_time, stall: None, taken: 0 }
     }
 
     /// Handles the outcome of a write of `bytes`.
@@ -56,7 +59,8 @@ impl Socket {
         }
         let stall = self.stall.get_or_insert_with(|| {
             self.taken = 0;
-            Box::pin(sleep(self.stall_time))
+            let has_pieces = self.activity.has_pieces();
+            Box::pin(sleep(if has_pieces { self.pieces_stall_time } else { self.stall_time }))
         });
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not take its answer")))

@@ -1,7 +1,5 @@
 //! A checked request: its members by name, as the types that the checks have proved.
 
-use std::borrow::Cow;
-
 use crate::Timestamp;
 use crate::gateway::wire::{Map, Value};
 
@@ -106,11 +104,5 @@ impl<'a> Input<'a> {
     fn take_value(&mut self, name: &str) -> Option<Value<'a>> {
         let at = self.members.iter().position(|(known, _)| known == name)?;
         Some(self.members.remove(at).1)
-    }
-
-    /// Returns the names of the members, for a test.
-    #[cfg(test)]
-    pub(super) fn names(&self) -> Vec<&Cow<'a, str>> {
-        self.members.iter().map(|(name, _)| name).collect()
     }
 }

@@ -9,7 +9,7 @@ mod types;
 
 pub(super) use input::Input;
 pub(super) use pattern::is_tag_text;
-pub(super) use shape::{Member, Profile, Shape};
+pub(super) use shape::{Member, Profile};
 
 use super::fault::Answered;
 use super::wire::Value;

@@ -1,4 +1,4 @@
-//! The patterns of texts. Each is matched by hand, so that no text can make it slow.
+//! The patterns of texts, each matched by hand, so that no text can make it slow.
 
 /// A pattern, as the service model has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -76,8 +76,8 @@ fn members_that_the_service_does_not_know_are_dropped() {
         PUT_RECORD,
     );
     let input = input.unwrap();
-    assert_eq!(input.names(), ["PartitionKey", "Data", "StreamName"]);
-    assert_eq!(input.blob("Data"), b"hi");
+    assert!(!input.has("Foo") && !input.has("ExplicitHashKey"));
+    assert_eq!((input.blob("Data"), input.text("PartitionKey")), (&b"hi"[..], Some("k")));
 }
 
 #[test]

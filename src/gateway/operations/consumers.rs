@@ -107,7 +107,9 @@ pub(super) fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<(Arc<Known>, 
         return by_arn(call, arn);
     }
     let (Some(arn), Some(name)) = (input.text("StreamARN"), input.text("ConsumerName")) else {
-        return Err(Fault::invalid("Either ConsumerARN or both StreamARN and ConsumerName must be provided."));
+        return Err(Fault::invalid(
+            "Either ConsumerARN or both StreamARN and ConsumerName must be provided.",
+        ));
     };
     let known = call.stream(input)?;
     match known.consumer(name)? {
@@ -121,8 +123,7 @@ pub(super) fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<(Arc<Known>, 
 
 /// Returns the consumer of an ARN.
 pub(super) fn by_arn(call: &Call<'_>, arn: &str) -> Answered<(Arc<Known>, ConsumerState)> {
-    let missing =
-        || Fault::not_found(format!("Consumer {arn} not found for account {}.", call.account().id));
+    let missing = || Fault::not_found(format!("Consumer {arn} not found for account {}.", call.account().id));
     let named = call.account().consumer_of(arn).ok_or_else(missing)?;
     let known = call.service.catalogue.stream(named.stream).map_err(|fault| match fault.is_internal() {
         true => fault,

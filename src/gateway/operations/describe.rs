@@ -17,10 +17,8 @@ pub(super) fn describe_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Rep
     let shards = known.shards();
     let mut shards = shards.iter().filter(|shard| after.is_none_or(|after| shard.id > after));
     let page = shards.by_ref().take(limit).map(shard_value).collect();
-    let value = Value::map([
-        ("Shards", Value::List(page)),
-        ("HasMoreShards", Value::Bool(shards.next().is_some())),
-    ]);
+    let value =
+        Value::map([("Shards", Value::List(page)), ("HasMoreShards", Value::Bool(shards.next().is_some()))]);
     let description = add_state(value, call, &known);
     call.reply(&Value::map([("StreamDescription", description)]))
 }

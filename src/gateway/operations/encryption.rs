@@ -39,7 +39,9 @@ fn set(call: &Call<'_>, input: &Input<'_>, key_id: Option<String>) -> Answered<R
         known.stream.set_encrypted(key_id.is_some()).map_err(|error| match error {
             Error::KeyUnavailable(_) => {
                 let key_id = key_id.as_deref().unwrap_or_default();
-                Fault::key_not_found(format!("Key '{key_id}' does not exist: this server has no file of keys."))
+                Fault::key_not_found(format!(
+                    "Key '{key_id}' does not exist: this server has no file of keys."
+                ))
             }
             error => internal(&error),
         })?;

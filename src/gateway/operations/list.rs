@@ -31,11 +31,11 @@ pub(super) fn list_streams(call: &Call<'_>, input: Input<'_>) -> Answered<Reply>
     let page: Vec<_> = found.by_ref().take(limit).collect();
     let has_more = found.next().is_some();
     let last = page.last().filter(|_| has_more && is_today).map(|known| known.name.clone());
-    let next = last.map(|last| Value::text(call.service.sealer.seal_page(Purpose::Streams, last, call.now())));
+    let next =
+        last.map(|last| Value::text(call.service.sealer.seal_page(Purpose::Streams, last, call.now())));
     let names = page.iter().map(|known| Value::text(known.name.clone())).collect();
     let summaries = is_today.then(|| Value::List(page.iter().map(|known| summary(known)).collect()));
-    let answer =
-        Value::map([("StreamNames", Value::List(names)), ("HasMoreStreams", Value::Bool(has_more))]);
+    let answer = Value::map([("StreamNames", Value::List(names)), ("HasMoreStreams", Value::Bool(has_more))]);
     call.reply(&answer.with("NextToken", next).with("StreamSummaries", summaries))
 }
 
@@ -129,6 +129,13 @@ fn next_page(call: &Call<'_>, input: &Input<'_>, token: &str, has_filter: bool) 
         return Err(call.service.catalogue.missing(&page.stream));
     }
     Ok((known, page))
+}
+
+/// Returns the stream of the token of a page of shards, for whoever asks whether the caller may see it.
+pub(super) fn stream_of(call: &Call<'_>, input: &Input<'_>) -> Answered<String> {
+    let token = input.text("NextToken").unwrap_or_default();
+    let page: ShardPage = call.service.sealer.open_page(Purpose::Shards, token, call.now())?;
+    Ok(page.stream)
 }
 
 /// Fails if a time is given that is not when the stream was created: the caller means another one of the same name.

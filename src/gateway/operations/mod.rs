@@ -8,8 +8,8 @@ mod lifecycle;
 mod list;
 mod monitoring;
 mod policies;
-mod records;
 mod read;
+mod records;
 mod reshard;
 mod subscribe;
 mod table;
@@ -29,6 +29,7 @@ use super::wire::{Format, Value};
 use crate::{Clock, Timestamp};
 
 pub(super) use table::find;
+pub(super) use tags::Tagged;
 
 /// An operation.
 #[derive(Debug)]
@@ -95,6 +96,28 @@ impl Call<'_> {
         &self.service.catalogue.behaviour().account
     }
 
+    /// Returns the ARN of what a request is about, which may not exist, or `*`.
+    pub(super) fn subject(&self, subject: Subject, input: &Input<'_>) -> Answered<String> {
+        let account = self.account();
+        match subject {
+            Subject::Account => Ok("*".to_owned()),
+            // Only `ListShards` may leave the stream out; its token holds it.
+            Subject::Stream if input.has("NextToken") && !input.has("StreamARN") => {
+                list::stream_of(self, input).map(|stream| account.stream_arn(&stream))
+            }
+            Subject::Stream => self.service.stream_name(input).map(|stream| account.stream_arn(stream)),
+            Subject::Iterator => read::stream_of(self, input).map(|stream| account.stream_arn(&stream)),
+            Subject::Consumer => match input.text("ConsumerARN") {
+                Some(arn) => Ok(arn.to_owned()),
+                None => {
+                    let (known, consumer) = consumers::find(self, input)?;
+                    Ok(known.consumer_arn(&consumer))
+                }
+            },
+            Subject::Arn(member) => Ok(input.required(member).to_owned()),
+        }
+    }
+
     /// Returns the stream that a request names, in whatever state it is.
     fn stream(&self, input: &Input<'_>) -> Answered<Arc<Known>> {
         self.service.catalogue.stream(self.service.stream_name(input)?)
@@ -113,9 +136,9 @@ impl Service {
             return Err(Fault::not_found(format!("Stream {arn} under account {} not found.", account.id)));
         };
         match name {
-            Some(name) if name != of_arn => Err(Fault::invalid(format!(
-                "StreamName {name} and StreamARN {arn} name different streams."
-            ))),
+            Some(name) if name != of_arn => {
+                Err(Fault::invalid(format!("StreamName {name} and StreamARN {arn} name different streams.")))
+            }
             _ => Ok(of_arn),
         }
     }

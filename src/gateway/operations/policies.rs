@@ -1,5 +1,6 @@
 //! Policies of streams and consumers.
 
+use super::super::auth::Policy;
 use super::super::catalogue::Settings;
 use super::tags::Tagged;
 use super::{Answered, Call, Fault, Input, Reply, Value};
@@ -9,7 +10,7 @@ const NO_POLICY: &str = "{}";
 
 pub(super) fn put(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let text = input.required("Policy");
-    if let Err(reason) = super::super::auth::check_resource_policy(text) {
+    if let Err(reason) = Policy::of_resource(text) {
         return Err(Fault::invalid(format!("The policy is not valid: {reason}")));
     }
     set(call, &input, Some(text.to_owned()))
@@ -17,7 +18,7 @@ pub(super) fn put(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
 
 pub(super) fn delete(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let subject = subject(call, &input)?;
-    if policy_of(&subject).is_none() {
+    if subject.policy().is_none() {
         return Err(Fault::not_found(format!(
             "No policy found for resource {} under account {}.",
             input.required("ResourceARN"),
@@ -28,20 +29,12 @@ pub(super) fn delete(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
 }
 
 pub(super) fn get(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    let policy = policy_of(&subject(call, &input)?);
+    let policy = subject(call, &input)?.policy();
     call.reply(&Value::map([("Policy", Value::text(policy.unwrap_or_else(|| NO_POLICY.to_owned())))]))
 }
 
 fn subject(call: &Call<'_>, input: &Input<'_>) -> Answered<Tagged> {
     Tagged::by_arn(call, input.required("ResourceARN"))
-}
-
-fn policy_of(subject: &Tagged) -> Option<String> {
-    let settings = subject.known().settings();
-    match subject {
-        Tagged::Stream(_) => settings.policy.clone(),
-        Tagged::Consumer(_, name) => settings.consumers.get(name)?.policy.clone(),
-    }
 }
 
 fn set(call: &Call<'_>, input: &Input<'_>, policy: Option<String>) -> Answered<Reply> {

@@ -8,7 +8,9 @@ use super::super::sequence::{self, Parsed, ShardNumbers};
 use super::super::token::{Place, Purpose};
 use super::records::{NO_KEY, fault};
 use super::{Answered, Call, Fault, Input, Reply, Value};
-use crate::{Batch, Error, Position, Record, SequenceNumber, ShardDescription, ShardId, ShardIterator, Timestamp};
+use crate::{
+    Batch, Error, Position, Record, SequenceNumber, ShardDescription, ShardId, ShardIterator, Timestamp,
+};
 
 /// The largest answer, counting keys and data.
 const ANSWER_BYTES_MAX: usize = 10 << 20;
@@ -166,7 +168,9 @@ pub(super) fn get_records(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> 
         return Err(missing());
     }
     if let Some(arn) = input.text("StreamARN").filter(|arn| **arn != known.arn()) {
-        return Err(Fault::invalid(format!("StreamARN {arn} is not that of the stream of the ShardIterator.")));
+        return Err(Fault::invalid(format!(
+            "StreamARN {arn} is not that of the stream of the ShardIterator."
+        )));
     }
     let records_max = input.integer("Limit").unwrap_or(RECORDS_MAX).min(RECORDS_MAX) as usize;
     let mut iterator = match open(&known, shard, SequenceNumber::new(place.next)) {
@@ -176,9 +180,10 @@ pub(super) fn get_records(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> 
     let batch = read(&mut iterator, records_max).map_err(|error| fault(&known, &error))?;
     let numbers = known.numbers(shard).ok_or_else(missing)?;
     let records = records_of(&batch, &numbers);
-    let next = batch.child_shards().is_none().then(|| {
-        Value::text(iterator_token(call, &known, shard, iterator.next_sequence()))
-    });
+    let next = batch
+        .child_shards()
+        .is_none()
+        .then(|| Value::text(iterator_token(call, &known, shard, iterator.next_sequence())));
     let answer = Value::map([
         ("Records", Value::List(records)),
         ("MillisBehindLatest", Value::Integer(batch.millis_behind_latest() as i64)),

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::task::block_in_place;
+
 use super::super::catalogue::{Known, Strategy, internal};
 use super::super::names::shard_id;
 use super::super::sequence;
@@ -27,7 +29,8 @@ pub(super) fn put_record(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     check_ordering(call, &known, &input)?;
     let record = to_put(&known, &input)?;
     check_size(&known, &record)?;
-    let receipt = known.stream.put_record(&record).map_err(|error| fault(&known, &error))?;
+    let receipt =
+        waiting(&known, || known.stream.put_record(&record)).map_err(|error| fault(&known, &error))?;
     let (shard, sequence) = place(&known, &receipt)?;
     let answer = Value::map([("ShardId", shard), ("SequenceNumber", sequence)]);
     call.reply(&answer.with("EncryptionType", encryption_type(&known)))
@@ -41,12 +44,10 @@ pub(super) fn put_records(call: &Call<'_>, mut input: Input<'_>) -> Answered<Rep
     records.iter().try_for_each(|record| check_size(&known, record))?;
     let bytes: usize = records.iter().map(|record| record.data.len() + record.partition_key.len()).sum();
     if bytes > REQUEST_BYTES_MAX {
-        return Err(Fault::invalid(format!(
-            "Records size exceeds {} MB limit",
-            REQUEST_BYTES_MAX >> 20
-        )));
+        return Err(Fault::invalid(format!("Records size exceeds {} MB limit", REQUEST_BYTES_MAX >> 20)));
     }
-    let outcomes = known.stream.put_batch(&records).map_err(|error| fault(&known, &error))?;
+    let outcomes =
+        waiting(&known, || known.stream.put_batch(&records)).map_err(|error| fault(&known, &error))?;
     let mut failed_count = 0;
     let mut answers = Vec::with_capacity(outcomes.len());
     for outcome in &outcomes {
@@ -60,8 +61,14 @@ pub(super) fn put_records(call: &Call<'_>, mut input: Input<'_>) -> Answered<Rep
             Value::map([("ErrorCode", Value::text(fault.kind)), ("ErrorMessage", Value::text(message))])
         }));
     }
-    let answer = Value::map([("FailedRecordCount", Value::Integer(failed_count)), ("Records", Value::List(answers))]);
+    let answer =
+        Value::map([("FailedRecordCount", Value::Integer(failed_count)), ("Records", Value::List(answers))]);
     call.reply(&answer.with("EncryptionType", encryption_type(&known)))
+}
+
+/// Puts, and lets another thread do this one's work meanwhile if that waits for the disk.
+fn waiting<T>(known: &Known, put: impl FnOnce() -> T) -> T {
+    if known.puts_wait { block_in_place(put) } else { put() }
 }
 
 /// Returns a request's record as the log takes it.
@@ -149,11 +156,9 @@ pub(super) fn fault(known: &Known, error: &Error) -> Fault {
             Fault::key_unavailable("The key that encrypts the stream is not available to the gateway.")
         }
         // It was deleted in the meantime.
-        Error::Closed => Fault::not_found(format!(
-            "Stream {} under account {} not found.",
-            known.name,
-            known.account_id()
-        )),
+        Error::Closed => {
+            Fault::not_found(format!("Stream {} under account {} not found.", known.name, known.account_id()))
+        }
         error => internal(error),
     }
 }

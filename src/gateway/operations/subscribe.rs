@@ -92,7 +92,8 @@ struct Pushing {
 impl Pushing {
     /// Sends events until the subscription or the client ends.
     async fn push(self, mut subscription: Subscription) {
-        let started = event_stream::event(self.format, "initial-response", &self.format.encode(&Value::Map(vec![])));
+        let started =
+            event_stream::event(self.format, "initial-response", &self.format.encode(&Value::Map(vec![])));
         if self.events.send(started.into()).await.is_err() {
             return;
         }
@@ -132,7 +133,9 @@ impl Pushing {
 
     fn exception(&self, error: &Error) -> Vec<u8> {
         let fault = match error {
-            Error::ConsumerInUse { .. } => Fault::in_use("Another subscription of the consumer has taken over."),
+            Error::ConsumerInUse { .. } => {
+                Fault::in_use("Another subscription of the consumer has taken over.")
+            }
             Error::InvalidArgument(_) => Fault::not_found("The consumer was deregistered."),
             error => fault(&self.known, error),
         };

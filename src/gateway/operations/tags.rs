@@ -12,11 +12,10 @@ use super::{Answered, Call, Fault, Input, Reply, Value};
 pub(super) const TAGS_MAX: usize = 50;
 const PAGE_MAX: usize = 50;
 
-pub(super) const INVALID_CHARACTERS: &str =
-    "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.";
+pub(super) const INVALID_CHARACTERS: &str = "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.";
 
 /// What has tags.
-pub(super) enum Tagged {
+pub(in crate::gateway) enum Tagged {
     Stream(Arc<Known>),
     Consumer(Arc<Known>, String),
 }
@@ -25,7 +24,7 @@ type Tags = BTreeMap<String, String>;
 
 impl Tagged {
     /// Returns what an ARN names.
-    pub(super) fn by_arn(call: &Call<'_>, arn: &str) -> Answered<Self> {
+    pub(in crate::gateway) fn by_arn(call: &Call<'_>, arn: &str) -> Answered<Self> {
         if let Some(stream) = call.account().stream_of(arn) {
             return call.service.catalogue.stream(stream).map(Self::Stream);
         }
@@ -42,12 +41,21 @@ impl Tagged {
         }
     }
 
-    fn tags(&self) -> Tags {
+    pub(in crate::gateway) fn tags(&self) -> Tags {
         match self {
             Self::Stream(known) => known.settings().tags.clone(),
             Self::Consumer(known, consumer) => {
                 known.settings().consumers.get(consumer).map(|it| it.tags.clone()).unwrap_or_default()
             }
+        }
+    }
+
+    /// Returns the policy that goes with it.
+    pub(in crate::gateway) fn policy(&self) -> Option<String> {
+        let settings = self.known().settings();
+        match self {
+            Self::Stream(_) => settings.policy.clone(),
+            Self::Consumer(_, name) => settings.consumers.get(name)?.policy.clone(),
         }
     }
 
@@ -104,8 +112,7 @@ fn add(tagged: &Tagged, input: &Input<'_>) -> Answered<Reply> {
     let texts: Vec<_> = wanted.iter().flat_map(|(key, text)| [*key, *text]).collect();
     check_texts(texts.iter().copied())?;
     let known = tagged.known();
-    let refused =
-        format!("Failed to add tags to stream {} under account {}", known.name, known.account_id());
+    let refused = format!("Failed to add tags to stream {} under account {}", known.name, known.account_id());
     check_percent(&texts, refused.clone())?;
     tagged.change(|tags| {
         tags.extend(wanted.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));

@@ -34,12 +34,6 @@ impl<'a> Value<'a> {
         Self::Text(text.into())
     }
 
-    /// Returns the member of a structure, and `Null` if it has none of that name. Of two with one name, the last one counts.
-    pub(in crate::gateway) fn get(&self, name: &str) -> &Self {
-        let Self::Map(members) = self else { return &Self::Null };
-        members.iter().rev().find(|(known, _)| known == name).map_or(&Self::Null, |(_, value)| value)
-    }
-
     /// Adds a member to a structure, unless it is `None`: what is absent is not written.
     pub(in crate::gateway) fn with(mut self, name: &'static str, value: Option<Self>) -> Self {
         if let (Self::Map(members), Some(value)) = (&mut self, value) {

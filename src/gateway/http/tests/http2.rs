@@ -162,7 +162,8 @@ async fn the_sender_of_pieces_knows_that_the_stream_is_reset_or_the_client_gone(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
-    let (running, tester) = start_with(Settings { stall_time: SHORT, ..settings() });
+    let (running, tester) =
+        start_with(Settings { stall_time: SHORT, pieces_stall_time: 2 * SHORT, ..settings() });
     let mut builder = Builder::new();
     builder.initial_window_size(1_000).initial_connection_window_size(1_000_000);
     let (mut sender, _connection) = connect_with(&running, &builder).await;
@@ -170,7 +171,7 @@ async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
     let pieces =
         sender.send_request(request("/pieces/100/60000/0"), true).unwrap().0.await.unwrap().into_body();
     // A service that has nothing to say for a while is no stalled client.
-    let millis = 3 * SHORT.as_millis();
+    let millis = 4 * SHORT.as_millis();
     let quiet =
         sender.send_request(request(&format!("/pieces/2/1/{millis}")), true).unwrap().0.await.unwrap();
     let quiet = tokio::spawn(read(quiet.into_body()));
@@ -445,9 +446,9 @@ fn closing_does_not_wait_longer_than_the_grace() {
     eventually("the senders know", || tester.gone.load(SeqCst) == 2);
 }
 
+/// HTTP/2 has no Host header, and clients sign one.
 #[test]
-fn a_header_map_is_what_the_service_gets() {
-    // HTTP/2 has no Host header: clients that sign requests sign `host`, which the service takes from the URI.
+fn the_service_finds_the_host_in_the_uri() {
     let running = start(settings());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let headers: HeaderMap = runtime.block_on(async {
@@ -455,4 +456,15 @@ fn a_header_map_is_what_the_service_gets() {
         sender.send_request(request("/a?b"), true).unwrap().0.await.unwrap().headers().clone()
     });
     assert_eq!(headers["x-seen"], "POST http://localhost/a?b 127.0.0.1 false");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_may_take_pieces_more_slowly_than_a_whole_answer() {
+    let running = start(Settings { stall_time: SHORT, ..settings() });
+    let mut builder = Builder::new();
+    builder.initial_window_size(1_000);
+    let (mut sender, _connection) = connect_with(&running, &builder).await;
+    let pieces = sender.send_request(request("/pieces/4/5000/0"), true).unwrap().0.await.unwrap().into_body();
+    sleep(3 * SHORT).await;
+    assert_eq!(read(pieces).await.unwrap().len(), 20_000);
 }

@@ -70,6 +70,7 @@ fn an_answer_may_take_longer_than_any_time_limit() {
         body_time: SHORT,
         body_pause_time: SHORT,
         stall_time: SHORT,
+        pieces_stall_time: SHORT,
         ..settings()
     };
     let running = start(settings);
@@ -109,12 +110,16 @@ fn a_body_that_trickles_is_answered_with_408() {
 
 #[test]
 fn an_answer_that_nobody_takes_is_cut() {
-    let (running, tester) = start_with(Settings { stall_time: SHORT, ..settings() });
+    let times = Settings { stall_time: SHORT, pieces_stall_time: 4 * SHORT, ..settings() };
+    let (running, tester) = start_with(times);
     let mut whole = Client::connect(&running);
     whole.send(post("/large/50000000", ""));
     let mut pieces = Client::connect(&running);
     pieces.send(post("/pieces/1000/60000/0", ""));
     eventually("both requests arrive", || running.counts().now().http1_requests == 2);
+    let start = Instant::now();
+    eventually("a whole answer is cut", || running.counts().now().open == 1);
+    assert!(start.elapsed() < 3 * SHORT, "cut after {:?}", start.elapsed());
     eventually("both connections are closed", || running.counts().now().open == 0);
     eventually("the sender of the pieces knows", || tester.gone.load(SeqCst) == 1);
     assert_eq!(running.counts().now().http1_requests, 0);

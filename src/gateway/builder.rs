@@ -1,0 +1,303 @@
+//! Setting up, starting and closing a gateway.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use ring::rand::SystemRandom;
+
+use super::auth::Credentials;
+use super::catalogue::{Behaviour, Catalogue, Janitor};
+use super::files::{self, CertificateFiles};
+use super::front::{Door, Front};
+use super::http::{Running, Server, Settings};
+use super::model;
+use super::names::Account;
+use super::operations::Service;
+use super::token::Sealer;
+use super::watch::Watch;
+use crate::{Clock, Limits, MINUTE, Store, SystemClock};
+
+/// The file of a store that holds the secret of the tokens.
+const SECRET: &str = ".gateway-secret";
+/// How long requests that run may go on when the gateway is closed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves the streams of a store by Kinesis' API.
+///
+/// ```
+/// # use streamlog::{Store, StreamOptions};
+/// # use streamlog::gateway::Gateway;
+/// # let directory = tempfile::tempdir()?;
+/// # let keys = directory.path().join("credentials.json");
+/// std::fs::write(&keys, r#"{"keys": [{
+///     "access_key_id": "AKIDEXAMPLE", "secret_access_key": "secret", "user": "alice",
+///     "policies": [{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kinesis:*", "Resource": "*"}]}]
+/// }]}"#)?;
+/// let store = Store::open(directory.path().join("streams"), StreamOptions::new())?;
+/// let running = Gateway::new(store).credentials(&keys).start("127.0.0.1:0")?;
+/// # running.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Gateway {
+    store: Store,
+    access: Access,
+    certificates: Option<(PathBuf, PathBuf)>,
+    account: Account,
+    delay: Duration,
+    limits: Limits,
+    shards_max: u32,
+    profile: Profile,
+    clock: Arc<dyn Clock>,
+    subscription_life: Duration,
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+enum Access {
+    /// Nobody has said who may call.
+    Unknown,
+    Anybody,
+    Keys(PathBuf),
+}
+
+/// Whose behaviour a gateway has where Kinesis has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Profile {
+    /// That of Kinesis today.
+    #[default]
+    Today,
+    /// The bounds and answers of 2018, which older test suites expect.
+    Year2018,
+}
+
+/// Why a gateway does not start, or was not closed well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// A setting that cannot be, with what to do about it.
+    #[error("{0}")]
+    InvalidSetting(String),
+    /// The address cannot be used, or a file cannot be read.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] crate::Error),
+}
+
+impl Gateway {
+    /// Returns a gateway to a store. Before it starts, [`credentials`](Self::credentials) or
+    /// [`without_authentication`](Self::without_authentication) has to say who may call.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            access: Access::Unknown,
+            certificates: None,
+            account: Account { id: "000000000000".to_owned(), region: "us-east-1".to_owned() },
+            delay: Duration::from_millis(500),
+            limits: Limits::none(),
+            shards_max: 20_000,
+            profile: Profile::default(),
+            clock: Arc::new(SystemClock),
+            subscription_life: 5 * MINUTE,
+            threads: None,
+        }
+    }
+
+    /// Lets those call who sign with a key of this file, as far as the policies of the key and of the streams allow it.
+    ///
+    /// The file is JSON: `{"keys": [{"access_key_id": …, "secret_access_key": …, "user": …, "policies": […]}]}`, with `session_token` if
+    /// the key has one. Policies are IAM policies. A key without policies may do nothing.
+    pub fn credentials(mut self, file: impl Into<PathBuf>) -> Self {
+        self.access = Access::Keys(file.into());
+        self
+    }
+
+    /// Lets anybody call who can reach the address, which then has to be one of this machine only, such as `127.0.0.1`. Requests have to be
+    /// signed, as all clients do, but with any key.
+    pub fn without_authentication(mut self) -> Self {
+        self.access = Access::Anybody;
+        self
+    }
+
+    /// Serves by TLS, with the certificate chain and the private key in these files (PEM). They are read again when they change.
+    pub fn tls(mut self, certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.certificates = Some((certificates.into(), key.into()));
+        self
+    }
+
+    /// Sets the id of the account, 12 digits, and the region. Default: `000000000000` and `us-east-1`.
+    pub fn account(mut self, id: impl Into<String>, region: impl Into<String>) -> Self {
+        self.account = Account { id: id.into(), region: region.into() };
+        self
+    }
+
+    /// Sets how long streams and consumers stay `CREATING`, `UPDATING` and `DELETING`. Default: 500 milliseconds. With 0, tests need not wait.
+    ///
+    /// What is asked for happens at once, and the state is shown for that long; only what is being deleted is there until the end.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Limits what each shard takes and hands out, and with [`Limits::kinesis`] also how often settings may be changed in a day.
+    /// Default: no limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets how many shards of provisioned streams may be open. Default: 20,000.
+    pub fn shards_max(mut self, count: u32) -> Self {
+        self.shards_max = count;
+        self
+    }
+
+    /// Sets whose behaviour the gateway has. Default: that of Kinesis today.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Sets where the time comes from. Give the store's streams the same clock. Default: the system's clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets after how long a subscription ends, so that its client opens another one. Default: 5 minutes, as in Kinesis.
+    pub fn subscription_life(mut self, life: Duration) -> Self {
+        self.subscription_life = life;
+        self
+    }
+
+    /// Sets how many threads serve. Default: one for each processor.
+    pub fn threads(mut self, count: usize) -> Self {
+        self.threads = Some(count);
+        self
+    }
+
+    /// Starts to serve at an address, such as `127.0.0.1:4567`. With port 0, the system chooses one.
+    ///
+    /// The streams of the store are opened in the background; one that is asked for is opened first.
+    ///
+    /// # Errors
+    /// `InvalidSetting` if nobody has said who may call, if anybody may call at an address that other machines reach, or if a file holds
+    /// something else; `Io` if a file cannot be read or the address cannot be used.
+    pub fn start(self, address: impl ToSocketAddrs) -> Result<RunningGateway, GatewayError> {
+        let failed = |action: &str| {
+            let action = action.to_owned();
+            |source| GatewayError::Io { action, source }
+        };
+        let addresses: Vec<SocketAddr> =
+            address.to_socket_addrs().map_err(failed("find the address"))?.collect();
+        let door = self.door(&addresses)?;
+        let listener = TcpListener::bind(&*addresses).map_err(failed("listen"))?;
+        let directory = self.store.directory().to_owned();
+        let secret = self.secret(&directory)?;
+        let options = self.store.options().clone();
+        let behaviour = Behaviour {
+            account: self.account.clone(),
+            delay: self.delay,
+            limits: self.limits,
+            shards_max: self.shards_max,
+            options,
+        };
+        let catalogue = Arc::new(Catalogue::new(self.store.clone(), behaviour));
+        let janitor = Janitor::start(Arc::clone(&catalogue)).map_err(failed("start a thread"))?;
+        let service = Service {
+            catalogue,
+            janitor,
+            sealer: Sealer::new(secret),
+            clock: Arc::clone(&self.clock),
+            profile: match self.profile {
+                Profile::Today => model::Profile::Today,
+                Profile::Year2018 => model::Profile::Year2018,
+            },
+            subscription_life: self.subscription_life,
+        };
+        let mut settings = Settings::default();
+        let front = Front {
+            service,
+            door,
+            watch: Watch::new(Arc::clone(&settings.counts)),
+            random: SystemRandom::new(),
+            requests: AtomicU64::default(),
+        };
+        settings.threads = self.threads.unwrap_or(settings.threads);
+        if let Some((chain, key)) = self.certificates {
+            settings.certificates = Some(Arc::new(CertificateFiles { chain, key }));
+        }
+        let running =
+            Server::start(listener, Arc::new(front), settings).map_err(failed("start the server"))?;
+        Ok(RunningGateway { running, store: self.store })
+    }
+
+    fn door(&self, addresses: &[SocketAddr]) -> Result<Door, GatewayError> {
+        let invalid = |reason: String| GatewayError::InvalidSetting(reason);
+        match &self.access {
+            Access::Unknown => Err(invalid(
+                "say who may call: Gateway::credentials with a file of keys, or Gateway::without_authentication".to_owned(),
+            )),
+            Access::Anybody => match addresses.iter().map(SocketAddr::ip).find(|ip: &IpAddr| !ip.is_loopback()) {
+                Some(ip) => Err(invalid(format!(
+                    "{ip} can be reached by other machines: use 127.0.0.1, or give credentials"
+                ))),
+                None => Ok(Door::Open),
+            },
+            Access::Keys(file) => {
+                let text = files::read_text(file)
+                    .map_err(|source| GatewayError::Io { action: "read the credentials".to_owned(), source })?;
+                let credentials = Credentials::parse(&text, &self.account.id);
+                credentials.map(Door::Keys).map_err(|reason| invalid(format!("{}: {reason}", file.display())))
+            }
+        }
+    }
+
+    fn secret(&self, directory: &Path) -> Result<[u8; 32], GatewayError> {
+        let failed = |source| GatewayError::Io { action: "keep the secret of the tokens".to_owned(), source };
+        files::create_directory(directory).map_err(failed)?;
+        files::secret(&directory.join(SECRET)).map_err(failed)
+    }
+}
+
+/// A gateway that serves. It ends when this is dropped, and then breaks off the requests that run.
+pub struct RunningGateway {
+    running: Running,
+    store: Store,
+}
+
+impl fmt::Debug for RunningGateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningGateway").field("address", &self.local_address()).finish_non_exhaustive()
+    }
+}
+
+impl RunningGateway {
+    /// Returns the address at which it serves.
+    pub fn local_address(&self) -> SocketAddr {
+        self.running.local_address()
+    }
+
+    /// Stops serving: lets requests that run finish, for up to 5 seconds, and closes the streams of the store.
+    ///
+    /// # Errors
+    /// The first error of a stream that was not closed cleanly.
+    pub fn close(self) -> Result<(), GatewayError> {
+        self.running.close(GRACE);
+        Ok(self.store.close()?)
+    }
+}

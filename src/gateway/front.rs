@@ -1,0 +1,341 @@
+//! What each request meets first: it is judged in the order in which Kinesis judges, then its operation runs.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, USER_AGENT};
+use hyper::{HeaderMap, Method, StatusCode};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::auth::{Ask, AuthError, Credentials, Decision, Identity, Policy, authenticate, authorize};
+use super::auth::{check_form, denial_message};
+use super::fault::{Answered, Fault};
+use super::http::{self, Answer, Body, Request};
+use super::model::{self, Input};
+use super::operations::{self, Call, Operation, Reply, Service, Subject, Tagged};
+use super::watch::Watch;
+use super::wire::{Format, Value, event_stream};
+
+const TARGET_PREFIX: &str = "Kinesis_20131202";
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+const NO_OPERATION: &str = "Unable to determine service/operation name to be authorized";
+
+/// Who may call.
+pub(super) enum Door {
+    /// Anybody. Requests have to be signed somehow, as clients do, and nobody looks at it.
+    Open,
+    /// Whoever has a key.
+    Keys(Credentials),
+}
+
+/// What answers requests.
+pub(super) struct Front {
+    pub(super) service: Service,
+    pub(super) door: Door,
+    pub(super) watch: Watch,
+    pub(super) random: SystemRandom,
+    pub(super) requests: AtomicU64,
+}
+
+/// What a request was about, for the access log.
+#[derive(Default)]
+struct Seen {
+    operation: Option<&'static Operation>,
+    user: Option<Arc<Identity>>,
+    resource: String,
+    error: Option<&'static str>,
+}
+
+impl http::Service for Front {
+    fn is_quick(&self, request: &Request) -> bool {
+        let operation = target_of(&request.headers).and_then(|(_, name)| operations::find(name));
+        operation.is_some_and(|it| it.is_quick)
+    }
+
+    fn answer(&self, request: Request) -> Answer {
+        let begun = Instant::now();
+        let mut seen = Seen::default();
+        let id = self.request_id();
+        let mut answer = self.judge(&request, &mut seen);
+        self.add_headers(&request, &id, &mut answer.headers);
+        let took = begun.elapsed();
+        let name = seen.operation.map_or("-", |operation| operation.name);
+        if let Some(operation) = seen.operation {
+            self.watch.count(operation.name, answer.status.as_u16(), seen.error, took);
+        }
+        let bytes_out = match &answer.body {
+            Body::Whole(bytes) => bytes.len(),
+            Body::Pieces(_) => 0,
+        };
+        tracing::info!(
+            target: "streamlog::gateway::access",
+            operation = name,
+            resource = seen.resource,
+            status = answer.status.as_u16(),
+            error = seen.error,
+            micros = took.as_micros() as u64,
+            bytes_in = request.body.len(),
+            bytes_out,
+            peer = %request.peer,
+            user = seen.user.as_ref().map(|user| &*user.user),
+            request = id,
+        );
+        answer
+    }
+}
+
+/// Returns the service and the operation that a request names.
+fn target_of(headers: &HeaderMap) -> Option<(&str, &str)> {
+    let target = headers.get(TARGET)?.to_str().ok()?;
+    let mut parts = target.split('.');
+    Some((parts.next()?, parts.next().unwrap_or_default()))
+}
+
+/// Returns an answer with a body of a content type.
+fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut headers = HeaderMap::new();
+    if !content_type.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    Answer { status, headers, body: Body::Whole(body.into()) }
+}
+
+/// Returns an error of the time before the service knew what the caller speaks.
+fn xml(status: StatusCode, kind: &str, message: Option<&str>) -> Answer {
+    let body = match message {
+        Some(message) => format!("<{kind}>\n  <Message>{message}</Message>\n</{kind}>\n"),
+        None => format!("<{kind}/>\n"),
+    };
+    whole(status, "", body)
+}
+
+impl Front {
+    fn judge(&self, request: &Request, seen: &mut Seen) -> Answer {
+        if request.headers.contains_key(ORIGIN) && request.method == Method::OPTIONS {
+            return whole(StatusCode::OK, "", "");
+        }
+        if request.method == Method::GET
+            && let Some(page) = self.page(request.uri.path())
+        {
+            return page;
+        }
+        if request.method != Method::POST {
+            return xml(StatusCode::FORBIDDEN, "AccessDeniedException", Some(NO_OPERATION));
+        }
+        let content_type =
+            request.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+        let content_type = content_type.split(';').next().unwrap_or_default().trim();
+        let (service, name) = target_of(&request.headers).unwrap_or_default();
+        let operation = operations::find(name).filter(|_| service == TARGET_PREFIX);
+        let format = [Format::Json, Format::Cbor].into_iter().find(|it| it.content_type() == content_type);
+        if request.body.is_empty() {
+            let kind =
+                if operation.is_some() { "SerializationException" } else { "UnknownOperationException" };
+            return refuse(
+                format.filter(|it| *it == Format::Json).unwrap_or(Format::Cbor),
+                &Fault::bare(kind),
+                seen,
+            );
+        }
+        let Some(format) = format else {
+            return self.judge_unknown(content_type, service.is_empty() || name.is_empty(), &request.body);
+        };
+        let body = match format.decode(&request.body) {
+            Ok(body @ (Value::Map(_) | Value::List(_))) => body,
+            _ => return refuse(format, &Fault::bare("SerializationException"), seen),
+        };
+        let Some(operation) = operation else {
+            return refuse(format, &Fault::bare("UnknownOperationException"), seen);
+        };
+        seen.operation = Some(operation);
+        let identity = match self.enter(request) {
+            Ok(identity) => identity,
+            Err(AuthError { kind, message }) => {
+                return refuse(format, &Fault { kind, message: Some(Cow::Owned(message)) }, seen);
+            }
+        };
+        seen.user.clone_from(&identity);
+        match self.run(operation, request, identity.as_deref(), format, body, seen) {
+            Ok(Reply::Empty) => whole(StatusCode::OK, format.content_type(), ""),
+            Ok(Reply::Body(body)) => whole(StatusCode::OK, format.content_type(), body),
+            Ok(Reply::Events(events)) => {
+                let Answer { status, headers, .. } = whole(StatusCode::OK, event_stream::CONTENT_TYPE, "");
+                Answer { status, headers, body: Body::Pieces(events) }
+            }
+            Err(fault) => refuse(format, &fault, seen),
+        }
+    }
+
+    /// Answers what is in no format of the service.
+    fn judge_unknown(&self, content_type: &str, has_no_target: bool, body: &[u8]) -> Answer {
+        if content_type != "application/json" {
+            return match has_no_target {
+                true => xml(StatusCode::FORBIDDEN, "AccessDeniedException", Some(NO_OPERATION)),
+                false => xml(StatusCode::NOT_FOUND, "UnknownOperationException", None),
+            };
+        }
+        let (status, kind) = match Format::Json.decode(body) {
+            Ok(Value::Map(_) | Value::List(_)) => (StatusCode::NOT_FOUND, "UnknownOperationException"),
+            _ => (StatusCode::BAD_REQUEST, "SerializationException"),
+        };
+        let kind = format!("com.amazon.coral.service#{kind}");
+        let output = Value::map([("__type", Value::text(kind))]);
+        let body = Format::Json.encode(&Value::map([("Output", output), ("Version", Value::text("1.0"))]));
+        whole(status, "application/json", body)
+    }
+
+    /// Returns a page for people and machines that watch the server.
+    fn page(&self, path: &str) -> Option<Answer> {
+        match path {
+            "/health" => Some(match self.service.catalogue.names() {
+                Ok(_) => whole(StatusCode::OK, "text/plain", "ok\n"),
+                Err(_) => whole(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the store cannot be read\n"),
+            }),
+            "/metrics" => {
+                let text = self.watch.prometheus(&self.service.catalogue);
+                Some(whole(StatusCode::OK, "text/plain; version=0.0.4", text))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns who calls, or `None` if anybody may.
+    fn enter(&self, request: &Request) -> Result<Option<Arc<Identity>>, AuthError> {
+        match &self.door {
+            Door::Open => check_form(request).map(|()| None),
+            Door::Keys(credentials) => {
+                let region = &self.service.catalogue.behaviour().account.region;
+                authenticate(request, credentials, self.service.clock.now(), region).map(Some)
+            }
+        }
+    }
+
+    fn run(
+        &self,
+        operation: &'static Operation,
+        request: &Request,
+        identity: Option<&Identity>,
+        format: Format,
+        body: Value<'_>,
+        seen: &mut Seen,
+    ) -> Answered<Reply> {
+        let input = model::check(body, operation.members, self.service.profile)?;
+        let call = Call { service: &self.service, format };
+        let subject = call.subject(operation.subject, &input);
+        seen.resource = subject.as_ref().map_or_else(|_| "-".to_owned(), |subject| subject.clone());
+        if let Some(identity) = identity {
+            // Whoever may do nothing does not learn what exists, so a subject that is not clear counts as all.
+            let resource = subject.as_deref().unwrap_or("*");
+            self.check_policies(&call, operation, identity, request, resource, &input)?;
+        }
+        if input.is_true("DryRun") {
+            subject?;
+            return Err(Fault::dry_run("Request would have succeeded, but DryRun flag is set."));
+        }
+        (operation.run)(&call, input)
+    }
+
+    fn check_policies(
+        &self,
+        call: &Call<'_>,
+        operation: &Operation,
+        identity: &Identity,
+        request: &Request,
+        resource: &str,
+        input: &Input<'_>,
+    ) -> Answered<()> {
+        // What does not exist has neither tags nor a policy.
+        let tagged = match operation.subject {
+            Subject::Account => None,
+            _ => Tagged::by_arn(call, resource).ok(),
+        };
+        let tags = tagged.as_ref().map(Tagged::tags).unwrap_or_default();
+        let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+        let policy = tagged.as_ref().and_then(Tagged::policy);
+        // It was checked when it was put.
+        let policy = policy.and_then(|text| Policy::of_resource(&text).ok());
+        let added = input.text_map("Tags").into_iter().map(|(key, text)| (key, Some(text)));
+        let removed = input.texts("TagKeys").into_iter().map(|key| (key, None));
+        let request_tags: Vec<_> = added.chain(removed).collect();
+        let action = format!("kinesis:{}", operation.name);
+        let source: IpAddr = request.peer.ip();
+        let ask = Ask {
+            action: &action,
+            resource,
+            region: &call.service.catalogue.behaviour().account.region,
+            now: call.service.clock.now(),
+            source,
+            is_tls: request.is_tls,
+            user_agent: request.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
+            resource_tags: &tags,
+            request_tags: &request_tags,
+        };
+        match authorize(identity, policy.as_ref(), &ask) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(denial) => Err(Fault::access_denied(denial_message(identity, &ask, denial))),
+        }
+    }
+
+    fn add_headers(&self, request: &Request, id: &str, headers: &mut HeaderMap) {
+        let mut set = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        set("x-amzn-requestid", id);
+        if !request.headers.contains_key(ORIGIN) {
+            set("x-amz-id-2", &self.second_id());
+            return;
+        }
+        set("access-control-allow-origin", "*");
+        if request.method == Method::OPTIONS {
+            let asked = |name: &str| request.headers.get(name).and_then(|it| it.to_str().ok());
+            if let Some(names) = asked("access-control-request-headers") {
+                set("access-control-allow-headers", names);
+            }
+            if let Some(methods) = asked("access-control-request-method") {
+                set("access-control-allow-methods", methods);
+            }
+            set("access-control-max-age", "172800");
+        } else {
+            set("x-amz-id-2", &self.second_id());
+            set(
+                "access-control-expose-headers",
+                "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date",
+            );
+        }
+    }
+
+    /// Returns the id of a request: a UUID of version 1, which holds the time and a number.
+    fn request_id(&self) -> String {
+        /// From the beginning of the Gregorian calendar to 1970, in units of 100 nanoseconds.
+        const BEFORE_1970: u64 = 0x01b2_1dd2_1381_4000;
+        let time = self.service.clock.now().as_micros().wrapping_mul(10).wrapping_add(BEFORE_1970);
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let (low, middle, high) = (time as u32, (time >> 32) as u16, (time >> 48) as u16 & 0x0fff | 0x1000);
+        // The place of the machine's address holds the number of the request, marked as no address.
+        let (sequence, node) =
+            (0x8000 | (number >> 40) as u16 & 0x3fff, number & 0xff_ffff_ffff | 0x0100_0000_0000);
+        format!("{low:08x}-{middle:04x}-{high:04x}-{sequence:04x}-{node:012x}")
+    }
+
+    fn second_id(&self) -> String {
+        let mut bytes = [0; 72];
+        // Nothing depends on it.
+        let _ = self.random.fill(&mut bytes);
+        STANDARD.encode(bytes)
+    }
+}
+
+fn refuse(format: Format, fault: &Fault, seen: &mut Seen) -> Answer {
+    seen.error = Some(fault.kind);
+    let mut answer = whole(fault.status(), format.content_type(), format.encode(&fault.to_value()));
+    answer.headers.insert(HeaderName::from_static("x-amzn-errortype"), HeaderValue::from_static(fault.kind));
+    answer
+}

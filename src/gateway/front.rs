@@ -257,7 +257,8 @@ impl Front {
         };
         let tags = tagged.as_ref().map(Tagged::tags).unwrap_or_default();
         let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
-        let policy = tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
+        let policy =
+            tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
         // It was checked when it was put. One that another version has put may deny what nobody sees here.
         let policy = policy.map_err(|reason| {
             tracing::error!(resource, reason, "a policy cannot be read, so all is denied");

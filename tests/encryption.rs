@@ -627,7 +627,7 @@ fn p17_encryption_is_switched_on_and_off_while_records_are_put_and_read() {
             }
             count
         });
-        for round in 1..=40 {
+        for round in 1..=400 {
             let is_on = round % 2 == 1;
             stream.set_encrypted(is_on).unwrap();
             // What is put once it returns is as it says.

@@ -199,6 +199,9 @@ async fn an_idle_connection_is_told_to_go_away() {
     let (sender, connection) = connect_with(&running, &Builder::new()).await;
     call(&sender, "/", "hi").await.unwrap();
     timeout(LONG, connection).await.expect("the connection ends").unwrap().unwrap();
+    let mut raw = Raw::connect(&running);
+    raw.headers(1, "/", true);
+    assert_eq!(raw.end(), Some(0), "it is told before the end, and without an error");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

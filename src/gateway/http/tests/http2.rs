@@ -85,11 +85,6 @@ async fn pieces_come_when_they_are_sent() {
         assert_eq!(piece, format!("{number:04}"));
     }
     assert!(body.data().await.is_none_or(|end| end.unwrap().is_empty()));
-
-    let (answer, _) = sender.send_request(request("/empty/piece"), true).unwrap();
-    let mut body = answer.await.unwrap().into_body();
-    assert_eq!(body.data().await.unwrap().unwrap(), "one");
-    assert_eq!(body.data().await.unwrap().unwrap(), "two");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,6 +199,9 @@ async fn an_idle_connection_is_told_to_go_away() {
     let (sender, connection) = connect_with(&running, &Builder::new()).await;
     call(&sender, "/", "hi").await.unwrap();
     timeout(LONG, connection).await.expect("the connection ends").unwrap().unwrap();
+    let mut raw = Raw::connect(&running);
+    raw.headers(1, "/", true);
+    assert_eq!(raw.end(), Some(0), "it is told before the end, and without an error");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,6 +222,7 @@ struct Frame {
     payload: Vec<u8>,
 }
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -311,6 +310,9 @@ fn a_handwritten_client_is_answered() {
     let mut raw = Raw::connect(&running);
     raw.headers(1, "/", true);
     assert_eq!(raw.read_frame(HEADERS).payload[0], 0x88, "status 200 of the static table");
+    raw.headers(3, "/empty/piece", true);
+    let pieces = [raw.read_frame(DATA), raw.read_frame(DATA)].map(|frame| frame.payload);
+    assert_eq!(pieces, [b"one", b"two"], "no empty frame between them");
 }
 
 #[test]
@@ -385,7 +387,7 @@ fn malformed_frames_end_the_connection() {
     let running = start(settings());
     let frames: [(&str, Vec<u8>); 6] = [
         ("a frame that is too large", [&[0xff, 0xff, 0xff, 0, 0][..], &[0; 4]].concat()),
-        ("data on stream 0", Raw::frame_bytes(0, 0, 0, b"x")),
+        ("data on stream 0", Raw::frame_bytes(DATA, 0, 0, b"x")),
         ("headers on an even stream", Raw::frame_bytes(HEADERS, END_HEADERS, 2, &header_block("/"))),
         ("a broken header block", Raw::frame_bytes(HEADERS, END_HEADERS, 1, &[0xff; 20])),
         ("a continuation of nothing", Raw::frame_bytes(CONTINUATION, END_HEADERS, 1, b"")),

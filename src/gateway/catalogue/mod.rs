@@ -2,6 +2,7 @@
 
 mod janitor;
 mod known;
+mod pipes;
 mod settings;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use crate::{Error, Limits, Store, StreamOptions, Timestamp};
 
 pub(super) use janitor::Janitor;
 pub(super) use known::{ConsumerState, Known, Status};
+pub(super) use pipes::{Pipe, Pipes};
 pub(super) use settings::{Mode, Settings, Strategy};
 
 /// How the streams behave.

@@ -15,7 +15,7 @@ import time
 import boto3
 import botocore.config
 
-from gateway import BUILT, HERE
+from gateway import BUILT, HERE, MEMORY
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
 KINESALITE = HERE / "node_modules/.bin/kinesalite"
@@ -60,7 +60,7 @@ def test(kinesis, name):
     kinesis.delete_stream(StreamName=name)
 
 
-with tempfile.TemporaryDirectory() as directory:
+with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
     port = free_port()
     kinesis = client(port)
     for name, command in servers(port, directory):

@@ -105,7 +105,7 @@ fn boto3_uses_every_operation_with_every_field() {
 
 #[test]
 fn the_aws_cli_uses_every_operation_that_it_has() {
-    let Some(python) = common::python::with("awscli") else { return };
+    let Some(python) = common::python::with("awscli.botocore, boto3") else { return };
     let served = Served::new(|gateway| gateway);
     run(&python, "cli.py", [served.url()]);
 }

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -52,6 +53,12 @@ def until(condition, what, seconds=30):
 def until_active(kinesis, stream):
     status = lambda: kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamStatus"]
     until(lambda: status() == "ACTIVE", f"stream {stream} is ACTIVE")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 class Raw:

@@ -11,13 +11,12 @@ import glob
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import amazon_kclpy
-from common import Server, client, finish, until, until_active
+from common import Server, client, finish, free_port, until, until_active
 
 JAVA, DIRECTORY, KILLS = sys.argv[1], sys.argv[2], int(sys.argv[3])
 STREAM = "clicks"
@@ -27,12 +26,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LOGGING = """<configuration><appender name="C" class="ch.qos.logback.core.ConsoleAppender"><encoder>
 <pattern>%d{HH:mm:ss.SSS} %-5level %logger{0} %msg%n</pattern></encoder></appender>
 <root level="INFO"><appender-ref ref="C"/></root></configuration>"""
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Program:

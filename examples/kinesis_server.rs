@@ -143,7 +143,10 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
 
     let (stop, stopped) = mpsc::channel();
-    ctrlc::set_handler(move || drop(stop.send(())))?;
+    ctrlc::set_handler(move || {
+        // Nobody receives it any more once the server ends.
+        let _ = stop.send(());
+    })?;
     stopped.recv()?;
     running.close()?;
     Ok(())

@@ -627,14 +627,14 @@ fn p17_encryption_is_switched_on_and_off_while_records_are_put_and_read() {
             }
             count
         });
-        for round in 1..=40 {
+        for round in 1..=400 {
             let is_on = round % 2 == 1;
             stream.set_encrypted(is_on).unwrap();
             // What is put once it returns is as it says.
             let receipt = stream.put("later", "").unwrap();
             let mut iterator = stream.iterator(SHARD, Position::At(receipt.sequence)).unwrap();
             let data_key = iterator.next_batch_within(1, usize::MAX).unwrap().data_key();
-            assert_eq!(data_key, is_on.then(|| round / 2), "each time with a key of its own");
+            assert_eq!(data_key, is_on.then_some(round / 2), "each time with a key of its own");
         }
         is_over.store(true, Ordering::Relaxed);
         putting.join().unwrap()

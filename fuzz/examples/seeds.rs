@@ -103,6 +103,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Its last byte is a line feed, so the target takes this seed as text.
     save("manifest", "two_shards", &[&fs::read(empty.join("manifest.json"))?])?;
     save("manifest", "numbers", &[&[0; 36], &[1, 0, 0, 0, 4, 0, 0, 0, 0, 0]])?;
+    // As botocore signed them, at the time that the target takes for now.
+    let scope = "20260131/eu-west-1/kinesis/aws4_request";
+    let target = "x-amz-target: Kinesis_20131202.PutRecord\ncontent-type: application/x-amz-json-1.1";
+    let body = r#"{"StreamName":"clicks","Data":"aGVsbG8=","PartitionKey":"k"}"#;
+    let header = format!(
+        "POST /\nhost: 127.0.0.1:4567\n{target}\nx-amz-date: 20260131T235800Z\nauthorization: AWS4-HMAC-SHA256 \
+         Credential=AKIDALICE/{scope}, SignedHeaders=content-type;host;x-amz-date;x-amz-target, \
+         Signature=13d8015ff716665005920f221162de2a4902b0f4cc51bce129ff8e2152cc4e7c\n\n{body}"
+    );
+    let query = format!(
+        "GET /?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDALICE%2F{}&X-Amz-Date=20260131T235800Z\
+         &X-Amz-Expires=604800&X-Amz-SignedHeaders=host\
+         &X-Amz-Signature=8ced9bee3072bf7a1e489c82288dde9a7aee55ac587d24c22d36b469a9eecb16\nhost: 127.0.0.1:4567\n\n",
+        scope.replace('/', "%2F")
+    );
+    save("signature", "header", &[header.as_bytes()])?;
+    save("signature", "query", &[query.as_bytes()])?;
+    let tail = b"\0arn:aws:kinesis:eu-west-1:123456789012:stream/clicks\0Boto3/1.40";
+    let of_stream = br#"{"Version":"2012-10-17","Statement":[{"Sid":"A","Effect":"Allow","Principal":{"AWS":["arn:aws:iam::123456789012:root","*"]},"Action":["kinesis:Put*"],"Resource":"arn:aws:kinesis:*:*:stream/c?icks"},{"Effect":"Deny","NotPrincipal":{"AWS":"123456789012"},"NotAction":"*","NotResource":"*"}]}"#;
+    let of_user = br#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"arn:aws:kinesis:*:*:stream/${aws:username, 'clicks'}","Condition":{"StringLike":{"aws:UserAgent":["Boto3/*","${*}"]},"ForAllValues:StringEqualsIfExists":{"aws:TagKeys":"Stage"},"NumericLessThan":{"aws:EpochTime":1e12},"DateGreaterThan":{"aws:CurrentTime":"2020-01-01T00:00:00+01:00"},"NotIpAddress":{"aws:SourceIp":["10.0.0.0/8","2001:db8::/32"]},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/*"},"Null":{"aws:ResourceTag/Team":false},"Bool":{"aws:SecureTransport":"true"},"BinaryEquals":{"aws:username":"YWxpY2U="}}}}"#;
+    save("policy", "of_stream", &[of_stream, tail])?;
+    save("policy", "of_user", &[of_user, tail])?;
     save("operations", "puts", &[&(0..200u8).collect::<Vec<_>>()])?;
     save("operations", "zeros", &[&[0; 64]])?;
     Ok(())

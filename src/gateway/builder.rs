@@ -205,7 +205,9 @@ impl Gateway {
         let addresses: Vec<SocketAddr> =
             address.to_socket_addrs().map_err(failed("find the address"))?.collect();
         let door = self.door(&addresses)?;
-        let listener = TcpListener::bind(&*addresses).map_err(failed("listen"))?;
+        let listing: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        let listen = format!("listen at {}", listing.join(", "));
+        let listener = TcpListener::bind(&*addresses).map_err(failed(&listen))?;
         let directory = self.store.directory().to_owned();
         let secret = self.secret(&directory)?;
         let options = self.store.options().clone();

@@ -257,9 +257,13 @@ impl Front {
         };
         let tags = tagged.as_ref().map(Tagged::tags).unwrap_or_default();
         let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
-        let policy = tagged.as_ref().and_then(Tagged::policy);
-        // It was checked when it was put.
-        let policy = policy.and_then(|text| Policy::of_resource(&text).ok());
+        let policy =
+            tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
+        // It was checked when it was put. One that another version has put may deny what nobody sees here.
+        let policy = policy.map_err(|reason| {
+            tracing::error!(resource, reason, "a policy cannot be read, so all is denied");
+            Fault::access_denied(format!("The policy of {resource} cannot be read."))
+        })?;
         let added = input.text_map("Tags").into_iter().map(|(key, text)| (key, Some(text)));
         let removed = input.texts("TagKeys").into_iter().map(|key| (key, None));
         let request_tags: Vec<_> = added.chain(removed).collect();

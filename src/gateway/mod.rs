@@ -20,6 +20,9 @@ mod catalogue;
 mod fault;
 mod files;
 mod front;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod model;
 mod names;

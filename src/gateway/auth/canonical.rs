@@ -19,8 +19,8 @@ pub(super) fn digest_of(request: &Request, claim: &Claim) -> Option<String> {
     canonical.push(b'\n');
     let mut last = "";
     for name in claim.signed_headers.split(';') {
-        // Clients sort the names. In order, no name can be there twice, so this takes no longer than the headers are long.
-        if name <= last {
+        // Clients sort the names, in lower case. So no header can be there twice, and this takes no longer than the headers are long.
+        if name <= last || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return None;
         }
         push_header(&mut canonical, request, name)?;
@@ -130,7 +130,30 @@ fn push_encoded(to: &mut Vec<u8>, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use hyper::{HeaderMap, Method};
+
     use super::*;
+
+    #[test]
+    fn the_signed_headers_must_be_there_and_sorted() {
+        let mut headers = HeaderMap::new();
+        headers.insert("a", "1".parse().unwrap());
+        headers.insert("b", "2".parse().unwrap());
+        let uri = "http://localhost/".parse().unwrap();
+        let peer = ([127, 0, 0, 1], 1).into();
+        let request =
+            Request { method: Method::POST, uri, headers, body: "body".into(), peer, is_tls: false };
+        let has_digest = |signed_headers: &str| {
+            let claim = Claim { signed_headers: signed_headers.to_owned(), ..Claim::default() };
+            digest_of(&request, &claim).is_some()
+        };
+        for signed in ["a", "a;b", "b;host"] {
+            assert!(has_digest(signed), "{signed}");
+        }
+        for signed in ["", "b;a", "a;a", "a;", ";a", "A", "A;a", "a;c", "a;b;c", "a;x y"] {
+            assert!(!has_digest(signed), "{signed}");
+        }
+    }
 
     fn pushed(push: impl Fn(&mut Vec<u8>)) -> String {
         let mut bytes = vec![];

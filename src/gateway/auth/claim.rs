@@ -28,7 +28,7 @@ impl Claim {
     pub(super) fn of(request: &Request) -> Result<Self, AuthError> {
         let header = header(request, "authorization").filter(|header| !header.is_empty());
         let query = request.uri.query().unwrap_or_default();
-        let is_in_query = query_pairs(query).any(|(name, _)| name == &b"X-Amz-Algorithm"[..]);
+        let is_in_query = query_pairs(query).any(|(name, _)| name == b"X-Amz-Algorithm");
         match header {
             Some(_) if is_in_query => Err(AuthError::invalid(
                 "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.",

@@ -127,6 +127,12 @@ impl Credentials {
         Ok(Self { keys })
     }
 
+    /// Returns whose an access key is.
+    #[cfg(fuzzing)]
+    pub(in crate::gateway) fn identity_of(&self, access_key_id: &str) -> Option<Arc<Identity>> {
+        self.get(access_key_id).map(|key| key.identity.clone())
+    }
+
     pub(super) fn get(&self, access_key_id: &str) -> Option<&Key> {
         self.keys.get(access_key_id)
     }

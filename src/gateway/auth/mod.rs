@@ -17,7 +17,9 @@ mod sigv4;
 mod vectors;
 
 pub(in crate::gateway) use ask::Ask;
-pub(in crate::gateway) use authorize::{Decision, Denial, authorize, denial_message};
+#[cfg(fuzzing)]
+pub(in crate::gateway) use authorize::Denial;
+pub(in crate::gateway) use authorize::{Decision, authorize, denial_message};
 pub(in crate::gateway) use claim::check_form;
 pub(in crate::gateway) use credentials::{Credentials, Identity};
 pub(in crate::gateway) use policy::Policy;

@@ -42,28 +42,35 @@ pub(super) async fn serve(
     closing: watch::Receiver<bool>,
 ) {
     let _open = Open::new(&shared);
-    let served = async {
-        tcp.set_nodelay(true)?;
-        let settings = &shared.settings;
-        let activity = Activity::new(settings.header_time, settings.idle_time);
-        let is_tls = certificates.is_some();
-        let peer = Arc::new(Peer { shared: shared.clone(), activity: activity.clone(), address, is_tls });
-        let socket = Socket::new(tcp, shared.counts.clone(), activity, settings);
-        let Some(certificates) = certificates else {
-            return serve_http(socket, peer, None, closing).await;
-        };
-        let handshake = TlsAcceptor::from(certificates.config()).accept(socket);
-        let socket = tokio::select! {
-            outcome = timeout(settings.handshake_time, handshake) => outcome??,
-            () = is_set(closing.clone()) => return Ok(()),
-        };
-        let agreed = socket.get_ref().1.alpn_protocol().map(|name| name == HTTP2_NAME);
-        serve_http(socket, peer, agreed, closing).await
-    };
     // Clients cause these failures, and can do so a thousand times a second.
-    if let Err(failure) = served.await {
+    if let Err(failure) = shake_hands(tcp, address, &shared, certificates, closing).await {
         tracing::debug!(peer = %address, %failure, "a connection ended early");
     }
+}
+
+/// Begins TLS, if it is on, and serves what is inside.
+async fn shake_hands(
+    tcp: TcpStream,
+    address: SocketAddr,
+    shared: &Arc<Shared>,
+    certificates: Option<Arc<Certificates>>,
+    closing: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let settings = &shared.settings;
+    let activity = Activity::new(settings.header_time, settings.idle_time);
+    let is_tls = certificates.is_some();
+    let peer = Arc::new(Peer { shared: shared.clone(), activity: activity.clone(), address, is_tls });
+    let socket = Socket::new(tcp, shared.counts.clone(), activity, settings)?;
+    let Some(certificates) = certificates else {
+        return serve_http(socket, peer, None, closing).await;
+    };
+    let handshake = TlsAcceptor::from(certificates.config()).accept(socket);
+    let socket = tokio::select! {
+        outcome = timeout(settings.handshake_time, handshake) => outcome??,
+        () = is_set(closing.clone()) => return Ok(()),
+    };
+    let agreed = socket.get_ref().1.alpn_protocol().map(|name| name == HTTP2_NAME);
+    serve_http(socket, peer, agreed, closing).await
 }
 
 /// Counts a connection as open.
@@ -124,7 +131,7 @@ where
             .max_send_buf_size(4 * PIECE_BYTES)
             .keep_alive_interval(settings.ping_interval)
             .keep_alive_timeout(settings.ping_time);
-        let connection = builder.serve_connection(io, service);
+        let connection = pin!(builder.serve_connection(io, service));
         drive(connection, |connection| connection.graceful_shutdown(), &activity, closing).await
     } else {
         let mut builder = http1::Builder::new();
@@ -133,18 +140,18 @@ where
             .header_read_timeout(None)
             .max_header_size(settings.header_bytes_max)
             .max_buf_size(BUFFER_BYTES.max(settings.header_bytes_max));
-        // Any number but hyper's default has it allocate for each request.
-        if settings.header_count_max != 100 {
+        // hyper reads 100 without an allocation for each request. `exchange` refuses what is over a smaller bound.
+        if settings.header_count_max > 100 {
             builder.max_headers(settings.header_count_max);
         }
-        let connection = builder.serve_connection(io, service);
+        let connection = pin!(builder.serve_connection(io, service));
         drive(connection, |connection| connection.graceful_shutdown(), &activity, closing).await
     }
 }
 
 /// Polls a connection until it ends, its client does nothing for too long, or the server closes.
 async fn drive<C>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     shut_down: impl Fn(Pin<&mut C>),
     activity: &Activity,
     closing: watch::Receiver<bool>,
@@ -152,7 +159,6 @@ async fn drive<C>(
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
     tokio::select! {
         outcome = connection.as_mut() => return outcome.map_err(io::Error::other),
         () = activity.has_ended() => {

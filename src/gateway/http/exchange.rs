@@ -74,7 +74,6 @@ async fn answer(peer: &Peer, request: hyper::Request<Incoming>) -> Result<Answer
     if head.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
-    // HTTP/1.1 has checked this before it came here. HTTP/2 has checked the bytes only.
     if head.headers.len() > settings.header_count_max {
         return Err(Refusal::TooManyHeaders);
     }
@@ -121,7 +120,7 @@ async fn collect(
     let bytes_max = settings.body_bytes_max;
     if declared.lower() > bytes_max as u64 {
         // A client that waits for `100 Continue` has not sent the body yet, and one this large is not worth reading.
-        let is_worth_it = !is_expecting && declared.lower() <= 2 * bytes_max as u64;
+        let is_worth_it = !is_expecting && declared.lower() / 2 <= bytes_max as u64;
         if is_worth_it {
             discard(body, settings, bytes_max).await?;
         }

@@ -13,7 +13,7 @@ mod settings;
 mod socket;
 mod tls;
 
-pub(super) use counts::{Counts, CountsNow};
+pub(super) use counts::Counts;
 pub(super) use message::{Answer, Body, Request, Service};
 pub(super) use server::{Running, Server};
 pub(super) use settings::Settings;

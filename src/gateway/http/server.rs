@@ -14,7 +14,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 use super::connection;
-use super::counts::Counts;
 use super::exchange::Shared;
 use super::memory::Memory;
 use super::message::Service;
@@ -32,7 +31,6 @@ pub(in crate::gateway) struct Server;
 pub(in crate::gateway) struct Running {
     runtime: Option<Runtime>,
     address: SocketAddr,
-    counts: Arc<Counts>,
     closing: watch::Sender<bool>,
     /// Ends when no connection holds its other half any more.
     connections: Mutex<mpsc::Receiver<()>>,
@@ -49,13 +47,14 @@ impl Server {
         service: Arc<dyn Service>,
         settings: Settings,
     ) -> io::Result<Running> {
+        let settings = settings.within_range();
         let certificates = settings.certificates.clone().map(Certificates::open).transpose()?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = Builder::new_multi_thread()
-            .worker_threads(settings.threads.max(1))
+            .worker_threads(settings.threads)
             // One more reads certificates.
-            .max_blocking_threads(settings.blocking_threads.max(1) + 1)
+            .max_blocking_threads(settings.blocking_threads + 1)
             .thread_name("streamlog-http")
             .enable_io()
             .enable_time()
@@ -70,17 +69,16 @@ impl Server {
         });
         let (closing, is_closing) = watch::channel(false);
         let (held, connections) = mpsc::channel();
-        let counts = settings.counts.clone();
         let shared = Arc::new(Shared {
             service,
-            counts: counts.clone(),
+            counts: settings.counts.clone(),
             memory: Memory::new(settings.memory_bytes_max),
-            threads: Arc::new(Semaphore::new(settings.blocking_threads.max(1))),
+            threads: Arc::new(Semaphore::new(settings.blocking_threads)),
             settings,
         });
         runtime.spawn(accept(listener, shared, certificates, is_closing, held));
         let connections = Mutex::new(connections);
-        Ok(Running { runtime: Some(runtime), address, counts, closing, connections })
+        Ok(Running { runtime: Some(runtime), address, closing, connections })
     }
 }
 
@@ -92,7 +90,7 @@ async fn accept(
     mut closing: watch::Receiver<bool>,
     held: mpsc::Sender<()>,
 ) {
-    let places = Arc::new(Semaphore::new(shared.settings.connections_max.min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(shared.settings.connections_max));
     let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
@@ -116,22 +114,19 @@ async fn accept(
             shared.counts.refused.fetch_add(1, Relaxed);
             continue;
         };
-        let served = connection::serve(tcp, address, shared.clone(), certificates.clone(), closing.clone());
-        let held = held.clone();
-        tokio::spawn(async move {
-            served.await;
+        let (shared, certificates) = (shared.clone(), certificates.clone());
+        let (closing, held) = (closing.clone(), held.clone());
+        let task = async move {
+            connection::serve(tcp, address, shared, certificates, closing).await;
             drop((place, held));
-        });
+        };
+        tokio::spawn(task);
     }
 }
 
 impl Running {
     pub(in crate::gateway) fn local_address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub(in crate::gateway) fn counts(&self) -> &Arc<Counts> {
-        &self.counts
     }
 
     /// Accepts no more connections, lets the requests that are open end within `grace`, and breaks off the others. Blocks the calling

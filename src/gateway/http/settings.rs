@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::counts::Counts;
 use super::tls::CertificateSource;
 
@@ -90,6 +92,45 @@ impl Default for Settings {
             certificate_interval: Duration::from_secs(5),
             counts: Arc::default(),
         }
+    }
+}
+
+/// The longest and the shortest time. A longer one could not be added to the time of day, and without any time a server would do nothing
+/// but look at its clock.
+const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+const TIME_MIN: Duration = Duration::from_millis(1);
+
+/// The most threads of a kind.
+const THREADS_MAX: usize = 10_000;
+
+/// The most that headers may have. The parser makes room for all headers at once.
+const HEADER_BYTES_MAX: usize = 16 << 20;
+const HEADER_COUNT_MAX: usize = 10_000;
+
+impl Settings {
+    /// Returns the settings with each value in the range that works.
+    pub(super) fn within_range(mut self) -> Self {
+        for time in [
+            &mut self.handshake_time,
+            &mut self.header_time,
+            &mut self.body_time,
+            &mut self.body_pause_time,
+            &mut self.idle_time,
+            &mut self.ping_interval,
+            &mut self.ping_time,
+            &mut self.stall_time,
+            &mut self.pieces_stall_time,
+            &mut self.certificate_interval,
+        ] {
+            *time = (*time).clamp(TIME_MIN, TIME_MAX);
+        }
+        for threads in [&mut self.threads, &mut self.blocking_threads] {
+            *threads = (*threads).clamp(1, THREADS_MAX);
+        }
+        self.header_bytes_max = self.header_bytes_max.min(HEADER_BYTES_MAX);
+        self.header_count_max = self.header_count_max.min(HEADER_COUNT_MAX);
+        self.connections_max = self.connections_max.min(Semaphore::MAX_PERMITS);
+        self
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -24,10 +25,8 @@ pub(super) struct Socket {
     activity: Arc<Activity>,
     stall_time: Duration,
     pieces_stall_time: Duration,
-    /// Runs from the moment when the client took no more, until it has taken `PIECE_BYTES` or everything.
+    /// Runs while the system takes no more, until the client has taken what makes room again.
     stall: Option<Pin<Box<Sleep>>>,
-    /// What the client has taken while `stall` ran.
-    taken: usize,
 }
 
 impl Socket {
@@ -36,29 +35,24 @@ impl Socket {
         counts: Arc<Counts>,
         activity: Arc<Activity>,
         settings: &Settings,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        tcp.set_nodelay(true)?;
+        // The system takes more as soon as the client has taken `PIECE_BYTES`. By default it keeps megabytes, and then waits until a third
+        // of that is gone.
+        SockRef::from(&tcp).set_tcp_notsent_lowat(2 * PIECE_BYTES as u32)?;
         let &Settings { stall_time, pieces_stall_time, .. } = settings;
-        Self { tcp, counts, activity, stall_time, pieces_stall_time, stall: None, taken: 0 }
+        Ok(Self { tcp, counts, activity, stall_time, pieces_stall_time, stall: None })
     }
 
-    /// Handles the outcome of a write of `bytes`.
-    fn wrote(
-        &mut self,
-        cx: &mut Context<'_>,
-        outcome: Poll<io::Result<usize>>,
-        bytes: usize,
-    ) -> Poll<io::Result<usize>> {
+    /// Handles the outcome of a write.
+    fn wrote(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(outcome) = outcome {
             let written = outcome?;
             self.counts.bytes_out.fetch_add(written as u64, Relaxed);
-            self.taken += written;
-            if written == bytes || self.taken >= PIECE_BYTES {
-                self.stall = None;
-            }
+            self.stall = None;
             return Poll::Ready(Ok(written));
         }
         let stall = self.stall.get_or_insert_with(|| {
-            self.taken = 0;
             let has_pieces = self.activity.has_pieces();
             Box::pin(sleep(if has_pieces { self.pieces_stall_time } else { self.stall_time }))
         });
@@ -87,7 +81,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.tcp).poll_write(cx, bytes);
-        self.wrote(cx, outcome, bytes.len())
+        self.wrote(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -96,7 +90,7 @@ impl AsyncWrite for Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
-        self.wrote(cx, outcome, slices.iter().map(|slice| slice.len()).sum())
+        self.wrote(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

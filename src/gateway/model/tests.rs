@@ -59,7 +59,7 @@ fn bounds_are_refused_in_the_order_and_the_words_of_the_service() {
 
 #[test]
 fn at_most_ten_entries_are_listed_and_items_count_from_one() {
-    let records = vec!["{}"; 12].join(",");
+    let records = ["{}"; 12].join(",");
     let body = format!(r#"{{"StreamName":"s","Records":[{records}]}}"#);
     let (_, text) = text_of(&body, PUT_RECORDS);
     assert!(

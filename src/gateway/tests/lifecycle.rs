@@ -212,3 +212,19 @@ fn what_the_server_does_not_have_is_not_found() {
     let settings = world.ok("DescribeAccountSettings", json!({}));
     assert_eq!(settings["MinimumThroughputBillingCommitment"]["Status"], "DISABLED");
 }
+
+#[test]
+fn a_change_of_the_mode_changes_no_shard() {
+    let mut world = World::new();
+    world.create("clicks", 2);
+    let shards = |world: &World| described(world, "clicks")["Shards"].as_array().unwrap().len();
+    for mode in ["ON_DEMAND", "PROVISIONED", "ON_DEMAND"] {
+        world.ok(
+            "UpdateStreamMode",
+            json!({"StreamARN": world.arn("clicks"), "StreamModeDetails": {"StreamMode": mode}}),
+        );
+        assert_eq!(shards(&world), 2);
+    }
+    world.restart(|_| {});
+    assert_eq!(shards(&world), 2);
+}

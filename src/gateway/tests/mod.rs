@@ -1,6 +1,7 @@
 //! Calls of a gateway without a network: what clients see of streams, with a clock that the tests set.
 
 mod consumers;
+mod encryption;
 mod judging;
 mod lifecycle;
 mod model;
@@ -27,7 +28,7 @@ use super::names::Account;
 use super::operations::Service;
 use super::token::Sealer;
 use super::watch::Watch;
-use crate::{Limits, MINUTE, ManualClock, Store, StreamOptions, Timestamp};
+use crate::{KeyFile, Limits, MINUTE, ManualClock, Store, StreamOptions, Timestamp};
 
 const ACCOUNT: &str = "000000000000";
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -48,12 +49,20 @@ struct Setup {
     profile: Profile,
     credentials: Option<String>,
     shards_max: u32,
+    has_keys: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (limits, profile) = (Limits::none(), Profile::Today);
-        Self { delay: Duration::ZERO, limits, profile, credentials: None, shards_max: 20_000 }
+        Self {
+            delay: Duration::ZERO,
+            limits,
+            profile,
+            credentials: None,
+            shards_max: 20_000,
+            has_keys: false,
+        }
     }
 }
 
@@ -100,7 +109,12 @@ impl World {
     }
 
     fn open(&mut self) {
-        let options = StreamOptions::new().clock(Arc::clone(&self.clock) as _).segment_bytes(16 << 20);
+        let mut options = StreamOptions::new().clock(Arc::clone(&self.clock) as _).segment_bytes(16 << 20);
+        if self.setup.has_keys {
+            let path = self.directory.path().join("keys");
+            let keys = KeyFile::open(&path).or_else(|_| KeyFile::create(&path)).unwrap();
+            options = options.encryption_keys(keys);
+        }
         let store = Store::open(self.directory.path(), options.clone()).unwrap();
         let behaviour = Behaviour {
             account: Account { id: ACCOUNT.to_owned(), region: "us-east-1".to_owned() },

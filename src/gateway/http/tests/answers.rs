@@ -106,6 +106,53 @@ fn a_large_answer_comes_whole() {
 }
 
 #[test]
+fn an_empty_piece_is_not_sent() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    client.send(post("/empty/piece", ""));
+    client.read_until("\r\n\r\n");
+    assert_eq!(client.read_until("0\r\n\r\n"), "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
+}
+
+#[test]
+fn settings_out_of_range_work() {
+    for (time, number) in [(Duration::ZERO, 0), (Duration::MAX, usize::MAX)] {
+        let settings = Settings {
+            blocking_threads: number,
+            connections_max: number.max(1),
+            streams_max: number.min(u32::MAX as usize) as u32,
+            early_resets_max: number,
+            error_resets_max: number,
+            header_bytes_max: number.max(1_000),
+            header_count_max: number.max(10),
+            body_bytes_max: number.max(10),
+            memory_bytes_max: number.max(10),
+            ping_interval: time,
+            ping_time: time,
+            certificate_interval: time,
+            ..settings()
+        };
+        // With no time at all, clients are cut before they can send anything.
+        let times = Settings {
+            handshake_time: time,
+            header_time: time,
+            body_time: time,
+            body_pause_time: time,
+            idle_time: time,
+            stall_time: time,
+            pieces_stall_time: time,
+            ..settings.clone()
+        };
+        for settings in [Some(settings), (!time.is_zero()).then_some(times)].into_iter().flatten() {
+            let running = start(settings);
+            let mut client = Client::connect(&running);
+            assert_eq!(client.call("/slow/wait/0", "hello"), (200, "hello".to_owned()));
+            assert!(running.close(LONG));
+        }
+    }
+}
+
+#[test]
 fn a_server_starts_and_ends_within_another_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {

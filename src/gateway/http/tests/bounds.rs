@@ -110,6 +110,12 @@ fn headers_that_are_too_large_or_too_many_are_answered_with_431() {
         client.send(request(headers));
         assert_eq!(client.answer().0, status);
     }
+    let many = start(Settings { header_count_max: 150, ..settings() });
+    for (count, status) in [(149, 200), (150, 431)] {
+        let mut client = Client::connect(&many);
+        client.send(request((0..count).map(|n| header(n, 1)).collect()));
+        assert_eq!(client.answer().0, status);
+    }
     let mut client = Client::connect(&running);
     client.send(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)));
     let status = client.answer().0;

@@ -24,10 +24,12 @@ fn two_thousand_idle_connections_are_kept() {
     let count = 2_000.min(descriptors) as usize;
     let running = start(settings());
     let before = resident_kib();
-    let mut clients: Vec<_> = (0..count).map(|_| Client::connect(&running)).collect();
-    for client in &mut clients {
+    let connect = || {
+        let mut client = Client::connect(&running);
         assert_eq!(client.call("/", "hello").0, 200);
-    }
+        client
+    };
+    let mut clients: Vec<_> = (0..count).map(|_| connect()).collect();
     let each = (resident_kib().saturating_sub(before)) as f64 / count as f64;
     eprintln!("{count} idle connections: {each:.1} KiB of memory each, with the client's half");
     assert_eq!(running.counts().now().open, count as u64);

@@ -4,6 +4,7 @@ mod service;
 
 mod answers;
 mod bounds;
+mod certificates;
 mod http2;
 mod many;
 mod slow;
@@ -14,7 +15,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Running, Server, Settings};
+use super::{Counts, Running, Server, Settings};
 use service::Tester;
 
 /// Settings with which every test is over soon.
@@ -27,22 +28,44 @@ const SHORT: Duration = Duration::from_millis(150);
 /// How long a test waits for what must happen. Nothing waits for this long unless it fails.
 const LONG: Duration = Duration::from_secs(20);
 
-fn start(settings: Settings) -> Running {
+/// A server that runs.
+struct Started {
+    running: Running,
+    counts: Arc<Counts>,
+}
+
+impl Started {
+    fn local_address(&self) -> SocketAddr {
+        self.running.local_address()
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    fn close(self, grace: Duration) -> bool {
+        self.running.close(grace)
+    }
+}
+
+fn start(settings: Settings) -> Started {
     start_with(settings).0
 }
 
 /// A server, and the service that it calls.
-fn start_with(settings: Settings) -> (Running, Arc<Tester>) {
+fn start_with(settings: Settings) -> (Started, Arc<Tester>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let tester = Arc::<Tester>::default();
-    (Server::start(listener, tester.clone(), settings).unwrap(), tester)
+    let counts = settings.counts.clone();
+    let running = Server::start(listener, tester.clone(), settings).unwrap();
+    (Started { running, counts }, tester)
 }
 
 /// A client that writes and reads bytes.
 struct Client(TcpStream);
 
 impl Client {
-    fn connect(running: &Running) -> Self {
+    fn connect(running: &Started) -> Self {
         Self::connect_to(running.local_address())
     }
 
@@ -52,6 +75,15 @@ impl Client {
         socket.set_write_timeout(Some(LONG)).unwrap();
         socket.set_nodelay(true).unwrap();
         Self(socket)
+    }
+
+    /// A client whose system keeps about this many bytes that it has not read.
+    fn connect_with(running: &Started, buffer_bytes: usize) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(buffer_bytes).unwrap();
+        socket.connect(&running.local_address().into()).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        Self(socket.into())
     }
 
     fn send(&mut self, bytes: impl AsRef<[u8]>) {

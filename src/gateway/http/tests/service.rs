@@ -55,6 +55,14 @@ impl Tester {
                 Body::Whole(request.body.clone())
             }
             ["large", bytes] => Body::Whole(vec![b'x'; bytes.parse().unwrap()].into()),
+            // An empty piece between two others.
+            ["empty", "piece"] => {
+                let (sender, pieces) = mpsc::channel(3);
+                for piece in ["one", "", "two"] {
+                    sender.try_send(piece.into()).unwrap();
+                }
+                Body::Pieces(pieces)
+            }
             // Pieces from another thread, one every so many milliseconds.
             ["pieces", count, bytes, millis] => {
                 let (count, bytes) = (count.parse::<usize>().unwrap(), bytes.parse().unwrap());

@@ -106,14 +106,18 @@ impl Catalogue {
         self.store.names().map_err(|error| internal(&error))
     }
 
-    /// Creates a stream.
+    /// Fails if there is a stream of this name.
+    pub(super) fn check_free(&self, name: &str) -> Answered<()> {
+        match self.stream(name) {
+            Ok(_) => Err(self.exists(name)),
+            Err(fault) if fault.is_internal() => Err(fault),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Creates a stream, whose name is free.
     pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<Arc<Known>> {
         let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
-        match self.stream(name) {
-            Ok(_) => return Err(self.exists(name)),
-            Err(fault) if fault.is_internal() => return Err(fault),
-            Err(_) => {}
-        }
         match self.store.create(name, options) {
             Ok(_) => self.stream(name),
             // Another request was faster.

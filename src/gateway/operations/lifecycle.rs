@@ -47,6 +47,8 @@ pub(super) fn create_stream(call: &Call<'_>, mut input: Input<'_>) -> Answered<R
     if settings.tags.len() > tags::TAGS_MAX {
         return Err(Fault::limit(format!("A stream may have {} tags.", tags::TAGS_MAX)));
     }
+    // In the order of the service: a name that is taken counts before the quotas.
+    call.service.catalogue.check_free(name)?;
     check_quotas(call, shard_count, mode)?;
     call.service.catalogue.create(name, shard_count, &settings)?;
     Ok(Reply::Empty)

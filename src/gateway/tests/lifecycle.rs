@@ -28,6 +28,8 @@ fn a_stream_is_created_changed_and_deleted_after_the_delay() {
         "ResourceInUseException",
     );
     assert_eq!(text, "Stream clicks under account 000000000000 already exists.");
+    let too_many = json!({"StreamName": "clicks", "ShardCount": 20_001});
+    assert_eq!(world.refused("CreateStream", too_many, "ResourceInUseException"), text);
 
     world.clock.advance(delay);
     let after = described(&world, "clicks");

@@ -124,6 +124,11 @@ mod tests {
     }
 
     #[test]
+    fn a_time_of_cbor_may_be_in_seconds() {
+        assert_eq!(Format::Cbor.decode(b"\xc1\xfb\x3f\xf8\0\0\0\0\0\0"), Ok(Value::Float(1.5)));
+    }
+
+    #[test]
     fn bodies_that_are_too_deep_are_refused() {
         for (format, open, close) in [(Format::Json, "[", "]"), (Format::Cbor, "\u{81}", "")] {
             let depth = 100_000;

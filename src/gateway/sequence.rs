@@ -74,9 +74,15 @@ impl ShardNumbers {
         (number.shard, number.created) == (self.shard.get(), self.created)
     }
 
-    /// Returns the first record whose number is at least this one.
+    /// Returns the first record whose number is at least this one, unless the number [lies behind it](Self::may_be_behind).
     pub(super) fn at_or_after(&self, number: &KinesisNumber) -> SequenceNumber {
         SequenceNumber::new(number.index.saturating_sub(1)).max(self.first)
+    }
+
+    /// Returns whether a number may lie between this record's and the next one's, as the number does with which a subscription without
+    /// records goes on. If so, it holds a later second than the record's.
+    pub(super) fn may_be_behind(&self, number: &KinesisNumber, record: SequenceNumber) -> bool {
+        number.index == record.get() + 1 && number.time > self.created
     }
 
     /// Returns the first record whose number is above this one.

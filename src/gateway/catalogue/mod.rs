@@ -8,16 +8,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::task::block_in_place;
 
 use super::fault::{Answered, Fault};
-use super::names::Account;
-use crate::{Error, Limits, Store, StreamOptions, Timestamp};
+use super::names::{Account, is_stream_name};
+use crate::{Error, Limits, Store, StreamOptions};
 
 pub(super) use janitor::Janitor;
 pub(super) use known::{ConsumerState, Known, Status};
-pub(super) use settings::{Mode, Settings, Strategy};
+pub(super) use settings::{ConsumerSettings, Mode, Settings, Strategy};
 
 /// How the streams behave.
 #[derive(Debug, Clone)]
@@ -45,13 +45,15 @@ impl Behaviour {
 pub(super) struct Catalogue {
     store: Store,
     behaviour: Arc<Behaviour>,
-    /// Those that were asked for.
+    /// Those that were asked for. Nobody who has it locked waits for the disk, as requests need it on threads of the runtime.
     known: RwLock<HashMap<String, Arc<Known>>>,
+    /// Locked by whoever deletes a stream.
+    deletion: Mutex<()>,
 }
 
 impl Catalogue {
     pub(super) fn new(store: Store, behaviour: Behaviour) -> Self {
-        Self { store, behaviour: Arc::new(behaviour), known: RwLock::default() }
+        Self { store, behaviour: Arc::new(behaviour), known: RwLock::default(), deletion: Mutex::default() }
     }
 
     pub(super) fn behaviour(&self) -> &Arc<Behaviour> {
@@ -63,6 +65,9 @@ impl Catalogue {
         if let Some(known) = self.opened(name) {
             return Ok(known);
         }
+        if !is_stream_name(name) {
+            return Err(self.missing(name));
+        }
         let loaded = block_in_place(|| Known::load(name, self.store.stream(name)?, &self.behaviour));
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -70,8 +75,11 @@ impl Catalogue {
             Err(error) => return Err(internal(&error)),
         };
         let mut known = self.known.write();
-        let entry = known.entry(name.to_owned()).or_insert_with(|| Arc::new(loaded));
-        let entry = Arc::clone(entry);
+        // Another request may have been faster. One that is closed is another stream, which had this name before.
+        let entry = match known.get(name).filter(|known| !known.stream.is_closed()) {
+            Some(known) => Arc::clone(known),
+            None => Arc::clone(known.entry(name.to_owned()).insert_entry(Arc::new(loaded)).get()),
+        };
         drop(known);
         self.still_there(entry)
     }
@@ -86,7 +94,7 @@ impl Catalogue {
 
     fn still_there(&self, known: Arc<Known>) -> Answered<Arc<Known>> {
         if known.stream.is_closed() {
-            self.known.write().remove(&known.name);
+            self.forget(&known);
             return Err(self.missing(&known.name));
         }
         if known.is_gone(known.now()) {
@@ -98,7 +106,7 @@ impl Catalogue {
 
     /// Returns the error of a stream that does not exist.
     pub(super) fn missing(&self, name: &str) -> Fault {
-        Fault::not_found(format!("Stream {name} under account {} not found.", self.behaviour.account.id))
+        missing(name, &self.behaviour.account.id)
     }
 
     /// Returns the names of all streams, sorted. Some may be gone when they are asked for.
@@ -109,6 +117,9 @@ impl Catalogue {
     /// Creates a stream.
     pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<Arc<Known>> {
         let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
+        if !is_stream_name(name) {
+            return Err(Fault::invalid(format!("{name} cannot be the name of a stream on this server.")));
+        }
         match self.stream(name) {
             Ok(_) => return Err(self.exists(name)),
             Err(fault) if fault.is_internal() => return Err(fault),
@@ -129,17 +140,31 @@ impl Catalogue {
 
     /// Deletes a stream whose time has come. It may have been deleted already.
     pub(super) fn finish_deleting(&self, known: &Arc<Known>) -> Answered<()> {
-        let mut streams = self.known.write();
-        // The name may be that of another stream by now.
-        if !streams.get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known)) {
-            return Ok(());
-        }
-        match self.store.delete(&known.name) {
-            Ok(()) | Err(Error::NotAStream(_)) => {
-                streams.remove(&known.name);
-                Ok(())
+        block_in_place(|| {
+            let _alone = self.deletion.lock();
+            // The name may be that of another stream by now.
+            if known.stream.is_closed() || !self.is_current(known) {
+                return Ok(());
             }
-            Err(error) => Err(internal(&error)),
+            match self.store.delete(&known.name) {
+                Ok(()) | Err(Error::NotAStream(_)) => {
+                    self.forget(known);
+                    Ok(())
+                }
+                Err(error) => Err(internal(&error)),
+            }
+        })
+    }
+
+    fn is_current(&self, known: &Arc<Known>) -> bool {
+        self.known.read().get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known))
+    }
+
+    /// Forgets a stream, unless its name is that of another one by now.
+    fn forget(&self, known: &Arc<Known>) {
+        let mut streams = self.known.write();
+        if streams.get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known)) {
+            streams.remove(&known.name);
         }
     }
 
@@ -174,7 +199,7 @@ pub(super) fn internal(error: &Error) -> Fault {
     Fault::internal()
 }
 
-/// Returns a time as the end of a delay that begins now.
-fn after(now: Timestamp, delay: Duration) -> Timestamp {
-    now + delay
+/// Returns the error of a stream that does not exist.
+fn missing(name: &str, account: &str) -> Fault {
+    Fault::not_found(format!("Stream {name} under account {account} not found."))
 }

@@ -8,7 +8,7 @@ pub(super) mod shapes;
 mod types;
 
 pub(super) use input::Input;
-pub(super) use pattern::is_tag_text;
+pub(super) use pattern::{is_name, is_tag_text};
 pub(super) use shape::{Member, Profile};
 
 use super::fault::Answered;

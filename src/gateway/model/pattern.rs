@@ -60,7 +60,8 @@ impl Pattern {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Returns whether a text has only characters of names.
+pub(in crate::gateway) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 

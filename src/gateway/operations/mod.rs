@@ -23,10 +23,10 @@ use tokio::sync::mpsc;
 use super::catalogue::{Catalogue, Janitor, Known};
 use super::fault::{Answered, Fault};
 use super::model::{Input, Member, Profile};
-use super::names::Account;
+use super::names::{Account, parse_shard_id};
 use super::token::Sealer;
 use super::wire::{Format, Value};
-use crate::{Clock, Timestamp};
+use crate::{Clock, ShardId, Timestamp};
 
 pub(super) use table::find;
 pub(super) use tags::Tagged;
@@ -116,6 +116,16 @@ impl Call<'_> {
             },
             Subject::Arn(member) => Ok(input.required(member).to_owned()),
         }
+    }
+
+    /// Returns the id of a shard of a stream. The shard may not exist.
+    fn shard_id(&self, text: &str, stream: &str) -> Answered<ShardId> {
+        parse_shard_id(text).ok_or_else(|| self.no_shard(text, stream))
+    }
+
+    fn no_shard(&self, shard: &str, stream: &str) -> Fault {
+        let account = &self.account().id;
+        Fault::not_found(format!("Could not find shard {shard} in stream {stream} under account {account}."))
     }
 
     /// Returns the stream that a request names, in whatever state it is.

@@ -1,4 +1,4 @@
-//! A stream as Kinesis knows it: its log, its settings, and what state it is in.
+//! A stream as Kinesis knows it: its log, its settings and its state.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -53,7 +53,7 @@ pub(in crate::gateway) struct Known {
     behaviour: Arc<Behaviour>,
     /// Replaced as a whole, so that nobody who reads them holds up a change.
     settings: RwLock<Arc<Settings>>,
-    /// Locked by whoever changes settings or shards.
+    /// Locked while settings or shards change.
     changes: Mutex<()>,
     /// When it was last changed, in milliseconds. A change is made when it is asked for, so nothing is lost if the server ends.
     updated_at: AtomicU64,
@@ -105,7 +105,7 @@ impl Known {
             })?,
             None => Settings::default(),
         };
-        // Whoever owns the store may have changed it.
+        // The owner of the store may have changed it.
         if let Some(age) = description.retention.age {
             settings.retention_hours = u32::try_from(age.as_secs() / HOUR.as_secs()).unwrap_or(u32::MAX);
         }
@@ -173,7 +173,7 @@ impl Known {
         began <= now && now < began + self.behaviour.delay
     }
 
-    /// Returns whether it is deleted but for its files.
+    /// Returns whether it counts as deleted, although its files may still be there.
     pub(in crate::gateway) fn is_gone(&self, now: Timestamp) -> bool {
         let deleted_at = Timestamp::from_millis(self.deleted_at.load(Ordering::Relaxed));
         !self.is_shown(deleted_at, now) && self.settings.read().is_deleting
@@ -241,7 +241,7 @@ impl Known {
         })
     }
 
-    /// Has the load decide on the number of shards, or not, as the mode says.
+    /// Turns scaling by load on or off, as the mode requires.
     fn apply_mode(&self) -> Result<()> {
         let mode = self.settings.read().mode;
         let (min, max) = ON_DEMAND_SHARDS;
@@ -319,7 +319,7 @@ impl Known {
     }
 }
 
-/// A stream that nobody else changes meanwhile.
+/// A stream that no other request changes meanwhile.
 pub(in crate::gateway) struct Changing<'a> {
     known: &'a Known,
     pub(in crate::gateway) now: Timestamp,

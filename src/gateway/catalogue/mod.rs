@@ -45,9 +45,9 @@ impl Behaviour {
 pub(super) struct Catalogue {
     store: Store,
     behaviour: Arc<Behaviour>,
-    /// Those that were asked for. Nobody who has it locked waits for the disk, as requests need it on threads of the runtime.
+    /// Those that have been requested. Never locked while waiting for the disk: requests lock it on threads of the runtime.
     known: RwLock<HashMap<String, Arc<Known>>>,
-    /// Locked by whoever deletes a stream.
+    /// Locked while a stream is deleted.
     deletion: Mutex<()>,
 }
 
@@ -60,7 +60,7 @@ impl Catalogue {
         &self.behaviour
     }
 
-    /// Returns a stream that exists, in whatever state.
+    /// Returns an existing stream, in any state.
     pub(super) fn stream(&self, name: &str) -> Answered<Arc<Known>> {
         if let Some(known) = self.opened(name) {
             return Ok(known);
@@ -75,7 +75,7 @@ impl Catalogue {
             Err(error) => return Err(internal(&error)),
         };
         let mut known = self.known.write();
-        // Another request may have been faster. One that is closed is another stream, which had this name before.
+        // Another request may have been faster. A closed stream is an earlier one of this name.
         let entry = match known.get(name).filter(|known| !known.stream.is_closed()) {
             Some(known) => Arc::clone(known),
             None => Arc::clone(known.entry(name.to_owned()).insert_entry(Arc::new(loaded)).get()),
@@ -109,7 +109,7 @@ impl Catalogue {
         missing(name, &self.behaviour.account.id)
     }
 
-    /// Returns the names of all streams, sorted. Some may be gone when they are asked for.
+    /// Returns the names of all streams, sorted. Some may be deleted before the caller asks for them.
     pub(super) fn names(&self) -> Answered<Vec<String>> {
         self.store.names().map_err(|error| internal(&error))
     }
@@ -142,7 +142,7 @@ impl Catalogue {
     pub(super) fn finish_deleting(&self, known: &Arc<Known>) -> Answered<()> {
         block_in_place(|| {
             let _alone = self.deletion.lock();
-            // The name may be that of another stream by now.
+            // By now the name may belong to another stream.
             if known.stream.is_closed() || !self.is_current(known) {
                 return Ok(());
             }
@@ -160,7 +160,7 @@ impl Catalogue {
         self.known.read().get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known))
     }
 
-    /// Forgets a stream, unless its name is that of another one by now.
+    /// Forgets a stream, unless its name belongs to another one by now.
     fn forget(&self, known: &Arc<Known>) {
         let mut streams = self.known.write();
         if streams.get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known)) {
@@ -172,7 +172,7 @@ impl Catalogue {
     pub(super) fn usage(&self) -> Answered<Usage> {
         let mut usage = Usage::default();
         for name in self.names()? {
-            // One that is gone by now counts for nothing.
+            // A stream that has just been deleted does not count.
             let Ok(known) = self.stream(&name) else { continue };
             match known.settings().mode {
                 Mode::Provisioned => usage.open_shards += known.open_shard_count(),
@@ -193,7 +193,7 @@ pub(super) struct Usage {
     pub(super) creating: u32,
 }
 
-/// Logs an error of the log, which the answer does not tell.
+/// Logs an error of the engine. The answer does not reveal it.
 pub(super) fn internal(error: &Error) -> Fault {
     tracing::error!(%error, "a request failed");
     Fault::internal()

@@ -36,7 +36,7 @@ pub(in crate::gateway) struct ConsumerSettings {
     pub(in crate::gateway) policy: Option<String>,
 }
 
-/// Who decides how many shards a stream has.
+/// What decides how many shards a stream has: its owner, or the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::gateway) enum Mode {
     #[default]

@@ -1,4 +1,4 @@
-//! The service model: the members of each request, their types and their bounds, and the texts of what is wrong with a request.
+//! The service model: the members of each request, their types and bounds, and the texts of violations.
 
 mod constraints;
 mod input;

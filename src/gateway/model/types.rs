@@ -1,4 +1,4 @@
-//! The types of what a request has: converted as the service does, or refused with its texts.
+//! Converts a request's members to their types as the service does, or refuses them in its words.
 
 use std::borrow::Cow;
 

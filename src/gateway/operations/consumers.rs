@@ -1,4 +1,4 @@
-//! Consumers with a pipe of their own.
+//! Registered consumers, for enhanced fan-out.
 
 use std::sync::Arc;
 

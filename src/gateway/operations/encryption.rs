@@ -1,4 +1,4 @@
-//! Encryption of what is put.
+//! Server-side encryption, switched on and off.
 
 use super::lifecycle::{in_last_day, with_now};
 use super::{Answered, Call, Fault, Input, Reply};

@@ -50,7 +50,7 @@ fn summary(known: &Known) -> Value<'static> {
     ])
 }
 
-/// What a token of a page of shards holds: the list, and after which shard it goes on.
+/// What a token of a page of shards holds: which list it is, and after which shard it continues.
 #[derive(Debug, Serialize, Deserialize)]
 struct ShardPage {
     stream: String,
@@ -132,14 +132,14 @@ fn next_page(call: &Call<'_>, input: &Input<'_>, token: &str, has_filter: bool) 
     Ok((known, page))
 }
 
-/// Returns the stream of the token of a page of shards, for whoever asks whether the caller may see it.
+/// Returns the stream of a token of a page of shards, on which policies decide.
 pub(super) fn stream_of(call: &Call<'_>, input: &Input<'_>) -> Answered<String> {
     let token = input.text("NextToken").unwrap_or_default();
     let page: ShardPage = call.service.sealer.open_page(Purpose::Shards, token, call.now())?;
     Ok(page.stream)
 }
 
-/// Fails if a time is given that is not when the stream was created: the caller means another one of the same name.
+/// Fails if the given time is not that of the stream's creation: then the caller means another stream of that name.
 pub(super) fn check_creation(known: &Known, time: Option<Timestamp>) -> Answered<()> {
     match time {
         Some(time) if time.as_millis() / 1_000 != known.created_at.as_millis() / 1_000 => {

@@ -250,7 +250,7 @@ pub(super) fn child_shards(batch: &Batch) -> Option<Value<'static>> {
     Some(Value::List(children.collect()))
 }
 
-/// Returns the stream of a shard iterator, for whoever asks whether the caller may use it.
+/// Returns the stream of a shard iterator, on which policies decide.
 pub(super) fn stream_of(call: &Call<'_>, input: &Input<'_>) -> Answered<String> {
     Ok(call.service.sealer.open_iterator(input.required("ShardIterator"), call.now())?.stream)
 }

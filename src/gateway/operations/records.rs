@@ -15,14 +15,14 @@ use crate::{Error, HashKey, PutRecord, Receipt};
 /// The largest request, keys included.
 const REQUEST_BYTES_MAX: usize = 10 << 20;
 const REQUEST_BYTES_MAX_2018: usize = 5 << 20;
-/// The header of a record that was put without a key, which the log does not have.
+/// The header that marks a record as put without a key, which the log requires.
 pub(super) const NO_KEY: &str = "kinesis-no-key";
 /// The partition key that such a record has in the log.
 const STAND_IN: &str = "-";
 /// The golden ratio, as a part of 2^128: its multiples fill the space evenly.
 const GOLDEN: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-/// Counts the records that the gateway spreads by itself.
+/// The number of records that the gateway has spread.
 static SPREAD: AtomicU64 = AtomicU64::new(0);
 
 pub(super) fn put_record(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
@@ -80,7 +80,7 @@ pub(super) fn put_records(call: &Call<'_>, mut input: Input<'_>) -> Answered<Rep
     call.reply(&answer.with("EncryptionType", encryption_type(&settings)))
 }
 
-/// Puts, and lets another thread do this one's work meanwhile if that waits for the disk.
+/// Puts. If that waits for the disk, another thread takes over this one's other work meanwhile.
 fn waiting<T>(known: &Known, put: impl FnOnce() -> T) -> T {
     if known.puts_wait { block_in_place(put) } else { put() }
 }

@@ -75,7 +75,7 @@ fn refused(known: &Known, arn: &str, error: &Error) -> Fault {
     }
 }
 
-/// A subscription that is under way.
+/// A running subscription.
 struct Pushing {
     known: Arc<Known>,
     numbers: ShardNumbers,
@@ -92,7 +92,7 @@ impl Pushing {
             return;
         }
         loop {
-            // Whoever is not there any more needs no events, even if there are none.
+            // A client that has left is noticed even while the shard is idle.
             let next = tokio::select! {
                 next = subscription.next() => next,
                 () = self.events.closed() => return,

@@ -1,4 +1,4 @@
-//! Consumers with a pipe of their own, and what is pushed to them.
+//! Registered consumers, and what is pushed to them.
 
 use super::*;
 

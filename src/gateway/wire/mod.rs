@@ -47,7 +47,7 @@ impl Format {
     }
 }
 
-/// A body that is neither.
+/// The error of a body that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 

@@ -52,6 +52,8 @@ pub(in crate::gateway) struct Known {
     pub(in crate::gateway) puts_wait: bool,
     behaviour: Arc<Behaviour>,
     settings: RwLock<Settings>,
+    /// Locked by whoever deletes it.
+    pub(super) ending: Mutex<()>,
     /// Locked by whoever changes settings or shards.
     changes: Mutex<()>,
     /// Until when it is being changed, in milliseconds. A change is made when it is asked for, so nothing is lost if the server ends.
@@ -114,6 +116,7 @@ impl Known {
             created_at: description.created_at,
             puts_wait: description.durability == Durability::Power,
             behaviour: Arc::clone(behaviour),
+            ending: Mutex::default(),
             changes: Mutex::default(),
             updating_until: AtomicU64::default(),
             deleting_until: AtomicU64::default(),

@@ -45,13 +45,13 @@ impl Behaviour {
 pub(super) struct Catalogue {
     store: Store,
     behaviour: Arc<Behaviour>,
-    /// Those that were asked for.
-    known: RwLock<HashMap<String, Arc<Known>>>,
+    /// Those that were asked for; `None` once the catalogue is closed.
+    known: RwLock<Option<HashMap<String, Arc<Known>>>>,
 }
 
 impl Catalogue {
     pub(super) fn new(store: Store, behaviour: Behaviour) -> Self {
-        Self { store, behaviour: Arc::new(behaviour), known: RwLock::default() }
+        Self { store, behaviour: Arc::new(behaviour), known: RwLock::new(Some(HashMap::new())) }
     }
 
     pub(super) fn behaviour(&self) -> &Arc<Behaviour> {
@@ -63,6 +63,10 @@ impl Catalogue {
         if let Some(known) = self.opened(name) {
             return Ok(known);
         }
+        let gone = self.known.read().as_ref().and_then(|streams| streams.get(name).cloned());
+        if let Some(gone) = gone.filter(|known| known.is_gone(known.now())) {
+            self.finish_deleting(&gone)?;
+        }
         let loaded = block_in_place(|| Known::load(name, self.store.stream(name)?, &self.behaviour));
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -70,7 +74,13 @@ impl Catalogue {
             Err(error) => return Err(internal(&error)),
         };
         let mut known = self.known.write();
-        let entry = known.entry(name.to_owned()).or_insert_with(|| Arc::new(loaded));
+        let Some(streams) = &mut *known else {
+            drop(known);
+            // A stream that is opened while the store is being closed must not stay open.
+            let _ = loaded.stream.close();
+            return Err(internal(&Error::Closed));
+        };
+        let entry = streams.entry(name.to_owned()).or_insert_with(|| Arc::new(loaded));
         let entry = Arc::clone(entry);
         drop(known);
         self.still_there(entry)
@@ -78,7 +88,7 @@ impl Catalogue {
 
     /// Returns a stream that is open, without waiting for the disk.
     pub(super) fn opened(&self, name: &str) -> Option<Arc<Known>> {
-        let known = self.known.read().get(name).cloned()?;
+        let known = self.known.read().as_ref()?.get(name).cloned()?;
         // Somebody may have closed or deleted it through the store.
         let is_usable = !known.stream.is_closed() && !known.is_gone(known.now());
         is_usable.then_some(known)
@@ -86,7 +96,7 @@ impl Catalogue {
 
     fn still_there(&self, known: Arc<Known>) -> Answered<Arc<Known>> {
         if known.stream.is_closed() {
-            self.known.write().remove(&known.name);
+            self.forget(&known);
             return Err(self.missing(&known.name));
         }
         if known.is_gone(known.now()) {
@@ -131,20 +141,39 @@ impl Catalogue {
         Fault::in_use(format!("Stream {name} under account {account} already exists."))
     }
 
-    /// Deletes a stream whose time has come. It may have been deleted already.
+    /// Deletes a stream whose time has come, or waits until somebody else has. Requests for other streams do not wait.
     pub(super) fn finish_deleting(&self, known: &Arc<Known>) -> Answered<()> {
-        let mut streams = self.known.write();
-        // The name may be that of another stream by now.
-        if !streams.get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known)) {
-            return Ok(());
-        }
-        match self.store.delete(&known.name) {
-            Ok(()) | Err(Error::NotAStream(_)) => {
-                streams.remove(&known.name);
-                Ok(())
+        block_in_place(|| {
+            let _alone = known.ending.lock();
+            let streams = self.known.read();
+            let current = streams.as_ref().and_then(|streams| streams.get(&known.name));
+            // The name may be that of another stream by now.
+            if !current.is_some_and(|current| Arc::ptr_eq(current, known)) {
+                return Ok(());
             }
-            Err(error) => Err(internal(&error)),
+            drop(streams);
+            // As long as it is listed, nobody creates another one of its name.
+            match self.store.delete(&known.name) {
+                Ok(()) | Err(Error::NotAStream(_)) => {
+                    self.forget(known);
+                    Ok(())
+                }
+                Err(error) => Err(internal(&error)),
+            }
+        })
+    }
+
+    fn forget(&self, known: &Arc<Known>) {
+        let mut streams = self.known.write();
+        let Some(streams) = &mut *streams else { return };
+        if streams.get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known)) {
+            streams.remove(&known.name);
         }
+    }
+
+    /// Has no stream opened any more, so that the store can be closed.
+    pub(super) fn close(&self) {
+        *self.known.write() = None;
     }
 
     /// Returns how many open shards there are, in streams of either mode, and how many streams are on demand.

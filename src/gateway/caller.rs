@@ -30,7 +30,7 @@ impl Caller<'_> {
         let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
         let policy =
             tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
-        // It was checked when it was put. One that another version has put may deny what nobody sees here.
+        // It was checked when it was put, but perhaps by another version. What cannot be read may deny this call.
         let policy = policy.map_err(|reason| {
             tracing::error!(resource, reason, "a policy cannot be read, so all is denied");
             Fault::access_denied(format!("The policy of {resource} cannot be read."))

@@ -1,14 +1,16 @@
-//! The service model: the members of each request, their types and their bounds, and the texts of what is wrong with a request.
+//! The service model: the members of each request, their types and bounds, and the texts of violations.
 
+pub(super) mod channels;
 mod constraints;
 mod input;
 mod pattern;
+pub(super) mod queues;
 mod shape;
 pub(super) mod shapes;
 mod types;
 
 pub(super) use input::Input;
-pub(super) use pattern::is_tag_text;
+pub(super) use pattern::{is_name, is_tag_text};
 pub(super) use shape::{Member, Profile};
 
 use super::fault::Answered;

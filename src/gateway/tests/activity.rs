@@ -3,8 +3,13 @@
 use super::*;
 
 fn activity(world: &World, body: Json) -> Got {
+    activity_of(world, body, |_| {})
+}
+
+fn activity_of(world: &World, body: Json, sign: impl FnOnce(&mut Request)) -> Got {
     let mut request = world.signed("DescribeActivity", body.to_string());
     request.headers.insert("x-amz-target", "Streamlog_20261129.DescribeActivity".parse().unwrap());
+    sign(&mut request);
     let (status, body) = world.send(&request);
     Got { status, body: serde_json::from_slice(&body).unwrap() }
 }
@@ -49,7 +54,8 @@ fn the_activity_of_a_stream_has_its_shards() {
     let world = World::new();
     world.create("clicks", 2);
     world.put("clicks", "key", "hello");
-    let iterators = [world.iterator("clicks", 0, "TRIM_HORIZON"), world.iterator("clicks", 1, "TRIM_HORIZON")];
+    let iterators =
+        [world.iterator("clicks", 0, "TRIM_HORIZON"), world.iterator("clicks", 1, "TRIM_HORIZON")];
     let read: usize = iterators.iter().map(|iterator| world.read(iterator).len()).sum();
     assert_eq!(read, 1);
     world.ok(
@@ -58,12 +64,21 @@ fn the_activity_of_a_stream_has_its_shards() {
     );
     let got = activity(&world, json!({"StreamName": "clicks"})).ok();
     assert_eq!(names(&got), ["clicks"]);
-    assert_eq!((&got["Streams"][0]["OpenShardCount"], &got["Streams"][0]["ShardCount"]), (&json!(3), &json!(4)));
+    assert_eq!(
+        (&got["Streams"][0]["OpenShardCount"], &got["Streams"][0]["ShardCount"]),
+        (&json!(3), &json!(4))
+    );
     let shards = got["Shards"].as_array().unwrap();
     let ids: Vec<_> = shards.iter().map(|shard| shard["ShardId"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["shardId-000000000000", "shardId-000000000001", "shardId-000000000002", "shardId-000000000003"]);
+    assert_eq!(
+        ids,
+        ["shardId-000000000000", "shardId-000000000001", "shardId-000000000002", "shardId-000000000003"]
+    );
     assert_eq!(shards[0]["ClosedMillis"], START.as_millis());
-    assert_eq!((shards[1].get("ClosedMillis"), &shards[1]["CreatedMillis"]), (None, &json!(START.as_millis())));
+    assert_eq!(
+        (shards[1].get("ClosedMillis"), &shards[1]["CreatedMillis"]),
+        (None, &json!(START.as_millis()))
+    );
     for name in ["IncomingRecords", "OutgoingRecords", "RecordCount"] {
         let sum: u64 = shards.iter().map(|shard| shard[name].as_u64().unwrap()).sum();
         assert_eq!(sum, 1, "{name}");
@@ -91,8 +106,8 @@ fn what_is_throttled_is_counted() {
 fn consumers_come_with_their_subscriptions_and_groups_with_their_lag() {
     let world = World::new();
     world.create("clicks", 1);
-    let registered =
-        world.ok("RegisterStreamConsumer", json!({"StreamARN": world.arn("clicks"), "ConsumerName": "board"}));
+    let registered = world
+        .ok("RegisterStreamConsumer", json!({"StreamARN": world.arn("clicks"), "ConsumerName": "board"}));
     let arn = registered["Consumer"]["ConsumerARN"].as_str().unwrap();
     let ask = || activity(&world, json!({"StreamName": "clicks", "IncludeConsumers": true})).ok();
     assert_eq!(ask()["Consumers"][0]["Subscriptions"], json!([]));
@@ -107,12 +122,18 @@ fn consumers_come_with_their_subscriptions_and_groups_with_their_lag() {
     assert_eq!(events.next().unwrap().0, "SubscribeToShardEvent");
     let open = &ask()["Consumers"][0]["Subscriptions"];
     assert_eq!(open.as_array().unwrap().len(), 1, "{open}");
-    assert_eq!((&open[0]["ShardId"], &open[0]["MillisBehindLatest"]), (&json!("shardId-000000000000"), &json!(0)));
+    assert_eq!(
+        (&open[0]["ShardId"], &open[0]["MillisBehindLatest"]),
+        (&json!("shardId-000000000000"), &json!(0))
+    );
     drop(events);
     let is_closed = || ask()["Consumers"][0]["Subscriptions"] == json!([]);
     let begun = std::time::Instant::now();
     while !is_closed() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "the subscription of a client that left is still shown");
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "the subscription of a client that left is still shown"
+        );
         std::thread::yield_now();
     }
 
@@ -132,30 +153,51 @@ const KEYS: &str = r#"{"keys": [
         {"Effect": "Allow", "Action": ["kinesis:Get*", "streamlog:DescribeActivity"], "Resource": "arn:aws:kinesis:us-east-1:000000000000:stream/clicks"},
         {"Effect": "Allow", "Action": "kinesis:ListStreams", "Resource": "*"}]}]}]}"#;
 
-/// Asks as somebody whose signature was checked.
-fn ask_as(world: &World, text: &str, body: Json) -> Got {
-    let identity = super::super::auth::Credentials::parse(text, ACCOUNT).unwrap().get("AK").unwrap().identity.clone();
-    let mut request = world.signed("DescribeActivity", body.to_string());
-    request.headers.insert("x-amz-target", "Streamlog_20261129.DescribeActivity".parse().unwrap());
-    let (status, body) = world.send_as(&request, &identity);
-    Got { status, body: serde_json::from_slice(&body).unwrap() }
+/// Signs a request with the key `AK` and the secret `s`, as the page does.
+fn sign(request: &mut Request) {
+    let hash = |text: &[u8]| hex(ring::digest::digest(&ring::digest::SHA256, text).as_ref());
+    let mac = |key: &[u8], text: &str| {
+        ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key), text.as_bytes())
+            .as_ref()
+            .to_vec()
+    };
+    request.headers.insert("host", "here".parse().unwrap());
+    let names = ["content-type", "host", "x-amz-date", "x-amz-target"];
+    let lines = names.map(|name| format!("{name}:{}\n", request.headers[name].to_str().unwrap())).concat();
+    let names = names.join(";");
+    let canonical = format!("POST\n/\n\n{lines}\n{names}\n{}", hash(&request.body));
+    let scope = "20231114/us-east-1/kinesis/aws4_request";
+    let text = format!("AWS4-HMAC-SHA256\n20231114T221320Z\n{scope}\n{}", hash(canonical.as_bytes()));
+    let key = scope.split('/').fold(b"AWS4s".to_vec(), |key, part| mac(&key, part));
+    let signature = hex(&mac(&key, &text));
+    let authorization =
+        format!("AWS4-HMAC-SHA256 Credential=AK/{scope}, SignedHeaders={names}, Signature={signature}");
+    request.headers.insert("authorization", authorization.parse().unwrap());
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
 fn policies_decide_on_activity_and_it_says_what_they_allow() {
-    let world = World::new();
+    let mut world = World::new();
     world.create("clicks", 1);
     world.create("orders", 1);
-    let got = ask_as(&world, KEYS, json!({"StreamName": "clicks"})).ok();
-    assert_eq!(allowed(&got), ["GetRecords", "GetShardIterator", "GetResourcePolicy"]);
+    // Without keys, all is allowed.
+    assert_eq!(allowed(&activity(&world, json!({})).ok()).len(), 57);
+    world.restart(|setup| setup.credentials = Some(KEYS.to_owned()));
+    let ask = |body: Json| activity_of(&world, body, sign);
+    let got = ask(json!({"StreamName": "clicks"})).ok();
+    assert_eq!(allowed(&got), ["GetRecords", "GetShardIterator", "ListStreams", "GetResourcePolicy"]);
     for body in [json!({}), json!({"StreamName": "orders"})] {
-        let got = ask_as(&world, KEYS, body);
+        let got = ask(body);
         let (kind, text) = got.error();
         assert_eq!(kind, "AccessDeniedException");
         assert!(text.contains("streamlog:DescribeActivity"), "{text}");
     }
-    // Without keys, all is allowed.
-    assert_eq!(allowed(&activity(&world, json!({})).ok()).len(), 57);
+    let got = activity(&world, json!({"StreamName": "clicks"}));
+    assert_eq!(got.error().0, "UnrecognizedClientException", "a key that nobody knows");
 }
 
 #[test]

@@ -35,7 +35,7 @@ export function keyspace({ actions }) {
     h('span', {}, server.limits.writeBytes ? 'at the limit' : 'busiest'));
   const axis = h('div', { class: 'axis', 'aria-hidden': 'true' }, ['0', '¼', '½', '¾', '2¹²⁸'].map((text) => h('span', {}, text)));
   const element = h('section', { class: 'card', 'aria-label': 'Hash keys' },
-    h('div', { class: 'chart-head' }, h('h3', {}, 'Hash-key space'), legend),
+    h('div', { class: 'chart-head' }, h('h2', {}, 'Hash-key space'), legend),
     picture, axis, cursor, detail, summary);
   let shards = new Map();
   let open = [];
@@ -117,7 +117,7 @@ export function keyspace({ actions }) {
     detailRows = [];
     const links = (ids) => (ids.length === 0 ? '–' : ids.map(shardNumber).join(', '));
     detail.replaceChildren(
-      h('div', { class: 'shard-detail-head' }, h('h4', {}, shard.id), h('span', { class: `badge ${shard.isOpen ? 'active' : ''}` }, shard.isOpen ? 'Open' : 'Closed'),
+      h('div', { class: 'shard-detail-head' }, h('h3', {}, shard.id), h('span', { class: `badge ${shard.isOpen ? 'active' : ''}` }, shard.isOpen ? 'Open' : 'Closed'),
         h('div', { class: 'actions' }, actions(shard, open))),
       h('dl', { class: 'facts' },
         row('Share of keys', () => percent(shard.to - shard.from)),

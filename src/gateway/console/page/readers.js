@@ -24,7 +24,7 @@ async function arnOf(stream) {
   return summary.StreamARN;
 }
 
-function consumerRow(consumer, view) {
+function consumerRow(consumer, view, opened) {
   const slowest = Math.max(0, ...consumer.Subscriptions.map((each) => each.MillisBehindLatest));
   const date = new Date(consumer.CreatedMillis);
   const remove = view.may('DeregisterStreamConsumer') && h('button', {
@@ -41,8 +41,10 @@ function consumerRow(consumer, view) {
   return h('tr', {}, h('th', { scope: 'row' }, consumer.ConsumerName),
     h('td', { 'data-label': 'State' }, h('span', { class: `badge ${consumer.ConsumerStatus.toLowerCase()}` }, word(consumer.ConsumerStatus))),
     h('td', { 'data-label': 'Registered', title: utcTime(date) }, localTime(date).slice(0, 19)),
-    h('td', { 'data-label': 'Subscriptions' }, consumer.Subscriptions.length === 0 ? 'none' : h('details', {},
-      h('summary', {}, counted(consumer.Subscriptions.length, 'shard')),
+    h('td', { 'data-label': 'Subscriptions' }, consumer.Subscriptions.length === 0 ? 'none' : h('details', {
+      open: opened.has(consumer.ConsumerName),
+      ontoggle: (event) => (event.target.open ? opened.add(consumer.ConsumerName) : opened.delete(consumer.ConsumerName)),
+    }, h('summary', {}, counted(consumer.Subscriptions.length, 'shard')),
       h('ul', { class: 'plain-list' }, consumer.Subscriptions.map((each) => h('li', {}, `${shardName(each.ShardId)}: ${each.MillisBehindLatest === 0 ? 'at the end' : `${duration(each.MillisBehindLatest)} behind`}`))))),
     h('td', { 'data-label': 'Behind' }, consumer.Subscriptions.length === 0 ? '–' : slowest === 0 ? 'at the end' : duration(slowest)),
     h('td', { class: 'row-actions' }, remove));
@@ -74,12 +76,16 @@ export function readersTab(content, view) {
     h('p', { class: 'hint' }, 'Groups of programs that have the log itself open. The checkpoints of the KCL are in its own table, and not here.'),
     table(['Group', 'Workers', 'Records to go', 'Bytes to go', 'Behind', 'Shards without a worker'], groups));
   const none = (text) => h('tr', {}, h('td', { colspan: 6, class: 'muted' }, text));
+  const opened = new Set();
+  let seen;
   return {
     update(answer) {
       add.hidden = !view.may('RegisterStreamConsumer');
-      const isInUse = (body) => body.contains(document.activeElement) || body.querySelector('details[open]');
-      if (!isInUse(consumers)) {
-        const rows = (answer.consumers ?? []).map((consumer) => consumerRow(consumer, view));
+      // What has not changed stays, with its focus.
+      const now = JSON.stringify(answer.consumers ?? null);
+      if (now !== seen) {
+        seen = now;
+        const rows = (answer.consumers ?? []).map((consumer) => consumerRow(consumer, view, opened));
         consumers.replaceChildren(...(rows.length > 0 ? rows : [none(answer.shards ? 'No consumer is registered.' : 'Not known with this key.')]));
       }
       const rows = (answer.groups ?? []).map(groupRow);

@@ -46,10 +46,10 @@ export class Reading {
     return this.#places.size === 0;
   }
 
-  /** Returns whether a shard may have records that were not read. */
+  /** Returns whether a shard may have records that were not read, or was closed, so that its children follow. */
   #isWaiting(place, stats) {
-    const total = stats?.get(place.id)?.IncomingRecords;
-    return !place.isAtEnd || total === undefined || total !== place.seen;
+    const now = stats?.get(place.id);
+    return !place.isAtEnd || now === undefined || now.ClosedMillis !== undefined || now.IncomingRecords !== place.seen;
   }
 
   /**

@@ -90,7 +90,7 @@ function userRecords(record, wanted) {
     more.textContent = `${count(record.users.length - shown)} more`;
   }
   grow();
-  return h('div', {}, h('h4', {}, `${counted(record.users.length, 'user record')} of a producer library`), list, more);
+  return h('div', {}, h('h2', {}, `${counted(record.users.length, 'user record')} of a producer library`), list, more);
 }
 
 /** Makes the details of a record. */

@@ -33,8 +33,9 @@ export function recordsTab(content, view) {
   time.addEventListener('input', () => setText(utc, time.value ? utcTime(new Date(time.value)).slice(0, 19) + ' UTC' : 'In your time zone.'));
   const timeField = field('Time', time, utc);
   const sequenceField = field('Sequence number', sequence, 'Choose its shard, too.');
-  const readButton = h('button', { type: 'submit', class: 'primary' }, 'Read');
-  const followButton = h('button', { type: 'button', class: 'toggle', 'aria-pressed': 'false', onclick: () => setFollowing(!isFollowing) }, 'Follow');
+  // Before the shards are known, there is nothing to read from.
+  const readButton = h('button', { type: 'submit', class: 'primary', disabled: true }, 'Read');
+  const followButton = h('button', { type: 'button', class: 'toggle', disabled: true, 'aria-pressed': 'false', onclick: () => setFollowing(!isFollowing) }, 'Follow');
   const search = h('input', { type: 'search', placeholder: 'Find in key or data', 'aria-label': 'Find in what is shown', oninput: () => showRows() });
   const save = h('button', { type: 'button', class: 'quiet', disabled: true, onclick: () => download(`${view.name}.jsonl`, 'application/x-ndjson', `${found().map(asLine).join('\n')}\n`) }, 'Download what is shown');
   const state = h('p', { class: 'reading-state', role: 'status' });
@@ -140,13 +141,13 @@ export function recordsTab(content, view) {
   function makeRow(record) {
     const detail = h('tr', { class: 'detail', hidden: true }, h('td', { colspan: 5 }));
     const button = h('button', {
-      type: 'button', class: 'expand', 'aria-expanded': 'false', 'aria-label': `Record that arrived at ${localTime(record.time)}`, onclick: () => {
+      type: 'button', class: 'expand', 'aria-expanded': 'false', onclick: () => {
         const isOpen = !detail.hidden;
         detail.hidden = isOpen;
         button.setAttribute('aria-expanded', String(!isOpen));
         detail.firstChild.replaceChildren(...(isOpen ? [] : [details(record, search.value.trim())]));
       },
-    }, clock(record.time), h('small', {}, `.${String(record.time.getMilliseconds()).padStart(3, '0')}`), h('small', { class: 'utc' }, ` ${record.time.toISOString().slice(11, 19)} UTC`));
+    }, h('span', { class: 'unseen' }, 'Record of '), clock(record.time), h('small', {}, `.${String(record.time.getMilliseconds()).padStart(3, '0')}`), h('small', { class: 'utc' }, ` ${record.time.toISOString().slice(11, 19)} UTC`));
     const row = h('tr', { class: 'record' }, h('th', { scope: 'row', title: `${localTime(record.time)}, ${utcTime(record.time)}` }, button), h('td', { 'data-label': 'Shard', title: record.shard }, shardNumber(record.shard)),
       h('td', { class: 'mono key', 'data-label': 'Key' }, visible(record.key)), h('td', { 'data-label': 'Size' }, bytes(record.bytes.length)),
       h('td', { class: `preview-text${record.line.isBinary ? ' muted mono' : ''}`, 'data-label': 'Data' }, record.users && h('span', { class: 'badge kpl' }, 'KPL'), ' ', record.line.text));
@@ -186,6 +187,8 @@ export function recordsTab(content, view) {
   showState();
   return {
     setShards(shards) {
+      readButton.disabled = false;
+      followButton.disabled = false;
       const chosen = sessionShard.id ?? shard.value;
       sessionShard.id = undefined;
       shard.replaceChildren(h('option', { value: '' }, 'The whole stream'), ...[...shards.values()].map((each) =>

@@ -4,6 +4,8 @@ import { kinesis } from './api.js';
 
 const BATCH = 500;
 const AT_ONCE = 4;
+const ROUNDS = 5;
+const BLIND_SHARDS = 8;
 
 /** A record of a shard as it was answered. */
 function record(shard, answered) {
@@ -58,14 +60,16 @@ export class Reading {
    */
   async next(stats, limit = BATCH) {
     const records = [];
-    const waiting = [...this.#places.values()].filter((place) => this.#isWaiting(place, stats));
-    // Those that were not asked for the longest time come first.
-    waiting.sort((a, b) => (a.askedAt ?? 0) - (b.askedAt ?? 0));
-    // Without figures, only a few shards are asked in a round.
-    const round = stats ? waiting : waiting.slice(0, 8);
-    for (let at = 0; at < round.length && records.length < limit; at += AT_ONCE) {
-      const some = round.slice(at, at + AT_ONCE).map((place) => this.#read(place, stats, limit));
-      for (const found of await Promise.all(some)) records.push(...found);
+    // An answer may have fewer records than there are, because of their size, and a shard may end and have children.
+    for (let round = 0; round < ROUNDS && records.length < limit; round += 1) {
+      const waiting = [...this.#places.values()].filter((place) => (round === 0 ? this.#isWaiting(place, stats) : !place.isAtEnd));
+      // Those that were not asked for the longest time come first. Without figures, only a few are asked.
+      waiting.sort((a, b) => (a.askedAt ?? 0) - (b.askedAt ?? 0)).splice(stats ? Infinity : BLIND_SHARDS);
+      if (waiting.length === 0) break;
+      for (let at = 0; at < waiting.length && records.length < limit; at += AT_ONCE) {
+        const some = waiting.slice(at, at + AT_ONCE).map((place) => this.#read(place, stats, limit));
+        for (const found of await Promise.all(some)) records.push(...found);
+      }
     }
     return records;
   }

@@ -56,6 +56,17 @@ impl Account {
     }
 }
 
+/// What names of files begin with that the gateway keeps beside the streams.
+pub(super) const OWN_FILES: &str = ".gateway-";
+
+/// Returns whether a stream of this server may have a name. Kinesis allows a few more: those that mean something to file systems.
+pub(super) fn is_possible_stream(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && !matches!(name, "." | "..")
+        && !name.starts_with(OWN_FILES)
+}
+
 /// Reads a shard's id as Kinesis does: only the number after the first `-` counts, or the whole text if there is none.
 pub(super) fn parse_shard_id(text: &str) -> Option<ShardId> {
     let number = text.split('-').nth(1).filter(|number| !number.is_empty()).unwrap_or(text);

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use tokio::task::block_in_place;
 
 use super::fault::{Answered, Fault};
-use super::names::Account;
+use super::names::{Account, is_possible_stream};
 use crate::{Error, Limits, Store, StreamOptions, Timestamp};
 
 pub(super) use janitor::Janitor;
@@ -62,6 +62,9 @@ impl Catalogue {
     pub(super) fn stream(&self, name: &str) -> Answered<Arc<Known>> {
         if let Some(known) = self.opened(name) {
             return Ok(known);
+        }
+        if !is_possible_stream(name) {
+            return Err(self.missing(name));
         }
         let gone = self.known.read().as_ref().and_then(|streams| streams.get(name).cloned());
         if let Some(gone) = gone.filter(|known| known.is_gone(known.now())) {
@@ -116,8 +119,13 @@ impl Catalogue {
         self.store.names().map_err(|error| internal(&error))
     }
 
-    /// Fails if there is a stream of this name.
+    /// Fails if there is a stream of this name, or cannot be.
     pub(super) fn check_free(&self, name: &str) -> Answered<()> {
+        if !is_possible_stream(name) {
+            return Err(Fault::invalid(format!(
+                "StreamName {name} cannot be used on this server: choose another one."
+            )));
+        }
         match self.stream(name) {
             Ok(_) => Err(self.exists(name)),
             Err(fault) if fault.is_internal() => Err(fault),

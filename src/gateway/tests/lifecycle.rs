@@ -51,6 +51,31 @@ fn a_stream_is_created_changed_and_deleted_after_the_delay() {
 }
 
 #[test]
+fn l6_names_that_no_stream_can_have_are_refused() {
+    let world = World::new();
+    let long = "x".repeat(129);
+    for name in [".", "..", ".gateway-secret"] {
+        world.refused(
+            "CreateStream",
+            json!({"StreamName": name, "ShardCount": 1}),
+            "InvalidArgumentException",
+        );
+        world.refused("DescribeStream", json!({"StreamName": name}), "ResourceNotFoundException");
+        world.refused("DeleteStream", json!({"StreamName": name}), "ResourceNotFoundException");
+    }
+    // The pattern of ARNs allows more than that of names.
+    for name in [".", "..", ".gateway-secret", "é", "a%2f", "x\\y", &long] {
+        let arn = world.arn(name);
+        world.refused("DescribeStream", json!({"StreamARN": arn}), "ResourceNotFoundException");
+        let put = json!({"StreamARN": arn, "PartitionKey": "a", "Data": ""});
+        world.refused("PutRecord", put, "ResourceNotFoundException");
+        world.refused("ListTagsForResource", json!({"ResourceARN": arn}), "ResourceNotFoundException");
+    }
+    let consumer = json!({"ConsumerARN": format!("{}/consumer/c:1", world.arn(&long))});
+    world.refused("DescribeStreamConsumer", consumer, "ResourceNotFoundException");
+}
+
+#[test]
 fn a_deletion_goes_on_after_a_restart() {
     let mut world = World::with(Setup { delay: Duration::from_secs(1), ..Setup::default() });
     world.create("clicks", 1);

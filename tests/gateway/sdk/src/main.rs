@@ -10,8 +10,8 @@ use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::operation::subscribe_to_shard::{SubscribeToShardError, SubscribeToShardOutput};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{
-    ConsumerStatus, PutRecordsRequestEntry, ShardFilter, ShardFilterType, ShardIteratorType, StartingPosition, StreamStatus,
-    SubscribeToShardEvent, SubscribeToShardEventStream,
+    ConsumerStatus, PutRecordsRequestEntry, ShardFilter, ShardFilterType, ShardIteratorType,
+    StartingPosition, StreamStatus, SubscribeToShardEvent, SubscribeToShardEventStream,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -77,11 +77,22 @@ impl Subscription {
         shard: &str,
         after: Option<&str>,
     ) -> Result<Self, SdkError<SubscribeToShardError>> {
-        let kind = if after.is_some() { ShardIteratorType::AfterSequenceNumber } else { ShardIteratorType::TrimHorizon };
-        let position = StartingPosition::builder().r#type(kind).set_sequence_number(after.map(str::to_owned)).build();
+        let kind = if after.is_some() {
+            ShardIteratorType::AfterSequenceNumber
+        } else {
+            ShardIteratorType::TrimHorizon
+        };
+        let position =
+            StartingPosition::builder().r#type(kind).set_sequence_number(after.map(str::to_owned)).build();
         let position = position.map_err(SdkError::construction_failure)?;
-        let call = client.subscribe_to_shard().consumer_arn(consumer).shard_id(shard).starting_position(position);
-        Ok(Self { output: call.send().await?, numbers: vec![], continuation: String::new(), children: vec![] })
+        let call =
+            client.subscribe_to_shard().consumer_arn(consumer).shard_id(shard).starting_position(position);
+        Ok(Self {
+            output: call.send().await?,
+            numbers: vec![],
+            continuation: String::new(),
+            children: vec![],
+        })
     }
 
     /// Takes in an event. Returns whether there was one: otherwise the subscription has ended.
@@ -90,7 +101,9 @@ impl Subscription {
             Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => event,
             Ok(None) => return Ok(false),
             // The other way to end when another subscription takes over.
-            Err(SdkError::ServiceError(error)) if error.err().is_resource_in_use_exception() => return Ok(false),
+            Err(SdkError::ServiceError(error)) if error.err().is_resource_in_use_exception() => {
+                return Ok(false);
+            }
             other => return Err(format!("an event was expected instead of {other:?}").into()),
         };
         self.numbers.extend(numbers(&event)?);
@@ -109,12 +122,14 @@ impl Subscription {
 
 async fn records_and_lists(client: &Client) -> Outcome<()> {
     client.create_stream().stream_name(STREAM).shard_count(1).send().await?;
-    let error = client.create_stream().stream_name(STREAM).shard_count(1).send().await.err().ok_or("an error")?;
+    let error =
+        client.create_stream().stream_name(STREAM).shard_count(1).send().await.err().ok_or("an error")?;
     assert!(error.into_service_error().is_resource_in_use_exception());
     until_active(client).await?;
 
     let data = Blob::new(vec![0, 255, 10, 13]);
-    let placed = client.put_record().stream_name(STREAM).partition_key("ключ").data(data.clone()).send().await?;
+    let placed =
+        client.put_record().stream_name(STREAM).partition_key("ключ").data(data.clone()).send().await?;
     let iterator = client
         .get_shard_iterator()
         .stream_name(STREAM)
@@ -154,7 +169,8 @@ async fn register(client: &Client) -> Outcome<String> {
     let arn = registered.consumer().ok_or("a consumer")?.consumer_arn().to_owned();
     loop {
         let described = client.describe_stream_consumer().consumer_arn(&arn).send().await?;
-        if *described.consumer_description().ok_or("a consumer")?.consumer_status() == ConsumerStatus::Active {
+        if *described.consumer_description().ok_or("a consumer")?.consumer_status() == ConsumerStatus::Active
+        {
             return Ok(arn);
         }
         sleep(Duration::from_millis(50)).await;

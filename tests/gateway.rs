@@ -6,11 +6,13 @@ use std::time::Duration;
 use streamlog::gateway::{Gateway, GatewayError};
 use streamlog::{Store, Stream, StreamOptions};
 
+mod common;
+
 #[test]
 fn l1_a_gateway_that_is_closed_leaves_no_stream_open() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = common::scratch();
     let store = Store::open(directory.path(), StreamOptions::new()).unwrap();
-    for number in 0..20 {
+    for number in 0..300 {
         store.create(&format!("stream-{number}"), StreamOptions::new()).unwrap();
     }
     store.close().unwrap();

@@ -1,4 +1,4 @@
-//! What each request meets first: it is judged in the order in which Kinesis judges, then its operation runs.
+//! The front: checks a request in the order in which Kinesis does, and runs its operation.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -28,13 +28,13 @@ const NO_OPERATION: &str = "Unable to determine service/operation name to be aut
 
 /// Who may call.
 pub(super) enum Door {
-    /// Anybody. Requests have to be signed somehow, as clients do, and nobody looks at it.
+    /// Anybody. Requests must be signed in form, as clients do; the signature is not checked.
     Open,
-    /// Whoever has a key.
+    /// Callers with a key.
     Keys(Credentials),
 }
 
-/// What answers requests.
+/// Answers requests.
 pub(super) struct Front {
     pub(super) service: Service,
     pub(super) door: Door,
@@ -106,7 +106,7 @@ fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     Answer { status, headers, body: Body::Whole(body.into()) }
 }
 
-/// Returns an error of the time before the service knew what the caller speaks.
+/// Returns an error in XML, for a request whose format is not known yet.
 fn xml(status: StatusCode, kind: &str, message: Option<&str>) -> Answer {
     let body = match message {
         Some(message) => format!("<{kind}>\n  <Message>{message}</Message>\n</{kind}>\n"),
@@ -172,7 +172,7 @@ impl Front {
         }
     }
 
-    /// Answers what is in no format of the service.
+    /// Answers a request whose content type is none of the service's.
     fn judge_unknown(&self, content_type: &str, has_no_target: bool, body: &[u8]) -> Answer {
         if content_type != "application/json" {
             return match has_no_target {
@@ -190,7 +190,7 @@ impl Front {
         whole(status, "application/json", body)
     }
 
-    /// Returns a page for people and machines that watch the server.
+    /// Returns a page for those who monitor the server.
     fn page(&self, path: &str) -> Option<Answer> {
         match path {
             "/health" => Some(match self.service.catalogue.names() {
@@ -230,7 +230,7 @@ impl Front {
         let subject = call.subject(operation.subject, &input);
         seen.resource = subject.as_ref().map_or_else(|_| "-".to_owned(), |subject| subject.clone());
         if let Some(identity) = identity {
-            // Whoever may do nothing does not learn what exists, so a subject that is not clear counts as all.
+            // A subject that cannot be determined counts as all resources, so that callers without permission do not learn what exists.
             let resource = subject.as_deref().unwrap_or("*");
             self.check_policies(&call, operation, identity, request, resource, &input)?;
         }
@@ -259,7 +259,7 @@ impl Front {
         let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
         let policy =
             tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
-        // It was checked when it was put. One that another version has put may deny what nobody sees here.
+        // It was checked when it was put, but perhaps by another version. What cannot be read may deny this call.
         let policy = policy.map_err(|reason| {
             tracing::error!(resource, reason, "a policy cannot be read, so all is denied");
             Fault::access_denied(format!("The policy of {resource} cannot be read."))
@@ -331,7 +331,7 @@ impl Front {
 
     fn second_id(&self) -> String {
         let mut bytes = [0; 72];
-        // Nothing depends on it.
+        // Clients only print it, so zeros would do no harm.
         let _ = self.random.fill(&mut bytes);
         STANDARD.encode(bytes)
     }

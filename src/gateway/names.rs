@@ -1,5 +1,6 @@
 //! Names of resources: ARNs, and the ids of shards.
 
+use super::model::is_name;
 use crate::ShardId;
 
 /// The account and the region that the gateway stands for.
@@ -32,7 +33,7 @@ impl Account {
         format!("{}/consumer/{consumer}:{created}", self.stream_arn(stream))
     }
 
-    /// Returns the stream that an ARN of this account and region names.
+    /// Returns the stream that an ARN of this account and region names. Only one ARN names it, as policies compare their text.
     pub(super) fn stream_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
         let name = self.resource_of(arn)?.strip_prefix("stream/")?;
         (!name.contains('/')).then_some(name)
@@ -42,13 +43,15 @@ impl Account {
     pub(super) fn consumer_of<'a>(&self, arn: &'a str) -> Option<ConsumerName<'a>> {
         let (stream, consumer) = self.resource_of(arn)?.strip_prefix("stream/")?.split_once("/consumer/")?;
         let (consumer, created) = consumer.rsplit_once(':')?;
-        Some(ConsumerName { stream, consumer, created: created.parse().ok()? })
+        let number: u64 = created.parse().ok()?;
+        let is_canonical = number.to_string() == created;
+        is_canonical.then_some(ConsumerName { stream, consumer, created: number })
     }
 
     fn resource_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
         let mut parts = arn.splitn(6, ':');
         let is_ours = parts.next() == Some("arn")
-            && parts.next().is_some_and(|partition| partition.starts_with("aws"))
+            && parts.next() == Some("aws")
             && parts.next() == Some("kinesis")
             && parts.next() == Some(&self.region)
             && parts.next() == Some(&self.id);
@@ -56,15 +59,12 @@ impl Account {
     }
 }
 
-/// What names of files begin with that the gateway keeps beside the streams.
-pub(super) const OWN_FILES: &str = ".gateway-";
+/// What the names of the files begin with that the gateway keeps beside the streams.
+const OWN_FILES: &str = ".gateway-";
 
-/// Returns whether a stream of this server may have a name. Kinesis allows a few more: those that mean something to file systems.
-pub(super) fn is_possible_stream(name: &str) -> bool {
-    (1..=128).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        && !matches!(name, "." | "..")
-        && !name.starts_with(OWN_FILES)
+/// Returns whether a stream can have this name. Names are those of directories, too.
+pub(super) fn is_stream_name(name: &str) -> bool {
+    name.len() <= 128 && is_name(name) && !matches!(name, "." | "..") && !name.starts_with(OWN_FILES)
 }
 
 /// Reads a shard's id as Kinesis does: only the number after the first `-` counts, or the whole text if there is none.
@@ -105,10 +105,14 @@ mod tests {
         assert_eq!(arn, "arn:aws:kinesis:us-east-1:000000000000:stream/clicks");
         assert_eq!(account.stream_of(&arn), Some("clicks"));
         assert_eq!(account.stream_of(&arn.replace("us-east-1", "eu-west-1")), None);
+        // A policy that denies `arn:aws:…` must not be passed by another spelling.
+        assert_eq!(account.stream_of(&arn.replace("arn:aws:", "arn:aws-cn:")), None);
         assert_eq!(account.stream_of(&arn.replace("000000000000", "000000000001")), None);
         let consumer = account.consumer_arn("clicks", "fraud", 17);
         let expected = ConsumerName { stream: "clicks", consumer: "fraud", created: 17 };
         assert_eq!(account.consumer_of(&consumer), Some(expected));
+        assert_eq!(account.consumer_of(&consumer.replace(":17", ":017")), None);
+        assert_eq!(account.consumer_of(&consumer.replace(":17", ":+17")), None);
         assert_eq!(account.stream_of(&consumer), None);
         assert_eq!(account.consumer_of(&arn), None);
     }

@@ -6,7 +6,7 @@ use crate::{SequenceNumber, ShardDescription, ShardId, Timestamp};
 
 /// The place that no record has: the end of a closed shard.
 const END: u64 = i64::MAX as u64;
-/// Times after it are refused, as Kinesis does.
+/// Shards cannot have been created at this second or later, as in Kinesis.
 const CREATED_MAX: u64 = 16_025_175_000;
 /// The size of a group of digits. Three groups hold any number.
 const GROUP: u128 = 10u128.pow(19);
@@ -50,7 +50,7 @@ impl ShardNumbers {
         self.at(sequence.get() + 1, seconds(arrival))
     }
 
-    /// Returns a number that is above all records before `next`, and below `next`. Whoever continues after it misses nothing.
+    /// Returns a number above those of all records before `next`, and below that of `next`: a reader that continues after it misses nothing.
     pub(super) fn before(&self, next: SequenceNumber, now: Timestamp) -> KinesisNumber {
         self.at(next.get(), seconds(now))
     }
@@ -74,9 +74,15 @@ impl ShardNumbers {
         (number.shard, number.created) == (self.shard.get(), self.created)
     }
 
-    /// Returns the first record whose number is at least this one.
+    /// Returns the first record whose number is at least this one, unless the number [lies behind it](Self::may_be_behind).
     pub(super) fn at_or_after(&self, number: &KinesisNumber) -> SequenceNumber {
         SequenceNumber::new(number.index.saturating_sub(1)).max(self.first)
+    }
+
+    /// Returns whether a number may lie between this record's and the next one's, as the number does with which a subscription without
+    /// records goes on. If so, it holds a later second than the record's.
+    pub(super) fn may_be_behind(&self, number: &KinesisNumber, record: SequenceNumber) -> bool {
+        number.index == record.get() + 1 && number.time > self.created
     }
 
     /// Returns the first record whose number is above this one.
@@ -96,7 +102,7 @@ fn seconds(time: Timestamp) -> u64 {
     time.as_millis() / 1_000
 }
 
-/// What a text is that was given as a sequence number.
+/// A sequence number of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parsed {
     Number(KinesisNumber),

@@ -1,4 +1,4 @@
-//! What happens without a request: all streams are opened, so that their records expire, and streams whose time has come are deleted.
+//! Work in the background: opens all streams, so that their records expire, and deletes streams at the end of their `DELETING` state.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{Catalogue, Known};
 
-/// How often the janitor looks whether a stream's time has come.
+/// How often the janitor looks whether it is time to delete a stream.
 const ROUND: Duration = Duration::from_millis(50);
 
 /// A thread that opens and deletes streams.
@@ -27,7 +27,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Streams that are to be deleted.
+    /// Streams to delete, in the order of their times.
     deleting: VecDeque<Arc<Known>>,
     is_ended: bool,
 }
@@ -44,7 +44,7 @@ impl Janitor {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Has a stream deleted once its time has come.
+    /// Deletes a stream at the end of its `DELETING` state.
     pub(in crate::gateway) fn delete(&self, known: Arc<Known>) {
         self.shared.state.lock().deleting.push_back(known);
         self.shared.changed.notify_one();
@@ -71,12 +71,12 @@ impl Drop for Janitor {
 
 impl Shared {
     fn open_all(&self, catalogue: &Catalogue) {
-        // An error was logged, and comes again with the next request.
+        // An error has been logged, and the next request will meet it again.
         for name in catalogue.names().unwrap_or_default() {
             if self.state.lock().is_ended {
                 return;
             }
-            // One whose deletion was interrupted is deleted by this.
+            // This also deletes streams whose deletion was interrupted.
             let _ = catalogue.stream(&name);
         }
     }
@@ -89,7 +89,7 @@ impl Shared {
                 Some(known) if known.is_gone(known.now()) => {
                     let known = state.deleting.pop_front();
                     parking_lot::MutexGuard::unlocked(&mut state, || {
-                        // What fails is tried again when the stream is asked for.
+                        // A deletion that fails is retried when the stream is next requested.
                         let _ = known.map(|known| catalogue.finish_deleting(&known));
                     });
                 }

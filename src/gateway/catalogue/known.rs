@@ -1,14 +1,14 @@
-//! A stream as Kinesis knows it: its log, its settings, and what state it is in.
+//! A stream as Kinesis knows it: its log, its settings and its state.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock};
 
 use super::settings::{Mode, Settings};
-use super::{Behaviour, after, internal};
+use super::{Behaviour, internal, missing};
 use crate::gateway::fault::{Answered, Fault};
 use crate::gateway::sequence::ShardNumbers;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     ShardFilter, ShardId, Stream, StreamOptions, Timestamp, limits,
 };
 
-/// The properties in which settings are kept, each with a part of them: a property has a greatest size.
+/// The property of the stream that holds its settings.
 const PROPERTY: &str = "kinesis";
 /// The largest record of any stream of Kinesis, with the longest key, in bytes.
 const RECORD_BYTES_MAX: u64 = (10 << 20) + limits::PARTITION_KEY_BYTES_MAX as u64;
@@ -51,17 +51,16 @@ pub(in crate::gateway) struct Known {
     /// Whether a put waits for the disk.
     pub(in crate::gateway) puts_wait: bool,
     behaviour: Arc<Behaviour>,
-    settings: RwLock<Settings>,
-    /// Locked by whoever deletes it.
-    pub(super) ending: Mutex<()>,
-    /// Locked by whoever changes settings or shards.
+    /// Replaced as a whole, so that nobody who reads them holds up a change.
+    settings: RwLock<Arc<Settings>>,
+    /// Locked while settings or shards change.
     changes: Mutex<()>,
-    /// Until when it is being changed, in milliseconds. A change is made when it is asked for, so nothing is lost if the server ends.
-    updating_until: AtomicU64,
-    /// Until when it is being deleted, in milliseconds; only if the settings say that it is.
-    deleting_until: AtomicU64,
+    /// When it was last changed, in milliseconds. A change is made when it is asked for, so nothing is lost if the server ends.
+    updated_at: AtomicU64,
+    /// When its deletion began, in milliseconds; only if the settings say that it is being deleted.
+    deleted_at: AtomicU64,
     numbers: RwLock<HashMap<ShardId, ShardNumbers>>,
-    /// Consumers that were removed, until they are gone.
+    /// Consumers that were removed, and when, until they are gone.
     removed: Mutex<HashMap<String, (ConsumerDescription, Timestamp)>>,
 }
 
@@ -106,7 +105,7 @@ impl Known {
             })?,
             None => Settings::default(),
         };
-        // Whoever owns the store may have changed it.
+        // The owner of the store may have changed it.
         if let Some(age) = description.retention.age {
             settings.retention_hours = u32::try_from(age.as_secs() / HOUR.as_secs()).unwrap_or(u32::MAX);
         }
@@ -116,13 +115,12 @@ impl Known {
             created_at: description.created_at,
             puts_wait: description.durability == Durability::Power,
             behaviour: Arc::clone(behaviour),
-            ending: Mutex::default(),
             changes: Mutex::default(),
-            updating_until: AtomicU64::default(),
-            deleting_until: AtomicU64::default(),
+            updated_at: AtomicU64::default(),
+            deleted_at: AtomicU64::default(),
             numbers: RwLock::default(),
             removed: Mutex::default(),
-            settings: RwLock::new(settings),
+            settings: RwLock::new(Arc::new(settings)),
             stream,
         };
         known.apply_mode()?;
@@ -133,8 +131,9 @@ impl Known {
         self.stream.now()
     }
 
-    pub(in crate::gateway) fn settings(&self) -> RwLockReadGuard<'_, Settings> {
-        self.settings.read()
+    /// Returns the settings as they are now.
+    pub(in crate::gateway) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read())
     }
 
     pub(in crate::gateway) fn arn(&self) -> String {
@@ -154,32 +153,45 @@ impl Known {
     }
 
     pub(in crate::gateway) fn status(&self, now: Timestamp) -> Status {
-        let now_ms = now.as_millis();
         if self.settings.read().is_deleting {
             Status::Deleting
-        } else if now < after(self.created_at, self.behaviour.delay) {
+        } else if self.is_shown(self.created_at, now) {
             Status::Creating
-        } else if now_ms < self.updating_until.load(Ordering::Relaxed) {
+        } else if self.is_shown(self.updated_at(), now) {
             Status::Updating
         } else {
             Status::Active
         }
     }
 
-    /// Returns whether it is deleted but for its files.
+    fn updated_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.updated_at.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether what began at a time is still shown. If the clock was set back since then, it is not.
+    fn is_shown(&self, began: Timestamp, now: Timestamp) -> bool {
+        began <= now && now < began + self.behaviour.delay
+    }
+
+    /// Returns whether it counts as deleted, although its files may still be there.
     pub(in crate::gateway) fn is_gone(&self, now: Timestamp) -> bool {
-        let until = self.deleting_until.load(Ordering::Relaxed);
-        now.as_millis() >= until && self.settings.read().is_deleting
+        let deleted_at = Timestamp::from_millis(self.deleted_at.load(Ordering::Relaxed));
+        !self.is_shown(deleted_at, now) && self.settings.read().is_deleting
     }
 
     /// Fails unless data can be put and read.
     pub(in crate::gateway) fn check_readable(&self) -> Answered<()> {
         match self.status(self.now()) {
-            Status::Creating => {
-                let account = &self.behaviour.account.id;
-                Err(Fault::not_found(format!("Stream {} under account {account} not found.", self.name)))
-            }
+            Status::Creating => Err(missing(&self.name, self.account_id())),
             _ => Ok(()),
+        }
+    }
+
+    /// Returns the answer to an error of the log. A stream that is closed was deleted in the meantime.
+    pub(in crate::gateway) fn failed(&self, error: &Error) -> Fault {
+        match error {
+            Error::Closed => missing(&self.name, self.account_id()),
+            error => internal(error),
         }
     }
 
@@ -192,8 +204,7 @@ impl Known {
         let now = self.now();
         self.check_active(now)?;
         let changed = change(&Changing { known: self, now })?;
-        let until = after(now, self.behaviour.delay);
-        self.updating_until.store(until.as_millis(), Ordering::Relaxed);
+        self.updated_at.store(now.as_millis(), Ordering::Relaxed);
         Ok(changed)
     }
 
@@ -219,17 +230,18 @@ impl Known {
         }
     }
 
-    /// Marks the stream as deleted, from whatever else happens to it. Returns when it is gone.
-    pub(in crate::gateway) fn begin_deleting(&self) -> Answered<Timestamp> {
-        let _alone = self.changes.lock();
-        let now = self.now();
-        let until = after(now, self.behaviour.delay);
-        self.deleting_until.store(until.as_millis(), Ordering::Relaxed);
-        Changing { known: self, now }.set(|settings| settings.is_deleting = true)?;
-        Ok(until)
+    /// Marks the stream as deleted, unless `check` fails.
+    pub(in crate::gateway) fn begin_deleting(&self, check: impl FnOnce() -> Answered<()>) -> Answered<()> {
+        self.change_now(|changing| {
+            self.check_active(changing.now)?;
+            check()?;
+            // A crash before the settings say so leaves the stream, one after it leaves a stream that the next start deletes.
+            self.deleted_at.store(changing.now.as_millis(), Ordering::Relaxed);
+            changing.set(|settings| settings.is_deleting = true)
+        })
     }
 
-    /// Has the load decide on the number of shards, or not, as the mode says.
+    /// Turns scaling by load on or off, as the mode requires.
     fn apply_mode(&self) -> Result<()> {
         let mode = self.settings.read().mode;
         // A change of the mode itself changes no shard.
@@ -272,11 +284,11 @@ impl Known {
     /// Returns the consumers, with those that are being removed, sorted by name.
     pub(in crate::gateway) fn consumers(&self) -> Answered<Vec<ConsumerState>> {
         let now = self.now();
-        let registered = self.stream.consumers().map_err(|error| internal(&error))?;
+        let registered = self.stream.consumers().map_err(|error| self.failed(&error))?;
         let mut removed = self.removed.lock();
-        removed.retain(|_, (_, until)| now < *until);
+        removed.retain(|_, (_, removed_at)| self.is_shown(*removed_at, now));
         let registered = registered.into_iter().map(|description| {
-            let is_new = now < after(description.created_at, self.behaviour.delay);
+            let is_new = self.is_shown(description.created_at, now);
             ConsumerState { description, status: if is_new { Status::Creating } else { Status::Active } }
         });
         let removed = removed.values().map(|(description, _)| ConsumerState {
@@ -292,20 +304,23 @@ impl Known {
         Ok(self.consumers()?.into_iter().find(|consumer| consumer.description.name == name))
     }
 
-    /// Removes a consumer. It is shown for a while longer.
-    pub(in crate::gateway) fn remove_consumer(&self, consumer: ConsumerState) -> Answered<()> {
+    /// Removes a consumer. It is shown for a while longer. Removing it again meanwhile changes nothing.
+    pub(in crate::gateway) fn remove_consumer(&self, consumer: &ConsumerState) -> Answered<()> {
         let ConsumerState { description, .. } = consumer;
         self.change_now(|changing| {
-            self.stream.deregister_consumer(&description.name).map_err(|error| internal(&error))?;
-            changing.set(|settings| drop(settings.consumers.remove(&description.name)))
-        })?;
-        let until = after(self.now(), self.behaviour.delay);
-        self.removed.lock().insert(description.name.clone(), (description, until));
-        Ok(())
+            if self.consumer(&description.name)?.is_none_or(|current| current.status == Status::Deleting) {
+                return Ok(());
+            }
+            // A crash in between leaves settings without a consumer, which say nothing.
+            self.stream.deregister_consumer(&description.name).map_err(|error| self.failed(&error))?;
+            changing.set(|settings| drop(settings.consumers.remove(&description.name)))?;
+            self.removed.lock().insert(description.name.clone(), (description.clone(), changing.now));
+            Ok(())
+        })
     }
 }
 
-/// A stream that nobody else changes meanwhile.
+/// A stream that no other request changes meanwhile.
 pub(in crate::gateway) struct Changing<'a> {
     known: &'a Known,
     pub(in crate::gateway) now: Timestamp,
@@ -314,7 +329,7 @@ pub(in crate::gateway) struct Changing<'a> {
 impl Changing<'_> {
     /// Changes the settings, durably.
     pub(in crate::gateway) fn set(&self, change: impl FnOnce(&mut Settings)) -> Answered<()> {
-        let mut settings = self.known.settings.read().clone();
+        let mut settings = Settings::clone(&self.known.settings());
         let mode = settings.mode;
         change(&mut settings);
         let text = to_text(&settings);
@@ -323,11 +338,12 @@ impl Changing<'_> {
                 "The tags and policies of the stream and its consumers take more room than a stream has.";
             return Err(Fault::limit(reason));
         }
-        self.known.stream.set_property(PROPERTY, Some(&text)).map_err(|error| internal(&error))?;
+        self.known.stream.set_property(PROPERTY, Some(&text)).map_err(|error| self.known.failed(&error))?;
         let changed_mode = settings.mode != mode;
-        *self.known.settings.write() = settings;
+        *self.known.settings.write() = Arc::new(settings);
         if changed_mode {
-            self.known.apply_mode().map_err(|error| internal(&error))?;
+            // A crash before this is harmless: the mode is applied when the stream is opened.
+            self.known.apply_mode().map_err(|error| self.known.failed(&error))?;
         }
         Ok(())
     }

@@ -6,18 +6,19 @@ mod settings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::task::block_in_place;
 
 use super::fault::{Answered, Fault};
-use super::names::{Account, is_possible_stream};
-use crate::{Error, Limits, Store, StreamOptions, Timestamp};
+use super::names::{Account, is_stream_name};
+use crate::{Error, Limits, Store, StreamOptions};
 
 pub(super) use janitor::Janitor;
 pub(super) use known::{ConsumerState, Known, Status};
-pub(super) use settings::{Mode, Settings, Strategy};
+pub(super) use settings::{ConsumerSettings, Mode, Settings, Strategy};
 
 /// How the streams behave.
 #[derive(Debug, Clone)]
@@ -45,30 +46,36 @@ impl Behaviour {
 pub(super) struct Catalogue {
     store: Store,
     behaviour: Arc<Behaviour>,
-    /// Those that were asked for; `None` once the catalogue is closed.
-    known: RwLock<Option<HashMap<String, Arc<Known>>>>,
+    /// Those that have been requested. Never locked while waiting for the disk: requests lock it on threads of the runtime.
+    known: RwLock<HashMap<String, Arc<Known>>>,
+    /// Locked while a stream is deleted.
+    deletion: Mutex<()>,
+    /// Changes only while the streams are locked.
+    is_closed: AtomicBool,
 }
 
 impl Catalogue {
     pub(super) fn new(store: Store, behaviour: Behaviour) -> Self {
-        Self { store, behaviour: Arc::new(behaviour), known: RwLock::new(Some(HashMap::new())) }
+        Self {
+            store,
+            behaviour: Arc::new(behaviour),
+            known: RwLock::default(),
+            deletion: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn behaviour(&self) -> &Arc<Behaviour> {
         &self.behaviour
     }
 
-    /// Returns a stream that exists, in whatever state.
+    /// Returns an existing stream, in any state.
     pub(super) fn stream(&self, name: &str) -> Answered<Arc<Known>> {
         if let Some(known) = self.opened(name) {
             return Ok(known);
         }
-        if !is_possible_stream(name) {
+        if !is_stream_name(name) {
             return Err(self.missing(name));
-        }
-        let gone = self.known.read().as_ref().and_then(|streams| streams.get(name).cloned());
-        if let Some(gone) = gone.filter(|known| known.is_gone(known.now())) {
-            self.finish_deleting(&gone)?;
         }
         let loaded = block_in_place(|| Known::load(name, self.store.stream(name)?, &self.behaviour));
         let loaded = match loaded {
@@ -77,21 +84,24 @@ impl Catalogue {
             Err(error) => return Err(internal(&error)),
         };
         let mut known = self.known.write();
-        let Some(streams) = &mut *known else {
+        if self.is_closed.load(Ordering::Relaxed) {
             drop(known);
             // A stream that is opened while the store is being closed must not stay open.
             let _ = loaded.stream.close();
             return Err(internal(&Error::Closed));
+        }
+        // Another request may have been faster. A closed stream is an earlier one of this name.
+        let entry = match known.get(name).filter(|known| !known.stream.is_closed()) {
+            Some(known) => Arc::clone(known),
+            None => Arc::clone(known.entry(name.to_owned()).insert_entry(Arc::new(loaded)).get()),
         };
-        let entry = streams.entry(name.to_owned()).or_insert_with(|| Arc::new(loaded));
-        let entry = Arc::clone(entry);
         drop(known);
         self.still_there(entry)
     }
 
     /// Returns a stream that is open, without waiting for the disk.
     pub(super) fn opened(&self, name: &str) -> Option<Arc<Known>> {
-        let known = self.known.read().as_ref()?.get(name).cloned()?;
+        let known = self.known.read().get(name).cloned()?;
         // Somebody may have closed or deleted it through the store.
         let is_usable = !known.stream.is_closed() && !known.is_gone(known.now());
         is_usable.then_some(known)
@@ -111,20 +121,18 @@ impl Catalogue {
 
     /// Returns the error of a stream that does not exist.
     pub(super) fn missing(&self, name: &str) -> Fault {
-        Fault::not_found(format!("Stream {name} under account {} not found.", self.behaviour.account.id))
+        missing(name, &self.behaviour.account.id)
     }
 
-    /// Returns the names of all streams, sorted. Some may be gone when they are asked for.
+    /// Returns the names of all streams, sorted. Some may be deleted before the caller asks for them.
     pub(super) fn names(&self) -> Answered<Vec<String>> {
         self.store.names().map_err(|error| internal(&error))
     }
 
-    /// Fails if there is a stream of this name, or cannot be.
+    /// Fails if there is a stream of this name, or can be none.
     pub(super) fn check_free(&self, name: &str) -> Answered<()> {
-        if !is_possible_stream(name) {
-            return Err(Fault::invalid(format!(
-                "StreamName {name} cannot be used on this server: choose another one."
-            )));
+        if !is_stream_name(name) {
+            return Err(Fault::invalid(format!("{name} cannot be the name of a stream on this server.")));
         }
         match self.stream(name) {
             Ok(_) => Err(self.exists(name)),
@@ -149,18 +157,14 @@ impl Catalogue {
         Fault::in_use(format!("Stream {name} under account {account} already exists."))
     }
 
-    /// Deletes a stream whose time has come, or waits until somebody else has. Requests for other streams do not wait.
+    /// Deletes a stream whose time has come. It may have been deleted already.
     pub(super) fn finish_deleting(&self, known: &Arc<Known>) -> Answered<()> {
         block_in_place(|| {
-            let _alone = known.ending.lock();
-            let streams = self.known.read();
-            let current = streams.as_ref().and_then(|streams| streams.get(&known.name));
-            // The name may be that of another stream by now.
-            if !current.is_some_and(|current| Arc::ptr_eq(current, known)) {
+            let _alone = self.deletion.lock();
+            // By now the name may belong to another stream.
+            if known.stream.is_closed() || !self.is_current(known) {
                 return Ok(());
             }
-            drop(streams);
-            // As long as it is listed, nobody creates another one of its name.
             match self.store.delete(&known.name) {
                 Ok(()) | Err(Error::NotAStream(_)) => {
                     self.forget(known);
@@ -171,24 +175,30 @@ impl Catalogue {
         })
     }
 
+    /// Has no stream opened any more, so that the store can be closed.
+    pub(super) fn close(&self) {
+        let mut known = self.known.write();
+        self.is_closed.store(true, Ordering::Relaxed);
+        known.clear();
+    }
+
+    fn is_current(&self, known: &Arc<Known>) -> bool {
+        self.known.read().get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known))
+    }
+
+    /// Forgets a stream, unless its name belongs to another one by now.
     fn forget(&self, known: &Arc<Known>) {
         let mut streams = self.known.write();
-        let Some(streams) = &mut *streams else { return };
         if streams.get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known)) {
             streams.remove(&known.name);
         }
-    }
-
-    /// Has no stream opened any more, so that the store can be closed.
-    pub(super) fn close(&self) {
-        *self.known.write() = None;
     }
 
     /// Returns how many open shards there are, in streams of either mode, and how many streams are on demand.
     pub(super) fn usage(&self) -> Answered<Usage> {
         let mut usage = Usage::default();
         for name in self.names()? {
-            // One that is gone by now counts for nothing.
+            // A stream that has just been deleted does not count.
             let Ok(known) = self.stream(&name) else { continue };
             match known.settings().mode {
                 Mode::Provisioned => usage.open_shards += known.open_shard_count(),
@@ -209,13 +219,13 @@ pub(super) struct Usage {
     pub(super) creating: u32,
 }
 
-/// Logs an error of the log, which the answer does not tell.
+/// Logs an error of the engine. The answer does not reveal it.
 pub(super) fn internal(error: &Error) -> Fault {
     tracing::error!(%error, "a request failed");
     Fault::internal()
 }
 
-/// Returns a time as the end of a delay that begins now.
-fn after(now: Timestamp, delay: Duration) -> Timestamp {
-    now + delay
+/// Returns the error of a stream that does not exist.
+fn missing(name: &str, account: &str) -> Fault {
+    Fault::not_found(format!("Stream {name} under account {account} not found."))
 }

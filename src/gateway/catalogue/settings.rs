@@ -1,10 +1,10 @@
-//! What Kinesis knows of a stream and the log does not: kept as properties of the stream.
+//! What Kinesis knows of a stream and the log does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-/// The settings of a stream, which are one property of it. What is missing has the value that Kinesis gives a new stream.
+/// The settings of a stream, which are kept as a property of it. What is missing has the value that Kinesis gives a new stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::gateway) struct Settings {
@@ -12,7 +12,6 @@ pub(in crate::gateway) struct Settings {
     pub(in crate::gateway) retention_hours: u32,
     pub(in crate::gateway) max_record_kib: u32,
     pub(in crate::gateway) strategy: Strategy,
-    pub(in crate::gateway) warm_mibps: Option<u32>,
     /// The metrics of shards that are switched on.
     pub(in crate::gateway) shard_metrics: BTreeSet<String>,
     /// The name of the key that encrypts records.
@@ -37,7 +36,7 @@ pub(in crate::gateway) struct ConsumerSettings {
     pub(in crate::gateway) policy: Option<String>,
 }
 
-/// Who decides how many shards a stream has.
+/// What decides how many shards a stream has: its owner, or the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::gateway) enum Mode {
     #[default]
@@ -87,7 +86,6 @@ impl Default for Settings {
             retention_hours: 24,
             max_record_kib: 1_024,
             strategy: Strategy::default(),
-            warm_mibps: None,
             shard_metrics: BTreeSet::new(),
             key_id: None,
             policy: None,

@@ -1,4 +1,4 @@
-//! The bounds of what a request has, in the service's words: all that is wrong, up to ten entries.
+//! Checks the bounds of a request's members, and words up to ten violations as the service does.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::shape::{Bounds, Member, Profile, Required, Shape};
 use crate::gateway::fault::{Answered, Fault};
 use crate::gateway::wire::{Map, Value};
 
-/// An answer lists at most so many.
+/// The greatest number of violations in an answer.
 const ENTRIES_MAX: usize = 10;
 
 /// Checks the members of a request.

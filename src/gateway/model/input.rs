@@ -14,6 +14,12 @@ impl<'a> Input<'a> {
         Self { members }
     }
 
+    /// Returns the structure as it is written.
+    #[cfg(fuzzing)]
+    pub(in crate::gateway) fn into_value(self) -> Value<'a> {
+        Value::Map(self.members)
+    }
+
     fn get(&self, name: &str) -> Option<&Value<'a>> {
         self.members.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }

@@ -1,4 +1,4 @@
-//! The service model: the members of each request, their types and their bounds, and the texts of what is wrong with a request.
+//! The service model: the members of each request, their types and bounds, and the texts of violations.
 
 pub(super) mod channels;
 mod constraints;
@@ -10,7 +10,7 @@ pub(super) mod shapes;
 mod types;
 
 pub(super) use input::Input;
-pub(super) use pattern::is_tag_text;
+pub(super) use pattern::{is_name, is_tag_text};
 pub(super) use shape::{Member, Profile};
 
 use super::fault::Answered;

@@ -107,7 +107,8 @@ impl Pattern {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Returns whether a text has only characters of names.
+pub(in crate::gateway) fn is_name(text: &str) -> bool {
     consists_of(text, b"_.-")
 }
 

@@ -2,7 +2,7 @@
 
 use super::pattern::Pattern;
 
-/// Whose bounds count.
+/// Which bounds apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::gateway) enum Profile {
     #[default]

@@ -1,4 +1,4 @@
-//! The types of what a request has: converted as the service does, or refused with its texts.
+//! Converts a request's members to their types as the service does, or refuses them in its words.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::gateway::fault::{Answered, Fault};
 use crate::gateway::wire::{Map, Value};
 
 /// The time after which all times are alike, so that sums of times do not overflow.
-const SECONDS_MAX: f64 = 1e12;
+const MILLIS_MAX: u64 = 1_000_000_000_000_000;
 
 const LIST_FOUND: &str = "Start of list found where not expected";
 const MAP_FOUND: &str = "Start of structure or map found where not expected.";
@@ -40,8 +40,8 @@ fn convert<'a>(value: Value<'a>, shape: &'static Shape) -> Answered<Value<'a>> {
     match (shape, value) {
         (Shape::Text { .. }, value @ Value::Text(_))
         | (Shape::Boolean, value @ Value::Bool(_))
-        | (Shape::Blob(_), value @ Value::Blob(_))
-        | (Shape::Time, value @ Value::Time(_)) => Ok(value),
+        | (Shape::Blob(_), value @ Value::Blob(_)) => Ok(value),
+        (Shape::Time, Value::Time(time)) => Ok(Value::Time(time.min(Timestamp::from_millis(MILLIS_MAX)))),
         (Shape::Blob(_), Value::Text(text)) => blob(&text).map(|bytes| Value::Blob(bytes.into())),
         (Shape::Integer(_), Value::Integer(number)) => Ok(Value::Integer(clamp(number))),
         (Shape::Integer(_), Value::Float(number)) => Ok(Value::Integer(clamp(number.floor() as i64))),
@@ -112,7 +112,7 @@ fn clamp(number: i64) -> i64 {
 
 fn time(seconds: f64) -> Timestamp {
     // Milliseconds are what clients give, and binary fractions do not hit them.
-    Timestamp::from_millis((seconds.clamp(0.0, SECONDS_MAX) * 1_000.0).round() as u64)
+    Timestamp::from_millis(((seconds * 1_000.0).round() as u64).min(MILLIS_MAX))
 }
 
 fn blob(text: &str) -> Answered<Vec<u8>> {

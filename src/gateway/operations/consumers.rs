@@ -1,8 +1,8 @@
-//! Consumers with a pipe of their own.
+//! Registered consumers, for enhanced fan-out.
 
 use std::sync::Arc;
 
-use super::super::catalogue::{ConsumerState, Known, internal};
+use super::super::catalogue::{ConsumerSettings, ConsumerState, Known, Status};
 use super::super::token::Purpose;
 use super::list::check_creation;
 use super::tags;
@@ -10,16 +10,18 @@ use super::{Answered, Call, Fault, Input, Reply, Value};
 
 /// How many consumers a stream may have.
 const CONSUMERS_MAX: usize = 20;
+/// How many of them may be being created at the same time.
+const CREATING_MAX: usize = 5;
 /// The largest page.
 const PAGE_MAX: usize = 100;
 
 pub(super) fn register(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let known = call.stream(&input)?;
     let name = input.required("ConsumerName");
-    let wanted = input.text_map("Tags");
-    tags::check_texts(wanted.iter().flat_map(|(key, text)| [*key, *text]))?;
-    known.check_active(known.now())?;
+    let tags = tags::of_new(call, &input, &format!("consumer {name} of stream {}", known.name))?;
+    let has_quotas = call.service.catalogue.behaviour().has_quotas();
     let consumer = known.change_now(|changing| {
+        known.check_active(changing.now)?;
         let consumers = known.consumers()?;
         if consumers.iter().any(|consumer| consumer.description.name == name) {
             return Err(Fault::in_use(format!(
@@ -28,21 +30,27 @@ pub(super) fn register(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
                 known.account_id()
             )));
         }
-        if call.service.catalogue.behaviour().has_quotas() && consumers.len() >= CONSUMERS_MAX {
-            return Err(Fault::limit(format!(
-                "Stream {} under account {} may have {CONSUMERS_MAX} registered consumers.",
-                known.name,
-                known.account_id()
-            )));
+        let creating = consumers.iter().filter(|consumer| consumer.status == Status::Creating).count();
+        for (count, max, state) in
+            [(consumers.len(), CONSUMERS_MAX, "registered"), (creating, CREATING_MAX, "CREATING")]
+        {
+            if has_quotas && count >= max {
+                return Err(Fault::limit(format!(
+                    "Stream {} under account {} may have {max} {state} consumers.",
+                    known.name,
+                    known.account_id()
+                )));
+            }
         }
-        // Settings without a consumer say nothing, so they come first: a crash leaves no consumer without its tags.
+        // Settings without a consumer say nothing, so they come first: a crash leaves no consumer without its tags. They replace what is left
+        // of an earlier consumer of the name.
         changing.set(|settings| {
-            let tags = wanted.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
-            settings.consumers.entry(name.to_owned()).or_default().tags = tags;
+            let consumer = ConsumerSettings { tags, policy: None };
+            settings.consumers.insert(name.to_owned(), consumer);
         })?;
         known.stream.register_consumer(name).map_err(|error| match error {
             crate::Error::InvalidArgument(reason) => Fault::invalid(reason.to_string()),
-            error => internal(&error),
+            error => known.failed(&error),
         })
     })?;
     let found = known.consumer(&consumer.name)?.ok_or_else(Fault::internal)?;
@@ -51,7 +59,7 @@ pub(super) fn register(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
 
 pub(super) fn deregister(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let (known, consumer) = find(call, &input)?;
-    known.remove_consumer(consumer)?;
+    known.remove_consumer(&consumer)?;
     Ok(Reply::Empty)
 }
 

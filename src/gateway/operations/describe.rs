@@ -2,7 +2,7 @@
 
 use super::super::catalogue::{Known, Status};
 use super::super::model::Profile;
-use super::super::names::{parse_shard_id, shard_id};
+use super::super::names::shard_id;
 use super::super::sequence::ShardNumbers;
 use super::{Answered, Call, Input, Reply, Value};
 use crate::ShardDescription;
@@ -12,7 +12,8 @@ const SHARDS_MAX: usize = 100;
 
 pub(super) fn describe_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let known = call.stream(&input)?;
-    let after = input.text("ExclusiveStartShardId").and_then(parse_shard_id);
+    let after =
+        input.text("ExclusiveStartShardId").map(|shard| call.shard_id(shard, &known.name)).transpose()?;
     let limit = input.count("Limit").map_or(SHARDS_MAX, |limit| SHARDS_MAX.min(limit as usize));
     let shards = known.shards();
     let mut shards = shards.iter().filter(|shard| after.is_none_or(|after| shard.id > after));
@@ -37,13 +38,8 @@ pub(super) fn describe_stream_summary(call: &Call<'_>, input: Input<'_>) -> Answ
     let mut description = add_state(value, call, &known);
     if call.service.profile == Profile::Today {
         let settings = known.settings();
-        let warm = settings.warm_mibps.map(|warm| {
-            let warm = Value::Integer(warm.into());
-            Value::map([("TargetMiBps", warm.clone()), ("CurrentMiBps", warm)])
-        });
         let strategy = Value::text(settings.strategy.name());
         description = description
-            .with("WarmThroughput", warm)
             .with("MaxRecordSizeInKiB", Some(Value::Integer(settings.max_record_kib.into())))
             .with("ChannelCount", Some(Value::Integer(0)))
             .with("QueueCount", Some(Value::Integer(0)))

@@ -1,6 +1,5 @@
-//! Encryption of what is put.
+//! Server-side encryption, switched on and off.
 
-use super::super::catalogue::internal;
 use super::lifecycle::{in_last_day, with_now};
 use super::{Answered, Call, Fault, Input, Reply};
 use crate::Error;
@@ -10,7 +9,7 @@ const CHANGES_MAX: usize = 25;
 
 pub(super) fn start(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     check_type(&input)?;
-    set(call, &input, Some(input.required("KeyId").to_owned()))
+    set(call, &input, Some(input.required("KeyId")))
 }
 
 pub(super) fn stop(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
@@ -25,7 +24,7 @@ fn check_type(input: &Input<'_>) -> Answered<()> {
     }
 }
 
-fn set(call: &Call<'_>, input: &Input<'_>, key_id: Option<String>) -> Answered<Reply> {
+fn set(call: &Call<'_>, input: &Input<'_>, key_id: Option<&str>) -> Answered<Reply> {
     let known = call.stream(input)?;
     let has_quotas = call.service.catalogue.behaviour().has_quotas();
     known.change(|changing| {
@@ -36,19 +35,28 @@ fn set(call: &Call<'_>, input: &Input<'_>, key_id: Option<String>) -> Answered<R
                 known.name
             )));
         }
-        known.stream.set_encrypted(key_id.is_some()).map_err(|error| match error {
-            Error::KeyUnavailable(_) => {
-                let key_id = key_id.as_deref().unwrap_or_default();
-                Fault::key_not_found(format!(
-                    "Key '{key_id}' does not exist: this server has no file of keys."
-                ))
+        let set_settings = |key_id: Option<&str>| {
+            changing.set(|settings| {
+                settings.encryption_changes = with_now(changes, changing.now);
+                settings.key_id = key_id.map(str::to_owned);
+            })
+        };
+        // Whatever a crash leaves in between, what is shown as encrypted is.
+        match key_id {
+            Some(key_id) => {
+                known.stream.set_encrypted(true).map_err(|error| match error {
+                    Error::KeyUnavailable(_) => Fault::key_not_found(format!(
+                        "Key '{key_id}' does not exist: this server has no file of keys."
+                    )),
+                    error => known.failed(&error),
+                })?;
+                set_settings(Some(key_id))
             }
-            error => internal(&error),
-        })?;
-        changing.set(|settings| {
-            settings.encryption_changes = with_now(changes, changing.now);
-            settings.key_id = key_id;
-        })
+            None => {
+                set_settings(None)?;
+                known.stream.set_encrypted(false).map_err(|error| known.failed(&error))
+            }
+        }
     })?;
     Ok(Reply::Empty)
 }

@@ -1,7 +1,6 @@
 //! Creating and deleting streams, and their settings.
 
-use super::super::catalogue::{Mode, Settings, Status, Strategy, internal};
-use super::super::model::is_tag_text;
+use super::super::catalogue::{Mode, Settings, Strategy};
 use super::tags;
 use super::{Answered, Call, Fault, Input, Reply};
 use crate::{DAY, HOUR, Retention, Timestamp, limits};
@@ -32,21 +31,11 @@ pub(super) fn create_stream(call: &Call<'_>, mut input: Input<'_>) -> Answered<R
     if strategy == Strategy::Auto && mode == Mode::Provisioned {
         return Err(Fault::invalid("RecordDistributionStrategy AUTO is for streams in On-Demand mode."));
     }
-    let warm_mibps = input.count("WarmThroughputMiBps");
-    if warm_mibps.is_some() && mode == Mode::Provisioned {
-        return Err(Fault::invalid("WarmThroughputMiBps is for streams in On-Demand mode."));
-    }
-    let mut settings = Settings { mode, strategy, warm_mibps, ..Settings::default() };
+    let mut settings = Settings { mode, strategy, ..Settings::default() };
     settings.max_record_kib = input.count("MaxRecordSizeInKiB").unwrap_or(settings.max_record_kib);
     let name = input.required("StreamName");
-    let wanted = input.text_map("Tags");
-    if wanted.iter().any(|(key, text)| !is_tag_text(key) || !is_tag_text(text)) {
-        return Err(Fault::invalid(tags::INVALID_CHARACTERS));
-    }
-    settings.tags = wanted.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
-    if settings.tags.len() > tags::TAGS_MAX {
-        return Err(Fault::limit(format!("A stream may have {} tags.", tags::TAGS_MAX)));
-    }
+    check_not_warm(call, &input, name)?;
+    settings.tags = tags::of_new(call, &input, &format!("stream {name}"))?;
     // In the order of the service: a name that is taken counts before the quotas.
     call.service.catalogue.check_free(name)?;
     check_quotas(call, shard_count, mode)?;
@@ -94,22 +83,17 @@ pub(super) fn check_shard_limit(call: &Call<'_>, open: u32, more: u32) -> Answer
 
 pub(super) fn delete_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let known = call.stream(&input)?;
-    if known.status(known.now()) == Status::Deleting {
-        return Err(Fault::in_use(format!(
-            "Stream {} under account {} not ACTIVE, instead in state DELETING",
-            known.name,
-            known.account_id()
-        )));
-    }
-    if !input.is_true("EnforceConsumerDeletion") && !known.consumers()?.is_empty() {
-        return Err(Fault::in_use(format!(
+    known.begin_deleting(|| {
+        if input.is_true("EnforceConsumerDeletion") || known.consumers()?.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::in_use(format!(
             "Stream {} under account {} has registered consumers. Deregister them, or set EnforceConsumerDeletion.",
             known.name,
             known.account_id()
-        )));
-    }
-    let until = known.begin_deleting()?;
-    if until <= known.now() {
+        )))
+    })?;
+    if known.is_gone(known.now()) {
         call.service.catalogue.finish_deleting(&known)?;
     } else {
         call.service.janitor.delete(known);
@@ -158,13 +142,14 @@ fn set_retention(
              too long."
         )));
     }
-    let existing = known.settings().retention_hours.into();
-    if let Some(refusal) = refusal(&known.name, hours, existing) {
-        return Err(Fault::invalid(refusal));
-    }
-    let hours = hours as u32;
     known.change(|changing| {
-        known.stream.set_retention(Retention::age(hours * HOUR)).map_err(|error| internal(&error))?;
+        let existing = known.settings().retention_hours.into();
+        if let Some(refusal) = refusal(&known.name, hours, existing) {
+            return Err(Fault::invalid(refusal));
+        }
+        let hours = hours as u32;
+        // A crash in between changes the retention: it is that of the log when the stream is opened.
+        known.stream.set_retention(Retention::age(hours * HOUR)).map_err(|error| known.failed(&error))?;
         changing.set(|settings| settings.retention_hours = hours)
     })?;
     Ok(Reply::Empty)
@@ -173,10 +158,13 @@ fn set_retention(
 pub(super) fn update_stream_mode(call: &Call<'_>, mut input: Input<'_>) -> Answered<Reply> {
     let mode = input.take("StreamModeDetails");
     let mode = mode.map(|mode| Mode::parse(mode.required("StreamMode"))).unwrap_or_default();
-    let warm = input.count("WarmThroughputMiBps");
     let known = call.stream(&input)?;
+    check_not_warm(call, &input, &known.name)?;
     let has_quotas = call.service.catalogue.behaviour().has_quotas();
     known.change(|changing| {
+        if mode == known.settings().mode {
+            return Ok(());
+        }
         let changes = in_last_day(&known.settings().mode_changes, changing.now);
         if has_quotas && changes.len() >= MODE_CHANGES_MAX {
             return Err(Fault::limit(format!(
@@ -187,13 +175,8 @@ pub(super) fn update_stream_mode(call: &Call<'_>, mut input: Input<'_>) -> Answe
         changing.set(|settings| {
             settings.mode_changes = with_now(changes, changing.now);
             settings.mode = mode;
-            match mode {
-                Mode::Provisioned => {
-                    settings.strategy = Strategy::PartitionKey;
-                    settings.warm_mibps = None;
-                }
-                Mode::OnDemand => settings.warm_mibps = warm.or(settings.warm_mibps),
-            }
+            // Only streams on demand have another one.
+            settings.strategy = Strategy::PartitionKey;
         })
     })?;
     Ok(Reply::Empty)
@@ -235,10 +218,22 @@ pub(super) fn update_strategy(call: &Call<'_>, input: Input<'_>) -> Answered<Rep
 
 pub(super) fn update_warm_throughput(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let known = call.stream(&input)?;
-    // It takes a commitment, which this account does not have.
-    Err(Fault::validation(format!(
-        "Request is invalid. Account {} has no commitment to a minimum throughput, which stream {} needs for warm throughput.",
-        known.account_id(),
-        known.name
-    )))
+    Err(no_commitment(call, &known.name))
+}
+
+/// Fails if a request asks for warm throughput.
+fn check_not_warm(call: &Call<'_>, input: &Input<'_>, stream: &str) -> Answered<()> {
+    match input.has("WarmThroughputMiBps") {
+        true => Err(no_commitment(call, stream)),
+        false => Ok(()),
+    }
+}
+
+/// Warm throughput takes a commitment, which this account does not have.
+fn no_commitment(call: &Call<'_>, stream: &str) -> Fault {
+    Fault::validation(format!(
+        "Request is invalid. Account {} has no commitment to a minimum throughput, which stream {stream} needs for warm \
+         throughput.",
+        call.account().id
+    ))
 }

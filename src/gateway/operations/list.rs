@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::catalogue::Known;
+use super::super::catalogue::{Known, Status};
 use super::super::model::Profile;
 use super::super::names::parse_shard_id;
 use super::super::token::Purpose;
@@ -50,7 +50,7 @@ fn summary(known: &Known) -> Value<'static> {
     ])
 }
 
-/// What a token of a page of shards holds: the list, and after which shard it goes on.
+/// What a token of a page of shards holds: which list it is, and after which shard it continues.
 #[derive(Debug, Serialize, Deserialize)]
 struct ShardPage {
     stream: String,
@@ -78,7 +78,7 @@ pub(super) fn list_shards(call: &Call<'_>, mut input: Input<'_>) -> Answered<Rep
         Some(token) => next_page(call, &input, token, filter.is_some())?,
         None => first_page(call, &input, filter)?,
     };
-    let shards = filtered(&known, page.filter)?;
+    let shards = filtered(&known, page.filter);
     let after = page.after.map(ShardId::new);
     let mut shards = shards.iter().filter(|shard| after.is_none_or(|after| shard.id > after));
     let taken: Vec<_> = shards.by_ref().take(limit).collect();
@@ -99,18 +99,15 @@ fn first_page(call: &Call<'_>, input: &Input<'_>, filter: Option<Input<'_>>) -> 
     }
     let known = call.stream(input)?;
     check_creation(&known, input.time("StreamCreationTimestamp"))?;
-    let after = match input.text("ExclusiveStartShardId") {
-        Some(text) => Some(parse_shard_id(text).map(ShardId::get).ok_or_else(|| {
-            Fault::not_found(format!(
-                "Could not find shard {text} in stream {} under account {}.",
-                known.name,
-                known.account_id()
-            ))
-        })?),
-        None => None,
-    };
+    let after =
+        input.text("ExclusiveStartShardId").map(|shard| call.shard_id(shard, &known.name)).transpose()?;
     let filter = filter.map_or(Ok(Filter::FromTrimHorizon), |filter| parse_filter(&filter))?;
-    let page = ShardPage { stream: known.name.clone(), created: known.created_at.as_micros(), filter, after };
+    let page = ShardPage {
+        stream: known.name.clone(),
+        created: known.created_at.as_micros(),
+        filter,
+        after: after.map(ShardId::get),
+    };
     Ok((known, page))
 }
 
@@ -128,17 +125,21 @@ fn next_page(call: &Call<'_>, input: &Input<'_>, token: &str, has_filter: bool) 
     if known.created_at.as_micros() != page.created {
         return Err(call.service.catalogue.missing(&page.stream));
     }
+    // Policies were asked about the stream of the ARN.
+    if input.text("StreamARN").is_some_and(|arn| arn != known.arn()) {
+        return Err(Fault::invalid("NextToken is that of another stream than StreamARN."));
+    }
     Ok((known, page))
 }
 
-/// Returns the stream of the token of a page of shards, for whoever asks whether the caller may see it.
+/// Returns the stream of a token of a page of shards, on which policies decide.
 pub(super) fn stream_of(call: &Call<'_>, input: &Input<'_>) -> Answered<String> {
     let token = input.text("NextToken").unwrap_or_default();
     let page: ShardPage = call.service.sealer.open_page(Purpose::Shards, token, call.now())?;
     Ok(page.stream)
 }
 
-/// Fails if a time is given that is not when the stream was created: the caller means another one of the same name.
+/// Fails if the given time is not that of the stream's creation: then the caller means another stream of that name.
 pub(super) fn check_creation(known: &Known, time: Option<Timestamp>) -> Answered<()> {
     match time {
         Some(time) if time.as_millis() / 1_000 != known.created_at.as_millis() / 1_000 => {
@@ -174,24 +175,18 @@ fn parse_filter(input: &Input<'_>) -> Answered<Filter> {
     }
 }
 
-fn filtered(known: &Known, filter: Filter) -> Answered<Vec<ShardDescription>> {
-    // A stream that is being created has none.
-    if known.shards().is_empty() {
-        return Ok(vec![]);
+/// Returns the shards that pass a filter. A time before those that are listed existed means the first of them.
+fn filtered(known: &Known, filter: Filter) -> Vec<ShardDescription> {
+    if known.status(known.now()) == Status::Creating {
+        return vec![];
     }
     let filter = match filter {
         Filter::AfterShard(shard) => ShardFilter::AfterShard(ShardId::new(shard)),
         Filter::AtTrimHorizon => ShardFilter::AtTrimHorizon,
         Filter::FromTrimHorizon => ShardFilter::FromTrimHorizon,
         Filter::AtLatest => ShardFilter::AtLatest,
-        Filter::AtTimestamp(time) => ShardFilter::AtTimestamp(at_least_created(known, time)),
-        Filter::FromTimestamp(time) => ShardFilter::FromTimestamp(at_least_created(known, time)),
+        Filter::AtTimestamp(millis) => ShardFilter::AtTimestamp(Timestamp::from_millis(millis)),
+        Filter::FromTimestamp(millis) => ShardFilter::FromTimestamp(Timestamp::from_millis(millis)),
     };
-    Ok(known.stream.list_shards(filter))
-}
-
-/// A time before the stream was created means its first shards.
-fn at_least_created(known: &Known, millis: u64) -> Timestamp {
-    let first = known.stream.shards().iter().map(|shard| shard.created_at).min();
-    Timestamp::from_millis(millis).max(first.unwrap_or(known.created_at))
+    known.stream.list_shards(filter)
 }

@@ -1,4 +1,4 @@
-//! The operations of the service: what each takes, whom it concerns, and what it does.
+//! The operations of the service: what each takes, which resource it is about, and what it does.
 
 mod absent;
 mod consumers;
@@ -23,10 +23,10 @@ use tokio::sync::mpsc;
 use super::catalogue::{Catalogue, Janitor, Known};
 use super::fault::{Answered, Fault};
 use super::model::{Input, Member, Profile};
-use super::names::Account;
+use super::names::{Account, parse_shard_id};
 use super::token::Sealer;
 use super::wire::{Format, Value};
-use crate::{Clock, Timestamp};
+use crate::{Clock, ShardId, Timestamp};
 
 pub(super) use table::find;
 pub(super) use tags::Tagged;
@@ -37,12 +37,12 @@ pub(super) struct Operation {
     pub(super) name: &'static str,
     pub(super) members: &'static [Member],
     pub(super) subject: Subject,
-    /// Whether it waits for nothing and is done in a few milliseconds, if the stream is open.
+    /// Whether it takes a few milliseconds at most and does not wait, if the stream is open.
     pub(super) is_quick: bool,
     pub(super) run: fn(&Call<'_>, Input<'_>) -> Answered<Reply>,
 }
 
-/// What an operation is about, which policies may allow or deny.
+/// The resource that an operation is about, on which policies decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
     /// All streams.
@@ -53,7 +53,7 @@ pub(super) enum Subject {
     Iterator,
     /// The consumer that `ConsumerARN` names, or its stream and its name.
     Consumer,
-    /// What this member names.
+    /// The resource that this member names.
     Arn(&'static str),
 }
 
@@ -96,7 +96,7 @@ impl Call<'_> {
         &self.service.catalogue.behaviour().account
     }
 
-    /// Returns the ARN of what a request is about, which may not exist, or `*`.
+    /// Returns the ARN of the resource of a request, or `*`. The resource may not exist.
     pub(super) fn subject(&self, subject: Subject, input: &Input<'_>) -> Answered<String> {
         let account = self.account();
         match subject {
@@ -118,7 +118,17 @@ impl Call<'_> {
         }
     }
 
-    /// Returns the stream that a request names, in whatever state it is.
+    /// Returns the id of a shard of a stream. The shard may not exist.
+    fn shard_id(&self, text: &str, stream: &str) -> Answered<ShardId> {
+        parse_shard_id(text).ok_or_else(|| self.no_shard(text, stream))
+    }
+
+    fn no_shard(&self, shard: &str, stream: &str) -> Fault {
+        let account = &self.account().id;
+        Fault::not_found(format!("Could not find shard {shard} in stream {stream} under account {account}."))
+    }
+
+    /// Returns the stream that a request names, in any state.
     fn stream(&self, input: &Input<'_>) -> Answered<Arc<Known>> {
         self.service.catalogue.stream(self.service.stream_name(input)?)
     }

@@ -34,14 +34,16 @@ fn change(
 ) -> Answered<Reply> {
     let named = named(&input.texts("ShardLevelMetrics"))?;
     let known = call.stream(input)?;
-    let before = known.settings().shard_metrics.clone();
-    let mut after = before.clone();
-    change(&mut after, named);
-    if after != before {
-        known.change(|changing| changing.set(|settings| settings.shard_metrics.clone_from(&after)))?;
-    } else {
-        known.check_active(known.now())?;
-    }
+    let (before, after) = known.change_now(|changing| {
+        known.check_active(changing.now)?;
+        let before = known.settings().shard_metrics.clone();
+        let mut after = before.clone();
+        change(&mut after, named);
+        if after != before {
+            changing.set(|settings| settings.shard_metrics.clone_from(&after))?;
+        }
+        Ok((before, after))
+    })?;
     let list = |metrics: BTreeSet<String>| Value::List(metrics.into_iter().map(Value::text).collect());
     call.reply(&Value::map([
         ("StreamName", Value::text(known.name.clone())),

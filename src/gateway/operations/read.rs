@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::super::catalogue::Known;
-use super::super::names::{parse_shard_id, shard_id};
-use super::super::sequence::{self, Parsed, ShardNumbers};
+use super::super::names::shard_id;
+use super::super::sequence::{self, KinesisNumber, Parsed, ShardNumbers};
 use super::super::token::{Place, Purpose};
 use super::records::{NO_KEY, fault};
 use super::{Answered, Call, Fault, Input, Reply, Value};
@@ -18,13 +18,7 @@ const RECORDS_MAX: i64 = 10_000;
 
 pub(super) fn get_shard_iterator(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let name = call.service.stream_name(&input)?;
-    let asked = input.required("ShardId");
-    let Some(shard) = parse_shard_id(asked) else {
-        return Err(Fault::not_found(format!(
-            "Could not find shard {asked} in stream {name} under account {}.",
-            call.account().id
-        )));
-    };
+    let shard = call.shard_id(input.required("ShardId"), name)?;
     let missing = || shard_missing(shard, name, &call.account().id);
     let known = call.service.catalogue.stream(name).map_err(|fault| match fault.is_internal() {
         true => fault,
@@ -150,10 +144,21 @@ impl Asked<'_> {
                 "Invalid SequenceNumber for ShardIteratorType {}, SequenceNumber has reached max possible value for the shard.",
                 self.kind
             ))),
-            Parsed::Number(number) if self.kind == "AT_SEQUENCE_NUMBER" => Ok(numbers.at_or_after(&number)),
+            Parsed::Number(number) if self.kind == "AT_SEQUENCE_NUMBER" => {
+                let at = numbers.at_or_after(&number);
+                let is_behind =
+                    numbers.may_be_behind(&number, at) && arrived_before(known, shard.id, at, &number);
+                Ok(if is_behind { at.plus(1) } else { at })
+            }
             Parsed::Number(number) => Ok(numbers.after(&number)),
         }
     }
+}
+
+/// Returns whether a record arrived before the second that a number holds.
+fn arrived_before(known: &Known, shard: ShardId, record: SequenceNumber, number: &KinesisNumber) -> bool {
+    let second = Position::AtTimestamp(Timestamp::from_millis(number.time * 1_000));
+    known.stream.iterator(shard, second).is_ok_and(|iterator| iterator.next_sequence() > record)
 }
 
 pub(super) fn get_records(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
@@ -245,7 +250,7 @@ pub(super) fn child_shards(batch: &Batch) -> Option<Value<'static>> {
     Some(Value::List(children.collect()))
 }
 
-/// Returns the stream of a shard iterator, for whoever asks whether the caller may use it.
+/// Returns the stream of a shard iterator, on which policies decide.
 pub(super) fn stream_of(call: &Call<'_>, input: &Input<'_>) -> Answered<String> {
     Ok(call.service.sealer.open_iterator(input.required("ShardIterator"), call.now())?.stream)
 }

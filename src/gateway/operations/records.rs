@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::block_in_place;
 
-use super::super::catalogue::{Known, Strategy, internal};
+use super::super::catalogue::{Known, Settings, Strategy};
+use super::super::model::Profile;
 use super::super::names::shard_id;
 use super::super::sequence;
 use super::{Answered, Call, Fault, Input, Reply, Value};
@@ -13,41 +14,54 @@ use crate::{Error, HashKey, PutRecord, Receipt};
 
 /// The largest request, keys included.
 const REQUEST_BYTES_MAX: usize = 10 << 20;
-/// The header of a record that was put without a key, which the log does not have.
+const REQUEST_BYTES_MAX_2018: usize = 5 << 20;
+/// The header that marks a record as put without a key, which the log requires.
 pub(super) const NO_KEY: &str = "kinesis-no-key";
 /// The partition key that such a record has in the log.
 const STAND_IN: &str = "-";
 /// The golden ratio, as a part of 2^128: its multiples fill the space evenly.
 const GOLDEN: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-/// Counts the records that the gateway spreads by itself.
+/// The number of records that the gateway has spread.
 static SPREAD: AtomicU64 = AtomicU64::new(0);
 
 pub(super) fn put_record(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let known = call.stream(&input)?;
     known.check_readable()?;
-    let record = to_put(&known, &input)?;
+    let settings = known.settings();
+    let record = to_put(&settings, &input)?;
     check_ordering(call, &known, &input)?;
-    check_size(&known, &record)?;
+    check_size(&known, &settings, &record)?;
     let receipt =
         waiting(&known, || known.stream.put_record(&record)).map_err(|error| fault(&known, &error))?;
     let (shard, sequence) = place(&known, &receipt)?;
     let answer = Value::map([("ShardId", shard), ("SequenceNumber", sequence)]);
-    call.reply(&answer.with("EncryptionType", encryption_type(&known)))
+    call.reply(&answer.with("EncryptionType", encryption_type(&settings)))
 }
 
 pub(super) fn put_records(call: &Call<'_>, mut input: Input<'_>) -> Answered<Reply> {
     let entries = input.take_list("Records");
     let known = call.stream(&input)?;
     known.check_readable()?;
-    let records: Vec<_> = entries.iter().map(|entry| to_put(&known, entry)).collect::<Answered<_>>()?;
-    records.iter().try_for_each(|record| check_size(&known, record))?;
+    let settings = known.settings();
+    let records: Vec<_> = entries.iter().map(|entry| to_put(&settings, entry)).collect::<Answered<_>>()?;
+    records.iter().try_for_each(|record| check_size(&known, &settings, record))?;
     let bytes: usize = records.iter().map(|record| record.data.len() + record.partition_key.len()).sum();
-    if bytes > REQUEST_BYTES_MAX {
-        return Err(Fault::invalid(format!("Records size exceeds {} MB limit", REQUEST_BYTES_MAX >> 20)));
+    let bytes_max = match call.service.profile {
+        Profile::Today => REQUEST_BYTES_MAX,
+        Profile::Year2018 => REQUEST_BYTES_MAX_2018,
+    };
+    if bytes > bytes_max {
+        return Err(Fault::invalid(format!("Records size exceeds {} MB limit", bytes_max >> 20)));
     }
     let outcomes =
         waiting(&known, || known.stream.put_batch(&records)).map_err(|error| fault(&known, &error))?;
+    // The key is that of the stream, so without it no record is put.
+    if let Some(error @ Error::KeyUnavailable(_)) =
+        outcomes.first().and_then(|outcome| outcome.as_ref().err())
+    {
+        return Err(fault(&known, error));
+    }
     let mut failed_count = 0;
     let mut answers = Vec::with_capacity(outcomes.len());
     for outcome in &outcomes {
@@ -63,18 +77,18 @@ pub(super) fn put_records(call: &Call<'_>, mut input: Input<'_>) -> Answered<Rep
     }
     let answer =
         Value::map([("FailedRecordCount", Value::Integer(failed_count)), ("Records", Value::List(answers))]);
-    call.reply(&answer.with("EncryptionType", encryption_type(&known)))
+    call.reply(&answer.with("EncryptionType", encryption_type(&settings)))
 }
 
-/// Puts, and lets another thread do this one's work meanwhile if that waits for the disk.
+/// Puts. If that waits for the disk, another thread takes over this one's other work meanwhile.
 fn waiting<T>(known: &Known, put: impl FnOnce() -> T) -> T {
     if known.puts_wait { block_in_place(put) } else { put() }
 }
 
 /// Returns a request's record as the log takes it.
-fn to_put<'a>(known: &Known, entry: &'a Input<'_>) -> Answered<PutRecord<'a>> {
+fn to_put<'a>(settings: &Settings, entry: &'a Input<'_>) -> Answered<PutRecord<'a>> {
     let key = entry.text("PartitionKey");
-    let is_spread = known.settings().strategy == Strategy::Auto;
+    let is_spread = settings.strategy == Strategy::Auto;
     let record = match key {
         Some(key) => PutRecord::new(key, entry.blob("Data")),
         None if is_spread => PutRecord::new(STAND_IN, entry.blob("Data")).header(NO_KEY, ""),
@@ -102,8 +116,8 @@ fn to_put<'a>(known: &Known, entry: &'a Input<'_>) -> Answered<PutRecord<'a>> {
     })
 }
 
-fn check_size(known: &Known, record: &PutRecord<'_>) -> Answered<()> {
-    let max_kib = known.settings().max_record_kib;
+fn check_size(known: &Known, settings: &Settings, record: &PutRecord<'_>) -> Answered<()> {
+    let max_kib = settings.max_record_kib;
     let bytes = record.data.len() + record.partition_key.len();
     if bytes <= max_kib as usize * 1_024 {
         return Ok(());
@@ -118,9 +132,10 @@ fn check_size(known: &Known, record: &PutRecord<'_>) -> Answered<()> {
 /// Checks the number that the record's number has to exceed. As it is one that the stream has given out, it does.
 fn check_ordering(call: &Call<'_>, known: &Known, input: &Input<'_>) -> Answered<()> {
     let Some(text) = input.text("SequenceNumberForOrdering") else { return Ok(()) };
-    let now = call.now().as_millis() / 1_000;
+    // A child shard's numbers are at first a second ahead.
+    let latest = call.now().as_millis() / 1_000 + 1;
     let is_valid = match sequence::parse(text) {
-        Some(sequence::Parsed::Number(number)) => number.time <= now,
+        Some(sequence::Parsed::Number(number)) => number.time <= latest,
         Some(sequence::Parsed::Old { .. }) => true,
         None => false,
     };
@@ -155,11 +170,7 @@ pub(super) fn fault(known: &Known, error: &Error) -> Fault {
             tracing::error!(%error, stream = known.name, "a key is not available");
             Fault::key_unavailable("The key that encrypts the stream is not available to the gateway.")
         }
-        // It was deleted in the meantime.
-        Error::Closed => {
-            Fault::not_found(format!("Stream {} under account {} not found.", known.name, known.account_id()))
-        }
-        error => internal(error),
+        error => known.failed(error),
     }
 }
 
@@ -172,6 +183,6 @@ fn item_fault(known: &Known, error: &Error) -> Fault {
 }
 
 /// Returns how records are encrypted, if they are.
-fn encryption_type(known: &Known) -> Option<Value<'static>> {
-    known.settings().key_id.as_ref().map(|_| Value::text("KMS"))
+fn encryption_type(settings: &Settings) -> Option<Value<'static>> {
+    settings.key_id.as_ref().map(|_| Value::text("KMS"))
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::catalogue::{Known, Mode, internal};
-use super::super::names::{parse_shard_id, shard_id};
+use super::super::catalogue::{Known, Mode};
+use super::super::names::shard_id;
 use super::lifecycle::{check_shard_limit, in_last_day, with_now};
 use super::{Answered, Call, Fault, Input, Reply, Value};
 use crate::{Error, HashKey, ShardDescription, ShardId, limits};
@@ -14,7 +14,7 @@ const COUNT_CHANGES_MAX: usize = 10;
 pub(super) fn split_shard(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let (known, [shard]) = named(call, &input, ["ShardToSplit"])?;
     known.change(|_| {
-        let shard = listed(&known, shard)?;
+        let shard = listed(call, &known, shard)?;
         check_provisioned(&known)?;
         check_shard_limit(call, call.service.catalogue.usage()?.open_shards, 1)?;
         check_stream_limit(known.open_shard_count() + 1)?;
@@ -32,7 +32,7 @@ pub(super) fn split_shard(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> 
             )));
         };
         check_open(&known, &shard)?;
-        known.stream.split_shard(shard.id, HashKey::new(at)).map_err(|error| refused(&error))
+        known.stream.split_shard(shard.id, HashKey::new(at)).map_err(|error| refused(&known, &error))
     })?;
     Ok(Reply::Empty)
 }
@@ -40,7 +40,7 @@ pub(super) fn split_shard(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> 
 pub(super) fn merge_shards(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let (known, shards) = named(call, &input, ["ShardToMerge", "AdjacentShardToMerge"])?;
     known.change(|_| {
-        let [shard, adjacent] = [listed(&known, shards[0])?, listed(&known, shards[1])?];
+        let [shard, adjacent] = [listed(call, &known, shards[0])?, listed(call, &known, shards[1])?];
         check_provisioned(&known)?;
         if !shard.hash_key_range.is_followed_by(&adjacent.hash_key_range) {
             return Err(Fault::invalid(format!(
@@ -53,7 +53,7 @@ pub(super) fn merge_shards(call: &Call<'_>, input: Input<'_>) -> Answered<Reply>
         }
         check_open(&known, &shard)?;
         check_open(&known, &adjacent)?;
-        known.stream.merge_shards(shard.id, adjacent.id).map_err(|error| refused(&error))
+        known.stream.merge_shards(shard.id, adjacent.id).map_err(|error| refused(&known, &error))
     })?;
     Ok(Reply::Empty)
 }
@@ -67,20 +67,15 @@ fn named<const COUNT: usize>(
     let name = call.service.stream_name(input)?;
     let mut shards = [ShardId::new(0); COUNT];
     for (shard, member) in shards.iter_mut().zip(members) {
-        let text = input.required(member);
-        *shard = parse_shard_id(text).ok_or_else(|| missing(text, name, &call.account().id))?;
+        *shard = call.shard_id(input.required(member), name)?;
     }
     let known = call.service.catalogue.stream(name)?;
     known.check_active(known.now())?;
     Ok((known, shards))
 }
 
-fn missing(shard: &str, stream: &str, account: &str) -> Fault {
-    Fault::not_found(format!("Could not find shard {shard} in stream {stream} under account {account}."))
-}
-
-fn listed(known: &Known, shard: ShardId) -> Answered<ShardDescription> {
-    known.shard(shard).ok_or_else(|| missing(&shard_id(shard), &known.name, known.account_id()))
+fn listed(call: &Call<'_>, known: &Known, shard: ShardId) -> Answered<ShardDescription> {
+    known.shard(shard).ok_or_else(|| call.no_shard(&shard_id(shard), &known.name))
 }
 
 fn check_open(known: &Known, shard: &ShardDescription) -> Answered<()> {
@@ -114,10 +109,10 @@ fn check_stream_limit(count: u32) -> Answered<()> {
     Err(Fault::limit(format!("A stream of this server may have {} open shards.", limits::SHARD_COUNT_MAX)))
 }
 
-fn refused(error: &Error) -> Fault {
+fn refused(known: &Known, error: &Error) -> Fault {
     match error {
         Error::InvalidArgument(reason) => Fault::invalid(reason.to_string()),
-        error => internal(error),
+        error => known.failed(error),
     }
 }
 
@@ -143,7 +138,8 @@ pub(super) fn update_shard_count(call: &Call<'_>, input: Input<'_>) -> Answered<
         }
         check_stream_limit(target)?;
         check_shard_limit(call, call.service.catalogue.usage()?.open_shards, target.saturating_sub(count))?;
-        known.stream.update_shard_count(target).map_err(|error| refused(&error))?;
+        // A crash in between leaves a change that does not count.
+        known.stream.update_shard_count(target).map_err(|error| refused(&known, &error))?;
         changing.set(|settings| settings.shard_count_changes = with_now(changes, changing.now))?;
         Ok(count)
     })?;

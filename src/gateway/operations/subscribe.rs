@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::super::catalogue::{Known, Status};
 use super::super::fault::Answered;
-use super::super::names::{parse_shard_id, shard_id};
+use super::super::names::shard_id;
 use super::super::sequence::ShardNumbers;
 use super::super::wire::{Format, event_stream};
 use super::consumers::by_arn;
@@ -32,14 +32,8 @@ pub(super) fn subscribe_to_shard(call: &Call<'_>, mut input: Input<'_>) -> Answe
             consumer.status.name()
         )));
     }
-    let asked_shard = input.required("ShardId");
-    let shard = parse_shard_id(asked_shard).and_then(|shard| known.shard(shard)).ok_or_else(|| {
-        Fault::not_found(format!(
-            "Could not find shard {asked_shard} in stream {} under account {}.",
-            known.name,
-            known.account_id()
-        ))
-    })?;
+    let shard = call.shard_id(input.required("ShardId"), &known.name)?;
+    let shard = known.shard(shard).ok_or_else(|| call.no_shard(&shard_id(shard), &known.name))?;
     let next = match &start {
         Some(start) => {
             let asked = Asked {
@@ -81,7 +75,7 @@ fn refused(known: &Known, arn: &str, error: &Error) -> Fault {
     }
 }
 
-/// A subscription that is under way.
+/// A running subscription.
 struct Pushing {
     known: Arc<Known>,
     numbers: ShardNumbers,
@@ -98,18 +92,18 @@ impl Pushing {
             return;
         }
         loop {
-            // Whoever is not there any more needs no events, even if there are none.
+            // A client that has left is noticed even while the shard is idle.
             let next = tokio::select! {
                 next = subscription.next() => next,
                 () = self.events.closed() => return,
             };
-            let frame = match next {
-                Ok(Some(event)) => self.event(&event),
+            let (frame, is_last) = match next {
+                Ok(Some(event)) => (self.event(&event), subscription.is_over()),
                 Ok(None) => return,
                 Err(Error::Lost { .. }) if subscription.skip_lost().is_ok() => continue,
-                Err(error) => self.exception(&error),
+                Err(error) => (self.exception(&error), true),
             };
-            if self.events.send(frame.into()).await.is_err() || subscription.is_over() {
+            if self.events.send(frame.into()).await.is_err() || is_last {
                 return;
             }
         }

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::catalogue::{Known, Settings};
-use super::super::model::is_tag_text;
+use super::super::model::{Profile, is_tag_text};
 use super::consumers::by_arn;
 use super::{Answered, Call, Fault, Input, Reply, Value};
 
 /// How many tags a stream or a consumer may have.
-pub(super) const TAGS_MAX: usize = 50;
+const TAGS_MAX: usize = 50;
+const TAGS_MAX_2018: usize = 10;
 const PAGE_MAX: usize = 50;
 
-pub(super) const INVALID_CHARACTERS: &str = "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.";
+const INVALID_CHARACTERS: &str = "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.";
 
 /// What has tags.
 pub(in crate::gateway) enum Tagged {
@@ -72,11 +73,11 @@ impl Tagged {
 }
 
 pub(super) fn add_to_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    add(&Tagged::Stream(call.stream(&input)?), &input)
+    add(call, &Tagged::Stream(call.stream(&input)?), &input)
 }
 
 pub(super) fn add_to_resource(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    add(&Tagged::by_arn(call, input.required("ResourceARN"))?, &input)
+    add(call, &Tagged::by_arn(call, input.required("ResourceARN"))?, &input)
 }
 
 pub(super) fn remove_from_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
@@ -88,7 +89,7 @@ pub(super) fn remove_from_resource(call: &Call<'_>, input: Input<'_>) -> Answere
 }
 
 /// Refuses texts that no tag can have.
-pub(super) fn check_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Answered<()> {
+fn check_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Answered<()> {
     // A percent sign passes here, and is refused with another text.
     let is_valid = |text: &str| is_tag_text(&text.replace('%', ""));
     match texts.into_iter().all(is_valid) {
@@ -97,7 +98,7 @@ pub(super) fn check_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Answe
     }
 }
 
-fn check_percent(texts: &[&str], refused: String) -> Answered<()> {
+fn check_percent(texts: &[&str], refused: &str) -> Answered<()> {
     match texts.iter().any(|text| text.contains('%')) {
         true => Err(Fault::invalid(format!(
             "{refused} because some tags contained illegal characters. The allowed characters are Unicode letters, \
@@ -107,22 +108,36 @@ fn check_percent(texts: &[&str], refused: String) -> Answered<()> {
     }
 }
 
-fn add(tagged: &Tagged, input: &Input<'_>) -> Answered<Reply> {
+/// Returns the tags of a request for what is about to be created.
+pub(super) fn of_new(call: &Call<'_>, input: &Input<'_>, what: &str) -> Answered<Tags> {
+    let mut tags = Tags::new();
+    extend(&mut tags, call, input, what)?;
+    Ok(tags)
+}
+
+/// Adds the tags of a request to those that `what` has, if it may have them all.
+fn extend(tags: &mut Tags, call: &Call<'_>, input: &Input<'_>, what: &str) -> Answered<()> {
     let wanted = input.text_map("Tags");
     let texts: Vec<_> = wanted.iter().flat_map(|(key, text)| [*key, *text]).collect();
     check_texts(texts.iter().copied())?;
-    let known = tagged.known();
-    let refused = format!("Failed to add tags to stream {} under account {}", known.name, known.account_id());
-    check_percent(&texts, refused.clone())?;
-    tagged.change(|tags| {
-        tags.extend(wanted.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
-        if tags.len() > TAGS_MAX {
-            return Err(Fault::invalid(format!(
-                "{refused} because a given stream cannot have more than {TAGS_MAX} tags associated with it."
-            )));
-        }
-        Ok(())
-    })?;
+    let refused = format!("Failed to add tags to {what} under account {}", call.account().id);
+    check_percent(&texts, &refused)?;
+    tags.extend(wanted.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
+    let max = match call.service.profile {
+        Profile::Today => TAGS_MAX,
+        Profile::Year2018 => TAGS_MAX_2018,
+    };
+    if tags.len() <= max {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!(
+        "{refused} because a given stream cannot have more than {max} tags associated with it."
+    )))
+}
+
+fn add(call: &Call<'_>, tagged: &Tagged, input: &Input<'_>) -> Answered<Reply> {
+    let what = format!("stream {}", tagged.known().name);
+    tagged.change(|tags| extend(tags, call, input, &what))?;
     Ok(Reply::Empty)
 }
 
@@ -132,7 +147,7 @@ fn remove(tagged: &Tagged, input: &Input<'_>) -> Answered<Reply> {
     let known = tagged.known();
     check_percent(
         &keys,
-        format!("Failed to remove tags from stream {} under account {}", known.name, known.account_id()),
+        &format!("Failed to remove tags from stream {} under account {}", known.name, known.account_id()),
     )?;
     tagged.change(|tags| {
         keys.iter().for_each(|key| drop(tags.remove(*key)));

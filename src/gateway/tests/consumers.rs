@@ -1,4 +1,4 @@
-//! Consumers with a pipe of their own, and what is pushed to them.
+//! Registered consumers, and what is pushed to them.
 
 use super::*;
 
@@ -195,4 +195,79 @@ fn a_consumer_that_is_removed_loses_its_subscription() {
     world.ok("DeregisterStreamConsumer", json!({"ConsumerARN": consumer}));
     assert_eq!(events.next().unwrap().0, "ResourceNotFoundException");
     assert_eq!(events.next(), None);
+}
+
+#[test]
+fn a_subscription_ends_with_its_stream() {
+    let world = World::new();
+    world.create("clicks", 1);
+    let consumer = register(&world, "fraud");
+    let mut events = begin(&world, from(&consumer, json!({"Type": "LATEST"})));
+    world.ok("DeleteStream", json!({"StreamName": "clicks", "EnforceConsumerDeletion": true}));
+    assert_eq!(events.next().unwrap().0, "ResourceNotFoundException");
+    assert_eq!(events.next(), None);
+    let got = world.subscribe(horizon(&consumer)).err().unwrap();
+    assert_eq!(got.error().0, "ResourceNotFoundException");
+}
+
+#[test]
+fn a_number_without_a_record_means_the_next_record() {
+    let world = World::new();
+    world.create("clicks", 1);
+    let consumer = register(&world, "fraud");
+    world.put("clicks", "a", "1");
+    let mut events = begin(&world, horizon(&consumer));
+    event(&mut events);
+    world.clock.advance(Duration::from_secs(6));
+    world.front().service.catalogue.stream("clicks").unwrap().stream.maintain().unwrap();
+    let number = event(&mut events)["ContinuationSequenceNumber"].clone();
+    world.put("clicks", "a", "2");
+    for kind in ["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"] {
+        let asked = json!({"StreamName": "clicks", "ShardId": "0", "ShardIteratorType": kind, "StartingSequenceNumber": number});
+        let iterator = world.ok("GetShardIterator", asked)["ShardIterator"].as_str().unwrap().to_owned();
+        assert_eq!(world.read(&iterator), ["2"], "{kind}");
+    }
+}
+
+#[test]
+fn a_consumer_has_nothing_of_an_earlier_one_of_its_name() {
+    let delay = Duration::from_millis(500);
+    let world = World::with(Setup { delay, ..Setup::default() });
+    world.create("clicks", 1);
+    world.clock.advance(delay);
+    let earlier = json!({"ResourceARN": register(&world, "fraud")});
+    world.clock.advance(delay);
+    for _ in 0..2 {
+        world.ok("DeregisterStreamConsumer", json!({"ConsumerARN": earlier["ResourceARN"]}));
+    }
+    let statement = json!({"Effect": "Allow", "Principal": "*", "Action": "kinesis:*", "Resource": earlier["ResourceARN"]});
+    let policy = json!({"Statement": statement}).to_string();
+    world.ok("PutResourcePolicy", json!({"ResourceARN": earlier["ResourceARN"], "Policy": policy}));
+    world.clock.advance(delay);
+    let later = json!({"ResourceARN": register(&world, "fraud")});
+    assert_eq!(world.ok("GetResourcePolicy", later), json!({"Policy": "{}"}));
+}
+
+#[test]
+fn consumers_are_registered_within_their_quotas() {
+    let delay = Duration::from_millis(500);
+    let world = World::with(Setup { delay, limits: Limits::kinesis(), ..Setup::default() });
+    world.create("clicks", 1);
+    world.clock.advance(delay);
+    for at in 0..20 {
+        if at > 0 && at % 5 == 0 {
+            let sixth = json!({"StreamARN": world.arn("clicks"), "ConsumerName": "one-more"});
+            world.refused("RegisterStreamConsumer", sixth, "LimitExceededException");
+            world.clock.advance(delay);
+        }
+        register(&world, &format!("consumer-{at}"));
+    }
+    world.clock.advance(delay);
+    let more = json!({"StreamARN": world.arn("clicks"), "ConsumerName": "one-more"});
+    world.refused("RegisterStreamConsumer", more, "LimitExceededException");
+    let tags: serde_json::Map<_, _> = (0..51).map(|at| (format!("tag-{at}"), json!(""))).collect();
+    for tags in [json!(tags), json!({"a": "50%"})] {
+        let body = json!({"StreamARN": world.arn("clicks"), "ConsumerName": "tagged", "Tags": tags});
+        world.refused("RegisterStreamConsumer", body, "InvalidArgumentException");
+    }
 }

@@ -194,6 +194,7 @@ fn quotas_hold_only_with_limits() {
     let mode =
         |mode: &str| json!({"StreamARN": world.arn("clicks"), "StreamModeDetails": {"StreamMode": mode}});
     world.ok("UpdateStreamMode", mode("ON_DEMAND"));
+    world.ok("UpdateStreamMode", mode("ON_DEMAND"));
     world.ok("UpdateStreamMode", mode("PROVISIONED"));
     world.refused("UpdateStreamMode", mode("ON_DEMAND"), "LimitExceededException");
     world.clock.advance(crate::DAY);
@@ -254,4 +255,83 @@ fn a_change_of_the_mode_changes_no_shard() {
     }
     world.restart(|_| {});
     assert_eq!(shards(&world), 2);
+}
+
+#[test]
+fn only_an_active_stream_is_deleted() {
+    let delay = Duration::from_millis(500);
+    let world = World::with(Setup { delay, ..Setup::default() });
+    world.create("clicks", 1);
+    let stream = json!({"StreamName": "clicks"});
+    let text = world.refused("DeleteStream", stream.clone(), "ResourceInUseException");
+    assert_eq!(text, "Stream clicks under account 000000000000 not ACTIVE, instead in state CREATING");
+    world.clock.advance(delay);
+    world.ok("IncreaseStreamRetentionPeriod", json!({"StreamName": "clicks", "RetentionPeriodHours": 48}));
+    let text = world.refused("DeleteStream", stream.clone(), "ResourceInUseException");
+    assert_eq!(text, "Stream clicks under account 000000000000 not ACTIVE, instead in state UPDATING");
+    world.clock.advance(delay);
+    world.ok("DeleteStream", stream);
+}
+
+#[test]
+fn a_clock_that_is_set_back_leaves_streams_active() {
+    let delay = Duration::from_millis(500);
+    let world = World::with(Setup { delay, ..Setup::default() });
+    world.create("clicks", 1);
+    world.clock.advance(delay);
+    world.ok("IncreaseStreamRetentionPeriod", json!({"StreamName": "clicks", "RetentionPeriodHours": 48}));
+    world.clock.set(Timestamp::from_millis(START.as_millis() - 3_600_000));
+    assert_eq!(world.status("clicks"), "ACTIVE");
+}
+
+#[test]
+fn names_that_no_stream_can_have_are_refused() {
+    let world = World::new();
+    world.refused("CreateStream", json!({"StreamName": "..", "ShardCount": 1}), "InvalidArgumentException");
+    world.refused("DescribeStream", json!({"StreamName": "."}), "ResourceNotFoundException");
+    for name in ["ä", "a:b", "..", &"x".repeat(200)] {
+        let stream = json!({"StreamARN": world.arn(name)});
+        world.refused("DescribeStream", stream, "ResourceNotFoundException");
+    }
+}
+
+#[test]
+fn a_stream_that_its_owner_closed_is_opened_again() {
+    let world = World::new();
+    world.create("clicks", 1);
+    world.put("clicks", "a", "1");
+    let known = world.front().service.catalogue.stream("clicks").unwrap();
+    known.stream.clone().close().unwrap();
+    assert_eq!(world.read(&world.iterator("clicks", 0, "TRIM_HORIZON")), ["1"]);
+}
+
+#[test]
+fn what_meets_the_end_of_a_stream_does_not_find_it() {
+    let world = World::new();
+    world.create("clicks", 1);
+    let known = world.front().service.catalogue.stream("clicks").unwrap();
+    world.ok("DeleteStream", json!({"StreamName": "clicks"}));
+    let fault = known.change_now(|changing| changing.set(|settings| settings.tags.clear())).unwrap_err();
+    assert_eq!(fault, world.front().service.catalogue.missing("clicks"));
+}
+
+#[test]
+fn warm_throughput_is_refused() {
+    let world = World::new();
+    world.create("clicks", 1);
+    let on_demand = json!({"StreamMode": "ON_DEMAND"});
+    let arn = world.arn("clicks");
+    for (operation, body) in [
+        (
+            "CreateStream",
+            json!({"StreamName": "views", "StreamModeDetails": on_demand, "WarmThroughputMiBps": 10}),
+        ),
+        (
+            "UpdateStreamMode",
+            json!({"StreamARN": arn, "StreamModeDetails": on_demand, "WarmThroughputMiBps": 10}),
+        ),
+        ("UpdateStreamWarmThroughput", json!({"StreamARN": arn, "WarmThroughputMiBps": 10})),
+    ] {
+        world.refused(operation, body, "ValidationException");
+    }
 }

@@ -127,6 +127,12 @@ fn a_number_for_ordering_is_one_that_was_given_out() {
             )
         );
     }
+    // One that a shard has given out which has just begun.
+    let split = json!({"StreamName": "clicks", "ShardToSplit": "0", "NewStartingHashKey": "2"});
+    world.ok("SplitShard", split);
+    let third = world.put("clicks", "a", "");
+    let fourth = world.ok("PutRecord", with(third["SequenceNumber"].as_str().unwrap()));
+    assert!(fourth["SequenceNumber"].as_str() > third["SequenceNumber"].as_str());
     // One that arrives later than now.
     world.clock.advance(Duration::from_secs(10));
     let later = world.put("clicks", "a", "3");

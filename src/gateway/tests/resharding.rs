@@ -211,3 +211,85 @@ fn the_number_of_shards_is_changed_ten_times_a_day_if_quotas_hold() {
     }
     world.refused("UpdateShardCount", to(2), "LimitExceededException");
 }
+
+#[test]
+fn a_closed_shard_expires_with_its_records() {
+    let world = World::new();
+    world.create("clicks", 1);
+    world.put("clicks", "a", "1");
+    split(&world, 0, 1 << 127);
+    let put = world.put("clicks", "a", "2");
+    let child = world.ok("ListShards", json!({"StreamName": "clicks"}))["Shards"][1].clone();
+    let known = world.front().service.catalogue.stream("clicks").unwrap();
+    world.clock.advance(crate::DAY - Duration::from_secs(1));
+    known.stream.maintain().unwrap();
+    assert_eq!(shards(&world, json!({"Type": "AT_TRIM_HORIZON"})), ["0"]);
+    world.clock.advance(Duration::from_secs(2));
+    known.stream.maintain().unwrap();
+    for filter in ["AT_TRIM_HORIZON", "FROM_TRIM_HORIZON"] {
+        assert_eq!(shards(&world, json!({"Type": filter})), ["1", "2"]);
+    }
+    // A time that nothing goes back to is that of the horizon.
+    for seconds in [0, START.as_millis() / 1_000] {
+        assert_eq!(shards(&world, json!({"Type": "AT_TIMESTAMP", "Timestamp": seconds})), ["1", "2"]);
+    }
+    let gone = json!({"StreamName": "clicks", "ShardId": "0", "ShardIteratorType": "TRIM_HORIZON"});
+    let text = world.refused("GetShardIterator", gone, "ResourceNotFoundException");
+    assert_eq!(text, "Shard shardId-000000000000 in stream clicks under account 000000000000 does not exist");
+    // A shard stays what it was when its parent has expired.
+    assert_eq!(world.ok("ListShards", json!({"StreamName": "clicks"}))["Shards"][0], child);
+    let asked = json!({"StreamName": "clicks", "ShardId": "1", "ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": put["SequenceNumber"]});
+    world.ok("GetShardIterator", asked);
+}
+
+#[test]
+fn at_the_moment_of_a_reshard_no_hash_key_is_without_a_shard() {
+    let world = World::new();
+    world.create("clicks", 1);
+    world.clock.advance(Duration::from_millis(1_234));
+    split(&world, 0, 1 << 127);
+    let at = START.as_millis() + 1_234;
+    world.clock.advance(Duration::from_secs(2));
+    for (millis, expected) in
+        [(at - 1, vec!["0"]), (at, vec!["1", "2"]), (at + 1, vec!["1", "2"]), (at + 1_000, vec!["1", "2"])]
+    {
+        let time = json!({"Type": "AT_TIMESTAMP", "Timestamp": millis as f64 / 1_000.0});
+        assert_eq!(shards(&world, time), expected, "{millis}");
+    }
+}
+
+#[test]
+fn a_number_above_all_of_a_closed_shard_means_its_end() {
+    let world = World::new();
+    world.create("clicks", 1);
+    let number = world.put("clicks", "a", "1")["SequenceNumber"].as_str().unwrap().to_owned();
+    let Some(crate::gateway::sequence::Parsed::Number(number)) = crate::gateway::sequence::parse(&number)
+    else {
+        panic!("a number")
+    };
+    let above = crate::gateway::sequence::KinesisNumber { index: 1 << 40, ..number }.to_string();
+    let asked = json!({"StreamName": "clicks", "ShardId": "0", "ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": above});
+    let open = world.ok("GetShardIterator", asked.clone());
+    split(&world, 0, 1 << 127);
+    for iterator in [open, world.ok("GetShardIterator", asked)] {
+        let got = world.ok("GetRecords", json!({"ShardIterator": iterator["ShardIterator"]}));
+        assert_eq!(got["ChildShards"].as_array().map(Vec::len), Some(2), "{got}");
+    }
+}
+
+#[test]
+fn a_token_of_shards_is_that_of_its_stream() {
+    let world = World::new();
+    world.create("clicks", 2);
+    world.create("views", 1);
+    let token = world.ok("ListShards", json!({"StreamName": "clicks", "MaxResults": 1}))["NextToken"].clone();
+    let body = |stream: &str| json!({"StreamARN": world.arn(stream), "NextToken": token});
+    // Policies decide by the ARN.
+    world.refused("ListShards", body("views"), "InvalidArgumentException");
+    world.ok("ListShards", body("clicks"));
+    for operation in ["DescribeStream", "ListShards"] {
+        let body = json!({"StreamName": "clicks", "ExclusiveStartShardId": "shardId-x"});
+        let text = world.refused(operation, body, "ResourceNotFoundException");
+        assert_eq!(text, "Could not find shard shardId-x in stream clicks under account 000000000000.");
+    }
+}

@@ -46,10 +46,8 @@ fn convert<'a>(item: Item, depth_left: usize) -> Result<Value<'a>, Malformed> {
         }
         Item::Tag(TIME, time) => match *time {
             Item::Integer(millis) => Value::Time(Timestamp::from_millis(clamp(millis)?)),
-            // No SDK writes this. RFC 8949 says that it is seconds.
-            Item::Float(seconds) if seconds >= 0.0 => {
-                Value::Time(Timestamp::from_micros((seconds * 1_000_000.0) as u64))
-            }
+            // No SDK writes this. RFC 8949 says that it is seconds, and they are read as those of JSON.
+            Item::Float(seconds) => Value::Float(seconds),
             _ => return Err(Malformed),
         },
         Item::Tag(_, tagged) => convert(*tagged, below?)?,

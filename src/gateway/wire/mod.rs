@@ -47,7 +47,7 @@ impl Format {
     }
 }
 
-/// A body that is neither.
+/// The error of a body that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -121,6 +121,11 @@ mod tests {
         let expected =
             Value::map([("Data", Value::Blob((&b"hello"[..]).into())), ("Name", Value::Text("ab".into()))]);
         assert_eq!(Format::Cbor.decode(body), Ok(expected));
+    }
+
+    #[test]
+    fn a_time_of_cbor_may_be_in_seconds() {
+        assert_eq!(Format::Cbor.decode(b"\xc1\xfb\x3f\xf8\0\0\0\0\0\0"), Ok(Value::Float(1.5)));
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! Access to the private parsers for the fuzz targets, compiled for nothing else.
+//! Signatures and policies, of any bytes.
 
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Uri};
 
-use super::auth::{
+use crate::Timestamp;
+use crate::gateway::auth::{
     Ask, Credentials, Decision, Denial, Policy, authenticate, authorize, check_form, denial_message,
 };
-use super::http::Request;
-use crate::Timestamp;
+use crate::gateway::http::Request;
 
 const ACCOUNT: &str = "123456789012";
 const REGION: &str = "eu-west-1";

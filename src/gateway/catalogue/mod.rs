@@ -81,6 +81,13 @@ impl Catalogue {
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(Error::NotAStream(_)) => return Err(self.missing(name)),
+            Err(error @ Error::Locked(_)) => {
+                tracing::warn!(%error, "a stream of the store is open elsewhere");
+                let account = &self.behaviour.account.id;
+                return Err(Fault::in_use(format!(
+                    "Stream {name} under account {account} is open in another process on the machine of this server."
+                )));
+            }
             Err(error) => return Err(internal(&error)),
         };
         let mut known = self.known.write();
@@ -136,8 +143,8 @@ impl Catalogue {
         }
         match self.stream(name) {
             Ok(_) => Err(self.exists(name)),
-            Err(fault) if fault.is_internal() => Err(fault),
-            Err(_) => Ok(()),
+            Err(fault) if fault.is_not_found() => Ok(()),
+            Err(fault) => Err(fault),
         }
     }
 

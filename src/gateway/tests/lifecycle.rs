@@ -335,3 +335,20 @@ fn warm_throughput_is_refused() {
         world.refused(operation, body, "ValidationException");
     }
 }
+
+#[test]
+fn a_stream_that_is_open_elsewhere_is_in_use() {
+    let mut world = World::new();
+    world.create("clicks", 1);
+    world.front = None;
+    let elsewhere = crate::Stream::open(world.directory.path().join("clicks")).unwrap();
+    world.open();
+    let text = world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceInUseException");
+    assert_eq!(
+        text,
+        "Stream clicks under account 000000000000 is open in another process on the machine of this server."
+    );
+    world.refused("CreateStream", json!({"StreamName": "clicks", "ShardCount": 1}), "ResourceInUseException");
+    elsewhere.close().unwrap();
+    world.put("clicks", "a", "1");
+}

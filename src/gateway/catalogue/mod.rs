@@ -77,7 +77,12 @@ impl Catalogue {
         if !is_stream_name(name) {
             return Err(self.missing(name));
         }
-        let loaded = block_in_place(|| Known::load(name, self.store.stream(name)?, &self.behaviour));
+        let load = || Known::load(name, self.store.stream(name)?, &self.behaviour);
+        let loaded = match block_in_place(load) {
+            // Somebody closed or deleted it in between.
+            Err(Error::Closed) => block_in_place(load),
+            loaded => loaded,
+        };
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(Error::NotAStream(_)) => return Err(self.missing(name)),

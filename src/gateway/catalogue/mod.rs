@@ -71,7 +71,8 @@ impl Catalogue {
         let loaded = block_in_place(|| Known::load(name, self.store.stream(name)?, &self.behaviour));
         let loaded = match loaded {
             Ok(loaded) => loaded,
-            Err(Error::NotAStream(_)) => return Err(self.missing(name)),
+            // Another request may be deleting it right now.
+            Err(Error::NotAStream(_) | Error::Closed) => return Err(self.missing(name)),
             Err(error) => return Err(internal(&error)),
         };
         let mut known = self.known.write();
@@ -115,7 +116,7 @@ impl Catalogue {
     }
 
     /// Creates a stream.
-    pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<Arc<Known>> {
+    pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<()> {
         let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
         if !is_stream_name(name) {
             return Err(Fault::invalid(format!("{name} cannot be the name of a stream on this server.")));
@@ -126,7 +127,11 @@ impl Catalogue {
             Err(_) => {}
         }
         match self.store.create(name, options) {
-            Ok(_) => self.stream(name),
+            Ok(_) => match self.stream(name) {
+                Err(fault) if fault.is_internal() => Err(fault),
+                // Another request may have deleted it again.
+                _ => Ok(()),
+            },
             // Another request was faster.
             Err(Error::InvalidArgument(_)) if self.stream(name).is_ok() => Err(self.exists(name)),
             Err(error) => Err(internal(&error)),

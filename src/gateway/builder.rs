@@ -205,7 +205,9 @@ impl Gateway {
         let addresses: Vec<SocketAddr> =
             address.to_socket_addrs().map_err(failed("find the address"))?.collect();
         let door = self.door(&addresses)?;
-        let listener = TcpListener::bind(&*addresses).map_err(failed("listen"))?;
+        let listing: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        let listen = format!("listen at {}", listing.join(", "));
+        let listener = TcpListener::bind(&*addresses).map_err(failed(&listen))?;
         let directory = self.store.directory().to_owned();
         let secret = self.secret(&directory)?;
         let options = self.store.options().clone();
@@ -230,20 +232,20 @@ impl Gateway {
             subscription_life: self.subscription_life,
         };
         let mut settings = Settings::default();
-        let front = Front {
+        let front = Arc::new(Front {
             service,
             door,
             watch: Watch::new(Arc::clone(&settings.counts)),
             random: SystemRandom::new(),
             requests: AtomicU64::default(),
-        };
+        });
         settings.threads = self.threads.unwrap_or(settings.threads);
         if let Some((chain, key)) = self.certificates {
             settings.certificates = Some(Arc::new(CertificateFiles { chain, key }));
         }
         let running =
-            Server::start(listener, Arc::new(front), settings).map_err(failed("start the server"))?;
-        Ok(RunningGateway { running, store: self.store })
+            Server::start(listener, Arc::clone(&front) as _, settings).map_err(failed("start the server"))?;
+        Ok(RunningGateway { running, front, store: self.store })
     }
 
     fn door(&self, addresses: &[SocketAddr]) -> Result<Door, GatewayError> {
@@ -277,6 +279,7 @@ impl Gateway {
 /// A gateway that serves. It ends when this is dropped, and then breaks off the requests that run.
 pub struct RunningGateway {
     running: Running,
+    front: Arc<Front>,
     store: Store,
 }
 
@@ -298,6 +301,9 @@ impl RunningGateway {
     /// The first error of a stream that was not closed cleanly.
     pub fn close(self) -> Result<(), GatewayError> {
         self.running.close(GRACE);
+        // A request that was broken off may still run, and must not open a stream again.
+        self.front.service.janitor.end();
+        self.front.service.catalogue.close();
         Ok(self.store.close()?)
     }
 }

@@ -102,19 +102,21 @@ impl Page {
         for metric in stats.metrics() {
             let shard = metric.shard.map(|shard| format!(",shard=\"{}\"", super::names::shard_id(shard)));
             let labels = format!("stream=\"{stream}\"{}", shard.unwrap_or_default());
-            let name = metric.name.replace('.', "_");
+            // Streams and shards have metrics of the same names. Those of the stream are not to be added up with their parts.
+            let prefix = if metric.shard.is_some() { "aws_kinesis_shard" } else { "aws_kinesis" };
+            let name = format!("{prefix}_{}", metric.name.replace('.', "_"));
             match metric.value {
                 MetricValue::Total(total) => {
-                    self.add(&format!("aws_kinesis_{name}_total"), "counter", &labels, total as f64);
+                    self.add(&format!("{name}_total"), "counter", &labels, total as f64);
                 }
                 MetricValue::Level(Some(level)) => {
-                    self.add(&format!("aws_kinesis_{name}"), "gauge", &labels, level as f64);
+                    self.add(&name, "gauge", &labels, level as f64);
                 }
                 MetricValue::Level(None) => {}
                 MetricValue::Times(times) => {
-                    self.add(&format!("aws_kinesis_{name}_count"), "counter", &labels, times.count() as f64);
+                    self.add(&format!("{name}_count"), "counter", &labels, times.count() as f64);
                     let seconds = times.sum().as_secs_f64();
-                    self.add(&format!("aws_kinesis_{name}_sum"), "counter", &labels, seconds);
+                    self.add(&format!("{name}_sum"), "counter", &labels, seconds);
                 }
             }
         }

@@ -16,7 +16,7 @@ const ROUND: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(in crate::gateway) struct Janitor {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Janitor {
             work.open_all(&catalogue);
             work.delete_all(&catalogue);
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Deletes a stream at the end of its `DELETING` state.
@@ -51,14 +51,21 @@ impl Janitor {
     }
 }
 
-impl Drop for Janitor {
-    fn drop(&mut self) {
+impl Janitor {
+    /// Ends the thread. What is not deleted yet is deleted after the next start.
+    pub(in crate::gateway) fn end(&self) {
         self.shared.state.lock().is_ended = true;
         self.shared.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.lock().take() {
             // It has nothing to return, and a panic was printed.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -20,8 +20,8 @@ use crate::{
 const PROPERTY: &str = "kinesis";
 /// The largest record of any stream of Kinesis, with the longest key, in bytes.
 const RECORD_BYTES_MAX: u64 = (10 << 20) + limits::PARTITION_KEY_BYTES_MAX as u64;
-/// The number of shards between which the load moves a stream on demand.
-const ON_DEMAND_SHARDS: (u32, u32) = (4, limits::SHARD_COUNT_MAX);
+/// The number of shards below which the load takes no stream on demand, unless the stream had fewer when it was switched to that.
+const ON_DEMAND_SHARDS_MIN: u32 = 4;
 
 /// The state of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,10 +244,11 @@ impl Known {
     /// Turns scaling by load on or off, as the mode requires.
     fn apply_mode(&self) -> Result<()> {
         let mode = self.settings.read().mode;
-        let (min, max) = ON_DEMAND_SHARDS;
+        // A change of the mode itself changes no shard.
+        let min = self.open_shard_count().min(ON_DEMAND_SHARDS_MIN);
         self.stream.set_scaling(match mode {
             Mode::Provisioned => Scaling::provisioned(),
-            Mode::OnDemand => Scaling::on_demand(min, max),
+            Mode::OnDemand => Scaling::on_demand(min, limits::SHARD_COUNT_MAX),
         })
     }
 

@@ -6,6 +6,7 @@ mod settings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -49,11 +50,19 @@ pub(super) struct Catalogue {
     known: RwLock<HashMap<String, Arc<Known>>>,
     /// Locked while a stream is deleted.
     deletion: Mutex<()>,
+    /// Changes only while the streams are locked.
+    is_closed: AtomicBool,
 }
 
 impl Catalogue {
     pub(super) fn new(store: Store, behaviour: Behaviour) -> Self {
-        Self { store, behaviour: Arc::new(behaviour), known: RwLock::default(), deletion: Mutex::default() }
+        Self {
+            store,
+            behaviour: Arc::new(behaviour),
+            known: RwLock::default(),
+            deletion: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn behaviour(&self) -> &Arc<Behaviour> {
@@ -76,6 +85,12 @@ impl Catalogue {
             Err(error) => return Err(internal(&error)),
         };
         let mut known = self.known.write();
+        if self.is_closed.load(Ordering::Relaxed) {
+            drop(known);
+            // A stream that is opened while the store is being closed must not stay open.
+            let _ = loaded.stream.close();
+            return Err(internal(&Error::Closed));
+        }
         // Another request may have been faster. A closed stream is an earlier one of this name.
         let entry = match known.get(name).filter(|known| !known.stream.is_closed()) {
             Some(known) => Arc::clone(known),
@@ -115,17 +130,21 @@ impl Catalogue {
         self.store.names().map_err(|error| internal(&error))
     }
 
-    /// Creates a stream.
-    pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<()> {
-        let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
+    /// Fails if a stream has this name, or none can have it.
+    pub(super) fn check_free(&self, name: &str) -> Answered<()> {
         if !is_stream_name(name) {
             return Err(Fault::invalid(format!("{name} cannot be the name of a stream on this server.")));
         }
         match self.stream(name) {
-            Ok(_) => return Err(self.exists(name)),
-            Err(fault) if fault.is_internal() => return Err(fault),
-            Err(_) => {}
+            Ok(_) => Err(self.exists(name)),
+            Err(fault) if fault.is_internal() => Err(fault),
+            Err(_) => Ok(()),
         }
+    }
+
+    /// Creates a stream, whose name is free.
+    pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<()> {
+        let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
         match self.store.create(name, options) {
             Ok(_) => match self.stream(name) {
                 Err(fault) if fault.is_internal() => Err(fault),
@@ -159,6 +178,13 @@ impl Catalogue {
                 Err(error) => Err(internal(&error)),
             }
         })
+    }
+
+    /// Opens no more streams, so that the store can be closed.
+    pub(super) fn close(&self) {
+        let mut known = self.known.write();
+        self.is_closed.store(true, Ordering::Relaxed);
+        known.clear();
     }
 
     fn is_current(&self, known: &Arc<Known>) -> bool {

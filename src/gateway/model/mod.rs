@@ -1,8 +1,10 @@
 //! The service model: the members of each request, their types and bounds, and the texts of violations.
 
+pub(super) mod channels;
 mod constraints;
 mod input;
 mod pattern;
+pub(super) mod queues;
 mod shape;
 pub(super) mod shapes;
 mod types;

@@ -12,6 +12,18 @@ pub(in crate::gateway) enum Pattern {
     QueueArn,
     ChannelArn,
     StreamId,
+    // Those of channels.
+    Account,
+    BucketArn,
+    ErrorPrefix,
+    KeyTemplate,
+    LogGroup,
+    LogStream,
+    PartitionSource,
+    RoleArn,
+    SchemaArn,
+    Table,
+    TableBucketArn,
 }
 
 impl Pattern {
@@ -29,6 +41,19 @@ impl Pattern {
             Self::QueueArn => "arn:aws.*:kinesis:.*:\\d{12}:queue/\\S+",
             Self::ChannelArn => "arn:aws.*:kinesis:.*:\\d{12}:channel/\\S+",
             Self::StreamId => "[a-z0-9]{20}-[a-z0-9]{3}",
+            Self::Account => "\\d{12}",
+            Self::BucketArn => "arn:aws[-a-z0-9]*:s3:::[a-z0-9._-]{3,63}",
+            Self::ErrorPrefix => "[0-9A-Za-z!\\-_'.*()\\/]+",
+            Self::KeyTemplate => "[0-9A-Za-z!\\-_'.*()\\/=:{}]+",
+            Self::LogGroup => "[\\.\\-_/#A-Za-z0-9]+",
+            Self::LogStream => "[^:*]*",
+            Self::PartitionSource => "[a-zA-Z0-9\\.\\_]+",
+            Self::RoleArn => "arn:aws[-a-z0-9]*:iam::\\d{12}:role/[a-zA-Z_0-9+=,.@\\-_/]+",
+            Self::SchemaArn => {
+                "arn:aws[-a-z0-9]*:glue:[-a-z0-9]+:\\d{12}:schema/[-a-zA-Z0-9_$#.]+/[-a-zA-Z0-9_$#.]+"
+            }
+            Self::Table => "[0-9a-z_]+",
+            Self::TableBucketArn => "arn:aws[-a-z0-9]*:s3tables:[-a-z0-9]+:\\d{12}:bucket/[a-z0-9_-]{3,63}",
         }
     }
 
@@ -37,24 +62,46 @@ impl Pattern {
             Self::Name => is_name(text),
             Self::SequenceNumber => is_number(text, 129),
             Self::HashKey => is_number(text, 39),
-            Self::StreamArn => is_arn(text, &["stream"]),
-            Self::ResourceArn => is_arn(text, &["stream", "channel", "queue"]),
-            Self::QueueArn => is_arn(text, &["queue"]),
-            Self::ChannelArn => is_arn(text, &["channel"]),
-            Self::ConsumerArn => {
-                let parts = is_arn(text, &["stream"]).then(|| text.split_once(":stream/")).flatten();
-                let parts = parts.and_then(|(_, path)| path.split_once("/consumer/"));
-                parts.is_some_and(|(stream, consumer)| {
-                    consumer
-                        .rsplit_once(':')
-                        .is_some_and(|(name, created)| is_name(stream) && is_name(name) && is_digits(created))
-                })
-            }
+            Self::StreamArn => is_arn(text, "stream/"),
+            Self::ResourceArn => is_resource_arn(text, &["stream/", "channel/", "queue/"]),
+            Self::QueueArn => is_arn(text, "queue/"),
+            Self::ChannelArn => is_arn(text, "channel/"),
+            Self::ConsumerArn => is_consumer_arn(text),
             Self::StreamId => text.split_once('-').is_some_and(|(a, b)| {
                 (a.len(), b.len()) == (20, 3)
                     && a.bytes()
                         .chain(b.bytes())
                         .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            }),
+            Self::Account => is_account(text),
+            Self::ErrorPrefix => consists_of(text, b"!-_'.*()/"),
+            Self::KeyTemplate => consists_of(text, b"!-_'.*()/=:{}"),
+            Self::LogGroup => consists_of(text, b".-_/#"),
+            Self::LogStream => !text.contains([':', '*']),
+            Self::PartitionSource => consists_of(text, b"._"),
+            Self::Table => consists_of_low(text, b"_"),
+            Self::BucketArn => is_arn_of(text, "s3", |region, account, bucket| {
+                region.is_empty() && account.is_empty() && is_bucket(bucket, b"._-")
+            }),
+            Self::RoleArn => is_arn_of(text, "iam", |region, account, role| {
+                let name = role.strip_prefix("role/");
+                region.is_empty()
+                    && is_account(account)
+                    && name.is_some_and(|name| consists_of(name, b"+=,.@-_/"))
+            }),
+            Self::SchemaArn => is_arn_of(text, "glue", |region, account, schema| {
+                let names = schema.strip_prefix("schema/").and_then(|names| names.split_once('/'));
+                consists_of_low(region, b"-")
+                    && is_account(account)
+                    && names.is_some_and(|(registry, name)| {
+                        consists_of(registry, b"-_$#.") && consists_of(name, b"-_$#.")
+                    })
+            }),
+            Self::TableBucketArn => is_arn_of(text, "s3tables", |region, account, bucket| {
+                let name = bucket.strip_prefix("bucket/");
+                consists_of_low(region, b"-")
+                    && is_account(account)
+                    && name.is_some_and(|name| is_bucket(name, b"_-"))
             }),
         }
     }
@@ -62,7 +109,35 @@ impl Pattern {
 
 /// Returns whether a text has only characters of names.
 pub(in crate::gateway) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    consists_of(text, b"_.-")
+}
+
+/// Returns whether a text has letters, digits and these signs only, and at least one of them.
+fn consists_of(text: &str, signs: &[u8]) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || signs.contains(&byte))
+}
+
+/// The same with small letters.
+fn consists_of_low(text: &str, signs: &[u8]) -> bool {
+    consists_of(text, signs) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+fn is_bucket(text: &str, signs: &[u8]) -> bool {
+    (3..=63).contains(&text.len()) && consists_of_low(text, signs)
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && is_digits(text)
+}
+
+/// An ARN of a service, whose region, account and resource are right.
+fn is_arn_of(text: &str, service: &str, is_right: impl Fn(&str, &str, &str) -> bool) -> bool {
+    let parts: Vec<_> = text.splitn(6, ':').collect();
+    let ["arn", partition, of, region, account, resource] = parts[..] else { return false };
+    let partition = partition.strip_prefix("aws");
+    partition.is_some_and(|rest| rest.is_empty() || consists_of_low(rest, b"-"))
+        && of == service
+        && is_right(region, account, resource)
 }
 
 fn is_digits(text: &str) -> bool {
@@ -74,18 +149,55 @@ fn is_number(text: &str, digits_max: usize) -> bool {
     text == "0" || (is_digits(text) && text.len() <= digits_max && !text.starts_with('0'))
 }
 
-/// An ARN of Kinesis: `arn:aws…:kinesis:REGION:ACCOUNT:KIND/NAME`.
-fn is_arn(text: &str, kinds: &[&str]) -> bool {
-    let mut parts = text.splitn(6, ':');
-    let (Some("arn"), Some(partition), Some("kinesis"), Some(_), Some(account), Some(resource)) =
-        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
-    };
-    let named = resource.split_once('/').is_some_and(|(kind, name)| {
-        kinds.contains(&kind) && !name.is_empty() && !name.contains(char::is_whitespace)
+/// Returns the places behind `arn:aws.*:kinesis:.*:\d{12}:` in a text. What they cost grows with the text only.
+fn account_ends(text: &str) -> impl Iterator<Item = usize> {
+    const SERVICE: &str = ":kinesis:";
+    let from = text.strip_prefix("arn:aws").and_then(|rest| rest.find(SERVICE));
+    let from = from.map_or(text.len(), |at| "arn:aws".len() + at + SERVICE.len());
+    let accounts = text.as_bytes()[from..].windows(14).enumerate().filter(|(_, window)| {
+        (window[0], window[13]) == (b':', b':') && window[1..13].iter().all(u8::is_ascii_digit)
     });
-    partition.starts_with("aws") && account.len() == 12 && is_digits(account) && named
+    accounts.map(move |(at, _)| from + at + 14)
+}
+
+/// Returns how much of a text is before its first line's end, which `.` does not match.
+fn line_length(text: &str) -> usize {
+    text.find(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).unwrap_or(text.len())
+}
+
+/// Returns from where on a text has characters of `\S` only.
+fn last_word(text: &str) -> usize {
+    text.rfind([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']).map_or(0, |at| at + 1)
+}
+
+/// An ARN of Kinesis, whose resource is `KIND/NAME`.
+fn is_arn(text: &str, kind: &str) -> bool {
+    let (line, word) = (line_length(text), last_word(text));
+    account_ends(text).any(|end| {
+        let name = end + kind.len();
+        text[end..].starts_with(kind) && end <= line && (word..text.len()).contains(&name)
+    })
+}
+
+/// An ARN of Kinesis, whose resource ends with `KIND/NAME` of one of these kinds.
+fn is_resource_arn(text: &str, kinds: &[&str]) -> bool {
+    let (line, word) = (line_length(text), last_word(text));
+    let Some(end) = account_ends(text).next() else { return false };
+    kinds.iter().any(|kind| {
+        let mut places = text[end..].match_indices(kind).map(|(at, _)| end + at);
+        places.any(|at| at <= line && (word..text.len()).contains(&(at + kind.len())))
+    })
+}
+
+/// `….*stream/NAME/consumer/NAME:NUMBER`.
+fn is_consumer_arn(text: &str) -> bool {
+    let Some((stream, consumer)) = text.rsplit_once("/consumer/") else { return false };
+    let named = consumer.split_once(':').is_some_and(|(name, created)| is_name(name) && is_digits(created));
+    let Some((kind, name)) = stream.rsplit_once('/') else { return false };
+    let head = kind.strip_suffix("stream");
+    named
+        && is_name(name)
+        && head.is_some_and(|head| account_ends(head).next().is_some() && line_length(head) == head.len())
 }
 
 /// Returns whether a tag's key or text has only characters that Kinesis allows.

@@ -3,7 +3,7 @@
 use super::pattern::Pattern;
 use super::shape::{Bounds, Member, Required, Shape};
 
-const fn text(min: i64, max: i64, pattern: Option<Pattern>) -> Shape {
+pub(super) const fn text(min: i64, max: i64, pattern: Option<Pattern>) -> Shape {
     Shape::Text { length: Bounds::new(min, max), pattern, values: &[] }
 }
 
@@ -11,15 +11,15 @@ const fn of_pattern(pattern: Pattern) -> Shape {
     Shape::Text { length: Bounds::NONE, pattern: Some(pattern), values: &[] }
 }
 
-const fn one_of(values: &'static [&'static str]) -> Shape {
+pub(super) const fn one_of(values: &'static [&'static str]) -> Shape {
     Shape::Text { length: Bounds::NONE, pattern: None, values }
 }
 
-const fn optional(name: &'static str, shape: &'static Shape) -> Member {
+pub(super) const fn optional(name: &'static str, shape: &'static Shape) -> Member {
     Member { name, shape, required: Required::No }
 }
 
-const fn required(name: &'static str, shape: &'static Shape) -> Member {
+pub(super) const fn required(name: &'static str, shape: &'static Shape) -> Member {
     Member { name, shape, required: Required::Yes }
 }
 
@@ -27,23 +27,21 @@ const fn required_in_2018(name: &'static str, shape: &'static Shape) -> Member {
     Member { name, shape, required: Required::In2018 }
 }
 
-const NAME: Shape = text(1, 128, Some(Pattern::Name));
-const STREAM_ARN_SHAPE: Shape = text(1, 2_048, Some(Pattern::StreamArn));
+pub(super) const NAME: Shape = text(1, 128, Some(Pattern::Name));
+pub(super) const STREAM_ARN_SHAPE: Shape = text(1, 2_048, Some(Pattern::StreamArn));
 const CONSUMER_ARN: Shape = text(1, 2_048, Some(Pattern::ConsumerArn));
 const RESOURCE_ARN: Shape = text(1, 2_048, Some(Pattern::ResourceArn));
-const QUEUE_ARN: Shape = text(1, 2_048, Some(Pattern::QueueArn));
-const CHANNEL_ARN: Shape = text(1, 2_048, Some(Pattern::ChannelArn));
 const SEQUENCE_NUMBER: Shape = of_pattern(Pattern::SequenceNumber);
 const HASH_KEY: Shape = of_pattern(Pattern::HashKey);
 const PARTITION_KEY: Shape = text(1, 256, None);
 const DATA: Shape = Shape::Blob(Bounds::at_most(10_485_760).in_2018(1_048_576));
-const TOKEN: Shape = text(1, 1_048_576, None);
-const PAGE: Shape = Shape::Integer(Bounds::new(1, 10_000));
+pub(super) const TOKEN: Shape = text(1, 1_048_576, None);
+pub(super) const PAGE: Shape = Shape::Integer(Bounds::new(1, 10_000));
 const POSITIVE: Shape = Shape::Integer(Bounds::at_least(1));
 const NOT_NEGATIVE: Shape = Shape::Integer(Bounds::at_least(0));
-const BOOLEAN: Shape = Shape::Boolean;
-const TIME: Shape = Shape::Time;
-const TAGS: Shape = Shape::TextMap {
+pub(super) const BOOLEAN: Shape = Shape::Boolean;
+pub(super) const TIME: Shape = Shape::Time;
+pub(super) const TAGS: Shape = Shape::TextMap {
     count: Bounds::new(1, 200).in_2018(10),
     names: Bounds::new(1, 128),
     texts: Bounds::new(0, 256),
@@ -54,17 +52,15 @@ const STRATEGY: Shape = one_of(&["AUTO", "USER_PARTITION_KEY"]);
 const RECORD_KIB: Shape = Shape::Integer(Bounds::new(1_024, 10_240));
 const HOURS: Shape = Shape::Integer(Bounds { min: Some(1), max: None, max_2018: Some(168) });
 const ENCRYPTION: Shape = one_of(&["NONE", "KMS"]);
-const KEY_ID: Shape = text(1, 2_048, None);
+pub(super) const KEY_ID: Shape = text(1, 2_048, None);
 const METRICS: Shape = Shape::Texts { count: Bounds::new(1, 7), each: Bounds::NONE };
 
 const STREAM_NAME: Member = required_in_2018("StreamName", &NAME);
 const STREAM_ARN: Member = optional("StreamARN", &STREAM_ARN_SHAPE);
-const REQUIRED_STREAM_ARN: Member = required("StreamARN", &STREAM_ARN_SHAPE);
+pub(super) const REQUIRED_STREAM_ARN: Member = required("StreamARN", &STREAM_ARN_SHAPE);
 const STREAM_ID: Member = optional("StreamId", &text(1, 24, Some(Pattern::StreamId)));
 const DRY_RUN: Member = optional("DryRun", &BOOLEAN);
 const RESOURCE: Member = required("ResourceARN", &RESOURCE_ARN);
-const QUEUE: Member = required("QueueARN", &QUEUE_ARN);
-const CHANNEL: Member = required("ChannelARN", &CHANNEL_ARN);
 
 pub(in crate::gateway) const NOTHING: &[Member] = &[];
 
@@ -292,95 +288,3 @@ pub(in crate::gateway) const UPDATE_ACCOUNT_SETTINGS: &[Member] = &[required(
     "MinimumThroughputBillingCommitment",
     &Shape::Structure(&[required("Status", &one_of(&["ENABLED", "DISABLED"]))]),
 )];
-
-const SECONDS: Shape = Shape::Integer(Bounds::new(0, 43_200));
-const QUEUE_ATTRIBUTES: Shape = Shape::Structure(&[
-    optional("VisibilityTimeoutSeconds", &SECONDS),
-    optional(
-        "DeadLetterConfiguration",
-        &Shape::Structure(&[
-            required("TargetType", &one_of(&["BUILT_IN", "NONE"])),
-            optional("MaxReceiveCount", &Shape::Integer(Bounds::new(1, 1_000))),
-        ]),
-    ),
-]);
-const HANDLE: Shape = text(1, 1_024, None);
-const LIST_FILTER: Shape = Shape::Structure(&[optional("StreamARN", &STREAM_ARN_SHAPE)]);
-
-pub(in crate::gateway) const QUEUE_ONLY: &[Member] = &[QUEUE];
-
-pub(in crate::gateway) const CREATE_QUEUE: &[Member] = &[
-    required("QueueName", &NAME),
-    required(
-        "StreamConfigurationList",
-        &Shape::Structures {
-            count: Bounds::new(1, 10_000),
-            members: &[
-                REQUIRED_STREAM_ARN,
-                optional(
-                    "StartingPosition",
-                    &Shape::Structure(&[
-                        required("Type", &one_of(&["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"])),
-                        optional("Timestamp", &TIME),
-                    ]),
-                ),
-            ],
-            class: "com.amazonaws.kinesis.v20131202.QueueStreamConfiguration",
-        },
-    ),
-    optional("QueueAttributes", &QUEUE_ATTRIBUTES),
-    optional("Tags", &TAGS),
-];
-
-pub(in crate::gateway) const UPDATE_QUEUE: &[Member] =
-    &[QUEUE, required("QueueAttributes", &QUEUE_ATTRIBUTES)];
-
-pub(in crate::gateway) const LIST_QUEUES: &[Member] =
-    &[optional("MaxResults", &PAGE), optional("NextToken", &TOKEN), optional("StreamFilter", &LIST_FILTER)];
-
-pub(in crate::gateway) const RECEIVE: &[Member] = &[
-    QUEUE,
-    optional("Limit", &Shape::Integer(Bounds::new(1, 10))),
-    optional("WaitTimeSeconds", &Shape::Integer(Bounds::new(1, 20))),
-    optional("VisibilityTimeoutSeconds", &SECONDS),
-];
-
-pub(in crate::gateway) const ENTRIES: &[Member] = &[
-    QUEUE,
-    required(
-        "Entries",
-        &Shape::Structures {
-            count: Bounds::new(1, 10),
-            members: &[required("ReceiptHandle", &HANDLE)],
-            class: "com.amazonaws.kinesis.v20131202.QueueRecordsEntry",
-        },
-    ),
-];
-
-pub(in crate::gateway) const VISIBILITY_ENTRIES: &[Member] = &[
-    QUEUE,
-    required(
-        "Entries",
-        &Shape::Structures {
-            count: Bounds::new(1, 10),
-            members: &[required("ReceiptHandle", &HANDLE), required("VisibilityTimeoutSeconds", &SECONDS)],
-            class: "com.amazonaws.kinesis.v20131202.QueueRecordsVisibilityEntry",
-        },
-    ),
-];
-
-pub(in crate::gateway) const CREATE_CHANNEL: &[Member] = &[
-    required("ChannelName", &NAME),
-    required("ServiceExecutionRoleARN", &text(1, 512, None)),
-    required(
-        "StreamConfigurationList",
-        &Shape::Structures {
-            count: Bounds::new(1, 10_000),
-            members: &[REQUIRED_STREAM_ARN],
-            class: "com.amazonaws.kinesis.v20131202.ChannelStreamConfiguration",
-        },
-    ),
-    optional("Tags", &TAGS),
-];
-
-pub(in crate::gateway) const CHANNEL_ONLY: &[Member] = &[CHANNEL];

@@ -36,6 +36,8 @@ pub(super) fn create_stream(call: &Call<'_>, mut input: Input<'_>) -> Answered<R
     let name = input.required("StreamName");
     check_not_warm(call, &input, name)?;
     settings.tags = tags::of_new(call, &input, &format!("stream {name}"))?;
+    // In the order of the service: a name that is taken counts before the quotas.
+    call.service.catalogue.check_free(name)?;
     check_quotas(call, shard_count, mode)?;
     call.service.catalogue.create(name, shard_count, &settings)?;
     Ok(Reply::Empty)

@@ -28,9 +28,9 @@ static SPREAD: AtomicU64 = AtomicU64::new(0);
 pub(super) fn put_record(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let known = call.stream(&input)?;
     known.check_readable()?;
-    check_ordering(call, &known, &input)?;
     let settings = known.settings();
     let record = to_put(&settings, &input)?;
+    check_ordering(call, &known, &input)?;
     check_size(&known, &settings, &record)?;
     let receipt =
         waiting(&known, || known.stream.put_record(&record)).map_err(|error| fault(&known, &error))?;

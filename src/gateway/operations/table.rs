@@ -1,6 +1,6 @@
 //! The table of operations.
 
-use super::super::model::shapes as of;
+use super::super::model::{channels, queues, shapes};
 use super::{
     Operation, Subject, absent, consumers, describe, encryption, lifecycle, list, monitoring, policies, read,
     records, reshard, subscribe, tags,
@@ -11,11 +11,11 @@ const QUEUE: Subject = Subject::Arn("QueueARN");
 const CHANNEL: Subject = Subject::Arn("ChannelARN");
 
 macro_rules! operations {
-    ($($name:literal $members:ident $subject:expr, $speed:ident, $run:path;)+) => {
+    ($($name:literal $members:path, $subject:expr, $speed:ident, $run:path;)+) => {
         const OPERATIONS: &[Operation] = &[
             $(Operation {
                 name: $name,
-                members: of::$members,
+                members: $members,
                 subject: $subject,
                 is_quick: operations!($speed),
                 run: $run,
@@ -27,63 +27,63 @@ macro_rules! operations {
 }
 
 operations! {
-    "PutRecord" PUT_RECORD Subject::Stream, quick, records::put_record;
-    "PutRecords" PUT_RECORDS Subject::Stream, quick, records::put_records;
-    "GetRecords" GET_RECORDS Subject::Iterator, quick, read::get_records;
-    "GetShardIterator" GET_SHARD_ITERATOR Subject::Stream, quick, read::get_shard_iterator;
-    "SubscribeToShard" SUBSCRIBE_TO_SHARD Subject::Consumer, slow, subscribe::subscribe_to_shard;
-    "AddTagsToStream" ADD_TAGS_TO_STREAM Subject::Stream, slow, tags::add_to_stream;
-    "CreateStream" CREATE_STREAM Subject::Stream, slow, lifecycle::create_stream;
-    "DecreaseStreamRetentionPeriod" RETENTION Subject::Stream, slow, lifecycle::decrease_retention;
-    "DeleteStream" DELETE_STREAM Subject::Stream, slow, lifecycle::delete_stream;
-    "DeregisterStreamConsumer" CONSUMER Subject::Consumer, slow, consumers::deregister;
-    "DescribeAccountSettings" NOTHING Subject::Account, slow, monitoring::describe_account_settings;
-    "DescribeLimits" NOTHING Subject::Account, slow, monitoring::describe_limits;
-    "DescribeStream" DESCRIBE_STREAM Subject::Stream, slow, describe::describe_stream;
-    "DescribeStreamConsumer" CONSUMER Subject::Consumer, slow, consumers::describe;
-    "DescribeStreamSummary" STREAM_ONLY Subject::Stream, slow, describe::describe_stream_summary;
-    "DisableEnhancedMonitoring" ENHANCED_MONITORING Subject::Stream, slow, monitoring::disable;
-    "EnableEnhancedMonitoring" ENHANCED_MONITORING Subject::Stream, slow, monitoring::enable;
-    "IncreaseStreamRetentionPeriod" RETENTION Subject::Stream, slow, lifecycle::increase_retention;
-    "ListShards" LIST_SHARDS Subject::Stream, slow, list::list_shards;
-    "ListStreamConsumers" LIST_STREAM_CONSUMERS Subject::Stream, slow, consumers::list;
-    "ListStreams" LIST_STREAMS Subject::Account, slow, list::list_streams;
-    "ListTagsForResource" RESOURCE_ONLY RESOURCE, slow, tags::list_of_resource;
-    "ListTagsForStream" LIST_TAGS_FOR_STREAM Subject::Stream, slow, tags::list_of_stream;
-    "MergeShards" MERGE_SHARDS Subject::Stream, slow, reshard::merge_shards;
-    "RegisterStreamConsumer" REGISTER_STREAM_CONSUMER Subject::Stream, slow, consumers::register;
-    "RemoveTagsFromStream" REMOVE_TAGS_FROM_STREAM Subject::Stream, slow, tags::remove_from_stream;
-    "SplitShard" SPLIT_SHARD Subject::Stream, slow, reshard::split_shard;
-    "StartStreamEncryption" STREAM_ENCRYPTION Subject::Stream, slow, encryption::start;
-    "StopStreamEncryption" STREAM_ENCRYPTION Subject::Stream, slow, encryption::stop;
-    "TagResource" TAG_RESOURCE RESOURCE, slow, tags::add_to_resource;
-    "UntagResource" UNTAG_RESOURCE RESOURCE, slow, tags::remove_from_resource;
-    "UpdateAccountSettings" UPDATE_ACCOUNT_SETTINGS Subject::Account, slow, monitoring::update_account_settings;
-    "UpdateMaxRecordSize" UPDATE_MAX_RECORD_SIZE Subject::Stream, slow, lifecycle::update_max_record_size;
-    "UpdateShardCount" UPDATE_SHARD_COUNT Subject::Stream, slow, reshard::update_shard_count;
-    "UpdateStreamMode" UPDATE_STREAM_MODE Subject::Stream, slow, lifecycle::update_stream_mode;
-    "UpdateStreamRecordDistributionStrategy" UPDATE_STRATEGY Subject::Stream, slow, lifecycle::update_strategy;
-    "UpdateStreamWarmThroughput" UPDATE_WARM_THROUGHPUT Subject::Stream, slow, lifecycle::update_warm_throughput;
-    "DeleteResourcePolicy" RESOURCE_ONLY RESOURCE, slow, policies::delete;
-    "GetResourcePolicy" RESOURCE_ONLY RESOURCE, slow, policies::get;
-    "PutResourcePolicy" PUT_RESOURCE_POLICY RESOURCE, slow, policies::put;
-    "AcknowledgeDeadLetterQueueRecords" ENTRIES QUEUE, slow, absent::queue;
-    "AcknowledgeQueueRecords" ENTRIES QUEUE, slow, absent::queue;
-    "CreateChannel" CREATE_CHANNEL Subject::Account, slow, absent::create_channel;
-    "CreateQueue" CREATE_QUEUE Subject::Account, slow, absent::create_queue;
-    "DeleteChannel" CHANNEL_ONLY CHANNEL, slow, absent::channel;
-    "DeleteQueue" QUEUE_ONLY QUEUE, slow, absent::queue;
-    "DescribeChannel" CHANNEL_ONLY CHANNEL, slow, absent::channel;
-    "DescribeQueue" QUEUE_ONLY QUEUE, slow, absent::queue;
-    "ListChannels" LIST_QUEUES Subject::Account, slow, absent::list_channels;
-    "ListQueues" LIST_QUEUES Subject::Account, slow, absent::list_queues;
-    "ReceiveDeadLetterQueueRecords" RECEIVE QUEUE, slow, absent::queue;
-    "ReceiveQueueRecords" RECEIVE QUEUE, slow, absent::queue;
-    "RestoreDeadLetterQueueRecords" ENTRIES QUEUE, slow, absent::queue;
-    "UpdateChannel" CHANNEL_ONLY CHANNEL, slow, absent::channel;
-    "UpdateDeadLetterQueueRecordsVisibility" VISIBILITY_ENTRIES QUEUE, slow, absent::queue;
-    "UpdateQueue" UPDATE_QUEUE QUEUE, slow, absent::queue;
-    "UpdateQueueRecordsVisibility" VISIBILITY_ENTRIES QUEUE, slow, absent::queue;
+    "PutRecord" shapes::PUT_RECORD, Subject::Stream, quick, records::put_record;
+    "PutRecords" shapes::PUT_RECORDS, Subject::Stream, quick, records::put_records;
+    "GetRecords" shapes::GET_RECORDS, Subject::Iterator, quick, read::get_records;
+    "GetShardIterator" shapes::GET_SHARD_ITERATOR, Subject::Stream, quick, read::get_shard_iterator;
+    "SubscribeToShard" shapes::SUBSCRIBE_TO_SHARD, Subject::Consumer, slow, subscribe::subscribe_to_shard;
+    "AddTagsToStream" shapes::ADD_TAGS_TO_STREAM, Subject::Stream, slow, tags::add_to_stream;
+    "CreateStream" shapes::CREATE_STREAM, Subject::Stream, slow, lifecycle::create_stream;
+    "DecreaseStreamRetentionPeriod" shapes::RETENTION, Subject::Stream, slow, lifecycle::decrease_retention;
+    "DeleteStream" shapes::DELETE_STREAM, Subject::Stream, slow, lifecycle::delete_stream;
+    "DeregisterStreamConsumer" shapes::CONSUMER, Subject::Consumer, slow, consumers::deregister;
+    "DescribeAccountSettings" shapes::NOTHING, Subject::Account, slow, monitoring::describe_account_settings;
+    "DescribeLimits" shapes::NOTHING, Subject::Account, slow, monitoring::describe_limits;
+    "DescribeStream" shapes::DESCRIBE_STREAM, Subject::Stream, slow, describe::describe_stream;
+    "DescribeStreamConsumer" shapes::CONSUMER, Subject::Consumer, slow, consumers::describe;
+    "DescribeStreamSummary" shapes::STREAM_ONLY, Subject::Stream, slow, describe::describe_stream_summary;
+    "DisableEnhancedMonitoring" shapes::ENHANCED_MONITORING, Subject::Stream, slow, monitoring::disable;
+    "EnableEnhancedMonitoring" shapes::ENHANCED_MONITORING, Subject::Stream, slow, monitoring::enable;
+    "IncreaseStreamRetentionPeriod" shapes::RETENTION, Subject::Stream, slow, lifecycle::increase_retention;
+    "ListShards" shapes::LIST_SHARDS, Subject::Stream, slow, list::list_shards;
+    "ListStreamConsumers" shapes::LIST_STREAM_CONSUMERS, Subject::Stream, slow, consumers::list;
+    "ListStreams" shapes::LIST_STREAMS, Subject::Account, slow, list::list_streams;
+    "ListTagsForResource" shapes::RESOURCE_ONLY, RESOURCE, slow, tags::list_of_resource;
+    "ListTagsForStream" shapes::LIST_TAGS_FOR_STREAM, Subject::Stream, slow, tags::list_of_stream;
+    "MergeShards" shapes::MERGE_SHARDS, Subject::Stream, slow, reshard::merge_shards;
+    "RegisterStreamConsumer" shapes::REGISTER_STREAM_CONSUMER, Subject::Stream, slow, consumers::register;
+    "RemoveTagsFromStream" shapes::REMOVE_TAGS_FROM_STREAM, Subject::Stream, slow, tags::remove_from_stream;
+    "SplitShard" shapes::SPLIT_SHARD, Subject::Stream, slow, reshard::split_shard;
+    "StartStreamEncryption" shapes::STREAM_ENCRYPTION, Subject::Stream, slow, encryption::start;
+    "StopStreamEncryption" shapes::STREAM_ENCRYPTION, Subject::Stream, slow, encryption::stop;
+    "TagResource" shapes::TAG_RESOURCE, RESOURCE, slow, tags::add_to_resource;
+    "UntagResource" shapes::UNTAG_RESOURCE, RESOURCE, slow, tags::remove_from_resource;
+    "UpdateAccountSettings" shapes::UPDATE_ACCOUNT_SETTINGS, Subject::Account, slow, monitoring::update_account_settings;
+    "UpdateMaxRecordSize" shapes::UPDATE_MAX_RECORD_SIZE, Subject::Stream, slow, lifecycle::update_max_record_size;
+    "UpdateShardCount" shapes::UPDATE_SHARD_COUNT, Subject::Stream, slow, reshard::update_shard_count;
+    "UpdateStreamMode" shapes::UPDATE_STREAM_MODE, Subject::Stream, slow, lifecycle::update_stream_mode;
+    "UpdateStreamRecordDistributionStrategy" shapes::UPDATE_STRATEGY, Subject::Stream, slow, lifecycle::update_strategy;
+    "UpdateStreamWarmThroughput" shapes::UPDATE_WARM_THROUGHPUT, Subject::Stream, slow, lifecycle::update_warm_throughput;
+    "DeleteResourcePolicy" shapes::RESOURCE_ONLY, RESOURCE, slow, policies::delete;
+    "GetResourcePolicy" shapes::RESOURCE_ONLY, RESOURCE, slow, policies::get;
+    "PutResourcePolicy" shapes::PUT_RESOURCE_POLICY, RESOURCE, slow, policies::put;
+    "AcknowledgeDeadLetterQueueRecords" queues::ENTRIES, QUEUE, slow, absent::queue;
+    "AcknowledgeQueueRecords" queues::ENTRIES, QUEUE, slow, absent::queue;
+    "CreateChannel" channels::CREATE_CHANNEL, Subject::Account, slow, absent::create_channel;
+    "CreateQueue" queues::CREATE_QUEUE, Subject::Account, slow, absent::create_queue;
+    "DeleteChannel" channels::CHANNEL_ONLY, CHANNEL, slow, absent::channel;
+    "DeleteQueue" queues::QUEUE_ONLY, QUEUE, slow, absent::queue;
+    "DescribeChannel" channels::CHANNEL_ONLY, CHANNEL, slow, absent::channel;
+    "DescribeQueue" queues::QUEUE_ONLY, QUEUE, slow, absent::queue;
+    "ListChannels" queues::LIST_QUEUES, Subject::Account, slow, absent::list_channels;
+    "ListQueues" queues::LIST_QUEUES, Subject::Account, slow, absent::list_queues;
+    "ReceiveDeadLetterQueueRecords" queues::RECEIVE, QUEUE, slow, absent::queue;
+    "ReceiveQueueRecords" queues::RECEIVE, QUEUE, slow, absent::queue;
+    "RestoreDeadLetterQueueRecords" queues::ENTRIES, QUEUE, slow, absent::queue;
+    "UpdateChannel" channels::UPDATE_CHANNEL, CHANNEL, slow, absent::channel;
+    "UpdateDeadLetterQueueRecordsVisibility" queues::VISIBILITY_ENTRIES, QUEUE, slow, absent::queue;
+    "UpdateQueue" queues::UPDATE_QUEUE, QUEUE, slow, absent::queue;
+    "UpdateQueueRecordsVisibility" queues::VISIBILITY_ENTRIES, QUEUE, slow, absent::queue;
 }
 
 /// Returns the operation of this name.

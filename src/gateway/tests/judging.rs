@@ -126,7 +126,8 @@ fn whoever_watches_needs_no_key() {
     assert_eq!(status, 200);
     for line in [
         "gateway_requests_total{operation=\"PutRecord\",status=\"200\",error=\"\"} 1",
-        "aws_kinesis_IncomingRecords_total{stream=\"clicks\",shard=\"shardId-000000000000\"} 1",
+        "aws_kinesis_IncomingRecords_total{stream=\"clicks\"} 1",
+        "aws_kinesis_shard_IncomingRecords_total{stream=\"clicks\",shard=\"shardId-000000000000\"} 1",
     ] {
         assert!(metrics.lines().any(|it| it == line), "{line} in {metrics}");
     }

@@ -28,6 +28,8 @@ fn a_stream_is_created_changed_and_deleted_after_the_delay() {
         "ResourceInUseException",
     );
     assert_eq!(text, "Stream clicks under account 000000000000 already exists.");
+    let too_many = json!({"StreamName": "clicks", "ShardCount": 20_001});
+    assert_eq!(world.refused("CreateStream", too_many, "ResourceInUseException"), text);
 
     world.clock.advance(delay);
     let after = described(&world, "clicks");
@@ -46,6 +48,31 @@ fn a_stream_is_created_changed_and_deleted_after_the_delay() {
     world.clock.advance(delay);
     world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceNotFoundException");
     world.create("clicks", 1);
+}
+
+#[test]
+fn l6_names_that_no_stream_can_have_are_refused() {
+    let world = World::new();
+    let long = "x".repeat(129);
+    for name in [".", "..", ".gateway-secret"] {
+        world.refused(
+            "CreateStream",
+            json!({"StreamName": name, "ShardCount": 1}),
+            "InvalidArgumentException",
+        );
+        world.refused("DescribeStream", json!({"StreamName": name}), "ResourceNotFoundException");
+        world.refused("DeleteStream", json!({"StreamName": name}), "ResourceNotFoundException");
+    }
+    // The pattern of ARNs allows more than that of names.
+    for name in [".", "..", ".gateway-secret", "é", "a%2f", "x\\y", &long] {
+        let arn = world.arn(name);
+        world.refused("DescribeStream", json!({"StreamARN": arn}), "ResourceNotFoundException");
+        let put = json!({"StreamARN": arn, "PartitionKey": "a", "Data": ""});
+        world.refused("PutRecord", put, "ResourceNotFoundException");
+        world.refused("ListTagsForResource", json!({"ResourceARN": arn}), "ResourceNotFoundException");
+    }
+    let consumer = json!({"ConsumerARN": format!("{}/consumer/c:1", world.arn(&long))});
+    world.refused("DescribeStreamConsumer", consumer, "ResourceNotFoundException");
 }
 
 #[test]
@@ -212,6 +239,22 @@ fn what_the_server_does_not_have_is_not_found() {
     assert_eq!(world.ok("ListChannels", json!({})), json!({"ChannelSummaries": []}));
     let settings = world.ok("DescribeAccountSettings", json!({}));
     assert_eq!(settings["MinimumThroughputBillingCommitment"]["Status"], "DISABLED");
+}
+
+#[test]
+fn a_change_of_the_mode_changes_no_shard() {
+    let mut world = World::new();
+    world.create("clicks", 2);
+    let shards = |world: &World| described(world, "clicks")["Shards"].as_array().unwrap().len();
+    for mode in ["ON_DEMAND", "PROVISIONED", "ON_DEMAND"] {
+        world.ok(
+            "UpdateStreamMode",
+            json!({"StreamARN": world.arn("clicks"), "StreamModeDetails": {"StreamMode": mode}}),
+        );
+        assert_eq!(shards(&world), 2);
+    }
+    world.restart(|_| {});
+    assert_eq!(shards(&world), 2);
 }
 
 #[test]

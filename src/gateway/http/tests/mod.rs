@@ -4,6 +4,7 @@ mod service;
 
 mod answers;
 mod bounds;
+mod certificates;
 mod http2;
 mod many;
 mod slow;

@@ -1,5 +1,6 @@
 //! TLS: agreeing on a version of HTTP, bad handshakes, and certificates that change.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::sync::Mutex;
@@ -13,13 +14,15 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream
 use zeroize::Zeroizing;
 
 use super::super::{Certificate, CertificateSource};
+use super::certificates::CERTIFICATES;
 use super::*;
 use crate::gateway::files::CertificateFiles;
 
+/// Returns another certificate each time, three times in a test.
 fn certificate() -> Certificate {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
-    Certificate { chain: made.cert.pem().into_bytes(), key }
+    thread_local!(static NEXT: Cell<usize> = const { Cell::new(0) });
+    let (chain, key) = CERTIFICATES[NEXT.replace(NEXT.get() + 1)];
+    Certificate { chain: chain.as_bytes().to_vec(), key: Zeroizing::new(key.as_bytes().to_vec()) }
 }
 
 /// A certificate that a test may replace.

@@ -85,7 +85,7 @@ impl Catalogue {
         };
         let loaded = match loaded {
             Ok(loaded) => loaded,
-            Err(Error::NotAStream(_)) => return Err(self.missing(name)),
+            Err(Error::NotAStream(_) | Error::Closed) => return Err(self.missing(name)),
             Err(error @ Error::Locked(_)) => {
                 tracing::warn!(%error, "a stream of the store is open elsewhere");
                 let account = &self.behaviour.account.id;
@@ -141,7 +141,7 @@ impl Catalogue {
         self.store.names().map_err(|error| internal(&error))
     }
 
-    /// Fails if there is a stream of this name, or can be none.
+    /// Fails if a stream has this name, or none can have it.
     pub(super) fn check_free(&self, name: &str) -> Answered<()> {
         if !is_stream_name(name) {
             return Err(Fault::invalid(format!("{name} cannot be the name of a stream on this server.")));
@@ -154,10 +154,14 @@ impl Catalogue {
     }
 
     /// Creates a stream, whose name is free.
-    pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<Arc<Known>> {
+    pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<()> {
         let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
         match self.store.create(name, options) {
-            Ok(_) => self.stream(name),
+            Ok(_) => match self.stream(name) {
+                Err(fault) if fault.is_internal() => Err(fault),
+                // Another request may have deleted it again.
+                _ => Ok(()),
+            },
             // Another request was faster.
             Err(Error::InvalidArgument(_)) if self.stream(name).is_ok() => Err(self.exists(name)),
             Err(error) => Err(internal(&error)),
@@ -187,7 +191,7 @@ impl Catalogue {
         })
     }
 
-    /// Has no stream opened any more, so that the store can be closed.
+    /// Opens no more streams, so that the store can be closed.
     pub(super) fn close(&self) {
         let mut known = self.known.write();
         self.is_closed.store(true, Ordering::Relaxed);

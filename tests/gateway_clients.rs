@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use streamlog::gateway::{Gateway, Profile, RunningGateway};
@@ -148,10 +149,14 @@ fn boto3_speaks_tls_with_a_certificate_of_our_own() {
     run(&python, "tls.py", [OsString::from(url), scratch.path().into()]);
 }
 
+/// The KCL takes as much of the machine as it gets, and has a time limit.
+static KCL: Mutex<()> = Mutex::new(());
+
 /// Runs the KCL: polling and fan-out at the same time.
 fn run_kcl(kills: &str) {
     let Some(python) = common::python::with("amazon_kclpy, moto.server") else { return };
     let Some(java) = java() else { return };
+    let _alone = KCL.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = common::scratch();
     let arguments = [java, scratch.path().into(), kills.into()];
     run(&python, "kcl.py", arguments.into_iter().chain(child_command()));

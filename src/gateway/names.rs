@@ -59,9 +59,12 @@ impl Account {
     }
 }
 
+/// What the names of the files begin with that the gateway keeps beside the streams.
+const OWN_FILES: &str = ".gateway-";
+
 /// Returns whether a stream can have this name. Names are those of directories, too.
 pub(super) fn is_stream_name(name: &str) -> bool {
-    name.len() <= 128 && is_name(name) && !matches!(name, "." | "..")
+    name.len() <= 128 && is_name(name) && !matches!(name, "." | "..") && !name.starts_with(OWN_FILES)
 }
 
 /// Reads a shard's id as Kinesis does: only the number after the first `-` counts, or the whole text if there is none.

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::activity::OpenRequest;
+use super::memory::Reserved;
 use super::message::Body;
 use super::settings::Settings;
 
@@ -74,18 +75,21 @@ pub(super) struct AnswerBody {
     body: Body,
     stall_time: Duration,
     progress: Option<Arc<Progress>>,
+    /// What the body takes of the memory of all bodies.
+    _reserved: Reserved,
     _open: OpenRequest,
 }
 
 impl AnswerBody {
     /// Is called by the task of the request's stream.
-    pub(super) fn new(body: Body, mut open: OpenRequest, settings: &Settings) -> Self {
+    pub(super) fn new(body: Body, reserved: Reserved, mut open: OpenRequest, settings: &Settings) -> Self {
         let mut stall_time = settings.stall_time;
         if matches!(body, Body::Pieces(_)) {
             open.has_pieces();
             stall_time = settings.pieces_stall_time;
         }
-        Self { body, stall_time, progress: PROGRESS.try_with(Arc::clone).ok(), _open: open }
+        let progress = PROGRESS.try_with(Arc::clone).ok();
+        Self { body, stall_time, progress, _reserved: reserved, _open: open }
     }
 
     fn set_deadline(&self, deadline: Option<Instant>) {

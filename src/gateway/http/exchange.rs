@@ -58,11 +58,14 @@ pub(super) async fn exchange(
 ) -> Result<Response<AnswerBody>, Infallible> {
     let is_http2 = request.version() == Version::HTTP_2;
     let open = OpenRequest::new(&peer.activity, &peer.shared.counts, is_http2);
+    let mut reserved = peer.shared.memory.reserve_nothing();
     let answer = match answer(&peer, request).await {
-        Ok(answer) => answer,
-        Err(refusal) => refusal.answer(is_http2),
+        // A client may take its time to take a large answer, or ask for many of them.
+        Ok(answer) if !reserved.grow(answer.large_bytes()) => Err(Refusal::NoMemory),
+        answer => answer,
     };
-    let mut response = Response::new(AnswerBody::new(answer.body, open, &peer.shared.settings));
+    let answer = answer.unwrap_or_else(|refusal| refusal.answer(is_http2));
+    let mut response = Response::new(AnswerBody::new(answer.body, reserved, open, &peer.shared.settings));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok(response)

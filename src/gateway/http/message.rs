@@ -6,6 +6,9 @@ use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::mpsc;
 
+/// The answer to a batch of puts is smaller.
+const LARGE_BYTES: usize = 256 << 10;
+
 /// A request whose body has arrived.
 #[derive(Debug)]
 pub(in crate::gateway) struct Request {
@@ -23,6 +26,16 @@ pub(in crate::gateway) struct Answer {
     pub(in crate::gateway) status: StatusCode,
     pub(in crate::gateway) headers: HeaderMap,
     pub(in crate::gateway) body: Body,
+}
+
+impl Answer {
+    /// Returns the size of the body, or 0 if it is small. What a put is answered with must not be refused for lack of memory.
+    pub(super) fn large_bytes(&self) -> usize {
+        match &self.body {
+            Body::Whole(bytes) if bytes.len() > LARGE_BYTES => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// The body of an answer.

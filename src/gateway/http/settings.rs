@@ -33,7 +33,8 @@ pub(in crate::gateway) struct Settings {
     pub(in crate::gateway) header_count_max: usize,
     /// Bytes of a request's body; beyond that, 413. Default: 16 MiB.
     pub(in crate::gateway) body_bytes_max: usize,
-    /// Bytes of all bodies that are arriving or being answered. A request that does not fit gets 503 and `Retry-After`. It does not wait,
+    /// Bytes of all bodies: of requests that are arriving or being answered, and of large answers that their clients have not taken yet.
+    /// A request that does not fit gets 503 and `Retry-After`. It does not wait,
     /// because requests that each hold a part of the memory while they wait for more could block one another. Default: 512 MiB.
     pub(in crate::gateway) memory_bytes_max: usize,
     /// From the start of a connection to the end of the TLS handshake. Default: 10 seconds.

@@ -134,10 +134,7 @@ pub(super) fn by_arn(service: &Service, arn: &str) -> Answered<(Arc<Known>, Cons
     let missing =
         || Fault::not_found(format!("Consumer {arn} not found for account {}.", service.account().id));
     let named = service.account().consumer_of(arn).ok_or_else(missing)?;
-    let known = service.catalogue.stream(named.stream).map_err(|fault| match fault.is_internal() {
-        true => fault,
-        false => missing(),
-    })?;
+    let known = service.catalogue.stream(named.stream).map_err(|fault| fault.or_missing(missing))?;
     let consumer = known.consumer(named.consumer)?;
     let consumer = consumer.filter(|it| it.created_seconds() == named.created).ok_or_else(missing)?;
     Ok((known, consumer))

@@ -51,14 +51,41 @@ fn a_stream_is_created_changed_and_deleted_after_the_delay() {
 }
 
 #[test]
+fn l6_names_that_no_stream_can_have_are_refused() {
+    let world = World::new();
+    let long = "x".repeat(129);
+    for name in [".", "..", ".gateway-secret"] {
+        world.refused(
+            "CreateStream",
+            json!({"StreamName": name, "ShardCount": 1}),
+            "InvalidArgumentException",
+        );
+        world.refused("DescribeStream", json!({"StreamName": name}), "ResourceNotFoundException");
+        world.refused("DeleteStream", json!({"StreamName": name}), "ResourceNotFoundException");
+    }
+    // The pattern of ARNs allows more than that of names.
+    for name in [".", "..", ".gateway-secret", "é", "a%2f", "x\\y", &long] {
+        let arn = world.arn(name);
+        world.refused("DescribeStream", json!({"StreamARN": arn}), "ResourceNotFoundException");
+        let put = json!({"StreamARN": arn, "PartitionKey": "a", "Data": ""});
+        world.refused("PutRecord", put, "ResourceNotFoundException");
+        world.refused("ListTagsForResource", json!({"ResourceARN": arn}), "ResourceNotFoundException");
+    }
+    let consumer = json!({"ConsumerARN": format!("{}/consumer/c:1", world.arn(&long))});
+    world.refused("DescribeStreamConsumer", consumer, "ResourceNotFoundException");
+}
+
+#[test]
 fn a_deletion_goes_on_after_a_restart() {
     let mut world = World::with(Setup { delay: Duration::from_secs(1), ..Setup::default() });
-    world.create("clicks", 1);
-    world.clock.advance(Duration::from_secs(1));
-    world.ok("DeleteStream", json!({"StreamName": "clicks"}));
-    world.restart(|_| {});
-    world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceNotFoundException");
-    world.create("clicks", 1);
+    // The thread that opens all streams and the request may meet.
+    for _ in 0..20 {
+        world.create("clicks", 1);
+        world.clock.advance(Duration::from_secs(1));
+        world.ok("DeleteStream", json!({"StreamName": "clicks"}));
+        world.restart(|_| {});
+        world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceNotFoundException");
+    }
 }
 
 #[test]
@@ -309,4 +336,21 @@ fn warm_throughput_is_refused() {
     ] {
         world.refused(operation, body, "ValidationException");
     }
+}
+
+#[test]
+fn a_stream_that_is_open_elsewhere_is_in_use() {
+    let mut world = World::new();
+    world.create("clicks", 1);
+    world.front = None;
+    let elsewhere = crate::Stream::open(world.directory.path().join("clicks")).unwrap();
+    world.open();
+    let text = world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceInUseException");
+    assert_eq!(
+        text,
+        "Stream clicks under account 000000000000 is open in another process on the machine of this server."
+    );
+    world.refused("CreateStream", json!({"StreamName": "clicks", "ShardCount": 1}), "ResourceInUseException");
+    elsewhere.close().unwrap();
+    world.put("clicks", "a", "1");
 }

@@ -67,6 +67,24 @@ fn bodies_that_find_no_memory_are_answered_with_503() {
 }
 
 #[test]
+fn answers_that_nobody_takes_hold_memory() {
+    let settings = Settings { memory_bytes_max: 40_000_000, stall_time: SHORT * 20, ..settings() };
+    let running = start(settings);
+    // More than the buffers of both sides of a connection hold.
+    let mut holders: Vec<_> = (0..2).map(|_| Client::connect(&running)).collect();
+    for client in &mut holders {
+        client.send(post("/large/15000000", ""));
+        assert!(client.read_until("\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    }
+    let mut client = Client::connect(&running);
+    client.send(post("/large/15000000", ""));
+    assert!(client.read_until("}").starts_with("HTTP/1.1 503 "));
+    assert_eq!(client.call("/large/1000", "").0, 200, "small answers always pass");
+    drop(holders);
+    eventually("memory is given back", || Client::connect(&running).call("/large/15000000", "").0 == 200);
+}
+
+#[test]
 fn a_client_that_declares_much_and_sends_little_holds_little() {
     let running = start(Settings { memory_bytes_max: 1_000_000, ..settings() });
     let mut idle: Vec<_> = (0..50).map(|_| Client::connect(&running)).collect();

@@ -71,7 +71,7 @@ export class Reading {
         for (const found of await Promise.all(some)) records.push(...found);
       }
     }
-    // Shards beside one another are shown by time. Those of one shard keep their order, whatever its clock did.
+    // Several shards are shown by time, and one alone in its own order.
     const isOne = records.every((each) => each.shard === records[0].shard);
     return isOne ? records : records.sort((a, b) => a.time - b.time);
   }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Parser, ValueEnum};
 use streamlog::gateway::{Gateway, Profile};
 use streamlog::{Durability, KeyFile, Limits, Store, StreamOptions};
+use tracing_subscriber::filter::LevelFilter;
 
 /// Serves the streams of a directory by the API of Amazon Kinesis Data Streams.
 #[derive(Debug, Parser)]
@@ -95,9 +96,9 @@ fn main() {
 }
 
 fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    if arguments.access_log {
-        tracing_subscriber::fmt().with_target(false).with_ansi(false).with_writer(std::io::stderr).init();
-    }
+    let level = if arguments.access_log { LevelFilter::INFO } else { LevelFilter::WARN };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_ansi(false);
+    log.with_writer(std::io::stderr).init();
     let mut options = StreamOptions::new().durability(match arguments.durability {
         Survives::Process => Durability::Process,
         Survives::Power => Durability::Power,

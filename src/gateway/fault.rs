@@ -44,6 +44,7 @@ faults! {
 /// The error whose text clients look for under another name.
 const SERIALIZATION: &str = "SerializationException";
 const INTERNAL: &str = "InternalFailure";
+const NOT_FOUND: &str = "ResourceNotFoundException";
 
 impl Fault {
     /// Returns an error that is its name and nothing else.
@@ -54,6 +55,15 @@ impl Fault {
     /// Returns the error of a server that is at fault itself. What went wrong is logged and not answered.
     pub(super) fn internal() -> Self {
         Self::bare(INTERNAL)
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.kind == NOT_FOUND
+    }
+
+    /// Returns what a caller is told who did not ask for the stream itself, if that is missing.
+    pub(super) fn or_missing(self, missing: impl FnOnce() -> Self) -> Self {
+        if self.is_not_found() { missing() } else { self }
     }
 
     pub(super) fn is_internal(&self) -> bool {

@@ -77,10 +77,22 @@ impl Catalogue {
         if !is_stream_name(name) {
             return Err(self.missing(name));
         }
-        let loaded = block_in_place(|| Known::load(name, self.store.stream(name)?, &self.behaviour));
+        let load = || Known::load(name, self.store.stream(name)?, &self.behaviour);
+        let loaded = match block_in_place(load) {
+            // Somebody closed or deleted it in between.
+            Err(Error::Closed) => block_in_place(load),
+            loaded => loaded,
+        };
         let loaded = match loaded {
             Ok(loaded) => loaded,
-            Err(Error::NotAStream(_)) => return Err(self.missing(name)),
+            Err(Error::NotAStream(_) | Error::Closed) => return Err(self.missing(name)),
+            Err(error @ Error::Locked(_)) => {
+                tracing::warn!(%error, "a stream of the store is open elsewhere");
+                let account = &self.behaviour.account.id;
+                return Err(Fault::in_use(format!(
+                    "Stream {name} under account {account} is open in another process on the machine of this server."
+                )));
+            }
             Err(error) => return Err(internal(&error)),
         };
         let mut known = self.known.write();
@@ -129,23 +141,27 @@ impl Catalogue {
         self.store.names().map_err(|error| internal(&error))
     }
 
-    /// Fails if there is a stream of this name, or can be none.
+    /// Fails if a stream has this name, or none can have it.
     pub(super) fn check_free(&self, name: &str) -> Answered<()> {
         if !is_stream_name(name) {
             return Err(Fault::invalid(format!("{name} cannot be the name of a stream on this server.")));
         }
         match self.stream(name) {
             Ok(_) => Err(self.exists(name)),
-            Err(fault) if fault.is_internal() => Err(fault),
-            Err(_) => Ok(()),
+            Err(fault) if fault.is_not_found() => Ok(()),
+            Err(fault) => Err(fault),
         }
     }
 
     /// Creates a stream, whose name is free.
-    pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<Arc<Known>> {
+    pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<()> {
         let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
         match self.store.create(name, options) {
-            Ok(_) => self.stream(name),
+            Ok(_) => match self.stream(name) {
+                Err(fault) if fault.is_internal() => Err(fault),
+                // Another request may have deleted it again.
+                _ => Ok(()),
+            },
             // Another request was faster.
             Err(Error::InvalidArgument(_)) if self.stream(name).is_ok() => Err(self.exists(name)),
             Err(error) => Err(internal(&error)),
@@ -175,7 +191,7 @@ impl Catalogue {
         })
     }
 
-    /// Has no stream opened any more, so that the store can be closed.
+    /// Opens no more streams, so that the store can be closed.
     pub(super) fn close(&self) {
         let mut known = self.known.write();
         self.is_closed.store(true, Ordering::Relaxed);

@@ -172,6 +172,8 @@ impl Requests {
             assert!(starts_at_version_0(&body), "{operation} {}", String::from_utf8_lossy(&body));
         }
         if !is_plain {
+            // The headers may have made it another operation.
+            self.numbers.clear();
             return None;
         }
         let answered = to_json(format, &answered);

@@ -133,10 +133,7 @@ pub(super) fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<(Arc<Known>, 
 pub(super) fn by_arn(call: &Call<'_>, arn: &str) -> Answered<(Arc<Known>, ConsumerState)> {
     let missing = || Fault::not_found(format!("Consumer {arn} not found for account {}.", call.account().id));
     let named = call.account().consumer_of(arn).ok_or_else(missing)?;
-    let known = call.service.catalogue.stream(named.stream).map_err(|fault| match fault.is_internal() {
-        true => fault,
-        false => missing(),
-    })?;
+    let known = call.service.catalogue.stream(named.stream).map_err(|fault| fault.or_missing(missing))?;
     let consumer = known.consumer(named.consumer)?;
     let consumer = consumer.filter(|it| it.created_seconds() == named.created).ok_or_else(missing)?;
     Ok((known, consumer))

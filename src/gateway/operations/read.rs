@@ -20,10 +20,7 @@ pub(super) fn get_shard_iterator(call: &Call<'_>, input: Input<'_>) -> Answered<
     let name = call.service.stream_name(&input)?;
     let shard = call.shard_id(input.required("ShardId"), name)?;
     let missing = || shard_missing(shard, name, &call.account().id);
-    let known = call.service.catalogue.stream(name).map_err(|fault| match fault.is_internal() {
-        true => fault,
-        false => missing(),
-    })?;
+    let known = call.service.catalogue.stream(name).map_err(|fault| fault.or_missing(missing))?;
     // A stream that is being created has no shards yet.
     let shard = known.shard(shard).ok_or_else(missing)?;
     let asked = Asked {
@@ -165,10 +162,7 @@ pub(super) fn get_records(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> 
     let place = call.service.sealer.open_iterator(input.required("ShardIterator"), call.now())?;
     let shard = ShardId::new(place.shard);
     let missing = || shard_missing(shard, &place.stream, &call.account().id);
-    let known = call.service.catalogue.stream(&place.stream).map_err(|fault| match fault.is_internal() {
-        true => fault,
-        false => missing(),
-    })?;
+    let known = call.service.catalogue.stream(&place.stream).map_err(|fault| fault.or_missing(missing))?;
     if known.created_at.as_micros() != place.created {
         return Err(missing());
     }

@@ -78,12 +78,14 @@ fn l6_names_that_no_stream_can_have_are_refused() {
 #[test]
 fn a_deletion_goes_on_after_a_restart() {
     let mut world = World::with(Setup { delay: Duration::from_secs(1), ..Setup::default() });
-    world.create("clicks", 1);
-    world.clock.advance(Duration::from_secs(1));
-    world.ok("DeleteStream", json!({"StreamName": "clicks"}));
-    world.restart(|_| {});
-    world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceNotFoundException");
-    world.create("clicks", 1);
+    // The thread that opens all streams and the request may meet.
+    for _ in 0..20 {
+        world.create("clicks", 1);
+        world.clock.advance(Duration::from_secs(1));
+        world.ok("DeleteStream", json!({"StreamName": "clicks"}));
+        world.restart(|_| {});
+        world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceNotFoundException");
+    }
 }
 
 #[test]
@@ -334,4 +336,21 @@ fn warm_throughput_is_refused() {
     ] {
         world.refused(operation, body, "ValidationException");
     }
+}
+
+#[test]
+fn a_stream_that_is_open_elsewhere_is_in_use() {
+    let mut world = World::new();
+    world.create("clicks", 1);
+    world.front = None;
+    let elsewhere = crate::Stream::open(world.directory.path().join("clicks")).unwrap();
+    world.open();
+    let text = world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceInUseException");
+    assert_eq!(
+        text,
+        "Stream clicks under account 000000000000 is open in another process on the machine of this server."
+    );
+    world.refused("CreateStream", json!({"StreamName": "clicks", "ShardCount": 1}), "ResourceInUseException");
+    elsewhere.close().unwrap();
+    world.put("clicks", "a", "1");
 }

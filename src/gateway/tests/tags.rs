@@ -50,6 +50,27 @@ fn tags_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn in_2018_there_were_ten_tags_and_smaller_batches() {
+    let world = World::with(Setup { profile: Profile::Year2018, ..Setup::default() });
+    world.create("clicks", 1);
+    let tags = |from: u32| {
+        let tags: serde_json::Map<_, _> =
+            (from..from + 6).map(|at| (format!("tag-{at}"), json!(""))).collect();
+        json!({"StreamName": "clicks", "Tags": tags})
+    };
+    world.ok("AddTagsToStream", tags(0));
+    let text = world.refused("AddTagsToStream", tags(6), "InvalidArgumentException");
+    assert!(text.contains("more than 10 tags"), "{text}");
+    let entries = vec![json!({"PartitionKey": "a", "Data": base64(&"x".repeat((1 << 20) - 1))}); 6];
+    let text = world.refused(
+        "PutRecords",
+        json!({"StreamName": "clicks", "Records": entries}),
+        "InvalidArgumentException",
+    );
+    assert_eq!(text, "Records size exceeds 5 MB limit");
+}
+
+#[test]
 fn metrics_of_shards_are_switched_on_and_off() {
     let world = World::new();
     world.create("clicks", 1);

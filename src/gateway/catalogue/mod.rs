@@ -164,6 +164,8 @@ impl Catalogue {
             },
             // Another request was faster.
             Err(Error::InvalidArgument(_)) if self.stream(name).is_ok() => Err(self.exists(name)),
+            // The settings of the store do not fit, such as segments that are smaller than a record.
+            Err(Error::InvalidArgument(reason)) => Err(Fault::invalid(reason.into_string())),
             Err(error) => Err(internal(&error)),
         }
     }

@@ -2,6 +2,7 @@
 
 mod janitor;
 mod known;
+mod pipes;
 mod settings;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use crate::{Error, Limits, Store, StreamOptions};
 
 pub(super) use janitor::Janitor;
 pub(super) use known::{ConsumerState, Known, Status};
+pub(super) use pipes::{Pipe, Pipes};
 pub(super) use settings::{ConsumerSettings, Mode, Settings, Strategy};
 
 /// How the streams behave.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::catalogue::{Known, Settings};
 use super::super::model::{Profile, is_tag_text};
 use super::consumers::by_arn;
-use super::{Answered, Call, Fault, Input, Reply, Value};
+use super::{Answered, Call, Fault, Input, Reply, Service, Value};
 
 /// How many tags a stream or a consumer may have.
 const TAGS_MAX: usize = 50;
@@ -26,15 +26,15 @@ type Tags = BTreeMap<String, String>;
 
 impl Tagged {
     /// Returns what an ARN names.
-    pub(in crate::gateway) fn by_arn(call: &Call<'_>, arn: &str) -> Answered<Self> {
-        if let Some(stream) = call.account().stream_of(arn) {
-            return call.service.catalogue.stream(stream).map(Self::Stream);
+    pub(in crate::gateway) fn by_arn(service: &Service, arn: &str) -> Answered<Self> {
+        if let Some(stream) = service.account().stream_of(arn) {
+            return service.catalogue.stream(stream).map(Self::Stream);
         }
-        if call.account().consumer_of(arn).is_some() {
-            let (known, consumer) = by_arn(call, arn)?;
+        if service.account().consumer_of(arn).is_some() {
+            let (known, consumer) = by_arn(service, arn)?;
             return Ok(Self::Consumer(known, consumer.description.name));
         }
-        Err(Fault::not_found(format!("Resource {arn} under account {} not found.", call.account().id)))
+        Err(Fault::not_found(format!("Resource {arn} under account {} not found.", service.account().id)))
     }
 
     pub(super) fn known(&self) -> &Arc<Known> {
@@ -78,7 +78,7 @@ pub(super) fn add_to_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply
 }
 
 pub(super) fn add_to_resource(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    add(call, &Tagged::by_arn(call, input.required("ResourceARN"))?, &input)
+    add(call, &Tagged::by_arn(call.service, input.required("ResourceARN"))?, &input)
 }
 
 pub(super) fn remove_from_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
@@ -86,7 +86,7 @@ pub(super) fn remove_from_stream(call: &Call<'_>, input: Input<'_>) -> Answered<
 }
 
 pub(super) fn remove_from_resource(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    remove(&Tagged::by_arn(call, input.required("ResourceARN"))?, &input)
+    remove(&Tagged::by_arn(call.service, input.required("ResourceARN"))?, &input)
 }
 
 /// Refuses texts that no tag can have.
@@ -170,7 +170,7 @@ pub(super) fn list_of_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Repl
 }
 
 pub(super) fn list_of_resource(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    let tags = Tagged::by_arn(call, input.required("ResourceARN"))?.tags();
+    let tags = Tagged::by_arn(call.service, input.required("ResourceARN"))?.tags();
     call.reply(&Value::map([("Tags", Value::List(tags.iter().map(tag_value).collect()))]))
 }
 

@@ -1,7 +1,6 @@
 //! The front: checks a request in the order in which Kinesis does, and runs its operation.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -9,20 +8,20 @@ use std::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
 use hyper::{HeaderMap, Method, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::auth::{Ask, AuthError, Credentials, Decision, Identity, Policy, authenticate, authorize};
-use super::auth::{check_form, denial_message};
+use super::auth::{AuthError, Credentials, Identity, authenticate, check_form};
+use super::caller::Caller;
+use super::console;
 use super::fault::{Answered, Fault};
 use super::http::{self, Answer, Body, Request};
-use super::model::{self, Input};
-use super::operations::{self, Call, Operation, Reply, Service, Subject, Tagged};
+use super::model;
+use super::operations::{self, Call, Operation, Reply, Service};
 use super::watch::Watch;
 use super::wire::{Format, Value, event_stream};
 
-const TARGET_PREFIX: &str = "Kinesis_20131202";
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const NO_OPERATION: &str = "Unable to determine service/operation name to be authorized";
 
@@ -54,7 +53,8 @@ struct Seen {
 
 impl http::Service for Front {
     fn is_quick(&self, request: &Request) -> bool {
-        let operation = target_of(&request.headers).and_then(|(_, name)| operations::find(name));
+        let operation =
+            target_of(&request.headers).and_then(|(service, name)| operations::find(service, name));
         operation.is_some_and(|it| it.is_quick)
     }
 
@@ -121,7 +121,7 @@ impl Front {
             return whole(StatusCode::OK, "", "");
         }
         if request.method == Method::GET
-            && let Some(page) = self.page(request.uri.path())
+            && let Some(page) = self.page(request)
         {
             return page;
         }
@@ -132,7 +132,7 @@ impl Front {
             request.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
         let content_type = content_type.split(';').next().unwrap_or_default().trim();
         let (service, name) = target_of(&request.headers).unwrap_or_default();
-        let operation = operations::find(name).filter(|_| service == TARGET_PREFIX);
+        let operation = operations::find(service, name);
         let format = [Format::Json, Format::Cbor].into_iter().find(|it| it.content_type() == content_type);
         if request.body.is_empty() {
             let kind =
@@ -190,9 +190,9 @@ impl Front {
         whole(status, "application/json", body)
     }
 
-    /// Returns a page for those who monitor the server.
-    fn page(&self, path: &str) -> Option<Answer> {
-        match path {
+    /// Returns a page for those who monitor the server, or a file of the console.
+    fn page(&self, request: &Request) -> Option<Answer> {
+        match request.uri.path() {
             "/health" => Some(match self.service.catalogue.names() {
                 Ok(_) => whole(StatusCode::OK, "text/plain", "ok\n"),
                 Err(_) => whole(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the store cannot be read\n"),
@@ -201,7 +201,13 @@ impl Front {
                 let text = self.watch.prometheus(&self.service.catalogue);
                 Some(whole(StatusCode::OK, "text/plain; version=0.0.4", text))
             }
-            _ => None,
+            "/console/server.json" => {
+                let region = &self.service.account().region;
+                let needs_key = matches!(self.door, Door::Keys(_));
+                let limits = self.service.catalogue.behaviour().limits;
+                Some(console::server(region, needs_key, limits))
+            }
+            path => console::file(path, &request.headers),
         }
     }
 
@@ -210,7 +216,7 @@ impl Front {
         match &self.door {
             Door::Open => check_form(request).map(|()| None),
             Door::Keys(credentials) => {
-                let region = &self.service.catalogue.behaviour().account.region;
+                let region = &self.service.account().region;
                 authenticate(request, credentials, self.service.clock.now(), region).map(Some)
             }
         }
@@ -226,64 +232,23 @@ impl Front {
         seen: &mut Seen,
     ) -> Answered<Reply> {
         let input = model::check(body, operation.members, self.service.profile)?;
-        let call = Call { service: &self.service, format };
+        let caller = identity.map(|identity| Caller { service: &self.service, identity, request });
+        let may = |operation: &Operation, resource: &str| {
+            caller.as_ref().is_none_or(|caller| caller.check(operation, resource, None).is_ok())
+        };
+        let call = Call { service: &self.service, format, may: &may };
         let subject = call.subject(operation.subject, &input);
         seen.resource = subject.as_ref().map_or_else(|_| "-".to_owned(), |subject| subject.clone());
-        if let Some(identity) = identity {
+        if let Some(caller) = &caller {
             // A subject that cannot be determined counts as all resources, so that callers without permission do not learn what exists.
             let resource = subject.as_deref().unwrap_or("*");
-            self.check_policies(&call, operation, identity, request, resource, &input)?;
+            caller.check(operation, resource, Some(&input))?;
         }
         if input.is_true("DryRun") {
             subject?;
             return Err(Fault::dry_run("Request would have succeeded, but DryRun flag is set."));
         }
         (operation.run)(&call, input)
-    }
-
-    fn check_policies(
-        &self,
-        call: &Call<'_>,
-        operation: &Operation,
-        identity: &Identity,
-        request: &Request,
-        resource: &str,
-        input: &Input<'_>,
-    ) -> Answered<()> {
-        // What does not exist has neither tags nor a policy.
-        let tagged = match operation.subject {
-            Subject::Account => None,
-            _ => Tagged::by_arn(call, resource).ok(),
-        };
-        let tags = tagged.as_ref().map(Tagged::tags).unwrap_or_default();
-        let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
-        let policy =
-            tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
-        // It was checked when it was put, but perhaps by another version. What cannot be read may deny this call.
-        let policy = policy.map_err(|reason| {
-            tracing::error!(resource, reason, "a policy cannot be read, so all is denied");
-            Fault::access_denied(format!("The policy of {resource} cannot be read."))
-        })?;
-        let added = input.text_map("Tags").into_iter().map(|(key, text)| (key, Some(text)));
-        let removed = input.texts("TagKeys").into_iter().map(|key| (key, None));
-        let request_tags: Vec<_> = added.chain(removed).collect();
-        let action = format!("kinesis:{}", operation.name);
-        let source: IpAddr = request.peer.ip();
-        let ask = Ask {
-            action: &action,
-            resource,
-            region: &call.service.catalogue.behaviour().account.region,
-            now: call.service.clock.now(),
-            source,
-            is_tls: request.is_tls,
-            user_agent: request.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
-            resource_tags: &tags,
-            request_tags: &request_tags,
-        };
-        match authorize(identity, policy.as_ref(), &ask) {
-            Decision::Allow => Ok(()),
-            Decision::Deny(denial) => Err(Fault::access_denied(denial_message(identity, &ask, denial))),
-        }
     }
 
     fn add_headers(&self, request: &Request, id: &str, headers: &mut HeaderMap) {

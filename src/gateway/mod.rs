@@ -16,7 +16,9 @@
 
 mod auth;
 mod builder;
+mod caller;
 mod catalogue;
+mod console;
 mod fault;
 mod files;
 mod front;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::settings::{Mode, Settings};
-use super::{Behaviour, internal, missing};
+use super::{Behaviour, Pipes, internal, missing};
 use crate::gateway::fault::{Answered, Fault};
 use crate::gateway::sequence::ShardNumbers;
 use crate::{
@@ -50,6 +50,8 @@ pub(in crate::gateway) struct Known {
     pub(in crate::gateway) created_at: Timestamp,
     /// Whether a put waits for the disk.
     pub(in crate::gateway) puts_wait: bool,
+    /// The subscriptions that are open.
+    pub(in crate::gateway) pipes: Pipes,
     behaviour: Arc<Behaviour>,
     /// Replaced as a whole, so that nobody who reads them holds up a change.
     settings: RwLock<Arc<Settings>>,
@@ -114,6 +116,7 @@ impl Known {
             name: name.to_owned(),
             created_at: description.created_at,
             puts_wait: description.durability == Durability::Power,
+            pipes: Pipes::default(),
             behaviour: Arc::clone(behaviour),
             changes: Mutex::default(),
             updated_at: AtomicU64::default(),

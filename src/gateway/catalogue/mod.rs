@@ -2,6 +2,7 @@
 
 mod janitor;
 mod known;
+mod pipes;
 mod settings;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use crate::{Error, Limits, Store, StreamOptions};
 
 pub(super) use janitor::Janitor;
 pub(super) use known::{ConsumerState, Known, Status};
+pub(super) use pipes::{Pipe, Pipes};
 pub(super) use settings::{ConsumerSettings, Mode, Settings, Strategy};
 
 /// How the streams behave.
@@ -163,6 +165,8 @@ impl Catalogue {
             Err(Error::InvalidArgument(_)) if self.store.stream(name).is_ok() => {
                 return Err(self.exists(name));
             }
+            // The settings of the store do not fit, such as segments that are smaller than a record.
+            Err(Error::InvalidArgument(reason)) => return Err(Fault::invalid(reason.into_string())),
             Err(error) => return Err(internal(&error)),
         }
         drop(alone);

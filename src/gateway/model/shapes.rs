@@ -66,6 +66,15 @@ pub(in crate::gateway) const NOTHING: &[Member] = &[];
 
 pub(in crate::gateway) const STREAM_ONLY: &[Member] = &[STREAM_NAME, STREAM_ARN, STREAM_ID];
 
+pub(in crate::gateway) const DESCRIBE_ACTIVITY: &[Member] = &[
+    optional("ExclusiveStartStreamName", &NAME),
+    optional("IncludeConsumers", &BOOLEAN),
+    optional("Limit", &PAGE),
+    optional("StreamName", &NAME),
+    STREAM_ARN,
+    STREAM_ID,
+];
+
 pub(in crate::gateway) const ADD_TAGS_TO_STREAM: &[Member] =
     &[required("Tags", &TAGS), STREAM_NAME, STREAM_ARN, STREAM_ID];
 

@@ -6,7 +6,7 @@ use super::super::catalogue::{ConsumerSettings, ConsumerState, Known, Status};
 use super::super::token::Purpose;
 use super::list::check_creation;
 use super::tags;
-use super::{Answered, Call, Fault, Input, Reply, Value};
+use super::{Answered, Call, Fault, Input, Reply, Service, Value};
 
 /// How many consumers a stream may have.
 const CONSUMERS_MAX: usize = 20;
@@ -113,7 +113,7 @@ fn consumer_value(known: &Known, consumer: &ConsumerState) -> Value<'static> {
 /// Returns the consumer that a request names by its ARN, or by its stream's ARN and its name.
 pub(super) fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<(Arc<Known>, ConsumerState)> {
     if let Some(arn) = input.text("ConsumerARN") {
-        return by_arn(call, arn);
+        return by_arn(call.service, arn);
     }
     let (Some(arn), Some(name)) = (input.text("StreamARN"), input.text("ConsumerName")) else {
         return Err(Fault::invalid(
@@ -131,10 +131,11 @@ pub(super) fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<(Arc<Known>, 
 }
 
 /// Returns the consumer of an ARN.
-pub(super) fn by_arn(call: &Call<'_>, arn: &str) -> Answered<(Arc<Known>, ConsumerState)> {
-    let missing = || Fault::not_found(format!("Consumer {arn} not found for account {}.", call.account().id));
-    let named = call.account().consumer_of(arn).ok_or_else(missing)?;
-    let known = call.service.catalogue.stream(named.stream).map_err(|fault| fault.or_missing(missing))?;
+pub(super) fn by_arn(service: &Service, arn: &str) -> Answered<(Arc<Known>, ConsumerState)> {
+    let missing =
+        || Fault::not_found(format!("Consumer {arn} not found for account {}.", service.account().id));
+    let named = service.account().consumer_of(arn).ok_or_else(missing)?;
+    let known = service.catalogue.stream(named.stream).map_err(|fault| fault.or_missing(missing))?;
     let consumer = known.consumer(named.consumer)?;
     let consumer = consumer.filter(|it| it.created_seconds() == named.created).ok_or_else(missing)?;
     Ok((known, consumer))

@@ -1,6 +1,7 @@
 //! The operations of the service: what each takes, which resource it is about, and what it does.
 
 mod absent;
+mod activity;
 mod consumers;
 mod describe;
 mod encryption;
@@ -31,9 +32,19 @@ use crate::{Clock, ShardId, Timestamp};
 pub(super) use table::find;
 pub(super) use tags::Tagged;
 
+/// A service: Kinesis, or what this server has beside it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Family {
+    /// What requests name before the operation.
+    target: &'static str,
+    /// What policies name before it.
+    action: &'static str,
+}
+
 /// An operation.
 #[derive(Debug)]
 pub(super) struct Operation {
+    pub(super) family: &'static Family,
     pub(super) name: &'static str,
     pub(super) members: &'static [Member],
     pub(super) subject: Subject,
@@ -49,6 +60,8 @@ pub(super) enum Subject {
     Account,
     /// The stream that `StreamName` or `StreamARN` names.
     Stream,
+    /// That stream, or all streams if neither is there.
+    StreamOrAccount,
     /// The stream of a shard iterator.
     Iterator,
     /// The consumer that `ConsumerARN` names, or its stream and its name.
@@ -81,6 +94,15 @@ pub(super) struct Service {
 pub(super) struct Call<'a> {
     pub(super) service: &'a Service,
     pub(super) format: Format,
+    /// Returns whether the caller may do this to this resource.
+    pub(super) may: &'a dyn Fn(&Operation, &str) -> bool,
+}
+
+impl Operation {
+    /// Returns what policies call it, such as `kinesis:PutRecord`.
+    pub(super) fn action(&self) -> String {
+        format!("{}:{}", self.family.action, self.name)
+    }
 }
 
 impl Call<'_> {
@@ -93,7 +115,7 @@ impl Call<'_> {
     }
 
     fn account(&self) -> &Account {
-        &self.service.catalogue.behaviour().account
+        self.service.account()
     }
 
     /// Returns the ARN of the resource of a request, or `*`. The resource may not exist.
@@ -101,11 +123,16 @@ impl Call<'_> {
         let account = self.account();
         match subject {
             Subject::Account => Ok("*".to_owned()),
+            Subject::StreamOrAccount if !input.has("StreamName") && !input.has("StreamARN") => {
+                Ok("*".to_owned())
+            }
             // Only `ListShards` may leave the stream out; its token holds it.
             Subject::Stream if input.has("NextToken") && !input.has("StreamARN") => {
                 list::stream_of(self, input).map(|stream| account.stream_arn(&stream))
             }
-            Subject::Stream => self.service.stream_name(input).map(|stream| account.stream_arn(stream)),
+            Subject::Stream | Subject::StreamOrAccount => {
+                self.service.stream_name(input).map(|stream| account.stream_arn(stream))
+            }
             Subject::Iterator => read::stream_of(self, input).map(|stream| account.stream_arn(&stream)),
             Subject::Consumer => match input.text("ConsumerARN") {
                 Some(arn) => Ok(arn.to_owned()),
@@ -135,6 +162,10 @@ impl Call<'_> {
 }
 
 impl Service {
+    pub(super) fn account(&self) -> &Account {
+        &self.catalogue.behaviour().account
+    }
+
     /// Returns the name of the stream that a request names by its name, its ARN, or both.
     pub(super) fn stream_name<'a>(&self, input: &'a Input<'_>) -> Answered<&'a str> {
         let account = &self.catalogue.behaviour().account;

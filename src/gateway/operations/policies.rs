@@ -34,7 +34,7 @@ pub(super) fn get(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
 }
 
 fn subject(call: &Call<'_>, input: &Input<'_>) -> Answered<Tagged> {
-    Tagged::by_arn(call, input.required("ResourceARN"))
+    Tagged::by_arn(call.service, input.required("ResourceARN"))
 }
 
 fn set(call: &Call<'_>, input: &Input<'_>, policy: Option<String>) -> Answered<Reply> {

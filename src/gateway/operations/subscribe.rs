@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::super::catalogue::{Known, Status};
+use super::super::catalogue::{Known, Pipe, Status};
 use super::super::fault::Answered;
 use super::super::names::shard_id;
 use super::super::sequence::ShardNumbers;
@@ -25,7 +25,7 @@ const EVENT_RECORDS_MAX: usize = 10_000;
 pub(super) fn subscribe_to_shard(call: &Call<'_>, mut input: Input<'_>) -> Answered<Reply> {
     let start = input.take("StartingPosition");
     let arn = input.required("ConsumerARN");
-    let (known, consumer) = by_arn(call, arn)?;
+    let (known, consumer) = by_arn(call.service, arn)?;
     if consumer.status != Status::Active {
         return Err(Fault::in_use(format!(
             "Consumer {arn} not ACTIVE, instead in state {}",
@@ -56,7 +56,8 @@ pub(super) fn subscribe_to_shard(call: &Call<'_>, mut input: Input<'_>) -> Answe
         .open()
         .map_err(|error| refused(&known, arn, &error))?;
     let (events, answer) = mpsc::channel(EVENTS_AHEAD);
-    let pushing = Pushing { known, numbers: ShardNumbers::of(&shard), format: call.format, events };
+    let pipe = known.pipes.add(&consumer.description.name, shard.id, known.now());
+    let pushing = Pushing { known, numbers: ShardNumbers::of(&shard), format: call.format, events, pipe };
     tokio::spawn(pushing.push(subscription));
     Ok(Reply::Events(answer))
 }
@@ -81,11 +82,17 @@ struct Pushing {
     numbers: ShardNumbers,
     format: Format,
     events: mpsc::Sender<Bytes>,
+    pipe: Arc<Pipe>,
 }
 
 impl Pushing {
     /// Sends events until the subscription or the client ends.
     async fn push(self, mut subscription: Subscription) {
+        self.send(&mut subscription).await;
+        self.known.pipes.remove(subscription.consumer(), subscription.shard(), &self.pipe);
+    }
+
+    async fn send(&self, subscription: &mut Subscription) {
         let started =
             event_stream::event(self.format, "initial-response", &self.format.encode(&Value::Map(vec![])));
         if self.events.send(started.into()).await.is_err() {
@@ -111,6 +118,7 @@ impl Pushing {
 
     fn event(&self, event: &SubscriptionEvent) -> Vec<u8> {
         let batch = event.batch();
+        self.pipe.set_millis_behind(event.millis_behind_latest());
         let continuation = event.next_sequence().map(|next| {
             // That of the last record, if there is one: no record lies between.
             let time = batch.last_timestamp().unwrap_or_else(|| self.known.now());

@@ -2,18 +2,23 @@
 
 use super::super::model::{channels, queues, shapes};
 use super::{
-    Operation, Subject, absent, consumers, describe, encryption, lifecycle, list, monitoring, policies, read,
-    records, reshard, subscribe, tags,
+    Family, Operation, Subject, absent, activity, consumers, describe, encryption, lifecycle, list,
+    monitoring, policies, read, records, reshard, subscribe, tags,
 };
 
 const RESOURCE: Subject = Subject::Arn("ResourceARN");
 const QUEUE: Subject = Subject::Arn("QueueARN");
 const CHANNEL: Subject = Subject::Arn("ChannelARN");
 
+const KINESIS: Family = Family { target: "Kinesis_20131202", action: "kinesis" };
+/// What Kinesis has no operation for. The date is that of its first version.
+const STREAMLOG: Family = Family { target: "Streamlog_20261129", action: "streamlog" };
+
 macro_rules! operations {
-    ($($name:literal $members:path, $subject:expr, $speed:ident, $run:path;)+) => {
-        const OPERATIONS: &[Operation] = &[
+    ($all:ident $family:ident $($name:literal $members:path, $subject:expr, $speed:ident, $run:path;)+) => {
+        const $all: &[Operation] = &[
             $(Operation {
+                family: &$family,
                 name: $name,
                 members: $members,
                 subject: $subject,
@@ -27,6 +32,7 @@ macro_rules! operations {
 }
 
 operations! {
+    OPERATIONS KINESIS
     "PutRecord" shapes::PUT_RECORD, Subject::Stream, quick, records::put_record;
     "PutRecords" shapes::PUT_RECORDS, Subject::Stream, quick, records::put_records;
     "GetRecords" shapes::GET_RECORDS, Subject::Iterator, quick, read::get_records;
@@ -86,9 +92,20 @@ operations! {
     "UpdateQueueRecordsVisibility" queues::VISIBILITY_ENTRIES, QUEUE, slow, absent::queue;
 }
 
-/// Returns the operation of this name.
-pub(in crate::gateway) fn find(name: &str) -> Option<&'static Operation> {
-    OPERATIONS.iter().find(|operation| operation.name == name)
+operations! {
+    OWN_OPERATIONS STREAMLOG
+    "DescribeActivity" shapes::DESCRIBE_ACTIVITY, Subject::StreamOrAccount, slow, activity::describe_activity;
+}
+
+/// Returns the operation that a request names.
+pub(in crate::gateway) fn find(service: &str, name: &str) -> Option<&'static Operation> {
+    let all = OPERATIONS.iter().chain(OWN_OPERATIONS);
+    all.into_iter().find(|operation| operation.name == name && operation.family.target == service)
+}
+
+/// Returns the operations of Kinesis.
+pub(super) fn of_kinesis() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter()
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::super::catalogue::{Known, Settings};
 use super::super::model::{Profile, is_tag_text};
 use super::consumers::by_arn;
-use super::{Answered, Call, Fault, Input, Reply, Value};
+use super::{Answered, Call, Fault, Input, Reply, Service, Value};
 
 /// How many tags a stream or a consumer may have.
 const TAGS_MAX: usize = 50;
-const TAGS_MAX_2018: usize = 10;
+/// What the service said in 2018, when it took as many as today.
+const TAGS_SAID_2018: usize = 10;
 const PAGE_MAX: usize = 50;
 
 const INVALID_CHARACTERS: &str = "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.";
@@ -25,15 +26,15 @@ type Tags = BTreeMap<String, String>;
 
 impl Tagged {
     /// Returns what an ARN names.
-    pub(in crate::gateway) fn by_arn(call: &Call<'_>, arn: &str) -> Answered<Self> {
-        if let Some(stream) = call.account().stream_of(arn) {
-            return call.service.catalogue.stream(stream).map(Self::Stream);
+    pub(in crate::gateway) fn by_arn(service: &Service, arn: &str) -> Answered<Self> {
+        if let Some(stream) = service.account().stream_of(arn) {
+            return service.catalogue.stream(stream).map(Self::Stream);
         }
-        if call.account().consumer_of(arn).is_some() {
-            let (known, consumer) = by_arn(call, arn)?;
+        if service.account().consumer_of(arn).is_some() {
+            let (known, consumer) = by_arn(service, arn)?;
             return Ok(Self::Consumer(known, consumer.description.name));
         }
-        Err(Fault::not_found(format!("Resource {arn} under account {} not found.", call.account().id)))
+        Err(Fault::not_found(format!("Resource {arn} under account {} not found.", service.account().id)))
     }
 
     pub(super) fn known(&self) -> &Arc<Known> {
@@ -77,7 +78,7 @@ pub(super) fn add_to_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply
 }
 
 pub(super) fn add_to_resource(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    add(call, &Tagged::by_arn(call, input.required("ResourceARN"))?, &input)
+    add(call, &Tagged::by_arn(call.service, input.required("ResourceARN"))?, &input)
 }
 
 pub(super) fn remove_from_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
@@ -85,7 +86,7 @@ pub(super) fn remove_from_stream(call: &Call<'_>, input: Input<'_>) -> Answered<
 }
 
 pub(super) fn remove_from_resource(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    remove(&Tagged::by_arn(call, input.required("ResourceARN"))?, &input)
+    remove(&Tagged::by_arn(call.service, input.required("ResourceARN"))?, &input)
 }
 
 /// Refuses texts that no tag can have.
@@ -123,15 +124,15 @@ fn extend(tags: &mut Tags, call: &Call<'_>, input: &Input<'_>, what: &str) -> An
     let refused = format!("Failed to add tags to {what} under account {}", call.account().id);
     check_percent(&texts, &refused)?;
     tags.extend(wanted.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
-    let max = match call.service.profile {
-        Profile::Today => TAGS_MAX,
-        Profile::Year2018 => TAGS_MAX_2018,
-    };
-    if tags.len() <= max {
+    if tags.len() <= TAGS_MAX {
         return Ok(());
     }
+    let said = match call.service.profile {
+        Profile::Today => TAGS_MAX,
+        Profile::Year2018 => TAGS_SAID_2018,
+    };
     Err(Fault::invalid(format!(
-        "{refused} because a given stream cannot have more than {max} tags associated with it."
+        "{refused} because a given stream cannot have more than {said} tags associated with it."
     )))
 }
 
@@ -169,7 +170,7 @@ pub(super) fn list_of_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Repl
 }
 
 pub(super) fn list_of_resource(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
-    let tags = Tagged::by_arn(call, input.required("ResourceARN"))?.tags();
+    let tags = Tagged::by_arn(call.service, input.required("ResourceARN"))?.tags();
     call.reply(&Value::map([("Tags", Value::List(tags.iter().map(tag_value).collect()))]))
 }
 

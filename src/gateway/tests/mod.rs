@@ -1,5 +1,6 @@
 //! Calls of a gateway without a network: what clients see of streams, with a clock that the tests set.
 
+mod activity;
 mod concurrency;
 mod consumers;
 mod encryption;

@@ -1,8 +1,10 @@
-//! A Kinesis server on a directory: boto3, the AWS CLI, the AWS SDKs and the KCL use it by its endpoint.
+//! A Kinesis server on a directory: boto3, the AWS CLI, the AWS SDKs and the KCL use it by its endpoint, and people by its console.
 //!
 //! ```sh
-//! cargo run --release --features gateway --example kinesis_server -- --dir data --port 4567 --no-auth
+//! cargo run --release --features gateway --example kinesis_server -- --demo
 //! ```
+
+mod demo;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -17,11 +19,11 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// Serves the streams of a directory by the API of Amazon Kinesis Data Streams.
 #[derive(Debug, Parser)]
-#[command(group(ArgGroup::new("access").required(true).args(["credentials", "no_auth"])))]
+#[command(group(ArgGroup::new("access").args(["credentials", "no_auth"])))]
 #[command(group(ArgGroup::new("tls").multiple(true).requires_all(["tls_cert", "tls_key"]).args(["tls_cert", "tls_key"])))]
 struct Arguments {
     /// The directory of the streams. It is created if it is not there
-    #[arg(long)]
+    #[arg(long, default_value = "kinesis-data")]
     dir: PathBuf,
     /// The port to listen on; 0 for any
     #[arg(long, default_value_t = 4567)]
@@ -32,9 +34,12 @@ struct Arguments {
     /// A JSON file of access keys and their policies
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
-    /// Let anybody on this machine call
+    /// Let anybody on this machine call, as without --credentials
     #[arg(long)]
     no_auth: bool,
+    /// Make a stream with traffic, to have something to look at
+    #[arg(long)]
+    demo: bool,
     /// A PEM file with the certificate chain
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
@@ -108,16 +113,14 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         options = options.encryption_keys(keys);
     }
     let store = Store::open(&arguments.dir, options)?;
-    let mut gateway = Gateway::new(store)
+    let mut gateway = Gateway::new(store.clone())
         .account(&arguments.account, &arguments.region)
         .delay(Duration::from_millis(arguments.delay_ms))
         .shards_max(arguments.shard_limit);
-    if arguments.no_auth {
-        gateway = gateway.without_authentication();
-    }
-    if let Some(file) = &arguments.credentials {
-        gateway = gateway.credentials(file);
-    }
+    gateway = match &arguments.credentials {
+        Some(file) => gateway.credentials(file),
+        None => gateway.without_authentication(),
+    };
     if let (Some(certificates), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) {
         gateway = gateway.tls(certificates, key);
     }
@@ -136,12 +139,23 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let url = format!("{scheme}://{}", running.local_address());
     let region = &arguments.region;
     println!("Kinesis at {url}, streams in {}", arguments.dir.display());
+    println!("  console {url}/console");
     println!("  boto3   boto3.client(\"kinesis\", endpoint_url=\"{url}\", region_name=\"{region}\")");
     println!("  CLI     aws --endpoint-url {url} --region {region} kinesis list-streams");
     println!("  metrics {url}/metrics");
-    if arguments.no_auth {
-        println!("Requests are not authenticated: clients need some access key, and any will do.");
+    if arguments.credentials.is_none() {
+        println!("Anybody on this machine may call: clients need some access key, and any will do.");
     }
+    let demo = match arguments.demo {
+        true => {
+            println!("The stream {} gets traffic until the server stops.", demo::STREAM);
+            Some(demo::start(&store)?)
+        }
+        false => {
+            println!("With --demo there is a stream with traffic to look at. Ctrl-C stops the server.");
+            None
+        }
+    };
 
     let (stop, stopped) = mpsc::channel();
     ctrlc::set_handler(move || {
@@ -149,6 +163,7 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let _ = stop.send(());
     })?;
     stopped.recv()?;
+    drop(demo);
     running.close()?;
     Ok(())
 }

@@ -1,0 +1,59 @@
+//! Who calls and how, and what policies let them do.
+
+use hyper::header::USER_AGENT;
+
+use super::auth::{Ask, Decision, Identity, Policy, authorize, denial_message};
+use super::fault::{Answered, Fault};
+use super::http::Request;
+use super::model::Input;
+use super::operations::{Operation, Service, Tagged};
+
+/// Somebody with a key, and a request of theirs.
+pub(super) struct Caller<'a> {
+    pub(super) service: &'a Service,
+    pub(super) identity: &'a Identity,
+    pub(super) request: &'a Request,
+}
+
+impl Caller<'_> {
+    /// Fails if the caller may not do this to this resource. Without an input, whether they may do it in general is checked.
+    pub(super) fn check(
+        &self,
+        operation: &Operation,
+        resource: &str,
+        input: Option<&Input<'_>>,
+    ) -> Answered<()> {
+        let Self { service, identity, request } = self;
+        // What does not exist has neither tags nor a policy.
+        let tagged = if resource == "*" { None } else { Tagged::by_arn(service, resource).ok() };
+        let tags = tagged.as_ref().map(Tagged::tags).unwrap_or_default();
+        let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+        let policy =
+            tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
+        // It was checked when it was put, but perhaps by another version. What cannot be read may deny this call.
+        let policy = policy.map_err(|reason| {
+            tracing::error!(resource, reason, "a policy cannot be read, so all is denied");
+            Fault::access_denied(format!("The policy of {resource} cannot be read."))
+        })?;
+        let added = input.map(|input| input.text_map("Tags")).unwrap_or_default();
+        let added = added.into_iter().map(|(key, text)| (key, Some(text)));
+        let removed = input.map(|input| input.texts("TagKeys")).unwrap_or_default();
+        let removed = removed.into_iter().map(|key| (key, None));
+        let request_tags: Vec<_> = added.chain(removed).collect();
+        let ask = Ask {
+            action: &operation.action(),
+            resource,
+            region: &service.account().region,
+            now: service.clock.now(),
+            source: request.peer.ip(),
+            is_tls: request.is_tls,
+            user_agent: request.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
+            resource_tags: &tags,
+            request_tags: &request_tags,
+        };
+        match authorize(identity, policy.as_ref(), &ask) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(denial) => Err(Fault::access_denied(denial_message(identity, &ask, denial))),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The files of the page.
+
+/// A file of the page.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) name: &'static str,
+    pub(super) text: &'static str,
+}
+
+impl File {
+    pub(super) fn content_type(&self) -> &'static str {
+        match self.name.rsplit_once('.') {
+            Some((_, "html")) => "text/html; charset=utf-8",
+            Some((_, "css")) => "text/css; charset=utf-8",
+            Some((_, "svg")) => "image/svg+xml",
+            _ => "text/javascript; charset=utf-8",
+        }
+    }
+}
+
+macro_rules! files {
+    ($($name:literal)+) => {
+        pub(super) const FILES: &[File] = &[
+            $(File { name: $name, text: include_str!(concat!("page/", $name)) }),+
+        ];
+    };
+}
+
+files! {
+    "index.html"
+    "style.css"
+    "icon.svg"
+    "main.js"
+    "sign.js"
+    "api.js"
+    "dom.js"
+    "format.js"
+    "activity.js"
+    "chart.js"
+    "keyspace.js"
+    "streams.js"
+    "stream.js"
+    "changes.js"
+    "ranges.js"
+    "dialog.js"
+    "readers.js"
+    "records.js"
+    "record.js"
+    "shards.js"
+    "reading.js"
+    "json.js"
+    "bytes.js"
+    "aggregate.js"
+    "md5.js"
+    "put.js"
+    "signin.js"
+}

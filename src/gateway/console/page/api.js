@@ -1,0 +1,90 @@
+// Calls of the server's API, signed with the key of whoever has signed in.
+
+import { Signer } from './sign.js';
+
+const CONTENT_TYPE = 'application/x-amz-json-1.1';
+const encoder = new TextEncoder();
+
+/** What the server says of itself: its region, whether it asks for a key, its limits. */
+export const server = { region: 'us-east-1', needsKey: true, limits: {} };
+
+/** Who has signed in. The key is kept here, in the memory of the page, and nowhere else. */
+export const session = { signer: undefined, keyId: '', requests: 0 };
+
+/** An error that the server answered, or that there is no answer. */
+export class ApiError extends Error {
+  constructor(kind, message) {
+    super(message || kind);
+    this.kind = kind;
+  }
+}
+
+export async function loadServer() {
+  const answer = await fetch('/console/server.json');
+  Object.assign(server, await answer.json());
+}
+
+export function signIn(key) {
+  session.signer = new Signer(key);
+  session.keyId = key.id;
+}
+
+export function signOut() {
+  session.signer = undefined;
+  session.keyId = '';
+}
+
+/** Calls an operation of Kinesis. */
+export function kinesis(operation, input, options) {
+  return call(`Kinesis_20131202.${operation}`, input, options);
+}
+
+/** Asks for the activity of all streams, or of one. */
+export function describeActivity(input, options) {
+  return call('Streamlog_20261129.DescribeActivity', input, options);
+}
+
+async function call(target, input, { signal } = {}) {
+  if (!session.signer) throw new ApiError('SignedOut', 'Sign in first.');
+  const body = encoder.encode(JSON.stringify(input));
+  const headers = await session.signer.headers(target, CONTENT_TYPE, body, location.host);
+  session.requests += 1;
+  let answer;
+  try {
+    answer = await fetch('/', { method: 'POST', headers, body, signal, credentials: 'omit' });
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new ApiError('NoAnswer', 'The server does not answer. Is it running?');
+  }
+  const text = await answer.text();
+  let output = {};
+  try {
+    output = text === '' ? {} : JSON.parse(text);
+  } catch {
+    throw new ApiError('BadAnswer', `The answer cannot be read (status ${answer.status}).`);
+  }
+  if (!answer.ok) throw new ApiError(output.__type ?? String(answer.status), output.message ?? output.Message);
+  return output;
+}
+
+const WORDS = {
+  AccessDeniedException: 'This key may not do that.',
+  InvalidSignatureException: 'The signature is wrong.',
+  UnrecognizedClientException: 'The server does not know this access key.',
+  ResourceInUseException: 'It is in use or being changed.',
+  ResourceNotFoundException: 'It is not there.',
+  LimitExceededException: 'A limit is reached.',
+  ProvisionedThroughputExceededException: 'A shard has reached its limit.',
+  ValidationException: 'A value is not allowed.',
+  InvalidArgumentException: 'A value is not allowed.',
+  ExpiredIteratorException: 'The place in the shard has expired.',
+  InternalFailure: 'The server failed. Its log says why.',
+};
+
+/** Returns what is wrong in words: in general, then what the server says. */
+export function words(error) {
+  const general = WORDS[error.kind];
+  const text = error.message && error.message !== error.kind ? error.message : '';
+  if (!general) return text || error.kind || String(error);
+  return text ? `${general} ${text}` : general;
+}

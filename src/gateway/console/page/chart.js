@@ -1,0 +1,154 @@
+// Lines over time: small ones in lists, and charts with axes, a reading line and a table of the same figures.
+
+import { h, s, setAttribute, setText } from './dom.js';
+import { clock, localTime, minuteClock, utcTime } from './format.js';
+
+const HEIGHT = 150;
+const LEFT = 62;
+const BOTTOM = 20;
+const TOP = 8;
+const COLUMNS = 240;
+const TABLE_ROWS = 30;
+
+/** Makes a small line without axes. */
+export function sparkline(kind) {
+  const area = s('path', { class: `area ${kind}` });
+  const line = s('path', { class: `line ${kind}` });
+  const element = s('svg', { class: 'spark', viewBox: '0 0 96 24', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, area, line);
+  return {
+    element,
+    update(points) {
+      const top = Math.max(1, ...points.map(([, value]) => value));
+      const step = 96 / Math.max(12, points.length - 1);
+      const first = 96 - (points.length - 1) * step;
+      const path = points.map(([, value], at) => `${(first + at * step).toFixed(1)} ${(22 - (value / top) * 19).toFixed(1)}`);
+      setAttribute(line, 'd', path.length > 1 ? `M${path.join('L')}` : 'M0 22H96');
+      setAttribute(area, 'd', path.length > 1 ? `M${first.toFixed(1)} 24L${path.join('L')}L96 24Z` : '');
+    },
+  };
+}
+
+/** Returns a round number above a value, and its steps, such as 0, 5, 10. In bytes, steps are powers of two. */
+function scale(top, isBytes) {
+  if (top <= 0) return { top: 1, step: 1 };
+  const base = isBytes ? 2 : 10;
+  const power = base ** Math.floor(Math.log(top / 2) / Math.log(base));
+  const step = (isBytes ? [1, 2] : [1, 2, 5, 10]).map((factor) => factor * power).find((each) => top / each <= 3) ?? power * base;
+  return { top: Math.ceil(top / step) * step, step };
+}
+
+/** Averages points in columns, so that a day has no more of them than a minute. */
+function columns(points, from, to) {
+  if (points.length <= COLUMNS) return points;
+  const sums = new Map();
+  for (const [time, value] of points) {
+    const column = Math.floor(((time - from) / (to - from)) * COLUMNS);
+    const sum = sums.get(column) ?? [0, 0, 0];
+    sums.set(column, [sum[0] + time, sum[1] + value, sum[2] + 1]);
+  }
+  return [...sums.values()].map(([time, value, number]) => [time / number, value / number]);
+}
+
+/**
+ * Makes a chart.
+ *
+ * `lines` have a `kind`, which gives the colour, a `name`, and a `field` of the history. `format` writes a value.
+ */
+export function chart({ title, lines, format, isBytes, note }) {
+  const plot = s('g');
+  const cursor = s('line', { class: 'cursor', y1: TOP, y2: HEIGHT - BOTTOM, visibility: 'hidden' });
+  const svg = s('svg', { class: 'chart-plot', role: 'img', height: HEIGHT }, plot, cursor);
+  const values = lines.map((line) => {
+    const value = h('span', { class: 'legend-value' }, '–');
+    return { value, element: h('span', { class: `legend ${line.kind}` }, h('i', { 'aria-hidden': 'true' }), `${line.name} `, value) };
+  });
+  const reading = h('p', { class: 'reading', 'aria-hidden': 'true' });
+  const tableBody = h('tbody');
+  const table = h('details', { class: 'as-table', ontoggle: () => fillTable() },
+    h('summary', {}, 'As a table'),
+    h('div', { class: 'table-scroll', tabindex: '0', role: 'region', 'aria-label': `${title}, as a table` }, h('table', { class: 'plain' },
+      h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'Time'), lines.map((line) => h('th', { scope: 'col' }, line.name)))),
+      tableBody)));
+  const element = h('section', { class: 'card chart' },
+    h('div', { class: 'chart-head' }, h('h3', {}, title), h('div', { class: 'legends' }, values.map((value) => value.element))),
+    svg, reading, note && h('p', { class: 'hint' }, note), table);
+  let width = 560;
+  let shown = { from: 0, to: 1, data: lines.map(() => []) };
+
+  svg.addEventListener('pointermove', (event) => {
+    const box = svg.getBoundingClientRect();
+    const x = ((event.clientX - box.left) / box.width) * width;
+    const time = shown.from + ((x - LEFT) / (width - LEFT)) * (shown.to - shown.from);
+    const nearest = shown.data[0].reduce((best, point) => (best && Math.abs(best[0] - time) <= Math.abs(point[0] - time) ? best : point), undefined);
+    if (!nearest) return;
+    const date = new Date(nearest[0]);
+    const place = LEFT + ((nearest[0] - shown.from) / (shown.to - shown.from)) * (width - LEFT);
+    setAttribute(cursor, 'x1', place);
+    setAttribute(cursor, 'x2', place);
+    setAttribute(cursor, 'visibility', 'visible');
+    const texts = lines.map((line, index) => `${line.name} ${valueAt(index, nearest[0])}`);
+    setText(reading, `${clock(date)} (${utcTime(date).slice(11, 19)} UTC): ${texts.join(', ')}`);
+  });
+  svg.addEventListener('pointerleave', () => {
+    setAttribute(cursor, 'visibility', 'hidden');
+    setText(reading, '');
+  });
+
+  function valueAt(index, time) {
+    const point = shown.data[index].find((each) => each[0] === time);
+    return point ? format(point[1]) : '–';
+  }
+
+  function fillTable() {
+    if (!table.open) return;
+    const rows = shown.data[0].slice(-TABLE_ROWS).reverse();
+    tableBody.replaceChildren(...rows.map(([time]) => {
+      const date = new Date(time);
+      return h('tr', {}, h('td', { title: utcTime(date) }, localTime(date).slice(0, 19)),
+        shown.data.map((_, index) => h('td', {}, valueAt(index, time))));
+    }));
+  }
+
+  return {
+    element,
+    update(history, now, spanMs) {
+      width = svg.clientWidth || width;
+      setAttribute(svg, 'viewBox', `0 0 ${width} ${HEIGHT}`);
+      const from = now - spanMs;
+      const data = lines.map((line) => columns(history.since(from, line.field, spanMs), from, now));
+      shown = { from, to: now, data };
+      const { top, step } = scale(Math.max(0, ...data.flatMap((points) => points.map(([, value]) => value))), isBytes);
+      const x = (time) => (LEFT + ((time - from) / spanMs) * (width - LEFT)).toFixed(1);
+      const y = (value) => (TOP + (1 - value / top) * (HEIGHT - BOTTOM - TOP)).toFixed(1);
+      const parts = [];
+      for (let value = 0; value <= top * 1.001; value += step) {
+        parts.push(s('line', { class: 'grid', x1: LEFT, x2: width, y1: y(value), y2: y(value) }));
+        parts.push(s('text', { class: 'tick', x: LEFT - 6, y: Number(y(value)) + 4, 'text-anchor': 'end' }, format(value)));
+      }
+      const steps = width < 420 ? 2 : 4;
+      for (let part = 0; part <= steps; part += 1) {
+        const date = new Date(from + (spanMs * part) / steps);
+        const anchor = part === 0 ? 'start' : part === steps ? 'end' : 'middle';
+        const text = spanMs < 600_000 ? clock(date) : minuteClock(date);
+        parts.push(s('text', { class: 'tick', x: LEFT + ((width - LEFT) * part) / steps, y: HEIGHT - 5, 'text-anchor': anchor }, text));
+      }
+      data.forEach((points, index) => {
+        if (points.length < 2) return;
+        const path = points.map(([time, value]) => `${x(time)} ${y(value)}`).join('L');
+        const [[first], [last]] = [points[0], points.at(-1)];
+        parts.push(s('path', { class: `area ${lines[index].kind}`, d: `M${x(first)} ${y(0)}L${path}L${x(last)} ${y(0)}Z` }));
+        parts.push(s('path', { class: `line ${lines[index].kind}`, d: `M${path}` }));
+      });
+      plot.replaceChildren(...parts);
+      const summary = lines.map((line, index) => {
+        const numbers = data[index].map(([, value]) => value);
+        const latest = numbers.at(-1);
+        setText(values[index].value, latest === undefined ? '–' : format(latest));
+        if (latest === undefined) return `${line.name}: no figures yet`;
+        return `${line.name}: now ${format(latest)}, at most ${format(Math.max(...numbers))}`;
+      });
+      setAttribute(svg, 'aria-label', `${title}. ${summary.join('. ')}.`);
+      if (table.open && !table.contains(document.activeElement)) fillTable();
+    },
+  };
+}

@@ -1,0 +1,89 @@
+// The frame of the console: who is signed in, which view is shown, and in which colours.
+
+import { loadServer, server, session, signOut } from './api.js';
+import { forgetAll } from './activity.js';
+import { h } from './dom.js';
+import { canSign } from './sign.js';
+import { signInAsAnybody, signInView } from './signin.js';
+import { streamView } from './stream.js';
+import { streamsView } from './streams.js';
+
+const main = document.getElementById('main');
+const bar = document.getElementById('bar');
+let leave = () => {};
+
+const THEMES = { auto: 'Colours: as the system', light: 'Colours: light', dark: 'Colours: dark' };
+
+function showTheme(theme) {
+  if (theme === 'auto') document.documentElement.removeAttribute('data-theme');
+  else document.documentElement.setAttribute('data-theme', theme);
+}
+
+function themeButton() {
+  let theme = localStorage.getItem('theme');
+  if (!(theme in THEMES)) theme = 'auto';
+  showTheme(theme);
+  const button = h('button', {
+    type: 'button', class: 'quiet', 'aria-label': THEMES[theme], title: THEMES[theme], onclick: () => {
+      const names = Object.keys(THEMES);
+      theme = names[(names.indexOf(theme) + 1) % names.length];
+      localStorage.setItem('theme', theme);
+      showTheme(theme);
+      button.textContent = { auto: '◐', light: '☀', dark: '☾' }[theme];
+      button.setAttribute('aria-label', THEMES[theme]);
+      button.title = THEMES[theme];
+    },
+  }, { auto: '◐', light: '☀', dark: '☾' }[theme]);
+  return button;
+}
+
+function showBar() {
+  const parts = [];
+  if (session.signer && server.needsKey) {
+    parts.push(h('span', { class: 'who', title: 'The access key' }, session.keyId));
+    parts.push(h('button', { type: 'button', class: 'quiet', onclick: leaveSession }, 'Sign out'));
+  } else if (session.signer) {
+    parts.push(h('span', { class: 'who' }, 'No key needed'));
+  }
+  parts.push(h('span', { class: 'region', title: 'Region' }, server.region), themeButton());
+  bar.replaceChildren(...parts);
+}
+
+function leaveSession() {
+  signOut();
+  session.isBlind = false;
+  forgetAll();
+  show();
+}
+
+function show() {
+  leave();
+  leave = () => {};
+  showBar();
+  if (!session.signer) {
+    signInView(main, show);
+    return;
+  }
+  const [, first, name, tab] = location.hash.split('/');
+  leave = first === 'streams' && name
+    ? streamView(main, decodeURIComponent(name), tab || 'overview')
+    : streamsView(main);
+}
+
+async function start() {
+  document.getElementById('skip').addEventListener('click', (event) => {
+    event.preventDefault();
+    main.focus();
+  });
+  try {
+    await loadServer();
+  } catch {
+    main.replaceChildren(h('p', { class: 'notice bad' }, 'The server does not answer. Reload the page once it runs.'));
+    return;
+  }
+  if (!server.needsKey && canSign()) signInAsAnybody();
+  window.addEventListener('hashchange', show);
+  show();
+}
+
+start();

@@ -1,0 +1,123 @@
+// Reading shards: from a place on, in order, with few requests.
+
+import { kinesis } from './api.js';
+
+const BATCH = 500;
+const AT_ONCE = 4;
+const ROUNDS = 5;
+const BLIND_SHARDS = 8;
+
+/** A record of a shard as it was answered. */
+function record(shard, answered) {
+  return {
+    shard, sequence: answered.SequenceNumber, key: answered.PartitionKey, data: answered.Data,
+    time: new Date(answered.ApproximateArrivalTimestamp * 1_000),
+  };
+}
+
+/**
+ * Reads one shard or all shards of a stream.
+ *
+ * A shard that was read to its end is followed by its children, once all of their parents were read to the end.
+ */
+export class Reading {
+  #places = new Map();
+  #done = new Set();
+  #abort = new AbortController();
+
+  constructor(stream, start, ids) {
+    this.stream = stream;
+    ids.forEach((id) => this.#places.set(id, { id, start }));
+  }
+
+  /** Returns a reading of what comes from now on, which asks only shards that something has come to. */
+  static ofNew(stream, ids, { time, shards }) {
+    const reading = new Reading(stream, { ShardIteratorType: 'AT_TIMESTAMP', Timestamp: time / 1_000 }, ids);
+    for (const place of reading.#places.values()) {
+      place.isAtEnd = true;
+      place.seen = shards.get(place.id)?.IncomingRecords;
+    }
+    return reading;
+  }
+
+  stop() {
+    this.#abort.abort();
+  }
+
+  get isOver() {
+    return this.#places.size === 0;
+  }
+
+  /** Returns whether a shard may have records that were not read, or was closed, so that its children follow. */
+  #isWaiting(place, stats) {
+    const now = stats?.get(place.id);
+    return !place.isAtEnd || now === undefined || now.ClosedMillis !== undefined || now.IncomingRecords !== place.seen;
+  }
+
+  /**
+   * Returns the next records, or none if all shards are at their ends. Shards that `stats` says have nothing new are
+   * not asked.
+   */
+  async next(stats, limit = BATCH) {
+    const records = [];
+    // An answer may have fewer records than there are, because of their size, and a shard may end and have children.
+    for (let round = 0; round < ROUNDS && records.length < limit; round += 1) {
+      const waiting = [...this.#places.values()].filter((place) => (round === 0 ? this.#isWaiting(place, stats) : !place.isAtEnd));
+      // Those that were not asked for the longest time come first. Without figures, only a few are asked.
+      waiting.sort((a, b) => (a.askedAt ?? 0) - (b.askedAt ?? 0)).splice(stats ? Infinity : BLIND_SHARDS);
+      if (waiting.length === 0) break;
+      for (let at = 0; at < waiting.length && records.length < limit; at += AT_ONCE) {
+        const some = waiting.slice(at, at + AT_ONCE).map((place) => this.#read(place, stats, limit));
+        for (const found of await Promise.all(some)) records.push(...found);
+      }
+    }
+    return records;
+  }
+
+  async #read(place, stats, limit) {
+    const options = { signal: this.#abort.signal };
+    place.askedAt = performance.now();
+    const seen = stats?.get(place.id)?.IncomingRecords;
+    if (!place.iterator) {
+      const { ShardIterator } = await kinesis('GetShardIterator', { StreamName: this.stream, ShardId: place.id, ...place.start }, options);
+      place.iterator = ShardIterator;
+    }
+    let answer;
+    try {
+      answer = await kinesis('GetRecords', { ShardIterator: place.iterator, Limit: limit }, options);
+    } catch (error) {
+      if (error.kind === 'ExpiredIteratorException') {
+        place.iterator = undefined;
+        if (place.last) place.start = { ShardIteratorType: 'AFTER_SEQUENCE_NUMBER', StartingSequenceNumber: place.last };
+        return [];
+      }
+      // It is asked again in the next round.
+      if (error.kind === 'ProvisionedThroughputExceededException') return [];
+      throw error;
+    }
+    place.iterator = answer.NextShardIterator;
+    place.isAtEnd = answer.MillisBehindLatest === 0;
+    if (place.isAtEnd) place.seen = seen;
+    place.last = answer.Records.at(-1)?.SequenceNumber ?? place.last;
+    if (!place.iterator) this.#finish(place.id, answer.ChildShards ?? []);
+    return answer.Records.map((each) => record(place.id, each));
+  }
+
+  #finish(id, children) {
+    this.#places.delete(id);
+    this.#done.add(id);
+    for (const child of children) {
+      const isReady = child.ParentShards.every((parent) => this.#done.has(parent) || !this.#places.has(parent));
+      if (isReady && !this.#done.has(child.ShardId) && !this.#places.has(child.ShardId)) {
+        this.#places.set(child.ShardId, { id: child.ShardId, start: { ShardIteratorType: 'TRIM_HORIZON' } });
+      }
+    }
+  }
+}
+
+/** Returns the shards of a stream that a reading begins with. */
+export function firstShards(shards, isFromEnd) {
+  const all = [...shards.values()];
+  if (isFromEnd) return all.filter((shard) => shard.isOpen).map((shard) => shard.id);
+  return all.filter((shard) => shard.parents.every((parent) => !shards.has(parent))).map((shard) => shard.id);
+}

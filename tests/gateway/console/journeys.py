@@ -1,0 +1,450 @@
+"""Does in a browser, with clicks and keys, each thing that the console can do, and asks the API afterwards whether it is so.
+
+    python journeys.py URL
+"""
+
+import json
+import re
+import sys
+import tempfile
+import time
+
+import aws_kinesis_agg.aggregator
+from playwright.sync_api import expect
+
+from browser import Page, browser, client, eventually
+
+URL = sys.argv[1]
+kinesis = client(URL)
+
+
+def shards(stream, only_open=True):
+    listed = kinesis.list_shards(StreamName=stream)["Shards"]
+    return [s for s in listed if not only_open or "EndingSequenceNumber" not in s["SequenceNumberRange"]]
+
+
+def summary(stream):
+    return kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+
+
+def active(stream):
+    return eventually(lambda: summary(stream)["StreamStatus"] == "ACTIVE")
+
+
+def read_all(stream):
+    found = []
+    for shard in shards(stream, only_open=False):
+        iterator = kinesis.get_shard_iterator(
+            StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        while iterator:
+            answer = kinesis.get_records(ShardIterator=iterator)
+            found += answer["Records"]
+            iterator = answer.get("NextShardIterator") if answer["MillisBehindLatest"] else None
+    return found
+
+
+def sign_in(console):
+    page = console.page
+    console.sign_in("AKNOBODY")
+    expect(page.get_by_role("alert")).to_contain_text("The server does not know this access key.")
+    console.sign_in("AKADMIN", "wrong")
+    expect(page.get_by_role("alert")).to_contain_text("The signature is wrong.")
+    console.sign_in()
+    expect(page.get_by_role("heading", name="Streams", exact=True)).to_be_visible()
+    stored = page.evaluate("() => JSON.stringify({...localStorage}) + JSON.stringify({...sessionStorage}) + document.cookie")
+    assert "secret" not in stored and "AKADMIN" not in stored, stored
+
+
+def create_by_keys(console):
+    page = console.page
+    expect(page.locator("tr[data-stream=grouped]")).to_be_visible()
+    page.get_by_label("Find a stream").focus()
+    page.keyboard.press("Tab")
+    expect(console.button("Create stream")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.type("clicks")
+    shard_count = page.get_by_label("Shards", exact=True)
+    shard_count.focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("4")
+    preview = console.dialog().locator(".preview")
+    expect(preview).to_contain_text("4 shards, each with 25 % of the hash keys.")
+    page.keyboard.press("Enter")
+    expect(console.dialog()).to_have_count(0)
+    active("clicks")
+    assert len(shards("clicks")) == 4
+    expect(page.get_by_role("link", name="clicks")).to_be_visible()
+    row = page.locator("tr[data-stream=clicks]")
+    expect(row).to_contain_text("Active")
+
+
+def create_on_demand(console):
+    page = console.page
+    console.button("Create stream").click()
+    dialog = console.dialog()
+    dialog.get_by_label("Name", exact=True).fill("clicks")
+    dialog.get_by_role("button", name="Create stream").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Stream clicks under account 000000000000 already exists.")
+    dialog.get_by_label("Name", exact=True).fill("orders")
+    dialog.get_by_label("On demand: the load chooses it").check()
+    expect(dialog.locator(".preview")).to_contain_text("It begins with 4 shards.")
+    dialog.get_by_role("button", name="Create stream").click()
+    expect(page.locator("tr[data-stream=orders]")).to_contain_text("on demand")
+    assert summary("orders")["StreamModeDetails"]["StreamMode"] == "ON_DEMAND"
+    page.get_by_label("Find a stream").fill("ord")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_label("Find a stream").fill("nothing")
+    expect(page.get_by_text("No stream has this name")).to_be_visible()
+    page.get_by_label("Find a stream").fill("")
+    expect(page.locator("tbody tr")).to_have_count(3)
+
+
+def see_live_rates(console):
+    page = console.page
+    row = page.locator("tr[data-stream=clicks]")
+    end = time.monotonic() + 20
+    while not re.search(r"[1-9]", row.locator(".rate").first.inner_text()):
+        kinesis.put_records(
+            StreamName="clicks", Records=[{"PartitionKey": f"k{n}", "Data": b"x" * 100} for n in range(100)]
+        )
+        assert time.monotonic() < end, row.inner_text()
+        time.sleep(0.2)
+    # The page has asked no more than once in two seconds.
+    before = len(console.requests)
+    time.sleep(6)
+    assert len(console.requests) - before <= 4, [request.url for request in console.requests[before:]]
+    page.evaluate("() => { Object.defineProperty(document, 'hidden', { value: true, configurable: true }); }")
+    time.sleep(2.5)
+    before = len(console.requests)
+    time.sleep(5)
+    assert len(console.requests) == before, "a hidden page asks"
+    page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
+
+
+def reshard(console):
+    page = console.page
+    page.get_by_role("link", name="clicks").click()
+    picture = page.locator("svg.keyspace")
+    expect(picture.locator("rect.heat")).to_have_count(4)
+    expect(page.get_by_role("link", name="Overview")).to_have_attribute("aria-current", "page")
+
+    console.button("Split").click()
+    dialog = console.dialog()
+    dialog.get_by_label("Shard").select_option("shardId-000000000001")
+    slider = dialog.get_by_label("Split at")
+    slider.focus()
+    for _ in range(25):
+        page.keyboard.press("ArrowLeft")
+    expect(dialog.locator(".preview")).to_contain_text("two new shards with 25 % and 75 % of its keys")
+    expect(dialog.locator(".preview svg rect")).to_have_count(4 + 5)
+    console.button("Split", dialog).click()
+    console.toast("Shard 1 was split.")
+    active("clicks")
+    children = [s for s in shards("clicks") if s.get("ParentShardId") == "shardId-000000000001"]
+    starts = sorted(int(s["HashKeyRange"]["StartingHashKey"]) for s in children)
+    quarter = 2**128 // 4
+    assert starts == [quarter, quarter + quarter // 4], starts
+    expect(picture.locator("rect.heat")).to_have_count(5)
+    expect(picture.locator("rect.closed")).to_have_count(1)
+
+    # The cursor moves through the shards by keys, and says what it is at.
+    cursor = page.get_by_label("Choose a shard, in the order of hash keys")
+    cursor.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".shard-detail h3")).to_have_text("shardId-000000000004")
+    expect(cursor).to_have_attribute("aria-valuetext", re.compile("Shard 4, 6.3 % of the keys"))
+    console.button("Merge with the next").click()
+    expect(dialog.locator(".preview")).to_contain_text("one new shard with 25 % of all keys")
+    console.button("Merge", dialog).click()
+    console.toast("Shard 4 and shard 5 were merged.")
+    active("clicks")
+    assert len(shards("clicks")) == 4
+    expect(picture.locator("rect.heat")).to_have_count(4)
+
+    expect(console.button("Scale")).to_be_enabled()
+    console.button("Scale").click()
+    dialog.get_by_label("Shards", exact=True).fill("9")
+    expect(dialog.locator(".preview")).to_contain_text("One step goes from 2 to 8 shards.")
+    expect(console.button("Scale", dialog)).to_be_disabled()
+    dialog.get_by_label("Shards", exact=True).fill("6")
+    expect(dialog.locator(".preview")).to_contain_text("The stream gets 6 shards of equal size")
+    console.button("Scale", dialog).click()
+    console.toast("Stream clicks has 6 shards now.")
+    active("clicks")
+    assert len(shards("clicks")) == 6
+    expect(picture.locator("rect.heat")).to_have_count(6)
+
+
+def change_settings(console):
+    page = console.page
+    dialog = console.dialog()
+    expect(console.button("Retention")).to_be_enabled()
+    console.button("Retention").click()
+    dialog.get_by_label("Hours").fill("72")
+    expect(dialog.locator(".preview")).to_contain_text("Records are kept for 3 days")
+    console.button("Change retention", dialog).click()
+    console.toast("keeps records for 3 days")
+    assert summary("clicks")["RetentionPeriodHours"] == 72
+    active("clicks")
+    expect(console.button("Retention")).to_be_enabled()
+    console.button("Retention").click()
+    dialog.get_by_label("Hours").fill("48")
+    expect(dialog.locator(".preview")).to_contain_text("Records older than 2 days are dropped")
+    console.button("Change retention", dialog).click()
+    expect(dialog).to_have_count(0)
+    assert summary("clicks")["RetentionPeriodHours"] == 48
+    active("clicks")
+    expect(console.button("Mode")).to_be_enabled()
+    console.button("Mode").click()
+    expect(dialog.locator(".preview")).to_contain_text("Hot shards are split")
+    console.button("Switch to on demand", dialog).click()
+    expect(dialog).to_have_count(0)
+    assert summary("clicks")["StreamModeDetails"]["StreamMode"] == "ON_DEMAND"
+    expect(page.get_by_text("On demand · keeps")).to_be_visible()
+    expect(console.button("Split")).to_be_disabled()
+    active("clicks")
+    expect(console.button("Mode")).to_be_enabled()
+    console.button("Mode").click()
+    console.button("Switch to provisioned", dialog).click()
+    expect(dialog).to_have_count(0)
+    assert summary("clicks")["StreamModeDetails"]["StreamMode"] == "PROVISIONED"
+    # Leaving a dialog changes nothing.
+    expect(console.button("Delete")).to_be_enabled()
+    console.button("Delete").click()
+    expect(console.button("Delete stream", dialog)).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    active("clicks")
+
+
+def put(console):
+    page = console.page
+    kinesis.create_stream(StreamName="puts", ShardCount=2)
+    active("puts")
+    console.go("puts", "put")
+    page.get_by_label("Partition key", exact=True).fill("anna")
+    page.get_by_label("Data", exact=True).fill('{"name": "Ańna", "n": [1, 2]}')
+    console.button("Put record").click()
+    expect(page.get_by_text(re.compile("Put: shard [01], sequence number 49[0-9]{54}"))).to_be_visible()
+    [record] = read_all("puts")
+    assert (record["PartitionKey"], record["Data"].decode()) == ("anna", '{"name": "Ańna", "n": [1, 2]}')
+    page.get_by_label("Many lines").check()
+    page.get_by_label("What stands before the first tab of a line").check()
+    page.get_by_label("Lines", exact=True).fill("bob\tone\n\ncarl\ttwo\twords\n")
+    console.button("Put lines").click()
+    expect(page.get_by_text("2 records put.")).to_be_visible()
+    found = {(record["PartitionKey"], record["Data"]) for record in read_all("puts")}
+    assert {("bob", b"one"), ("carl", b"two\twords")} <= found, found
+    page.get_by_label("Made at a rate").check()
+    page.get_by_label("Records a second").fill("200")
+    console.button("Start").click()
+    expect(page.get_by_text(re.compile(r"[1-9]\d\d records put in"))).to_be_visible()
+    console.button("Stop").click()
+    time.sleep(1)
+    made = [json.loads(record["Data"]) for record in read_all("puts") if b'"value"' in record["Data"]]
+    assert len(made) >= 100 and sorted(each["n"] for each in made) == list(range(1, len(made) + 1))
+
+
+def view(console):
+    page = console.page
+    kinesis.create_stream(StreamName="views", ShardCount=2)
+    active("views")
+    last = None
+    for number in range(30):
+        last = kinesis.put_record(
+            StreamName="views", PartitionKey=f"key-{number}", Data=json.dumps({"n": number, "deep": {"list": [1, {"x": "needle" if number == 7 else "hay"}]}})
+        )
+    console.go("views", "data")
+    console.button("Read").click()
+    rows = page.locator("tr.record")
+    expect(rows).to_have_count(30)
+    page.get_by_label("Find in what is shown").fill("needle")
+    expect(rows).to_have_count(1)
+    rows.get_by_role("button").click()
+    detail = page.locator("tr.detail")
+    expect(detail.locator(".json .hit")).to_contain_text("needle")
+    expect(detail).to_contain_text("(your time)")
+    expect(detail).to_contain_text("UTC")
+    # The reader's zone is 5:45 from UTC.
+    local, utc = (detail.locator("dd").nth(n).inner_text() for n in (0, 1))
+    assert local[10:19] != utc[10:19] and int(local[14:16]) == (int(utc[14:16]) + 45) % 60, (local, utc)
+    console.button("Hex", detail).click()
+    expect(detail.locator("pre")).to_contain_text("00000000  7b 22 6e 22 3a 20 37")
+    console.button("Text", detail).click()
+    expect(detail.locator("pre")).to_have_text('{"n": 7, "deep": {"list": [1, {"x": "needle"}]}}')
+    with page.expect_download() as download:
+        console.button("Download what is shown").click()
+    with tempfile.NamedTemporaryFile() as file:
+        download.value.save_as(file.name)
+        [line] = [json.loads(line) for line in open(file.name, encoding="utf-8")]
+    assert (line["partition_key"], json.loads(line["data"])["n"]) == ("key-7", 7)
+    page.get_by_label("Find in what is shown").fill("")
+    expect(rows).to_have_count(30)
+
+    page.get_by_label("From", exact=True).select_option("AT_SEQUENCE_NUMBER")
+    page.get_by_label("Sequence number", exact=True).fill(last["SequenceNumber"])
+    console.button("Read").click()
+    expect(page.get_by_role("alert")).to_contain_text("belongs to one shard")
+    page.get_by_label("Read", exact=True).select_option(last["ShardId"])
+    console.button("Read").click()
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("key-29")
+
+    page.get_by_label("Read", exact=True).select_option("")
+    page.get_by_label("From", exact=True).select_option("AT_TIMESTAMP")
+    page.get_by_label("Time", exact=True).fill("2001-01-01T12:00:00")
+    expect(page.get_by_text("2001-01-01 06:15:00 UTC")).to_be_visible()
+    console.button("Read").click()
+    expect(rows).to_have_count(30)
+
+    # Live: what comes from now on, also in shards that a split makes.
+    page.get_by_label("From", exact=True).select_option("LATEST")
+    console.button("Read").click()
+    expect(console.button("Following")).to_have_attribute("aria-pressed", "true")
+    expect(rows).to_have_count(0)
+    kinesis.put_record(StreamName="views", PartitionKey="live-1", Data="now")
+    expect(rows).to_have_count(1)
+    kinesis.update_shard_count(StreamName="views", TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+    for number in range(2, 12):
+        kinesis.put_record(StreamName="views", PartitionKey=f"live-{number}", Data="later")
+    expect(rows).to_have_count(11, timeout=30_000)
+    console.button("Following").click()
+    expect(console.button("Follow")).to_have_attribute("aria-pressed", "false")
+
+
+def take_apart(console):
+    page = console.page
+    kinesis.create_stream(StreamName="aggregates", ShardCount=1)
+    active("aggregates")
+    aggregator = aws_kinesis_agg.aggregator.RecordAggregator()
+    for number in range(5):
+        aggregator.add_user_record(f"user-{number % 2}", f'{{"order": {number}}}'.encode())
+    key, _, data = aggregator.clear_and_get().get_contents()
+    kinesis.put_record(StreamName="aggregates", PartitionKey=key, Data=data)
+    # One whose MD5 is wrong is a plain record.
+    kinesis.put_record(StreamName="aggregates", PartitionKey="wrong", Data=data[:-1] + bytes([data[-1] ^ 1]))
+    console.go("aggregates", "data")
+    console.button("Read").click()
+    rows = page.locator("tr.record")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("5 user records")
+    expect(rows.first.locator(".kpl")).to_have_text("KPL")
+    expect(rows.nth(1).locator(".kpl")).to_have_count(0)
+    rows.first.get_by_role("button").click()
+    users = page.locator(".users > li")
+    expect(users).to_have_count(5)
+    expect(users.nth(3)).to_contain_text("user-1")
+    users.nth(3).locator("summary").first.click()
+    expect(users.nth(3).locator(".json")).to_contain_text("order: 3")
+
+
+def readers(console):
+    page = console.page
+    console.go("grouped", "readers")
+    group = page.locator("tr", has_text="billing")
+    expect(group).to_contain_text("3")
+    console.button("Register a consumer").click()
+    console.dialog().get_by_label("Name").fill("board")
+    console.button("Register", console.dialog()).click()
+    console.toast("Consumer board is registered.")
+    [consumer] = kinesis.list_stream_consumers(StreamARN=summary("grouped")["StreamARN"])["Consumers"]
+    assert consumer["ConsumerName"] == "board"
+    row = page.locator("tr", has_text="board")
+    expect(row).to_contain_text("Active")
+    stream = kinesis.subscribe_to_shard(
+        ConsumerARN=consumer["ConsumerARN"], ShardId="shardId-000000000000", StartingPosition={"Type": "LATEST"}
+    )["EventStream"]
+    expect(row).to_contain_text("1 shard")
+    expect(row).to_contain_text("at the end")
+    stream.close()
+    expect(row).to_contain_text("none")
+    row.get_by_role("button", name="Deregister board").click()
+    expect(page.get_by_text("No consumer is registered.")).to_be_visible()
+    assert kinesis.list_stream_consumers(StreamARN=summary("grouped")["StreamARN"])["Consumers"] == []
+
+
+def charts(console):
+    page = console.page
+    console.go("clicks")
+    expect(page.locator(".tile", has_text="Open shards")).to_contain_text("6")
+    for _ in range(30):
+        kinesis.put_records(StreamName="clicks", Records=[{"PartitionKey": f"k{n}", "Data": b"x" * 500} for n in range(50)])
+        time.sleep(0.2)
+    picture = page.get_by_role("img", name=re.compile(r"Records\. In: now [1-9]"))
+    expect(picture).to_be_visible()
+    picture.hover()
+    expect(page.locator(".reading").nth(1)).to_contain_text("UTC): In")
+    table = page.locator(".chart", has_text="Records").locator(".as-table").nth(0)
+    table.locator("summary").click()
+    expect(table.locator("tbody tr").first).to_be_visible()
+    page.get_by_label("Time that the charts show").select_option("86400000")
+    console.go("clicks", "shards")
+    expect(page.locator(".shards tbody tr")).to_have_count(6)
+    page.get_by_label("With closed shards").check()
+    eventually(lambda: page.locator(".shards tbody tr").count() > 6)
+
+
+def delete(console):
+    page = console.page
+    console.go("clicks")
+    expect(console.button("Delete")).to_be_enabled()
+    console.button("Delete").click()
+    dialog = console.dialog()
+    dialog.get_by_label("Type clicks to confirm").fill("clicks")
+    expect(dialog.locator(".preview")).to_contain_text("on disk are deleted. This cannot be undone.")
+    console.button("Delete stream", dialog).click()
+    console.toast("Stream clicks is being deleted.")
+    eventually(lambda: "clicks" not in kinesis.list_streams()["StreamNames"])
+    expect(page.get_by_text("There is no stream of this name any more.")).to_be_visible()
+    console.go()
+    expect(page.locator("tr[data-stream=clicks]")).to_have_count(0)
+    expect(page.locator("tr[data-stream=orders]")).to_have_count(1)
+
+
+def may_only_read(console):
+    page = console.page
+    console.button("Sign out").click()
+    console.sign_in("AKREADER")
+    expect(page.get_by_text("This key may only look")).to_be_visible()
+    expect(console.button("Create stream")).to_have_count(0)
+    expect(page.get_by_role("button", name="Delete")).to_have_count(0)
+    console.go("views")
+    expect(page.get_by_text("Read only: this key may not change the stream.")).to_be_visible()
+    expect(console.button("Split")).to_have_count(0)
+    console.go("views", "data")
+    console.button("Read").click()
+    expect(page.locator("tr.record").first).to_be_visible()
+    console.go("views", "put")
+    expect(page.get_by_text("This key may not put records into this stream.")).to_be_visible()
+    expect(console.button("Put record")).to_have_count(0)
+
+    # A key that was made for Kinesis alone: no figures, all the rest.
+    console.button("Sign out").click()
+    console.sign_in("AKPLAIN")
+    console.go()
+    expect(page.get_by_text("This key may not do streamlog:DescribeActivity")).to_be_visible()
+    expect(page.locator("tr[data-stream=views]")).to_contain_text("Active")
+    console.go("views")
+    expect(page.locator("svg.keyspace rect.heat")).to_have_count(4)
+
+    # A key that may do nothing is told so.
+    console.button("Sign out").click()
+    console.sign_in("AKNOTHING")
+    console.go()
+    expect(page.locator(".notice.bad")).to_contain_text("This key may not do that.")
+
+
+STEPS = [
+    sign_in, create_by_keys, create_on_demand, see_live_rates, reshard, change_settings, put, view, take_apart,
+    readers, charts, delete, may_only_read,
+]
+
+with browser() as started:
+    console = Page(started, URL, accept_downloads=True)
+    for step in STEPS:
+        begun = time.monotonic()
+        step(console)
+        print(f"  {step.__name__}: {time.monotonic() - begun:.1f} s", flush=True)
+    console.close()

@@ -108,7 +108,7 @@ fn a_person_does_everything_and_the_api_agrees() {
             let options = StreamOptions::new().shards(1).key_hash(KeyHash::Md5).segment_bytes(SEGMENT_BYTES);
             let stream = served.store.create("grouped", options).unwrap();
             for number in 0..3 {
-                stream.put("key", &number.to_string()).unwrap();
+                stream.put("key", number.to_string()).unwrap();
             }
             // A group that has read nothing yet.
             stream.group("billing").worker().open().unwrap();

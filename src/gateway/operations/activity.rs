@@ -26,7 +26,9 @@ pub(super) fn describe_activity(call: &Call<'_>, input: Input<'_>) -> Answered<R
     let stats = stats(&known)?;
     let described = known.shards();
     let shards = stats.shards.iter().filter_map(|stats| {
-        described.iter().find(|shard| shard.id == stats.shard).map(|shard| shard_value(shard, stats))
+        // Both are in the order of creation. A shard that was made in between is in one of them only.
+        let at = described.binary_search_by_key(&stats.shard, |shard| shard.id).ok()?;
+        Some(shard_value(&described[at], stats))
     });
     let shards = Value::List(shards.collect());
     let mut answer = answer

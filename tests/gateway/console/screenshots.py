@@ -45,7 +45,7 @@ def put(seconds):
 def save(console, name, **options):
     path = os.path.join(TARGET, f"console-{name}.png")
     console.page.screenshot(path=path, **options)
-    Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(path, optimize=True)
+    Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(path, optimize=True)
     print(f"  {path}: {os.path.getsize(path) // 1024} KiB")
 
 
@@ -60,11 +60,12 @@ def wide(started, theme):
     page.get_by_label("Choose a shard, in the order of hash keys").focus()
     page.keyboard.press("ArrowRight")
     page.locator("main").click(position={"x": 2, "y": 2})
-    save(console, f"stream-{theme}", clip={"x": 0, "y": 0, "width": 1180, "height": 1000}, full_page=True)
+    save(console, f"stream-{theme}", clip={"x": 0, "y": 0, "width": 1180, "height": 1090}, full_page=True)
     console.button("Split").first.click()
     time.sleep(0.5)
     save(console, f"split-{theme}")
     page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 1180, "height": 1000})
     console.go("demo-clicks", "data")
     console.button("Read").click()
     page.locator("tr.record").nth(1).get_by_role("button").click()

@@ -24,6 +24,7 @@ export function count(number) {
 /** Returns a number in few digits: `1.2K`. */
 export function short(number) {
   if (number > 0 && number < 10) return number.toFixed(1).replace(/\.0$/, '');
+  if (number < 1_000) return String(Math.round(number));
   return SHORT.format(number);
 }
 

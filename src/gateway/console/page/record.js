@@ -98,7 +98,7 @@ export function details(record, wanted) {
   const fact = (name, value, kind) => h('div', {}, h('dt', {}, name), h('dd', { class: kind }, value));
   return h('div', { class: 'record-detail' },
     h('dl', { class: 'facts roomy' },
-      fact('Arrived', `${localTime(record.time)} (your time)`), fact('UTC', utcTime(record.time)),
+      fact('Arrived (your time)', localTime(record.time)), fact('UTC', utcTime(record.time)),
       fact('Shard', record.shard, 'mono'), fact('Size', record.bytes.length < 1_024 ? size(record.bytes.length) : `${size(record.bytes.length)} (${count(record.bytes.length)} B)`)),
     h('dl', { class: 'facts wide' }, fact('Partition key', visible(record.key), 'mono'), fact('Sequence number', record.sequence, 'mono')),
     record.users && userRecords(record, wanted),

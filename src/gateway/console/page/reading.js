@@ -71,7 +71,9 @@ export class Reading {
         for (const found of await Promise.all(some)) records.push(...found);
       }
     }
-    return records;
+    // Shards beside one another are shown by time. Those of one shard keep their order, whatever its clock did.
+    const isOne = records.every((each) => each.shard === records[0].shard);
+    return isOne ? records : records.sort((a, b) => a.time - b.time);
   }
 
   async #read(place, stats, limit) {

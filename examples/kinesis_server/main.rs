@@ -1,10 +1,11 @@
 //! A Kinesis server on a directory: boto3, the AWS CLI, the AWS SDKs and the KCL use it by its endpoint, and people by its console.
 //!
 //! ```sh
-//! cargo run --release --features gateway --example kinesis_server -- --demo
+//! cargo run --release --features gateway --example kinesis_server -- --demo --no-auth
 //! ```
 
 mod demo;
+mod own_key;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -16,6 +17,8 @@ use clap::{ArgGroup, Parser, ValueEnum};
 use streamlog::gateway::{Gateway, Profile};
 use streamlog::{Durability, KeyFile, Limits, Store, StreamOptions};
 use tracing_subscriber::filter::LevelFilter;
+
+use own_key::OwnKey;
 
 /// Serves the streams of a directory by the API of Amazon Kinesis Data Streams.
 #[derive(Debug, Parser)]
@@ -31,10 +34,10 @@ struct Arguments {
     /// The address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
-    /// A JSON file of access keys and their policies
+    /// A JSON file of access keys and their policies. Without it, the server makes a key of its own and prints it
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
-    /// Let anybody on this machine call, as without --credentials
+    /// Let anybody on this machine call
     #[arg(long)]
     no_auth: bool,
     /// Make a stream with traffic, to have something to look at
@@ -117,7 +120,12 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         .account(&arguments.account, &arguments.region)
         .delay(Duration::from_millis(arguments.delay_ms))
         .shards_max(arguments.shard_limit);
-    gateway = match &arguments.credentials {
+    let own_key = match arguments.no_auth || arguments.credentials.is_some() {
+        true => None,
+        false => Some(OwnKey::in_directory(&arguments.dir)?),
+    };
+    let keys = arguments.credentials.as_ref().or(own_key.as_ref().map(|key| &key.file));
+    gateway = match keys {
         Some(file) => gateway.credentials(file),
         None => gateway.without_authentication(),
     };
@@ -143,7 +151,11 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     println!("  boto3   boto3.client(\"kinesis\", endpoint_url=\"{url}\", region_name=\"{region}\")");
     println!("  CLI     aws --endpoint-url {url} --region {region} kinesis list-streams");
     println!("  metrics {url}/metrics");
-    if arguments.credentials.is_none() {
+    if let Some(OwnKey { file, id, secret }) = &own_key {
+        println!("Its key, for clients and the console, is in {}:", file.display());
+        println!("  export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret}");
+    }
+    if arguments.no_auth {
         println!("Anybody on this machine may call: clients need some access key, and any will do.");
     }
     let demo = match arguments.demo {

@@ -23,6 +23,7 @@ HASH_KEYS = 2**128
 # What this server never answers, with the reason.
 NEVER = {
     "DescribeStreamSummary.StreamDescriptionSummary.StreamId": "clients need it for routing only",
+    "DescribeStreamSummary.StreamDescriptionSummary.WarmThroughput": "the account has no commitment",
     "UpdateStreamWarmThroughput": "the account has no commitment, so it fails",
     **{
         f"{operation}AccountSettings.MinimumThroughputBillingCommitment.{member}": "there is no commitment"
@@ -647,11 +648,12 @@ def raw_events(consumer, shard, position):
 
 
 def modes():
-    kinesis.create_stream(StreamName="demand", StreamModeDetails={"StreamMode": "ON_DEMAND"}, WarmThroughputMiBps=8)
+    demand = {"StreamName": "demand", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}}
+    refused("ValidationException", kinesis.create_stream, **demand, WarmThroughputMiBps=8)
+    kinesis.create_stream(**demand)
     until_active(kinesis, "demand")
     state = summary_of("demand")
     assert state["StreamModeDetails"] == {"StreamMode": "ON_DEMAND"} and state["OpenShardCount"] == 4
-    assert state["WarmThroughput"] == {"TargetMiBps": 8, "CurrentMiBps": 8}
     assert kinesis.describe_limits()["OnDemandStreamCount"] == 1
     text = refused("ValidationException", kinesis.split_shard, StreamName="demand", ShardToSplit="0", NewStartingHashKey="9")
     assert text == f"Request is invalid. Stream demand under account {ACCOUNT} is in On-Demand mode."
@@ -672,9 +674,10 @@ def modes():
     until_active(kinesis, "demand")
     assert summary_of("demand")["StreamModeDetails"] == {"StreamMode": "PROVISIONED"}
     refused("ValidationException", kinesis.update_stream_record_distribution_strategy, **strategy)
-    kinesis.update_stream_mode(**mode("ON_DEMAND"), WarmThroughputMiBps=16)
+    refused("ValidationException", kinesis.update_stream_mode, **mode("ON_DEMAND"), WarmThroughputMiBps=16)
+    kinesis.update_stream_mode(**mode("ON_DEMAND"))
     until_active(kinesis, "demand")
-    assert summary_of("demand")["WarmThroughput"]["TargetMiBps"] == 16
+    assert summary_of("demand")["StreamModeDetails"] == {"StreamMode": "ON_DEMAND"}
     refused("ValidationException", kinesis.update_stream_warm_throughput, **all_names("demand"), WarmThroughputMiBps=20)
 
 

@@ -190,11 +190,11 @@ impl Known {
         }
     }
 
-    /// Returns the answer to an error of the log. A stream that is closed was deleted in the meantime.
+    /// Returns the answer to an error of the log. If the stream is closed, it was deleted in the meantime, and its files were missing.
     pub(in crate::gateway) fn failed(&self, error: &Error) -> Fault {
-        match error {
-            Error::Closed => missing(&self.name, self.account_id()),
-            error => internal(error),
+        match self.stream.is_closed() {
+            true => missing(&self.name, self.account_id()),
+            false => internal(error),
         }
     }
 

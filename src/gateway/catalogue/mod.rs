@@ -50,8 +50,8 @@ pub(super) struct Catalogue {
     behaviour: Arc<Behaviour>,
     /// Those that have been requested. Never locked while waiting for the disk: requests lock it on threads of the runtime.
     known: RwLock<HashMap<String, Arc<Known>>>,
-    /// Locked while a stream is deleted.
-    deletion: Mutex<()>,
+    /// Locked while a stream is created or deleted.
+    lifecycle: Mutex<()>,
     /// Changes only while the streams are locked.
     is_closed: AtomicBool,
 }
@@ -62,7 +62,7 @@ impl Catalogue {
             store,
             behaviour: Arc::new(behaviour),
             known: RwLock::default(),
-            deletion: Mutex::default(),
+            lifecycle: Mutex::default(),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -158,15 +158,22 @@ impl Catalogue {
     /// Creates a stream, whose name is free.
     pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<()> {
         let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
+        let alone = self.lifecycle.lock();
         match self.store.create(name, options) {
-            Ok(_) => match self.stream(name) {
-                Err(fault) if fault.is_internal() => Err(fault),
-                // Another request may have deleted it again.
-                _ => Ok(()),
-            },
+            Ok(_) => {}
             // Another request was faster.
-            Err(Error::InvalidArgument(_)) if self.stream(name).is_ok() => Err(self.exists(name)),
-            Err(error) => Err(internal(&error)),
+            Err(Error::InvalidArgument(_)) if self.store.stream(name).is_ok() => {
+                return Err(self.exists(name));
+            }
+            // The settings of the store do not fit, such as segments that are smaller than a record.
+            Err(Error::InvalidArgument(reason)) => return Err(Fault::invalid(reason.into_string())),
+            Err(error) => return Err(internal(&error)),
+        }
+        drop(alone);
+        match self.stream(name) {
+            Err(fault) if fault.is_internal() => Err(fault),
+            // Another request may have deleted it again.
+            _ => Ok(()),
         }
     }
 
@@ -178,7 +185,7 @@ impl Catalogue {
     /// Deletes a stream whose time has come. It may have been deleted already.
     pub(super) fn finish_deleting(&self, known: &Arc<Known>) -> Answered<()> {
         block_in_place(|| {
-            let _alone = self.deletion.lock();
+            let _alone = self.lifecycle.lock();
             // By now the name may belong to another stream.
             if known.stream.is_closed() || !self.is_current(known) {
                 return Ok(());
@@ -240,6 +247,7 @@ pub(super) struct Usage {
 /// Logs an error of the engine. The answer does not reveal it.
 pub(super) fn internal(error: &Error) -> Fault {
     tracing::error!(%error, "a request failed");
+
     Fault::internal()
 }
 

@@ -53,7 +53,8 @@ pub(super) fn register(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
             error => known.failed(&error),
         })
     })?;
-    let found = known.consumer(&consumer.name)?.ok_or_else(Fault::internal)?;
+    let gone = || call.service.catalogue.missing(&known.name);
+    let found = known.consumer(&consumer.name)?.ok_or_else(gone)?;
     call.reply(&Value::map([("Consumer", consumer_value(&known, &found))]))
 }
 

@@ -10,7 +10,8 @@ use super::{Answered, Call, Fault, Input, Reply, Service, Value};
 
 /// How many tags a stream or a consumer may have.
 const TAGS_MAX: usize = 50;
-const TAGS_MAX_2018: usize = 10;
+/// What the service said in 2018, when it took as many as today.
+const TAGS_SAID_2018: usize = 10;
 const PAGE_MAX: usize = 50;
 
 const INVALID_CHARACTERS: &str = "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.";
@@ -123,15 +124,15 @@ fn extend(tags: &mut Tags, call: &Call<'_>, input: &Input<'_>, what: &str) -> An
     let refused = format!("Failed to add tags to {what} under account {}", call.account().id);
     check_percent(&texts, &refused)?;
     tags.extend(wanted.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
-    let max = match call.service.profile {
-        Profile::Today => TAGS_MAX,
-        Profile::Year2018 => TAGS_MAX_2018,
-    };
-    if tags.len() <= max {
+    if tags.len() <= TAGS_MAX {
         return Ok(());
     }
+    let said = match call.service.profile {
+        Profile::Today => TAGS_MAX,
+        Profile::Year2018 => TAGS_SAID_2018,
+    };
     Err(Fault::invalid(format!(
-        "{refused} because a given stream cannot have more than {max} tags associated with it."
+        "{refused} because a given stream cannot have more than {said} tags associated with it."
     )))
 }
 

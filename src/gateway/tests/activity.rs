@@ -197,7 +197,7 @@ fn policies_decide_on_activity_and_it_says_what_they_allow() {
         assert!(text.contains("streamlog:DescribeActivity"), "{text}");
     }
     let got = activity(&world, json!({"StreamName": "clicks"}));
-    assert_eq!(got.error().0, "InvalidSignatureException");
+    assert_eq!(got.error().0, "InvalidSignatureException", "a signature that is none");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn tags_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn in_2018_there_were_ten_tags_and_smaller_batches() {
+fn in_2018_a_text_said_ten_tags_and_batches_were_smaller() {
     let world = World::with(Setup { profile: Profile::Year2018, ..Setup::default() });
     world.create("clicks", 1);
     let tags = |from: u32| {
@@ -58,8 +58,10 @@ fn in_2018_there_were_ten_tags_and_smaller_batches() {
             (from..from + 6).map(|at| (format!("tag-{at}"), json!(""))).collect();
         json!({"StreamName": "clicks", "Tags": tags})
     };
-    world.ok("AddTagsToStream", tags(0));
-    let text = world.refused("AddTagsToStream", tags(6), "InvalidArgumentException");
+    for from in (0..48).step_by(6) {
+        world.ok("AddTagsToStream", tags(from));
+    }
+    let text = world.refused("AddTagsToStream", tags(48), "InvalidArgumentException");
     assert!(text.contains("more than 10 tags"), "{text}");
     let entries = vec![json!({"PartitionKey": "a", "Data": base64(&"x".repeat((1 << 20) - 1))}); 6];
     let text = world.refused(

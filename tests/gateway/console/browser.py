@@ -29,10 +29,12 @@ def eventually(what, seconds=15):
 
 
 @contextlib.contextmanager
-def browser():
+def browser(*arguments):
     with sync_playwright() as playwright:
         # Without a sandbox, because tests may run as root.
-        started = playwright.chromium.launch(executable_path=os.environ["STREAMLOG_CHROMIUM"], args=["--no-sandbox"])
+        started = playwright.chromium.launch(
+            executable_path=os.environ["STREAMLOG_CHROMIUM"], args=["--no-sandbox", *arguments]
+        )
         yield started
         started.close()
 

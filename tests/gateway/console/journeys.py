@@ -175,6 +175,12 @@ def reshard(console):
     active("clicks")
     assert len(shards("clicks")) == 6
     expect(picture.locator("rect.heat")).to_have_count(6)
+    # Back in time: a closed shard, chosen by a click.
+    closed = picture.locator("rect.closed").first
+    closed.click()
+    expect(page.locator(".shard-detail .badge")).to_have_text("Closed")
+    expect(page.locator(".shard-detail div", has=page.locator("dt", has_text="Closed")).last).to_contain_text("UTC)")
+    expect(page.locator(".keyspace-summary")).to_contain_text("This server does not limit what a shard takes")
 
 
 def change_settings(console):
@@ -440,6 +446,14 @@ STEPS = [
     sign_in, create_by_keys, create_on_demand, see_live_rates, reshard, change_settings, put, view, take_apart,
     readers, charts, delete, may_only_read,
 ]
+
+# From another machine and without TLS, browsers do not sign. The page says so, and what to do.
+with browser("--host-resolver-rules=MAP console.test 127.0.0.1") as started:
+    elsewhere = Page(started, URL.replace("127.0.0.1", "console.test"))
+    expect(elsewhere.page.get_by_role("heading", name="This page cannot sign requests")).to_be_visible()
+    expect(elsewhere.page.get_by_text("SSH tunnel")).to_be_visible()
+    expect(elsewhere.page.get_by_label("Secret key")).to_have_count(0)
+    elsewhere.close()
 
 with browser() as started:
     console = Page(started, URL, accept_downloads=True)

@@ -1,7 +1,7 @@
 // The hash-key space as a picture: who owns what, how busy each shard is, and which shards came before.
 
 import { h, s, setAttribute, setText } from './dom.js';
-import { bytes, bytesRate, count, duration, percent, rate, shardName, shardNumber } from './format.js';
+import { bytes, bytesRate, count, counted, duration, localTime, percent, rate, shardName, shardNumber, utcTime } from './format.js';
 import { hexKey, openShards } from './shards.js';
 import { server } from './api.js';
 
@@ -24,7 +24,24 @@ function level(load) {
   return load <= 0.001 ? 0 : Math.min(5, 1 + Math.floor(load * 5));
 }
 
-/** Makes the picture. `onSelect` gets the shard that the reader has chosen. */
+/** Returns a time in the reader's zone, with UTC beside it. */
+function when(millis) {
+  if (millis === undefined) return '–';
+  const date = new Date(millis);
+  return `${localTime(date).slice(0, 19)} (${utcTime(date).slice(11, 16)} UTC)`;
+}
+
+/** Returns the limits of a shard in words. */
+function limitsInWords() {
+  const { writeBytes, writeRecords, readBytes, readCalls } = server.limits;
+  if (!writeBytes && !writeRecords && !readBytes && !readCalls) return 'This server does not limit what a shard takes and hands out.';
+  const of = (parts) => parts.filter(Boolean).join(' and ') || 'what comes';
+  const taken = of([writeBytes && bytes(writeBytes), writeRecords && counted(writeRecords, 'record')]);
+  const handedOut = of([readBytes && bytes(readBytes), readCalls && counted(readCalls, 'call')]);
+  return `Each shard takes ${taken} a second, and hands out ${handedOut} a second.`;
+}
+
+/** Makes the picture. `actions` returns what can be done with a shard, among the open ones. */
 export function keyspace({ actions }) {
   const picture = s('svg', { class: 'keyspace', role: 'img', preserveAspectRatio: 'none' });
   new ResizeObserver(() => draw()).observe(picture);
@@ -128,6 +145,8 @@ export function keyspace({ actions }) {
         row('On disk', () => (now() ? bytes(now().DiskBytes) : '–')),
         row('Readers behind', () => (now()?.IteratorAgeMilliseconds === undefined ? 'no reader' : duration(now().IteratorAgeMilliseconds))),
         row('Throttled', () => (now() ? `${count(now().WriteThrottledRecords)} in, ${count(now().ReadThrottledCalls)} out` : '–')),
+        row('Created', () => when(now()?.CreatedMillis)),
+        row('Closed', () => (shard.isOpen ? '–' : when(now()?.ClosedMillis))),
         row('Parents', () => links(shard.parents)),
         row('Children', () => links(shard.children))),
       h('p', { class: 'mono range-text' }, `${hexKey(shard.start)} – ${hexKey(shard.end)}`));
@@ -153,7 +172,7 @@ export function keyspace({ actions }) {
       const shard = shards.get(selected);
       if (shard) setAttribute(cursor, 'aria-valuetext', `${shardName(shard.id)}, ${percent(shard.to - shard.from)} of the keys, ${bytesRate(stats.get(shard.id)?.now.inBytes)} in`);
       const closed = shards.size - open.length;
-      setText(summary, `${count(open.length)} open and ${count(closed)} closed shards. Closed ones, above their children, keep their records until retention passes. ${server.limits.writeBytes ? `${count(busy)} above half of their limit.` : ''}`);
+      setText(summary, `${count(open.length)} open and ${count(closed)} closed shards. Closed ones, above their children, keep their records until retention passes. ${limitsInWords()} ${server.limits.writeBytes ? `${count(busy)} ${busy === 1 ? 'is' : 'are'} above half of that.` : ''}`);
       setAttribute(picture, 'aria-label', `${open.length} open shards share the hash keys; ${closed} closed ones came before. The table of shards has the same figures.`);
     },
   };

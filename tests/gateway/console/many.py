@@ -62,10 +62,11 @@ try:
 
         def stay(place):
             console.go(*place)
-            time.sleep(5)
+            page.wait_for_timeout(5_000)
             requests, memory = len(console.requests), heap()
             begun = time.monotonic()
-            time.sleep(SECONDS)
+            # While Python sleeps, it does not hear of requests; so the page waits.
+            page.wait_for_timeout(SECONDS * 1_000)
             rate = (len(console.requests) - requests) / (time.monotonic() - begun)
             return rate, memory, heap()
 
@@ -90,7 +91,7 @@ finally:
 print(f"  the list of 500 streams after {list_took:.2f} s; 1,024 shards after {wide_took:.2f} s, busy ones after {busy_took:.2f} s more")
 for name, (rate, before, after) in shown.items():
     print(f"  {name}: {rate:.2f} requests/s; heap {before:.1f} MiB, after {SECONDS:.0f} s {after:.1f} MiB")
-    assert rate <= 1, rate
+    assert 0.1 <= rate <= 1, rate
     assert after < before + 15, (before, after)
 print(f"  following 1,024 shards: the page was busy for {busiest:.0f} ms at most")
 assert list_took < 15 and wide_took < 15, (list_took, wide_took)

@@ -34,6 +34,6 @@ with course.stream(kinesis, shards=2) as name:
     for metric in sorted(after):
         print(f"{metric:50} {after[metric]:>12,.0f}")
     assert after["IncomingRecords_total"] == 30
-    assert after["OutgoingRecords_total"] - before.get("OutgoingRecords_total", 0) == 30
+    assert after["GetRecords_Records_total"] - before.get("GetRecords_Records_total", 0) == 30
 
 print("ok")

@@ -667,3 +667,37 @@ fn p17_a_stream_without_keys_cannot_be_encrypted() {
     stream.put("a", "").unwrap();
     assert!(stream.describe().encryption.is_none());
 }
+
+/// Wraps keys, and refuses to unwrap them while it is told so.
+#[derive(Debug)]
+struct Refusing(Arc<KeyFile>, Arc<AtomicBool>);
+
+impl KeyProvider for Refusing {
+    fn wrap(&self, key: &DataKey, context: &[u8]) -> Result<WrappedKey, KeyError> {
+        self.0.wrap(key, context)
+    }
+
+    fn unwrap(&self, wrapped: &WrappedKey, context: &[u8]) -> Result<DataKey, KeyError> {
+        match self.1.load(Ordering::Relaxed) {
+            true => Err("not now".into()),
+            false => self.0.unwrap(wrapped, context),
+        }
+    }
+}
+
+#[test]
+fn p17_a_key_that_cannot_be_had_when_encryption_is_switched_on_lets_nothing_through_in_plain() {
+    let (scratch, clock) = (common::scratch(), clock());
+    let refuses = Arc::new(AtomicBool::new(true));
+    let keys = Refusing(keys(scratch.path()), Arc::clone(&refuses));
+    let stream = small(&clock).encryption_keys(keys).open(scratch.path().join("stream")).unwrap();
+    stream.put("a", "plain").unwrap();
+    assert!(matches!(stream.set_encrypted(true), Err(Error::KeyUnavailable(_))));
+    assert!(matches!(stream.put("a", "neither"), Err(Error::KeyUnavailable(_))));
+    refuses.store(false, Ordering::Relaxed);
+    stream.set_encrypted(true).unwrap();
+    stream.put("a", "hidden").unwrap();
+    let read = read_all(&stream, 1, 1 << 20);
+    let read: Vec<_> = read.iter().map(|(record, key)| (&record.data[..], *key)).collect();
+    assert_eq!(read, [(&b"plain"[..], None), (b"hidden", Some(0))]);
+}

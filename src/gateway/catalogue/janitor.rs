@@ -49,9 +49,7 @@ impl Janitor {
         self.shared.state.lock().deleting.push_back(known);
         self.shared.changed.notify_one();
     }
-}
 
-impl Janitor {
     /// Ends the thread. What is not deleted yet is deleted after the next start.
     pub(in crate::gateway) fn end(&self) {
         self.shared.state.lock().is_ended = true;

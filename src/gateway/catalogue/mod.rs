@@ -247,7 +247,6 @@ pub(super) struct Usage {
 /// Logs an error of the engine. The answer does not reveal it.
 pub(super) fn internal(error: &Error) -> Fault {
     tracing::error!(%error, "a request failed");
-
     Fault::internal()
 }
 

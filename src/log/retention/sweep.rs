@@ -70,12 +70,18 @@ pub(crate) fn update(topology: &Topology, change: impl FnOnce(&mut Manifest) -> 
 ///
 /// The manifest lists the key before a frame is encrypted with it. A crash in between leaves a key that nothing is encrypted with.
 pub(crate) fn rotate_key(topology: &Topology) -> Result<()> {
+    add_key(topology)?;
+    topology.for_each_shard(|shard| shard.take_new_key())
+}
+
+/// Adds a key to the stream's, which nothing is encrypted with until the shards take it.
+pub(crate) fn add_key(topology: &Topology) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let keys = &topology.context().writers.keys;
     let next = Manifest { keys: keys.rotated()?, ..manifest.clone() };
     store(topology, &mut manifest, next)?;
     keys.set_list(manifest.keys.clone());
-    topology.for_each_shard(|shard| shard.take_new_key())
+    Ok(())
 }
 
 /// Leaves what is put from now on plain.

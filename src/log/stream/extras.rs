@@ -85,15 +85,23 @@ impl Codec {
 }
 
 impl Core {
-    /// Has puts encrypt or not, as the list of keys says now.
+    /// Makes puts encrypt or not, as the list of keys says now. If the key cannot be had, puts fail: none goes in plain.
     pub(super) fn apply_keys(&self) -> Result<()> {
-        // While it is locked, nobody else changes the keys or the limits.
+        // While it is locked, nobody else changes the keys, the shards or the limits.
         let manifest = self.topology.manifest_to_change()?;
-        let codec = Codec::new(manifest.settings.compression, &self.keys);
+        // First each segment gets what encrypts its frames, then puts ask for that.
+        let taken = match self.keys.is_on() {
+            true => self.topology.for_each_shard(|shard| shard.take_new_key()),
+            false => Ok(()),
+        };
+        let codec = match &taken {
+            Ok(()) => Codec::new(manifest.settings.compression, &self.keys),
+            Err(_) => Codec::Locked,
+        };
         *self.codec.write() = codec;
         let limits = *self.topology.context().limits.lock();
         self.has_extras.store(Self::has_extras(codec, limits), Ordering::Relaxed);
-        Ok(())
+        taken
     }
 
     /// Returns whether puts have more to do than to append.

@@ -345,13 +345,14 @@ impl Stream {
     /// When it returns, the change survives power loss, and applies to all puts that begin later.
     ///
     /// # Errors
-    /// `KeyUnavailable` if the stream was opened without keys, or if the new key cannot be wrapped; same as
-    /// [`set_retention`](Self::set_retention).
+    /// `KeyUnavailable` if the stream was opened without keys, or if the new key cannot be wrapped, which changes nothing. Also if the new key
+    /// cannot be unwrapped: then the stream is encrypted, and puts fail with the same error until a later call succeeds. Otherwise same
+    /// as [`set_retention`](Self::set_retention).
     pub fn set_encrypted(&self, is_encrypted: bool) -> Result<()> {
         let core = self.core();
         match is_encrypted {
             _ if core.keys.is_on() == is_encrypted => {}
-            true => sweep::rotate_key(&core.topology)?,
+            true => sweep::add_key(&core.topology)?,
             false => sweep::switch_encryption_off(&core.topology)?,
         }
         core.apply_keys()?;

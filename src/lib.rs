@@ -28,6 +28,7 @@
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
+//! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
 //!   the load: [`Stream::set_scaling`], [`Scaling`].
 //! - Keep many streams in a directory: [`Store`], [`MaintenancePool`].
@@ -55,6 +56,7 @@
 
 pub mod aggregate;
 mod consumer;
+mod filter;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod log;
@@ -71,6 +73,7 @@ pub use consumer::WorkerBatches;
 pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
+pub use filter::Filter;
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -30,8 +30,9 @@ const ENGINE: [&[&str]; 10] = [
 ];
 
 /// Rooms that use the engine, and the layers before them in this list, only through the names at the root of the crate.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "aggregate",
+    "filter",
     "producer",
     "consumer",
     "subscription",

@@ -363,6 +363,16 @@ fn alternatives_keep_to_one_object_of_a_list() {
 }
 
 #[test]
+fn no_element_of_a_list_is_a_value_and_an_object_at_once() {
+    let pattern = r#"{"data": {"a": {"b": [1]}, "$or": [{"a": [5]}, {"c": [1]}]}}"#;
+    check(
+        pattern,
+        &[r#"{"a": {"b": 1}, "c": 1}"#],
+        &[r#"{"a": [5]}"#, r#"{"a": [5, {"b": 1}]}"#, r#"{"a": {"b": 1}}"#],
+    );
+}
+
+#[test]
 fn alternatives_among_the_fields_of_a_record() {
     let pattern = r#"{"$or": [{"partitionKey": ["user-4"]}, {"data": {"a": [1]}}]}"#;
     let filter = Filter::new(pattern).unwrap();

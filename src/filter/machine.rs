@@ -62,6 +62,7 @@ impl Node {
             let side = if condition.is_met_by(value) { &mut outcome.met } else { &mut outcome.broken };
             *side |= rules;
         }
+        outcome.met &= !outcome.broken;
         outcome
     }
 }

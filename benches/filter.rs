@@ -94,7 +94,7 @@ fn batch(directory: &tempfile::TempDir, name: &str, documents: impl Iterator<Ite
 }
 
 fn small(number: usize) -> String {
-    let page = if number % 2 == 0 { "/checkout" } else { "/cart" };
+    let page = if number.is_multiple_of(2) { "/checkout" } else { "/cart" };
     let document = format!(
         r#"{{"at": 17000{number:05}, "session": "{number:016x}", "page": "{page}", "items": [{}, 4711], "total": {}.50, "coupon": null, "new": false, "agent": "", "zone": {{"id": 3, "name": "eu-1"}}}}"#,
         number % 97,

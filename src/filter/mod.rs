@@ -92,7 +92,7 @@ pub struct Filter {
 
 impl Filter {
     /// The longest pattern in characters, as in Lambda.
-    pub const PATTERN_CHARS_MAX: usize = pattern::PATTERN_CHARS_MAX;
+    pub const PATTERN_CHARS_MAX: usize = 4_096;
     /// The most patterns of a filter, as in Lambda, which allows 5 unless one asks for more.
     pub const PATTERNS_MAX: usize = 10;
 

@@ -5,13 +5,12 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Filter;
 use super::condition::Condition;
 use super::field::{DATA, FIELDS};
 use super::json::{Json, Kind, Malformed};
 use super::operator::{self, OPERATORS};
 
-/// The longest pattern, in characters, as in Lambda.
-pub(super) const PATTERN_CHARS_MAX: usize = 4_096;
 /// How many rules the alternatives of a pattern may make, as in EventBridge.
 pub(super) const RULES_MAX: usize = 1_000;
 /// What gives alternatives.
@@ -69,8 +68,8 @@ enum Member {
 
 /// Reads a pattern.
 pub(super) fn read(text: &str) -> Result<Pattern, Wrong> {
-    if text.chars().nth(PATTERN_CHARS_MAX).is_some() {
-        return Err(Wrong(format!("it is longer than {PATTERN_CHARS_MAX} characters: shorten it")));
+    if text.chars().nth(Filter::PATTERN_CHARS_MAX).is_some() {
+        return Err(Wrong(format!("it is longer than {} characters: shorten it", Filter::PATTERN_CHARS_MAX)));
     }
     let mut json = Json::new(text);
     if json.kind()? != Kind::Object {

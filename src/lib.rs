@@ -29,6 +29,7 @@
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
+//! - Replay records with their original spacing, or faster: [`StreamReader::replay`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
 //!   the load: [`Stream::set_scaling`], [`Scaling`].
 //! - Keep many streams in a directory: [`Store`], [`MaintenancePool`].
@@ -64,6 +65,7 @@ mod log;
 pub mod metrics;
 pub mod prelude;
 mod producer;
+mod replay;
 mod scaling;
 mod store;
 mod subscription;
@@ -115,6 +117,7 @@ pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamSta
 pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
+pub use replay::{Replay, ReplayOptions, ReplayStep};
 pub use scaling::{Scaling, ScalingDecision};
 pub use store::Store;
 pub use subscription::{

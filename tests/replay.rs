@@ -2,15 +2,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use common::{clock, scratch, small};
+use common::{clock, read_all, scratch, small};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use streamlog::{
-    Error, HOUR, HashKey, KeyHash, Limits, ManualClock, OwnedRecord, Position, PutRecord, Replay, ReplayStep,
-    Retention, SECOND, ShardId, Stream, StreamReader, Timestamp,
+    Error, HOUR, HashKey, KeyHash, Limits, MINUTE, ManualClock, OwnedRecord, Position, PutRecord, Replay,
+    ReplayStep, Retention, SECOND, ShardId, Stream, StreamReader, Timestamp,
 };
 
 type Record = (ShardId, OwnedRecord);
@@ -255,6 +255,8 @@ enum Operation {
     Advance(u16),
     Split(prop::sample::Index),
     Merge(prop::sample::Index),
+    /// Time passes, and retention drops what is too old by then, whole shards included.
+    Expire,
 }
 
 fn operations() -> impl Strategy<Value = Operation> {
@@ -263,6 +265,7 @@ fn operations() -> impl Strategy<Value = Operation> {
         3 => any::<u16>().prop_map(Operation::Advance),
         1 => any::<prop::sample::Index>().prop_map(Operation::Split),
         1 => any::<prop::sample::Index>().prop_map(Operation::Merge),
+        1 => Just(Operation::Expire),
     ]
 }
 
@@ -286,7 +289,8 @@ proptest! {
         speed in prop::sample::select(&[0.5, 1.0, 3.0, 1e6, f64::INFINITY]),
     ) {
         let (clock, directory) = (clock(), scratch());
-        let stream = small(&clock).shards(2).key_hash(KeyHash::Md5).open(directory.path()).unwrap();
+        let options = small(&clock).shards(2).key_hash(KeyHash::Md5).retention(Retention::age(5 * MINUTE));
+        let stream = options.open(directory.path()).unwrap();
         let mut puts: Vec<Put> = vec![];
         for operation in operations {
             let open: Vec<_> = stream.shards().into_iter().filter(|shard| shard.is_open()).collect();
@@ -303,15 +307,24 @@ proptest! {
                     let left = index.index(open.len() - 1);
                     stream.merge_shards(by_range[left].1, by_range[left + 1].1).unwrap();
                 }
+                Operation::Expire => {
+                    clock.advance(MINUTE);
+                    stream.maintain().unwrap();
+                }
                 _ => {}
             }
         }
-        prop_assume!(!puts.is_empty());
-        let times: Vec<Timestamp> = puts.iter().map(|put| put.2).collect();
+        // What is still there, shard by shard.
+        let data = stream.shards().into_iter().flat_map(|shard| read_all(&stream, shard.id)).map(|(_, data)| data);
+        let data: BTreeSet<Vec<u8>> = data.collect();
+        let is_left = |put: &Put| data.contains(put.1.to_string().as_bytes());
+        let left: Vec<Put> = puts.iter().copied().filter(is_left).collect();
+        prop_assume!(!left.is_empty());
+        let times: Vec<Timestamp> = left.iter().map(|put| put.2).collect();
         let from = if is_from_horizon { times[0] } else { times[range.0.index(times.len())] };
         let until = times[range.1.index(times.len())] + Duration::from_micros(range.1.index(2) as u64);
         let position = if is_from_horizon { Position::TrimHorizon } else { Position::AtTimestamp(from) };
-        let expected: Vec<&Put> = puts.iter().filter(|put| put.2 >= from && put.2 < until).collect();
+        let expected: Vec<&Put> = left.iter().filter(|put| put.2 >= from && put.2 < until).collect();
 
         let mut replay = stream.replay(position).until(until).speed(speed).start().unwrap();
         let replayed = run(&mut replay, &clock);

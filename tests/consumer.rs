@@ -516,7 +516,7 @@ fn l1_a_shard_with_a_state_ends_only_with_a_commit_of_its_end() {
     let mut stream = open(&path, &clock, 1);
     put(&stream, 0..3);
     let shard = stream.shards()[0].id;
-    let mut worker = self::worker(&stream);
+    let mut worker = worker(&stream);
     assert_eq!(poll(&mut worker).unwrap().len(), 3);
     worker.commit_with_state(shard, 3.into(), b"an open window").unwrap();
     stream.split_shard_evenly(shard).unwrap();

@@ -60,6 +60,7 @@ mod consumer;
 mod filter;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod journal;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -76,6 +77,7 @@ pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
 pub use filter::Filter;
+pub(crate) use journal::{Journal, JournalOptions};
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]

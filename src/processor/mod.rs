@@ -3,6 +3,7 @@
 mod core;
 mod discarded;
 mod driver;
+mod dry_run;
 mod invocation;
 mod lane;
 mod options;
@@ -29,7 +30,7 @@ pub use stats::ProcessorStats;
 
 use self::core::Core;
 use driver::Driver;
-use pool::{Function, Shared};
+use pool::{Caller, Function, Shared};
 
 use crate::{IoFailure, Result, StreamReader, extend};
 
@@ -81,9 +82,8 @@ impl Processor {
         let (stream, name) = (options.stream.clone(), options.group.name().to_owned());
         let worker = options.worker().open()?;
         let core = Core::new(options.rules());
-        let destination = options.destination.clone();
-        let shared = Shared::new(core, stream.clone(), options.concurrency, function, destination);
-        let shared = Arc::new(shared);
+        let caller = Caller { stream: stream.clone(), function, destination: options.destination.clone() };
+        let shared = Arc::new(Shared::new(core, options.concurrency, caller));
         let driver = Driver::new(worker, stream.clone());
         let driven = Arc::clone(&shared);
         let spawned =

@@ -99,6 +99,11 @@ impl Processor {
         &self.name
     }
 
+    /// Returns the stream that the processor reads.
+    pub fn stream(&self) -> &StreamReader {
+        &self.stream
+    }
+
     /// Returns what the processor has done since it was started, and what it does.
     pub fn stats(&self) -> ProcessorStats {
         self.shared.core.lock().stats()

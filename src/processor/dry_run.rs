@@ -96,6 +96,11 @@ impl Run<'_> {
                 };
                 self.core.finish(job.ticket, done, self.now());
             }
+            if let Some(commit) = self.core.commit_of(id) {
+                // Nothing is written, but a window that is over waits for it.
+                self.core.note_commit(commit);
+                continue;
+            }
             let is_idle = |shard: &Shard| shard.lanes.iter().all(|lane| lane.is_idle());
             if self.core.shards.get(&id).is_none_or(is_idle) {
                 return;

@@ -214,7 +214,7 @@ impl ProcessorOptions {
     /// Each lane of a shard has a state in its window, which the function gets and answers with. It is committed together with the place in the
     /// shard, in one record: so each record counts in its window exactly once, also after a crash. When the window's time is over and all of
     /// its records are done, the function is called a last time, with [`is_final`](super::Window::is_final) and without records; then the state
-    /// goes. This last call may be repeated after a crash.
+    /// goes. This last call may be repeated after a crash, with the same state. (If a window ended early, with more or fewer of its records.)
     ///
     /// A window ends before its time when its shard ends, and when the state has more than 990,000 bytes, divided by the number of lanes.
     pub fn tumbling_window(mut self, length: Duration) -> Self {

@@ -814,6 +814,23 @@ fn l6_the_rules_of_alternatives_are_bounded() {
 }
 
 #[test]
+fn l6_the_largest_filter_is_compiled_and_used() {
+    let choices = alternatives(&[10, 10, 10]);
+    let choices = choices.strip_suffix("}}").unwrap();
+    let left = Filter::PATTERN_CHARS_MAX - choices.len() - 2;
+    let fields: String = (0..left / 11).map(|name| format!(r#","{name:04}":[1]"#)).collect();
+    let pattern = format!("{choices}{fields}}}}}");
+    assert!(pattern.len() > Filter::PATTERN_CHARS_MAX - 11);
+    let filter = Filter::any_of([&pattern; 10]).unwrap();
+    let document = |last: &str| {
+        let fields: String = (0..left / 11).map(|name| format!(r#","{name:04}":1"#)).collect();
+        format!(r#"{{"a":{{"9":1}},"b":{{"9":1}},"c":{{"9":{last}}}{fields}}}"#)
+    };
+    let (matching, other) = (document("1"), document("2"));
+    assert_eq!(outcomes(&filter, &[(KEY, matching.as_bytes()), (KEY, other.as_bytes())]), [true, false]);
+}
+
+#[test]
 fn more_rules_than_a_machine_has_bits() {
     let pattern = alternatives(&[200]);
     for choice in [0, 63, 64, 65, 127, 128, 199] {

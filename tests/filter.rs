@@ -130,6 +130,9 @@ fn prefix_and_suffix_can_ignore_case() {
     check_values(list, &[r#""éVENTBridge""#, r#""éventb""#], &[r#""évent""#, r#""xéventb""#, "1"]);
     let list = r#"[{"suffix": {"equals-ignore-case": ".Pné"}}]"#;
     check_values(list, &[r#""a.pNÉ""#, r#"".pné""#], &[r#""a.pnx""#, r#""pné""#, r#"".pnéx""#, "1"]);
+    // A letter that becomes two.
+    let list = r#"[{"suffix": {"equals-ignore-case": "xİ"}}, {"prefix": {"equals-ignore-case": "İx"}}]"#;
+    check_values(list, &[r#""aXİ""#, r#""İXa""#], &[r#""aİ""#, r#""xa""#]);
 }
 
 #[test]

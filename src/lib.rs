@@ -26,6 +26,7 @@
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
+//! - Have a function called with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`].
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
@@ -65,6 +66,7 @@ mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod prelude;
+mod processor;
 mod producer;
 mod replay;
 mod scaling;
@@ -118,6 +120,10 @@ pub use log::types::shard_id::ShardId;
 pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
 pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
+pub use processor::{
+    Destination, DiscardReason, Discarded, Invocation, Processor, ProcessorOptions, ProcessorStats, Response,
+    Window,
+};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use replay::{Replay, ReplayOptions, ReplayStep};
 pub use scaling::{Scaling, ScalingDecision};

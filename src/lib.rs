@@ -122,7 +122,7 @@ pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use processor::{
     Destination, DiscardReason, Discarded, Invocation, Processor, ProcessorOptions, ProcessorStats, Response,
-    Window,
+    Sink, Window,
 };
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use replay::{Replay, ReplayOptions, ReplayStep};

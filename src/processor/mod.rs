@@ -13,6 +13,7 @@ mod progress;
 mod queue;
 mod rules;
 mod shard;
+mod sink;
 mod slice;
 mod stats;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use std::thread::{self, JoinHandle};
 pub use discarded::{Destination, DiscardReason, Discarded};
 pub use invocation::{Invocation, Response, Window};
 pub use options::ProcessorOptions;
+pub use sink::Sink;
 pub use stats::ProcessorStats;
 
 use self::core::Core;

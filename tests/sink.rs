@@ -1,0 +1,220 @@
+//! Sinks: what a processor puts into another stream is there once, also in a pipeline whose process is killed: L1, L2, L3.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use streamlog::{
+    Error, Invocation, Position, Processor, PutRecord, ShardFilter, Sink, Stream, StreamOptions,
+};
+
+const ROUNDS: u64 = 10;
+const KEYS: u64 = 20;
+
+fn data(stream: &Stream) -> Vec<Vec<u8>> {
+    let mut data = vec![];
+    for shard in stream.shards() {
+        let mut iterator = told(stream.iterator(shard.id, Position::TrimHorizon));
+        loop {
+            let batch = told(iterator.next_batch(1_000));
+            if batch.is_empty() {
+                break;
+            }
+            data.extend(batch.iter().map(|record| record.data().to_vec()));
+        }
+    }
+    data
+}
+
+#[test]
+fn l2_what_was_put_before_is_recognised_also_after_a_crash_and_what_is_committed_is_refused() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let root = |name: &str| scratch.path().join(name);
+    let open = |path: &Path, name: &str| common::small(&clock).shards(2).open(path.join(name)).unwrap();
+    let (input, output) = (open(&root("0"), "input"), open(&root("0"), "output"));
+    let puts = (0..5_000_u32).map(|number| input.put("key", number.to_string()).unwrap().shard);
+    let shard = puts.last().unwrap();
+    let (mut input, mut output) = (input, output);
+    let mut worker = input.group("copy").worker().batch_records(100).open().unwrap();
+    let mut sink = Sink::open(&output, &input.group("copy")).unwrap();
+    let mut handed_out = 0;
+    for round in 0..50_u64 {
+        // Twice, as after a failure, and with two records made of each.
+        for _ in 0..2 {
+            for sequence in round * 100..round * 100 + 100 {
+                for index in 0..2 {
+                    let text = format!("{sequence}.{index}");
+                    sink.put(shard, sequence.into(), index, &PutRecord::new(&text, &text)).unwrap();
+                }
+            }
+        }
+        if round % 3 == 1 {
+            output.split_shard_evenly(output.list_shards(ShardFilter::AtLatest)[0].id).unwrap();
+        }
+        if round % 7 == 3 {
+            // The process dies before the commit, and everything of this round is put again.
+            let (from, to) = (root(&(round / 7).to_string()), root(&(round / 7 + 1).to_string()));
+            common::copy_dir(&from, &to);
+            drop((worker, sink));
+            (input, output) = (open(&to, "input"), open(&to, "output"));
+            worker = input.group("copy").worker().batch_records(100).open().unwrap();
+            handed_out = 0;
+            sink = Sink::open(&output, &input.group("copy")).unwrap();
+            for sequence in round * 100..round * 100 + 100 {
+                let text = format!("{sequence}.0");
+                sink.put(shard, sequence.into(), 0, &PutRecord::new(&text, &text)).unwrap();
+            }
+        }
+        let last = round * 100 + 99;
+        // A batch ends where a segment does.
+        while handed_out <= last {
+            let batch = worker.poll(Duration::ZERO).unwrap().expect("a batch");
+            handed_out = batch.last_sequence().unwrap().get() + 1;
+        }
+        worker.commit_to(shard, last.into()).unwrap();
+    }
+    let mut counts: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
+    for text in data(&output) {
+        *counts.entry(text).or_default() += 1;
+    }
+    assert_eq!(counts.len(), 10_000);
+    assert!(counts.values().all(|&count| count == 1));
+    // The floor was raised several times meanwhile.
+    let late = sink.put(shard, 17.into(), 0, &PutRecord::new("key", "too late"));
+    assert!(matches!(late, Err(Error::InvalidArgument(_))), "{late:?}");
+    let bytes = common::disk_bytes(&root("7").join("output/sinks"));
+    assert!(bytes < 8 << 20, "{bytes} bytes for a floor");
+}
+
+#[test]
+fn a_sink_is_open_once_and_has_the_name_of_a_group() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = common::small(&clock).open(scratch.path()).unwrap();
+    let _sink = Sink::open(&stream, &stream.group("copy")).unwrap();
+    assert!(matches!(Sink::open(&stream, &stream.group("copy")), Err(Error::Locked(_))));
+    assert!(matches!(Sink::open(&stream, &stream.group("no/name")), Err(Error::InvalidArgument(_))));
+    let _other = Sink::open(&stream, &stream.group("other")).unwrap();
+}
+
+/// Prints an error and aborts, because the child cannot return it to anyone.
+fn told<T, E: Display>(outcome: Result<T, E>) -> T {
+    outcome.unwrap_or_else(|error| {
+        println!("error {error}");
+        std::process::abort()
+    })
+}
+
+fn open(path: &Path, name: &str) -> Stream {
+    told(StreamOptions::new().shards(2).segment_bytes(256 << 10).open(path.join(name)))
+}
+
+/// A stage of the pipeline: passes records on to the next stream. It fails now and then, after some of them.
+fn stage(from: &Stream, to: &Stream, name: &'static str, round: u64) -> Processor {
+    let sink = told(Sink::open(to, &from.group(name)));
+    let pass_on = move |invocation: &Invocation| -> Result<(), String> {
+        for record in invocation.records() {
+            let passed = PutRecord::new(record.partition_key(), record.data());
+            told(sink.put(invocation.shard(), record.sequence(), 0, &passed));
+            if invocation.attempt() == 1 && record.sequence().get() % 97 == round {
+                return Err("by chance".to_owned());
+            }
+        }
+        Ok(())
+    };
+    let options = from.processor(name).batch_size(13).parallelization_factor(1 + round as usize % 3);
+    told(options.backoff(Duration::from_millis(1), Duration::from_millis(5)).start(pass_on))
+}
+
+/// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when everything has passed.
+#[test]
+fn child() {
+    let Ok(path) = std::env::var("STREAMLOG_SINK_KILL_TEST") else { return };
+    let round: u64 = std::env::var("STREAMLOG_ROUND").unwrap().parse().unwrap();
+    let [first, second, third, last] =
+        ["first", "second", "third", "last"].map(|name| open(path.as_ref(), name));
+    let stages = [
+        (&first, stage(&first, &second, "parse", round)),
+        (&second, stage(&second, &third, "enrich", round)),
+        (&third, stage(&third, &last, "count", round)),
+    ];
+    if round == ROUNDS {
+        for (stream, stage) in stages {
+            while told(stream.group(stage.name()).describe()).lag().record_count > 0 {
+                thread::sleep(Duration::from_millis(5));
+            }
+            told(stage.close());
+        }
+        return;
+    }
+    let mut next: BTreeMap<u64, u64> = BTreeMap::new();
+    for (key, _) in numbers(&first) {
+        *next.entry(key).or_default() += 1;
+    }
+    for number in 0u64.. {
+        let key = number % KEYS;
+        let next = next.entry(key).or_default();
+        told(first.put(key.to_le_bytes(), serde_json::to_vec(&(key, *next)).unwrap()));
+        *next += 1;
+        if number % 300 == 150 {
+            let stream = [&first, &second, &third, &last][(number / 300 + round) as usize % 4];
+            reshard(stream, number / 300);
+        }
+        if number % 40 == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn reshard(stream: &Stream, pick: u64) {
+    let mut open = stream.list_shards(ShardFilter::AtLatest);
+    open.sort_by_key(|shard| shard.hash_key_range.start);
+    if open.len() < 3 {
+        told(stream.split_shard_evenly(open[pick as usize % open.len()].id));
+    } else {
+        told(stream.merge_shards(open[0].id, open[1].id));
+    }
+}
+
+fn numbers(stream: &Stream) -> Vec<(u64, u64)> {
+    data(stream).iter().map(|data| serde_json::from_slice(data).unwrap()).collect()
+}
+
+#[test]
+fn l1_l2_l3_a_pipeline_of_three_stages_is_exact_wherever_it_is_killed() {
+    let scratch = common::scratch();
+    for round in 0..=ROUNDS {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(common::CHILD_TEST)
+            .env("STREAMLOG_SINK_KILL_TEST", scratch.path())
+            .env("STREAMLOG_ROUND", round.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        if round < ROUNDS {
+            thread::sleep(Duration::from_millis(60 + round * 173 % 500));
+            child.kill().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(!text.contains("error"), "round {round}: {text}");
+        assert!(round < ROUNDS || output.status.success(), "{text}");
+    }
+    let [put, passed] = ["first", "last"].map(|name| numbers(&open(scratch.path(), name)));
+    assert!(put.len() > 1_000, "{} records are too few for a test", put.len());
+    let mut sorted = [put, passed.clone()];
+    sorted.iter_mut().for_each(|numbers| numbers.sort_unstable());
+    assert!(sorted[0] == sorted[1], "{} of {} records", sorted[1].len(), sorted[0].len());
+    // In the order of each key, as the shards are listed: parents first.
+    let mut next: BTreeMap<u64, u64> = BTreeMap::new();
+    for (key, number) in passed {
+        let next = next.entry(key).or_default();
+        assert_eq!(number, *next, "key {key}");
+        *next += 1;
+    }
+}

@@ -444,6 +444,29 @@ fn a_response_with_items_that_failed_is_taken_as_lambda_takes_it() {
 }
 
 #[test]
+fn a_batch_that_fails_is_cut_in_halves_and_the_first_half_comes_first() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    for number in 0..8 {
+        stream.put("key", number.to_string()).unwrap();
+    }
+    let (sender, receiver) = mpsc::channel();
+    let processor = stream
+        .processor("audit")
+        .maximum_retry_attempts(0)
+        .bisect_batch_on_function_error(true)
+        .start(move |invocation| {
+            let numbers = texts(invocation.records()).concat();
+            sender.send(numbers.clone()).unwrap();
+            if numbers.contains('5') { Err("it is bad") } else { Ok(()) }
+        })
+        .unwrap();
+    in_time(&clock, || processor.stats().records == 7);
+    let calls: Vec<_> = receiver.try_iter().collect();
+    assert_eq!(calls, ["01234567", "0123", "4567", "45", "4", "5", "67"]);
+}
+
+#[test]
 fn filtered_records_count_as_done_without_a_call() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);

@@ -37,8 +37,9 @@ fn l2_what_was_put_before_is_recognised_also_after_a_crash_and_what_is_committed
     let root = |name: &str| scratch.path().join(name);
     let open = |path: &Path, name: &str| common::small(&clock).shards(2).open(path.join(name)).unwrap();
     let (input, output) = (open(&root("0"), "input"), open(&root("0"), "output"));
-    let puts = (0..5_000_u32).map(|number| input.put("key", number.to_string()).unwrap().shard);
-    let shard = puts.last().unwrap();
+    let put = |number: u32| input.put("key", number.to_string()).unwrap();
+    let receipts: Vec<_> = (0..5_000).map(put).collect();
+    let shard = receipts[0].shard;
     let (mut input, mut output) = (input, output);
     let mut worker = input.group("copy").worker().batch_records(100).open().unwrap();
     let mut sink = Sink::open(&output, &input.group("copy")).unwrap();

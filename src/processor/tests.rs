@@ -23,7 +23,7 @@ type Id = (u8, u32);
 const KEYS: u8 = 12;
 /// The records of this key are filtered out.
 const UNWANTED: u8 = 11;
-const WINDOW: Duration = Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(5);
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         12 => (1..4u8).prop_map(|count| Operation::Take { count }),
         16 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(pick, fails)| Operation::Finish { pick, fails }),
         3 => (0..3_000u32).prop_map(|millis| Operation::Advance { millis }),
-        1 => (3_000..70_000u32).prop_map(|millis| Operation::Advance { millis }),
+        2 => (3_000..70_000u32).prop_map(|millis| Operation::Advance { millis }),
         1 => any::<u8>().prop_map(|pick| Operation::Split { pick }),
         1 => any::<u8>().prop_map(|pick| Operation::Merge { pick }),
         1 => lanes().prop_map(|lanes| Operation::Restart { lanes }),

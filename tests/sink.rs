@@ -3,39 +3,20 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use streamlog::{
-    Error, Invocation, Position, Processor, PutRecord, ShardFilter, Sink, Stream, StreamOptions,
-};
+use common::killed::{data, ids, kill_again_and_again, open, put_until_killed, told};
+use streamlog::{Error, Invocation, Processor, PutRecord, ShardFilter, Sink, Stream};
 
 const ROUNDS: u64 = 10;
-const KEYS: u64 = 20;
-
-fn data(stream: &Stream) -> Vec<Vec<u8>> {
-    let mut data = vec![];
-    for shard in stream.shards() {
-        let mut iterator = told(stream.iterator(shard.id, Position::TrimHorizon));
-        loop {
-            let batch = told(iterator.next_batch(1_000));
-            if batch.is_empty() {
-                break;
-            }
-            data.extend(batch.iter().map(|record| record.data().to_vec()));
-        }
-    }
-    data
-}
 
 #[test]
 fn l2_what_was_put_before_is_recognised_also_after_a_crash_and_what_is_committed_is_refused() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let root = |name: &str| scratch.path().join(name);
-    let open = |path: &Path, name: &str| common::small(&clock).shards(2).open(path.join(name)).unwrap();
+    let open =
+        |path: &std::path::Path, name: &str| common::small(&clock).shards(2).open(path.join(name)).unwrap();
     let (input, output) = (open(&root("0"), "input"), open(&root("0"), "output"));
     let put = |number: u32| input.put("key", number.to_string()).unwrap();
     let receipts: Vec<_> = (0..5_000).map(put).collect();
@@ -123,18 +104,6 @@ fn a_sink_is_open_once_and_has_the_name_of_a_group() {
     let _other = Sink::open(&stream, &stream.group("other")).unwrap();
 }
 
-/// Prints an error and aborts, because the child cannot return it to anyone.
-fn told<T, E: Display>(outcome: Result<T, E>) -> T {
-    outcome.unwrap_or_else(|error| {
-        println!("error {error}");
-        std::process::abort()
-    })
-}
-
-fn open(path: &Path, name: &str) -> Stream {
-    told(StreamOptions::new().shards(2).segment_bytes(256 << 10).open(path.join(name)))
-}
-
 /// A stage of the pipeline: passes records on to the next stream. It fails now and then, after some of them.
 fn stage(from: &Stream, to: &Stream, name: &'static str, round: u64) -> Processor {
     let sink = told(Sink::open(to, &from.group(name)));
@@ -155,79 +124,29 @@ fn stage(from: &Stream, to: &Stream, name: &'static str, round: u64) -> Processo
 /// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when everything has passed.
 #[test]
 fn child() {
-    let Ok(path) = std::env::var("STREAMLOG_SINK_KILL_TEST") else { return };
-    let round: u64 = std::env::var("STREAMLOG_ROUND").unwrap().parse().unwrap();
-    let [first, second, third, last] =
-        ["first", "second", "third", "last"].map(|name| open(path.as_ref(), name));
+    let Some((path, round)) = common::killed::child() else { return };
+    let [first, second, third, last] = ["first", "second", "third", "last"].map(|name| open(&path, name));
     let stages = [
         (&first, stage(&first, &second, "parse", round)),
         (&second, stage(&second, &third, "enrich", round)),
         (&third, stage(&third, &last, "count", round)),
     ];
-    if round == ROUNDS {
-        for (stream, stage) in stages {
-            while told(stream.group(stage.name()).describe()).lag().record_count > 0 {
-                thread::sleep(Duration::from_millis(5));
-            }
-            told(stage.close());
+    if round < ROUNDS {
+        put_until_killed(&first, &[&first, &second, &third, &last], round);
+    }
+    for (stream, stage) in stages {
+        while told(stream.group(stage.name()).describe()).lag().record_count > 0 {
+            thread::sleep(Duration::from_millis(5));
         }
-        return;
+        told(stage.close());
     }
-    let mut next: BTreeMap<u64, u64> = BTreeMap::new();
-    for (key, _) in numbers(&first) {
-        *next.entry(key).or_default() += 1;
-    }
-    for number in 0u64.. {
-        let key = number % KEYS;
-        let next = next.entry(key).or_default();
-        told(first.put(key.to_le_bytes(), serde_json::to_vec(&(key, *next)).unwrap()));
-        *next += 1;
-        if number % 300 == 150 {
-            let stream = [&first, &second, &third, &last][(number / 300 + round) as usize % 4];
-            reshard(stream, number / 300);
-        }
-        if number % 40 == 0 {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-fn reshard(stream: &Stream, pick: u64) {
-    let mut open = stream.list_shards(ShardFilter::AtLatest);
-    open.sort_by_key(|shard| shard.hash_key_range.start);
-    if open.len() < 3 {
-        told(stream.split_shard_evenly(open[pick as usize % open.len()].id));
-    } else {
-        told(stream.merge_shards(open[0].id, open[1].id));
-    }
-}
-
-fn numbers(stream: &Stream) -> Vec<(u64, u64)> {
-    data(stream).iter().map(|data| serde_json::from_slice(data).unwrap()).collect()
 }
 
 #[test]
 fn l1_l2_l3_a_pipeline_of_three_stages_is_exact_wherever_it_is_killed() {
     let scratch = common::scratch();
-    for round in 0..=ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(common::CHILD_TEST)
-            .env("STREAMLOG_SINK_KILL_TEST", scratch.path())
-            .env("STREAMLOG_ROUND", round.to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        if round < ROUNDS {
-            thread::sleep(Duration::from_millis(60 + round * 173 % 500));
-            child.kill().unwrap();
-        }
-        let output = child.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(!text.contains("error"), "round {round}: {text}");
-        assert!(round < ROUNDS || output.status.success(), "{text}");
-    }
-    let [put, passed] = ["first", "last"].map(|name| numbers(&open(scratch.path(), name)));
+    kill_again_and_again(scratch.path(), ROUNDS);
+    let [put, passed] = ["first", "last"].map(|name| ids(&open(scratch.path(), name)));
     assert!(put.len() > 1_000, "{} records are too few for a test", put.len());
     let mut sorted = [put, passed.clone()];
     sorted.iter_mut().for_each(|numbers| numbers.sort_unstable());

@@ -3,6 +3,7 @@
 
 pub mod aggregates;
 pub mod groups;
+pub mod killed;
 #[cfg(target_os = "linux")]
 pub mod mounts;
 pub mod python;

@@ -1,0 +1,108 @@
+//! What tests share that kill a process with processors: a child that puts numbered records for each key, and the parent that kills it.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use streamlog::{Position, ShardFilter, Stream, StreamOptions};
+
+const KEYS: u64 = 20;
+
+/// A record: its key, and its number among those of the key.
+pub type Id = (u64, u64);
+
+/// Prints an error and aborts, because a child cannot return it to anyone.
+pub fn told<T, E: Display>(outcome: Result<T, E>) -> T {
+    outcome.unwrap_or_else(|error| {
+        println!("error {error}");
+        std::process::abort()
+    })
+}
+
+pub fn open(path: &Path, name: &str) -> Stream {
+    told(StreamOptions::new().shards(2).segment_bytes(256 << 10).open(path.join(name)))
+}
+
+/// Returns the data of all records, parents before their children.
+pub fn data(stream: &Stream) -> Vec<Vec<u8>> {
+    let mut data = vec![];
+    for shard in stream.shards() {
+        let mut iterator = told(stream.iterator(shard.id, Position::TrimHorizon));
+        loop {
+            let batch = told(iterator.next_batch(1_000));
+            if batch.is_empty() {
+                break;
+            }
+            data.extend(batch.iter().map(|record| record.data().to_vec()));
+        }
+    }
+    data
+}
+
+pub fn ids(stream: &Stream) -> Vec<Id> {
+    data(stream).iter().map(|data| serde_json::from_slice(data).unwrap()).collect()
+}
+
+/// Puts the next numbers of all keys until the process is killed, and splits or merges a shard of these streams in turn now and then.
+pub fn put_until_killed(to: &Stream, reshard: &[&Stream], round: u64) -> ! {
+    let mut next: BTreeMap<u64, u64> = BTreeMap::new();
+    for (key, _) in ids(to) {
+        *next.entry(key).or_default() += 1;
+    }
+    for number in 0u64.. {
+        let key = number % KEYS;
+        let next = next.entry(key).or_default();
+        told(to.put(key.to_le_bytes(), serde_json::to_vec(&(key, *next)).unwrap()));
+        *next += 1;
+        if number % 200 == 100 {
+            let pick = number / 200 + round;
+            split_or_merge(reshard[pick as usize % reshard.len()], pick);
+        }
+        if number % 50 == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    unreachable!("it is killed before")
+}
+
+fn split_or_merge(stream: &Stream, pick: u64) {
+    let mut open = stream.list_shards(ShardFilter::AtLatest);
+    open.sort_by_key(|shard| shard.hash_key_range.start);
+    if open.len() < 3 {
+        told(stream.split_shard_evenly(open[pick as usize % open.len()].id));
+    } else {
+        told(stream.merge_shards(open[0].id, open[1].id));
+    }
+}
+
+/// Returns the directory and the round of a child that [`kill_again_and_again`] has started.
+pub fn child() -> Option<(std::path::PathBuf, u64)> {
+    let path = std::env::var_os("STREAMLOG_KILL_TEST")?;
+    Some((path.into(), std::env::var("STREAMLOG_ROUND").unwrap().parse().unwrap()))
+}
+
+/// Runs the test `child` so many times, and kills it after a while. In the round after that, it has to end by itself.
+pub fn kill_again_and_again(path: &Path, rounds: u64) {
+    for round in 0..=rounds {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(super::CHILD_TEST)
+            .env("STREAMLOG_KILL_TEST", path)
+            .env("STREAMLOG_ROUND", round.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        if round < rounds {
+            // In some rounds it dies while it opens.
+            thread::sleep(Duration::from_millis(60 + round * 173 % 600));
+            child.kill().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(!text.contains("error"), "round {round}: {text}");
+        assert!(round < rounds || output.status.success(), "{text}");
+    }
+}

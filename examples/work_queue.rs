@@ -1,8 +1,8 @@
-//! A durable work queue between threads that survives a kill.
+//! A durable work queue between threads that survives a kill, retries what fails, and sets aside what cannot be done.
 //!
-//! One thread puts jobs, and three threads process them as one consumer group. A worker commits a batch of jobs after it has done them.
-//! If the process dies, the next one gets the uncommitted jobs again. So each job is done **at least once**, and doing a job twice
-//! should be harmless.
+//! One thread puts jobs, and three threads take them from one queue. A worker acknowledges each job after it has done it. A job that fails
+//! is given back to be tried again, and one that has failed three times becomes a dead letter. If the process dies, the jobs that it had in hand come back once their
+//! visibility timeout ends. So each job is done **at least once**, and doing a job twice should be harmless.
 //!
 //! To show this, the example runs itself as a child process, kills it twice in the middle, lets it finish, and counts.
 //!
@@ -20,13 +20,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use streamlog::{Stream, StreamOptions};
+use streamlog::{PutRecord, Queue, QueueRecord, Stream, StreamOptions};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 const JOBS: u64 = 3_000;
 const WORKERS: u64 = 3;
 const JOBS_IN_HAND: usize = 10;
+const MAX_RECEIVE_COUNT: u32 = 3;
+/// Much longer than the jobs in hand take, and short enough that the example ends soon.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> Result<()> {
     match std::env::args_os().nth(1) {
@@ -35,16 +38,26 @@ fn main() -> Result<()> {
     }
 }
 
+/// One job in a hundred can never be done.
+fn is_impossible(job: u64) -> bool {
+    job % 100 == 99
+}
+
 // ---- The child process: the work queue ----
 
 fn put_and_work(directory: &Path) -> Result<()> {
     let stream = StreamOptions::new().shards(4).open(directory.join("jobs"))?;
+    let queue = stream
+        .queue("workers")
+        .visibility_timeout(VISIBILITY_TIMEOUT)
+        .max_receive_count(MAX_RECEIVE_COUNT)
+        .open()?;
     let done = File::options().create(true).append(true).open(directory.join("done"))?;
     let all_are_put = AtomicBool::new(false);
     thread::scope(|scope| {
-        let work = || scope.spawn(|| work(&stream, &done, &all_are_put));
+        let work = || scope.spawn(|| work(&queue, &done, &all_are_put));
         let workers: Vec<_> = (0..WORKERS).map(|_| work()).collect();
-        let put = put(&stream);
+        let put = put(&stream, &queue);
         // Set the flag even if putting failed, because the workers must end.
         all_are_put.store(true, Ordering::Release);
         for worker in workers {
@@ -52,37 +65,50 @@ fn put_and_work(directory: &Path) -> Result<()> {
         }
         put
     })?;
+    queue.close()?;
     Ok(stream.close()?)
 }
 
-fn put(stream: &Stream) -> Result<()> {
-    // Every put that returned is in the stream, even after a kill, so the record count shows where the previous process stopped.
-    let first = stream.stats()?.record_count();
+fn put(stream: &Stream, queue: &Queue) -> Result<()> {
+    // The previous process may have been killed within a put, so nobody knows whether its last job is in the stream. The queue does: a job that
+    // is put again with its id is put once.
+    let first = stream.stats()?.record_count().saturating_sub(1);
     for job in first..JOBS {
-        stream.put(format!("job-{job}"), job.to_string())?;
+        let id = format!("job-{job}");
+        queue.put(&id, &PutRecord::new(&id, &job.to_string()))?;
         thread::sleep(Duration::from_micros(100));
     }
     Ok(())
 }
 
-fn work(stream: &Stream, mut done: &File, all_are_put: &AtomicBool) -> Result<()> {
-    let mut worker = stream.group("workers").worker().batch_records(JOBS_IN_HAND).open()?;
+fn work(queue: &Queue, mut done: &File, all_are_put: &AtomicBool) -> Result<()> {
     loop {
-        // Load the flag before the poll, so that the poll finds all jobs.
+        // Load the flag before the look, so that the look finds all jobs.
         let is_last_look = all_are_put.load(Ordering::Acquire);
-        let Some(batch) = worker.poll(Duration::from_millis(20))? else {
-            // If another worker fails, its jobs come to this one.
-            if is_last_look && worker.group().describe()?.lag().record_count == 0 {
+        let jobs = queue.receive(JOBS_IN_HAND, Duration::from_millis(20))?;
+        if jobs.is_empty() && is_last_look {
+            // If another worker fails, its jobs come back.
+            let described = queue.describe()?;
+            if described.in_flight_count + described.visible_count == 0 {
                 return Ok(());
             }
-            continue;
-        };
-        for job in &batch {
-            thread::sleep(Duration::from_micros(200));
-            done.write_all(&[job.data(), b"\n"].concat())?;
         }
-        worker.commit(&batch)?;
+        for job in jobs {
+            match run(&job) {
+                Ok(number) => {
+                    done.write_all(format!("{number}\n").as_bytes())?;
+                    queue.acknowledge(&job.handle)?;
+                }
+                Err(_) => queue.release(&job.handle, Duration::ZERO)?,
+            }
+        }
     }
+}
+
+fn run(job: &QueueRecord) -> Result<u64> {
+    let number = std::str::from_utf8(&job.record.data)?.parse()?;
+    thread::sleep(Duration::from_micros(200));
+    if is_impossible(number) { Err("this job cannot be done".into()) } else { Ok(number) }
 }
 
 // ---- The parent process: kills and counts ----
@@ -109,10 +135,21 @@ fn kill_twice_and_count() -> Result<()> {
     let counts = done_counts(directory.path());
     let more_than_once = counts.values().filter(|&&count| count > 1).count();
     println!("{} of {JOBS} jobs done, {more_than_once} of them more than once", counts.len());
-    let lost: Vec<u64> = (0..JOBS).filter(|job| !counts.contains_key(job)).collect();
+    let lost: Vec<u64> = (0..JOBS).filter(|&job| !is_impossible(job) && !counts.contains_key(&job)).collect();
     assert!(lost.is_empty(), "jobs were lost: {lost:?}");
-    let in_hand_at_kills = 2 * WORKERS as usize * JOBS_IN_HAND;
-    assert!(more_than_once <= in_hand_at_kills, "more came again than was in hand at the kills");
+    let in_hand_at_kills = 2 * WORKERS as usize;
+    assert!(more_than_once <= in_hand_at_kills, "more came again than was being done at the kills");
+
+    let stream = Stream::open(directory.path().join("jobs"))?;
+    assert_eq!(stream.stats()?.record_count(), JOBS, "each job is put once");
+    let queue = stream.queue("workers").open()?;
+    let dead = queue.receive_dead_letters(JOBS as usize, Duration::ZERO)?;
+    println!("{} jobs failed {MAX_RECEIVE_COUNT} times and were set aside", dead.len());
+    for job in dead.iter() {
+        let number: u64 = std::str::from_utf8(&job.record.data)?.parse()?;
+        assert!(is_impossible(number), "job {number} can be done");
+    }
+    assert_eq!(dead.len() as u64, (0..JOBS).filter(|&job| is_impossible(job)).count() as u64);
     Ok(())
 }
 

@@ -24,10 +24,11 @@
 //! - Put from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
 //! - Read in the same process or in any other: [`StreamReader`].
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
-//! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
+//! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`], [`Queue::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
 //! - Have a function called with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`].
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
+//! - Hand out records one by one and take them back one by one, with timeouts and dead letters: [`Stream::queue`], [`Queue`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
 //! - Replay records with their original spacing, or faster: [`StreamReader::replay`].
@@ -68,6 +69,7 @@ pub mod metrics;
 pub mod prelude;
 mod processor;
 mod producer;
+mod queue;
 mod replay;
 mod scaling;
 mod store;
@@ -125,6 +127,7 @@ pub use processor::{
     Sink, Window,
 };
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
+pub use queue::{NextRecords, Queue, QueueDescription, QueueOptions, QueueRecord, ReceiptHandle};
 pub use replay::{Replay, ReplayOptions, ReplayStep};
 pub use scaling::{Scaling, ScalingDecision};
 pub use store::Store;

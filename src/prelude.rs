@@ -4,6 +4,6 @@
 
 pub use crate::{
     Batch, DAY, Durability, Group, HOUR, HashKey, KeyHash, MINUTE, OnTrimmed, Position, Producer, PutRecord,
-    Receipt, Record, Retention, SECOND, SequenceNumber, ShardFilter, ShardId, ShardIterator, Stream,
+    Queue, Receipt, Record, Retention, SECOND, SequenceNumber, ShardFilter, ShardId, ShardIterator, Stream,
     StreamOptions, StreamReader, Timestamp, Worker, wait_any,
 };

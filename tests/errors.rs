@@ -425,3 +425,25 @@ fn a_lost_lease_names_shard_and_group() {
     assert!(matches!(error, Error::GroupLeaseLost { .. }));
     says(&error, &["no lease", NAME, "billing", "did not move", "keep polling"]);
 }
+
+#[test]
+fn a_receipt_handle_that_is_no_longer_valid_names_the_record() {
+    let scratch = common::scratch();
+    let stream = common::small(&common::clock()).open(scratch.path().join(NAME)).unwrap();
+    let queue = stream.queue("jobs").open().unwrap();
+    stream.put("key", "data").unwrap();
+    let record = queue.receive(1, Duration::ZERO).unwrap().remove(0);
+    queue.acknowledge(&record.handle).unwrap();
+    let error = queue.acknowledge(&record.handle).unwrap_err();
+    assert!(matches!(error, Error::ReceiptHandleInvalid { .. }));
+    says(
+        &error,
+        &[
+            "receipt handle",
+            "record 0 of shard",
+            "no longer valid",
+            "nothing was changed",
+            "visibility timeout",
+        ],
+    );
+}

@@ -6,10 +6,11 @@ mod common;
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use streamlog::{
-    Error, Limits, Maintenance, MaintenancePool, Position, Result, Retention, ShardId, Store, Stream,
-    StreamOptions, StreamReader, extend,
+    Error, Limits, Maintenance, MaintenancePool, Position, PutRecord, Result, Retention, ShardId, Store,
+    Stream, StreamOptions, StreamReader, extend,
 };
 
 // SAFETY: these are the declarations of POSIX.
@@ -76,9 +77,19 @@ fn p1_p13_a_child_made_by_fork_changes_nothing_and_its_parent_goes_on() {
         for number in 0..10 {
             stream.put("key", vec![number; 10_000]).unwrap();
         }
-        let mut ours = Some((producer, pushed, stream));
+        let queue = stream.queue("jobs").open().unwrap();
+        let record = queue.receive(1, Duration::ZERO).unwrap().remove(0);
+        let mut ours = Some((producer, pushed, stream, queue));
         in_child(|| {
-            let (producer, pushed, stream) = ours.take().unwrap();
+            let (producer, pushed, stream, queue) = ours.take().unwrap();
+            assert_refused(stream.queue("children").open());
+            assert_refused(queue.receive(1, Duration::ZERO));
+            assert_refused(queue.receive(1, Duration::from_secs(60)));
+            assert_refused(queue.acknowledge(&record.handle));
+            assert_refused(queue.put("id", &PutRecord::new("key", "a child's")));
+            assert_refused(queue.describe());
+            assert_refused(stream.delete_queue("jobs"));
+            drop(queue);
             assert_refused(stream.put("key", "a child's"));
             assert_refused(stream.put_batch(&[]));
             assert_refused(stream.sync());
@@ -99,7 +110,11 @@ fn p1_p13_a_child_made_by_fork_changes_nothing_and_its_parent_goes_on() {
             assert_refused(stream.clone().close());
             drop(stream);
         });
-        let (producer, pushed, stream) = ours.take().unwrap();
+        let (producer, pushed, stream, queue) = ours.take().unwrap();
+        queue.acknowledge(&record.handle).unwrap();
+        assert_eq!(queue.describe().unwrap().unread.record_count, 9);
+        assert!(matches!(stream.queue("jobs").open(), Err(Error::Locked(_))), "P13: it is still locked");
+        drop(queue);
         assert!(!pushed.is_over());
         pushed.close().unwrap();
         assert!(matches!(Stream::open(scratch.path()), Err(Error::Locked(_))), "P13: it is still locked");
@@ -129,7 +144,7 @@ fn l8_a_child_made_by_fork_opens_its_own_reader() {
         let own = StreamReader::open(scratch.path()).unwrap();
         let mut iterator = own.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
         assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
-        assert!(!iterator.wait(std::time::Duration::from_millis(5)).unwrap());
+        assert!(!iterator.wait(Duration::from_millis(5)).unwrap());
     });
     assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
 }

@@ -12,10 +12,11 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use streamlog::{
     HashKey, KeyHash, Maintenance, ManualClock, Position, PutRecord, Retention, SECOND, ShardId,
-    StreamOptions, Timestamp,
+    StreamOptions, StreamReader, Timestamp,
 };
 
 const DOCUMENT: &str = include_str!("../docs/FORMAT.md");
@@ -293,6 +294,26 @@ fn the_lock_file_is_that_of_the_document() {
     assert!(error.contains("process 4711 (clickd)"), "{error}");
     stream.close().unwrap();
     assert_eq!(lock(), "");
+}
+
+#[test]
+fn the_journal_of_a_queue_is_that_of_the_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+    let options = StreamOptions::new().maintenance(Maintenance::Manual).clock(clock);
+    let stream = options.open(directory.path()).unwrap();
+    stream.put("job-17", "resize").unwrap();
+    let queue = stream.queue("jobs").open().unwrap();
+    let job = queue.receive(1, Duration::ZERO).unwrap().remove(0);
+    queue.acknowledge(&job.handle).unwrap();
+    let journal = StreamReader::open(directory.path().join("queues/jobs")).unwrap();
+    let mut iterator = journal.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
+    let mut entries = vec![];
+    for record in &iterator.next_batch(100).unwrap() {
+        assert_eq!(record.partition_key(), b"q");
+        entries.extend_from_slice(record.data());
+    }
+    compare(&blocks(), "entries queue", 0, &entries).unwrap();
 }
 
 #[test]

@@ -152,6 +152,58 @@ fn p8_a_group_reads_while_the_disk_is_full_and_commits_once_there_is_room() {
     assert_eq!(stream.group("group").describe().unwrap().lag().record_count, 0);
 }
 
+#[test]
+fn p8_a_queue_hands_nothing_out_while_the_disk_is_full_and_goes_on_once_there_is_room() {
+    let Some(mount) = Mount::new(Kind::Tmpfs) else { return };
+    let root = mount.path();
+    let clock = common::clock();
+    let open = |name: &str| common::small(&clock).open(root.join(name)).unwrap();
+    for is_ordered in [false, true] {
+        let (name, killed) = (format!("stream-{is_ordered}"), format!("killed-{is_ordered}"));
+        let queue = |stream: &Stream| {
+            let options = stream.queue("queue").visibility_timeout(Duration::from_secs(3_600));
+            if is_ordered { options.ordered_by_key() } else { options }.open().unwrap()
+        };
+        let stream = open(&name);
+        for number in 0..100u64 {
+            stream.put((number % 50).to_le_bytes(), number.to_le_bytes()).unwrap();
+        }
+        let first = queue(&stream);
+        let held = first.receive(10, Duration::ZERO).unwrap();
+        // After a kill the next change needs a new file.
+        common::copy_dir(&root.join(&name), &root.join(&killed));
+        drop((first, stream));
+        let ballast = Ballast::fill(root);
+        let stream = open(&killed);
+        let second = queue(&stream);
+        for _ in 0..3 {
+            let refused = second.receive(20, Duration::ZERO).expect_err("there is no room for a delivery");
+            assert_full(&refused, root, "P8");
+            let refused = second.acknowledge(&held[0].handle).expect_err("there is no room to acknowledge");
+            assert_full(&refused, root, "P8");
+            let refused = second.release(&held[1].handle, Duration::ZERO).expect_err("nor to release");
+            assert_full(&refused, root, "P8");
+        }
+        drop(ballast);
+        second.acknowledge_batch(held.iter().map(|record| &record.handle)).unwrap();
+        let mut numbers: Vec<_> = held.iter().map(|record| record.record.data.clone()).collect();
+        loop {
+            let records = second.receive(7, Duration::ZERO).expect("P8: the disk has room again");
+            if records.is_empty() {
+                break;
+            }
+            assert!(records.iter().all(|record| record.receive_count == 1), "nothing was handed out before");
+            for record in records {
+                second.acknowledge(&record.handle).unwrap();
+                numbers.push(record.record.data);
+            }
+        }
+        numbers.sort_unstable();
+        let all: Vec<_> = (0..100u64).map(|number| number.to_le_bytes().to_vec()).collect();
+        assert_eq!(numbers, all, "P6");
+    }
+}
+
 fn fill_and_go_on(kind: Kind, durability: Durability) {
     let Some(mount) = Mount::new(kind) else { return };
     let root = mount.path();

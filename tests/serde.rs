@@ -57,6 +57,8 @@ fn what_a_stream_returns_goes_to_json() {
     worker.poll(std::time::Duration::ZERO).unwrap();
     let group = comes_back(worker.group().describe().unwrap());
     assert_eq!(group["name"], json!("readers"));
+    let queue = comes_back(stream.queue("jobs").open().unwrap().describe().unwrap());
+    assert_eq!(queue["name"], json!("jobs"));
     let stats = serde_json::to_value(stream.stats().unwrap()).unwrap();
     assert_eq!(stats["shards"].as_array().unwrap().len(), 4);
     #[cfg(feature = "metrics")]

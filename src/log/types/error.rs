@@ -151,6 +151,19 @@ pub enum Error {
         shard: ShardId,
     },
 
+    /// A receipt handle of a [queue](crate::Queue) is no longer valid: the record was handed out again, released, acknowledged or purged, is a dead letter or has
+    /// expired, or its visibility timeout is over. The call changed nothing. *Remedy:* leave the record to whoever has it now, and receive again. If
+    /// timeouts end too early, set a longer one.
+    #[error(
+        "the receipt handle of the record {sequence} of {shard} is no longer valid, so nothing was changed: leave the record to whoever has it now, or set a longer visibility timeout"
+    )]
+    ReceiptHandleInvalid {
+        /// The shard of the record.
+        shard: ShardId,
+        /// The record's sequence number.
+        sequence: SequenceNumber,
+    },
+
     /// Another handle or process has the stream open. *Remedy:* share that handle (`Stream` is cheap to clone), stop that process, or open
     /// the stream read-only with [`StreamReader::open`](crate::StreamReader::open).
     #[error(transparent)]
@@ -471,6 +484,7 @@ impl Error {
             | Self::Trimmed { shard, .. }
             | Self::Lost { shard, .. }
             | Self::GroupLeaseLost { shard, .. }
+            | Self::ReceiptHandleInvalid { shard, .. }
             | Self::ConsumerInUse { shard, .. } => Some(shard),
             Self::Corrupt(ref damage) => damage.shard,
             Self::ProducerExpired { ref cause } => cause.shard(),
@@ -478,11 +492,12 @@ impl Error {
         }
     }
 
-    /// Returns the first sequence number that could not be read, if the error is about records.
+    /// Returns the first sequence number that could not be read, or that of the record that could not be changed, if the error is about records.
     pub fn sequence(&self) -> Option<SequenceNumber> {
         match *self {
             Self::Trimmed { requested, .. } => Some(requested),
             Self::Lost { first, .. } => Some(first),
+            Self::ReceiptHandleInvalid { sequence, .. } => Some(sequence),
             Self::Corrupt(ref damage) => damage.sequence,
             _ => None,
         }

@@ -1,0 +1,25 @@
+//! Queues: the records of a stream handed out one by one, and taken back one by one, as in Amazon SQS.
+
+mod acknowledge;
+mod describe;
+mod entry;
+mod handle;
+mod history;
+mod keys;
+#[cfg(test)]
+mod model;
+mod open;
+mod options;
+mod put;
+mod queues;
+mod receive;
+mod shared;
+mod source;
+mod state;
+mod take;
+
+pub use describe::QueueDescription;
+pub use handle::{QueueRecord, ReceiptHandle};
+pub use options::QueueOptions;
+pub use receive::NextRecords;
+pub use shared::Queue;

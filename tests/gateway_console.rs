@@ -130,5 +130,7 @@ fn everybody_can_use_it() {
 
 #[test]
 fn it_is_quick_with_500_streams_and_1024_shards() {
-    run("many.py", Served::new, &["20"]);
+    // 600 seconds, for example, show whether the memory of the page stays the same.
+    let seconds = std::env::var("STREAMLOG_SECONDS").unwrap_or("20".to_owned());
+    run("many.py", Served::new, &[&seconds]);
 }

@@ -4,7 +4,7 @@ use super::super::catalogue::{ConsumerState, Known, Status};
 use super::super::names::shard_id;
 use super::describe::creation_time;
 use super::table::of_kinesis;
-use super::{Answered, Call, Fault, Input, Reply, Subject, Value};
+use super::{Answered, Call, Fault, Input, Reply, Subject, Value, history};
 use crate::{GroupDescription, Lag, ShardDescription, ShardId, ShardStats, StreamStats, Timestamp, Traffic};
 
 /// How many streams an answer has at most, and if the request does not say.
@@ -12,7 +12,7 @@ const STREAMS_MAX: usize = 1_000;
 
 /// Describes the activity of all streams, page by page, or of one stream with its shards and, if asked for, its consumers.
 ///
-/// Counts are totals since the server opened the stream, so whoever asks twice has rates.
+/// Counts are totals since the server opened the stream, so whoever asks twice has rates. If asked for, rates of the last day come along.
 pub(super) fn describe_activity(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let resource = call.subject(Subject::StreamOrAccount, &input)?;
     let allowed = of_kinesis().filter(|operation| (call.may)(operation, &resource));
@@ -34,12 +34,17 @@ pub(super) fn describe_activity(call: &Call<'_>, input: Input<'_>) -> Answered<R
     let mut answer = answer
         .with("Streams", Some(Value::List(vec![stream_value(&known, &stats)])))
         .with("Shards", Some(shards));
+    let is_with_history = input.is_true("IncludeHistory");
+    if is_with_history {
+        answer = answer.with("History", Some(history::of_stream(&known)));
+    }
     if input.is_true("IncludeConsumers") {
         let consumers = known.consumers()?;
         let consumers = consumers.iter().map(|consumer| consumer_value(&known, consumer)).collect();
         answer = answer
             .with("Consumers", Some(Value::List(consumers)))
-            .with("Groups", Some(Value::List(groups(&known)?)));
+            .with("Groups", Some(Value::List(groups(&known)?)))
+            .with("ReaderHistory", is_with_history.then(|| history::of_readers(&known)));
     }
     call.reply(&answer)
 }

@@ -1,0 +1,56 @@
+//! What the console draws from before it was opened.
+
+use super::super::catalogue::{Activity, Behind, Known, Line, Reader};
+use super::Value;
+
+type Column<T> = (&'static str, fn(&T) -> Option<f32>);
+
+const ACTIVITY: [Column<Activity>; 7] = [
+    ("IncomingRecords", |activity| Some(activity.incoming_records)),
+    ("IncomingBytes", |activity| Some(activity.incoming_bytes)),
+    ("OutgoingRecords", |activity| Some(activity.outgoing_records)),
+    ("OutgoingBytes", |activity| Some(activity.outgoing_bytes)),
+    ("WriteThrottledRecords", |activity| Some(activity.write_throttled_records)),
+    ("ReadThrottledCalls", |activity| Some(activity.read_throttled_calls)),
+    ("IteratorAgeMilliseconds", |activity| activity.iterator_age_ms),
+];
+const CONSUMER: [Column<Option<Behind>>; 1] = [("MillisBehindLatest", |behind| behind.map(|it| it.millis))];
+const GROUP: [Column<Option<Behind>>; 2] = [
+    ("LagMillis", |behind| behind.map(|it| it.millis)),
+    ("LagRecords", |behind| behind.and_then(|it| it.records)),
+];
+
+/// Returns the lines of a stream, finest first. Counts are per second.
+pub(super) fn of_stream(known: &Known) -> Value<'static> {
+    Value::List(known.history.lock().lines().map(|line| line_value(line, &ACTIVITY)).collect())
+}
+
+/// Returns the lines of its readers.
+pub(super) fn of_readers(known: &Known) -> Value<'static> {
+    let history = known.history.lock();
+    let readers = history.readers().map(|(reader, lines)| {
+        let (kind, name, columns): (_, _, &[_]) = match reader {
+            Reader::Consumer(name) => ("ConsumerName", name, &CONSUMER),
+            Reader::Group(name) => ("GroupName", name, &GROUP),
+        };
+        let lines = lines.map(|line| line_value(line, columns)).collect();
+        Value::map([(kind, Value::text(name.clone())), ("Lines", Value::List(lines))])
+    });
+    Value::List(readers.collect())
+}
+
+fn line_value<T: Copy + PartialEq>(line: &Line<T>, columns: &[Column<T>]) -> Value<'static> {
+    let value = Value::map([
+        ("StepMillis", Value::Integer(line.step().as_millis() as i64)),
+        ("EndMillis", Value::Integer(line.end().as_millis() as i64)),
+    ]);
+    columns.iter().fold(value, |value, (name, of)| {
+        let numbers = line.values().map(|point| of(&point).map_or(Value::Null, rounded));
+        value.with(name, Some(Value::List(numbers.collect())))
+    })
+}
+
+/// Returns a number with three decimals at most, which is enough for a chart.
+fn rounded(number: f32) -> Value<'static> {
+    Value::Float((f64::from(number) * 1_000.0).round() / 1_000.0)
+}

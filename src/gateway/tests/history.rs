@@ -1,0 +1,173 @@
+//! The history that comes with `DescribeActivity`.
+
+use super::*;
+use crate::{Clock, DAY, HOUR, SECOND};
+
+fn ask(world: &World, with: Json) -> Json {
+    let mut body = json!({"StreamName": "clicks", "IncludeHistory": true});
+    body.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+    let mut request = world.signed("DescribeActivity", body.to_string());
+    request.headers.insert("x-amz-target", "Streamlog_20261129.DescribeActivity".parse().unwrap());
+    let (status, body) = world.send(&request);
+    assert_eq!(status, 200, "{body:?}");
+    serde_json::from_slice(&body).unwrap()
+}
+
+/// Lets time pass and looks at all streams, as the server does once in a while.
+fn look_after(world: &World, passed: Duration) {
+    world.clock.advance(passed);
+    world.front().service.catalogue.record();
+}
+
+fn numbers<'a>(line: &'a Json, name: &str) -> Vec<Option<f64>> {
+    line[name].as_array().unwrap_or_else(|| panic!("{name} in {line}")).iter().map(Json::as_f64).collect()
+}
+
+fn last(line: &Json, name: &str) -> Option<f64> {
+    *numbers(line, name).last().unwrap()
+}
+
+#[test]
+fn rates_are_kept_in_three_steps() {
+    let world = World::new();
+    world.create("clicks", 2);
+    for number in 0..20 {
+        world.put("clicks", &format!("k{number}"), "hello");
+    }
+    look_after(&world, 5 * SECOND);
+    for _ in 0..2 {
+        world.put("clicks", "key", "hello");
+    }
+    look_after(&world, 5 * SECOND);
+    let got = ask(&world, json!({}));
+    let lines = got["History"].as_array().unwrap();
+    let steps: Vec<_> = lines.iter().map(|line| line["StepMillis"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [5_000, 30_000, 300_000]);
+    assert_eq!(numbers(&lines[0], "IncomingRecords"), [Some(4.0), Some(0.4)]);
+    assert_eq!(numbers(&lines[0], "OutgoingRecords"), [Some(0.0), Some(0.0)]);
+    assert_eq!(lines[0]["EndMillis"], (START + 10 * SECOND).as_millis());
+    let bytes = last(&lines[0], "IncomingBytes").unwrap();
+    assert!(bytes >= 2.0 * 8.0 / 5.0, "{bytes}");
+    assert!(numbers(&lines[2], "IncomingRecords").is_empty(), "five minutes have not passed");
+    // Nobody reads, so no reader is behind.
+    assert_eq!(numbers(&lines[0], "IteratorAgeMilliseconds"), [None, None]);
+    assert!(ask(&world, json!({"IncludeHistory": false})).get("History").is_none());
+
+    for _ in 0..60 {
+        look_after(&world, 5 * SECOND);
+    }
+    let got = ask(&world, json!({}));
+    let lines = &got["History"];
+    // The clock began between two steps of five minutes, so the first one is shorter.
+    let [first, ..] = numbers(&lines[2], "IncomingRecords")[..] else { panic!("nothing") };
+    let began = START.as_millis() % 300_000;
+    let seconds = (300_000 - began) as f64 / 1_000.0;
+    assert!((first.unwrap() - 22.0 / seconds).abs() < 0.001, "{first:?} in {seconds} s");
+    assert_eq!(last(&lines[0], "IncomingRecords"), Some(0.0));
+    assert_eq!(numbers(&lines[0], "IncomingRecords")[..2], [Some(4.0), Some(0.4)]);
+}
+
+#[test]
+fn it_goes_back_a_day_and_no_further() {
+    let world = World::new();
+    world.create("clicks", 1);
+    let begun = world.clock.now();
+    while world.clock.now() < begun + DAY + HOUR {
+        world.put("clicks", "key", "hello");
+        look_after(&world, 150 * SECOND);
+    }
+    let got = ask(&world, json!({}));
+    let lengths: Vec<_> = (0..3).map(|at| numbers(&got["History"][at], "IncomingRecords").len()).collect();
+    assert_eq!(lengths, [120, 120, 288]);
+    // Whoever looks late takes the average for all the steps that it has missed.
+    for line in got["History"].as_array().unwrap() {
+        assert!(numbers(line, "IncomingRecords").iter().all(|rate| *rate == Some(0.007)), "{line}");
+    }
+}
+
+#[test]
+fn what_is_throttled_and_who_is_behind_is_kept() {
+    let limits = Limits::none().write_records_per_second(1);
+    let world = World::with(Setup { limits, ..Setup::default() });
+    world.create("clicks", 1);
+    let put = json!({"StreamName": "clicks", "PartitionKey": "key", "Data": base64("hello")});
+    let refused = (0..5).filter(|_| world.call("PutRecord", put.clone()).status != 200).count();
+    let stream = world.front().service.catalogue.stream("clicks").unwrap().stream.clone();
+    let iterator = stream.iterator(stream.shards()[0].id, crate::Position::TrimHorizon).unwrap();
+    look_after(&world, 5 * SECOND);
+    let line = ask(&world, json!({}))["History"][0].clone();
+    assert_eq!(last(&line, "WriteThrottledRecords"), Some(refused as f64 / 5.0));
+    assert_eq!(last(&line, "IteratorAgeMilliseconds"), Some(5_000.0));
+    drop(iterator);
+}
+
+#[test]
+fn a_clock_that_is_set_back_begins_anew_and_a_restart_forgets() {
+    let mut world = World::new();
+    world.create("clicks", 1);
+    look_after(&world, 5 * SECOND);
+    look_after(&world, 5 * SECOND);
+    world.put("clicks", "key", "hello");
+    world.clock.set(START - HOUR);
+    world.front().service.catalogue.record();
+    let lines = ask(&world, json!({}))["History"].clone();
+    assert!((0..3).all(|at| numbers(&lines[at], "IncomingRecords").is_empty()), "{lines}");
+    look_after(&world, 5 * SECOND);
+    let line = ask(&world, json!({}))["History"][0].clone();
+    assert_eq!(numbers(&line, "IncomingRecords"), [Some(0.0)], "only what came after");
+    assert_eq!(line["EndMillis"], (START - HOUR + 5 * SECOND).as_millis());
+
+    world.restart(|_| {});
+    let lines = ask(&world, json!({}))["History"].clone();
+    assert!((0..3).all(|at| numbers(&lines[at], "IncomingRecords").is_empty()), "{lines}");
+}
+
+#[test]
+fn readers_have_a_history_until_they_are_gone_for_a_day() {
+    let world = World::new();
+    world.create("clicks", 1);
+    let registered = world
+        .ok("RegisterStreamConsumer", json!({"StreamARN": world.arn("clicks"), "ConsumerName": "board"}));
+    let subscribe = json!({
+        "ConsumerARN": registered["Consumer"]["ConsumerARN"], "ShardId": "shardId-000000000000",
+        "StartingPosition": {"Type": "LATEST"},
+    });
+    let mut events = world.subscribe(subscribe).unwrap();
+    assert_eq!(events.next().unwrap().0, "initial-response");
+    let stream = world.front().service.catalogue.stream("clicks").unwrap().stream.clone();
+    let mut worker = stream.group("billing").worker().open().unwrap();
+    for number in 0..3 {
+        world.put("clicks", "key", &number.to_string());
+    }
+    look_after(&world, 30 * SECOND);
+    look_after(&world, 30 * SECOND);
+    let ask = || ask(&world, json!({"IncludeConsumers": true}))["ReaderHistory"].clone();
+    let readers = ask();
+    assert_eq!(readers.as_array().unwrap().len(), 2, "{readers}");
+    let (board, billing) = (&readers[0], &readers[1]);
+    assert_eq!((&board["ConsumerName"], &billing["GroupName"]), (&json!("board"), &json!("billing")));
+    let steps: Vec<_> = (0..2).map(|at| billing["Lines"][at]["StepMillis"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [30_000, 300_000]);
+    assert_eq!(last(&billing["Lines"][0], "LagRecords"), Some(3.0));
+    assert_eq!(last(&billing["Lines"][0], "LagMillis"), Some(60_000.0));
+    assert_eq!(last(&board["Lines"][0], "MillisBehindLatest"), Some(0.0));
+    assert!(board["Lines"][0].get("LagRecords").is_none());
+
+    let batch = worker.poll(Duration::from_secs(10)).unwrap().unwrap();
+    worker.commit(&batch).unwrap();
+    look_after(&world, 30 * SECOND);
+    assert_eq!(last(&ask()[1]["Lines"][0], "LagRecords"), Some(0.0), "it has caught up");
+
+    worker.close();
+    stream.group("billing").delete().unwrap();
+    look_after(&world, 30 * SECOND);
+    let readers = ask();
+    let billing = &readers[1]["Lines"][0];
+    assert_eq!(last(billing, "LagRecords"), None, "the group is gone, and its past is not");
+    assert!(numbers(billing, "LagRecords").contains(&Some(3.0)));
+    for _ in 0..26 {
+        look_after(&world, HOUR);
+    }
+    let readers = ask();
+    assert_eq!(readers.as_array().unwrap().len(), 1, "{readers}");
+}

@@ -109,6 +109,11 @@ impl<T: Copy + PartialEq> Line<T> {
         self.step
     }
 
+    /// Returns how many values there are.
+    pub(in crate::gateway) fn len(&self) -> usize {
+        self.length
+    }
+
     /// Returns when the last value ended.
     pub(in crate::gateway) fn end(&self) -> Timestamp {
         Timestamp::from_millis(self.end * self.step.as_millis() as u64)

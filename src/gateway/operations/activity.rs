@@ -55,9 +55,11 @@ fn list(call: &Call<'_>, input: &Input<'_>, answer: Value<'_>) -> Answered<Reply
     let names = call.service.catalogue.names()?;
     let names = names.into_iter().filter(|name| after.is_none_or(|after| name.as_str() > after));
     // One that was deleted since then is left out.
+    let is_with_history = input.is_true("IncludeHistory");
     let mut found = names.filter_map(|name| {
         let known = call.service.catalogue.stream(&name).ok()?;
-        Some(stream_value(&known, &stats(&known).ok()?))
+        let value = stream_value(&known, &stats(&known).ok()?);
+        Some(value.with("History", is_with_history.then(|| history::recent(&known))))
     });
     let page = found.by_ref().take(limit).collect();
     let has_more = Value::Bool(found.next().is_some());

@@ -20,9 +20,20 @@ const GROUP: [Column<Option<Behind>>; 2] = [
     ("LagRecords", |behind| behind.and_then(|it| it.records)),
 ];
 
+/// How many of the finest steps come with a list of streams.
+const RECENT: usize = 24;
+
 /// Returns the lines of a stream, finest first. Counts are per second.
 pub(super) fn of_stream(known: &Known) -> Value<'static> {
-    Value::List(known.history.lock().lines().map(|line| line_value(line, &ACTIVITY)).collect())
+    let history = known.history.lock();
+    Value::List(history.lines().map(|line| line_value(line, &ACTIVITY, usize::MAX)).collect())
+}
+
+/// Returns the last two minutes of a stream: only bytes, in the finest steps.
+pub(super) fn recent(known: &Known) -> Value<'static> {
+    let history = known.history.lock();
+    let bytes = [ACTIVITY[1], ACTIVITY[3]];
+    Value::List(history.lines().take(1).map(|line| line_value(line, &bytes, RECENT)).collect())
 }
 
 /// Returns the lines of its readers.
@@ -33,19 +44,21 @@ pub(super) fn of_readers(known: &Known) -> Value<'static> {
             Reader::Consumer(name) => ("ConsumerName", name, &CONSUMER),
             Reader::Group(name) => ("GroupName", name, &GROUP),
         };
-        let lines = lines.map(|line| line_value(line, columns)).collect();
+        let lines = lines.map(|line| line_value(line, columns, usize::MAX)).collect();
         Value::map([(kind, Value::text(name.clone())), ("Lines", Value::List(lines))])
     });
     Value::List(readers.collect())
 }
 
-fn line_value<T: Copy + PartialEq>(line: &Line<T>, columns: &[Column<T>]) -> Value<'static> {
+/// Returns a line with its last values, as many as there are or as are wanted.
+fn line_value<T: Copy + PartialEq>(line: &Line<T>, columns: &[Column<T>], wanted: usize) -> Value<'static> {
+    let skipped = line.len().saturating_sub(wanted);
     let value = Value::map([
         ("StepMillis", Value::Integer(line.step().as_millis() as i64)),
         ("EndMillis", Value::Integer(line.end().as_millis() as i64)),
     ]);
     columns.iter().fold(value, |value, (name, of)| {
-        let numbers = line.values().map(|point| of(&point).map_or(Value::Null, rounded));
+        let numbers = line.values().skip(skipped).map(|point| of(&point).map_or(Value::Null, rounded));
         value.with(name, Some(Value::List(numbers.collect())))
     })
 }

@@ -86,6 +86,25 @@ fn it_goes_back_a_day_and_no_further() {
 }
 
 #[test]
+fn a_list_of_streams_has_their_last_two_minutes() {
+    let world = World::new();
+    world.create("clicks", 1);
+    for _ in 0..30 {
+        look_after(&world, 5 * SECOND);
+    }
+    world.put("clicks", "key", "hello");
+    look_after(&world, 5 * SECOND);
+    let mut request = world.signed("DescribeActivity", json!({"IncludeHistory": true}).to_string());
+    request.headers.insert("x-amz-target", "Streamlog_20261129.DescribeActivity".parse().unwrap());
+    let got: Json = serde_json::from_slice(&world.send(&request).1).unwrap();
+    let lines = got["Streams"][0]["History"].as_array().unwrap();
+    assert_eq!(lines.len(), 1);
+    let bytes = numbers(&lines[0], "IncomingBytes");
+    assert!(bytes.len() == 24 && bytes[23] > Some(0.0) && bytes[..23].iter().all(|it| *it == Some(0.0)));
+    assert!(lines[0].get("IncomingRecords").is_none());
+}
+
+#[test]
 fn what_is_throttled_and_who_is_behind_is_kept() {
     let limits = Limits::none().write_records_per_second(1);
     let world = World::with(Setup { limits, ..Setup::default() });

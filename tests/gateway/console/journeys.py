@@ -3,6 +3,7 @@
     python journeys.py URL
 """
 
+import datetime
 import json
 import re
 import sys
@@ -346,11 +347,43 @@ def take_apart(console):
     expect(users.nth(3).locator(".json")).to_contain_text("order: 3")
 
 
+def past(console):
+    """What went on before the page was opened is drawn at once."""
+    page = console.page
+    kinesis.create_stream(StreamName="busy", ShardCount=1)
+    active("busy")
+    for _ in range(3):
+        kinesis.put_records(StreamName="busy", Records=[{"PartitionKey": "key", "Data": b"x" * 500}] * 300)
+        page.wait_for_timeout(5_500)
+    fresh = Page(page.context.browser, URL)
+    fresh.sign_in()
+    line = fresh.page.locator("tr[data-stream=busy] .spark .line").first
+    expect(line).to_have_attribute("d", re.compile("^M.*L.*L"))
+    fresh.go("busy")
+    # Nothing was put since, so these figures are from before.
+    for figures in (r"Records\. In: now [0-9.]+.s, at most [1-9]", r"Bytes\. In: now .*, at most [0-9.]+ KiB"):
+        expect(fresh.page.get_by_role("img", name=re.compile(figures))).to_be_visible()
+    fresh.page.get_by_label("Time that the charts show").select_option("3600000")
+    expect(fresh.page.get_by_role("img", name=re.compile(r"Records\. In: now [0-9.]+.s, at most [1-9]"))).to_be_visible()
+    fresh.close()
+
+
 def readers(console):
     page = console.page
+    opened = time.time()
     console.go("grouped", "readers")
     group = page.locator("tr", has_text="billing")
     expect(group).to_contain_text("3")
+    expect(page.get_by_role("img", name=re.compile(r"billing: records to go\. Records: now 3, at most 3"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile(r"billing: behind\. Behind: now [0-9]+ (s|min)"))).to_be_visible()
+    page.get_by_label("Time that the charts show").select_option("900000")
+    table = page.locator(".chart", has_text="billing: records to go").locator(".as-table")
+    table.locator("summary").click()
+    eldest = table.locator("tbody tr").last.locator("td")
+    expect(eldest.nth(1)).to_have_text("3")
+    at = datetime.datetime.fromisoformat(eldest.first.get_attribute("title").replace(" UTC", "+00:00")).timestamp()
+    assert at < opened, "the lag from before the tab was opened"
+    table.locator("summary").click()
     console.button("Register a consumer").click()
     console.dialog().get_by_label("Name").fill("board")
     console.button("Register", console.dialog()).click()
@@ -364,7 +397,9 @@ def readers(console):
     )["EventStream"]
     expect(row).to_contain_text("1 shard")
     expect(row).to_contain_text("at the end")
+    expect(page.get_by_role("img", name=re.compile("board: behind. Behind: now 0 ms"))).to_be_visible()
     stream.close()
+    expect(page.get_by_role("img", name=re.compile("board: behind. Behind: now –"))).to_be_visible()
     expect(row).to_contain_text("none")
     row.get_by_role("button", name="Deregister board").click()
     expect(page.get_by_text("No consumer is registered.")).to_be_visible()
@@ -443,7 +478,7 @@ def may_only_read(console):
 
 
 STEPS = [
-    sign_in, create_by_keys, create_on_demand, see_live_rates, reshard, change_settings, put, view, take_apart,
+    sign_in, create_by_keys, create_on_demand, see_live_rates, reshard, change_settings, put, view, take_apart, past,
     readers, charts, delete, may_only_read,
 ]
 

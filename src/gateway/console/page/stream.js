@@ -3,8 +3,8 @@
 import { historyOf, watch } from './activity.js';
 import { words } from './api.js';
 import { changeMode, changeRetention, deleteStream, mergeShards, scaleStream, splitShard } from './changes.js';
-import { chart } from './chart.js';
-import { h, select, setAttribute, setText } from './dom.js';
+import { chart, PAST, spanChoice } from './chart.js';
+import { h, setAttribute, setText } from './dom.js';
 import { bytes, bytesRate, count, duration, hours, percent, rate, shardNumber, word } from './format.js';
 import { keyspace } from './keyspace.js';
 import { putTab } from './put.js';
@@ -13,7 +13,6 @@ import { recordsTab } from './records.js';
 import { loadShards, openShards } from './shards.js';
 
 const TABS = { overview: 'Overview', data: 'Data', put: 'Put records', shards: 'Shards', readers: 'Consumers' };
-const SPANS = [[60_000, 'Last minute'], [300_000, 'Last 5 minutes'], [900_000, 'Last 15 minutes'], [3_600_000, 'Last hour'], [86_400_000, 'Last day']];
 const ROWS = 100;
 
 /** Shows a stream. Returns how to leave it. */
@@ -114,7 +113,7 @@ function overviewTab(content, view) {
     },
   });
   const tiles = h('dl', { class: 'tiles' });
-  const span = select(SPANS, { 'aria-label': 'Time that the charts show', value: 60_000, onchange: () => draw() });
+  const span = spanChoice(() => draw());
   const charts = [
     chart({ title: 'Bytes', isBytes: true, format: bytesRate, lines: [{ kind: 'in', name: 'In', field: 'inBytes' }, { kind: 'out', name: 'Out', field: 'outBytes' }] }),
     chart({ title: 'Records', format: rate, lines: [{ kind: 'in', name: 'In', field: 'inRecords' }, { kind: 'out', name: 'Out', field: 'outRecords' }] }),
@@ -123,7 +122,7 @@ function overviewTab(content, view) {
   ];
   content.replaceChildren(tiles, picture.element,
     h('div', { class: 'section-head' }, h('h2', {}, 'Traffic'), span),
-    h('p', { class: 'hint' }, 'The history begins when you open this page.'),
+    h('p', { class: 'hint' }, PAST),
     h('div', { class: 'charts' }, charts.map((each) => each.element)));
   let time = Date.now();
 

@@ -53,5 +53,7 @@ files! {
     "aggregate.js"
     "md5.js"
     "put.js"
+    "settings.js"
+    "policy.js"
     "signin.js"
 }

@@ -427,6 +427,91 @@ def charts(console):
     eventually(lambda: page.locator(".shards tbody tr").count() > 6)
 
 
+def settings(console):
+    page = console.page
+    dialog = console.dialog()
+    arn = summary("puts")["StreamARN"]
+    card = lambda title: page.locator(".setting", has=page.get_by_role("heading", name=title))
+    console.go("puts", "settings")
+    expect(card("Encryption")).to_contain_text("Off. Records are on the disk in plain.")
+    console.button("Encrypt").click()
+    expect(dialog.locator(".preview")).to_contain_text("What is there already stays as it is")
+    dialog.get_by_label("Name of the key").fill("alias/shop")
+    console.button("Encrypt", dialog).click()
+    console.toast("Stream puts is encrypted now.")
+    assert (summary("puts")["EncryptionType"], summary("puts")["KeyId"]) == ("KMS", "alias/shop")
+    expect(card("Encryption")).to_contain_text("On, with the key alias/shop.")
+    active("puts")
+    console.button("Stop encryption").click()
+    expect(dialog.locator(".preview")).to_contain_text("Keep the key file until retention has dropped it.")
+    console.button("Stop encryption", dialog).click()
+    console.toast("is not encrypted any more")
+    assert summary("puts")["EncryptionType"] == "NONE"
+
+    # Tags, with the keyboard.
+    tags = lambda: {tag["Key"]: tag["Value"] for tag in kinesis.list_tags_for_stream(StreamName="puts")["Tags"]}
+    kinesis.add_tags_to_stream(StreamName="puts", Tags={"stage": "test", "old": "yes"})
+    console.go("puts")
+    console.go("puts", "settings")
+    console.button("Change tags").focus()
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_label("Key of tag 2")).to_have_value("stage")
+    dialog.get_by_label("Value of tag 2").fill("live")
+    console.button("Remove tag 1", dialog).focus()
+    page.keyboard.press("Enter")
+    expect(console.button("Add a tag", dialog)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.type("team")
+    page.keyboard.press("Tab")
+    page.keyboard.type("shop floor")
+    preview = dialog.locator(".preview")
+    for line in ("stage changes from “test” to “live”.", "team is added, with “shop floor”.", "old is removed."):
+        expect(preview).to_contain_text(line)
+    page.keyboard.press("Enter")
+    console.toast("has other tags now")
+    assert tags() == {"stage": "live", "team": "shop floor"}, tags()
+    expect(card("Tags")).to_contain_text("shop floor")
+    console.button("Change tags").click()
+    console.button("Add a tag", dialog).click()
+    dialog.get_by_label("Key of tag 3").fill("team")
+    expect(preview).to_contain_text("Two tags have the same key.")
+    expect(console.button("Change tags", dialog)).to_be_disabled()
+    page.keyboard.press("Escape")
+
+    # A policy lets a key read that may do nothing else.
+    nobody = client(URL, "AKNOTHING")
+    may_describe = lambda: nobody.describe_stream_summary(StreamName="puts")["StreamDescriptionSummary"]["StreamName"]
+    try:
+        may_describe()
+        raise AssertionError("allowed without a policy")
+    except nobody.exceptions.ClientError as error:
+        assert error.response["Error"]["Code"] == "AccessDeniedException", error
+    expect(card("Policy")).to_contain_text("None. The policies of the keys decide.")
+    console.button("Put a policy").click()
+    text = dialog.get_by_label("Policy", exact=True)
+    statement = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:user/nothing"}, "Action": "kinesis:Describe*", "Resource": arn}
+    text.fill("{")
+    expect(preview).to_contain_text("This is not JSON")
+    expect(console.button("Put policy", dialog)).to_be_disabled()
+    text.fill(json.dumps({"Version": "2012-10-17", "Statement": [{**statement, "Effect": "Perhaps"}]}))
+    console.button("Put policy", dialog).click()
+    expect(dialog.get_by_role("alert")).to_contain_text('Effect must be "Allow" or "Deny"')
+    text.fill(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    words = f"arn:aws:iam::000000000000:user/nothing may do kinesis:Describe* on {arn}."
+    expect(preview).to_contain_text(words)
+    console.button("Put policy", dialog).click()
+    console.toast("Stream puts has its policy now.")
+    assert json.loads(kinesis.get_resource_policy(ResourceARN=arn)["Policy"])["Statement"] == [statement]
+    assert may_describe() == "puts"
+    expect(card("Policy")).to_contain_text(words)
+    console.button("Change policy").click()
+    text.fill("")
+    expect(preview).to_contain_text("The policy is deleted.")
+    console.button("Change policy", dialog).click()
+    console.toast("has no policy any more")
+    assert kinesis.get_resource_policy(ResourceARN=arn)["Policy"] == "{}"
+
+
 def delete(console):
     page = console.page
     console.go("clicks")
@@ -461,6 +546,11 @@ def may_only_read(console):
     expect(page.get_by_text("This key may not put records into this stream.")).to_be_visible()
     expect(console.button("Put record")).to_have_count(0)
 
+    console.go("puts", "settings")
+    expect(page.get_by_text("(kinesis:StartStreamEncryption)")).to_be_visible()
+    for name in ("Encrypt", "Change tags", "Put a policy"):
+        expect(console.button(name)).to_be_disabled()
+
     # A key that was made for Kinesis alone: no figures, all the rest.
     console.button("Sign out").click()
     console.sign_in("AKPLAIN")
@@ -479,7 +569,7 @@ def may_only_read(console):
 
 STEPS = [
     sign_in, create_by_keys, create_on_demand, see_live_rates, reshard, change_settings, put, view, take_apart, past,
-    readers, charts, delete, may_only_read,
+    readers, charts, settings, delete, may_only_read,
 ]
 
 # From another machine and without TLS, browsers do not sign. The page says so, and what to do.

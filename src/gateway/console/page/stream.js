@@ -10,16 +10,17 @@ import { keyspace } from './keyspace.js';
 import { putTab } from './put.js';
 import { readersTab } from './readers.js';
 import { recordsTab } from './records.js';
+import { settingsTab } from './settings.js';
 import { loadShards, openShards } from './shards.js';
 
-const TABS = { overview: 'Overview', data: 'Data', put: 'Put records', shards: 'Shards', readers: 'Consumers' };
+const TABS = { overview: 'Overview', data: 'Data', put: 'Put records', shards: 'Shards', readers: 'Consumers', settings: 'Settings' };
 const ROWS = 100;
 
 /** Shows a stream. Returns how to leave it. */
 export function streamView(main, name, tabName) {
   document.title = `${name} – streamlog`;
   const view = { name, shards: new Map(), answer: undefined };
-  const tab = { overview: overviewTab, data: recordsTab, put: putTab, shards: shardsTab, readers: readersTab }[tabName] ?? overviewTab;
+  const tab = { overview: overviewTab, data: recordsTab, put: putTab, shards: shardsTab, readers: readersTab, settings: settingsTab }[tabName] ?? overviewTab;
   const notice = h('p', { class: 'notice', role: 'status', hidden: true });
   const status = h('span', { class: 'badge' });
   const facts = h('span', { class: 'muted' });

@@ -1,18 +1,18 @@
 //! The last day of a stream, in memory: what went in and out in a second, and how far its readers were behind.
 //!
 //! Lines are kept in three steps, each for as long as a chart of it is looked at. Equal neighbours are kept once, so a stream without
-//! traffic takes next to nothing; a busy one takes 27 KiB, and each reader 13 KiB.
+//! traffic takes next to nothing; a busy one takes 27 KiB, each reader 13 KiB, and each busy shard 3 KiB.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::{DAY, HOUR, MINUTE, SECOND, StreamStats, Timestamp, Traffic};
+use crate::{DAY, HOUR, MINUTE, SECOND, ShardId, StreamStats, Timestamp, Traffic};
 
 /// The steps of the lines of a stream, finest first, and how far each line goes back.
 const STEPS: [(Duration, Duration); 3] =
     [(times(5, SECOND), times(10, MINUTE)), (times(30, SECOND), HOUR), (times(5, MINUTE), DAY)];
-/// Those of its readers, which cost more to ask.
-const READER_STEPS: [(Duration, Duration); 2] = [STEPS[1], STEPS[2]];
+/// Those of its readers, which cost more to ask, and of its shards, which are many.
+const COARSE_STEPS: [(Duration, Duration); 2] = [STEPS[1], STEPS[2]];
 /// How many readers of a stream have a history.
 const READERS_MAX: usize = 50;
 /// How often a stream is looked at.
@@ -59,17 +59,17 @@ pub(in crate::gateway) enum Reader {
 #[derive(Debug, Clone)]
 pub(in crate::gateway) struct Line<T> {
     step: Duration,
-    points_max: usize,
+    points_max: u16,
     /// How many steps had passed since 1970 when the last value ended.
     end: u64,
-    /// Each value, and how many times it follows itself.
-    runs: VecDeque<(u32, T)>,
-    length: usize,
+    /// Each value, and how many times it stands there.
+    runs: VecDeque<(u16, T)>,
+    length: u16,
 }
 
 impl<T: Copy + PartialEq> Line<T> {
     fn new((step, span): (Duration, Duration), now: Timestamp) -> Self {
-        let points_max = (span.as_millis() / step.as_millis()) as usize;
+        let points_max = (span.as_millis() / step.as_millis()) as u16;
         Self { step, points_max, end: steps(now, step), runs: VecDeque::new(), length: 0 }
     }
 
@@ -86,22 +86,22 @@ impl<T: Copy + PartialEq> Line<T> {
     /// Adds the value of the steps that have ended.
     fn push(&mut self, value: T, steps: u64) {
         self.end += steps;
-        let count = usize::try_from(steps).map_or(self.points_max, |steps| steps.min(self.points_max));
-        match self.runs.back_mut() {
-            Some((run, last)) if *last == value => *run += count as u32,
-            _ => self.runs.push_back((count as u32, value)),
-        }
-        self.length += count;
-        while self.length > self.points_max {
-            let excess = self.length - self.points_max;
-            let Some((run, _)) = self.runs.front_mut() else { break };
-            if *run as usize > excess {
-                *run -= excess as u32;
-                self.length -= excess;
-            } else {
-                self.length -= *run as usize;
+        let count = u16::try_from(steps).map_or(self.points_max, |steps| steps.min(self.points_max));
+        // What becomes too old goes first, so that no sum is larger than the bound.
+        let mut excess = (self.length + count).saturating_sub(self.points_max);
+        self.length -= excess;
+        while let Some((run, _)) = self.runs.front_mut().filter(|_| excess > 0) {
+            let dropped = excess.min(*run);
+            *run -= dropped;
+            excess -= dropped;
+            if *run == 0 {
                 self.runs.pop_front();
             }
+        }
+        self.length += count;
+        match self.runs.back_mut() {
+            Some((run, last)) if *last == value => *run += count,
+            _ => self.runs.push_back((count, value)),
         }
     }
 
@@ -111,7 +111,7 @@ impl<T: Copy + PartialEq> Line<T> {
 
     /// Returns how many values there are.
     pub(in crate::gateway) fn len(&self) -> usize {
-        self.length
+        self.length.into()
     }
 
     /// Returns when the last value ended.
@@ -121,7 +121,7 @@ impl<T: Copy + PartialEq> Line<T> {
 
     /// Returns the values, oldest first.
     pub(in crate::gateway) fn values(&self) -> impl Iterator<Item = T> {
-        self.runs.iter().flat_map(|&(count, value)| std::iter::repeat_n(value, count as usize))
+        self.runs.iter().flat_map(|&(count, value)| std::iter::repeat_n(value, count.into()))
     }
 }
 
@@ -195,20 +195,65 @@ impl ReaderLine {
     }
 }
 
+/// How busy a shard was, in one byte: 0 if nothing came in, and `n` for 2^((n - 1) / 6) bytes in a second, which is right to an eighth.
+type Level = u8;
+
+fn level(bytes: u64, seconds: f32) -> Level {
+    let rate = bytes as f32 / seconds;
+    // What is too much for a byte becomes the largest one.
+    if rate > 0.0 { (1.0 + rate.max(1.0).log2() * 6.0).round() as Level } else { 0 }
+}
+
+/// A line of a shard, and what had come in when its last value ended.
+#[derive(Debug)]
+struct ShardLine {
+    line: Line<Level>,
+    began: Timestamp,
+    incoming_bytes: u64,
+}
+
+impl ShardLine {
+    /// Returns the lines of a shard, which begin now.
+    fn all(now: Timestamp, incoming_bytes: u64) -> [Self; COARSE_STEPS.len()] {
+        COARSE_STEPS.map(|steps| Self { line: Line::new(steps, now), began: now, incoming_bytes })
+    }
+
+    fn add(&mut self, now: Timestamp, incoming_bytes: u64) {
+        let is_back = now < self.began;
+        let ended = self.line.ended(now);
+        let seconds = now.since(self.began).as_secs_f32();
+        if ended > 0 && seconds > 0.0 {
+            self.line.push(level(incoming_bytes.saturating_sub(self.incoming_bytes), seconds), ended);
+        }
+        if ended > 0 || is_back {
+            (self.began, self.incoming_bytes) = (now, incoming_bytes);
+        }
+    }
+}
+
 /// The last day of a stream.
 #[derive(Debug)]
 pub(in crate::gateway) struct History {
     lines: [StreamLine; STEPS.len()],
-    readers: BTreeMap<Reader, [ReaderLine; READER_STEPS.len()]>,
-    /// When the readers are asked next, in steps of theirs.
+    readers: BTreeMap<Reader, [ReaderLine; COARSE_STEPS.len()]>,
+    /// When the readers were last asked, in steps of theirs.
     readers_end: u64,
+    shards: BTreeMap<ShardId, [ShardLine; COARSE_STEPS.len()]>,
 }
 
 impl History {
     /// Returns a history that begins now, with what has gone in and out before.
-    pub(super) fn new(now: Timestamp, traffic: Traffic) -> Self {
+    pub(super) fn new(now: Timestamp, stats: &StreamStats) -> Self {
+        let traffic = stats.traffic();
         let line = |steps| StreamLine { line: Line::new(steps, now), began: now, traffic, age_ms: None };
-        Self { lines: STEPS.map(line), readers: BTreeMap::new(), readers_end: 0 }
+        let shards = stats.shards.iter();
+        let shards = shards.map(|shard| (shard.shard, ShardLine::all(now, shard.traffic.incoming_bytes)));
+        Self {
+            lines: STEPS.map(line),
+            readers: BTreeMap::new(),
+            readers_end: 0,
+            shards: shards.collect(),
+        }
     }
 
     /// Adds what has gone in and out since the last time.
@@ -216,19 +261,28 @@ impl History {
         let age_ms = stats.iterator_age_ms().map(|age| age as f32);
         let traffic = stats.traffic();
         self.lines.iter_mut().for_each(|line| line.add(now, traffic, age_ms));
+        for shard in &stats.shards {
+            // A shard that is new has begun with nothing.
+            let lines = self.shards.entry(shard.shard).or_insert_with(|| ShardLine::all(now, 0));
+            lines.iter_mut().for_each(|line| line.add(now, shard.traffic.incoming_bytes));
+        }
+        // Those that have expired are gone.
+        if self.shards.len() > stats.shards.len() {
+            self.shards.retain(|id, _| stats.shards.binary_search_by_key(id, |shard| shard.shard).is_ok());
+        }
     }
 
     /// Returns whether it is time to ask how far the readers are.
     pub(super) fn wants_readers(&self, now: Timestamp) -> bool {
-        steps(now, READER_STEPS[0].0) != self.readers_end
+        steps(now, COARSE_STEPS[0].0) != self.readers_end
     }
 
     /// Adds how far the readers are.
     pub(super) fn add_readers(&mut self, now: Timestamp, behind: &BTreeMap<Reader, Behind>) {
-        self.readers_end = steps(now, READER_STEPS[0].0);
+        self.readers_end = steps(now, COARSE_STEPS[0].0);
         for reader in behind.keys() {
             if !self.readers.contains_key(reader) && self.readers.len() < READERS_MAX {
-                let begun = READER_STEPS.map(|steps| ReaderLine { line: Line::new(steps, now), behind: None });
+                let begun = COARSE_STEPS.map(|steps| ReaderLine { line: Line::new(steps, now), behind: None });
                 self.readers.insert(reader.clone(), begun);
             }
         }
@@ -249,6 +303,13 @@ impl History {
     ) -> impl Iterator<Item = (&Reader, impl Iterator<Item = &Line<Option<Behind>>>)> {
         self.readers.iter().map(|(reader, lines)| (reader, lines.iter().map(|of| &of.line)))
     }
+
+    /// Returns the shards and their lines, finest first.
+    pub(in crate::gateway) fn shards(
+        &self,
+    ) -> impl Iterator<Item = (ShardId, impl Iterator<Item = &Line<Level>>)> {
+        self.shards.iter().map(|(&shard, lines)| (shard, lines.iter().map(|of| &of.line)))
+    }
 }
 
 #[cfg(test)]
@@ -260,7 +321,7 @@ mod tests {
     const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     fn bytes_of<T>(line: &Line<T>) -> usize {
-        line.runs.capacity() * size_of::<(u32, T)>()
+        line.runs.capacity() * size_of::<(u16, T)>()
     }
 
     proptest! {
@@ -277,7 +338,7 @@ mod tests {
                 list.drain(..list.len().saturating_sub(50));
                 end += steps;
                 prop_assert_eq!(line.values().collect::<Vec<_>>(), list.clone());
-                prop_assert_eq!((line.length, line.end), (list.len(), end));
+                prop_assert_eq!((line.len(), line.end), (list.len(), end));
                 prop_assert!(line.runs.iter().zip(line.runs.iter().skip(1)).all(|(a, b)| a.1 != b.1));
             }
         }
@@ -286,7 +347,7 @@ mod tests {
     /// The bounds that the documentation gives.
     #[test]
     fn a_day_of_a_busy_stream_takes_27_kib_and_a_reader_13_kib() {
-        let mut history = History::new(START, Traffic::default());
+        let mut history = History::new(START, &StreamStats::default());
         let reader = Reader::Group("billing".to_owned());
         let mut stats = StreamStats::default();
         for look in 0..DAY.as_secs() / LOOK_EVERY.as_secs() {
@@ -306,9 +367,32 @@ mod tests {
         assert!((6 << 10..=13 << 10).contains(&bytes), "{bytes}");
     }
 
+    /// One that is busy in another way in each step.
+    #[test]
+    fn a_day_of_a_busy_shard_takes_3_kib() {
+        let mut lines = ShardLine::all(START, 0);
+        let mut bytes = 0;
+        for look in 1..=DAY.as_secs() / 30 {
+            bytes += 1 << (look % 20);
+            lines.iter_mut().for_each(|line| line.add(START + times(look * 30, SECOND), bytes));
+        }
+        let bytes: usize = lines.iter().map(|of| bytes_of(&of.line)).sum();
+        assert!(lines.iter().all(|of| of.line.length == of.line.points_max));
+        assert!((1 << 10..=3 << 10).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn a_level_is_right_to_an_eighth() {
+        assert_eq!((level(0, 30.0), level(1, 30.0), level(u64::MAX, 1.0)), (0, 1, 255));
+        for rate in [1_u64, 9, 100, 65_537, 1 << 20, 123_456_789] {
+            let shown = 2_f64.powf(f64::from(level(rate * 30, 30.0) - 1) / 6.0);
+            assert!((shown / rate as f64 - 1.0).abs() < 0.125, "{rate} is shown as {shown}");
+        }
+    }
+
     #[test]
     fn an_idle_stream_takes_next_to_nothing() {
-        let mut history = History::new(START, Traffic::default());
+        let mut history = History::new(START, &StreamStats::default());
         for look in 0..DAY.as_secs() / LOOK_EVERY.as_secs() {
             history.add(START + times(look + 1, LOOK_EVERY), &StreamStats::default());
         }
@@ -317,7 +401,7 @@ mod tests {
 
     #[test]
     fn only_so_many_readers_have_a_history() {
-        let mut history = History::new(START, Traffic::default());
+        let mut history = History::new(START, &StreamStats::default());
         let behind = |number| {
             (Reader::Consumer(format!("c{number}")), Behind { millis: 1.0, records: None })
         };

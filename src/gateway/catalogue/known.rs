@@ -120,7 +120,7 @@ impl Known {
             created_at: description.created_at,
             puts_wait: description.durability == Durability::Power,
             pipes: Pipes::default(),
-            history: Mutex::new(History::new(stream.now(), stream.stats()?.traffic())),
+            history: Mutex::new(History::new(stream.now(), &stream.stats()?)),
             behaviour: Arc::clone(behaviour),
             changes: Mutex::default(),
             updated_at: AtomicU64::default(),

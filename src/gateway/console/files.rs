@@ -38,6 +38,7 @@ files! {
     "activity.js"
     "chart.js"
     "keyspace.js"
+    "heatmap.js"
     "streams.js"
     "stream.js"
     "changes.js"

@@ -70,6 +70,7 @@ pub(in crate::gateway) const DESCRIBE_ACTIVITY: &[Member] = &[
     optional("ExclusiveStartStreamName", &NAME),
     optional("IncludeConsumers", &BOOLEAN),
     optional("IncludeHistory", &BOOLEAN),
+    optional("IncludeShardHistory", &BOOLEAN),
     optional("Limit", &PAGE),
     optional("StreamName", &NAME),
     STREAM_ARN,

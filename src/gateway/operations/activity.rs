@@ -38,6 +38,9 @@ pub(super) fn describe_activity(call: &Call<'_>, input: Input<'_>) -> Answered<R
     if is_with_history {
         answer = answer.with("History", Some(history::of_stream(&known)));
     }
+    if input.is_true("IncludeShardHistory") {
+        answer = answer.with("ShardHistory", Some(history::of_shards(&known)));
+    }
     if input.is_true("IncludeConsumers") {
         let consumers = known.consumers()?;
         let consumers = consumers.iter().map(|consumer| consumer_value(&known, consumer)).collect();
@@ -63,6 +66,9 @@ fn list(call: &Call<'_>, input: &Input<'_>, answer: Value<'_>) -> Answered<Reply
     });
     let page = found.by_ref().take(limit).collect();
     let has_more = Value::Bool(found.next().is_some());
+    // A key may create streams of some names only, which no answer about all streams shows.
+    let may_create = of_kinesis().any(|it| it.name == "CreateStream" && (call.may_somewhere)(it));
+    let answer = answer.with("MayCreateStreams", Some(Value::Bool(may_create)));
     let answer = answer.with("Streams", Some(Value::List(page)));
     call.reply(&answer.with("HasMoreStreams", Some(has_more)))
 }

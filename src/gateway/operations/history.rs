@@ -1,6 +1,8 @@
 //! What the console draws from before it was opened.
 
 use super::super::catalogue::{Activity, Behind, Known, Line, Reader};
+use super::super::names::shard_id;
+use super::super::wire::Map;
 use super::Value;
 
 type Column<T> = (&'static str, fn(&T) -> Option<f32>);
@@ -48,6 +50,29 @@ pub(super) fn of_readers(known: &Known) -> Value<'static> {
         Value::map([(kind, Value::text(name.clone())), ("Lines", Value::List(lines))])
     });
     Value::List(readers.collect())
+}
+
+/// Returns how busy the shards were, in one byte for each step: one line of all shards for each length of steps.
+pub(super) fn of_shards(known: &Known) -> Value<'static> {
+    let history = known.history.lock();
+    let mut lines: Vec<(_, _, Map<'static>)> = vec![];
+    for (shard, of_shard) in history.shards() {
+        for (at, line) in of_shard.enumerate() {
+            if lines.len() == at {
+                lines.push((line.step(), line.end(), vec![]));
+            }
+            let levels = Value::Blob(line.values().collect::<Vec<_>>().into());
+            lines[at].2.push((shard_id(shard).into(), levels));
+        }
+    }
+    let lines = lines.into_iter().map(|(step, end, shards)| {
+        Value::map([
+            ("StepMillis", Value::Integer(step.as_millis() as i64)),
+            ("EndMillis", Value::Integer(end.as_millis() as i64)),
+            ("Levels", Value::Map(shards)),
+        ])
+    });
+    Value::List(lines.collect())
 }
 
 /// Returns a line with its last values, as many as there are or as are wanted.

@@ -99,6 +99,8 @@ pub(super) struct Call<'a> {
     pub(super) format: Format,
     /// Returns whether the caller may do this to this resource.
     pub(super) may: &'a dyn Fn(&Operation, &str) -> bool,
+    /// Returns whether the caller may do this to some resource.
+    pub(super) may_somewhere: &'a dyn Fn(&Operation) -> bool,
 }
 
 impl Operation {

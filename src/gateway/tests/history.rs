@@ -190,3 +190,51 @@ fn readers_have_a_history_until_they_are_gone_for_a_day() {
     let readers = ask();
     assert_eq!(readers.as_array().unwrap().len(), 1, "{readers}");
 }
+
+#[test]
+fn shards_have_a_byte_for_each_step() {
+    use base64::Engine;
+    let world = World::new();
+    world.create("clicks", 2);
+    let all_levels = || {
+        let got = ask(&world, json!({"IncludeShardHistory": true}))["ShardHistory"].clone();
+        let steps: Vec<_> = (0..2).map(|at| got[at]["StepMillis"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [30_000, 300_000]);
+        move |at: usize, shard: u32| {
+            let text = got[at]["Levels"][format!("shardId-{shard:012}")].as_str()?;
+            base64::engine::general_purpose::STANDARD.decode(text).ok()
+        }
+    };
+    let put = |shard: u32, bytes: usize| {
+        let hash_key = [0, u128::MAX][shard as usize].to_string();
+        let data = base64(&"x".repeat(bytes));
+        let names = json!({"StreamName": "clicks", "PartitionKey": "key", "ExplicitHashKey": hash_key, "Data": data});
+        world.ok("PutRecord", names);
+    };
+    put(0, 300_000);
+    look_after(&world, 30 * SECOND);
+    put(1, 3_000);
+    look_after(&world, 30 * SECOND);
+    let levels = all_levels();
+    // 10,000 and 100 bytes a second, with what the log adds.
+    let rate = |level: u8| 2_f64.powf(f64::from(level - 1) / 6.0);
+    let (first, second) = (levels(0, 0).unwrap(), levels(0, 1).unwrap());
+    assert_eq!((first.len(), first[1], second[0]), (2, 0, 0));
+    assert!((rate(first[0]) / 10_000.0 - 1.0).abs() < 0.13, "{first:?}");
+    assert!((rate(second[1]) / 101.0 - 1.0).abs() < 0.13, "{second:?}");
+
+    // Children begin when they are seen first, with what they have by then. What is closed goes on with nothing.
+    world.ok(
+        "SplitShard",
+        json!({"StreamName": "clicks", "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "1000"}),
+    );
+    put(0, 30);
+    look_after(&world, 30 * SECOND);
+    look_after(&world, 30 * SECOND);
+    let levels = all_levels();
+    assert_eq!(levels(0, 0).unwrap()[2..], [0, 0]);
+    let child = levels(0, 2).unwrap();
+    assert!(child.len() == 1 && (rate(child[0]) * 30.0) > 30.0, "{child:?}");
+    assert!(levels(0, 9).is_none());
+    assert!(ask(&world, json!({})).get("ShardHistory").is_none());
+}

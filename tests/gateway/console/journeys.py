@@ -420,6 +420,29 @@ def charts(console):
     table = page.locator(".chart", has_text="Records").locator(".as-table").nth(0)
     table.locator("summary").click()
     expect(table.locator("tbody tr").first).to_be_visible()
+    page.get_by_label("Time that the charts show").select_option("900000")
+    # The key space over time: the splits and merges of this journey, in colours, and as a list.
+    over_time = page.locator("section", has=page.get_by_role("heading", name="Hash keys over time"))
+    expect(over_time.get_by_role("img", name=re.compile(r"Hash keys over time\. [1-9]\d* shards came from"))).to_be_visible()
+    over_time.locator("summary").click()
+    expect(over_time.locator("li").last).to_contain_text("came from shard 1, which was split.")
+    expect(over_time.locator("li", has_text="came from shards 4 and 5, which were merged.")).to_have_count(1)
+    # What was busiest has the colour of that.
+    has_busiest = """() => {
+        const canvas = document.querySelector('canvas.heatmap');
+        const busiest = getComputedStyle(canvas.parentNode.querySelector('.heat-legend .l5')).backgroundColor.match(/\\d+/g).map(Number);
+        const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        for (let at = 0; at < pixels.length; at += 4) if (busiest.every((part, of) => pixels[at + of] === part)) return true;
+        return false;
+    }"""
+    eventually(lambda: page.evaluate(has_busiest), 45)
+    canvas = over_time.locator("canvas")
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] - 4, "y": box["height"] - 6})
+    expect(over_time.locator(".reading")).to_contain_text(re.compile(r"UTC\): Shard \d+, .* in"))
+    number = re.search(r"Shard (\d+),", over_time.locator(".reading").inner_text()).group(1)
+    canvas.click(position={"x": box["width"] - 4, "y": box["height"] - 6})
+    expect(page.locator(".shard-detail h3")).to_have_text(f"shardId-{int(number):012}")
     page.get_by_label("Time that the charts show").select_option("86400000")
     console.go("clicks", "shards")
     expect(page.locator(".shards tbody tr")).to_have_count(6)
@@ -550,6 +573,21 @@ def may_only_read(console):
     expect(page.get_by_text("(kinesis:StartStreamEncryption)")).to_be_visible()
     for name in ("Encrypt", "Change tags", "Put a policy"):
         expect(console.button(name)).to_be_disabled()
+
+    # A key that may create streams of some names.
+    console.button("Sign out").click()
+    console.sign_in("AKDEV")
+    console.go()
+    dialog = console.dialog()
+    console.button("Create stream").click()
+    dialog.get_by_label("Name", exact=True).fill("prod-1")
+    console.button("Create stream", dialog).click()
+    expect(dialog.get_by_role("alert")).to_contain_text(re.compile("This key may not do that.*kinesis:CreateStream"))
+    dialog.get_by_label("Name", exact=True).fill("dev-1")
+    console.button("Create stream", dialog).click()
+    console.toast("Stream dev-1 is being created.")
+    names = kinesis.list_streams()["StreamNames"]
+    assert "dev-1" in names and "prod-1" not in names, names
 
     # A key that was made for Kinesis alone: no figures, all the rest.
     console.button("Sign out").click()

@@ -281,7 +281,7 @@ async function askAll() {
   }
   const names = new Set(streams.map((described) => described.StreamName));
   for (const name of histories.keys()) if (!names.has(name)) histories.delete(name);
-  return { time: answer.TimeMillis, streams, allowed: new Set(answer.AllowedOperations) };
+  return { time: answer.TimeMillis, streams, allowed: new Set(answer.AllowedOperations), mayCreate: answer.MayCreateStreams };
 }
 
 /** Asks in Kinesis' own words, which have no rates and no sizes. */

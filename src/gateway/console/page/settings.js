@@ -109,6 +109,8 @@ function editPolicy(name, arn, before, may) {
     title: `Policy of ${name}`,
     fields: [field('Policy', text, 'JSON, at most 20 KiB. Leave it empty to delete the policy.')],
     preview: () => {
+      const operation = isDeletion() ? 'DeleteResourcePolicy' : 'PutResourcePolicy';
+      if (!may(operation)) return h('p', { class: 'error' }, `This key may not do that (kinesis:${operation}).`);
       if (isDeletion()) return h('p', {}, before ? 'The policy is deleted. Only the policies of the keys decide then.' : 'The stream has no policy, and gets none.');
       try {
         return [

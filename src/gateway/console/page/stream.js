@@ -5,6 +5,7 @@ import { words } from './api.js';
 import { changeMode, changeRetention, deleteStream, mergeShards, scaleStream, splitShard } from './changes.js';
 import { chart, PAST, spanChoice } from './chart.js';
 import { h, setAttribute, setText } from './dom.js';
+import { heatmap } from './heatmap.js';
 import { bytes, bytesRate, count, duration, hours, percent, rate, shardNumber, word } from './format.js';
 import { keyspace } from './keyspace.js';
 import { putTab } from './put.js';
@@ -113,6 +114,7 @@ function overviewTab(content, view) {
       ];
     },
   });
+  const past = heatmap({ name: view.name, onselect: (id) => picture.select(id) });
   const tiles = h('dl', { class: 'tiles' });
   const span = spanChoice(() => draw());
   const charts = [
@@ -124,15 +126,19 @@ function overviewTab(content, view) {
   content.replaceChildren(tiles, picture.element,
     h('div', { class: 'section-head' }, h('h2', {}, 'Traffic'), span),
     h('p', { class: 'hint' }, PAST),
-    h('div', { class: 'charts' }, charts.map((each) => each.element)));
+    h('div', { class: 'charts' }, charts.map((each) => each.element)), past.element);
   let time = Date.now();
 
   function draw() {
     charts.forEach((each) => each.update(historyOf(view.name), time, Number(span.value)));
+    past.update(time, Number(span.value), view.answer?.shards);
   }
 
   return {
-    setShards: (shards) => picture.setShards(shards),
+    setShards(shards) {
+      picture.setShards(shards);
+      past.setShards(shards);
+    },
     update(answer) {
       time = answer.time;
       const { described } = answer;

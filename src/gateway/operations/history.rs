@@ -31,11 +31,11 @@ pub(super) fn of_stream(known: &Known) -> Value<'static> {
     Value::List(history.lines().map(|line| line_value(line, &ACTIVITY, usize::MAX)).collect())
 }
 
-/// Returns the last two minutes of a stream: only bytes, in the finest steps.
+/// Returns the last two minutes of a stream, in the finest steps: what went in and out.
 pub(super) fn recent(known: &Known) -> Value<'static> {
     let history = known.history.lock();
-    let bytes = [ACTIVITY[1], ACTIVITY[3]];
-    Value::List(history.lines().take(1).map(|line| line_value(line, &bytes, RECENT)).collect())
+    let in_and_out = &ACTIVITY[..4];
+    Value::List(history.lines().take(1).map(|line| line_value(line, in_and_out, RECENT)).collect())
 }
 
 /// Returns the lines of its readers.

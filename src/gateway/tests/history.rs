@@ -101,7 +101,8 @@ fn a_list_of_streams_has_their_last_two_minutes() {
     assert_eq!(lines.len(), 1);
     let bytes = numbers(&lines[0], "IncomingBytes");
     assert!(bytes.len() == 24 && bytes[23] > Some(0.0) && bytes[..23].iter().all(|it| *it == Some(0.0)));
-    assert!(lines[0].get("IncomingRecords").is_none());
+    assert_eq!(last(&lines[0], "IncomingRecords"), Some(0.2));
+    assert!(lines[0].get("WriteThrottledRecords").is_none());
 }
 
 #[test]

@@ -114,7 +114,8 @@ class History {
   beginRecent(lines) {
     this.#last = undefined;
     this.#recent = new Ring(RECENT, FIELDS);
-    const points = pointsOf(lines, { inBytes: TOTALS.inBytes, outBytes: TOTALS.outBytes });
+    const { inBytes, inRecords, outBytes, outRecords } = TOTALS;
+    const points = pointsOf(lines, { inBytes, inRecords, outBytes, outRecords });
     for (const [time, values] of points) this.#recent.push(time, values);
     [, this.now] = points.at(-1) ?? [0, {}];
   }

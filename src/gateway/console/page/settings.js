@@ -104,6 +104,8 @@ function editTags(name, before, may) {
 
 function editPolicy(name, arn, before, may) {
   const text = h('textarea', { rows: 14, spellcheck: 'false', autocomplete: 'off', value: before ?? example(arn) });
+  // The cursor begins at the top, and so does what is seen.
+  text.setSelectionRange(0, 0);
   const isDeletion = () => text.value.trim() === '';
   return openDialog({
     title: `Policy of ${name}`,

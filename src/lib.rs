@@ -57,6 +57,7 @@ pub mod aggregate;
 mod consumer;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod journal;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -71,6 +72,7 @@ pub use consumer::WorkerBatches;
 pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
+pub(crate) use journal::{Journal, JournalOptions};
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]

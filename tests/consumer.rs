@@ -468,6 +468,101 @@ fn commits_take_bounded_room_and_survive_their_own_compaction() {
 }
 
 #[test]
+fn l1_a_state_is_committed_with_its_place_and_survives_crashes_and_compaction() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let path = scratch.path().join("stream");
+    let stream = open(&path, &clock, 1);
+    put(&stream, 0..500);
+    let mut worker = stream.group(GROUP).worker().batch_records(1).open().unwrap();
+    let shard = worker.shards().first().copied().unwrap_or(stream.shards()[0].id);
+    // The largest state, written 300 times, so that the journal is written anew again and again.
+    let mut state = vec![7; 1_000_000];
+    for round in 0..300_u32 {
+        let batch = poll(&mut worker).unwrap();
+        assert_eq!(batch.last_sequence(), Some(u64::from(round).into()));
+        state[..4].copy_from_slice(&round.to_be_bytes());
+        worker.commit_with_state(shard, u64::from(round + 1).into(), &state).unwrap();
+        if round % 5 == 0 {
+            stream.maintain().unwrap();
+        }
+        if round % 100 == 99 {
+            let crashed = scratch.path().join(format!("after-{round}"));
+            common::copy_dir(&path, &crashed);
+            let stream = open(&crashed, &clock, 1);
+            let mut worker = stream.group(GROUP).worker().open().unwrap();
+            let next = poll(&mut worker).unwrap();
+            assert_eq!(next.first_sequence(), Some(u64::from(round + 1).into()));
+            assert_eq!(worker.committed_state(shard).as_deref(), Some(&*state));
+            fs::remove_dir_all(&crashed).unwrap();
+        }
+    }
+    stream.maintain().unwrap();
+    let bytes = common::disk_bytes(&path.join("groups"));
+    assert!(bytes < 16 << 20, "{bytes} bytes remain of 300 MB");
+    let too_large = worker.commit_with_state(shard, 300.into(), &vec![0; 1_000_001]);
+    assert!(matches!(too_large, Err(Error::InvalidArgument(_))), "{too_large:?}");
+
+    // At the same place, a state can be replaced, and a commit without one forgets it.
+    worker.commit_with_state(shard, 300.into(), b"another").unwrap();
+    assert_eq!(worker.committed_state(shard).as_deref(), Some(&b"another"[..]));
+    worker.commit_to(shard, 299.into()).unwrap();
+    assert_eq!(worker.committed_state(shard), None);
+}
+
+#[test]
+fn l1_a_shard_with_a_state_ends_only_with_a_commit_of_its_end() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let path = scratch.path().join("stream");
+    let mut stream = open(&path, &clock, 1);
+    put(&stream, 0..3);
+    let shard = stream.shards()[0].id;
+    let mut worker = worker(&stream);
+    assert_eq!(poll(&mut worker).unwrap().len(), 3);
+    worker.commit_with_state(shard, 3.into(), b"an open window").unwrap();
+    stream.split_shard_evenly(shard).unwrap();
+    put(&stream, 3..20);
+    for is_reopened in [false, true] {
+        if is_reopened {
+            drop(worker);
+            drop(stream);
+            stream = open(&path, &clock, 1);
+            worker = self::worker(&stream);
+        }
+        assert!(poll(&mut worker).is_none(), "the children wait until the state is settled");
+        assert!(worker.is_at_end(shard));
+        assert_eq!(worker.committed_state(shard).as_deref(), Some(&b"an open window"[..]));
+    }
+    worker.commit_with_state(shard, 3.into(), b"").unwrap();
+    assert_eq!(worker.committed_state(shard), None);
+    assert_eq!(sorted(drain(&mut worker)), (3..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_state_is_forgotten_when_the_group_moves_and_kept_when_retention_moves_it() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock, 1);
+    let shard = stream.shards()[0].id;
+    put(&stream, 0..10);
+    let mut worker = stream.group(GROUP).worker().on_trimmed(OnTrimmed::SkipToHorizon).open().unwrap();
+    let commit = |worker: &mut Worker| {
+        poll(worker).unwrap();
+        worker.commit_with_state(shard, 5.into(), b"state").unwrap();
+    };
+    commit(&mut worker);
+    stream.trim_before(shard, 7.into()).unwrap();
+    drop(worker);
+    let mut worker = stream.group(GROUP).worker().on_trimmed(OnTrimmed::SkipToHorizon).open().unwrap();
+    assert_eq!(poll(&mut worker).unwrap().first_sequence(), Some(7.into()));
+    assert_eq!(worker.committed_state(shard).as_deref(), Some(&b"state"[..]));
+    worker.seek(shard, Position::TrimHorizon).unwrap();
+    assert_eq!(worker.committed_state(shard), None);
+    poll(&mut worker).unwrap();
+    worker.commit_with_state(shard, 8.into(), b"state").unwrap();
+    stream.group(GROUP).reset(Position::TrimHorizon).unwrap();
+    assert_eq!(worker.committed_state(shard), None);
+}
+
+#[test]
 fn commits_are_as_durable_as_the_stream() {
     let (scratch, clock) = (common::scratch(), common::clock());
     for durability in [Durability::Process, Durability::Power] {

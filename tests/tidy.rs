@@ -30,7 +30,8 @@ const ENGINE: [&[&str]; 10] = [
 ];
 
 /// Rooms that use the engine, and the layers before them in this list, only through the names at the root of the crate.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
+    "journal",
     "aggregate",
     "producer",
     "consumer",

@@ -60,7 +60,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-pub(super) fn encode(checkpoint: Checkpoint, is_first_of_all: bool) -> Vec<u8> {
+pub(super) fn encode(checkpoint: Checkpoint, state: Option<&[u8]>, is_first_of_all: bool) -> Vec<u8> {
     let line = Line {
         next_sequence: checkpoint.next.sequence.get(),
         next_sub_sequence: checkpoint.next.sub_sequence,
@@ -68,18 +68,36 @@ pub(super) fn encode(checkpoint: Checkpoint, is_first_of_all: bool) -> Vec<u8> {
         is_finished: checkpoint.is_finished,
         is_first_of_all,
     };
-    serde_json::to_vec(&line).expect("numbers always serialize")
+    let mut data = serde_json::to_vec(&line).expect("numbers always serialize");
+    if let Some(state) = state {
+        data.push(b'\n');
+        data.extend_from_slice(state);
+    }
+    data
 }
 
-pub(super) fn decode(key: &[u8], data: &[u8]) -> Option<(ShardId, Checkpoint, bool)> {
+/// What a record of a group's journal says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Decoded<'a> {
+    pub(super) shard: ShardId,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) state: Option<&'a [u8]>,
+    pub(super) is_first_of_all: bool,
+}
+
+pub(super) fn decode<'a>(key: &[u8], data: &'a [u8]) -> Option<Decoded<'a>> {
     let shard = std::str::from_utf8(key).ok()?.parse().ok()?;
-    let line: Line = serde_json::from_slice(data).ok()?;
+    let (line, state) = match data.iter().position(|&byte| byte == b'\n') {
+        Some(at) => (&data[..at], Some(&data[at + 1..])),
+        None => (data, None),
+    };
+    let line: Line = serde_json::from_slice(line).ok()?;
     let checkpoint = Checkpoint {
         next: Place { sequence: line.next_sequence.into(), sub_sequence: line.next_sub_sequence },
         last_timestamp: line.last_timestamp_micros.map(Timestamp::from_micros),
         is_finished: line.is_finished,
     };
-    Some((shard, checkpoint, line.is_first_of_all))
+    Some(Decoded { shard, checkpoint, state, is_first_of_all: line.is_first_of_all })
 }
 
 #[cfg(test)]
@@ -91,12 +109,13 @@ mod tests {
         let whole =
             Checkpoint { next: SequenceNumber::new(7).into(), last_timestamp: None, is_finished: false };
         let within = Checkpoint { next: Place { sub_sequence: 3, ..whole.next }, ..whole };
-        assert_eq!(encode(whole, false), br#"{"next_sequence":7}"#);
-        assert_eq!(encode(within, false), br#"{"next_sequence":7,"next_sub_sequence":3}"#);
-        for checkpoint in [whole, within] {
+        assert_eq!(encode(whole, None, false), br#"{"next_sequence":7}"#);
+        assert_eq!(encode(within, None, false), br#"{"next_sequence":7,"next_sub_sequence":3}"#);
+        for (checkpoint, state) in [(whole, None), (within, Some(&b""[..])), (whole, Some(b"a\nb\xff"))] {
             let shard = ShardId::new(1);
-            let decoded = decode(shard.to_string().as_bytes(), &encode(checkpoint, true));
-            assert_eq!(decoded, Some((shard, checkpoint, true)));
+            let data = encode(checkpoint, state, true);
+            let decoded = decode(shard.to_string().as_bytes(), &data);
+            assert_eq!(decoded, Some(Decoded { shard, checkpoint, state, is_first_of_all: true }));
         }
     }
 }

@@ -169,7 +169,8 @@ impl GroupState {
         self.leases.lock().hand_out(held, worker, end)
     }
 
-    /// Notes that a worker has reached the end of a shard. If everything in it is handled, the end is committed.
+    /// Notes that a worker has reached the end of a shard. If everything in it is handled, the end is committed, unless there is a state to
+    /// settle first.
     pub(super) fn note_end(
         &self,
         stream: &StreamReader,
@@ -179,8 +180,8 @@ impl GroupState {
     ) -> Result<()> {
         let is_all_handled = self.leases.lock().note_end(held, worker, end);
         // Otherwise the commit of the records that were handed out reaches the end.
-        if is_all_handled {
-            self.commit(stream, (held.shard, Some(held.term)), worker, end.into(), None)
+        if is_all_handled && self.checkpoints.state(held.shard).is_none() {
+            self.commit(stream, (held.shard, Some(held.term)), worker, end.into(), None, None)
         } else {
             Ok(())
         }
@@ -194,8 +195,10 @@ impl GroupState {
         worker: WorkerId,
         next: Place,
         arrival: Option<Timestamp>,
+        state: Option<Arc<[u8]>>,
     ) -> Result<()> {
-        let begun = self.leases.lock().begin_commit(shard, worker, term, next);
+        let has_state = state.is_some() || self.checkpoints.state(shard).is_some();
+        let begun = self.leases.lock().begin_commit(shard, worker, term, next, has_state);
         let is_end = match begun {
             Ok(Commit::Nothing) => return Ok(()),
             Ok(Commit::Write { is_end }) => is_end,
@@ -213,7 +216,8 @@ impl GroupState {
         // If only the end is new, the last record is the same as before.
         let known = self.checkpoints.get(shard).filter(|known| known.next == next);
         let last_timestamp = arrival.or(known.and_then(|known| known.last_timestamp));
-        let written = self.write(stream, shard, Checkpoint { next, last_timestamp, is_finished: is_end });
+        let checkpoint = Checkpoint { next, last_timestamp, is_finished: is_end };
+        let written = self.write(stream, shard, checkpoint, state);
         let mut leases = self.leases_now();
         leases.end_commit(shard, worker, written.is_ok().then_some(next));
         if is_end && written.is_ok() {
@@ -227,11 +231,17 @@ impl GroupState {
         written
     }
 
-    fn write(&self, stream: &StreamReader, shard: ShardId, checkpoint: Checkpoint) -> Result<()> {
+    fn write(
+        &self,
+        stream: &StreamReader,
+        shard: ShardId,
+        checkpoint: Checkpoint,
+        state: Option<Arc<[u8]>>,
+    ) -> Result<()> {
         if checkpoint.is_finished {
             self.checkpoints.finish(shard, checkpoint, &stream.shards())?;
         } else {
-            self.checkpoints.put(shard, checkpoint)?;
+            self.checkpoints.put(shard, checkpoint, state)?;
         }
         self.checkpoints.put_all_again_if_long(stream);
         Ok(())
@@ -244,11 +254,12 @@ impl GroupState {
         held: Held,
         worker: WorkerId,
         checkpoint: Checkpoint,
+        state: Option<Arc<[u8]>>,
     ) -> Result<()> {
         if !self.leases.lock().begin_seek(held.shard, worker, held.term) {
             return Err(self.lease_lost(held.shard));
         }
-        let written = self.write(stream, held.shard, checkpoint);
+        let written = self.write(stream, held.shard, checkpoint, state);
         self.leases_now().end_seek(held.shard, worker, written.is_ok().then_some(checkpoint.next));
         self.committed.notify_all();
         self.tell_hold(stream, held.shard);

@@ -251,13 +251,14 @@ impl Leases {
     }
 
     /// Checks whether a worker may commit that everything below `next` is handled. If so, the lease stays until `end_commit`. `term` is
-    /// that of the lease under which the records were handed out, if the worker knows of one.
+    /// that of the lease under which the records were handed out, if the worker knows of one. A state may be new at the same place.
     pub(super) fn begin_commit(
         &mut self,
         shard: ShardId,
         worker: WorkerId,
         term: Option<Term>,
         next: Place,
+        has_state: bool,
     ) -> Result<Commit, Refusal> {
         let term = term.ok_or(Refusal::Lost)?;
         let (checkpoint, lease) = self.lease_of(shard, worker, term).ok_or(Refusal::Lost)?;
@@ -265,7 +266,7 @@ impl Leases {
             return Err(Refusal::Beyond(lease.handed_out));
         }
         let is_end = lease.end.is_some_and(|end| next == end.into());
-        if next < checkpoint || (next == checkpoint && !is_end) {
+        if next < checkpoint || (next == checkpoint && !is_end && !has_state) {
             return Ok(Commit::Nothing);
         }
         lease.is_committing = true;
@@ -481,7 +482,7 @@ mod tests {
         let (slow, other) = (world.leases.join(TIMEOUT), world.leases.join(TIMEOUT));
         let held = world.held_by(slow).unwrap();
         assert!(world.leases.hand_out(held, slow, 10.into()));
-        let begun = world.leases.begin_commit(SHARD, slow, Some(held.term), place(5));
+        let begun = world.leases.begin_commit(SHARD, slow, Some(held.term), place(5), false);
         assert_eq!(begun, Ok(Commit::Write { is_end: false }));
         for _ in 0..4 {
             world.call(other, TIMEOUT / 2);
@@ -505,7 +506,7 @@ mod tests {
             assert!(world.leases.hand_out(*held, worker, 10.into()));
         }
         let commit = |world: &mut World, at: usize| {
-            world.leases.begin_commit(held[at].shard, worker, Some(held[at].term), place(5))
+            world.leases.begin_commit(held[at].shard, worker, Some(held[at].term), place(5), false)
         };
         assert!(commit(&mut world, 0).is_ok());
         world.leases.take_all();

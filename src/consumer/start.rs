@@ -1,5 +1,7 @@
 //! Where a worker begins to read a shard, and how it moves to another place in it.
 
+use std::sync::Arc;
+
 use super::checkpoint::Checkpoint;
 use super::leases::Held;
 use super::options::OnTrimmed;
@@ -78,15 +80,19 @@ impl Worker {
         self.stream().iterator(held.shard, Position::At(held.checkpoint.sequence))
     }
 
-    /// Sets the shard's checkpoint to a place, so that reading continues there, also after a restart.
+    /// Sets the shard's checkpoint to a place, so that reading continues there, also after a restart. The state stays.
     pub(super) fn seek_to(&self, held: Held, next: SequenceNumber) -> Result<()> {
+        self.seek_with(held, next, self.state.checkpoints.state(held.shard))
+    }
+
+    fn seek_with(&self, held: Held, next: SequenceNumber, state: Option<Arc<[u8]>>) -> Result<()> {
         let last_timestamp = arrival_before(self.stream(), held.shard, next);
         let checkpoint = Checkpoint { next: next.into(), last_timestamp, is_finished: false };
-        self.state.seek(self.stream(), held, self.id, checkpoint)
+        self.state.seek(self.stream(), held, self.id, checkpoint, state)
     }
 
     /// Moves to another position in a shard that the worker has a lease on. The position is the shard's new checkpoint: everything before
-    /// it counts as handled, and nothing from there on does.
+    /// it counts as handled, and nothing from there on does. A [state](Self::committed_state) is forgotten.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -112,7 +118,7 @@ impl Worker {
         self.state.call(self.id, self.options.lease_timeout);
         let held = self.held(shard)?;
         let iterator = self.stream().iterator(shard, position)?;
-        self.seek_to(held, iterator.next_sequence())?;
+        self.seek_with(held, iterator.next_sequence(), None)?;
         if let Some(at) = self.reading(shard) {
             self.readings[at].given_up.clear();
         }
@@ -199,7 +205,15 @@ impl Worker {
         self.go_on(held, Some(iterator));
         if end > first && self.state.hand_out(held, self.id, end) {
             if self.state.checkpoints.get(shard).is_some_and(|checkpoint| checkpoint.next.sequence == first) {
-                self.state.commit(self.stream(), (shard, Some(held.term)), self.id, end.into(), None)?;
+                let state = self.state.checkpoints.state(shard);
+                self.state.commit(
+                    self.stream(),
+                    (shard, Some(held.term)),
+                    self.id,
+                    end.into(),
+                    None,
+                    state,
+                )?;
             } else if let Some(at) = self.reading(shard) {
                 // The records that were handed out before have to be committed first.
                 self.readings[at].given_up.push((first, end));

@@ -11,7 +11,11 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// The largest state of a shard, which fits into a segment.
+const STATE_BYTES_MAX: usize = 1_000_000;
 
 /// One worker of a consumer group. It reads the shards that it has a lease on, a batch at a time, and commits how far it is.
 ///
@@ -338,7 +342,7 @@ impl Worker {
         next: Place,
         arrival: Option<Timestamp>,
     ) -> Result<()> {
-        match self.commit_up_to(shard, next, arrival) {
+        match self.commit_up_to(shard, next, arrival, None) {
             // It was handed out under an earlier lease.
             Err(Error::InvalidArgument(_)) => Err(self.state.lease_lost(shard)),
             committed => committed,
@@ -369,16 +373,72 @@ impl Worker {
     /// Same as [`commit`](Self::commit); `InvalidArgument` if that record was not handed out to this worker since it got the shard.
     pub fn commit_to(&mut self, shard: ShardId, last_handled: SequenceNumber) -> Result<()> {
         let next = last_handled.plus(1);
-        self.commit_up_to(shard, next.into(), arrival_before(self.stream(), shard, next))
+        self.commit_up_to(shard, next.into(), arrival_before(self.stream(), shard, next), None)
     }
 
-    fn commit_up_to(&mut self, shard: ShardId, next: Place, arrival: Option<Timestamp>) -> Result<()> {
+    /// Commits that all records of a shard below a sequence number are handled, together with a state of the caller's: a crash leaves both or
+    /// neither. So what the state counts, it counts once. [`committed_state`](Self::committed_state) returns it to whichever worker has the
+    /// shard next.
+    ///
+    /// Each commit replaces the state, and one without a state forgets it. An empty state is none. If there is a state, a shard that was split
+    /// or merged ends only with a commit of its [end](Self::is_at_end); that commit forgets the state, which may be what its caller writes
+    /// elsewhere before.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "/cart")?;
+    /// let mut worker = stream.group("billing").worker().open()?;
+    /// let batch = worker.poll(Duration::from_secs(1))?.expect("a record was put");
+    /// let shard = batch.shard();
+    /// let counted = worker.committed_state(shard).map_or(0, |state| state[0]) + batch.len() as u8;
+    /// let next = batch.last_sequence().expect("it has a record").plus(1);
+    /// worker.commit_with_state(shard, next, &[counted])?;
+    /// assert_eq!(worker.committed_state(shard).as_deref(), Some(&[1][..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Durability
+    /// Same as [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// Same as [`commit_to`](Self::commit_to); `InvalidArgument` for a state of more than 1 MB.
+    pub fn commit_with_state(&mut self, shard: ShardId, next: SequenceNumber, state: &[u8]) -> Result<()> {
+        if state.len() > STATE_BYTES_MAX {
+            let reason = format!("a state of {} bytes: it may have {STATE_BYTES_MAX}", state.len());
+            return Err(Error::InvalidArgument(reason.into()));
+        }
+        let state = (!state.is_empty()).then(|| Arc::from(state));
+        self.commit_up_to(shard, next.into(), arrival_before(self.stream(), shard, next), state)
+    }
+
+    /// Returns the state that was last [committed](Self::commit_with_state) with the checkpoint of a shard, by any worker of the group.
+    pub fn committed_state(&self, shard: ShardId) -> Option<Arc<[u8]>> {
+        self.state.checkpoints.state(shard)
+    }
+
+    /// Returns whether the worker has read a shard to its end, which a shard has once it is split or merged.
+    pub fn is_at_end(&self, shard: ShardId) -> bool {
+        self.reading(shard).is_some_and(|at| self.readings[at].is_at_end)
+    }
+
+    fn commit_up_to(
+        &mut self,
+        shard: ShardId,
+        next: Place,
+        arrival: Option<Timestamp>,
+        state: Option<Arc<[u8]>>,
+    ) -> Result<()> {
         let reading = self.reading(shard).map(|at| &self.readings[at]);
         let term = reading.map(|reading| reading.held.term);
         match reading.and_then(|reading| reading.given_up.iter().find(|(first, _)| next == (*first).into())) {
             // The last record is lost then, so there is no arrival time to compare with later.
-            Some(&(_, end)) => self.state.commit(self.stream(), (shard, term), self.id, end.into(), None),
-            None => self.state.commit(self.stream(), (shard, term), self.id, next, arrival),
+            Some(&(_, end)) => {
+                self.state.commit(self.stream(), (shard, term), self.id, end.into(), None, state)
+            }
+            None => self.state.commit(self.stream(), (shard, term), self.id, next, arrival, state),
         }
     }
 

@@ -5,7 +5,7 @@ import os
 import time
 
 import boto3
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
 
 SECRET = "secret"
 expect.set_options(timeout=15_000)
@@ -28,13 +28,25 @@ def eventually(what, seconds=15):
         time.sleep(0.1)
 
 
+def launch(playwright, arguments):
+    """Starts a browser. On a busy machine, Chromium sometimes crashes while it starts, which says nothing about the console."""
+    attempts = 3
+    for attempt in range(1, attempts + 1):
+        try:
+            # Without a sandbox, because tests may run as root.
+            return playwright.chromium.launch(
+                executable_path=os.environ["STREAMLOG_CHROMIUM"], args=["--no-sandbox", *arguments]
+            )
+        except Error as error:
+            if attempt == attempts:
+                raise
+            print(f"Chromium did not start, attempt {attempt}: {error.message.splitlines()[0]}")
+
+
 @contextlib.contextmanager
 def browser(*arguments):
     with sync_playwright() as playwright:
-        # Without a sandbox, because tests may run as root.
-        started = playwright.chromium.launch(
-            executable_path=os.environ["STREAMLOG_CHROMIUM"], args=["--no-sandbox", *arguments]
-        )
+        started = launch(playwright, arguments)
         yield started
         started.close()
 

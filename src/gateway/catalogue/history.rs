@@ -248,12 +248,7 @@ impl History {
         let line = |steps| StreamLine { line: Line::new(steps, now), began: now, traffic, age_ms: None };
         let shards = stats.shards.iter();
         let shards = shards.map(|shard| (shard.shard, ShardLine::all(now, shard.traffic.incoming_bytes)));
-        Self {
-            lines: STEPS.map(line),
-            readers: BTreeMap::new(),
-            readers_end: 0,
-            shards: shards.collect(),
-        }
+        Self { lines: STEPS.map(line), readers: BTreeMap::new(), readers_end: 0, shards: shards.collect() }
     }
 
     /// Adds what has gone in and out since the last time.
@@ -282,7 +277,8 @@ impl History {
         self.readers_end = steps(now, COARSE_STEPS[0].0);
         for reader in behind.keys() {
             if !self.readers.contains_key(reader) && self.readers.len() < READERS_MAX {
-                let begun = COARSE_STEPS.map(|steps| ReaderLine { line: Line::new(steps, now), behind: None });
+                let begun =
+                    COARSE_STEPS.map(|steps| ReaderLine { line: Line::new(steps, now), behind: None });
                 self.readers.insert(reader.clone(), begun);
             }
         }
@@ -402,9 +398,7 @@ mod tests {
     #[test]
     fn only_so_many_readers_have_a_history() {
         let mut history = History::new(START, &StreamStats::default());
-        let behind = |number| {
-            (Reader::Consumer(format!("c{number}")), Behind { millis: 1.0, records: None })
-        };
+        let behind = |number| (Reader::Consumer(format!("c{number}")), Behind { millis: 1.0, records: None });
         history.add_readers(START, &(0..READERS_MAX + 10).map(behind).collect());
         assert_eq!(history.readers().count(), READERS_MAX);
         // A day after they have gone, nothing is left of them.

@@ -19,7 +19,7 @@ fn look_after(world: &World, passed: Duration) {
     world.front().service.catalogue.record();
 }
 
-fn numbers<'a>(line: &'a Json, name: &str) -> Vec<Option<f64>> {
+fn numbers(line: &Json, name: &str) -> Vec<Option<f64>> {
     line[name].as_array().unwrap_or_else(|| panic!("{name} in {line}")).iter().map(Json::as_f64).collect()
 }
 
@@ -209,7 +209,8 @@ fn shards_have_a_byte_for_each_step() {
     let put = |shard: u32, bytes: usize| {
         let hash_key = [0, u128::MAX][shard as usize].to_string();
         let data = base64(&"x".repeat(bytes));
-        let names = json!({"StreamName": "clicks", "PartitionKey": "key", "ExplicitHashKey": hash_key, "Data": data});
+        let names =
+            json!({"StreamName": "clicks", "PartitionKey": "key", "ExplicitHashKey": hash_key, "Data": data});
         world.ok("PutRecord", names);
     };
     put(0, 300_000);

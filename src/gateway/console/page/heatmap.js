@@ -18,6 +18,17 @@ function decode(line) {
   return { step: line.StepMillis, end: line.EndMillis, levels: new Map(levels) };
 }
 
+/** Makes a pattern of slanting lines. */
+function hatch(colour) {
+  const tile = h('canvas', { width: 6, height: 6 });
+  const paper = tile.getContext('2d');
+  paper.strokeStyle = colour;
+  paper.moveTo(0, 6);
+  paper.lineTo(6, 0);
+  paper.stroke();
+  return paper.createPattern(tile, 'repeat');
+}
+
 /** Returns what happened to the shards since a time, newest first. */
 function eventsOf(shards, stats, from) {
   const events = [];
@@ -40,7 +51,7 @@ export function heatmap({ name, onselect }) {
   const [heats, unknown] = [[0, 1, 2, 3, 4, 5].map((level) => h('i', { class: `l${level}` })), h('i', { class: 'unknown' })];
   const legend = h('div', { class: 'heat-legend', 'aria-hidden': 'true' }, h('span', {}, 'not known'), unknown, h('span', {}, 'idle'), heats, h('span', {}, server.limits.writeBytes ? 'at the limit' : 'busiest'));
   const element = h('section', { class: 'card' }, h('div', { class: 'chart-head' }, h('h3', {}, 'Hash keys over time'), legend),
-    canvas, axis, reading, events);
+    canvas, axis, reading, h('p', { class: 'hint' }, 'The first hash key is at the top, the last one at the bottom.'), events);
   let shards = new Map();
   let stats = new Map();
   let lines = [];
@@ -72,7 +83,7 @@ export function heatmap({ name, onselect }) {
     const paper = canvas.getContext('2d');
     paper.scale(scale, scale);
     const colours = heats.map((each) => getComputedStyle(each).backgroundColor);
-    const unknownColour = getComputedStyle(unknown).backgroundColor;
+    const slanting = hatch(getComputedStyle(unknown).color);
     const x = (time) => ((time - from()) / spanMs) * width;
     const line = lineOf();
     const busiest = Math.max(1, ...(line ? [...line.levels.values()].map((levels) => rateOf(Math.max(0, ...levels))) : []));
@@ -88,9 +99,10 @@ export function heatmap({ name, onselect }) {
         paper.fillStyle = colour;
         paper.fillRect(x(left), shard.from * HEIGHT, x(right) - x(left), Math.max(1, (shard.to - shard.from) * HEIGHT));
       };
-      fill(unknownColour, begin, end);
       const levels = line?.levels.get(shard.id) ?? [];
-      const first = line ? line.end - levels.length * line.step : 0;
+      const first = levels.length > 0 ? line.end - levels.length * line.step : end;
+      // Before the server began to look.
+      fill(slanting, begin, Math.min(end, Math.max(begin, first)));
       for (let at = 0; at < levels.length;) {
         const begun = at;
         const colour = colourOf(levels[at]);

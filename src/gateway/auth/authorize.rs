@@ -425,6 +425,7 @@ mod tests {
             (json!([allow(json!({ "NotAction": "kinesis:Put*" }))]), false),
             (json!([allow(json!({ "Resource": dev })), deny(json!({ "Resource": dev }))]), true),
             (json!([allow(json!({ "Resource": dev })), deny(json!({}))]), false),
+            (json!([deny(json!({ "Resource": dev }))]), false),
             (json!([allow(json!({})), deny(json!({ "Action": "kinesis:Get*" }))]), true),
         ];
         for (statements, expected) in cases {

@@ -72,9 +72,16 @@ fn it_goes_back_a_day_and_no_further() {
     let world = World::new();
     world.create("clicks", 1);
     let begun = world.clock.now();
-    while world.clock.now() < begun + DAY + HOUR {
+    let put_and_look = || {
         world.put("clicks", "key", "hello");
         look_after(&world, 150 * SECOND);
+    };
+    put_and_look();
+    let line = ask(&world, json!({}))["History"][0].clone();
+    assert_eq!(numbers(&line, "IncomingRecords"), [Some(0.007); 30], "all the steps that were missed");
+    assert_eq!(line["EndMillis"], (START + 150 * SECOND).as_millis());
+    while world.clock.now() < begun + DAY + HOUR {
+        put_and_look();
     }
     let got = ask(&world, json!({}));
     let lengths: Vec<_> = (0..3).map(|at| numbers(&got["History"][at], "IncomingRecords").len()).collect();

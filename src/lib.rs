@@ -26,8 +26,11 @@
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
+//! - Have a function called with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`].
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
+//! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
+//! - Replay records with their original spacing, or faster: [`StreamReader::replay`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
 //!   the load: [`Stream::set_scaling`], [`Scaling`].
 //! - Keep many streams in a directory: [`Store`], [`MaintenancePool`].
@@ -55,6 +58,7 @@
 
 pub mod aggregate;
 mod consumer;
+mod filter;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod journal;
@@ -62,7 +66,9 @@ mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod prelude;
+mod processor;
 mod producer;
+mod replay;
 mod scaling;
 mod store;
 mod subscription;
@@ -72,6 +78,7 @@ pub use consumer::WorkerBatches;
 pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
+pub use filter::Filter;
 pub(crate) use journal::{Journal, JournalOptions};
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
@@ -113,7 +120,12 @@ pub use log::types::shard_id::ShardId;
 pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamStats, Traffic};
 pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
+pub use processor::{
+    Destination, DiscardReason, Discarded, Invocation, Processor, ProcessorOptions, ProcessorStats, Response,
+    Window,
+};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
+pub use replay::{Replay, ReplayOptions, ReplayStep};
 pub use scaling::{Scaling, ScalingDecision};
 pub use store::Store;
 pub use subscription::{

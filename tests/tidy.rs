@@ -30,9 +30,11 @@ const ENGINE: [&[&str]; 10] = [
 ];
 
 /// Rooms that use the engine, and the layers before them in this list, only through the names at the root of the crate.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 18] = [
     "journal",
     "aggregate",
+    "filter",
+    "replay",
     "producer",
     "consumer",
     "subscription",

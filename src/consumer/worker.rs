@@ -77,6 +77,8 @@ pub(super) struct Reading {
     pub(super) iterator: Option<ShardIterator>,
     /// Everything in it is handed out.
     pub(super) is_at_end: bool,
+    /// The caller wants no more of it for now.
+    is_paused: bool,
     /// The checkpoint at which the worker began to read, if that is within a record.
     pub(super) begun_within: Option<Place>,
     pub(super) range: Option<HashKeyRange>,
@@ -92,6 +94,7 @@ impl Reading {
             held,
             iterator: None,
             is_at_end: false,
+            is_paused: false,
             begun_within: None,
             range: None,
             throttled_until: Duration::ZERO,
@@ -100,7 +103,7 @@ impl Reading {
     }
 
     pub(super) fn is_to_read(&self) -> bool {
-        !self.is_at_end && !self.held.is_leaving
+        !self.is_at_end && !self.held.is_leaving && !self.is_paused
     }
 }
 
@@ -422,6 +425,29 @@ impl Worker {
     /// Returns whether the worker has read a shard to its end, which a shard has once it is split or merged.
     pub fn is_at_end(&self, shard: ShardId) -> bool {
         self.reading(shard).is_some_and(|at| self.readings[at].is_at_end)
+    }
+
+    /// Returns whether the worker has the lease on a shard, as of its last poll, and so may commit what it has read. Unlike
+    /// [`shards`](Self::shards), this counts shards that it hands over once their records are committed.
+    pub fn has_lease(&self, shard: ShardId) -> bool {
+        self.reading(shard).is_some()
+    }
+
+    /// Hands out nothing more of a shard until [`resume`](Self::resume) is called, or the worker gets the shard anew. For a caller whose buffers are
+    /// full.
+    pub fn pause(&mut self, shard: ShardId) {
+        self.set_paused(shard, true);
+    }
+
+    /// Goes on with a shard that is [paused](Self::pause).
+    pub fn resume(&mut self, shard: ShardId) {
+        self.set_paused(shard, false);
+    }
+
+    fn set_paused(&mut self, shard: ShardId, is_paused: bool) {
+        if let Some(at) = self.reading(shard) {
+            self.readings[at].is_paused = is_paused;
+        }
     }
 
     fn commit_up_to(

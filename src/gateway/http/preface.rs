@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A socket whose first bytes have been read already.
-pub(super) struct Replay<S> {
+pub(super) struct Unread<S> {
     socket: S,
     first: [u8; HTTP2.len()],
     /// The part of `first` that is still to be read.
@@ -19,7 +19,7 @@ pub(super) struct Replay<S> {
 
 /// Reads until it is clear whether the client speaks HTTP/2. Returns that and the socket with all its bytes. Waits for as long as the
 /// client likes, so the caller sets a time limit.
-pub(super) async fn is_http2<S: AsyncRead + Unpin>(mut socket: S) -> io::Result<(bool, Replay<S>)> {
+pub(super) async fn is_http2<S: AsyncRead + Unpin>(mut socket: S) -> io::Result<(bool, Unread<S>)> {
     let mut first = [0; HTTP2.len()];
     let mut read = 0;
     while read < HTTP2.len() && first[..read] == HTTP2[..read] {
@@ -28,10 +28,10 @@ pub(super) async fn is_http2<S: AsyncRead + Unpin>(mut socket: S) -> io::Result<
             bytes => read += bytes,
         }
     }
-    Ok((first == *HTTP2, Replay { socket, first, unread: 0..read }))
+    Ok((first == *HTTP2, Unread { socket, first, unread: 0..read }))
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Unread<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -47,7 +47,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Replay<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Unread<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }

@@ -92,6 +92,12 @@ impl Batch {
         self.data_key
     }
 
+    /// Returns how many bytes the batch and its clones keep in memory, or in files that are mapped into memory. It keeps whole frames, so these
+    /// are more than its records have.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Returns when the last record arrived.
     pub fn last_timestamp(&self) -> Option<Timestamp> {
         self.last_timestamp

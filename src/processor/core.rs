@@ -1,0 +1,277 @@
+//! All shards and lanes of a processor, which threads and tests drive: the calls that are due, and those that run.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::discarded::Discarded;
+use super::invocation::{Invocation, Response};
+use super::lane::{Next, Now};
+use super::progress::Progress;
+use super::rules::Rules;
+use super::shard::Shard;
+use super::slice::Slice;
+use super::stats::Counts;
+use crate::{Batch, SequenceNumber, ShardId, Timestamp};
+
+/// A lane: its shard, and its number there.
+pub(super) type Address = (ShardId, usize);
+
+/// What a thread does without the lock.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) ticket: u64,
+    pub(super) work: Work,
+}
+
+#[derive(Debug)]
+pub(super) enum Work {
+    Call(Invocation),
+    Report(Discarded),
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub(super) enum Done {
+    Called { response: Response, took: Duration },
+    Reported { error: Option<String> },
+}
+
+#[derive(Debug)]
+struct Running {
+    address: Address,
+    is_call: bool,
+    deadline: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) rules: Arc<Rules>,
+    pub(super) shards: BTreeMap<ShardId, Shard>,
+    /// The shards that have changed since the driver last looked.
+    pub(super) changed: BTreeSet<ShardId>,
+    ready: VecDeque<Address>,
+    is_ready: BTreeSet<Address>,
+    timers: BTreeSet<(Duration, Address)>,
+    timer_of: BTreeMap<Address, Duration>,
+    /// The jobs that count. A job whose ticket is not here has taken too long, or its shard is gone.
+    running: BTreeMap<u64, Running>,
+    next_ticket: u64,
+    /// All records that arrived before are in the lanes, unless a shard is paused.
+    pub(super) read_until: Timestamp,
+    pub(super) counts: Counts,
+    /// No more jobs begin.
+    pub(super) is_stopping: bool,
+}
+
+/// What a commit says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) shard: ShardId,
+    pub(super) next: SequenceNumber,
+    pub(super) state: Vec<u8>,
+}
+
+impl Core {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules: Arc::new(rules),
+            shards: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            ready: VecDeque::new(),
+            is_ready: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            running: BTreeMap::new(),
+            next_ticket: 0,
+            read_until: Timestamp::default(),
+            counts: Counts::default(),
+            is_stopping: false,
+        }
+    }
+
+    /// Takes over a shard. What is known of it from before does not count any more.
+    pub(super) fn take_over(&mut self, id: ShardId, committed: Option<Progress>) {
+        self.forget(id);
+        let shard = Shard::new(id, &self.rules, committed);
+        // A window may have ended meanwhile.
+        let lanes = shard.lanes.len();
+        self.shards.insert(id, shard);
+        (0..lanes).for_each(|lane| self.schedule((id, lane)));
+        self.changed.insert(id);
+    }
+
+    /// Drops a shard. Calls that run with its records do not count any more.
+    pub(super) fn forget(&mut self, id: ShardId) {
+        self.shards.remove(&id);
+        self.running.retain(|_, running| running.address.0 != id);
+    }
+
+    /// Adds a batch that was read. Returns whether the shard has room for more.
+    pub(super) fn push(&mut self, batch: Batch, now: Now) -> bool {
+        let id = batch.shard();
+        let Some(shard) = self.shards.get_mut(&id) else { return true };
+        let fed = shard.push(batch, &self.rules, now, &mut self.counts);
+        let has_room = shard.has_room(&self.rules);
+        shard.is_paused = !has_room;
+        fed.into_iter().for_each(|lane| self.schedule((id, lane)));
+        self.changed.insert(id);
+        has_room
+    }
+
+    /// Notes that a shard was read to its end, or that all that arrived before a moment was read.
+    pub(super) fn note_end(&mut self, id: ShardId) {
+        let Some(shard) = self.shards.get_mut(&id).filter(|shard| !shard.is_ended) else { return };
+        shard.is_ended = true;
+        let lanes = shard.lanes.len();
+        (0..lanes).for_each(|lane| self.schedule((id, lane)));
+        self.changed.insert(id);
+    }
+
+    /// Has a lane asked what it wants next.
+    pub(super) fn schedule(&mut self, address: Address) {
+        let lane = self.shards.get(&address.0).and_then(|shard| shard.lanes.get(address.1));
+        // One that runs is asked when it has finished.
+        if lane.is_some_and(|lane| !lane.is_running()) && self.is_ready.insert(address) {
+            self.ready.push_back(address);
+        }
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.is_stopping && !self.ready.is_empty()
+    }
+
+    /// Returns the next job, if there is one.
+    pub(super) fn take(&mut self, now: Now) -> Option<Job> {
+        while let Some(address) = self.ready.pop_front().filter(|_| !self.is_stopping) {
+            self.is_ready.remove(&address);
+            let Some(shard) = self.shards.get_mut(&address.0) else { continue };
+            let (is_last, read_until) =
+                (shard.is_ended, if shard.is_paused { Timestamp::default() } else { self.read_until });
+            let Some(lane) = shard.lanes.get_mut(address.1) else { continue };
+            let next = lane.next(&self.rules, now, read_until, is_last, &mut self.counts);
+            // Records may have been given up.
+            self.changed.insert(address.0);
+            let work = match next {
+                Next::Nothing => continue,
+                Next::Wait(until) => {
+                    self.set_timer(address, until);
+                    continue;
+                }
+                Next::Call(invocation) => {
+                    self.counts.invocations += 1;
+                    if let Some(last) = invocation.slices.last().and_then(Slice::last_timestamp) {
+                        self.counts.iterator_age = now.time.since(last);
+                    }
+                    Work::Call(invocation)
+                }
+                Next::Report(discarded) => Work::Report(discarded),
+            };
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            let is_call = matches!(work, Work::Call(_));
+            let deadline = self.rules.time_limit.filter(|_| is_call).map(|limit| now.elapsed + limit);
+            self.running.insert(ticket, Running { address, is_call, deadline });
+            return Some(Job { ticket, work });
+        }
+        None
+    }
+
+    /// Notes what came of a job. Returns whether the shard that it belongs to has use for the driver: to commit, or to read more.
+    pub(super) fn finish(&mut self, ticket: u64, done: Done, now: Now) -> bool {
+        if let Done::Called { took, .. } = done {
+            self.counts.duration += took;
+            self.counts.duration_max = self.counts.duration_max.max(took);
+        }
+        let Some(Running { address, .. }) = self.running.remove(&ticket) else {
+            self.counts.stuck = self.counts.stuck.saturating_sub(1);
+            return false;
+        };
+        let Some(shard) = self.shards.get_mut(&address.0) else { return false };
+        let Some(lane) = shard.lanes.get_mut(address.1) else { return false };
+        match done {
+            Done::Called { response, .. } => lane.finish(&self.rules, now, response, &mut self.counts),
+            Done::Reported { error } => lane.finish_report(&self.rules, now, error, &mut self.counts),
+        }
+        let has_use = lane.is_empty() || shard.is_paused && lane.is_low(&self.rules);
+        self.schedule(address);
+        self.changed.insert(address.0);
+        has_use
+    }
+
+    /// Does what is due by now: asks lanes again, and gives up calls that take too long.
+    pub(super) fn look_at_clock(&mut self, now: Now) {
+        while let Some(&(until, address)) = self.timers.first().filter(|(until, _)| *until <= now.elapsed) {
+            self.timers.remove(&(until, address));
+            self.timer_of.remove(&address);
+            self.schedule(address);
+        }
+        let late = |running: &Running| running.deadline.is_some_and(|deadline| deadline <= now.elapsed);
+        let late: Vec<u64> =
+            self.running.iter().filter(|(_, running)| late(running)).map(|(&ticket, _)| ticket).collect();
+        for ticket in late {
+            let limit = self.rules.time_limit.unwrap_or_default();
+            let reason =
+                format!("the function has not returned within {}", humantime::format_duration(limit));
+            self.counts.timeouts += 1;
+            self.finish(ticket, Done::Called { response: Response::failed(reason), took: limit }, now);
+            // Its thread comes back to a ticket that no longer counts, if it ever does.
+            self.counts.stuck += 1;
+        }
+    }
+
+    fn set_timer(&mut self, address: Address, until: Duration) {
+        if let Some(old) = self.timer_of.insert(address, until) {
+            self.timers.remove(&(old, address));
+        }
+        self.timers.insert((until, address));
+    }
+
+    /// Returns when [`look_at_clock`](Self::look_at_clock) has something to do next.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let deadline = self.running.values().filter_map(|running| running.deadline).min();
+        self.timers.first().map(|&(until, _)| until).into_iter().chain(deadline).min()
+    }
+
+    /// Returns whether everything in a shard is done that has ended, but for its open windows. The commit of the end lets the children begin.
+    /// The windows come first.
+    pub(super) fn waits_for_windows(&self, id: ShardId) -> bool {
+        let is_done = |shard: &&Shard| shard.is_ended && shard.progress().next == shard.read_to;
+        self.shards.get(&id).filter(is_done).is_some_and(|shard| !shard.is_settled())
+    }
+
+    /// Returns what to commit of a shard, if there is something new.
+    pub(super) fn commit_of(&self, id: ShardId) -> Option<Commit> {
+        let shard = self.shards.get(&id)?;
+        if self.waits_for_windows(id) {
+            return None;
+        }
+        let progress = shard.progress();
+        let (next, state) = (progress.next, progress.encode());
+        let is_new = shard.committed.0 != next || shard.committed.1 != state;
+        is_new.then_some(Commit { shard: id, next, state })
+    }
+
+    /// Notes that something is committed.
+    pub(super) fn note_commit(&mut self, commit: Commit) {
+        if let Some(shard) = self.shards.get_mut(&commit.shard) {
+            shard.committed = (commit.next, commit.state);
+        }
+    }
+
+    /// Returns whether a job runs that counts.
+    #[cfg(test)]
+    pub(super) fn is_running(&self, ticket: u64) -> bool {
+        self.running.contains_key(&ticket)
+    }
+
+    /// Returns how many jobs run that count.
+    pub(super) fn running_count(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(super) fn stats(&self) -> Counts {
+        let running = self.running.values().filter(|running| running.is_call).count();
+        Counts { running, shards: self.shards.len(), ..self.counts.clone() }
+    }
+}

@@ -1,0 +1,232 @@
+//! What a processor has given up, and where a record of it goes.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::slice::{Slice, count};
+use crate::{PutRecord, Record, Result, ShardId, Stream, Timestamp};
+
+/// Why records were given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum DiscardReason {
+    /// The function has failed as often as [`retries`](super::ProcessorOptions::maximum_retry_attempts) lets it.
+    RetryAttemptsExhausted,
+    /// The records are older than [`maximum_record_age`](super::ProcessorOptions::maximum_record_age).
+    RecordAgeExceeded,
+}
+
+/// Records that a processor has given up, one behind the other in their shard. If it has several lanes, records of other lanes may lie between.
+#[derive(Debug, Clone)]
+pub struct Discarded {
+    pub(super) shard: ShardId,
+    pub(super) reason: DiscardReason,
+    pub(super) error: Option<String>,
+    pub(super) attempts: u32,
+    pub(super) time: Timestamp,
+    pub(super) window: Option<Timestamp>,
+    pub(super) slices: Vec<Slice>,
+}
+
+impl Discarded {
+    /// Returns the shard of the records.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// Returns why they were given up.
+    pub fn reason(&self) -> DiscardReason {
+        self.reason
+    }
+
+    /// Returns the last error of the function, unless the records were too old.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// Returns how often the function was called with them.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Returns when they were given up.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// Returns when the window began that they belong to, if the processor has windows.
+    pub fn window_start(&self) -> Option<Timestamp> {
+        self.window
+    }
+
+    /// Returns the records. There is none if it was the last call for a window that failed.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> + Clone {
+        self.slices.iter().flat_map(Slice::records)
+    }
+
+    /// Returns a record of this as Lambda writes it for a failed batch, with the error beside: JSON without blanks. The data of the records are
+    /// not in it; their place is.
+    ///
+    /// ```
+    /// # use streamlog::{Destination, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// # stream.put("user-17", "clicked")?;
+    /// # let (sender, receiver) = std::sync::mpsc::channel();
+    /// let processor = stream
+    ///     .processor("audit")
+    ///     .maximum_retry_attempts(0)
+    ///     .on_failure(Destination::function(move |discarded| sender.send(discarded.to_json())))
+    ///     .start(|_| Err::<(), _>("out of order"))?;
+    /// let line = receiver.recv()?;
+    /// assert!(line.contains(r#""condition":"RetryAttemptsExhausted","approximateInvokeCount":1"#));
+    /// processor.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn to_json(&self) -> String {
+        let (mut first, mut last) = (None, None);
+        for record in self.records() {
+            let place = (record.sequence(), record.timestamp());
+            first.get_or_insert(place);
+            last = Some(place);
+        }
+        let report = Report {
+            request_context: RequestContext {
+                condition: self.reason,
+                approximate_invoke_count: self.attempts,
+            },
+            response_context: self.error.as_deref().map(|error| ResponseContext { function_error: error }),
+            version: "1.0",
+            timestamp: self.time.to_string(),
+            window_start: self.window.map(|start| start.to_string()),
+            kinesis_batch_info: BatchInfo {
+                shard_id: self.shard.to_string(),
+                start_sequence_number: first.map(|(sequence, _)| sequence.to_string()),
+                end_sequence_number: last.map(|(sequence, _)| sequence.to_string()),
+                approximate_arrival_of_first_record: first.map(|(_, arrival)| arrival.to_string()),
+                approximate_arrival_of_last_record: last.map(|(_, arrival)| arrival.to_string()),
+                batch_size: count(&self.slices),
+            },
+        };
+        serde_json::to_string(&report).expect("texts and numbers always serialize")
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    request_context: RequestContext,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_context: Option<ResponseContext<'a>>,
+    version: &'static str,
+    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_start: Option<String>,
+    #[serde(rename = "KinesisBatchInfo")]
+    kinesis_batch_info: BatchInfo,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext {
+    condition: DiscardReason,
+    approximate_invoke_count: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResponseContext<'a> {
+    function_error: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchInfo {
+    shard_id: String,
+    start_sequence_number: Option<String>,
+    end_sequence_number: Option<String>,
+    approximate_arrival_of_first_record: Option<String>,
+    approximate_arrival_of_last_record: Option<String>,
+    batch_size: usize,
+}
+
+type Send = dyn Fn(&Discarded) -> std::result::Result<(), String> + std::marker::Send + Sync;
+
+/// Where a record goes of what a processor gives up. Nothing is given up before it is there: if that fails, it is tried again, and the lane
+/// waits.
+///
+/// ```
+/// # use std::fs::File;
+/// # use streamlog::{Destination, Stream};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path().join("clicks"))?;
+/// # let path = directory.path().join("failed.jsonl");
+/// let failed = File::options().append(true).create(true).open(path)?;
+/// let processor = stream.processor("audit").maximum_retry_attempts(3).on_failure(Destination::lines(failed)).start(|_| ())?;
+/// processor.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Destination {
+    send: Arc<Send>,
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Destination")
+    }
+}
+
+impl Destination {
+    /// A function of the caller's.
+    pub fn function<E: fmt::Display>(
+        send: impl Fn(&Discarded) -> std::result::Result<(), E> + std::marker::Send + Sync + 'static,
+    ) -> Self {
+        Self { send: Arc::new(move |discarded| send(discarded).map_err(|error| error.to_string())) }
+    }
+
+    /// A file, or what else can be written to. Each batch is a [line of JSON](Discarded::to_json), written at once and flushed.
+    pub fn lines(writer: impl Write + std::marker::Send + 'static) -> Self {
+        let writer = Mutex::new(writer);
+        Self::function(move |discarded| {
+            let line = discarded.to_json() + "\n";
+            let mut writer = writer.lock();
+            writer.write_all(line.as_bytes()).and_then(|()| writer.flush())
+        })
+    }
+
+    /// Another stream. It gets the records as they were, with their keys, data and headers, and with the headers `discard-reason`,
+    /// `discard-error`, `discard-shard` and `discard-sequence`. So they can be looked at, and put back.
+    pub fn stream(stream: &Stream) -> Self {
+        let stream = stream.clone();
+        Self::function(move |discarded| {
+            discarded.records().try_for_each(|record| put_aside(&stream, discarded, &record))
+        })
+    }
+
+    pub(super) fn send(&self, discarded: &Discarded) -> std::result::Result<(), String> {
+        (self.send)(discarded)
+    }
+}
+
+fn put_aside(stream: &Stream, discarded: &Discarded, record: &Record<'_>) -> Result<()> {
+    let reason = format!("{:?}", discarded.reason);
+    let error: String =
+        discarded.error.as_deref().unwrap_or_default().chars().take(ERROR_CHARS_MAX).collect();
+    let (shard, sequence) = (discarded.shard.to_string(), record.sequence().to_string());
+    let mut put = PutRecord::new(record.partition_key(), record.data());
+    // If they have been set aside before, it is the last time that counts.
+    for (name, value) in record.headers().filter(|(name, _)| !name.starts_with("discard-")) {
+        put = put.header(name, value);
+    }
+    put = put.header("discard-reason", reason.as_bytes()).header("discard-error", error.as_bytes());
+    put = put.header("discard-shard", shard.as_bytes()).header("discard-sequence", sequence.as_bytes());
+    stream.put_record(&put).map(drop)
+}
+
+/// A longer text of an error is cut.
+const ERROR_CHARS_MAX: usize = 500;

@@ -1,0 +1,240 @@
+//! Reads for a processor: from its worker into the lanes, and what the lanes have done back into commits.
+
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+
+use super::core::{Commit, Core};
+use super::lane::Now;
+use super::progress::Progress;
+use super::rules::{BATCHES_AHEAD, Rules};
+use crate::{Batch, Error, Position, Result, SequenceNumber, ShardId, StreamReader, Worker, extend};
+
+/// The worker of a processor, and the stream that it reads.
+#[derive(Debug)]
+pub(super) struct Driver {
+    worker: Worker,
+    stream: StreamReader,
+    skipped_before: u64,
+    reads_since_look: u32,
+}
+
+impl Driver {
+    pub(super) fn new(worker: Worker, stream: StreamReader) -> Self {
+        Self { worker, stream, skipped_before: 0, reads_since_look: 0 }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        now_of(&self.stream)
+    }
+
+    /// Reads the next batches into their lanes. Returns false if there is none; then `wait` has run, which a new record ends.
+    pub(super) fn read(
+        &mut self,
+        core: &Mutex<Core>,
+        context: &mut Context<'_>,
+        wait: impl FnOnce(),
+    ) -> Result<bool> {
+        let before = self.now();
+        let mut batches = vec![];
+        let polled = loop {
+            let mut next = pin!(self.worker.next());
+            match next.as_mut().poll(context) {
+                Poll::Ready(Ok(batch)) if batches.len() + 1 < BATCHES_IN_A_ROW => batches.push(batch),
+                Poll::Ready(Ok(batch)) => {
+                    batches.push(batch);
+                    break Poll::Pending;
+                }
+                Poll::Pending if batches.is_empty() => {
+                    core.lock().read_until = before.time;
+                    wait();
+                    break Poll::Pending;
+                }
+                polled => break polled,
+            }
+        };
+        let mut has_read = !batches.is_empty();
+        self.push(core, batches, before)?;
+        match polled {
+            Poll::Ready(Err(Error::Lost { shard, .. })) => {
+                let skipped = self.worker.skip_lost(shard)?;
+                core.lock().counts.skipped += skipped;
+                has_read = true;
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            _ => {}
+        }
+        self.reads_since_look += 1;
+        if !has_read || self.reads_since_look >= READS_BETWEEN_LOOKS {
+            self.reads_since_look = 0;
+            self.follow(core)?;
+        }
+        Ok(has_read)
+    }
+
+    fn push(&mut self, core: &Mutex<Core>, batches: Vec<Batch>, now: Now) -> Result<()> {
+        let mut core = core.lock();
+        for batch in batches {
+            let id = batch.shard();
+            let known = core.shards.get(&id).map(|shard| shard.read_to);
+            // The worker has lost the shard meanwhile, and has it again.
+            if known.is_none_or(|read_to| batch.first_sequence() < Some(read_to)) {
+                let committed = self.committed(id)?;
+                core.take_over(id, committed);
+            }
+            if !core.push(batch, now) {
+                self.worker.pause(id);
+            }
+        }
+        let skipped = self.worker.skipped_count();
+        core.counts.skipped += skipped - std::mem::replace(&mut self.skipped_before, skipped);
+        Ok(())
+    }
+
+    /// Takes over new shards, drops those that others have or that are finished, and notes which have ended.
+    fn follow(&mut self, core: &Mutex<Core>) -> Result<()> {
+        let known: Vec<ShardId> = core.lock().shards.keys().copied().collect();
+        for id in known.into_iter().filter(|&id| !self.worker.has_lease(id)) {
+            core.lock().forget(id);
+        }
+        for id in self.worker.shards() {
+            if !core.lock().shards.contains_key(&id) {
+                let committed = self.committed(id)?;
+                core.lock().take_over(id, committed);
+            }
+            if self.worker.is_at_end(id) {
+                core.lock().note_end(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&self, id: ShardId) -> Result<Option<Progress>> {
+        let Some(state) = self.worker.committed_state(id) else { return Ok(None) };
+        let unknown = || {
+            let name = self.worker.group().name();
+            let reason = format!(
+                "the group {name:?} has a state in {id} that is no processor's: give the processor another name"
+            );
+            Error::InvalidArgument(reason.into())
+        };
+        Progress::decode(&state).map(Some).ok_or_else(unknown)
+    }
+
+    /// Commits what is done, reads again what lanes have missed, and goes on with shards that have room. Returns whether there is more to do
+    /// at once.
+    pub(super) fn settle(&mut self, core: &Mutex<Core>) -> Result<bool> {
+        let changed = std::mem::take(&mut core.lock().changed);
+        let mut has_more = false;
+        for id in changed {
+            let commit = core.lock().commit_of(id);
+            if let Some(commit) = commit {
+                self.commit(core, commit)?;
+            }
+            has_more |= self.catch_up(core, id)?;
+            let mut core = core.lock();
+            let rules = core.rules.clone();
+            if let Some(shard) = core.shards.get_mut(&id)
+                && shard.is_paused
+                && shard.has_room(&rules)
+            {
+                shard.is_paused = false;
+                self.worker.resume(id);
+                has_more = true;
+            }
+        }
+        Ok(has_more)
+    }
+
+    fn commit(&mut self, core: &Mutex<Core>, commit: Commit) -> Result<()> {
+        let id = commit.shard;
+        let committed = self.worker.commit_with_state(id, commit.next, &commit.state);
+        let mut core = core.lock();
+        match committed {
+            Ok(()) => core.note_commit(commit),
+            Err(Error::GroupLeaseLost { .. }) => core.forget(id),
+            Err(error) => {
+                // It is tried again with the next change, or the next look.
+                core.changed.insert(id);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads again, for lanes that have nothing left, what came while they were full. Returns whether more is left to read.
+    fn catch_up(&mut self, core: &Mutex<Core>, id: ShardId) -> Result<bool> {
+        let (rules, behind) = {
+            let core = core.lock();
+            let Some(shard) = core.shards.get(&id) else { return Ok(false) };
+            let lanes = shard.lanes.iter().enumerate().filter(|(_, lane)| lane.is_empty());
+            let behind: Vec<_> = lanes.filter_map(|(at, lane)| Some((at, lane.behind?))).collect();
+            (core.rules.clone(), behind)
+        };
+        let mut has_more = false;
+        for (lane, from) in behind {
+            has_more |= self.catch_up_lane(core, &rules, (id, lane), from)?;
+        }
+        Ok(has_more)
+    }
+
+    fn catch_up_lane(
+        &self,
+        core: &Mutex<Core>,
+        rules: &Rules,
+        (id, lane): (ShardId, usize),
+        from: SequenceNumber,
+    ) -> Result<bool> {
+        let mut iterator = match self.stream.iterator(id, Position::At(from)) {
+            Err(Error::Trimmed { .. }) => self.stream.iterator(id, Position::TrimHorizon)?,
+            // Retention has dropped the whole shard, with what was left in it.
+            Err(Error::ShardNotFound(_)) => {
+                let mut core = core.lock();
+                if let Some(shard) = core.shards.get_mut(&id) {
+                    let left = shard.drop_behind(lane);
+                    core.counts.skipped += left;
+                }
+                return Ok(false);
+            }
+            iterator => iterator?,
+        };
+        let skipped = iterator.next_sequence().get().saturating_sub(from.get());
+        core.lock().counts.skipped += skipped;
+        iterator = extend::unlimited(iterator);
+        for _ in 0..BATCHES_AT_ONCE {
+            let batch = match iterator.next_batch_within(rules.batch_records, rules.batch_bytes) {
+                Err(Error::Lost { .. }) => {
+                    iterator.skip_lost()?;
+                    continue;
+                }
+                Err(Error::Trimmed { .. }) => {
+                    core.lock().counts.skipped += iterator.skip_to_horizon();
+                    continue;
+                }
+                batch => batch?,
+            };
+            let now = self.now();
+            let mut core = core.lock();
+            let Some(shard) = core.shards.get_mut(&id) else { return Ok(false) };
+            let is_enough = shard.push_again(lane, batch, rules, now);
+            core.schedule((id, lane));
+            core.changed.insert(id);
+            if is_enough {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The worker reads so many batches before they go into their lanes.
+const BATCHES_IN_A_ROW: usize = BATCHES_AHEAD / 2;
+/// After so many reads in a row, the driver looks for shards that are new or have ended.
+const READS_BETWEEN_LOOKS: u32 = 16;
+/// So many batches are read for one lane before the others have their turn.
+const BATCHES_AT_ONCE: usize = 16;
+
+pub(super) fn now_of(stream: &StreamReader) -> Now {
+    Now { time: stream.clock().now(), elapsed: stream.clock().elapsed() }
+}

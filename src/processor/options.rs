@@ -1,0 +1,354 @@
+//! How to set up a processor.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Processor;
+use super::discarded::Destination;
+use super::invocation::{Invocation, Response};
+use super::pool::Function;
+use super::rules::Rules;
+use crate::extend::check_range;
+use crate::{
+    Error, Filter, Group, MINUTE, OnTrimmed, Position, Result, SECOND, Stream, StreamReader, WorkerOptions,
+};
+
+const BATCH_SIZE_MAX: usize = 10_000;
+const BATCH_BYTES_MAX: usize = 1 << 30;
+const BATCHING_WINDOW_MAX: Duration = Duration::from_secs(300);
+const LANES_MAX: usize = 10;
+const RETRIES_MAX: u32 = 10_000;
+const RECORD_AGE_MIN: Duration = Duration::from_secs(60);
+const RECORD_AGE_MAX: Duration = Duration::from_secs(604_800);
+const TUMBLING_WINDOW_MAX: Duration = Duration::from_secs(900);
+const CONCURRENCY_MAX: usize = 1_024;
+
+/// The settings of a [`Processor`]: a builder that begins with [`Stream::processor`] and ends with [`start`](Self::start) or
+/// [`start_with_state`](Self::start_with_state). Names, ranges and defaults are those of an event source mapping of AWS Lambda, unless the
+/// text says otherwise.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let processor = stream
+///     .processor("fraud")
+///     .batch_size(500)
+///     .maximum_batching_window(Duration::from_secs(1))
+///     .parallelization_factor(4)
+///     .maximum_retry_attempts(3)
+///     .bisect_batch_on_function_error(true)
+///     .start(|invocation| println!("{} records", invocation.len()))?;
+/// processor.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct ProcessorOptions {
+    pub(super) group: Group,
+    pub(super) stream: StreamReader,
+    start: Position,
+    rules: Rules,
+    pub(super) concurrency: usize,
+    pub(super) destination: Option<Destination>,
+    hold: Option<Option<u64>>,
+}
+
+impl fmt::Debug for ProcessorOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessorOptions")
+            .field("group", &self.group.name())
+            .field("rules", &self.rules)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    /// Returns the settings of a processor, which calls a function with the stream's records, in batches. The name is that of the
+    /// [consumer group](Self::group) that the processor reads as.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let processor = stream.processor("audit").start(|invocation| println!("{} records", invocation.len()))?;
+    /// processor.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn processor(&self, name: impl Into<String>) -> ProcessorOptions {
+        ProcessorOptions::new(self.group(name), self)
+    }
+}
+
+impl StreamReader {
+    /// Returns the settings of a processor like [`Stream::processor`], which may run in another process than the one that has the stream open.
+    /// One process at a time has a processor's group open.
+    pub fn processor(&self, name: impl Into<String>) -> ProcessorOptions {
+        ProcessorOptions::new(self.group(name), self)
+    }
+}
+
+impl ProcessorOptions {
+    fn new(group: Group, stream: &StreamReader) -> Self {
+        let rules = Rules {
+            batch_records: 100,
+            batch_bytes: 6 << 20,
+            batching_window: Duration::ZERO,
+            lanes: 1,
+            retries: None,
+            bisect: false,
+            record_age_max: None,
+            first_pause: Duration::from_millis(100),
+            longest_pause: MINUTE,
+            time_limit: Some(5 * MINUTE),
+            tumbling_window: None,
+            has_destination: false,
+            filter: None,
+        };
+        let (stream, start) = (stream.clone(), Position::TrimHorizon);
+        Self { group, stream, start, rules, concurrency: 64, destination: None, hold: None }
+    }
+
+    /// Sets the largest number of records in a batch: 1 to 10,000. Default: 100.
+    pub fn batch_size(mut self, records: usize) -> Self {
+        self.rules.batch_records = records;
+        self
+    }
+
+    /// Sets the largest number of bytes in a batch: keys, data and headers together, 1 to 1 GiB. A larger record comes by itself. Default: 6
+    /// MiB, Lambda's limit.
+    ///
+    /// Each lane keeps up to twice as many bytes ready, and up to eight batches. What does not fit is read again later.
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.rules.batch_bytes = bytes;
+        self
+    }
+
+    /// Sets how long to wait for a batch to become full, from its first record on: up to 300 seconds. Default: zero, so that the function gets
+    /// what there is.
+    pub fn maximum_batching_window(mut self, window: Duration) -> Self {
+        self.rules.batching_window = window;
+        self
+    }
+
+    /// Sets where a new processor begins: `TrimHorizon`, `Latest` or `AtTimestamp`. One that exists continues where it was. Default:
+    /// `TrimHorizon`; Lambda has none.
+    pub fn starting_position(mut self, position: Position) -> Self {
+        self.start = position;
+        self
+    }
+
+    /// Sets how many batches of a shard are in work at the same time: 1 to 10 *lanes*. All records of a key are in one lane, and so in order. A
+    /// lane that fails holds up only its keys. Default: 1.
+    ///
+    /// If there was another number before, a shard changes to the new one once all that was read of it is done and no window is open.
+    pub fn parallelization_factor(mut self, lanes: usize) -> Self {
+        self.rules.lanes = lanes;
+        self
+    }
+
+    /// Sets how often a batch is tried again before it is given up: 0 to 10,000, or `None` for as long as it takes. Default: `None`.
+    ///
+    /// Between attempts, the lane waits: see [`backoff`](Self::backoff).
+    pub fn maximum_retry_attempts(mut self, retries: impl Into<Option<u32>>) -> Self {
+        self.rules.retries = retries.into();
+        self
+    }
+
+    /// Sets whether a batch that has failed is cut in halves, which are tried one after the other. So, in the end, records that always fail
+    /// stand alone, and the others are done. A cut uses up no retry. Default: no.
+    pub fn bisect_batch_on_function_error(mut self, bisect: bool) -> Self {
+        self.rules.bisect = bisect;
+        self
+    }
+
+    /// Sets the age beyond which records are given up without a call: 60 seconds to 7 days, or `None`. Default: `None`.
+    pub fn maximum_record_age(mut self, age: impl Into<Option<Duration>>) -> Self {
+        self.rules.record_age_max = age.into();
+        self
+    }
+
+    /// Sets how long a lane waits after a failure: the first time, and at most. Each pause is twice the one before, until something succeeds or
+    /// is given up. Default: 100 ms and a minute. (Lambda does not say.)
+    pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
+        (self.rules.first_pause, self.rules.longest_pause) = (first, most);
+        self
+    }
+
+    /// Sets how long a call may take, or `None` for no limit. After that, it counts as failed, and what it returns later does not count. The
+    /// thread that it runs on is given up until it returns. Default: 5 minutes.
+    pub fn time_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.rules.time_limit = limit.into();
+        self
+    }
+
+    /// Sets how many calls run at the same time, over all shards and lanes: 1 to 1,024. Each has a thread, which is started when it is first
+    /// needed. Default: 64.
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        self.concurrency = calls;
+        self
+    }
+
+    /// Sets where a record goes of what is given up. Without one, it is only [counted](super::ProcessorStats::discarded).
+    pub fn on_failure(mut self, destination: Destination) -> Self {
+        self.destination = Some(destination);
+        self
+    }
+
+    /// Sets a filter. The function gets the records that match it, and the others count as done. Default: none.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.rules.filter = Some(filter);
+        self
+    }
+
+    /// Gives the function windows of this length: up to 900 seconds. They are aligned to the epoch, follow one another without a gap, and a
+    /// record belongs to the one in which it arrived. A batch has records of one window only.
+    ///
+    /// Each lane of a shard has a state in its window, which the function gets and answers with. It is committed together with the place in the
+    /// shard, in one record: so each record counts in its window exactly once, also after a crash. When the window's time is over and all of
+    /// its records are done, the function is called a last time, with [`is_final`](super::Window::is_final) and without records; then the state
+    /// goes. This last call may be repeated after a crash.
+    ///
+    /// A window ends before its time when its shard ends, and when the state has more than 990,000 bytes, divided by the number of lanes.
+    pub fn tumbling_window(mut self, length: Duration) -> Self {
+        self.rules.tumbling_window = Some(length).filter(|length| !length.is_zero());
+        self
+    }
+
+    /// Holds retention back for the processor's group, as [`WorkerOptions::hold`] does.
+    pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
+        self.hold = Some(bytes_max.into());
+        self
+    }
+
+    /// Starts the processor. Its threads call the function with batches, until the processor is closed or dropped, or its stream is closed.
+    ///
+    /// The function answers with `()`, a `Result` or a [`Response`]. A panic counts as a failure. It runs on several threads at once if there
+    /// are several shards or lanes. It may put, and may close the stream or the processor.
+    ///
+    /// # Durability
+    /// Records are handed out **at least once**. What is done is committed as [`Worker::commit`](crate::Worker::commit) does, up to the first
+    /// record that is not. With several lanes, how far each of them is is committed as well, so that after a restart only what was in work comes
+    /// again.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a setting out of range; otherwise the same as [`WorkerOptions::open`].
+    pub fn start<R: Into<Response>>(
+        self,
+        function: impl Fn(&Invocation) -> R + Send + Sync + 'static,
+    ) -> Result<Processor> {
+        self.start_function(Box::new(move |invocation| function(invocation).into()))
+    }
+
+    /// Starts the processor like [`start`](Self::start), for a function with a state of its own type, which is kept as JSON. A window begins
+    /// with the default of that type. If the function fails, what it has done to the state does not count.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use streamlog::{MINUTE, ManualClock, Stream, StreamOptions, Timestamp};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let clock = std::sync::Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+    /// # let stream = StreamOptions::new().clock(clock.clone()).open(directory.path())?;
+    /// stream.put("user-17", "clicked")?;
+    /// stream.put("user-4", "clicked")?;
+    /// let (sender, receiver) = mpsc::channel();
+    /// let processor = stream.processor("count").tumbling_window(MINUTE).start_with_state(move |invocation, count: &mut u64| {
+    ///     *count += invocation.len() as u64;
+    ///     if invocation.window().is_some_and(|window| window.is_final) {
+    ///         sender.send(*count).expect("somebody listens");
+    ///     }
+    /// })?;
+    /// clock.advance(MINUTE); // or wait
+    /// assert_eq!(receiver.recv()?, 2);
+    /// processor.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Same as [`start`](Self::start); `InvalidArgument` without a [`tumbling_window`](Self::tumbling_window).
+    pub fn start_with_state<S, R>(
+        self,
+        function: impl Fn(&Invocation, &mut S) -> R + Send + Sync + 'static,
+    ) -> Result<Processor>
+    where
+        S: Default + Serialize + DeserializeOwned,
+        R: Into<Response>,
+    {
+        if self.rules.tumbling_window.is_none() {
+            return Err(Error::InvalidArgument(
+                "a state lasts as long as a window: set a tumbling_window".into(),
+            ));
+        }
+        self.start_function(Box::new(move |invocation| {
+            let mut state = match invocation.state() {
+                [] => S::default(),
+                state => match serde_json::from_slice(state) {
+                    Ok(state) => state,
+                    Err(error) => {
+                        return Response::failed(format!("the state of the window cannot be read: {error}"));
+                    }
+                },
+            };
+            let response = function(invocation, &mut state).into();
+            match serde_json::to_vec(&state) {
+                Ok(state) => response.with_state(state),
+                Err(error) => Response::failed(format!("the state of the window cannot be written: {error}")),
+            }
+        }))
+    }
+
+    fn start_function(self, function: Box<Function>) -> Result<Processor> {
+        self.check()?;
+        Processor::start(self, function)
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        Rules { has_destination: self.destination.is_some(), ..self.rules.clone() }
+    }
+
+    pub(super) fn worker(&self) -> WorkerOptions {
+        let worker = self
+            .group
+            .worker()
+            .start_at(self.start)
+            .batch_records(self.rules.batch_records * self.rules.lanes)
+            .batch_bytes(self.rules.batch_bytes)
+            .on_trimmed(OnTrimmed::SkipToHorizon);
+        match self.hold {
+            Some(bytes_max) => worker.hold(bytes_max),
+            None => worker,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let rules = &self.rules;
+        check_range("batch_size", rules.batch_records, 1..=BATCH_SIZE_MAX)?;
+        check_range("batch_bytes", rules.batch_bytes, 1..=BATCH_BYTES_MAX)?;
+        check_range("parallelization_factor", rules.lanes, 1..=LANES_MAX)?;
+        check_range("concurrency", self.concurrency, 1..=CONCURRENCY_MAX)?;
+        if let Some(retries) = rules.retries {
+            check_range("maximum_retry_attempts", retries, 0..=RETRIES_MAX)?;
+        }
+        check_seconds("maximum_batching_window", rules.batching_window, Duration::ZERO, BATCHING_WINDOW_MAX)?;
+        if let Some(age) = rules.record_age_max {
+            check_seconds("maximum_record_age", age, RECORD_AGE_MIN, RECORD_AGE_MAX)?;
+        }
+        if let Some(window) = rules.tumbling_window {
+            check_seconds("tumbling_window", window, SECOND, TUMBLING_WINDOW_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_seconds(name: &str, value: Duration, least: Duration, most: Duration) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let [value, least, most] = [value, least, most].map(humantime::format_duration);
+    Err(Error::InvalidArgument(format!("{name} of {value} is out of range: {least} to {most}").into()))
+}

@@ -1,0 +1,229 @@
+//! The threads of a processor: one that reads and commits, and those that call the function.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::core::{Core, Done, Work};
+use super::discarded::{Destination, Discarded};
+use super::driver::{Driver, now_of};
+use super::invocation::{Invocation, Response};
+use crate::{Error, Result, StreamReader, extend};
+
+/// The function of a processor.
+pub(super) type Function = dyn Fn(&Invocation) -> Response + Send + Sync;
+
+/// What the threads of a processor share.
+pub(super) struct Shared {
+    pub(super) core: Mutex<Core>,
+    /// Notified when a call is due.
+    due: Condvar,
+    /// Wakes the thread that reads.
+    bell: Arc<Bell>,
+    idle_threads: AtomicUsize,
+    threads: AtomicUsize,
+    threads_max: usize,
+    /// The thread that reads is to end.
+    is_closing: AtomicBool,
+    /// It has ended.
+    pub(super) is_over: AtomicBool,
+    stream: StreamReader,
+    function: Box<Function>,
+    destination: Option<Destination>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// How long the thread that reads waits at most before it looks at the clock again. An injected clock may move at any time.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long it waits if nothing is due, and after an error.
+const LOOK_RARELY: Duration = Duration::from_secs(1);
+
+impl Shared {
+    pub(super) fn new(
+        core: Core,
+        stream: StreamReader,
+        threads_max: usize,
+        function: Box<Function>,
+        destination: Option<Destination>,
+    ) -> Self {
+        Self {
+            core: Mutex::new(core),
+            due: Condvar::new(),
+            bell: Arc::default(),
+            idle_threads: AtomicUsize::new(0),
+            threads: AtomicUsize::new(0),
+            threads_max,
+            is_closing: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            stream,
+            function,
+            destination,
+        }
+    }
+
+    /// Asks the thread that reads to end.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// Has a thread look for a call that is due. `core` is the lock on the core, so that the numbers of threads do not change meanwhile.
+    fn wake_one(self: &Arc<Self>, core: &MutexGuard<'_, Core>) {
+        if !core.has_ready() {
+            return;
+        }
+        if self.idle_threads.load(Ordering::Relaxed) > 0 {
+            self.due.notify_one();
+        } else if self.threads.load(Ordering::Relaxed) < self.threads_max {
+            let shared = Arc::clone(self);
+            let spawned = thread::Builder::new().name("streamlog-call".into()).spawn(move || shared.call());
+            // Without a thread, those that exist do the work, or a later try.
+            if spawned.is_ok() {
+                self.threads.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Makes the calls that are due, one after the other, until the processor ends.
+    fn call(self: Arc<Self>) {
+        let mut core = self.core.lock();
+        while !self.is_over.load(Ordering::Acquire) {
+            let Some(job) = core.take(now_of(&self.stream)) else {
+                // A timer may have been set.
+                self.bell.ring();
+                self.idle_threads.fetch_add(1, Ordering::Relaxed);
+                self.due.wait(&mut core);
+                self.idle_threads.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            };
+            self.wake_one(&core);
+            drop(core);
+            let done = match job.work {
+                Work::Call(invocation) => self.call_function(&invocation),
+                Work::Report(discarded) => Done::Reported { error: self.report(&discarded) },
+            };
+            core = self.core.lock();
+            if core.finish(job.ticket, done, now_of(&self.stream)) {
+                self.bell.ring();
+            }
+        }
+        self.threads.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn call_function(&self, invocation: &Invocation) -> Done {
+        let begun = self.stream.clock().elapsed();
+        let response = extend::run_callback(|| (self.function)(invocation));
+        let response = response.unwrap_or_else(|| Response::failed("the function has panicked"));
+        Done::Called { response, took: self.stream.clock().elapsed().saturating_sub(begun) }
+    }
+
+    fn report(&self, discarded: &Discarded) -> Option<String> {
+        let destination = self.destination.as_ref()?;
+        let sent = extend::run_callback(|| destination.send(discarded));
+        sent.unwrap_or_else(|| Err("the destination has panicked".to_owned())).err()
+    }
+
+    /// Reads and commits until the processor is closed, or its stream is.
+    pub(super) fn drive(self: &Arc<Self>, mut driver: Driver) -> Result<()> {
+        let waker = Waker::from(Arc::clone(&self.bell));
+        let mut context = Context::from_waker(&waker);
+        let mut outcome = Ok(());
+        while !self.is_closing.load(Ordering::Acquire) {
+            match self.step(&mut driver, &mut context) {
+                Ok(()) => {}
+                Err(Error::Closed) => break,
+                // The state in a checkpoint is not one of a processor's.
+                Err(error @ Error::InvalidArgument(_)) => {
+                    self.core.lock().counts.last_error = Some(error.to_string());
+                    outcome = Err(error);
+                    break;
+                }
+                Err(error) => {
+                    self.core.lock().counts.last_error = Some(error.to_string());
+                    self.bell.wait(LOOK_RARELY);
+                }
+            }
+        }
+        self.core.lock().is_stopping = true;
+        // What runs may end, within its time limit.
+        while self.core.lock().running_count() > 0 {
+            self.bell.wait(LOOK_AGAIN);
+            self.core.lock().look_at_clock(driver.now());
+        }
+        match driver.settle(&self.core) {
+            Ok(_) | Err(Error::Closed) => {}
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+        self.is_over.store(true, Ordering::Release);
+        drop(self.core.lock());
+        self.due.notify_all();
+        outcome
+    }
+
+    fn step(self: &Arc<Self>, driver: &mut Driver, context: &mut Context<'_>) -> Result<()> {
+        self.look_at_clock(driver);
+        let has_more = driver.settle(&self.core)?;
+        let wait = || {
+            let core = self.core.lock();
+            self.wake_one(&core);
+            let due = core.due();
+            drop(core);
+            if !has_more {
+                self.bell.wait(match due {
+                    Some(due) => due.saturating_sub(driver_elapsed(&self.stream)).min(LOOK_AGAIN),
+                    None => LOOK_RARELY,
+                });
+            }
+        };
+        driver.read(&self.core, context, wait)?;
+        self.wake_one(&self.core.lock());
+        Ok(())
+    }
+
+    fn look_at_clock(self: &Arc<Self>, driver: &Driver) {
+        let mut core = self.core.lock();
+        core.look_at_clock(driver.now());
+        self.wake_one(&core);
+    }
+}
+
+fn driver_elapsed(stream: &StreamReader) -> Duration {
+    now_of(stream).elapsed
+}
+
+/// Wakes the thread that reads.
+#[derive(Debug, Default)]
+struct Bell {
+    is_rung: Mutex<bool>,
+    rung: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.is_rung.lock() = true;
+        self.rung.notify_one();
+    }
+
+    /// Waits until somebody rings or the timeout passes.
+    fn wait(&self, timeout: Duration) {
+        let mut is_rung = self.is_rung.lock();
+        self.rung.wait_while_for(&mut is_rung, |is_rung| !*is_rung, timeout);
+        *is_rung = false;
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}

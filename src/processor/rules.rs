@@ -1,0 +1,59 @@
+//! The rules by which a processor forms batches, tries them again and gives them up.
+
+use std::time::Duration;
+
+use crate::{Filter, Record, Timestamp};
+
+/// What a lane goes by.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub(super) batch_records: usize,
+    pub(super) batch_bytes: usize,
+    pub(super) batching_window: Duration,
+    pub(super) lanes: usize,
+    /// How often a batch is tried again, or `None` for as long as its records are there.
+    pub(super) retries: Option<u32>,
+    pub(super) bisect: bool,
+    pub(super) record_age_max: Option<Duration>,
+    pub(super) first_pause: Duration,
+    pub(super) longest_pause: Duration,
+    pub(super) time_limit: Option<Duration>,
+    pub(super) tumbling_window: Option<Duration>,
+    /// Somebody wants to know what is given up.
+    pub(super) has_destination: bool,
+    pub(super) filter: Option<Filter>,
+}
+
+impl Rules {
+    /// Returns whether the function wants the record.
+    pub(super) fn accepts(&self, record: &Record<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(record))
+    }
+
+    /// Returns how many records a lane keeps ready.
+    pub(super) fn queue_records_max(&self) -> usize {
+        self.batch_records.saturating_mul(BATCHES_AHEAD)
+    }
+
+    /// Returns how much memory a lane keeps ready.
+    pub(super) fn queue_bytes_max(&self) -> usize {
+        self.batch_bytes.saturating_mul(2)
+    }
+
+    /// Returns how long to wait after so many failures in a row.
+    pub(super) fn pause(&self, failures: u32) -> Duration {
+        let doubled = failures.saturating_sub(1).min(31);
+        self.first_pause.saturating_mul(1 << doubled).min(self.longest_pause)
+    }
+
+    /// Returns the window in which a time lies.
+    pub(super) fn window_of(&self, time: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        let length = self.tumbling_window?;
+        let start = time.as_micros() - time.as_micros() % length.as_micros() as u64;
+        let start = Timestamp::from_micros(start);
+        Some((start, start + length))
+    }
+}
+
+/// A lane has up to so many batches ready, so that it does not wait for the thread that reads. That reads on while there are fewer than half.
+pub(super) const BATCHES_AHEAD: usize = 16;

@@ -1,8 +1,9 @@
-//! A fraud rule on payments: state per card without locks, because all payments of a card are in one shard and in order.
+//! A fraud rule on payments: a processor whose windows hold the state of each card, and an alarm for each stolen one.
 //!
 //! A thief tries a stolen card number with small amounts, and then buys something. The rule: three payments of less than 2.00, then one
 //! of 500.00 or more, all within a minute. The same payments in another order are not fraud, so the order decides. Four tills pay at the
-//! same time. One thread per shard watches the cards of its shard independently of the others.
+//! same time. The processor calls its function with several batches at a time, of different cards, and each card's payments come in order.
+//! What the function knows of its cards is the state of a window: it is committed with the place in the stream, and survives a crash.
 //!
 //! ```text
 //! cargo run --example fraud
@@ -10,9 +11,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use streamlog::{Error as StreamError, Position, SECOND, ShardIterator, Stream, StreamOptions};
+use serde::{Deserialize, Serialize};
+use streamlog::{Invocation, ManualClock, Position, Stream, StreamOptions, Timestamp};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -21,34 +25,32 @@ const LARGE_CENTS: u64 = 50_000;
 const TRIES: usize = 3;
 const WITHIN_SECONDS: u64 = 60;
 
+/// The times of each card's small payments within the last minute.
+#[derive(Default, Serialize, Deserialize)]
+struct Tries(HashMap<String, Vec<u64>>);
+
 fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let payments = StreamOptions::new().shards(4).open(directory.path().join("payments"))?;
-    let watchers: Vec<ShardIterator> = payments
-        .shards()
-        .iter()
-        .map(|shard| payments.iterator(shard.id, Position::TrimHorizon))
-        .collect::<Result<_, _>>()?;
-    let alarms = thread::scope(|scope| -> Result<BTreeSet<String>> {
-        let watchers: Vec<_> =
-            watchers.into_iter().map(|iterator| scope.spawn(move || watch(iterator))).collect();
-        let pay = |till| {
-            let payments = &payments;
-            scope.spawn(move || pay(payments, till))
-        };
-        let tills: Vec<_> = (0..TILLS).map(pay).collect();
-        let paid: Vec<_> = tills.into_iter().map(|till| till.join()).collect();
-        // Closing the stream ends the watchers, after they have read everything.
-        payments.clone().close()?;
-        let mut alarms = BTreeSet::new();
-        for watcher in watchers {
-            alarms.extend(watcher.join().map_err(|_| "a watcher has died")??);
-        }
-        for outcome in paid {
-            outcome.map_err(|_| "a till has died")??;
-        }
-        Ok(alarms)
+    // All of this happens in one window, however long the machine takes. A program for real payments leaves the clock alone.
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+    let payments = StreamOptions::new().shards(2).clock(clock).open(directory.path().join("payments"))?;
+    let alarms = Stream::open(directory.path().join("alarms"))?;
+    let to_alarms = alarms.clone();
+    let processor = payments
+        .processor("fraud")
+        .parallelization_factor(4)
+        .tumbling_window(Duration::from_secs(900))
+        .start_with_state(move |invocation, tries: &mut Tries| watch(invocation, tries, &to_alarms))?;
+    thread::scope(|scope| -> Result<()> {
+        let payments = &payments;
+        let tills: Vec<_> = (0..TILLS).map(|till| scope.spawn(move || pay(payments, till))).collect();
+        tills.into_iter().try_for_each(|till| till.join().map_err(|_| "a till has died")?)
     })?;
+    while processor.stats().records < 4 * TILLS * CARDS_OF_A_TILL {
+        thread::sleep(Duration::from_millis(1));
+    }
+    processor.close()?;
+    let alarms = read(&alarms)?;
     let stolen: BTreeSet<String> =
         (0..TILLS).flat_map(cards_of).filter(|card| story_of(card) == Story::Stolen).collect();
     println!("{} cards, {} of them stolen, {} alarms", TILLS * CARDS_OF_A_TILL, stolen.len(), alarms.len());
@@ -56,30 +58,30 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Watches the cards of one shard until the stream is closed. Returns the cards that match the rule.
-fn watch(mut iterator: ShardIterator) -> Result<BTreeSet<String>> {
-    // The times of each card's small payments within the last minute.
-    let mut tries: HashMap<String, Vec<u64>> = HashMap::new();
-    let mut alarms = BTreeSet::new();
-    loop {
-        match iterator.wait(SECOND) {
-            Err(StreamError::Closed) => return Ok(alarms),
-            waited => waited?,
-        };
-        for payment in &iterator.next_batch(1_000)? {
-            let card = std::str::from_utf8(payment.partition_key())?;
-            let (second, cents) = std::str::from_utf8(payment.data())?.split_once(' ').ok_or("no payment")?;
-            let (second, cents): (u64, u64) = (second.parse()?, cents.parse()?);
-            let tries = tries.entry(card.to_owned()).or_default();
-            tries.retain(|&at| second - at <= WITHIN_SECONDS);
-            if cents < SMALL_CENTS {
-                tries.push(second);
-            } else if cents >= LARGE_CENTS && tries.len() >= TRIES {
-                println!("{card} pays {}.{:02} after {} tries", cents / 100, cents % 100, tries.len());
-                alarms.insert(card.to_owned());
-            }
+/// Looks at a batch of payments, and puts an alarm for each card that matches the rule. An alarm may be put again after a crash.
+fn watch(invocation: &Invocation, Tries(tries): &mut Tries, alarms: &Stream) -> Result<()> {
+    for payment in invocation.records() {
+        let card = std::str::from_utf8(payment.partition_key())?;
+        let (second, cents) = std::str::from_utf8(payment.data())?.split_once(' ').ok_or("no payment")?;
+        let (second, cents): (u64, u64) = (second.parse()?, cents.parse()?);
+        let tries = tries.entry(card.to_owned()).or_default();
+        tries.retain(|&at| second - at <= WITHIN_SECONDS);
+        if cents < SMALL_CENTS {
+            tries.push(second);
+        } else if cents >= LARGE_CENTS && tries.len() >= TRIES {
+            println!("{card} pays {}.{:02} after {} tries", cents / 100, cents % 100, tries.len());
+            alarms.put(card, format!("{cents} cents after {} tries", tries.len()))?;
         }
     }
+    // A card without a recent try takes no room in the state.
+    tries.retain(|_, tries| !tries.is_empty());
+    Ok(())
+}
+
+/// Returns the cards for which there is an alarm.
+fn read(alarms: &Stream) -> Result<BTreeSet<String>> {
+    let batch = alarms.iterator(alarms.shards()[0].id, Position::TrimHorizon)?.next_batch(10_000)?;
+    batch.iter().map(|alarm| Ok(String::from_utf8(alarm.partition_key().to_vec())?)).collect()
 }
 
 // ---- The payments ----

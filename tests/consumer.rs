@@ -532,6 +532,8 @@ fn l1_a_shard_with_a_state_ends_only_with_a_commit_of_its_end() {
         assert!(worker.is_at_end(shard));
         assert_eq!(worker.committed_state(shard).as_deref(), Some(&b"an open window"[..]));
     }
+    worker.commit_with_state(shard, 3.into(), b"a window that is over").unwrap();
+    assert!(poll(&mut worker).is_none(), "something is left to do");
     worker.commit_with_state(shard, 3.into(), b"").unwrap();
     assert_eq!(worker.committed_state(shard), None);
     assert_eq!(sorted(drain(&mut worker)), (3..20).collect::<Vec<_>>());

@@ -130,6 +130,9 @@ fn prefix_and_suffix_can_ignore_case() {
     check_values(list, &[r#""éVENTBridge""#, r#""éventb""#], &[r#""évent""#, r#""xéventb""#, "1"]);
     let list = r#"[{"suffix": {"equals-ignore-case": ".Pné"}}]"#;
     check_values(list, &[r#""a.pNÉ""#, r#"".pné""#], &[r#""a.pnx""#, r#""pné""#, r#"".pnéx""#, "1"]);
+    // A letter that becomes two.
+    let list = r#"[{"suffix": {"equals-ignore-case": "xİ"}}, {"prefix": {"equals-ignore-case": "İx"}}]"#;
+    check_values(list, &[r#""aXİ""#, r#""İXa""#], &[r#""aİ""#, r#""xa""#]);
 }
 
 #[test]
@@ -811,6 +814,23 @@ fn l6_the_rules_of_alternatives_are_bounded() {
         format!(r#"{{"b":{inner},"$or":[{{"c":[1]}},{{"d":[1]}}]}}"#)
     });
     assert_eq!(refusal(&format!(r#"{{"data":{deep}}}"#)), refused);
+}
+
+#[test]
+fn l6_the_largest_filter_is_compiled_and_used() {
+    let choices = alternatives(&[10, 10, 10]);
+    let choices = choices.strip_suffix("}}").unwrap();
+    let left = Filter::PATTERN_CHARS_MAX - choices.len() - 2;
+    let fields: String = (0..left / 11).map(|name| format!(r#","{name:04}":[1]"#)).collect();
+    let pattern = format!("{choices}{fields}}}}}");
+    assert!(pattern.len() > Filter::PATTERN_CHARS_MAX - 11);
+    let filter = Filter::any_of([&pattern; 10]).unwrap();
+    let document = |last: &str| {
+        let fields: String = (0..left / 11).map(|name| format!(r#","{name:04}":1"#)).collect();
+        format!(r#"{{"a":{{"9":1}},"b":{{"9":1}},"c":{{"9":{last}}}{fields}}}"#)
+    };
+    let (matching, other) = (document("1"), document("2"));
+    assert_eq!(outcomes(&filter, &[(KEY, matching.as_bytes()), (KEY, other.as_bytes())]), [true, false]);
 }
 
 #[test]

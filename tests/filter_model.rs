@@ -466,18 +466,22 @@ proptest! {
         fields in vec(fields(), 1..4),
         documents in vec((documents(), any::<u64>(), any::<bool>(), prop::sample::select(&["", " ", "\r\n\t"])), 1..8),
     ) {
-        let patterns: Vec<_> = fields.iter().map(|fields| format!(r#"{{"data": {}}}"#, fields.print())).collect();
-        let rules: Vec<_> = fields.iter().map(|fields| fields.rules("")).collect();
-        for (pattern, rules) in patterns.iter().zip(&rules) {
+        let (mut patterns, mut rules) = (vec![], vec![]);
+        for fields in &fields {
+            let (pattern, own) = (format!(r#"{{"data": {}}}"#, fields.print()), fields.rules(""));
             let is_double = |rule: &Vec<(String, Vec<Value>)>| {
                 (1..rule.len()).any(|index| rule[..index].iter().any(|(path, _)| *path == rule[index].0))
             };
-            let is_too_much = rules.len() > 1_000 || pattern.chars().count() > Filter::PATTERN_CHARS_MAX;
-            let is_wrong = is_too_much || rules.iter().any(is_double);
-            prop_assert_eq!(Filter::new(pattern).is_err(), is_wrong, "{}", pattern);
+            let is_too_much = own.len() > 1_000 || pattern.chars().count() > Filter::PATTERN_CHARS_MAX;
+            let is_right = !is_too_much && !own.iter().any(is_double);
+            prop_assert_eq!(Filter::new(&pattern).is_ok(), is_right, "{}", pattern);
+            if is_right {
+                patterns.push(pattern);
+                rules.extend(own);
+            }
         }
-        let (rules, pattern) = (rules.concat(), patterns.join(" or "));
         let Ok(filter) = Filter::any_of(&patterns) else { return Ok(()) };
+        let pattern = patterns.join(" or ");
         for (other, seed, is_escaped, space) in documents {
             let mut dice = Dice(seed);
             let document = match dice.roll(4) {
@@ -606,6 +610,7 @@ fn the_model_sees_both_outcomes() {
     filters_agree_with_a_plain_reading_of_the_rules();
     COUNTS.with(|counts| {
         let [other, matching] = counts.each_ref().map(Cell::get);
-        assert!(matching > 1_000 && other > 1_000, "{matching} documents matched, {other} did not");
+        let least = (matching + other) / 10;
+        assert!(matching > least && other > least, "{matching} documents matched, {other} did not");
     });
 }

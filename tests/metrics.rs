@@ -111,6 +111,38 @@ impl Recorder for Exporter {
 }
 
 #[test]
+fn the_facade_gets_the_counts_of_a_processor() {
+    let (scratch, clock, exporter) = (common::scratch(), common::clock(), Exporter::default());
+    let stream = common::small(&clock).open(scratch.path()).unwrap();
+    let report = streamlog::metrics::processor_reporter();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let processor = stream
+        .processor("audit")
+        .maximum_retry_attempts(0)
+        .start(move |invocation| {
+            let is_bad = invocation.records().any(|record| record.data() == b"bad");
+            sender.send(is_bad).unwrap();
+            if is_bad { Err("it is bad") } else { Ok(()) }
+        })
+        .unwrap();
+    metrics::with_local_recorder(&exporter, || {
+        for (round, data) in ["good", "bad", "good"].into_iter().enumerate() {
+            stream.put("key", data).unwrap();
+            assert_eq!(receiver.recv().unwrap(), data == "bad");
+            while processor.stats().records + processor.stats().discarded <= round as u64 {
+                std::thread::yield_now();
+            }
+            report(&processor);
+        }
+        let values =
+            ["Invocations", "ProcessedEventCount", "DroppedEventCount", "Errors", "ConcurrentExecutions"];
+        assert_eq!(values.map(|name| exporter.value(name, "")), [3.0, 2.0, 1.0, 1.0, 0.0]);
+        assert_eq!(exporter.units.lock().unwrap()["IteratorAge"], Unit::Milliseconds);
+    });
+    processor.close().unwrap();
+}
+
+#[test]
 fn the_facade_gets_the_stats_also_across_reopening_and_expiry() {
     let (scratch, clock, exporter) = (common::scratch(), common::clock(), Exporter::default());
     let options = common::small(&clock).retention(Retention::age(10 * SECOND));

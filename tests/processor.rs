@@ -611,3 +611,55 @@ fn a_processor_follows_splits_and_merges_and_finishes_parents_first() {
     assert!(seen.lock().values().all(|&count| count == 300));
     processor.close().unwrap();
 }
+
+#[test]
+fn a_dry_run_calls_the_function_with_a_part_of_the_log_and_leaves_nothing_behind() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock, 2);
+    let begun = stream.now();
+    for number in 0..300_u32 {
+        clock.advance(SECOND);
+        stream.put(format!("key-{}", number % 7), number.to_string()).unwrap();
+        if number == 100 {
+            stream.split_shard_evenly(stream.shards()[0].id).unwrap();
+        }
+    }
+    let aside = open(&scratch.path().join("aside"), &clock, 1);
+    let files_before = common::disk_bytes(&scratch.path().join("stream"));
+    let (sender, receiver) = mpsc::channel();
+    // The records of 50 to 249 seconds. Those that a 7 divides are bad.
+    let stats = stream
+        .processor("audit")
+        .starting_position(Position::AtTimestamp(begun + 50 * SECOND))
+        .batch_size(10)
+        .parallelization_factor(3)
+        .bisect_batch_on_function_error(true)
+        .on_failure(Destination::stream(&aside))
+        .tumbling_window(MINUTE)
+        .dry_run_with_state(begun + 250 * SECOND, move |invocation, sum: &mut Vec<u32>| {
+            let numbers: Vec<u32> =
+                texts(invocation.records()).iter().map(|number| number.parse().unwrap()).collect();
+            if numbers.iter().any(|number| number % 7 == 0) {
+                return Err("it is bad");
+            }
+            sum.extend(numbers);
+            if invocation.window().unwrap().is_final {
+                sender.send(sum.clone()).unwrap();
+            }
+            Ok(())
+        })
+        .unwrap();
+    let (bad, good): (Vec<u32>, Vec<u32>) = (49..249).partition(|number| number % 7 == 0);
+    assert_eq!((stats.records, stats.discarded), (good.len() as u64, bad.len() as u64));
+    let mut counted: Vec<u32> = receiver.try_iter().flatten().collect();
+    counted.sort_unstable();
+    assert_eq!(counted, good, "each counts in one window");
+    let put_aside =
+        aside.iterator(aside.shards()[0].id, Position::TrimHorizon).unwrap().next_batch(100).unwrap();
+    let mut put_aside: Vec<u32> =
+        texts(put_aside.iter()).iter().map(|number| number.parse().unwrap()).collect();
+    put_aside.sort_unstable();
+    assert_eq!(put_aside, bad);
+    assert!(stream.groups().unwrap().is_empty());
+    assert_eq!(common::disk_bytes(&scratch.path().join("stream")), files_before);
+}

@@ -161,7 +161,7 @@ fn children_follow_their_parents_even_if_the_clock_was_set_back() {
         ["parent", "child"]
     );
     let mut cut = stream.replay(Position::TrimHorizon).until(start + HOUR).start().unwrap();
-    assert_eq!(run(&mut cut, &clock), [], "the child's records come after one that is left out");
+    assert_eq!(run(&mut cut, &clock), [], "no record of a child is older than its parent's");
 }
 
 #[test]

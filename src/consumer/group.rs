@@ -201,7 +201,8 @@ impl GroupState {
         let begun = self.leases.lock().begin_commit(shard, worker, term, next, has_state);
         let is_end = match begun {
             Ok(Commit::Nothing) => return Ok(()),
-            Ok(Commit::Write { is_end }) => is_end,
+            // Who has a state has something left to do.
+            Ok(Commit::Write { is_end }) => is_end && state.is_none(),
             Err(Refusal::Lost) => return Err(self.lease_lost(shard)),
             Err(Refusal::Beyond(handed_out)) => {
                 return Err(Error::InvalidArgument(

@@ -383,9 +383,8 @@ impl Worker {
     /// neither. So what the state counts, it counts once. [`committed_state`](Self::committed_state) returns it to whichever worker has the
     /// shard next.
     ///
-    /// Each commit replaces the state, and one without a state forgets it. An empty state is none. If there is a state, a shard that was split
-    /// or merged ends only with a commit of its [end](Self::is_at_end); that commit forgets the state, which may be what its caller writes
-    /// elsewhere before.
+    /// Each commit replaces the state, and one without a state forgets it. An empty state is none. A shard that was split or
+    /// merged ends only with a commit of its [end](Self::is_at_end) without a state.
     ///
     /// ```
     /// # use std::time::Duration;

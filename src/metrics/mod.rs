@@ -1,4 +1,4 @@
-//! Reports a stream's counts to the `metrics` facade, and so to the exporter that the program has installed.
+//! Reports the counts of streams and processors to the `metrics` facade, and so to the exporter that the program has installed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use ::metrics::{
     Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::{Metric, MetricValue, ShardId, StreamStats};
+use crate::{Metric, MetricValue, Processor, ShardId, StreamStats};
 
 /// The values already reported of each count: a total, the counts of a histogram's buckets, or nothing for a level.
 type Handed = HashMap<(&'static str, Option<ShardId>), Vec<u64>>;
@@ -38,7 +38,7 @@ pub fn reporter() -> impl Fn(&Path, &StreamStats) + Send + Sync + 'static {
         let mut now = Handed::new();
         for metric in stats.metrics() {
             let key = (metric.name, metric.shard);
-            now.insert(key, hand_over(path, &metric, before.get(&key)));
+            now.insert(key, hand_over(labels(path, metric.shard), &metric, before.get(&key)));
         }
         // The levels of an expired shard are reset, because they would stay forever.
         for ((name, shard), _) in
@@ -47,6 +47,37 @@ pub fn reporter() -> impl Fn(&Path, &StreamStats) + Send + Sync + 'static {
             gauge!(*name, labels(path, *shard)).set(f64::NAN);
         }
         handed.insert(path.to_owned(), now);
+    }
+}
+
+/// Returns a reporter of a processor's counts to the `metrics` facade. The program calls it from time to time, such as every ten seconds.
+///
+/// It reports the counts of [`ProcessorStats::metrics`](crate::ProcessorStats::metrics) under the same names: totals as counters, levels as
+/// gauges. Each has the labels `stream`, as with [`reporter`], and `processor`. One reporter may serve any number of processors.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// let processor = stream.processor("audit").start(|_| ())?;
+/// let report = streamlog::metrics::processor_reporter();
+/// report(&processor); // again and again, on a timer
+/// processor.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn processor_reporter() -> impl Fn(&Processor) + Send + Sync + 'static {
+    let handed: Mutex<HashMap<(PathBuf, String), Handed>> = Mutex::default();
+    move |processor| {
+        let (path, name) = (processor.stream().describe().path, processor.name().to_owned());
+        let mut handed = handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = handed.entry((path.clone(), name.clone())).or_default();
+        for metric in processor.stats().metrics() {
+            let key = (metric.name, metric.shard);
+            let mut labels = labels(&path, metric.shard);
+            labels.push(Label::new("processor", name.clone()));
+            let remembered = hand_over(labels, &metric, before.get(&key));
+            before.insert(key, remembered);
+        }
     }
 }
 
@@ -62,8 +93,8 @@ fn growth(before: u64, now: u64) -> u64 {
 }
 
 /// Reports one count. Returns what to remember of it.
-fn hand_over(path: &Path, metric: &Metric<'_>, before: Option<&Vec<u64>>) -> Vec<u64> {
-    let (name, labels) = (metric.name, labels(path, metric.shard));
+fn hand_over(labels: Vec<Label>, metric: &Metric<'_>, before: Option<&Vec<u64>>) -> Vec<u64> {
+    let name = metric.name;
     if before.is_none() {
         describe(metric);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::discarded::Discarded;
 use super::invocation::{Invocation, Response};
 use super::lane::{Next, Now};
+use super::part::OpenWindow;
 use super::progress::Progress;
 use super::rules::Rules;
 use super::shard::Shard;
@@ -70,6 +71,8 @@ pub(super) struct Commit {
     pub(super) shard: ShardId,
     pub(super) next: SequenceNumber,
     pub(super) state: Vec<u8>,
+    /// The lanes whose windows are over, as it says.
+    over: Vec<usize>,
 }
 
 impl Core {
@@ -233,29 +236,28 @@ impl Core {
         self.timers.first().map(|&(until, _)| until).into_iter().chain(deadline).min()
     }
 
-    /// Returns whether everything in a shard is done that has ended, but for its open windows. The commit of the end lets the children begin.
-    /// The windows come first.
-    pub(super) fn waits_for_windows(&self, id: ShardId) -> bool {
-        let is_done = |shard: &&Shard| shard.is_ended && shard.progress().next == shard.read_to;
-        self.shards.get(&id).filter(is_done).is_some_and(|shard| !shard.is_settled())
-    }
-
     /// Returns what to commit of a shard, if there is something new.
     pub(super) fn commit_of(&self, id: ShardId) -> Option<Commit> {
         let shard = self.shards.get(&id)?;
-        if self.waits_for_windows(id) {
-            return None;
-        }
         let progress = shard.progress();
         let (next, state) = (progress.next, progress.encode());
         let is_new = shard.committed.0 != next || shard.committed.1 != state;
-        is_new.then_some(Commit { shard: id, next, state })
+        let lanes = progress.lanes.iter().enumerate();
+        let is_over = |window: &OpenWindow| window.is_over;
+        let over = lanes.filter(|(_, lane)| lane.window.as_ref().is_some_and(is_over)).map(|(at, _)| at);
+        is_new.then(|| Commit { shard: id, next, state, over: over.collect() })
     }
 
     /// Notes that something is committed.
     pub(super) fn note_commit(&mut self, commit: Commit) {
-        if let Some(shard) = self.shards.get_mut(&commit.shard) {
-            shard.committed = (commit.next, commit.state);
+        let id = commit.shard;
+        let Some(shard) = self.shards.get_mut(&id) else { return };
+        shard.committed = (commit.next, commit.state);
+        for at in commit.over {
+            if let Some(lane) = self.shards.get_mut(&id).and_then(|shard| shard.lanes.get_mut(at)) {
+                lane.note_commit();
+                self.schedule((id, at));
+            }
         }
     }
 

@@ -200,9 +200,8 @@ impl Lane {
             let Some(window) = self.window.as_ref().filter(|_| self.behind.is_none()) else {
                 return Some(Next::Nothing);
             };
-            if is_last || read_until >= window.end {
-                self.end_window(rules);
-                return None;
+            if is_last || read_until >= window.end || window.is_over {
+                return self.end_window(rules);
             }
             let left = window.end.since(now.time).max(LOOK_AGAIN);
             return Some(Next::Wait(now.elapsed + left));
@@ -213,8 +212,7 @@ impl Lane {
         if let (Some(open), Some((start, _))) = (&self.window, window)
             && start >= open.end
         {
-            self.end_window(rules);
-            return None;
+            return self.end_window(rules);
         }
         let flush_at = *since + rules.batching_window;
         let is_full =
@@ -232,13 +230,32 @@ impl Lane {
     fn window_of(&self, rules: &Rules, time: Timestamp) -> Option<(Timestamp, Timestamp)> {
         match &self.window {
             // An open one keeps its length if the setting changes.
-            Some(open) if time < open.end => Some((open.start, open.end)),
-            _ => rules.window_of(time.max(self.windows_begin)),
+            Some(open) if time < open.end && !open.is_over => Some((open.start, open.end)),
+            Some(open) => rules.window_of(time.max(open.end)),
+            None => rules.window_of(time.max(self.windows_begin)),
+        }
+    }
+
+    /// Ends the open window: first that it is over is committed, and then its last call begins. Returns what to do until then.
+    fn end_window(&mut self, rules: &Rules) -> Option<Next> {
+        let window = self.window.as_mut()?;
+        window.is_over = true;
+        if !window.is_committed {
+            return Some(Next::Nothing);
+        }
+        self.call_finally(rules);
+        None
+    }
+
+    /// Notes that it is committed that the open window is over.
+    pub(super) fn note_commit(&mut self) {
+        if let Some(window) = self.window.as_mut().filter(|window| window.is_over) {
+            window.is_committed = true;
         }
     }
 
     /// Begins the last call for the open window, before what is left of the batch.
-    fn end_window(&mut self, rules: &Rules) {
+    fn call_finally(&mut self, rules: &Rules) {
         let Some(window) = &self.window else { return };
         let window = Some((window.start, window.end));
         let (attempts, retries_left) = (0, rules.retries);
@@ -309,7 +326,7 @@ impl Lane {
         }
         if self.window.as_ref().is_some_and(|window| window.is_terminated_early) {
             self.saved.get_or_insert(before);
-            self.end_window(rules);
+            self.call_finally(rules);
         }
     }
 

@@ -3,6 +3,7 @@
 mod core;
 mod discarded;
 mod driver;
+mod dry_run;
 mod invocation;
 mod lane;
 mod options;
@@ -29,7 +30,7 @@ pub use stats::ProcessorStats;
 
 use self::core::Core;
 use driver::Driver;
-use pool::{Function, Shared};
+use pool::{Caller, Function, Shared};
 
 use crate::{IoFailure, Result, StreamReader, extend};
 
@@ -81,9 +82,8 @@ impl Processor {
         let (stream, name) = (options.stream.clone(), options.group.name().to_owned());
         let worker = options.worker().open()?;
         let core = Core::new(options.rules());
-        let destination = options.destination.clone();
-        let shared = Shared::new(core, stream.clone(), options.concurrency, function, destination);
-        let shared = Arc::new(shared);
+        let caller = Caller { stream: stream.clone(), function, destination: options.destination.clone() };
+        let shared = Arc::new(Shared::new(core, options.concurrency, caller));
         let driver = Driver::new(worker, stream.clone());
         let driven = Arc::clone(&shared);
         let spawned =
@@ -97,6 +97,11 @@ impl Processor {
     /// Returns the name, which is that of the processor's consumer group.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns the stream that the processor reads.
+    pub fn stream(&self) -> &StreamReader {
+        &self.stream
     }
 
     /// Returns what the processor has done since it was started, and what it does.

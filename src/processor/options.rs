@@ -6,14 +6,16 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Processor;
 use super::discarded::Destination;
 use super::invocation::{Invocation, Response};
-use super::pool::Function;
+use super::pool::{Caller, Function};
 use super::rules::Rules;
+use super::stats::ProcessorStats;
+use super::{Processor, dry_run};
 use crate::extend::check_range;
 use crate::{
-    Error, Filter, Group, MINUTE, OnTrimmed, Position, Result, SECOND, Stream, StreamReader, WorkerOptions,
+    Error, Filter, Group, MINUTE, OnTrimmed, Position, Result, SECOND, Stream, StreamReader, Timestamp,
+    WorkerOptions,
 };
 
 const BATCH_SIZE_MAX: usize = 10_000;
@@ -194,7 +196,7 @@ impl ProcessorOptions {
         self
     }
 
-    /// Sets where a record goes of what is given up. Without one, it is only [counted](super::ProcessorStats::discarded).
+    /// Sets where a record goes of what is given up. Without one, it is only [counted](ProcessorStats::discarded).
     pub fn on_failure(mut self, destination: Destination) -> Self {
         self.destination = Some(destination);
         self
@@ -212,7 +214,7 @@ impl ProcessorOptions {
     /// Each lane of a shard has a state in its window, which the function gets and answers with. It is committed together with the place in the
     /// shard, in one record: so each record counts in its window exactly once, also after a crash. When the window's time is over and all of
     /// its records are done, the function is called a last time, with [`is_final`](super::Window::is_final) and without records; then the state
-    /// goes. This last call may be repeated after a crash.
+    /// goes. This last call may be repeated after a crash, with the same state. (If a window ended early, with more or fewer of its records.)
     ///
     /// A window ends before its time when its shard ends, and when the state has more than 990,000 bytes, divided by the number of lanes.
     pub fn tumbling_window(mut self, length: Duration) -> Self {
@@ -242,7 +244,8 @@ impl ProcessorOptions {
         self,
         function: impl Fn(&Invocation) -> R + Send + Sync + 'static,
     ) -> Result<Processor> {
-        self.start_function(Box::new(move |invocation| function(invocation).into()))
+        self.check()?;
+        Processor::start(self, Box::new(move |invocation| function(invocation).into()))
     }
 
     /// Starts the processor like [`start`](Self::start), for a function with a state of its own type, which is kept as JSON. A window begins
@@ -279,12 +282,85 @@ impl ProcessorOptions {
         S: Default + Serialize + DeserializeOwned,
         R: Into<Response>,
     {
+        self.check()?;
+        let function = self.function_with_state(function)?;
+        Processor::start(self, function)
+    }
+
+    /// Calls the function with a part of the log: all records from [`starting_position`](Self::starting_position) on that arrived before
+    /// `until`, or, without one, that are there now. It waits until that is done. Nothing is committed, and no processor of this name notices.
+    ///
+    /// This is for a new version of a function, which is tried on old records. Batches, lanes, retries, filters, windows and the destination are
+    /// as with [`start`](Self::start), but all calls come one after the other on this thread, shard by shard, and nothing waits for the clock. So
+    /// there are no pauses, time limits, batching windows and maximum ages. Retries without a bound are none. At the end of each shard's
+    /// part, its windows end.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", "17")?;
+    /// stream.put("user-4", "four")?;
+    /// let parse = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<u32>().ok());
+    /// let tried = stream.processor("parse").batch_size(1).dry_run(None, |invocation| {
+    ///     let is_number = |record: streamlog::Record<'_>| parse(record.data()).is_some();
+    ///     if invocation.records().all(is_number) { Ok(()) } else { Err("not a number") }
+    /// })?;
+    /// assert_eq!((tried.records, tried.discarded), (1, 1));
+    /// assert!(stream.groups()?.is_empty(), "nothing was committed");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a setting out of range; otherwise the same as [`StreamReader::iterator`].
+    pub fn dry_run<R: Into<Response>>(
+        self,
+        until: impl Into<Option<Timestamp>>,
+        function: impl Fn(&Invocation) -> R + Send + Sync + 'static,
+    ) -> Result<ProcessorStats> {
+        self.check()?;
+        self.run_dry(until.into(), Box::new(move |invocation| function(invocation).into()))
+    }
+
+    /// Calls a function with a state like that of [`start_with_state`](Self::start_with_state) as [`dry_run`](Self::dry_run) does.
+    ///
+    /// # Errors
+    /// Same as `dry_run`; `InvalidArgument` without a [`tumbling_window`](Self::tumbling_window).
+    pub fn dry_run_with_state<S, R>(
+        self,
+        until: impl Into<Option<Timestamp>>,
+        function: impl Fn(&Invocation, &mut S) -> R + Send + Sync + 'static,
+    ) -> Result<ProcessorStats>
+    where
+        S: Default + Serialize + DeserializeOwned,
+        R: Into<Response>,
+    {
+        self.check()?;
+        let function = self.function_with_state(function)?;
+        self.run_dry(until.into(), function)
+    }
+
+    fn run_dry(self, until: Option<Timestamp>, function: Box<Function>) -> Result<ProcessorStats> {
+        let rules = self.rules();
+        let caller = Caller { stream: self.stream, function, destination: self.destination };
+        dry_run::run(&caller, rules, self.start, until)
+    }
+
+    /// Returns a function that reads the state for another, and writes it.
+    fn function_with_state<S, R>(
+        &self,
+        function: impl Fn(&Invocation, &mut S) -> R + Send + Sync + 'static,
+    ) -> Result<Box<Function>>
+    where
+        S: Default + Serialize + DeserializeOwned,
+        R: Into<Response>,
+    {
         if self.rules.tumbling_window.is_none() {
             return Err(Error::InvalidArgument(
                 "a state lasts as long as a window: set a tumbling_window".into(),
             ));
         }
-        self.start_function(Box::new(move |invocation| {
+        Ok(Box::new(move |invocation| {
             let mut state = match invocation.state() {
                 [] => S::default(),
                 state => match serde_json::from_slice(state) {
@@ -302,11 +378,6 @@ impl ProcessorOptions {
         }))
     }
 
-    fn start_function(self, function: Box<Function>) -> Result<Processor> {
-        self.check()?;
-        Processor::start(self, function)
-    }
-
     pub(super) fn rules(&self) -> Rules {
         Rules { has_destination: self.destination.is_some(), ..self.rules.clone() }
     }
@@ -316,7 +387,7 @@ impl ProcessorOptions {
             .group
             .worker()
             .start_at(self.start)
-            .batch_records(self.rules.batch_records * self.rules.lanes)
+            .batch_records(self.rules.records_of_a_read())
             .batch_bytes(self.rules.batch_bytes)
             .on_trimmed(OnTrimmed::SkipToHorizon);
         match self.hold {

@@ -17,16 +17,21 @@ pub(super) struct Part {
     pub(super) is_final: bool,
 }
 
+/// A window that has begun.
 #[derive(Debug, Clone)]
 pub(super) struct OpenWindow {
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
     pub(super) state: Arc<[u8]>,
     pub(super) is_terminated_early: bool,
+    /// Nothing more belongs to it.
+    pub(super) is_over: bool,
+    /// That is committed. So its last call has the same state each time, if it is repeated after a crash.
+    pub(super) is_committed: bool,
 }
 
 impl OpenWindow {
     pub(super) fn new(start: Timestamp, end: Timestamp, state: Arc<[u8]>) -> Self {
-        Self { start, end, state, is_terminated_early: false }
+        Self { start, end, state, is_terminated_early: false, is_over: false, is_committed: false }
     }
 }

@@ -18,6 +18,29 @@ use crate::{Error, Result, StreamReader, extend};
 /// The function of a processor.
 pub(super) type Function = dyn Fn(&Invocation) -> Response + Send + Sync;
 
+/// Calls the function and the destination, which are the caller's and may panic.
+pub(super) struct Caller {
+    /// Its clock says how long calls take.
+    pub(super) stream: StreamReader,
+    pub(super) function: Box<Function>,
+    pub(super) destination: Option<Destination>,
+}
+
+impl Caller {
+    pub(super) fn call(&self, invocation: &Invocation) -> Done {
+        let begun = self.stream.clock().elapsed();
+        let response = extend::run_callback(|| (self.function)(invocation));
+        let response = response.unwrap_or_else(|| Response::failed("the function has panicked"));
+        Done::Called { response, took: self.stream.clock().elapsed().saturating_sub(begun) }
+    }
+
+    pub(super) fn report(&self, discarded: &Discarded) -> Done {
+        let Some(destination) = &self.destination else { return Done::Reported { error: None } };
+        let sent = extend::run_callback(|| destination.send(discarded));
+        Done::Reported { error: sent.unwrap_or_else(|| Err("the destination has panicked".to_owned())).err() }
+    }
+}
+
 /// What the threads of a processor share.
 pub(super) struct Shared {
     pub(super) core: Mutex<Core>,
@@ -32,9 +55,7 @@ pub(super) struct Shared {
     is_closing: AtomicBool,
     /// It has ended.
     pub(super) is_over: AtomicBool,
-    stream: StreamReader,
-    function: Box<Function>,
-    destination: Option<Destination>,
+    caller: Caller,
 }
 
 impl fmt::Debug for Shared {
@@ -49,13 +70,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LOOK_RARELY: Duration = Duration::from_secs(1);
 
 impl Shared {
-    pub(super) fn new(
-        core: Core,
-        stream: StreamReader,
-        threads_max: usize,
-        function: Box<Function>,
-        destination: Option<Destination>,
-    ) -> Self {
+    pub(super) fn new(core: Core, threads_max: usize, caller: Caller) -> Self {
         Self {
             core: Mutex::new(core),
             due: Condvar::new(),
@@ -65,9 +80,7 @@ impl Shared {
             threads_max,
             is_closing: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
-            stream,
-            function,
-            destination,
+            caller,
         }
     }
 
@@ -98,7 +111,7 @@ impl Shared {
     fn call(self: Arc<Self>) {
         let mut core = self.core.lock();
         while !self.is_over.load(Ordering::Acquire) {
-            let Some(job) = core.take(now_of(&self.stream)) else {
+            let Some(job) = core.take(now_of(&self.caller.stream)) else {
                 // A timer may have been set.
                 self.bell.ring();
                 self.idle_threads.fetch_add(1, Ordering::Relaxed);
@@ -109,28 +122,15 @@ impl Shared {
             self.wake_one(&core);
             drop(core);
             let done = match job.work {
-                Work::Call(invocation) => self.call_function(&invocation),
-                Work::Report(discarded) => Done::Reported { error: self.report(&discarded) },
+                Work::Call(invocation) => self.caller.call(&invocation),
+                Work::Report(discarded) => self.caller.report(&discarded),
             };
             core = self.core.lock();
-            if core.finish(job.ticket, done, now_of(&self.stream)) {
+            if core.finish(job.ticket, done, now_of(&self.caller.stream)) {
                 self.bell.ring();
             }
         }
         self.threads.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn call_function(&self, invocation: &Invocation) -> Done {
-        let begun = self.stream.clock().elapsed();
-        let response = extend::run_callback(|| (self.function)(invocation));
-        let response = response.unwrap_or_else(|| Response::failed("the function has panicked"));
-        Done::Called { response, took: self.stream.clock().elapsed().saturating_sub(begun) }
-    }
-
-    fn report(&self, discarded: &Discarded) -> Option<String> {
-        let destination = self.destination.as_ref()?;
-        let sent = extend::run_callback(|| destination.send(discarded));
-        sent.unwrap_or_else(|| Err("the destination has panicked".to_owned())).err()
     }
 
     /// Reads and commits until the processor is closed, or its stream is.
@@ -180,7 +180,7 @@ impl Shared {
             drop(core);
             if !has_more {
                 self.bell.wait(match due {
-                    Some(due) => due.saturating_sub(driver_elapsed(&self.stream)).min(LOOK_AGAIN),
+                    Some(due) => due.saturating_sub(self.caller.stream.clock().elapsed()).min(LOOK_AGAIN),
                     None => LOOK_RARELY,
                 });
             }
@@ -195,10 +195,6 @@ impl Shared {
         core.look_at_clock(driver.now());
         self.wake_one(&core);
     }
-}
-
-fn driver_elapsed(stream: &StreamReader) -> Duration {
-    now_of(stream).elapsed
 }
 
 /// Wakes the thread that reads.

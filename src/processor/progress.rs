@@ -44,6 +44,8 @@ struct LaneLine {
 struct WindowLine {
     start_micros: u64,
     end_micros: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_over: bool,
     state_bytes: usize,
 }
 
@@ -59,6 +61,7 @@ impl Progress {
             window: lane.window.as_ref().map(|window| WindowLine {
                 start_micros: window.start.as_micros(),
                 end_micros: window.end.as_micros(),
+                is_over: window.is_over,
                 state_bytes: window.state.len(),
             }),
         };
@@ -88,7 +91,11 @@ impl Progress {
                     states = rest;
                     let (start, end) = (window.start_micros, window.end_micros);
                     let (start, end) = (Timestamp::from_micros(start), Timestamp::from_micros(end));
-                    (start < end).then(|| OpenWindow::new(start, end, state.into())).map(Some)?
+                    let is_over = window.is_over;
+                    let open = OpenWindow::new(start, end, state.into());
+                    (start < end)
+                        .then_some(OpenWindow { is_over, is_committed: is_over, ..open })
+                        .map(Some)?
                 }
                 None => None,
             };

@@ -30,6 +30,11 @@ impl Rules {
         self.filter.as_ref().is_none_or(|filter| filter.matches(record))
     }
 
+    /// Returns how many records are read at once: about a batch for each lane.
+    pub(super) fn records_of_a_read(&self) -> usize {
+        self.batch_records * self.lanes
+    }
+
     /// Returns how many records a lane keeps ready.
     pub(super) fn queue_records_max(&self) -> usize {
         self.batch_records.saturating_mul(BATCHES_AHEAD)
@@ -56,4 +61,5 @@ impl Rules {
 }
 
 /// A lane has up to so many batches ready, so that it does not wait for the thread that reads. That reads on while there are fewer than half.
-pub(super) const BATCHES_AHEAD: usize = 16;
+/// In tests there are few, so that lanes are often full.
+pub(super) const BATCHES_AHEAD: usize = if cfg!(test) { 2 } else { 16 };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{Metric, MetricValue};
+
 /// What a processor has done since it was started. [`Processor::stats`](super::Processor::stats) returns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,6 +38,45 @@ pub struct ProcessorStats {
     pub stuck: usize,
     /// Shards that the processor reads.
     pub shards: usize,
+}
+
+impl ProcessorStats {
+    /// Returns the counts that Lambda has metrics of, by its names, and those that it has no name for.
+    ///
+    /// ```
+    /// # use streamlog::{MetricValue, Stream};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let processor = stream.processor("audit").start(|_| ())?;
+    /// let stats = processor.stats();
+    /// let errors = stats.metrics().find(|metric| metric.name == "Errors").expect("it is there");
+    /// assert_eq!(errors.value, MetricValue::Total(0));
+    /// processor.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let totals = [
+            ("Invocations", "Count", self.invocations),
+            ("Errors", "Count", self.errors),
+            ("Timeouts", "Count", self.timeouts),
+            ("Duration", "Milliseconds", millis(self.duration)),
+            ("ProcessedEventCount", "Count", self.records),
+            ("FilteredOutEventCount", "Count", self.filtered),
+            ("DroppedEventCount", "Count", self.discarded),
+            ("SkippedEventCount", "Count", self.skipped),
+            ("DestinationDeliveryFailures", "Count", self.destination_errors),
+        ];
+        let levels = [
+            ("IteratorAge", "Milliseconds", millis(self.iterator_age)),
+            ("ConcurrentExecutions", "Count", self.running as u64),
+            ("StuckExecutions", "Count", self.stuck as u64),
+        ];
+        let totals = totals.into_iter().map(|(name, unit, total)| (name, unit, MetricValue::Total(total)));
+        let levels =
+            levels.into_iter().map(|(name, unit, level)| (name, unit, MetricValue::Level(Some(level))));
+        totals.chain(levels).map(|(name, unit, value)| Metric { name, unit, shard: None, value })
+    }
 }
 
 /// The counts of a running processor.

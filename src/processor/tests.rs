@@ -261,7 +261,7 @@ impl World {
         }
         driver.settle(&self.core).unwrap();
         let core = self.core.lock();
-        let is_committed = |id: &ShardId| core.commit_of(*id).is_none() && !core.waits_for_windows(*id);
+        let is_committed = |id: &ShardId| core.commit_of(*id).is_none();
         if core.shards.keys().all(is_committed) {
             let known = self.done.iter().filter(|(key, _)| !self.comes_again.contains_key(key));
             self.committed.extend(known);

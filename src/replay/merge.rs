@@ -28,9 +28,10 @@ struct Source {
     end: SequenceNumber,
     range: HashKeyRange,
     ahead: VecDeque<OwnedRecord>,
-    /// Whether a record was left out because it arrived too late.
+    /// Whether a record was left out because it arrived too late. So did all that follow, here and in the children.
     is_cut: bool,
-    /// The sources that have to be at their end before.
+    /// The sources that have to be at their end before. No record here is older than theirs, so this changes no order: it keeps closed shards from
+    /// being read ahead all together.
     waits_for: BTreeSet<ShardId>,
     /// The sources that wait for this one.
     followers: Vec<ShardId>,
@@ -126,21 +127,14 @@ impl Merge {
         (id, record)
     }
 
-    /// Removes a source that has nothing left, so that those behind it can be read. If it was left before its end, because of the time, so are
-    /// they: otherwise records of one key would be left out in between, should the clock have been set back.
+    /// Removes a source that has nothing left, so that those behind it can be read.
     fn finish(&mut self, id: ShardId) {
-        let mut finished = vec![id];
-        while let Some(id) = finished.pop() {
-            let Some(source) = self.sources.remove(&id) else { continue }; // It had two parents that were cut.
-            for follower in source.followers {
-                let Some(waiting) = self.sources.get_mut(&follower) else { continue };
-                waiting.waits_for.remove(&id);
-                if source.is_cut {
-                    waiting.is_cut = true;
-                    finished.push(follower);
-                } else if waiting.waits_for.is_empty() {
-                    self.to_read.push(follower);
-                }
+        let finished = self.sources.remove(&id).expect("it is there until its end");
+        for follower in finished.followers {
+            let waiting = self.sources.get_mut(&follower).expect("it waits for this one");
+            waiting.waits_for.remove(&id);
+            if waiting.waits_for.is_empty() {
+                self.to_read.push(follower);
             }
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamlog::gateway::{Gateway, RunningGateway};
-use streamlog::{KeyHash, Store, StreamOptions};
+use streamlog::{KeyFile, KeyHash, Store, StreamOptions};
 use tempfile::TempDir;
 
 /// Large enough for the largest records.
@@ -28,6 +28,9 @@ const KEYS: &str = r#"{"keys": [
         {"Effect": "Allow", "Action": ["kinesis:*", "streamlog:*"], "Resource": "*"}]}]},
     {"access_key_id": "AKREADER", "secret_access_key": "secret", "user": "reader", "policies": [{"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Action": ["kinesis:Get*", "kinesis:List*", "kinesis:Describe*", "streamlog:*"], "Resource": "*"}]}]},
+    {"access_key_id": "AKDEV", "secret_access_key": "secret", "user": "dev", "policies": [{"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["kinesis:ListStreams", "streamlog:*"], "Resource": "*"},
+        {"Effect": "Allow", "Action": "kinesis:*", "Resource": "arn:aws:kinesis:us-east-1:000000000000:stream/dev-*"}]}]},
     {"access_key_id": "AKPLAIN", "secret_access_key": "secret", "user": "plain", "policies": [{"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Action": "kinesis:*", "Resource": "*"}]}]},
     {"access_key_id": "AKNOTHING", "secret_access_key": "secret", "user": "nothing", "policies": []}]}"#;
@@ -45,7 +48,8 @@ impl Served {
         let scratch = common::scratch();
         let keys = scratch.path().join("keys.json");
         std::fs::write(&keys, KEYS).unwrap();
-        let options = StreamOptions::new().segment_bytes(SEGMENT_BYTES);
+        let encryption_keys = KeyFile::create(scratch.path().join("key-file")).unwrap();
+        let options = StreamOptions::new().segment_bytes(SEGMENT_BYTES).encryption_keys(encryption_keys);
         let store = Store::open(scratch.path().join("streams"), options).unwrap();
         let gateway = Gateway::new(store.clone()).credentials(&keys).delay(Duration::from_millis(200));
         let running = gateway.start("127.0.0.1:0").unwrap();
@@ -130,5 +134,7 @@ fn everybody_can_use_it() {
 
 #[test]
 fn it_is_quick_with_500_streams_and_1024_shards() {
-    run("many.py", Served::new, &["20"]);
+    // 600 seconds, for example, show whether the memory of the page stays the same.
+    let seconds = std::env::var("STREAMLOG_SECONDS").unwrap_or("20".to_owned());
+    run("many.py", Served::new, &[&seconds]);
 }

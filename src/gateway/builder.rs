@@ -11,7 +11,7 @@ use std::time::Duration;
 use ring::rand::SystemRandom;
 
 use super::auth::Credentials;
-use super::catalogue::{Behaviour, Catalogue, Janitor};
+use super::catalogue::{Behaviour, Catalogue, Janitor, Recorder};
 use super::files::{self, CertificateFiles};
 use super::front::{Door, Front};
 use super::http::{Running, Server, Settings};
@@ -220,9 +220,11 @@ impl Gateway {
         };
         let catalogue = Arc::new(Catalogue::new(self.store.clone(), behaviour));
         let janitor = Janitor::start(Arc::clone(&catalogue)).map_err(failed("start a thread"))?;
+        let recorder = Recorder::start(Arc::clone(&catalogue)).map_err(failed("start a thread"))?;
         let service = Service {
             catalogue,
             janitor,
+            recorder: Some(recorder),
             sealer: Sealer::new(secret),
             clock: Arc::clone(&self.clock),
             profile: match self.profile {
@@ -303,6 +305,7 @@ impl RunningGateway {
         self.running.close(GRACE);
         // A request that was broken off may still run, and must not open a stream again.
         self.front.service.janitor.end();
+        self.front.service.recorder.iter().for_each(Recorder::end);
         self.front.service.catalogue.close();
         Ok(self.store.close()?)
     }

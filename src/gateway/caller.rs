@@ -2,7 +2,7 @@
 
 use hyper::header::USER_AGENT;
 
-use super::auth::{Ask, Decision, Identity, Policy, authorize, denial_message};
+use super::auth::{Ask, Decision, Identity, Policy, authorize, denial_message, may_allow};
 use super::fault::{Answered, Fault};
 use super::http::Request;
 use super::model::Input;
@@ -23,7 +23,7 @@ impl Caller<'_> {
         resource: &str,
         input: Option<&Input<'_>>,
     ) -> Answered<()> {
-        let Self { service, identity, request } = self;
+        let Self { service, identity, .. } = self;
         // What does not exist has neither tags nor a policy.
         let tagged = if resource == "*" { None } else { Tagged::by_arn(service, resource).ok() };
         let tags = tagged.as_ref().map(Tagged::tags).unwrap_or_default();
@@ -40,20 +40,32 @@ impl Caller<'_> {
         let removed = input.map(|input| input.texts("TagKeys")).unwrap_or_default();
         let removed = removed.into_iter().map(|key| (key, None));
         let request_tags: Vec<_> = added.chain(removed).collect();
-        let ask = Ask {
-            action: &operation.action(),
-            resource,
+        let action = operation.action();
+        let ask = Ask { resource, resource_tags: &tags, request_tags: &request_tags, ..self.ask(&action) };
+        match authorize(identity, policy.as_ref(), &ask) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(denial) => Err(Fault::access_denied(denial_message(identity, &ask, denial))),
+        }
+    }
+
+    /// Returns whether the caller may do this to some resource, as far as their own policies say.
+    pub(super) fn may_somewhere(&self, operation: &Operation) -> bool {
+        may_allow(self.identity, &self.ask(&operation.action()))
+    }
+
+    /// Returns what the caller asks to do, to nothing yet.
+    fn ask<'a>(&'a self, action: &'a str) -> Ask<'a> {
+        let Self { service, request, .. } = self;
+        Ask {
+            action,
+            resource: "*",
             region: &service.account().region,
             now: service.clock.now(),
             source: request.peer.ip(),
             is_tls: request.is_tls,
             user_agent: request.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
-            resource_tags: &tags,
-            request_tags: &request_tags,
-        };
-        match authorize(identity, policy.as_ref(), &ask) {
-            Decision::Allow => Ok(()),
-            Decision::Deny(denial) => Err(Fault::access_denied(denial_message(identity, &ask, denial))),
+            resource_tags: &[],
+            request_tags: &[],
         }
     }
 }

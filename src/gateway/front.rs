@@ -25,7 +25,7 @@ use super::wire::{Format, Value, event_stream};
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const NO_OPERATION: &str = "Unable to determine service/operation name to be authorized";
 
-/// Who may call.
+/// Who is let in.
 pub(super) enum Door {
     /// Anybody. Requests must be signed in form, as clients do; the signature is not checked.
     Open,
@@ -33,7 +33,7 @@ pub(super) enum Door {
     Keys(Credentials),
 }
 
-/// Answers requests.
+/// What all requests come to first: it answers them, or refuses them.
 pub(super) struct Front {
     pub(super) service: Service,
     pub(super) door: Door,
@@ -42,7 +42,7 @@ pub(super) struct Front {
     pub(super) requests: AtomicU64,
 }
 
-/// What a request was about, for the access log.
+/// What the access log says of a request, as far as it was seen before the request was answered or refused.
 #[derive(Default)]
 struct Seen {
     operation: Option<&'static Operation>,
@@ -236,7 +236,9 @@ impl Front {
         let may = |operation: &Operation, resource: &str| {
             caller.as_ref().is_none_or(|caller| caller.check(operation, resource, None).is_ok())
         };
-        let call = Call { service: &self.service, format, may: &may };
+        let may_somewhere =
+            |operation: &Operation| caller.as_ref().is_none_or(|caller| caller.may_somewhere(operation));
+        let call = Call { service: &self.service, format, may: &may, may_somewhere: &may_somewhere };
         let subject = call.subject(operation.subject, &input);
         seen.resource = subject.as_ref().map_or_else(|_| "-".to_owned(), |subject| subject.clone());
         if let Some(caller) = &caller {

@@ -44,6 +44,15 @@ pub(in crate::gateway) fn authorize(
     }
 }
 
+/// Returns whether a user's policies may allow an action on some resource. What `ask` says of the resource does not count, but for a
+/// statement that denies the action on all of them.
+pub(in crate::gateway) fn may_allow(identity: &Identity, ask: &Ask<'_>) -> bool {
+    let context = Context { identity, ask: &Ask { resource: "*", ..*ask } };
+    let policies = &identity.policies;
+    policies.iter().any(|policy| policy.allows_on_some_resource(&context))
+        && !policies.iter().any(|policy| policy.effect(&context) == Some(Effect::Deny))
+}
+
 /// Returns AWS' text for the exception `AccessDeniedException`, with a hint if the user's access key has no policies at all.
 pub(in crate::gateway) fn denial_message(identity: &Identity, ask: &Ask<'_>, denial: Denial) -> String {
     let Ask { action, resource, .. } = ask;
@@ -404,5 +413,26 @@ mod tests {
             let identity = Identity::new(ACCOUNT, "alice", "AKID", policies);
             prop_assert_eq!(authorize(&identity, None, &ask()), BY_IDENTITY);
         }
+    }
+
+    #[test]
+    fn what_may_be_allowed_on_some_resource() {
+        let dev = "arn:aws:kinesis:us-east-1:111122223333:stream/dev-*";
+        let cases = [
+            (json!([allow(json!({}))]), true),
+            (json!([allow(json!({ "Resource": dev }))]), true),
+            (json!([allow(json!({ "Resource": dev, "Action": "kinesis:Get*" }))]), false),
+            (json!([allow(json!({ "NotAction": "kinesis:Put*" }))]), false),
+            (json!([allow(json!({ "Resource": dev })), deny(json!({ "Resource": dev }))]), true),
+            (json!([allow(json!({ "Resource": dev })), deny(json!({}))]), false),
+            (json!([deny(json!({ "Resource": dev }))]), false),
+            (json!([allow(json!({})), deny(json!({ "Action": "kinesis:Get*" }))]), true),
+        ];
+        for (statements, expected) in cases {
+            assert_eq!(may_allow(&alice(&[document(&statements)]), &ask()), expected, "{statements}");
+        }
+        assert!(!may_allow(&alice(&[]), &ask()));
+        let denied = [document(&json!([allow(json!({}))])), document(&json!([deny(json!({}))]))];
+        assert!(!may_allow(&alice(&denied), &ask()), "another policy denies it");
     }
 }

@@ -19,7 +19,7 @@ mod vectors;
 pub(in crate::gateway) use ask::Ask;
 #[cfg(fuzzing)]
 pub(in crate::gateway) use authorize::Denial;
-pub(in crate::gateway) use authorize::{Decision, authorize, denial_message};
+pub(in crate::gateway) use authorize::{Decision, authorize, denial_message, may_allow};
 pub(in crate::gateway) use claim::check_form;
 pub(in crate::gateway) use credentials::{Credentials, Identity};
 pub(in crate::gateway) use policy::Policy;

@@ -94,6 +94,13 @@ impl Policy {
         }
         found
     }
+
+    /// Returns whether a statement allows the action on something, whatever the resource of the request is.
+    pub(super) fn allows_on_some_resource(&self, context: &Context<'_>) -> bool {
+        self.statements.iter().any(|statement| {
+            statement.effect == Effect::Allow && statement.actions.matches(context.ask.action, context)
+        })
+    }
 }
 
 /// Patterns of which one must match, or none if they stand behind `NotAction` or `NotResource`.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::history::History;
 use super::settings::{Mode, Settings};
 use super::{Behaviour, Pipes, internal, missing};
 use crate::gateway::fault::{Answered, Fault};
@@ -43,7 +44,7 @@ impl Status {
     }
 }
 
-/// A stream of the store.
+/// A stream as Kinesis knows it: the log, and the settings and the state that the log does not have.
 pub(in crate::gateway) struct Known {
     pub(in crate::gateway) name: String,
     pub(in crate::gateway) stream: Stream,
@@ -52,6 +53,8 @@ pub(in crate::gateway) struct Known {
     pub(in crate::gateway) puts_wait: bool,
     /// The subscriptions that are open.
     pub(in crate::gateway) pipes: Pipes,
+    /// What it did in the last day, as far as it was open.
+    pub(in crate::gateway) history: Mutex<History>,
     behaviour: Arc<Behaviour>,
     /// Replaced as a whole, so that nobody who reads them holds up a change.
     settings: RwLock<Arc<Settings>>,
@@ -117,6 +120,7 @@ impl Known {
             created_at: description.created_at,
             puts_wait: description.durability == Durability::Power,
             pipes: Pipes::default(),
+            history: Mutex::new(History::new(stream.now(), &stream.stats()?)),
             behaviour: Arc::clone(behaviour),
             changes: Mutex::default(),
             updated_at: AtomicU64::default(),

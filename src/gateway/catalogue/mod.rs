@@ -1,8 +1,10 @@
 //! The streams of a gateway: those of its store, with what Kinesis knows of them and the log does not.
 
+mod history;
 mod janitor;
 mod known;
 mod pipes;
+mod recorder;
 mod settings;
 
 use std::collections::HashMap;
@@ -17,9 +19,11 @@ use super::fault::{Answered, Fault};
 use super::names::{Account, is_stream_name};
 use crate::{Error, Limits, Store, StreamOptions};
 
+pub(super) use history::{Activity, Behind, Line, Reader};
 pub(super) use janitor::Janitor;
 pub(super) use known::{ConsumerState, Known, Status};
 pub(super) use pipes::{Pipe, Pipes};
+pub(super) use recorder::Recorder;
 pub(super) use settings::{ConsumerSettings, Mode, Settings, Strategy};
 
 /// How the streams behave.

@@ -51,6 +51,16 @@ impl Pipes {
         }
     }
 
+    /// Returns how far each consumer that has subscriptions is behind in the shard where it is furthest.
+    pub(super) fn behind(&self) -> BTreeMap<String, u64> {
+        let mut behind = BTreeMap::new();
+        for ((consumer, _), pipe) in &*self.open.lock() {
+            let furthest = behind.entry(consumer.clone()).or_default();
+            *furthest = pipe.millis_behind().max(*furthest);
+        }
+        behind
+    }
+
     /// Returns the open subscriptions of a consumer, by shard.
     pub(in crate::gateway) fn of(&self, consumer: &str) -> Vec<(ShardId, Arc<Pipe>)> {
         let open = self.open.lock();

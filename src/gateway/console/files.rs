@@ -38,6 +38,7 @@ files! {
     "activity.js"
     "chart.js"
     "keyspace.js"
+    "heatmap.js"
     "streams.js"
     "stream.js"
     "changes.js"
@@ -53,5 +54,7 @@ files! {
     "aggregate.js"
     "md5.js"
     "put.js"
+    "settings.js"
+    "policy.js"
     "signin.js"
 }

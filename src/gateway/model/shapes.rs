@@ -69,6 +69,8 @@ pub(in crate::gateway) const STREAM_ONLY: &[Member] = &[STREAM_NAME, STREAM_ARN,
 pub(in crate::gateway) const DESCRIBE_ACTIVITY: &[Member] = &[
     optional("ExclusiveStartStreamName", &NAME),
     optional("IncludeConsumers", &BOOLEAN),
+    optional("IncludeHistory", &BOOLEAN),
+    optional("IncludeShardHistory", &BOOLEAN),
     optional("Limit", &PAGE),
     optional("StreamName", &NAME),
     STREAM_ARN,

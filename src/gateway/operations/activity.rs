@@ -4,7 +4,7 @@ use super::super::catalogue::{ConsumerState, Known, Status};
 use super::super::names::shard_id;
 use super::describe::creation_time;
 use super::table::of_kinesis;
-use super::{Answered, Call, Fault, Input, Reply, Subject, Value};
+use super::{Answered, Call, Fault, Input, Reply, Subject, Value, history};
 use crate::{GroupDescription, Lag, ShardDescription, ShardId, ShardStats, StreamStats, Timestamp, Traffic};
 
 /// How many streams an answer has at most, and if the request does not say.
@@ -12,7 +12,7 @@ const STREAMS_MAX: usize = 1_000;
 
 /// Describes the activity of all streams, page by page, or of one stream with its shards and, if asked for, its consumers.
 ///
-/// Counts are totals since the server opened the stream, so whoever asks twice has rates.
+/// Counts are totals since the server opened the stream, so whoever asks twice has rates. If asked for, rates of the last day come along.
 pub(super) fn describe_activity(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let resource = call.subject(Subject::StreamOrAccount, &input)?;
     let allowed = of_kinesis().filter(|operation| (call.may)(operation, &resource));
@@ -34,12 +34,20 @@ pub(super) fn describe_activity(call: &Call<'_>, input: Input<'_>) -> Answered<R
     let mut answer = answer
         .with("Streams", Some(Value::List(vec![stream_value(&known, &stats)])))
         .with("Shards", Some(shards));
+    let is_with_history = input.is_true("IncludeHistory");
+    if is_with_history {
+        answer = answer.with("History", Some(history::of_stream(&known)));
+    }
+    if input.is_true("IncludeShardHistory") {
+        answer = answer.with("ShardHistory", Some(history::of_shards(&known)));
+    }
     if input.is_true("IncludeConsumers") {
         let consumers = known.consumers()?;
         let consumers = consumers.iter().map(|consumer| consumer_value(&known, consumer)).collect();
         answer = answer
             .with("Consumers", Some(Value::List(consumers)))
-            .with("Groups", Some(Value::List(groups(&known)?)));
+            .with("Groups", Some(Value::List(groups(&known)?)))
+            .with("ReaderHistory", is_with_history.then(|| history::of_readers(&known)));
     }
     call.reply(&answer)
 }
@@ -50,12 +58,17 @@ fn list(call: &Call<'_>, input: &Input<'_>, answer: Value<'_>) -> Answered<Reply
     let names = call.service.catalogue.names()?;
     let names = names.into_iter().filter(|name| after.is_none_or(|after| name.as_str() > after));
     // One that was deleted since then is left out.
+    let is_with_history = input.is_true("IncludeHistory");
     let mut found = names.filter_map(|name| {
         let known = call.service.catalogue.stream(&name).ok()?;
-        Some(stream_value(&known, &stats(&known).ok()?))
+        let value = stream_value(&known, &stats(&known).ok()?);
+        Some(value.with("History", is_with_history.then(|| history::recent(&known))))
     });
     let page = found.by_ref().take(limit).collect();
     let has_more = Value::Bool(found.next().is_some());
+    // A key may create streams of some names only, which no answer about all streams shows.
+    let may_create = of_kinesis().any(|it| it.name == "CreateStream" && (call.may_somewhere)(it));
+    let answer = answer.with("MayCreateStreams", Some(Value::Bool(may_create)));
     let answer = answer.with("Streams", Some(Value::List(page)));
     call.reply(&answer.with("HasMoreStreams", Some(has_more)))
 }

@@ -5,6 +5,7 @@ mod activity;
 mod consumers;
 mod describe;
 mod encryption;
+mod history;
 mod lifecycle;
 mod list;
 mod monitoring;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::catalogue::{Catalogue, Janitor, Known};
+use super::catalogue::{Catalogue, Janitor, Known, Recorder};
 use super::fault::{Answered, Fault};
 use super::model::{Input, Member, Profile};
 use super::names::{Account, parse_shard_id};
@@ -83,6 +84,8 @@ pub(super) enum Reply {
 pub(super) struct Service {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) janitor: Janitor,
+    /// `None` where tests say when the streams are looked at.
+    pub(super) recorder: Option<Recorder>,
     pub(super) sealer: Sealer,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) profile: Profile,
@@ -96,6 +99,8 @@ pub(super) struct Call<'a> {
     pub(super) format: Format,
     /// Returns whether the caller may do this to this resource.
     pub(super) may: &'a dyn Fn(&Operation, &str) -> bool,
+    /// Returns whether the caller may do this to some resource.
+    pub(super) may_somewhere: &'a dyn Fn(&Operation) -> bool,
 }
 
 impl Operation {

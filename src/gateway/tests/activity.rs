@@ -185,7 +185,8 @@ fn policies_decide_on_activity_and_it_says_what_they_allow() {
     world.create("clicks", 1);
     world.create("orders", 1);
     // Without keys, all is allowed.
-    assert_eq!(allowed(&activity(&world, json!({})).ok()).len(), 57);
+    let all = activity(&world, json!({})).ok();
+    assert_eq!((allowed(&all).len(), &all["MayCreateStreams"]), (57, &json!(true)));
     world.restart(|setup| setup.credentials = Some(KEYS.to_owned()));
     let ask = |body: Json| activity_of(&world, body, sign);
     let got = ask(json!({"StreamName": "clicks"})).ok();
@@ -198,6 +199,15 @@ fn policies_decide_on_activity_and_it_says_what_they_allow() {
     }
     let got = activity(&world, json!({"StreamName": "clicks"}));
     assert_eq!(got.error().0, "InvalidSignatureException", "a signature that is none");
+
+    // A key that may create streams of some names.
+    for (action, may_create) in [("kinesis:*", true), ("kinesis:Get*", false)] {
+        let keys = KEYS.replace("\"kinesis:Get*\", \"streamlog:DescribeActivity\"", &format!("\"{action}\""));
+        let keys = keys.replace("\"kinesis:ListStreams\"", "\"streamlog:*\"");
+        world.restart(|setup| setup.credentials = Some(keys));
+        let got = activity_of(&world, json!({}), sign).ok();
+        assert_eq!((&got["MayCreateStreams"], allowed(&got)), (&json!(may_create), vec![]), "{action}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod activity;
 mod concurrency;
 mod consumers;
 mod encryption;
+mod history;
 mod judging;
 mod lifecycle;
 mod model;
@@ -132,6 +133,7 @@ impl World {
         };
         let service = Service {
             janitor: Janitor::start(Arc::clone(&catalogue)).unwrap(),
+            recorder: None,
             catalogue,
             sealer: Sealer::new([7; 32]),
             clock: Arc::clone(&self.clock) as _,

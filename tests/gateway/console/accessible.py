@@ -22,6 +22,12 @@ kinesis.put_records(
     StreamName="seen",
     Records=[{"PartitionKey": f"k{n}", "Data": json.dumps({"n": n, "list": [1, {"deep": None}]})} for n in range(50)],
 )
+arn = kinesis.describe_stream_summary(StreamName="seen")["StreamDescriptionSummary"]["StreamARN"]
+kinesis.register_stream_consumer(StreamARN=arn, ConsumerName="board")
+kinesis.add_tags_to_stream(StreamName="seen", Tags={"team": "shop floor"})
+statement = {"Effect": "Allow", "Principal": "*", "Action": "kinesis:Get*", "Resource": arn}
+kinesis.put_resource_policy(ResourceARN=arn, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+kinesis.start_stream_encryption(StreamName="seen", EncryptionType="KMS", KeyId="alias/shop")
 found = []
 views = 0
 
@@ -53,6 +59,7 @@ def look_at_all(console, name):
     expect(page.locator("svg.keyspace rect.heat")).to_have_count(4)
     time.sleep(3)
     page.locator(".as-table summary").first.click()
+    page.get_by_text("Splits and merges in this time").click()
     look(page, f"{name}, overview")
     for dialog in ("Scale", "Split", "Merge", "Retention", "Mode", "Delete"):
         console.button(dialog).first.click()
@@ -70,10 +77,16 @@ def look_at_all(console, name):
     for kind in ("One record", "Many lines", "Made at a rate"):
         page.get_by_label(kind).check()
         look(page, f"{name}, put {kind}")
-    for tab in ("shards", "readers"):
+    for tab in ("shards", "readers", "settings"):
         console.go("seen", tab)
         time.sleep(2.5)
         look(page, f"{name}, {tab}")
+    for button in ("Stop encryption", "Change tags", "Change policy"):
+        console.button(button).click()
+        expect(console.dialog()).to_be_visible()
+        look(page, f"{name}, {button}")
+        page.keyboard.press("Escape")
+        expect(console.dialog()).to_have_count(0)
 
 
 with browser() as started:

@@ -3,6 +3,7 @@
     python journeys.py URL
 """
 
+import datetime
 import json
 import re
 import sys
@@ -346,11 +347,49 @@ def take_apart(console):
     expect(users.nth(3).locator(".json")).to_contain_text("order: 3")
 
 
+def past(console):
+    """What went on before the page was opened is drawn at once."""
+    page = console.page
+    kinesis.create_stream(StreamName="busy", ShardCount=1)
+    active("busy")
+    for _ in range(3):
+        kinesis.put_records(StreamName="busy", Records=[{"PartitionKey": "key", "Data": b"x" * 500}] * 300)
+        page.wait_for_timeout(5_500)
+    fresh = Page(page.context.browser, URL)
+    fresh.sign_in()
+    row = fresh.page.locator("tr[data-stream=busy]")
+    expect(row).to_be_visible()
+    line = row.locator(".spark .line").first.get_attribute("d")
+    assert line.count("L") >= 2, f"after one answer, there are several points: {line}"
+    fresh.close()
+    # Not by the list, which has asked for a part of it.
+    fresh = Page(page.context.browser, URL)
+    fresh.go("busy")
+    fresh.sign_in()
+    # Nothing was put since, so these figures are from before.
+    for figures in (r"Records\. In: now [0-9.]+.s, at most [1-9]", r"Bytes\. In: now .*, at most [0-9.]+ KiB"):
+        expect(fresh.page.get_by_role("img", name=re.compile(figures))).to_be_visible()
+    fresh.page.get_by_label("Time that the charts show").select_option("3600000")
+    expect(fresh.page.get_by_role("img", name=re.compile(r"Records\. In: now [0-9.]+.s, at most [1-9]"))).to_be_visible()
+    fresh.close()
+
+
 def readers(console):
     page = console.page
+    opened = time.time()
     console.go("grouped", "readers")
     group = page.locator("tr", has_text="billing")
     expect(group).to_contain_text("3")
+    expect(page.get_by_role("img", name=re.compile(r"billing: records to go\. Records: now 3, at most 3"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile(r"billing: behind\. Behind: now [0-9]+ (s|min)"))).to_be_visible()
+    page.get_by_label("Time that the charts show").select_option("900000")
+    table = page.locator(".chart", has_text="billing: records to go").locator(".as-table")
+    table.locator("summary").click()
+    eldest = table.locator("tbody tr").last.locator("td")
+    expect(eldest.nth(1)).to_have_text("3")
+    at = datetime.datetime.fromisoformat(eldest.first.get_attribute("title").replace(" UTC", "+00:00")).timestamp()
+    assert at < opened, "the lag from before the tab was opened"
+    table.locator("summary").click()
     console.button("Register a consumer").click()
     console.dialog().get_by_label("Name").fill("board")
     console.button("Register", console.dialog()).click()
@@ -364,7 +403,9 @@ def readers(console):
     )["EventStream"]
     expect(row).to_contain_text("1 shard")
     expect(row).to_contain_text("at the end")
+    expect(page.get_by_role("img", name=re.compile("board: behind. Behind: now 0 ms"))).to_be_visible()
     stream.close()
+    expect(page.get_by_role("img", name=re.compile("board: behind. Behind: now –"))).to_be_visible()
     expect(row).to_contain_text("none")
     row.get_by_role("button", name="Deregister board").click()
     expect(page.get_by_text("No consumer is registered.")).to_be_visible()
@@ -385,11 +426,119 @@ def charts(console):
     table = page.locator(".chart", has_text="Records").locator(".as-table").nth(0)
     table.locator("summary").click()
     expect(table.locator("tbody tr").first).to_be_visible()
+    page.get_by_label("Time that the charts show").select_option("900000")
+    # The key space over time: the splits and merges of this journey, in colours, and as a list.
+    over_time = page.locator("section", has=page.get_by_role("heading", name="Hash keys over time"))
+    expect(over_time.get_by_role("img", name=re.compile(r"Hash keys over time\. [1-9]\d* shards came from"))).to_be_visible()
+    over_time.locator("summary").click()
+    expect(over_time.locator("li").last).to_contain_text("came from shard 1, which was split.")
+    expect(over_time.locator("li", has_text="came from shards 4 and 5, which were merged.")).to_have_count(1)
+    # What was busiest has the colour of that.
+    has_busiest = """() => {
+        const canvas = document.querySelector('canvas.heatmap');
+        const busiest = getComputedStyle(canvas.parentNode.querySelector('.heat-legend .l5')).backgroundColor.match(/\\d+/g).map(Number);
+        const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        for (let at = 0; at < pixels.length; at += 4) if (busiest.every((part, of) => pixels[at + of] === part)) return true;
+        return false;
+    }"""
+    eventually(lambda: page.evaluate(has_busiest), 45)
+    canvas = over_time.locator("canvas")
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] - 4, "y": box["height"] - 6})
+    expect(over_time.locator(".reading")).to_contain_text(re.compile(r"UTC\): Shard \d+, .* in"))
+    number = re.search(r"Shard (\d+),", over_time.locator(".reading").inner_text()).group(1)
+    canvas.click(position={"x": box["width"] - 4, "y": box["height"] - 6})
+    expect(page.locator(".shard-detail h3")).to_have_text(f"shardId-{int(number):012}")
     page.get_by_label("Time that the charts show").select_option("86400000")
     console.go("clicks", "shards")
     expect(page.locator(".shards tbody tr")).to_have_count(6)
     page.get_by_label("With closed shards").check()
     eventually(lambda: page.locator(".shards tbody tr").count() > 6)
+
+
+def settings(console):
+    page = console.page
+    dialog = console.dialog()
+    arn = summary("puts")["StreamARN"]
+    card = lambda title: page.locator(".setting", has=page.get_by_role("heading", name=title))
+    console.go("puts", "settings")
+    expect(card("Encryption")).to_contain_text("Off. Records are on the disk in plain.")
+    console.button("Encrypt").click()
+    expect(dialog.locator(".preview")).to_contain_text("What is there already stays as it is")
+    dialog.get_by_label("Name of the key").fill("alias/shop")
+    console.button("Encrypt", dialog).click()
+    console.toast("Stream puts is encrypted now.")
+    assert (summary("puts")["EncryptionType"], summary("puts")["KeyId"]) == ("KMS", "alias/shop")
+    expect(card("Encryption")).to_contain_text("On, with the key alias/shop.")
+    active("puts")
+    console.button("Stop encryption").click()
+    expect(dialog.locator(".preview")).to_contain_text("Keep the key file until retention has dropped it.")
+    console.button("Stop encryption", dialog).click()
+    console.toast("is not encrypted any more")
+    assert summary("puts")["EncryptionType"] == "NONE"
+
+    # Tags, with the keyboard.
+    tags = lambda: {tag["Key"]: tag["Value"] for tag in kinesis.list_tags_for_stream(StreamName="puts")["Tags"]}
+    kinesis.add_tags_to_stream(StreamName="puts", Tags={"stage": "test", "old": "yes"})
+    console.go("puts")
+    console.go("puts", "settings")
+    console.button("Change tags").focus()
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_label("Key of tag 2")).to_have_value("stage")
+    dialog.get_by_label("Value of tag 2").fill("live")
+    console.button("Remove tag 1", dialog).focus()
+    page.keyboard.press("Enter")
+    expect(console.button("Add a tag", dialog)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.type("team")
+    page.keyboard.press("Tab")
+    page.keyboard.type("shop floor")
+    preview = dialog.locator(".preview")
+    for line in ("stage changes from “test” to “live”.", "team is added, with “shop floor”.", "old is removed."):
+        expect(preview).to_contain_text(line)
+    page.keyboard.press("Enter")
+    console.toast("has other tags now")
+    assert tags() == {"stage": "live", "team": "shop floor"}, tags()
+    expect(card("Tags")).to_contain_text("shop floor")
+    console.button("Change tags").click()
+    console.button("Add a tag", dialog).click()
+    dialog.get_by_label("Key of tag 3").fill("team")
+    expect(preview).to_contain_text("Two tags have the same key.")
+    expect(console.button("Change tags", dialog)).to_be_disabled()
+    page.keyboard.press("Escape")
+
+    # A policy lets a key read that may do nothing else.
+    nobody = client(URL, "AKNOTHING")
+    may_describe = lambda: nobody.describe_stream_summary(StreamName="puts")["StreamDescriptionSummary"]["StreamName"]
+    try:
+        may_describe()
+        raise AssertionError("allowed without a policy")
+    except nobody.exceptions.ClientError as error:
+        assert error.response["Error"]["Code"] == "AccessDeniedException", error
+    expect(card("Policy")).to_contain_text("None. The policies of the keys decide.")
+    console.button("Put a policy").click()
+    text = dialog.get_by_label("Policy", exact=True)
+    statement = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:user/nothing"}, "Action": "kinesis:Describe*", "Resource": arn}
+    text.fill("{")
+    expect(preview).to_contain_text("This is not JSON")
+    expect(console.button("Put policy", dialog)).to_be_disabled()
+    text.fill(json.dumps({"Version": "2012-10-17", "Statement": [{**statement, "Effect": "Perhaps"}]}))
+    console.button("Put policy", dialog).click()
+    expect(dialog.get_by_role("alert")).to_contain_text('Effect must be "Allow" or "Deny"')
+    text.fill(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    words = f"arn:aws:iam::000000000000:user/nothing may do kinesis:Describe* on {arn}."
+    expect(preview).to_contain_text(words)
+    console.button("Put policy", dialog).click()
+    console.toast("Stream puts has its policy now.")
+    assert json.loads(kinesis.get_resource_policy(ResourceARN=arn)["Policy"])["Statement"] == [statement]
+    assert may_describe() == "puts"
+    expect(card("Policy")).to_contain_text(words)
+    console.button("Change policy").click()
+    text.fill("")
+    expect(preview).to_contain_text("The policy is deleted.")
+    console.button("Change policy", dialog).click()
+    console.toast("has no policy any more")
+    assert kinesis.get_resource_policy(ResourceARN=arn)["Policy"] == "{}"
 
 
 def delete(console):
@@ -426,6 +575,26 @@ def may_only_read(console):
     expect(page.get_by_text("This key may not put records into this stream.")).to_be_visible()
     expect(console.button("Put record")).to_have_count(0)
 
+    console.go("puts", "settings")
+    expect(page.get_by_text("(kinesis:StartStreamEncryption)")).to_be_visible()
+    for name in ("Encrypt", "Change tags", "Put a policy"):
+        expect(console.button(name)).to_be_disabled()
+
+    # A key that may create streams of some names.
+    console.button("Sign out").click()
+    console.sign_in("AKDEV")
+    console.go()
+    dialog = console.dialog()
+    console.button("Create stream").click()
+    dialog.get_by_label("Name", exact=True).fill("prod-1")
+    console.button("Create stream", dialog).click()
+    expect(dialog.get_by_role("alert")).to_contain_text(re.compile("This key may not do that.*kinesis:CreateStream"))
+    dialog.get_by_label("Name", exact=True).fill("dev-1")
+    console.button("Create stream", dialog).click()
+    console.toast("Stream dev-1 is being created.")
+    names = kinesis.list_streams()["StreamNames"]
+    assert "dev-1" in names and "prod-1" not in names, names
+
     # A key that was made for Kinesis alone: no figures, all the rest.
     console.button("Sign out").click()
     console.sign_in("AKPLAIN")
@@ -443,8 +612,8 @@ def may_only_read(console):
 
 
 STEPS = [
-    sign_in, create_by_keys, create_on_demand, see_live_rates, reshard, change_settings, put, view, take_apart,
-    readers, charts, delete, may_only_read,
+    sign_in, create_by_keys, create_on_demand, see_live_rates, reshard, change_settings, put, view, take_apart, past,
+    readers, charts, settings, delete, may_only_read,
 ]
 
 # From another machine and without TLS, browsers do not sign. The page says so, and what to do.

@@ -1,7 +1,9 @@
-"""Takes the pictures of the console that the documentation shows, from a server that runs with `--demo`.
+"""Takes the pictures of the console that the documentation shows, from a server that runs with `--demo`, after some minutes of traffic.
 
-    cargo run --release --features gateway --example kinesis_server -- --dir /tmp/demo --port 4567 --demo
-    python screenshots.py http://127.0.0.1:4567 docs/images
+    cargo run --release --features gateway --example kinesis_server -- --dir /tmp/demo --demo --key-file /tmp/demo-keys --credentials KEYS
+    python screenshots.py http://127.0.0.1:4567 docs/images 12
+
+KEYS is a file with the key AKADMIN, whose secret is `secret`, and which may do everything.
 """
 
 import json
@@ -14,7 +16,7 @@ from playwright.sync_api import expect
 
 from browser import Page, browser, client
 
-URL, TARGET = sys.argv[1:]
+URL, TARGET, MINUTES = sys.argv[1], sys.argv[2], float(sys.argv[3])
 kinesis = client(URL)
 for name, count in {"orders": 2, "telemetry": 16}.items():
     if name not in kinesis.list_streams()["StreamNames"]:
@@ -22,13 +24,13 @@ for name, count in {"orders": 2, "telemetry": 16}.items():
 if "payments" not in kinesis.list_streams()["StreamNames"]:
     kinesis.create_stream(StreamName="payments", StreamModeDetails={"StreamMode": "ON_DEMAND"})
 time.sleep(2)
-if len(kinesis.list_shards(StreamName="demo-clicks")["Shards"]) == 4:
-    quarter = 2**128 // 4
-    kinesis.split_shard(StreamName="demo-clicks", ShardToSplit="shardId-000000000001", NewStartingHashKey=str(quarter + quarter // 3))
-    time.sleep(1)
-    kinesis.merge_shards(StreamName="demo-clicks", ShardToMerge="shardId-000000000002", AdjacentShardToMerge="shardId-000000000003")
-    time.sleep(1)
-    kinesis.split_shard(StreamName="demo-clicks", ShardToSplit="shardId-000000000005", NewStartingHashKey=str(quarter + quarter * 2 // 3))
+quarter = 2**128 // 4
+demo = {"StreamName": "demo-clicks"}
+RESHARDS = [
+    lambda: kinesis.split_shard(**demo, ShardToSplit="shardId-000000000001", NewStartingHashKey=str(quarter + quarter // 3)),
+    lambda: kinesis.merge_shards(**demo, ShardToMerge="shardId-000000000002", AdjacentShardToMerge="shardId-000000000003"),
+    lambda: kinesis.split_shard(**demo, ShardToSplit="shardId-000000000005", NewStartingHashKey=str(quarter + quarter * 2 // 3)),
+]
 
 
 def put(seconds):
@@ -42,6 +44,21 @@ def put(seconds):
         time.sleep(0.25)
 
 
+def pass_time():
+    """Lets the time pass that the pictures show, with splits and a merge in it."""
+    arn = kinesis.describe_stream_summary(**demo)["StreamDescriptionSummary"]["StreamARN"]
+    kinesis.add_tags_to_stream(StreamName="demo-clicks", Tags={"team": "shop", "stage": "demo"})
+    reader = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:user/reports"}, "Resource": arn}
+    reader["Action"] = ["kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"]
+    kinesis.put_resource_policy(ResourceARN=arn, Policy=json.dumps({"Version": "2012-10-17", "Statement": [reader]}))
+    if len(kinesis.list_shards(**demo)["Shards"]) > 4:
+        return
+    for reshard in RESHARDS:
+        put(MINUTES * 60 / (len(RESHARDS) + 1))
+        reshard()
+    put(MINUTES * 60 / (len(RESHARDS) + 1))
+
+
 def save(console, name, **options):
     path = os.path.join(TARGET, f"console-{name}.png")
     console.page.screenshot(path=path, **options)
@@ -49,18 +66,26 @@ def save(console, name, **options):
     print(f"  {path}: {os.path.getsize(path) // 1024} KiB")
 
 
+def choose(page, span):
+    page.get_by_label("Time that the charts show").select_option(span)
+    page.wait_for_timeout(2_500)
+
+
 def wide(started, theme):
     console = Page(started, URL, color_scheme=theme, viewport={"width": 1180, "height": 760}, timezone_id="UTC")
     page = console.page
+    console.sign_in()
     expect(page.locator("tr[data-stream=orders]")).to_be_visible()
-    put(45)
+    put(5)
     save(console, f"streams-{theme}", clip={"x": 0, "y": 0, "width": 1180, "height": 520})
     console.go("demo-clicks")
-    time.sleep(55)
+    expect(page.locator("svg.keyspace rect.heat")).to_have_count(5)
+    choose(page, "900000")
     page.get_by_label("Choose a shard, in the order of hash keys").focus()
     page.keyboard.press("ArrowRight")
     page.locator("main").click(position={"x": 2, "y": 2})
-    save(console, f"stream-{theme}", clip={"x": 0, "y": 0, "width": 1180, "height": 1090}, full_page=True)
+    page.wait_for_timeout(2_000)
+    save(console, f"stream-{theme}", full_page=True)
     console.button("Split").first.click()
     time.sleep(0.5)
     save(console, f"split-{theme}")
@@ -71,17 +96,27 @@ def wide(started, theme):
     page.locator("tr.record").nth(1).get_by_role("button").click()
     time.sleep(0.5)
     save(console, f"data-{theme}")
+    page.set_viewport_size({"width": 1180, "height": 700})
+    console.go("demo-clicks", "readers")
+    choose(page, "900000")
+    save(console, f"readers-{theme}", full_page=True)
+    console.go("demo-clicks", "settings")
+    expect(page.get_by_text("user/reports may do")).to_be_visible()
+    save(console, f"settings-{theme}")
     console.close()
 
 
 def phone(started, theme):
     console = Page(started, URL, color_scheme=theme, viewport={"width": 390, "height": 780}, timezone_id="UTC", device_scale_factor=1.5)
+    console.sign_in()
+    expect(console.page.locator("tr[data-stream=orders]")).to_be_visible()
     console.go("demo-clicks")
-    time.sleep(30)
+    choose(console.page, "900000")
     save(console, f"phone-{theme}")
     console.close()
 
 
+pass_time()
 with browser() as started:
     for theme in ("light", "dark"):
         wide(started, theme)

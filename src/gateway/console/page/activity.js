@@ -1,4 +1,5 @@
-// What goes on: one question to the server every two seconds, for what is visible, and what was answered before.
+// What goes on: one question to the server every two seconds, for what is visible, and what was answered before. What was before
+// the first question comes from the server, which keeps a day.
 
 import { ApiError, describeActivity, kinesis, session } from './api.js';
 
@@ -7,79 +8,168 @@ const RECENT = 60;
 const HOUR_POINTS = 1_800;
 const DAY_POINTS = 1_440;
 const DEEP_MAX = 4;
+const READERS_MAX = 50;
+/** After a pause of this length, the server is asked for what was missed. */
+const PAUSE_MS = 10_000;
 const TOTALS = {
   inBytes: 'IncomingBytes', inRecords: 'IncomingRecords', outBytes: 'OutgoingBytes', outRecords: 'OutgoingRecords',
   writeThrottled: 'WriteThrottledRecords', readThrottled: 'ReadThrottledCalls',
 };
-const FIELDS = [...Object.keys(TOTALS), 'age'];
+const FIELDS = { ...TOTALS, age: 'IteratorAgeMilliseconds' };
+const CONSUMER_FIELDS = { behind: 'MillisBehindLatest' };
+const GROUP_FIELDS = { behind: 'LagMillis', records: 'LagRecords' };
 
 /** The last points of a line, in arrays that do not grow. */
 class Ring {
   #at = 0;
 
-  constructor(capacity) {
+  constructor(capacity, fields) {
     this.capacity = capacity;
     this.length = 0;
+    this.fields = Object.keys(fields);
     this.times = new Float64Array(capacity);
-    this.values = Object.fromEntries(FIELDS.map((field) => [field, new Float32Array(capacity)]));
+    this.values = Object.fromEntries(this.fields.map((field) => [field, new Float32Array(capacity)]));
   }
 
   push(time, values) {
     this.times[this.#at] = time;
-    for (const field of FIELDS) this.values[field][this.#at] = values[field] ?? NaN;
+    for (const field of this.fields) this.values[field][this.#at] = values[field] ?? NaN;
     this.#at = (this.#at + 1) % this.capacity;
     this.length = Math.min(this.length + 1, this.capacity);
   }
 
-  /** Returns the points since a time, oldest first, without those at which there was no value. */
+  /** Returns the points since a time, oldest first. One at which there was no value has `NaN`. */
   since(time, field) {
     const points = [];
     for (let index = 0; index < this.length; index += 1) {
       const at = (this.#at - this.length + index + this.capacity) % this.capacity;
-      if (this.times[at] >= time && !Number.isNaN(this.values[field][at])) points.push([this.times[at], this.values[field][at]]);
+      if (this.times[at] >= time) points.push([this.times[at], this.values[field][at]]);
     }
     return points;
   }
 }
 
-/** The history of a stream. Of streams that were looked at it has an hour in steps of two seconds, and a day in minutes. */
-class History {
-  #last;
-  #minute;
-  #hour;
-  #day;
-  #recent = new Ring(RECENT);
-  now = {};
+/** Returns the points of lines from the server, oldest first. Where one of the lines is finer than another, it has more of them. */
+function pointsOf(lines, fields) {
+  let points = [];
+  for (const line of lines) {
+    const names = Object.entries(fields);
+    const length = line[names[0][1]].length;
+    const [earliest] = points[0] ?? [Infinity];
+    const coarser = Array.from({ length }, (_, at) => [
+      line.EndMillis - (length - 1 - at) * line.StepMillis,
+      Object.fromEntries(names.map(([field, name]) => [field, line[name][at] ?? undefined])),
+    ]);
+    points = [...coarser.filter(([time]) => time < earliest), ...points];
+  }
+  return points;
+}
 
-  deepen() {
-    this.#hour ??= new Ring(HOUR_POINTS);
-    this.#day ??= new Ring(DAY_POINTS);
+/** An hour in steps of two seconds, and a day in minutes, as far as they were seen here; before that, in the steps of the server. */
+class Past {
+  #minute = 0;
+
+  constructor(lines, fields) {
+    this.hour = new Ring(HOUR_POINTS, fields);
+    this.day = new Ring(DAY_POINTS, fields);
+    for (const [time, values] of pointsOf(lines, fields)) this.hour.push(time, values);
+    for (const [time, values] of pointsOf(lines.filter((line) => line.StepMillis >= 30_000), fields)) this.day.push(time, values);
   }
 
-  flatten() {
-    this.#hour = undefined;
-    this.#day = undefined;
-  }
-
-  add(time, described) {
-    this.now = rates(this.#last, time, described);
-    const isFirst = this.#last === undefined;
-    this.#last = { time, described };
-    if (isFirst || this.now.inBytes === undefined) {
-      this.#minute = this.#last;
-      return;
-    }
-    this.#recent.push(time, this.now);
-    this.#hour?.push(time, this.now);
-    if (time - this.#minute.time >= 60_000) {
-      this.#day?.push(time, rates(this.#minute, time, described));
-      this.#minute = this.#last;
-    }
+  add(time, values) {
+    this.hour.push(time, values);
+    if (time - this.#minute < 60_000) return;
+    this.#minute = time;
+    this.day.push(time, values);
   }
 
   since(time, field, spanMs) {
-    const ring = spanMs > 3_600_000 ? this.#day : this.#hour;
-    return (ring ?? this.#recent).since(time, field);
+    return (spanMs > 3_600_000 ? this.day : this.hour).since(time, field);
+  }
+}
+
+/** The history of a stream. Streams that were looked at have more of it. */
+class History {
+  #last;
+  #minute;
+  #past;
+  #heard = -Infinity;
+  #readersHeard = -Infinity;
+  #recent = new Ring(RECENT, FIELDS);
+  readers = new Map();
+  now = {};
+
+  /** Returns whether the server has to be asked for what is missing. */
+  isMissingPast(withReaders) {
+    return !this.#past || performance.now() - (withReaders ? this.#readersHeard : this.#heard) > PAUSE_MS;
+  }
+
+  flatten() {
+    this.#past = undefined;
+    this.readers.clear();
+    this.#readersHeard = -Infinity;
+  }
+
+  /** Takes over the last minutes that the server has kept. */
+  beginRecent(lines) {
+    this.#last = undefined;
+    this.#recent = new Ring(RECENT, FIELDS);
+    const { inBytes, inRecords, outBytes, outRecords } = TOTALS;
+    const points = pointsOf(lines, { inBytes, inRecords, outBytes, outRecords });
+    for (const [time, values] of points) this.#recent.push(time, values);
+    [, this.now] = points.at(-1) ?? [0, {}];
+  }
+
+  /** Takes over what the server has kept. */
+  begin({ History: lines = [], ReaderHistory: readers }) {
+    this.#past = new Past(lines, FIELDS);
+    this.#last = undefined;
+    [, this.now] = pointsOf(lines.slice(0, 1), FIELDS).at(-1) ?? [0, {}];
+    if (!readers) return;
+    this.readers.clear();
+    for (const { ConsumerName, GroupName, Lines } of readers) {
+      const past = ConsumerName ? new Past(Lines, CONSUMER_FIELDS) : new Past(Lines, GROUP_FIELDS);
+      this.readers.set(ConsumerName ? `consumer ${ConsumerName}` : `group ${GroupName}`, past);
+    }
+  }
+
+  add(time, described) {
+    this.#heard = performance.now();
+    const now = rates(this.#last, time, described);
+    const isFirst = this.#last === undefined;
+    this.#last = { time, described };
+    // Until there are two answers, what the server has kept is all that is known.
+    this.now = isFirst ? { ...this.now, ...now } : now;
+    if (isFirst || now.inBytes === undefined) {
+      this.#minute = this.#last;
+      return;
+    }
+    this.#recent.push(time, now);
+    this.#past?.hour.push(time, now);
+    if (time - this.#minute.time >= 60_000) {
+      this.#past?.day.push(time, rates(this.#minute, time, described));
+      this.#minute = this.#last;
+    }
+  }
+
+  /** Adds how far the readers are behind. Of one that is gone, there is nothing. */
+  addReaders(time, consumers, groups) {
+    this.#readersHeard = performance.now();
+    const now = new Map();
+    for (const { ConsumerName, Subscriptions } of consumers) {
+      const behind = Subscriptions.map((each) => each.MillisBehindLatest);
+      now.set(`consumer ${ConsumerName}`, behind.length > 0 ? { behind: Math.max(...behind) } : {});
+    }
+    for (const { GroupName, LagMillis, LagRecords } of groups) now.set(`group ${GroupName}`, { behind: LagMillis, records: LagRecords });
+    for (const reader of now.keys()) {
+      const fields = reader.startsWith('consumer') ? CONSUMER_FIELDS : GROUP_FIELDS;
+      if (!this.readers.has(reader) && this.readers.size < READERS_MAX) this.readers.set(reader, new Past([], fields));
+    }
+    for (const [reader, past] of this.readers) past.add(time, now.get(reader) ?? {});
+  }
+
+  since(time, field, spanMs) {
+    return this.#past ? this.#past.since(time, field, spanMs) : this.#recent.since(time, field);
   }
 
   recent(field) {
@@ -101,6 +191,7 @@ function rates(last, time, described) {
 const histories = new Map();
 const shardTotals = new Map();
 let deep = [];
+let allHeard = -Infinity;
 
 /** Returns the history of a stream. */
 export function historyOf(stream) {
@@ -113,12 +204,12 @@ export function forgetAll() {
   histories.clear();
   shardTotals.clear();
   deep = [];
+  allHeard = -Infinity;
 }
 
 function deepen(stream) {
   deep = [stream, ...deep.filter((other) => other !== stream)];
   deep.splice(DEEP_MAX).forEach((other) => histories.get(other)?.flatten());
-  historyOf(stream).deepen();
 }
 
 /** Keeps asking until it is stopped, but not while nobody looks. Returns how to stop it and how to ask at once. */
@@ -170,11 +261,12 @@ function cannotTell(error) {
 async function askAll() {
   if (session.isBlind) return askAllPlainly();
   const streams = [];
+  const IncludeHistory = performance.now() - allHeard > PAUSE_MS;
   let after;
   let answer;
   try {
     do {
-      answer = await describeActivity(after ? { ExclusiveStartStreamName: after } : {});
+      answer = await describeActivity({ IncludeHistory, ...(after && { ExclusiveStartStreamName: after }) });
       streams.push(...answer.Streams);
       after = answer.Streams.at(-1)?.StreamName;
     } while (answer.HasMoreStreams);
@@ -182,10 +274,15 @@ async function askAll() {
     if (!cannotTell(error)) throw error;
     return askAllPlainly(error);
   }
-  for (const described of streams) historyOf(described.StreamName).add(answer.TimeMillis, described);
+  allHeard = performance.now();
+  for (const { History: lines, ...described } of streams) {
+    const history = historyOf(described.StreamName);
+    if (lines) history.beginRecent(lines);
+    history.add(answer.TimeMillis, described);
+  }
   const names = new Set(streams.map((described) => described.StreamName));
   for (const name of histories.keys()) if (!names.has(name)) histories.delete(name);
-  return { time: answer.TimeMillis, streams, allowed: new Set(answer.AllowedOperations) };
+  return { time: answer.TimeMillis, streams, allowed: new Set(answer.AllowedOperations), mayCreate: answer.MayCreateStreams };
 }
 
 /** Asks in Kinesis' own words, which have no rates and no sizes. */
@@ -205,16 +302,20 @@ async function askAllPlainly() {
 
 async function askStream(stream, IncludeConsumers) {
   if (session.isBlind) return askStreamPlainly(stream);
+  const history = historyOf(stream);
+  const IncludeHistory = history.isMissingPast(IncludeConsumers);
   let answer;
   try {
-    answer = await describeActivity({ StreamName: stream, IncludeConsumers });
+    answer = await describeActivity({ StreamName: stream, IncludeConsumers, IncludeHistory });
   } catch (error) {
     if (error.kind === 'AccessDeniedException') return askStreamPlainly(stream);
     throw error;
   }
   const time = answer.TimeMillis;
   const [described] = answer.Streams;
-  historyOf(stream).add(time, described);
+  if (IncludeHistory) history.begin(answer);
+  history.add(time, described);
+  if (answer.Consumers) history.addReaders(time, answer.Consumers, answer.Groups);
   const shards = new Map();
   for (const shard of answer.Shards) {
     const key = `${stream}/${shard.ShardId}`;

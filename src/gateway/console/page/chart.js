@@ -1,6 +1,6 @@
 // Lines over time: small ones in lists, and charts with axes, a reading line and a table of the same figures.
 
-import { h, s, setAttribute, setText } from './dom.js';
+import { h, s, select, setAttribute, setText } from './dom.js';
 import { clock, localTime, minuteClock, utcTime } from './format.js';
 
 const HEIGHT = 150;
@@ -9,8 +9,27 @@ const BOTTOM = 20;
 const TOP = 8;
 const COLUMNS = 240;
 const TABLE_ROWS = 30;
+const SPARK_MS = 120_000;
+const SPANS = [
+  [60_000, 'Last minute'], [300_000, 'Last 5 minutes'], [900_000, 'Last 15 minutes'], [3_600_000, 'Last hour'], [21_600_000, 'Last 6 hours'],
+  [86_400_000, 'Last day'],
+];
 
-/** Makes a small line without axes. */
+/** What charts can show, in words. */
+export const PAST = 'The server keeps the last day in its memory, in steps of 5 seconds for 10 minutes, 30 seconds for an hour, and 5 minutes for the rest. A restart forgets it.';
+
+/** The time that was chosen last. */
+let chosenSpan = 60_000;
+
+/** Makes the choice of how far back charts go. */
+export function spanChoice(onchange) {
+  const element = select(SPANS, {
+    'aria-label': 'Time that the charts show', value: chosenSpan, onchange: () => { chosenSpan = Number(element.value); onchange(); },
+  });
+  return element;
+}
+
+/** Makes a small line without axes, of the last two minutes. */
 export function sparkline(kind) {
   const area = s('path', { class: `area ${kind}` });
   const line = s('path', { class: `line ${kind}` });
@@ -18,12 +37,13 @@ export function sparkline(kind) {
   return {
     element,
     update(points) {
-      const top = Math.max(1, ...points.map(([, value]) => value));
-      const step = 96 / Math.max(12, points.length - 1);
-      const first = 96 - (points.length - 1) * step;
-      const path = points.map(([, value], at) => `${(first + at * step).toFixed(1)} ${(22 - (value / top) * 19).toFixed(1)}`);
+      const last = points.at(-1)?.[0] ?? 0;
+      const shown = points.filter(([time, value]) => time >= last - SPARK_MS && !Number.isNaN(value));
+      const top = Math.max(1, ...shown.map(([, value]) => value));
+      const x = (time) => (96 - ((last - time) / SPARK_MS) * 96).toFixed(1);
+      const path = shown.map(([time, value]) => `${x(time)} ${(22 - (value / top) * 19).toFixed(1)}`);
       setAttribute(line, 'd', path.length > 1 ? `M${path.join('L')}` : 'M0 22H96');
-      setAttribute(area, 'd', path.length > 1 ? `M${first.toFixed(1)} 24L${path.join('L')}L96 24Z` : '');
+      setAttribute(area, 'd', path.length > 1 ? `M${x(shown[0][0])} 24L${path.join('L')}L96 24Z` : '');
     },
   };
 }
@@ -37,16 +57,29 @@ function scale(top, isBytes) {
   return { top: Math.ceil(top / step) * step, step };
 }
 
+const isNumber = ([, value]) => !Number.isNaN(value);
+
 /** Averages points in columns, so that a day has no more of them than a minute. */
 function columns(points, from, to) {
   if (points.length <= COLUMNS) return points;
-  const sums = new Map();
-  for (const [time, value] of points) {
-    const column = Math.floor(((time - from) / (to - from)) * COLUMNS);
-    const sum = sums.get(column) ?? [0, 0, 0];
-    sums.set(column, [sum[0] + time, sum[1] + value, sum[2] + 1]);
+  const all = new Map();
+  for (const point of points) {
+    const column = Math.floor(((point[0] - from) / (to - from)) * COLUMNS);
+    if (!all.has(column)) all.set(column, []);
+    all.get(column).push(point);
   }
-  return [...sums.values()].map(([time, value, number]) => [time / number, value / number]);
+  const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+  return [...all.values()].map((column) => [mean(column.map(([time]) => time)), mean(column.filter(isNumber).map(([, value]) => value))]);
+}
+
+/** Returns the parts of a line between which there is no value. */
+function parts(points) {
+  const found = [[]];
+  for (const point of points) {
+    if (isNumber(point)) found.at(-1).push(point);
+    else if (found.at(-1).length > 0) found.push([]);
+  }
+  return found.filter((part) => part.length > 0);
 }
 
 /**
@@ -96,7 +129,7 @@ export function chart({ title, lines, format, isBytes, note }) {
 
   function valueAt(index, time) {
     const point = shown.data[index].find((each) => each[0] === time);
-    return point ? format(point[1]) : '–';
+    return point && isNumber(point) ? format(point[1]) : '–';
   }
 
   function fillTable() {
@@ -117,35 +150,37 @@ export function chart({ title, lines, format, isBytes, note }) {
       const from = now - spanMs;
       const data = lines.map((line) => columns(history.since(from, line.field, spanMs), from, now));
       shown = { from, to: now, data };
-      const { top, step } = scale(Math.max(0, ...data.flatMap((points) => points.map(([, value]) => value))), isBytes);
+      const { top, step } = scale(Math.max(0, ...data.flatMap((points) => points.filter(isNumber).map(([, value]) => value))), isBytes);
       const x = (time) => (LEFT + ((time - from) / spanMs) * (width - LEFT)).toFixed(1);
       const y = (value) => (TOP + (1 - value / top) * (HEIGHT - BOTTOM - TOP)).toFixed(1);
-      const parts = [];
+      const elements = [];
       for (let value = 0; value <= top * 1.001; value += step) {
-        parts.push(s('line', { class: 'grid', x1: LEFT, x2: width, y1: y(value), y2: y(value) }));
-        parts.push(s('text', { class: 'tick', x: LEFT - 6, y: Number(y(value)) + 4, 'text-anchor': 'end' }, format(value)));
+        elements.push(s('line', { class: 'grid', x1: LEFT, x2: width, y1: y(value), y2: y(value) }));
+        elements.push(s('text', { class: 'tick', x: LEFT - 6, y: Number(y(value)) + 4, 'text-anchor': 'end' }, format(value)));
       }
       const steps = width < 420 ? 2 : 4;
       for (let part = 0; part <= steps; part += 1) {
         const date = new Date(from + (spanMs * part) / steps);
         const anchor = part === 0 ? 'start' : part === steps ? 'end' : 'middle';
         const text = spanMs < 600_000 ? clock(date) : minuteClock(date);
-        parts.push(s('text', { class: 'tick', x: LEFT + ((width - LEFT) * part) / steps, y: HEIGHT - 5, 'text-anchor': anchor }, text));
+        elements.push(s('text', { class: 'tick', x: LEFT + ((width - LEFT) * part) / steps, y: HEIGHT - 5, 'text-anchor': anchor }, text));
       }
       data.forEach((points, index) => {
-        if (points.length < 2) return;
-        const path = points.map(([time, value]) => `${x(time)} ${y(value)}`).join('L');
-        const [[first], [last]] = [points[0], points.at(-1)];
-        parts.push(s('path', { class: `area ${lines[index].kind}`, d: `M${x(first)} ${y(0)}L${path}L${x(last)} ${y(0)}Z` }));
-        parts.push(s('path', { class: `line ${lines[index].kind}`, d: `M${path}` }));
+        for (const part of parts(points)) {
+          const path = part.map(([time, value]) => `${x(time)} ${y(value)}`).join('L');
+          const [[first], [last]] = [part[0], part.at(-1)];
+          elements.push(s('path', { class: `area ${lines[index].kind}`, d: `M${x(first)} ${y(0)}L${path}L${x(last)} ${y(0)}Z` }));
+          elements.push(s('path', { class: `line ${lines[index].kind}`, d: `M${path}${part.length === 1 ? `L${path}` : ''}` }));
+        }
       });
-      plot.replaceChildren(...parts);
+      plot.replaceChildren(...elements);
       const summary = lines.map((line, index) => {
-        const numbers = data[index].map(([, value]) => value);
-        const latest = numbers.at(-1);
-        setText(values[index].value, latest === undefined ? '–' : format(latest));
-        if (latest === undefined) return `${line.name}: no figures yet`;
-        return `${line.name}: now ${format(latest)}, at most ${format(Math.max(...numbers))}`;
+        const numbers = data[index].filter(isNumber).map(([, value]) => value);
+        const latest = data[index].at(-1);
+        const now = latest && isNumber(latest) ? format(latest[1]) : '–';
+        setText(values[index].value, now);
+        if (numbers.length === 0) return `${line.name}: no figures yet`;
+        return `${line.name}: now ${now}, at most ${format(Math.max(...numbers))}`;
       });
       setAttribute(svg, 'aria-label', `${title}. ${summary.join('. ')}.`);
       if (table.open && !table.contains(document.activeElement)) fillTable();

@@ -125,10 +125,10 @@ export function keyspace({ actions }) {
       detail.replaceChildren();
       return;
     }
-    const row = (name, value) => {
+    const row = (name, value, kind) => {
       const shown = h('dd', {}, value ? value() : '');
       if (value) detailRows.push(() => setText(shown, value()));
-      return h('div', {}, h('dt', {}, name), shown);
+      return h('div', { class: kind }, h('dt', {}, name), shown);
     };
     const now = () => stats.get(shard.id);
     detailRows = [];
@@ -145,8 +145,8 @@ export function keyspace({ actions }) {
         row('On disk', () => (now() ? bytes(now().DiskBytes) : '–')),
         row('Readers behind', () => (now()?.IteratorAgeMilliseconds === undefined ? 'no reader' : duration(now().IteratorAgeMilliseconds))),
         row('Throttled', () => (now() ? `${count(now().WriteThrottledRecords)} in, ${count(now().ReadThrottledCalls)} out` : '–')),
-        row('Created', () => when(now()?.CreatedMillis)),
-        row('Closed', () => (shard.isOpen ? '–' : when(now()?.ClosedMillis))),
+        row('Created', () => when(now()?.CreatedMillis), 'two'),
+        row('Closed', () => (shard.isOpen ? '–' : when(now()?.ClosedMillis)), shard.isOpen ? undefined : 'two'),
         row('Parents', () => links(shard.parents)),
         row('Children', () => links(shard.children))),
       h('p', { class: 'mono range-text' }, `${hexKey(shard.start)} – ${hexKey(shard.end)}`));

@@ -1,9 +1,11 @@
 // Who reads a stream: registered consumers with their subscriptions, and consumer groups of the log, with their lag.
 
+import { historyOf } from './activity.js';
 import { kinesis, words } from './api.js';
+import { chart, PAST, spanChoice } from './chart.js';
 import { field, h, toast } from './dom.js';
 import { openDialog } from './dialog.js';
-import { bytes, count, counted, duration, localTime, shardName, utcTime, word } from './format.js';
+import { bytes, count, counted, duration, localTime, shardName, short, utcTime, word } from './format.js';
 
 function register(view) {
   const name = h('input', { type: 'text', required: true, pattern: '[a-zA-Z0-9_.\\-]+', maxlength: 128, autocomplete: 'off', spellcheck: 'false' });
@@ -61,6 +63,38 @@ function groupRow(group) {
     h('td', { 'data-label': 'Shards without a worker' }, count(orphans)));
 }
 
+/** Makes a chart of how far a reader is behind, and of a group also one of how many records it has to go. */
+function lagCharts(reader) {
+  const [kind, name] = [reader.split(' ', 1)[0], reader.slice(reader.indexOf(' ') + 1)];
+  const behind = chart({ title: `${name}: behind`, format: duration, lines: [{ kind: 'lag', name: 'Behind', field: 'behind' }] });
+  if (kind === 'consumer') return [behind];
+  return [behind, chart({ title: `${name}: records to go`, format: short, lines: [{ kind: 'in', name: 'Records', field: 'records' }] })];
+}
+
+/** The charts of readers of one kind. */
+function lagBoard(kind, history) {
+  const element = h('div', { class: 'charts' });
+  const shown = new Map();
+  return {
+    element,
+    update(time, spanMs) {
+      const readers = [...history.readers.keys()].filter((reader) => reader.startsWith(kind)).sort();
+      for (const [reader, charts] of shown) {
+        if (readers.includes(reader)) continue;
+        charts.forEach((each) => each.element.remove());
+        shown.delete(reader);
+      }
+      for (const reader of readers) {
+        if (!shown.has(reader)) {
+          shown.set(reader, lagCharts(reader));
+          element.append(...shown.get(reader).map((each) => each.element));
+        }
+        shown.get(reader).forEach((each) => each.update(history.readers.get(reader), time, spanMs));
+      }
+    },
+  };
+}
+
 /** Shows the tab. */
 export function readersTab(content, view) {
   const consumers = h('tbody');
@@ -68,13 +102,21 @@ export function readersTab(content, view) {
   const add = h('button', { type: 'button', class: 'primary', onclick: () => register(view).then((isDone) => isDone && view.refresh()) }, 'Register a consumer');
   const table = (heads, body) => h('div', { class: 'card table-card' }, h('table', {}, h('thead', {}, h('tr', {}, heads.map((text) => h('th', { scope: 'col' }, text)))), body));
   const actions = h('span', { class: 'unseen' }, 'Actions');
+  const history = historyOf(view.name);
+  const boards = [lagBoard('consumer', history), lagBoard('group', history)];
+  let time = Date.now();
+  const span = spanChoice(() => draw());
+  const draw = () => boards.forEach((board) => board.update(time, Number(span.value)));
   content.replaceChildren(
-    h('div', { class: 'section-head' }, h('h2', {}, 'Registered consumers'), add),
+    h('div', { class: 'section-head' }, h('h2', {}, 'Registered consumers'), h('span', { class: 'spring' }), span, add),
     h('p', { class: 'hint' }, 'Enhanced fan-out: each consumer has its own pipe to each shard.'),
     table(['Consumer', 'State', 'Registered', 'Subscriptions', 'Behind', actions], consumers),
+    boards[0].element,
     h('div', { class: 'section-head' }, h('h2', {}, 'Consumer groups')),
     h('p', { class: 'hint' }, 'Groups of programs that have the log itself open. The checkpoints of the KCL are in its own table, and not here.'),
-    table(['Group', 'Workers', 'Records to go', 'Bytes to go', 'Behind', 'Shards without a worker'], groups));
+    table(['Group', 'Workers', 'Records to go', 'Bytes to go', 'Behind', 'Shards without a worker'], groups),
+    boards[1].element,
+    h('p', { class: 'hint' }, PAST));
   const none = (text) => h('tr', {}, h('td', { colspan: 6, class: 'muted' }, text));
   const opened = new Set();
   let seen;
@@ -90,6 +132,8 @@ export function readersTab(content, view) {
       }
       const rows = (answer.groups ?? []).map(groupRow);
       groups.replaceChildren(...(rows.length > 0 ? rows : [none(answer.shards ? 'The stream has no groups.' : 'Not known with this key.')]));
+      time = answer.time;
+      draw();
     },
   };
 }

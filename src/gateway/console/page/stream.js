@@ -3,24 +3,25 @@
 import { historyOf, watch } from './activity.js';
 import { words } from './api.js';
 import { changeMode, changeRetention, deleteStream, mergeShards, scaleStream, splitShard } from './changes.js';
-import { chart } from './chart.js';
-import { h, select, setAttribute, setText } from './dom.js';
+import { chart, PAST, spanChoice } from './chart.js';
+import { h, setAttribute, setText } from './dom.js';
+import { heatmap } from './heatmap.js';
 import { bytes, bytesRate, count, duration, hours, percent, rate, shardNumber, word } from './format.js';
 import { keyspace } from './keyspace.js';
 import { putTab } from './put.js';
 import { readersTab } from './readers.js';
 import { recordsTab } from './records.js';
+import { settingsTab } from './settings.js';
 import { loadShards, openShards } from './shards.js';
 
-const TABS = { overview: 'Overview', data: 'Data', put: 'Put records', shards: 'Shards', readers: 'Consumers' };
-const SPANS = [[60_000, 'Last minute'], [300_000, 'Last 5 minutes'], [900_000, 'Last 15 minutes'], [3_600_000, 'Last hour'], [86_400_000, 'Last day']];
+const TABS = { overview: 'Overview', data: 'Data', put: 'Put records', shards: 'Shards', readers: 'Consumers', settings: 'Settings' };
 const ROWS = 100;
 
 /** Shows a stream. Returns how to leave it. */
 export function streamView(main, name, tabName) {
   document.title = `${name} – streamlog`;
   const view = { name, shards: new Map(), answer: undefined };
-  const tab = { overview: overviewTab, data: recordsTab, put: putTab, shards: shardsTab, readers: readersTab }[tabName] ?? overviewTab;
+  const tab = { overview: overviewTab, data: recordsTab, put: putTab, shards: shardsTab, readers: readersTab, settings: settingsTab }[tabName] ?? overviewTab;
   const notice = h('p', { class: 'notice', role: 'status', hidden: true });
   const status = h('span', { class: 'badge' });
   const facts = h('span', { class: 'muted' });
@@ -113,8 +114,9 @@ function overviewTab(content, view) {
       ];
     },
   });
+  const past = heatmap({ name: view.name, onselect: (id) => picture.select(id) });
   const tiles = h('dl', { class: 'tiles' });
-  const span = select(SPANS, { 'aria-label': 'Time that the charts show', value: 60_000, onchange: () => draw() });
+  const span = spanChoice(() => draw());
   const charts = [
     chart({ title: 'Bytes', isBytes: true, format: bytesRate, lines: [{ kind: 'in', name: 'In', field: 'inBytes' }, { kind: 'out', name: 'Out', field: 'outBytes' }] }),
     chart({ title: 'Records', format: rate, lines: [{ kind: 'in', name: 'In', field: 'inRecords' }, { kind: 'out', name: 'Out', field: 'outRecords' }] }),
@@ -123,16 +125,20 @@ function overviewTab(content, view) {
   ];
   content.replaceChildren(tiles, picture.element,
     h('div', { class: 'section-head' }, h('h2', {}, 'Traffic'), span),
-    h('p', { class: 'hint' }, 'The history begins when you open this page.'),
-    h('div', { class: 'charts' }, charts.map((each) => each.element)));
+    h('p', { class: 'hint' }, PAST),
+    h('div', { class: 'charts' }, charts.map((each) => each.element)), past.element);
   let time = Date.now();
 
   function draw() {
     charts.forEach((each) => each.update(historyOf(view.name), time, Number(span.value)));
+    past.update(time, Number(span.value), view.answer?.shards);
   }
 
   return {
-    setShards: (shards) => picture.setShards(shards),
+    setShards(shards) {
+      picture.setShards(shards);
+      past.setShards(shards);
+    },
     update(answer) {
       time = answer.time;
       const { described } = answer;

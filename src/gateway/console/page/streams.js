@@ -154,13 +154,13 @@ export function streamsView(main) {
       pager.dataset.shown = `${page}/${pages}`;
       pager.replaceChildren(step('Previous', page - 1), h('span', {}, `${counted(streams.length, 'stream')}, page ${page + 1} of ${pages}`), step('Next', page + 1));
     }
-    create.hidden = answer.allowed ? !answer.allowed.has('CreateStream') : false;
+    create.hidden = answer.mayCreate === false;
     showTiles();
   }
 
   const watched = watch({}, (next) => {
     answer = next;
-    notice.hidden = answer.allowed !== undefined && answer.allowed.has('CreateStream');
+    notice.hidden = answer.mayCreate === true;
     if (!answer.allowed) setText(notice, 'This key may not do streamlog:DescribeActivity, so there are no rates and sizes.');
     else setText(notice, 'This key may only look: it may not create streams.');
     setAttribute(notice, 'class', 'notice');

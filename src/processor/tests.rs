@@ -285,6 +285,8 @@ impl World {
                 && (first..=self.done[&key]).contains(&number)
             {
                 self.done.insert(key, number);
+                // What was given up with others, but not committed, may be done this time.
+                self.discarded.retain(|&(other, at)| other != key || at < number);
             }
         }
         let mut next = self.done.clone();

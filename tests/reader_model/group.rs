@@ -162,6 +162,9 @@ pub(super) struct GroupModel {
     committing: BTreeMap<u32, u64>,
     /// A shard whose horizon the group is skipping to, and the horizon of which it has heard.
     skipping: Option<Place>,
+    /// What the group has skipped to in each shard. A writer that was killed may have had that horizon and not stored it, and then what is
+    /// before it is there again.
+    skipped_to: BTreeMap<u32, u64>,
     /// What comes next in each shard.
     next: BTreeMap<u32, u64>,
     /// Shards of which a worker had uncommitted records when it left.
@@ -258,6 +261,7 @@ impl GroupModel {
                 }
                 self.committed.insert(shard, next);
                 self.next.insert(shard, next);
+                self.skipped_to.insert(shard, next);
             }
             ("ended", _) => {
                 self.skipping = None;
@@ -392,8 +396,10 @@ impl GroupModel {
 
     /// Checks that no record was skipped, and that children came after their parents.
     pub(super) fn finish(&self, parents: &BTreeMap<u32, Vec<u32>>, is_held: bool, truth: &Truth) {
-        let is_trimmed =
-            |place: &Place| truth.horizons.get(&place.0).is_some_and(|&horizon| place.1 < horizon);
+        let is_trimmed = |place: &Place| {
+            let horizons = [truth.horizons.get(&place.0), self.skipped_to.get(&place.0)];
+            horizons.into_iter().flatten().any(|&horizon| place.1 < horizon)
+        };
         for (place, number) in &truth.puts {
             assert!(
                 self.handed.contains(number) || !is_held && is_trimmed(place) || truth.lost.contains(place),

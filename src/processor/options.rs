@@ -301,10 +301,11 @@ impl ProcessorOptions {
     /// # let stream = Stream::open(directory.path())?;
     /// stream.put("user-17", "17")?;
     /// stream.put("user-4", "four")?;
-    /// let parse = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<u32>().ok());
     /// let tried = stream.processor("parse").batch_size(1).dry_run(None, |invocation| {
-    ///     let is_number = |record: streamlog::Record<'_>| parse(record.data()).is_some();
-    ///     if invocation.records().all(is_number) { Ok(()) } else { Err("not a number") }
+    ///     for record in invocation.records() {
+    ///         std::str::from_utf8(record.data())?.parse::<u32>()?;
+    ///     }
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
     /// })?;
     /// assert_eq!((tried.records, tried.discarded), (1, 1));
     /// assert!(stream.groups()?.is_empty(), "nothing was committed");

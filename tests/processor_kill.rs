@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::killed::{Id, data, ids, kill_again_and_again, open, put_until_killed, told};
 use streamlog::{Invocation, SECOND, Stream};
 
-const ROUNDS: u64 = 8;
+const ROUNDS: u64 = 6;
 
 /// What the function knows of its window: the last number of each key, and all records.
 type State = (BTreeMap<u64, u64>, Vec<Id>);
@@ -36,7 +36,7 @@ fn child() {
         thread::sleep(Duration::from_millis(10));
     }
     // Whatever the last window is, it has ended by then.
-    thread::sleep(3 * SECOND);
+    thread::sleep(2 * SECOND);
     told(processor.close());
 }
 

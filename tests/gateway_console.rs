@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamlog::gateway::{Gateway, RunningGateway};
-use streamlog::{KeyFile, KeyHash, Store, StreamOptions};
+use streamlog::{KeyFile, KeyHash, PutRecord, Store, StreamOptions};
 use tempfile::TempDir;
 
 /// Large enough for the largest records.
@@ -112,7 +112,9 @@ fn a_person_does_everything_and_the_api_agrees() {
             let options = StreamOptions::new().shards(1).key_hash(KeyHash::Md5).segment_bytes(SEGMENT_BYTES);
             let stream = served.store.create("grouped", options).unwrap();
             for number in 0..3 {
-                stream.put("key", number.to_string()).unwrap();
+                let data = number.to_string();
+                let put = PutRecord::new("key", &data).header("trace-id", "17-abc");
+                stream.put_record(&put.header("<b>raw", &[0xff, number])).unwrap();
             }
             // A group that has read nothing yet.
             stream.group("billing").worker().open().unwrap();

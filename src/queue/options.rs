@@ -194,7 +194,7 @@ impl QueueOptions {
     }
 
     /// Opens a damaged queue, and gives up what is damaged. The queue continues from what it knew before the damage, or from the oldest record, so
-    /// that records are handed out again and none is skipped. Default: damage is [`Error::Corrupt`](crate::Error::Corrupt).
+    /// that records are handed out again and none is skipped. Default: damage is [`Error::Corrupt`].
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;

@@ -228,7 +228,19 @@ fn to_value<'a>(record: &Record<'a>, numbers: &ShardNumbers) -> Value<'a> {
         ("ApproximateArrivalTimestamp", Value::Time(record.timestamp())),
         ("Data", Value::Blob(Cow::Borrowed(record.data()))),
     ]);
-    value.with("PartitionKey", key)
+    value.with("PartitionKey", key).with("Headers", headers(record))
+}
+
+/// Returns the headers of a record, which only programs can put that have the stream in process. Kinesis has none, and its clients pass over them.
+fn headers<'a>(record: &Record<'a>) -> Option<Value<'a>> {
+    let own = record.headers().filter(|(name, _)| *name != NO_KEY);
+    let headers: Vec<_> = own
+        .map(|(name, value)| {
+            let (name, value) = (Value::Text(name.into()), Value::Blob(Cow::Borrowed(value)));
+            Value::map([("Name", name), ("Value", value)])
+        })
+        .collect();
+    (!headers.is_empty()).then_some(Value::List(headers))
 }
 
 /// Returns the children of a shard that was read to its end.

@@ -290,6 +290,28 @@ def view(console):
     page.get_by_label("Find in what is shown").fill("")
     expect(rows).to_have_count(30)
 
+    # Headers, which programs have put that have the stream in process.
+    console.go("grouped", "data")
+    console.button("Read").click()
+    expect(rows).to_have_count(3)
+    page.get_by_label("Find in what is shown").fill("17-abc")
+    expect(rows).to_have_count(3)
+    rows.nth(1).get_by_role("button").click()
+    headers = page.locator("tr.detail .headers")
+    expect(headers.locator("dt")).to_have_text(["trace-id", "<b>raw"])
+    expect(headers.locator("dd")).to_have_text(["17-abc", "ff 01"])
+    with page.expect_download() as download:
+        console.button("Download what is shown").click()
+    with tempfile.NamedTemporaryFile() as file:
+        download.value.save_as(file.name)
+        lines = [json.loads(line) for line in open(file.name, encoding="utf-8")]
+    assert lines[1]["headers"] == [
+        {"name": "trace-id", "value_base64": "MTctYWJj"}, {"name": "<b>raw", "value_base64": "/wE="}
+    ]
+    console.go("views", "data")
+    console.button("Read").click()
+    expect(rows).to_have_count(30)
+
     page.get_by_label("From", exact=True).select_option("AT_SEQUENCE_NUMBER")
     page.get_by_label("Sequence number", exact=True).fill(last["SequenceNumber"])
     console.button("Read").click()

@@ -11,7 +11,7 @@ const BLIND_SHARDS = 8;
 function record(shard, answered) {
   return {
     shard, sequence: answered.SequenceNumber, key: answered.PartitionKey, data: answered.Data,
-    time: new Date(answered.ApproximateArrivalTimestamp * 1_000),
+    time: new Date(answered.ApproximateArrivalTimestamp * 1_000), headers: answered.Headers ?? [],
   };
 }
 

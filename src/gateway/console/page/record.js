@@ -15,6 +15,7 @@ const USER_RECORDS = 100;
 export function open(record) {
   record.bytes = fromBase64(record.data);
   record.data = undefined;
+  record.headers = record.headers.map(({ Name, Value }) => ({ name: Name, bytes: fromBase64(Value) }));
   record.users = takeApart(record.bytes);
   record.line = record.users
     ? { text: `${counted(record.users.length, 'user record')}: ${record.users.slice(0, 3).map((user) => preview(user.data).text).join(' · ')}`.slice(0, 240), isBinary: false }
@@ -22,10 +23,11 @@ export function open(record) {
   return record;
 }
 
-/** Returns whether a text is in the record: its key, its data, or its sequence number. */
+/** Returns whether a text is in the record: its key, its headers, its data, or its sequence number. */
 export function contains(record, wanted) {
   if (record.key.toLowerCase().includes(wanted) || record.sequence.includes(wanted)) return true;
-  record.searched ??= asAnyText(record.bytes).toLowerCase();
+  const headers = record.headers.map(({ name, bytes }) => `${name} ${asAnyText(bytes)}\n`).join('');
+  record.searched ??= (headers + asAnyText(record.bytes)).toLowerCase();
   return record.searched.includes(wanted);
 }
 
@@ -93,6 +95,13 @@ function userRecords(record, wanted) {
   return h('div', {}, h('h2', {}, `${counted(record.users.length, 'user record')} of a producer library`), list, more);
 }
 
+/** Makes a table of headers. A value that is no text is shown as hexadecimal digits. */
+function headerTable(headers) {
+  const value = (bytes) => asText(bytes) ?? [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  return h('div', {}, h('h2', {}, 'Headers'),
+    h('dl', { class: 'facts wide headers' }, headers.map(({ name, bytes }) => h('div', {}, h('dt', {}, visible(name)), h('dd', { class: 'mono' }, visible(value(bytes)))))));
+}
+
 /** Makes the details of a record. */
 export function details(record, wanted) {
   const fact = (name, value, kind) => h('div', {}, h('dt', {}, name), h('dd', { class: kind }, value));
@@ -101,6 +110,7 @@ export function details(record, wanted) {
       fact('Arrived (your time)', localTime(record.time)), fact('UTC', utcTime(record.time)),
       fact('Shard', record.shard, 'mono'), fact('Size', record.bytes.length < 1_024 ? size(record.bytes.length) : `${size(record.bytes.length)} (${count(record.bytes.length)} B)`)),
     h('dl', { class: 'facts wide' }, fact('Partition key', visible(record.key), 'mono'), fact('Sequence number', record.sequence, 'mono')),
+    record.headers.length > 0 && headerTable(record.headers),
     record.users && userRecords(record, wanted),
     record.users ? h('details', {}, h('summary', {}, 'The aggregate itself'), dataView(record.bytes, record.sequence, wanted)) : dataView(record.bytes, record.sequence, wanted));
 }
@@ -110,6 +120,7 @@ export function asLine(record) {
   const text = asText(record.bytes);
   return JSON.stringify({
     shard: record.shard, sequence_number: record.sequence, partition_key: record.key, arrived: record.time.toISOString(),
+    ...(record.headers.length > 0 && { headers: record.headers.map(({ name, bytes }) => ({ name, value_base64: toBase64(bytes) })) }),
     ...(text === undefined ? { data_base64: toBase64(record.bytes) } : { data: text }),
   });
 }

@@ -74,6 +74,27 @@ fn l2_what_was_put_before_is_recognised_also_after_a_crash_and_what_is_committed
 }
 
 #[test]
+fn l2_a_record_of_a_finished_shard_is_refused_as_well() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let open = |name: &str| common::small(&clock).open(scratch.path().join(name)).unwrap();
+    let (input, output) = (open("input"), open("output"));
+    let shard = input.put("key", "record").unwrap().shard;
+    input.split_shard_evenly(shard).unwrap();
+    let child = input.put("key", "record").unwrap();
+    let mut worker = input.group("copy").worker().open().unwrap();
+    let batch = worker.poll(Duration::ZERO).unwrap().expect("the record of the parent");
+    worker.commit(&batch).unwrap();
+    let sink = Sink::open(&output, &input.group("copy")).unwrap();
+    let record = PutRecord::new("key", "record");
+    assert!(matches!(sink.put(shard, 0.into(), 0, &record), Err(Error::InvalidArgument(_))));
+    // Its children have begun, and theirs may have children by now.
+    let grandchild = &input.split_shard_evenly(child.shard).unwrap()[0];
+    for (shard, sequence) in [(child.shard, child.sequence), (grandchild.id, grandchild.first_sequence)] {
+        sink.put(shard, sequence, 0, &record).unwrap();
+    }
+}
+
+#[test]
 fn a_sink_is_open_once_and_has_the_name_of_a_group() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = common::small(&clock).open(scratch.path()).unwrap();

@@ -55,11 +55,13 @@ pub(super) struct Core {
     is_ready: BTreeSet<Address>,
     timers: BTreeSet<(Duration, Address)>,
     timer_of: BTreeMap<Address, Duration>,
+    /// Lanes that wait until it is known that all is read.
+    wait_for_read: BTreeSet<Address>,
     /// The jobs that count. A job whose ticket is not here has taken too long, or its shard is gone.
     running: BTreeMap<u64, Running>,
     next_ticket: u64,
     /// All records that arrived before are in the lanes, unless a shard is paused.
-    pub(super) read_until: Timestamp,
+    read_until: Timestamp,
     pub(super) counts: Counts,
     /// No more jobs begin.
     pub(super) is_stopping: bool,
@@ -85,6 +87,7 @@ impl Core {
             is_ready: BTreeSet::new(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
+            wait_for_read: BTreeSet::new(),
             running: BTreeMap::new(),
             next_ticket: 0,
             read_until: Timestamp::default(),
@@ -122,13 +125,21 @@ impl Core {
         has_room
     }
 
-    /// Notes that a shard was read to its end, or that all that arrived before a moment was read.
+    /// Notes that a shard was read to its end.
     pub(super) fn note_end(&mut self, id: ShardId) {
         let Some(shard) = self.shards.get_mut(&id).filter(|shard| !shard.is_ended) else { return };
         shard.is_ended = true;
         let lanes = shard.lanes.len();
         (0..lanes).for_each(|lane| self.schedule((id, lane)));
         self.changed.insert(id);
+    }
+
+    /// Notes that all records are read that arrived before a moment.
+    pub(super) fn note_read_until(&mut self, moment: Timestamp) {
+        self.read_until = moment;
+        for address in std::mem::take(&mut self.wait_for_read) {
+            self.schedule(address);
+        }
     }
 
     /// Has a lane asked what it wants next.
@@ -159,6 +170,10 @@ impl Core {
                 Next::Nothing => continue,
                 Next::Wait(until) => {
                     self.set_timer(address, until);
+                    continue;
+                }
+                Next::WaitForRead => {
+                    self.wait_for_read.insert(address);
                     continue;
                 }
                 Next::Call(invocation) => {

@@ -47,7 +47,7 @@ impl Driver {
                     break Poll::Pending;
                 }
                 Poll::Pending if batches.is_empty() => {
-                    core.lock().read_until = before.time;
+                    core.lock().note_read_until(before.time);
                     wait();
                     break Poll::Pending;
                 }

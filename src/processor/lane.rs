@@ -17,8 +17,6 @@ use crate::{Record, SequenceNumber, ShardId, Timestamp};
 
 /// Room for the states of all lanes of a shard, in what a commit can hold.
 const STATES_BYTES_MAX: usize = 990_000;
-/// How long to wait for a moment that should have come.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The time, as the stream's clock has it.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +65,8 @@ pub(super) enum Next {
     Nothing,
     /// To be asked again at this time of [`Now::elapsed`].
     Wait(Duration),
+    /// To be asked again when it is known that all that has arrived by now is read.
+    WaitForRead,
     /// A call of the function.
     Call(Invocation),
     /// That this is written to its destination.
@@ -203,8 +203,8 @@ impl Lane {
             if is_last || read_until >= window.end || window.is_over {
                 return self.end_window(rules);
             }
-            let left = window.end.since(now.time).max(LOOK_AGAIN);
-            return Some(Next::Wait(now.elapsed + left));
+            let left = window.end.since(now.time);
+            return Some(if left.is_zero() { Next::WaitForRead } else { Next::Wait(now.elapsed + left) });
         };
         let first_time = || first.records().next().map(|record| record.timestamp());
         let window =

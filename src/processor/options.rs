@@ -235,8 +235,7 @@ impl ProcessorOptions {
     ///
     /// # Durability
     /// Records are handed out **at least once**. What is done is committed as [`Worker::commit`](crate::Worker::commit) does, up to the first
-    /// record that is not. With several lanes, how far each of them is is committed as well, so that after a restart only what was in work comes
-    /// again.
+    /// record that is not. With several lanes, the place of each is committed as well, so that after a restart only what was in work comes again.
     ///
     /// # Errors
     /// `InvalidArgument` for a setting out of range; otherwise the same as [`WorkerOptions::open`].

@@ -457,3 +457,81 @@ fn l1_l2_l3_any_operations_leave_each_record_done_once_and_in_order() {
         })
         .unwrap();
 }
+
+/// A world with one record that is done, and an open window.
+fn world_with_a_window() -> World {
+    let mut world = World::new(Setting {
+        lanes: 1,
+        batch_size: 10,
+        bisects: false,
+        answers_items: false,
+        retries: None,
+        has_windows: true,
+        poison: 2,
+    });
+    put_one(&mut world);
+    world.drive();
+    world.take();
+    let job = world.jobs.pop().unwrap();
+    world.finish(job, false);
+    world.drive();
+    world
+}
+
+fn put_one(world: &mut World) {
+    let number = world.put.entry(0).or_default();
+    let data = serde_json::to_vec(&(0, *number)).unwrap();
+    *number += 1;
+    world.stream.as_ref().unwrap().put("key-0", data).unwrap();
+}
+
+/// Takes a job that must be a call, and returns its records and whether it is a window's last.
+fn call(world: &mut World) -> (Vec<Id>, bool) {
+    world.take();
+    let job = world.jobs.pop().expect("a call is due");
+    let Work::Call(invocation) = &job.work else { panic!("it is a call") };
+    let called = (ids(invocation), invocation.window().unwrap().is_final);
+    world.finish(job, false);
+    called
+}
+
+#[test]
+fn l2_a_window_ends_only_when_all_that_arrived_in_it_is_read() {
+    let mut world = world_with_a_window();
+    put_one(&mut world);
+    world.apply(&Operation::Advance { millis: 2 * WINDOW.as_millis() as u32 });
+    world.take();
+    assert!(world.jobs.is_empty(), "its time is over, but a record of it is not read");
+    world.drive();
+    assert_eq!(call(&mut world), (vec![(0, 1)], false));
+}
+
+#[test]
+fn l2_the_last_call_of_a_window_comes_when_it_is_committed_that_it_is_over() {
+    let mut world = world_with_a_window();
+    world.apply(&Operation::Advance { millis: 2 * WINDOW.as_millis() as u32 });
+    world.drive();
+    world.take();
+    assert!(world.jobs.is_empty(), "that it is over is not committed");
+    // A record of the next window does not change that.
+    put_one(&mut world);
+    world.drive();
+    assert_eq!(call(&mut world), (vec![], true));
+    assert_eq!(call(&mut world), (vec![(0, 1)], false));
+}
+
+#[test]
+fn l7_a_window_whose_time_is_over_ends_when_all_is_read_without_another_move_of_the_clock() {
+    let mut world = world_with_a_window();
+    put_one(&mut world);
+    world.drive();
+    world.apply(&Operation::Advance { millis: 2 * WINDOW.as_millis() as u32 });
+    // The record is of the window whose time is over, and it is not known yet that nothing else is.
+    assert_eq!(call(&mut world), (vec![(0, 1)], false));
+    for _ in 0..2 {
+        world.take();
+        assert!(world.jobs.is_empty());
+        world.drive();
+    }
+    assert_eq!(call(&mut world), (vec![], true));
+}

@@ -732,9 +732,9 @@ proptest! {
     }
 }
 
-/// Runs `PROPTEST_CASES` sequences of operations, or 120; `.ci/run` asks for more. Saves failures and tries them first from then on.
+/// Runs `PROPTEST_CASES` sequences of operations, or 80; `.ci/run` asks for more. Saves failures and tries them first from then on.
 fn config() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(120);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(80);
     let failures = FileFailurePersistence::Direct("tests/model.regressions");
     ProptestConfig {
         max_shrink_iters: 20_000,

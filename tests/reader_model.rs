@@ -1002,7 +1002,7 @@ fn l8_readers_and_a_group_in_other_processes_see_what_the_model_does() {
     if std::env::var(CHILD).is_ok() {
         return;
     }
-    let count = number_in("STREAMLOG_SEQUENCES").unwrap_or(20);
+    let count = number_in("STREAMLOG_SEQUENCES").unwrap_or(14);
     let seeds = match number_in("STREAMLOG_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..count,

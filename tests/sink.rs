@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::killed::{data, ids, kill_again_and_again, open, put_until_killed, told};
 use streamlog::{Error, Invocation, Processor, PutRecord, ShardFilter, Sink, Stream};
 
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 7;
 
 #[test]
 fn l2_what_was_put_before_is_recognised_also_after_a_crash_and_what_is_committed_is_refused() {

@@ -440,7 +440,7 @@ fn rules(setting: &Setting, lanes: usize) -> Rules {
 #[test]
 fn l1_l2_l3_any_operations_leave_each_record_done_once_and_in_order() {
     let config = Config {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(50),
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         ..Config::default()
     };

@@ -162,6 +162,9 @@ pub(super) struct GroupModel {
     committing: BTreeMap<u32, u64>,
     /// A shard whose horizon the group is skipping to, and the horizon of which it has heard.
     skipping: Option<Place>,
+    /// Where the group began in each shard when it was created: at the horizon that the writer showed then. A writer that was killed may not have
+    /// stored it, and then what is before it is there again.
+    begun_at: BTreeMap<u32, u64>,
     /// What the group has skipped to in each shard. A writer that was killed may have had that horizon and not stored it, and then what is
     /// before it is there again.
     skipped_to: BTreeMap<u32, u64>,
@@ -214,6 +217,9 @@ impl GroupModel {
             }
             ("at", &[_, next]) => {
                 self.check_checkpoint(shard, next, truth);
+                if !self.has_begun {
+                    self.begun_at.insert(shard, next);
+                }
                 self.next.insert(shard, next);
             }
             ("opened", _) => {
@@ -400,7 +406,8 @@ impl GroupModel {
             let horizons = [truth.horizons.get(&place.0), self.skipped_to.get(&place.0)];
             horizons.into_iter().flatten().any(|&horizon| place.1 < horizon)
         };
-        for (place, number) in &truth.puts {
+        let is_before = |place: &Place| self.begun_at.get(&place.0).is_some_and(|&begun| place.1 < begun);
+        for (place, number) in truth.puts.iter().filter(|(place, _)| !is_before(place)) {
             assert!(
                 self.handed.contains(number) || !is_held && is_trimmed(place) || truth.lost.contains(place),
                 "L8: {number} at {place:?} was skipped: {:?}",

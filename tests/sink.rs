@@ -95,6 +95,20 @@ fn l2_a_record_of_a_finished_shard_is_refused_as_well() {
 }
 
 #[test]
+fn l2_a_record_that_has_the_header_of_another_sink_is_recognised() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let open = |name: &str| common::small(&clock).open(scratch.path().join(name)).unwrap();
+    let (input, output) = (open("input"), open("output"));
+    let shard = input.put("key", "record").unwrap().shard;
+    let put = |sink: &Sink| {
+        let record = PutRecord::new("key", "record").header("origin", "earlier shardId-000000000000 17 0");
+        sink.put(shard, 0.into(), 0, &record).unwrap()
+    };
+    let first = put(&Sink::open(&output, &input.group("copy")).unwrap());
+    assert_eq!(put(&Sink::open(&output, &input.group("copy")).unwrap()), first);
+}
+
+#[test]
 fn a_sink_is_open_once_and_has_the_name_of_a_group() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = common::small(&clock).open(scratch.path()).unwrap();

@@ -126,23 +126,35 @@ impl Driver {
     /// at once.
     pub(super) fn settle(&mut self, core: &Mutex<Core>) -> Result<bool> {
         let changed = std::mem::take(&mut core.lock().changed);
-        let mut has_more = false;
+        let mut outcome = Ok(false);
         for id in changed {
-            let commit = core.lock().commit_of(id);
-            if let Some(commit) = commit {
-                self.commit(core, commit)?;
+            match self.settle_shard(core, id) {
+                Ok(has_more) => outcome = outcome.map(|already| already || has_more),
+                Err(error) => {
+                    // It is tried again at the next look. The other shards do not wait for it.
+                    core.lock().changed.insert(id);
+                    outcome = outcome.and(Err(error));
+                }
             }
-            has_more |= self.catch_up(core, id)?;
-            let mut core = core.lock();
-            let rules = core.rules.clone();
-            if let Some(shard) = core.shards.get_mut(&id)
-                && shard.is_paused
-                && shard.has_room(&rules)
-            {
-                shard.is_paused = false;
-                self.worker.resume(id);
-                has_more = true;
-            }
+        }
+        outcome
+    }
+
+    fn settle_shard(&mut self, core: &Mutex<Core>, id: ShardId) -> Result<bool> {
+        let commit = core.lock().commit_of(id);
+        if let Some(commit) = commit {
+            self.commit(core, commit)?;
+        }
+        let mut has_more = self.catch_up(core, id)?;
+        let mut core = core.lock();
+        let rules = core.rules.clone();
+        if let Some(shard) = core.shards.get_mut(&id)
+            && shard.is_paused
+            && shard.has_room(&rules)
+        {
+            shard.is_paused = false;
+            self.worker.resume(id);
+            has_more = true;
         }
         Ok(has_more)
     }
@@ -154,11 +166,7 @@ impl Driver {
         match committed {
             Ok(()) => core.note_commit(commit),
             Err(Error::GroupLeaseLost { .. }) => core.forget(id),
-            Err(error) => {
-                // It is tried again with the next change, or the next look.
-                core.changed.insert(id);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }

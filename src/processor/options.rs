@@ -125,7 +125,7 @@ impl ProcessorOptions {
     /// Sets the largest number of bytes in a batch: keys, data and headers together, 1 to 1 GiB. A larger record comes by itself. Default: 6
     /// MiB, Lambda's limit.
     ///
-    /// Each lane keeps up to twice as many bytes ready, and up to eight batches. What does not fit is read again later.
+    /// Each lane keeps up to twice as many bytes ready, and up to 16 batches. What does not fit is read again later.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.rules.batch_bytes = bytes;
         self

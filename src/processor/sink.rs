@@ -232,7 +232,13 @@ impl Sink {
     }
 
     fn origin_of(&self, record: &Record<'_>) -> Option<Origin> {
-        let mut words = std::str::from_utf8(record.headers().get(ORIGIN)?).ok()?.split(' ');
+        // A function may have passed on the headers of a record that another sink had put.
+        let mut origins = record.headers().filter(|(name, _)| *name == ORIGIN);
+        origins.find_map(|(_, origin)| self.read_origin(origin))
+    }
+
+    fn read_origin(&self, origin: &[u8]) -> Option<Origin> {
+        let mut words = std::str::from_utf8(origin).ok()?.split(' ');
         if words.next()? != self.group.name() {
             return None;
         }

@@ -535,3 +535,32 @@ fn l7_a_window_whose_time_is_over_ends_when_all_is_read_without_another_move_of_
     }
     assert_eq!(call(&mut world), (vec![], true));
 }
+
+#[test]
+fn l5_a_shard_whose_commit_fails_does_not_hold_up_the_commits_of_others() {
+    let mut world = World::new(Setting {
+        lanes: 1,
+        batch_size: 100,
+        bisects: false,
+        answers_items: false,
+        retries: None,
+        has_windows: false,
+        poison: 2,
+    });
+    world.put(39);
+    world.drive();
+    for _ in 0..2 {
+        world.take();
+        let job = world.jobs.pop().expect("each shard has records");
+        world.finish(job, false);
+    }
+    let ids: Vec<ShardId> = world.core.lock().shards.keys().copied().collect();
+    // Beyond what was handed out, which is refused.
+    let read_to = world.core.lock().shards[&ids[0]].read_to;
+    world.core.lock().shards.get_mut(&ids[0]).unwrap().read_to = read_to.plus(1_000);
+    assert!(world.driver.as_mut().unwrap().settle(&world.core).is_err());
+    assert!(world.core.lock().commit_of(ids[1]).is_none(), "it is committed");
+    world.core.lock().shards.get_mut(&ids[0]).unwrap().read_to = read_to;
+    world.driver.as_mut().unwrap().settle(&world.core).unwrap();
+    assert!(world.core.lock().commit_of(ids[0]).is_none(), "it was tried again");
+}

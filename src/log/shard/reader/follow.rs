@@ -139,7 +139,7 @@ impl Reader {
     /// removed before it was listed is behind that. Words count only if the slot is still that of the shard and of the opening afterwards.
     fn take_over(&self, known: &mut Known) -> Result<bool> {
         if known.has_expired {
-            return Ok(false);
+            return Ok(self.closing.get().is_none());
         }
         // Without the file, a process may have opened the stream by now.
         let Source { live: Some(live), opening, slot } = &known.source else { return Ok(true) };
@@ -238,12 +238,13 @@ impl Reader {
         self.closing.get().is_some()
     }
 
-    /// Drops everything of a shard that has left the stream. It must be [closed](Self::is_closed).
+    /// Drops everything of a shard that has left the stream. If it is not known where it ended, this must be repeated once it is.
     pub(crate) fn expire(&self) {
-        let (Some(follow), Some(closing)) = (&self.follow, self.closing.get()) else { return };
+        let Some(follow) = &self.follow else { return };
         let mut known = follow.known.lock();
         known.has_expired = true;
-        let end = closing.sequence.max(self.next_sequence());
+        let known_end = self.next_sequence();
+        let end = self.closing.get().map_or(known_end, |closing| closing.sequence.max(known_end));
         self.raise_end(end);
         self.horizon.raise(end);
         self.segments.drop_shown_behind(&Seen::nothing(end));

@@ -487,4 +487,38 @@ mod tests {
             assert_eq!(iterator.next_batch(1).unwrap().child_shards().map(<[_]>::len), Some(2));
         }
     }
+
+    #[test]
+    fn l8_a_shard_that_expires_before_its_directory_is_listed_is_trimmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let options = StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual);
+        let options = options.retention(Retention::age(100 * SECOND)).clock(clock.clone());
+        let stream = options.open(directory.path()).unwrap();
+        stream.put("key", "first").unwrap();
+        let reader = StreamOptions::new().clock(clock.clone()).open_reader(directory.path()).unwrap();
+        let parent = stream.shards()[0].id;
+        for _ in 0..30 {
+            stream.put("key", vec![7; 8_000]).unwrap();
+        }
+        let mut expires = Some(stream.clone());
+        fault::set_hook(Some(Box::new(move |action, path| {
+            let is_listed = action == "list the segments of" && path.ends_with("shards/000000000000");
+            if let Some(stream) = expires.take_if(|_| is_listed) {
+                let clock = clock.clone();
+                let expire = move || {
+                    stream.split_shard_evenly(parent).unwrap();
+                    clock.advance(200 * SECOND);
+                    stream.maintain().unwrap();
+                    assert_eq!(stream.shards().len(), 2);
+                };
+                std::thread::spawn(expire).join().unwrap();
+            }
+            Ok(())
+        })));
+        let begun = reader.iterator(parent, Position::TrimHorizon);
+        fault::set_hook(None);
+        let mut iterator = begun.unwrap();
+        assert_eq!(iterator.next_batch(1).unwrap().child_shards().map(<[_]>::len), Some(2));
+    }
 }

@@ -4,6 +4,7 @@
 //! machine was started, the reader has what the next opening will find. Each time the stream is opened, all that was known is replaced:
 //! recovery may have cut records, and salvage may have replaced files.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -126,11 +127,15 @@ impl Reader {
 
     fn catch_up(&self, follow: &Follow) -> Result<()> {
         follow.process.check(self.segments.dir())?;
-        let must_reload = self.take_over(&mut follow.known.lock())?;
-        match follow.stream.upgrade().filter(|_| must_reload) {
-            Some(stream) => stream.reload(),
-            None => Ok(()),
-        }
+        let taken = self.take_over(&mut follow.known.lock());
+        let is_gone =
+            matches!(&taken, Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound);
+        let Some(stream) = follow.stream.upgrade().filter(|_| is_gone || matches!(taken, Ok(true))) else {
+            return taken.map(drop);
+        };
+        stream.reload()?;
+        // The directory of a shard that has expired is gone. That of any other must be there.
+        if is_gone { self.take_over(&mut follow.known.lock()).map(drop) } else { Ok(()) }
     }
 
     /// Takes over what the shard's words show. Returns whether more has changed than these words say.
@@ -152,6 +157,7 @@ impl Reader {
         }
         // If the slot is no longer that of the shard, the shard has expired, or the stream was opened.
         let Some((mut seen, words)) = slot.read()? else { return Ok(true) };
+        self.point("list the segments of")?;
         let bases = self.segments.list_if_new(&seen)?;
         self.point("look at the horizon of")?;
         let Some((now, _)) = slot.read()? else { return Ok(true) };

@@ -256,12 +256,14 @@ impl Core {
         objects.chain(self.jobs.values().filter_map(Job::due)).min()
     }
 
-    pub(super) fn stats(&self) -> DeliveryStats {
+    pub(super) fn stats(&self, now: Timestamp) -> DeliveryStats {
         let parts = self.active_parts();
+        let oldest = self.shards.values().filter_map(|held| held.shard.oldest()).min();
         DeliveryStats {
             buffered_bytes: self.memory_bytes() as u64,
             pending_objects: self.jobs.len() as u64,
             active_partitions: parts as u64,
+            data_freshness: oldest.map(|oldest| now.since(oldest)).unwrap_or_default(),
             ..self.counts.clone()
         }
     }

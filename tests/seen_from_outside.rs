@@ -217,7 +217,15 @@ fn l8_the_oldest_record_is_the_oldest_that_is_not_done() {
     stream.trim_before(job.shard, job.record.sequence.plus(1)).unwrap();
     let outside = reader.describe_queue("jobs").unwrap().oldest_age;
     assert_eq!(outside, SECOND, "what is trimmed is gone, also before the queue notices");
-    assert!(shard.id > job.shard);
+    let in_child = queue.receive(1, NONE).unwrap().remove(0);
+    assert!(shard.id > job.shard && in_child.shard > job.shard);
+    put();
+    let done = queue.receive(1, NONE).unwrap().remove(0);
+    queue.acknowledge(&done.handle).unwrap();
+    clock.advance(SECOND);
+    assert_eq!(age(), 12 * SECOND);
+    stream.trim_before(done.shard, done.record.sequence).unwrap();
+    assert_eq!(reader.describe_queue("jobs").unwrap().oldest_age, NONE, "only one that is done is left");
 }
 
 #[test]

@@ -275,9 +275,12 @@ impl Queue {
         }
     }
 
+    /// Returns whether the record is acknowledged, or may be: a process was killed meanwhile.
     fn is_done(&self, job: Job) -> bool {
+        let count = job.number.count;
+        let is_tried = |of_key: &OfKey| of_key.tries.get(&count).is_some_and(|&tries| tries > 0);
         let of_key = self.keys.get(&(job.key, job.number.run));
-        of_key.is_some_and(|of_key| of_key.passed.contains(job.number.count))
+        of_key.is_some_and(|of_key| of_key.acknowledged.contains(count) || is_tried(of_key))
     }
 }
 

@@ -456,6 +456,8 @@ pub(crate) struct DeleteGroupArgs {
 /// processor that runs may be a moment ahead. What it does right now, such as its calls and errors, only its own program knows.
 ///
 /// With a NAME, each lane has a line: how far it is, and the tumbling windows that it has begun.
+///
+/// A processor reads as the consumer group of its name, which reset moves and delete-group deletes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProcessorsArgs {
     /// The stream's directory

@@ -118,9 +118,9 @@ fn run(args: &Args) -> Outcome {
         Command::Purge(args) => with_reader(&args.queue.path, &|reader| queues::purge(reader, args)),
         Command::DeleteQueue(args) => match open(&args.queue.path) {
             // A hold on retention is ended by who has the stream open.
-            Ok(stream) => with_stream(stream, |stream| Ok(stream.delete_queue(&args.queue.queue)?)),
+            Ok(stream) => with_stream(stream, |stream| queues::delete(stream, &args.queue)),
             Err(Error::Locked(_)) => {
-                with_reader(&args.queue.path, &|reader| Ok(reader.delete_queue(&args.queue.queue)?))
+                with_reader(&args.queue.path, &|reader| queues::delete(reader, &args.queue))
             }
             Err(error) => Err(error.into()),
         },

@@ -137,7 +137,26 @@ pub(crate) fn open(stream: &StreamReader, args: &QueueArgs) -> Result<Queue, Fai
         .keep_dead_letters(known.keep_dead_letters)
         .outstanding_max(known.outstanding_max);
     let options = if known.is_ordered_by_key { options.ordered_by_key() } else { options };
-    Ok(options.open()?)
+    options.open().map_err(|error| refused(&args.queue, error))
+}
+
+/// Deletes a queue.
+pub(crate) fn delete(stream: &StreamReader, args: &QueueArgs) -> Outcome {
+    stream.delete_queue(&args.queue).map_err(|error| refused(&args.queue, error))
+}
+
+/// Says of a queue that is in use who has it open.
+fn refused(queue: &str, error: Error) -> Failure {
+    let Error::Locked(by) = error else { return error.into() };
+    let who = match (by.process_id, &by.process_name) {
+        (Some(id), Some(name)) => format!("process {id} ({name})"),
+        (Some(id), None) => format!("process {id}"),
+        (None, _) => "another process".to_owned(),
+    };
+    let hint = "queues and dead-letters work meanwhile";
+    Failure::Told(format!(
+        "the queue {queue:?} is open in {who}: stop it, or have it close the queue; {hint}"
+    ))
 }
 
 /// Gives up all records of a queue, or all its dead letters.

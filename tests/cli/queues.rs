@@ -82,7 +82,7 @@ fn l8_queues_are_listed_with_their_settings_beside_the_program_that_has_them_ope
 
     // What changes a queue needs it for itself, and says who has it.
     let handle = dead[0].handle.to_string();
-    let holder = format!("queues/jobs is open in process {}", std::process::id());
+    let holder = format!("the queue \"jobs\" is open in process {}", std::process::id());
     for (name, options) in [
         ("receive", &["jobs"][..]),
         ("acknowledge", &["jobs", &handle]),
@@ -95,7 +95,7 @@ fn l8_queues_are_listed_with_their_settings_beside_the_program_that_has_them_ope
         fails(&place.run(name, options), &[&holder, "stop it"]);
     }
     fails(&place.run("delete-queue", &["jobs"]), &["has a hold on retention", "has the stream open"]);
-    fails(&place.run("delete-queue", &["ordered"]), &["queues/ordered is open in process"]);
+    fails(&place.run("delete-queue", &["ordered"]), &["the queue \"ordered\" is open in process"]);
     assert_eq!(counts(&place.json("queues", &["jobs"])), [0, 0, 2, 1, 1], "nothing has changed");
     ordered.close().unwrap();
     place.print("delete-queue", &["ordered"]);

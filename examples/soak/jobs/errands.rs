@@ -45,7 +45,7 @@ fn handle(records: &[QueueRecord], queue: &Queue, id: QueueId, random: &mut Rand
         if record.receive_count > RECEIVES_MAX {
             return Err(format!("L5: {job:?} was handed out {} times", record.receive_count));
         }
-        jobs.push(job);
+        jobs.push((job, record.receive_count));
     }
     tell(Note::Taken { id, jobs: jobs.clone() });
     if random.one_in(100) {
@@ -53,18 +53,18 @@ fn handle(records: &[QueueRecord], queue: &Queue, id: QueueId, random: &mut Rand
         std::thread::sleep(VISIBILITY_TIMEOUT + VISIBILITY_TIMEOUT / 4);
     }
     let mut done = vec![];
-    for (record, job) in records.iter().zip(jobs) {
-        let is_urgent = record.receive_count >= DONE_AT && !job.is_bad();
+    for (record, (job, receives)) in records.iter().zip(jobs) {
+        let is_urgent = receives >= DONE_AT && !job.is_bad();
         let outcome = match random.below(100) {
             // Its visibility timeout ends.
             0 if !is_urgent => Ok(()),
             1..4 if !is_urgent => queue.release(&record.handle, Duration::from_millis(random.below(100))),
             _ if job.is_bad() => queue.release(&record.handle, Duration::from_millis(random.below(3))),
-            4..6 => {
-                queue.extend(&record.handle, 2 * VISIBILITY_TIMEOUT).map(|()| done.push((job, record.handle)))
-            }
+            4..6 => queue
+                .extend(&record.handle, 2 * VISIBILITY_TIMEOUT)
+                .map(|()| done.push((job, receives, record.handle))),
             _ => {
-                done.push((job, record.handle));
+                done.push((job, receives, record.handle));
                 Ok(())
             }
         };
@@ -77,17 +77,17 @@ fn handle(records: &[QueueRecord], queue: &Queue, id: QueueId, random: &mut Rand
     acknowledge(&done, queue, id, tell)
 }
 
-fn acknowledge(done: &[(Job, ReceiptHandle)], queue: &Queue, id: QueueId, tell: &Tell) -> Outcome {
+fn acknowledge(done: &[(Job, u32, ReceiptHandle)], queue: &Queue, id: QueueId, tell: &Tell) -> Outcome {
     if done.is_empty() {
         return Ok(());
     }
-    tell(Note::Acknowledging { id, jobs: done.iter().map(|&(job, _)| job).collect() });
-    let outcomes = queue.acknowledge_batch(done.iter().map(|(_, handle)| handle));
+    tell(Note::Acknowledging { id, jobs: done.iter().map(|&(job, ..)| job).collect() });
+    let outcomes = queue.acknowledge_batch(done.iter().map(|(.., handle)| handle));
     let outcomes = outcomes.map_err(unexpected("L1", "records are acknowledged"))?;
     let (mut acknowledged, mut refused) = (vec![], vec![]);
-    for (outcome, &(job, _)) in outcomes.into_iter().zip(done) {
+    for (outcome, &(job, receives, _)) in outcomes.into_iter().zip(done) {
         match outcome {
-            Ok(()) => acknowledged.push(job),
+            Ok(()) => acknowledged.push((job, receives)),
             Err(Error::ReceiptHandleInvalid { .. }) => refused.push(job),
             Err(error) => return Err(format!("L1: {job:?} is acknowledged: {error}")),
         }
@@ -112,7 +112,7 @@ fn bury(queue: &Queue, id: QueueId, tell: &Tell) -> Outcome {
             ));
         }
         if job.is_bad() {
-            bad.push((job, dead.handle));
+            bad.push((job, dead.receive_count, dead.handle));
             continue;
         }
         tell(Note::Restored { id, jobs: vec![job] });

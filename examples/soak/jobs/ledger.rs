@@ -1,6 +1,6 @@
 //! What the supervisor knows of the jobs: which were put, what each processor has counted, and what each queue has handed out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use streamlog::ShardId;
 
@@ -12,6 +12,9 @@ use crate::record::Number;
 
 /// Windows that began so much before the newest one are forgotten. Nobody reports them again.
 const KNOWN_FOR_MICROS: u64 = 120_000_000;
+
+/// What was acknowledged so many records ago, nobody takes for new any more, however slow he is.
+const RECENT_MAX: usize = 100_000;
 
 /// A set of numbers most of which are below all others.
 #[derive(Debug, Default)]
@@ -190,6 +193,9 @@ struct Queue {
     runs: BTreeMap<u16, u32>,
     /// Good ones that were dead letters, and so come later than others of their key.
     restored: BTreeSet<Job>,
+    /// How often the last ones were handed out that were acknowledged.
+    recent: BTreeMap<Job, u32>,
+    recent_by_age: VecDeque<Job>,
     taken_count: u64,
     acknowledged_count: u64,
     refused_count: u64,
@@ -201,11 +207,15 @@ impl Queue {
         self.keys.entry((job.key, job.number.run)).or_default()
     }
 
-    fn note_taken(&mut self, put: &Put, is_ordered: bool, jobs: Vec<Job>) -> Result<(), String> {
+    fn note_taken(&mut self, put: &Put, is_ordered: bool, jobs: Vec<(Job, u32)>) -> Result<(), String> {
         self.taken_count += jobs.len() as u64;
-        for job in jobs {
+        for (job, receives) in jobs {
             let count = job.number.count;
             if self.of_key(job).acknowledged.contains(count) {
+                // Who was handed it out before may say so only now.
+                if self.recent.get(&job).is_some_and(|&last| receives < last) {
+                    continue;
+                }
                 return Err(format!("L1: {job:?} is handed out after it was acknowledged"));
             }
             if is_ordered && !self.restored.contains(&job) {
@@ -249,12 +259,17 @@ impl Queue {
         *of_key.tries.entry(job.number.count).or_default() += 1;
     }
 
-    fn note_acknowledged(&mut self, jobs: Vec<Job>) -> Result<(), String> {
-        for job in jobs {
+    fn note_acknowledged(&mut self, jobs: Vec<(Job, u32)>) -> Result<(), String> {
+        for (job, receives) in jobs {
             if !self.of_key(job).acknowledged.insert(job.number.count) {
                 return Err(format!("L1: {job:?} was acknowledged twice"));
             }
             self.of_key(job).tries.remove(&job.number.count);
+            self.recent.insert(job, receives);
+            self.recent_by_age.push_back(job);
+            if self.recent_by_age.len() > RECENT_MAX {
+                self.recent_by_age.pop_front().map(|job| self.recent.remove(&job));
+            }
             self.acknowledged_count += 1;
             self.bad_count += u64::from(job.is_bad());
         }

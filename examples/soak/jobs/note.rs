@@ -17,12 +17,12 @@ pub(crate) enum Note {
     Window { id: WindowsId, shard: ShardId, start_micros: u64, tallies: Vec<Tally> },
     /// A processor gives up records.
     GivenUp { id: WindowsId, jobs: Vec<Job> },
-    /// A queue has handed out records.
-    Taken { id: QueueId, jobs: Vec<Job> },
+    /// A queue has handed out records, each for the so many-th time.
+    Taken { id: QueueId, jobs: Vec<(Job, u32)> },
     /// They are about to be acknowledged, as dead letters or not.
     Acknowledging { id: QueueId, jobs: Vec<Job> },
-    /// They are.
-    Acknowledged { id: QueueId, jobs: Vec<Job> },
+    /// They are, after they were handed out so often.
+    Acknowledged { id: QueueId, jobs: Vec<(Job, u32)> },
     /// They are not, because their visibility timeout was over, and they were handed out again.
     Refused { id: QueueId, jobs: Vec<Job> },
     /// A good record was a dead letter, and is put back.
@@ -42,6 +42,12 @@ impl Note {
             let of_job = |job: &Job| [u64::from(job.key), u64::from(job.number.run), job.number.count];
             [kind, id].into_iter().chain(jobs.iter().flat_map(of_job)).collect()
         };
+        let with_receives = |kind: u64, id: QueueId, jobs: &[(Job, u32)]| {
+            let of_job = |(job, receives): &(Job, u32)| {
+                [job.key.into(), job.number.run.into(), job.number.count, u64::from(*receives)]
+            };
+            [kind, number_of_queue(id)].into_iter().chain(jobs.iter().flat_map(of_job)).collect()
+        };
         match self {
             Self::Put { run, counts } => {
                 [0, u64::from(*run)].into_iter().chain(counts.iter().copied()).collect()
@@ -51,9 +57,9 @@ impl Note {
                 head.into_iter().chain(tallies.iter().flatten().copied()).collect()
             }
             Self::GivenUp { id, jobs } => with_jobs(2, id.0 as u64, jobs),
-            Self::Taken { id, jobs } => with_jobs(3, number_of_queue(*id), jobs),
+            Self::Taken { id, jobs } => with_receives(3, *id, jobs),
             Self::Acknowledging { id, jobs } => with_jobs(4, number_of_queue(*id), jobs),
-            Self::Acknowledged { id, jobs } => with_jobs(5, number_of_queue(*id), jobs),
+            Self::Acknowledged { id, jobs } => with_receives(5, *id, jobs),
             Self::Refused { id, jobs } => with_jobs(6, number_of_queue(*id), jobs),
             Self::Restored { id, jobs } => with_jobs(7, number_of_queue(*id), jobs),
             Self::Trimmed { count } => vec![8, *count],
@@ -64,6 +70,7 @@ impl Note {
         let (&[kind, of], rest) = fields.split_first_chunk()?;
         let job = |it: &[u64]| Job { key: it[0] as u16, number: Number { run: it[1] as u32, count: it[2] } };
         let jobs = || rest.chunks_exact(3).map(job).collect();
+        let with_receives = || rest.chunks_exact(4).map(|it| (job(it), it[3] as u32)).collect();
         let windows = SIDES.get(of as usize).map(|&side| WindowsId(side));
         let queue = QueueId::ALL.get(of as usize).copied();
         Some(match kind {
@@ -74,9 +81,9 @@ impl Note {
                 Self::Window { id: windows?, shard: ShardId::new(shard as u32), start_micros, tallies }
             }
             2 => Self::GivenUp { id: windows?, jobs: jobs() },
-            3 => Self::Taken { id: queue?, jobs: jobs() },
+            3 => Self::Taken { id: queue?, jobs: with_receives() },
             4 => Self::Acknowledging { id: queue?, jobs: jobs() },
-            5 => Self::Acknowledged { id: queue?, jobs: jobs() },
+            5 => Self::Acknowledged { id: queue?, jobs: with_receives() },
             6 => Self::Refused { id: queue?, jobs: jobs() },
             7 => Self::Restored { id: queue?, jobs: jobs() },
             8 => Self::Trimmed { count: of },

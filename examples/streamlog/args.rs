@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
 use streamlog::{Compression, HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
 
+use crate::deliver::DeliverArgs;
 use crate::parse::{
     Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_mode,
     parse_position,
@@ -18,8 +19,8 @@ use crate::queue_args::{
 
 const AFTER_HELP: &str = "\
 cat, tail, describe, verify, shards, groups, lag, processors, queues, dead-letters, and retention without options only read. They work while \
-a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. consume, reset and \
-delete-group need a group that no other program has open; receive, acknowledge, release, restore, purge and delete-queue such a queue. All \
+a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. consume, deliver, \
+reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore, purge and delete-queue such a queue. All \
 other commands need a stream that no program has open. Otherwise they fail and name the process.
 
 Ctrl-C ends a command in good order. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next \
@@ -62,6 +63,7 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     Reset(ResetArgs),
     DeleteGroup(DeleteGroupArgs),
+    Deliver(DeliverArgs),
     Processors(ProcessorsArgs),
     Queues(QueuesArgs),
     DeadLetters(DeadLettersArgs),

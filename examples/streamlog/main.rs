@@ -11,15 +11,17 @@
 //! cargo run --release --example streamlog -- consume /tmp/clicks billing
 //! cargo run --release --example streamlog -- processors /tmp/clicks
 //! cargo run --release --example streamlog -- queues /tmp/clicks
+//! cargo run --release --features delivery --example streamlog -- deliver /tmp/clicks --to /tmp/archive --compression gzip
 //! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
 //! ```
 //!
 //! Read in this order: `args` with `queue_args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report`
 //! (describe and verify), `snapshot`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups),
-//! `processors`, `queues` with `deliveries`, `output` with `table`, `standard`, `failure`.
+//! `processors`, `queues` with `deliveries`, `deliver`, `output` with `table`, `standard`, `failure`.
 
 mod args;
 mod change;
+mod deliver;
 mod deliveries;
 mod dot;
 mod failure;
@@ -104,6 +106,7 @@ fn run(args: &Args) -> Outcome {
             }
             Err(error) => Err(error.into()),
         },
+        Command::Deliver(args) => with_reader(&args.path, &|reader| deliver::deliver(reader, args)),
         Command::Processors(args) => with_reader(&args.path, &|reader| processors::print(reader, args)),
         Command::Queues(args) => with_reader(&args.path, &|reader| queues::print(reader, args)),
         Command::DeadLetters(args) => {

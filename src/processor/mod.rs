@@ -4,6 +4,7 @@ mod core;
 mod discarded;
 mod driver;
 mod dry_run;
+mod event_time;
 mod invocation;
 mod lane;
 mod options;
@@ -18,6 +19,7 @@ mod slice;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::fmt;
 use std::sync::Arc;

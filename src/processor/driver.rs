@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 
 use super::core::{Commit, Core};
 use super::event_time::Input;
-use super::lane::Now;
 use super::progress::Progress;
 use super::rules::{BATCHES_AHEAD, Rules};
+use super::seen::Now;
 use crate::{Batch, Error, Position, Result, SequenceNumber, ShardId, StreamReader, Worker, extend};
 
 /// The worker of a processor, and the stream that it reads.

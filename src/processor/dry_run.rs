@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::core::{Core, Work};
 use super::event_time::Input;
-use super::lane::Now;
 use super::pool::Caller;
 use super::rules::Rules;
+use super::seen::Now;
 use super::shard::Shard;
 use super::stats::ProcessorStats;
 use crate::{Error, Position, Result, SequenceNumber, ShardId, StreamReader, Timestamp, extend};

@@ -13,6 +13,7 @@ mod pool;
 mod progress;
 mod queue;
 mod rules;
+mod seen;
 mod shard;
 mod sink;
 mod slice;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event_time::Input;
-use super::lane::{Behind, Lane, Now, Saved, Seen};
+use super::lane::{Behind, Lane, Saved};
 use super::progress::{LaneProgress, Progress};
 use super::rules::Rules;
+use super::seen::{Now, Seen};
 use super::slice::Slice;
 use super::stats::Counts;
 use super::windows::Windows;

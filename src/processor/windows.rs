@@ -1,4 +1,4 @@
-//! The open windows of a lane: which of them a record belongs to, and when they are over. By arrival time there is one at most.
+//! The open windows of a lane: which of them a record belongs to, and when they are over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::Timestamp;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Windows {
-    /// In order. They do not overlap.
+    /// In order, without overlaps. By arrival there is one at most.
     open: Vec<OpenWindow>,
     /// Windows up to here have ended, and do not open again.
     ended_to: Timestamp,
@@ -108,6 +108,11 @@ impl Windows {
             place.is_some()
         };
         let slices = queue.take(rules, Some(&mut is_within));
+        if let [first, others @ ..] = &places[..]
+            && others.iter().all(|place| place == first)
+        {
+            return vec![first.part(slices, rules)];
+        }
         let groups = group(&slices, &places);
         groups.into_iter().rev().map(|(place, slices)| place.part(slices, rules)).collect()
     }

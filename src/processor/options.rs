@@ -246,26 +246,26 @@ impl ProcessorOptions {
     }
 
     /// Puts records into windows by **event time**: this function returns when the event of a record happened, such as a time in its data. It
-    /// must return the same time whenever it gets the same record. Windows may be up to a day long then.
+    /// must return the same time whenever it gets the same record. Windows may then be up to a day long.
     ///
-    /// Events arrive late and out of order, so several windows of a lane may be open, each with a state of its own. The **watermark** of a shard
-    /// says which windows are over: it is the highest event time so far, less the [allowed lateness](Self::allowed_lateness). A window ends when
-    /// the watermark reaches its end, when nothing came for the [idle timeout](Self::idle_timeout), and with its shard.
+    /// Events arrive late and out of order, so a lane may have several windows open, each with its own state. The **watermark** of a shard says
+    /// which windows are over: it is the highest event time so far, less the [allowed lateness](Self::allowed_lateness). A window ends when the
+    /// watermark reaches its end, when its shard is idle for the [idle timeout](Self::idle_timeout), and when its shard ends.
     ///
-    /// - A record is **late** if its window has ended. It is given up without a call: the [destination](Self::on_failure) gets it, with
-    ///   [`AllowedLatenessExceeded`](super::DiscardReason::AllowedLatenessExceeded), and [`late`](ProcessorStats::late) counts it. Only the log, the
-    ///   settings and the idle timeout decide what is late; how fast the function is does not, nor does a restart.
-    /// - A record is given up as [`EventTimeUnknown`](super::DiscardReason::EventTimeUnknown) if this function fails or panics, or if the time is
-    ///   more than an hour after the record's arrival. (One wrong clock would make all others late.)
-    /// - The function of the processor gets the records of a batch window by window, the earliest window first. The records of a key that belong to
-    ///   one window come in order. Retries, bisecting and partial failures are the business of one window. What is done is committed when all
-    ///   windows of the batch are.
-    /// - The shard's watermark holds for all of its [lanes](Self::parallelization_factor). Each lane has its own states, so each window ends once
-    ///   for each lane that has records of it.
-    /// - When a shard is split or merged, its windows end with it, whatever the watermark is. Its children begin without windows and without
-    ///   a watermark. So a window may end in the parent and, with the events that arrive later, in its children: add the results up.
-    /// - Records that the filter does not want have no effect on the watermark. This function does not get them.
-    /// - If the states of a lane's open windows together exceed what [`tumbling_window`](Self::tumbling_window) says, the largest one ends early.
+    /// - A record is **late** if its window has ended. It is given up without a call: the [destination](Self::on_failure) gets it with the reason
+    ///   [`AllowedLatenessExceeded`](super::DiscardReason::AllowedLatenessExceeded), and [`late`](ProcessorStats::late) counts it. What is late
+    ///   follows from the log, the settings and the idle timeout. A slow function or a restart makes no record late.
+    /// - A record is given up as [`EventTimeUnknown`](super::DiscardReason::EventTimeUnknown) if this function fails or panics, or if its time is
+    ///   more than an hour after the record's arrival: one wrong clock would otherwise make all other records late.
+    /// - The records of a batch are handed out window by window, the earliest window first. Within a window, the records of a key come in order.
+    ///   Retries, bisecting and partial failures concern the records of one window. A batch is committed once all its windows are done.
+    /// - All [lanes](Self::parallelization_factor) of a shard share its watermark. Each lane has its own states, so a window ends once for each
+    ///   lane that has records of it.
+    /// - When a shard is split or merged, its windows end with it, whatever the watermark is. Its children begin without windows and without a
+    ///   watermark. So the same window may end in the parent and again in its children, with the events that arrived there: add the results up.
+    /// - Records that the filter does not want do not move the watermark, and this function does not get them.
+    /// - If the states of a lane's open windows together exceed the limit of [`tumbling_window`](Self::tumbling_window), the window with the largest
+    ///   state ends early.
     ///
     /// The function runs on the thread that reads, so it should be quick.
     ///
@@ -305,22 +305,22 @@ impl ProcessorOptions {
         self
     }
 
-    /// Sets how far the watermark stays behind the highest [event time](Self::event_time): up to 1,000 windows. Windows wait for events that are
-    /// out of order by this much, and then end once. Default: zero.
+    /// Sets how far the watermark stays behind the highest [event time](Self::event_time): up to 1,000 windows. Events that are out of order by
+    /// less than this are in time. Default: zero.
     ///
-    /// This is what Flink calls bounded out-of-orderness, and Kafka Streams the grace period. About this much divided by the length of a
-    /// window, plus two, is how many windows may be open in a lane. Each commit writes the states of all of them.
+    /// Flink calls this bounded out-of-orderness, and Kafka Streams the grace period. A lane has at most this much divided by the length of a
+    /// window, plus two, windows open. Each commit writes the states of all of them.
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
         self.allowed_lateness = Some(lateness);
         self
     }
 
-    /// Sets how long a shard may be idle before its windows by [event time](Self::event_time) end, without a record that takes the watermark on: 1
-    /// second to 7 days. Records of these windows that come afterwards are late. Default: the length of a window and the [allowed
-    /// lateness](Self::allowed_lateness) together, since events of the present would have ended them within that time.
+    /// Sets how long a shard may be idle before its windows by [event time](Self::event_time) end: 1 second to 7 days. Records of these windows
+    /// that arrive afterwards are late. Default: the length of a window and the [allowed lateness](Self::allowed_lateness) together, because live
+    /// events would have ended the windows within that time.
     ///
-    /// A shard is idle while it is read to its end and no record comes that has an event time. The stream's clock counts, and a restart of the
-    /// processor begins anew.
+    /// A shard is idle while it is read to its end and no record with an event time arrives. The time is that of the stream's clock. It begins
+    /// anew when the processor is started.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
@@ -395,7 +395,7 @@ impl ProcessorOptions {
     ///
     /// This is for a new version of a function, which is tried on old records. Batches, lanes, retries, filters, windows and the destination are
     /// as with [`start`](Self::start), but all calls come one after the other on this thread, shard by shard, and nothing waits for the clock. So
-    /// there are no pauses, time limits, batching windows and maximum ages. Retries without a bound are none. At the end of each shard's
+    /// there are no pauses, time limits, batching windows, idle timeouts and maximum ages. Retries without a bound are none. At the end of each shard's
     /// part, its windows end.
     ///
     /// ```

@@ -743,6 +743,30 @@ fn l2_what_is_done_of_a_batch_with_several_windows_is_committed_with_all_of_it()
 }
 
 #[test]
+fn l2_a_window_that_has_ended_stays_ended_after_a_restart_with_other_lanes() {
+    let by_event = Windows::ByEvent { lateness: Duration::ZERO, idle_timeout: WINDOW };
+    for restart in [Operation::Restart { lanes: 3 }, Operation::Kill { lanes: 3 }] {
+        let mut world = world_with(by_event, None);
+        // The idle timeout ends the window, and not the watermark.
+        world.apply(&Operation::Advance { millis: WINDOW.as_millis() as u32 });
+        for _ in 0..2 {
+            world.drive();
+            world.take();
+        }
+        let job = world.jobs.pop().expect("the last call is due");
+        world.finish(job, false);
+        world.drive();
+        world.apply(&restart);
+        let begun = Timestamp::from_millis(1_700_000_000_000);
+        world.put_one(1, Some(begun));
+        world.drain();
+        assert_eq!(world.core.lock().shards.values().map(|shard| shard.lanes.len()).max(), Some(3));
+        assert_eq!(world.given_up(DiscardReason::AllowedLatenessExceeded), [(1, 1)].into());
+        world.check_end();
+    }
+}
+
+#[test]
 fn l5_a_shard_whose_commit_fails_does_not_hold_up_the_commits_of_others() {
     let mut world = World::new(Setting {
         lanes: 1,

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::discarded::Discarded;
+use super::event_time::Input;
 use super::invocation::{Invocation, Response};
-use super::lane::{Next, Now};
-use super::part::OpenWindow;
+use super::lane::Next;
 use super::progress::Progress;
 use super::rules::Rules;
+use super::seen::Now;
 use super::shard::Shard;
 use super::slice::Slice;
 use super::stats::Counts;
-use crate::{Batch, SequenceNumber, ShardId, Timestamp};
+use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// A lane: its shard, and its number there.
 pub(super) type Address = (ShardId, usize);
@@ -61,7 +62,7 @@ pub(super) struct Core {
     running: BTreeMap<u64, Running>,
     next_ticket: u64,
     /// All records that arrived before are in the lanes, unless a shard is paused.
-    read_until: Timestamp,
+    read_until: Now,
     pub(super) counts: Counts,
     /// No more jobs begin.
     pub(super) is_stopping: bool,
@@ -73,8 +74,8 @@ pub(super) struct Commit {
     pub(super) shard: ShardId,
     pub(super) next: SequenceNumber,
     pub(super) state: Vec<u8>,
-    /// The lanes whose windows are over, as it says.
-    over: Vec<usize>,
+    /// The lanes with windows that are over, as it says, and where the last of them ends.
+    over: Vec<(usize, Timestamp)>,
 }
 
 impl Core {
@@ -90,16 +91,16 @@ impl Core {
             wait_for_read: BTreeSet::new(),
             running: BTreeMap::new(),
             next_ticket: 0,
-            read_until: Timestamp::default(),
+            read_until: Now::default(),
             counts: Counts::default(),
             is_stopping: false,
         }
     }
 
     /// Takes over a shard. What is known of it from before does not count any more.
-    pub(super) fn take_over(&mut self, id: ShardId, committed: Option<Progress>) {
+    pub(super) fn take_over(&mut self, id: ShardId, committed: Option<Progress>, now: Now) {
         self.forget(id);
-        let shard = Shard::new(id, &self.rules, committed);
+        let shard = Shard::new(id, &self.rules, committed, now);
         // A window may have ended meanwhile.
         let lanes = shard.lanes.len();
         self.shards.insert(id, shard);
@@ -114,10 +115,10 @@ impl Core {
     }
 
     /// Adds a batch that was read. Returns whether the shard has room for more.
-    pub(super) fn push(&mut self, batch: Batch, now: Now) -> bool {
-        let id = batch.shard();
+    pub(super) fn push(&mut self, input: Input, now: Now) -> bool {
+        let id = input.batch.shard();
         let Some(shard) = self.shards.get_mut(&id) else { return true };
-        let fed = shard.push(batch, &self.rules, now, &mut self.counts);
+        let fed = shard.push(input, &self.rules, now, &mut self.counts);
         let has_room = shard.has_room(&self.rules);
         shard.is_paused = !has_room;
         fed.into_iter().for_each(|lane| self.schedule((id, lane)));
@@ -135,7 +136,7 @@ impl Core {
     }
 
     /// Notes that all records are read that arrived before a moment.
-    pub(super) fn note_read_until(&mut self, moment: Timestamp) {
+    pub(super) fn note_read_until(&mut self, moment: Now) {
         self.read_until = moment;
         for address in std::mem::take(&mut self.wait_for_read) {
             self.schedule(address);
@@ -160,10 +161,9 @@ impl Core {
         while let Some(address) = self.ready.pop_front().filter(|_| !self.is_stopping) {
             self.is_ready.remove(&address);
             let Some(shard) = self.shards.get_mut(&address.0) else { continue };
-            let (is_last, read_until) =
-                (shard.is_ended, if shard.is_paused { Timestamp::default() } else { self.read_until });
+            let seen = shard.seen(self.read_until);
             let Some(lane) = shard.lanes.get_mut(address.1) else { continue };
-            let next = lane.next(&self.rules, now, read_until, is_last, &mut self.counts);
+            let next = lane.next(&self.rules, now, &seen, &mut self.counts);
             // Records may have been given up.
             self.changed.insert(address.0);
             let work = match next {
@@ -257,9 +257,10 @@ impl Core {
         let progress = shard.progress();
         let (next, state) = (progress.next, progress.encode());
         let is_new = shard.committed.0 != next || shard.committed.1 != state;
-        let lanes = progress.lanes.iter().enumerate();
-        let is_over = |window: &OpenWindow| window.is_over;
-        let over = lanes.filter(|(_, lane)| lane.window.as_ref().is_some_and(is_over)).map(|(at, _)| at);
+        let over = progress.lanes.iter().enumerate().filter_map(|(at, lane)| {
+            let last = lane.windows.open().iter().rfind(|window| window.is_over)?;
+            Some((at, last.span.end))
+        });
         is_new.then(|| Commit { shard: id, next, state, over: over.collect() })
     }
 
@@ -268,9 +269,9 @@ impl Core {
         let id = commit.shard;
         let Some(shard) = self.shards.get_mut(&id) else { return };
         shard.committed = (commit.next, commit.state);
-        for at in commit.over {
+        for (at, end) in commit.over {
             if let Some(lane) = self.shards.get_mut(&id).and_then(|shard| shard.lanes.get_mut(at)) {
-                lane.note_commit();
+                lane.note_commit(end);
                 self.schedule((id, at));
             }
         }
@@ -289,6 +290,8 @@ impl Core {
 
     pub(super) fn stats(&self) -> Counts {
         let running = self.running.values().filter(|running| running.is_call).count();
-        Counts { running, shards: self.shards.len(), ..self.counts.clone() }
+        let watermarks = self.shards.values().map(|shard| shard.watermark);
+        let watermark = watermarks.min().filter(|&lowest| lowest > Timestamp::default());
+        Counts { running, watermark, shards: self.shards.len(), ..self.counts.clone() }
     }
 }

@@ -32,7 +32,7 @@ pub struct ProcessorShard {
     /// What is not done yet, or not committed. Its age is about what Lambda calls the iterator age. Records that other lanes have done already
     /// count.
     pub lag: Lag,
-    /// The lanes. Empty if all of them are equally far and none has a window, or if the shard has just begun.
+    /// The lanes. Empty if all of them are equally far and none has had a window, or if the shard has just begun.
     pub lanes: Vec<ProcessorLane>,
 }
 
@@ -148,12 +148,12 @@ fn describe(shard: GroupShard, progress: Option<Progress>) -> ProcessorShard {
 }
 
 fn describe_lane(lane: LaneProgress) -> ProcessorLane {
-    let describe_window = |window: OpenWindow| ProcessorWindow {
-        start: window.start,
-        end: window.end,
+    let describe_window = |window: &OpenWindow| ProcessorWindow {
+        start: window.span.start,
+        end: window.span.end,
         is_over: window.is_over,
         state_bytes: window.state.len(),
     };
-    let windows = lane.window.into_iter().map(describe_window).collect();
+    let windows = lane.windows.open().iter().map(describe_window).collect();
     ProcessorLane { next_sequence: lane.done, windows }
 }

@@ -18,9 +18,14 @@ pub enum DiscardReason {
     RetryAttemptsExhausted,
     /// The records are older than [`maximum_record_age`](super::ProcessorOptions::maximum_record_age).
     RecordAgeExceeded,
+    /// The records are late by more than [`allowed_lateness`](super::ProcessorOptions::allowed_lateness): their window has ended.
+    AllowedLatenessExceeded,
+    /// The function for the [event time](super::ProcessorOptions::event_time) has failed, or its time cannot be right.
+    EventTimeUnknown,
 }
 
-/// Records that a processor has given up, one behind the other in their shard. If it has several lanes, records of other lanes may lie between.
+/// Records that a processor has given up, in the order of their shard. If it has several lanes, or windows by event time, other records may lie
+/// between.
 #[derive(Debug, Clone)]
 pub struct Discarded {
     pub(super) shard: ShardId,
@@ -43,7 +48,8 @@ impl Discarded {
         self.reason
     }
 
-    /// Returns the last error of the function, unless the records were too old.
+    /// Returns the last error of the function. For records without an event time, it is why the first of them has none. There is none for
+    /// records that were too old or late.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
@@ -58,7 +64,7 @@ impl Discarded {
         self.time
     }
 
-    /// Returns when the window began that they belong to, if the processor has windows.
+    /// Returns when the window began that they belong to, if the processor has windows. For late records, that window has ended.
     pub fn window_start(&self) -> Option<Timestamp> {
         self.window
     }

@@ -1,14 +1,16 @@
 //! Reads for a processor: from its worker into the lanes, and what the lanes have done back into commits.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
 use super::core::{Commit, Core};
-use super::lane::Now;
+use super::event_time::Input;
 use super::progress::Progress;
 use super::rules::{BATCHES_AHEAD, Rules};
+use super::seen::Now;
 use crate::{Batch, Error, Position, Result, SequenceNumber, ShardId, StreamReader, Worker, extend};
 
 /// The worker of a processor, and the stream that it reads.
@@ -47,7 +49,7 @@ impl Driver {
                     break Poll::Pending;
                 }
                 Poll::Pending if batches.is_empty() => {
-                    core.lock().note_read_until(before.time);
+                    core.lock().note_read_until(before);
                     wait();
                     break Poll::Pending;
                 }
@@ -74,16 +76,18 @@ impl Driver {
     }
 
     fn push(&mut self, core: &Mutex<Core>, batches: Vec<Batch>, now: Now) -> Result<()> {
+        let rules = Arc::clone(&core.lock().rules);
+        let inputs: Vec<Input> = batches.into_iter().map(|batch| Input::new(batch, &rules)).collect();
         let mut core = core.lock();
-        for batch in batches {
-            let id = batch.shard();
+        for input in inputs {
+            let id = input.batch.shard();
             let known = core.shards.get(&id).map(|shard| shard.read_to);
             // The worker has lost the shard meanwhile, and has it again.
-            if known.is_none_or(|read_to| batch.first_sequence() < Some(read_to)) {
+            if known.is_none_or(|read_to| input.batch.first_sequence() < Some(read_to)) {
                 let committed = self.committed(id)?;
-                core.take_over(id, committed);
+                core.take_over(id, committed, now);
             }
-            if !core.push(batch, now) {
+            if !core.push(input, now) {
                 self.worker.pause(id);
             }
         }
@@ -101,7 +105,7 @@ impl Driver {
         for id in self.worker.shards() {
             if !core.lock().shards.contains_key(&id) {
                 let committed = self.committed(id)?;
-                core.lock().take_over(id, committed);
+                core.lock().take_over(id, committed, self.now());
             }
             if self.worker.is_at_end(id) {
                 core.lock().note_end(id);
@@ -177,7 +181,7 @@ impl Driver {
             let core = core.lock();
             let Some(shard) = core.shards.get(&id) else { return Ok(false) };
             let lanes = shard.lanes.iter().enumerate().filter(|(_, lane)| lane.is_empty());
-            let behind: Vec<_> = lanes.filter_map(|(at, lane)| Some((at, lane.behind?))).collect();
+            let behind: Vec<_> = lanes.filter_map(|(at, lane)| Some((at, lane.behind?.from))).collect();
             (core.rules.clone(), behind)
         };
         let mut has_more = false;
@@ -222,10 +226,11 @@ impl Driver {
                 }
                 batch => batch?,
             };
+            let input = Input::new(batch, rules);
             let now = self.now();
             let mut core = core.lock();
             let Some(shard) = core.shards.get_mut(&id) else { return Ok(false) };
-            let is_enough = shard.push_again(lane, batch, rules, now);
+            let is_enough = shard.push_again(lane, input, rules, now);
             core.schedule((id, lane));
             core.changed.insert(id);
             if is_enough {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::core::{Core, Work};
-use super::lane::Now;
+use super::event_time::Input;
 use super::pool::Caller;
 use super::rules::Rules;
+use super::seen::Now;
 use super::shard::Shard;
 use super::stats::ProcessorStats;
 use crate::{Error, Position, Result, SequenceNumber, ShardId, StreamReader, Timestamp, extend};
@@ -62,7 +63,7 @@ impl Run<'_> {
         end: SequenceNumber,
     ) -> Result<()> {
         let mut iterator = extend::unlimited(stream.iterator(id, from)?);
-        self.core.take_over(id, None);
+        self.core.take_over(id, None, self.now());
         let (records_max, bytes_max) = (self.core.rules.records_of_a_read(), self.core.rules.batch_bytes);
         while iterator.next_sequence() < end {
             let left = end.get() - iterator.next_sequence().get();
@@ -77,7 +78,8 @@ impl Run<'_> {
             if batch.is_empty() {
                 break;
             }
-            self.core.push(batch, self.now());
+            let input = Input::new(batch, &self.core.rules);
+            self.core.push(input, self.now());
             self.work(id);
         }
         self.core.note_end(id);

@@ -1,30 +1,32 @@
 //! One lane of a shard: which batch its function gets next, and what its answers mean, without a disk, a clock or a thread.
 //!
-//! A lane has the records of some keys, in order, and one batch in work at a time. A batch is a stack of **parts**: usually one, and more once
-//! it was bisected. The part on top is tried until it is done or given up.
+//! A lane has the records of some keys, in order, and one batch in work at a time. A batch is a stack of **parts**: usually one, and more if
+//! it has records of several windows, or was bisected. The part on top is tried until it is done or given up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::discarded::{DiscardReason, Discarded};
+use super::event_time::When;
 use super::invocation::{Failure, Invocation, Response, Window};
-use super::part::{OpenWindow, Part};
+use super::part::{Part, Span};
 use super::queue::Queue;
 use super::rules::Rules;
+use super::seen::{Now, Seen};
 use super::slice::{Slice, count, split_off_front};
 use super::stats::Counts;
+use super::windows::{Over, Windows};
 use crate::{Record, SequenceNumber, ShardId, Timestamp};
 
 /// Room for the states of all lanes of a shard, in what a commit can hold.
 const STATES_BYTES_MAX: usize = 990_000;
 
-/// The time, as the stream's clock has it.
+/// From where on a lane has to read again.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Now {
-    /// Of the day.
-    pub(super) time: Timestamp,
-    /// Since some moment: what waits are measured by.
-    pub(super) elapsed: Duration,
+pub(super) struct Behind {
+    pub(super) from: SequenceNumber,
+    /// The watermark there, by event time.
+    pub(super) watermark: Timestamp,
 }
 
 #[derive(Debug)]
@@ -34,28 +36,29 @@ pub(super) struct Lane {
     /// What waits to become a batch.
     queue: Queue,
     /// The lane was full when this record came. It and those behind it have to be read again.
-    pub(super) behind: Option<SequenceNumber>,
+    pub(super) behind: Option<Behind>,
     /// The batch in work. The last part comes first.
     parts: Vec<Part>,
+    /// The batch has records of several windows, which do not lie one behind the other.
+    is_mixed: bool,
     /// What was given up and is not yet at its destination.
     report: Option<Discarded>,
     failures_in_a_row: u32,
     waits_until: Option<Duration>,
     /// The function runs, or the destination is written.
     is_running: bool,
-    window: Option<OpenWindow>,
-    /// A record whose time lies before this belongs to the window that begins here.
-    windows_begin: Timestamp,
-    /// What may be committed, while the state is too large to be.
+    windows: Windows,
+    /// What may be committed, while that is not what is so now: a batch is mixed, something is on its way to the destination, or the states are
+    /// too large.
     saved: Option<Saved>,
 }
 
 /// How far a lane is, as it may be committed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Saved {
-    /// The first record of the lane that is not done. If there is none, all that was read is.
-    pub(super) first_open: Option<SequenceNumber>,
-    pub(super) window: Option<OpenWindow>,
+    /// The first record of the lane that is not done, and the watermark there. If there is none, all that was read is.
+    pub(super) first_open: Option<(SequenceNumber, Timestamp)>,
+    pub(super) windows: Windows,
 }
 
 /// What a lane wants next.
@@ -75,19 +78,19 @@ pub(super) enum Next {
 
 impl Lane {
     /// Returns one of so many lanes of a shard.
-    pub(super) fn new(shard: ShardId, lanes: usize, window: Option<OpenWindow>) -> Self {
+    pub(super) fn new(shard: ShardId, lanes: usize, windows: Windows) -> Self {
         Self {
             shard,
             state_bytes_max: STATES_BYTES_MAX / lanes,
             queue: Queue::default(),
             behind: None,
             parts: vec![],
+            is_mixed: false,
             report: None,
             failures_in_a_row: 0,
             waits_until: None,
             is_running: false,
-            window,
-            windows_begin: Timestamp::default(),
+            windows,
             saved: None,
         }
     }
@@ -102,8 +105,8 @@ impl Lane {
         self.queue.is_empty() && self.behind.is_none() && self.parts.is_empty() && self.report.is_none()
     }
 
-    pub(super) fn has_window(&self) -> bool {
-        self.window.is_some()
+    pub(super) fn windows(&self) -> &Windows {
+        &self.windows
     }
 
     pub(super) fn is_full(&self, rules: &Rules) -> bool {
@@ -131,26 +134,32 @@ impl Lane {
 
     /// Returns how far the lane is.
     pub(super) fn saved(&self) -> Saved {
-        self.saved.clone().unwrap_or_else(|| self.present())
+        let in_work = self.parts.iter().rev().find_map(|part| part.slices.first());
+        let first = in_work.or_else(|| self.queue.front().map(|(slice, _)| slice));
+        let first = first.map(|slice| (slice.first_sequence(), slice.watermark()));
+        let first_open = first.or(self.behind.map(|behind| (behind.from, behind.watermark)));
+        match &self.saved {
+            // If all was done then, what is open has come since.
+            Some(saved) => Saved { first_open: saved.first_open.or(first_open), ..saved.clone() },
+            None => Saved { first_open, windows: self.windows.clone() },
+        }
     }
 
-    fn present(&self) -> Saved {
-        let in_work = self.parts.iter().rev().find_map(|part| part.slices.first());
-        let first = in_work.or_else(|| self.queue.front().map(|(slice, _)| slice)).map(Slice::first_sequence);
-        Saved { first_open: first.or(self.behind), window: self.window.clone() }
+    /// Keeps what may be committed, unless what is so now may be.
+    fn save(&mut self, before: Saved) {
+        let is_amid = self.is_mixed && !self.parts.is_empty();
+        let is_held = is_amid || self.report.is_some() || self.windows.has_early_end();
+        self.saved = is_held.then_some(before);
+    }
+
+    /// Returns whether something is done that may not be committed yet.
+    #[cfg(test)]
+    pub(super) fn is_held(&self) -> bool {
+        self.saved.is_some()
     }
 
     /// Returns what to do next. If it is a call or a report, [`finish`](Self::finish) or [`finish_report`](Self::finish_report) has to follow.
-    ///
-    /// `read_until` is a moment up to which all records that came are in the lane; `is_last` says that no more will come.
-    pub(super) fn next(
-        &mut self,
-        rules: &Rules,
-        now: Now,
-        read_until: Timestamp,
-        is_last: bool,
-        counts: &mut Counts,
-    ) -> Next {
+    pub(super) fn next(&mut self, rules: &Rules, now: Now, seen: &Seen, counts: &mut Counts) -> Next {
         if self.is_running {
             return Next::Nothing;
         }
@@ -163,30 +172,28 @@ impl Lane {
                 return Next::Report(report.clone());
             }
             if self.parts.is_empty()
-                && let Some(instead) = self.form(rules, now, read_until, is_last)
+                && let Some(instead) = self.form(rules, now, seen)
             {
                 return instead;
             }
-            self.expire(rules, now, counts);
-            let (Some(part), None) = (self.parts.last_mut(), &self.report) else { continue };
+            if self.refuse(rules, now, counts) {
+                continue;
+            }
+            let Some(part) = self.parts.last_mut() else { continue };
             part.attempts += 1;
-            let window = match part.window {
-                Some((start, end)) if !part.is_final => {
-                    let fresh = || OpenWindow::new(start, end, Arc::default());
-                    Some(self.window.get_or_insert_with(fresh))
-                }
-                _ => self.window.as_mut(),
-            };
-            let window = window.filter(|_| part.window.is_some());
+            if let Some(span) = part.window.filter(|_| !part.is_final) {
+                self.windows.open_if_new(span);
+            }
+            let window = part.window.and_then(|span| self.windows.get(span));
             self.is_running = true;
             return Next::Call(Invocation {
                 shard: self.shard,
                 slices: part.slices.clone(),
                 attempt: part.attempts,
-                state: window.as_ref().map_or_else(Arc::default, |window| Arc::clone(&window.state)),
+                state: window.map_or_else(Arc::default, |window| Arc::clone(&window.state)),
                 window: window.map(|window| Window {
-                    start: window.start,
-                    end: window.end,
+                    start: window.span.start,
+                    end: window.span.end,
                     is_final: part.is_final,
                     is_terminated_early: window.is_terminated_early,
                 }),
@@ -195,81 +202,80 @@ impl Lane {
     }
 
     /// Makes the next batch, or returns what to do instead.
-    fn form(&mut self, rules: &Rules, now: Now, read_until: Timestamp, is_last: bool) -> Option<Next> {
-        let Some((first, since)) = self.queue.front() else {
-            let Some(window) = self.window.as_ref().filter(|_| self.behind.is_none()) else {
-                return Some(Next::Nothing);
+    fn form(&mut self, rules: &Rules, now: Now, seen: &Seen) -> Option<Next> {
+        let is_all_read = self.queue.is_empty() && self.behind.is_none();
+        if let Some(end) = self.windows.first_end() {
+            let first = self.queue.front().and_then(|(slice, _)| slice.moments().next());
+            let reached = match first {
+                Some(first) => first.watermark,
+                None if is_all_read => seen.reached(rules),
+                None => Timestamp::default(),
             };
-            if is_last || read_until >= window.end || window.is_over {
-                return self.end_window(rules);
+            match self.windows.end(reached, is_all_read && seen.is_over(rules)) {
+                Over::Due(span) => {
+                    self.call_finally(rules, span);
+                    return None;
+                }
+                Over::NotCommitted => return Some(Next::Nothing),
+                Over::No if is_all_read => {
+                    let left = seen.wait(rules, end, now);
+                    return Some(match left.is_zero() {
+                        true => Next::WaitForRead,
+                        false => Next::Wait(now.elapsed + left),
+                    });
+                }
+                Over::No => {}
             }
-            let left = window.end.since(now.time);
-            return Some(if left.is_zero() { Next::WaitForRead } else { Next::Wait(now.elapsed + left) });
-        };
-        let first_time = || first.records().next().map(|record| record.timestamp());
-        let window =
-            rules.tumbling_window.and_then(|_| first_time()).and_then(|at| self.window_of(rules, at));
-        if let (Some(open), Some((start, _))) = (&self.window, window)
-            && start >= open.end
-        {
-            return self.end_window(rules);
         }
+        let Some((_, since)) = self.queue.front() else { return Some(Next::Nothing) };
         let flush_at = *since + rules.batching_window;
         let is_full =
             self.queue.records() >= rules.batch_records || self.behind.is_some() || self.is_full(rules);
-        if !is_full && !is_last && flush_at > now.elapsed {
+        if !is_full && !seen.is_last && flush_at > now.elapsed {
             return Some(Next::Wait(flush_at));
         }
-        let slices = self.queue.take(rules, window.map(|(_, end)| end));
-        let (attempts, retries_left) = (0, rules.retries);
-        self.parts.push(Part { slices, attempts, retries_left, window, is_final: false });
+        let before = self.saved();
+        self.parts = match rules.tumbling_window {
+            Some(_) => self.windows.take(rules, &mut self.queue),
+            None => vec![Part::new(self.queue.take(rules, None), None, rules.retries)],
+        };
+        self.is_mixed = self.parts.len() > 1;
+        self.save(before);
         None
     }
 
-    /// Returns the window to which a record belongs that arrived at this time.
-    fn window_of(&self, rules: &Rules, time: Timestamp) -> Option<(Timestamp, Timestamp)> {
-        match &self.window {
-            // An open one keeps its length if the setting changes.
-            Some(open) if time < open.end && !open.is_over => Some((open.start, open.end)),
-            Some(open) => rules.window_of(time.max(open.end)),
-            None => rules.window_of(time.max(self.windows_begin)),
+    /// Notes that it is committed that windows are over, up to this end.
+    pub(super) fn note_commit(&mut self, end: Timestamp) {
+        self.windows.note_commit(end);
+    }
+
+    /// Begins the last call for a window, before what is left of the batch.
+    fn call_finally(&mut self, rules: &Rules, window: Span) {
+        let part = Part::new(vec![], Some(window), rules.retries);
+        self.parts.push(Part { is_final: true, ..part });
+    }
+
+    /// Gives up what the function does not get of the part on top: records that are late or without an event time, and those that are too old.
+    /// Returns whether there were any.
+    fn refuse(&mut self, rules: &Rules, now: Now, counts: &mut Counts) -> bool {
+        let Some(part) = self.parts.last() else { return false };
+        if let Some(reason) = part.refused {
+            let first = part.slices.first().and_then(|slice| slice.moments().next());
+            let error = first.and_then(|moment| match moment.when {
+                When::Unknown(error) => Some(error),
+                _ => None,
+            });
+            let all = count(&part.slices);
+            self.discard(rules, now, all, reason, error.as_deref(), counts);
+            return true;
         }
-    }
-
-    /// Ends the open window: first that it is over is committed, and then its last call begins. Returns what to do until then.
-    fn end_window(&mut self, rules: &Rules) -> Option<Next> {
-        let window = self.window.as_mut()?;
-        window.is_over = true;
-        if !window.is_committed {
-            return Some(Next::Nothing);
-        }
-        self.call_finally(rules);
-        None
-    }
-
-    /// Notes that it is committed that the open window is over.
-    pub(super) fn note_commit(&mut self) {
-        if let Some(window) = self.window.as_mut().filter(|window| window.is_over) {
-            window.is_committed = true;
-        }
-    }
-
-    /// Begins the last call for the open window, before what is left of the batch.
-    fn call_finally(&mut self, rules: &Rules) {
-        let Some(window) = &self.window else { return };
-        let window = Some((window.start, window.end));
-        let (attempts, retries_left) = (0, rules.retries);
-        self.parts.push(Part { slices: vec![], attempts, retries_left, window, is_final: true });
-    }
-
-    /// Gives up the records of the part on top that are too old.
-    fn expire(&mut self, rules: &Rules, now: Now, counts: &mut Counts) {
-        let (Some(age_max), Some(part)) = (rules.record_age_max, self.parts.last()) else { return };
+        let Some(age_max) = rules.record_age_max else { return false };
         let is_old = |record: &Record<'_>| now.time.since(record.timestamp()) > age_max;
         let old = part.slices.iter().flat_map(Slice::records).take_while(is_old).count();
         if old > 0 {
             self.discard(rules, now, old, DiscardReason::RecordAgeExceeded, None, counts);
         }
+        old > 0
     }
 
     /// Notes what the function has answered.
@@ -308,11 +314,10 @@ impl Lane {
     fn settle(&mut self, rules: &Rules, now: Now, done: usize, state: Option<Vec<u8>>, counts: &mut Counts) {
         let before = self.saved();
         let Some(mut part) = self.parts.pop() else { return };
-        if part.is_final {
-            self.close_window();
-        } else if let (Some(window), Some(state)) = (&mut self.window, state) {
-            window.is_terminated_early = state.len() > self.state_bytes_max;
-            window.state = state.into();
+        match (part.window, state) {
+            (Some(span), _) if part.is_final => self.windows.close(span),
+            (Some(span), Some(state)) => self.windows.set_state(span, state),
+            _ => {}
         }
         (self.failures_in_a_row, self.waits_until) = (0, None);
         split_off_front(&mut part.slices, done);
@@ -324,18 +329,10 @@ impl Lane {
                 false => self.retry(rules, now, "the function has answered that this record failed", counts),
             }
         }
-        if self.window.as_ref().is_some_and(|window| window.is_terminated_early) {
-            self.saved.get_or_insert(before);
-            self.call_finally(rules);
+        if let Some(window) = self.windows.end_early(self.state_bytes_max) {
+            self.call_finally(rules, window);
         }
-    }
-
-    fn close_window(&mut self) {
-        // The rest of the records of a window that ends early opens it anew.
-        if let Some(window) = self.window.take().filter(|window| !window.is_terminated_early) {
-            self.windows_begin = self.windows_begin.max(window.end);
-        }
-        self.saved = None;
+        self.save(before);
     }
 
     /// Notes that the part on top has failed as a whole.
@@ -391,6 +388,12 @@ impl Lane {
         let Some(mut part) = self.parts.pop() else { return };
         let slices = split_off_front(&mut part.slices, records);
         counts.discarded += records as u64;
+        if reason == DiscardReason::AllowedLatenessExceeded {
+            counts.late += records as u64;
+        }
+        if part.refused.is_some() && error.is_some() {
+            counts.last_error = error.map(str::to_owned);
+        }
         (self.failures_in_a_row, self.waits_until) = (0, None);
         let discarded = Discarded {
             shard: self.shard,
@@ -398,19 +401,17 @@ impl Lane {
             error: error.map(str::to_owned),
             attempts: part.attempts,
             time: now.time,
-            window: part.window.map(|(start, _)| start),
+            window: part.window.map(|window| window.start),
             slices,
         };
-        if part.is_final {
-            self.close_window();
-        } else if !part.slices.is_empty() {
-            self.parts.push(part);
+        match part.window {
+            Some(window) if part.is_final => self.windows.close(window),
+            _ if !part.slices.is_empty() => self.parts.push(part),
+            _ => {}
         }
-        if rules.has_destination {
-            // It does not count as done before it is there.
-            self.saved.get_or_insert(before);
-            self.report = Some(discarded);
-        }
+        // It does not count as done before it is there.
+        self.report = rules.has_destination.then_some(discarded);
+        self.save(before);
     }
 
     /// Notes whether what was given up is at its destination.
@@ -431,9 +432,8 @@ impl Lane {
             None => {
                 self.report = None;
                 (self.failures_in_a_row, self.waits_until) = (0, None);
-                if !self.window.as_ref().is_some_and(|window| window.is_terminated_early) {
-                    self.saved = None;
-                }
+                let before = self.saved();
+                self.save(before);
             }
         }
     }

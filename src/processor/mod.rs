@@ -5,6 +5,7 @@ mod describe;
 mod discarded;
 mod driver;
 mod dry_run;
+mod event_time;
 mod invocation;
 mod lane;
 mod options;
@@ -13,12 +14,14 @@ mod pool;
 mod progress;
 mod queue;
 mod rules;
+mod seen;
 mod shard;
 mod sink;
 mod slice;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,12 +1,14 @@
 //! How to set up a processor.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::discarded::Destination;
+use super::event_time::{EventTime, TimeOf};
 use super::invocation::{Invocation, Response};
 use super::pool::{Caller, Function};
 use super::rules::Rules;
@@ -14,8 +16,8 @@ use super::stats::ProcessorStats;
 use super::{Processor, dry_run};
 use crate::extend::check_range;
 use crate::{
-    Error, Filter, Group, MINUTE, OnTrimmed, Position, Result, SECOND, Stream, StreamReader, Timestamp,
-    WorkerOptions,
+    Error, Filter, Group, MINUTE, OnTrimmed, Position, Record, Result, SECOND, Stream, StreamReader,
+    Timestamp, WorkerOptions,
 };
 
 const BATCH_SIZE_MAX: usize = 10_000;
@@ -26,6 +28,11 @@ const RETRIES_MAX: u32 = 10_000;
 const RECORD_AGE_MIN: Duration = Duration::from_secs(60);
 const RECORD_AGE_MAX: Duration = Duration::from_secs(604_800);
 const TUMBLING_WINDOW_MAX: Duration = Duration::from_secs(900);
+/// Lambda has no windows by event time, and so no limit for them.
+const EVENT_TIME_WINDOW_MAX: Duration = Duration::from_secs(86_400);
+/// So many windows may be open in a lane at the same time, give or take two.
+const OPEN_WINDOWS_MAX: u32 = 1_000;
+const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(604_800);
 const CONCURRENCY_MAX: usize = 1_024;
 
 /// The settings of a [`Processor`]: a builder that begins with [`Stream::processor`] and ends with [`start`](Self::start) or
@@ -55,6 +62,9 @@ pub struct ProcessorOptions {
     pub(super) stream: StreamReader,
     start: Position,
     rules: Rules,
+    time_of: Option<Arc<TimeOf>>,
+    allowed_lateness: Option<Duration>,
+    idle_timeout: Option<Duration>,
     pub(super) concurrency: usize,
     pub(super) destination: Option<Destination>,
     hold: Option<Option<u64>>,
@@ -64,7 +74,7 @@ impl fmt::Debug for ProcessorOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessorOptions")
             .field("group", &self.group.name())
-            .field("rules", &self.rules)
+            .field("rules", &self.rules())
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
@@ -109,11 +119,23 @@ impl ProcessorOptions {
             longest_pause: MINUTE,
             time_limit: Some(5 * MINUTE),
             tumbling_window: None,
+            event_time: None,
             has_destination: false,
             filter: None,
         };
         let (stream, start) = (stream.clone(), Position::TrimHorizon);
-        Self { group, stream, start, rules, concurrency: 64, destination: None, hold: None }
+        Self {
+            group,
+            stream,
+            start,
+            rules,
+            time_of: None,
+            allowed_lateness: None,
+            idle_timeout: None,
+            concurrency: 64,
+            destination: None,
+            hold: None,
+        }
     }
 
     /// Sets the largest number of records in a batch: 1 to 10,000. Default: 100.
@@ -209,7 +231,8 @@ impl ProcessorOptions {
     }
 
     /// Gives the function windows of this length: up to 900 seconds. They are aligned to the epoch, follow one another without a gap, and a
-    /// record belongs to the one in which it arrived. A batch has records of one window only.
+    /// record belongs to the one in which it arrived, or, with [`event_time`](Self::event_time), in which its event happened. A batch has records
+    /// of one window only.
     ///
     /// Each lane of a shard has a state in its window, which the function gets and answers with. It is committed together with the place in the
     /// shard, in one record: so each record counts in its window exactly once, also after a crash. When the window's time is over and all of
@@ -219,6 +242,87 @@ impl ProcessorOptions {
     /// A window ends before its time when its shard ends, and when the state has more than 990,000 bytes, divided by the number of lanes.
     pub fn tumbling_window(mut self, length: Duration) -> Self {
         self.rules.tumbling_window = Some(length).filter(|length| !length.is_zero());
+        self
+    }
+
+    /// Puts records into windows by **event time**: this function returns when the event of a record happened, such as a time in its data. It
+    /// must return the same time whenever it gets the same record. Windows may then be up to a day long.
+    ///
+    /// Events arrive late and out of order, so a lane may have several windows open, each with its own state. The **watermark** of a shard says
+    /// which windows are over: it is the highest event time so far, less the [allowed lateness](Self::allowed_lateness). A window ends when the
+    /// watermark reaches its end, when its shard is idle for the [idle timeout](Self::idle_timeout), and when its shard ends.
+    ///
+    /// - A record is **late** if its window has ended. It is given up without a call: the [destination](Self::on_failure) gets it with the reason
+    ///   [`AllowedLatenessExceeded`](super::DiscardReason::AllowedLatenessExceeded), and [`late`](ProcessorStats::late) counts it. What is late
+    ///   follows from the log, the settings and the idle timeout. A slow function or a restart makes no record late.
+    /// - A record is given up as [`EventTimeUnknown`](super::DiscardReason::EventTimeUnknown) if this function fails or panics, or if its time is
+    ///   more than an hour after the record's arrival: one wrong clock would otherwise make all other records late.
+    /// - The records of a batch are handed out window by window, the earliest window first. Within a window, the records of a key come in order.
+    ///   Retries, bisecting and partial failures concern the records of one window. A batch is committed once all its windows are done.
+    /// - All [lanes](Self::parallelization_factor) of a shard share its watermark. Each lane has its own states, so a window ends once for each
+    ///   lane that has records of it.
+    /// - When a shard is split or merged, its windows end with it, whatever the watermark is. Its children begin without windows and without a
+    ///   watermark. So the same window may end in the parent and again in its children, with the events that arrived there: add the results up.
+    /// - Records that the filter does not want do not move the watermark, and this function does not get them.
+    /// - If the states of a lane's open windows together exceed the limit of [`tumbling_window`](Self::tumbling_window), the window with the largest
+    ///   state ends early.
+    ///
+    /// The function runs on the thread that reads, so it should be quick.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use streamlog::{MINUTE, SECOND, Stream, Timestamp};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// # let (sender, receiver) = mpsc::channel();
+    /// let processor = stream
+    ///     .processor("per-minute")
+    ///     .tumbling_window(MINUTE)
+    ///     .event_time(|record| {
+    ///         let millis = std::str::from_utf8(record.data()).map_err(|error| error.to_string())?;
+    ///         millis.parse().map(Timestamp::from_millis).map_err(|error| error.to_string())
+    ///     })
+    ///     .allowed_lateness(10 * SECOND)
+    ///     .start_with_state(move |invocation, count: &mut u64| {
+    ///         *count += invocation.len() as u64;
+    ///         if let Some(window) = invocation.window().filter(|window| window.is_final) {
+    ///             sender.send((window.start.as_millis(), *count)).expect("somebody listens");
+    ///         }
+    ///     })?;
+    /// // The third is out of order and in time. The fourth takes the watermark to 60,000, which ends the first window.
+    /// for millis in ["30000", "65000", "59000", "70000"] {
+    ///     stream.put("sensor-17", millis)?;
+    /// }
+    /// assert_eq!(receiver.recv()?, (0, 2));
+    /// processor.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn event_time<E: fmt::Display>(
+        mut self,
+        time_of: impl Fn(&Record<'_>) -> Result<Timestamp, E> + Send + Sync + 'static,
+    ) -> Self {
+        self.time_of = Some(Arc::new(move |record| time_of(record).map_err(|error| error.to_string())));
+        self
+    }
+
+    /// Sets how far the watermark stays behind the highest [event time](Self::event_time): up to 1,000 windows. Events that are out of order by
+    /// less than this are in time. Default: zero.
+    ///
+    /// Flink calls this bounded out-of-orderness, and Kafka Streams the grace period. A lane has at most this much divided by the length of a
+    /// window, plus two, windows open. Each commit writes the states of all of them.
+    pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
+        self.allowed_lateness = Some(lateness);
+        self
+    }
+
+    /// Sets how long a shard may be idle before its windows by [event time](Self::event_time) end: 1 second to 7 days. Records of these windows
+    /// that arrive afterwards are late. Default: the length of a window and the [allowed lateness](Self::allowed_lateness) together, because live
+    /// events would have ended the windows within that time.
+    ///
+    /// A shard is idle while it is read to its end and no record with an event time arrives. The time is that of the stream's clock. It begins
+    /// anew when the processor is started.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = Some(timeout);
         self
     }
 
@@ -291,7 +395,7 @@ impl ProcessorOptions {
     ///
     /// This is for a new version of a function, which is tried on old records. Batches, lanes, retries, filters, windows and the destination are
     /// as with [`start`](Self::start), but all calls come one after the other on this thread, shard by shard, and nothing waits for the clock. So
-    /// there are no pauses, time limits, batching windows and maximum ages. Retries without a bound are none. At the end of each shard's
+    /// there are no pauses, time limits, batching windows, idle timeouts and maximum ages. Retries without a bound are none. At the end of each shard's
     /// part, its windows end.
     ///
     /// ```
@@ -379,7 +483,14 @@ impl ProcessorOptions {
     }
 
     pub(super) fn rules(&self) -> Rules {
-        Rules { has_destination: self.destination.is_some(), ..self.rules.clone() }
+        let allowed_lateness = self.allowed_lateness.unwrap_or_default();
+        let length = self.rules.tumbling_window.unwrap_or_default();
+        let event_time = self.time_of.clone().map(|time_of| EventTime {
+            time_of,
+            allowed_lateness,
+            idle_timeout: self.idle_timeout.unwrap_or(length + allowed_lateness),
+        });
+        Rules { event_time, has_destination: self.destination.is_some(), ..self.rules.clone() }
     }
 
     pub(super) fn worker(&self) -> WorkerOptions {
@@ -410,9 +521,34 @@ impl ProcessorOptions {
             check_seconds("maximum_record_age", age, RECORD_AGE_MIN, RECORD_AGE_MAX)?;
         }
         if let Some(window) = rules.tumbling_window {
-            check_seconds("tumbling_window", window, SECOND, TUMBLING_WINDOW_MAX)?;
+            let is_by_arrival = self.time_of.is_none();
+            let most = if is_by_arrival { TUMBLING_WINDOW_MAX } else { EVENT_TIME_WINDOW_MAX };
+            check_seconds("tumbling_window", window, SECOND, most)?;
         }
-        Ok(())
+        self.check_event_time()
+    }
+
+    fn check_event_time(&self) -> Result<()> {
+        if let Some(timeout) = self.idle_timeout {
+            check_seconds("idle_timeout", timeout, SECOND, IDLE_TIMEOUT_MAX)?;
+        }
+        let settings = [("allowed_lateness", self.allowed_lateness), ("idle_timeout", self.idle_timeout)];
+        match (&self.time_of, self.rules.tumbling_window) {
+            (Some(_), Some(length)) => {
+                let lateness = self.allowed_lateness.unwrap_or_default();
+                check_seconds("allowed_lateness", lateness, Duration::ZERO, length * OPEN_WINDOWS_MAX)
+            }
+            (Some(_), None) => Err(Error::InvalidArgument(
+                "event_time says which window a record belongs to: set a tumbling_window".into(),
+            )),
+            (None, _) => match settings.into_iter().find(|(_, setting)| setting.is_some()) {
+                Some((name, _)) => {
+                    let reason = format!("{name} is for windows by event time: set event_time");
+                    Err(Error::InvalidArgument(reason.into()))
+                }
+                None => Ok(()),
+            },
+        }
     }
 }
 

@@ -1,9 +1,17 @@
-//! A part of a batch, and the window of a lane.
+//! A part of a batch, and a window of a lane.
 
 use std::sync::Arc;
 
+use super::discarded::DiscardReason;
 use super::slice::Slice;
 use crate::Timestamp;
+
+/// From when to when a window lasts. Its end does not belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+}
 
 /// Records that the function gets together.
 #[derive(Debug)]
@@ -11,17 +19,25 @@ pub(super) struct Part {
     pub(super) slices: Vec<Slice>,
     pub(super) attempts: u32,
     pub(super) retries_left: Option<u32>,
-    /// When the window begins that the records belong to, and when it ends.
-    pub(super) window: Option<(Timestamp, Timestamp)>,
+    /// The window that the records belong to.
+    pub(super) window: Option<Span>,
     /// The last call for that window.
     pub(super) is_final: bool,
+    /// Why the records are given up without a call.
+    pub(super) refused: Option<DiscardReason>,
+}
+
+impl Part {
+    /// Returns a part that has not been tried yet.
+    pub(super) fn new(slices: Vec<Slice>, window: Option<Span>, retries: Option<u32>) -> Self {
+        Self { slices, attempts: 0, retries_left: retries, window, is_final: false, refused: None }
+    }
 }
 
 /// A window that has begun.
 #[derive(Debug, Clone)]
 pub(super) struct OpenWindow {
-    pub(super) start: Timestamp,
-    pub(super) end: Timestamp,
+    pub(super) span: Span,
     pub(super) state: Arc<[u8]>,
     pub(super) is_terminated_early: bool,
     /// Nothing more belongs to it.
@@ -31,7 +47,7 @@ pub(super) struct OpenWindow {
 }
 
 impl OpenWindow {
-    pub(super) fn new(start: Timestamp, end: Timestamp, state: Arc<[u8]>) -> Self {
-        Self { start, end, state, is_terminated_early: false, is_over: false, is_committed: false }
+    pub(super) fn new(span: Span, state: Arc<[u8]>) -> Self {
+        Self { span, state, is_terminated_early: false, is_over: false, is_committed: false }
     }
 }

@@ -1,11 +1,12 @@
 //! How far the lanes of a shard are, as it is committed with the shard's checkpoint.
 //!
-//! It is a line of JSON, and the states of the open windows behind it. If all lanes are equally far and no window is open, the checkpoint says
-//! it all, and this is empty.
+//! It is a line of JSON, and the states of the open windows behind it. If all lanes are equally far and there were no windows, the checkpoint
+//! says it all, and this is empty.
 
 use serde::{Deserialize, Serialize};
 
-use super::part::OpenWindow;
+use super::part::{OpenWindow, Span};
+use super::windows::Windows;
 use crate::{SequenceNumber, Timestamp};
 
 /// How far a shard is.
@@ -13,6 +14,8 @@ use crate::{SequenceNumber, Timestamp};
 pub(super) struct Progress {
     /// Everything below is done.
     pub(super) next: SequenceNumber,
+    /// The watermark there, by event time.
+    pub(super) watermark: Timestamp,
     pub(super) lanes: Vec<LaneProgress>,
 }
 
@@ -20,7 +23,7 @@ pub(super) struct Progress {
 pub(super) struct LaneProgress {
     /// Everything below is done that belongs to the lane.
     pub(super) done: SequenceNumber,
-    pub(super) window: Option<OpenWindow>,
+    pub(super) windows: Windows,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -28,6 +31,8 @@ pub(super) struct LaneProgress {
 struct Line {
     version: u32,
     next: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    watermark_micros: u64,
     lanes: Vec<LaneLine>,
 }
 
@@ -35,8 +40,10 @@ struct Line {
 #[serde(deny_unknown_fields)]
 struct LaneLine {
     done: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    window: Option<WindowLine>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    ended_micros: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    windows: Vec<WindowLine>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,30 +56,41 @@ struct WindowLine {
     state_bytes: usize,
 }
 
+fn is_zero(micros: &u64) -> bool {
+    *micros == 0
+}
+
 const VERSION: u32 = 1;
 
 impl Progress {
     pub(super) fn encode(&self) -> Vec<u8> {
-        if self.lanes.iter().all(|lane| lane.done == self.next && lane.window.is_none()) {
+        let none = Timestamp::default();
+        let is_plain = |lane: &LaneProgress| {
+            lane.done == self.next && lane.windows.is_empty() && lane.windows.ended_to() == none
+        };
+        if self.watermark == none && self.lanes.iter().all(is_plain) {
             return vec![];
         }
+        let window_line = |window: &OpenWindow| WindowLine {
+            start_micros: window.span.start.as_micros(),
+            end_micros: window.span.end.as_micros(),
+            is_over: window.is_over,
+            state_bytes: window.state.len(),
+        };
         let lane_line = |lane: &LaneProgress| LaneLine {
             done: lane.done.get(),
-            window: lane.window.as_ref().map(|window| WindowLine {
-                start_micros: window.start.as_micros(),
-                end_micros: window.end.as_micros(),
-                is_over: window.is_over,
-                state_bytes: window.state.len(),
-            }),
+            ended_micros: lane.windows.ended_to().as_micros(),
+            windows: lane.windows.open().iter().map(window_line).collect(),
         };
         let line = Line {
             version: VERSION,
             next: self.next.get(),
+            watermark_micros: self.watermark.as_micros(),
             lanes: self.lanes.iter().map(lane_line).collect(),
         };
         let mut encoded = serde_json::to_vec(&line).expect("numbers always serialize");
         encoded.push(b'\n');
-        for window in self.lanes.iter().filter_map(|lane| lane.window.as_ref()) {
+        for window in self.lanes.iter().flat_map(|lane| lane.windows.open()) {
             encoded.extend_from_slice(&window.state);
         }
         encoded
@@ -85,22 +103,69 @@ impl Progress {
         let line: Line = serde_json::from_slice(line).ok().filter(|line: &Line| line.version == VERSION)?;
         let mut lanes = vec![];
         for lane in line.lanes {
-            let window = match lane.window {
-                Some(window) => {
-                    let (state, rest) = states.split_at_checked(window.state_bytes)?;
-                    states = rest;
-                    let (start, end) = (window.start_micros, window.end_micros);
-                    let (start, end) = (Timestamp::from_micros(start), Timestamp::from_micros(end));
-                    let is_over = window.is_over;
-                    let open = OpenWindow::new(start, end, state.into());
-                    (start < end)
-                        .then_some(OpenWindow { is_over, is_committed: is_over, ..open })
-                        .map(Some)?
+            let mut open: Vec<OpenWindow> = vec![];
+            for window in lane.windows {
+                let (state, rest) = states.split_at_checked(window.state_bytes)?;
+                states = rest;
+                let (start, end) = (window.start_micros, window.end_micros);
+                let span = Span { start: Timestamp::from_micros(start), end: Timestamp::from_micros(end) };
+                let is_behind = open.last().is_none_or(|last| last.span.end <= span.start);
+                if !is_behind || span.start >= span.end {
+                    return None;
                 }
-                None => None,
-            };
-            lanes.push(LaneProgress { done: lane.done.into(), window });
+                let is_over = window.is_over;
+                let window = OpenWindow::new(span, state.into());
+                open.push(OpenWindow { is_over, is_committed: is_over, ..window });
+            }
+            let windows = Windows::new(open, Timestamp::from_micros(lane.ended_micros));
+            lanes.push(LaneProgress { done: lane.done.into(), windows });
         }
-        (states.is_empty() && !lanes.is_empty()).then_some(Self { next: line.next.into(), lanes })
+        let watermark = Timestamp::from_micros(line.watermark_micros);
+        let is_whole = states.is_empty() && !lanes.is_empty();
+        is_whole.then_some(Self { next: line.next.into(), watermark, lanes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(line: &str, states: &str) -> Option<Progress> {
+        Progress::decode(format!("{line}\n{states}").as_bytes())
+    }
+
+    #[test]
+    fn progress_comes_back_as_it_was_encoded() {
+        let line = concat!(
+            r#"{"version":1,"next":7,"watermark_micros":20,"lanes":[{"done":9,"ended_micros":10,"windows":["#,
+            r#"{"start_micros":10,"end_micros":20,"is_over":true,"state_bytes":2},"#,
+            r#"{"start_micros":30,"end_micros":40,"state_bytes":1}]},{"done":7}]}"#
+        );
+        let progress = decoded(line, "abc").unwrap();
+        assert_eq!(progress.encode(), format!("{line}\nabc").as_bytes());
+        let [first, second] = &progress.lanes[0].windows.open() else { panic!("it has two windows") };
+        assert_eq!((&*first.state, first.is_committed), (&b"ab"[..], true));
+        assert_eq!((&*second.state, second.is_committed), (&b"c"[..], false));
+        assert!(progress.lanes[1].windows.is_empty());
+        let plain = decoded(r#"{"version":1,"next":7,"lanes":[{"done":7},{"done":7}]}"#, "").unwrap();
+        assert!(plain.encode().is_empty(), "the checkpoint says it all");
+    }
+
+    #[test]
+    fn l6_what_is_no_progress_is_refused() {
+        let window = |start: u64, end: u64| {
+            format!(r#"{{"start_micros":{start},"end_micros":{end},"state_bytes":0}}"#)
+        };
+        let line = |windows: &str| {
+            format!(r#"{{"version":1,"next":7,"lanes":[{{"done":7,"windows":[{windows}]}}]}}"#)
+        };
+        assert!(decoded(&line(&window(10, 20)), "").is_some());
+        assert!(decoded(&line(&window(10, 20)), "a").is_none(), "a state that is nobody's");
+        assert!(decoded(&line(&window(20, 20)), "").is_none());
+        assert!(decoded(&line(&(window(10, 20) + "," + &window(19, 30))), "").is_none(), "they overlap");
+        assert!(decoded(r#"{"version":2,"next":7,"lanes":[{"done":7}]}"#, "").is_none());
+        assert!(decoded(r#"{"version":1,"next":7,"lanes":[]}"#, "").is_none());
+        let cut = line(&window(10, 20).replace(r#""state_bytes":0"#, r#""state_bytes":3"#));
+        assert!(decoded(&cut, "ab").is_none(), "a state that is cut");
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::event_time::Moment;
 use super::rules::Rules;
 use super::slice::Slice;
-use crate::{Record, Timestamp};
+use crate::Record;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -45,14 +46,18 @@ impl Queue {
         self.slices.push_back((slice, now));
     }
 
-    /// Takes records off for one batch, none of which arrived at `end` or later.
-    pub(super) fn take(&mut self, rules: &Rules, end: Option<Timestamp>) -> Vec<Slice> {
+    /// Takes records off for one batch, up to one that `is_within` refuses. That is asked for each in order, and maybe for some that follow.
+    pub(super) fn take(
+        &mut self,
+        rules: &Rules,
+        mut is_within: Option<&mut dyn FnMut(&Moment) -> bool>,
+    ) -> Vec<Slice> {
         let mut taken = vec![];
         let (mut records, mut bytes) = (0, 0);
         while let Some((slice, _)) = self.slices.front_mut() {
             let mut fitting = slice.len().min(rules.batch_records - records);
-            if let Some(end) = end {
-                fitting = slice.records().take(fitting).take_while(|record| record.timestamp() < end).count();
+            if let Some(is_within) = &mut is_within {
+                fitting = slice.moments().take(fitting).take_while(|moment| is_within(moment)).count();
             }
             // What comes of one read is no larger than a batch.
             if !taken.is_empty() {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{Filter, Record, Timestamp};
+use super::event_time::EventTime;
+use crate::{Filter, Record};
 
 /// What a lane goes by.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(super) struct Rules {
     pub(super) longest_pause: Duration,
     pub(super) time_limit: Option<Duration>,
     pub(super) tumbling_window: Option<Duration>,
+    /// Records belong to windows by this, and not by their arrival.
+    pub(super) event_time: Option<EventTime>,
     /// Somebody wants to know what is given up.
     pub(super) has_destination: bool,
     pub(super) filter: Option<Filter>,
@@ -49,14 +52,6 @@ impl Rules {
     pub(super) fn pause(&self, failures: u32) -> Duration {
         let doubled = failures.saturating_sub(1).min(31);
         self.first_pause.saturating_mul(1 << doubled).min(self.longest_pause)
-    }
-
-    /// Returns the window in which a time lies.
-    pub(super) fn window_of(&self, time: Timestamp) -> Option<(Timestamp, Timestamp)> {
-        let length = self.tumbling_window?;
-        let start = time.as_micros() - time.as_micros() % length.as_micros() as u64;
-        let start = Timestamp::from_micros(start);
-        Some((start, start + length))
     }
 }
 

@@ -3,12 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::{Batch, Record, Records, SequenceNumber, Timestamp};
+use super::event_time::{Input, Moment};
+use crate::{Record, Records, SequenceNumber, Timestamp};
 
 /// Some records of a batch, in order.
 #[derive(Debug, Clone)]
 pub(super) struct Slice {
-    batch: Arc<Batch>,
+    input: Arc<Input>,
     first_sequence: SequenceNumber,
     /// The places of the records in the batch, unless they are all of it.
     picked: Option<Arc<[u32]>>,
@@ -18,19 +19,19 @@ pub(super) struct Slice {
 
 impl Slice {
     /// Returns all records of a batch, or `None` if it is empty.
-    pub(super) fn all(batch: Arc<Batch>) -> Option<Self> {
-        let (first_sequence, range) = (batch.first_sequence()?, 0..batch.len());
-        Some(Self { batch, first_sequence, picked: None, range })
+    pub(super) fn all(input: Arc<Input>) -> Option<Self> {
+        let (first_sequence, range) = (input.batch.first_sequence()?, 0..input.batch.len());
+        Some(Self { input, first_sequence, picked: None, range })
     }
 
     /// Returns the records at these places, in increasing order, or `None` if there are none.
-    pub(super) fn picked(batch: &Arc<Batch>, places: Vec<u32>) -> Option<Self> {
-        if places.len() == batch.len() {
-            return Self::all(Arc::clone(batch));
+    pub(super) fn picked(input: &Arc<Input>, places: Vec<u32>) -> Option<Self> {
+        if places.len() == input.batch.len() {
+            return Self::all(Arc::clone(input));
         }
-        let (first_sequence, range) = (batch.first_sequence()?, 0..places.len());
+        let (first_sequence, range) = (input.batch.first_sequence()?, 0..places.len());
         let picked = Some(places.into());
-        (!range.is_empty()).then(|| Self { batch: Arc::clone(batch), first_sequence, picked, range })
+        (!range.is_empty()).then(|| Self { input: Arc::clone(input), first_sequence, picked, range })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -46,17 +47,41 @@ impl Slice {
         self.first_sequence.plus(self.place(self.range.start) as u64)
     }
 
+    /// Returns the places of the records in their batch, in order.
+    pub(super) fn places(&self) -> impl Iterator<Item = u32> {
+        self.range.clone().map(|at| self.place(at) as u32)
+    }
+
+    /// Returns the records at these places in their batch.
+    pub(super) fn at(&self, places: Vec<u32>) -> Option<Self> {
+        Self::picked(&self.input, places)
+    }
+
+    /// Returns the watermark with the first record, if the processor goes by event time.
+    pub(super) fn watermark(&self) -> Timestamp {
+        let first = self.input.moments.get(self.place(self.range.start));
+        first.map_or_else(Timestamp::default, |moment| moment.watermark)
+    }
+
+    /// Returns where the records lie in time, in order.
+    pub(super) fn moments(&self) -> impl Iterator<Item = Moment> {
+        self.range.clone().zip(self.records()).map(|(at, record)| {
+            let moment = self.input.moments.get(self.place(at)).cloned();
+            moment.unwrap_or_else(|| Moment::of_arrival(record.timestamp()))
+        })
+    }
+
     /// Returns when its last record arrived.
     pub(super) fn last_timestamp(&self) -> Option<Timestamp> {
         match &self.picked {
-            None if self.range.end == self.batch.len() => self.batch.last_timestamp(),
+            None if self.range.end == self.input.batch.len() => self.input.batch.last_timestamp(),
             _ => self.records().last().map(|record| record.timestamp()),
         }
     }
 
     /// Returns how much memory the slice keeps: that of its batch.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.batch.memory_bytes()
+        self.input.memory_bytes()
     }
 
     /// Cuts the slice before its record `at`, which is not the first one. Returns what comes before.
@@ -68,7 +93,7 @@ impl Slice {
     }
 
     pub(super) fn records(&self) -> SliceRecords<'_> {
-        SliceRecords { slice: self, records: self.batch.iter(), passed: 0, next: self.range.start }
+        SliceRecords { slice: self, records: self.input.batch.iter(), passed: 0, next: self.range.start }
     }
 }
 

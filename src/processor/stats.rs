@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Metric, MetricValue};
+use crate::{Metric, MetricValue, Timestamp};
 
 /// What a processor has done since it was started. [`Processor::stats`](super::Processor::stats) returns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub struct ProcessorStats {
     pub records: u64,
     /// Records that no filter wanted. (Lambda: `FilteredOutEventCount`)
     pub filtered: u64,
-    /// Records that were given up, because their retries or their age ran out. (Lambda: `DroppedEventCount`)
+    /// Records that were given up, for any [reason](super::DiscardReason). (Lambda: `DroppedEventCount`)
     pub discarded: u64,
+    /// Those of them that came too late for their window, by [event time](super::ProcessorOptions::event_time).
+    pub late: u64,
     /// Records that were gone before the processor got to them, because retention had dropped them or damage had taken them.
     pub skipped: u64,
     /// How often a record of what was given up could not be written to its destination. That is tried again.
@@ -38,6 +40,8 @@ pub struct ProcessorStats {
     pub stuck: usize,
     /// Shards that the processor reads.
     pub shards: usize,
+    /// The lowest watermark of these shards, by [event time](super::ProcessorOptions::event_time). None if one of them has no record yet.
+    pub watermark: Option<Timestamp>,
 }
 
 impl ProcessorStats {
@@ -64,6 +68,7 @@ impl ProcessorStats {
             ("ProcessedEventCount", "Count", self.records),
             ("FilteredOutEventCount", "Count", self.filtered),
             ("DroppedEventCount", "Count", self.discarded),
+            ("LateEventCount", "Count", self.late),
             ("SkippedEventCount", "Count", self.skipped),
             ("DestinationDeliveryFailures", "Count", self.destination_errors),
         ];

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use streamlog::{Position, ShardFilter, Stream, StreamOptions};
+use streamlog::{Position, Record, ShardFilter, ShardId, Stream, StreamOptions};
 
 const KEYS: u64 = 20;
 
@@ -26,9 +26,8 @@ pub fn open(path: &Path, name: &str) -> Stream {
     told(StreamOptions::new().shards(2).segment_bytes(256 << 10).open(path.join(name)))
 }
 
-/// Returns the data of all records, parents before their children.
-pub fn data(stream: &Stream) -> Vec<Vec<u8>> {
-    let mut data = vec![];
+/// Calls a function with all records, parents before their children.
+pub fn for_each(stream: &Stream, mut call: impl FnMut(ShardId, Record<'_>)) {
     for shard in stream.shards() {
         let mut iterator = told(stream.iterator(shard.id, Position::TrimHorizon));
         loop {
@@ -36,9 +35,15 @@ pub fn data(stream: &Stream) -> Vec<Vec<u8>> {
             if batch.is_empty() {
                 break;
             }
-            data.extend(batch.iter().map(|record| record.data().to_vec()));
+            batch.iter().for_each(|record| call(shard.id, record));
         }
     }
+}
+
+/// Returns the data of all records, parents before their children.
+pub fn data(stream: &Stream) -> Vec<Vec<u8>> {
+    let mut data = vec![];
+    for_each(stream, |_, record| data.push(record.data().to_vec()));
     data
 }
 

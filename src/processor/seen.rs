@@ -1,0 +1,49 @@
+//! What a lane has to know besides its records: the time, and what has come of its shard.
+
+use std::time::Duration;
+
+use super::rules::Rules;
+use crate::Timestamp;
+
+/// The time, as the stream's clock has it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Now {
+    /// Of the day.
+    pub(super) time: Timestamp,
+    /// Since some moment: what waits are measured by.
+    pub(super) elapsed: Duration,
+}
+
+/// What is known of the records of a shard, besides those in the lanes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// All that came before this moment is in the lanes, or is behind.
+    pub(super) read_until: Now,
+    /// The watermark, by event time.
+    pub(super) watermark: Timestamp,
+    /// When the last record came, or the shard was taken over.
+    pub(super) last_came: Duration,
+    /// No more will come.
+    pub(super) is_last: bool,
+}
+
+impl Seen {
+    /// Returns how far time is, for a lane that has all that came.
+    pub(super) fn reached(&self, rules: &Rules) -> Timestamp {
+        if rules.event_time.is_some() { self.watermark } else { self.read_until.time }
+    }
+
+    /// Returns whether all windows are over, whatever time it is.
+    pub(super) fn is_over(&self, rules: &Rules) -> bool {
+        let is_idle = |timeout| self.read_until.elapsed >= self.last_came + timeout;
+        self.is_last || rules.event_time.as_ref().is_some_and(|event_time| is_idle(event_time.idle_timeout))
+    }
+
+    /// Returns how long it takes until a window with this end is over, if nothing comes.
+    pub(super) fn wait(&self, rules: &Rules, end: Timestamp, now: Now) -> Duration {
+        match &rules.event_time {
+            Some(event_time) => (self.last_came + event_time.idle_timeout).saturating_sub(now.elapsed),
+            None => end.since(now.time),
+        }
+    }
+}

@@ -10,9 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use streamlog::delivery::{
-    CompressionFormat, DeliveryOptions, Directory, Format, Naming, Object, Sink, SinkError, Transformed,
+    CompressionFormat, CsvOptions, DeliveryOptions, Directory, Format, Naming, Object, Sink, SinkError,
+    Transformed,
 };
 use streamlog::{Clock, Error, ManualClock, SECOND, Stream, StreamOptions};
 
@@ -295,4 +298,65 @@ fn each_compression_is_read_by_its_tool_and_the_same_each_time() {
         assert!(first.1.len() < 8_000, "{format:?}");
     }
     assert!(clock.now() > streamlog::Timestamp::default());
+}
+
+/// Returns the columns of lines of the error output: the messages, and the data.
+fn failures(errors: &Memory) -> Vec<(String, String)> {
+    let failures = errors.lines().into_iter().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["errorCode"], "DataFormatConversion.MalformedData");
+        let data = STANDARD.decode(line["rawData"].as_str().unwrap()).unwrap();
+        (line["errorMessage"].as_str().unwrap().to_owned(), String::from_utf8(data).unwrap())
+    });
+    failures.collect()
+}
+
+#[test]
+fn l5_csv_holds_what_is_an_object_and_the_error_output_the_rest() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let (sink, errors) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+    for number in 0..100 {
+        let name = if number % 2 == 0 { "Ann" } else { "Bo, \"the\" one" };
+        let record = match number % 10 {
+            7 => format!("record {number}"),
+            8 => format!("{{\"id\": {number}}}"),
+            _ => serde_json::json!({ "user": { "name": name }, "id": number }).to_string(),
+        };
+        stream.put("key", record).unwrap();
+    }
+    let options = CsvOptions::new(["id", ".user.name"]).header(true).delimiter(';');
+    let delivery = stream
+        .delivery("archive")
+        .format(Format::csv(options))
+        .buffer_bytes(1_000)
+        .to(Arc::clone(&sink))
+        .errors_to(Arc::clone(&errors))
+        .start()
+        .unwrap();
+    assert!(delivery.flush(Duration::from_secs(30)));
+    assert_eq!((delivery.stats().records, delivery.stats().failed_records), (90, 10));
+    delivery.close().unwrap();
+    let names = sink.names();
+    assert!(names.len() > 1 && names.iter().all(|name| name.ends_with(".csv")), "{names:?}");
+    let objects = sink.objects.lock();
+    let rows = objects.values().flat_map(|bytes| {
+        let lines = std::str::from_utf8(bytes).unwrap().strip_suffix("\r\n").unwrap().split("\r\n");
+        let mut lines = lines.map(str::to_owned);
+        assert_eq!(lines.next().as_deref(), Some("id;user.name"), "each object has the header");
+        lines
+    });
+    let expected = (0..100).filter(|number| number % 10 != 7).map(|number| match number {
+        number if number % 10 == 8 => format!("{number};"),
+        number if number % 2 == 0 => format!("{number};Ann"),
+        number => format!("{number};\"Bo, \"\"the\"\" one\""),
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    let failures = failures(&errors);
+    assert_eq!(failures.len(), 10);
+    assert!(
+        failures[3].0.starts_with("it is no JSON object") && failures[3].1 == "record 37",
+        "{failures:?}"
+    );
+    assert!(errors.names().iter().all(|name| name.starts_with("format-conversion-failed/")));
 }

@@ -14,11 +14,13 @@
 
 mod compress;
 mod core;
+mod csv;
 mod directory;
 mod driver;
 mod error_output;
 mod format;
 mod job;
+mod json;
 mod name;
 mod objects;
 mod options;
@@ -42,6 +44,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use compress::CompressionFormat;
+pub use csv::CsvOptions;
 pub use directory::Directory;
 pub use format::Format;
 pub use name::Naming;

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use super::compress::CompressionFormat;
 use super::csv::CsvOptions;
+#[cfg(feature = "parquet")]
+use super::parquet::ParquetOptions;
 
 /// How the records stand in an object.
 ///
@@ -21,9 +24,13 @@ pub struct Format(Kind);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Kind {
-    Delimited { delimiter: Vec<u8> },
+    Delimited {
+        delimiter: Vec<u8>,
+    },
     JsonLines,
     Csv(CsvOptions),
+    #[cfg(feature = "parquet")]
+    Parquet(ParquetOptions),
 }
 
 impl Format {
@@ -79,11 +86,38 @@ impl Format {
         Self(Kind::Csv(options))
     }
 
-    /// Checks the settings of the format. The error is a sentence for the caller.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Apache Parquet from records that are JSON objects, with a given schema. A record that does not fit into it goes to the error output, with a
+    /// reason that names the column, its type and the value. See [`ParquetOptions`] for an example, and for what fits.
+    ///
+    /// Objects of Parquet are compressed inside, so the delivery's own [compression](super::DeliveryOptions::compression) must be off, and endpoints
+    /// do not take them. Files are read faster when they are large: Firehose takes [buffers](super::DeliveryOptions::buffer_bytes) of 64 to
+    /// 128 MiB here, while any size is allowed. The memory for an object is that of its values, and while it is written that of the file, too.
+    #[cfg(feature = "parquet")]
+    pub fn parquet(options: ParquetOptions) -> Self {
+        Self(Kind::Parquet(options))
+    }
+
+    /// Checks the format, and whether objects of it may be compressed so. The error is a sentence for the caller.
+    #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "all of them may be compressed"))]
+    pub(super) fn check(&self, compression: CompressionFormat) -> Result<(), String> {
         match &self.0 {
             Kind::Csv(options) => options.check(),
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(_) if compression != CompressionFormat::Uncompressed => {
+                Err("Parquet is compressed inside: set its compression by ParquetOptions, and leave that of the delivery off".into())
+            }
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(options) => options.check(),
             Kind::Delimited { .. } | Kind::JsonLines => Ok(()),
+        }
+    }
+
+    /// Returns whether the rows stand one behind the other.
+    pub(super) fn has_rows(&self) -> bool {
+        match &self.0 {
+            Kind::Delimited { .. } | Kind::JsonLines | Kind::Csv(_) => true,
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(_) => false,
         }
     }
 
@@ -93,6 +127,8 @@ impl Format {
             Kind::Delimited { .. } => "",
             Kind::JsonLines => ".jsonl",
             Kind::Csv(_) => ".csv",
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(_) => ".parquet",
         }
     }
 
@@ -101,6 +137,8 @@ impl Format {
             Kind::Delimited { .. } => "application/octet-stream",
             Kind::JsonLines => "application/x-ndjson",
             Kind::Csv(_) => "text/csv",
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(_) => "application/vnd.apache.parquet",
         }
     }
 
@@ -110,6 +148,8 @@ impl Format {
             Kind::Delimited { delimiter } => (delimiter.clone(), false),
             Kind::JsonLines => (b"\n".to_vec(), true),
             Kind::Csv(options) => return Box::new(options.begin()),
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(options) => return Box::new(options.begin()),
         };
         Box::new(Rows { delimiter, is_json, bytes: vec![], ends: vec![] })
     }

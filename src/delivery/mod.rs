@@ -24,6 +24,8 @@ mod json;
 mod name;
 mod objects;
 mod options;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod part;
 mod plan;
 mod pool;
@@ -52,6 +54,11 @@ pub use options::DeliveryOptions;
 pub use sink::{Object, Sink, SinkError};
 pub use stats::DeliveryStats;
 pub use steps::{DeliveryRecord, Transformed};
+
+#[cfg(feature = "parquet")]
+pub use self::parquet::schema::{ParquetSchema, ParquetType};
+#[cfg(feature = "parquet")]
+pub use self::parquet::{ParquetCompression, ParquetOptions, ParquetVersion};
 
 use self::core::Core;
 use driver::Driver;

@@ -30,6 +30,7 @@ mod part;
 mod plan;
 mod pool;
 mod prefix;
+mod query;
 mod shard;
 mod sink;
 mod state;

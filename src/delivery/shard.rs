@@ -143,8 +143,10 @@ impl Shard {
         let mut failed_count = 0;
         for (row, index) in rows.into_iter().zip(0..) {
             let place = (source.sequence, index);
+            // What is read again had room, unless it was noted: the error output of these records may be decided.
+            let must_have_room = !self.is_replaying() && is_keyed(&row.part);
             let is_over = self.overflowed.contains(&place)
-                || is_keyed(&row.part) && !self.has_room(&row.part, source.sequence) && !may_begin();
+                || must_have_room && !self.is_building(&row.part) && !may_begin();
             let Row { part, data } = if is_over {
                 self.overflowed.insert(place);
                 failed_count += 1;
@@ -172,10 +174,8 @@ impl Shard {
         failed_count
     }
 
-    /// Returns whether a row of the part begins no new object.
-    fn has_room(&mut self, part: &Part, sequence: SequenceNumber) -> bool {
-        self.parts.get(part).is_some_and(|state| state.building.is_some() || sequence < state.decided)
-            || self.objects.again(part, sequence).is_some()
+    fn is_building(&self, part: &Part) -> bool {
+        self.parts.get(part).is_some_and(|state| state.building.is_some())
     }
 
     /// Notes that all records before a number were added, or are gone.

@@ -594,7 +594,7 @@ print(len(found), "rows in", len(files), "files")
         let inner =
             |n: u32| serde_json::json!({ "n": n, "tags": [["a", null], null, [], [format!("ü{n}")]] });
         let mut record = serde_json::json!({ "id": i64::MIN + i64::from(number) });
-        let mut set = |name: &str, value: serde_json::Value| _ = record[name] = value;
+        let mut set = |name: &str, value: serde_json::Value| record[name] = value;
         match number % 4 {
             0 => {}
             1 => {

@@ -152,7 +152,8 @@ impl Field {
     }
 
     fn refused(&self, found: &str) -> String {
-        let end = found.floor_char_boundary(FOUND_BYTES_MAX);
+        let mut ends = (0..=FOUND_BYTES_MAX.min(found.len())).rev();
+        let end = ends.find(|&end| found.is_char_boundary(end)).unwrap_or_default();
         let rest = if end < found.len() { "…" } else { "" };
         format!("column {}: expected {}, found {}{rest}", self.path, self.of, &found[..end])
     }

@@ -456,20 +456,26 @@ mod parquet {
 
     /// Keeps what it gets, and says that it did not get it, as when the connection is lost at the end.
     #[derive(Debug, Default)]
-    struct Forgetful(Memory);
+    struct Forgetful {
+        /// Objects, and in which round each came first.
+        objects: Mutex<BTreeMap<String, (usize, Vec<u8>)>>,
+        round: AtomicUsize,
+        is_reached: AtomicBool,
+        /// The names of objects that came again in a later round, and whether they had the same bytes.
+        again: Mutex<Vec<(String, bool)>>,
+    }
 
     impl Sink for Forgetful {
         fn put(&self, object: &Object) -> Result<(), SinkError> {
-            let before = self.0.objects.lock().insert(object.name().to_owned(), object.bytes().to_vec());
-            self.0.attempts.fetch_add(1, Ordering::SeqCst);
-            assert!(
-                before.is_none_or(|before| before == *object.bytes()),
-                "L2: {} has other bytes",
-                object.name()
-            );
-            match self.0.is_out_of_reach.load(Ordering::SeqCst) {
-                true => Err(SinkError::temporary("the connection is lost")),
-                false => Ok(()),
+            let (name, round) = (object.name().to_owned(), self.round.load(Ordering::SeqCst));
+            let mut objects = self.objects.lock();
+            let (first, bytes) = objects.entry(name.clone()).or_insert((round, object.bytes().to_vec()));
+            if *first != round {
+                self.again.lock().push((name, bytes == object.bytes()));
+            }
+            match self.is_reached.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(SinkError::temporary("the connection is lost")),
             }
         }
     }
@@ -479,30 +485,33 @@ mod parquet {
         let (scratch, clock) = (common::scratch(), common::clock());
         let stream = open(&scratch.path().join("stream"), &clock);
         let sink = Arc::new(Forgetful::default());
-        sink.0.is_out_of_reach.store(true, Ordering::SeqCst);
         let codecs = [ParquetCompression::Gzip, ParquetCompression::Snappy, ParquetCompression::Uncompressed];
         let deliver = |codec| {
             let options = ParquetOptions::new(numbers()).compression(codec);
             let options = lines(&stream).format(Format::parquet(options)).buffer_bytes(5_000);
             options.to(Arc::clone(&sink)).start().unwrap()
         };
-        for (codec, round) in codecs.into_iter().zip(0..) {
+        for (round, codec) in codecs.into_iter().enumerate() {
             for number in 0..500 {
                 let number = round * 500 + number;
                 stream.put("key", format!("{{\"id\": {number}, \"text\": \"record {number}\"}}")).unwrap();
             }
             // Each time with other settings, which do not change what was decided before.
+            sink.round.store(round, Ordering::SeqCst);
             let delivery = deliver(codec);
             until(|| delivery.stats().errors > 5);
             delivery.close().unwrap();
         }
-        sink.0.is_out_of_reach.store(false, Ordering::SeqCst);
+        sink.round.store(codecs.len(), Ordering::SeqCst);
+        sink.is_reached.store(true, Ordering::SeqCst);
         let delivery = deliver(ParquetCompression::Snappy);
         assert!(delivery.flush(Duration::from_secs(30)));
         delivery.close().unwrap();
-        let objects = sink.0.objects.lock();
-        assert!(sink.0.attempts.load(Ordering::SeqCst) > objects.len(), "some came again");
-        let found: Vec<i64> = objects.values().flat_map(|file| ids(file)).collect();
+        let again = sink.again.lock();
+        assert!(!again.is_empty(), "objects came again after a restart");
+        assert!(again.iter().all(|(_, is_same)| *is_same), "L2: {again:?}");
+        let objects = sink.objects.lock();
+        let found: Vec<i64> = objects.values().flat_map(|(_, file)| ids(file)).collect();
         assert_eq!(found, (0..1_500).collect::<Vec<_>>());
     }
 

@@ -65,7 +65,7 @@ pub enum ParquetVersion {
 /// Firehose.
 ///
 /// A record is a JSON object. A member goes into the column of its name, whatever the case of its letters; other members are left out.
-/// [`ParquetType`] says what becomes a value of which type. A record that has another value, or none for a
+/// [`ParquetType`](super::ParquetType) says what becomes a value of which type. A record that has another value, or none for a
 /// [required](ParquetSchema::required) column, goes to the error output, and the others go on. If a record has several members for a column, the
 /// last one counts.
 ///

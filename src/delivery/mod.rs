@@ -124,7 +124,7 @@ impl Delivery {
 
     /// Returns what the delivery has done since it was started, and what it does.
     pub fn stats(&self) -> DeliveryStats {
-        self.shared.core.lock().stats()
+        self.shared.core.lock().stats(self.stream.clock().now())
     }
 
     /// Returns whether the delivery has ended by itself, as it does when its stream is closed.

@@ -53,6 +53,7 @@
 //! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,
 //!   and some of them are timed, which takes about 37 instructions per put.
 //! - `gateway`: the module `gateway`, which serves Kinesis' API over HTTP. Needs a C compiler. Brings `encryption` and `tracing` along.
+//! - `parquet`: deliveries of Apache Parquet. Brings `delivery` along, with 32 crates more.
 //! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.

@@ -10,9 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use streamlog::delivery::{
-    CompressionFormat, DeliveryOptions, Directory, Format, Naming, Object, Sink, SinkError, Transformed,
+    CompressionFormat, CsvOptions, DeliveryOptions, Directory, Format, Naming, Object, Sink, SinkError,
+    Transformed,
 };
 use streamlog::{Clock, Error, ManualClock, SECOND, Stream, StreamOptions};
 
@@ -327,4 +330,363 @@ fn each_compression_is_read_by_its_tool_and_the_same_each_time() {
         assert!(first.1.len() < 8_000, "{format:?}");
     }
     assert!(clock.now() > streamlog::Timestamp::default());
+}
+
+/// Returns the columns of lines of the error output: the messages, and the data.
+fn failures(errors: &Memory) -> Vec<(String, String)> {
+    let failures = errors.lines().into_iter().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["errorCode"], "DataFormatConversion.MalformedData");
+        let data = STANDARD.decode(line["rawData"].as_str().unwrap()).unwrap();
+        (line["errorMessage"].as_str().unwrap().to_owned(), String::from_utf8(data).unwrap())
+    });
+    failures.collect()
+}
+
+#[test]
+fn l5_csv_holds_what_is_an_object_and_the_error_output_the_rest() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let (sink, errors) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+    for number in 0..100 {
+        let name = if number % 2 == 0 { "Ann" } else { "Bo, \"the\" one" };
+        let record = match number % 10 {
+            7 => format!("record {number}"),
+            8 => format!("{{\"id\": {number}}}"),
+            _ => serde_json::json!({ "user": { "name": name }, "id": number }).to_string(),
+        };
+        stream.put("key", record).unwrap();
+    }
+    let options = CsvOptions::new(["id", ".user.name"]).header(true).delimiter(';');
+    let delivery = stream
+        .delivery("archive")
+        .format(Format::csv(options))
+        .buffer_bytes(1_000)
+        .to(Arc::clone(&sink))
+        .errors_to(Arc::clone(&errors))
+        .start()
+        .unwrap();
+    assert!(delivery.flush(Duration::from_secs(30)));
+    assert_eq!((delivery.stats().records, delivery.stats().failed_records), (90, 10));
+    delivery.close().unwrap();
+    let names = sink.names();
+    assert!(names.len() > 1 && names.iter().all(|name| name.ends_with(".csv")), "{names:?}");
+    let objects = sink.objects.lock();
+    let rows = objects.values().flat_map(|bytes| {
+        let lines = std::str::from_utf8(bytes).unwrap().strip_suffix("\r\n").unwrap().split("\r\n");
+        let mut lines = lines.map(str::to_owned);
+        assert_eq!(lines.next().as_deref(), Some("id;user.name"), "each object has the header");
+        lines
+    });
+    let expected = (0..100).filter(|number| number % 10 != 7).map(|number| match number {
+        number if number % 10 == 8 => format!("{number};"),
+        number if number % 2 == 0 => format!("{number};Ann"),
+        number => format!("{number};\"Bo, \"\"the\"\" one\""),
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    let failures = failures(&errors);
+    assert_eq!(failures.len(), 10);
+    assert!(
+        failures[3].0.starts_with("it is no JSON object") && failures[3].1 == "record 37",
+        "{failures:?}"
+    );
+    assert!(errors.names().iter().all(|name| name.starts_with("format-conversion-failed/")));
+}
+
+#[cfg(feature = "parquet")]
+mod parquet {
+    use std::process::Command;
+
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    use ::parquet::record::RowAccessor;
+    use streamlog::delivery::{
+        ParquetCompression, ParquetOptions, ParquetSchema, ParquetType, ParquetVersion,
+    };
+
+    use super::*;
+
+    fn numbers() -> ParquetSchema {
+        ParquetSchema::new().required("id", ParquetType::Int64).column("text", ParquetType::String)
+    }
+
+    /// Returns the numbers in a file.
+    fn ids(file: &[u8]) -> Vec<i64> {
+        let reader = SerializedFileReader::new(bytes::Bytes::copy_from_slice(file)).unwrap();
+        reader.get_row_iter(None).unwrap().map(|row| row.unwrap().get_long(0).unwrap()).collect()
+    }
+
+    #[test]
+    fn l5_parquet_holds_what_fits_and_the_error_output_the_rest() {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let stream = open(&scratch.path().join("stream"), &clock);
+        let (sink, errors) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        for number in 0..1_000 {
+            let record = match number % 100 {
+                33 => format!("{{\"id\": \"number {number}\"}}"),
+                66 => format!("{{\"text\": \"{number}\"}}"),
+                99 => format!("record {number}"),
+                _ => format!("{{\"ID\": \"{number}\", \"text\": {number}}}"),
+            };
+            stream.put("key", record).unwrap();
+        }
+        let delivery = stream
+            .delivery("archive")
+            .format(Format::parquet(ParquetOptions::new(numbers())))
+            .buffer_bytes(5_000)
+            .to(Arc::clone(&sink))
+            .errors_to(Arc::clone(&errors))
+            .start()
+            .unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        let stats = delivery.stats();
+        assert_eq!((stats.records, stats.failed_records, stats.buffered_bytes), (970, 30, 0));
+        delivery.close().unwrap();
+        let names = sink.names();
+        assert!(names.len() > 4 && names.iter().all(|name| name.ends_with(".parquet")), "{names:?}");
+        let found: Vec<i64> = sink.objects.lock().values().flat_map(|file| ids(file)).collect();
+        let expected: Vec<i64> =
+            (0..1_000).filter(|number| ![33, 66, 99].contains(&(number % 100))).collect();
+        assert_eq!(found, expected);
+        let failures = failures(&errors);
+        assert_eq!(failures.len(), 30);
+        assert_eq!(failures[0].0, "column id: expected int64, found \"number 33\"");
+        assert_eq!(failures[1].0, "column id: expected int64, found nothing");
+        assert!(failures[2].0.starts_with("it is no JSON object") && failures[2].1 == "record 99");
+    }
+
+    /// Keeps what it gets, and says that it did not get it, as when the connection is lost at the end.
+    #[derive(Debug, Default)]
+    struct Forgetful {
+        /// Objects, and in which round each came first.
+        objects: Mutex<BTreeMap<String, (usize, Vec<u8>)>>,
+        round: AtomicUsize,
+        is_reached: AtomicBool,
+        /// The names of objects that came again in a later round, and whether they had the same bytes.
+        again: Mutex<Vec<(String, bool)>>,
+    }
+
+    impl Sink for Forgetful {
+        fn put(&self, object: &Object) -> Result<(), SinkError> {
+            let (name, round) = (object.name().to_owned(), self.round.load(Ordering::SeqCst));
+            let mut objects = self.objects.lock();
+            let (first, bytes) = objects.entry(name.clone()).or_insert((round, object.bytes().to_vec()));
+            if *first != round {
+                self.again.lock().push((name, bytes == object.bytes()));
+            }
+            match self.is_reached.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(SinkError::temporary("the connection is lost")),
+            }
+        }
+    }
+
+    #[test]
+    fn l2_an_object_of_parquet_that_comes_again_has_the_same_bytes() {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let stream = open(&scratch.path().join("stream"), &clock);
+        let sink = Arc::new(Forgetful::default());
+        let codecs = [ParquetCompression::Gzip, ParquetCompression::Snappy, ParquetCompression::Uncompressed];
+        let deliver = |codec| {
+            let options = ParquetOptions::new(numbers()).compression(codec);
+            let options = lines(&stream).format(Format::parquet(options)).buffer_bytes(5_000);
+            options.to(Arc::clone(&sink)).start().unwrap()
+        };
+        for (round, codec) in codecs.into_iter().enumerate() {
+            for number in 0..500 {
+                let number = round * 500 + number;
+                stream.put("key", format!("{{\"id\": {number}, \"text\": \"record {number}\"}}")).unwrap();
+            }
+            // Each time with other settings, which do not change what was decided before.
+            sink.round.store(round, Ordering::SeqCst);
+            let delivery = deliver(codec);
+            until(|| delivery.stats().errors > 5);
+            delivery.close().unwrap();
+        }
+        sink.round.store(codecs.len(), Ordering::SeqCst);
+        sink.is_reached.store(true, Ordering::SeqCst);
+        let delivery = deliver(ParquetCompression::Snappy);
+        assert!(delivery.flush(Duration::from_secs(30)));
+        delivery.close().unwrap();
+        let again = sink.again.lock();
+        assert!(!again.is_empty(), "objects came again after a restart");
+        assert!(again.iter().all(|(_, is_same)| *is_same), "L2: {again:?}");
+        let objects = sink.objects.lock();
+        let found: Vec<i64> = objects.values().flat_map(|(_, file)| ids(file)).collect();
+        assert_eq!(found, (0..1_500).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn settings_that_do_not_go_with_parquet_are_refused() {
+        /// A sink that wants rows.
+        struct Endpoint;
+        impl Sink for Endpoint {
+            fn put(&self, _: &Object) -> Result<(), SinkError> {
+                Ok(())
+            }
+            fn wants_rows(&self) -> bool {
+                true
+            }
+        }
+        let scratch = common::scratch();
+        let stream = Stream::open(scratch.path()).unwrap();
+        let format = |schema| Format::parquet(ParquetOptions::new(schema));
+        let options = || stream.delivery("archive").to(Arc::new(Memory::default())).format(format(numbers()));
+        let refused = |options: DeliveryOptions| match options.start() {
+            Err(Error::InvalidArgument(reason)) => reason.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert!(refused(options().compression(CompressionFormat::Gzip)).contains("compressed inside"));
+        assert!(refused(options().to(Endpoint)).contains("takes rows"));
+        assert!(refused(options().format(format(ParquetSchema::new()))).contains("at least one column"));
+        assert!(refused(options().format(Format::csv(CsvOptions::new([""])))).contains("empty name"));
+        assert!(stream.groups().unwrap().is_empty(), "nothing was begun");
+    }
+
+    /// Reads the files in the second argument with a library, and compares them with the records in the first, value by value.
+    const SCRIPT: &str = r##"
+import base64, datetime, decimal, glob, json, struct, sys
+
+library, records, directory = sys.argv[1:]
+files = sorted(glob.glob(directory + "/**/*.parquet", recursive=True))
+names = ["id", "text", "price", "ratio", "small", "is_new", "at", "cents", "raw", "inner", "list"]
+
+def single(number):
+    return None if number is None else struct.unpack("f", struct.pack("f", number))[0]
+
+def micros(text):
+    if text is None: return None
+    begin = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+    return (datetime.datetime.fromisoformat(text) - begin) // datetime.timedelta(microseconds=1)
+
+def inner(value):
+    return None if value is None else {"n": value["n"], "tags": value.get("tags")}
+
+def expected(record):
+    get = record.get
+    return [
+        get("id"), get("text"), get("price"), single(get("ratio")), get("small"), get("is_new"), micros(get("at")),
+        None if get("cents") is None else decimal.Decimal(get("cents")),
+        None if get("raw") is None else base64.b64decode(get("raw")),
+        inner(get("inner")), None if get("list") is None else [inner(value) for value in get("list")],
+    ]
+
+def read_with_pyarrow():
+    import pyarrow, pyarrow.parquet
+    for file in files:
+        opened = pyarrow.parquet.ParquetFile(file)
+        assert opened.metadata.created_by.startswith("streamlog"), opened.metadata.created_by
+        assert str(opened.schema_arrow.field("at").type) == "timestamp[us, tz=UTC]", opened.schema_arrow
+        assert not opened.schema_arrow.field("id").nullable
+        table = opened.read()
+        table.validate(full=True)
+        at = table.column("at").cast(pyarrow.int64())
+        table = table.set_column(names.index("at"), "at", at)
+        for row in table.to_pylist():
+            yield [row[name] for name in names]
+
+def read_with_duckdb():
+    import duckdb
+    columns = ", ".join('epoch_us("at")' if name == "at" else '"%s"' % name for name in names)
+    for file in files:
+        yield from map(list, duckdb.sql("select %s from read_parquet('%s')" % (columns, file)).fetchall())
+
+found = list({"pyarrow": read_with_pyarrow, "duckdb": read_with_duckdb}[library]())
+wanted = [expected(json.loads(line)) for line in open(records)]
+assert len(found) == len(wanted), (len(found), len(wanted))
+for row, want in zip(found, wanted):
+    for name, a, b in zip(names, row, want):
+        assert a == b and type(a) == type(b), (want[0], name, a, b)
+print(len(found), "rows in", len(files), "files")
+"##;
+
+    fn record(number: u32) -> String {
+        let inner =
+            |n: u32| serde_json::json!({ "n": n, "tags": [["a", null], null, [], [format!("ü{n}")]] });
+        let mut record = serde_json::json!({ "id": i64::MIN + i64::from(number) });
+        let mut set = |name: &str, value: serde_json::Value| record[name] = value;
+        match number % 4 {
+            0 => {}
+            1 => {
+                set("text", format!("line {number}\n\"\u{1f600}\"").into());
+                set("price", (f64::from(number) / 7.0).into());
+                set("ratio", (f64::from(number) / 3.0).into());
+                set("small", (-i64::from(number)).into());
+                set("list", serde_json::json!([]));
+            }
+            2 => {
+                set("is_new", (number % 8 == 2).into());
+                set("at", format!("2024-02-29T23:{:02}:59.{:06}+05:30", number % 60, number).into());
+                set("cents", format!("-{}.{:02}", u64::from(number) << 30, number % 100).into());
+                set("raw", STANDARD.encode([0, 255, number as u8]).into());
+                set("inner", inner(number));
+            }
+            _ => set("list", serde_json::json!([inner(number), null, { "n": 0 }])),
+        }
+        record.to_string()
+    }
+
+    #[test]
+    fn other_readers_of_parquet_find_each_value() {
+        let readers: Vec<_> = ["pyarrow", "duckdb"]
+            .into_iter()
+            .filter_map(|library| common::python::with(library).map(|python| (library, python)))
+            .collect();
+        if readers.is_empty() {
+            return;
+        }
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let stream = open(&scratch.path().join("stream"), &clock);
+        let records: Vec<_> = (0..2_000).map(record).collect();
+        records.iter().for_each(|record| _ = stream.put("key", record.as_bytes()).unwrap());
+        let source = scratch.path().join("records");
+        fs::write(&source, records.join("\n")).unwrap();
+        let inner = ParquetSchema::new()
+            .required("n", ParquetType::Int64)
+            .column("tags", ParquetType::list(ParquetType::list(ParquetType::String)));
+        let schema = ParquetSchema::new()
+            .required("id", ParquetType::Int64)
+            .column("text", ParquetType::String)
+            .column("price", ParquetType::Double)
+            .column("ratio", ParquetType::Float)
+            .column("small", ParquetType::Int32)
+            .column("is_new", ParquetType::Bool)
+            .column("at", ParquetType::Timestamp)
+            .column("cents", ParquetType::Decimal { precision: 38, scale: 2 })
+            .column("raw", ParquetType::Bytes)
+            .column("inner", inner.clone())
+            .column("list", ParquetType::list(inner));
+        let codecs = [
+            ParquetCompression::Uncompressed,
+            ParquetCompression::Snappy,
+            ParquetCompression::Gzip,
+            #[cfg(feature = "zstd")]
+            ParquetCompression::Zstd,
+        ];
+        for (codec, number) in codecs.into_iter().cycle().take(8).zip(0..) {
+            let options = ParquetOptions::new(schema.clone())
+                .compression(codec)
+                .dictionary(number % 2 == 0)
+                .writer_version(if number < 4 { ParquetVersion::V1 } else { ParquetVersion::V2 })
+                .row_group_bytes(64 << 10)
+                .page_bytes(4 << 10);
+            let archive = scratch.path().join(format!("archive-{number}"));
+            let delivery = stream
+                .delivery(format!("archive-{number}"))
+                .format(Format::parquet(options))
+                .buffer_bytes(150_000)
+                .to(Directory::new(&archive))
+                .start()
+                .unwrap();
+            assert!(delivery.flush(Duration::from_secs(30)));
+            assert_eq!(delivery.stats().failed_records, 0);
+            delivery.close().unwrap();
+            for (library, python) in &readers {
+                let mut command = Command::new(python);
+                let output =
+                    command.args(["-c", SCRIPT, library]).arg(&source).arg(&archive).output().unwrap();
+                let error = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{library}, {codec:?}: {error}");
+            }
+        }
+    }
 }

@@ -254,7 +254,8 @@ fn surface() -> String {
     for layer in &modules {
         let name = layer.ident.to_string();
         for import in exports(file(std::slice::from_ref(&name))) {
-            let path = [vec![name.clone()], import.path].concat();
+            let mut path = [vec![name.clone()], import.path].concat();
+            path.retain(|segment| segment != "self");
             let Some((item, file_path)) = path.split_last() else { continue };
             let Some(source) = sources.iter().find(|source| source.module() == file_path) else { continue };
             let defined =

@@ -1,8 +1,15 @@
 //! The formats of objects: how rows stand in them one behind the other.
 
+use std::io;
+
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+
+use super::compress::CompressionFormat;
+use super::csv::CsvOptions;
+#[cfg(feature = "parquet")]
+use super::parquet::ParquetOptions;
 
 /// How the records stand in an object.
 ///
@@ -17,8 +24,13 @@ pub struct Format(Kind);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Kind {
-    Delimited { delimiter: Vec<u8> },
+    Delimited {
+        delimiter: Vec<u8>,
+    },
     JsonLines,
+    Csv(CsvOptions),
+    #[cfg(feature = "parquet")]
+    Parquet(ParquetOptions),
 }
 
 impl Format {
@@ -43,11 +55,80 @@ impl Format {
         Self(Kind::JsonLines)
     }
 
+    /// CSV, as RFC 4180 describes it, from records that are JSON objects: a line for each record, ended by a carriage return and a line feed. Other
+    /// data goes to the error output. A member that is missing, or null, is an empty field; a text is written as it is; numbers keep their
+    /// digits; and an object or list is written as JSON.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// use streamlog::delivery::{CsvOptions, Directory, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// let archive = directory.path().join("archive");
+    /// let delivery = stream
+    ///     .delivery("archive")
+    ///     .format(Format::csv(CsvOptions::new(["page", ".user.name"]).header(true)))
+    ///     .prefix("clicks/!{timestamp:yyyy}/")
+    ///     .error_prefix("errors/!{firehose:error-output-type}/")
+    ///     .to(Directory::new(&archive))
+    ///     .start()?;
+    /// stream.put("user-17", r#"{"page": "/cart", "user": {"name": "Ann", "age": 31}}"#)?;
+    /// assert!(delivery.flush(Duration::from_secs(10)));
+    /// let year = std::fs::read_dir(archive.join("clicks"))?.next().unwrap()?;
+    /// let object = std::fs::read_dir(year.path())?.next().unwrap()?;
+    /// assert_eq!(std::fs::read_to_string(object.path())?, "page,user.name\r\n/cart,Ann\r\n");
+    /// # delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn csv(options: CsvOptions) -> Self {
+        Self(Kind::Csv(options))
+    }
+
+    /// Apache Parquet from records that are JSON objects, with a given schema. A record that does not fit into it goes to the error output, with a
+    /// reason that names the column, its type and the value. See [`ParquetOptions`] for an example, and for what fits.
+    ///
+    /// Objects of Parquet are compressed inside, so the delivery's own [compression](super::DeliveryOptions::compression) must be off, and endpoints
+    /// do not take them. Files are read faster when they are large: Firehose takes [buffers](super::DeliveryOptions::buffer_bytes) of 64 to
+    /// 128 MiB here, while any size is allowed. The memory for an object is that of its values, and while it is written that of the file, too.
+    #[cfg(feature = "parquet")]
+    pub fn parquet(options: ParquetOptions) -> Self {
+        Self(Kind::Parquet(options))
+    }
+
+    /// Checks the format, and whether objects of it may be compressed so. The error is a sentence for the caller.
+    #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "all of them may be compressed"))]
+    pub(super) fn check(&self, compression: CompressionFormat) -> Result<(), String> {
+        match &self.0 {
+            Kind::Csv(options) => options.check(),
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(_) if compression != CompressionFormat::Uncompressed => {
+                Err("Parquet is compressed inside: set its compression by ParquetOptions, and leave that of the delivery off".into())
+            }
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(options) => options.check(),
+            Kind::Delimited { .. } | Kind::JsonLines => Ok(()),
+        }
+    }
+
+    /// Returns whether the rows stand one behind the other.
+    pub(super) fn has_rows(&self) -> bool {
+        match &self.0 {
+            Kind::Delimited { .. } | Kind::JsonLines | Kind::Csv(_) => true,
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(_) => false,
+        }
+    }
+
     /// Returns how names of objects end, with the dot.
     pub(super) fn extension(&self) -> &'static str {
         match self.0 {
             Kind::Delimited { .. } => "",
             Kind::JsonLines => ".jsonl",
+            Kind::Csv(_) => ".csv",
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(_) => ".parquet",
         }
     }
 
@@ -55,6 +136,9 @@ impl Format {
         match self.0 {
             Kind::Delimited { .. } => "application/octet-stream",
             Kind::JsonLines => "application/x-ndjson",
+            Kind::Csv(_) => "text/csv",
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(_) => "application/vnd.apache.parquet",
         }
     }
 
@@ -63,6 +147,9 @@ impl Format {
         let (delimiter, is_json) = match &self.0 {
             Kind::Delimited { delimiter } => (delimiter.clone(), false),
             Kind::JsonLines => (b"\n".to_vec(), true),
+            Kind::Csv(options) => return Box::new(options.begin()),
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(options) => return Box::new(options.begin()),
         };
         Box::new(Rows { delimiter, is_json, bytes: vec![], ends: vec![] })
     }
@@ -82,13 +169,16 @@ pub(super) trait Encode: std::fmt::Debug + Send {
     /// Returns the bytes that it takes in memory.
     fn memory_bytes(&self) -> usize;
 
-    fn finish(self: Box<Self>) -> Body;
+    /// Returns the object. Fails only if memory does, or what the format is written with.
+    fn finish(self: Box<Self>) -> io::Result<Body>;
 }
 
 /// The bytes of an object before compression.
 #[derive(Debug, Clone)]
 pub(super) struct Body {
     pub(super) bytes: Bytes,
+    /// Where the first row begins.
+    pub(super) begin: usize,
     /// Where each row ends, with its delimiter. Empty if the rows do not stand one behind the other.
     pub(super) row_ends: Vec<usize>,
     pub(super) delimiter_bytes: usize,
@@ -97,7 +187,7 @@ pub(super) struct Body {
 impl Body {
     /// Returns the rows without their delimiters.
     pub(super) fn rows(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(0).chain(self.row_ends.iter().copied());
+        let begins = std::iter::once(self.begin).chain(self.row_ends.iter().copied());
         begins.zip(&self.row_ends).map(|(begin, &end)| &self.bytes[begin..end - self.delimiter_bytes])
     }
 }
@@ -128,8 +218,9 @@ impl Encode for Rows {
         self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 
-    fn finish(self: Box<Self>) -> Body {
-        Body { bytes: self.bytes.into(), row_ends: self.ends, delimiter_bytes: self.delimiter.len() }
+    fn finish(self: Box<Self>) -> io::Result<Body> {
+        let delimiter_bytes = self.delimiter.len();
+        Ok(Body { bytes: self.bytes.into(), begin: 0, row_ends: self.ends, delimiter_bytes })
     }
 }
 
@@ -141,7 +232,7 @@ fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
 }
 
 /// Adds JSON without the blanks around it, and on one line: if there is a line feed, without any blanks between its tokens.
-fn push_on_one_line(json: &[u8], to: &mut Vec<u8>) {
+pub(super) fn push_on_one_line(json: &[u8], to: &mut Vec<u8>) {
     let json = json.trim_ascii();
     if !json.contains(&b'\n') && !json.contains(&b'\r') {
         to.extend_from_slice(json);

@@ -14,14 +14,18 @@
 
 mod compress;
 mod core;
+mod csv;
 mod directory;
 mod driver;
 mod error_output;
 mod format;
 mod job;
+mod json;
 mod name;
 mod objects;
 mod options;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod part;
 mod plan;
 mod pool;
@@ -43,6 +47,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use compress::CompressionFormat;
+pub use csv::CsvOptions;
 pub use directory::Directory;
 pub use format::Format;
 pub use name::Naming;
@@ -50,6 +55,11 @@ pub use options::DeliveryOptions;
 pub use sink::{Object, Sink, SinkError};
 pub use stats::DeliveryStats;
 pub use steps::{DeliveryRecord, Transformed};
+
+#[cfg(feature = "parquet")]
+pub use self::parquet::schema::{ParquetSchema, ParquetType};
+#[cfg(feature = "parquet")]
+pub use self::parquet::{ParquetCompression, ParquetOptions, ParquetVersion};
 
 use self::core::Core;
 use driver::Driver;

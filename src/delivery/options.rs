@@ -379,6 +379,11 @@ impl DeliveryOptions {
         }
         let rules = Rules::new(self.plan.clone()).map_err(invalid)?;
         let records = self.sink.clone().ok_or_else(|| invalid("a delivery needs a sink: call to()"))?;
+        if records.wants_rows() && !self.plan.format.has_rows() {
+            return Err(invalid(
+                "an endpoint takes rows one by one, which Parquet does not have: choose another format",
+            ));
+        }
         let error_type = records.error_output_type();
         let errors = match (&self.error_sink, error_type) {
             (Some(sink), _) => Arc::clone(sink),

@@ -55,6 +55,7 @@ impl Rules {
                 TimeZone::get(name).map_err(|error| format!("the time zone {name:?} is unknown: {error}"))?
             }
         };
+        plan.format.check(plan.compression)?;
         let prefix = Prefix::parse(&plan.prefix, Use::Records(&plan.keys))?;
         let error_prefix = Prefix::parse(&plan.error_prefix, Use::Errors)?;
         if prefix.has_expressions() && plan.error_prefix.is_empty() {

@@ -10,6 +10,7 @@
 //! The checkpoint is before the first record that is in an object which is not delivered. Parts that are further than that are noted beside it. So
 //! each row is in exactly one object, whatever the other parts do.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -365,10 +366,10 @@ fn is_keyed(part: &Part) -> bool {
     matches!(part, Part::Records(keys) if !keys.is_empty())
 }
 
-fn format_of(part: &Part, rules: &Rules) -> Format {
+fn format_of<'a>(part: &Part, rules: &'a Rules) -> Cow<'a, Format> {
     match part {
-        Part::Records(_) => rules.plan.format.clone(),
-        Part::Errors(_) => Format::lines(),
-        Part::Backup => Format::raw(),
+        Part::Records(_) => Cow::Borrowed(&rules.plan.format),
+        Part::Errors(_) => Cow::Owned(Format::lines()),
+        Part::Backup => Cow::Owned(Format::raw()),
     }
 }

@@ -139,7 +139,7 @@ impl World {
         let ready = &self.ready[at];
         if is_noted {
             let Ready { object, decided, building, .. } = self.ready.swap_remove(at);
-            let body = building.rows.finish();
+            let body = building.rows.finish().unwrap();
             let rows = body.rows().map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
             let before = self.objects.insert(decided.name.clone(), rows);
             let after = &self.objects[&decided.name];
@@ -356,7 +356,7 @@ fn json_comes_on_one_line_and_what_is_none_is_refused() {
     rows.push(b"{\n  \"a b\": \"c \\\" \\\\\",\n  \"d\": [1,\n 2]\n}").unwrap();
     assert!(rows.push(b"{\"a\": 1} {}").is_err());
     assert!(rows.push(b"\xff").is_err());
-    let body = rows.finish();
+    let body = rows.finish().unwrap();
     assert_eq!(
         std::str::from_utf8(&body.bytes).unwrap(),
         "{\"a\": 1}\n{\"a b\":\"c \\\" \\\\\",\"d\":[1,2]}\n"

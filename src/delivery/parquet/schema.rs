@@ -1,0 +1,208 @@
+//! The columns of a Parquet object, and their types.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Fields, TimeUnit};
+use serde::{Deserialize, Serialize};
+
+/// How deep types may be nested.
+pub(super) const DEPTH_MAX: usize = 10;
+
+/// The columns of a Parquet object, or the fields of a struct in it: a name and a type for each.
+///
+/// ```
+/// use streamlog::delivery::{ParquetSchema, ParquetType};
+///
+/// let schema = ParquetSchema::new()
+///     .required("page", ParquetType::String)
+///     .column("time", ParquetType::Timestamp)
+///     .column("price", ParquetType::Decimal { precision: 10, scale: 2 })
+///     .column("tags", ParquetType::list(ParquetType::String))
+///     .column("user", ParquetSchema::new().column("id", ParquetType::Int64));
+/// # let _ = schema;
+/// ```
+///
+/// [`infer`](Self::infer) makes one from records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub struct ParquetSchema {
+    pub(super) columns: Vec<Column>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) of: ParquetType,
+    pub(super) is_required: bool,
+}
+
+/// The type of a column, and what becomes a value of it. A value that is null, or missing, is null in each of them, and fits unless the column is
+/// [required](ParquetSchema::required).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ParquetType {
+    /// `true` and `false`, as texts too, in upper or lower case; and the numbers 1 and 0.
+    Bool,
+    /// A whole number of 32 bits, as a text too. `12.0` and `1.2e1` are whole.
+    Int32,
+    /// A whole number of 64 bits, as a text too.
+    Int64,
+    /// The nearest number of 32 bits, as a text too. As texts, `NaN`, `Infinity` and `-Infinity` are numbers.
+    Float,
+    /// The nearest number of 64 bits, as a text too. As texts, `NaN`, `Infinity` and `-Infinity` are numbers.
+    Double,
+    /// A text, and anything else as the JSON that it is.
+    String,
+    /// The bytes of a text in Base64.
+    Bytes,
+    /// A moment, to the microsecond, in UTC. A text in the form of RFC 3339, or with a blank instead of the `T`; without an offset it is UTC.
+    /// A number, as a text too: whole with 13 digits or more, it counts milliseconds since 1970, otherwise seconds, as with OpenX.
+    Timestamp,
+    /// An exact number with so many digits altogether (1 to 38), and so many of them behind the point, as a text too. One with more digits behind
+    /// the point does not fit.
+    Decimal {
+        /// The digits altogether.
+        precision: u8,
+        /// The digits behind the point, at most `precision`.
+        scale: u8,
+    },
+    /// A list. Its items may be null. [`ParquetType::list`] makes one.
+    List(Box<ParquetType>),
+    /// An object, with these fields. Other members of it are left out. A [`ParquetSchema`] becomes one by `into()`.
+    Struct(ParquetSchema),
+}
+
+impl ParquetType {
+    /// A list of items of a type.
+    pub fn list(items: impl Into<Self>) -> Self {
+        Self::List(Box::new(items.into()))
+    }
+
+    /// Returns how deep it is nested.
+    fn depth(&self) -> usize {
+        match self {
+            Self::List(items) => 1 + items.depth(),
+            Self::Struct(fields) => 1 + fields.depth(),
+            _ => 1,
+        }
+    }
+
+    fn check(&self, name: &str, is_case_insensitive: bool) -> Result<(), String> {
+        match self {
+            Self::Decimal { precision, scale } if !(1..=38).contains(precision) || scale > precision => {
+                Err(format!(
+                    "the column {name:?} is a {self}: it may have 1 to 38 digits, and no more of them behind the point"
+                ))
+            }
+            Self::List(items) => items.check(name, is_case_insensitive),
+            Self::Struct(fields) => fields.check(is_case_insensitive),
+            _ => Ok(()),
+        }
+    }
+
+    fn data_type(&self) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Int32 => DataType::Int32,
+            Self::Int64 => DataType::Int64,
+            Self::Float => DataType::Float32,
+            Self::Double => DataType::Float64,
+            Self::String => DataType::Utf8,
+            Self::Bytes => DataType::Binary,
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Decimal { precision, scale } => DataType::Decimal128(*precision, *scale as i8),
+            Self::List(items) => DataType::List(Arc::new(Field::new("element", items.data_type(), true))),
+            Self::Struct(fields) => DataType::Struct(fields.fields()),
+        }
+    }
+}
+
+impl From<ParquetSchema> for ParquetType {
+    fn from(fields: ParquetSchema) -> Self {
+        Self::Struct(fields)
+    }
+}
+
+/// The name of the type, without those of what is in it.
+impl fmt::Display for ParquetType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "bool",
+            Self::Int32 => "int32",
+            Self::Int64 => "int64",
+            Self::Float => "float",
+            Self::Double => "double",
+            Self::String => "string",
+            Self::Bytes => "bytes in Base64",
+            Self::Timestamp => "timestamp",
+            Self::Decimal { precision, scale } => return write!(f, "decimal({precision}, {scale})"),
+            Self::List(_) => "list",
+            Self::Struct(_) => "struct",
+        })
+    }
+}
+
+impl ParquetSchema {
+    /// Returns a schema without columns, to which some are to be added.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a column, which may be null.
+    pub fn column(self, name: impl Into<String>, of: impl Into<ParquetType>) -> Self {
+        self.with(name.into(), of.into(), false)
+    }
+
+    /// Adds a column that is never null: a record in which it is missing, or null, does not fit.
+    pub fn required(self, name: impl Into<String>, of: impl Into<ParquetType>) -> Self {
+        self.with(name.into(), of.into(), true)
+    }
+
+    fn with(mut self, name: String, of: ParquetType, is_required: bool) -> Self {
+        self.columns.push(Column { name, of, is_required });
+        self
+    }
+
+    /// Returns the names and types of the columns, in their order.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, &ParquetType)> {
+        self.columns.iter().map(|column| (&*column.name, &column.of))
+    }
+
+    fn depth(&self) -> usize {
+        self.columns.iter().map(|column| column.of.depth()).max().unwrap_or_default()
+    }
+
+    /// Checks the schema of an object. The error is a sentence for the caller.
+    pub(super) fn check_all(&self, is_case_insensitive: bool) -> Result<(), String> {
+        // Also because the schema is committed as JSON.
+        if self.depth() > DEPTH_MAX {
+            return Err(format!("the schema is nested deeper than {DEPTH_MAX} levels"));
+        }
+        self.check(is_case_insensitive)
+    }
+
+    fn check(&self, is_case_insensitive: bool) -> Result<(), String> {
+        if self.columns.is_empty() {
+            return Err("a schema, or a struct in it, needs at least one column".into());
+        }
+        let mut names = HashSet::new();
+        for Column { name, of, .. } in &self.columns {
+            if name.is_empty() {
+                return Err("a column of the schema has no name".into());
+            }
+            if !names.insert(if is_case_insensitive { name.to_lowercase() } else { name.clone() }) {
+                return Err(format!("the schema has the column {name:?} twice"));
+            }
+            of.check(name, is_case_insensitive)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the columns as Arrow names them.
+    pub(super) fn fields(&self) -> Fields {
+        let field = |column: &Column| Field::new(&column.name, column.of.data_type(), !column.is_required);
+        self.columns.iter().map(field).collect()
+    }
+}

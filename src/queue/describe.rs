@@ -120,7 +120,7 @@ impl StreamReader {
         })?;
         let (created_at, is_ordered_by_key) = history.begun.unwrap_or_default();
         let moment = Moment::of(self);
-        let mut state = State::new(Rules { receives_max: u32::MAX, keeps_dead_letters: true });
+        let mut state = State::new(Rules { receives_max: None, keeps_dead_letters: true });
         history.load(moment, TIMEOUT_MAX, &mut state);
         while !state.settle(moment.elapsed) {}
         let described = describe(self, name, &state)?;

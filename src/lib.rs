@@ -75,6 +75,7 @@ mod scaling;
 mod store;
 mod subscription;
 
+pub(crate) use consumer::Bell;
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
 pub use consumer::{

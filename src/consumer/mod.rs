@@ -2,6 +2,7 @@
 
 #[cfg(feature = "futures")]
 mod batches;
+mod bell;
 mod checkpoint;
 mod checkpoints;
 mod describe;
@@ -18,6 +19,7 @@ mod worker;
 
 #[cfg(feature = "futures")]
 pub use batches::WorkerBatches;
+pub(crate) use bell::Bell;
 pub use describe::{GroupDescription, GroupShard};
 pub use groups::Group;
 pub use leases::WorkerId;

@@ -2,11 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
+use super::bell::Bell;
 use super::worker::Worker;
 use crate::{Batch, Error, Result};
 
@@ -172,28 +171,5 @@ impl Future for NextBatch<'_> {
 impl Drop for NextBatch<'_> {
     fn drop(&mut self) {
         self.worker.stop_waiting();
-    }
-}
-
-/// Wakes a thread.
-#[derive(Debug, Default)]
-struct Bell {
-    is_rung: Mutex<bool>,
-    rung: Condvar,
-}
-
-impl Bell {
-    /// Waits until somebody rings or the timeout passes.
-    fn wait(&self, timeout: Duration) {
-        let mut is_rung = self.is_rung.lock();
-        self.rung.wait_while_for(&mut is_rung, |is_rung| !*is_rung, timeout);
-        *is_rung = false;
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        *self.is_rung.lock() = true;
-        self.rung.notify_one();
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::core::{Core, Done, Work};
 use super::discarded::{Destination, Discarded};
 use super::driver::{Driver, now_of};
 use super::invocation::{Invocation, Response};
-use crate::{Error, Result, StreamReader, extend};
+use crate::{Bell, Error, Result, StreamReader, extend};
 
 /// The function of a processor.
 pub(super) type Function = dyn Fn(&Invocation) -> Response + Send + Sync;
@@ -194,32 +194,5 @@ impl Shared {
         let mut core = self.core.lock();
         core.look_at_clock(driver.now());
         self.wake_one(&core);
-    }
-}
-
-/// Wakes the thread that reads.
-#[derive(Debug, Default)]
-struct Bell {
-    is_rung: Mutex<bool>,
-    rung: Condvar,
-}
-
-impl Bell {
-    fn ring(&self) {
-        *self.is_rung.lock() = true;
-        self.rung.notify_one();
-    }
-
-    /// Waits until somebody rings or the timeout passes.
-    fn wait(&self, timeout: Duration) {
-        let mut is_rung = self.is_rung.lock();
-        self.rung.wait_while_for(&mut is_rung, |is_rung| !*is_rung, timeout);
-        *is_rung = false;
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.ring();
     }
 }

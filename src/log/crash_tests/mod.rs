@@ -6,7 +6,7 @@ mod power_loss;
 mod removed;
 mod room;
 mod snapshot;
-mod steps;
+pub(crate) mod steps;
 
 use crate::{DataKey, KeyError, KeyProvider, WrappedKey};
 

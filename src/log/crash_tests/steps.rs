@@ -194,7 +194,7 @@ pub(super) fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-pub(super) fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 

@@ -9,7 +9,9 @@
 //! shown as closed, it is open, whatever the manifest says, and its children are not there yet.
 //!
 //! **A shard expires.** Its process has written a manifest that does not name it, and then takes its slot away. So a shard that the
-//! manifest names and that has no slot has expired since, and the manifest is another one by now.
+//! manifest names and that has no slot has expired since, and the manifest is another one by now. A shard that a manifest does not name
+//! never comes back. Its readers are told at once, whatever else is changing: its files are gone, and a reload may be repeated for long.
+//! Which shards follow it is only known once nothing has changed.
 
 mod listener;
 
@@ -214,6 +216,7 @@ impl Followed {
         self.point("read the manifest of")?;
         let manifest = load(&self.root, true)?;
         let named: BTreeSet<_> = manifest.shards.iter().map(|shard| shard.id).collect();
+        unnamed(&state.members, &named).for_each(|(_, member)| member.reader.expire());
         let mut shards = manifest.shards.clone();
         let (mut there, mut over) = (BTreeSet::new(), BTreeSet::new());
         // In the order of their creation: of the parents it is known by then whether they are closed.
@@ -256,7 +259,7 @@ impl Followed {
         }
         shards.retain(|shard| there.contains(&shard.id));
         announce_children(&state.members, &shards, &manifest.shards);
-        expire_unnamed(&mut state.members, &shards, &named);
+        close_unnamed(&mut state.members, &shards, &named);
         (state.opening, state.manifests) = (opening, manifests);
         self.keys.set_list(manifest.keys.clone());
         state.manifest = Manifest { shards, ..manifest };
@@ -320,31 +323,39 @@ fn announce_children(members: &Members, shards: &[ShardDescription], named: &[Sh
     }
 }
 
+/// Returns the members that have expired since the last reload.
+fn unnamed<'m>(
+    members: &'m Members,
+    named: &BTreeSet<ShardId>,
+) -> impl Iterator<Item = (ShardId, &'m Member)> {
+    members.iter().filter(|(id, _)| !named.contains(id)).map(|(&id, member)| (id, member))
+}
+
 /// Closes the readers of the shards that have expired.
 ///
 /// If they were split or merged since anybody looked, their children may have expired too. Then those of the other shards follow them that
 /// have no parents left and that own some of their hash keys: each of these comes from them.
-fn expire_unnamed(members: &mut Members, shards: &[ShardDescription], named: &BTreeSet<ShardId>) {
-    let unnamed: Vec<_> = members.keys().filter(|id| !named.contains(id)).copied().collect();
-    for id in unnamed {
-        let reader = Arc::clone(&members[&id].reader);
-        let (id, range) = (reader.id(), reader.created().hash_key_range);
+fn close_unnamed(members: &mut Members, shards: &[ShardDescription], named: &BTreeSet<ShardId>) {
+    let mut closed = vec![];
+    for (id, member) in unnamed(members, named) {
+        let (reader, range) = (&member.reader, member.reader.created().hash_key_range);
         let is_heir = |shard: &&ShardDescription| {
             shard.id > id
                 && shard.hash_key_range.overlaps(&range)
                 && !shard.parents().any(|parent| named.contains(&parent))
         };
-        let heirs: Vec<_> = shards.iter().filter(is_heir).collect();
-        let first = heirs.iter().map(|heir| heir.first_sequence).min().unwrap_or_default();
         if !reader.is_closed() {
+            let heirs: Vec<_> = shards.iter().filter(is_heir).collect();
+            let first = heirs.iter().map(|heir| heir.first_sequence).min().unwrap_or_default();
             // They are there after the next reload.
             let Some(closed_at) = heirs.iter().map(|heir| heir.created_at).min() else { continue };
             let readers = heirs.iter().map(|heir| Arc::clone(&members[&heir.id].reader)).collect();
             reader.announce(first, closed_at, readers);
+            reader.expire();
         }
-        reader.expire();
-        members.remove(&id);
+        closed.push(id);
     }
+    closed.iter().for_each(|id| _ = members.remove(id));
 }
 
 impl FollowStream for Followed {
@@ -380,7 +391,9 @@ fn load(root: &OwnPath, was_there: bool) -> Result<Manifest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Maintenance, StreamOptions, SystemClock};
+    use crate::{
+        Maintenance, ManualClock, Position, Retention, SECOND, StreamOptions, SystemClock, Timestamp,
+    };
 
     #[test]
     fn l8_counts_show_no_record_as_synced_that_they_do_not_show_as_put() {
@@ -426,5 +439,86 @@ mod tests {
         fault::set_hook(None);
         let Found { bases, seen, .. } = found.unwrap();
         assert!(bases[0] > 0.into() && bases[0] <= seen.horizon, "{bases:?} {seen:?}");
+    }
+
+    #[test]
+    fn l8_readers_learn_that_a_shard_has_expired_while_the_manifest_changes_again_and_again() {
+        // With and without having seen that the shard was split.
+        for has_seen_the_split in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+            let options = StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual);
+            let options = options.retention(Retention::age(100 * SECOND)).clock(clock.clone());
+            let stream = options.open(directory.path()).unwrap();
+            for _ in 0..30 {
+                stream.put("key", vec![7; 8_000]).unwrap();
+            }
+            let reader = StreamOptions::new().clock(clock.clone()).open_reader(directory.path()).unwrap();
+            let parent = stream.shards()[0].id;
+            let mut iterator = reader.iterator(parent, Position::TrimHorizon).unwrap();
+            iterator.next_batch(1).unwrap();
+            stream.split_shard_evenly(parent).unwrap();
+            if has_seen_the_split {
+                reader.stats().unwrap();
+            }
+            clock.advance(200 * SECOND);
+            stream.maintain().unwrap();
+            assert_eq!(stream.shards().len(), 2, "the parent has expired");
+
+            let mut change = 0;
+            let other = stream.clone();
+            fault::set_hook(Some(Box::new(move |action, _| {
+                if action == "look at the opening of" {
+                    change += 1;
+                    let (stream, text) = (other.clone(), change.to_string());
+                    let change = move || stream.set_property("changed", Some(&text)).unwrap();
+                    std::thread::spawn(change).join().unwrap();
+                }
+                Ok(())
+            })));
+            // The iterator holds the first segment, and has not opened the others, whose files are gone.
+            let read: Vec<_> = (0..3).map(|_| iterator.next_batch(10).map(|batch| batch.len())).collect();
+            fault::set_hook(None);
+            assert!(read.iter().all(|read| matches!(read, Err(Error::Trimmed { .. }))), "{read:?}");
+            assert!(iterator.skip_to_horizon() > 0);
+            while let Err(Error::Trimmed { .. }) = iterator.next_batch(1) {
+                iterator.skip_to_horizon();
+            }
+            assert_eq!(iterator.next_batch(1).unwrap().child_shards().map(<[_]>::len), Some(2));
+        }
+    }
+
+    #[test]
+    fn l8_a_shard_that_expires_before_its_directory_is_listed_is_trimmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let options = StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual);
+        let options = options.retention(Retention::age(100 * SECOND)).clock(clock.clone());
+        let stream = options.open(directory.path()).unwrap();
+        stream.put("key", "first").unwrap();
+        let reader = StreamOptions::new().clock(clock.clone()).open_reader(directory.path()).unwrap();
+        let parent = stream.shards()[0].id;
+        for _ in 0..30 {
+            stream.put("key", vec![7; 8_000]).unwrap();
+        }
+        let mut expires = Some(stream.clone());
+        fault::set_hook(Some(Box::new(move |action, path| {
+            let is_listed = action == "list the segments of" && path.ends_with("shards/000000000000");
+            if let Some(stream) = expires.take_if(|_| is_listed) {
+                let clock = clock.clone();
+                let expire = move || {
+                    stream.split_shard_evenly(parent).unwrap();
+                    clock.advance(200 * SECOND);
+                    stream.maintain().unwrap();
+                    assert_eq!(stream.shards().len(), 2);
+                };
+                std::thread::spawn(expire).join().unwrap();
+            }
+            Ok(())
+        })));
+        let begun = reader.iterator(parent, Position::TrimHorizon);
+        fault::set_hook(None);
+        let mut iterator = begun.unwrap();
+        assert_eq!(iterator.next_batch(1).unwrap().child_shards().map(<[_]>::len), Some(2));
     }
 }

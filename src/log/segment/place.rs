@@ -58,6 +58,8 @@ impl ShardDir {
         let mut bases: Vec<_> =
             dir::list(&self.path)?.iter().filter_map(|entry| base_of_name(&entry.name)).collect();
         bases.sort_unstable();
+        // See `dir::list`: a directory with very many names is not listed all at once.
+        bases.dedup();
         Ok(bases)
     }
 

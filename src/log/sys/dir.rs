@@ -5,7 +5,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RawMode};
 use rustix::io::Errno;
 
 use super::call::{attempt, refused_link};
@@ -46,19 +46,43 @@ fn unless_gone(removed: rustix::io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Returns the entries of a directory, in no order. A name that is not UTF-8 is not one of ours; the path keeps its bytes.
+/// The bytes of names with which a listing begins, and with which it gives up being all at once.
+const LIST_BYTES: usize = 64 << 10;
+const LIST_BYTES_MAX: usize = 16 << 20;
+
+/// Returns the entries of a directory as they are at one moment, in no order. A name that is not UTF-8 is not one of ours; the path keeps its
+/// bytes.
+///
+/// One call to the system lists them all. While names change, several calls in a row may return a name twice, and on some file systems leave
+/// out names that were there all the time.
 pub(crate) fn list(path: &OwnPath) -> Result<Vec<DirEntry>> {
-    let failed = |errno: Errno| Error::io("list the directory", path, errno.into());
-    let entries = Dir::new(path.open_dir()?).map_err(failed)?;
-    let mut found = vec![];
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
+    let mut bytes = LIST_BYTES;
+    loop {
+        let (found, is_of_one_moment) = list_within(path, bytes)?;
+        if is_of_one_moment || bytes >= LIST_BYTES_MAX {
+            return Ok(found);
+        }
+        bytes *= 4;
+    }
+}
+
+/// Lists a directory with a buffer of so many bytes. Also returns whether that was enough for all names at once.
+fn list_within(path: &OwnPath, bytes: usize) -> Result<(Vec<DirEntry>, bool)> {
+    let dir = path.open_dir()?;
+    let mut buffer = Vec::with_capacity(bytes);
+    let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
+    let (mut found, mut call_count) = (vec![], 0);
+    loop {
+        call_count += u32::from(entries.is_buffer_empty());
+        let Some(entry) = entries.next() else { break };
+        let entry = entry.map_err(|errno| Error::io("list the directory", path, errno.into()))?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name != "." && name != ".." {
             found.push(DirEntry { name: name.to_string_lossy().into_owned(), path: path.join(name) });
         }
     }
-    Ok(found)
+    // The last call finds nothing more.
+    Ok((found, call_count <= 2))
 }
 
 /// Returns whether the name exists, without following a link.
@@ -186,4 +210,74 @@ pub(crate) fn rename(from: &OwnPath, to: &OwnPath) -> Result<()> {
     attempt("replace", to, || {
         Ok(rustix::fs::renameat(from.root(), from.relative(), to.root(), to.relative())?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use super::*;
+    use crate::log::crash_tests::steps::scratch;
+
+    /// Returns the names, each of which must be there once.
+    fn names(root: &OwnPath) -> BTreeSet<String> {
+        let listed = list(root).unwrap();
+        let names: BTreeSet<_> = listed.iter().map(|entry| entry.name.clone()).collect();
+        assert_eq!(names.len(), listed.len(), "L8: a name is there twice: {listed:?}");
+        names
+    }
+
+    #[test]
+    fn names_that_stay_are_listed_once_while_others_change() {
+        const FILES: u64 = 60;
+        let scratch = scratch();
+        let root = OwnPath::open_root(scratch.path()).unwrap();
+        let name = |number: u64| format!("{number:020}.seg");
+        let path = |number: u64| scratch.path().join(name(number));
+        (0..FILES).for_each(|number| fs::write(path(number), []).unwrap());
+        let (next, is_over) = (AtomicU64::new(FILES), AtomicBool::new(false));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                // As a writer that rolls and trims does: the oldest file goes, and a new one comes, or the same one with a new name.
+                for number in FILES.. {
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let spare = scratch.path().join("spare");
+                    fs::rename(path(number - FILES), &spare).unwrap();
+                    if number % 3 > 0 {
+                        fs::remove_file(&spare).unwrap();
+                        fs::write(&spare, []).unwrap();
+                    }
+                    fs::rename(&spare, path(number)).unwrap();
+                    next.store(number + 1, Ordering::SeqCst);
+                }
+            });
+            let listed = std::panic::catch_unwind(|| {
+                for _ in 0..20_000 {
+                    let before = next.load(Ordering::SeqCst);
+                    let names = names(&root);
+                    // One more may be on its way.
+                    let after = next.load(Ordering::SeqCst) + 1 - FILES;
+                    let missing: Vec<_> =
+                        (after..before).filter(|&there| !names.contains(&name(there))).collect();
+                    assert!(missing.is_empty(), "L8: names {missing:?} that stayed are missing of {names:?}");
+                }
+            });
+            is_over.store(true, Ordering::Relaxed);
+            listed.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_directory_with_more_names_than_a_listing_begins_with_is_listed() {
+        let scratch = scratch();
+        let root = OwnPath::open_root(scratch.path()).unwrap();
+        let names_there: BTreeSet<_> = (0..3_000).map(|number| format!("{number:0100}")).collect();
+        names_there.iter().for_each(|name| fs::write(scratch.path().join(name), []).unwrap());
+        assert!(!list_within(&root, LIST_BYTES).unwrap().1, "it takes several calls");
+        assert_eq!(names(&root), names_there);
+    }
 }

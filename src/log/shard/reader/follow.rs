@@ -4,6 +4,7 @@
 //! machine was started, the reader has what the next opening will find. Each time the stream is opened, all that was known is replaced:
 //! recovery may have cut records, and salvage may have replaced files.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -126,11 +127,15 @@ impl Reader {
 
     fn catch_up(&self, follow: &Follow) -> Result<()> {
         follow.process.check(self.segments.dir())?;
-        let must_reload = self.take_over(&mut follow.known.lock())?;
-        match follow.stream.upgrade().filter(|_| must_reload) {
-            Some(stream) => stream.reload(),
-            None => Ok(()),
-        }
+        let taken = self.take_over(&mut follow.known.lock());
+        let is_gone =
+            matches!(&taken, Err(Error::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound);
+        let Some(stream) = follow.stream.upgrade().filter(|_| is_gone || matches!(taken, Ok(true))) else {
+            return taken.map(drop);
+        };
+        stream.reload()?;
+        // The directory of a shard that has expired is gone. That of any other must be there.
+        if is_gone { self.take_over(&mut follow.known.lock()).map(drop) } else { Ok(()) }
     }
 
     /// Takes over what the shard's words show. Returns whether more has changed than these words say.
@@ -139,7 +144,7 @@ impl Reader {
     /// removed before it was listed is behind that. Words count only if the slot is still that of the shard and of the opening afterwards.
     fn take_over(&self, known: &mut Known) -> Result<bool> {
         if known.has_expired {
-            return Ok(false);
+            return Ok(self.closing.get().is_none());
         }
         // Without the file, a process may have opened the stream by now.
         let Source { live: Some(live), opening, slot } = &known.source else { return Ok(true) };
@@ -152,6 +157,7 @@ impl Reader {
         }
         // If the slot is no longer that of the shard, the shard has expired, or the stream was opened.
         let Some((mut seen, words)) = slot.read()? else { return Ok(true) };
+        self.point("list the segments of")?;
         let bases = self.segments.list_if_new(&seen)?;
         self.point("look at the horizon of")?;
         let Some((now, _)) = slot.read()? else { return Ok(true) };
@@ -238,12 +244,13 @@ impl Reader {
         self.closing.get().is_some()
     }
 
-    /// Drops everything of a shard that has left the stream. It must be [closed](Self::is_closed).
+    /// Drops everything of a shard that has left the stream. If it is not known where it ended, this must be repeated once it is.
     pub(crate) fn expire(&self) {
-        let (Some(follow), Some(closing)) = (&self.follow, self.closing.get()) else { return };
+        let Some(follow) = &self.follow else { return };
         let mut known = follow.known.lock();
         known.has_expired = true;
-        let end = closing.sequence.max(self.next_sequence());
+        let known_end = self.next_sequence();
+        let end = self.closing.get().map_or(known_end, |closing| closing.sequence.max(known_end));
         self.raise_end(end);
         self.horizon.raise(end);
         self.segments.drop_shown_behind(&Seen::nothing(end));

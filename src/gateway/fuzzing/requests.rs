@@ -85,7 +85,8 @@ impl Requests {
     /// Sends an input's requests, one a line, and checks the answers. A line is one of these:
     ///
     /// - an operation, a space and a body. Behind `~` the body is JSON that is sent as CBOR. In a body, `$I` is the last shard iterator,
-    ///   `$S` the last sequence number, `$N` the last token of a page, `$C` the last ARN of a consumer;
+    ///   `$S` the last sequence number, `$N` the last token of a page, `$C` the last ARN of a consumer, `$Q` the last one of a queue, `$H` the last
+    ///   receipt handle;
     /// - a header, a colon and its value, for the next request;
     /// - `+` and by how many milliseconds the clock advances.
     ///
@@ -213,6 +214,8 @@ impl Requests {
             ('S', &answer["SequenceNumber"]),
             ('N', &answer["NextToken"]),
             ('C', consumer),
+            ('Q', &answer["QueueDescription"]["QueueARN"]),
+            ('H', &answer["QueueRecords"][0]["ReceiptHandle"]),
         ] {
             if let Some(text) = value.as_str() {
                 self.last.insert(letter, text.to_owned());

@@ -66,7 +66,7 @@ pub(in crate::gateway) struct Known {
     /// When its deletion began, in milliseconds; only if the settings say that it is being deleted.
     deleted_at: AtomicU64,
     numbers: RwLock<HashMap<ShardId, ShardNumbers>>,
-    /// What the settings do not say of the queues.
+    /// What the settings do not say of the queues. Locked after `changes`.
     pub(super) queues: Mutex<Queues>,
     /// Consumers that were removed, and when, until they are gone.
     removed: Mutex<HashMap<String, (ConsumerDescription, Timestamp)>>,

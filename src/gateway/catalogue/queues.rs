@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::known::Changing;
-use super::{Catalogue, Known, QueueSettings, Status};
+use super::{Catalogue, Known, QueueSettings, Settings, Status};
 use crate::gateway::fault::{Answered, Fault};
 use crate::{Queue, QueueOptions, StreamReader, Timestamp};
 
@@ -46,26 +46,29 @@ impl Known {
         queues.deleted.retain(|_, (_, deleted_at)| self.is_shown(*deleted_at, now));
         queues.updated.retain(|_, updated_at| self.is_shown(*updated_at, now));
         let settings = self.settings();
-        let there = settings.queues.iter().map(|(id, settings)| {
-            let status = if self.is_shown(Timestamp::from_millis(settings.created), now) {
-                Status::Creating
-            } else if queues.updated.contains_key(id) {
-                Status::Updating
-            } else {
-                Status::Active
-            };
-            QueueState { id: id.clone(), settings: settings.clone(), status }
-        });
-        let deleted = queues.deleted.iter().map(|(id, (settings, _))| QueueState {
-            id: id.clone(),
-            settings: settings.clone(),
-            status: Status::Deleting,
-        });
-        there.chain(deleted).collect()
+        let ids = settings.queues.keys().chain(queues.deleted.keys());
+        ids.filter_map(|id| self.state(id, &settings, &queues, now)).collect()
     }
 
     pub(in crate::gateway) fn queue(&self, id: &str) -> Answered<QueueState> {
-        self.queues().into_iter().find(|queue| queue.id == id).ok_or_else(|| self.no_queue(id))
+        let (settings, now) = (self.settings(), self.now());
+        self.state(id, &settings, &self.queues.lock(), now).ok_or_else(|| self.no_queue(id))
+    }
+
+    fn state(&self, id: &str, settings: &Settings, queues: &Queues, now: Timestamp) -> Option<QueueState> {
+        let is_shown = |began: &Timestamp| self.is_shown(*began, now);
+        let (settings, status) = match settings.queues.get(id) {
+            Some(settings) if is_shown(&Timestamp::from_millis(settings.created)) => {
+                (settings, Status::Creating)
+            }
+            Some(settings) if queues.updated.get(id).is_some_and(is_shown) => (settings, Status::Updating),
+            Some(settings) => (settings, Status::Active),
+            None => {
+                let (settings, _) = queues.deleted.get(id).filter(|(_, deleted_at)| is_shown(deleted_at))?;
+                (settings, Status::Deleting)
+            }
+        };
+        Some(QueueState { id: id.to_owned(), settings: settings.clone(), status })
     }
 
     /// Returns the error of a queue that does not exist.

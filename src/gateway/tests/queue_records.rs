@@ -380,14 +380,18 @@ fn another_number_of_receives_counts_from_the_next_one_on() {
     world.clock.advance(seconds(30));
     assert!(receive(&world, &jobs).is_empty());
     assert_eq!(receive_dead(&world, &jobs).len(), 1);
+    // What is visible and was received that often is one at once.
+    world.put("clicks", "a", "visible");
+    receive_with(&world, "ReceiveQueueRecords", &jobs, json!({"VisibilityTimeoutSeconds": 0}));
+    world.ok("UpdateQueue", dead(1));
+    assert_eq!(data(&receive_dead(&world, &jobs)), ["visible"]);
     // Also for a queue that is opened with it.
     world.put("clicks", "a", "2");
-    world.ok("UpdateQueue", dead(1));
     world.restart(|_| {});
     receive_one(&world, &jobs);
     world.clock.advance(seconds(30));
     assert!(receive(&world, &jobs).is_empty());
-    assert_eq!(receive_dead(&world, &jobs).len(), 2);
+    assert_eq!(receive_dead(&world, &jobs).len(), 3);
 }
 
 #[test]
@@ -437,6 +441,11 @@ fn a_deleted_queue_takes_nothing_back() {
         let body = json!({"QueueARN": jobs, "Entries": entries});
         world.refused(operation, body, "ResourceNotFoundException");
     }
+    // Nor does a call that found it just before it was deleted bring it back.
+    let (_, id) = world.front().service.account().queue_of(&jobs).unwrap();
+    let known = world.front().service.catalogue.stream("clicks").unwrap();
+    assert!(known.open_queue(id).unwrap_err().is_not_found());
+    assert_eq!(known.stream.queues().unwrap(), [""; 0]);
     // A new one of the name begins anew, and does not take the old handles.
     let again = create(&world, "jobs", json!({}));
     assert_eq!(acknowledge(&world, &again, &record), failed(INVALID));

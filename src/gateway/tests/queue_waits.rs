@@ -53,7 +53,7 @@ fn a_call_that_waits_gets_what_comes_back() {
     world.put("clicks", "a", "1");
     let first = receive_one(&world, &jobs);
     let records = |answer: Answer| got(answer).ok()["QueueRecords"].as_array().unwrap().clone();
-    // At once, without a pass of the maintenance.
+    // By a call.
     let waiting = wait(&world, &jobs, json!({"VisibilityTimeoutSeconds": 5}));
     set_visibility(&world, "UpdateQueueRecordsVisibility", &jobs, &first["ReceiptHandle"], 0);
     assert_eq!(records(world.runtime.block_on(waiting))[0]["ReceiveCount"], 2);
@@ -76,6 +76,12 @@ fn l5_a_client_that_leaves_takes_nothing_along() {
     let jobs = create(&world, "jobs", json!({}));
     drop(wait(&world, &jobs, json!({})));
     world.put("clicks", "a", "1");
+    // Whoever waited would take it now.
+    world.runtime.block_on(async {
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+    });
     assert_eq!(receive_one(&world, &jobs)["ReceiveCount"], 1);
 }
 

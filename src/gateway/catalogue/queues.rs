@@ -143,9 +143,11 @@ impl Known {
             if status == Status::Deleting {
                 return Ok(());
             }
-            changing.set(|all| drop(all.queues.remove(id)))?;
-            self.delete_in_log(id);
+            // Before the settings forget it, so that it is there all the time.
             self.queues.lock().deleted.insert(id.to_owned(), (settings, changing.now));
+            let kept = changing.set(|all| drop(all.queues.remove(id)));
+            kept.inspect_err(|_| drop(self.queues.lock().deleted.remove(id)))?;
+            self.delete_in_log(id);
             Ok(())
         })
     }

@@ -71,9 +71,9 @@ const PLACES: [(&[&str], &[&str], &str); 5] = [
     ),
     (
         &["fs"],
-        &["log/sys/", "gateway/files.rs"],
-        "all access to files of streams goes through one room, where tests inject faults, and all to settings of the operator \
-         (certificates, credentials, secrets) through one file",
+        &["log/sys/", "gateway/files.rs", "delivery/directory.rs"],
+        "all access to files of streams goes through one room, where tests inject faults, all to settings of the operator \
+         (certificates, credentials, secrets) through one file, and all to delivered files through one",
     ),
     (
         &["to_le_bytes"],
@@ -497,8 +497,9 @@ fn a_word_out_of_its_place_is_caught() {
     assert_eq!(
         check_places(&Source::parse("log/shard/a.rs", hidden)),
         [
-            "src/log/shard/a.rs:3: move `fs` to log/sys/ or gateway/files.rs: all access to files of streams goes through one room, \
-             where tests inject faults, and all to settings of the operator (certificates, credentials, secrets) through one file"
+            "src/log/shard/a.rs:3: move `fs` to log/sys/ or gateway/files.rs or delivery/directory.rs: all access to files of streams goes \
+             through one room, where tests inject faults, all to settings of the operator (certificates, credentials, secrets) through one \
+             file, and all to delivered files through one"
         ]
     );
 }

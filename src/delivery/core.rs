@@ -1,0 +1,286 @@
+//! What the threads of a delivery share: the shards, and the objects that are on their way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error_output::Source;
+use super::format::Body;
+use super::job::{Attempt, Job, Outcome, Retries};
+use super::objects::Ready;
+use super::part::Row;
+use super::plan::Rules;
+use super::shard::{Limits, Shard};
+use super::sink::SinkError;
+use super::state::State;
+use super::stats::DeliveryStats;
+use crate::{SequenceNumber, ShardId, Timestamp};
+
+/// What bounds a delivery.
+#[derive(Debug, Clone)]
+pub(super) struct Bounds {
+    pub(super) limits: Limits,
+    pub(super) memory_bytes_max: usize,
+    pub(super) partitions_max: usize,
+    pub(super) retries: Retries,
+}
+
+/// The present, by the clock, and by how much time has passed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) time: Timestamp,
+    pub(super) elapsed: Duration,
+}
+
+/// Names an object on its way. If the shard was lost and came back, its objects have other names.
+pub(super) type Ticket = (ShardId, u64, u64);
+
+#[derive(Debug)]
+pub(super) struct Core {
+    /// The rules that the delivery was started with.
+    pub(super) rules: Arc<Rules>,
+    pub(super) bounds: Bounds,
+    pub(super) shards: BTreeMap<ShardId, Held>,
+    jobs: BTreeMap<Ticket, Job>,
+    taken_count: u64,
+    pub(super) counts: DeliveryStats,
+    pub(super) flush: Flush,
+    /// Whether nothing is tried again that has failed.
+    is_ending: bool,
+}
+
+/// Whether everything is to be delivered now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flush {
+    No,
+    /// As soon as all is read that is there.
+    OnceRead,
+    /// What was read.
+    Now,
+}
+
+/// A shard, and how often one was taken over before it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) shard: Shard,
+    term: u64,
+}
+
+/// Work for a thread that delivers.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) ticket: Ticket,
+    pub(super) attempt: Attempt,
+}
+
+impl Core {
+    pub(super) fn new(rules: Arc<Rules>, bounds: Bounds) -> Self {
+        Self {
+            rules,
+            bounds,
+            shards: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            taken_count: 0,
+            counts: DeliveryStats::default(),
+            flush: Flush::No,
+            is_ending: false,
+        }
+    }
+
+    /// Takes over a shard, with what was committed with its checkpoint.
+    pub(super) fn take_over(&mut self, id: ShardId, next: SequenceNumber, state: Option<State>) {
+        self.forget(id);
+        self.taken_count += 1;
+        let shard = Shard::new(id, next, Arc::clone(&self.rules), state);
+        self.shards.insert(id, Held { shard, term: self.taken_count });
+    }
+
+    /// Forgets a shard. What is being delivered of it may still be delivered: it has the same name for whoever has the shard next.
+    pub(super) fn forget(&mut self, id: ShardId) {
+        self.shards.remove(&id);
+        self.jobs.retain(|(of, ..), _| *of != id);
+    }
+
+    /// Returns what the buffers take in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.shards.values().map(|held| held.shard.memory_bytes).sum()
+    }
+
+    /// Returns how many parts with partition keys are built.
+    pub(super) fn active_parts(&self) -> usize {
+        self.shards.values().map(|held| held.shard.active_parts()).sum()
+    }
+
+    /// Returns whether records of a shard may be read. When memory is full, only those are that were read before, and only of one shard.
+    pub(super) fn may_read(&mut self, id: ShardId) -> bool {
+        let is_full = self.memory_bytes() >= self.bounds.memory_bytes_max;
+        let first = self.shards.iter().find(|(_, held)| held.shard.is_replaying()).map(|(&id, _)| id);
+        let rules = Arc::clone(&self.rules);
+        let Some(held) = self.shards.get_mut(&id) else { return false };
+        let may_read =
+            if is_full { first == Some(id) } else { self.flush != Flush::Now || held.shard.is_replaying() };
+        // In any case, so that what the last rules decided is delivered.
+        held.shard.adopt(&rules) && may_read
+    }
+
+    /// Adds what a record became.
+    pub(super) fn push(&mut self, source: &Source<'_>, rows: Vec<Row<'_>>, now: Now) {
+        let room = match self.rules.plan.keys.is_empty() {
+            true => usize::MAX,
+            false => self.bounds.partitions_max.saturating_sub(self.active_parts()),
+        };
+        let Some(held) = self.shards.get_mut(&source.shard) else { return };
+        let mut left = room;
+        let may_begin = || {
+            let has_room = left > 0;
+            left = left.saturating_sub(1);
+            has_room
+        };
+        self.counts.failed_records += held.shard.push(source, rows, now.elapsed, may_begin);
+        self.counts.read_records += 1;
+        held.shard.decide_full(self.bounds.limits);
+    }
+
+    /// Decides what is due.
+    pub(super) fn decide(&mut self, now: Now) {
+        let limits = self.bounds.limits;
+        for held in self.shards.values_mut() {
+            if self.flush == Flush::Now || held.shard.is_at_end {
+                if !held.shard.is_replaying() {
+                    held.shard.decide_all();
+                }
+            } else {
+                held.shard.decide_due(limits, now.elapsed);
+            }
+        }
+        if self.memory_bytes() >= self.bounds.memory_bytes_max {
+            // The largest ones, so that the others grow to a decent size.
+            let largest = self.shards.values().map(|held| held.shard.largest()).max().unwrap_or_default();
+            for held in self.shards.values_mut().filter(|_| largest > 0) {
+                held.shard.decide_large(largest / 2 + 1);
+            }
+        }
+    }
+
+    /// Notes a commit, and begins to deliver what it has decided.
+    pub(super) fn note_commit(&mut self, id: ShardId, next: SequenceNumber, now: Now) {
+        let Some(held) = self.shards.get_mut(&id) else { return };
+        let (term, ready) = (held.term, held.shard.note_commit(next));
+        self.add_jobs(id, term, ready, now);
+    }
+
+    /// Begins to deliver what was read again.
+    pub(super) fn deliver_again(&mut self, id: ShardId, now: Now) {
+        let Some(held) = self.shards.get_mut(&id) else { return };
+        let (term, ready) = (held.term, held.shard.take_ready());
+        self.add_jobs(id, term, ready, now);
+    }
+
+    fn add_jobs(&mut self, id: ShardId, term: u64, ready: Vec<Ready>, now: Now) {
+        for Ready { object, decided, rules, building } in ready {
+            self.jobs.insert((id, term, object), Job::new(id, decided, rules, building, now.elapsed));
+        }
+    }
+
+    /// Returns the next object to deliver, if one is due.
+    pub(super) fn take(&mut self, now: Now) -> Option<Work> {
+        let is_ending = self.is_ending;
+        let mut due = self.jobs.iter_mut().filter(|(_, job)| job.is_due(now.elapsed));
+        let (&ticket, job) = due.find(|(_, job)| !is_ending || !job.has_failed())?;
+        Some(Work { ticket, attempt: job.begin() })
+    }
+
+    pub(super) fn has_due(&self, now: Now) -> bool {
+        self.jobs.values().any(|job| job.is_due(now.elapsed))
+    }
+
+    /// Notes what became of an attempt.
+    pub(super) fn finish(
+        &mut self,
+        ticket: Ticket,
+        outcome: Result<(), SinkError>,
+        attempt: Attempt,
+        now: Now,
+    ) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        let (bytes, rows) = (attempt.bytes_len(), attempt.row_count());
+        if let Err(error) = &outcome {
+            self.counts.errors += 1;
+            self.counts.last_error = Some(error.to_string());
+        }
+        match job.finish(outcome, attempt, &self.bounds.retries, now) {
+            Outcome::Again => {}
+            Outcome::GivenUp => self.counts.failed_records += rows,
+            Outcome::Delivered { is_error_output } => {
+                self.counts.objects += 1;
+                self.counts.bytes += bytes;
+                if !is_error_output {
+                    self.counts.records += rows;
+                }
+                self.jobs.remove(&ticket);
+                if let Some(held) = self.shards.get_mut(&ticket.0) {
+                    held.shard.note_delivered(ticket.2);
+                }
+            }
+        }
+    }
+
+    /// Has everything delivered that was read, with one more attempt at most for each object.
+    pub(super) fn begin_to_end(&mut self) {
+        (self.flush, self.is_ending) = (Flush::Now, true);
+    }
+
+    /// Notes that nothing more was there to be read.
+    pub(super) fn note_all_read(&mut self) {
+        let is_held_up = self.shards.values().any(|held| held.shard.is_paused);
+        if self.flush == Flush::OnceRead && !is_held_up {
+            self.flush = Flush::Now;
+        }
+    }
+
+    /// Returns whether no attempt is running, and none will.
+    pub(super) fn has_ended(&self) -> bool {
+        self.jobs.values().all(Job::has_failed)
+    }
+
+    /// Returns whether nothing that was read is left to be delivered.
+    pub(super) fn is_clear(&self) -> bool {
+        self.shards.values().all(|held| held.shard.is_clear() && !held.shard.is_replaying())
+    }
+
+    /// Returns when something is due next.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let objects = self.shards.values().filter_map(|held| held.shard.next_due(self.bounds.limits));
+        objects.chain(self.jobs.values().filter_map(Job::due)).min()
+    }
+
+    pub(super) fn stats(&self) -> DeliveryStats {
+        let parts = self.active_parts();
+        DeliveryStats {
+            buffered_bytes: self.memory_bytes() as u64,
+            pending_objects: self.jobs.len() as u64,
+            active_partitions: parts as u64,
+            ..self.counts.clone()
+        }
+    }
+}
+
+impl Attempt {
+    fn bytes_len(&self) -> u64 {
+        self.object().map_or(0, |object| object.bytes.len() as u64)
+    }
+
+    fn row_count(&self) -> u64 {
+        self.object().map_or(0, |object| object.record_count)
+    }
+}
+
+/// Rows that could not be delivered, as the error output has them.
+pub(super) fn error_lines(body: &Body, line: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let mut lines = vec![];
+    for row in body.rows() {
+        lines.extend_from_slice(&line(row));
+        lines.push(b'\n');
+    }
+    lines
+}

@@ -1,0 +1,176 @@
+//! Delivery: a stream's records in objects, which are files in a directory or what else a sink takes, as Amazon Data Firehose writes them.
+//!
+//! A [`Delivery`] reads as a [consumer group](crate::Group): it goes on where it was, follows splits and merges, shares the shards with others of
+//! its name, and may run in another process than the one that writes. Its records become rows, by the steps that
+//! [`DeliveryOptions`] lists; rows are buffered until an object is large or old enough; then the object goes to a [`Sink`].
+//!
+//! **Exactly once.** Which records an object holds and what its name is, is decided, committed, and only then the object is delivered. After a crash,
+//! the same records become the same object, with the same name and the same bytes. So each record is in the output exactly once, wherever an
+//! object replaces one of the same name. An endpoint that takes a request twice gets some records twice after a crash, with the same
+//! [id](Object::id).
+//!
+//! **Nothing is lost.** A sink that is out of reach is tried again and again, and the delivery lags, within the retention of the stream or its
+//! [hold](DeliveryOptions::hold). A record that does not fit, or for which a step fails, goes to the error output with the reason.
+
+mod compress;
+mod core;
+mod directory;
+mod driver;
+mod error_output;
+mod format;
+mod job;
+mod name;
+mod objects;
+mod options;
+mod part;
+mod plan;
+mod pool;
+mod prefix;
+mod shard;
+mod sink;
+mod state;
+mod stats;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod time_pattern;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+pub use compress::CompressionFormat;
+pub use directory::Directory;
+pub use format::Format;
+pub use name::Naming;
+pub use options::DeliveryOptions;
+pub use sink::{Object, Sink, SinkError};
+pub use stats::DeliveryStats;
+pub use steps::{DeliveryRecord, Transformed};
+
+use self::core::Core;
+use driver::Driver;
+use pool::Shared;
+
+use crate::{IoFailure, Result, StreamReader, extend};
+
+/// A delivery that runs. [`DeliveryOptions::start`] returns it, and dropping it ends it as [`close`](Self::close) does.
+pub struct Delivery {
+    shared: Arc<Shared>,
+    stream: StreamReader,
+    name: String,
+    thread: Option<JoinHandle<Result<()>>>,
+    deliverers: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("name", &self.name)
+            .field("is_over", &self.is_over())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Delivery {
+    fn start(options: DeliveryOptions) -> Result<Self> {
+        let (rules, bounds, sinks) = options.check()?;
+        let (stream, name) = (options.stream.clone(), options.name().to_owned());
+        let worker = options.worker().open()?;
+        let shared = Arc::new(Shared::new(Core::new(rules, bounds), stream.clone(), sinks));
+        let driver = Driver::new(worker, stream.clone(), options.steps.clone());
+        let mut delivery = Self { shared, stream, name, thread: None, deliverers: vec![] };
+        for _ in 0..options.concurrency {
+            let shared = Arc::clone(&delivery.shared);
+            let spawned =
+                thread::Builder::new().name("streamlog-deliver".into()).spawn(move || shared.deliver());
+            let thread = spawned.map_err(|source| delivery.no_thread(source))?;
+            delivery.deliverers.push(thread);
+        }
+        let shared = Arc::clone(&delivery.shared);
+        let spawned =
+            thread::Builder::new().name("streamlog-read".into()).spawn(move || shared.drive(driver));
+        delivery.thread = Some(spawned.map_err(|source| delivery.no_thread(source))?);
+        Ok(delivery)
+    }
+
+    fn no_thread(&self, source: std::io::Error) -> IoFailure {
+        self.shared.is_over.store(true, Ordering::Release);
+        IoFailure::new("start a thread of a delivery for", self.stream.describe().path, source)
+    }
+
+    /// Returns the name, which is that of the delivery's consumer group.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the stream that is delivered.
+    pub fn stream(&self) -> &StreamReader {
+        &self.stream
+    }
+
+    /// Returns what the delivery has done since it was started, and what it does.
+    pub fn stats(&self) -> DeliveryStats {
+        self.shared.core.lock().stats()
+    }
+
+    /// Returns whether the delivery has ended by itself, as it does when its stream is closed.
+    pub fn is_over(&self) -> bool {
+        self.shared.is_over.load(Ordering::Acquire)
+    }
+
+    /// Has everything delivered that was put before the call, however small the objects. Returns whether that was so before the timeout. If
+    /// others put faster than the delivery reads, it may not come about.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// use streamlog::delivery::Directory;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// let delivery = stream.delivery("archive").to(Directory::new(directory.path().join("archive"))).start()?;
+    /// stream.put("user-17", "clicked")?;
+    /// assert!(delivery.flush(Duration::from_secs(10)));
+    /// assert_eq!(delivery.stats().records, 1);
+    /// # delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.shared.flush(timeout)
+    }
+
+    /// Ends the delivery. What was read is delivered, with one attempt for each object. What does not work then comes again when the
+    /// delivery is started again.
+    ///
+    /// # Errors
+    /// That of the last commit: `StorageFull`, `Poisoned`, `Io`. What it would have committed comes again.
+    pub fn close(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        if extend::check_process(&self.stream).is_err() {
+            // A child made by fork does not have the threads.
+            std::mem::forget((thread, std::mem::take(&mut self.deliverers)));
+            return Ok(());
+        }
+        self.shared.close();
+        if extend::is_in_callback() {
+            return Ok(());
+        }
+        // No thread panics: foreign code runs as a callback.
+        let ended = thread.join().unwrap_or(Ok(()));
+        self.deliverers.drain(..).for_each(|thread| drop(thread.join()));
+        ended
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}

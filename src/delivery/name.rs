@@ -1,0 +1,82 @@
+//! The names of objects.
+
+use serde::{Deserialize, Serialize};
+
+use super::part::{Part, Span};
+use super::plan::{Rules, utc};
+use super::prefix::{Values, random_number};
+use super::time_pattern::TimePattern;
+use crate::ShardId;
+
+/// How the names of objects end, behind their prefix.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Naming {
+    /// The name of the delivery, the shard, and the sequence numbers of the first and the last record. Whoever sees an object knows which
+    /// records are in it.
+    #[default]
+    Sequence,
+    /// The name of the delivery, its version, a time and a random number, as Amazon Data Firehose names its objects.
+    Firehose,
+}
+
+/// Returns the name of an object.
+pub(super) fn name(rules: &Rules, part: &Part, shard: ShardId, span: &Span) -> String {
+    let oldest = rules.zoned(span.oldest);
+    let (prefix, keys, error_output_type) = match part {
+        Part::Records(keys) => (&rules.prefix, &keys[..], ""),
+        Part::Errors(kind) => (&rules.error_prefix, &[][..], kind.as_str()),
+        Part::Backup => (rules.backup_prefix.as_ref().unwrap_or(&rules.error_prefix), &[][..], "backup"),
+    };
+    let mut name = prefix.evaluate(&Values { oldest: &oldest, keys, error_output_type });
+    name.push_str(&own_name(rules, shard, span));
+    match part {
+        Part::Records(_) => name.push_str(&extension(rules)),
+        // Whatever the records' objects are, these are lines or plain bytes.
+        Part::Errors(_) => name.push_str(".jsonl"),
+        Part::Backup => {}
+    }
+    name
+}
+
+/// Returns the name in the error output of an object that its sink did not take.
+pub(super) fn of_failed(rules: &Rules, shard: ShardId, span: &Span, kind: &str) -> String {
+    let oldest = rules.zoned(span.oldest);
+    let mut name =
+        rules.error_prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: kind });
+    name.push_str(&own_name(rules, shard, span));
+    name
+}
+
+fn own_name(rules: &Rules, shard: ShardId, span: &Span) -> String {
+    let delivery = &rules.plan.delivery;
+    match rules.plan.naming {
+        Naming::Sequence => {
+            // A record may be part of several objects. What comes first in each of them differs then.
+            let index = if span.first_index > 0 { format!(".{}", span.first_index) } else { String::new() };
+            format!("{delivery}-{shard}-{:020}{index}-{:020}", span.first.get(), span.last.get())
+        }
+        Naming::Firehose => {
+            let pattern = TimePattern::parse("yyyy-MM-dd-HH-mm-ss").expect("is a pattern");
+            let mut time = String::new();
+            pattern.write(&utc(span.oldest), &mut time);
+            let random = (u128::from(random_number()) << 64 | u128::from(random_number())).to_be_bytes();
+            format!("{delivery}-1-{time}-{}", uuid(random))
+        }
+    }
+}
+
+/// Returns the text of a UUID with random bits.
+pub(super) fn uuid(mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+fn extension(rules: &Rules) -> String {
+    match &rules.plan.extension {
+        Some(extension) => extension.clone(),
+        None => format!("{}{}", rules.plan.format.extension(), rules.plan.compression.extension()),
+    }
+}

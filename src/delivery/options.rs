@@ -1,0 +1,384 @@
+//! How to set up a delivery.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Delivery;
+use super::compress::CompressionFormat;
+use super::core::Bounds;
+use super::format::Format;
+use super::job::{Retries, Sinks};
+use super::name::Naming;
+use super::plan::{Plan, Rules};
+use super::prefix::KeySource;
+use super::shard::Limits;
+use super::sink::Sink;
+use super::steps::{DeliveryRecord, Steps, Transformed};
+use crate::extend::check_range;
+use crate::{Error, Group, MINUTE, OnTrimmed, Position, Result, Stream, StreamReader, WorkerOptions};
+
+const BUFFER_BYTES_MAX: usize = 128 << 20;
+const BUFFER_INTERVAL_MAX: Duration = Duration::from_secs(900);
+const CONCURRENCY_MAX: usize = 64;
+const PARTITIONS_MAX: usize = 10_000;
+const BATCH_BYTES: usize = 1 << 20;
+/// Firehose's default for endpoints.
+const ENDPOINT_RETRY_DURATION: Duration = Duration::from_secs(300);
+
+/// The settings of a [`Delivery`]: a builder that begins with [`Stream::delivery`] and ends with [`start`](Self::start). Names, ranges and defaults
+/// are those of Amazon Data Firehose, unless the text says otherwise.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use streamlog::Stream;
+/// use streamlog::delivery::{CompressionFormat, Directory, Format};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path().join("clicks"))?;
+/// let delivery = stream
+///     .delivery("archive")
+///     .format(Format::json_lines())
+///     .compression(CompressionFormat::Gzip)
+///     .prefix("year=!{timestamp:yyyy}/month=!{timestamp:MM}/")
+///     .error_prefix("errors/!{firehose:error-output-type}/")
+///     .buffer_bytes(64 << 20)
+///     .buffer_interval(Duration::from_secs(60))
+///     .to(Directory::new(directory.path().join("archive")))
+///     .start()?;
+/// delivery.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct DeliveryOptions {
+    group: Group,
+    pub(super) stream: StreamReader,
+    start: Position,
+    plan: Plan,
+    bounds: Bounds,
+    retry_duration: Option<Option<Duration>>,
+    pub(super) steps: Steps,
+    sink: Option<Arc<dyn Sink>>,
+    error_sink: Option<Arc<dyn Sink>>,
+    backup_sink: Option<Arc<dyn Sink>>,
+    pub(super) concurrency: usize,
+    hold: Option<Option<u64>>,
+}
+
+impl fmt::Debug for DeliveryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliveryOptions")
+            .field("plan", &self.plan)
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    /// Returns the settings of a delivery, which writes the stream's records into objects: files, or what else a
+    /// [sink](crate::delivery::Sink) takes. The name is that of the [consumer group](Self::group) that the delivery reads as.
+    ///
+    /// See [`DeliveryOptions`] for an example.
+    pub fn delivery(&self, name: impl Into<String>) -> DeliveryOptions {
+        DeliveryOptions::new(self.group(name), self)
+    }
+}
+
+impl StreamReader {
+    /// Returns the settings of a delivery like [`Stream::delivery`], which may run in another process than the one that has the stream open. One
+    /// process at a time has a delivery's group open.
+    pub fn delivery(&self, name: impl Into<String>) -> DeliveryOptions {
+        DeliveryOptions::new(self.group(name), self)
+    }
+}
+
+impl DeliveryOptions {
+    fn new(group: Group, stream: &StreamReader) -> Self {
+        let plan = Plan {
+            delivery: group.name().to_owned(),
+            format: Format::default(),
+            compression: CompressionFormat::default(),
+            naming: Naming::default(),
+            extension: None,
+            prefix: String::new(),
+            error_prefix: String::new(),
+            backup_prefix: None,
+            time_zone: "UTC".into(),
+            keys: vec![],
+            decompresses: false,
+            deaggregates: false,
+        };
+        let bounds = Bounds {
+            limits: Limits { buffer_bytes: 5 << 20, buffer_interval: Duration::from_secs(300) },
+            memory_bytes_max: 256 << 20,
+            partitions_max: 500,
+            retries: Retries {
+                first_pause: Duration::from_millis(100),
+                longest_pause: MINUTE,
+                duration: None,
+            },
+        };
+        Self {
+            group,
+            stream: stream.clone(),
+            start: Position::TrimHorizon,
+            plan,
+            bounds,
+            retry_duration: None,
+            steps: Steps::default(),
+            sink: None,
+            error_sink: None,
+            backup_sink: None,
+            concurrency: 4,
+            hold: None,
+        }
+    }
+
+    /// Sets where the objects go. There is no default.
+    pub fn to(mut self, sink: impl Sink) -> Self {
+        self.sink = Some(Arc::new(sink));
+        self
+    }
+
+    /// Sets where the error output goes. Default: to the sink of the objects, unless that is an endpoint, which needs one of its own.
+    pub fn errors_to(mut self, sink: impl Sink) -> Self {
+        self.error_sink = Some(Arc::new(sink));
+        self
+    }
+
+    /// Sets where the records go as they were put, before any step, and the prefix of the objects there. Default: nowhere.
+    pub fn backup_to(mut self, sink: impl Sink, prefix: impl Into<String>) -> Self {
+        self.backup_sink = Some(Arc::new(sink));
+        self.plan.backup_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Sets where the delivery begins in shards that are there when it is started for the first time. Default: at the horizon, unlike
+    /// Firehose, which begins with the latest record.
+    pub fn starting_position(mut self, position: Position) -> Self {
+        self.start = position;
+        self
+    }
+
+    /// Sets how the records stand in an object. Default: [`Format::raw`].
+    pub fn format(mut self, format: Format) -> Self {
+        self.plan.format = format;
+        self
+    }
+
+    /// Sets how objects are compressed. Default: not at all.
+    pub fn compression(mut self, compression: CompressionFormat) -> Self {
+        self.plan.compression = compression;
+        self
+    }
+
+    /// Sets the end of the names, with its dot. Default: that of the format and the compression.
+    pub fn extension(mut self, extension: impl Into<String>) -> Self {
+        self.plan.extension = Some(extension.into());
+        self
+    }
+
+    /// Sets what the names end with, behind their prefix. Default: [`Naming::Sequence`].
+    pub fn naming(mut self, naming: Naming) -> Self {
+        self.plan.naming = naming;
+        self
+    }
+
+    /// Sets the beginning of the names: text with expressions.
+    ///
+    /// - `!{timestamp:yyyy/MM/dd}`: when the first record of the object arrived, as a pattern of Java's `DateTimeFormatter`, in
+    ///   [`time_zone`](Self::time_zone). Without one, `yyyy/MM/dd/HH/` is added at the end.
+    /// - `!{firehose:random-string}`: 11 characters that differ from object to object.
+    /// - `!{partitionKeyFromLambda:name}`: the value of a [partition key](Self::partition_keys). Slashes and control characters in it become `%` and
+    ///   two hexadecimal digits.
+    ///
+    /// Default: none but the time.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.plan.prefix = prefix.into();
+        self
+    }
+
+    /// Sets the beginning of the names of the error output. It may have the expressions of times and random strings; with any, it needs
+    /// `!{firehose:error-output-type}`, which is `processing-failed`, `format-conversion-failed` or `delivery-failed`. It is required if the
+    /// prefix has expressions. Default: that word, a slash and the time.
+    pub fn error_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.plan.error_prefix = prefix.into();
+        self
+    }
+
+    /// Sets the zone of the times in prefixes, by its name, such as `Europe/Paris`. Default: UTC.
+    pub fn time_zone(mut self, name: impl Into<String>) -> Self {
+        self.plan.time_zone = name.into();
+        self
+    }
+
+    /// Sets how many bytes of records an object holds, as they were before formatting and compression: up to 128 MiB. Firehose takes no less
+    /// than 1 MiB. Default: 5 MiB.
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.bounds.limits.buffer_bytes = bytes;
+        self
+    }
+
+    /// Sets how long the first record of an object waits for others: up to 15 minutes. Default: 5 minutes.
+    pub fn buffer_interval(mut self, interval: Duration) -> Self {
+        self.bounds.limits.buffer_interval = interval;
+        self
+    }
+
+    /// Bounds the memory of all buffers and of objects on their way. When it is reached, the largest buffers are delivered before they are full, and
+    /// reading waits. One batch of records of up to 1 MiB, or one larger record, may come on top. Default: 256 MiB.
+    pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
+        self.bounds.memory_bytes_max = bytes;
+        self
+    }
+
+    /// Turns dynamic partitioning on: these are the names of the partition keys whose values the [function](Self::transform) returns with each
+    /// row, in this order. The prefix must name each of them. Rows with other values go into other objects.
+    pub fn partition_keys<const N: usize>(mut self, names: [&str; N]) -> Self {
+        self.plan.keys.retain(|(source, _)| *source != KeySource::Lambda);
+        self.plan.keys.extend(names.map(|name| (KeySource::Lambda, name.to_owned())));
+        self
+    }
+
+    /// Bounds the number of partitions that are buffered at a time: 1 to 10,000. Rows for which there are too many go to the error output.
+    /// Default: 500.
+    pub fn active_partitions_max(mut self, count: usize) -> Self {
+        self.bounds.partitions_max = count;
+        self
+    }
+
+    /// Decompresses records that begin as GZIP does. Default: off.
+    pub fn decompression(mut self, is_on: bool) -> Self {
+        self.plan.decompresses = is_on;
+        self
+    }
+
+    /// Takes the [aggregates](crate::aggregate) of the Kinesis Producer Library apart. Default: off.
+    pub fn deaggregation(mut self, is_on: bool) -> Self {
+        self.plan.deaggregates = is_on;
+        self
+    }
+
+    /// Sets a function that says what becomes of each record: rows, nothing, or error output. If it panics, the record goes to the error
+    /// output. It holds up the delivery as long as it runs.
+    ///
+    /// After a crash, it gets records again whose objects were decided. So that each record is in the output exactly once, it must make the same
+    /// of the same record.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// use streamlog::delivery::{Directory, Format, Transformed};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// stream.put("user-17", "/cart")?;
+    /// let delivery = stream
+    ///     .delivery("pages")
+    ///     .partition_keys(["user"])
+    ///     .prefix("user=!{partitionKeyFromLambda:user}/")
+    ///     .error_prefix("failed/!{firehose:error-output-type}/")
+    ///     .format(Format::lines())
+    ///     .transform(|record| match std::str::from_utf8(record.partition_key()) {
+    ///         Ok(user) => Transformed::row_in(record.data(), [user]),
+    ///         Err(error) => Transformed::failed(error),
+    ///     })
+    ///     .to(Directory::new(directory.path().join("pages")))
+    ///     .start()?;
+    /// delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn transform(
+        mut self,
+        function: impl Fn(&DeliveryRecord<'_>) -> Transformed + Send + Sync + 'static,
+    ) -> Self {
+        self.steps.transform = Some(Arc::new(function));
+        self
+    }
+
+    /// Sets for how long an object is tried before it goes to the error output. `None`: for as long as it takes, while the delivery lags.
+    /// Default: `None`, and 5 minutes for endpoints.
+    pub fn retry_duration(mut self, duration: impl Into<Option<Duration>>) -> Self {
+        self.retry_duration = Some(duration.into());
+        self
+    }
+
+    /// Sets how long a failed object waits until it is tried again, the first time and at most; each time it waits twice as long as before.
+    /// Default: 100 ms and 1 minute.
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        (self.bounds.retries.first_pause, self.bounds.retries.longest_pause) = (first, longest);
+        self
+    }
+
+    /// Sets how many objects are delivered at a time: 1 to 64. Default: 4.
+    pub fn concurrency(mut self, count: usize) -> Self {
+        self.concurrency = count;
+        self
+    }
+
+    /// Holds the stream's retention back, up to so many bytes: see [`WorkerOptions::hold`]. Default: retention does not wait, and records that it
+    /// drops before they are read are counted as [skipped](super::DeliveryStats::skipped).
+    pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
+        self.hold = Some(bytes_max.into());
+        self
+    }
+
+    /// Starts the delivery.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a setting out of range, a prefix that breaks a rule, or no sink; the same as [`WorkerOptions::open`]; `Io` if a thread
+    /// cannot be started.
+    pub fn start(self) -> Result<Delivery> {
+        Delivery::start(self)
+    }
+
+    /// Checks the settings.
+    pub(super) fn check(&self) -> Result<(Arc<Rules>, Bounds, Sinks)> {
+        let limits = self.bounds.limits;
+        check_range("buffer_bytes", limits.buffer_bytes, 1..=BUFFER_BYTES_MAX)?;
+        check_range("active_partitions_max", self.bounds.partitions_max, 1..=PARTITIONS_MAX)?;
+        check_range("concurrency", self.concurrency, 1..=CONCURRENCY_MAX)?;
+        if limits.buffer_interval > BUFFER_INTERVAL_MAX {
+            return Err(invalid("buffer_interval is out of range: up to 15 minutes"));
+        }
+        let rules = Rules::new(self.plan.clone()).map_err(invalid)?;
+        let records = self.sink.clone().ok_or_else(|| invalid("a delivery needs a sink: call to()"))?;
+        let error_type = records.error_output_type();
+        let errors = match (&self.error_sink, error_type) {
+            (Some(sink), _) => Arc::clone(sink),
+            (None, None) => Arc::clone(&records),
+            (None, Some(_)) => {
+                return Err(invalid("an endpoint needs a sink for what it does not take: call errors_to()"));
+            }
+        };
+        let backup = self.backup_sink.clone().unwrap_or_else(|| Arc::clone(&errors));
+        let mut bounds = self.bounds.clone();
+        bounds.retries.duration = match self.retry_duration {
+            Some(duration) => duration,
+            None => error_type.map(|_| ENDPOINT_RETRY_DURATION),
+        };
+        Ok((Arc::new(rules), bounds, Sinks { records, errors, backup }))
+    }
+
+    pub(super) fn worker(&self) -> WorkerOptions {
+        let worker = self
+            .group
+            .worker()
+            .start_at(self.start)
+            .batch_records(1_000)
+            .batch_bytes(BATCH_BYTES)
+            .on_trimmed(OnTrimmed::SkipToHorizon);
+        match self.hold {
+            Some(bytes_max) => worker.hold(bytes_max),
+            None => worker,
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.group.name()
+    }
+}
+
+fn invalid(reason: impl Into<String>) -> Error {
+    Error::InvalidArgument(reason.into().into())
+}

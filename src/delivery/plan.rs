@@ -1,0 +1,77 @@
+//! What decides how records become objects.
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp as Moment, ZonedDateTime};
+use serde::{Deserialize, Serialize};
+
+use super::compress::CompressionFormat;
+use super::format::Format;
+use super::name::Naming;
+use super::prefix::{KeySource, Prefix, Use};
+use crate::Timestamp;
+
+/// The settings that decide which records an object holds, and how it is written.
+///
+/// As long as objects are decided and not yet delivered, this is in the checkpoint of their shard. After a crash they are written again
+/// under the settings under which they were decided, even if the delivery has others by then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    /// The name of the delivery.
+    pub(super) delivery: String,
+    pub(super) format: Format,
+    pub(super) compression: CompressionFormat,
+    pub(super) naming: Naming,
+    pub(super) extension: Option<String>,
+    pub(super) prefix: String,
+    pub(super) error_prefix: String,
+    pub(super) backup_prefix: Option<String>,
+    pub(super) time_zone: String,
+    pub(super) keys: Vec<(KeySource, String)>,
+    pub(super) decompresses: bool,
+    pub(super) deaggregates: bool,
+}
+
+/// A plan that was checked.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) plan: Plan,
+    pub(super) prefix: Prefix,
+    pub(super) error_prefix: Prefix,
+    pub(super) backup_prefix: Option<Prefix>,
+    time_zone: TimeZone,
+}
+
+impl Rules {
+    /// Checks a plan. The error is a sentence for the caller.
+    pub(super) fn new(plan: Plan) -> Result<Self, String> {
+        let time_zone = match plan.time_zone.as_str() {
+            "UTC" => TimeZone::UTC,
+            name => {
+                TimeZone::get(name).map_err(|error| format!("the time zone {name:?} is unknown: {error}"))?
+            }
+        };
+        let prefix = Prefix::parse(&plan.prefix, Use::Records(&plan.keys))?;
+        let error_prefix = Prefix::parse(&plan.error_prefix, Use::Errors)?;
+        if prefix.has_expressions() && plan.error_prefix.is_empty() {
+            return Err("a prefix with expressions needs an error prefix too".into());
+        }
+        let backup = plan.backup_prefix.as_deref();
+        let backup_prefix = backup.map(|text| Prefix::parse(text, Use::Records(&[]))).transpose()?;
+        Ok(Self { prefix, error_prefix, backup_prefix, time_zone, plan })
+    }
+
+    /// Returns a time in the zone of the plan.
+    pub(super) fn zoned(&self, time: Timestamp) -> ZonedDateTime {
+        ZonedDateTime::new(moment(time), self.time_zone.clone())
+    }
+}
+
+pub(super) fn utc(time: Timestamp) -> ZonedDateTime {
+    ZonedDateTime::new(moment(time), TimeZone::UTC)
+}
+
+fn moment(time: Timestamp) -> Moment {
+    let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    // A clock that shows the year 10,000 is wrong anyway.
+    Moment::from_microsecond(micros).unwrap_or(Moment::MAX)
+}

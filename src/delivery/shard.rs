@@ -1,0 +1,368 @@
+//! One shard of a delivery: its records become rows, the rows objects, and what is decided about these becomes the shard's checkpoint.
+//!
+//! An object goes through four stages:
+//! 1. It is **built**: rows of one part are added. A crash forgets it, and its records are read again.
+//! 2. Its borders are **decided**: from here on it has a name, and no row is added.
+//! 3. The decision is **committed** with the checkpoint. Only then is the object handed out to be delivered. After a crash, its records are read
+//!    again, and it is built once more: the same rows under the same name.
+//! 4. It is **delivered**, and forgotten. The next commit says so. A crash before that delivers it again.
+//!
+//! The checkpoint is before the first record that is in an object which is not delivered. Parts that are further than that are noted beside it. So
+//! each row is in exactly one object, whatever the other parts do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error_output::{self, Failure, Source};
+use super::format::Format;
+use super::name::{self, uuid};
+use super::objects::{Building, Objects, Ready};
+use super::part::{ErrorKind, Part, Row, Span};
+use super::plan::Rules;
+use super::prefix::random_number;
+use super::state::{Decided, State};
+use crate::{SequenceNumber, ShardId};
+
+/// So many rows for which there are too many parts are noted, before all that is built is decided.
+const OVERFLOWED_MAX: usize = 10_000;
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    id: ShardId,
+    rules: Arc<Rules>,
+    /// The number of the next record.
+    pub(super) read_to: SequenceNumber,
+    /// Up to here, records are read again whose objects were decided before a crash.
+    replayed_to: SequenceNumber,
+    parts: BTreeMap<Part, PartState>,
+    objects: Objects,
+    overflowed: BTreeSet<(SequenceNumber, u32)>,
+    /// What the buffers take in memory.
+    pub(super) memory_bytes: usize,
+    /// The bytes of the largest object to which the last record was added.
+    largest_input_bytes: usize,
+    pub(super) is_at_end: bool,
+    pub(super) is_paused: bool,
+    /// Whether the next commit says more than the last one.
+    is_changed: bool,
+}
+
+#[derive(Debug, Default)]
+struct PartState {
+    building: Option<Building>,
+    /// All rows before are in decided objects.
+    decided: SequenceNumber,
+}
+
+/// When objects are decided.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) buffer_bytes: usize,
+    pub(super) buffer_interval: Duration,
+}
+
+impl Shard {
+    /// Goes on where a checkpoint is: at `next`, with what was committed beside it.
+    pub(super) fn new(id: ShardId, next: SequenceNumber, rules: Arc<Rules>, state: Option<State>) -> Self {
+        let mut shard = Self {
+            id,
+            rules,
+            read_to: next,
+            replayed_to: next,
+            parts: BTreeMap::new(),
+            objects: Objects::default(),
+            overflowed: BTreeSet::new(),
+            memory_bytes: 0,
+            largest_input_bytes: 0,
+            is_at_end: false,
+            is_paused: false,
+            is_changed: false,
+        };
+        if let Some(state) = state {
+            shard.take_up(state);
+        }
+        shard
+    }
+
+    fn take_up(&mut self, state: State) {
+        for (part, decided) in state.decided {
+            self.replayed_to = self.replayed_to.max(decided);
+            self.parts.insert(part, PartState { building: None, decided });
+        }
+        for decided in state.objects {
+            self.replayed_to = self.replayed_to.max(decided.span.last.plus(1));
+            self.objects.add_again(decided);
+        }
+        self.overflowed = state.overflowed;
+        if state.plan != self.rules.plan {
+            // They were valid when they were committed. If they are not by now, the new ones have to do.
+            if let Ok(rules) = Rules::new(state.plan) {
+                self.rules = Arc::new(rules);
+            }
+        }
+    }
+
+    pub(super) fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// Returns whether records are read again whose objects were decided before a crash.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.read_to < self.replayed_to
+    }
+
+    /// Goes on with other rules, if nothing is left that was decided under the last ones. Otherwise lets no record be read until that is so.
+    /// Returns whether records may be read.
+    pub(super) fn adopt(&mut self, rules: &Arc<Rules>) -> bool {
+        if self.rules.plan == rules.plan || self.is_replaying() {
+            return true;
+        }
+        self.decide_all();
+        let is_clear = self.objects.is_empty() && !self.is_changed;
+        if is_clear {
+            self.rules = Arc::clone(rules);
+        }
+        is_clear
+    }
+
+    /// Returns how many parts with partition keys are built.
+    pub(super) fn active_parts(&self) -> usize {
+        self.parts.iter().filter(|(part, state)| is_keyed(part) && state.building.is_some()).count()
+    }
+
+    /// Adds what a record became. `may_begin` says whether one more part may be built. Returns how many rows went to the error output.
+    pub(super) fn push(
+        &mut self,
+        source: &Source<'_>,
+        rows: Vec<Row<'_>>,
+        now: Duration,
+        mut may_begin: impl FnMut() -> bool,
+    ) -> u64 {
+        let mut failed_count = 0;
+        for (row, index) in rows.into_iter().zip(0..) {
+            let place = (source.sequence, index);
+            // What is read again had room, unless it was noted: the error output of these records may be decided.
+            let must_have_room = !self.is_replaying() && is_keyed(&row.part);
+            let is_over = self.overflowed.contains(&place)
+                || must_have_room && !self.is_building(&row.part) && !may_begin();
+            let Row { part, data } = if is_over {
+                self.overflowed.insert(place);
+                failed_count += 1;
+                let failure = Failure::too_many_parts();
+                Row {
+                    part: Part::Errors(ErrorKind::Processing),
+                    data: error_output::line(source, &failure).into(),
+                }
+            } else {
+                failed_count += u64::from(matches!(row.part, Part::Errors(_)));
+                row
+            };
+            if let Err(reason) = self.add(part, place, source, &data, now) {
+                failed_count += 1;
+                let failure = Failure::format(reason);
+                let part = Part::Errors(ErrorKind::FormatConversion);
+                let added = self.add(part, place, source, &error_output::line(source, &failure), now);
+                debug_assert!(added.is_ok(), "a line of error output is a row");
+            }
+        }
+        self.note_read_to(source.sequence.plus(1));
+        if self.overflowed.len() >= OVERFLOWED_MAX {
+            self.decide_all();
+        }
+        failed_count
+    }
+
+    fn is_building(&self, part: &Part) -> bool {
+        self.parts.get(part).is_some_and(|state| state.building.is_some())
+    }
+
+    /// Notes that all records before a number were added, or are gone.
+    pub(super) fn note_read_to(&mut self, read_to: SequenceNumber) {
+        let was_replaying = self.is_replaying();
+        self.read_to = self.read_to.max(read_to);
+        if was_replaying {
+            self.is_changed |= self.objects.note_read_to(self.read_to);
+        }
+    }
+
+    /// Notes that the shard was read to its end. What would be read again behind it is gone.
+    pub(super) fn note_end(&mut self) {
+        self.is_at_end = true;
+        if self.is_replaying() {
+            let end = self.read_to;
+            self.note_read_to(self.replayed_to);
+            (self.read_to, self.replayed_to) = (end, end);
+        }
+    }
+
+    fn add(
+        &mut self,
+        part: Part,
+        (sequence, index): (SequenceNumber, u32),
+        source: &Source<'_>,
+        data: &[u8],
+        now: Duration,
+    ) -> Result<(), String> {
+        let format = format_of(&part, &self.rules);
+        let begin = || Building {
+            span: Span { first: sequence, first_index: index, last: sequence, oldest: source.arrival },
+            rows: format.begin(),
+            row_count: 0,
+            input_bytes: 0,
+            begun: now,
+        };
+        let (building, object_bytes) = match self.objects.again(&part, sequence) {
+            Some((building, memory_bytes)) => (building, Some(memory_bytes)),
+            None => {
+                let state = self.parts.entry(part).or_default();
+                if sequence < state.decided {
+                    return Ok(());
+                }
+                (&mut state.building, None)
+            }
+        };
+        let is_new = building.is_none();
+        let to = building.get_or_insert_with(begin);
+        let before = if is_new { 0 } else { to.rows.memory_bytes() };
+        if let Err(reason) = to.rows.push(data) {
+            if is_new {
+                *building = None;
+            }
+            return Err(reason);
+        }
+        to.span.last = sequence;
+        to.row_count += 1;
+        to.input_bytes += data.len();
+        self.largest_input_bytes = self.largest_input_bytes.max(to.input_bytes);
+        let grown = to.rows.memory_bytes() - before;
+        self.memory_bytes += grown;
+        object_bytes.into_iter().for_each(|bytes| *bytes += grown);
+        Ok(())
+    }
+
+    /// Decides the objects that are large enough, after a record was added.
+    pub(super) fn decide_full(&mut self, limits: Limits) {
+        if std::mem::take(&mut self.largest_input_bytes) >= limits.buffer_bytes {
+            self.decide_where(|building| building.input_bytes >= limits.buffer_bytes);
+        }
+    }
+
+    /// Decides the objects that are large or old enough.
+    pub(super) fn decide_due(&mut self, limits: Limits, now: Duration) {
+        self.decide_where(|building| {
+            building.input_bytes >= limits.buffer_bytes
+                || now.saturating_sub(building.begun) >= limits.buffer_interval
+        });
+    }
+
+    /// Decides all objects that are built.
+    pub(super) fn decide_all(&mut self) {
+        self.decide_where(|_| true);
+    }
+
+    /// Returns when the next object is old enough.
+    pub(super) fn next_due(&self, limits: Limits) -> Option<Duration> {
+        let begun =
+            self.parts.values().filter_map(|state| state.building.as_ref()).map(|building| building.begun);
+        begun.min().map(|begun| begun + limits.buffer_interval)
+    }
+
+    /// Returns the memory of the largest object that is built.
+    pub(super) fn largest(&self) -> usize {
+        let built = self.parts.values().filter_map(|state| state.building.as_ref());
+        built.map(|building| building.rows.memory_bytes()).max().unwrap_or_default()
+    }
+
+    /// Decides the objects that are built and take at least so much memory.
+    pub(super) fn decide_large(&mut self, memory_bytes: usize) {
+        self.decide_where(|building| building.rows.memory_bytes() >= memory_bytes);
+    }
+
+    fn decide_where(&mut self, is_due: impl Fn(&Building) -> bool) {
+        for (part, state) in &mut self.parts {
+            let Some(building) = state.building.take_if(|building| is_due(building)) else { continue };
+            state.decided = building.span.last.plus(1);
+            let random = u128::from(random_number()) << 64 | u128::from(random_number());
+            let decided = Decided {
+                name: name::name(&self.rules, part, self.id, &building.span),
+                id: uuid(random.to_be_bytes()),
+                part: part.clone(),
+                span: building.span,
+            };
+            self.objects.add_decided(decided, building);
+            self.is_changed = true;
+        }
+    }
+
+    /// Returns whether nothing is built or on its way.
+    pub(super) fn is_clear(&self) -> bool {
+        self.objects.is_empty() && self.parts.values().all(|state| state.building.is_none())
+    }
+
+    /// Returns whether a commit is due: objects were decided, or the last one was delivered.
+    pub(super) fn must_commit(&self) -> bool {
+        self.is_changed && (self.objects.is_empty() || self.objects.has_decided())
+    }
+
+    /// Returns whether the commit is due that ends the shard.
+    pub(super) fn must_end(&self) -> bool {
+        self.is_at_end && self.is_clear()
+    }
+
+    /// Returns whether a commit would say more than the last one.
+    pub(super) fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Returns the checkpoint, and what is committed beside it.
+    pub(super) fn checkpoint(&self) -> (SequenceNumber, Vec<u8>) {
+        let objects = self.objects.decided().map(|decided| decided.span.first);
+        let built = self.parts.values().filter_map(|state| Some(state.building.as_ref()?.span.first));
+        let next = objects.chain(built).min().unwrap_or(self.read_to).min(self.read_to);
+        let ahead = self.parts.iter().filter(|(_, state)| state.decided > next);
+        let state = State {
+            plan: self.rules.plan.clone(),
+            decided: ahead.map(|(part, state)| (part.clone(), state.decided)).collect(),
+            objects: self.objects.decided().cloned().collect(),
+            overflowed: self.overflowed.iter().filter(|(sequence, _)| *sequence >= next).copied().collect(),
+        };
+        let says_nothing =
+            state.decided.is_empty() && state.objects.is_empty() && state.overflowed.is_empty();
+        (next, if says_nothing { vec![] } else { state.encode() })
+    }
+
+    /// Notes that a checkpoint was committed, and returns the objects that can be delivered now.
+    pub(super) fn note_commit(&mut self, next: SequenceNumber) -> Vec<Ready> {
+        self.is_changed = false;
+        self.parts.retain(|_, state| state.building.is_some() || state.decided > next);
+        self.overflowed.retain(|(sequence, _)| *sequence >= next);
+        self.objects.note_commit();
+        self.take_ready()
+    }
+
+    /// Returns the objects that can be delivered now.
+    pub(super) fn take_ready(&mut self) -> Vec<Ready> {
+        self.objects.take_ready(&self.rules)
+    }
+
+    /// Notes that an object was delivered.
+    pub(super) fn note_delivered(&mut self, object: u64) {
+        if let Some(memory_bytes) = self.objects.note_delivered(object) {
+            self.memory_bytes -= memory_bytes;
+            self.is_changed = true;
+        }
+    }
+}
+
+fn is_keyed(part: &Part) -> bool {
+    matches!(part, Part::Records(keys) if !keys.is_empty())
+}
+
+fn format_of(part: &Part, rules: &Rules) -> Format {
+    match part {
+        Part::Records(_) => rules.plan.format.clone(),
+        Part::Errors(_) => Format::lines(),
+        Part::Backup => Format::raw(),
+    }
+}

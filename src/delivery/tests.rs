@@ -1,0 +1,367 @@
+//! A model of one shard: whatever is decided, committed, delivered or forgotten in a crash, each row is in exactly one object.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::compress::CompressionFormat;
+use super::error_output::Source;
+use super::format::Format;
+use super::name::Naming;
+use super::objects::Ready;
+use super::part::{Part, Row};
+use super::plan::{Plan, Rules};
+use super::prefix::{KeySource, Prefix, Use, Values};
+use super::shard::{Limits, Shard};
+use super::state::State;
+use crate::{SequenceNumber, ShardId, Timestamp};
+
+const SHARD: ShardId = ShardId::new(3);
+
+fn plan(number: u8) -> Plan {
+    Plan {
+        delivery: "archive".into(),
+        format: if number.is_multiple_of(2) { Format::lines() } else { Format::json_lines() },
+        compression: CompressionFormat::Uncompressed,
+        naming: if number % 3 == 2 { Naming::Firehose } else { Naming::Sequence },
+        extension: None,
+        prefix: format!("{number}/k=!{{partitionKeyFromLambda:k}}/"),
+        error_prefix: "errors/!{firehose:error-output-type}/".into(),
+        backup_prefix: None,
+        time_zone: "UTC".into(),
+        keys: vec![(KeySource::Lambda, "k".into())],
+        decompresses: false,
+        deaggregates: false,
+    }
+}
+
+fn rules(number: u8) -> Arc<Rules> {
+    Arc::new(Rules::new(plan(number)).unwrap())
+}
+
+/// The keys of the rows that a record becomes. A row with the key 9 is no JSON.
+type Made = Vec<u8>;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Read(u8),
+    DecideLarge(u8),
+    DecideAll,
+    Commit,
+    /// One of the objects that may be delivered is, and that is noted or not.
+    Deliver {
+        which: u8,
+        is_noted: bool,
+    },
+    Crash {
+        plan: u8,
+        parts_max: usize,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (1..6u8).prop_map(Op::Read),
+        2 => (0..40u8).prop_map(Op::DecideLarge),
+        1 => Just(Op::DecideAll),
+        4 => Just(Op::Commit),
+        4 => (any::<u8>(), any::<bool>()).prop_map(|(which, is_noted)| Op::Deliver { which, is_noted }),
+        1 => (0..4u8, 1..8usize).prop_map(|(plan, parts_max)| Op::Crash { plan, parts_max }),
+    ]
+}
+
+struct World {
+    log: Vec<Made>,
+    parts_max: usize,
+    rules: Arc<Rules>,
+    shard: Shard,
+    ready: Vec<Ready>,
+    committed: (SequenceNumber, Vec<u8>),
+    /// What the sink has: rows by the names of objects.
+    objects: BTreeMap<String, Vec<String>>,
+}
+
+impl World {
+    fn new(log: Vec<Made>, parts_max: usize) -> Self {
+        let rules = rules(0);
+        let shard = Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None);
+        let committed = (SequenceNumber::ZERO, vec![]);
+        Self { log, parts_max, rules, shard, ready: vec![], committed, objects: BTreeMap::new() }
+    }
+
+    /// Reads the next record, if there is one and it may be read.
+    fn read(&mut self) -> bool {
+        let rules = Arc::clone(&self.rules);
+        if !self.shard.adopt(&rules) {
+            return false;
+        }
+        let sequence = self.shard.read_to;
+        let Some(made) = self.log.get(sequence.get() as usize) else { return false };
+        let rows = made.iter().zip(0..).map(|(&key, index): (_, usize)| {
+            let text = if key == 9 { format!("no json {sequence}") } else { format!("[{sequence},{index}]") };
+            Row { part: Part::Records(vec![key.to_string()]), data: text.into_bytes().into() }
+        });
+        let (rows, data) = (rows.collect(), sequence.to_string());
+        let source = Source {
+            shard: SHARD,
+            sequence,
+            arrival: Timestamp::from_millis(1_700_000_000_000 + sequence.get() * 60_000),
+            data: data.as_bytes(),
+            now: Timestamp::from_millis(1_800_000_000_000),
+        };
+        let mut room = self.parts_max.saturating_sub(self.shard.active_parts());
+        let may_begin = || {
+            let has_room = room > 0;
+            room = room.saturating_sub(1);
+            has_room
+        };
+        self.shard.push(&source, rows, Duration::ZERO, may_begin);
+        self.ready.extend(self.shard.take_ready());
+        true
+    }
+
+    fn commit(&mut self) {
+        let (next, state) = self.shard.checkpoint();
+        assert!(next >= self.committed.0, "a checkpoint never goes back");
+        self.committed = (next, state);
+        self.ready.extend(self.shard.note_commit(next));
+    }
+
+    fn deliver(&mut self, which: u8, is_noted: bool) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let at = usize::from(which) % self.ready.len();
+        let ready = &self.ready[at];
+        if is_noted {
+            let Ready { object, decided, building, .. } = self.ready.swap_remove(at);
+            let body = building.rows.finish();
+            let rows = body.rows().map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
+            let before = self.objects.insert(decided.name.clone(), rows);
+            let after = &self.objects[&decided.name];
+            assert!(
+                before.is_none_or(|before| is_same(&before, after)),
+                "L2: {} has other rows",
+                decided.name
+            );
+            self.shard.note_delivered(object);
+        } else {
+            // The sink has it, and nobody knows. What it holds is checked when it comes again.
+            self.objects.entry(ready.decided.name.clone()).or_insert_with(|| vec!["?".into()]);
+        }
+    }
+
+    fn crash(&mut self, plan: u8) {
+        self.ready.clear();
+        self.rules = rules(plan);
+        let (next, state) = self.committed.clone();
+        let state = (!state.is_empty()).then(|| State::decode(&state).expect("it was encoded"));
+        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state);
+    }
+
+    /// Delivers everything that is left.
+    fn finish(&mut self) {
+        for _ in 0..10_000 {
+            while self.read() {}
+            self.shard.decide_all();
+            self.commit();
+            if self.ready.is_empty()
+                && self.shard.is_clear()
+                && self.shard.read_to.get() as usize == self.log.len()
+            {
+                return;
+            }
+            while !self.ready.is_empty() {
+                self.deliver(0, true);
+            }
+        }
+        panic!("it does not end");
+    }
+
+    fn run(&mut self, ops: Vec<Op>) {
+        for op in ops {
+            match op {
+                Op::Read(count) => (0..count).for_each(|_| _ = self.read()),
+                Op::DecideLarge(bytes) => {
+                    let limits =
+                        Limits { buffer_bytes: bytes.into(), buffer_interval: Duration::from_secs(1) };
+                    self.shard.decide_due(limits, Duration::ZERO);
+                }
+                Op::DecideAll => self.shard.decide_all(),
+                Op::Commit => self.commit(),
+                Op::Deliver { which, is_noted } => self.deliver(which, is_noted),
+                Op::Crash { plan, parts_max } => {
+                    self.parts_max = parts_max;
+                    self.crash(plan);
+                }
+            }
+        }
+    }
+
+    /// How often each record is in the output.
+    fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.log.len()];
+        for (name, rows) in &self.objects {
+            for row in rows {
+                let json: serde_json::Value = match serde_json::from_str(row) {
+                    Ok(json) => json,
+                    // Lines take what is no JSON.
+                    Err(_) => row
+                        .rsplit(' ')
+                        .next()
+                        .unwrap()
+                        .parse::<u64>()
+                        .map(|number| vec![number])
+                        .unwrap()
+                        .into(),
+                };
+                let number = match &json["sequenceNumber"] {
+                    serde_json::Value::String(number) => number.parse().unwrap(),
+                    _ => json[0].as_u64().unwrap_or_else(|| panic!("{name}: {row}")) as usize,
+                };
+                counts[number] += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// Whether rows are the same, but for what was not looked at and for the times of errors.
+fn is_same(before: &[String], after: &[String]) -> bool {
+    before == ["?"] || before == after
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn l2_each_row_is_in_exactly_one_object(
+        log in vec(vec(prop_oneof![8 => 0..5u8, 1 => Just(9)], 0..4), 1..60),
+        parts_max in 1..8usize,
+        ops in vec(op(), 1..120),
+    ) {
+        let expected: Vec<_> = log.iter().map(Vec::len).collect();
+        let mut world = World::new(log, parts_max);
+        world.run(ops);
+        world.finish();
+        prop_assert_eq!(world.counts(), expected);
+        prop_assert_eq!(world.committed.0.get() as usize, world.log.len());
+        prop_assert!(world.committed.1.is_empty(), "a state is left");
+        prop_assert_eq!(world.shard.memory_bytes, 0);
+    }
+
+    #[test]
+    fn l6_names_never_leave_the_prefix(
+        values in vec(("[./%\\\\a\u{7}ü]{1,5}", "[./%\\\\a\u{7}ü]{1,5}"), 1..8),
+        pattern in prop_oneof![
+            Just("!{partitionKeyFromLambda:k}/!{partitionKeyFromLambda:l}/!{timestamp:yyyy}/"),
+            Just("x/!{partitionKeyFromLambda:k}!{timestamp:'/'HH'/'}!{partitionKeyFromLambda:l}"),
+        ],
+    ) {
+        let keys = [(KeySource::Lambda, "k".to_owned()), (KeySource::Lambda, "l".to_owned())];
+        let prefix = Prefix::parse(pattern, Use::Records(&keys)).unwrap();
+        let rules = rules(0);
+        let oldest = rules.zoned(Timestamp::from_millis(1_700_000_000_000));
+        for (k, l) in &values {
+            let keys = [k.clone(), l.clone()];
+            let name = prefix.evaluate(&Values { oldest: &oldest, keys: &keys, error_output_type: "" });
+            let depth = name.matches('/').count();
+            prop_assert!(depth == 3, "{name}");
+            prop_assert!(name.split('/').all(|segment| segment != ".." && segment != "."), "{name}");
+            prop_assert!(!name.contains(|char: char| char.is_control() || char == '\\'), "{name}");
+        }
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200)
+}
+
+/// Formats a time with a pattern.
+fn formatted(pattern: &str, zone: &str, micros: u64) -> String {
+    let rules = Rules::new(Plan { time_zone: zone.into(), ..plan(0) }).unwrap();
+    let prefix = Prefix::parse(&format!("!{{timestamp:{pattern}}}"), Use::Records(&[])).unwrap();
+    let oldest = rules.zoned(Timestamp::from_micros(micros));
+    prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: "" })
+}
+
+#[test]
+fn times_are_written_as_java_writes_them() {
+    // 2024-02-05T08:09:03.123456Z, a Monday.
+    let micros = 1_707_120_543_123_456;
+    for (pattern, expected) in [
+        ("yyyy/MM/dd/HH/", "2024/02/05/08/"),
+        ("y-M-d", "2024-2-5"),
+        ("yy MMM MMMM MMMMM", "24 Feb February F"),
+        ("D DDD", "36 036"),
+        ("E EEEE", "Mon Monday"),
+        ("h a, K, k", "8 AM, 8, 8"),
+        ("H:mm:ss.SSS", "8:09:03.123"),
+        ("'year='yyyy''", "year=2024'"),
+        ("Q QQQ", "1 Q1"),
+        ("X XXX Z VV", "Z Z +0000 UTC"),
+        ("A n", "29343123 123456000"),
+    ] {
+        assert_eq!(formatted(pattern, "UTC", micros), expected, "{pattern}");
+    }
+    assert_eq!(
+        formatted("yyyy/MM/dd/HH XXX x VV", "Asia/Kolkata", micros),
+        "2024/02/05/13 +05:30 +0530 Asia/Kolkata"
+    );
+    assert_eq!(formatted("HH", "America/New_York", micros), "03");
+    // Summer time.
+    assert_eq!(formatted("HH X", "Europe/Paris", 1_720_000_000_000_000), "11 +02");
+}
+
+#[test]
+fn prefixes_follow_the_rules_of_firehose() {
+    let (rules, oldest) = (rules(0), Timestamp::from_millis(1_707_120_543_000));
+    let oldest = rules.zoned(oldest);
+    let evaluate = |text: &str, of: Use<'_>| {
+        let prefix = Prefix::parse(text, of).unwrap();
+        prefix.evaluate(&Values {
+            oldest: &oldest,
+            keys: &["v".into()],
+            error_output_type: "processing-failed",
+        })
+    };
+    let records = Use::Records(&[]);
+    assert_eq!(evaluate("", records), "2024/02/05/08/");
+    assert_eq!(evaluate("x", records), "x2024/02/05/08/", "no slash is added");
+    assert_eq!(evaluate("", Use::Errors), "processing-failed/2024/02/05/08/");
+    assert_eq!(evaluate("bad/", Use::Errors), "bad/processing-failed/2024/02/05/08/");
+    let with_type = "bad/!{firehose:error-output-type}/";
+    assert_eq!(evaluate(with_type, Use::Errors), "bad/processing-failed/2024/02/05/08/");
+    let keys = [(KeySource::Query, "k".to_owned())];
+    let keyed = "!{partitionKeyFromQuery:k}/!{timestamp:yyyy}/";
+    assert_eq!(evaluate(keyed, Use::Records(&keys)), "v/2024/");
+    let random: Vec<_> =
+        (0..2).map(|_| evaluate("!{firehose:random-string}!{timestamp:'/'}", records)).collect();
+    assert!(random.iter().all(|random| random.len() == 12) && random[0] != random[1], "{random:?}");
+    assert!(Prefix::parse(&"a".repeat(1_025), records).is_err());
+    assert!(
+        Prefix::parse("!{partitionKeyFromLambda:k}/", Use::Records(&keys)).is_err(),
+        "it comes from a query"
+    );
+}
+
+#[test]
+fn json_comes_on_one_line_and_what_is_none_is_refused() {
+    let mut rows = Format::json_lines().begin();
+    rows.push(b" {\"a\": 1}\r\n").unwrap();
+    rows.push(b"{\n  \"a b\": \"c \\\" \\\\\",\n  \"d\": [1,\n 2]\n}").unwrap();
+    assert!(rows.push(b"{\"a\": 1} {}").is_err());
+    assert!(rows.push(b"\xff").is_err());
+    let body = rows.finish();
+    assert_eq!(
+        std::str::from_utf8(&body.bytes).unwrap(),
+        "{\"a\": 1}\n{\"a b\":\"c \\\" \\\\\",\"d\":[1,2]}\n"
+    );
+    assert_eq!(
+        body.rows().collect::<Vec<_>>(),
+        [&b"{\"a\": 1}"[..], b"{\"a b\":\"c \\\" \\\\\",\"d\":[1,2]}"]
+    );
+}

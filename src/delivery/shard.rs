@@ -22,7 +22,7 @@ use super::part::{ErrorKind, Part, Row, Span};
 use super::plan::Rules;
 use super::prefix::random_number;
 use super::state::{Decided, State};
-use crate::{SequenceNumber, ShardId};
+use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// So many rows for which there are too many parts are noted, before all that is built is decided.
 const OVERFLOWED_MAX: usize = 10_000;
@@ -293,6 +293,12 @@ impl Shard {
             self.objects.add_decided(decided, building);
             self.is_changed = true;
         }
+    }
+
+    /// Returns when the oldest record arrived that was read and is not delivered.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let built = self.parts.values().filter_map(|state| Some(state.building.as_ref()?.span.oldest));
+        built.chain(self.objects.decided().map(|decided| decided.span.oldest)).min()
     }
 
     /// Returns whether nothing is built or on its way.

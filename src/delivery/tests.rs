@@ -33,6 +33,7 @@ fn plan(number: u8) -> Plan {
         backup_prefix: None,
         time_zone: "UTC".into(),
         keys: vec![(KeySource::Lambda, "k".into())],
+        queries: vec![],
         decompresses: false,
         deaggregates: false,
     }

@@ -36,11 +36,7 @@ fn main() {
     let mut bench = Bench { stream, lines, out, runs: 0, rounds };
     let lines = |bench: &mut Bench| bench.deliver(Format::lines(), CompressionFormat::Uncompressed, 1);
     let json = |bench: &mut Bench| bench.deliver(Format::json_lines(), CompressionFormat::Uncompressed, 1);
-    bench.compare(
-        "files",
-        |bench| bench.write(|bytes| bytes.to_vec()),
-        &[("lines", &lines), ("JSON lines", &json)],
-    );
+    bench.compare("files", Bench::write, &[("lines", &lines), ("JSON lines", &json)]);
     let gzip = |bench: &mut Bench| bench.deliver(Format::lines(), CompressionFormat::Gzip, 1);
     bench.compare("gzip", |bench| bench.compress(gzipped), &[("lines, gzip", &gzip)]);
     let zstd = |bench: &mut Bench| bench.deliver(Format::lines(), CompressionFormat::Zstd, 1);

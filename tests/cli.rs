@@ -18,6 +18,10 @@ use streamlog::{PutRecord, Stream};
 mod beside;
 #[path = "cli/encrypted.rs"]
 mod encrypted;
+#[path = "cli/processors.rs"]
+mod processors;
+#[path = "cli/queues.rs"]
+mod queues;
 
 /// Returns the path of the tool. `cargo test` builds it; if only this test runs, it is built here.
 fn tool() -> &'static Path {
@@ -868,6 +872,8 @@ fn output_that_goes_nowhere_is_an_error_and_changes_nothing() {
         ("shards", &["--dot"]),
         ("retention", &[]),
         ("groups", &[]),
+        ("processors", &[]),
+        ("queues", &[]),
     ] {
         // Closed, open for reading only, and full.
         for redirection in [">&-", "1</dev/null", ">/dev/full"] {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::settings::Settings;
 use super::shared::Queue;
-use crate::{Error, Position, Result, SECOND, Stream, StreamReader, extend};
+use crate::{Error, Position, Result, Stream, StreamReader, extend};
 
 /// The longest visibility timeout and the longest delay, as in Kinesis and SQS: 12 hours.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(43_200);
@@ -95,16 +96,17 @@ impl StreamReader {
 
 impl QueueOptions {
     fn new(reader: StreamReader, stream: Option<Stream>, name: String) -> Self {
+        let Settings { max_receive_count, keep_dead_letters, outstanding_max, .. } = Settings::DEFAULT;
         Self {
             reader,
             stream,
             name,
-            visibility_timeout: 30 * SECOND,
-            receives_max: Some(6),
-            keeps_dead_letters: true,
+            visibility_timeout: Settings::DEFAULT.visibility_timeout(),
+            receives_max: max_receive_count,
+            keeps_dead_letters: keep_dead_letters,
             start: Position::TrimHorizon,
             is_ordered: false,
-            outstanding_max: 120_000,
+            outstanding_max,
             hold: None,
             salvage: false,
         }
@@ -234,7 +236,7 @@ impl QueueOptions {
 
 impl Queue {
     /// Changes how often a record is handed out before it becomes a dead letter, as
-    /// [`max_receive_count`](crate::QueueOptions::max_receive_count) sets it, until the queue is closed. A record that was handed out that
+    /// [`max_receive_count`](crate::QueueOptions::max_receive_count) sets it, until the queue is opened again. A record that was handed out that
     /// often already becomes a dead letter: one that is in flight or delayed when that time ends, and any other now. Dead letters stay
     /// what they are.
     ///
@@ -261,7 +263,11 @@ impl Queue {
         let mut locked = self.shared.lock()?;
         let moment = self.shared.moment();
         locked.settle(moment)?;
-        locked.inner().state.set_receives_max(count);
+        let inner = locked.inner();
+        let mut settings = self.shared.settings;
+        settings.max_receive_count = count;
+        settings.keep(&inner.journal)?;
+        inner.state.set_receives_max(count);
         while locked.inner().state.bury_spent() > 0 {
             locked.commit(moment)?;
         }

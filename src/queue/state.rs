@@ -169,6 +169,11 @@ impl State {
         }
     }
 
+    /// Returns how often a record is handed out, at most.
+    pub(super) fn receives_max(&self) -> Option<u32> {
+        self.rules.receives_max
+    }
+
     /// Changes how often a record is handed out. [`bury_spent`](Self::bury_spent) buries those that were handed out that often.
     pub(super) fn set_receives_max(&mut self, receives_max: Option<u32>) {
         self.rules.receives_max = receives_max;
@@ -436,6 +441,13 @@ impl State {
         let gone: Vec<Place> = alive.map(|(&place, _)| place).take(CHANGES_MAX).collect();
         gone.iter().for_each(|&place| self.set(place, None));
         gone.len()
+    }
+
+    /// Returns the first outstanding record of a shard from a place on that is no dead letter.
+    pub(super) fn first_outstanding(&self, shard: ShardId, from: SequenceNumber) -> Option<SequenceNumber> {
+        let place = |sequence| Place { shard, sequence };
+        let mut records = self.outstanding.range(place(from)..=place(SequenceNumber::new(u64::MAX)));
+        records.find(|(_, record)| !record.is_dead).map(|(place, _)| place.sequence)
     }
 
     /// Returns the first record of a shard that is not done.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::groups::{open, put};
 use common::tasks::{Count, executors, poll_once, run_all_on_this_thread, run_where_woken};
 use futures_util::future::{Either, select};
-use streamlog::{Error, HOUR, MINUTE, PutRecord, Queue, QueueRecord, Stream};
+use streamlog::{Error, HOUR, MINUTE, NextRecords, PutRecord, Queue, QueueRecord, Stream};
 
 fn number(record: &QueueRecord) -> u32 {
     std::str::from_utf8(&record.record.data).unwrap().parse().unwrap()
@@ -132,6 +132,39 @@ fn each_thing_that_gives_a_task_a_record_wakes_it() {
     next_after("a restored dead letter", &mut || queue.restore(&dead.handle).unwrap());
     stream.split_shard_evenly(stream.shards()[0].id).unwrap();
     next_after("a put to a new shard", &mut || put(&stream, 3..4));
+}
+
+#[test]
+fn a_task_waits_for_dead_letters_with_a_timeout_and_a_bound_of_its_own() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    let queue = stream.queue("jobs").max_receive_count(1).open().unwrap();
+    let (count, waker) = Count::new();
+    let ready = |next: &mut NextRecords<'_>| match poll_once(next, &waker) {
+        Poll::Ready(records) => records.unwrap(),
+        Poll::Pending => vec![],
+    };
+    stream.put("a", "0").unwrap();
+    let mut next = queue.next(10).visibility_timeout(MINUTE);
+    let record = ready(&mut next).remove(0);
+    // 30 seconds are the timeout of the queue.
+    clock.advance(Duration::from_secs(59));
+    let mut dead = queue.next(10).dead_letters().visibility_timeout(HOUR);
+    assert!(ready(&mut dead).is_empty());
+    queue.extend(&record.handle, Duration::ZERO).unwrap();
+    assert_eq!(count.get(), 1, "at once, without a pass of the maintenance");
+    assert_eq!(ready(&mut dead).len(), 1);
+    clock.advance(HOUR - MINUTE);
+    assert!(queue.receive_dead_letters(1, Duration::ZERO).unwrap().is_empty());
+    for data in ["12345", "6", "789"] {
+        stream.put("a", data).unwrap();
+    }
+    // Those whose data is less than the bound, and one more.
+    for (bytes_max, expected) in [(6, 2), (0, 1)] {
+        assert_eq!(ready(&mut queue.next(10).bytes_max(bytes_max)).len(), expected);
+    }
+    let mut next = queue.next(10).visibility_timeout(13 * HOUR);
+    assert!(matches!(poll_once(&mut next, &waker), Poll::Ready(Err(Error::InvalidArgument(_)))));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A gateway beside other users of its streams, and its end.
 #![cfg(feature = "gateway")]
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use streamlog::gateway::{Gateway, GatewayError};
@@ -48,4 +50,64 @@ fn a_gateway_that_nobody_said_who_may_use_does_not_start() {
     let address = taken.local_addr().unwrap().to_string();
     let error = gateway().without_authentication().start(&*address).unwrap_err();
     assert!(error.to_string().starts_with(&format!("listen at {address}: ")), "{error}");
+}
+
+/// Sends a call. The answer ends with the connection.
+fn send(address: SocketAddr, operation: &str, body: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    let head =
+        "Connection: close\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Date: 20200101T000000Z";
+    let signature = "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/kinesis/aws4_request, SignedHeaders=host, Signature=0";
+    write!(
+        socket,
+        "POST / HTTP/1.1\r\nHost: a\r\n{head}\r\nX-Amz-Target: Kinesis_20131202.{operation}\r\nAuthorization: {signature}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    socket
+}
+
+/// Returns the body of an answer that is no error.
+#[track_caller]
+fn answer(mut socket: TcpStream) -> String {
+    let mut text = String::new();
+    socket.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+    body.to_owned()
+}
+
+#[test]
+fn l5_calls_that_wait_for_records_hold_up_neither_others_nor_the_end() {
+    let directory = common::scratch();
+    let store = Store::open(directory.path(), StreamOptions::new()).unwrap();
+    let running =
+        Gateway::new(store).without_authentication().delay(Duration::ZERO).start("127.0.0.1:0").unwrap();
+    let call = |operation: &str, body: &str| answer(send(running.local_address(), operation, body));
+    call("CreateStream", r#"{"StreamName": "clicks", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}}"#);
+    let stream = "arn:aws:kinesis:us-east-1:000000000000:stream/clicks";
+    let created = call(
+        "CreateQueue",
+        &format!(r#"{{"QueueName": "jobs", "StreamConfigurationList": [{{"StreamARN": "{stream}"}}]}}"#),
+    );
+    let created: serde_json::Value = serde_json::from_str(&created).unwrap();
+    let receive = format!(
+        r#"{{"QueueARN": {}, "WaitTimeSeconds": 20, "Limit": 1}}"#,
+        created["QueueDescription"]["QueueARN"]
+    );
+    // More than the server has threads for calls that take time.
+    let begin = || send(running.local_address(), "ReceiveQueueRecords", &receive);
+    let waiting: Vec<_> = (0..200).map(|_| begin()).collect();
+    let begun = std::time::Instant::now();
+    for _ in 0..20 {
+        call("ListStreams", "{}");
+        call("PutRecord", r#"{"StreamName": "clicks", "PartitionKey": "a", "Data": ""}"#);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "they waited for calls that wait");
+    let closing = std::thread::spawn(move || running.close());
+    let answers: Vec<_> = waiting.into_iter().map(answer).collect();
+    closing.join().unwrap().unwrap();
+    let received: Vec<_> = answers.iter().filter(|body| **body != r#"{"QueueRecords":[]}"#).collect();
+    assert_eq!(received.len(), 20, "each record went to one of them, and the others got none at the end");
 }

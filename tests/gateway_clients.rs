@@ -139,6 +139,14 @@ fn l1_what_was_acknowledged_is_there_after_kill_9() {
 }
 
 #[test]
+fn l1_a_queue_is_worked_off_while_the_gateway_is_killed() {
+    let Some(python) = common::python::with("boto3") else { return };
+    let scratch = common::scratch();
+    let directory = scratch.path().join("streams").into_os_string();
+    run(&python, "queues.py", [directory].into_iter().chain(child_command()));
+}
+
+#[test]
 fn boto3_speaks_tls_with_a_certificate_of_our_own() {
     let Some(python) = common::python::with("boto3, cryptography") else { return };
     let scratch = common::scratch();

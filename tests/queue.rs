@@ -312,6 +312,67 @@ fn without_dead_letters_a_record_that_was_received_too_often_is_dropped() {
 }
 
 #[test]
+fn without_a_bound_a_record_is_handed_out_until_it_is_acknowledged() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock);
+    let queue = stream.queue("jobs").max_receive_count(None).open().unwrap();
+    put(&stream, 0..1);
+    for count in 1..=1_002 {
+        let record = receive_one(&queue);
+        assert_eq!(record.receive_count, count);
+        clock.advance(30 * SECOND);
+    }
+    assert!(queue.receive_dead_letters(1, NONE).unwrap().is_empty());
+}
+
+#[test]
+fn the_number_of_receives_changes_while_the_queue_is_open() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock);
+    let queue = stream.queue("jobs").open().unwrap();
+    put(&stream, 0..2);
+    // One was received twice, and is in flight; the other once, and is visible.
+    let first = receive_one(&queue);
+    queue.release(&first.handle, NONE).unwrap();
+    assert_eq!(number(&receive_one(&queue)), number(&first));
+    let second = receive_one(&queue);
+    queue.release(&second.handle, NONE).unwrap();
+    queue.set_max_receive_count(1).unwrap();
+    let dead = queue.receive_dead_letters(10, NONE).unwrap();
+    assert_eq!(numbers(&dead), [number(&second)].into());
+    clock.advance(30 * SECOND);
+    assert!(receive(&queue, 10).is_empty());
+    assert_eq!(numbers(&queue.receive_dead_letters(10, NONE).unwrap()), [0, 1].into());
+    // More receives bring no dead letter back.
+    queue.set_max_receive_count(None).unwrap();
+    clock.advance(30 * SECOND);
+    assert!(receive(&queue, 10).is_empty());
+    assert_eq!(queue.describe().unwrap().dead_letter_count, 2);
+    for refused in [0, 1_001] {
+        assert_refused(queue.set_max_receive_count(refused), "max_receive_count");
+    }
+}
+
+#[test]
+fn l1_a_record_extended_by_no_time_is_visible_at_once_and_its_handle_still_good() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock);
+    let queue = stream.queue("jobs").max_receive_count(2).open().unwrap();
+    put(&stream, 0..1);
+    let first = receive_one(&queue);
+    queue.extend(&first.handle, NONE).unwrap();
+    assert_eq!(queue.describe().unwrap().visible_count, 1);
+    let second = receive_one(&queue);
+    queue.extend(&second.handle, NONE).unwrap();
+    assert_eq!(queue.describe().unwrap().dead_letter_count, 1, "it was received twice");
+    assert_invalid(queue.acknowledge(&second.handle));
+    let dead = queue.receive_dead_letters(1, NONE).unwrap().remove(0);
+    queue.extend(&dead.handle, NONE).unwrap();
+    queue.acknowledge(&dead.handle).unwrap();
+    assert_eq!(queue.describe().unwrap().dead_letter_count, 0);
+}
+
+#[test]
 fn a_queue_begins_where_it_is_told_and_continues_where_it_was() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock);

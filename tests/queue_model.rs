@@ -17,7 +17,6 @@ use streamlog::{
 use tempfile::TempDir;
 
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_RECEIVE_COUNT: u32 = 3;
 const DELAY_MAX: Duration = Duration::from_secs(43_200);
 const ID_KNOWN_FOR: Duration = Duration::from_secs(300);
 const KEY_COUNT: u32 = 6;
@@ -58,6 +57,9 @@ enum Operation {
     Restore {
         pick: u8,
     },
+    SetMaxReceiveCount {
+        count: Option<u32>,
+    },
     Purge,
     Trim {
         pick: u8,
@@ -94,6 +96,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => (pick, 0..60u8).prop_map(|(pick, seconds)| Operation::Release { pick, seconds: seconds.saturating_sub(30) }),
         2 => (pick, 0..60u8).prop_map(|(pick, seconds)| Operation::Extend { pick, seconds }),
         2 => pick.prop_map(|pick| Operation::Restore { pick }),
+        1 => prop::option::of(1..5u32).prop_map(|count| Operation::SetMaxReceiveCount { count }),
         1 => Just(Operation::Purge),
         1 => pick.prop_map(|pick| Operation::Trim { pick }),
         1 => pick.prop_map(|pick| Operation::Split { pick }),
@@ -139,6 +142,7 @@ struct World {
     round: u32,
     clock: Arc<ManualClock>,
     is_ordered: bool,
+    max_receive_count: Option<u32>,
     stream: Option<Stream>,
     queue: Option<Queue>,
     /// In the order of the puts. The data of a record is its index.
@@ -156,6 +160,7 @@ impl World {
             round: 0,
             clock: common::clock(),
             is_ordered,
+            max_receive_count: Some(3),
             stream: None,
             queue: None,
             records: vec![],
@@ -173,8 +178,8 @@ impl World {
     fn open(&mut self) {
         let stream =
             common::small(&self.clock).shards(3).retention(Retention::forever()).open(self.path()).unwrap();
-        let options =
-            stream.queue("model").visibility_timeout(VISIBILITY_TIMEOUT).max_receive_count(MAX_RECEIVE_COUNT);
+        let options = stream.queue("model").visibility_timeout(VISIBILITY_TIMEOUT);
+        let options = options.max_receive_count(self.max_receive_count);
         let options = if self.is_ordered { options.ordered_by_key() } else { options };
         self.queue = Some(options.open().unwrap());
         self.stream = Some(stream);
@@ -206,11 +211,11 @@ impl World {
 
     /// What the queue does first in each call.
     fn settle(&mut self) {
-        let elapsed = self.clock.elapsed();
+        let (elapsed, max) = (self.clock.elapsed(), self.max_receive_count);
         for record in &mut self.records {
             let (Status::InFlight(until) | Status::Delayed(until)) = record.status else { continue };
             if until.elapsed <= elapsed {
-                record.give_back(Status::Visible);
+                record.give_back(Status::Visible, max);
             }
         }
         self.ids.retain(|_, (until, _)| until.elapsed > elapsed);
@@ -328,7 +333,8 @@ impl World {
                 let delay = u32::from(seconds) * SECOND;
                 self.queue().release(&self.records[at].handle.unwrap(), delay).unwrap();
                 let status = if seconds == 0 { Status::Visible } else { Status::Delayed(self.until(delay)) };
-                self.records[at].give_back(status);
+                let max = self.max_receive_count;
+                self.records[at].give_back(status, max);
                 self.records[at].handle = None;
             }
             Operation::Extend { pick: which, seconds } => {
@@ -347,6 +353,13 @@ impl World {
                 let record = &mut self.records[at];
                 (record.status, record.is_dead, record.receive_count) = (Status::Visible, false, 0);
                 (record.first_received, record.handle) = (None, None);
+            }
+            Operation::SetMaxReceiveCount { count } => {
+                self.settle();
+                self.queue().set_max_receive_count(count).unwrap();
+                self.max_receive_count = count;
+                let visible = self.records.iter_mut().filter(|record| record.status == Status::Visible);
+                visible.for_each(|record| record.give_back(Status::Visible, count));
             }
             Operation::Purge => {
                 self.queue().purge().unwrap();
@@ -511,8 +524,8 @@ impl World {
 }
 
 impl Expected {
-    fn give_back(&mut self, status: Status) {
-        if self.receive_count >= MAX_RECEIVE_COUNT && !self.is_dead {
+    fn give_back(&mut self, status: Status, max_receive_count: Option<u32>) {
+        if max_receive_count.is_some_and(|max| self.receive_count >= max) && !self.is_dead {
             (self.is_dead, self.status, self.handle) = (true, Status::Visible, None);
         } else {
             self.status = status;

@@ -149,7 +149,7 @@ fn dead_letter(queue: &Queue, clock: &ManualClock) {
 fn l8_the_settings_of_a_queue_are_those_of_its_last_opening_wherever_one_looks() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let (stream, reader) = open(scratch.path(), &clock);
-    let settings = |timeout, receives, keep, outstanding| {
+    let settings = |timeout, receives: Option<u32>, keep, outstanding| {
         let options = stream.queue("jobs").visibility_timeout(timeout).max_receive_count(receives);
         let queue = options.keep_dead_letters(keep).outstanding_max(outstanding).open().unwrap();
         let inside = queue.describe().unwrap();
@@ -160,12 +160,21 @@ fn l8_the_settings_of_a_queue_are_those_of_its_last_opening_wherever_one_looks()
         assert_eq!((inside.visibility_timeout, inside.max_receive_count), (timeout, receives));
         assert_eq!((inside.keep_dead_letters, inside.outstanding_max), (keep, outstanding));
     };
-    settings(Duration::from_micros(1_500), 3, false, 17);
-    settings(12 * 60 * MINUTE, 1_000, true, 10_000_000);
-    settings(NONE, 1, true, 1);
+    settings(Duration::from_micros(1_500), Some(3), false, 17);
+    settings(12 * 60 * MINUTE, Some(1_000), true, 10_000_000);
+    settings(MINUTE, None, true, 10);
+    settings(NONE, Some(1), true, 1);
+    // Also what was set since.
+    let queue = stream.queue("jobs").open().unwrap();
+    for count in [None, Some(2)] {
+        queue.set_max_receive_count(count).unwrap();
+        let inside = queue.describe().unwrap();
+        assert_eq!((inside.max_receive_count, reader.describe_queue("jobs").unwrap()), (count, inside));
+    }
+    queue.close().unwrap();
     stream.queue("jobs").ordered_by_key().open().unwrap_err();
     let kept = reader.describe_queue("jobs").unwrap();
-    assert_eq!(kept.max_receive_count, 1, "an opening that fails changes nothing");
+    assert_eq!(kept.max_receive_count, Some(2), "an opening that fails changes nothing");
     // One that was created before settings were kept, and one with settings of a later version.
     let journal = scratch.path().join("queues").join("jobs");
     for text in [None, Some("{"), Some(r#"{"another":1}"#)] {
@@ -175,7 +184,7 @@ fn l8_the_settings_of_a_queue_are_those_of_its_last_opening_wherever_one_looks()
         let described = reader.describe_queue("jobs").unwrap();
         assert_eq!(
             (described.visibility_timeout, described.max_receive_count),
-            (30 * SECOND, 6),
+            (30 * SECOND, Some(6)),
             "the defaults"
         );
     }

@@ -44,7 +44,7 @@ pub(crate) fn print(stream: &StreamReader, args: &QueuesArgs) -> Outcome {
             count(queue.dead_letter_count),
             age(queue.oldest_age),
             span(queue.visibility_timeout),
-            count(queue.max_receive_count as usize),
+            queue.max_receive_count.map_or("-".to_owned(), |max| count(max as usize)),
             (if queue.is_ordered_by_key { "by key" } else { "-" }).to_owned(),
         ]
     });
@@ -98,7 +98,10 @@ fn as_text(stream: &StreamReader, queue: &QueueDescription) -> String {
         ("dead letters", format!("{}{dead}", records(queue.dead_letter_count))),
         ("oldest", oldest),
         ("visibility timeout", span(queue.visibility_timeout)),
-        ("receives at most", HumanCount(queue.max_receive_count.into()).to_string()),
+        (
+            "receives at most",
+            queue.max_receive_count.map_or("any number".to_owned(), |max| HumanCount(max.into()).to_string()),
+        ),
         ("outstanding at most", HumanCount(queue.outstanding_max as u64).to_string()),
         ("order", (if queue.is_ordered_by_key { "by key" } else { "none" }).to_owned()),
         ("hold on retention", hold),

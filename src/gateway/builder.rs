@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
+use tokio::sync::watch;
 
 use super::auth::Credentials;
 use super::catalogue::{Behaviour, Catalogue, Janitor, Recorder};
@@ -225,13 +226,14 @@ impl Gateway {
             catalogue,
             janitor,
             recorder: Some(recorder),
-            sealer: Sealer::new(secret),
+            sealer: Arc::new(Sealer::new(secret)),
             clock: Arc::clone(&self.clock),
             profile: match self.profile {
                 Profile::Today => model::Profile::Today,
                 Profile::Year2018 => model::Profile::Year2018,
             },
             subscription_life: self.subscription_life,
+            ending: watch::Sender::new(false),
         };
         let mut settings = Settings::default();
         let front = Arc::new(Front {
@@ -302,6 +304,7 @@ impl RunningGateway {
     /// # Errors
     /// The first error of a stream that was not closed cleanly.
     pub fn close(self) -> Result<(), GatewayError> {
+        self.front.service.ending.send_replace(true);
         self.running.close(GRACE);
         // A request that was broken off may still run, and must not open a stream again.
         self.front.service.janitor.end();

@@ -16,7 +16,7 @@ use super::auth::{AuthError, Credentials, Identity, authenticate, check_form};
 use super::caller::Caller;
 use super::console;
 use super::fault::{Answered, Fault};
-use super::http::{self, Answer, Body, Request};
+use super::http::{self, Answer, Answering, Body, Request};
 use super::model;
 use super::operations::{self, Call, Operation, Reply, Service};
 use super::watch::Watch;
@@ -43,12 +43,34 @@ pub(super) struct Front {
 }
 
 /// What the access log says of a request, as far as it was seen before the request was answered or refused.
-#[derive(Default)]
 struct Seen {
+    begun: Instant,
+    bytes_in: usize,
     operation: Option<&'static Operation>,
     user: Option<Arc<Identity>>,
     resource: String,
     error: Option<&'static str>,
+}
+
+/// What a request has come to.
+enum Judged {
+    /// The front itself answers it.
+    Answered(Answer),
+    /// Its operation replied, in this format.
+    Ran(Format, Answered<Reply>),
+}
+
+impl Seen {
+    fn new(request: &Request) -> Self {
+        Self {
+            begun: Instant::now(),
+            bytes_in: request.body.len(),
+            operation: None,
+            user: None,
+            resource: String::new(),
+            error: None,
+        }
+    }
 }
 
 impl http::Service for Front {
@@ -58,35 +80,33 @@ impl http::Service for Front {
         operation.is_some_and(|it| it.is_quick)
     }
 
-    fn answer(&self, request: Request) -> Answer {
-        let begun = Instant::now();
-        let mut seen = Seen::default();
-        let id = self.request_id();
-        let mut answer = self.judge(&request, &mut seen);
-        self.add_headers(&request, &id, &mut answer.headers);
-        let took = begun.elapsed();
-        let name = seen.operation.map_or("-", |operation| operation.name);
-        if let Some(operation) = seen.operation {
-            self.watch.count(operation.name, answer.status.as_u16(), seen.error, took);
-        }
-        let bytes_out = match &answer.body {
-            Body::Whole(bytes) => bytes.len(),
-            Body::Pieces(_) => 0,
+    fn answer(self: Arc<Self>, mut request: Request) -> Answering {
+        let mut seen = Seen::new(&request);
+        let (format, reply) = match self.judge(&request, &mut seen) {
+            Judged::Ran(format, reply) => (format, reply),
+            Judged::Answered(answer) => return Answering::Now(self.finish(&request, seen, answer)),
         };
-        tracing::info!(
-            target: "streamlog::gateway::access",
-            operation = name,
-            resource = seen.resource,
-            status = answer.status.as_u16(),
-            error = seen.error,
-            micros = took.as_micros() as u64,
-            bytes_in = request.body.len(),
-            bytes_out,
-            peer = %request.peer,
-            user = seen.user.as_ref().map(|user| &*user.user),
-            request = id,
-        );
-        answer
+        let answer = match reply {
+            Ok(Reply::Empty) => whole(StatusCode::OK, format.content_type(), ""),
+            Ok(Reply::Body(body)) => whole(StatusCode::OK, format.content_type(), body),
+            Ok(Reply::Events(events)) => {
+                let Answer { status, headers, .. } = whole(StatusCode::OK, event_stream::CONTENT_TYPE, "");
+                Answer { status, headers, body: Body::Pieces(events) }
+            }
+            Ok(Reply::Later(body)) => {
+                // It has been read.
+                request.body = Bytes::new();
+                return Answering::Later(Box::pin(async move {
+                    let answer = match body.await {
+                        Ok(body) => whole(StatusCode::OK, format.content_type(), body),
+                        Err(fault) => refuse(format, &fault, &mut seen),
+                    };
+                    self.finish(&request, seen, answer)
+                }));
+            }
+            Err(fault) => refuse(format, &fault, &mut seen),
+        };
+        Answering::Now(self.finish(&request, seen, answer))
     }
 }
 
@@ -116,17 +136,18 @@ fn xml(status: StatusCode, kind: &str, message: Option<&str>) -> Answer {
 }
 
 impl Front {
-    fn judge(&self, request: &Request, seen: &mut Seen) -> Answer {
+    /// Runs the operation of a request, or refuses it before that.
+    fn judge(&self, request: &Request, seen: &mut Seen) -> Judged {
         if request.headers.contains_key(ORIGIN) && request.method == Method::OPTIONS {
-            return whole(StatusCode::OK, "", "");
+            return Judged::Answered(whole(StatusCode::OK, "", ""));
         }
         if request.method == Method::GET
             && let Some(page) = self.page(request)
         {
-            return page;
+            return Judged::Answered(page);
         }
         if request.method != Method::POST {
-            return xml(StatusCode::FORBIDDEN, "AccessDeniedException", Some(NO_OPERATION));
+            return Judged::Answered(xml(StatusCode::FORBIDDEN, "AccessDeniedException", Some(NO_OPERATION)));
         }
         let content_type =
             request.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
@@ -137,39 +158,62 @@ impl Front {
         if request.body.is_empty() {
             let kind =
                 if operation.is_some() { "SerializationException" } else { "UnknownOperationException" };
-            return refuse(
-                format.filter(|it| *it == Format::Json).unwrap_or(Format::Cbor),
-                &Fault::bare(kind),
-                seen,
-            );
+            let format = format.filter(|it| *it == Format::Json).unwrap_or(Format::Cbor);
+            return Judged::Answered(refuse(format, &Fault::bare(kind), seen));
         }
         let Some(format) = format else {
-            return self.judge_unknown(content_type, service.is_empty() || name.is_empty(), &request.body);
+            let has_no_target = service.is_empty() || name.is_empty();
+            return Judged::Answered(self.judge_unknown(content_type, has_no_target, &request.body));
         };
         let body = match format.decode(&request.body) {
             Ok(body @ (Value::Map(_) | Value::List(_))) => body,
-            _ => return refuse(format, &Fault::bare("SerializationException"), seen),
+            _ => return Judged::Answered(refuse(format, &Fault::bare("SerializationException"), seen)),
         };
         let Some(operation) = operation else {
-            return refuse(format, &Fault::bare("UnknownOperationException"), seen);
+            return Judged::Answered(refuse(format, &Fault::bare("UnknownOperationException"), seen));
         };
         seen.operation = Some(operation);
         let identity = match self.enter(request) {
             Ok(identity) => identity,
             Err(AuthError { kind, message }) => {
-                return refuse(format, &Fault { kind, message: Some(Cow::Owned(message)) }, seen);
+                return Judged::Answered(refuse(
+                    format,
+                    &Fault { kind, message: Some(Cow::Owned(message)) },
+                    seen,
+                ));
             }
         };
         seen.user.clone_from(&identity);
-        match self.run(operation, request, identity.as_deref(), format, body, seen) {
-            Ok(Reply::Empty) => whole(StatusCode::OK, format.content_type(), ""),
-            Ok(Reply::Body(body)) => whole(StatusCode::OK, format.content_type(), body),
-            Ok(Reply::Events(events)) => {
-                let Answer { status, headers, .. } = whole(StatusCode::OK, event_stream::CONTENT_TYPE, "");
-                Answer { status, headers, body: Body::Pieces(events) }
-            }
-            Err(fault) => refuse(format, &fault, seen),
+        Judged::Ran(format, self.run(operation, request, identity.as_deref(), format, body, seen))
+    }
+
+    /// Adds to an answer what all answers have, and notes it in the counts and the access log.
+    fn finish(&self, request: &Request, seen: Seen, mut answer: Answer) -> Answer {
+        let id = self.request_id();
+        self.add_headers(request, &id, &mut answer.headers);
+        let took = seen.begun.elapsed();
+        let name = seen.operation.map_or("-", |operation| operation.name);
+        if let Some(operation) = seen.operation {
+            self.watch.count(operation.name, answer.status.as_u16(), seen.error, took);
         }
+        let bytes_out = match &answer.body {
+            Body::Whole(bytes) => bytes.len(),
+            Body::Pieces(_) => 0,
+        };
+        tracing::info!(
+            target: "streamlog::gateway::access",
+            operation = name,
+            resource = seen.resource,
+            status = answer.status.as_u16(),
+            error = seen.error,
+            micros = took.as_micros() as u64,
+            bytes_in = seen.bytes_in,
+            bytes_out,
+            peer = %request.peer,
+            user = seen.user.as_ref().map(|user| &*user.user),
+            request = id,
+        );
+        answer
     }
 
     /// Answers a request whose content type is none of the service's.

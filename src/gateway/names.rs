@@ -33,6 +33,16 @@ impl Account {
         format!("{}/consumer/{consumer}:{created}", self.stream_arn(stream))
     }
 
+    /// Returns the ARN of a queue. Its id is made when the queue is created, so one that is created again has another one.
+    pub(super) fn queue_arn(&self, stream: &str, id: &str) -> String {
+        self.arn("queue", &format!("{stream}.{id}"))
+    }
+
+    /// Returns the stream and the id of the queue that an ARN of this account and region names.
+    pub(super) fn queue_of<'a>(&self, arn: &'a str) -> Option<(&'a str, &'a str)> {
+        self.resource_of(arn)?.strip_prefix("queue/")?.rsplit_once('.')
+    }
+
     /// Returns the stream that an ARN of this account and region names. Only one ARN names it, as policies compare their text.
     pub(super) fn stream_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
         let name = self.resource_of(arn)?.strip_prefix("stream/")?;
@@ -114,6 +124,12 @@ mod tests {
         assert_eq!(account.consumer_of(&consumer.replace(":17", ":017")), None);
         assert_eq!(account.consumer_of(&consumer.replace(":17", ":+17")), None);
         assert_eq!(account.stream_of(&consumer), None);
+        let queue = account.queue_arn("clicks.eu", "0123456789abcdef");
+        assert_eq!(queue, "arn:aws:kinesis:us-east-1:000000000000:queue/clicks.eu.0123456789abcdef");
+        assert_eq!(account.queue_of(&queue), Some(("clicks.eu", "0123456789abcdef")));
+        assert_eq!(account.queue_of(&queue.replace("000000000000", "000000000001")), None);
+        assert_eq!(account.queue_of(&arn), None);
+        assert_eq!(account.queue_of(&arn.replace("stream/", "queue/")), None);
         assert_eq!(account.consumer_of(&arn), None);
     }
 }

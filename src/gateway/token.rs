@@ -1,4 +1,4 @@
-//! Tokens that hold all that the server has to know and that nobody else can make: shard iterators, and the tokens of pages.
+//! Tokens that hold all that the server has to know and that nobody else can make: shard iterators, receipt handles, and the tokens of pages.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -32,6 +32,8 @@ pub(super) enum Purpose {
     Streams,
     Shards,
     Consumers,
+    Queues,
+    Receipt,
 }
 
 impl Purpose {
@@ -41,6 +43,8 @@ impl Purpose {
             Self::Streams => b"streams",
             Self::Shards => b"shards",
             Self::Consumers => b"consumers",
+            Self::Queues => b"queues",
+            Self::Receipt => b"receipt handle",
         }
     }
 }

@@ -92,7 +92,8 @@ impl Queue {
         })
     }
 
-    /// Sets for how long from now on a record stays hidden, as `ChangeMessageVisibility` does in SQS: up to 12 hours. The handle stays valid.
+    /// Sets for how long from now on a record stays hidden, as `ChangeMessageVisibility` does in SQS: up to 12 hours. The handle stays valid. With
+    /// no time at all, the record is visible at once, and may still be acknowledged until it is handed out again.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -184,7 +185,8 @@ impl Queue {
         if !change(&mut locked.inner().state, moment) {
             return Err(invalid(handle));
         }
-        locked.commit(moment)
+        // What was extended by no time is visible at once.
+        locked.settle(moment)
     }
 
     fn change_batch<'a>(

@@ -48,8 +48,9 @@ pub struct QueueDescription {
     pub oldest_age: Duration,
     /// The [visibility timeout](crate::QueueOptions::visibility_timeout) with which the queue was last opened.
     pub visibility_timeout: Duration,
-    /// The [largest receive count](crate::QueueOptions::max_receive_count) with which it was last opened.
-    pub max_receive_count: u32,
+    /// The [largest receive count](crate::QueueOptions::max_receive_count), if there is one, with which it was last opened, or which was
+    /// [set](crate::Queue::set_max_receive_count) since.
+    pub max_receive_count: Option<u32>,
     /// Whether it was last opened to [keep dead letters](crate::QueueOptions::keep_dead_letters).
     pub keep_dead_letters: bool,
     /// How many records [may be outstanding](crate::QueueOptions::outstanding_max) since it was last opened.
@@ -146,7 +147,7 @@ fn describe(
         dead_letter_count: counts.dead,
         oldest_age: unread.age.max(oldest_age(stream, state)?),
         visibility_timeout: settings.visibility_timeout(),
-        max_receive_count: settings.max_receive_count,
+        max_receive_count: state.receives_max(),
         keep_dead_letters: settings.keep_dead_letters,
         outstanding_max: settings.outstanding_max,
         expired_count: 0,

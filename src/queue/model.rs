@@ -11,7 +11,7 @@ use super::history::{History, entry_of, restated};
 use super::state::{Cursor, Known, Outstanding, Place, Rules, State, Visibility};
 use crate::{SequenceNumber, ShardId, Timestamp};
 
-const RULES: Rules = Rules { receives_max: 3, keeps_dead_letters: true };
+const RULES: Rules = Rules { receives_max: Some(3), keeps_dead_letters: true };
 
 #[derive(Debug, Clone, Copy)]
 enum Step {

@@ -34,7 +34,7 @@ pub struct QueueOptions {
     pub(super) stream: Option<Stream>,
     pub(super) name: String,
     pub(super) visibility_timeout: Duration,
-    pub(super) receives_max: u32,
+    pub(super) receives_max: Option<u32>,
     pub(super) keeps_dead_letters: bool,
     pub(super) start: Position,
     pub(super) is_ordered: bool,
@@ -121,11 +121,27 @@ impl QueueOptions {
         self
     }
 
-    /// Sets how often a record is handed out before it becomes a [dead letter](crate::Queue::receive_dead_letters): 1 to 1,000. Default: 6,
-    /// as in Kinesis.
+    /// Sets how often a record is handed out before it becomes a [dead letter](crate::Queue::receive_dead_letters): 1 to 1,000, or `None` to
+    /// hand it out until it is acknowledged. Default: 6, as in Kinesis. [`Queue::set_max_receive_count`](crate::Queue::set_max_receive_count)
+    /// changes it while the queue is open.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let queue = stream.queue("jobs").max_receive_count(None).open()?;
+    /// stream.put("job-17", "resize")?;
+    /// for count in 1..=1_001 {
+    ///     let job = queue.receive(1, Duration::ZERO)?.remove(0);
+    ///     assert_eq!(job.receive_count, count);
+    ///     queue.release(&job.handle, Duration::ZERO)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn max_receive_count(mut self, count: u32) -> Self {
-        self.receives_max = count;
+    pub fn max_receive_count(mut self, count: impl Into<Option<u32>>) -> Self {
+        self.receives_max = count.into();
         self
     }
 
@@ -211,11 +227,57 @@ impl QueueOptions {
     pub fn open(self) -> Result<Queue> {
         extend::check_name("a queue", &self.name)?;
         check_timeout("visibility_timeout", self.visibility_timeout)?;
-        extend::check_range("max_receive_count", self.receives_max, 1..=1_000)?;
+        check_receives(self.receives_max)?;
         extend::check_range("outstanding_max", self.outstanding_max, 1..=10_000_000)?;
         extend::check_process(&self.reader)?;
         Queue::open(self)
     }
+}
+
+impl Queue {
+    /// Changes how often a record is handed out before it becomes a dead letter, as
+    /// [`max_receive_count`](crate::QueueOptions::max_receive_count) sets it, until the queue is opened again. A record that was handed out that
+    /// often already becomes a dead letter: one that is in flight or delayed when that time ends, and any other now. Dead letters stay
+    /// what they are.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let queue = stream.queue("jobs").open()?;
+    /// stream.put("job-17", "resize")?;
+    /// let job = queue.receive(1, Duration::from_secs(1))?.remove(0);
+    /// queue.set_max_receive_count(1)?;
+    /// queue.release(&job.handle, Duration::ZERO)?;
+    /// assert_eq!(queue.receive_dead_letters(1, Duration::ZERO)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a count out of range; `Closed`; `StorageFull`, `Poisoned`, `Io`: the new count holds, and records that are now
+    /// dead letters may become so later.
+    pub fn set_max_receive_count(&self, count: impl Into<Option<u32>>) -> Result<()> {
+        let count = count.into();
+        check_receives(count)?;
+        let mut locked = self.shared.lock()?;
+        let moment = self.shared.moment();
+        locked.settle(moment)?;
+        let inner = locked.inner();
+        let mut settings = self.shared.settings;
+        settings.max_receive_count = count;
+        settings.keep(&inner.journal)?;
+        inner.state.set_receives_max(count);
+        while locked.inner().state.bury_spent() > 0 {
+            locked.commit(moment)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a number of receives that is out of range.
+pub(super) fn check_receives(receives_max: Option<u32>) -> Result<()> {
+    receives_max.map_or(Ok(()), |count| extend::check_range("max_receive_count", count, 1..=1_000))
 }
 
 /// Refuses a timeout or a delay that is too long.

@@ -53,8 +53,7 @@ impl Queue {
         wait: Duration,
         visibility_timeout: Duration,
     ) -> Result<Vec<QueueRecord>> {
-        check_timeout("visibility_timeout", visibility_timeout)?;
-        self.wait_for(Request { records_max, visibility_timeout, is_dead: false }, wait)
+        self.wait_for(Request { visibility_timeout, ..self.request(records_max) }, wait)
     }
 
     /// Returns dead letters: records that were handed out as often as [`max_receive_count`](crate::QueueOptions::max_receive_count) says
@@ -80,8 +79,7 @@ impl Queue {
     /// # Errors
     /// Same as [`receive`](Self::receive).
     pub fn receive_dead_letters(&self, records_max: usize, wait: Duration) -> Result<Vec<QueueRecord>> {
-        let visibility_timeout = self.shared.visibility_timeout;
-        self.wait_for(Request { records_max, visibility_timeout, is_dead: true }, wait)
+        self.wait_for(Request { is_dead: true, ..self.request(records_max) }, wait)
     }
 
     /// Waits for records as a task of any async runtime, without a timeout. No thread is blocked. It returns what [`receive`](Self::receive)
@@ -113,9 +111,12 @@ impl Queue {
     /// # Errors
     /// Same as [`receive`](Self::receive).
     pub fn next(&self, records_max: usize) -> NextRecords<'_> {
+        NextRecords { waiting: Waiting::new(self), request: self.request(records_max) }
+    }
+
+    fn request(&self, records_max: usize) -> Request {
         let visibility_timeout = self.shared.visibility_timeout;
-        let request = Request { records_max, visibility_timeout, is_dead: false };
-        NextRecords { waiting: Waiting::new(self), request }
+        Request { records_max, bytes_max: usize::MAX, visibility_timeout, is_dead: false }
     }
 
     fn wait_for(&self, request: Request, wait: Duration) -> Result<Vec<QueueRecord>> {
@@ -166,6 +167,7 @@ impl<'a> Waiting<'a> {
     /// Takes records. If there are none, `context` is woken once there may be some.
     fn look(&mut self, request: Request, context: Option<&mut Context<'_>>) -> Result<Look> {
         extend::check_range("records_max", request.records_max, 1..=RECORDS_MAX)?;
+        check_timeout("visibility_timeout", request.visibility_timeout)?;
         let outcome = self.look_until_settled(request, context);
         if !matches!(outcome, Ok(Look::Nothing { .. })) {
             self.end();
@@ -237,6 +239,44 @@ impl Drop for Waiting<'_> {
 pub struct NextRecords<'a> {
     waiting: Waiting<'a>,
     request: Request,
+}
+
+impl NextRecords<'_> {
+    /// Sets a visibility timeout for these records, up to 12 hours, as [`Queue::receive_for`] does.
+    pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
+        self.request.visibility_timeout = timeout;
+        self
+    }
+
+    /// Waits for dead letters instead, as [`Queue::receive_dead_letters`] does.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let queue = stream.queue("jobs").max_receive_count(1).open()?;
+    /// stream.put("job-17", "resize")?;
+    /// let job = queue.receive(1, Duration::from_secs(1))?.remove(0);
+    /// queue.release(&job.handle, Duration::ZERO)?;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # runtime.block_on(async {
+    /// let dead = queue.next(10).dead_letters().visibility_timeout(Duration::from_secs(600)).await?;
+    /// assert_eq!(&*dead[0].record.data, b"resize");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn dead_letters(mut self) -> Self {
+        self.request.is_dead = true;
+        self
+    }
+
+    /// Takes no more records once their data has this many bytes. So they have less than that and one record more. Default: no bound.
+    pub fn bytes_max(mut self, bytes: usize) -> Self {
+        self.request.bytes_max = bytes.max(1);
+        self
+    }
 }
 
 impl Future for NextRecords<'_> {

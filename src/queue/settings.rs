@@ -15,7 +15,7 @@ const NAME: &str = "options";
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Settings {
     visibility_timeout_micros: u64,
-    pub(super) max_receive_count: u32,
+    pub(super) max_receive_count: Option<u32>,
     pub(super) keep_dead_letters: bool,
     pub(super) outstanding_max: usize,
 }
@@ -24,7 +24,7 @@ impl Settings {
     /// What [`QueueOptions`] begin with.
     pub(super) const DEFAULT: Self = Self {
         visibility_timeout_micros: 30 * SECOND.as_micros() as u64,
-        max_receive_count: 6,
+        max_receive_count: Some(6),
         keep_dead_letters: true,
         outstanding_max: 120_000,
     };

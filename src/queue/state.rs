@@ -110,7 +110,8 @@ pub(super) struct Known {
 /// What a record that was handed out too often becomes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    pub(super) receives_max: u32,
+    /// `None`: it is handed out until it is done.
+    pub(super) receives_max: Option<u32>,
     pub(super) keeps_dead_letters: bool,
 }
 
@@ -166,6 +167,16 @@ impl State {
             ids_by_time: BTreeSet::new(),
             changes: vec![],
         }
+    }
+
+    /// Returns how often a record is handed out, at most.
+    pub(super) fn receives_max(&self) -> Option<u32> {
+        self.rules.receives_max
+    }
+
+    /// Changes how often a record is handed out. [`bury_spent`](Self::bury_spent) buries those that were handed out that often.
+    pub(super) fn set_receives_max(&mut self, receives_max: Option<u32>) {
+        self.rules.receives_max = receives_max;
     }
 
     pub(super) fn cursors(&self) -> &BTreeMap<ShardId, Cursor> {
@@ -346,7 +357,7 @@ impl State {
 
     /// Returns whether a record was handed out too often to be handed out again.
     pub(super) fn is_spent(&self, record: &Outstanding) -> bool {
-        !record.is_dead && record.receive_count >= self.rules.receives_max
+        !record.is_dead && self.rules.receives_max.is_some_and(|max| record.receive_count >= max)
     }
 
     /// Makes a record a dead letter, or drops it if the queue keeps none.
@@ -358,6 +369,15 @@ impl State {
             ..record
         };
         self.set(place, self.rules.keeps_dead_letters.then_some(dead));
+    }
+
+    /// Buries visible records that were handed out too often, up to [`CHANGES_MAX`] of them. Returns how many.
+    pub(super) fn bury_spent(&mut self) -> usize {
+        let is_due = |record: &Outstanding| record.until().is_none() && self.is_spent(record);
+        let spent = self.outstanding.iter().filter(|(_, record)| is_due(record));
+        let spent: Vec<_> = spent.map(|(&place, &record)| (place, record)).take(CHANGES_MAX).collect();
+        spent.iter().for_each(|&(place, record)| self.bury(place, record));
+        spent.len()
     }
 
     /// Returns the record of a receipt handle, if the handle is still valid.

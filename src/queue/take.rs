@@ -15,6 +15,8 @@ use crate::{OwnedRecord, Result};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub(super) records_max: usize,
+    /// No more records are taken once their data has this many bytes.
+    pub(super) bytes_max: usize,
     pub(super) visibility_timeout: Duration,
     pub(super) is_dead: bool,
 }
@@ -41,13 +43,14 @@ impl Locked<'_> {
     }
 
     fn take_into(&mut self, taken: &mut Vec<QueueRecord>, request: Request, moment: Moment) -> Result<()> {
-        let Request { records_max, visibility_timeout, is_dead } = request;
+        let Request { records_max, bytes_max, visibility_timeout, is_dead } = request;
         let shared = self.shared;
         let until = moment.elapsed + visibility_timeout;
         let inner = self.inner();
         // In order by key, new records enter the state first, and the first of a key may be handed out at once.
         let mut fresh = None;
-        while taken.len() < records_max && inner.state.changes().len() < CHANGES_MAX {
+        let mut bytes = 0;
+        while taken.len() < records_max && bytes < bytes_max && inner.state.changes().len() < CHANGES_MAX {
             if let Some(place) = inner.state.first_visible(is_dead) {
                 let known = fresh.take().filter(|(fresh, _)| *fresh == place).map(|(_, record)| record);
                 let record = match known {
@@ -61,6 +64,7 @@ impl Locked<'_> {
                     Some(record) => {
                         let outstanding = outstanding.handed_out(until, moment.time_of_day);
                         inner.state.set(place, Some(outstanding));
+                        bytes += record.data.len();
                         taken.push(shared.queue_record(place, &outstanding, record, moment));
                     }
                 }
@@ -79,6 +83,7 @@ impl Locked<'_> {
             } else {
                 let outstanding = outstanding.handed_out(until, moment.time_of_day);
                 inner.state.set(place, Some(outstanding));
+                bytes += record.data.len();
                 taken.push(shared.queue_record(place, &outstanding, record, moment));
             }
         }

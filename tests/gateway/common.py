@@ -70,6 +70,13 @@ class Raw:
 
     def call(self, operation, body):
         """Sends a request. Returns the status and the body, which is None if it is empty."""
+        self.begin(operation, body)
+        response = self.connection.getresponse()
+        text = response.read()
+        return response.status, json.loads(text) if text else None
+
+    def begin(self, operation, body):
+        """Sends a request, and does not wait for the answer."""
         headers = {
             "Content-Type": "application/x-amz-json-1.1",
             "X-Amz-Target": f"Kinesis_20131202.{operation}",
@@ -77,9 +84,6 @@ class Raw:
             "Authorization": FORM,
         }
         self.connection.request("POST", "/", json.dumps(body), headers)
-        response = self.connection.getresponse()
-        text = response.read()
-        return response.status, json.loads(text) if text else None
 
 
 class Server:

@@ -31,11 +31,9 @@ NEVER = {
         for member in ("StartedAt", "EndedAt", "EarliestAllowedEndAt")
     },
     "SubscribeToShard.EventStream": "events are looked at one by one",
-    "ListQueues.QueueSummaries[]": "there are no queues",
-    "ListQueues.NextToken": "there are no queues",
     "ListChannels.ChannelSummaries[]": "there are no channels",
     "ListChannels.NextToken": "there are no channels",
-    **{name: "there are no queues or channels" for name in MODEL.operation_names if re.search(r"(Queue|Channel)(?!s$)", name)},
+    **{name: "there are no channels" for name in MODEL.operation_names if re.search(r"Channel(?!s$)", name)},
 }
 # What this client cannot send to this server: with a StreamId, botocore goes to AWS, whatever its endpoint is.
 NEVER_SENT = re.compile(r"\.StreamId$")
@@ -681,46 +679,107 @@ def modes():
     refused("ValidationException", kinesis.update_stream_warm_throughput, **all_names("demand"), WarmThroughputMiBps=20)
 
 
-def queues_and_channels():
+def queues():
+    """A stream on demand with queues: each operation, and each member of what it takes and answers."""
+    kinesis.create_stream(StreamName="queued", StreamModeDetails={"StreamMode": "ON_DEMAND"})
+    until_active(kinesis, "queued")
+    stream = {"StreamARN": arn_of("queued")}
+    begun = kinesis.describe_stream(StreamName="queued")["StreamDescription"]["StreamCreationTimestamp"]
+    put = kinesis.put_record(StreamName="queued", PartitionKey="user-17", Data=b"1")
+    attributes = {
+        "VisibilityTimeoutSeconds": 40,
+        "DeadLetterConfiguration": {"TargetType": "BUILT_IN", "MaxReceiveCount": 1},
+    }
+    start = {"Type": "AT_TIMESTAMP", "Timestamp": begun}
+    created = kinesis.create_queue(
+        QueueName="q", StreamConfigurationList=[{**stream, "StartingPosition": start}], QueueAttributes=attributes, Tags={"a": "b"}
+    )["QueueDescription"]
+    queue = {"QueueARN": created["QueueARN"]}
+    assert created == {
+        "QueueName": "q", **queue, "QueueStatus": "CREATING", "QueueCreationTimestamp": created["QueueCreationTimestamp"],
+        "StreamConfigurationList": [{**stream, "StartingPosition": start}], "QueueAttributes": attributes,
+    }
+    refused("ResourceInUseException", kinesis.create_queue, QueueName="q", StreamConfigurationList=[stream])
+    until_queue = lambda state: until(
+        lambda: kinesis.describe_queue(**queue)["QueueDescription"]["QueueStatus"] == state, f"the queue is {state}"
+    )
+    until_queue("ACTIVE")
+    assert kinesis.describe_queue(**queue)["QueueDescription"] == {**created, "QueueStatus": "ACTIVE"}
+    assert kinesis.list_tags_for_resource(ResourceARN=queue["QueueARN"])["Tags"] == [{"Key": "a", "Value": "b"}]
+    refused("ResourceInUseException", kinesis.delete_stream, StreamName="queued", EnforceConsumerDeletion=True)
+    refused("ResourceInUseException", kinesis.update_stream_mode, **stream, StreamModeDetails={"StreamMode": "PROVISIONED"})
+
+    (record,) = kinesis.receive_queue_records(**queue, Limit=10, WaitTimeSeconds=1, VisibilityTimeoutSeconds=2)["QueueRecords"]
+    handle = record["ReceiptHandle"]
+    assert record == {
+        "ReceiptHandle": handle, "RecordId": put["SequenceNumber"], "PartitionKey": "user-17", "Data": b"1",
+        "ApproximateArrivalTimestamp": record["ApproximateArrivalTimestamp"],
+        "FirstReceiveTimestamp": record["FirstReceiveTimestamp"], "ReceiveCount": 1,
+    }
+    entry = lambda handle, seconds=None: {
+        "ReceiptHandle": handle, **({} if seconds is None else {"VisibilityTimeoutSeconds": seconds})
+    }
+
+    def partly(call, handle, *seconds):
+        """Calls with a handle that is good and one that is none."""
+        answer = call(**queue, Entries=[entry(handle, *seconds), entry("none", *seconds)])
+        assert answer["Successful"] == [{"ReceiptHandle": handle}], answer
+        (failed,) = answer["Failed"]
+        assert failed == {
+            "ReceiptHandle": "none", "ErrorCode": "InvalidArgumentException", "ErrorMessage": "The receipt handle is invalid."
+        }
+
+    partly(kinesis.update_queue_records_visibility, handle, 0)
+    (dead,) = kinesis.receive_dead_letter_queue_records(
+        **queue, Limit=10, WaitTimeSeconds=1, VisibilityTimeoutSeconds=100
+    )["QueueRecords"]
+    assert dead == {**record, "ReceiptHandle": dead["ReceiptHandle"], "ReceiveCount": 2}
+    partly(kinesis.update_dead_letter_queue_records_visibility, dead["ReceiptHandle"], 200)
+    partly(kinesis.restore_dead_letter_queue_records, dead["ReceiptHandle"])
+    (record,) = kinesis.receive_queue_records(**queue)["QueueRecords"]
+    kinesis.update_queue_records_visibility(**queue, Entries=[entry(record["ReceiptHandle"], 0)])
+    (dead,) = kinesis.receive_dead_letter_queue_records(**queue)["QueueRecords"]
+    partly(kinesis.acknowledge_dead_letter_queue_records, dead["ReceiptHandle"])
+    kinesis.put_record(StreamName="queued", PartitionKey="user-17", Data=b"2")
+    (record,) = kinesis.receive_queue_records(**queue)["QueueRecords"]
+    partly(kinesis.acknowledge_queue_records, record["ReceiptHandle"])
+
+    # A call that waits for its records does not hold up another one, and ends when its time is over.
+    begun = time.monotonic()
+    assert kinesis.receive_queue_records(**queue, WaitTimeSeconds=1)["QueueRecords"] == []
+    assert 0.9 < time.monotonic() - begun < 10
+
+    for dead_letters in ({"TargetType": "BUILT_IN", "MaxReceiveCount": 3}, {"TargetType": "NONE"}):
+        changed = {"VisibilityTimeoutSeconds": 50, "DeadLetterConfiguration": dead_letters}
+        updated = kinesis.update_queue(**queue, QueueAttributes=changed)["QueueDescription"]
+        assert updated == {**created, "QueueStatus": "UPDATING", "QueueAttributes": changed}
+        until_queue("ACTIVE")
+
+    second = kinesis.create_queue(QueueName="r", StreamConfigurationList=[stream])["QueueDescription"]
+    assert kinesis.describe_stream_summary(StreamName="queued")["StreamDescriptionSummary"]["QueueCount"] == 2
+    first = kinesis.list_queues(MaxResults=1, StreamFilter=[{**stream, "StreamCreationTimestamp": start["Timestamp"]}])
+    assert first["QueueSummaries"] == [{
+        "QueueName": "q", **queue, "QueueStatus": "ACTIVE", "QueueCreationTimestamp": created["QueueCreationTimestamp"],
+        "Streams": [{**stream, "StreamCreationTimestamp": start["Timestamp"]}],
+    }]
+    (rest,) = kinesis.list_queues(NextToken=first["NextToken"])["QueueSummaries"]
+    assert rest["QueueARN"] == second["QueueARN"]
+    pages = kinesis.get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 1})
+    assert [summary["QueueName"] for page in pages for summary in page["QueueSummaries"]] == ["q", "r"]
+    for arn in (queue["QueueARN"], second["QueueARN"]):
+        kinesis.delete_queue(QueueARN=arn)
+        assert kinesis.describe_queue(QueueARN=arn)["QueueDescription"]["QueueStatus"] == "DELETING"
+    is_gone = lambda: kinesis.list_queues()["QueueSummaries"] == []
+    until(is_gone, "the queues are gone")
+    refused("ResourceNotFoundException", kinesis.describe_queue, **queue)
+    kinesis.delete_stream(StreamName="queued")
+
+
+def channels():
     """This server has none, and answers as an account without any."""
-    assert kinesis.list_queues(
-        MaxResults=5, NextToken="x", StreamFilter=[{"StreamARN": arn_of("life"), "StreamCreationTimestamp": 1.7e9}]
-    )["QueueSummaries"] == []
     assert kinesis.list_channels(
         MaxResults=5, NextToken="x", StreamFilter=[{"StreamARN": arn_of("life"), "StreamCreationTimestamp": 1.7e9}]
     )["ChannelSummaries"] == []
-    attributes = {
-        "VisibilityTimeoutSeconds": 30,
-        "DeadLetterConfiguration": {"TargetType": "BUILT_IN", "MaxReceiveCount": 6},
-    }
-    refused(
-        "LimitExceededException",
-        kinesis.create_queue,
-        QueueName="q",
-        StreamConfigurationList=[
-            {"StreamARN": arn_of("life"), "StartingPosition": {"Type": "AT_TIMESTAMP", "Timestamp": 1.7e9}}
-        ],
-        QueueAttributes=attributes,
-        Tags={"a": "b"},
-    )
-    queue = {"QueueARN": f"arn:aws:kinesis:{REGION}:{ACCOUNT}:queue/q"}
-    missing = lambda call, **more: refused("ResourceNotFoundException", call, **queue, **more)
-    missing(kinesis.describe_queue)
-    missing(kinesis.delete_queue)
-    missing(kinesis.update_queue, QueueAttributes=attributes)
-    entries = [{"ReceiptHandle": "x"}]
-    times = [{"ReceiptHandle": "x", "VisibilityTimeoutSeconds": 5}]
-    for call in (
-        kinesis.acknowledge_queue_records,
-        kinesis.acknowledge_dead_letter_queue_records,
-        kinesis.restore_dead_letter_queue_records,
-    ):
-        missing(call, Entries=entries)
-    for call in (kinesis.update_queue_records_visibility, kinesis.update_dead_letter_queue_records_visibility):
-        missing(call, Entries=times)
-    for call in (kinesis.receive_queue_records, kinesis.receive_dead_letter_queue_records):
-        missing(call, Limit=1, WaitTimeSeconds=1, VisibilityTimeoutSeconds=1)
-
     bucket = {"BucketARN": "arn:aws:s3:::bucket", "ExpectedBucketOwner": ACCOUNT}
     dead = {**bucket, "ErrorOutputPrefix": "errors/"}
     storage = {**bucket, "OutputKeyTemplate": "data/", "StorageClass": "STANDARD", "CompressionType": "GZIP"}
@@ -797,7 +856,7 @@ def check_completeness():
 
 
 for part in (
-    life_of_streams, tags, records, limits, encryption, settings, resharding, consumers, modes, queues_and_channels,
+    life_of_streams, tags, records, limits, encryption, settings, resharding, consumers, modes, queues, channels,
 ):
     part()
 requests, answers = check_completeness()

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::history::History;
+use super::queues::Queues;
 use super::settings::{Mode, Settings};
 use super::{Behaviour, Pipes, internal, missing};
 use crate::gateway::fault::{Answered, Fault};
@@ -55,7 +56,7 @@ pub(in crate::gateway) struct Known {
     pub(in crate::gateway) pipes: Pipes,
     /// What it did in the last day, as far as it was open.
     pub(in crate::gateway) history: Mutex<History>,
-    behaviour: Arc<Behaviour>,
+    pub(super) behaviour: Arc<Behaviour>,
     /// Replaced as a whole, so that nobody who reads them holds up a change.
     settings: RwLock<Arc<Settings>>,
     /// Locked while settings or shards change.
@@ -65,6 +66,8 @@ pub(in crate::gateway) struct Known {
     /// When its deletion began, in milliseconds; only if the settings say that it is being deleted.
     deleted_at: AtomicU64,
     numbers: RwLock<HashMap<ShardId, ShardNumbers>>,
+    /// What the settings do not say of the queues. Locked after `changes`.
+    pub(super) queues: Mutex<Queues>,
     /// Consumers that were removed, and when, until they are gone.
     removed: Mutex<HashMap<String, (ConsumerDescription, Timestamp)>>,
 }
@@ -126,11 +129,13 @@ impl Known {
             updated_at: AtomicU64::default(),
             deleted_at: AtomicU64::default(),
             numbers: RwLock::default(),
+            queues: Mutex::default(),
             removed: Mutex::default(),
             settings: RwLock::new(Arc::new(settings)),
             stream,
         };
         known.apply_mode()?;
+        known.delete_unknown_queues();
         Ok(known)
     }
 
@@ -176,7 +181,7 @@ impl Known {
     }
 
     /// Returns whether what began at a time is still shown. If the clock was set back since then, it is not.
-    fn is_shown(&self, began: Timestamp, now: Timestamp) -> bool {
+    pub(super) fn is_shown(&self, began: Timestamp, now: Timestamp) -> bool {
         began <= now && now < began + self.behaviour.delay
     }
 
@@ -196,9 +201,13 @@ impl Known {
 
     /// Returns the answer to an error of the log. If the stream is closed, it was deleted in the meantime, and its files were missing.
     pub(in crate::gateway) fn failed(&self, error: &Error) -> Fault {
-        match self.stream.is_closed() {
-            true => missing(&self.name, self.account_id()),
-            false => internal(error),
+        match error {
+            Error::KeyUnavailable(_) => {
+                tracing::error!(%error, stream = self.name, "a key is not available");
+                Fault::key_unavailable("The key that encrypts the stream is not available to the gateway.")
+            }
+            _ if self.stream.is_closed() => missing(&self.name, self.account_id()),
+            error => internal(error),
         }
     }
 
@@ -341,8 +350,7 @@ impl Changing<'_> {
         change(&mut settings);
         let text = to_text(&settings);
         if text.len() > limits::PROPERTY_BYTES_MAX {
-            let reason =
-                "The tags and policies of the stream and its consumers take more room than a stream has.";
+            let reason = "The tags and policies of the stream, its consumers and its queues take more room than a stream has.";
             return Err(Fault::limit(reason));
         }
         self.known.stream.set_property(PROPERTY, Some(&text)).map_err(|error| self.known.failed(&error))?;

@@ -4,6 +4,7 @@ mod history;
 mod janitor;
 mod known;
 mod pipes;
+mod queues;
 mod recorder;
 mod settings;
 
@@ -23,8 +24,9 @@ pub(super) use history::{Activity, Behind, Line, Reader};
 pub(super) use janitor::Janitor;
 pub(super) use known::{ConsumerState, Known, Status};
 pub(super) use pipes::{Pipe, Pipes};
+pub(super) use queues::{QueueState, no_queue};
 pub(super) use recorder::Recorder;
-pub(super) use settings::{ConsumerSettings, Mode, Settings, Strategy};
+pub(super) use settings::{ConsumerSettings, Mode, QueueSettings, QueueStart, Settings, Strategy};
 
 /// How the streams behave.
 #[derive(Debug, Clone)]
@@ -56,6 +58,8 @@ pub(super) struct Catalogue {
     known: RwLock<HashMap<String, Arc<Known>>>,
     /// Locked while a stream is created or deleted.
     lifecycle: Mutex<()>,
+    /// Locked while a queue is created, whose name no other queue of any stream may have.
+    queue_names: Mutex<()>,
     /// Changes only while the streams are locked.
     is_closed: AtomicBool,
 }
@@ -67,6 +71,7 @@ impl Catalogue {
             behaviour: Arc::new(behaviour),
             known: RwLock::default(),
             lifecycle: Mutex::default(),
+            queue_names: Mutex::default(),
             is_closed: AtomicBool::new(false),
         }
     }

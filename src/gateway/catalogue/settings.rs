@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Position, Timestamp};
+
 /// The settings of a stream, which are kept as a property of it. What is missing has the value that Kinesis gives a new stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -26,7 +28,50 @@ pub(in crate::gateway) struct Settings {
     pub(in crate::gateway) encryption_changes: Vec<u64>,
     /// What is kept of consumers besides what the log has.
     pub(in crate::gateway) consumers: BTreeMap<String, ConsumerSettings>,
+    /// The queues of the stream, by their ids.
+    pub(in crate::gateway) queues: BTreeMap<String, QueueSettings>,
     pub(in crate::gateway) tags: BTreeMap<String, String>,
+}
+
+/// The settings of a queue. Its id is the last part of its ARN, and the queue of the log is named after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::gateway) struct QueueSettings {
+    pub(in crate::gateway) name: String,
+    /// When it was created, in milliseconds.
+    pub(in crate::gateway) created: u64,
+    pub(in crate::gateway) start: QueueStart,
+    pub(in crate::gateway) visibility_seconds: u32,
+    /// After how many receives a record is a dead letter, if ever.
+    pub(in crate::gateway) receives_max: Option<u32>,
+    pub(in crate::gateway) tags: BTreeMap<String, String>,
+    pub(in crate::gateway) policy: Option<String>,
+}
+
+/// Where a queue begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::gateway) enum QueueStart {
+    TrimHorizon,
+    Latest,
+    /// In milliseconds.
+    AtTimestamp(u64),
+}
+
+impl QueueStart {
+    pub(in crate::gateway) fn name(self) -> &'static str {
+        match self {
+            Self::TrimHorizon => "TRIM_HORIZON",
+            Self::Latest => "LATEST",
+            Self::AtTimestamp(_) => "AT_TIMESTAMP",
+        }
+    }
+
+    pub(in crate::gateway) fn position(self) -> Position {
+        match self {
+            Self::TrimHorizon => Position::TrimHorizon,
+            Self::Latest => Position::Latest,
+            Self::AtTimestamp(millis) => Position::AtTimestamp(Timestamp::from_millis(millis)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +139,7 @@ impl Default for Settings {
             mode_changes: vec![],
             encryption_changes: vec![],
             consumers: BTreeMap::new(),
+            queues: BTreeMap::new(),
             tags: BTreeMap::new(),
         }
     }

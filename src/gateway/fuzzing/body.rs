@@ -11,7 +11,7 @@ const FORMATS: [Format; 2] = [Format::Json, Format::Cbor];
 pub fn body(bytes: &[u8]) {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return };
     let name = std::str::from_utf8(&bytes[..end]).ok();
-    let Some(operation) = name.and_then(operations::find) else { return };
+    let Some(operation) = name.and_then(|name| operations::find("Kinesis_20131202", name)) else { return };
     for format in FORMATS {
         let Ok(value) = format.decode(&bytes[end + 1..]) else { continue };
         let written = format.encode(&value);

@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::gateway::catalogue::{Behaviour, Catalogue, Janitor};
 use crate::gateway::front::{Door, Front};
-use crate::gateway::http::{Answer, Body, Request, Service as _};
+use crate::gateway::http::{Answer, Answering, Body, Request, Service as _};
 use crate::gateway::model::Profile;
 use crate::gateway::names::Account;
 use crate::gateway::operations::Service;
@@ -34,7 +34,7 @@ const SHARDS_MAX: usize = 24;
 
 /// A gateway, and what it has answered.
 pub struct Requests {
-    front: Front,
+    front: Arc<Front>,
     clock: Arc<ManualClock>,
     runtime: tokio::runtime::Runtime,
     /// What stands for `$` and this letter in a request: what the last answer with such a member had in it.
@@ -60,10 +60,12 @@ impl Requests {
         let service = Service {
             janitor: Janitor::start(Arc::clone(&catalogue)).expect("a thread is started"),
             catalogue,
-            sealer: Sealer::new([7; 32]),
+            recorder: None,
+            sealer: Arc::new(Sealer::new([7; 32])),
             clock: Arc::clone(&clock) as _,
             profile: Profile::Today,
             subscription_life: 5 * MINUTE,
+            ending: tokio::sync::watch::Sender::new(false),
         };
         let random = SystemRandom::new();
         let front = Front {
@@ -73,16 +75,18 @@ impl Requests {
             random,
             requests: AtomicU64::default(),
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
         let runtime = runtime.expect("a runtime is started");
         let (last, numbers) = (BTreeMap::new(), BTreeMap::new());
+        let front = Arc::new(front);
         Self { front, clock, runtime, last, numbers }
     }
 
     /// Sends an input's requests, one a line, and checks the answers. A line is one of these:
     ///
     /// - an operation, a space and a body. Behind `~` the body is JSON that is sent as CBOR. In a body, `$I` is the last shard iterator,
-    ///   `$S` the last sequence number, `$N` the last token of a page, `$C` the last ARN of a consumer;
+    ///   `$S` the last sequence number, `$N` the last token of a page, `$C` the last ARN of a consumer, `$Q` the last one of a queue, `$H` the last
+    ///   receipt handle;
     /// - a header, a colon and its value, for the next request;
     /// - `+` and by how many milliseconds the clock advances.
     ///
@@ -156,8 +160,13 @@ impl Requests {
             is_tls: false,
         };
         let entered = self.runtime.enter();
-        let answer = self.front.answer(request);
+        let answering = Arc::clone(&self.front).answer(request);
         drop(entered);
+        let answer = match answering {
+            Answering::Now(answer) => answer,
+            // Nobody puts a record meanwhile.
+            Answering::Later(_) => return None,
+        };
         let Answer { status, headers, body: answered } = answer;
         assert!(headers.contains_key("x-amzn-requestid"));
         let answered = match answered {
@@ -205,6 +214,8 @@ impl Requests {
             ('S', &answer["SequenceNumber"]),
             ('N', &answer["NextToken"]),
             ('C', consumer),
+            ('Q', &answer["QueueDescription"]["QueueARN"]),
+            ('H', &answer["QueueRecords"][0]["ReceiptHandle"]),
         ] {
             if let Some(text) = value.as_str() {
                 self.last.insert(letter, text.to_owned());

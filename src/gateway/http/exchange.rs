@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +19,7 @@ use super::activity::{Activity, OpenRequest};
 use super::body::AnswerBody;
 use super::counts::Counts;
 use super::memory::{Memory, Reserved};
-use super::message::{Answer, Body, Request, Service};
+use super::message::{Answer, Answering, Body, Request, Service};
 use super::settings::Settings;
 
 /// What all connections of a server share.
@@ -181,18 +182,30 @@ async fn discard(mut body: Incoming, settings: &Settings, bytes_max: usize) -> R
 
 /// Calls the service, where the time that it takes does no harm. `reserved` is what the body takes.
 async fn serve(shared: &Shared, request: Request, reserved: Reserved) -> Result<Answer, Refusal> {
-    let service = &shared.service;
+    let service = shared.service.clone();
     let peer = request.peer;
-    let answer = if catch_unwind(AssertUnwindSafe(|| service.is_quick(&request))).unwrap_or(false) {
+    let answering = if catch_unwind(AssertUnwindSafe(|| service.is_quick(&request))).unwrap_or(false) {
         catch_unwind(AssertUnwindSafe(|| service.answer(request))).ok()
     } else {
         let permit = shared.threads.clone().acquire_owned().await.expect("the server closes no semaphore");
-        let service = service.clone();
         let job = move || {
             let _held = (permit, reserved);
             service.answer(request)
         };
         tokio::task::spawn_blocking(job).await.ok()
+    };
+    let answer = match answering {
+        Some(Answering::Now(answer)) => Some(answer),
+        Some(Answering::Later(mut later)) => {
+            let poll = |context: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| {
+                later.as_mut().poll(context)
+            })) {
+                Ok(answer) => answer.map(Some),
+                Err(_) => Poll::Ready(None),
+            };
+            std::future::poll_fn(poll).await
+        }
+        None => None,
     };
     answer.ok_or_else(|| {
         // What the panic said may hold what the client sent.

@@ -1,6 +1,8 @@
 //! What the server hands to the service and gets back from it.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode, Uri};
@@ -46,11 +48,18 @@ pub(in crate::gateway) enum Body {
     Pieces(mpsc::Receiver<Bytes>),
 }
 
+/// What a service returns for a request.
+pub(in crate::gateway) enum Answering {
+    Now(Answer),
+    /// The answer comes later, and holds no thread until then. It is dropped if the client goes away.
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
 /// What answers the requests of all connections. It is called inside of the runtime.
 pub(in crate::gateway) trait Service: Send + Sync + 'static {
     /// Returns whether answering takes at most a few milliseconds and waits for nothing, so that it may run on a thread of the runtime.
     fn is_quick(&self, request: &Request) -> bool;
 
     /// Answers a request.
-    fn answer(&self, request: Request) -> Answer;
+    fn answer(self: Arc<Self>, request: Request) -> Answering;
 }

@@ -14,7 +14,7 @@ mod socket;
 mod tls;
 
 pub(super) use counts::Counts;
-pub(super) use message::{Answer, Body, Request, Service};
+pub(super) use message::{Answer, Answering, Body, Request, Service};
 pub(super) use server::{Running, Server};
 pub(super) use settings::Settings;
 pub(super) use tls::{Certificate, CertificateSource};

@@ -79,6 +79,16 @@ impl<'a> Input<'a> {
         texts.collect()
     }
 
+    /// Returns a text of the first structure in a list.
+    pub(in crate::gateway) fn first_text(&self, list: &str, name: &str) -> Option<&str> {
+        let Some(Value::List(items)) = self.get(list) else { return None };
+        let Some(Value::Map(members)) = items.first() else { return None };
+        match members.iter().find(|(known, _)| known == name) {
+            Some((_, Value::Text(text))) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Returns the texts of a map, by name.
     pub(in crate::gateway) fn text_map(&self, name: &str) -> Vec<(&str, &str)> {
         let Some(Value::Map(members)) = self.get(name) else { return vec![] };

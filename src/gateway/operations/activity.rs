@@ -47,6 +47,7 @@ pub(super) fn describe_activity(call: &Call<'_>, input: Input<'_>) -> Answered<R
         answer = answer
             .with("Consumers", Some(Value::List(consumers)))
             .with("Groups", Some(Value::List(groups(&known)?)))
+            .with("Queues", Some(Value::List(queues(&known))))
             .with("ReaderHistory", is_with_history.then(|| history::of_readers(&known)));
     }
     call.reply(&answer)
@@ -147,6 +148,29 @@ fn consumer_value(known: &Known, consumer: &ConsumerState) -> Value<'static> {
         ("CreatedMillis", count(consumer.created_seconds() * 1_000)),
         ("Subscriptions", Value::List(subscriptions.collect())),
     ])
+}
+
+/// Returns the queues. One that is being deleted or cannot be read is shown without counts.
+fn queues(known: &Known) -> Vec<Value<'static>> {
+    let mut queues = known.queues();
+    queues.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
+    let queues = queues.into_iter().map(|queue| {
+        let value = Value::map([
+            ("QueueName", Value::text(queue.settings.name)),
+            ("QueueARN", Value::text(known.queue_arn(&queue.id))),
+            ("QueueStatus", Value::text(queue.status.name())),
+        ]);
+        let described = known.open_queue(&queue.id).ok().and_then(|queue| queue.describe().ok());
+        let Some(described) = described else { return value };
+        value
+            .with(
+                "VisibleRecords",
+                Some(count(described.unread.record_count + described.visible_count as u64)),
+            )
+            .with("InFlightRecords", Some(count(described.in_flight_count as u64)))
+            .with("DeadLetterRecords", Some(count(described.dead_letter_count as u64)))
+    });
+    queues.collect()
 }
 
 /// Returns the consumer groups of the log. One that is gone or damaged is shown without a lag.

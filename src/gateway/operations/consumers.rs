@@ -8,7 +8,7 @@ use super::list::check_creation;
 use super::tags;
 use super::{Answered, Call, Fault, Input, Reply, Service, Value};
 
-/// How many consumers a stream may have.
+/// How many consumers and queues a stream may have.
 const CONSUMERS_MAX: usize = 20;
 /// How many of them may be being created at the same time.
 const CREATING_MAX: usize = 5;
@@ -30,17 +30,8 @@ pub(super) fn register(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
                 known.account_id()
             )));
         }
-        let creating = consumers.iter().filter(|consumer| consumer.status == Status::Creating).count();
-        for (count, max, state) in
-            [(consumers.len(), CONSUMERS_MAX, "registered"), (creating, CREATING_MAX, "CREATING")]
-        {
-            if has_quotas && count >= max {
-                return Err(Fault::limit(format!(
-                    "Stream {} under account {} may have {max} {state} consumers.",
-                    known.name,
-                    known.account_id()
-                )));
-            }
+        if has_quotas {
+            check_room(&known)?;
         }
         // Settings without a consumer say nothing, so they come first: a crash leaves no consumer without its tags. They replace what is left
         // of an earlier consumer of the name.
@@ -56,6 +47,29 @@ pub(super) fn register(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let gone = || call.service.catalogue.missing(&known.name);
     let found = known.consumer(&consumer.name)?.ok_or_else(gone)?;
     call.reply(&Value::map([("Consumer", consumer_value(&known, &found))]))
+}
+
+/// Fails if the stream may have no more consumers. Queues count as such.
+pub(super) fn check_room(known: &Known) -> Answered<()> {
+    let states: Vec<_> = known
+        .consumers()?
+        .into_iter()
+        .map(|consumer| consumer.status)
+        .chain(known.queues().into_iter().map(|queue| queue.status))
+        .collect();
+    let creating = states.iter().filter(|status| **status == Status::Creating).count();
+    for (count, max, state) in
+        [(states.len(), CONSUMERS_MAX, "registered"), (creating, CREATING_MAX, "CREATING")]
+    {
+        if count >= max {
+            return Err(Fault::limit(format!(
+                "Stream {} under account {} may have {max} {state} consumers and queues.",
+                known.name,
+                known.account_id()
+            )));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn deregister(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {

@@ -42,7 +42,7 @@ pub(super) fn describe_stream_summary(call: &Call<'_>, input: Input<'_>) -> Answ
         description = description
             .with("MaxRecordSizeInKiB", Some(Value::Integer(settings.max_record_kib.into())))
             .with("ChannelCount", Some(Value::Integer(0)))
-            .with("QueueCount", Some(Value::Integer(0)))
+            .with("QueueCount", Some(Value::Integer(known.queues().len() as i64)))
             .with("RecordDistributionStrategy", Some(strategy));
     }
     call.reply(&Value::map([("StreamDescriptionSummary", description)]))

@@ -1,6 +1,6 @@
 //! Creating and deleting streams, and their settings.
 
-use super::super::catalogue::{Mode, Settings, Strategy};
+use super::super::catalogue::{Known, Mode, Settings, Strategy};
 use super::tags;
 use super::{Answered, Call, Fault, Input, Reply};
 use crate::{DAY, HOUR, Retention, Timestamp, limits};
@@ -84,6 +84,7 @@ pub(super) fn check_shard_limit(call: &Call<'_>, open: u32, more: u32) -> Answer
 pub(super) fn delete_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let known = call.stream(&input)?;
     known.begin_deleting(|| {
+        check_no_queues(&known)?;
         if input.is_true("EnforceConsumerDeletion") || known.consumers()?.is_empty() {
             return Ok(());
         }
@@ -99,6 +100,17 @@ pub(super) fn delete_stream(call: &Call<'_>, input: Input<'_>) -> Answered<Reply
         call.service.janitor.delete(known);
     }
     Ok(Reply::Empty)
+}
+
+fn check_no_queues(known: &Known) -> Answered<()> {
+    if known.queues().is_empty() {
+        return Ok(());
+    }
+    Err(Fault::in_use(format!(
+        "Stream {} under account {} has queues. Delete them first.",
+        known.name,
+        known.account_id()
+    )))
 }
 
 pub(super) fn increase_retention(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
@@ -164,6 +176,9 @@ pub(super) fn update_stream_mode(call: &Call<'_>, mut input: Input<'_>) -> Answe
     known.change(|changing| {
         if mode == known.settings().mode {
             return Ok(());
+        }
+        if mode == Mode::Provisioned {
+            check_no_queues(&known)?;
         }
         let changes = in_last_day(&known.settings().mode_changes, changing.now);
         if has_quotas && changes.len() >= MODE_CHANGES_MAX {

@@ -10,6 +10,8 @@ mod lifecycle;
 mod list;
 mod monitoring;
 mod policies;
+mod queue_records;
+mod queues;
 mod read;
 mod records;
 mod reshard;
@@ -17,10 +19,12 @@ mod subscribe;
 mod table;
 mod tags;
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::catalogue::{Catalogue, Janitor, Known, Recorder};
 use super::fault::{Answered, Fault};
@@ -67,17 +71,34 @@ pub(super) enum Subject {
     Iterator,
     /// The consumer that `ConsumerARN` names, or its stream and its name.
     Consumer,
+    /// The stream of a queue that is to be created.
+    QueueStream,
     /// The resource that this member names.
     Arn(&'static str),
 }
 
 /// The answer of an operation.
-#[derive(Debug)]
 pub(super) enum Reply {
     /// Nothing at all, not even `{}`.
     Empty,
     Body(Vec<u8>),
     Events(mpsc::Receiver<Bytes>),
+    /// A body that comes later.
+    Later(Later),
+}
+
+/// What a call waits for without a thread.
+pub(super) type Later = Pin<Box<dyn Future<Output = Answered<Vec<u8>>> + Send>>;
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Body(_) => "Body",
+            Self::Events(_) => "Events",
+            Self::Later(_) => "Later",
+        })
+    }
 }
 
 /// What operations work with.
@@ -86,11 +107,13 @@ pub(super) struct Service {
     pub(super) janitor: Janitor,
     /// `None` where tests say when the streams are looked at.
     pub(super) recorder: Option<Recorder>,
-    pub(super) sealer: Sealer,
+    pub(super) sealer: Arc<Sealer>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) profile: Profile,
     /// How long a subscription lives.
     pub(super) subscription_life: std::time::Duration,
+    /// Becomes true when the gateway ends. Then nobody waits for records any longer.
+    pub(super) ending: watch::Sender<bool>,
 }
 
 /// A call of an operation.
@@ -145,6 +168,10 @@ impl Call<'_> {
                     let (known, consumer) = consumers::find(self, input)?;
                     Ok(known.consumer_arn(&consumer))
                 }
+            },
+            Subject::QueueStream => match input.first_text("StreamConfigurationList", "StreamARN") {
+                Some(arn) => Ok(arn.to_owned()),
+                None => Err(Fault::internal()),
             },
             Subject::Arn(member) => Ok(input.required(member).to_owned()),
         }

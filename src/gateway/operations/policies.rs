@@ -1,4 +1,4 @@
-//! Policies of streams and consumers.
+//! Policies of streams, consumers and queues.
 
 use super::super::auth::Policy;
 use super::super::catalogue::Settings;
@@ -43,6 +43,7 @@ fn set(call: &Call<'_>, input: &Input<'_>, policy: Option<String>) -> Answered<R
         changing.set(|settings: &mut Settings| match &subject {
             Tagged::Stream(_) => settings.policy = policy,
             Tagged::Consumer(_, name) => settings.consumers.entry(name.clone()).or_default().policy = policy,
+            Tagged::Queue(_, id) => drop(settings.queues.get_mut(id).map(|queue| queue.policy = policy)),
         })
     })?;
     Ok(Reply::Empty)

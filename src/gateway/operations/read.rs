@@ -9,7 +9,8 @@ use super::super::token::{Place, Purpose};
 use super::records::{NO_KEY, fault};
 use super::{Answered, Call, Fault, Input, Reply, Value};
 use crate::{
-    Batch, Error, Position, Record, SequenceNumber, ShardDescription, ShardId, ShardIterator, Timestamp,
+    Batch, Error, Headers, Position, Record, SequenceNumber, ShardDescription, ShardId, ShardIterator,
+    Timestamp,
 };
 
 /// The largest answer, counting keys and data.
@@ -228,12 +229,12 @@ fn to_value<'a>(record: &Record<'a>, numbers: &ShardNumbers) -> Value<'a> {
         ("ApproximateArrivalTimestamp", Value::Time(record.timestamp())),
         ("Data", Value::Blob(Cow::Borrowed(record.data()))),
     ]);
-    value.with("PartitionKey", key).with("Headers", headers(record))
+    value.with("PartitionKey", key).with("Headers", headers(record.headers()))
 }
 
 /// Returns the headers of a record, which only programs can put that have the stream in process. Kinesis has none, and its clients pass over them.
-fn headers<'a>(record: &Record<'a>) -> Option<Value<'a>> {
-    let own = record.headers().filter(|(name, _)| *name != NO_KEY);
+pub(super) fn headers(headers: Headers<'_>) -> Option<Value<'_>> {
+    let own = headers.filter(|(name, _)| *name != NO_KEY);
     let headers: Vec<_> = own
         .map(|(name, value)| {
             let (name, value) = (Value::Text(name.into()), Value::Blob(Cow::Borrowed(value)));

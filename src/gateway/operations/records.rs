@@ -166,10 +166,6 @@ pub(super) fn fault(known: &Known, error: &Error) -> Fault {
             known.account_id()
         )),
         Error::InvalidRecord { .. } => Fault::invalid(error.to_string()),
-        Error::KeyUnavailable(_) => {
-            tracing::error!(%error, stream = known.name, "a key is not available");
-            Fault::key_unavailable("The key that encrypts the stream is not available to the gateway.")
-        }
         error => known.failed(error),
     }
 }

@@ -1,9 +1,10 @@
 //! The table of operations.
 
-use super::super::model::{channels, queues, shapes};
+use super::super::model::queues as queue_shapes;
+use super::super::model::{channels, shapes};
 use super::{
     Family, Operation, Subject, absent, activity, consumers, describe, encryption, lifecycle, list,
-    monitoring, policies, read, records, reshard, subscribe, tags,
+    monitoring, policies, queue_records, queues, read, records, reshard, subscribe, tags,
 };
 
 const RESOURCE: Subject = Subject::Arn("ResourceARN");
@@ -73,23 +74,23 @@ operations! {
     "DeleteResourcePolicy" shapes::RESOURCE_ONLY, RESOURCE, slow, policies::delete;
     "GetResourcePolicy" shapes::RESOURCE_ONLY, RESOURCE, slow, policies::get;
     "PutResourcePolicy" shapes::PUT_RESOURCE_POLICY, RESOURCE, slow, policies::put;
-    "AcknowledgeDeadLetterQueueRecords" queues::ENTRIES, QUEUE, slow, absent::queue;
-    "AcknowledgeQueueRecords" queues::ENTRIES, QUEUE, slow, absent::queue;
+    "AcknowledgeDeadLetterQueueRecords" queue_shapes::ENTRIES, QUEUE, slow, queue_records::acknowledge_dead;
+    "AcknowledgeQueueRecords" queue_shapes::ENTRIES, QUEUE, slow, queue_records::acknowledge;
     "CreateChannel" channels::CREATE_CHANNEL, Subject::Account, slow, absent::create_channel;
-    "CreateQueue" queues::CREATE_QUEUE, Subject::Account, slow, absent::create_queue;
+    "CreateQueue" queue_shapes::CREATE_QUEUE, Subject::QueueStream, slow, queues::create;
     "DeleteChannel" channels::CHANNEL_ONLY, CHANNEL, slow, absent::channel;
-    "DeleteQueue" queues::QUEUE_ONLY, QUEUE, slow, absent::queue;
+    "DeleteQueue" queue_shapes::QUEUE_ONLY, QUEUE, slow, queues::delete;
     "DescribeChannel" channels::CHANNEL_ONLY, CHANNEL, slow, absent::channel;
-    "DescribeQueue" queues::QUEUE_ONLY, QUEUE, slow, absent::queue;
-    "ListChannels" queues::LIST_QUEUES, Subject::Account, slow, absent::list_channels;
-    "ListQueues" queues::LIST_QUEUES, Subject::Account, slow, absent::list_queues;
-    "ReceiveDeadLetterQueueRecords" queues::RECEIVE, QUEUE, slow, absent::queue;
-    "ReceiveQueueRecords" queues::RECEIVE, QUEUE, slow, absent::queue;
-    "RestoreDeadLetterQueueRecords" queues::ENTRIES, QUEUE, slow, absent::queue;
+    "DescribeQueue" queue_shapes::QUEUE_ONLY, QUEUE, slow, queues::describe;
+    "ListChannels" queue_shapes::LIST_QUEUES, Subject::Account, slow, absent::list_channels;
+    "ListQueues" queue_shapes::LIST_QUEUES, Subject::Account, slow, queues::list;
+    "ReceiveDeadLetterQueueRecords" queue_shapes::RECEIVE, QUEUE, slow, queue_records::receive_dead;
+    "ReceiveQueueRecords" queue_shapes::RECEIVE, QUEUE, slow, queue_records::receive;
+    "RestoreDeadLetterQueueRecords" queue_shapes::ENTRIES, QUEUE, slow, queue_records::restore;
     "UpdateChannel" channels::UPDATE_CHANNEL, CHANNEL, slow, absent::channel;
-    "UpdateDeadLetterQueueRecordsVisibility" queues::VISIBILITY_ENTRIES, QUEUE, slow, absent::queue;
-    "UpdateQueue" queues::UPDATE_QUEUE, QUEUE, slow, absent::queue;
-    "UpdateQueueRecordsVisibility" queues::VISIBILITY_ENTRIES, QUEUE, slow, absent::queue;
+    "UpdateDeadLetterQueueRecordsVisibility" queue_shapes::VISIBILITY_ENTRIES, QUEUE, slow, queue_records::update_dead_visibility;
+    "UpdateQueue" queue_shapes::UPDATE_QUEUE, QUEUE, slow, queues::update;
+    "UpdateQueueRecordsVisibility" queue_shapes::VISIBILITY_ENTRIES, QUEUE, slow, queue_records::update_visibility;
 }
 
 operations! {

@@ -1,4 +1,4 @@
-//! Tags of streams and consumers.
+//! Tags of streams, consumers and queues.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::super::catalogue::{Known, Settings};
 use super::super::model::{Profile, is_tag_text};
 use super::consumers::by_arn;
-use super::{Answered, Call, Fault, Input, Reply, Service, Value};
+use super::{Answered, Call, Fault, Input, Reply, Service, Value, queues};
 
-/// How many tags a stream or a consumer may have.
+/// How many tags a stream, a consumer or a queue may have.
 const TAGS_MAX: usize = 50;
 /// What the service said in 2018, when it took as many as today.
 const TAGS_SAID_2018: usize = 10;
@@ -20,6 +20,8 @@ const INVALID_CHARACTERS: &str = "Some tags contain invalid characters. Valid ch
 pub(in crate::gateway) enum Tagged {
     Stream(Arc<Known>),
     Consumer(Arc<Known>, String),
+    /// A queue, by its id.
+    Queue(Arc<Known>, String),
 }
 
 type Tags = BTreeMap<String, String>;
@@ -34,12 +36,16 @@ impl Tagged {
             let (known, consumer) = by_arn(service, arn)?;
             return Ok(Self::Consumer(known, consumer.description.name));
         }
+        if service.account().queue_of(arn).is_some() {
+            let (known, queue) = queues::by_arn(service, arn)?;
+            return Ok(Self::Queue(known, queue.id));
+        }
         Err(Fault::not_found(format!("Resource {arn} under account {} not found.", service.account().id)))
     }
 
     pub(super) fn known(&self) -> &Arc<Known> {
         match self {
-            Self::Stream(known) | Self::Consumer(known, _) => known,
+            Self::Stream(known) | Self::Consumer(known, _) | Self::Queue(known, _) => known,
         }
     }
 
@@ -48,6 +54,9 @@ impl Tagged {
             Self::Stream(known) => known.settings().tags.clone(),
             Self::Consumer(known, consumer) => {
                 known.settings().consumers.get(consumer).map(|it| it.tags.clone()).unwrap_or_default()
+            }
+            Self::Queue(known, id) => {
+                known.settings().queues.get(id).map(|it| it.tags.clone()).unwrap_or_default()
             }
         }
     }
@@ -58,6 +67,7 @@ impl Tagged {
         match self {
             Self::Stream(_) => settings.policy.clone(),
             Self::Consumer(_, name) => settings.consumers.get(name)?.policy.clone(),
+            Self::Queue(_, id) => settings.queues.get(id)?.policy.clone(),
         }
     }
 
@@ -68,6 +78,8 @@ impl Tagged {
             changing.set(|settings: &mut Settings| match self {
                 Self::Stream(_) => settings.tags = tags,
                 Self::Consumer(_, name) => settings.consumers.entry(name.clone()).or_default().tags = tags,
+                // One that is being deleted has none any more.
+                Self::Queue(_, id) => drop(settings.queues.get_mut(id).map(|queue| queue.tags = tags)),
             })
         })
     }

@@ -103,6 +103,23 @@ fn what_is_throttled_is_counted() {
 }
 
 #[test]
+fn queues_come_with_what_they_hold() {
+    let world = World::new();
+    world.create_on_demand("clicks");
+    let jobs = queues::create(&world, "jobs", json!({}));
+    for number in 0..3 {
+        world.put("clicks", "key", &number.to_string());
+    }
+    world.ok("ReceiveQueueRecords", json!({"QueueARN": jobs, "Limit": 1}));
+    let got = activity(&world, json!({"StreamName": "clicks", "IncludeConsumers": true})).ok();
+    let expected = json!([{
+        "QueueName": "jobs", "QueueARN": jobs, "QueueStatus": "ACTIVE", "VisibleRecords": 2, "InFlightRecords": 1,
+        "DeadLetterRecords": 0,
+    }]);
+    assert_eq!(got["Queues"], expected);
+}
+
+#[test]
 fn consumers_come_with_their_subscriptions_and_groups_with_their_lag() {
     let world = World::new();
     world.create("clicks", 1);
@@ -154,7 +171,7 @@ const KEYS: &str = r#"{"keys": [
         {"Effect": "Allow", "Action": "kinesis:ListStreams", "Resource": "*"}]}]}]}"#;
 
 /// Signs a request with the key `AK` and the secret `s`, as the page does.
-fn sign(request: &mut Request) {
+pub(super) fn sign(request: &mut Request) {
     let hash = |text: &[u8]| hex(ring::digest::digest(&ring::digest::SHA256, text).as_ref());
     let mac = |key: &[u8], text: &str| {
         ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key), text.as_bytes())

@@ -234,10 +234,8 @@ fn a_dry_run_changes_nothing() {
 #[test]
 fn what_the_server_does_not_have_is_not_found() {
     let world = World::new();
-    let queue = format!("arn:aws:kinesis:us-east-1:{ACCOUNT}:queue/jobs");
-    world.refused("DescribeQueue", json!({"QueueARN": queue}), "ResourceNotFoundException");
-    world.refused("ReceiveQueueRecords", json!({"QueueARN": queue}), "ResourceNotFoundException");
-    assert_eq!(world.ok("ListQueues", json!({})), json!({"QueueSummaries": []}));
+    let channel = format!("arn:aws:kinesis:us-east-1:{ACCOUNT}:channel/archive");
+    world.refused("DescribeChannel", json!({"ChannelARN": channel}), "ResourceNotFoundException");
     assert_eq!(world.ok("ListChannels", json!({})), json!({"ChannelSummaries": []}));
     let settings = world.ok("DescribeAccountSettings", json!({}));
     assert_eq!(settings["MinimumThroughputBillingCommitment"]["Status"], "DISABLED");

@@ -8,6 +8,9 @@ mod history;
 mod judging;
 mod lifecycle;
 mod model;
+mod queue_records;
+mod queue_waits;
+mod queues;
 mod reading;
 mod records;
 mod resharding;
@@ -25,7 +28,7 @@ use tempfile::TempDir;
 
 use super::catalogue::{Behaviour, Catalogue, Janitor};
 use super::front::{Door, Front};
-use super::http::{Answer, Body, Request, Service as _};
+use super::http::{Answer, Answering, Body, Request, Service as _};
 use super::model::Profile;
 use super::names::Account;
 use super::operations::Service;
@@ -41,7 +44,7 @@ struct World {
     directory: TempDir,
     clock: Arc<ManualClock>,
     setup: Setup,
-    front: Option<Front>,
+    front: Option<Arc<Front>>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -99,7 +102,8 @@ impl World {
     }
 
     fn with(setup: Setup) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let mut world = Self {
             directory: tempfile::tempdir().unwrap(),
             clock: Arc::new(ManualClock::new(START)),
@@ -135,14 +139,20 @@ impl World {
             janitor: Janitor::start(Arc::clone(&catalogue)).unwrap(),
             recorder: None,
             catalogue,
-            sealer: Sealer::new([7; 32]),
+            sealer: Arc::new(Sealer::new([7; 32])),
             clock: Arc::clone(&self.clock) as _,
             profile: self.setup.profile,
             subscription_life: 5 * MINUTE,
+            ending: tokio::sync::watch::Sender::new(false),
         };
         let random = SystemRandom::new();
-        self.front =
-            Some(Front { service, door, watch: Watch::default(), random, requests: AtomicU64::default() });
+        self.front = Some(Arc::new(Front {
+            service,
+            door,
+            watch: Watch::default(),
+            random,
+            requests: AtomicU64::default(),
+        }));
     }
 
     /// Ends the gateway without closing anything well, and starts it again with other settings.
@@ -152,7 +162,7 @@ impl World {
         self.open();
     }
 
-    fn front(&self) -> &Front {
+    fn front(&self) -> &Arc<Front> {
         self.front.as_ref().unwrap()
     }
 
@@ -203,6 +213,14 @@ impl World {
     }
 
     fn answer(&self, request: &Request) -> Answer {
+        match self.begin(request) {
+            Answering::Now(answer) => answer,
+            Answering::Later(later) => self.runtime.block_on(later),
+        }
+    }
+
+    /// Returns the answer, or the one that comes later.
+    fn begin(&self, request: &Request) -> Answering {
         let Request { method, uri, headers, body, peer, is_tls } = request;
         let request = Request {
             method: method.clone(),
@@ -213,7 +231,7 @@ impl World {
             is_tls: *is_tls,
         };
         let _entered = self.runtime.enter();
-        self.front().answer(request)
+        Arc::clone(self.front()).answer(request)
     }
 
     /// Returns the events of a subscription, as they come.
@@ -232,6 +250,11 @@ impl World {
 
     fn create(&self, stream: &str, shards: u32) {
         self.ok("CreateStream", json!({"StreamName": stream, "ShardCount": shards}));
+    }
+
+    fn create_on_demand(&self, stream: &str) {
+        let mode = json!({"StreamMode": "ON_DEMAND"});
+        self.ok("CreateStream", json!({"StreamName": stream, "StreamModeDetails": mode}));
     }
 
     fn arn(&self, stream: &str) -> String {

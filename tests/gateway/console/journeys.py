@@ -431,7 +431,22 @@ def readers(console):
     expect(row).to_contain_text("none")
     row.get_by_role("button", name="Deregister board").click()
     expect(page.get_by_text("No consumer is registered.")).to_be_visible()
-    assert kinesis.list_stream_consumers(StreamARN=summary("grouped")["StreamARN"])["Consumers"] == []
+    stream = {"StreamARN": summary("grouped")["StreamARN"]}
+    assert kinesis.list_stream_consumers(**stream)["Consumers"] == []
+    expect(page.get_by_text("The stream has no queues.")).to_be_visible()
+    kinesis.update_stream_mode(**stream, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+    active("grouped")
+    start = {**stream, "StartingPosition": {"Type": "TRIM_HORIZON"}}
+    queue = kinesis.create_queue(QueueName="resize", StreamConfigurationList=[start])["QueueDescription"]["QueueARN"]
+    eventually(lambda: kinesis.describe_queue(QueueARN=queue)["QueueDescription"]["QueueStatus"] == "ACTIVE")
+    assert len(kinesis.receive_queue_records(QueueARN=queue, Limit=1)["QueueRecords"]) == 1
+    cells = page.locator("tr", has=page.get_by_role("rowheader", name="resize", exact=True)).locator("td")
+    expect(cells).to_have_text(["Active", "2", "1", "0"])
+    kinesis.delete_queue(QueueARN=queue)
+    expect(page.get_by_text("The stream has no queues.")).to_be_visible()
+    eventually(lambda: summary("grouped")["QueueCount"] == 0)
+    kinesis.update_stream_mode(**stream, StreamModeDetails={"StreamMode": "PROVISIONED"})
+    active("grouped")
 
 
 def charts(console):

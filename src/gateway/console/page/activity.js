@@ -328,7 +328,7 @@ async function askStream(stream, IncludeConsumers) {
   }
   return {
     time, described, shards, allowed: new Set(answer.AllowedOperations),
-    consumers: answer.Consumers, groups: answer.Groups,
+    consumers: answer.Consumers, groups: answer.Groups, queues: answer.Queues,
   };
 }
 

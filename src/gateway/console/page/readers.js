@@ -1,4 +1,4 @@
-// Who reads a stream: registered consumers with their subscriptions, and consumer groups of the log, with their lag.
+// Who reads a stream: registered consumers with their subscriptions, consumer groups of the log with their lag, and queues.
 
 import { historyOf } from './activity.js';
 import { kinesis, words } from './api.js';
@@ -63,6 +63,15 @@ function groupRow(group) {
     h('td', { 'data-label': 'Shards without a worker' }, count(orphans)));
 }
 
+function queueRow(queue) {
+  const shown = (records) => (records === undefined ? '–' : count(records));
+  return h('tr', {}, h('th', { scope: 'row' }, queue.QueueName),
+    h('td', { 'data-label': 'State' }, h('span', { class: `badge ${queue.QueueStatus.toLowerCase()}` }, word(queue.QueueStatus))),
+    h('td', { 'data-label': 'Visible' }, shown(queue.VisibleRecords)),
+    h('td', { 'data-label': 'In flight' }, shown(queue.InFlightRecords)),
+    h('td', { 'data-label': 'Dead letters' }, shown(queue.DeadLetterRecords)));
+}
+
 /** Makes a chart of how far a reader is behind, and of a group also one of how many records it has to go. */
 function lagCharts(reader) {
   const [kind, name] = [reader.split(' ', 1)[0], reader.slice(reader.indexOf(' ') + 1)];
@@ -99,6 +108,7 @@ function lagBoard(kind, history) {
 export function readersTab(content, view) {
   const consumers = h('tbody');
   const groups = h('tbody');
+  const queues = h('tbody');
   const add = h('button', { type: 'button', class: 'primary', onclick: () => register(view).then((isDone) => isDone && view.refresh()) }, 'Register a consumer');
   const table = (heads, body) => h('div', { class: 'card table-card' }, h('table', {}, h('thead', {}, h('tr', {}, heads.map((text) => h('th', { scope: 'col' }, text)))), body));
   const actions = h('span', { class: 'unseen' }, 'Actions');
@@ -116,6 +126,9 @@ export function readersTab(content, view) {
     h('p', { class: 'hint' }, 'Groups of programs that have the log itself open. The checkpoints of the KCL are in its own table, and not here.'),
     table(['Group', 'Workers', 'Records to go', 'Bytes to go', 'Behind', 'Shards without a worker'], groups),
     boards[1].element,
+    h('div', { class: 'section-head' }, h('h2', {}, 'Queues')),
+    h('p', { class: 'hint' }, 'A queue hands records out one by one and takes them back one by one. Programs create queues with CreateQueue.'),
+    table(['Queue', 'State', 'Visible', 'In flight', 'Dead letters'], queues),
     h('p', { class: 'hint' }, PAST));
   const none = (text) => h('tr', {}, h('td', { colspan: 6, class: 'muted' }, text));
   const opened = new Set();
@@ -132,6 +145,8 @@ export function readersTab(content, view) {
       }
       const rows = (answer.groups ?? []).map(groupRow);
       groups.replaceChildren(...(rows.length > 0 ? rows : [none(answer.shards ? 'The stream has no groups.' : 'Not known with this key.')]));
+      const queued = (answer.queues ?? []).map(queueRow);
+      queues.replaceChildren(...(queued.length > 0 ? queued : [none(answer.shards ? 'The stream has no queues.' : 'Not known with this key.')]));
       time = answer.time;
       draw();
     },

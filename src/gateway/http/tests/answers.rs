@@ -1,5 +1,7 @@
 //! What honest clients get over HTTP/1.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use super::*;
 
 #[test]
@@ -11,6 +13,23 @@ fn an_answer_comes_and_the_connection_goes_on() {
     }
     assert_eq!(client.call("/", ""), (200, String::new()));
     assert!(running.close(LONG));
+}
+
+#[test]
+fn answers_that_come_later_hold_no_thread() {
+    let (running, tester) = start_with(Settings { blocking_threads: 1, ..settings() });
+    let mut waiting: Vec<_> = (0..50).map(|_| Client::connect(&running)).collect();
+    waiting.iter_mut().for_each(|client| client.send(post("/slow/later/60000", "hi")));
+    let mut client = Client::connect(&running);
+    for _ in 0..3 {
+        assert_eq!(client.call("/slow/wait/0", "others are served"), (200, "others are served".to_owned()));
+        assert_eq!(client.call("/slow/later/10", "later"), (200, "later".to_owned()));
+    }
+    assert_eq!(client.call("/slow/later-panic", "").0, 500);
+    assert_eq!(client.call("/slow/later/0", "it goes on"), (200, "it goes on".to_owned()));
+    // Nothing is kept for clients that have left.
+    drop(waiting);
+    eventually("the answers are given up", || tester.gone.load(SeqCst) == 50);
 }
 
 #[test]

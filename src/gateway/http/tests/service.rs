@@ -9,13 +9,13 @@ use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
 
-use super::super::{Answer, Body, Request, Service};
+use super::super::{Answer, Answering, Body, Request, Service};
 
 #[derive(Default)]
 pub(super) struct Tester {
     /// What paths `/slow/…` wait for, if anything: that this lock is free.
     pub(super) gate: Arc<Mutex<()>>,
-    /// Senders of pieces that have noticed that their client is gone.
+    /// Senders of pieces that have noticed that their client is gone, and answers that were to come later to such a client.
     pub(super) gone: Arc<AtomicUsize>,
     /// Calls of `answer` that are under way, and the most there ever were.
     pub(super) at_work: AtomicUsize,
@@ -27,7 +27,7 @@ impl Service for Tester {
         !request.uri.path().starts_with("/slow")
     }
 
-    fn answer(&self, request: Request) -> Answer {
+    fn answer(self: Arc<Self>, request: Request) -> Answering {
         let at_work = self.at_work.fetch_add(1, SeqCst) + 1;
         self.at_work_max.fetch_max(at_work, SeqCst);
         let body = self.body(&request);
@@ -35,7 +35,32 @@ impl Service for Tester {
         let mut headers = HeaderMap::new();
         let seen = format!("{} {} {:?} {}", request.method, request.uri, request.peer.ip(), request.is_tls);
         headers.insert("x-seen", seen.parse().unwrap());
-        Answer { status: StatusCode::OK, headers, body }
+        let answer = Answer { status: StatusCode::OK, headers, body };
+        let words: Vec<_> = request.uri.path().split('/').skip(1).collect();
+        match *words {
+            ["slow", "later", millis] => {
+                let pause = Duration::from_millis(millis.parse().unwrap());
+                let gone = CountDropped(self.gone.clone());
+                Answering::Later(Box::pin(async move {
+                    tokio::time::sleep(pause).await;
+                    std::mem::forget(gone);
+                    answer
+                }))
+            }
+            ["slow", "later-panic"] => {
+                Answering::Later(Box::pin(async { panic!("a panic on purpose, later") }))
+            }
+            _ => Answering::Now(answer),
+        }
+    }
+}
+
+/// Counts that it was dropped.
+struct CountDropped(Arc<AtomicUsize>);
+
+impl Drop for CountDropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
     }
 }
 

@@ -29,7 +29,8 @@
 //! - Have a function called with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`].
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Hand out records one by one and take them back one by one, with timeouts and dead letters: [`Stream::queue`], [`Queue`].
-//! - Deliver records to files, exactly once, as Amazon Data Firehose does: the module `delivery`, with the feature of that name.
+//! - Deliver records to files, exactly once, and to HTTP endpoints, as Amazon Data Firehose does: the module `delivery`, with
+//!   the feature of that name.
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
 //! - Replay records with their original spacing, or faster: [`StreamReader::replay`].
@@ -46,7 +47,7 @@
 //!
 //! All features are off by default. While off, they cost nothing.
 //!
-//! - `delivery`: the module `delivery`, which writes records into files and what else takes objects.
+//! - `delivery`: the module `delivery`, which writes records into files and what else takes objects. Needs a C compiler, for TLS.
 //! - `encryption`: AES-256-GCM for records, and `KeyFile`. Needs a C compiler. [`StreamOptions::encryption`], [`KeyProvider`].
 //! - `futures`: the batches of iterators and workers as a `Stream` of the crate `futures`: `into_batches`. Waiting as a task needs no
 //!   feature.

@@ -1,6 +1,6 @@
 //! Delivery: a stream's records in objects, which are files in a directory or what else a sink takes, as Amazon Data Firehose writes them.
 //!
-//! The sinks are a [`Directory`]; an [`HttpEndpoint`],
+//! The sinks are a [`Directory`]; an object store, such as S3 (`ObjectStorage`, with the feature `object-store`); an [`HttpEndpoint`],
 //! [`SplunkHec`] and [`OpenSearchBulk`]; and whatever implements [`Sink`].
 //!
 //! A [`Delivery`] reads as a [consumer group](crate::Group): it goes on where it was, follows splits and merges, shares the shards with others of
@@ -38,6 +38,8 @@ mod splunk;
 mod state;
 mod stats;
 mod steps;
+#[cfg(feature = "object-store")]
+mod storage;
 #[cfg(test)]
 mod tests;
 mod time_pattern;
@@ -59,6 +61,8 @@ pub use sink::{Object, Sink, SinkError};
 pub use splunk::SplunkHec;
 pub use stats::DeliveryStats;
 pub use steps::{DeliveryRecord, Transformed};
+#[cfg(feature = "object-store")]
+pub use storage::ObjectStorage;
 
 use self::core::Core;
 use driver::Driver;

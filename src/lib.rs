@@ -152,3 +152,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/GUIDE.md")]
 struct Guide;
+
+/// The examples of the page on deliveries, compiled.
+#[cfg(all(doctest, feature = "delivery"))]
+#[doc = include_str!("../docs/DELIVERY.md")]
+struct DeliveryPage;

@@ -136,6 +136,38 @@ fn an_object_is_delivered_when_it_is_large_or_old_enough_and_not_before() {
 }
 
 #[test]
+fn l1_a_flush_delivers_all_that_was_put_before() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let sink = Arc::new(Memory::default());
+    for number in 0..200 {
+        // While the delivery looks at the log for the first time.
+        let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
+        for _ in 0..number * 50 {
+            std::hint::spin_loop();
+        }
+        stream.put("key", number.to_string()).unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        assert_eq!(sink.lines().len(), number + 1);
+        delivery.close().unwrap();
+    }
+}
+
+#[test]
+fn l1_a_flush_right_after_the_start_delivers_what_was_there() {
+    for _ in 0..100 {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let stream = open(&scratch.path().join("stream"), &clock);
+        stream.put("key", "there").unwrap();
+        let sink = Arc::new(Memory::default());
+        let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        assert_eq!(sink.lines(), ["there"], "{:?}", delivery.stats());
+        delivery.close().unwrap();
+    }
+}
+
+#[test]
 fn l1_a_sink_that_is_out_of_reach_loses_nothing() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(&scratch.path().join("stream"), &clock);

@@ -234,12 +234,14 @@ impl Core {
         (self.flush, self.is_ending) = (Flush::Now, true);
     }
 
-    /// Notes that nothing more was there to be read.
-    pub(super) fn note_all_read(&mut self) {
+    /// Notes that nothing more was there to be read. Returns whether a flush goes on because of that.
+    pub(super) fn note_all_read(&mut self) -> bool {
         let is_held_up = self.shards.values().any(|held| held.shard.is_paused);
-        if self.flush == Flush::OnceRead && !is_held_up {
+        let goes_on = self.flush == Flush::OnceRead && !is_held_up;
+        if goes_on {
             self.flush = Flush::Now;
         }
+        goes_on
     }
 
     /// Returns whether no attempt is running, and none will.
@@ -258,12 +260,14 @@ impl Core {
         objects.chain(self.jobs.values().filter_map(Job::due)).min()
     }
 
-    pub(super) fn stats(&self) -> DeliveryStats {
+    pub(super) fn stats(&self, now: Timestamp) -> DeliveryStats {
         let parts = self.active_parts();
+        let oldest = self.shards.values().filter_map(|held| held.shard.oldest()).min();
         DeliveryStats {
             buffered_bytes: self.memory_bytes() as u64,
             pending_objects: self.jobs.len() as u64,
             active_partitions: parts as u64,
+            data_freshness: oldest.map(|oldest| now.since(oldest)).unwrap_or_default(),
             ..self.counts.clone()
         }
     }

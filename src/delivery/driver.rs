@@ -30,9 +30,22 @@ impl Driver {
         now_of(&self.stream)
     }
 
-    /// Reads the next batch into the buffers. Returns false if there is none; then `context` is woken by a new record.
-    pub(super) fn read(&mut self, core: &Mutex<Core>, context: &mut Context<'_>) -> Result<bool> {
-        let polled = pin!(self.worker.next()).as_mut().poll(context);
+    /// Reads the next batch into the buffers. Returns false if there is none; then `wait` has run, which a new record ends.
+    pub(super) fn read(
+        &mut self,
+        core: &Mutex<Core>,
+        context: &mut Context<'_>,
+        wait: impl FnOnce(),
+    ) -> Result<bool> {
+        let polled = {
+            let mut next = pin!(self.worker.next());
+            let polled = next.as_mut().poll(context);
+            // The worker is on the lists of those who wait only as long as the future is there.
+            if polled.is_pending() {
+                wait();
+            }
+            polled
+        };
         match polled {
             Poll::Ready(Ok(batch)) => {
                 self.push(core, &batch)?;

@@ -32,6 +32,7 @@ mod part;
 mod plan;
 mod pool;
 mod prefix;
+mod query;
 mod shard;
 mod sink;
 mod splunk;
@@ -127,7 +128,7 @@ impl Delivery {
 
     /// Returns what the delivery has done since it was started, and what it does.
     pub fn stats(&self) -> DeliveryStats {
-        self.shared.core.lock().stats()
+        self.shared.core.lock().stats(self.stream.clock().now())
     }
 
     /// Returns whether the delivery has ended by itself, as it does when its stream is closed.

@@ -108,6 +108,7 @@ impl DeliveryOptions {
             backup_prefix: None,
             time_zone: "UTC".into(),
             keys: vec![],
+            queries: vec![],
             decompresses: false,
             deaggregates: false,
         };
@@ -193,7 +194,8 @@ impl DeliveryOptions {
     /// - `!{timestamp:yyyy/MM/dd}`: when the first record of the object arrived, as a pattern of Java's `DateTimeFormatter`, in
     ///   [`time_zone`](Self::time_zone). Without one, `yyyy/MM/dd/HH/` is added at the end.
     /// - `!{firehose:random-string}`: 11 characters that differ from object to object.
-    /// - `!{partitionKeyFromLambda:name}`: the value of a [partition key](Self::partition_keys). Slashes and control characters in it become `%` and
+    /// - `!{partitionKeyFromLambda:name}`, `!{partitionKeyFromQuery:name}`: the value of a partition key that a [function](Self::partition_keys) or a
+    ///   [query](Self::partition_by) gives. Slashes and control characters in it become `%` and
     ///   two hexadecimal digits.
     ///
     /// Default: none but the time.
@@ -242,6 +244,40 @@ impl DeliveryOptions {
     pub fn partition_keys<const N: usize>(mut self, names: [&str; N]) -> Self {
         self.plan.keys.retain(|(source, _)| *source != KeySource::Lambda);
         self.plan.keys.extend(names.map(|name| (KeySource::Lambda, name.to_owned())));
+        self
+    }
+
+    /// Turns dynamic partitioning on by a query: the value of the partition key `name` is what the query finds in the data of a row, which is JSON.
+    /// Rows without a value go to the error output. The prefix must name the key as `!{partitionKeyFromQuery:name}`.
+    ///
+    /// A query is a part of the language of jq: paths (`.a.b`, `.a[0]`, `.["a b"]`), alternatives (`.a // .b // "none"`), `|`, brackets, texts, numbers,
+    /// `tostring`, `tonumber`, `floor`, `ascii_downcase`, `ascii_upcase`, and `strftime("%Y-%m")` of seconds since 1970.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// use streamlog::delivery::{Directory, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// # let archive = directory.path().join("archive");
+    /// stream.put("user-17", r#"{"country":"FR","page":"/cart"}"#)?;
+    /// let delivery = stream
+    ///     .delivery("by-country")
+    ///     .partition_by("country", r#".country // "unknown" | ascii_downcase"#)
+    ///     .prefix("country=!{partitionKeyFromQuery:country}/")
+    ///     .error_prefix("failed/!{firehose:error-output-type}/")
+    ///     .format(Format::json_lines())
+    ///     .to(Directory::new(&archive))
+    ///     .start()?;
+    /// assert!(delivery.flush(Duration::from_secs(10)));
+    /// assert!(archive.join("country=fr").is_dir());
+    /// delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn partition_by(mut self, name: impl Into<String>, query: impl Into<String>) -> Self {
+        self.plan.keys.push((KeySource::Query, name.into()));
+        self.plan.queries.push(query.into());
         self
     }
 

@@ -8,6 +8,7 @@ use super::compress::CompressionFormat;
 use super::format::Format;
 use super::name::Naming;
 use super::prefix::{KeySource, Prefix, Use};
+use super::query::Query;
 use crate::Timestamp;
 
 /// The settings that decide which records an object holds, and how it is written.
@@ -26,7 +27,10 @@ pub(super) struct Plan {
     pub(super) error_prefix: String,
     pub(super) backup_prefix: Option<String>,
     pub(super) time_zone: String,
+    /// Where the values of the partition keys come from, and their names.
     pub(super) keys: Vec<(KeySource, String)>,
+    /// The queries of those keys that come from one, in their order.
+    pub(super) queries: Vec<String>,
     pub(super) decompresses: bool,
     pub(super) deaggregates: bool,
 }
@@ -38,6 +42,7 @@ pub(super) struct Rules {
     pub(super) prefix: Prefix,
     pub(super) error_prefix: Prefix,
     pub(super) backup_prefix: Option<Prefix>,
+    pub(super) queries: Vec<Query>,
     time_zone: TimeZone,
 }
 
@@ -57,7 +62,8 @@ impl Rules {
         }
         let backup = plan.backup_prefix.as_deref();
         let backup_prefix = backup.map(|text| Prefix::parse(text, Use::Records(&[]))).transpose()?;
-        Ok(Self { prefix, error_prefix, backup_prefix, time_zone, plan })
+        let queries = plan.queries.iter().map(|query| Query::parse(query)).collect::<Result<_, _>>()?;
+        Ok(Self { prefix, error_prefix, backup_prefix, queries, time_zone, plan })
     }
 
     /// Returns a time in the zone of the plan.

@@ -38,6 +38,8 @@ impl fmt::Debug for Shared {
 
 /// How long the thread that reads waits at most before it looks at the clock again. An injected clock may move at any time.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long it waits at least: what is due may be for another thread.
+const LOOK_AT_ONCE: Duration = Duration::from_millis(1);
 /// How long it waits if nothing is due, and after an error.
 const LOOK_RARELY: Duration = Duration::from_secs(1);
 /// So many batches are read between two looks at what is due.
@@ -102,9 +104,10 @@ impl Shared {
         let waker = Waker::from(Arc::clone(&self.bell));
         let mut context = Context::from_waker(&waker);
         let mut outcome = Ok(());
+        let mut was_idle = false;
         while !self.is_closing.load(Ordering::Acquire) {
-            match self.step(&mut driver, &mut context) {
-                Ok(()) => {}
+            match self.step(&mut driver, &mut context, was_idle) {
+                Ok(has_read) => was_idle = !has_read,
                 Err(Error::Closed) => break,
                 // The state in a checkpoint is not one of a delivery's.
                 Err(error @ Error::InvalidArgument(_)) => {
@@ -147,31 +150,33 @@ impl Shared {
         }
     }
 
-    fn step(&self, driver: &mut Driver, context: &mut Context<'_>) -> Result<()> {
-        driver.settle(&self.core, false)?;
-        let mut has_read = false;
-        for _ in 0..BATCHES_IN_A_ROW {
-            if !driver.read(&self.core, context)? {
-                self.core.lock().note_all_read();
-                break;
-            }
-            has_read = true;
-        }
-        driver.settle(&self.core, !has_read)?;
+    /// Commits what is due, and reads. Returns whether there was something to read.
+    fn step(&self, driver: &mut Driver, context: &mut Context<'_>, was_idle: bool) -> Result<bool> {
+        driver.settle(&self.core, was_idle)?;
         self.settled.notify_all();
         let now = driver.now();
-        let core = self.core.lock();
-        if core.has_due(now) {
+        if self.core.lock().has_due(now) {
             self.due.notify_all();
         }
-        let due = core.due();
-        drop(core);
-        if !has_read {
-            self.bell.wait(match due {
-                Some(due) => due.saturating_sub(now.elapsed).clamp(Duration::from_millis(1), LOOK_AGAIN),
-                None => LOOK_RARELY,
-            });
+        for _ in 0..BATCHES_IN_A_ROW {
+            // What was put before a flush is not read if the look at the log was before it, too.
+            let was_asked = self.core.lock().flush == Flush::OnceRead;
+            let wait = || {
+                let mut core = self.core.lock();
+                if was_asked && core.note_all_read() {
+                    return;
+                }
+                let due = core.due();
+                drop(core);
+                self.bell.wait(match due {
+                    Some(due) => due.saturating_sub(now.elapsed).clamp(LOOK_AT_ONCE, LOOK_AGAIN),
+                    None => LOOK_RARELY,
+                });
+            };
+            if !driver.read(&self.core, context, wait)? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 }

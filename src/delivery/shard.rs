@@ -22,7 +22,7 @@ use super::part::{ErrorKind, Part, Row, Span};
 use super::plan::Rules;
 use super::prefix::random_number;
 use super::state::{Decided, State};
-use crate::{SequenceNumber, ShardId};
+use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// So many rows for which there are too many parts are noted, before all that is built is decided.
 const OVERFLOWED_MAX: usize = 10_000;
@@ -142,8 +142,10 @@ impl Shard {
         let mut failed_count = 0;
         for (row, index) in rows.into_iter().zip(0..) {
             let place = (source.sequence, index);
+            // What is read again had room, unless it was noted: the error output of these records may be decided.
+            let must_have_room = !self.is_replaying() && is_keyed(&row.part);
             let is_over = self.overflowed.contains(&place)
-                || is_keyed(&row.part) && !self.has_room(&row.part, source.sequence) && !may_begin();
+                || must_have_room && !self.is_building(&row.part) && !may_begin();
             let Row { part, data } = if is_over {
                 self.overflowed.insert(place);
                 failed_count += 1;
@@ -171,10 +173,8 @@ impl Shard {
         failed_count
     }
 
-    /// Returns whether a row of the part begins no new object.
-    fn has_room(&mut self, part: &Part, sequence: SequenceNumber) -> bool {
-        self.parts.get(part).is_some_and(|state| state.building.is_some() || sequence < state.decided)
-            || self.objects.again(part, sequence).is_some()
+    fn is_building(&self, part: &Part) -> bool {
+        self.parts.get(part).is_some_and(|state| state.building.is_some())
     }
 
     /// Notes that all records before a number were added, or are gone.
@@ -293,6 +293,12 @@ impl Shard {
             self.objects.add_decided(decided, building);
             self.is_changed = true;
         }
+    }
+
+    /// Returns when the oldest record arrived that was read and is not delivered.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let built = self.parts.values().filter_map(|state| Some(state.building.as_ref()?.span.oldest));
+        built.chain(self.objects.decided().map(|decided| decided.span.oldest)).min()
     }
 
     /// Returns whether nothing is built or on its way.

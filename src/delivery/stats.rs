@@ -1,6 +1,10 @@
-//! What a delivery has done.
+//! What a delivery has done, by Firehose's names.
+
+use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::{Metric, MetricValue};
 
 /// What a delivery has done since it was started, and what it does: see [`Delivery::stats`](super::Delivery::stats).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -28,4 +32,46 @@ pub struct DeliveryStats {
     pub pending_objects: u64,
     /// Partitions with buffered rows.
     pub active_partitions: u64,
+    /// How old the oldest record is that was read and is not delivered. Zero if there is none.
+    pub data_freshness: Duration,
+}
+
+impl DeliveryStats {
+    /// Returns the counts that Firehose has metrics of, by its names, and those that it has no name for. Where Firehose has a name for each
+    /// kind of destination, this has the one that begins with `Delivery`.
+    ///
+    /// ```
+    /// # use streamlog::{MetricValue, Stream};
+    /// # use streamlog::delivery::Directory;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// let delivery = stream.delivery("archive").to(Directory::new(directory.path().join("archive"))).start()?;
+    /// let stats = delivery.stats();
+    /// let records = stats.metrics().find(|metric| metric.name == "Delivery.Records").expect("it is there");
+    /// assert_eq!(records.value, MetricValue::Total(0));
+    /// delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
+        let totals = [
+            ("DataReadFromKinesisStream.Records", "Count", self.read_records),
+            ("Delivery.Records", "Count", self.records),
+            ("Delivery.Objects", "Count", self.objects),
+            ("Delivery.Bytes", "Bytes", self.bytes),
+            ("Delivery.FailedAttempts", "Count", self.errors),
+            ("FailedProcessing.Records", "Count", self.failed_records),
+            ("SkippedRecords", "Count", self.skipped),
+        ];
+        let freshness = u64::try_from(self.data_freshness.as_millis()).unwrap_or(u64::MAX);
+        let levels = [
+            ("Delivery.DataFreshness", "Milliseconds", freshness),
+            ("Delivery.PendingObjects", "Count", self.pending_objects),
+            ("Delivery.BufferedBytes", "Bytes", self.buffered_bytes),
+            ("PartitionCount", "Count", self.active_partitions),
+        ];
+        let totals = totals.into_iter().map(|(name, unit, total)| (name, unit, MetricValue::Total(total)));
+        let levels =
+            levels.into_iter().map(|(name, unit, level)| (name, unit, MetricValue::Level(Some(level))));
+        totals.chain(levels).map(|(name, unit, value)| Metric { name, unit, shard: None, value })
+    }
 }

@@ -203,27 +203,41 @@ fn row<'a>(
     partition: Vec<String>,
     now: Timestamp,
 ) -> Row<'a> {
-    match keys_of(rules, partition) {
+    match keys_of(rules, partition, &data) {
         Ok(keys) => Row { part: Part::Records(keys), data },
         Err(reason) => failed(record, now, Failure::partition(reason)),
     }
 }
 
 /// Returns the values of the partition keys of a row.
-fn keys_of(rules: &Rules, partition: Vec<String>) -> Result<Vec<String>, String> {
+fn keys_of(rules: &Rules, partition: Vec<String>, data: &[u8]) -> Result<Vec<String>, String> {
     let keys = &rules.plan.keys;
-    let of_lambda = keys.iter().filter(|(source, _)| *source == KeySource::Lambda).count();
-    if partition.len() != of_lambda {
-        return Err(format!("{} values of partition keys instead of {of_lambda}", partition.len()));
+    let of_function = keys.iter().filter(|(source, _)| *source == KeySource::Lambda).count();
+    if partition.len() != of_function {
+        return Err(format!("{} values of partition keys instead of {of_function}", partition.len()));
     }
-    if let Some(at) = partition.iter().position(String::is_empty) {
-        return Err(format!("the partition key {:?} has no value", keys[at].1));
+    let document = match rules.queries.is_empty() {
+        true => serde_json::Value::Null,
+        false => serde_json::from_slice(data).map_err(|error| format!("it is no JSON: {error}"))?,
+    };
+    let (mut partition, mut queries) = (partition.into_iter(), rules.queries.iter());
+    let mut values = vec![];
+    for (source, name) in keys {
+        let value = match source {
+            KeySource::Lambda => {
+                partition.next().filter(|value| !value.is_empty()).ok_or_else(|| "it is an empty text".into())
+            }
+            KeySource::Query => {
+                queries.next().map_or_else(|| Err("it has no query".into()), |query| query.text(&document))
+            }
+        };
+        values.push(value.map_err(|reason| format!("the partition key {name:?} has no value: {reason}"))?);
     }
     // Each byte may become three in a name.
-    if partition.iter().map(String::len).sum::<usize>() * 3 > EVALUATED_MAX {
+    if values.iter().map(String::len).sum::<usize>() * 3 > EVALUATED_MAX {
         return Err("the values of the partition keys are too long".into());
     }
-    Ok(partition)
+    Ok(values)
 }
 
 fn failed<'a>(record: &DeliveryRecord<'_>, now: Timestamp, failure: Failure) -> Row<'a> {

@@ -33,6 +33,7 @@ fn plan(number: u8) -> Plan {
         backup_prefix: None,
         time_zone: "UTC".into(),
         keys: vec![(KeySource::Lambda, "k".into())],
+        queries: vec![],
         decompresses: false,
         deaggregates: false,
     }
@@ -58,6 +59,7 @@ enum Op {
     },
     Crash {
         plan: u8,
+        parts_max: usize,
     },
 }
 
@@ -68,7 +70,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::DecideAll),
         4 => Just(Op::Commit),
         4 => (any::<u8>(), any::<bool>()).prop_map(|(which, is_noted)| Op::Deliver { which, is_noted }),
-        1 => (0..4u8).prop_map(|plan| Op::Crash { plan }),
+        1 => (0..4u8, 1..8usize).prop_map(|(plan, parts_max)| Op::Crash { plan, parts_max }),
     ]
 }
 
@@ -192,7 +194,10 @@ impl World {
                 Op::DecideAll => self.shard.decide_all(),
                 Op::Commit => self.commit(),
                 Op::Deliver { which, is_noted } => self.deliver(which, is_noted),
-                Op::Crash { plan } => self.crash(plan),
+                Op::Crash { plan, parts_max } => {
+                    self.parts_max = parts_max;
+                    self.crash(plan);
+                }
             }
         }
     }

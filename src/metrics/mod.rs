@@ -1,4 +1,4 @@
-//! Reports the counts of streams and processors to the `metrics` facade, and so to the exporter that the program has installed.
+//! Reports the counts of streams, processors and deliveries to the `metrics` facade, and so to the exporter that the program has installed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use ::metrics::{
     Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::{Metric, MetricValue, Processor, ShardId, StreamStats};
+#[cfg(feature = "delivery")]
+use crate::delivery::Delivery;
+use crate::{Metric, MetricValue, Processor, ShardId, StreamReader, StreamStats};
 
 /// The values already reported of each count: a total, the counts of a histogram's buckets, or nothing for a level.
 type Handed = HashMap<(&'static str, Option<ShardId>), Vec<u64>>;
@@ -66,18 +68,57 @@ pub fn reporter() -> impl Fn(&Path, &StreamStats) + Send + Sync + 'static {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn processor_reporter() -> impl Fn(&Processor) + Send + Sync + 'static {
-    let handed: Mutex<HashMap<(PathBuf, String), Handed>> = Mutex::default();
+    let handed = HandedByName::default();
     move |processor| {
-        let (path, name) = (processor.stream().describe().path, processor.name().to_owned());
-        let mut handed = handed.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = handed.entry((path.clone(), name.clone())).or_default();
-        for metric in processor.stats().metrics() {
-            let key = (metric.name, metric.shard);
-            let mut labels = labels(&path, metric.shard);
-            labels.push(Label::new("processor", name.clone()));
-            let remembered = hand_over(labels, &metric, before.get(&key));
-            before.insert(key, remembered);
-        }
+        let of = ("processor", processor.name());
+        report_named(&handed, processor.stream(), of, processor.stats().metrics());
+    }
+}
+
+/// Returns a reporter of a delivery's counts to the `metrics` facade. The program calls it from time to time, such as every ten seconds.
+///
+/// It reports the counts of [`DeliveryStats::metrics`](crate::delivery::DeliveryStats::metrics) as [`processor_reporter`] does those of a
+/// processor, with the labels `stream` and `delivery`.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # use streamlog::delivery::Directory;
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path().join("clicks"))?;
+/// let delivery = stream.delivery("archive").to(Directory::new(directory.path().join("archive"))).start()?;
+/// let report = streamlog::metrics::delivery_reporter();
+/// report(&delivery); // again and again, on a timer
+/// delivery.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "delivery")]
+pub fn delivery_reporter() -> impl Fn(&Delivery) + Send + Sync + 'static {
+    let handed = HandedByName::default();
+    move |delivery| {
+        let of = ("delivery", delivery.name());
+        report_named(&handed, delivery.stream(), of, delivery.stats().metrics());
+    }
+}
+
+/// What was handed over, for each stream and name.
+type HandedByName = Mutex<HashMap<(PathBuf, String), Handed>>;
+
+/// Reports the counts of something on a stream that has a name.
+fn report_named<'m>(
+    handed: &HandedByName,
+    stream: &StreamReader,
+    (kind, name): (&'static str, &str),
+    metrics: impl Iterator<Item = Metric<'m>>,
+) {
+    let (path, name) = (stream.describe().path, name.to_owned());
+    let mut handed = handed.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = handed.entry((path.clone(), name.clone())).or_default();
+    for metric in metrics {
+        let key = (metric.name, metric.shard);
+        let mut labels = labels(&path, metric.shard);
+        labels.push(Label::new(kind, name.clone()));
+        let remembered = hand_over(labels, &metric, before.get(&key));
+        before.insert(key, remembered);
     }
 }
 

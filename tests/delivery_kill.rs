@@ -1,0 +1,108 @@
+//! Kills a process with a delivery at random moments, while shards split and merge and settings change: the files are exactly the stream: L1, L2.
+//!
+//! `STREAMLOG_KILLS=100` kills it so often.
+#![cfg(feature = "delivery")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use common::killed::{Id, ids, kill_again_and_again, open, put_until_killed, told};
+use streamlog::delivery::{Delivery, Directory, Format, Naming, Transformed};
+use streamlog::{SECOND, Stream};
+
+fn rounds() -> u64 {
+    std::env::var("STREAMLOG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8)
+}
+
+/// Starts the delivery with the settings of a round. What the function makes of a record is always the same.
+fn start(stream: &Stream, archive: &Path, round: u64) -> Delivery {
+    let options = stream
+        .delivery("archive")
+        .partition_keys(["key"])
+        .prefix(format!("{}/key=!{{partitionKeyFromLambda:key}}/!{{timestamp:HH-mm}}/", round % 3))
+        .error_prefix("errors/!{firehose:error-output-type}/")
+        .format(if round.is_multiple_of(2) { Format::lines() } else { Format::json_lines() })
+        .naming(if round % 4 == 3 { Naming::Firehose } else { Naming::Sequence })
+        .buffer_bytes(200 + round as usize % 5 * 1_000)
+        .buffer_interval(Duration::from_millis(20 + round % 3 * 50))
+        .memory_bytes_max(if round.is_multiple_of(5) { 2_000 } else { 1 << 20 })
+        // Some rounds have not room enough for all partitions, so that some rows are errors.
+        .active_partitions_max(if round % 4 == 2 { 2 } else { 100 })
+        .transform(|record| {
+            let (key, number): Id = serde_json::from_slice(record.data()).unwrap();
+            match number % 50 {
+                17 => Transformed::failed("by chance"),
+                // Two rows in two partitions.
+                18 => Transformed::row_in(record.data(), [&*(key % 5).to_string()])
+                    .and_row_in(record.data(), ["twin"]),
+                _ => Transformed::row_in(record.data(), [&*(key % 5).to_string()]),
+            }
+        });
+    told(options.to(Directory::new(archive)).start())
+}
+
+/// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when all is delivered.
+#[test]
+fn child() {
+    let Some((path, round)) = common::killed::child() else { return };
+    let stream = open(&path, "clicks");
+    let delivery = start(&stream, &path.join("archive"), round);
+    if round < rounds() {
+        put_until_killed(&stream, &[&stream], round);
+    }
+    // Children begin once their parents are delivered.
+    while told(stream.group("archive").describe()).lag().record_count > 0 || !delivery.flush(10 * SECOND) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    told(delivery.close());
+}
+
+/// Counts the rows of each record in all files under a directory.
+fn count(path: &Path, rows: &mut BTreeMap<Id, u64>) {
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            count(&path, rows);
+            continue;
+        }
+        // A file that was being written when the process was killed.
+        if path.extension().is_some_and(|extension| extension == "partial") {
+            continue;
+        }
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let id: Id = match serde_json::from_str(line).unwrap() {
+                serde_json::Value::Object(failed) => {
+                    serde_json::from_slice(&base64(failed["rawData"].as_str().unwrap())).unwrap()
+                }
+                id => serde_json::from_value(id).unwrap(),
+            };
+            *rows.entry(id).or_default() += 1;
+        }
+    }
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+#[test]
+fn l1_l2_the_files_are_exactly_the_stream_wherever_the_process_is_killed() {
+    let scratch = common::scratch();
+    kill_again_and_again(scratch.path(), rounds());
+    let expected: BTreeMap<Id, u64> = ids(&open(scratch.path(), "clicks"))
+        .into_iter()
+        .map(|id| (id, if id.1 % 50 == 18 { 2 } else { 1 }))
+        .collect();
+    assert!(expected.len() > 1_000, "{} records are too few for a test", expected.len());
+    let mut found = BTreeMap::new();
+    count(&scratch.path().join("archive"), &mut found);
+    let wrong: Vec<_> = expected.iter().filter(|(id, count)| found.get(id) != Some(count)).take(10).collect();
+    assert!(wrong.is_empty(), "L2: {} of {} are there; wrong are {wrong:?}", found.len(), expected.len());
+    assert_eq!(found, expected);
+}

@@ -131,8 +131,8 @@ pub use log::types::stats::{Metric, MetricValue, PutStats, ShardStats, StreamSta
 pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use processor::{
-    Destination, DiscardReason, Discarded, Invocation, Processor, ProcessorOptions, ProcessorStats, Response,
-    Sink, Window,
+    Destination, DiscardReason, Discarded, Invocation, Processor, ProcessorDescription, ProcessorLane,
+    ProcessorOptions, ProcessorShard, ProcessorStats, ProcessorWindow, Response, Sink, Window,
 };
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use queue::{NextRecords, Queue, QueueDescription, QueueOptions, QueueRecord, ReceiptHandle};

@@ -16,8 +16,14 @@ use streamlog::{PutRecord, Stream};
 #[cfg(unix)]
 #[path = "cli/beside.rs"]
 mod beside;
+#[path = "cli/deliver.rs"]
+mod deliver;
 #[path = "cli/encrypted.rs"]
 mod encrypted;
+#[path = "cli/processors.rs"]
+mod processors;
+#[path = "cli/queues.rs"]
+mod queues;
 
 /// Returns the path of the tool. `cargo test` builds it; if only this test runs, it is built here.
 fn tool() -> &'static Path {
@@ -29,12 +35,14 @@ fn tool() -> &'static Path {
         let tool = profile.join("examples").join(format!("streamlog{}", std::env::consts::EXE_SUFFIX));
         // Cargo builds examples along with all tests, and leaves an old one alone where only this test runs.
         // What was built may lack a feature that this test has.
-        if modified(&tool) < newest_source() || cfg!(feature = "encryption") {
+        let features =
+            [("encryption", cfg!(feature = "encryption")), ("delivery", cfg!(feature = "delivery"))];
+        let features: Vec<_> =
+            features.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect();
+        if modified(&tool) < newest_source() || !features.is_empty() {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--example", "streamlog", "--target-dir"]).arg(profile.parent().unwrap());
-            if cfg!(feature = "encryption") {
-                cargo.args(["--features", "encryption"]);
-            }
+            cargo.args(["--features", &features.join(",")]);
             if profile.ends_with("release") {
                 cargo.arg("--release");
             }
@@ -868,6 +876,8 @@ fn output_that_goes_nowhere_is_an_error_and_changes_nothing() {
         ("shards", &["--dot"]),
         ("retention", &[]),
         ("groups", &[]),
+        ("processors", &[]),
+        ("queues", &[]),
     ] {
         // Closed, open for reading only, and full.
         for redirection in [">&-", "1</dev/null", ">/dev/full"] {

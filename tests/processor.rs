@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use streamlog::{
-    Destination, DiscardReason, Error, Filter, HOUR, MINUTE, ManualClock, Position, ProcessorOptions,
-    Response, SECOND, Stream, StreamReader,
+    Destination, DiscardReason, Error, Filter, HOUR, Invocation, MINUTE, ManualClock, Position,
+    ProcessorOptions, Response, Retention, SECOND, Stream, StreamReader,
 };
 
 /// Longer than anything here takes.
@@ -685,4 +685,40 @@ fn a_dry_run_calls_the_function_with_a_part_of_the_log_and_leaves_nothing_behind
     assert_eq!(put_aside, bad);
     assert!(stream.groups().unwrap().is_empty());
     assert_eq!(common::disk_bytes(&scratch.path().join("stream")), files_before);
+}
+
+#[test]
+fn l2_a_hold_keeps_a_closed_shard_until_its_windows_are_over() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = common::small(&clock).retention(Retention::age(MINUTE)).open(scratch.path()).unwrap();
+    let shard = stream.shards()[0].id;
+    let start = || {
+        let (sender, receiver) = mpsc::channel();
+        let options = stream.processor("audit").tumbling_window(15 * MINUTE).hold(1 << 30);
+        let function = move |invocation: &Invocation, seen: &mut u32| {
+            *seen += invocation.len() as u32;
+            sender.send((*seen, invocation.window().unwrap().is_final)).unwrap();
+        };
+        (options.start_with_state(function).unwrap(), receiver)
+    };
+    let (processor, receiver) = start();
+    stream.put("key", "first").unwrap();
+    assert_eq!(receiver.recv_timeout(LONG).unwrap(), (1, false));
+    eventually(|| stream.group("audit").describe().unwrap().lag().record_count == 0);
+    processor.close().unwrap();
+    stream.split_shard_evenly(shard).unwrap();
+    for _ in 0..3 {
+        clock.advance(5 * MINUTE);
+        stream.maintain().unwrap();
+    }
+    assert!(
+        stream.shards().iter().any(|known| known.id == shard),
+        "its record is done, and the window is not"
+    );
+    let (processor, receiver) = start();
+    assert_eq!(receiver.recv_timeout(LONG).unwrap(), (1, true));
+    eventually(|| stream.group("audit").describe().unwrap().shards.iter().all(|known| known.shard != shard));
+    processor.close().unwrap();
+    stream.maintain().unwrap();
+    assert!(stream.shards().iter().all(|known| known.id != shard), "now it may go");
 }

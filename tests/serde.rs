@@ -59,6 +59,9 @@ fn what_a_stream_returns_goes_to_json() {
     assert_eq!(group["name"], json!("readers"));
     let queue = comes_back(stream.queue("jobs").open().unwrap().describe().unwrap());
     assert_eq!(queue["name"], json!("jobs"));
+    let _processor = stream.processor("audit").start(|_| ()).unwrap();
+    let processor = comes_back(stream.describe_processor("audit").unwrap());
+    assert_eq!(processor["name"], json!("audit"));
     let stats = serde_json::to_value(stream.stats().unwrap()).unwrap();
     assert_eq!(stats["shards"].as_array().unwrap().len(), 4);
     #[cfg(feature = "metrics")]

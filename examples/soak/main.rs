@@ -2,7 +2,11 @@
 //! worker at random moments, starts it again, and checks the stream against the promises.
 //!
 //! Beside the worker, visitors read the stream in processes of their own: one follows all shards, one reads here and there and keeps what
-//! it has read, and one runs the workers of a consumer group. They live across many lives of the worker, and are killed in turn.
+//! it has read, one runs the workers of a consumer group, and one a processor and queues. They live across many lives of the worker, and are
+//! killed in turn.
+//!
+//! A second stream, `jobs`, has records that must each count exactly once: in the tumbling windows of processors with lanes, whose functions fail,
+//! hang and give up, and in queues, whose workers forget records and give them back.
 //!
 //! ```text
 //! cargo run --release --example soak -- --minutes 10
@@ -15,7 +19,7 @@
 //!
 //! Read in this order: `plan` (the settings of each run) and `record` (how a record proves its origin), then the worker's side: `worker`
 //! (its threads: **add a new part of the library there**), `writer`, `reader` with `order` and `held`, `consumer`, `keeper`, `board`; then
-//! the visitors: `visitor`, `follower`, `seeker`; `message` is what all of them report to the supervisor; then the supervisor's side:
+//! the visitors: `visitor`, `follower`, `seeker`; `jobs` for both sides; `message` is what all of them report to the supervisor; then the supervisor's side:
 //! `supervisor`, `process`, `visitors`, `ledger` (the promises), `course` (how far a reader is), `group` (what a consumer group has
 //! handled), `check` (what the stream contains), `report`.
 
@@ -26,6 +30,7 @@ mod course;
 mod follower;
 mod group;
 mod held;
+mod jobs;
 mod keeper;
 mod ledger;
 mod message;
@@ -59,7 +64,7 @@ struct Args {
     /// How long to run, in minutes; 0.1 is six seconds
     #[arg(long, default_value_t = 1.0, value_name = "N", value_parser = positive)]
     minutes: f64,
-    /// An empty directory for the stream, which is kept; a temporary directory if not given
+    /// An empty directory for the streams, which are kept; a temporary directory if not given
     #[arg(long, value_name = "PATH")]
     dir: Option<PathBuf>,
     /// Number of threads that put, each with its own keys
@@ -102,6 +107,8 @@ enum Role {
     Seeker,
     /// A visitor in which the workers of a consumer group run.
     Group,
+    /// A visitor with a processor and workers of queues.
+    Jobs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,6 +119,16 @@ enum DurabilityArg {
 }
 
 impl Args {
+    /// Returns the path of the stream.
+    fn stream_path(&self) -> std::result::Result<PathBuf, String> {
+        Ok(self.dir.as_deref().ok_or("there is no directory")?.join("stream"))
+    }
+
+    /// Returns the path of the stream of jobs.
+    fn jobs_path(&self) -> std::result::Result<PathBuf, String> {
+        Ok(self.dir.as_deref().ok_or("there is no directory")?.join("jobs"))
+    }
+
     /// Returns the number of keys of all writers.
     fn key_count(&self) -> record::KeyIndex {
         self.writers * record::KEYS_PER_WRITER

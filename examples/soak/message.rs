@@ -5,6 +5,7 @@ use std::fmt;
 use streamlog::{ShardId, Timestamp};
 
 use super::group::Span;
+use super::jobs::Note;
 use super::record::{KeyIndex, Number};
 
 /// The progress of a key in a run, in records. Every number was true before the worker reported it.
@@ -103,6 +104,8 @@ pub(crate) enum Message {
     Overtaken { keys: Vec<KeyIndex> },
     /// A commit has returned; the group continues at `next` in this shard.
     Committed { shard: ShardId, next: u64 },
+    /// What those say who put and handle jobs.
+    Job(Note),
     /// The process closed the stream as requested.
     Closed,
     /// A promise is broken.
@@ -142,6 +145,10 @@ impl fmt::Display for Message {
                 keys.iter().try_for_each(|key| write!(f, " {key}"))?;
             }
             Self::Committed { shard, next } => write!(f, "committed {} {next}", shard.get())?,
+            Self::Job(note) => {
+                write!(f, "job")?;
+                note.fields().iter().try_for_each(|field| write!(f, " {field}"))?;
+            }
             Self::Closed => write!(f, "closed")?,
             Self::Violation(what) => write!(f, "violation {}", what.replace('\n', " "))?,
         }
@@ -192,6 +199,7 @@ impl Message {
                 let &[shard, next] = fields.as_slice() else { return None };
                 Self::Committed { shard: ShardId::new(shard as u32), next }
             }
+            "job" => Self::Job(Note::from_fields(&fields)?),
             "closed" => Self::Closed,
             _ => return None,
         })

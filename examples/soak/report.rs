@@ -225,7 +225,7 @@ impl Report {
     }
 
     /// Prints the summary. `spans_again` are the numbers of spans with records that had been handed out before, inside and outside.
-    pub(crate) fn summary(&self, spans_again: [u64; 2]) {
+    pub(crate) fn summary(&self, jobs: Vec<String>, spans_again: [u64; 2]) {
         let elapsed = self.began.elapsed();
         let all = &self.all.counters;
         say(&format!("\nin {elapsed:.0?}: {}", self.all.in_words(elapsed.as_secs_f64())));
@@ -264,6 +264,7 @@ impl Report {
                 HumanCount(counters.groups_overtaken),
             ));
         }
+        jobs.iter().for_each(|line| say(line));
         say(&format!(
             "visitors: {} kills; the group outside handled an acknowledged record within {handled:.1?}; own memory at most {}",
             self.visitor_kills,

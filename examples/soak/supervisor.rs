@@ -9,6 +9,7 @@ use streamlog::{Error, Maintenance};
 use super::board::SILENCE_MAX;
 use super::check::Check;
 use super::group::{GroupLedger, INSIDE};
+use super::jobs::{JobLedger, Jobs};
 use super::ledger::Ledger;
 use super::message::Message;
 use super::plan::{Ending, Plan, Random};
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let ends_at = Instant::now() + Duration::from_secs_f64(args.minutes * 60.0);
     let report = Report::new()?;
     let (ledger, group, visitors) = (Ledger::default(), GroupLedger::new(INSIDE), Visitors::new(&args));
+    let jobs = JobLedger::default();
     let mut soak = Soak {
         args,
         dir,
@@ -47,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ends_at,
         report,
         ledger,
+        jobs,
         group,
         visitors,
         has_stream: false,
@@ -54,14 +57,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         run: 0,
     };
     let outcome = soak.run();
-    soak.report.summary([&soak.group, soak.visitors.group()].map(|group| group.course.spans_again));
+    soak.report.summary(
+        soak.jobs.summary(),
+        [&soak.group, soak.visitors.group()].map(|group| group.course.spans_again),
+    );
     if let Err(broken) = outcome {
         // Keep a temporary directory too.
         temporary.map(tempfile::TempDir::keep);
         let Soak { dir, args, round, run, .. } = soak;
         say(&format!("\nFAIL {broken}"));
         say(&format!("round {round}, {}", Plan::new(&args, round, run).in_words()));
-        return Err(format!("1 violation with seed {seed}; the stream is left in {}", dir.display()).into());
+        return Err(format!("1 violation with seed {seed}; the streams are left in {}", dir.display()).into());
     }
     say("PASS 0 violations");
     Ok(())
@@ -74,6 +80,7 @@ struct Soak {
     ends_at: Instant,
     report: Report,
     ledger: Ledger,
+    jobs: JobLedger,
     group: GroupLedger,
     visitors: Visitors,
     /// A worker or a check has opened the stream, so it exists.
@@ -109,15 +116,24 @@ impl Soak {
             let is_thorough = is_last || self.random.one_in(4);
             let plan = Plan::new(&self.args, self.round, self.run);
             let was_closed = ending == Ending::Close;
-            let check = Check { args: &self.args, dir: &self.dir, plan: &plan, was_closed, is_thorough };
+            let dir = self.args.stream_path()?;
+            let check = Check { args: &self.args, dir: &dir, plan: &plan, was_closed, is_thorough };
             let checked =
                 check.run(&mut self.ledger, &mut self.group, self.visitors.group(), &mut self.random)?;
             self.has_stream = true;
             self.visitors.check_seen(&checked.lasts)?;
+            // Otherwise the next worker gets the rest.
+            if is_last || self.random.one_in(3) {
+                Jobs::drain(&self.args, &plan, &mut self.jobs)?;
+            }
             self.report.note_check(&checked);
             self.report.tick()?;
         }
-        if self.has_stream { self.visitors.finish(&self.ledger, &mut self.report) } else { Ok(()) }
+        if self.has_stream {
+            self.visitors.finish(&self.ledger, &mut self.jobs, &mut self.report)
+        } else {
+            Ok(())
+        }
     }
 
     fn is_time_up(&self) -> bool {
@@ -143,7 +159,7 @@ impl Soak {
             }
             self.has_stream |= worker.has_opened;
             if self.has_stream {
-                self.visitors.attend(&self.ledger, &mut self.report)?;
+                self.visitors.attend(&self.ledger, &mut self.jobs, &mut self.report)?;
             }
             self.report.tick()?;
             if opened.is_some() && !has_tried_lock {
@@ -214,6 +230,7 @@ impl Soak {
             Message::Handled { spans } => self.group.note_handled(&self.ledger, &spans)?,
             Message::Overtaken { keys } => self.group.note_overtaken(&keys, Instant::now()),
             Message::Committed { shard, next } => self.group.note_committed(shard, next),
+            Message::Job(note) => self.jobs.note(note)?,
             Message::Violation(what) => return Err(what.into()),
             Message::Closed => worker.has_closed = true,
             Message::Read { .. } => {}
@@ -249,7 +266,7 @@ impl Soak {
 
     /// Checks that no other process can open the stream while a worker has it open.
     fn check_locked(&self, plan: &Plan) -> Result<()> {
-        match plan.options(&self.args).maintenance(Maintenance::Manual).open(&self.dir) {
+        match plan.options(&self.args).maintenance(Maintenance::Manual).open(self.args.stream_path()?) {
             Err(Error::Locked(_)) => Ok(()),
             Err(error) => {
                 Err(format!("P13: a stream that a worker has open is not locked, but: {error}").into())

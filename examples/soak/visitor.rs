@@ -8,6 +8,7 @@ use streamlog::StreamReader;
 use super::board::Board;
 use super::consumer::{Committed, Consumer, WORKER_COUNT};
 use super::group::OUTSIDE;
+use super::jobs::Jobs;
 use super::message::Message;
 use super::plan::Plan;
 use super::worker::{Part, main_of, run};
@@ -19,9 +20,11 @@ fn parts<'a>(
     stream: &'a StreamReader,
     board: &'a Board,
     committed: &'a Committed,
+    jobs: Option<&'a Jobs>,
 ) -> Vec<(String, Part<'a>)> {
     match role {
         Role::Worker => vec![],
+        Role::Jobs => jobs.map_or(vec![], |jobs| jobs.parts(board)),
         Role::Follower => vec![("outside follower".into(), Box::new(|| follower::follow(stream, board)))],
         Role::Seeker => vec![("outside seeker".into(), Box::new(|| seeker::seek(stream, board)))],
         Role::Group => {
@@ -42,7 +45,7 @@ pub(crate) fn main(args: &Args, role: Role) -> ExitCode {
 
 fn visit(args: &Args, role: Role) -> Result<()> {
     let board = Board::new(args, role, Plan::of_visitor(args, args.run))?;
-    let path = args.dir.as_deref().ok_or("a visitor is told its directory")?;
+    let path = args.stream_path()?;
     let began = Instant::now();
     let stream = StreamReader::open(path)
         .map_err(|error| format!("P6 L8: the stream does not open for reading: {error}"))?;
@@ -51,7 +54,9 @@ fn visit(args: &Args, role: Role) -> Result<()> {
         Role::Group => Committed::of(&stream, &stream.group(OUTSIDE))?,
         _ => Committed::default(),
     };
-    run(&board, parts(role, &stream, &board, &committed));
+    let jobs = if role == Role::Jobs { Some(Jobs::visit(&args.jobs_path()?)?) } else { None };
+    run(&board, parts(role, &stream, &board, &committed, jobs.as_ref()));
+    jobs.map_or(Ok(()), Jobs::close)?;
     say(&board.take_counters().to_string());
     say(&Message::Closed.to_string());
     Ok(())

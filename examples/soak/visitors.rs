@@ -7,6 +7,7 @@ use streamlog::Timestamp;
 
 use super::course::Course;
 use super::group::{GroupLedger, OUTSIDE};
+use super::jobs::JobLedger;
 use super::ledger::Ledger;
 use super::message::Message;
 use super::plan::Random;
@@ -19,6 +20,8 @@ use super::{Args, Result, Role};
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 /// The group has handled each acknowledged record within this time, in which all of its workers may stall for a while.
 const HANDLED_WITHIN: Duration = Duration::from_secs(30);
+/// The processor and the queues outside have done all jobs within this time after the last one was put.
+const JOBS_DONE_WITHIN: Duration = Duration::from_secs(90);
 /// The lifetime of a visitor, in lifetimes of a worker.
 const LIFETIMES: f64 = 3.0;
 /// The longest time between two visitors of a role.
@@ -34,7 +37,7 @@ pub(crate) struct Visitors {
     random: Random,
     /// The number of the last one.
     number: u32,
-    visitors: [Visitor; 3],
+    visitors: [Visitor; 4],
     seen: Known,
     target_set_at: Option<Instant>,
 }
@@ -76,7 +79,7 @@ impl Visitors {
             args: args.clone(),
             random: Random::new(args.seed.unwrap_or_default(), [4, 0]),
             number: 0,
-            visitors: [Role::Follower, Role::Seeker, Role::Group].map(visitor),
+            visitors: [Role::Follower, Role::Seeker, Role::Group, Role::Jobs].map(visitor),
             seen: Known {
                 course: Course::default(),
                 group: GroupLedger::new(OUTSIDE),
@@ -105,10 +108,15 @@ impl Visitors {
     }
 
     /// Lets visitors come and go, and checks what they report. The stream must exist.
-    pub(crate) fn attend(&mut self, ledger: &Ledger, report: &mut Report) -> Result<()> {
+    pub(crate) fn attend(
+        &mut self,
+        ledger: &Ledger,
+        jobs: &mut JobLedger,
+        report: &mut Report,
+    ) -> Result<()> {
         self.set_target(ledger);
         for visitor in &mut self.visitors {
-            visitor.listen(&mut self.seen, ledger, report)?;
+            visitor.listen(&mut self.seen, ledger, jobs, report)?;
             let now = Instant::now();
             match &mut visitor.here {
                 None if now >= visitor.comes_at => {
@@ -123,7 +131,7 @@ impl Visitors {
                     }
                     visit.process.kill()?;
                     report.note_visitor_kill();
-                    visitor.hear_out(&mut self.seen, ledger, report)?;
+                    visitor.hear_out(&mut self.seen, ledger, jobs, report)?;
                     visitor.comes_at = now + Duration::from_millis(self.random.below(AWAY_MILLIS_MAX));
                 }
                 _ => {}
@@ -143,16 +151,29 @@ impl Visitors {
     }
 
     /// Waits until the visitors have seen everything that was acknowledged.
-    pub(crate) fn finish(&mut self, ledger: &Ledger, report: &mut Report) -> Result<()> {
+    pub(crate) fn finish(
+        &mut self,
+        ledger: &Ledger,
+        jobs: &mut JobLedger,
+        report: &mut Report,
+    ) -> Result<()> {
         self.target_set_at = None;
+        let began = Instant::now();
         loop {
             for visit in self.visitors.iter_mut().filter_map(|visitor| visitor.here.as_mut()) {
                 visit.leaves_at = Instant::now() + HANDLED_WITHIN;
             }
-            self.attend(ledger, report)?;
+            self.attend(ledger, jobs, report)?;
             self.target_set_at = Some(Instant::now());
+            // That takes a while, so it is looked up last.
             if self.seen.course.is_at_end() && self.seen.group.course.is_at_end() {
-                return Ok(());
+                let Some(missing) = jobs.missing_outside() else { return Ok(()) };
+                if began.elapsed() > JOBS_DONE_WITHIN {
+                    return Err(format!(
+                        "L1 L2 L8: {JOBS_DONE_WITHIN:?} after the last put, it is missing {missing}"
+                    )
+                    .into());
+                }
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -191,7 +212,13 @@ impl Visitor {
     }
 
     /// Processes what a visitor has said by now.
-    fn listen(&mut self, known: &mut Known, ledger: &Ledger, report: &mut Report) -> Result<()> {
+    fn listen(
+        &mut self,
+        known: &mut Known,
+        ledger: &Ledger,
+        jobs: &mut JobLedger,
+        report: &mut Report,
+    ) -> Result<()> {
         let Some(visit) = &mut self.here else { return Ok(()) };
         loop {
             match visit.process.hear(Duration::ZERO) {
@@ -200,7 +227,7 @@ impl Visitor {
                     if let Message::Counters { counters, .. } = &message {
                         report.note_visitor(counters, visit.process.memory()?);
                     }
-                    known.take(self.role, at, visit.since, &message, ledger)?;
+                    known.take(self.role, at, visit.since, message, ledger, jobs)?;
                 }
                 Heard::Nothing => break,
                 Heard::End if visit.is_leaving => {
@@ -221,7 +248,13 @@ impl Visitor {
     }
 
     /// Processes what a killed visitor said before it died.
-    fn hear_out(&mut self, known: &mut Known, ledger: &Ledger, report: &mut Report) -> Result<()> {
+    fn hear_out(
+        &mut self,
+        known: &mut Known,
+        ledger: &Ledger,
+        jobs: &mut JobLedger,
+        report: &mut Report,
+    ) -> Result<()> {
         let Some(mut visit) = self.here.take() else { return Ok(()) };
         loop {
             match visit.process.hear(Duration::from_secs(1)) {
@@ -229,7 +262,7 @@ impl Visitor {
                     if let Message::Counters { counters, .. } = &message {
                         report.note_visitor(counters, None);
                     }
-                    known.take(self.role, at, visit.since, &message, ledger)?;
+                    known.take(self.role, at, visit.since, message, ledger, jobs)?;
                 }
                 Heard::Nothing => {}
                 Heard::End => return visit.process.end().map(drop),
@@ -244,24 +277,26 @@ impl Known {
         role: Role,
         at: Instant,
         since: Instant,
-        message: &Message,
+        message: Message,
         ledger: &Ledger,
+        jobs: &mut JobLedger,
     ) -> Result<()> {
         let is_group = role == Role::Group;
         match message {
             Message::Handled { spans } if is_group => {
-                self.group.note_handled(ledger, spans)?;
+                self.group.note_handled(ledger, &spans)?;
                 self.group.course.note_time(at, since);
             }
             Message::Handled { spans } => {
-                self.course.note("an outside follower", ledger, spans)?;
+                self.course.note("an outside follower", ledger, &spans)?;
                 self.course.note_time(at, since);
             }
-            Message::Overtaken { keys } if is_group => self.group.note_overtaken(keys, at),
-            Message::Overtaken { keys } => self.course.note_jump(keys, at),
-            Message::Committed { shard, next } => self.group.note_committed(*shard, *next),
-            Message::Read { began, ended, oldest } => self.sweeps.check(role, [*began, *ended], *oldest)?,
-            Message::Violation(what) => return Err(what.clone().into()),
+            Message::Overtaken { keys } if is_group => self.group.note_overtaken(&keys, at),
+            Message::Overtaken { keys } => self.course.note_jump(&keys, at),
+            Message::Committed { shard, next } => self.group.note_committed(shard, next),
+            Message::Read { began, ended, oldest } => self.sweeps.check(role, [began, ended], oldest)?,
+            Message::Job(note) => jobs.note(note)?,
+            Message::Violation(what) => return Err(what.into()),
             Message::Opened { .. }
             | Message::Promises { .. }
             | Message::Counters { .. }
@@ -275,7 +310,7 @@ impl Known {
         let (course, within) = match role {
             Role::Follower => (&mut self.course, FOLLOWED_WITHIN),
             Role::Group => (&mut self.group.course, HANDLED_WITHIN),
-            Role::Worker | Role::Seeker => return Ok(()),
+            Role::Worker | Role::Seeker | Role::Jobs => return Ok(()),
         };
         let checked = course.check_targets(Instant::now(), since, within);
         checked.map_err(|what| format!("P6 L8: a {role:?} outside {what}").into())

@@ -10,6 +10,7 @@ use streamlog::{Stream, StreamReader};
 use super::board::{Board, Outcome, end_with};
 use super::consumer::{Committed, Consumer, WORKER_COUNT};
 use super::group::INSIDE;
+use super::jobs::Jobs;
 use super::message::Message;
 use super::plan::Plan;
 use super::writer::Writer;
@@ -24,8 +25,13 @@ const COUNTERS_EVERY: u32 = 10;
 pub(crate) type Part<'a> = Box<dyn FnOnce() -> Outcome + Send + 'a>;
 
 /// Returns what a worker does concurrently. Add every new use of a stream here.
-fn parts<'a>(stream: &'a Stream, board: &'a Board, committed: &'a Committed) -> Vec<(String, Part<'a>)> {
-    let mut parts: Vec<(String, Part<'a>)> = vec![];
+fn parts<'a>(
+    stream: &'a Stream,
+    jobs: &'a Jobs,
+    board: &'a Board,
+    committed: &'a Committed,
+) -> Vec<(String, Part<'a>)> {
+    let mut parts: Vec<(String, Part<'a>)> = jobs.parts(board);
     for writer in 0..board.args.writers {
         let run = move || Writer::new(stream, board, writer)?.run();
         parts.push((format!("writer {writer}"), Box::new(run)));
@@ -65,14 +71,16 @@ pub(crate) fn main_of(work: impl FnOnce() -> Result<()>) -> ExitCode {
 
 fn work(args: &Args, plan: Plan) -> Result<()> {
     let board = Board::new(args, Role::Worker, plan)?;
-    let path = args.dir.as_deref().ok_or("a worker is told its directory")?;
+    let path = args.stream_path()?;
     let began = Instant::now();
     let stream =
         board.plan.options(args).open(path).map_err(|error| format!("the stream does not open: {error}"))?;
     say(&Message::Opened { micros: began.elapsed().as_micros() as u64 }.to_string());
     let committed = Committed::of(&stream, &stream.group(INSIDE))?;
-    run(&board, parts(&stream, &board, &committed));
+    let jobs = Jobs::open(args, &board.plan)?;
+    run(&board, parts(&stream, &jobs, &board, &committed));
     say(&board.promises().to_string());
+    jobs.close()?;
     stream.close().map_err(|error| format!("P10: the stream does not close: {error}"))?;
     say(&Message::Closed.to_string());
     Ok(())

@@ -7,15 +7,21 @@ use clap::{Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
 use streamlog::{Compression, HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
 
+use crate::deliver::DeliverArgs;
 use crate::parse::{
     Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_mode,
     parse_position,
 };
+use crate::queue_args::{
+    AcknowledgeArgs, DeadLettersArgs, DeleteQueueArgs, PurgeArgs, QueuesArgs, ReceiveArgs, ReleaseArgs,
+    RestoreArgs,
+};
 
 const AFTER_HELP: &str = "\
-cat, tail, describe, verify, shards, groups, lag, and retention without options only read. They work while a program has the stream open, \
-on a file system that is mounted read-only, and for a user who may only read the files. consume, reset and delete-group need a group that \
-no other program has open. All other commands need a stream that no program has open. Otherwise they fail and name the process.
+cat, tail, describe, verify, shards, groups, lag, processors, queues, dead-letters, and retention without options only read. They work while \
+a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. consume, deliver, \
+reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore, purge and delete-queue such a queue. All \
+other commands need a stream that no program has open. Otherwise they fail and name the process.
 
 Ctrl-C ends a command in good order. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next \
 program that opens it first checks its end.
@@ -57,6 +63,16 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     Reset(ResetArgs),
     DeleteGroup(DeleteGroupArgs),
+    Deliver(DeliverArgs),
+    Processors(ProcessorsArgs),
+    Queues(QueuesArgs),
+    DeadLetters(DeadLettersArgs),
+    Receive(ReceiveArgs),
+    Acknowledge(AcknowledgeArgs),
+    Release(ReleaseArgs),
+    Restore(RestoreArgs),
+    Purge(PurgeArgs),
+    DeleteQueue(DeleteQueueArgs),
     NewKey(NewKeyArgs),
     RotateKey(RotateKeyArgs),
 }
@@ -434,6 +450,25 @@ pub(crate) struct DeleteGroupArgs {
     pub(crate) path: PathBuf,
     /// The group's name
     pub(crate) group: String,
+}
+
+/// List the processors and how far they are, or print one of them shard by shard.
+///
+/// The lag is what a processor has not committed yet, and the age of the oldest such record is about what AWS Lambda calls the iterator age. A
+/// processor that runs may be a moment ahead. What it does right now, such as its calls and errors, only its own program knows.
+///
+/// With a NAME, each lane has a line: how far it is, and the tumbling windows that it has begun.
+///
+/// A processor reads as the consumer group of its name, which reset moves and delete-group deletes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProcessorsArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The name of a processor
+    pub(crate) name: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Print the shards as a table, and a picture of their hash-key ranges.

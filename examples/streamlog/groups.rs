@@ -63,7 +63,7 @@ pub(crate) fn lag(stream: &StreamReader, args: &LagArgs) -> Outcome {
     print_text(&table("shard", "next", rows))
 }
 
-fn lag_as_json(lag: Lag) -> Value {
+pub(crate) fn lag_as_json(lag: Lag) -> Value {
     json!({ "record_count": lag.record_count, "bytes": lag.bytes, "age_seconds": lag.age.as_secs_f64() })
 }
 

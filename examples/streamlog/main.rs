@@ -9,15 +9,20 @@
 //! cargo run --release --example streamlog -- split /tmp/clicks 0
 //! cargo run --release --example streamlog -- shards /tmp/clicks
 //! cargo run --release --example streamlog -- consume /tmp/clicks billing
+//! cargo run --release --example streamlog -- processors /tmp/clicks
+//! cargo run --release --example streamlog -- queues /tmp/clicks
+//! cargo run --release --features delivery --example streamlog -- deliver /tmp/clicks --to /tmp/archive --compression gzip
 //! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
 //! ```
 //!
-//! Read in this order: `args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report` (describe and
-//! verify), `snapshot`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups), `output`,
-//! `standard`, `failure`.
+//! Read in this order: `args` with `queue_args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report`
+//! (describe and verify), `snapshot`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups),
+//! `processors`, `queues` with `deliveries`, `deliver`, `output` with `table`, `standard`, `failure`.
 
 mod args;
 mod change;
+mod deliver;
+mod deliveries;
 mod dot;
 mod failure;
 mod follow;
@@ -27,12 +32,16 @@ mod keys;
 mod output;
 mod parse;
 mod picture;
+mod processors;
 mod put;
+mod queue_args;
+mod queues;
 mod read;
 mod report;
 mod shards;
 mod snapshot;
 mod standard;
+mod table;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -94,6 +103,27 @@ fn run(args: &Args) -> Outcome {
             Ok(stream) => with_stream(stream, |stream| groups::delete(&stream.group(&args.group))),
             Err(Error::Locked(_)) => {
                 with_reader(&args.path, &|reader| groups::delete(&reader.group(&args.group)))
+            }
+            Err(error) => Err(error.into()),
+        },
+        Command::Deliver(args) => with_reader(&args.path, &|reader| deliver::deliver(reader, args)),
+        Command::Processors(args) => with_reader(&args.path, &|reader| processors::print(reader, args)),
+        Command::Queues(args) => with_reader(&args.path, &|reader| queues::print(reader, args)),
+        Command::DeadLetters(args) => {
+            with_reader(&args.queue.path, &|reader| deliveries::dead_letters(reader, args))
+        }
+        Command::Receive(args) => with_reader(&args.queue.path, &|reader| deliveries::receive(reader, args)),
+        Command::Acknowledge(args) => {
+            with_reader(&args.queue.path, &|reader| deliveries::acknowledge(reader, args))
+        }
+        Command::Release(args) => with_reader(&args.queue.path, &|reader| deliveries::release(reader, args)),
+        Command::Restore(args) => with_reader(&args.queue.path, &|reader| deliveries::restore(reader, args)),
+        Command::Purge(args) => with_reader(&args.queue.path, &|reader| queues::purge(reader, args)),
+        Command::DeleteQueue(args) => match open(&args.queue.path) {
+            // A hold on retention is ended by who has the stream open.
+            Ok(stream) => with_stream(stream, |stream| queues::delete(stream, &args.queue)),
+            Err(Error::Locked(_)) => {
+                with_reader(&args.queue.path, &|reader| queues::delete(reader, &args.queue))
             }
             Err(error) => Err(error.into()),
         },

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
-use streamlog::{Batch, Headers, OwnedRecord, SequenceNumber, ShardId, Timestamp};
+use streamlog::{Batch, Headers, OwnedRecord, QueueRecord, SequenceNumber, ShardId, Timestamp};
 
 use crate::args::FormatArgs;
 use crate::failure::{Failure, Outcome};
@@ -37,6 +37,28 @@ struct JsonRecord<'a> {
     data_base64: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<JsonHeader<'a>>,
+    #[serde(flatten)]
+    delivery: Option<JsonDelivery>,
+}
+
+/// What a queue says of a record.
+#[derive(Serialize)]
+struct JsonDelivery {
+    handle: String,
+    receive_count: u32,
+    first_received: String,
+    first_received_micros: u64,
+}
+
+impl JsonDelivery {
+    fn new(delivered: &QueueRecord) -> Self {
+        Self {
+            handle: delivered.handle.to_string(),
+            receive_count: delivered.receive_count,
+            first_received: delivered.first_received.to_string(),
+            first_received_micros: delivered.first_received.as_micros(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -66,6 +88,7 @@ impl<'a> JsonRecord<'a> {
             data,
             data_base64,
             headers: headers.collect(),
+            delivery: record.delivered.map(JsonDelivery::new),
         }
     }
 }
@@ -79,6 +102,22 @@ struct Printed<'a> {
     key: &'a [u8],
     data: &'a [u8],
     headers: Headers<'a>,
+    /// The record as a queue has it.
+    delivered: Option<&'a QueueRecord>,
+}
+
+impl<'a> Printed<'a> {
+    fn owned(shard: ShardId, record: &'a OwnedRecord) -> Self {
+        Self {
+            shard,
+            sequence: record.sequence,
+            timestamp: record.timestamp,
+            key: &record.partition_key,
+            data: &record.data,
+            headers: record.headers(),
+            delivered: None,
+        }
+    }
 }
 
 fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
@@ -103,21 +142,20 @@ impl Printer {
             key: record.partition_key(),
             data: record.data(),
             headers: record.headers(),
+            delivered: None,
         });
         printed.try_for_each(|record| self.record(&record)).map_err(Failure::Output)
     }
 
     /// Prints one record of a shard.
     pub(crate) fn print_owned(&mut self, shard: ShardId, record: &OwnedRecord) -> Outcome {
-        let printed = Printed {
-            shard,
-            sequence: record.sequence,
-            timestamp: record.timestamp,
-            key: &record.partition_key,
-            data: &record.data,
-            headers: record.headers(),
-        };
-        self.record(&printed).map_err(Failure::Output)
+        self.record(&Printed::owned(shard, record)).map_err(Failure::Output)
+    }
+
+    /// Prints a record of a queue with its receipt handle.
+    pub(crate) fn print_delivered(&mut self, delivered: &QueueRecord) -> Outcome {
+        let printed = Printed::owned(delivered.shard, &delivered.record);
+        self.record(&Printed { delivered: Some(delivered), ..printed }).map_err(Failure::Output)
     }
 
     /// Prints a line of text.
@@ -142,6 +180,9 @@ impl Printer {
         if self.format.json {
             serde_json::to_writer(&mut self.out, &JsonRecord::new(record))?;
         } else {
+            if let Some(delivered) = record.delivered {
+                write!(self.out, "{}\t", delivered.handle)?;
+            }
             if self.format.with_key {
                 self.out.write_all(record.key)?;
                 self.out.write_all(b"\t")?;

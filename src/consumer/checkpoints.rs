@@ -13,7 +13,7 @@ use super::readable::readable;
 use crate::extend::{self, StreamsInside};
 use crate::{
     Journal, JournalOptions, PutRecord, Record, Result, SequenceNumber, ShardDescription, ShardId, Stream,
-    StreamReader,
+    StreamReader, Timestamp,
 };
 
 /// Small, so that disk space is freed soon, and large enough for the largest state.
@@ -38,6 +38,20 @@ struct Latest {
     checkpoints: BTreeMap<ShardId, Checkpoint>,
     /// What was committed with them.
     states: BTreeMap<ShardId, Arc<[u8]>>,
+}
+
+/// The name under which a group's journal says what reads as the group.
+const READER: &str = "reader";
+
+/// What another process sees of a group.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) checkpoints: BTreeMap<ShardId, Checkpoint>,
+    pub(super) states: BTreeMap<ShardId, Arc<[u8]>>,
+    /// When the last checkpoint was written.
+    pub(super) written_at: Option<Timestamp>,
+    /// What reads as the group, if it is not only workers.
+    pub(super) reader: Option<String>,
 }
 
 impl Latest {
@@ -81,6 +95,11 @@ impl Checkpoints {
     /// Returns the stream that keeps the checkpoints.
     pub(super) fn log(&self) -> &Stream {
         self.journal.log()
+    }
+
+    /// Notes what reads as the group, for who describes it.
+    pub(super) fn note_reader(&self, reader: &str) -> Result<()> {
+        self.journal.keep(READER, reader)
     }
 
     /// Returns whether nothing was ever committed, so that the group is new.
@@ -192,9 +211,20 @@ impl Checkpoints {
     }
 }
 
-/// Returns the last checkpoint of each shard of a group that this process does not have open. Another one may.
-pub(super) fn look(stream: &StreamReader, group: &str) -> Result<BTreeMap<ShardId, Checkpoint>> {
-    Journal::look(logs_of(stream), group, Latest::read).map(|latest| latest.checkpoints)
+/// Returns what is known of a group that this process need not have open. Another one may.
+pub(super) fn look(stream: &StreamReader, group: &str) -> Result<Seen> {
+    let read = |(latest, written_at): &mut (Latest, Option<Timestamp>), record: &Record<'_>| {
+        *written_at = Some(record.timestamp());
+        latest.read(record)
+    };
+    let ((Latest { checkpoints, states }, written_at), mut kept) =
+        Journal::look(logs_of(stream), group, read)?;
+    Ok(Seen { checkpoints, states, written_at, reader: kept.remove(READER) })
+}
+
+/// Returns what reads as a group, without its checkpoints.
+pub(super) fn reader_of(stream: &StreamReader, group: &str) -> Result<Option<String>> {
+    Ok(logs_of(stream).read(group)?.describe().properties.remove(READER))
 }
 
 #[cfg(test)]

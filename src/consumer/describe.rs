@@ -1,10 +1,13 @@
 //! The description of a consumer group.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::checkpoint::{Checkpoint, Place};
-use super::checkpoints::look;
+use super::checkpoints::{Seen, look};
 use super::group::GroupState;
 use super::leases::WorkerId;
-use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, StreamReader};
+use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, StreamReader, Timestamp};
 
 /// How far a consumer group is. [`Group::describe`](crate::Group::describe) returns it.
 ///
@@ -80,11 +83,24 @@ impl GroupState {
     }
 }
 
-/// Describes a group that this process does not have open.
-pub(super) fn describe_elsewhere(stream: &StreamReader, name: &str) -> Result<GroupDescription> {
-    let checkpoints = look(stream, name)?;
+/// What is written of a group, whichever process has it open.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    /// The shards that the group still has to read.
+    pub(crate) shards: Vec<GroupShard>,
+    /// The states that were committed with their checkpoints.
+    pub(crate) states: BTreeMap<ShardId, Arc<[u8]>>,
+    /// When the last checkpoint was written.
+    pub(crate) written_at: Option<Timestamp>,
+    /// The layer that reads as the group, if it is not only workers.
+    pub(crate) reader: Option<String>,
+}
+
+/// Describes a group that this process need not have open.
+pub(super) fn describe_elsewhere(stream: &StreamReader, name: &str) -> Result<Committed> {
+    let Seen { checkpoints, states, written_at, reader } = look(stream, name)?;
     let shards = describe(stream, |shard| checkpoints.get(&shard).copied(), &[])?;
-    Ok(GroupDescription { name: name.to_owned(), worker_count: 0, shards })
+    Ok(Committed { shards, states, written_at, reader })
 }
 
 fn describe(

@@ -296,7 +296,11 @@ impl GroupState {
         if self.has_hold.load(Ordering::Relaxed)
             && let Some(checkpoint) = self.checkpoints.get(shard)
         {
-            extend::hold(stream, &self.name).release(shard, checkpoint.next.sequence);
+            let next = checkpoint.next.sequence;
+            // What goes with a state is not done. While the last record is there, the shard is, too.
+            let has_state = self.checkpoints.state(shard).is_some();
+            let first = next.previous().filter(|_| has_state).unwrap_or(next);
+            extend::hold(stream, &self.name).release(shard, first);
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use super::checkpoints::logs_of;
-use super::describe::{GroupDescription, describe_elsewhere};
+use super::checkpoints::{logs_of, reader_of};
+use super::describe::{Committed, GroupDescription, describe_elsewhere};
 use super::group::GroupState;
 use crate::{Error, Position, Result, Stream, StreamReader, extend};
 
@@ -187,11 +187,31 @@ impl Group {
         let known = open.open.lock().by_name.get(&self.name).map(|known| Arc::clone(&known.state));
         match known {
             Some(known) => known.describe(&self.reader),
-            None if self.reader.is_closed() => Err(Error::Closed),
-            None => describe_elsewhere(&self.reader, &self.name).map_err(|error| match error {
-                Error::NotAStream(_) => self.is_missing(),
-                error => error,
-            }),
+            None => {
+                let Committed { shards, .. } = self.committed()?;
+                Ok(GroupDescription { name: self.name.clone(), worker_count: 0, shards })
+            }
+        }
+    }
+
+    /// Returns what is written of the group, whichever process has it open.
+    pub(crate) fn committed(&self) -> Result<Committed> {
+        extend::check_name("a consumer group", &self.name)?;
+        if self.reader.is_closed() {
+            return Err(Error::Closed);
+        }
+        describe_elsewhere(&self.reader, &self.name).map_err(|error| match error {
+            Error::NotAStream(_) => self.is_missing(),
+            error => error,
+        })
+    }
+
+    /// Returns the layer that reads as the group, if it is not only workers; see [`Worker::note_reader`](crate::Worker::note_reader).
+    pub(crate) fn reader(&self) -> Result<Option<String>> {
+        match reader_of(&self.reader, &self.name) {
+            // It has been deleted since it was listed.
+            Err(Error::NotAStream(_)) => Ok(None),
+            reader => reader,
         }
     }
 

@@ -421,6 +421,11 @@ impl Worker {
         self.state.checkpoints.state(shard)
     }
 
+    /// Notes which layer reads as the worker's group, for who describes it.
+    pub(crate) fn note_reader(&self, layer: &str) -> Result<()> {
+        self.state.checkpoints.note_reader(layer)
+    }
+
     /// Returns whether the worker has read a shard to its end, which a shard has once it is split or merged.
     pub fn is_at_end(&self, shard: ShardId) -> bool {
         self.reading(shard).is_some_and(|at| self.readings[at].is_at_end)

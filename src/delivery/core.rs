@@ -105,6 +105,11 @@ impl Core {
         self.shards.values().map(|held| held.shard.memory_bytes).sum()
     }
 
+    /// Returns whether memory is full.
+    pub(super) fn is_full(&self) -> bool {
+        self.memory_bytes() >= self.bounds.memory_bytes_max
+    }
+
     /// Returns how many parts with partition keys are built.
     pub(super) fn active_parts(&self) -> usize {
         self.shards.values().map(|held| held.shard.active_parts()).sum()
@@ -112,7 +117,7 @@ impl Core {
 
     /// Returns whether records of a shard may be read. When memory is full, only those are that were read before, and only of one shard.
     pub(super) fn may_read(&mut self, id: ShardId) -> bool {
-        let is_full = self.memory_bytes() >= self.bounds.memory_bytes_max;
+        let is_full = self.is_full();
         let first = self.shards.iter().find(|(_, held)| held.shard.is_replaying()).map(|(&id, _)| id);
         let rules = Arc::clone(&self.rules);
         let Some(held) = self.shards.get_mut(&id) else { return false };
@@ -152,7 +157,7 @@ impl Core {
                 held.shard.decide_due(limits, now.elapsed);
             }
         }
-        if self.memory_bytes() >= self.bounds.memory_bytes_max {
+        if self.is_full() {
             // The largest ones, so that the others grow to a decent size.
             let largest = self.shards.values().map(|held| held.shard.largest()).max().unwrap_or_default();
             for held in self.shards.values_mut().filter(|_| largest > 0) {

@@ -112,6 +112,7 @@ struct Rows {
 
 impl Encode for Rows {
     fn push(&mut self, data: &[u8]) -> Result<(), String> {
+        make_room(&mut self.bytes, data.len() + self.delimiter.len());
         if self.is_json {
             serde_json::from_slice::<IgnoredAny>(data).map_err(|error| format!("it is no JSON: {error}"))?;
             push_on_one_line(data, &mut self.bytes);
@@ -129,6 +130,13 @@ impl Encode for Rows {
 
     fn finish(self: Box<Self>) -> Body {
         Body { bytes: self.bytes.into(), row_ends: self.ends, delimiter_bytes: self.delimiter.len() }
+    }
+}
+
+/// Makes room for more bytes. Hundreds of buffers that grow at once must not take twice the memory at once, so they grow by an eighth.
+fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
+    if buffer.capacity() - buffer.len() < bytes {
+        buffer.reserve_exact(bytes.max(buffer.capacity() / 8).max(1_024));
     }
 }
 

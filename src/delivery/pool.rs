@@ -176,6 +176,9 @@ impl Shared {
             if !driver.read(&self.core, context, wait)? {
                 return Ok(false);
             }
+            if self.core.lock().is_full() {
+                break;
+            }
         }
         Ok(true)
     }

@@ -121,7 +121,12 @@ impl ObjectStorage {
     /// ```
     /// use streamlog::delivery::ObjectStorage;
     ///
-    /// let options = [("aws_endpoint", "http://127.0.0.1:9000"), ("allow_http", "true"), ("aws_access_key_id", "minio")];
+    /// let options = [
+    ///     ("aws_endpoint", "http://127.0.0.1:9000"),
+    ///     ("allow_http", "true"),
+    ///     ("aws_access_key_id", "minio"),
+    ///     ("aws_secret_access_key", "minio123"),
+    /// ];
     /// let bucket = ObjectStorage::from_url_with("s3://my-bucket/clicks", options)?;
     /// # let _ = bucket;
     /// # Ok::<(), streamlog::Error>(())

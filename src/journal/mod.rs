@@ -5,6 +5,7 @@
 //! **A journal that has grown long:** everything that the state still holds is said again → that is synced → what came before is dropped. A
 //! crash before the last step leaves older records before newer ones, which make the same state.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,20 +64,28 @@ impl Journal {
         Ok((Self { log, shard, bytes: AtomicU64::new(bytes) }, state))
     }
 
-    /// Reads the state of a journal that another process may have open.
+    /// Reads the state of a journal that another process may have open, and the texts that are [kept](Self::keep) with it.
     pub(crate) fn look<T: Default>(
         inside: StreamsInside<'_>,
         name: &str,
         mut read: impl FnMut(&mut T, &Record<'_>) -> bool,
-    ) -> Result<T> {
+    ) -> Result<(T, BTreeMap<String, String>)> {
         let log = inside.read(name)?;
         loop {
             match read_all(&log, shard_of(&log), &mut read) {
                 // The state was said again meanwhile, and what came before was dropped.
                 Err(Error::Trimmed { .. } | Error::Cut { .. }) => {}
-                state => return state.map(|(state, _)| state),
+                state => return state.map(|(state, _)| (state, log.describe().properties)),
             }
         }
+    }
+
+    /// Keeps a text with the journal, by name, for who looks at it.
+    pub(crate) fn keep(&self, name: &str, text: &str) -> Result<()> {
+        if self.log.describe().properties.get(name).is_some_and(|kept| kept == text) {
+            return Ok(());
+        }
+        self.log.set_property(name, Some(text))
     }
 
     /// Returns the stream that is the journal.

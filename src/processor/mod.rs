@@ -1,6 +1,7 @@
 //! Processors: a function that is called with batches of records, as AWS Lambda does it for a stream of Kinesis.
 
 mod core;
+mod describe;
 mod discarded;
 mod driver;
 mod dry_run;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
+pub use describe::{ProcessorDescription, ProcessorLane, ProcessorShard, ProcessorWindow};
 pub use discarded::{Destination, DiscardReason, Discarded};
 pub use invocation::{Invocation, Response, Window};
 pub use options::ProcessorOptions;
@@ -83,6 +85,7 @@ impl Processor {
     fn start(options: ProcessorOptions, function: Box<Function>) -> Result<Self> {
         let (stream, name) = (options.stream.clone(), options.group.name().to_owned());
         let worker = options.worker().open()?;
+        worker.note_reader(describe::LAYER)?;
         let core = Core::new(options.rules());
         let caller = Caller { stream: stream.clone(), function, destination: options.destination.clone() };
         let shared = Arc::new(Shared::new(core, options.concurrency, caller));

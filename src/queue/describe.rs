@@ -1,17 +1,13 @@
 //! The description of a queue.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::entry::Moment;
-use super::history::History;
-use super::options::TIMEOUT_MAX;
-use super::queues::{is_missing, streams_of};
-use super::shared::Queue;
-use super::state::{Cursor, Rules, State, Visibility};
-
-use crate::{
-    Error, Journal, Lag, Position, Result, SequenceNumber, ShardId, StreamReader, Timestamp, extend,
-};
+use super::look::{Seen, look};
+use super::settings::Settings;
+use super::shared::{Queue, Shared};
+use super::state::{Cursor, State, Visibility};
+use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, StreamReader, Timestamp};
 
 /// How far a queue is. [`Queue::describe`](crate::Queue::describe) returns it.
 ///
@@ -48,6 +44,16 @@ pub struct QueueDescription {
     pub delayed_count: usize,
     /// The dead letters, handed out or not.
     pub dead_letter_count: usize,
+    /// How old the oldest record is that is not done, dead letters aside, or zero if all are. (SQS: `ApproximateAgeOfOldestMessage`)
+    pub oldest_age: Duration,
+    /// The [visibility timeout](crate::QueueOptions::visibility_timeout) with which the queue was last opened.
+    pub visibility_timeout: Duration,
+    /// The [largest receive count](crate::QueueOptions::max_receive_count) with which it was last opened.
+    pub max_receive_count: u32,
+    /// Whether it was last opened to [keep dead letters](crate::QueueOptions::keep_dead_letters).
+    pub keep_dead_letters: bool,
+    /// How many records [may be outstanding](crate::QueueOptions::outstanding_max) since it was last opened.
+    pub outstanding_max: usize,
     /// How many records retention dropped before they were acknowledged, since this process opened the queue. If a whole shard expired unread,
     /// its end is not known, and the number counts up to the beginning of its children. So it may be too large.
     pub expired_count: u64,
@@ -73,7 +79,8 @@ impl Queue {
         inner.source.expire(&mut inner.state)?;
         locked.commit(moment)?;
         let inner = locked.inner();
-        let described = describe(&self.shared.stream, &self.shared.name, &inner.state)?;
+        let Shared { stream, name, settings, .. } = &**self.shared;
+        let described = describe(stream, name, &inner.state, *settings)?;
         Ok(QueueDescription {
             created_at: self.shared.created,
             is_ordered_by_key: self.shared.is_ordered,
@@ -110,42 +117,60 @@ impl StreamReader {
     /// # Errors
     /// `InvalidArgument` if the stream has no such queue; `Corrupt` if its journal is damaged; `Closed`, `Io`.
     pub fn describe_queue(&self, name: &str) -> Result<QueueDescription> {
-        extend::check_name("a queue", name)?;
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
-        let history = Journal::look(streams_of(self), name, History::read).map_err(|error| match error {
-            Error::NotAStream(_) => is_missing(name),
-            error => error,
-        })?;
-        let (created_at, is_ordered_by_key) = history.begun.unwrap_or_default();
-        let moment = Moment::of(self);
-        let mut state = State::new(Rules { receives_max: u32::MAX, keeps_dead_letters: true });
-        history.load(moment, TIMEOUT_MAX, &mut state);
-        while !state.settle(moment.elapsed) {}
-        let described = describe(self, name, &state)?;
-        Ok(QueueDescription { created_at, is_ordered_by_key, ..described })
+        let Seen { created, is_ordered, settings, state } = look(self, name)?;
+        let described = describe(self, name, &state, settings)?;
+        Ok(QueueDescription { created_at: created, is_ordered_by_key: is_ordered, ..described })
     }
 }
 
-fn describe(stream: &StreamReader, name: &str, state: &State) -> Result<QueueDescription> {
+fn describe(
+    stream: &StreamReader,
+    name: &str,
+    state: &State,
+    settings: Settings,
+) -> Result<QueueDescription> {
     let counts = state.counts();
     let visible = state
         .outstanding()
         .values()
         .filter(|record| !record.is_dead && matches!(record.visibility, Visibility::Visible));
+    let unread = unread(stream, state.cursors())?;
     Ok(QueueDescription {
         name: name.to_owned(),
         created_at: Timestamp::default(),
         is_ordered_by_key: false,
-        unread: unread(stream, state.cursors())?,
+        unread,
         visible_count: visible.count(),
         in_flight_count: counts.in_flight,
         delayed_count: counts.delayed,
         dead_letter_count: counts.dead,
+        oldest_age: unread.age.max(oldest_age(stream, state)?),
+        visibility_timeout: settings.visibility_timeout(),
+        max_receive_count: settings.max_receive_count,
+        keep_dead_letters: settings.keep_dead_letters,
+        outstanding_max: settings.outstanding_max,
         expired_count: 0,
         lost_count: 0,
     })
+}
+
+/// Returns how old the oldest outstanding record is that is no dead letter.
+fn oldest_age(stream: &StreamReader, state: &State) -> Result<Duration> {
+    let mut oldest = Duration::ZERO;
+    for shard in stream.shards() {
+        let horizon = match stream.iterator(shard.id, Position::TrimHorizon) {
+            Ok(iterator) => iterator.next_sequence(),
+            Err(Error::ShardNotFound(_)) => continue,
+            Err(error) => return Err(error),
+        };
+        if let Some(first) = state.first_outstanding(shard.id, horizon) {
+            oldest = match lag(stream, shard.id, first) {
+                Err(Error::ShardNotFound(_)) => continue,
+                lag => oldest.max(lag?.age),
+            };
+        }
+    }
+    Ok(oldest)
 }
 
 fn unread(stream: &StreamReader, cursors: &BTreeMap<ShardId, Cursor>) -> Result<Lag> {

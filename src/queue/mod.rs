@@ -6,6 +6,7 @@ mod entry;
 mod handle;
 mod history;
 mod keys;
+mod look;
 #[cfg(test)]
 mod model;
 mod open;
@@ -13,6 +14,7 @@ mod options;
 mod put;
 mod queues;
 mod receive;
+mod settings;
 mod shared;
 mod source;
 mod state;

@@ -11,6 +11,7 @@ use super::history::{History, restated};
 use super::options::{QueueOptions, TIMEOUT_MAX};
 use super::put::Putting;
 use super::queues;
+use super::settings::Settings;
 use super::shared::{InUse, Inner, Queue, Shared};
 use super::source::{Source, begin_at};
 use super::state::{Rules, State};
@@ -25,11 +26,11 @@ const OPENED_BYTES_MAX: u64 = 16 << 10;
 
 impl Queue {
     pub(super) fn open(options: QueueOptions) -> Result<Self> {
+        let settings = Settings::of(&options);
         let stream = options.reader;
         let queues = queues::streams_of(&stream);
         // Checked before anything is created: a queue that cannot begin there must not exist afterwards.
-        let rules =
-            Rules { receives_max: options.receives_max, keeps_dead_letters: options.keeps_dead_letters };
+        let rules = settings.rules();
         let is_known = queues.names()?.contains(&options.name);
         if !is_known {
             begin_at(&stream, options.start, &mut State::new(rules))?;
@@ -40,7 +41,7 @@ impl Queue {
         let opened = Opened { stream: &stream, journal: &journal, rules, moment: Moment::of(&stream) };
         let loaded = opened.load(history, options.start, options.is_ordered);
         let (created, state) = loaded.inspect_err(|_| drop(journal.close()))?;
-        let id = xxh3_64(format!("{} {}", options.name, created.as_micros()).as_bytes());
+        let id = id_of(&options.name, created);
         let inner = Inner { state, source: Source::new(stream.clone()), journal, entries: vec![] };
         let shared = Shared {
             stream,
@@ -48,6 +49,7 @@ impl Queue {
             name: options.name,
             id,
             created,
+            settings,
             visibility_timeout: options.visibility_timeout,
             is_ordered: options.is_ordered,
             outstanding_max: options.outstanding_max,
@@ -59,6 +61,7 @@ impl Queue {
         let queue = Self { shared: Arc::new(InUse { shared: Arc::new(shared), to_put: options.stream }) };
         queue.shared.begin_hold(options.hold)?;
         let inner = queue.shared.inner.lock();
+        settings.keep(&inner.journal)?;
         inner.restate_if_long(created, options.is_ordered, queue.shared.moment(), OPENED_BYTES_MAX);
         let log = inner.journal.log().clone();
         drop(inner);
@@ -66,6 +69,11 @@ impl Queue {
         extend::add_companion(&queue.shared.stream, log)?;
         Ok(queue)
     }
+}
+
+/// Returns the first part of a queue's receipt handles.
+pub(super) fn id_of(name: &str, created: Timestamp) -> u64 {
+    xxh3_64(format!("{name} {}", created.as_micros()).as_bytes())
 }
 
 /// A queue whose journal was read.

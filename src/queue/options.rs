@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::settings::Settings;
 use super::shared::Queue;
-use crate::{Error, Position, Result, SECOND, Stream, StreamReader, extend};
+use crate::{Error, Position, Result, Stream, StreamReader, extend};
 
 /// The longest visibility timeout and the longest delay, as in Kinesis and SQS: 12 hours.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(43_200);
@@ -95,16 +96,17 @@ impl StreamReader {
 
 impl QueueOptions {
     fn new(reader: StreamReader, stream: Option<Stream>, name: String) -> Self {
+        let Settings { max_receive_count, keep_dead_letters, outstanding_max, .. } = Settings::DEFAULT;
         Self {
             reader,
             stream,
             name,
-            visibility_timeout: 30 * SECOND,
-            receives_max: 6,
-            keeps_dead_letters: true,
+            visibility_timeout: Settings::DEFAULT.visibility_timeout(),
+            receives_max: max_receive_count,
+            keeps_dead_letters: keep_dead_letters,
             start: Position::TrimHorizon,
             is_ordered: false,
-            outstanding_max: 120_000,
+            outstanding_max,
             hold: None,
             salvage: false,
         }

@@ -18,6 +18,7 @@ use super::handle::ReceiptHandle;
 use super::history::{restated, write_changes};
 use super::put::Putting;
 use super::queues;
+use super::settings::Settings;
 use super::source::Source;
 use super::state::{Outstanding, Place, State};
 use crate::{Error, Journal, Result, Stream, StreamReader, Timestamp, extend};
@@ -93,6 +94,7 @@ pub(super) struct Shared {
     /// The first part of its receipt handles.
     pub(super) id: u64,
     pub(super) created: Timestamp,
+    pub(super) settings: Settings,
     pub(super) visibility_timeout: Duration,
     pub(super) is_ordered: bool,
     pub(super) outstanding_max: usize,
@@ -215,13 +217,18 @@ impl Shared {
     }
 
     pub(super) fn handle(&self, place: Place, record: &Outstanding) -> ReceiptHandle {
-        ReceiptHandle { queue: self.id, shard: place.shard, sequence: place.sequence, number: record.handle }
+        handle_of(self.id, place, record)
     }
 
     /// Returns whether a handle is one of this queue.
     pub(super) fn is_own(&self, handle: &ReceiptHandle) -> bool {
         handle.queue == self.id
     }
+}
+
+/// Returns the handle of a record that is valid now. `queue` is the first part of it.
+pub(super) fn handle_of(queue: u64, place: Place, record: &Outstanding) -> ReceiptHandle {
+    ReceiptHandle { queue, shard: place.shard, sequence: place.sequence, number: record.handle }
 }
 
 impl Locked<'_> {

@@ -423,6 +423,13 @@ impl State {
         gone.len()
     }
 
+    /// Returns the first outstanding record of a shard from a place on that is no dead letter.
+    pub(super) fn first_outstanding(&self, shard: ShardId, from: SequenceNumber) -> Option<SequenceNumber> {
+        let place = |sequence| Place { shard, sequence };
+        let mut records = self.outstanding.range(place(from)..=place(SequenceNumber::new(u64::MAX)));
+        records.find(|(_, record)| !record.is_dead).map(|(place, _)| place.sequence)
+    }
+
     /// Returns the first record of a shard that is not done.
     pub(super) fn first_not_done(&self, shard: ShardId) -> Option<SequenceNumber> {
         let cursor = self.cursors.get(&shard)?;

@@ -372,7 +372,25 @@ fn l8_another_user_reads_what_the_file_mode_lets_it_read_and_changes_nothing() {
     tail.interrupt();
     service.stop();
     assert_eq!(run("tail", &["-n", "1"]), "4\n", "also while nobody has it open");
+    let stream = Stream::open(place.stream()).unwrap();
+    let queue = stream.queue("jobs").max_receive_count(1).open().unwrap();
+    let processor = stream.processor("audit").start(|_| ()).unwrap();
+    let received = queue.receive(1, Duration::ZERO).unwrap().remove(0);
+    queue.release(&received.handle, Duration::ZERO).unwrap();
+    let look = || {
+        assert!(
+            run("processors", &[]).contains("audit") && run("processors", &["audit"]).contains("shardId-")
+        );
+        assert!(run("queues", &[]).contains("jobs") && run("queues", &["jobs"]).contains("in flight"));
+        assert!(run("dead-letters", &["jobs"]).ends_with("\tready\n"));
+    };
+    look();
+    processor.close().unwrap();
+    queue.close().unwrap();
+    stream.close().unwrap();
     let before = files_of(&place);
+    look();
+    fails(&as_nobody(&place, "receive", &["jobs"]).output().unwrap(), &["Permission denied"]);
     fails(&as_nobody(&place, "split", &["0"]).output().unwrap(), &["Permission denied"]);
     fails(&as_nobody(&private, "cat", &[]).output().unwrap(), &["Permission denied"]);
     assert!(files_of(&place) == before);
@@ -425,7 +443,8 @@ fn l8_a_read_only_mount_is_enough_to_read() {
     service.put("1\n");
     tail.prints("1\n");
     service.kill();
-    for name in ["cat", "describe", "shards", "verify", "retention", "tail"] {
+    for name in ["cat", "describe", "shards", "verify", "retention", "tail", "groups", "processors", "queues"]
+    {
         succeeds(&command(name, &[]).output().unwrap());
     }
     assert_eq!(command("cat", &[]).output().unwrap().stdout, b"ready\n1\n");

@@ -1,14 +1,16 @@
-//! A made-up load: one producer with unevenly popular keys, and two consumer groups, one of them slow.
+//! A made-up load: one producer with unevenly popular keys, two consumer groups, one of them slow, two processors and a queue, each with some
+//! records that it cannot handle.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use streamlog::{MINUTE, Retention, Stream, StreamOptions};
+use streamlog::{Invocation, MINUTE, Position, Processor, Retention, SECOND, Stream, StreamOptions};
 
 use crate::Result;
+use crate::watched::Watched;
 
 const RECORDS_PER_SECOND: f64 = 10_000.0;
 const USERS: f64 = 5_000.0;
@@ -21,11 +23,13 @@ pub fn open(path: &Path) -> streamlog::Result<Stream> {
 pub struct Demo {
     must_stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<()>>>,
+    processors: Arc<[Processor]>,
 }
 
 impl Demo {
     pub fn start(stream: &Stream) -> Result<Self> {
-        let mut demo = Self { must_stop: Arc::default(), threads: vec![] };
+        let processors = Arc::new([judge(stream)?, index(stream)?]);
+        let mut demo = Self { must_stop: Arc::default(), threads: vec![], processors };
         demo.spawn(stream, "producer", produce)?;
         for _ in 0..2 {
             demo.spawn(stream, "billing", |stream, must_stop| {
@@ -35,7 +39,13 @@ impl Demo {
         demo.spawn(stream, "reports", |stream, must_stop| {
             consume(stream, "reports", Duration::from_secs(4), must_stop)
         })?;
+        demo.spawn(stream, "mail", send_mail)?;
         Ok(demo)
+    }
+
+    /// Returns the stream with the processors of the load, to be watched.
+    pub fn watched(&self, stream: &Stream) -> Watched {
+        Watched::Own { stream: stream.clone(), processors: Arc::clone(&self.processors) }
     }
 
     fn spawn(
@@ -60,6 +70,8 @@ impl Demo {
         for thread in self.threads {
             thread.join().map_err(|_| "a thread of the load has died")??;
         }
+        // Closes the processors, unless somebody still watches them.
+        drop(self.processors);
         Ok(())
     }
 }
@@ -100,4 +112,54 @@ fn consume(stream: &Stream, group: &str, rest: Duration, must_stop: &AtomicBool)
         }
     }
     Ok(())
+}
+
+/// A processor with several lanes, which gives up the records of some users after a second try.
+fn judge(stream: &Stream) -> streamlog::Result<Processor> {
+    stream
+        .processor("fraud")
+        .parallelization_factor(2)
+        .batch_size(500)
+        .maximum_retry_attempts(1)
+        .bisect_batch_on_function_error(true)
+        .backoff(Duration::from_millis(1), Duration::from_millis(20))
+        .start(|invocation: &Invocation| {
+            thread::sleep(Duration::from_millis(2));
+            let is_unknown = invocation.records().any(|record| record.partition_key().ends_with(b"777"));
+            if is_unknown { Err("nobody knows this user") } else { Ok(()) }
+        })
+}
+
+/// A processor whose calls hang now and then.
+fn index(stream: &Stream) -> streamlog::Result<Processor> {
+    let calls = AtomicU64::new(0);
+    stream.processor("search").batch_size(2_000).time_limit(SECOND).start(move |_| {
+        let hangs = calls.fetch_add(1, Ordering::Relaxed) % 5_000 == 5;
+        thread::sleep(if hangs { 15 * SECOND } else { Duration::from_millis(5) });
+    })
+}
+
+/// A worker of a queue, which sends some mails later, and some never.
+fn send_mail(stream: &Stream, must_stop: &AtomicBool) -> Result<()> {
+    let options = stream.queue("mail").start_at(Position::Latest).max_receive_count(2);
+    let queue = options.visibility_timeout(2 * SECOND).open()?;
+    while !must_stop.load(Ordering::Relaxed) {
+        let mails = queue.receive(500, Duration::from_millis(50))?;
+        let (mut sent, mut number) = (vec![], 0);
+        for mail in &mails {
+            number += 1;
+            match (mail.record.sequence.get() % 1_000, mail.receive_count) {
+                // Nobody hears of it again, until its visibility timeout ends.
+                (17, _) => {}
+                (18..28, 1) => queue.release(&mail.handle, 5 * SECOND)?,
+                _ => sent.push(&mail.handle),
+            }
+        }
+        // What it takes to send them.
+        thread::sleep(Duration::from_micros(20 * number));
+        for outcome in queue.acknowledge_batch(sent)? {
+            outcome?;
+        }
+    }
+    Ok(queue.close()?)
 }

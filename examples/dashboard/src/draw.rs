@@ -1,49 +1,58 @@
 //! Draws the screen, on 80 columns and 24 lines or any other size.
 
+use std::fmt::Display;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Sparkline, Table, TableState};
 
+use crate::panels::Shown;
 use crate::sample::{ShardSample, Times};
 use crate::screen::View;
 use crate::text;
 
-const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
-const DIM: Style = Style::new().add_modifier(Modifier::DIM);
+pub const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
+pub const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
-/// The maximum number of groups on the screen, which leaves space for the shards.
-const GROUPS_MAX: usize = 4;
+/// The lines of all parts that have a fixed height.
+const FIXED_LINES: u16 = 12;
+/// The lines that are left to the shards: the title, the headings, and some shards.
+const SHARD_LINES: u16 = 6;
 
 pub fn draw(frame: &mut Frame<'_>, view: &View) {
-    let group_lines = view.sample.groups.len().clamp(1, GROUPS_MAX) as u16;
+    let readers = Shown::choose(view, frame.area().height.saturating_sub(FIXED_LINES + SHARD_LINES));
     let areas = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(4),
         Constraint::Length(4),
         Constraint::Min(3),
-        Constraint::Length(2 + group_lines),
+        Constraint::Length(readers.lines(&view.sample)),
         Constraint::Length(2),
     ]);
-    let [header, load, space, shards, groups, footer] = areas.areas(frame.area());
+    let [header, load, space, shards, below, footer] = areas.areas(frame.area());
     draw_header(frame, header, view);
     let [puts, delay] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(34)]).areas(load);
     draw_puts(frame, puts, view);
     draw_delay(frame, delay, view);
     draw_space(frame, space, view);
     draw_shards(frame, shards, view);
-    draw_groups(frame, groups, view);
-    draw_footer(frame, footer, view);
+    readers.draw(frame, below, view);
+    draw_footer(frame, footer, view, readers.is_one_of_many);
 }
 
 /// Draws a part of the screen with its title. Returns the area inside.
-fn part(frame: &mut Frame<'_>, area: Rect, title: String) -> Rect {
-    let block = Block::new().borders(Borders::TOP).border_style(DIM);
-    let block = block.title(Span::styled(format!(" {title} "), BOLD.remove_modifier(Modifier::DIM)));
+pub fn part(frame: &mut Frame<'_>, area: Rect, title: Line<'_>) -> Rect {
+    let block = Block::new().borders(Borders::TOP).border_style(DIM).title(title);
     let inner = block.inner(area);
     frame.render_widget(block, area);
     inner
+}
+
+/// Returns a title that is not as dim as the line in which it stands.
+pub fn title(text: impl Display) -> Line<'static> {
+    Line::from(Span::styled(format!(" {text} "), BOLD.remove_modifier(Modifier::DIM)))
 }
 
 fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
@@ -60,7 +69,7 @@ fn draw_puts(frame: &mut Frame<'_>, area: Rect, view: &View) {
         None if view.is_own => "put".into(),
         None => "put (how fast, only its process knows)".into(),
     };
-    let area = part(frame, area, title);
+    let area = part(frame, area, self::title(title));
     let [line, chart] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
     let rates = format!(
         "{} records/s  {}/s",
@@ -76,7 +85,7 @@ fn draw_puts(frame: &mut Frame<'_>, area: Rect, view: &View) {
 }
 
 fn draw_delay(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let area = part(frame, area, "from put to read".into());
+    let area = part(frame, area, title("from put to read"));
     let lines = match &view.sample.delay {
         None => vec![Line::styled(" nothing was put just now", DIM)],
         Some(delay) => [("half within", delay.median), ("99% within", delay.p99), ("longest", delay.max)]
@@ -88,7 +97,7 @@ fn draw_delay(frame: &mut Frame<'_>, area: Rect, view: &View) {
 
 /// Draws the shards side by side, each as wide as its part of the hash-key space, above bars that compare their rates.
 fn draw_space(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let area = part(frame, area, "hash-key space: which shard owns how much, and how busy it is".into());
+    let area = part(frame, area, title("hash-key space: which shard owns how much, and how busy it is"));
     let busiest = view.sample.shards.iter().map(|shard| shard.records_per_second).fold(1.0, f64::max);
     let width = f64::from(area.width);
     for (at, shard) in view.sample.shards.iter().enumerate() {
@@ -125,13 +134,13 @@ fn ends_of(shard: &ShardSample) -> (f64, f64) {
 
 fn draw_shards(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let sample = &view.sample;
-    let title = format!(
+    let title = title(format!(
         "shards: {} open, {} closed, {} on disk ({})",
         sample.shards.len(),
         sample.closed_count,
         text::bytes(sample.disk_bytes),
         view.retention,
-    );
+    ));
     let area = part(frame, area, title);
     let header = ["shard", "hash keys", "records/s", "bytes/s", "records", "on disk", "max lag"];
     let rows = sample.shards.iter().map(|shard| {
@@ -153,39 +162,8 @@ fn draw_shards(frame: &mut Frame<'_>, area: Rect, view: &View) {
     frame.render_stateful_widget(table, area, &mut TableState::new().with_selected(view.chosen_at()));
 }
 
-fn draw_groups(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let groups = &view.sample.groups;
-    let hidden = match groups.len().saturating_sub(GROUPS_MAX) {
-        0 => String::new(),
-        count => format!(" (and {count} more)"),
-    };
-    let area =
-        part(frame, area, format!("consumer groups and their lag: what they have still to handle{hidden}"));
-    if groups.is_empty() {
-        frame.render_widget(Paragraph::new("nobody has read this stream as a group").style(DIM), area);
-        return;
-    }
-    let header = ["group", "workers", "records", "bytes", "the oldest put"];
-    let rows = groups.iter().map(|group| {
-        let oldest = match group.lag.record_count {
-            0 => "-".to_owned(),
-            _ => format!("{} ago", text::duration(group.lag.age)),
-        };
-        cells([
-            group.name.clone(),
-            group.worker_count.map_or("?".to_owned(), |count| text::count(count as u64)),
-            text::count(group.lag.record_count),
-            text::bytes(group.lag.bytes),
-            oldest,
-        ])
-    });
-    let table =
-        Table::new(rows, [Constraint::Fill(1); 5]).header(cells(header.map(str::to_owned)).style(DIM));
-    frame.render_widget(table, area);
-}
-
 /// Returns a row with the first cell aligned left and the others aligned right, as is usual for numbers.
-fn cells<const N: usize>(texts: [String; N]) -> Row<'static> {
+pub fn cells<const N: usize>(texts: [String; N]) -> Row<'static> {
     let mut at = 0;
     Row::new(texts.map(|text| {
         at += 1;
@@ -193,8 +171,11 @@ fn cells<const N: usize>(texts: [String; N]) -> Row<'static> {
     }))
 }
 
-fn draw_footer(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let keys = "up/down choose a shard   s split it   m merge it with the next   q leave";
+fn draw_footer(frame: &mut Frame<'_>, area: Rect, view: &View, has_tabs: bool) {
+    let keys = match has_tabs {
+        true => "up/down choose a shard  s split  m merge with the next  tab next list  q leave",
+        false => "up/down choose a shard   s split it   m merge it with the next   q leave",
+    };
     let lines = vec![Line::styled(&view.message, BOLD), Line::styled(keys, DIM)];
     frame.render_widget(Paragraph::new(lines), area);
 }
@@ -208,7 +189,9 @@ mod tests {
     use streamlog::{HashKey, HashKeyRange, Lag, ShardId};
 
     use super::*;
-    use crate::sample::{GroupSample, Sample};
+    use crate::panels::Panel;
+    use crate::readers::{GroupSample, ProcessorSample, ProcessorWork, QueueSample};
+    use crate::sample::Sample;
 
     fn view(shard_count: u32) -> View {
         let width = u128::MAX / u128::from(shard_count);
@@ -230,6 +213,26 @@ mod tests {
             lag.age = Duration::from_secs(seconds);
             GroupSample { name: name.to_owned(), worker_count, lag }
         };
+        let processor = |name: &str, stuck| ProcessorSample {
+            name: name.to_owned(),
+            iterator_age: Duration::from_millis(1_250),
+            work: Some(ProcessorWork {
+                invocations_per_second: 123.4,
+                errors_per_second: 0.5,
+                duration: Some(Duration::from_micros(2_300)),
+                discarded: 1_234,
+                running: 8,
+                stuck,
+            }),
+        };
+        let queue = |name: &str, dead_letter_count| QueueSample {
+            name: name.to_owned(),
+            visible_count: 12_345,
+            in_flight_count: 67,
+            delayed_count: 8,
+            dead_letter_count,
+            oldest_age: Duration::from_secs(90),
+        };
         let (micros, nanos) = (Duration::from_micros, Duration::from_nanos);
         View {
             title: "/data/clicks".into(),
@@ -243,9 +246,12 @@ mod tests {
                 closed_count: 2,
                 disk_bytes: 256 << 20,
                 groups: vec![group("billing", Some(2), 0, 0), group("reports", Some(1), 54_321, 7)],
+                processors: vec![processor("fraud", 0), processor("search", 1)],
+                queues: vec![queue("mail", 9)],
                 puts: Some(Times { median: nanos(97), p99: nanos(350), max: micros(90) }),
                 delay: Some(Times { median: micros(35), p99: micros(1_500), max: micros(2_000_000) }),
             },
+            panel: Panel::Groups,
             history: (1..=10).collect(),
             chosen: Some(ShardId::new(1)),
             message: "shard 0 is split into 4 and 5, in 2.1 ms".into(),
@@ -314,6 +320,39 @@ mod tests {
     }
 
     #[test]
+    fn readers_are_listed_one_kind_at_a_time_where_there_is_no_room_for_all() {
+        let mut view = view(4);
+        let titles = |lines: &[String]| line_of(lines, "consumer groups");
+        let small = lines(&view, 80, 24);
+        assert!(titles(&small).starts_with("consumer groups (2) processors (2) queues (1) "));
+        assert!(small[23].starts_with("up/down") && small[23].contains("  tab next list  q leave"));
+        line_of(&small, "reports");
+        assert!(small.iter().all(|line| !line.starts_with("fraud") && !line.starts_with("mail")));
+        view.panel = view.panel.next(&view.sample);
+        let small = lines(&view, 80, 24);
+        assert!(small.iter().all(|line| !line.starts_with("reports")));
+        let headings = "processor iterator age invocations/s errors/s duration discarded running stuck";
+        assert_eq!(line_of(&small, "processor "), headings);
+        assert_eq!(line_of(&small, "fraud"), "fraud 1.2 s 123 0.5 2.3 ms 1,234 8 0");
+        assert_eq!(line_of(&small, "search"), "search 1.2 s 123 0.5 2.3 ms 1,234 8 1");
+        view.panel = view.panel.next(&view.sample);
+        let small = lines(&view, 80, 24);
+        assert_eq!(line_of(&small, "queue "), "queue visible in flight delayed dead oldest");
+        assert_eq!(line_of(&small, "mail"), "mail 12,345 67 8 9 90.0 s");
+        assert_eq!(view.panel.next(&view.sample), Panel::Groups);
+        let large = lines(&view, 140, 45);
+        ["billing", "search", "mail"].iter().for_each(|name| drop(line_of(&large, name)));
+        assert!(titles(&large).starts_with("consumer groups and their lag") && !large[44].contains("tab"));
+        line_of(&large, "processors, by Lambda's names");
+        // The queues have been deleted.
+        view.sample.queues.clear();
+        let small = lines(&view, 80, 24);
+        assert!(titles(&small).starts_with("consumer groups (2) processors (2) "));
+        line_of(&small, "reports");
+        assert_eq!(Panel::Queues.next(&view.sample), Panel::Groups);
+    }
+
+    #[test]
     fn a_quiet_stream_says_so() {
         let view = View { sample: Sample::default(), ..view(1) };
         let lines = lines(&view, 80, 24);
@@ -330,6 +369,11 @@ mod tests {
         let lines = lines(&view, 80, 24);
         assert!(lines.iter().any(|line| line.contains(" put (how fast, only its process knows) ")));
         assert_eq!(line_of(&lines, "reports"), "reports ? 54,321 5.2 MiB 7.0 s ago");
+        view.panel = Panel::Processors;
+        view.sample.processors.iter_mut().for_each(|processor| processor.work = None);
+        let lines = self::lines(&view, 140, 45);
+        assert_eq!(line_of(&lines, "fraud"), "fraud 1.2 s ? ? ? ? ? ?");
+        line_of(&lines, "processors (what they do now, only their process knows)");
     }
 
     #[test]

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event, KeyCode};
-use streamlog::Stream;
 
 use crate::demo::{self, Demo};
+use crate::panels::Panel;
+use crate::readers::ProcessorWork;
 use crate::screen::Screen;
 use crate::watched::Watched;
 use crate::{Result, TICK, draw};
@@ -61,25 +62,49 @@ impl Headless {
         self.screen.handle(&Event::Key(KeyCode::Char(key).into()));
     }
 
+    /// Prints a picture with each list of readers, and returns them.
+    fn print_all(&mut self) -> Result<String> {
+        let mut pictures = String::new();
+        for _ in Panel::of(&self.screen.view.sample) {
+            self.refresh()?;
+            pictures += &self.picture();
+            self.screen.handle(&Event::Key(KeyCode::Tab.into()));
+        }
+        println!("{pictures}");
+        Ok(pictures)
+    }
+
     fn picture(&self) -> String {
         self.terminal.backend().to_string().replace('"', "")
     }
 }
 
 /// Watches a stream of this process.
-pub fn watch(stream: &Stream, seconds: u64) -> Result<()> {
-    let mut headless = Headless::new(&Watched::Own(stream.clone()))?;
-    let shard_count = stream.shards().len();
+pub fn watch(watched: &Watched, seconds: u64) -> Result<()> {
+    let mut headless = Headless::new(watched)?;
+    let shard_count = watched.reader().shards().len();
     let half = Duration::from_secs(seconds) / 2;
     headless.refresh_for(half)?;
     headless.press('s');
     headless.refresh_for(half)?;
-    println!("{}", headless.picture());
+    headless.print_all()?;
+    let work = |screen: &Screen, is_so: fn(&ProcessorWork) -> bool| {
+        screen.view.sample.processors.iter().filter_map(|processor| processor.work.as_ref()).any(is_so)
+    };
+    headless.refresh_until("a call that is stuck", |screen| work(screen, |work| work.stuck > 0))?;
+    headless.refresh_until("records that are given up", |screen| work(screen, |work| work.discarded > 0))?;
+    headless.refresh_until("calls at work", |screen| {
+        work(screen, |work| work.invocations_per_second > 0.0 && work.duration.is_some())
+    })?;
+    headless.refresh_until("dead letters", |screen| {
+        screen.view.sample.queues.iter().any(|queue| queue.dead_letter_count > 0)
+    })?;
     let sample = &headless.screen.view.sample;
     assert_eq!(sample.shards.len(), shard_count + 1, "one shard was split");
     assert!(sample.records_per_second > 0.0 && sample.bytes_per_second > 0.0, "records are put");
     assert!(sample.delay.is_some() && sample.puts.is_some(), "puts and reads are timed");
-    assert_eq!(sample.groups.len(), 2, "both groups are there");
+    assert_eq!(sample.groups.len(), 2, "both groups are there, and none of a processor");
+    assert_eq!((sample.processors.len(), sample.queues.len()), (2, 1));
     Ok(())
 }
 
@@ -101,12 +126,20 @@ pub fn watch_other(path: &Path) -> Result<()> {
     headless.press('s');
     let message = headless.screen.view.message.clone();
     assert!(message.ends_with(&format!(": {} (dashboard)", load.child.id())), "{message}");
-    headless.refresh()?;
-    println!("{}", headless.picture());
-    for part in ["read only", "only its process knows"] {
-        assert!(headless.picture().contains(part), "{part:?} is missing");
+    let pictures = headless.print_all()?;
+    for part in ["read only", "only its process knows", "iterator age", "in flight"] {
+        assert!(pictures.contains(part), "{part:?} is missing");
     }
-    assert_eq!(headless.screen.view.sample.groups.len(), 2, "the other process's groups");
+    let sample = &headless.screen.view.sample;
+    assert_eq!(sample.groups.len(), 2, "the other process's groups");
+    assert_eq!(sample.processors.len(), 2, "its processors");
+    assert!(
+        sample.processors.iter().all(|processor| processor.work.is_none()),
+        "what they do, it alone knows"
+    );
+    headless.refresh_until("a queue at work", |screen| {
+        screen.view.sample.queues.iter().any(|queue| queue.in_flight_count + queue.delayed_count > 0)
+    })?;
 
     drop(load);
     headless.refresh_until("silence", |screen| screen.view.sample.records_per_second == 0.0)?;

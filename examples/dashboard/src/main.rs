@@ -1,5 +1,5 @@
-//! Watches a live stream in a terminal: its shards over the hash-key space, the put rates, the time from put to read, and the lag of the
-//! consumer groups. Keyboard commands split and merge shards.
+//! Watches a live stream in a terminal: its shards over the hash-key space, the put rates, the time from put to read, the lag of the consumer
+//! groups, the work of processors by Lambda's names, and the records of queues. Keyboard commands split and merge shards.
 //!
 //! ```text
 //! cargo run --release -p dashboard                           # a made-up load
@@ -7,14 +7,16 @@
 //! cargo run --release -p dashboard -- --headless --seconds 3 # without a terminal
 //! ```
 //!
-//! A stream of another process is only read: the dashboard changes nothing of it, and needs no permission to write. How long puts take, and
-//! how many workers consumer groups have, is known only in that process. To see it, copy these files into it, and call `watch` with a clone of the
-//! stream.
+//! A stream of another process is only read: the dashboard changes nothing of it, and needs no permission to write. How long puts take, how many
+//! workers consumer groups have, and what processors do right now, is known only in that process. To see it, copy these files into it, and call
+//! `watch` with a clone of the stream and its processors.
 
 mod demo;
 mod draw;
 mod follower;
 mod headless;
+mod panels;
+mod readers;
 mod sample;
 mod screen;
 mod text;
@@ -75,8 +77,8 @@ fn main() -> Result<()> {
     let stream = demo::open(&temporary.path().join("clicks"))?;
     let demo = Demo::start(&stream)?;
     let watched = match args.headless {
-        true => headless::watch(&stream, args.seconds.unwrap_or(3)),
-        false => watch(&Watched::Own(stream.clone()), until, || demo.has_ended()),
+        true => headless::watch(&demo.watched(&stream), args.seconds.unwrap_or(3)),
+        false => watch(&demo.watched(&stream), until, || demo.has_ended()),
     };
     // Report an error of the load first: it may be the reason why watching ended.
     demo.stop()?;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use streamlog::{GroupDescription, HashKeyRange, Lag, ShardDescription, ShardId, ShardStats, StreamStats};
+use streamlog::{GroupDescription, HashKeyRange, ShardDescription, ShardId, ShardStats, StreamStats};
 
 use crate::Result;
 use crate::follower::Follower;
+use crate::readers::{self, GroupSample, ProcessorSample, QueueSample};
 use crate::watched::Watched;
 
 /// The changing values of a stream at one moment.
@@ -19,7 +20,10 @@ pub struct Sample {
     pub shards: Vec<ShardSample>,
     pub closed_count: usize,
     pub disk_bytes: u64,
+    /// Without those of processors.
     pub groups: Vec<GroupSample>,
+    pub processors: Vec<ProcessorSample>,
+    pub queues: Vec<QueueSample>,
     /// How long puts took since the stream was opened. `None` if only another process knows, or if there were none.
     pub puts: Option<Times>,
     /// How long records took from put to read.
@@ -37,13 +41,6 @@ pub struct ShardSample {
     pub lag_max: u64,
 }
 
-pub struct GroupSample {
-    pub name: String,
-    /// `None` if only another process knows.
-    pub worker_count: Option<usize>,
-    pub lag: Lag,
-}
-
 /// How long something took.
 pub struct Times {
     pub median: Duration,
@@ -57,6 +54,8 @@ pub struct Sampler {
     taken_at: Instant,
     /// The counts of each shard at that time.
     before: HashMap<ShardId, ShardStats>,
+    /// The counts of each processor at that time.
+    processors_before: readers::Before,
 }
 
 impl Sampler {
@@ -64,7 +63,13 @@ impl Sampler {
         let follower = Follower::start(watched.reader())?;
         let taken_at = Instant::now();
         let before = by_shard(watched.reader().stats()?);
-        Ok(Self { watched: watched.clone(), follower, taken_at, before })
+        Ok(Self {
+            watched: watched.clone(),
+            follower,
+            taken_at,
+            before,
+            processors_before: readers::Before::new(),
+        })
     }
 
     pub fn take(&mut self) -> Result<Sample> {
@@ -107,13 +112,9 @@ impl Sampler {
         }
         self.before = counts;
         sample.shards.sort_by_key(|shard| shard.hash_keys.start);
-        let is_own = self.watched.is_own();
-        let of_group = |group: GroupDescription| GroupSample {
-            lag: group.lag(),
-            worker_count: is_own.then_some(group.worker_count),
-            name: group.name,
-        };
-        sample.groups = groups.into_iter().map(of_group).collect();
+        let readers = readers::sample(&self.watched, groups, &mut self.processors_before, seconds)?;
+        (sample.groups, sample.processors, sample.queues) =
+            (readers.groups, readers.processors, readers.queues);
         let delay_at = |quantile| Duration::from_micros(delays.value_at_quantile(quantile));
         sample.delay = (!delays.is_empty()).then(|| Times {
             median: delay_at(0.5),

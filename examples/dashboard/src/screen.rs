@@ -6,6 +6,7 @@ use std::time::Instant;
 use ratatui::crossterm::event::{Event, KeyCode, KeyModifiers};
 use streamlog::{Error, ShardId};
 
+use crate::panels::Panel;
 use crate::sample::{Sample, Sampler, ShardSample};
 use crate::watched::Watched;
 use crate::{Result, text};
@@ -25,6 +26,8 @@ pub struct View {
     /// How long records are kept.
     pub retention: String,
     pub sample: Sample,
+    /// Which readers are shown if there is no room for all.
+    pub panel: Panel,
     /// Records per second, newest first.
     pub history: VecDeque<u64>,
     /// The selected shard, on which key presses act.
@@ -84,6 +87,7 @@ impl Screen {
             KeyCode::Char('q') | KeyCode::Esc => self.is_left = true,
             KeyCode::Up | KeyCode::Left => self.choose(|at| at.saturating_sub(1)),
             KeyCode::Down | KeyCode::Right => self.choose(|at| at + 1),
+            KeyCode::Tab => self.view.panel = self.view.panel.next(&self.view.sample),
             KeyCode::Char('s') => self.reshard(Self::split),
             KeyCode::Char('m') => self.reshard(Self::merge),
             _ => {}

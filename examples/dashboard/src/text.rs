@@ -38,6 +38,15 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// `12,345` or `0.4`
+pub fn rate(per_second: f64) -> String {
+    if per_second == 0.0 || per_second >= 10.0 {
+        count(per_second as u64)
+    } else {
+        format!("{per_second:.1}")
+    }
+}
+
 /// Returns the shard's number, because the full name is too long for a screen with many shards.
 pub fn shard(shard: ShardId) -> String {
     shard.get().to_string()
@@ -88,6 +97,7 @@ mod tests {
     fn numbers_are_short_and_have_their_unit() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 999, 1_000, 1 << 20].map(bytes), ["0 B", "999 B", "1.0 KiB", "1.0 MiB"]);
+        assert_eq!([0.0, 0.04, 9.94, 10.0, 12_345.6].map(rate), ["0", "0.0", "9.9", "10", "12,345"]);
         let durations =
             [0, 999, 1_500, 2_340_000, 300_000_000].map(|micros| duration(Duration::from_micros(micros)));
         assert_eq!(durations, ["0 ns", "999 µs", "1.5 ms", "2.3 s", "5 min"]);

@@ -1,15 +1,16 @@
 //! The stream that is watched: one of this process, or one that another process may have open.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use streamlog::{Error, GroupDescription, Maintenance, Stream, StreamOptions, StreamReader};
+use streamlog::{Error, GroupDescription, Maintenance, Processor, Stream, StreamOptions, StreamReader};
 
 use crate::text;
 
 #[derive(Clone)]
 pub enum Watched {
-    /// This process has it open.
-    Own(Stream),
+    /// This process has it open, and runs these processors.
+    Own { stream: Stream, processors: Arc<[Processor]> },
     /// Another process may have it open. Watching changes nothing of it.
     Other { reader: StreamReader, path: PathBuf },
 }
@@ -22,40 +23,57 @@ impl Watched {
 
     pub fn reader(&self) -> &StreamReader {
         match self {
-            Self::Own(stream) => stream,
+            Self::Own { stream, .. } => stream,
             Self::Other { reader, .. } => reader,
         }
     }
 
     pub fn is_own(&self) -> bool {
-        matches!(self, Self::Own(_))
+        matches!(self, Self::Own { .. })
     }
 
     /// Describes what the last opening of the stream found, if this process opened it.
     pub fn state(&self) -> String {
         match self {
-            Self::Own(stream) => text::recovery(stream.recovery()),
+            Self::Own { stream, .. } => text::recovery(stream.recovery()),
             Self::Other { .. } => "read only; another process may write it".to_owned(),
+        }
+    }
+
+    /// Returns the processors of this process.
+    pub fn processors(&self) -> &[Processor] {
+        match self {
+            Self::Own { processors, .. } => processors,
+            Self::Other { .. } => &[],
         }
     }
 
     /// Returns how far the consumer groups are, whichever process runs them.
     pub fn groups(&self) -> streamlog::Result<Vec<GroupDescription>> {
-        let mut groups = vec![];
-        for name in self.reader().groups()? {
-            match self.reader().group(name).describe() {
+        self.described(self.reader().groups()?, |reader, name| reader.group(name).describe())
+    }
+
+    /// Describes what the stream has by these names.
+    pub fn described<T>(
+        &self,
+        names: Vec<String>,
+        describe: impl Fn(&StreamReader, &str) -> streamlog::Result<T>,
+    ) -> streamlog::Result<Vec<T>> {
+        let mut all = vec![];
+        for name in names {
+            match describe(self.reader(), &name) {
                 // It has been deleted since it was listed.
                 Err(Error::InvalidArgument(_)) => {}
-                group => groups.push(group?),
+                described => all.push(described?),
             }
         }
-        Ok(groups)
+        Ok(all)
     }
 
     /// Changes the stream. One of another process has to be opened for that, which fails and names the process that has it open.
     pub fn change<T>(&self, change: impl FnOnce(&Stream) -> streamlog::Result<T>) -> streamlog::Result<T> {
         match self {
-            Self::Own(stream) => change(stream),
+            Self::Own { stream, .. } => change(stream),
             Self::Other { path, .. } => {
                 let options = StreamOptions::new().must_exist().maintenance(Maintenance::Manual);
                 let stream = options.open(path)?;

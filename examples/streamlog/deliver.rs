@@ -1,0 +1,193 @@
+//! `deliver`: writing a stream into files.
+
+use std::path::PathBuf;
+
+use streamlog::Position;
+
+use crate::parse::{parse_age, parse_beginning, parse_bytes};
+
+/// Write the records into files in a directory, exactly once, as Amazon Data Firehose does.
+///
+/// The delivery is a consumer group: run again, it goes on where it was, also after a crash. A program may have the stream open meanwhile, but
+/// not this group. What does not fit into the format goes to the error output, with the reason.
+///
+/// Needs a tool that was built with --features delivery.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeliverArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The directory for the files
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) to: PathBuf,
+    /// The delivery's name, which is that of its group
+    #[arg(long, default_value = "deliver")]
+    pub(crate) name: String,
+    /// How the records stand in a file: raw (one behind the other), lines, or json-lines
+    #[arg(long, default_value = "lines", value_parser = ["raw", "lines", "json-lines"])]
+    pub(crate) format: String,
+    /// How files are compressed
+    #[arg(long, default_value = "none", value_parser = ["none", "gzip", "zip", "snappy", "hadoop-snappy", "zstd"])]
+    pub(crate) compression: String,
+    /// The beginning of the names, with expressions as !{timestamp:yyyy/MM/dd}. Without a time, yyyy/MM/dd/HH/ is added
+    #[arg(long, default_value = "")]
+    pub(crate) prefix: String,
+    /// The beginning of the names of the error output
+    #[arg(long, default_value = "errors/!{firehose:error-output-type}/")]
+    pub(crate) error_prefix: String,
+    /// A partition key and the query for its value, such as country=.address.country. Name it in the prefix: !{partitionKeyFromQuery:country}
+    #[arg(long, value_name = "NAME=QUERY")]
+    pub(crate) partition_by: Vec<String>,
+    /// Where a new delivery begins: horizon (the oldest record), latest (the end), or a time as for cat --from
+    #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
+    pub(crate) from: Position,
+    /// The records in a file, in bytes before formatting and compression: up to 128M
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_bytes)]
+    pub(crate) buffer_bytes: u64,
+    /// How long the first record of a file waits for others: up to 15m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_age)]
+    pub(crate) buffer_interval: crate::parse::Age,
+    /// Continue with records that are put later, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Print one JSON object with what was delivered
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(not(feature = "delivery"))]
+pub(crate) fn deliver(_: &streamlog::StreamReader, _: &DeliverArgs) -> crate::failure::Outcome {
+    let how = "this tool was built without deliveries: build it with --features delivery";
+    Err(crate::failure::Failure::Told(how.to_owned()))
+}
+
+#[cfg(feature = "delivery")]
+pub(crate) use with_delivery::deliver;
+
+#[cfg(feature = "delivery")]
+mod with_delivery {
+    use std::time::Duration;
+
+    use indicatif::HumanBytes;
+    use serde_json::json;
+    use streamlog::delivery::{
+        CompressionFormat, Delivery, DeliveryOptions, DeliveryStats, Directory, Format,
+    };
+    use streamlog::{SECOND, StreamReader};
+
+    use super::DeliverArgs;
+    use crate::check_interrupted;
+    use crate::failure::{Failure, Outcome, tell};
+    use crate::output::{counted, print_json, print_text, progress};
+
+    /// How often the progress is shown.
+    const LOOK: Duration = Duration::from_millis(100);
+
+    pub(crate) fn deliver(stream: &StreamReader, args: &DeliverArgs) -> Outcome {
+        let delivery = options(stream, args)?.start()?;
+        let outcome = wait(stream, args, &delivery);
+        let stats = delivery.stats();
+        delivery.close()?;
+        if stats.skipped > 0 {
+            tell(&format!("note: {} skipped, which retention has dropped", counted(stats.skipped, "record")));
+        }
+        if args.json {
+            print_json(&as_json(&stats))?
+        } else {
+            print_text(&as_text(&stats))?
+        }
+        outcome
+    }
+
+    fn options(stream: &StreamReader, args: &DeliverArgs) -> Result<DeliveryOptions, Failure> {
+        let mut options = stream
+            .delivery(&args.name)
+            .to(Directory::new(&args.to))
+            .prefix(&args.prefix)
+            .error_prefix(&args.error_prefix)
+            .starting_position(args.from)
+            .buffer_bytes(usize::try_from(args.buffer_bytes).unwrap_or(usize::MAX))
+            .buffer_interval(args.buffer_interval.0.unwrap_or(Duration::MAX))
+            .format(match args.format.as_str() {
+                "raw" => Format::raw(),
+                "json-lines" => Format::json_lines(),
+                _ => Format::lines(),
+            })
+            .compression(compression(&args.compression)?);
+        for key in &args.partition_by {
+            let Some((name, query)) = key.split_once('=') else {
+                return Err(Failure::Told(format!("--partition-by {key}: expected NAME=QUERY")));
+            };
+            options = options.partition_by(name, query);
+        }
+        Ok(options)
+    }
+
+    fn compression(name: &str) -> Result<CompressionFormat, Failure> {
+        Ok(match name {
+            "gzip" => CompressionFormat::Gzip,
+            "zip" => CompressionFormat::Zip,
+            "snappy" => CompressionFormat::Snappy,
+            "hadoop-snappy" => CompressionFormat::HadoopSnappy,
+            #[cfg(feature = "zstd")]
+            "zstd" => CompressionFormat::Zstd,
+            #[cfg(not(feature = "zstd"))]
+            "zstd" => {
+                let how = "this tool was built without Zstandard: build it with --features delivery,zstd";
+                return Err(Failure::Told(how.to_owned()));
+            }
+            _ => CompressionFormat::Uncompressed,
+        })
+    }
+
+    /// Waits until all is delivered, or until Ctrl-C.
+    fn wait(stream: &StreamReader, args: &DeliverArgs, delivery: &Delivery) -> Outcome {
+        let group = stream.group(&args.name);
+        let bar = progress(None);
+        let mut last_error = None;
+        let outcome = loop {
+            if let Err(interrupted) = check_interrupted() {
+                break Err(interrupted);
+            }
+            let is_done = if args.follow {
+                std::thread::sleep(LOOK);
+                delivery.is_over()
+            } else {
+                // Children begin once their parents are delivered.
+                delivery.flush(SECOND) && group.describe()?.lag().record_count == 0
+            };
+            let stats = delivery.stats();
+            bar.set_position(stats.bytes);
+            if stats.last_error.is_some() && stats.last_error != last_error {
+                tell(&format!(
+                    "note: tried again after: {}",
+                    stats.last_error.as_deref().unwrap_or_default()
+                ));
+                last_error = stats.last_error;
+            }
+            if is_done {
+                break Ok(());
+            }
+        };
+        bar.finish_and_clear();
+        outcome
+    }
+
+    fn as_json(stats: &DeliveryStats) -> serde_json::Value {
+        json!({
+            "record_count": stats.records,
+            "file_count": stats.objects,
+            "bytes": stats.bytes,
+            "failed_record_count": stats.failed_records,
+            "skipped_record_count": stats.skipped,
+        })
+    }
+
+    fn as_text(stats: &DeliveryStats) -> String {
+        let (records, files) = (counted(stats.records, "record"), counted(stats.objects, "file"));
+        let failed = match stats.failed_records {
+            0 => String::new(),
+            count => format!(", {} in the error output", counted(count, "record")),
+        };
+        format!("delivered {records} in {files} with {}{failed}\n", HumanBytes(stats.bytes))
+    }
+}

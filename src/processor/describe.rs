@@ -1,0 +1,159 @@
+//! The description of a processor, as any process sees it.
+
+use super::part::OpenWindow;
+use super::progress::{LaneProgress, Progress};
+use crate::{Error, GroupShard, Lag, Result, SequenceNumber, ShardId, StreamReader, Timestamp, extend};
+
+/// What the group of a processor says of itself.
+pub(super) const LAYER: &str = "processor";
+
+/// How far a processor is, by what it has committed. [`StreamReader::describe_processor`] returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct ProcessorDescription {
+    /// The processor's name, which is that of its consumer group.
+    pub name: String,
+    /// When it last committed something. Its start may count, too.
+    pub committed_at: Timestamp,
+    /// One entry for each shard that it still has to read, in the order of their creation.
+    pub shards: Vec<ProcessorShard>,
+}
+
+/// How far a processor is in one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct ProcessorShard {
+    /// The shard.
+    pub shard: ShardId,
+    /// All records below it are done.
+    pub next_sequence: SequenceNumber,
+    /// What is not done yet, or not committed. Its age is about what Lambda calls the iterator age. Records that other lanes have done already
+    /// count.
+    pub lag: Lag,
+    /// The lanes. Empty if all of them are equally far and none has a window, or if the shard has just begun.
+    pub lanes: Vec<ProcessorLane>,
+}
+
+/// How far one lane of a processor is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct ProcessorLane {
+    /// All records of the lane below it are done.
+    pub next_sequence: SequenceNumber,
+    /// The windows that have begun, and whose last call is not done.
+    pub windows: Vec<ProcessorWindow>,
+}
+
+/// A tumbling window that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct ProcessorWindow {
+    /// When it begins.
+    pub start: Timestamp,
+    /// When it ends.
+    pub end: Timestamp,
+    /// Nothing more belongs to it, and only its last call is left.
+    pub is_over: bool,
+    /// How large its state is.
+    pub state_bytes: usize,
+}
+
+impl ProcessorDescription {
+    /// Returns what is not done yet, summed over all shards.
+    pub fn lag(&self) -> Lag {
+        self.shards.iter().fold(Lag::default(), |sum, shard| sum.plus(shard.lag))
+    }
+
+    /// Returns the windows that have begun, of all lanes of all shards.
+    pub fn windows(&self) -> impl Iterator<Item = &ProcessorWindow> {
+        self.shards.iter().flat_map(|shard| &shard.lanes).flat_map(|lane| &lane.windows)
+    }
+}
+
+impl StreamReader {
+    /// Returns the names of the stream's processors, in order: of all that were ever started, until their [group](StreamReader::group) is
+    /// deleted.
+    ///
+    /// ```
+    /// # use streamlog::Stream;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// let processor = stream.processor("audit").start(|_| ())?;
+    /// let worker = stream.group("billing").worker().open()?;
+    /// assert_eq!(stream.processors()?, ["audit"]);
+    /// assert_eq!(stream.groups()?, ["audit", "billing"]);
+    /// # processor.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Corrupt` if the settings of a group are damaged; `Io`.
+    pub fn processors(&self) -> Result<Vec<String>> {
+        let mut names = vec![];
+        for name in self.groups()? {
+            if self.group(&name).reader()?.as_deref() == Some(LAYER) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Describes a processor by what it has committed, whichever process runs it, and also while none does. What it does right now, only its
+    /// own process knows: [`Processor::stats`](crate::Processor::stats).
+    ///
+    /// ```
+    /// # use streamlog::{Stream, StreamReader};
+    /// # let directory = tempfile::tempdir()?;
+    /// let stream = Stream::open(directory.path())?; // in one process
+    /// let processor = stream.processor("audit").start(|_| Err::<(), _>("not yet"))?;
+    /// stream.put("user-17", "clicked")?;
+    ///
+    /// let reader = StreamReader::open(directory.path())?; // in another one
+    /// assert_eq!(reader.describe_processor("audit")?.lag().record_count, 1);
+    /// # processor.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the stream has no such processor; `Corrupt` if its checkpoints are damaged; `Closed`, `Io`.
+    pub fn describe_processor(&self, name: &str) -> Result<ProcessorDescription> {
+        extend::check_name("a processor", name)?;
+        let is_missing = || Error::InvalidArgument(format!("the stream has no processor {name:?}").into());
+        let committed = match self.group(name).committed() {
+            Ok(committed) if committed.reader.as_deref() == Some(LAYER) => committed,
+            // The name is good, so there is no such group.
+            Ok(_) | Err(Error::InvalidArgument(_)) => return Err(is_missing()),
+            Err(error) => return Err(error),
+        };
+        let shards = committed.shards.into_iter().map(|shard| {
+            let state = committed.states.get(&shard.shard);
+            describe(shard, state.and_then(|state| Progress::decode(state)))
+        });
+        Ok(ProcessorDescription {
+            name: name.to_owned(),
+            committed_at: committed.written_at.unwrap_or_default(),
+            shards: shards.collect(),
+        })
+    }
+}
+
+fn describe(shard: GroupShard, progress: Option<Progress>) -> ProcessorShard {
+    let GroupShard { shard, next_sequence, lag, .. } = shard;
+    let lanes = progress.map_or(vec![], |progress| progress.lanes);
+    ProcessorShard { shard, next_sequence, lag, lanes: lanes.into_iter().map(describe_lane).collect() }
+}
+
+fn describe_lane(lane: LaneProgress) -> ProcessorLane {
+    let describe_window = |window: OpenWindow| ProcessorWindow {
+        start: window.start,
+        end: window.end,
+        is_over: window.is_over,
+        state_bytes: window.state.len(),
+    };
+    let windows = lane.window.into_iter().map(describe_window).collect();
+    ProcessorLane { next_sequence: lane.done, windows }
+}

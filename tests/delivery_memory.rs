@@ -1,0 +1,92 @@
+//! The memory of a delivery: no more than its bound and some batches, however many partitions there are and however slow the sink is: L4.
+#![cfg(feature = "delivery")]
+
+mod common;
+#[path = "common/peak.rs"]
+mod peak;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use peak::peak_bytes;
+use streamlog::delivery::{Format, Object, Sink, SinkError, Transformed};
+use streamlog::{PutRecord, StreamOptions};
+
+const BOUND: usize = 16 << 20;
+/// A batch of records and the rows that it becomes, growing buffers before and after they grow, and the stream.
+const BESIDE: usize = 8 << 20;
+const PARTITIONS: u64 = 500;
+const RECORDS: u64 = 60_000;
+const RECORD_BYTES: usize = 1_000;
+
+/// Takes nothing until it is opened, and then counts the rows of each partition.
+#[derive(Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+    is_slow: AtomicBool,
+    rows: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Sink for Gate {
+    fn put(&self, object: &Object) -> Result<(), SinkError> {
+        let mut is_open = self.is_open.lock().unwrap();
+        while !*is_open {
+            self.is_slow.store(true, Ordering::SeqCst);
+            is_open = self.opened.wait(is_open).unwrap();
+        }
+        drop(is_open);
+        let partition = object.name().split('/').next().unwrap().to_owned();
+        *self.rows.lock().unwrap().entry(partition).or_default() += object.record_count();
+        Ok(())
+    }
+}
+
+#[test]
+fn l4_the_memory_of_500_partitions_with_a_slow_sink_has_a_bound() {
+    let scratch = common::scratch();
+    let stream = StreamOptions::new().open(scratch.path()).unwrap();
+    let data = vec![b'x'; RECORD_BYTES];
+    for first in (0..RECORDS).step_by(500) {
+        let keys: Vec<_> = (first..first + 500).map(|number| (number % PARTITIONS).to_string()).collect();
+        let batch: Vec<_> = keys.iter().map(|key| PutRecord::new(key, &data)).collect();
+        stream.put_batch(&batch).unwrap().into_iter().for_each(|put| _ = put.unwrap());
+    }
+    let gate = Arc::new(Gate::default());
+    let peak = peak_bytes(|| {
+        let delivery = stream
+            .delivery("archive")
+            .partition_keys(["key"])
+            .prefix("!{partitionKeyFromLambda:key}/")
+            .error_prefix("errors/!{firehose:error-output-type}/")
+            .format(Format::lines())
+            .memory_bytes_max(BOUND)
+            .transform(|record| {
+                Transformed::row_in(record.data(), [std::str::from_utf8(record.partition_key()).unwrap()])
+            })
+            .to(Arc::clone(&gate))
+            .start()
+            .unwrap();
+        // Until memory is full: then nothing more is read.
+        let mut read = (0, Instant::now());
+        while read.1.elapsed() < Duration::from_millis(500) || !gate.is_slow.load(Ordering::SeqCst) {
+            let now = delivery.stats().read_records;
+            if now != read.0 {
+                read = (now, Instant::now());
+            }
+            std::thread::yield_now();
+        }
+        assert!((10_000..RECORDS).contains(&read.0), "{} records were read", read.0);
+        *gate.is_open.lock().unwrap() = true;
+        gate.opened.notify_all();
+        assert!(delivery.flush(Duration::from_secs(60)), "{:?}", delivery.stats());
+        assert_eq!(delivery.stats().buffered_bytes, 0);
+        delivery.close().unwrap();
+    });
+    assert!(peak < BOUND + BESIDE, "L4: {peak} bytes were in use");
+    let rows = gate.rows.lock().unwrap();
+    assert_eq!(rows.len() as u64, PARTITIONS);
+    assert!(rows.values().all(|&count| count == RECORDS / PARTITIONS), "each record once: {rows:?}");
+}

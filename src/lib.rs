@@ -29,7 +29,8 @@
 //! - Have a function called with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`].
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Hand out records one by one and take them back one by one, with timeouts and dead letters: [`Stream::queue`], [`Queue`].
-//! - Deliver records to files, exactly once, as Amazon Data Firehose does: the module `delivery`, with the feature of that name.
+//! - Deliver records to files and object stores, exactly once, and to HTTP endpoints, as Amazon Data Firehose does: the module `delivery`, with
+//!   the feature of that name.
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
 //! - Replay records with their original spacing, or faster: [`StreamReader::replay`].
@@ -46,7 +47,7 @@
 //!
 //! All features are off by default. While off, they cost nothing.
 //!
-//! - `delivery`: the module `delivery`, which writes records into files and what else takes objects.
+//! - `delivery`: the module `delivery`, which writes records into files and what else takes objects. Needs a C compiler, for TLS.
 //! - `encryption`: AES-256-GCM for records, and `KeyFile`. Needs a C compiler. [`StreamOptions::encryption`], [`KeyProvider`].
 //! - `futures`: the batches of iterators and workers as a `Stream` of the crate `futures`: `into_batches`. Waiting as a task needs no
 //!   feature.
@@ -55,6 +56,8 @@
 //! - `gateway`: the module `gateway`, which serves Kinesis' API over HTTP. Needs a C compiler. Brings `encryption` and `tracing` along.
 //! - `parquet`: deliveries of Apache Parquet. Brings `delivery` along, with 32 crates more.
 //! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
+//! - `object-store`: `delivery` to S3, Google Cloud Storage, Azure, and every other store of the crate `object_store`: `delivery::ObjectStorage`.
+//!   Needs a C compiler. Brings `delivery` along.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.
 //! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to

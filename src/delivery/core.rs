@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error_output::Source;
-use super::format::Body;
 use super::job::{Attempt, Job, Outcome, Retries};
 use super::objects::Ready;
 use super::part::Row;
@@ -209,13 +208,18 @@ impl Core {
     ) {
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
         let (bytes, rows) = (attempt.bytes_len(), attempt.row_count());
+        let mut rejected = rows;
         if let Err(error) = &outcome {
             self.counts.errors += 1;
             self.counts.last_error = Some(error.to_string());
+            rejected = error.rejected.as_ref().map_or(rows, |rejected| rejected.len() as u64);
         }
         match job.finish(outcome, attempt, &self.bounds.retries, now) {
             Outcome::Again => {}
-            Outcome::GivenUp => self.counts.failed_records += rows,
+            Outcome::GivenUp => {
+                self.counts.failed_records += rejected;
+                self.counts.records += rows - rejected.min(rows);
+            }
             Outcome::Delivered { is_error_output } => {
                 self.counts.objects += 1;
                 self.counts.bytes += bytes;
@@ -282,14 +286,4 @@ impl Attempt {
     fn row_count(&self) -> u64 {
         self.object().map_or(0, |object| object.record_count)
     }
-}
-
-/// Rows that could not be delivered, as the error output has them.
-pub(super) fn error_lines(body: &Body, line: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    let mut lines = vec![];
-    for row in body.rows() {
-        lines.extend_from_slice(&line(row));
-        lines.push(b'\n');
-    }
-    lines
 }

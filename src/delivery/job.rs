@@ -15,7 +15,10 @@ use super::sink::{Object, Sink, SinkError};
 use super::state::Decided;
 use crate::{ShardId, Timestamp, extend};
 
-use super::core::{Now, error_lines};
+use super::core::Now;
+
+/// The error output is lines of JSON.
+const ERROR_CONTENT_TYPE: &str = "application/x-ndjson";
 
 /// When a failed object is tried again, and until when.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub(super) struct Retries {
     pub(super) longest_pause: Duration,
     /// From the first attempt on. `None`: for as long as it takes.
     pub(super) duration: Option<Duration>,
+    /// The word for what goes to the error output then.
+    pub(super) error_output_type: &'static str,
 }
 
 /// Where objects go.
@@ -141,7 +146,7 @@ impl Job {
         let may_give_up =
             retries.duration.is_some() && !self.is_given_up && matches!(self.decided.part, Part::Records(_));
         if is_over && may_give_up {
-            self.give_up(&error, now.time);
+            self.give_up(&error, retries.error_output_type, now.time);
             self.due = now.elapsed;
             return Outcome::GivenUp;
         }
@@ -151,15 +156,25 @@ impl Job {
     }
 
     /// Makes the object one of the error output.
-    fn give_up(&mut self, error: &SinkError, now: Timestamp) {
+    fn give_up(&mut self, error: &SinkError, error_output_type: &str, now: Timestamp) {
         self.is_given_up = true;
         let Some(Content::Encoded(object)) = &mut self.content else { return };
-        object.name = name::of_failed(&self.rules, self.shard, &self.decided.span, "delivery-failed");
+        object.name = name::of_failed(&self.rules, self.shard, &self.decided.span, error_output_type);
         let Some(body) = object.body.take() else { return };
         let failure = Failure::delivery(error.to_string());
-        let attempts = self.attempts;
-        let lines = error_lines(&body, |row| error_output::line_of_row(row, attempts, &failure, now));
+        let line = |row: &[u8]| error_output::line_of_row(row, self.attempts, &failure, now);
+        // A format without rows goes there as a whole.
+        let whole = body.row_ends.is_empty().then_some(&body.bytes[..]);
+        let is_rejected =
+            |index: &usize| error.rejected.as_ref().is_none_or(|rejected| rejected.contains(index));
+        let rows = body.rows().chain(whole).enumerate().filter(|(index, _)| is_rejected(index));
+        let mut lines = vec![];
+        for (_, row) in rows {
+            lines.extend_from_slice(&line(row));
+            lines.push(b'\n');
+        }
         (object.bytes, object.content_encoding) = (Bytes::from(lines), None);
+        object.content_type = ERROR_CONTENT_TYPE;
     }
 }
 
@@ -203,7 +218,7 @@ impl Attempt {
             content_type: if is_of_records {
                 self.rules.plan.format.content_type()
             } else {
-                "application/x-ndjson"
+                ERROR_CONTENT_TYPE
             },
             content_encoding: (compression == CompressionFormat::Gzip).then_some("gzip"),
             bytes,

@@ -1,5 +1,8 @@
 //! Delivery: a stream's records in objects, which are files in a directory or what else a sink takes, as Amazon Data Firehose writes them.
 //!
+//! The sinks are a [`Directory`]; an object store, such as S3 (`ObjectStorage`, with the feature `object-store`); an [`HttpEndpoint`],
+//! [`SplunkHec`] and [`OpenSearchBulk`]; and whatever implements [`Sink`].
+//!
 //! A [`Delivery`] reads as a [consumer group](crate::Group): it goes on where it was, follows splits and merges, shares the shards with others of
 //! its name, and may run in another process than the one that writes. Its records become rows, by the steps that
 //! [`DeliveryOptions`] lists; rows are buffered until an object is large or old enough; then the object goes to a [`Sink`].
@@ -17,12 +20,15 @@ mod core;
 mod csv;
 mod directory;
 mod driver;
+mod endpoint;
 mod error_output;
 mod format;
+mod http;
 mod job;
 mod json;
 mod name;
 mod objects;
+mod opensearch;
 mod options;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -33,9 +39,12 @@ mod prefix;
 mod query;
 mod shard;
 mod sink;
+mod splunk;
 mod state;
 mod stats;
 mod steps;
+#[cfg(feature = "object-store")]
+mod storage;
 #[cfg(test)]
 mod tests;
 mod time_pattern;
@@ -49,12 +58,17 @@ use std::time::Duration;
 pub use compress::CompressionFormat;
 pub use csv::CsvOptions;
 pub use directory::Directory;
+pub use endpoint::HttpEndpoint;
 pub use format::Format;
 pub use name::Naming;
+pub use opensearch::OpenSearchBulk;
 pub use options::DeliveryOptions;
 pub use sink::{Object, Sink, SinkError};
+pub use splunk::SplunkHec;
 pub use stats::DeliveryStats;
 pub use steps::{DeliveryRecord, Transformed};
+#[cfg(feature = "object-store")]
+pub use storage::ObjectStorage;
 
 #[cfg(feature = "parquet")]
 pub use self::parquet::schema::{ParquetSchema, ParquetType};

@@ -23,6 +23,8 @@ const BUFFER_INTERVAL_MAX: Duration = Duration::from_secs(900);
 const CONCURRENCY_MAX: usize = 64;
 const PARTITIONS_MAX: usize = 10_000;
 const BATCH_BYTES: usize = 1 << 20;
+/// The word for objects that a sink without a word of its own did not take.
+const DELIVERY_FAILED: &str = "delivery-failed";
 /// Firehose's default for endpoints.
 const ENDPOINT_RETRY_DURATION: Duration = Duration::from_secs(300);
 
@@ -118,6 +120,7 @@ impl DeliveryOptions {
                 first_pause: Duration::from_millis(100),
                 longest_pause: MINUTE,
                 duration: None,
+                error_output_type: DELIVERY_FAILED,
             },
         };
         Self {
@@ -202,8 +205,9 @@ impl DeliveryOptions {
     }
 
     /// Sets the beginning of the names of the error output. It may have the expressions of times and random strings; with any, it needs
-    /// `!{firehose:error-output-type}`, which is `processing-failed`, `format-conversion-failed` or `delivery-failed`. It is required if the
-    /// prefix has expressions. Default: that word, a slash and the time.
+    /// `!{firehose:error-output-type}`, which is `processing-failed`, `format-conversion-failed`, or the
+    /// [word of the sink](super::Sink::error_output_type) for objects that it did not take, such as `http-endpoint-failed`; `delivery-failed` if it
+    /// has none. It is required if the prefix has expressions. Default: that word, a slash and the time.
     pub fn error_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.plan.error_prefix = prefix.into();
         self
@@ -398,6 +402,7 @@ impl DeliveryOptions {
             Some(duration) => duration,
             None => error_type.map(|_| ENDPOINT_RETRY_DURATION),
         };
+        bounds.retries.error_output_type = error_type.unwrap_or(DELIVERY_FAILED);
         Ok((Arc::new(rules), bounds, Sinks { records, errors, backup }))
     }
 

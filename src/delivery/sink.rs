@@ -1,5 +1,6 @@
 //! Where objects are delivered to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -82,23 +83,36 @@ impl Object {
 pub struct SinkError {
     pub(super) message: String,
     pub(super) is_permanent: bool,
+    /// The rows that were not taken. `None`: the whole object.
+    pub(super) rejected: Option<BTreeSet<usize>>,
 }
 
 impl SinkError {
     /// The sink may take the object later.
     pub fn temporary(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), is_permanent: false }
+        Self { message: message.to_string(), is_permanent: false, rejected: None }
     }
 
     /// The sink will never take this object.
     pub fn permanent(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), is_permanent: true }
+        Self { message: message.to_string(), is_permanent: true, rejected: None }
     }
 
-    /// Returns whether the sink will never take this object.
+    /// The sink has taken the object but for these rows, by their places in [`Object::rows`], which it will never take. These alone go to the
+    /// error output.
+    pub fn rejected(message: impl fmt::Display, rows: impl IntoIterator<Item = usize>) -> Self {
+        Self { rejected: Some(rows.into_iter().collect()), ..Self::permanent(message) }
+    }
+
+    /// Returns whether the sink will never take this object, or some of its rows.
     pub fn is_permanent(&self) -> bool {
         self.is_permanent
     }
+}
+
+/// The error of a sink that takes rows one by one, and no object of a format that has none.
+pub(super) fn no_rows(sink: &str) -> SinkError {
+    SinkError::permanent(format!("{sink} takes rows, and the format of the delivery has none"))
 }
 
 impl fmt::Display for SinkError {
@@ -146,8 +160,8 @@ pub trait Sink: Send + Sync + 'static {
         false
     }
 
-    /// Returns the word for objects that the sink did not take, if these go to the error output at last. Default: none, so that objects wait for
-    /// the sink for as long as it takes.
+    /// Returns the word for objects that the sink did not take, if these go to the error output at last: it is in the names of the error output
+    /// there, for `!{firehose:error-output-type}`. Default: none, so that objects wait for the sink for as long as it takes.
     fn error_output_type(&self) -> Option<&'static str> {
         None
     }

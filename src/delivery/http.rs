@@ -1,0 +1,144 @@
+//! HTTP requests of sinks: one POST, one answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use ureq::http::{HeaderValue, Uri};
+use ureq::{Agent, Error as HttpError};
+
+use super::sink::SinkError;
+use crate::{Error, MINUTE, Result};
+
+/// The largest answer that is read. Firehose's protocol allows as much.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// How much of an endpoint's own error message is kept. Firehose's protocol allows as much.
+const MESSAGE_CHARS_MAX: usize = 8_192;
+const TIMEOUT: Duration = MINUTE.saturating_mul(3);
+
+/// Where requests go. It keeps its connections open between them.
+#[derive(Clone)]
+pub(super) struct Client {
+    agent: Agent,
+    uri: String,
+    /// The URI without what may be secret: user, password and query.
+    shown: String,
+    /// Never in an error or in `Debug`.
+    secret: Option<String>,
+    pub(super) timeout: Duration,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) content_type: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("uri", &self.shown)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    pub(super) fn new(url: &str) -> Result<Self> {
+        let refused = |reason: &str| invalid(format!("the URL of an endpoint {reason}"));
+        let uri: Uri = url.parse().map_err(|error| refused(&format!("is not valid: {error}")))?;
+        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(refused("must begin with https:// or http:// and name a host"));
+        };
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("streamlog/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self {
+            agent: config.new_agent(),
+            shown: format!("{scheme}://{host}{}", uri.path()),
+            uri: url.to_owned(),
+            secret: None,
+            timeout: TIMEOUT,
+        })
+    }
+
+    /// Sets a text that errors must not show, and that has to be valid in a header.
+    pub(super) fn with_secret(mut self, what: &str, secret: &str) -> Result<Self> {
+        check_header(what, secret)?;
+        self.secret = (!secret.is_empty()).then(|| secret.to_owned());
+        Ok(self)
+    }
+
+    pub(super) fn secret(&self) -> Option<&str> {
+        self.secret.as_deref()
+    }
+
+    /// Sends a request to a path below the URI. An error is one of the network: whether the request was received is not known then.
+    pub(super) fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::result::Result<Answer, SinkError> {
+        let mut request = self.agent.post(format!("{}{path}", self.uri));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.config().timeout_global(Some(self.timeout)).build();
+        let failed = |error: HttpError| SinkError::temporary(self.hide(&self.text_of(&error)));
+        let mut response = request.send(body).map_err(failed)?;
+        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
+        let read = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        Ok(Answer { status: response.status().as_u16(), content_type, body: read.map_err(failed)? })
+    }
+
+    fn text_of(&self, error: &HttpError) -> String {
+        match error {
+            HttpError::Timeout(_) => format!("{} did not answer within {:?}", self.shown, self.timeout),
+            error => format!("cannot deliver to {}: {error}", self.shown),
+        }
+    }
+
+    /// Returns what to say of an answer that is no success.
+    pub(super) fn complaint(&self, reason: &str, message: &str) -> String {
+        let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+        let colon = if message.is_empty() { "" } else { ": " };
+        self.hide(&format!("{} {reason}{colon}{message}", self.shown))
+    }
+
+    fn hide(&self, text: &str) -> String {
+        match &self.secret {
+            Some(secret) => text.replace(secret, "(hidden)"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+impl Answer {
+    /// Returns whether the media type is JSON's, whatever its parameters.
+    pub(super) fn is_json(&self) -> bool {
+        let media_type = self.content_type.split(';').next().unwrap_or_default();
+        media_type.trim().eq_ignore_ascii_case("application/json")
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+pub(super) fn check_header(what: &str, value: &str) -> Result<()> {
+    match HeaderValue::from_str(value) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(invalid(format!("{what} has characters that no header may have"))),
+    }
+}
+
+pub(super) fn invalid(reason: impl Into<String>) -> Error {
+    Error::InvalidArgument(reason.into().into())
+}

@@ -202,9 +202,11 @@ struct Rows {
 
 impl Encode for Rows {
     fn push(&mut self, data: &[u8]) -> Result<(), String> {
-        make_room(&mut self.bytes, data.len() + self.delimiter.len());
         if self.is_json {
             serde_json::from_slice::<IgnoredAny>(data).map_err(|error| format!("it is no JSON: {error}"))?;
+        }
+        make_room(&mut self.bytes, data.len() + self.delimiter.len());
+        if self.is_json {
             push_on_one_line(data, &mut self.bytes);
         } else {
             self.bytes.extend_from_slice(data);

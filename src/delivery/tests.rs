@@ -356,6 +356,9 @@ fn json_comes_on_one_line_and_what_is_none_is_refused() {
     rows.push(b"{\n  \"a b\": \"c \\\" \\\\\",\n  \"d\": [1,\n 2]\n}").unwrap();
     assert!(rows.push(b"{\"a\": 1} {}").is_err());
     assert!(rows.push(b"\xff").is_err());
+    let memory_bytes = rows.memory_bytes();
+    assert!(rows.push(&[b'x'; 10_000]).is_err());
+    assert_eq!(rows.memory_bytes(), memory_bytes, "what is refused takes no memory that nobody counts");
     let body = rows.finish().unwrap();
     assert_eq!(
         std::str::from_utf8(&body.bytes).unwrap(),

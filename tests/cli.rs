@@ -35,8 +35,11 @@ fn tool() -> &'static Path {
         let tool = profile.join("examples").join(format!("streamlog{}", std::env::consts::EXE_SUFFIX));
         // Cargo builds examples along with all tests, and leaves an old one alone where only this test runs.
         // What was built may lack a feature that this test has.
-        let features =
-            [("encryption", cfg!(feature = "encryption")), ("delivery", cfg!(feature = "delivery"))];
+        let features = [
+            ("encryption", cfg!(feature = "encryption")),
+            ("delivery", cfg!(feature = "delivery")),
+            ("object-store", cfg!(feature = "object-store")),
+        ];
         let features: Vec<_> =
             features.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect();
         if modified(&tool) < newest_source() || !features.is_empty() {

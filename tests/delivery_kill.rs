@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::killed::{Id, ids, kill_again_and_again, open, put_until_killed, told};
 use streamlog::delivery::{Delivery, Directory, Format, Naming, Transformed};
@@ -56,8 +56,13 @@ fn child() {
         put_until_killed(&stream, &[&stream], round);
     }
     // Children begin once their parents are delivered.
+    let begun = Instant::now();
     while told(stream.group("archive").describe()).lag().record_count > 0 || !delivery.flush(10 * SECOND) {
         thread::sleep(Duration::from_millis(10));
+        if begun.elapsed() > Duration::from_secs(60) {
+            println!("error it does not end: {:?}", delivery.stats());
+            std::process::abort();
+        }
     }
     told(delivery.close());
 }

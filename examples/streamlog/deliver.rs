@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use streamlog::Position;
 
 use crate::parse::{parse_age, parse_beginning, parse_bytes};
 
-/// Write the records into files in a directory, exactly once, as Amazon Data Firehose does.
+/// Write the records into files in a directory or an object store, exactly once, as Amazon Data Firehose does.
 ///
 /// The delivery is a consumer group: run again, it goes on where it was, also after a crash. A program may have the stream open meanwhile, but
 /// not this group. What does not fit into the format goes to the error output, with the reason.
@@ -16,9 +17,10 @@ use crate::parse::{parse_age, parse_beginning, parse_bytes};
 pub(crate) struct DeliverArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
-    /// The directory for the files
-    #[arg(long, value_name = "DIRECTORY")]
-    pub(crate) to: PathBuf,
+    /// The directory for the files, or where an object store has them: s3://bucket/path, gs://bucket/path, az://container/path. Its region and
+    /// credentials come from the environment (AWS_REGION, AWS_ACCESS_KEY_ID and so on), and need a tool built with --features object-store
+    #[arg(long, value_name = "DIRECTORY", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) to: String,
     /// The delivery's name, which is that of its group
     #[arg(long, default_value = "deliver")]
     pub(crate) name: String,
@@ -99,9 +101,13 @@ mod with_delivery {
     }
 
     fn options(stream: &StreamReader, args: &DeliverArgs) -> Result<DeliveryOptions, Failure> {
-        let mut options = stream
-            .delivery(&args.name)
-            .to(Directory::new(&args.to))
+        let options = stream.delivery(&args.name);
+        let options = if args.to.contains("://") {
+            to_object_store(options, &args.to)?
+        } else {
+            options.to(Directory::new(&args.to))
+        };
+        let mut options = options
             .prefix(&args.prefix)
             .error_prefix(&args.error_prefix)
             .starting_position(args.from)
@@ -120,6 +126,17 @@ mod with_delivery {
             options = options.partition_by(name, query);
         }
         Ok(options)
+    }
+
+    #[cfg(feature = "object-store")]
+    fn to_object_store(options: DeliveryOptions, url: &str) -> Result<DeliveryOptions, Failure> {
+        Ok(options.to(streamlog::delivery::ObjectStorage::from_url(url)?))
+    }
+
+    #[cfg(not(feature = "object-store"))]
+    fn to_object_store(_: DeliveryOptions, url: &str) -> Result<DeliveryOptions, Failure> {
+        let how = "this tool was built without object stores: build it with --features object-store";
+        Err(Failure::Told(format!("{url}: {how}")))
     }
 
     fn compression(name: &str) -> Result<CompressionFormat, Failure> {

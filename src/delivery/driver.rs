@@ -137,17 +137,22 @@ impl Driver {
 
     fn settle_shard(&mut self, core: &Mutex<Core>, id: ShardId, commits_all: bool) -> Result<()> {
         let commit = {
-            let core = core.lock();
-            let Some(held) = core.shards.get(&id) else { return Ok(()) };
+            let mut core = core.lock();
+            let Some(held) = core.shards.get_mut(&id) else { return Ok(()) };
             let is_due =
                 held.shard.must_commit() || commits_all && held.shard.is_changed() || held.shard.must_end();
-            is_due.then(|| held.shard.checkpoint())
+            is_due.then(|| held.shard.take_checkpoint())
         };
         if let Some((next, state)) = commit {
             match self.worker.commit_with_state(id, next, &state) {
                 Ok(()) => core.lock().note_commit(id, next, now_of(&self.stream)),
                 Err(Error::GroupLeaseLost { .. }) => core.lock().forget(id),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if let Some(held) = core.lock().shards.get_mut(&id) {
+                        held.shard.note_failed_commit();
+                    }
+                    return Err(error);
+                }
             }
         }
         let mut core = core.lock();

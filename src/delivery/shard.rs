@@ -25,6 +25,8 @@ use super::prefix::random_number;
 use super::state::{Decided, State};
 use crate::{SequenceNumber, ShardId, Timestamp};
 
+/// So many records that become no rows are read without a commit, unless there is nothing else to read.
+const RECORDS_WITHOUT_COMMIT: u64 = 10_000;
 /// So many rows for which there are too many parts are noted, before all that is built is decided.
 const OVERFLOWED_MAX: usize = 10_000;
 
@@ -45,8 +47,10 @@ pub(super) struct Shard {
     largest_input_bytes: usize,
     pub(super) is_at_end: bool,
     pub(super) is_paused: bool,
-    /// Whether the next commit says more than the last one.
+    /// Whether objects were decided or delivered since the last checkpoint was taken.
     is_changed: bool,
+    /// The last checkpoint that was committed.
+    committed: SequenceNumber,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +83,7 @@ impl Shard {
             is_at_end: false,
             is_paused: false,
             is_changed: false,
+            committed: next,
         };
         if let Some(state) = state {
             shard.take_up(state);
@@ -307,9 +312,15 @@ impl Shard {
         self.objects.is_empty() && self.parts.values().all(|state| state.building.is_none())
     }
 
-    /// Returns whether a commit is due: objects were decided, or the last one was delivered.
+    /// Returns whether a commit is due: objects were decided, or the last one was delivered, or many records have become nothing.
     pub(super) fn must_commit(&self) -> bool {
-        self.is_changed && (self.objects.is_empty() || self.objects.has_decided())
+        let is_settled = self.objects.is_empty() || self.objects.has_decided();
+        self.is_changed && is_settled || self.passed() >= RECORDS_WITHOUT_COMMIT
+    }
+
+    /// Returns the number of records that were read since the last commit, if nothing is built or on its way.
+    fn passed(&self) -> u64 {
+        if self.is_clear() { self.read_to.get().saturating_sub(self.committed.get()) } else { 0 }
     }
 
     /// Returns whether the commit is due that ends the shard.
@@ -319,11 +330,13 @@ impl Shard {
 
     /// Returns whether a commit would say more than the last one.
     pub(super) fn is_changed(&self) -> bool {
-        self.is_changed
+        self.is_changed || self.passed() > 0
     }
 
-    /// Returns the checkpoint, and what is committed beside it.
-    pub(super) fn checkpoint(&self) -> (SequenceNumber, Vec<u8>) {
+    /// Takes a checkpoint, to be committed together with what is returned beside it. What changes from now on is for the next one: an object may be
+    /// delivered while this one is written.
+    pub(super) fn take_checkpoint(&mut self) -> (SequenceNumber, Vec<u8>) {
+        self.is_changed = false;
         let objects = self.objects.decided().map(|decided| decided.span.first);
         let built = self.parts.values().filter_map(|state| Some(state.building.as_ref()?.span.first));
         let next = objects.chain(built).min().unwrap_or(self.read_to).min(self.read_to);
@@ -339,9 +352,14 @@ impl Shard {
         (next, if says_nothing { vec![] } else { state.encode() })
     }
 
+    /// Notes that a checkpoint could not be committed.
+    pub(super) fn note_failed_commit(&mut self) {
+        self.is_changed = true;
+    }
+
     /// Notes that a checkpoint was committed, and returns the objects that can be delivered now.
     pub(super) fn note_commit(&mut self, next: SequenceNumber) -> Vec<Ready> {
-        self.is_changed = false;
+        self.committed = next;
         self.parts.retain(|_, state| state.building.is_some() || state.decided > next);
         self.overflowed.retain(|(sequence, _)| *sequence >= next);
         self.objects.note_commit();

@@ -51,7 +51,10 @@ enum Op {
     Read(u8),
     DecideLarge(u8),
     DecideAll,
-    Commit,
+    /// With or without an object that is delivered while the commit is written.
+    Commit {
+        delivers: bool,
+    },
     /// One of the objects that may be delivered is, and that is noted or not.
     Deliver {
         which: u8,
@@ -68,7 +71,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (1..6u8).prop_map(Op::Read),
         2 => (0..40u8).prop_map(Op::DecideLarge),
         1 => Just(Op::DecideAll),
-        4 => Just(Op::Commit),
+        4 => any::<bool>().prop_map(|delivers| Op::Commit { delivers }),
         4 => (any::<u8>(), any::<bool>()).prop_map(|(which, is_noted)| Op::Deliver { which, is_noted }),
         1 => (0..4u8, 1..8usize).prop_map(|(plan, parts_max)| Op::Crash { plan, parts_max }),
     ]
@@ -124,8 +127,11 @@ impl World {
         true
     }
 
-    fn commit(&mut self) {
-        let (next, state) = self.shard.checkpoint();
+    fn commit(&mut self, delivers: bool) {
+        let (next, state) = self.shard.take_checkpoint();
+        if delivers {
+            self.deliver(0, true);
+        }
         assert!(next >= self.committed.0, "a checkpoint never goes back");
         self.committed = (next, state);
         self.ready.extend(self.shard.note_commit(next));
@@ -168,7 +174,9 @@ impl World {
         for _ in 0..10_000 {
             while self.read() {}
             self.shard.decide_all();
-            self.commit();
+            if self.shard.must_commit() || self.shard.is_changed() {
+                self.commit(false);
+            }
             if self.ready.is_empty()
                 && self.shard.is_clear()
                 && self.shard.read_to.get() as usize == self.log.len()
@@ -192,7 +200,7 @@ impl World {
                     self.shard.decide_due(limits, Duration::ZERO);
                 }
                 Op::DecideAll => self.shard.decide_all(),
-                Op::Commit => self.commit(),
+                Op::Commit { delivers } => self.commit(delivers),
                 Op::Deliver { which, is_noted } => self.deliver(which, is_noted),
                 Op::Crash { plan, parts_max } => {
                     self.parts_max = parts_max;

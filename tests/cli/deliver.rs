@@ -58,3 +58,29 @@ fn a_stream_is_delivered_once_and_then_what_is_new() {
     assert_eq!(numbers, (0..=100).collect::<Vec<_>>());
     fails(&place.run("deliver", &[&to[..], &["--prefix", "/a"]].concat()), &["slash"]);
 }
+
+#[test]
+#[cfg(feature = "object-store")]
+fn a_stream_is_delivered_to_an_object_store_by_its_address() {
+    let place = Place::create(&[]);
+    succeeds(&place.put(b"one\ntwo\n", &[]));
+    let archive = place.directory.path().join("archive");
+    std::fs::create_dir(&archive).unwrap();
+    let url = format!("file://{}", archive.display());
+    assert_eq!(place.json("deliver", &["--to", &url])["record_count"], 2);
+    let mut found = vec![];
+    files(&archive, &mut found);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].1, b"one\ntwo\n");
+    fails(&place.run("deliver", &["--to", "ftp://host/path", "--name", "other"]), &["ftp://host/path"]);
+}
+
+#[test]
+#[cfg(all(feature = "delivery", not(feature = "object-store")))]
+fn a_tool_without_object_stores_says_so() {
+    let place = Place::create(&[]);
+    fails(
+        &place.run("deliver", &["--to", "s3://bucket/path"]),
+        &["built without object stores", "--features object-store"],
+    );
+}

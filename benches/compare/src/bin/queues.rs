@@ -47,7 +47,8 @@ impl Jobs for Streamlog {
     fn fill(&mut self, records: &[Vec<u8>]) -> Result<()> {
         for (number, records) in records.chunks(1_000).enumerate() {
             let keys: Vec<_> = (0..records.len()).map(|at| (number + at).to_le_bytes()).collect();
-            let batch: Vec<_> = keys.iter().zip(records).map(|(key, data)| PutRecord::new(key, data)).collect();
+            let batch: Vec<_> =
+                keys.iter().zip(records).map(|(key, data)| PutRecord::new(key, data)).collect();
             self.stream.put_batch(&batch)?.into_iter().try_for_each(|put| put.map(drop))?;
         }
         Ok(())
@@ -58,7 +59,10 @@ impl Jobs for Streamlog {
         match &records[..] {
             [] => {}
             [record] => self.queue.acknowledge(&record.handle)?,
-            records => self.queue.acknowledge_batch(records.iter().map(|record| &record.handle))?,
+            records => {
+                let outcomes = self.queue.acknowledge_batch(records.iter().map(|record| &record.handle))?;
+                outcomes.into_iter().collect::<streamlog::Result<()>>()?;
+            }
         }
         Ok(records.len())
     }

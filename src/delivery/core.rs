@@ -254,6 +254,11 @@ impl Core {
         self.jobs.values().all(Job::has_failed)
     }
 
+    /// Returns whether a commit would say more than the last one.
+    pub(super) fn is_changed(&self) -> bool {
+        self.shards.values().any(|held| held.shard.is_changed())
+    }
+
     /// Returns whether nothing that was read is left to be delivered.
     pub(super) fn is_clear(&self) -> bool {
         self.shards.values().all(|held| held.shard.is_clear() && !held.shard.is_replaying())

@@ -142,7 +142,8 @@ impl Shared {
             };
             self.due.notify_all();
             let core = self.core.lock();
-            if core.has_ended() {
+            // What was delivered since is committed, too.
+            if core.has_ended() && (settled.is_err() || !core.is_changed()) {
                 return settled;
             }
             drop(core);

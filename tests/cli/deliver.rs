@@ -72,7 +72,10 @@ fn a_stream_is_delivered_to_an_object_store_by_its_address() {
     files(&archive, &mut found);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].1, b"one\ntwo\n");
-    fails(&place.run("deliver", &["--to", "ftp://host/path", "--name", "other"]), &["ftp://host/path"]);
+    fails(
+        &place.run("deliver", &["--to", "ftp://host/path", "--name", "other"]),
+        &["\"ftp\" is no URL of an object store"],
+    );
 }
 
 #[test]

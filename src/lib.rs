@@ -83,7 +83,7 @@ mod scaling;
 mod store;
 mod subscription;
 
-pub(crate) use consumer::Bell;
+pub(crate) use consumer::{Bell, Patience};
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
 pub use consumer::{

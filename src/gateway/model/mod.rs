@@ -2,6 +2,8 @@
 
 pub(super) mod channels;
 mod constraints;
+#[cfg(feature = "delivery")]
+pub(super) mod firehose;
 mod input;
 mod pattern;
 pub(super) mod queues;

@@ -12,7 +12,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! With the feature `delivery`, it answers Amazon Data Firehose's API, too: see [`Gateway::buckets`].
+//! With the feature `delivery`, it answers Amazon Data Firehose's API, too: `docs/FIREHOSE.md`.
 //!
 //! What is the same as in AWS and what differs is in `docs/KINESIS.md`.
 

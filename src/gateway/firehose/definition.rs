@@ -84,10 +84,7 @@ const KINDS: [(&str, Kind); 5] = [
 
 /// What the names of those begin with that this server does not have, and why.
 const ABSENT: [(&str, &str); 5] = [
-    (
-        "Redshift",
-        "Redshift loads from a bucket: deliver to S3, and let Redshift copy from there as docs/DELIVERY.md says",
-    ),
+    ("Redshift", "Redshift loads from a bucket: deliver to S3, and let Redshift copy from there"),
     ("Elasticsearch", "use AmazonopensearchserviceDestinationConfiguration, whose protocol is the same"),
     ("AmazonOpenSearchServerless", "its requests have to be signed for IAM, which this server does not do"),
     ("Snowflake", "Snowflake loads from a bucket: deliver to S3, and let Snowflake copy from there"),

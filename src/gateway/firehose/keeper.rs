@@ -115,7 +115,11 @@ impl Shared {
                 match step {
                     Step::Nothing | Step::Later => {}
                     Step::Replace { starts } => self.replace(registry, stream, starts),
-                    Step::Delete => registry.finish_deleting(&stream),
+                    Step::Delete => {
+                        if !registry.finish_deleting(&stream) {
+                            put_off(&mut stream.runner.lock(), &stream);
+                        }
+                    }
                 }
             }
             let mut state = self.state.lock();
@@ -189,7 +193,7 @@ fn decide(stream: &DeliveryStream, is_ending: bool) -> Step {
         return match &runner.delivery {
             Some(_) => Step::Replace { starts: false },
             None if is_ending || stream.is_gone.load(Ordering::Acquire) => Step::Nothing,
-            None if stream.is_to_go() => Step::Delete,
+            None if stream.is_to_go() && stream.clock().elapsed() >= runner.retry_at => Step::Delete,
             None => Step::Later,
         };
     }

@@ -40,6 +40,8 @@ use crate::{Clock, DAY, Error, KeyHash, Retention, Stream, SystemClock};
 const PREFIX: &str = "firehose-";
 /// The largest record, and room for its key.
 const RECORD_BYTES_MAX: u64 = 1_024_000 + 1_024;
+/// What the buffers of a delivery stream may take at least.
+const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// How long the records of producers wait for their destination, as in Firehose.
 const RETENTION: Duration = DAY;
 
@@ -75,7 +77,7 @@ impl Rules {
     /// Returns what the buffers of one delivery stream may take. Each has its part for itself, so that one whose destination takes nothing
     /// leaves the others theirs.
     fn memory_bytes_each(&self) -> usize {
-        self.memory_bytes_max / self.streams_max.max(1)
+        (self.memory_bytes_max / self.streams_max.max(1)).max(MEMORY_BYTES_MIN)
     }
 }
 
@@ -230,16 +232,20 @@ impl Registry {
         Ok(created)
     }
 
-    /// Deletes a delivery stream whose time has come.
-    fn finish_deleting(&self, stream: &Arc<DeliveryStream>) {
+    /// Deletes a delivery stream whose time has come. Returns whether it is gone.
+    fn finish_deleting(&self, stream: &Arc<DeliveryStream>) -> bool {
         start::forget(self, stream, &stream.definition());
         // A crash before this deletes it after the next start.
         match self.catalogue.store().delete(&name_in_store(&stream.name)) {
             Ok(()) | Err(Error::NotAStream(_)) => {
                 stream.is_gone.store(true, Ordering::Release);
                 self.streams.lock().remove(&stream.name);
+                true
             }
-            Err(error) => tracing::error!(%error, delivery_stream = stream.name, "it cannot be deleted yet"),
+            Err(error) => {
+                tracing::error!(%error, delivery_stream = stream.name, "it cannot be deleted yet");
+                false
+            }
         }
     }
 }

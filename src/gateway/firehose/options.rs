@@ -53,7 +53,7 @@ impl Gateway {
     }
 
     /// Sets how much memory the buffers of all delivery streams may take. Each may use its part of it, as many parts as there may be
-    /// delivery streams; when a part is full, its largest objects are delivered before their time. Default: 1 GiB.
+    /// delivery streams; when a part is full, its largest objects are delivered before their time. A part has 1 MiB at least. Default: 1 GiB.
     pub fn delivery_memory_bytes_max(mut self, bytes: usize) -> Self {
         self.firehose.memory_bytes_max = bytes;
         self

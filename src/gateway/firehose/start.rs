@@ -7,7 +7,7 @@ use super::stream::DeliveryStream;
 use crate::delivery::Delivery;
 use crate::{Position, Stream, StreamReader, Timestamp};
 
-/// What the consumer groups of delivery streams are called in the streams that they read. The rest is the id of the delivery stream.
+/// What the names begin with of the consumer groups that delivery streams have in their sources. The rest is the name and the id of the delivery stream.
 const GROUP: &str = "firehose-";
 /// The group in a stream of the delivery stream's own.
 const OWN_GROUP: &str = "firehose";
@@ -29,7 +29,7 @@ pub(super) fn delivery(
             let source = source(registry, definition).ok_or("its source cannot be read")?;
             // A time, and not the latest record: after a crash that would be another one.
             let since = Position::AtTimestamp(Timestamp::from_millis(*since));
-            (StreamReader::clone(&source), group_name(definition), since)
+            (StreamReader::clone(&source), group_name(stream, definition), since)
         }
     };
     // That of a reader, which does not keep the stream open.
@@ -37,8 +37,8 @@ pub(super) fn delivery(
     options.of(group, &source).starting_position(position).start().map_err(|error| error.to_string())
 }
 
-fn group_name(definition: &Definition) -> String {
-    format!("{GROUP}{}", definition.id)
+fn group_name(stream: &DeliveryStream, definition: &Definition) -> String {
+    format!("{GROUP}{}-{}", stream.name, definition.id)
 }
 
 /// Returns the stream of Kinesis from which a delivery stream reads.
@@ -50,10 +50,11 @@ fn source(registry: &Registry, definition: &Definition) -> Option<Stream> {
 /// Forgets how far a delivery stream has read its source.
 pub(super) fn forget(registry: &Registry, stream: &DeliveryStream, definition: &Definition) {
     let Some(source) = source(registry, definition) else { return };
-    if !source.groups().is_ok_and(|groups| groups.contains(&group_name(definition))) {
+    let group = group_name(stream, definition);
+    if !source.groups().is_ok_and(|groups| groups.contains(&group)) {
         return;
     }
-    if let Err(error) = source.group(group_name(definition)).delete() {
+    if let Err(error) = source.group(group).delete() {
         tracing::warn!(%error, delivery_stream = stream.name, "a consumer group is left behind");
     }
 }

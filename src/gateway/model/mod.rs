@@ -3,6 +3,8 @@
 pub(super) mod channels;
 mod constraints;
 #[cfg(feature = "delivery")]
+mod destinations;
+#[cfg(feature = "delivery")]
 pub(super) mod firehose;
 mod input;
 mod pattern;

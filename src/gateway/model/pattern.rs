@@ -2,6 +2,7 @@
 
 /// A pattern, as the service model has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "delivery"), expect(dead_code, reason = "some are those of Firehose"))]
 pub(in crate::gateway) enum Pattern {
     Name,
     SequenceNumber,

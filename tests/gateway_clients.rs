@@ -50,11 +50,13 @@ fn child() {
     let Some(directory) = std::env::var_os("STREAMLOG_GATEWAY_DIRECTORY") else { return };
     let port: u16 = std::env::var("STREAMLOG_GATEWAY_PORT").unwrap().parse().unwrap();
     let store = Store::open(directory, StreamOptions::new().segment_bytes(SEGMENT_BYTES)).unwrap();
-    let running = Gateway::new(store)
-        .without_authentication()
-        .delay(Duration::from_millis(100))
-        .start(("127.0.0.1", port))
-        .unwrap();
+    let gateway = Gateway::new(store).without_authentication().delay(Duration::from_millis(100));
+    #[cfg(feature = "delivery")]
+    let gateway = match std::env::var_os("STREAMLOG_GATEWAY_BUCKETS") {
+        Some(directory) => gateway.buckets(streamlog::gateway::Buckets::in_directory(directory)),
+        None => gateway,
+    };
+    let running = gateway.start(("127.0.0.1", port)).unwrap();
     println!("http://{}", running.local_address());
     let _ = std::io::stdin().read_to_end(&mut vec![]);
     std::process::exit(0);
@@ -144,6 +146,107 @@ fn l1_a_queue_is_worked_off_while_the_gateway_is_killed() {
     let scratch = common::scratch();
     let directory = scratch.path().join("streams").into_os_string();
     run(&python, "queues.py", [directory].into_iter().chain(child_command()));
+}
+
+#[cfg(feature = "delivery")]
+mod firehose {
+    use std::net::TcpListener;
+
+    use super::*;
+    use streamlog::gateway::Buckets;
+
+    /// Returns the address of a port at which nobody listens yet.
+    fn free_address() -> String {
+        format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+    }
+
+    #[test]
+    fn l1_l2_boto3_delivers_to_a_directory_and_to_an_endpoint() {
+        let Some(python) = common::python::with("boto3") else { return };
+        let scratch = common::scratch();
+        let buckets = scratch.path().join("buckets");
+        let endpoint = free_address();
+        let served =
+            Served::new(|gateway| gateway.buckets(Buckets::in_directory(&buckets)).allow_endpoint(&endpoint));
+        run(&python, "firehose.py", [buckets.into_os_string(), served.url().into(), endpoint.into()]);
+    }
+
+    #[cfg(feature = "object-store")]
+    #[test]
+    fn l1_l2_boto3_delivers_to_s3_as_moto_plays_it() {
+        let Some(python) = common::python::with("boto3, moto.server") else { return };
+        let moto = Moto::start(&python);
+        let options = [
+            ("aws_endpoint", &*moto.url),
+            ("allow_http", "true"),
+            ("aws_access_key_id", "test"),
+            ("aws_secret_access_key", "test"),
+            ("aws_region", "us-east-1"),
+        ];
+        let buckets = Buckets::at_url_with("s3://", options).unwrap();
+        let endpoint = free_address();
+        let served = Served::new(|gateway| gateway.buckets(buckets).allow_endpoint(&endpoint));
+        run(&python, "firehose.py", [moto.url.clone(), served.url(), endpoint]);
+    }
+
+    #[test]
+    fn l1_l2_each_record_is_delivered_once_while_the_gateway_is_killed() {
+        let Some(python) = common::python::with("boto3") else { return };
+        let scratch = common::scratch();
+        let paths = ["streams", "buckets"].map(|name| scratch.path().join(name).into_os_string());
+        run(&python, "firehose_kill.py", paths.into_iter().chain(child_command()));
+    }
+
+    #[test]
+    fn l6_requests_to_firehose_are_judged_as_its_service_model_says() {
+        let Some(python) = common::python::with("boto3") else { return };
+        let scratch = common::scratch();
+        let buckets = scratch.path().join("buckets");
+        let served =
+            Served::new(|gateway| gateway.delay(Duration::ZERO).buckets(Buckets::in_directory(&buckets)));
+        run(&python, "service_model.py", [served.url(), "firehose".into()]);
+    }
+
+    /// S3, as moto plays it, until it is dropped.
+    #[cfg(feature = "object-store")]
+    struct Moto {
+        url: String,
+        process: std::process::Child,
+    }
+
+    #[cfg(feature = "object-store")]
+    impl Moto {
+        fn start(python: &Path) -> Self {
+            use std::io::BufRead;
+
+            const SERVE: &str = "\
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)
+server.start()
+print('http://%s:%d' % server.get_host_and_port(), flush=True)
+sys.stdin.read()
+";
+            let mut command = Command::new(python);
+            command
+                .args(["-B", "-c", SERVE])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped());
+            // It logs each request.
+            let mut process = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+            let mut url = String::new();
+            std::io::BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+            Self { url: url.trim().to_owned(), process }
+        }
+    }
+
+    #[cfg(feature = "object-store")]
+    impl Drop for Moto {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
 }
 
 #[test]

@@ -73,6 +73,14 @@ struct Arguments {
     /// A file of keys for server-side encryption. It is created if it is not there
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Where the buckets of delivery streams are: a directory, or a URL such as s3:// (with the feature object-store)
+    #[cfg(feature = "delivery")]
+    #[arg(long, value_name = "DIRECTORY|URL")]
+    buckets: Option<String>,
+    /// A server that delivery streams may send to, such as https://collector.example.com:8443. May be given several times
+    #[cfg(feature = "delivery")]
+    #[arg(long, value_name = "URL")]
+    allow_endpoint: Vec<String>,
     /// Threads that serve
     #[arg(long)]
     threads: Option<usize>,
@@ -101,6 +109,24 @@ fn main() {
         eprintln!("kinesis_server: {error}");
         std::process::exit(1);
     }
+}
+
+/// Sets what delivery streams need.
+#[cfg(feature = "delivery")]
+fn delivery_streams(mut gateway: Gateway, arguments: &Arguments) -> Result<Gateway, Box<dyn Error>> {
+    use streamlog::gateway::Buckets;
+
+    gateway = match &arguments.buckets {
+        #[cfg(feature = "object-store")]
+        Some(url) if url.contains("://") => gateway.buckets(Buckets::at_url(url)?),
+        #[cfg(not(feature = "object-store"))]
+        Some(url) if url.contains("://") => {
+            return Err(format!("{url} needs the feature object-store").into());
+        }
+        Some(directory) => gateway.buckets(Buckets::in_directory(directory)),
+        None => gateway,
+    };
+    Ok(arguments.allow_endpoint.iter().fold(gateway, |gateway, url| gateway.allow_endpoint(url)))
 }
 
 fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -140,6 +166,10 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     if let Some(threads) = arguments.threads {
         gateway = gateway.threads(threads);
+    }
+    #[cfg(feature = "delivery")]
+    {
+        gateway = delivery_streams(gateway, arguments)?;
     }
     let running = gateway.start((arguments.host, arguments.port))?;
 

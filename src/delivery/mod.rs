@@ -45,6 +45,7 @@ mod stats;
 mod steps;
 #[cfg(feature = "object-store")]
 mod storage;
+mod sub_records;
 #[cfg(test)]
 mod tests;
 mod time_pattern;
@@ -69,6 +70,7 @@ pub use stats::DeliveryStats;
 pub use steps::{DeliveryRecord, Transformed};
 #[cfg(feature = "object-store")]
 pub use storage::ObjectStorage;
+pub use sub_records::SubRecords;
 
 #[cfg(feature = "parquet")]
 pub use self::parquet::schema::{ParquetSchema, ParquetType};
@@ -102,8 +104,9 @@ impl fmt::Debug for Delivery {
 impl Delivery {
     fn start(options: DeliveryOptions) -> Result<Self> {
         let (rules, bounds, sinks) = options.check()?;
-        let (stream, name) = (options.stream.clone(), options.name().to_owned());
-        let worker = options.worker().open()?;
+        let (group, stream) = options.source()?;
+        let name = group.name().to_owned();
+        let worker = options.worker(group).open()?;
         let shared = Arc::new(Shared::new(Core::new(rules, bounds), stream.clone(), sinks));
         let driver = Driver::new(worker, stream.clone(), options.steps.clone());
         let mut delivery = Self { shared, stream, name, thread: None, deliverers: vec![] };

@@ -61,7 +61,7 @@ fn own_name(rules: &Rules, shard: ShardId, span: &Span) -> String {
             let mut time = String::new();
             pattern.write(&utc(span.oldest), &mut time);
             let random = (u128::from(random_number()) << 64 | u128::from(random_number())).to_be_bytes();
-            format!("{delivery}-1-{time}-{}", uuid(random))
+            format!("{delivery}-{}-{time}-{}", rules.plan.version, uuid(random))
         }
     }
 }

@@ -15,6 +15,7 @@ use super::prefix::KeySource;
 use super::shard::Limits;
 use super::sink::Sink;
 use super::steps::{DeliveryRecord, Steps, Transformed};
+use super::sub_records::SubRecords;
 use crate::extend::check_range;
 use crate::{Error, Group, MINUTE, OnTrimmed, Position, Result, Stream, StreamReader, WorkerOptions};
 
@@ -23,6 +24,8 @@ const BUFFER_INTERVAL_MAX: Duration = Duration::from_secs(900);
 const CONCURRENCY_MAX: usize = 64;
 const PARTITIONS_MAX: usize = 10_000;
 const BATCH_BYTES: usize = 1 << 20;
+/// Records that are decompressed may become a thousand times as large.
+const BATCH_BYTES_COMPRESSED: usize = 64 << 10;
 /// The word for objects that a sink without a word of its own did not take.
 const DELIVERY_FAILED: &str = "delivery-failed";
 /// Firehose's default for endpoints.
@@ -54,8 +57,8 @@ const ENDPOINT_RETRY_DURATION: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 #[must_use]
 pub struct DeliveryOptions {
-    group: Group,
-    pub(super) stream: StreamReader,
+    /// What is delivered. `None` as long as only settings are checked.
+    source: Option<(Group, StreamReader)>,
     start: Position,
     plan: Plan,
     bounds: Bounds,
@@ -83,7 +86,8 @@ impl Stream {
     ///
     /// See [`DeliveryOptions`] for an example.
     pub fn delivery(&self, name: impl Into<String>) -> DeliveryOptions {
-        DeliveryOptions::new(self.group(name), self)
+        let group = self.group(name);
+        DeliveryOptions::new(group.name()).of(group, self)
     }
 }
 
@@ -91,14 +95,17 @@ impl StreamReader {
     /// Returns the settings of a delivery like [`Stream::delivery`], which may run in another process than the one that has the stream open. One
     /// process at a time has a delivery's group open.
     pub fn delivery(&self, name: impl Into<String>) -> DeliveryOptions {
-        DeliveryOptions::new(self.group(name), self)
+        let group = self.group(name);
+        DeliveryOptions::new(group.name()).of(group, self)
     }
 }
 
 impl DeliveryOptions {
-    fn new(group: Group, stream: &StreamReader) -> Self {
+    /// Returns the settings of a delivery of this name, of no stream yet.
+    pub(crate) fn new(name: &str) -> Self {
         let plan = Plan {
-            delivery: group.name().to_owned(),
+            delivery: name.to_owned(),
+            version: 1,
             format: Format::default(),
             compression: CompressionFormat::default(),
             naming: Naming::default(),
@@ -111,6 +118,7 @@ impl DeliveryOptions {
             queries: vec![],
             decompresses: false,
             deaggregates: false,
+            sub_records: None,
         };
         let bounds = Bounds {
             limits: Limits { buffer_bytes: 5 << 20, buffer_interval: Duration::from_secs(300) },
@@ -124,8 +132,7 @@ impl DeliveryOptions {
             },
         };
         Self {
-            group,
-            stream: stream.clone(),
+            source: None,
             start: Position::TrimHorizon,
             plan,
             bounds,
@@ -137,6 +144,12 @@ impl DeliveryOptions {
             concurrency: 4,
             hold: None,
         }
+    }
+
+    /// Sets what is delivered.
+    pub(crate) fn of(mut self, group: Group, stream: &StreamReader) -> Self {
+        self.source = Some((group, stream.clone()));
+        self
     }
 
     /// Sets where the objects go. There is no default.
@@ -300,6 +313,13 @@ impl DeliveryOptions {
         self
     }
 
+    /// Takes records apart that hold several ones. Each of these goes through the steps behind this one by itself. A record in which
+    /// something else stands, or more than 10,000 of them, goes to the error output as a whole. Default: off.
+    pub fn sub_records(mut self, sub_records: impl Into<Option<SubRecords>>) -> Self {
+        self.plan.sub_records = sub_records.into();
+        self
+    }
+
     /// Sets a function that says what becomes of each record: rows, nothing, or error output. If it panics, the record goes to the error
     /// output. It holds up the delivery as long as it runs.
     ///
@@ -363,6 +383,20 @@ impl DeliveryOptions {
         self
     }
 
+    /// Sets how the objects are named: as Firehose names those of a stream of this name, whose settings have this version.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn firehose_names(mut self, name: &str, version: u64) -> Self {
+        (self.plan.naming, self.plan.version) = (Naming::Firehose, version);
+        self.plan.delivery = name.to_owned();
+        self
+    }
+
+    /// Checks all but whether there is a stream.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.check().map(drop)
+    }
+
     /// Starts the delivery.
     ///
     /// # Errors
@@ -406,22 +440,23 @@ impl DeliveryOptions {
         Ok((Arc::new(rules), bounds, Sinks { records, errors, backup }))
     }
 
-    pub(super) fn worker(&self) -> WorkerOptions {
-        let worker = self
-            .group
+    /// Returns what is delivered.
+    pub(super) fn source(&self) -> Result<(Group, StreamReader)> {
+        self.source.clone().ok_or_else(|| invalid("a delivery needs a stream"))
+    }
+
+    pub(super) fn worker(&self, group: Group) -> WorkerOptions {
+        let batch_bytes = if self.plan.decompresses { BATCH_BYTES_COMPRESSED } else { BATCH_BYTES };
+        let worker = group
             .worker()
             .start_at(self.start)
             .batch_records(1_000)
-            .batch_bytes(BATCH_BYTES)
+            .batch_bytes(batch_bytes)
             .on_trimmed(OnTrimmed::SkipToHorizon);
         match self.hold {
             Some(bytes_max) => worker.hold(bytes_max),
             None => worker,
         }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        self.group.name()
     }
 }
 

@@ -9,6 +9,7 @@ use super::format::Format;
 use super::name::Naming;
 use super::prefix::{KeySource, Prefix, Use};
 use super::query::Query;
+use super::sub_records::SubRecords;
 use crate::Timestamp;
 
 /// The settings that decide which records an object holds, and how it is written.
@@ -19,6 +20,9 @@ use crate::Timestamp;
 pub(super) struct Plan {
     /// The name of the delivery.
     pub(super) delivery: String,
+    /// What Firehose's names of objects say: it counts the changes of the settings.
+    #[serde(default = "first_version")]
+    pub(super) version: u64,
     pub(super) format: Format,
     pub(super) compression: CompressionFormat,
     pub(super) naming: Naming,
@@ -33,6 +37,12 @@ pub(super) struct Plan {
     pub(super) queries: Vec<String>,
     pub(super) decompresses: bool,
     pub(super) deaggregates: bool,
+    #[serde(default)]
+    pub(super) sub_records: Option<SubRecords>,
+}
+
+fn first_version() -> u64 {
+    1
 }
 
 /// A plan that was checked.
@@ -56,6 +66,7 @@ impl Rules {
             }
         };
         plan.format.check(plan.compression)?;
+        plan.sub_records.iter().try_for_each(SubRecords::check)?;
         let prefix = Prefix::parse(&plan.prefix, Use::Records(&plan.keys))?;
         let error_prefix = Prefix::parse(&plan.error_prefix, Use::Errors)?;
         if prefix.has_expressions() && plan.error_prefix.is_empty() {

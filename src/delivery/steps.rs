@@ -153,7 +153,7 @@ impl Steps {
             Err(reason) => rows.push(failed(&whole, now, Failure::transform(reason))),
             Ok(Some(data)) => {
                 let mut made = vec![];
-                self.push_rows(rules, &DeliveryRecord { data: &data, ..whole }, now, &mut made);
+                self.push_sub_records(rules, &DeliveryRecord { data: &data, ..whole }, now, &mut made);
                 rows.extend(
                     made.into_iter().map(|Row { part, data }| Row { part, data: data.into_owned().into() }),
                 );
@@ -166,12 +166,32 @@ impl Steps {
                         data: user_record.data(),
                         ..whole
                     };
-                    self.push_rows(rules, &record, now, &mut rows);
+                    self.push_sub_records(rules, &record, now, &mut rows);
                 }
             }
-            Ok(None) => self.push_rows(rules, &whole, now, &mut rows),
+            Ok(None) => self.push_sub_records(rules, &whole, now, &mut rows),
         }
         rows
+    }
+
+    fn push_sub_records<'a>(
+        &self,
+        rules: &Rules,
+        record: &DeliveryRecord<'a>,
+        now: Timestamp,
+        rows: &mut Vec<Row<'a>>,
+    ) {
+        let Some(sub_records) = &rules.plan.sub_records else {
+            return self.push_rows(rules, record, now, rows);
+        };
+        match sub_records.split(record.data) {
+            Ok(records) => {
+                for data in records {
+                    self.push_rows(rules, &DeliveryRecord { data, ..*record }, now, rows);
+                }
+            }
+            Err(reason) => rows.push(failed(record, now, Failure::transform(reason))),
+        }
     }
 
     fn push_rows<'a>(

@@ -135,6 +135,24 @@ impl ObjectStorage {
         url: &str,
         options: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self> {
+        Self::open(url, options, None)
+    }
+
+    /// Delivers to another URL, with requests on the same thread.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn beside<'a>(
+        &self,
+        url: &str,
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self> {
+        Self::open(url, options, Some(Arc::clone(&self.requests)))
+    }
+
+    fn open<'a>(
+        url: &str,
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+        requests: Option<Arc<Requests>>,
+    ) -> Result<Self> {
         let options: Vec<_> = options.into_iter().collect();
         let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -160,7 +178,7 @@ impl ObjectStorage {
             .collect();
         let store = store
             .map_err(|error| invalid(hide(&secrets, format!("cannot use {at}: {}", text_of(&error)))))?;
-        Self::with(store, prefix, format!("{at}/"), secrets)
+        Self::with(store, prefix, format!("{at}/"), secrets, requests)
     }
 
     /// Delivers to a store of the crate `object_store`, under keys that begin with this prefix and a slash, unless it is empty.
@@ -169,18 +187,29 @@ impl ObjectStorage {
     /// `InvalidArgument` for a prefix that no key may have; `Io` if a thread cannot be started.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
         let shown = format!("{store}/");
-        Self::with(store, prefix, shown, vec![])
+        Self::with(store, prefix, shown, vec![], None)
     }
 
-    fn with(store: Arc<dyn ObjectStore>, prefix: &str, shown: String, secrets: Vec<String>) -> Result<Self> {
+    fn with(
+        store: Arc<dyn ObjectStore>,
+        prefix: &str,
+        shown: String,
+        secrets: Vec<String>,
+        requests: Option<Arc<Requests>>,
+    ) -> Result<Self> {
         let prefix = Path::parse(prefix).map_err(|error| invalid(error.to_string()))?.to_string();
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("streamlog-store")
-            .enable_all()
-            .build()
-            .map_err(|source| IoFailure::new("start a thread for", &shown, source))?;
-        let requests = Arc::new(Requests(Some(runtime)));
+        let requests = match requests {
+            Some(requests) => requests,
+            None => {
+                let runtime = Builder::new_multi_thread()
+                    .worker_threads(1)
+                    .thread_name("streamlog-store")
+                    .enable_all()
+                    .build()
+                    .map_err(|source| IoFailure::new("start a thread for", &shown, source))?;
+                Arc::new(Requests(Some(runtime)))
+            }
+        };
         Ok(Self { store, prefix, shown, part_bytes: PART_BYTES, secrets, requests })
     }
 

@@ -24,6 +24,7 @@ const SHARD: ShardId = ShardId::new(3);
 fn plan(number: u8) -> Plan {
     Plan {
         delivery: "archive".into(),
+        version: 1,
         format: if number.is_multiple_of(2) { Format::lines() } else { Format::json_lines() },
         compression: CompressionFormat::Uncompressed,
         naming: if number % 3 == 2 { Naming::Firehose } else { Naming::Sequence },
@@ -36,6 +37,7 @@ fn plan(number: u8) -> Plan {
         queries: vec![],
         decompresses: false,
         deaggregates: false,
+        sub_records: None,
     }
 }
 

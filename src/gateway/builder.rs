@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use super::auth::Credentials;
 use super::catalogue::{Behaviour, Catalogue, Janitor, Recorder};
 use super::files::{self, CertificateFiles};
+#[cfg(feature = "delivery")]
+use super::firehose::{Endpoint, Firehose, Rules};
 use super::front::{Door, Front};
 use super::http::{Running, Server, Settings};
 use super::model;
@@ -58,6 +60,11 @@ pub struct Gateway {
     clock: Arc<dyn Clock>,
     subscription_life: Duration,
     threads: Option<usize>,
+    #[cfg(feature = "delivery")]
+    pub(super) firehose: Rules,
+    /// Each server that delivery streams may send to, or what is wrong with its address.
+    #[cfg(feature = "delivery")]
+    pub(super) endpoints: Vec<Result<Endpoint, String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -115,6 +122,10 @@ impl Gateway {
             clock: Arc::new(SystemClock),
             subscription_life: 5 * MINUTE,
             threads: None,
+            #[cfg(feature = "delivery")]
+            firehose: Rules::default(),
+            #[cfg(feature = "delivery")]
+            endpoints: vec![],
         }
     }
 
@@ -221,10 +232,14 @@ impl Gateway {
         };
         let catalogue = Arc::new(Catalogue::new(self.store.clone(), behaviour));
         let janitor = Janitor::start(Arc::clone(&catalogue)).map_err(failed("start a thread"))?;
+        #[cfg(feature = "delivery")]
+        let firehose = self.start_firehose(&catalogue)?;
         let recorder = Recorder::start(Arc::clone(&catalogue)).map_err(failed("start a thread"))?;
         let service = Service {
             catalogue,
             janitor,
+            #[cfg(feature = "delivery")]
+            firehose,
             recorder: Some(recorder),
             sealer: Arc::new(Sealer::new(secret)),
             clock: Arc::clone(&self.clock),
@@ -250,6 +265,15 @@ impl Gateway {
         let running =
             Server::start(listener, Arc::clone(&front) as _, settings).map_err(failed("start the server"))?;
         Ok(RunningGateway { running, front, store: self.store })
+    }
+
+    #[cfg(feature = "delivery")]
+    fn start_firehose(&self, catalogue: &Arc<Catalogue>) -> Result<Firehose, GatewayError> {
+        let endpoints = self.endpoints.iter().cloned().collect::<Result<_, _>>();
+        let endpoints = endpoints.map_err(GatewayError::InvalidSetting)?;
+        let rules = Rules { endpoints, ..self.firehose.clone() };
+        Firehose::start(Arc::clone(catalogue), rules)
+            .map_err(|source| GatewayError::Io { action: "start a thread".to_owned(), source })
     }
 
     fn door(&self, addresses: &[SocketAddr]) -> Result<Door, GatewayError> {
@@ -301,6 +325,9 @@ impl RunningGateway {
 
     /// Stops serving: lets requests that run finish, for up to 5 seconds, and closes the streams of the store.
     ///
+    /// What delivery streams have buffered is delivered, with one attempt for each object, for up to 5 seconds. The rest comes again after the
+    /// next start.
+    ///
     /// # Errors
     /// The first error of a stream that was not closed cleanly.
     pub fn close(self) -> Result<(), GatewayError> {
@@ -309,6 +336,8 @@ impl RunningGateway {
         // A request that was broken off may still run, and must not open a stream again.
         self.front.service.janitor.end();
         self.front.service.recorder.iter().for_each(Recorder::end);
+        #[cfg(feature = "delivery")]
+        self.front.service.firehose.end(GRACE);
         self.front.service.catalogue.close();
         Ok(self.store.close()?)
     }

@@ -26,7 +26,13 @@ impl Caller<'_> {
         let Self { service, identity, .. } = self;
         // What does not exist has neither tags nor a policy.
         let tagged = if resource == "*" { None } else { Tagged::by_arn(service, resource).ok() };
-        let tags = tagged.as_ref().map(Tagged::tags).unwrap_or_default();
+        let tags = tagged.as_ref().map(Tagged::tags);
+        #[cfg(feature = "delivery")]
+        let tags = tags.or_else(|| {
+            let name = service.account().delivery_stream_of(resource)?;
+            Some(service.firehose.get(name).ok()?.definition().tags.clone())
+        });
+        let tags = tags.unwrap_or_default();
         let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
         let policy =
             tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
@@ -35,7 +41,9 @@ impl Caller<'_> {
             tracing::error!(resource, reason, "a policy cannot be read, so all is denied");
             Fault::access_denied(format!("The policy of {resource} cannot be read."))
         })?;
-        let added = input.map(|input| input.text_map("Tags")).unwrap_or_default();
+        // Kinesis has tags in a map, and Firehose in a list.
+        let added =
+            input.map(|input| [input.text_map("Tags"), input.tag_list("Tags")].concat()).unwrap_or_default();
         let added = added.into_iter().map(|(key, text)| (key, Some(text)));
         let removed = input.map(|input| input.texts("TagKeys")).unwrap_or_default();
         let removed = removed.into_iter().map(|key| (key, None));

@@ -41,9 +41,19 @@ faults! {
     validation "ValidationException";
 }
 
+#[cfg(feature = "delivery")]
+faults! {
+    concurrent "ConcurrentModificationException";
+    invalid_key "InvalidKMSResourceException";
+    invalid_source "InvalidSourceException";
+    unavailable "ServiceUnavailableException";
+}
+
 /// The error whose text clients look for under another name.
 const SERIALIZATION: &str = "SerializationException";
 const INTERNAL: &str = "InternalFailure";
+/// The error of Firehose that says: later.
+const UNAVAILABLE: &str = "ServiceUnavailableException";
 const NOT_FOUND: &str = "ResourceNotFoundException";
 
 impl Fault {
@@ -71,7 +81,8 @@ impl Fault {
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        if self.is_internal() { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::BAD_REQUEST }
+        let is_ours = self.is_internal() || self.kind == UNAVAILABLE;
+        if is_ours { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::BAD_REQUEST }
     }
 
     /// Returns the body of the answer.

@@ -173,7 +173,7 @@ impl Front {
             return Judged::Answered(refuse(format, &Fault::bare("UnknownOperationException"), seen));
         };
         seen.operation = Some(operation);
-        let identity = match self.enter(request) {
+        let identity = match self.enter(request, operation) {
             Ok(identity) => identity,
             Err(AuthError { kind, message }) => {
                 return Judged::Answered(refuse(
@@ -242,7 +242,7 @@ impl Front {
                 Err(_) => whole(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the store cannot be read\n"),
             }),
             "/metrics" => {
-                let text = self.watch.prometheus(&self.service.catalogue);
+                let text = self.watch.prometheus(&self.service);
                 Some(whole(StatusCode::OK, "text/plain; version=0.0.4", text))
             }
             "/console/server.json" => {
@@ -256,12 +256,13 @@ impl Front {
     }
 
     /// Returns who calls, or `None` if anybody may.
-    fn enter(&self, request: &Request) -> Result<Option<Arc<Identity>>, AuthError> {
+    fn enter(&self, request: &Request, operation: &Operation) -> Result<Option<Arc<Identity>>, AuthError> {
         match &self.door {
             Door::Open => check_form(request).map(|()| None),
             Door::Keys(credentials) => {
                 let region = &self.service.account().region;
-                authenticate(request, credentials, self.service.clock.now(), region).map(Some)
+                let (now, service) = (self.service.clock.now(), operation.family.signed_for);
+                authenticate(request, credentials, now, region, service).map(Some)
             }
         }
     }

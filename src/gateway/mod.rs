@@ -12,6 +12,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! With the feature `delivery`, it answers Amazon Data Firehose's API, too: `docs/FIREHOSE.md`.
+//!
 //! What is the same as in AWS and what differs is in `docs/KINESIS.md`.
 
 mod auth;
@@ -21,6 +23,8 @@ mod catalogue;
 mod console;
 mod fault;
 mod files;
+#[cfg(feature = "delivery")]
+mod firehose;
 mod front;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -38,6 +42,8 @@ mod wire;
 use crate::Store;
 
 pub use builder::{Gateway, GatewayError, Profile, RunningGateway};
+#[cfg(feature = "delivery")]
+pub use firehose::Buckets;
 
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,23 @@ impl Account {
         is_canonical.then_some(ConsumerName { stream, consumer, created: number })
     }
 
+    /// Returns the ARN of a delivery stream.
+    #[cfg(feature = "delivery")]
+    pub(super) fn delivery_stream_arn(&self, name: &str) -> String {
+        format!("{}{name}", self.delivery_streams())
+    }
+
+    /// Returns the delivery stream that an ARN of this account and region names.
+    #[cfg(feature = "delivery")]
+    pub(super) fn delivery_stream_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
+        arn.strip_prefix(&*self.delivery_streams())
+    }
+
+    #[cfg(feature = "delivery")]
+    fn delivery_streams(&self) -> String {
+        format!("arn:aws:firehose:{}:{}:deliverystream/", self.region, self.id)
+    }
+
     fn resource_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
         let mut parts = arn.splitn(6, ':');
         let is_ours = parts.next() == Some("arn")
@@ -69,8 +86,8 @@ impl Account {
     }
 }
 
-/// What the names of the files begin with that the gateway keeps beside the streams.
-const OWN_FILES: &str = ".gateway-";
+/// What the names of the files and streams begin with that the gateway keeps beside the streams.
+pub(super) const OWN_FILES: &str = ".gateway-";
 
 /// Returns whether a stream can have this name. Names are those of directories, too.
 pub(super) fn is_stream_name(name: &str) -> bool {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::catalogue::Catalogue;
 use super::http::Counts;
+use super::operations::Service;
 use crate::MetricValue;
 
 /// The counts of the requests that were answered.
@@ -53,7 +53,8 @@ impl Watch {
     }
 
     /// Returns all metrics. Those of streams have CloudWatch's names; only streams that are open have any.
-    pub(super) fn prometheus(&self, catalogue: &Catalogue) -> String {
+    pub(super) fn prometheus(&self, service: &Service) -> String {
+        let catalogue = &service.catalogue;
         let mut page = Page::default();
         for (calls, counted) in &*self.calls.lock() {
             let Calls { operation, status, error } = calls;
@@ -78,6 +79,8 @@ impl Watch {
                 page.add_stream(&name, &known.stream);
             }
         }
+        #[cfg(feature = "delivery")]
+        service.firehose.all().iter().for_each(|stream| page.add_delivery_stream(stream));
         page.finish()
     }
 }
@@ -105,20 +108,40 @@ impl Page {
             // Streams and shards have metrics of the same names. Those of the stream are not to be added up with their parts.
             let prefix = if metric.shard.is_some() { "aws_kinesis_shard" } else { "aws_kinesis" };
             let name = format!("{prefix}_{}", metric.name.replace('.', "_"));
-            match metric.value {
-                MetricValue::Total(total) => {
-                    self.add(&format!("{name}_total"), "counter", &labels, total as f64);
-                }
-                MetricValue::Level(Some(level)) => {
-                    self.add(&name, "gauge", &labels, level as f64);
-                }
-                MetricValue::Level(None) => {}
-                MetricValue::Times(times) => {
-                    self.add(&format!("{name}_count"), "counter", &labels, times.count() as f64);
-                    let seconds = times.sum().as_secs_f64();
-                    self.add(&format!("{name}_sum"), "counter", &labels, seconds);
-                }
+            self.add_value(&name, &labels, metric.value);
+        }
+    }
+
+    fn add_value(&mut self, name: &str, labels: &str, value: MetricValue<'_>) {
+        match value {
+            MetricValue::Total(total) => {
+                self.add(&format!("{name}_total"), "counter", labels, total as f64);
             }
+            MetricValue::Level(Some(level)) => {
+                self.add(name, "gauge", labels, level as f64);
+            }
+            MetricValue::Level(None) => {}
+            MetricValue::Times(times) => {
+                self.add(&format!("{name}_count"), "counter", labels, times.count() as f64);
+                let seconds = times.sum().as_secs_f64();
+                self.add(&format!("{name}_sum"), "counter", labels, seconds);
+            }
+        }
+    }
+
+    #[cfg(feature = "delivery")]
+    fn add_delivery_stream(&mut self, stream: &super::firehose::DeliveryStream) {
+        let labels = format!("delivery_stream=\"{}\"", stream.name);
+        let put = [("IncomingRecords", &stream.put_records), ("IncomingBytes", &stream.put_bytes)];
+        for (name, count) in put {
+            let count = count.load(std::sync::atomic::Ordering::Relaxed) as f64;
+            self.add(&format!("aws_firehose_{name}_total"), "counter", &labels, count);
+        }
+        // None while it is started.
+        let Some(stats) = stream.stats() else { return };
+        for metric in stats.metrics() {
+            let name = format!("aws_firehose_{}", metric.name.replace('.', "_"));
+            self.add_value(&name, &labels, metric.value);
         }
     }
 

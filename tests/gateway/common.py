@@ -33,9 +33,9 @@ def client(url, service="kinesis", attempts=1, **more):
     return boto3.client(service, endpoint_url=url, region_name=REGION, config=config, **KEYS, **more)
 
 
-def service_model():
-    """Returns botocore's model of Kinesis."""
-    return botocore.session.get_session().get_service_model("kinesis")
+def service_model(service="kinesis"):
+    """Returns botocore's model of a service."""
+    return botocore.session.get_session().get_service_model(service)
 
 
 def until(condition, what, seconds=30):
@@ -64,7 +64,8 @@ def free_port():
 class Raw:
     """A connection on which requests are sent as they are, without a client library."""
 
-    def __init__(self, url):
+    def __init__(self, url, target="Kinesis_20131202"):
+        self.target = target
         parts = urllib.parse.urlsplit(url)
         self.connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
 
@@ -79,7 +80,7 @@ class Raw:
         """Sends a request, and does not wait for the answer."""
         headers = {
             "Content-Type": "application/x-amz-json-1.1",
-            "X-Amz-Target": f"Kinesis_20131202.{operation}",
+            "X-Amz-Target": f"{self.target}.{operation}",
             "X-Amz-Date": "20200101T000000Z",
             "Authorization": FORM,
         }

@@ -51,16 +51,16 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Returns the key that signs requests of a day, in a region.
-    pub(super) fn signing_key(&self, date: &str, region: &str) -> hmac::Key {
-        let scope = format!("{date}/{region}");
+    /// Returns the key that signs requests of a day, in a region, to a service.
+    pub(super) fn signing_key(&self, date: &str, region: &str, service: &str) -> hmac::Key {
+        let scope = format!("{date}/{region}/{service}");
         let mut cached = self.signing.lock();
         if let Some((_, key)) = cached.as_ref().filter(|(cached, _)| *cached == scope) {
             return key.clone();
         }
         let key = |bytes: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
         let first = key(Zeroizing::new(format!("AWS4{}", *self.secret)).as_bytes());
-        let parts = [date, region, "kinesis", "aws4_request"];
+        let parts = [date, region, service, "aws4_request"];
         let derived =
             parts.iter().fold(first, |derived, part| key(hmac::sign(&derived, part.as_bytes()).as_ref()));
         *cached = Some((scope, derived.clone()));
@@ -295,15 +295,18 @@ mod tests {
     }
 
     #[test]
-    fn the_signing_key_is_that_of_the_day_and_region() {
+    fn the_signing_key_is_that_of_the_day_the_region_and_the_service() {
         let credentials =
             parse(&json!([{"access_key_id": "AKID", "secret_access_key": "s", "user": "alice"}])).unwrap();
         let key = credentials.get("AKID").unwrap();
-        let tag = |date, region| hmac::sign(&key.signing_key(date, region), b"x").as_ref().to_vec();
-        let first = tag("20260101", "eu-west-1");
-        assert_ne!(tag("20260102", "eu-west-1"), first);
-        assert_ne!(tag("20260101", "eu-west-2"), first);
-        assert_eq!(tag("20260101", "eu-west-1"), first);
-        assert_eq!(tag("20260101", "eu-west-1"), first);
+        let tag = |date, region, service| {
+            hmac::sign(&key.signing_key(date, region, service), b"x").as_ref().to_vec()
+        };
+        let first = tag("20260101", "eu-west-1", "kinesis");
+        assert_ne!(tag("20260102", "eu-west-1", "kinesis"), first);
+        assert_ne!(tag("20260101", "eu-west-2", "kinesis"), first);
+        assert_ne!(tag("20260101", "eu-west-1", "firehose"), first);
+        assert_eq!(tag("20260101", "eu-west-1", "kinesis"), first);
+        assert_eq!(tag("20260101", "eu-west-1", "kinesis"), first);
     }
 }

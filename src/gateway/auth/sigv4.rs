@@ -20,10 +20,9 @@ const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 const EXPIRES_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const SERVICE: &str = "kinesis";
 const TERMINATOR: &str = "aws4_request";
 
-/// Checks a request's signature at a time, and returns whose it is.
+/// Checks a request's signature at a time, for a region and a service, and returns whose it is.
 ///
 /// The checks have the order in which AWS makes them: form, date, signed headers, algorithm, scope, access key, signature, session token.
 pub(in crate::gateway) fn authenticate(
@@ -31,6 +30,7 @@ pub(in crate::gateway) fn authenticate(
     credentials: &Credentials,
     now: Timestamp,
     region: &str,
+    service: &str,
 ) -> Result<Arc<Identity>, AuthError> {
     let claim = Claim::of(request)?;
     let signed_at = parse_date(&claim)?;
@@ -43,7 +43,7 @@ pub(in crate::gateway) fn authenticate(
         )));
     }
     let signed_at = dates::basic(signed_at);
-    let (access_key_id, date) = check_scope(&claim, &signed_at, region)?;
+    let (access_key_id, date) = check_scope(&claim, &signed_at, region, service)?;
     let unrecognized = || {
         AuthError::new(
             "UnrecognizedClientException",
@@ -53,10 +53,10 @@ pub(in crate::gateway) fn authenticate(
     let key = credentials.get(access_key_id).ok_or_else(unrecognized)?;
     let is_right = canonical::digest_of(request, &claim).zip(parse_signature(&claim.signature)).is_some_and(
         |(digest, signature)| {
-            let scope = format!("{date}/{region}/{SERVICE}/{TERMINATOR}");
+            let scope = format!("{date}/{region}/{service}/{TERMINATOR}");
             let to_sign = format!("{ALGORITHM}\n{signed_at}\n{scope}\n{digest}");
             // It compares in constant time.
-            hmac::verify(&key.signing_key(date, region), to_sign.as_bytes(), &signature).is_ok()
+            hmac::verify(&key.signing_key(date, region, service), to_sign.as_bytes(), &signature).is_ok()
         },
     );
     if !is_right {
@@ -139,9 +139,14 @@ fn check_signed_headers(claim: &Claim, request: &Request) -> Result<(), AuthErro
 }
 
 /// Checks what the signature is good for, and returns the access key's id and the date.
-fn check_scope<'a>(claim: &'a Claim, signed_at: &str, region: &str) -> Result<(&'a str, &'a str), AuthError> {
+fn check_scope<'a>(
+    claim: &'a Claim,
+    signed_at: &str,
+    region: &str,
+    service: &str,
+) -> Result<(&'a str, &'a str), AuthError> {
     let parts: Vec<_> = claim.credential.trim_end_matches('/').splitn(6, '/').collect();
-    let [id, date, scope_region, service, terminator] = parts[..] else {
+    let [id, date, scope_region, scope_service, terminator] = parts[..] else {
         return Err(AuthError::incomplete(format!(
             "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{}'",
             claim.credential
@@ -151,8 +156,8 @@ fn check_scope<'a>(claim: &'a Claim, signed_at: &str, region: &str) -> Result<(&
     if scope_region != region {
         message += &format!("Credential should be scoped to a valid region, not '{scope_region}'. ");
     }
-    if service != SERVICE {
-        message += &format!("Credential should be scoped to correct service: '{SERVICE}'. ");
+    if scope_service != service {
+        message += &format!("Credential should be scoped to correct service: '{service}'. ");
     }
     if terminator != TERMINATOR {
         message += &format!(
@@ -196,6 +201,7 @@ mod tests {
     use super::*;
 
     const REGION: &str = "eu-west-1";
+    const SERVICE: &str = "kinesis";
     const MISMATCH: (&str, &str) = (
         "InvalidSignatureException",
         "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and \
@@ -254,7 +260,7 @@ mod tests {
 
     #[track_caller]
     fn refused_at(request: &Request, now: Timestamp, (kind, message): (&str, &str)) {
-        let error = authenticate(request, &credentials(), now, REGION).unwrap_err();
+        let error = authenticate(request, &credentials(), now, REGION, SERVICE).unwrap_err();
         assert_eq!((error.kind, &*error.message), (kind, message));
     }
 
@@ -262,7 +268,7 @@ mod tests {
     fn what_botocore_signs_is_taken() {
         let credentials = credentials();
         for vector in VECTORS {
-            let identity = authenticate(&request(vector), &credentials, now(), REGION)
+            let identity = authenticate(&request(vector), &credentials, now(), REGION, SERVICE)
                 .unwrap_or_else(|error| panic!("{}: {error:?}", vector.name));
             let has_token = vector.name.contains("token");
             assert_eq!(identity.user, if has_token { "bob" } else { "alice" }, "{}", vector.name);
@@ -274,7 +280,8 @@ mod tests {
     fn each_signed_byte_counts() {
         let credentials = credentials();
         for vector in VECTORS {
-            let is_refused = |request: &Request| authenticate(request, &credentials, now(), REGION).is_err();
+            let is_refused =
+                |request: &Request| authenticate(request, &credentials, now(), REGION, SERVICE).is_err();
             let signed: Vec<_> =
                 Claim::of(&request(vector)).unwrap().signed_headers.split(';').map(str::to_owned).collect();
             for name in signed.iter().filter(|name| vector.headers.iter().any(|(header, _)| header == name)) {
@@ -334,16 +341,16 @@ mod tests {
         let credentials = credentials();
         let mut same = vector("spaces in values");
         set(&mut same, "x-note", "a b \"c d\"");
-        authenticate(&same, &credentials, now(), REGION).unwrap();
+        authenticate(&same, &credentials, now(), REGION, SERVICE).unwrap();
         let mut same = vector("query");
         same.uri = "//./?flag=&x=a%20b&a=0&a=1&b=2&caf%c3%a9=%E2%82%AC&empty".parse().unwrap();
-        authenticate(&same, &credentials, now(), REGION).unwrap();
+        authenticate(&same, &credentials, now(), REGION, SERVICE).unwrap();
         let mut same = vector("header form");
         replace(&mut same, "aws4_request,", "aws4_request//,");
-        authenticate(&same, &credentials, now(), REGION).unwrap();
+        authenticate(&same, &credentials, now(), REGION, SERVICE).unwrap();
         let mut same = vector("header form");
         set(&mut same, "x-amz-security-token", "");
-        authenticate(&same, &credentials, now(), REGION).unwrap();
+        authenticate(&same, &credentials, now(), REGION, SERVICE).unwrap();
     }
 
     #[test]
@@ -430,16 +437,16 @@ mod tests {
         let keys = KEYS.replace("IQoJb3JpZ2luX2VjE/A+b==", "another");
         let renewed = Credentials::parse(&keys, "123456789012").unwrap();
         for name in ["session token", "query form with a session token", "client: PutRecord with a token"] {
-            let error = authenticate(&vector(name), &renewed, now(), REGION).unwrap_err();
+            let error = authenticate(&vector(name), &renewed, now(), REGION, SERVICE).unwrap_err();
             assert_eq!((error.kind, &*error.message), UNRECOGNIZED, "{name}");
         }
         let keys = KEYS.replace("\"AKIDALICE\",", "\"AKIDALICE\", \"session_token\": \"t\",");
         let guarded = Credentials::parse(&keys, "123456789012").unwrap();
-        let error = authenticate(&vector("header form"), &guarded, now(), REGION).unwrap_err();
+        let error = authenticate(&vector("header form"), &guarded, now(), REGION, SERVICE).unwrap_err();
         assert_eq!((error.kind, &*error.message), UNRECOGNIZED);
         let keys = KEYS.replace("wJalr", "xJalr");
         let other = Credentials::parse(&keys, "123456789012").unwrap();
-        let error = authenticate(&vector("header form"), &other, now(), REGION).unwrap_err();
+        let error = authenticate(&vector("header form"), &other, now(), REGION, SERVICE).unwrap_err();
         assert_eq!((error.kind, &*error.message), MISMATCH);
     }
 
@@ -448,7 +455,7 @@ mod tests {
         let credentials = credentials();
         let header = vector("header form");
         for time in ["2026-01-31T23:53:00Z", "2026-02-01T00:03:00Z", "2026-02-01T00:03:00.999Z"] {
-            authenticate(&header, &credentials, at(time), REGION).unwrap();
+            authenticate(&header, &credentials, at(time), REGION, SERVICE).unwrap();
         }
         refused_at(
             &header,
@@ -467,7 +474,7 @@ mod tests {
             ),
         );
         let query = vector("query form");
-        authenticate(&query, &credentials, at("2026-01-31T23:59:00Z"), REGION).unwrap();
+        authenticate(&query, &credentials, at("2026-01-31T23:59:00Z"), REGION, SERVICE).unwrap();
         refused_at(
             &query,
             at("2026-01-31T23:59:01Z"),
@@ -477,10 +484,12 @@ mod tests {
             ),
         );
         let week = vector("query form of a GET");
-        authenticate(&week, &credentials, at("2026-02-07T23:58:00Z"), REGION).unwrap();
-        let error = authenticate(&week, &credentials, at("2026-02-07T23:58:01Z"), REGION).unwrap_err();
+        authenticate(&week, &credentials, at("2026-02-07T23:58:00Z"), REGION, SERVICE).unwrap();
+        let error =
+            authenticate(&week, &credentials, at("2026-02-07T23:58:01Z"), REGION, SERVICE).unwrap_err();
         assert!(error.message.starts_with("Signature expired"), "{error:?}");
-        let error = authenticate(&week, &credentials, at("2026-01-31T23:52:59Z"), REGION).unwrap_err();
+        let error =
+            authenticate(&week, &credentials, at("2026-01-31T23:52:59Z"), REGION, SERVICE).unwrap_err();
         assert!(error.message.starts_with("Signature not yet current"), "{error:?}");
     }
 
@@ -522,7 +531,7 @@ mod tests {
         }
         let uri = vector("query form").uri.to_string().replace("Date=20260131T235800Z", "Date=Sat");
         let wrong = Request { uri: uri.parse().unwrap(), ..vector("query form") };
-        let error = authenticate(&wrong, &credentials(), now(), REGION).unwrap_err();
+        let error = authenticate(&wrong, &credentials(), now(), REGION, SERVICE).unwrap_err();
         assert!(error.message.contains("Got 'Sat'"), "{error:?}");
     }
 
@@ -545,7 +554,8 @@ mod tests {
         refused(&scoped("/20260131/", "/20260130/"), ("InvalidSignatureException", date));
         let all = scoped("20260131/eu-west-1/kinesis/aws4_request", "20260130/us-east-1/s3/aws5_request");
         refused(&all, ("InvalidSignatureException", &[region, service, terminator, date].concat()));
-        let error = authenticate(&vector("header form"), &credentials(), now(), "us-east-1").unwrap_err();
+        let error =
+            authenticate(&vector("header form"), &credentials(), now(), "us-east-1", SERVICE).unwrap_err();
         assert_eq!(error.message, "Credential should be scoped to a valid region, not 'eu-west-1'. ");
     }
 
@@ -568,7 +578,7 @@ mod tests {
         refused(&bare, ("MissingAuthenticationTokenException", "Missing Authentication Token"));
         let mut both = vector("query form");
         set(&mut both, "authorization", "AWS4-HMAC-SHA256");
-        let error = authenticate(&both, &credentials(), now(), REGION).unwrap_err();
+        let error = authenticate(&both, &credentials(), now(), REGION, SERVICE).unwrap_err();
         assert!(error.message.starts_with("Found both"), "{error:?}");
     }
 
@@ -585,10 +595,10 @@ mod tests {
             let mut changed = request(&VECTORS[number]);
             let credentials = credentials();
             changed.headers.insert("authorization", HeaderValue::from_bytes(authorization.as_bytes()).unwrap());
-            prop_assert!(authenticate(&changed, &credentials, now(), REGION).is_err());
+            prop_assert!(authenticate(&changed, &credentials, now(), REGION, SERVICE).is_err());
             changed.uri = format!("/{path}?{query}").parse().unwrap();
-            prop_assert!(authenticate(&changed, &credentials, now(), REGION).is_err());
-            let _ = authenticate(&request(&VECTORS[number]), &credentials, Timestamp::from_millis(millis), REGION);
+            prop_assert!(authenticate(&changed, &credentials, now(), REGION, SERVICE).is_err());
+            let _ = authenticate(&request(&VECTORS[number]), &credentials, Timestamp::from_millis(millis), REGION, SERVICE);
         }
     }
 }

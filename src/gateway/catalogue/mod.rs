@@ -17,6 +17,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::task::block_in_place;
 
 use super::fault::{Answered, Fault};
+#[cfg(feature = "delivery")]
+use super::names::OWN_FILES;
 use super::names::{Account, is_stream_name};
 use crate::{Error, Limits, Store, StreamOptions};
 
@@ -149,7 +151,23 @@ impl Catalogue {
 
     /// Returns the names of all streams, sorted. Some may be deleted before the caller asks for them.
     pub(super) fn names(&self) -> Answered<Vec<String>> {
-        self.store.names().map_err(|error| internal(&error))
+        let mut names = self.store.names().map_err(|error| internal(&error))?;
+        // The gateway keeps streams of its own in the store.
+        names.retain(|name| is_stream_name(name));
+        Ok(names)
+    }
+
+    /// Returns the names of the streams that the gateway keeps for itself.
+    #[cfg(feature = "delivery")]
+    pub(super) fn own_names(&self) -> Answered<Vec<String>> {
+        let mut names = self.store.names().map_err(|error| internal(&error))?;
+        names.retain(|name| name.starts_with(OWN_FILES));
+        Ok(names)
+    }
+
+    #[cfg(feature = "delivery")]
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Fails if a stream has this name, or none can have it.

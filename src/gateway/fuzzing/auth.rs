@@ -25,14 +25,16 @@ pub fn signature(bytes: &[u8]) {
     let Some(request) = parse_request(bytes) else { return };
     let credentials = Credentials::parse(KEYS, ACCOUNT).expect("the keys are good");
     let form = check_form(&request);
-    let outcome = authenticate(&request, &credentials, SIGNED_AT, REGION);
+    let outcome = authenticate(&request, &credentials, SIGNED_AT, REGION, "kinesis");
     match &outcome {
         Ok(identity) => assert!(form.is_ok() && ["alice", "bob"].contains(&&*identity.user)),
         Err(error) => assert!(form.is_ok() || form.as_ref() == Err(error)),
     }
     if outcome.is_ok() {
         let body = [&request.body[..], b"more"].concat().into();
-        assert!(authenticate(&Request { body, ..request }, &credentials, SIGNED_AT, REGION).is_err());
+        assert!(
+            authenticate(&Request { body, ..request }, &credentials, SIGNED_AT, REGION, "kinesis").is_err()
+        );
     }
 }
 

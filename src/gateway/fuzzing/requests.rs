@@ -13,6 +13,8 @@ use ring::rand::SystemRandom;
 use serde_json::{Value as Json, json};
 
 use crate::gateway::catalogue::{Behaviour, Catalogue, Janitor};
+#[cfg(feature = "delivery")]
+use crate::gateway::firehose::{Firehose, Rules};
 use crate::gateway::front::{Door, Front};
 use crate::gateway::http::{Answer, Answering, Body, Request, Service as _};
 use crate::gateway::model::Profile;
@@ -59,6 +61,8 @@ impl Requests {
         let catalogue = Arc::new(Catalogue::new(store, behaviour));
         let service = Service {
             janitor: Janitor::start(Arc::clone(&catalogue)).expect("a thread is started"),
+            #[cfg(feature = "delivery")]
+            firehose: Firehose::start(Arc::clone(&catalogue), Rules::default()).expect("a thread is started"),
             catalogue,
             recorder: None,
             sealer: Arc::new(Sealer::new([7; 32])),

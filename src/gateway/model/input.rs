@@ -15,7 +15,7 @@ impl<'a> Input<'a> {
     }
 
     /// Returns the structure as it is written.
-    #[cfg(fuzzing)]
+    #[cfg(any(fuzzing, feature = "delivery"))]
     pub(in crate::gateway) fn into_value(self) -> Value<'a> {
         Value::Map(self.members)
     }
@@ -99,6 +99,12 @@ impl<'a> Input<'a> {
         members.collect()
     }
 
+    /// Returns the pairs of a list of tags.
+    pub(in crate::gateway) fn tag_list(&self, name: &str) -> Vec<(&str, &str)> {
+        let Some(Value::List(items)) = self.get(name) else { return vec![] };
+        items.iter().filter_map(tag).collect()
+    }
+
     /// Takes a structure out of the request.
     pub(in crate::gateway) fn take(&mut self, name: &str) -> Option<Self> {
         match self.take_value(name)? {
@@ -121,4 +127,14 @@ impl<'a> Input<'a> {
         let at = self.members.iter().position(|(known, _)| known == name)?;
         Some(self.members.remove(at).1)
     }
+}
+
+/// Returns the key and the text of a tag in a list.
+fn tag<'b>(item: &'b Value<'_>) -> Option<(&'b str, &'b str)> {
+    let Value::Map(members) = item else { return None };
+    let text = |name: &str| match members.iter().find(|(known, _)| known == name) {
+        Some((_, Value::Text(text))) => Some(&**text),
+        _ => None,
+    };
+    Some((text("Key")?, text("Value").unwrap_or_default()))
 }

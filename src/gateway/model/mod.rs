@@ -2,6 +2,10 @@
 
 pub(super) mod channels;
 mod constraints;
+#[cfg(feature = "delivery")]
+mod destinations;
+#[cfg(feature = "delivery")]
+pub(super) mod firehose;
 mod input;
 mod pattern;
 pub(super) mod queues;

@@ -2,6 +2,7 @@
 
 /// A pattern, as the service model has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "delivery"), expect(dead_code, reason = "some are those of Firehose"))]
 pub(in crate::gateway) enum Pattern {
     Name,
     SequenceNumber,
@@ -24,6 +25,26 @@ pub(in crate::gateway) enum Pattern {
     SchemaArn,
     Table,
     TableBucketArn,
+    // Those of Firehose.
+    AnyBucketArn,
+    AnyRoleArn,
+    AnyStreamArn,
+    ClusterAddress,
+    DestinationId,
+    Digits,
+    DomainArn,
+    FileExtension,
+    KeyArn,
+    KeyOrAliasArn,
+    Line,
+    LogGroupOrNone,
+    NotBlank,
+    SecretArn,
+    TagKey,
+    TagText,
+    TimeZone,
+    WebAddress,
+    Word,
 }
 
 impl Pattern {
@@ -54,6 +75,25 @@ impl Pattern {
             }
             Self::Table => "[0-9a-z_]+",
             Self::TableBucketArn => "arn:aws[-a-z0-9]*:s3tables:[-a-z0-9]+:\\d{12}:bucket/[a-z0-9_-]{3,63}",
+            Self::AnyBucketArn => "arn:.*:s3:::[\\w\\.\\-]{1,255}",
+            Self::AnyRoleArn => "arn:.*:iam::\\d{12}:role/[a-zA-Z_0-9+=,.@\\-_/]+",
+            Self::AnyStreamArn => "arn:.*:kinesis:[a-zA-Z0-9\\-]+:\\d{12}:stream/[a-zA-Z0-9_.-]+",
+            Self::ClusterAddress => "https:.*",
+            Self::DestinationId => "[a-zA-Z0-9-]+",
+            Self::Digits => "[0-9]+",
+            Self::DomainArn => "arn:.*:es:[a-zA-Z0-9\\-]+:\\d{12}:domain/[a-z][-0-9a-z]{2,27}",
+            Self::FileExtension => "^$|\\.[0-9a-z!\\-_.*'()]+",
+            Self::KeyArn => "arn:.*:kms:[a-zA-Z0-9\\-]+:\\d{12}:key/[a-zA-Z_0-9+=,.@\\-_/]+",
+            Self::KeyOrAliasArn => "arn:.*:kms:[a-zA-Z0-9\\-]+:\\d{12}:(key|alias)/[a-zA-Z_0-9+=,.@\\-_/]+",
+            Self::Line => ".*",
+            Self::LogGroupOrNone => "[\\.\\-_/#A-Za-z0-9]*",
+            Self::NotBlank => "^(?!\\s*$).+",
+            Self::SecretArn => "arn:.*:secretsmanager:[a-zA-Z0-9\\-]+:\\d{12}:secret:[a-zA-Z0-9\\-/_+=.@!]+",
+            Self::TagKey => "^(?!aws:)[\\p{L}\\p{Z}\\p{N}_.:\\/=+\\-@%]*$",
+            Self::TagText => "^[\\p{L}\\p{Z}\\p{N}_.:\\/=+\\-@%]*$",
+            Self::TimeZone => "^$|[a-zA-Z/_]+",
+            Self::WebAddress => "https://.*",
+            Self::Word => "^\\S+$",
         }
     }
 
@@ -103,8 +143,89 @@ impl Pattern {
                     && is_account(account)
                     && name.is_some_and(|name| is_bucket(name, b"_-"))
             }),
+            Self::AnyBucketArn => {
+                ends_after(text, ":s3:::", |bucket| bucket.len() <= 255 && consists_of(bucket, b"_.-"))
+            }
+            Self::AnyRoleArn => ends_after(text, ":iam::", |rest| {
+                let parts = rest.split_once(":role/");
+                parts.is_some_and(|(account, name)| is_account(account) && consists_of(name, PATH_SIGNS))
+            }),
+            Self::AnyStreamArn => ends_in_region(text, ":kinesis:", "stream/", is_name),
+            Self::KeyArn => ends_in_region(text, ":kms:", "key/", is_path),
+            Self::KeyOrAliasArn => {
+                ["key/", "alias/"].iter().any(|kind| ends_in_region(text, ":kms:", kind, is_path))
+            }
+            Self::SecretArn => {
+                ends_in_region(text, ":secretsmanager:", "secret:", |name| consists_of(name, b"-/_+=.@!"))
+            }
+            Self::DomainArn => ends_in_region(text, ":es:", "domain/", |name| {
+                (3..=28).contains(&name.len())
+                    && name.starts_with(|first: char| first.is_ascii_lowercase())
+                    && consists_of_low(name, b"-")
+            }),
+            // Where the operator has allowed a server without TLS, it is there.
+            Self::ClusterAddress => is_web(text, ":"),
+            Self::WebAddress => is_web(text, "://"),
+            Self::DestinationId => consists_of(text, b"-"),
+            Self::Digits => is_digits(text),
+            Self::FileExtension => {
+                text.is_empty()
+                    || text.strip_prefix('.').is_some_and(|rest| consists_of_low(rest, b"!-_.*'()"))
+            }
+            Self::TimeZone => {
+                text.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'_'))
+            }
+            Self::LogGroupOrNone => text.is_empty() || consists_of(text, b".-_/#"),
+            Self::Line => is_line(text),
+            Self::NotBlank => is_line(text) && text.contains(|char| !is_space(char)),
+            Self::Word => !text.is_empty() && !text.contains(is_space),
+            Self::TagKey => !text.starts_with("aws:") && is_tag(text),
+            Self::TagText => is_tag(text),
         }
     }
+}
+
+/// The signs in names of roles and keys.
+const PATH_SIGNS: &[u8] = b"_+=,.@-/";
+
+fn is_path(text: &str) -> bool {
+    consists_of(text, PATH_SIGNS)
+}
+
+/// Returns whether `.*` matches a text.
+fn is_line(text: &str) -> bool {
+    line_length(text) == text.len()
+}
+
+/// Returns whether `\s` matches a character.
+fn is_space(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\n' | '\u{b}' | '\u{c}' | '\r')
+}
+
+fn is_tag(text: &str) -> bool {
+    let is_separator = |char: char| char.is_whitespace() && !char.is_control();
+    text.chars().all(|char| char.is_alphanumeric() || is_separator(char) || "_.:/=+-@%".contains(char))
+}
+
+fn is_web(text: &str, colon: &str) -> bool {
+    let scheme = text.strip_prefix("https").or_else(|| text.strip_prefix("http"));
+    scheme.is_some_and(|rest| rest.starts_with(colon)) && is_line(text)
+}
+
+/// Returns whether a text is `arn:`, anything, a marker, and an end that is right.
+fn ends_after(text: &str, marker: &str, is_right: impl Fn(&str) -> bool) -> bool {
+    let Some(rest) = text.strip_prefix("arn:") else { return false };
+    let line = line_length(rest);
+    rest.match_indices(marker).any(|(at, _)| at <= line && is_right(&rest[at + marker.len()..]))
+}
+
+/// The same, where the end is a region, an account, the kind of a resource, and its name.
+fn ends_in_region(text: &str, marker: &str, kind: &str, is_named: impl Fn(&str) -> bool) -> bool {
+    ends_after(text, marker, |rest| {
+        let parts: Vec<_> = rest.splitn(3, ':').collect();
+        let [region, account, resource] = parts[..] else { return false };
+        consists_of(region, b"-") && is_account(account) && resource.strip_prefix(kind).is_some_and(&is_named)
+    })
 }
 
 /// Returns whether a text has only characters of names.

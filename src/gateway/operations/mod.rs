@@ -5,6 +5,10 @@ mod activity;
 mod consumers;
 mod describe;
 mod encryption;
+#[cfg(feature = "delivery")]
+mod firehose;
+#[cfg(feature = "delivery")]
+mod firehose_records;
 mod history;
 mod lifecycle;
 mod list;
@@ -44,6 +48,8 @@ pub(super) struct Family {
     target: &'static str,
     /// What policies name before it.
     action: &'static str,
+    /// For which service requests are signed.
+    pub(super) signed_for: &'static str,
 }
 
 /// An operation.
@@ -73,6 +79,9 @@ pub(super) enum Subject {
     Consumer,
     /// The stream of a queue that is to be created.
     QueueStream,
+    /// The delivery stream that `DeliveryStreamName` names.
+    #[cfg(feature = "delivery")]
+    DeliveryStream,
     /// The resource that this member names.
     Arn(&'static str),
 }
@@ -105,6 +114,8 @@ impl fmt::Debug for Reply {
 pub(super) struct Service {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) janitor: Janitor,
+    #[cfg(feature = "delivery")]
+    pub(super) firehose: super::firehose::Firehose,
     /// `None` where tests say when the streams are looked at.
     pub(super) recorder: Option<Recorder>,
     pub(super) sealer: Arc<Sealer>,
@@ -173,6 +184,8 @@ impl Call<'_> {
                 Some(arn) => Ok(arn.to_owned()),
                 None => Err(Fault::internal()),
             },
+            #[cfg(feature = "delivery")]
+            Subject::DeliveryStream => Ok(account.delivery_stream_arn(input.required("DeliveryStreamName"))),
             Subject::Arn(member) => Ok(input.required(member).to_owned()),
         }
     }

@@ -1,19 +1,27 @@
 //! The table of operations.
 
+#[cfg(feature = "delivery")]
+use super::super::model::firehose as hose_shapes;
 use super::super::model::queues as queue_shapes;
 use super::super::model::{channels, shapes};
 use super::{
     Family, Operation, Subject, absent, activity, consumers, describe, encryption, lifecycle, list,
     monitoring, policies, queue_records, queues, read, records, reshard, subscribe, tags,
 };
+#[cfg(feature = "delivery")]
+use super::{firehose, firehose_records};
 
 const RESOURCE: Subject = Subject::Arn("ResourceARN");
 const QUEUE: Subject = Subject::Arn("QueueARN");
 const CHANNEL: Subject = Subject::Arn("ChannelARN");
+#[cfg(feature = "delivery")]
+const HOSE: Subject = Subject::DeliveryStream;
 
-const KINESIS: Family = Family { target: "Kinesis_20131202", action: "kinesis" };
+const KINESIS: Family = Family { target: "Kinesis_20131202", action: "kinesis", signed_for: "kinesis" };
 /// What Kinesis has no operation for. The date is that of its first version.
-const STREAMLOG: Family = Family { target: "Streamlog_20261129", action: "streamlog" };
+const STREAMLOG: Family = Family { target: "Streamlog_20261129", action: "streamlog", signed_for: "kinesis" };
+#[cfg(feature = "delivery")]
+const FIREHOSE: Family = Family { target: "Firehose_20150804", action: "firehose", signed_for: "firehose" };
 
 macro_rules! operations {
     ($all:ident $family:ident $($name:literal $members:path, $subject:expr, $speed:ident, $run:path;)+) => {
@@ -98,9 +106,28 @@ operations! {
     "DescribeActivity" shapes::DESCRIBE_ACTIVITY, Subject::StreamOrAccount, slow, activity::describe_activity;
 }
 
+#[cfg(feature = "delivery")]
+operations! {
+    FIREHOSE_OPERATIONS FIREHOSE
+    "PutRecord" hose_shapes::PUT_RECORD, HOSE, quick, firehose_records::put_record;
+    "PutRecordBatch" hose_shapes::PUT_RECORD_BATCH, HOSE, quick, firehose_records::put_record_batch;
+    "CreateDeliveryStream" hose_shapes::CREATE, HOSE, slow, firehose::create;
+    "DeleteDeliveryStream" hose_shapes::DELETE, HOSE, slow, firehose::delete;
+    "DescribeDeliveryStream" hose_shapes::DESCRIBE, HOSE, slow, firehose::describe;
+    "ListDeliveryStreams" hose_shapes::LIST, Subject::Account, slow, firehose::list;
+    "ListTagsForDeliveryStream" hose_shapes::LIST_TAGS, HOSE, slow, firehose::list_tags;
+    "StartDeliveryStreamEncryption" hose_shapes::START_ENCRYPTION, HOSE, slow, firehose::start_encryption;
+    "StopDeliveryStreamEncryption" hose_shapes::NAME_ONLY, HOSE, slow, firehose::stop_encryption;
+    "TagDeliveryStream" hose_shapes::TAG, HOSE, slow, firehose::tag;
+    "UntagDeliveryStream" hose_shapes::UNTAG, HOSE, slow, firehose::untag;
+    "UpdateDestination" hose_shapes::UPDATE, HOSE, slow, firehose::update;
+}
+#[cfg(not(feature = "delivery"))]
+const FIREHOSE_OPERATIONS: &[Operation] = &[];
+
 /// Returns the operation that a request names.
 pub(in crate::gateway) fn find(service: &str, name: &str) -> Option<&'static Operation> {
-    let all = OPERATIONS.iter().chain(OWN_OPERATIONS);
+    let all = OPERATIONS.iter().chain(OWN_OPERATIONS).chain(FIREHOSE_OPERATIONS);
     all.into_iter().find(|operation| operation.name == name && operation.family.target == service)
 }
 
@@ -119,5 +146,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!((names.len(), OPERATIONS.len()), (57, 57));
+        #[cfg(feature = "delivery")]
+        assert_eq!(FIREHOSE_OPERATIONS.len(), 12);
     }
 }

@@ -172,6 +172,11 @@ const KEYS: &str = r#"{"keys": [
 
 /// Signs a request with the key `AK` and the secret `s`, as the page does.
 pub(super) fn sign(request: &mut Request) {
+    sign_for(request, "kinesis");
+}
+
+/// Signs a request to a service with that key.
+pub(super) fn sign_for(request: &mut Request, service: &str) {
     let hash = |text: &[u8]| hex(ring::digest::digest(&ring::digest::SHA256, text).as_ref());
     let mac = |key: &[u8], text: &str| {
         ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key), text.as_bytes())
@@ -183,7 +188,7 @@ pub(super) fn sign(request: &mut Request) {
     let lines = names.map(|name| format!("{name}:{}\n", request.headers[name].to_str().unwrap())).concat();
     let names = names.join(";");
     let canonical = format!("POST\n/\n\n{lines}\n{names}\n{}", hash(&request.body));
-    let scope = "20231114/us-east-1/kinesis/aws4_request";
+    let scope = format!("20231114/us-east-1/{service}/aws4_request");
     let text = format!("AWS4-HMAC-SHA256\n20231114T221320Z\n{scope}\n{}", hash(canonical.as_bytes()));
     let key = scope.split('/').fold(b"AWS4s".to_vec(), |key, part| mac(&key, part));
     let signature = hex(&mac(&key, &text));

@@ -4,6 +4,8 @@ mod activity;
 mod concurrency;
 mod consumers;
 mod encryption;
+#[cfg(feature = "delivery")]
+mod firehose;
 mod history;
 mod judging;
 mod lifecycle;
@@ -27,6 +29,8 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use super::catalogue::{Behaviour, Catalogue, Janitor};
+#[cfg(feature = "delivery")]
+use super::firehose::{Firehose, Rules};
 use super::front::{Door, Front};
 use super::http::{Answer, Answering, Body, Request, Service as _};
 use super::model::Profile;
@@ -56,6 +60,8 @@ struct Setup {
     credentials: Option<String>,
     shards_max: u32,
     has_keys: bool,
+    #[cfg(feature = "delivery")]
+    firehose: Rules,
 }
 
 impl Default for Setup {
@@ -68,6 +74,8 @@ impl Default for Setup {
             credentials: None,
             shards_max: 20_000,
             has_keys: false,
+            #[cfg(feature = "delivery")]
+            firehose: Rules::default(),
         }
     }
 }
@@ -137,6 +145,8 @@ impl World {
         };
         let service = Service {
             janitor: Janitor::start(Arc::clone(&catalogue)).unwrap(),
+            #[cfg(feature = "delivery")]
+            firehose: Firehose::start(Arc::clone(&catalogue), self.setup.firehose.clone()).unwrap(),
             recorder: None,
             catalogue,
             sealer: Arc::new(Sealer::new([7; 32])),
@@ -157,6 +167,9 @@ impl World {
 
     /// Ends the gateway without closing anything well, and starts it again with other settings.
     fn restart(&mut self, change: impl FnOnce(&mut Setup)) {
+        // Deliveries have the streams open until their threads end.
+        #[cfg(feature = "delivery")]
+        self.front().service.firehose.end(MINUTE);
         self.front = None;
         change(&mut self.setup);
         self.open();

@@ -1,0 +1,205 @@
+//! Keeps what runs in line with what is defined: starts deliveries, ends them, starts them anew after changes, and deletes what is to go.
+//!
+//! One thread looks at all delivery streams. What may take long, because a destination may be slow, happens on a thread of its own, of which each
+//! delivery stream has one at most: so none holds up another.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::stream::{DeliveryStream, Runner};
+use super::{Registry, start};
+use crate::delivery::Delivery;
+
+/// How often the keeper looks, at least, and how often while something is under way.
+const ROUND: Duration = Duration::from_secs(1);
+const ROUND_BUSY: Duration = Duration::from_millis(20);
+/// After how long a delivery is started again that did not start: at first, and at most.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(60);
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    settled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    has_news: bool,
+    /// All deliveries are to end.
+    is_ending: bool,
+    /// They have.
+    is_ended: bool,
+}
+
+/// What is to be done with a delivery stream.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    /// Something is under way, or waits for its time.
+    Later,
+    /// To end what runs, and to start what is defined, if anything is to run.
+    Replace {
+        starts: bool,
+    },
+    /// To delete it.
+    Delete,
+}
+
+impl Keeper {
+    pub(super) fn start(registry: Arc<Registry>) -> std::io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let work = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("gateway-firehose".to_owned());
+        let thread = thread.spawn(move || work.run(&registry))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Has the thread look at once.
+    pub(super) fn notify(&self) {
+        self.shared.notify();
+    }
+
+    /// Ends all deliveries. What takes longer than the time goes on for itself, and what it would deliver comes again after the next start.
+    pub(super) fn end(&self, timeout: Duration) {
+        let mut state = self.shared.state.lock();
+        state.is_ending = true;
+        self.shared.changed.notify_one();
+        let end = Instant::now() + timeout;
+        while !state.is_ended && !self.shared.settled.wait_until(&mut state, end).timed_out() {}
+        let is_ended = state.is_ended;
+        drop(state);
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread.filter(|_| is_ended) {
+            // It has nothing to return, and a panic was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+impl Shared {
+    fn notify(&self) {
+        self.state.lock().has_news = true;
+        self.changed.notify_one();
+    }
+
+    fn run(self: Arc<Self>, registry: &Arc<Registry>) {
+        loop {
+            let is_ending = {
+                let mut state = self.state.lock();
+                state.has_news = false;
+                state.is_ending
+            };
+            let mut is_quiet = true;
+            for stream in registry.all() {
+                let step = decide(&stream, is_ending);
+                is_quiet &= step == Step::Nothing;
+                match step {
+                    Step::Nothing | Step::Later => {}
+                    Step::Replace { starts } => self.replace(registry, stream, starts),
+                    Step::Delete => {
+                        if !registry.finish_deleting(&stream) {
+                            put_off(&mut stream.runner.lock(), &stream);
+                        }
+                    }
+                }
+            }
+            let mut state = self.state.lock();
+            if is_ending && is_quiet {
+                state.is_ended = true;
+                self.settled.notify_all();
+                return;
+            }
+            if !state.has_news && state.is_ending == is_ending {
+                self.changed.wait_for(&mut state, if is_quiet { ROUND } else { ROUND_BUSY });
+            }
+        }
+    }
+
+    /// Ends what runs and starts what is defined, on a thread of its own.
+    fn replace(self: &Arc<Self>, registry: &Arc<Registry>, stream: Arc<DeliveryStream>, starts: bool) {
+        let mut runner = stream.runner.lock();
+        // If the thread does not start, it is dropped here, which takes as long as it takes.
+        let old = runner.delivery.take();
+        let (shared, registry, of) = (Arc::clone(self), Arc::clone(registry), Arc::clone(&stream));
+        let work = move || {
+            if let Some(Err(error)) = old.map(Delivery::close) {
+                tracing::warn!(%error, delivery_stream = of.name, "a delivery did not end well");
+            }
+            let definition = of.definition();
+            let started = starts.then(|| start::delivery(&registry, &of, &definition));
+            let mut runner = of.runner.lock();
+            runner.is_busy = false;
+            match started {
+                None => {}
+                Some(Ok(delivery)) => {
+                    (runner.delivery, runner.version, runner.failures) =
+                        (Some(delivery), definition.version, 0);
+                }
+                Some(Err(reason)) => {
+                    tracing::error!(reason, delivery_stream = of.name, "a delivery does not start");
+                    put_off(&mut runner, &of);
+                }
+            }
+            drop(runner);
+            shared.notify();
+        };
+        let thread = thread::Builder::new().name("gateway-delivery".to_owned());
+        match thread.spawn(work) {
+            Ok(thread) => (runner.is_busy, runner.thread) = (true, Some(thread)),
+            Err(error) => {
+                tracing::error!(%error, delivery_stream = stream.name, "a thread does not start");
+                put_off(&mut runner, &stream);
+            }
+        }
+    }
+}
+
+fn put_off(runner: &mut Runner, stream: &DeliveryStream) {
+    let pause = RETRY_FIRST.saturating_mul(1 << runner.failures.min(6)).min(RETRY_LAST);
+    runner.failures += 1;
+    runner.retry_at = stream.clock().elapsed() + pause;
+}
+
+fn decide(stream: &DeliveryStream, is_ending: bool) -> Step {
+    let definition = stream.definition();
+    let mut runner = stream.runner.lock();
+    if runner.is_busy {
+        return Step::Later;
+    }
+    if let Some(thread) = runner.thread.take() {
+        // It is at its end, and has nothing more to do with the runner. A panic was printed.
+        let _ = thread.join();
+    }
+    if is_ending || definition.is_deleting {
+        return match &runner.delivery {
+            Some(_) => Step::Replace { starts: false },
+            None if is_ending || stream.is_gone.load(Ordering::Acquire) => Step::Nothing,
+            None if stream.is_to_go() && stream.clock().elapsed() >= runner.retry_at => Step::Delete,
+            None => Step::Later,
+        };
+    }
+    match &runner.delivery {
+        Some(delivery) if runner.version == definition.version && !delivery.is_over() => Step::Nothing,
+        _ if stream.clock().elapsed() < runner.retry_at => Step::Nothing,
+        _ => Step::Replace { starts: true },
+    }
+}

@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -331,6 +332,129 @@ fn l2_each_compression_gives_the_same_bytes_each_time() {
     }
 }
 
+/// Reads the file in the second argument, which is compressed as the first one says, and compares it with that in the third. Blocks of Snappy are
+/// read twice: by python-snappy, and by the Snappy of Apache Arrow, which is Google's in C++.
+const UNCOMPRESS: &str = r#"
+import gzip, io, struct, sys, zipfile
+import pyarrow, snappy
+
+kind, path, expected = sys.argv[1:]
+data, expected = open(path, "rb").read(), open(expected, "rb").read()
+
+def masked_crc32c(block):
+    crc = 0xffffffff
+    for byte in block:
+        crc = TABLE[(crc ^ byte) & 255] ^ crc >> 8
+    crc ^= 0xffffffff
+    return (crc >> 15 | crc << 17 & 0xffffffff) + 0xa282ead8 & 0xffffffff
+
+TABLE = []
+for number in range(256):
+    for _ in range(8):
+        number = number >> 1 ^ (0x82f63b78 if number & 1 else 0)
+    TABLE.append(number)
+
+def length_of(block):
+    length, shift = 0, 0
+    for byte in block:
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return length
+
+def raw(block):
+    return pyarrow.decompress(block, length_of(block), codec="snappy", asbytes=True)
+
+def framed():
+    at = 0
+    while at < len(data):
+        kind, length = data[at], int.from_bytes(data[at + 1:at + 4], "little")
+        chunk = data[at + 4:at + 4 + length]
+        assert at > 0 or (kind, chunk) == (0xff, b"sNaPpY")
+        at += 4 + length
+        if kind in (0, 1):
+            block = raw(chunk[4:]) if kind == 0 else chunk[4:]
+            assert struct.unpack("<I", chunk[:4])[0] == masked_crc32c(block)
+            yield block
+
+def hadoop():
+    at = 0
+    while at < len(data):
+        left, = struct.unpack(">I", data[at:at + 4])
+        at += 4
+        while left:
+            length, = struct.unpack(">I", data[at:at + 4])
+            block = raw(data[at + 4:at + 4 + length])
+            at += 4 + length
+            left -= len(block)
+            yield block
+
+if kind == "gzip":
+    found = [gzip.decompress(data)]
+elif kind == "zip":
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    assert archive.testzip() is None and len(archive.namelist()) == 1
+    found = [archive.read(archive.namelist()[0])]
+elif kind == "snappy":
+    found = [snappy.StreamDecompressor().decompress(data), b"".join(framed())]
+elif kind == "hadoop":
+    found = [snappy.HadoopStreamDecompressor().decompress(data), b"".join(hadoop())]
+elif kind == "zstd":
+    found = [pyarrow.CompressedInputStream(io.BytesIO(data), "zstd").read()]
+assert all(bytes == expected for bytes in found), [len(bytes) for bytes in found]
+"#;
+
+#[test]
+fn other_tools_read_each_compression() {
+    let Some(python) = common::python::with("snappy, pyarrow") else { return };
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let (mut expected, mut seed) = (vec![], 17u64);
+    for number in 0..600 {
+        // Some are noise, which becomes larger.
+        let noise = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 56) as u8
+        });
+        let data = match number % 4 {
+            0 => noise.take(1_000 + number * 3).collect(),
+            _ => format!("record {number} {}", "and more ".repeat(number)).into_bytes(),
+        };
+        stream.put("key", &data).unwrap();
+        expected.extend_from_slice(&data);
+        expected.push(b'\n');
+    }
+    let plain = scratch.path().join("plain");
+    fs::write(&plain, &expected).unwrap();
+    assert!(expected.len() > 1 << 20, "several blocks of each kind");
+    // With the command that reads it, which may not be there.
+    let formats = [
+        ("gzip", CompressionFormat::Gzip, "gzip -dc"),
+        ("zip", CompressionFormat::Zip, "unzip -p"),
+        ("snappy", CompressionFormat::Snappy, ""),
+        ("hadoop", CompressionFormat::HadoopSnappy, ""),
+        #[cfg(feature = "zstd")]
+        ("zstd", CompressionFormat::Zstd, "zstd -dc"),
+    ];
+    for (kind, format, command) in formats {
+        let archive = scratch.path().join(kind);
+        let options = stream.delivery(kind).format(Format::lines()).compression(format);
+        let delivery = options.buffer_bytes(8 << 20).to(Directory::new(&archive)).start().unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        delivery.close().unwrap();
+        let found = files(&archive);
+        let [name] = found.keys().collect::<Vec<_>>()[..] else { panic!("{:?}", found.keys()) };
+        let file = archive.join(name);
+        let read = Command::new(&python).args(["-c", UNCOMPRESS, kind]).args([&file, &plain]).output().unwrap();
+        assert!(read.status.success(), "{kind}: {}", String::from_utf8_lossy(&read.stderr));
+        let Some((program, option)) = command.split_once(' ') else { continue };
+        match Command::new(program).arg(option).arg(&file).output() {
+            Ok(read) => assert!(read.status.success() && read.stdout == expected, "{command}"),
+            Err(error) => println!("skipped: {program}: {error}"),
+        }
+    }
+}
+
 /// Returns the columns of lines of the error output: the messages, and the data.
 fn failures(errors: &Memory) -> Vec<(String, String)> {
     let failures = errors.lines().into_iter().map(|line| {
@@ -394,7 +518,6 @@ fn l5_csv_holds_what_is_an_object_and_the_error_output_the_rest() {
 
 #[cfg(feature = "parquet")]
 mod parquet {
-    use std::process::Command;
 
     use ::parquet::file::reader::{FileReader, SerializedFileReader};
     use ::parquet::record::RowAccessor;

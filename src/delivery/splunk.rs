@@ -78,6 +78,16 @@ impl SplunkHec {
         })
     }
 
+    /// Sets which certificates to trust, in PEM: those of authorities, or that of the server itself. No others are trusted then.
+    /// Default: the authorities that Mozilla trusts.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no certificate in it, or something else, such as a key.
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        self.client = self.client.with_root_certificates(pem.as_ref())?;
+        Ok(self)
+    }
+
     /// Sends rows as lines to the endpoint for raw data, for Splunk to find the events in them. Default: each row is an event.
     pub fn raw(mut self, is_on: bool) -> Self {
         self.is_raw = is_on;

@@ -31,6 +31,7 @@ fn plan(number: u8) -> Plan {
         prefix: format!("{number}/k=!{{partitionKeyFromLambda:k}}/"),
         error_prefix: "errors/!{firehose:error-output-type}/".into(),
         backup_prefix: None,
+        manifests: None,
         time_zone: "UTC".into(),
         keys: vec![(KeySource::Lambda, "k".into())],
         queries: vec![],
@@ -77,11 +78,16 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// More than a plan takes in a state, and than one object does.
+const PLAN_BYTES: usize = 600;
+const OBJECT_BYTES_MAX: usize = 400;
+
 struct World {
     log: Vec<Made>,
     parts_max: usize,
     rules: Arc<Rules>,
     shard: Shard,
+    state_bytes_max: usize,
     ready: Vec<Ready>,
     committed: (SequenceNumber, Vec<u8>),
     /// What the sink has: rows by the names of objects.
@@ -89,11 +95,26 @@ struct World {
 }
 
 impl World {
-    fn new(log: Vec<Made>, parts_max: usize) -> Self {
+    fn new(log: Vec<Made>, parts_max: usize, state_bytes_max: usize) -> Self {
         let rules = rules(0);
-        let shard = Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None);
-        let committed = (SequenceNumber::ZERO, vec![]);
-        Self { log, parts_max, rules, shard, ready: vec![], committed, objects: BTreeMap::new() }
+        let mut world = Self {
+            log,
+            parts_max,
+            shard: Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None),
+            rules,
+            state_bytes_max,
+            ready: vec![],
+            committed: (SequenceNumber::ZERO, vec![]),
+            objects: BTreeMap::new(),
+        };
+        world.begin(SequenceNumber::ZERO, None);
+        world
+    }
+
+    fn begin(&mut self, next: SequenceNumber, state: Option<State>) {
+        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state);
+        self.shard.keeps_origins = true;
+        self.shard.state_bytes_max = self.state_bytes_max;
     }
 
     /// Reads the next record, if there is one and it may be read.
@@ -106,7 +127,7 @@ impl World {
         let Some(made) = self.log.get(sequence.get() as usize) else { return false };
         let rows = made.iter().zip(0..).map(|(&key, index): (_, usize)| {
             let text = if key == 9 { format!("no json {sequence}") } else { format!("[{sequence},{index}]") };
-            Row { part: Part::Records(vec![key.to_string()]), data: text.into_bytes().into() }
+            Row { part: Part::Records(vec![key.to_string()]), data: text.into_bytes().into(), key: b"key" }
         });
         let (rows, data) = (rows.collect(), sequence.to_string());
         let source = Source {
@@ -129,6 +150,8 @@ impl World {
 
     fn commit(&mut self, delivers: bool) {
         let (next, state) = self.shard.take_checkpoint();
+        let bytes_max = self.state_bytes_max.saturating_add(PLAN_BYTES + OBJECT_BYTES_MAX);
+        assert!(state.len() <= bytes_max, "{} bytes: {}", state.len(), String::from_utf8_lossy(&state));
         if delivers {
             self.deliver(0, true);
         }
@@ -146,7 +169,15 @@ impl World {
         if is_noted {
             let Ready { object, decided, building, .. } = self.ready.swap_remove(at);
             let body = building.rows.finish().unwrap();
-            let rows = body.rows().map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
+            let rows: Vec<_> = body.rows().map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
+            assert_eq!(building.origins.len(), rows.len());
+            if matches!(decided.part, Part::Records(_)) {
+                for (origin, row) in building.origins.iter().zip(&rows) {
+                    let place = format!("[{},{}]", origin.sequence, origin.index);
+                    let is_no_json = row.starts_with("no json");
+                    assert!(*row == place || is_no_json && row.ends_with(&origin.sequence.to_string()));
+                }
+            }
             let before = self.objects.insert(decided.name.clone(), rows);
             let after = &self.objects[&decided.name];
             assert!(
@@ -166,7 +197,7 @@ impl World {
         self.rules = rules(plan);
         let (next, state) = self.committed.clone();
         let state = (!state.is_empty()).then(|| State::decode(&state).expect("it was encoded"));
-        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state);
+        self.begin(next, state);
     }
 
     /// Delivers everything that is left.
@@ -250,10 +281,11 @@ proptest! {
     fn l2_each_row_is_in_exactly_one_object(
         log in vec(vec(prop_oneof![8 => 0..5u8, 1 => Just(9)], 0..4), 1..60),
         parts_max in 1..8usize,
+        state_bytes_max in prop_oneof![Just(usize::MAX), 1..3_000usize],
         ops in vec(op(), 1..120),
     ) {
         let expected: Vec<_> = log.iter().map(Vec::len).collect();
-        let mut world = World::new(log, parts_max);
+        let mut world = World::new(log, parts_max, state_bytes_max);
         world.run(ops);
         world.finish();
         prop_assert_eq!(world.counts(), expected);

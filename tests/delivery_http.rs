@@ -779,9 +779,14 @@ fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
         assert!(error.ends_with("set root_certificates to the authority that signed it"), "{error}");
     }
     let error = error_of(trusting(&url("localhost", &signed), AUTHORITY)).unwrap();
-    assert!(error.contains("certificate of the server is not trusted") && error.contains("localhost"), "{error}");
+    assert!(
+        error.contains("certificate of the server is not trusted") && error.contains("localhost"),
+        "{error}"
+    );
     // What is no certificate.
-    for (pem, reason) in [("", "no certificate in PEM"), ("junk", "no certificate in PEM"), (OWN_KEY, "without keys")] {
+    for (pem, reason) in
+        [("", "no certificate in PEM"), ("junk", "no certificate in PEM"), (OWN_KEY, "without keys")]
+    {
         match endpoint("https://127.0.0.1").root_certificates(pem) {
             Err(Error::InvalidArgument(text)) => assert!(text.contains(reason), "{text}"),
             other => panic!("{other:?}"),

@@ -154,10 +154,8 @@ fn id_of(line: &str) -> Id {
 fn check(path: &Path, rows: impl Iterator<Item = Id>) {
     let mut found = BTreeMap::new();
     rows.for_each(|id| *found.entry(id).or_insert(0) += 1);
-    let expected: BTreeMap<Id, u64> = ids(&open(path, "clicks"))
-        .into_iter()
-        .map(|id| (id, if id.1 % 50 == 18 { 2 } else { 1 }))
-        .collect();
+    let expected: BTreeMap<Id, u64> =
+        ids(&open(path, "clicks")).into_iter().map(|id| (id, if id.1 % 50 == 18 { 2 } else { 1 })).collect();
     assert!(expected.len() > 1_000, "{} records are too few for a test", expected.len());
     let wrong: Vec<_> = expected.iter().filter(|(id, count)| found.get(id) != Some(count)).take(10).collect();
     assert!(wrong.is_empty(), "L2: {} of {} are there; wrong are {wrong:?}", found.len(), expected.len());

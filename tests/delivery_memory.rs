@@ -100,11 +100,13 @@ fn l4_the_memory_of_500_partitions_with_a_slow_sink_has_a_bound() {
     deliver(Format::lines(), BOUND, |_| vec![b'x'; RECORD_BYTES], RECORDS);
     // Where the rows end takes as much memory as they do.
     deliver(Format::lines(), BOUND / 4, |_| vec![b'x'; 8], 5 * RECORDS);
-    let json = |number: u64| format!(r#"{{"id":{number},"text":"{}"}}"#, "x".repeat(RECORD_BYTES)).into_bytes();
+    let json =
+        |number: u64| format!(r#"{{"id":{number},"text":"{}"}}"#, "x".repeat(RECORD_BYTES)).into_bytes();
     deliver(Format::csv(CsvOptions::new(["id", "text"])), BOUND, json, RECORDS);
     #[cfg(feature = "parquet")]
     {
-        let schema = ParquetSchema::new().column("id", ParquetType::Int64).column("text", ParquetType::String);
+        let schema =
+            ParquetSchema::new().column("id", ParquetType::Int64).column("text", ParquetType::String);
         deliver(Format::parquet(ParquetOptions::new(schema)), BOUND, json, RECORDS);
     }
 }

@@ -169,7 +169,10 @@ fn a_wrong_secret_is_refused_with_the_reason_and_without_the_secret() {
     delivery.close().unwrap();
     let objects = server.objects();
     assert_eq!(sorted_lines(objects.values()), ["one"]);
-    assert!(objects.keys().all(|key| key.starts_with("logs/a b+c=ü&%2F/2023/11/14/22/archive-")), "{objects:?}");
+    assert!(
+        objects.keys().all(|key| key.starts_with("logs/a b+c=ü&%2F/2023/11/14/22/archive-")),
+        "{objects:?}"
+    );
 }
 
 #[test]
@@ -203,7 +206,8 @@ fn a_manifest_has_the_url_and_the_length_of_an_object_that_is_there() {
         let url = manifest["entries"][0]["url"].as_str().unwrap();
         let named = url.strip_prefix("s3://bucket/").unwrap();
         assert_eq!(key.as_str(), format!("web/manifests/{}.manifest", &named["web/".len()..]));
-        let at = records.iter().position(|(key, _)| *key == named).expect("it is there, and in no other manifest");
+        let at =
+            records.iter().position(|(key, _)| *key == named).expect("it is there, and in no other manifest");
         let (_, bytes) = records.swap_remove(at);
         let meta = serde_json::json!({ "content_length": bytes.len() });
         let entry = serde_json::json!({ "url": url, "mandatory": true, "meta": meta });

@@ -214,8 +214,7 @@ impl Attempt {
 
     fn encode(&self, building: Building, wants_rows: bool) -> Result<Object, SinkError> {
         let is_of_records = matches!(self.decided.part, Part::Records(_));
-        let (record_count, origins, body) =
-            (building.row_count, building.origins, building.rows.finish()?);
+        let (record_count, origins, body) = (building.row_count, building.origins, building.rows.finish()?);
         let compression =
             if is_of_records { self.rules.plan.compression } else { CompressionFormat::Uncompressed };
         let bytes = match compression {

@@ -49,6 +49,8 @@ mod storage;
 mod stream_sink;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_names;
 mod time_pattern;
 
 use std::fmt;

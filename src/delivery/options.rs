@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Delivery, stream_sink};
 use super::compress::CompressionFormat;
 use super::core::Bounds;
 use super::format::Format;
@@ -17,6 +16,7 @@ use super::shard::Limits;
 use super::sink::Sink;
 use super::steps::{DeliveryRecord, Steps, Transformed};
 use super::stream_sink::Output;
+use super::{Delivery, stream_sink};
 use crate::extend::check_range;
 use crate::{Error, Group, MINUTE, OnTrimmed, Position, Result, Stream, StreamReader, WorkerOptions};
 

@@ -27,7 +27,11 @@ impl Output {
         }
         // It recognises what was put before a crash.
         let sink = crate::Sink::open(&self.stream, group)?;
-        Ok(StreamSink { sink, path: self.stream.describe().path.display().to_string(), key: self.key.clone() })
+        Ok(StreamSink {
+            sink,
+            path: self.stream.describe().path.display().to_string(),
+            key: self.key.clone(),
+        })
     }
 }
 

@@ -293,28 +293,6 @@ proptest! {
         prop_assert!(world.committed.1.is_empty(), "a state is left");
         prop_assert_eq!(world.shard.memory_bytes, 0);
     }
-
-    #[test]
-    fn l6_names_never_leave_the_prefix(
-        values in vec(("[./%\\\\a\u{7}ü]{1,5}", "[./%\\\\a\u{7}ü]{1,5}"), 1..8),
-        pattern in prop_oneof![
-            Just("!{partitionKeyFromLambda:k}/!{partitionKeyFromLambda:l}/!{timestamp:yyyy}/"),
-            Just("x/!{partitionKeyFromLambda:k}!{timestamp:'/'HH'/'}!{partitionKeyFromLambda:l}"),
-        ],
-    ) {
-        let keys = [(KeySource::Lambda, "k".to_owned()), (KeySource::Lambda, "l".to_owned())];
-        let prefix = Prefix::parse(pattern, Use::Records(&keys)).unwrap();
-        let rules = rules(0);
-        let oldest = rules.zoned(Timestamp::from_millis(1_700_000_000_000));
-        for (k, l) in &values {
-            let keys = [k.clone(), l.clone()];
-            let name = prefix.evaluate(&Values { oldest: &oldest, keys: &keys, error_output_type: "" });
-            let depth = name.matches('/').count();
-            prop_assert!(depth == 3, "{name}");
-            prop_assert!(name.split('/').all(|segment| segment != ".." && segment != "."), "{name}");
-            prop_assert!(!name.contains(|char: char| char.is_control() || char == '\\'), "{name}");
-        }
-    }
 }
 
 fn cases() -> u32 {
@@ -382,7 +360,35 @@ fn prefixes_follow_the_rules_of_firehose() {
     let random: Vec<_> =
         (0..2).map(|_| evaluate("!{firehose:random-string}!{timestamp:'/'}", records)).collect();
     assert!(random.iter().all(|random| random.len() == 12) && random[0] != random[1], "{random:?}");
-    assert!(Prefix::parse(&"a".repeat(1_025), records).is_err());
+    let twice = evaluate("!{firehose:random-string}!{firehose:random-string}", records);
+    assert!(twice[..11] != twice[11..22], "{twice}: a new one each time");
+    let times = "!{timestamp:yyyy}/!{timestamp:MM}/!{timestamp:'!{'ss}";
+    assert_eq!(
+        evaluate(times, records),
+        "2024/02/!{03",
+        "all of the same time, and what is in quotation marks stays"
+    );
+    let error_of = |text: &str, of: Use<'_>| Prefix::parse(text, of).unwrap_err();
+    assert!(error_of(&"a".repeat(1_025), records).contains("it may have 1024"));
+    assert!(error_of(&"a".repeat(499), records).contains("it may become 512"));
+    assert!(Prefix::parse(&"a".repeat(498), records).is_ok());
+    for unknown in ["!{Timestamp:yyyy}", "!{timeStamp:yyyy}", "!{firehose:Random-String}", "!{aws:yyyy}"] {
+        assert!(error_of(unknown, records).contains("unknown"), "{unknown}");
+    }
+    for no_expression in ["!{", "a!{}", "!{yyyy}"] {
+        assert!(Prefix::parse(no_expression, records).is_err(), "{no_expression}");
+    }
+    for key in ["!{partitionKeyFromQuery:k}", "!{partitionKeyFromLambda:k}"] {
+        let text = format!("{with_type}{key}");
+        assert!(error_of(&text, Use::Errors).contains("may not stand in the error prefix"), "{key}");
+    }
+    for outside in ["!{timestamp:'/'yyyy}/", "!{timestamp:'..'}/", "a/!{timestamp:..}/", ".!{timestamp:'.'}/"]
+    {
+        assert!(Prefix::parse(outside, records).is_err(), "{outside}");
+    }
+    let long = vec!["/".repeat(170)];
+    let prefix = Prefix::parse(keyed, Use::Records(&keys)).unwrap();
+    assert!(!prefix.has_room_for(&long) && prefix.has_room_for(&["a".repeat(500)]));
     assert!(
         Prefix::parse("!{partitionKeyFromLambda:k}/", Use::Records(&keys)).is_err(),
         "it comes from a query"

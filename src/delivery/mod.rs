@@ -170,7 +170,8 @@ impl Delivery {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.shared.flush(timeout)
+        // A child made by fork has none of the threads.
+        extend::check_process(&self.stream).is_ok() && self.shared.flush(timeout)
     }
 
     /// Ends the delivery. What was read is delivered, with one attempt for each object, for at most the

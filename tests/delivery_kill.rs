@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::killed::{Id, ids, kill_again_and_again, open, put_until_killed, told};
+use common::killed::{
+    Id, ids, kill_again_and_again, open, put_until_killed, put_with_pauses_until_killed, told,
+};
 #[cfg(target_os = "linux")]
 use common::mounts::{self, Kind, Mount};
 use streamlog::delivery::{Delivery, DeliveryOptions, Directory, Format, Naming, Transformed};
@@ -32,7 +34,7 @@ const URL: &str = "s3://bucket/logs/";
 
 fn rounds(target: &str) -> u64 {
     // The objects of a shard are all in S3 before those of its children are, and that takes its time.
-    let default = if matches!(target, "directory" | "stream") { 8 } else { 3 };
+    let default = if matches!(target, "directory" | "stream") { 8 } else { 5 };
     std::env::var("STREAMLOG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(default)
 }
 
@@ -94,7 +96,6 @@ fn start(stream: &Stream, path: &Path, output: Option<&Stream>, target: &str, ro
 fn to_s3(options: DeliveryOptions, address: &str) -> DeliveryOptions {
     options
         // A server in Python takes a hundred objects in a second.
-        .buffer_interval(Duration::from_millis(500))
         .buffer_bytes(20_000)
         .memory_bytes_max(1 << 20)
         .backoff(Duration::from_millis(5), Duration::from_millis(50))
@@ -116,7 +117,8 @@ fn child() {
     let delivery = start(&stream, &path, output.as_ref(), &target, round);
     if round < rounds(&target) {
         let reshard: Vec<_> = [Some(&stream), output.as_ref()].into_iter().flatten().collect();
-        put_until_killed(&stream, &reshard, round);
+        let pause = Duration::from_millis(if matches!(&*target, "directory" | "stream") { 1 } else { 20 });
+        put_with_pauses_until_killed(&stream, &reshard, round, pause);
     }
     finish(&stream, delivery);
 }
@@ -175,7 +177,7 @@ fn check(path: &Path, rows: impl Iterator<Item = Id>) {
 /// Checks the objects of partitions and errors, and that each manifest names an object that is there.
 fn check_objects(path: &Path, mut objects: BTreeMap<String, Vec<u8>>) {
     let manifests: Vec<_> = objects.extract_if(.., |name, _| name.starts_with(MANIFESTS)).collect();
-    assert!(manifests.len() > 10, "{} manifests", manifests.len());
+    assert!(manifests.len() > 10, "{} manifests beside {} objects", manifests.len(), objects.len());
     for (name, manifest) in manifests {
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
         let entry = &manifest["entries"][0];

@@ -226,6 +226,64 @@ fn l1_a_sink_that_is_out_of_reach_for_very_many_objects_loses_nothing() {
     assert_eq!(sink.lines(), (0..20_000).map(|number| format!("{number:05}")).collect::<Vec<_>>());
 }
 
+/// Never takes anything, and counts.
+#[derive(Default)]
+struct Refusing(AtomicUsize);
+
+impl Sink for Refusing {
+    fn put(&self, _: &Object) -> Result<(), SinkError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Err(SinkError::permanent("never"))
+    }
+}
+
+/// Keeps what it gets, and says that it did not, as when the connection is lost at the end.
+#[derive(Default)]
+struct Forgetful(Memory);
+
+impl Sink for Forgetful {
+    fn put(&self, object: &Object) -> Result<(), SinkError> {
+        self.0.put(object)?;
+        Err(SinkError::temporary("the connection is lost"))
+    }
+}
+
+#[test]
+fn l2_what_a_sink_never_takes_has_the_same_name_in_the_error_output_after_a_restart() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let (sink, errors) = (Arc::new(Refusing::default()), Arc::new(Forgetful::default()));
+    for number in 0..5 {
+        stream.put("key", number.to_string()).unwrap();
+    }
+    for naming in [Naming::Firehose, Naming::Sequence, Naming::Firehose] {
+        let attempts = errors.0.attempts.load(Ordering::SeqCst);
+        let delivery = lines(&stream)
+            .naming(naming)
+            .error_prefix(
+                "!{firehose:random-string}/!{firehose:random-string}/!{firehose:error-output-type}/",
+            )
+            .buffer_bytes(1)
+            .backoff(Duration::from_millis(5), Duration::from_millis(5))
+            // It does not matter how long a sink may take that refuses.
+            .retry_duration(None)
+            .to(Arc::clone(&sink))
+            .errors_to(Arc::clone(&errors))
+            .start()
+            .unwrap();
+        until(|| {
+            clock.advance(Duration::from_millis(5));
+            errors.0.attempts.load(Ordering::SeqCst) > attempts + 20
+        });
+        delivery.close().unwrap();
+    }
+    let (names, mut lines) = (errors.0.names(), errors.0.lines());
+    lines.sort();
+    assert_eq!(lines, ["0", "1", "2", "3", "4"], "each once: {names:?}");
+    let words: Vec<_> = names[0].split('/').collect();
+    assert!(words[0].len() == 11 && words[0] != words[1] && words[2] == "delivery-failed", "{names:?}");
+}
+
 #[test]
 fn l5_what_a_directory_never_takes_goes_to_the_error_output_at_once() {
     let (scratch, clock) = (common::scratch(), common::clock());

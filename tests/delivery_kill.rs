@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::killed::{
-    Id, ids, kill_again_and_again, open, put_until_killed, put_with_pauses_until_killed, told,
+    Id, ids, kill_again_and_again, kill_each_after, open, put_until_killed, put_with_pauses_until_killed,
+    told,
 };
 #[cfg(target_os = "linux")]
 use common::mounts::{self, Kind, Mount};
@@ -174,10 +175,11 @@ fn check(path: &Path, rows: impl Iterator<Item = Id>) {
     println!("{} records", expected.len());
 }
 
-/// Checks the objects of partitions and errors, and that each manifest names an object that is there.
-fn check_objects(path: &Path, mut objects: BTreeMap<String, Vec<u8>>) {
+/// Checks the objects of partitions and errors, and that each manifest names an object that is there. Returns how many were decided with each of
+/// the prefixes.
+fn check_objects(path: &Path, mut objects: BTreeMap<String, Vec<u8>>) -> [usize; 3] {
     let manifests: Vec<_> = objects.extract_if(.., |name, _| name.starts_with(MANIFESTS)).collect();
-    assert!(manifests.len() > 10, "{} manifests beside {} objects", manifests.len(), objects.len());
+    assert!(!manifests.is_empty(), "no manifest beside {} objects", objects.len());
     for (name, manifest) in manifests {
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
         let entry = &manifest["entries"][0];
@@ -186,8 +188,17 @@ fn check_objects(path: &Path, mut objects: BTreeMap<String, Vec<u8>>) {
         let bytes = objects.get(object).unwrap_or_else(|| panic!("{object} has a manifest and is not there"));
         assert_eq!(entry["meta"]["content_length"], bytes.len());
     }
+    let decided = |prefix: &str| objects.keys().filter(|name| name.starts_with(prefix)).count();
+    let of_rounds = ["0/", "1/", "2/"].map(decided);
     let lines = objects.values().flat_map(|bytes| std::str::from_utf8(bytes).unwrap().lines());
     check(path, lines.map(id_of));
+    of_rounds
+}
+
+/// Checks that objects were decided in several rounds and not just in the last one.
+fn check_rounds(of_rounds: [usize; 3]) {
+    println!("objects by the settings of their round: {of_rounds:?}");
+    assert!(of_rounds.iter().filter(|&&count| count > 0).count() > 1, "{of_rounds:?}");
 }
 
 #[test]
@@ -195,7 +206,7 @@ fn l1_l2_the_files_are_exactly_the_stream_wherever_the_process_is_killed() {
     let scratch = common::scratch();
     fs::write(scratch.path().join(TARGET), "directory").unwrap();
     kill_again_and_again(scratch.path(), rounds("directory"));
-    check_objects(scratch.path(), files(&scratch.path().join("archive")));
+    check_rounds(check_objects(scratch.path(), files(&scratch.path().join("archive"))));
 }
 
 #[test]
@@ -224,9 +235,12 @@ fn l1_l2_the_objects_in_s3_are_exactly_the_stream_wherever_the_process_is_killed
     let proxy = s3::Proxy::start(moto.address, s3::at_random(5));
     let target = proxy.address.to_string();
     fs::write(scratch.path().join(TARGET), &target).unwrap();
-    kill_again_and_again(scratch.path(), rounds(&target));
+    // It takes a while until the first request is sent.
+    kill_each_after(scratch.path(), rounds(&target), |round| {
+        Duration::from_millis(200 + round * 173 % 1_500)
+    });
     let named = |(key, bytes): (String, Vec<u8>)| (key.strip_prefix("logs/").unwrap().to_owned(), bytes);
-    check_objects(scratch.path(), moto.bytes().into_iter().map(named).collect());
+    check_rounds(check_objects(scratch.path(), moto.bytes().into_iter().map(named).collect()));
 }
 
 /// Not a test: the child of the tests of power loss. It puts and delivers until it is killed.

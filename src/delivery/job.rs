@@ -166,7 +166,8 @@ impl Job {
     fn give_up(&mut self, error: &SinkError, error_output_type: &str, now: Timestamp) {
         self.is_given_up = true;
         let Some(Content::Encoded(object)) = &mut self.content else { return };
-        object.name = name::of_failed(&self.rules, self.shard, &self.decided.span, error_output_type);
+        object.name =
+            name::of_failed(&self.rules, self.shard, &self.decided.span, error_output_type, &self.decided.id);
         let Some(body) = object.body.take() else { return };
         let failure = Failure::delivery(error.to_string());
         let line = |row: &[u8]| error_output::line_of_row(row, self.attempts, &failure, now);

@@ -44,6 +44,8 @@ pub(super) struct Values<'a> {
     /// The values of the partition keys.
     pub(super) keys: &'a [String],
     pub(super) error_output_type: &'a str,
+    /// What random strings follow from, if they are to be the same each time.
+    pub(super) seed: Option<u64>,
 }
 
 /// Which expressions a prefix may have.
@@ -131,11 +133,15 @@ impl Prefix {
     /// Returns the prefix of an object.
     pub(super) fn evaluate(&self, values: &Values<'_>) -> String {
         let mut evaluated = String::new();
+        let mut seed = values.seed;
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => evaluated.push_str(text),
                 Piece::Time(pattern) => pattern.write(values.oldest, &mut evaluated),
-                Piece::RandomString => evaluated.push_str(&random_string()),
+                Piece::RandomString => {
+                    seed = seed.map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+                    evaluated.push_str(&random_string(seed.unwrap_or_else(random_number)));
+                }
                 Piece::ErrorOutputType => evaluated.push_str(values.error_output_type),
                 Piece::Key(at) => evaluated.push_str(&escaped(&values.keys[*at])),
             }
@@ -236,9 +242,8 @@ fn escaped(value: &str) -> String {
 const RANDOM_CHARS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const RANDOM_LEN: usize = 11;
 
-/// Returns 11 characters that differ from call to call. They are no secret.
-fn random_string() -> String {
-    let mut number = random_number();
+/// Returns 11 characters that differ from number to number. They are no secret.
+fn random_string(mut number: u64) -> String {
     let mut random = String::new();
     for _ in 0..RANDOM_LEN {
         random.push(RANDOM_CHARS[(number % RANDOM_CHARS.len() as u64) as usize].into());

@@ -17,11 +17,10 @@ use std::time::Duration;
 
 use super::error_output::{self, Failure, Source};
 use super::format::Format;
-use super::name::{self, uuid};
+use super::name::{self, random_uuid};
 use super::objects::{Building, Objects, Ready};
 use super::part::{ErrorKind, Origin, Part, Row, Span};
 use super::plan::Rules;
-use super::prefix::random_number;
 use super::state::{Decided, OVERFLOWED_BYTES, State, part_bytes};
 use crate::{SequenceNumber, ShardId, Timestamp};
 
@@ -314,10 +313,9 @@ impl Shard {
             };
             let Some(building) = state.building.take_if(may_decide) else { continue };
             state.decided = building.span.last.plus(1);
-            let random = u128::from(random_number()) << 64 | u128::from(random_number());
             let decided = Decided {
                 name: name::name(&self.rules, part, self.id, &building.span),
-                id: uuid(random.to_be_bytes()),
+                id: random_uuid(),
                 part: part.clone(),
                 span: building.span,
             };

@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde::de::IgnoredAny;
 
 use super::http::{Answer, Client, check_header};
-use super::name::uuid;
-use super::prefix::random_number;
+use super::name::random_uuid;
 use super::sink::{Object, Sink, SinkError, no_rows};
 use crate::{MINUTE, Result, SECOND};
 
@@ -68,11 +67,10 @@ impl SplunkHec {
     pub fn new(url: &str, token: impl AsRef<str>) -> Result<Self> {
         let token = token.as_ref();
         let client = Client::new(url.trim_end_matches('/'))?.with_secret("the token", token)?;
-        let random = u128::from(random_number()) << 64 | u128::from(random_number());
         Ok(Self {
             client,
             authorization: format!("Splunk {token}"),
-            channel: uuid(random.to_be_bytes()),
+            channel: random_uuid(),
             is_raw: false,
             acknowledgement_timeout: ACKNOWLEDGEMENT_TIMEOUT,
         })

@@ -304,7 +304,7 @@ fn formatted(pattern: &str, zone: &str, micros: u64) -> String {
     let rules = Rules::new(Plan { time_zone: zone.into(), ..plan(0) }).unwrap();
     let prefix = Prefix::parse(&format!("!{{timestamp:{pattern}}}"), Use::Records(&[])).unwrap();
     let oldest = rules.zoned(Timestamp::from_micros(micros));
-    prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: "" })
+    prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: "", seed: None })
 }
 
 #[test]
@@ -345,6 +345,7 @@ fn prefixes_follow_the_rules_of_firehose() {
             oldest: &oldest,
             keys: &["v".into()],
             error_output_type: "processing-failed",
+            seed: None,
         })
     };
     let records = Use::Records(&[]);

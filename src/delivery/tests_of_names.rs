@@ -108,7 +108,7 @@ proptest! {
             }
             // Nor has what its sink did not take the name of anything else.
             if matches!(part, Part::Records(_)) {
-                let failed = name::of_failed(&rules, shard_id, &span, "delivery-failed");
+                let failed = name::of_failed(&rules, shard_id, &span, "delivery-failed", "");
                 let other = names.insert(failed.clone(), (shard, first, first_index));
                 prop_assert!(other.is_none_or(|other| other == (shard, first, first_index)), "{failed:?}");
             }
@@ -122,7 +122,7 @@ proptest! {
         let Ok(prefix) = Prefix::parse(&text, Use::Records(&[])) else { return Ok(()) };
         let rules = rules(PREFIXES[0].0);
         let oldest = rules.zoned(Timestamp::from_millis(1_700_000_000_000));
-        let name = prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: "" }) + "name";
+        let name = prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: "", seed: None }) + "name";
         prop_assert!(!name.starts_with('/'), "{text:?} becomes {name:?}");
         prop_assert!(name.split('/').all(|segment| !matches!(segment, "." | "..")), "{text:?} becomes {name:?}");
         prop_assert!(!name.contains(|char: char| char.is_control() || char == '\\'), "{text:?} becomes {name:?}");

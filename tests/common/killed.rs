@@ -100,6 +100,11 @@ pub fn child() -> Option<(std::path::PathBuf, u64)> {
 
 /// Runs the test `child` so many times, and kills it after a while. In the round after that, it has to end by itself.
 pub fn kill_again_and_again(path: &Path, rounds: u64) {
+    kill_each_after(path, rounds, |round| Duration::from_millis(60 + round * 173 % 600));
+}
+
+/// Does the same, and kills each child after a time that depends on its round.
+pub fn kill_each_after(path: &Path, rounds: u64, time: impl Fn(u64) -> Duration) {
     for round in 0..=rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(super::CHILD_TEST)
@@ -111,7 +116,7 @@ pub fn kill_again_and_again(path: &Path, rounds: u64) {
             .unwrap();
         if round < rounds {
             // In some rounds it dies while it opens.
-            thread::sleep(Duration::from_millis(60 + round * 173 % 600));
+            thread::sleep(time(round));
             child.kill().unwrap();
         }
         let output = child.wait_with_output().unwrap();

@@ -168,7 +168,7 @@ fn check(path: &Path, rows: impl Iterator<Item = Id>) {
     rows.for_each(|id| *found.entry(id).or_insert(0) += 1);
     let expected: BTreeMap<Id, u64> =
         ids(&open(path, "clicks")).into_iter().map(|id| (id, if id.1 % 50 == 18 { 2 } else { 1 })).collect();
-    assert!(expected.len() > 300, "{} records are too few for a test", expected.len());
+    assert!(expected.len() > 50, "{} records are too few for a test", expected.len());
     let wrong: Vec<_> = expected.iter().filter(|(id, count)| found.get(id) != Some(count)).take(10).collect();
     assert!(wrong.is_empty(), "L2: {} of {} are there; wrong are {wrong:?}", found.len(), expected.len());
     assert_eq!(found, expected);

@@ -118,7 +118,7 @@ fn child() {
     let delivery = start(&stream, &path, output.as_ref(), &target, round);
     if round < rounds(&target) {
         let reshard: Vec<_> = [Some(&stream), output.as_ref()].into_iter().flatten().collect();
-        let pause = Duration::from_millis(if matches!(&*target, "directory" | "stream") { 1 } else { 20 });
+        let pause = Duration::from_millis(if matches!(&*target, "directory" | "stream") { 1 } else { 60 });
         put_with_pauses_until_killed(&stream, &reshard, round, pause);
     }
     finish(&stream, delivery);
@@ -130,7 +130,7 @@ fn finish(stream: &Stream, delivery: Delivery) {
     let begun = Instant::now();
     while told(stream.group("archive").describe()).lag().record_count > 0 || !delivery.flush(10 * SECOND) {
         thread::sleep(Duration::from_millis(10));
-        if begun.elapsed() > Duration::from_secs(180) {
+        if begun.elapsed() > Duration::from_secs(600) {
             println!("error it does not end: {:?}", delivery.stats());
             std::process::abort();
         }
@@ -177,8 +177,9 @@ fn check(path: &Path, rows: impl Iterator<Item = Id>) {
 
 /// Checks the objects of partitions and errors, and that each manifest names an object that is there. Returns how many were decided with each of
 /// the prefixes.
-fn check_objects(path: &Path, mut objects: BTreeMap<String, Vec<u8>>) -> [usize; 3] {
-    let manifests: Vec<_> = objects.extract_if(.., |name, _| name.starts_with(MANIFESTS)).collect();
+fn check_objects(path: &Path, objects: BTreeMap<String, Vec<u8>>) -> [usize; 3] {
+    let (manifests, objects): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        objects.into_iter().partition(|(name, _)| name.starts_with(MANIFESTS));
     assert!(!manifests.is_empty(), "no manifest beside {} objects", objects.len());
     for (name, manifest) in manifests {
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();

@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,11 +14,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
+use streamlog::aggregate::Aggregator;
 use streamlog::delivery::{
     CompressionFormat, CsvOptions, DeliveryOptions, Directory, Format, Naming, Object, Sink, SinkError,
     Transformed,
 };
-use streamlog::{Error, ManualClock, SECOND, Stream, StreamOptions};
+use streamlog::{Error, Limits, ManualClock, PutRecord, SECOND, Stream, StreamOptions};
 
 /// Returns the files under a directory, by their names in it.
 fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -196,6 +198,201 @@ fn l1_a_sink_that_is_out_of_reach_loses_nothing() {
 }
 
 #[test]
+fn l1_a_sink_that_is_out_of_reach_for_very_many_objects_loses_nothing() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = StreamOptions::new().clock(clock).open(scratch.path().join("stream")).unwrap();
+    for number in 0..20_000 {
+        stream.put("key", format!("{number:05}")).unwrap();
+    }
+    let sink = Arc::new(Memory::default());
+    sink.is_out_of_reach.store(true, Ordering::SeqCst);
+    // Each record is an object, and what is decided of all of them is more than a commit takes.
+    let start =
+        || lines(&stream).buffer_bytes(1).backoff(SECOND, SECOND).to(Arc::clone(&sink)).start().unwrap();
+    let delivery = start();
+    let mut read = (0, std::time::Instant::now());
+    while read.1.elapsed() < Duration::from_millis(500) {
+        let now = delivery.stats().read_records;
+        read = if now == read.0 { read } else { (now, std::time::Instant::now()) };
+        assert!(!delivery.is_over(), "{:?}", delivery.stats());
+        std::thread::yield_now();
+    }
+    assert!((1_000..20_000).contains(&read.0), "reading waits, after {} records", read.0);
+    drop(delivery);
+    sink.is_out_of_reach.store(false, Ordering::SeqCst);
+    let delivery = start();
+    assert!(delivery.flush(Duration::from_secs(60)), "{:?}", delivery.stats());
+    delivery.close().unwrap();
+    assert_eq!(sink.lines(), (0..20_000).map(|number| format!("{number:05}")).collect::<Vec<_>>());
+}
+
+/// Never takes anything, and counts.
+#[derive(Default)]
+struct Refusing(AtomicUsize);
+
+impl Sink for Refusing {
+    fn put(&self, _: &Object) -> Result<(), SinkError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Err(SinkError::permanent("never"))
+    }
+}
+
+/// Keeps what it gets, and says that it did not, as when the connection is lost at the end.
+#[derive(Default)]
+struct Forgetful(Memory);
+
+impl Sink for Forgetful {
+    fn put(&self, object: &Object) -> Result<(), SinkError> {
+        self.0.put(object)?;
+        Err(SinkError::temporary("the connection is lost"))
+    }
+}
+
+#[test]
+fn l2_what_a_sink_never_takes_has_the_same_name_in_the_error_output_after_a_restart() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let (sink, errors) = (Arc::new(Refusing::default()), Arc::new(Forgetful::default()));
+    for number in 0..5 {
+        stream.put("key", number.to_string()).unwrap();
+    }
+    for naming in [Naming::Firehose, Naming::Sequence, Naming::Firehose] {
+        let attempts = errors.0.attempts.load(Ordering::SeqCst);
+        let delivery = lines(&stream)
+            .naming(naming)
+            .error_prefix(
+                "!{firehose:random-string}/!{firehose:random-string}/!{firehose:error-output-type}/",
+            )
+            .buffer_bytes(1)
+            .backoff(Duration::from_millis(5), Duration::from_millis(5))
+            // It does not matter how long a sink may take that refuses.
+            .retry_duration(None)
+            .to(Arc::clone(&sink))
+            .errors_to(Arc::clone(&errors))
+            .start()
+            .unwrap();
+        until(|| {
+            clock.advance(Duration::from_millis(5));
+            errors.0.attempts.load(Ordering::SeqCst) > attempts + 20
+        });
+        delivery.close().unwrap();
+    }
+    let (names, mut lines) = (errors.0.names(), errors.0.lines());
+    lines.sort();
+    assert_eq!(lines, ["0", "1", "2", "3", "4"], "each once: {names:?}");
+    let words: Vec<_> = names[0].split('/').collect();
+    assert!(words[0].len() == 11 && words[0] != words[1] && words[2] == "delivery-failed", "{names:?}");
+}
+
+#[test]
+fn l5_what_a_directory_never_takes_goes_to_the_error_output_at_once() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let archive = scratch.path().join("archive");
+    for key in ["a".to_owned(), "/".repeat(100)] {
+        stream.put(&key, format!("of {}", key.len())).unwrap();
+    }
+    let delivery = lines(&stream)
+        .partition_keys(["key"])
+        .prefix("key=!{partitionKeyFromLambda:key}/")
+        .error_prefix("errors/!{firehose:error-output-type}/")
+        .transform(|record| {
+            Transformed::row_in(record.data(), [std::str::from_utf8(record.partition_key()).unwrap()])
+        })
+        .to(Directory::new(&archive))
+        .start()
+        .unwrap();
+    assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
+    let stats = delivery.stats();
+    delivery.close().unwrap();
+    let found = files(&archive);
+    let names: Vec<_> = found.keys().collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[0].starts_with("errors/delivery-failed/2023/11/14/22/archive-"), "{names:?}");
+    assert_eq!(found[names[0]], b"of 100\n");
+    assert!(names[1].starts_with("key=a/2023/11/14/22/archive-"), "{names:?}");
+    assert_eq!((stats.records, stats.failed_records), (1, 1));
+    assert!(stats.last_error.unwrap().contains("too long"));
+}
+
+/// Returns the partition keys and the data of all records of a stream, parents before their children.
+fn records(stream: &Stream) -> Vec<(String, String)> {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let all = stream.shards().into_iter().flat_map(|shard| common::read_all(stream, shard.id));
+    all.map(|(key, data)| (text(key), text(data))).collect()
+}
+
+#[test]
+fn l2_l3_the_rows_of_another_stream_have_the_keys_of_their_records_or_those_that_a_function_gives() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let mut aggregator = Aggregator::new();
+    for number in 0..6 {
+        let (key, data) = (format!("user-{}", number % 2), number.to_string());
+        assert!(aggregator.add(&PutRecord::new(&key, &data)).unwrap().is_none());
+    }
+    let aggregate = aggregator.finish().unwrap();
+    stream.put_record(&aggregate.as_put()).unwrap();
+    stream.put("user-9", "6").unwrap();
+    let [own, made] = ["own", "made"].map(|name| open(&scratch.path().join(name), &clock));
+    let deliver = |name: &str, to: &dyn Fn(DeliveryOptions) -> DeliveryOptions| {
+        let errors = Arc::new(Memory::default());
+        let options = stream.delivery(name).deaggregation(true).errors_to(Arc::clone(&errors));
+        let delivery = to(options).start().unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
+        let stats = delivery.stats();
+        delivery.close().unwrap();
+        (stats.records, errors)
+    };
+    let keyed = |number: usize| (format!("user-{}", number % 2), number.to_string());
+    let mut expected: Vec<_> = (0..6).map(keyed).collect();
+    expected.push(("user-9".into(), "6".into()));
+    let (count, _) = deliver("own", &|options| options.to_stream(&own));
+    assert_eq!((count, records(&own)), (7, expected));
+    // A key of no bytes is none.
+    let key = |row: &[u8]| if row == b"3" { vec![] } else { [b"key-", row].concat() };
+    let (count, errors) = deliver("made", &|options| options.to_stream_by(&made, key));
+    let expected: Vec<_> =
+        [0, 1, 2, 4, 5, 6].map(|number| (format!("key-{number}"), number.to_string())).into();
+    assert_eq!((count, records(&made)), (6, expected));
+    assert!(errors.names()[0].starts_with("stream-failed/"), "{:?}", errors.names());
+    let line: serde_json::Value = serde_json::from_str(&errors.lines()[0]).unwrap();
+    assert_eq!((errors.lines().len(), &line["rawData"]), (1, &STANDARD.encode("3").into()));
+}
+
+#[test]
+fn l2_l3_a_stream_that_takes_nothing_for_a_while_gets_everything_once_and_in_order() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let output = open(&scratch.path().join("output"), &clock);
+    // Ten records a second, and no more until the clock moves.
+    output.set_limits(Limits::none().write_records_per_second(10)).unwrap();
+    let start = || {
+        let options = stream.delivery("copy").buffer_bytes(60).backoff(Duration::ZERO, Duration::ZERO);
+        options.to_stream(&output).errors_to(Arc::new(Memory::default())).start().unwrap()
+    };
+    for round in 0..4 {
+        for number in 0..50 {
+            stream.put("key", format!("{:03}", round * 50 + number)).unwrap();
+        }
+        let delivery = start();
+        until(|| delivery.stats().errors > 20);
+        assert!(delivery.stats().last_error.unwrap().contains("cannot put into"));
+        let before = records(&output).len();
+        clock.advance(SECOND);
+        until(|| records(&output).len() == before + 10);
+        delivery.close().unwrap();
+        clock.advance(SECOND);
+    }
+    output.set_limits(Limits::none()).unwrap();
+    let delivery = start();
+    assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
+    delivery.close().unwrap();
+    let data: Vec<_> = records(&output).into_iter().map(|(_, data)| data).collect();
+    assert_eq!(data, (0..200).map(|number| format!("{number:03}")).collect::<Vec<_>>());
+}
+
+#[test]
 fn l5_what_a_step_fails_with_goes_to_the_error_output_and_the_rest_on() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(&scratch.path().join("stream"), &clock);
@@ -285,6 +482,8 @@ fn settings_that_break_a_rule_are_refused_with_a_sentence() {
         ("!{partitionKeyFromQuery:a}/", "names no partition key"),
         ("!{what:a}/", "unknown"),
         ("!{timestamp:yyyy}/", "needs an error prefix"),
+        ("!{timestamp:'/'yyyy}/", "slash"),
+        ("!{timestamp:'..'}/", "`..`"),
     ] {
         let found = refused(options().prefix(prefix));
         assert!(found.contains(reason), "{prefix}: {found}");
@@ -295,6 +494,29 @@ fn settings_that_break_a_rule_are_refused_with_a_sentence() {
     assert!(refused(options().time_zone("Mars/Olympus")).contains("unknown"));
     assert!(refused(options().partition_keys(["a"])).contains("does not name the partition key"));
     assert!(refused(options().concurrency(0)).contains("concurrency"));
+    for extension in ["jsonl", "./../a", ".a\n", &format!(".{}", "a".repeat(128))] {
+        assert!(refused(options().extension(extension)).contains("is no extension"), "{extension}");
+    }
+    for (prefix, url, reason) in [
+        ("", "s3://bucket/", "without expressions"),
+        ("!{timestamp:yyyy}/", "s3://bucket/", "without expressions"),
+        ("../", "s3://bucket/", "`..`"),
+        ("/m", "s3://bucket/", "slash"),
+        ("m/", "bucket", "no URL"),
+        ("m/", "s3://", "no URL"),
+    ] {
+        assert!(refused(options().manifests(prefix, url)).contains(reason), "{prefix} {url}");
+    }
+    let output = Stream::open(scratch.path().join("output")).unwrap();
+    let to_stream = || stream.delivery("copy").to_stream(&output);
+    let errors = || Arc::new(Memory::default());
+    assert!(refused(to_stream()).contains("call errors_to()"));
+    assert!(
+        refused(stream.delivery("copy").to_stream(&stream).errors_to(errors())).contains("that it reads")
+    );
+    let keyed = to_stream().errors_to(errors()).partition_keys(["k"]).prefix("!{partitionKeyFromLambda:k}/");
+    assert!(refused(keyed.error_prefix("!{firehose:error-output-type}/")).contains("no partitions"));
+    assert!(refused(to_stream().errors_to(errors()).manifests("m/", "s3://bucket/")).contains("manifests"));
     assert!(stream.groups().unwrap().is_empty(), "nothing was begun");
 }
 
@@ -328,6 +550,130 @@ fn l2_each_compression_gives_the_same_bytes_each_time() {
             assert_eq!(first.1, second.1, "{format:?}: the same bytes");
         }
         assert!(first.1.len() < 8_000, "{format:?}");
+    }
+}
+
+/// Reads the file in the second argument, which is compressed as the first one says, and compares it with that in the third. Blocks of Snappy are
+/// read twice: by python-snappy, and by the Snappy of Apache Arrow, which is Google's in C++.
+const UNCOMPRESS: &str = r#"
+import gzip, io, struct, sys, zipfile
+import pyarrow, snappy
+
+kind, path, expected = sys.argv[1:]
+data, expected = open(path, "rb").read(), open(expected, "rb").read()
+
+def masked_crc32c(block):
+    crc = 0xffffffff
+    for byte in block:
+        crc = TABLE[(crc ^ byte) & 255] ^ crc >> 8
+    crc ^= 0xffffffff
+    return (crc >> 15 | crc << 17 & 0xffffffff) + 0xa282ead8 & 0xffffffff
+
+TABLE = []
+for number in range(256):
+    for _ in range(8):
+        number = number >> 1 ^ (0x82f63b78 if number & 1 else 0)
+    TABLE.append(number)
+
+def length_of(block):
+    length, shift = 0, 0
+    for byte in block:
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return length
+
+def raw(block):
+    return pyarrow.decompress(block, length_of(block), codec="snappy", asbytes=True)
+
+def framed():
+    at = 0
+    while at < len(data):
+        kind, length = data[at], int.from_bytes(data[at + 1:at + 4], "little")
+        chunk = data[at + 4:at + 4 + length]
+        assert at > 0 or (kind, chunk) == (0xff, b"sNaPpY")
+        at += 4 + length
+        if kind in (0, 1):
+            block = raw(chunk[4:]) if kind == 0 else chunk[4:]
+            assert struct.unpack("<I", chunk[:4])[0] == masked_crc32c(block)
+            yield block
+
+def hadoop():
+    at = 0
+    while at < len(data):
+        left, = struct.unpack(">I", data[at:at + 4])
+        at += 4
+        while left:
+            length, = struct.unpack(">I", data[at:at + 4])
+            block = raw(data[at + 4:at + 4 + length])
+            at += 4 + length
+            left -= len(block)
+            yield block
+
+if kind == "gzip":
+    found = [gzip.decompress(data)]
+elif kind == "zip":
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    assert archive.testzip() is None and len(archive.namelist()) == 1
+    found = [archive.read(archive.namelist()[0])]
+elif kind == "snappy":
+    found = [snappy.StreamDecompressor().decompress(data), b"".join(framed())]
+elif kind == "hadoop":
+    found = [snappy.HadoopStreamDecompressor().decompress(data), b"".join(hadoop())]
+elif kind == "zstd":
+    found = [pyarrow.CompressedInputStream(io.BytesIO(data), "zstd").read()]
+assert all(bytes == expected for bytes in found), [len(bytes) for bytes in found]
+"#;
+
+#[test]
+fn other_tools_read_each_compression() {
+    let Some(python) = common::python::with("snappy, pyarrow") else { return };
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let (mut expected, mut seed) = (vec![], 17u64);
+    for number in 0..600 {
+        // Some are noise, which becomes larger.
+        let noise = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 56) as u8
+        });
+        let data = match number % 4 {
+            0 => noise.take(1_000 + number * 3).collect(),
+            _ => format!("record {number} {}", "and more ".repeat(number)).into_bytes(),
+        };
+        stream.put("key", &data).unwrap();
+        expected.extend_from_slice(&data);
+        expected.push(b'\n');
+    }
+    let plain = scratch.path().join("plain");
+    fs::write(&plain, &expected).unwrap();
+    assert!(expected.len() > 1 << 20, "several blocks of each kind");
+    // With the command that reads it, which may not be there.
+    let formats = [
+        ("gzip", CompressionFormat::Gzip, "gzip -dc"),
+        ("zip", CompressionFormat::Zip, "unzip -p"),
+        ("snappy", CompressionFormat::Snappy, ""),
+        ("hadoop", CompressionFormat::HadoopSnappy, ""),
+        #[cfg(feature = "zstd")]
+        ("zstd", CompressionFormat::Zstd, "zstd -dc"),
+    ];
+    for (kind, format, command) in formats {
+        let archive = scratch.path().join(kind);
+        let options = stream.delivery(kind).format(Format::lines()).compression(format);
+        let delivery = options.buffer_bytes(8 << 20).to(Directory::new(&archive)).start().unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        delivery.close().unwrap();
+        let found = files(&archive);
+        let [name] = found.keys().collect::<Vec<_>>()[..] else { panic!("{:?}", found.keys()) };
+        let file = archive.join(name);
+        let read =
+            Command::new(&python).args(["-c", UNCOMPRESS, kind]).args([&file, &plain]).output().unwrap();
+        assert!(read.status.success(), "{kind}: {}", String::from_utf8_lossy(&read.stderr));
+        let Some((program, option)) = command.split_once(' ') else { continue };
+        match Command::new(program).arg(option).arg(&file).output() {
+            Ok(read) => assert!(read.status.success() && read.stdout == expected, "{command}"),
+            Err(error) => println!("skipped: {program}: {error}"),
+        }
     }
 }
 
@@ -394,7 +740,6 @@ fn l5_csv_holds_what_is_an_object_and_the_error_output_the_rest() {
 
 #[cfg(feature = "parquet")]
 mod parquet {
-    use std::process::Command;
 
     use ::parquet::file::reader::{FileReader, SerializedFileReader};
     use ::parquet::record::RowAccessor;

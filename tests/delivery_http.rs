@@ -1,13 +1,17 @@
 //! Deliveries to HTTP endpoints, rule by rule of their protocols, against servers that answer right, wrong, late, by half or not at all.
 #![cfg(feature = "delivery")]
 
+#[path = "common/certificates.rs"]
+mod certificates;
 mod common;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -670,4 +674,157 @@ fn an_index_gets_documents_whose_ids_are_stable_and_only_what_it_refuses_goes_to
     let message = found[0].1["errorMessage"].as_str().unwrap();
     assert!(message.ends_with("refused a row with 400: mapper: it says"), "{message}");
     assert_eq!((stats.records, stats.failed_records, stats.errors), (2, 3, 6));
+}
+
+/// A server of HTTPS that takes each request as Firehose's protocol, Splunk's and OpenSearch's answers say at once. It ends with its input.
+const TLS_SERVER: &str = r#"
+import http.server, json, ssl, sys, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        items = [{"index": {"status": 201}} for _ in range(body.count(b"\n") // 2)]
+        answer = {"requestId": self.headers.get("X-Amz-Firehose-Request-Id"), "timestamp": 1, "code": 0, "items": items}
+        answer = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+    def log_message(self, *args):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.server_address[1], flush=True)
+sys.stdin.read()
+"#;
+
+struct TlsServer {
+    child: Child,
+    port: u16,
+}
+
+impl TlsServer {
+    fn start(python: &Path, directory: &Path, certificate: &str, key: &str) -> Self {
+        let [certificate_file, key_file] = ["certificate", "key"].map(|name| directory.join(name));
+        std::fs::write(&certificate_file, certificate).unwrap();
+        std::fs::write(&key_file, key).unwrap();
+        let mut child = Command::new(python)
+            .args(["-c", TLS_SERVER])
+            .args([certificate_file, key_file])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, port: line.trim().parse().expect("it prints its port") }
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
+    use certificates::{AUTHORITY, OWN, OWN_KEY, SERVER, SERVER_KEY};
+    let Some(python) = common::python::with("ssl") else { return };
+    let scratch = common::scratch();
+    let signed = TlsServer::start(&python, scratch.path(), SERVER, SERVER_KEY);
+    let own = TlsServer::start(&python, scratch.path(), OWN, OWN_KEY);
+    let clock = common::clock();
+    let stream = open(&scratch.path().join("stream"), &clock);
+    stream.put("key", "{}").unwrap();
+    let url = |host: &str, server: &TlsServer| format!("https://{host}:{}", server.port);
+    // `None`: it is there.
+    let error_of = |sink: Arc<dyn streamlog::delivery::Sink>| {
+        let delivery = options(&stream, &scratch.path().join("errors")).to(sink).start().unwrap();
+        delivery.flush(Duration::from_millis(1));
+        until(|| {
+            delivery.flush(Duration::from_millis(10));
+            delivery.stats().errors > 0 || delivery.stats().records > 0
+        });
+        let error = delivery.stats().last_error;
+        delivery.close().unwrap();
+        stream.group("collector").delete().unwrap();
+        error
+    };
+    let endpoint = |url: &str| HttpEndpoint::new(url).unwrap();
+    let trusting = |url: &str, pem: &str| Arc::new(endpoint(url).root_certificates(pem).unwrap());
+    // What is trusted: an authority, the server itself, and several.
+    assert_eq!(error_of(trusting(&url("127.0.0.1", &signed), AUTHORITY)), None);
+    assert_eq!(error_of(trusting(&url("127.0.0.1", &own), OWN)), None);
+    assert_eq!(error_of(trusting(&url("127.0.0.1", &own), &format!("{AUTHORITY}{OWN}"))), None);
+    let splunk = SplunkHec::new(&url("127.0.0.1", &signed), "s3cret").unwrap();
+    assert_eq!(error_of(Arc::new(splunk.root_certificates(AUTHORITY).unwrap())), None);
+    let search = OpenSearchBulk::new(&url("127.0.0.1", &signed), "index").unwrap();
+    assert_eq!(error_of(Arc::new(search.root_certificates(AUTHORITY).unwrap())), None);
+    // What is not: nobody has signed it who is trusted, and another name.
+    let unknown = [
+        Arc::new(endpoint(&url("127.0.0.1", &signed))),
+        trusting(&url("127.0.0.1", &signed), OWN),
+        trusting(&url("127.0.0.1", &own), AUTHORITY),
+    ];
+    for sink in unknown {
+        let error = error_of(sink).unwrap();
+        assert!(error.starts_with("cannot deliver to https://127.0.0.1:"), "{error}");
+        assert!(error.contains("the certificate of the server is not trusted: UnknownIssuer"), "{error}");
+        assert!(error.ends_with("set root_certificates to the authority that signed it"), "{error}");
+    }
+    let error = error_of(trusting(&url("localhost", &signed), AUTHORITY)).unwrap();
+    assert!(
+        error.contains("certificate of the server is not trusted") && error.contains("localhost"),
+        "{error}"
+    );
+    // What is no certificate.
+    for (pem, reason) in
+        [("", "no certificate in PEM"), ("junk", "no certificate in PEM"), (OWN_KEY, "without keys")]
+    {
+        match endpoint("https://127.0.0.1").root_certificates(pem) {
+            Err(Error::InvalidArgument(text)) => assert!(text.contains(reason), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn l5_closing_waits_for_its_time_and_not_for_the_sink() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let is_indexed = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&is_indexed);
+    let server = Server::start(move |_, request| match path_of(request) {
+        "/services/collector/event" => answer(200, json!({ "code": 0, "ackId": 7 })),
+        _ => answer(200, json!({ "acks": { "7": answers.load(Ordering::SeqCst) } })),
+    });
+    let start = || {
+        let splunk = SplunkHec::new(&server.url(""), "s3cret").unwrap();
+        options(&stream, scratch.path()).close_timeout(5 * MINUTE).to(splunk).start().unwrap()
+    };
+    let events = || server.requests().iter().filter(|request| path_of(request).ends_with("event")).count();
+    stream.put("key", "one").unwrap();
+    let delivery = start();
+    until(|| delivery.stats().read_records == 1);
+    let closing = thread::spawn(|| delivery.close());
+    until(|| server.requests().len() > 2);
+    thread::sleep(Duration::from_millis(100));
+    assert!(!closing.is_finished(), "it is given its time");
+    clock.advance(5 * MINUTE);
+    closing.join().unwrap().unwrap();
+    assert_eq!(stream.group("collector").describe().unwrap().lag().record_count, 1, "it has not arrived");
+    // It comes again, and closing waits until it has arrived.
+    let delivery = start();
+    until(|| events() == 2);
+    let closing = thread::spawn(|| delivery.close());
+    is_indexed.store(true, Ordering::SeqCst);
+    closing.join().unwrap().unwrap();
+    assert_eq!(stream.group("collector").describe().unwrap().lag().record_count, 0);
+    assert_eq!(events(), 2);
 }

@@ -1,219 +1,30 @@
-//! Deliveries to object stores: each record is there exactly once, in S3 (as moto plays it) behind a proxy that loses, delays and breaks answers.
+//! Deliveries to object stores: each record is there exactly once, in S3 behind a proxy that loses, delays and breaks answers. S3 is played by moto,
+//! and by `s3s-fs`, which checks signatures.
 //!
 //! moto needs the Python that `STREAMLOG_PYTHON` names, or else the one that `.ci/run` installs in `target/python`. Without any, those tests print a
-//! note and pass; if `STREAMLOG_PYTHON` is set, they fail.
+//! note and pass; if `STREAMLOG_PYTHON` is set, they fail. The same holds for `s3s-fs` and `STREAMLOG_S3S`.
 #![cfg(feature = "object-store")]
 
 mod common;
+#[path = "common/s3.rs"]
+mod s3;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use parking_lot::Mutex;
+use s3::{Checking, Fault, Moto, Proxy, storage_at};
 use streamlog::delivery::{
     CompressionFormat, DeliveryOptions, Directory, Format, Object, ObjectStorage, Sink, SinkError,
 };
 use streamlog::{Error, ManualClock, Stream, StreamOptions};
-
-/// Runs S3 with an empty bucket until its input ends.
-const SERVER: &str = r#"
-import sys
-import boto3
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-address = "%s:%d" % server.get_host_and_port()
-s3 = boto3.client("s3", endpoint_url="http://" + address, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-s3.create_bucket(Bucket="bucket")
-print(address, flush=True)
-sys.stdin.read()
-"#;
-
-/// Prints all objects, as lines of JSON.
-const LIST: &str = r#"
-import base64, json, sys
-import boto3
-s3 = boto3.client("s3", endpoint_url="http://" + sys.argv[1], region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-for page in s3.get_paginator("list_objects_v2").paginate(Bucket="bucket"):
-    for entry in page.get("Contents", []):
-        found = s3.get_object(Bucket="bucket", Key=entry["Key"])
-        body = base64.b64encode(found["Body"].read()).decode()
-        print(json.dumps([entry["Key"], body, found["ContentType"], found.get("ContentEncoding"), found["ETag"]]))
-"#;
-
-/// Has moto and boto3 running until it is dropped.
-struct Moto {
-    python: PathBuf,
-    address: SocketAddr,
-    child: Child,
-    input: Option<ChildStdin>,
-}
-
-#[derive(Debug)]
-struct Found {
-    bytes: Vec<u8>,
-    content_type: String,
-    content_encoding: Option<String>,
-    etag: String,
-}
-
-impl Moto {
-    fn start() -> Option<Self> {
-        let python = common::python::with("moto.server, boto3")?;
-        let mut child = Command::new(&python)
-            .args(["-c", SERVER])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().parse().expect("moto prints its address");
-        let input = child.stdin.take();
-        Some(Self { python, address, child, input })
-    }
-
-    fn objects(&self) -> BTreeMap<String, Found> {
-        let listed =
-            Command::new(&self.python).args(["-c", LIST, &self.address.to_string()]).output().unwrap();
-        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
-        let text = String::from_utf8(listed.stdout).unwrap();
-        let object = |line: &str| {
-            let (key, body, content_type, content_encoding, etag): (String, String, _, _, _) =
-                serde_json::from_str(line).unwrap();
-            (key, Found { bytes: STANDARD.decode(body).unwrap(), content_type, content_encoding, etag })
-        };
-        text.lines().map(object).collect()
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What happens to a request on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
-    None,
-    /// The server never gets it.
-    LostBefore,
-    /// The server does it, and the client gets no answer.
-    LostAfter,
-    /// The server does it, and the client gets half of the answer.
-    Half,
-    /// The server never gets it, and this is the answer.
-    Status(u16),
-    /// The server does it, and the client gets the answer after its time is up.
-    Late,
-}
-
-/// The time that a client gives a request.
-const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A proxy that decides from the first line of a request what happens to it.
-struct Proxy {
-    address: SocketAddr,
-    faults: Arc<Mutex<BTreeMap<Fault, usize>>>,
-}
-
-impl Proxy {
-    fn start(to: SocketAddr, decide: impl Fn(&str) -> Fault + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (faults, decide) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(decide));
-        let counted = Arc::clone(&faults);
-        thread::spawn(move || {
-            for connection in listener.incoming() {
-                let (counted, decide) = (Arc::clone(&counted), Arc::clone(&decide));
-                thread::spawn(move || {
-                    let connection = connection.unwrap();
-                    let _ = forward(&connection, to, |line| {
-                        let fault = decide(line);
-                        *counted.lock().entry(fault).or_default() += 1;
-                        fault
-                    });
-                });
-            }
-        });
-        Self { address, faults }
-    }
-
-    fn storage(&self, prefix: &str) -> ObjectStorage {
-        let endpoint = format!("http://{}", self.address);
-        let timeout = format!("{}ms", TIMEOUT.as_millis());
-        let options = [
-            ("aws_endpoint", &*endpoint),
-            ("aws_region", "us-east-1"),
-            ("aws_access_key_id", "access"),
-            ("aws_secret_access_key", "s3cret"),
-            ("allow_http", "true"),
-            ("timeout", &*timeout),
-        ];
-        ObjectStorage::from_url_with(&format!("s3://bucket/{prefix}"), options).unwrap()
-    }
-}
-
-/// Handles one request of a connection, and closes it.
-fn forward(mut client: &TcpStream, to: SocketAddr, fault_of: impl FnOnce(&str) -> Fault) -> io::Result<()> {
-    let mut from = BufReader::new(client);
-    let (mut head, mut length) = (String::new(), 0);
-    loop {
-        let begin = head.len();
-        if from.read_line(&mut head)? == 0 {
-            return Ok(());
-        }
-        let line = head[begin..].to_lowercase();
-        if let Some(number) = line.strip_prefix("content-length:") {
-            length = number.trim().parse().unwrap();
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    from.read_exact(&mut body)?;
-    let fault = fault_of(head.lines().next().unwrap());
-    match fault {
-        Fault::LostBefore => return Ok(()),
-        Fault::Status(status) => {
-            return write!(
-                client,
-                "HTTP/1.1 {status} Fault\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            );
-        }
-        _ => {}
-    }
-    let mut server = TcpStream::connect(to)?;
-    let first = head.find("\r\n").unwrap() + 2;
-    server.write_all(format!("{}Connection: close\r\n{}", &head[..first], &head[first..]).as_bytes())?;
-    server.write_all(&body)?;
-    let mut answer = vec![];
-    server.read_to_end(&mut answer)?;
-    match fault {
-        Fault::LostAfter => Ok(()),
-        Fault::Half => client.write_all(&answer[..answer.len() / 2]),
-        Fault::Late => {
-            thread::sleep(2 * TIMEOUT);
-            client.write_all(&answer)
-        }
-        _ => client.write_all(&answer),
-    }
-}
 
 fn open(path: &Path, clock: &Arc<ManualClock>) -> Stream {
     StreamOptions::new().shards(2).clock(clock.clone()).open(path).unwrap()
@@ -223,12 +34,6 @@ fn lines(stream: &Stream) -> DeliveryOptions {
     stream.delivery("archive").format(Format::lines()).backoff(Duration::ZERO, Duration::ZERO)
 }
 
-/// A small generator of numbers that are the same for the same seed.
-fn next(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *seed >> 33
-}
-
 fn sorted_lines<'a>(objects: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<String> {
     let texts = objects.into_iter().map(|bytes| std::str::from_utf8(bytes).unwrap());
     let mut lines: Vec<_> = texts.flat_map(str::lines).map(str::to_owned).collect();
@@ -236,28 +41,11 @@ fn sorted_lines<'a>(objects: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<Strin
     lines
 }
 
-#[test]
-fn l2_each_record_is_in_s3_once_whatever_happens_to_requests_and_restarts() {
-    let Some(moto) = Moto::start() else { return };
+/// Delivers to a server behind a proxy with faults, with a delivery that is closed and started again.
+fn deliver_with_faults(address: SocketAddr, objects: impl Fn() -> BTreeMap<String, Vec<u8>>) {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(&scratch.path().join("stream"), &clock);
-    let state = Mutex::new((11, 0));
-    let proxy = Proxy::start(moto.address, move |_| {
-        let (seed, late) = &mut *state.lock();
-        match next(seed) % 14 {
-            0 => Fault::LostBefore,
-            1 | 2 => Fault::LostAfter,
-            3 => Fault::Half,
-            4 => Fault::Status(500),
-            5 => Fault::Status(503),
-            // These take their time.
-            6 if *late < 3 => {
-                *late += 1;
-                Fault::Late
-            }
-            _ => Fault::None,
-        }
-    });
+    let proxy = Proxy::start(address, s3::at_random(11));
     let mut expected = vec![];
     for round in 0..6 {
         let delivery = lines(&stream).buffer_bytes(512).to(proxy.storage("logs/web")).start().unwrap();
@@ -273,13 +61,13 @@ fn l2_each_record_is_in_s3_once_whatever_happens_to_requests_and_restarts() {
         delivery.close().unwrap();
         clock.advance(streamlog::MINUTE);
     }
-    let objects = moto.objects();
+    let objects = objects();
     assert!(
         objects.keys().all(|key| key.starts_with("logs/web/2023/11/14/22/archive-")),
         "{:?}",
         objects.keys()
     );
-    assert_eq!(sorted_lines(objects.values().map(|found| &found.bytes)), expected);
+    assert_eq!(sorted_lines(objects.values()), expected);
     let faults = proxy.faults.lock();
     for fault in [Fault::LostAfter, Fault::Half, Fault::Status(500), Fault::Status(503), Fault::Late] {
         assert!(faults.get(&fault).is_some_and(|&count| count > 1), "{faults:?}");
@@ -288,12 +76,23 @@ fn l2_each_record_is_in_s3_once_whatever_happens_to_requests_and_restarts() {
 }
 
 #[test]
-fn l2_a_large_object_is_uploaded_in_parts_and_again_if_the_answer_to_the_last_request_is_lost() {
+fn l2_each_record_is_in_s3_once_whatever_happens_to_requests_and_restarts() {
     let Some(moto) = Moto::start() else { return };
+    deliver_with_faults(moto.address, || moto.bytes());
+}
+
+#[test]
+fn l2_each_record_is_there_once_at_a_server_that_checks_signatures() {
+    let Some(server) = Checking::start() else { return };
+    deliver_with_faults(server.address, || server.objects());
+}
+
+/// Delivers one object in three parts. Returns its bytes.
+fn deliver_in_parts(address: SocketAddr) -> Vec<u8> {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = StreamOptions::new().clock(clock).open(scratch.path().join("stream")).unwrap();
     let lost = Mutex::new(0);
-    let proxy = Proxy::start(moto.address, move |line| {
+    let proxy = Proxy::start(address, move |line| {
         // The one that puts the parts together.
         let is_last = line.starts_with("POST") && line.contains("uploadId=");
         *lost.lock() += u32::from(is_last);
@@ -317,6 +116,13 @@ fn l2_a_large_object_is_uploaded_in_parts_and_again_if_the_answer_to_the_last_re
     assert!(delivery.flush(Duration::from_secs(120)), "{:?}", delivery.stats());
     assert!(delivery.stats().errors > 0, "the answer was lost");
     delivery.close().unwrap();
+    expected
+}
+
+#[test]
+fn l2_a_large_object_is_uploaded_in_parts_and_again_if_the_answer_to_the_last_request_is_lost() {
+    let Some(moto) = Moto::start() else { return };
+    let expected = deliver_in_parts(moto.address);
     let objects = moto.objects();
     assert_eq!(objects.len(), 1);
     let found = objects.values().next().unwrap();
@@ -324,6 +130,90 @@ fn l2_a_large_object_is_uploaded_in_parts_and_again_if_the_answer_to_the_last_re
     assert!(found.etag.ends_with("-3\""), "in three parts: {}", found.etag);
     assert_eq!(found.content_type, "application/octet-stream");
     assert_eq!(found.content_encoding, None);
+}
+
+#[test]
+fn l2_a_large_object_is_uploaded_in_parts_to_a_server_that_checks_signatures() {
+    let Some(server) = Checking::start() else { return };
+    let expected = deliver_in_parts(server.address);
+    let objects = server.objects();
+    assert_eq!(objects.len(), 1);
+    assert!(objects.into_values().next().unwrap() == expected, "other bytes");
+}
+
+#[test]
+fn a_wrong_secret_is_refused_with_the_reason_and_without_the_secret() {
+    let Some(server) = Checking::start() else { return };
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    stream.put("key", "one").unwrap();
+    let start = |secret| {
+        let options = lines(&stream).buffer_interval(Duration::ZERO).prefix("a b+c=ü&%2F/");
+        options.to(storage_at(server.address, "logs", secret)).start().unwrap()
+    };
+    let delivery = start("wr0ng");
+    let begun = Instant::now();
+    while delivery.stats().errors == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(5));
+    }
+    let error = delivery.stats().last_error.unwrap();
+    delivery.close().unwrap();
+    assert!(error.starts_with("cannot write s3://bucket/logs/a b+c=ü&%2F/2023/11/14/22/archive-"), "{error}");
+    assert!(error.contains("403") && error.contains("SignatureDoesNotMatch"), "{error}");
+    assert!(!error.contains("wr0ng") && !error.contains("s3cret"), "{error}");
+    assert_eq!(server.objects().len(), 0);
+    // With the right one, what waits is delivered.
+    let delivery = start("s3cret");
+    assert!(delivery.flush(Duration::from_secs(60)), "{:?}", delivery.stats());
+    delivery.close().unwrap();
+    let objects = server.objects();
+    assert_eq!(sorted_lines(objects.values()), ["one"]);
+    assert!(
+        objects.keys().all(|key| key.starts_with("logs/a b+c=ü&%2F/2023/11/14/22/archive-")),
+        "{objects:?}"
+    );
+}
+
+#[test]
+fn a_manifest_has_the_url_and_the_length_of_an_object_that_is_there() {
+    let Some(moto) = Moto::start() else { return };
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let proxy = Proxy::start(moto.address, s3::at_random(7));
+    for number in 0..200 {
+        let data = if number % 10 == 0 { format!("no JSON {number}") } else { format!("{{\"n\":{number}}}") };
+        stream.put(format!("key {number}"), data).unwrap();
+    }
+    let delivery = lines(&stream)
+        .format(Format::json_lines())
+        .compression(CompressionFormat::Gzip)
+        .buffer_bytes(200)
+        .manifests("manifests/", "s3://bucket/web")
+        .to(proxy.storage("web"))
+        .start()
+        .unwrap();
+    assert!(delivery.flush(Duration::from_secs(60)), "{:?}", delivery.stats());
+    delivery.close().unwrap();
+    let objects = moto.bytes();
+    let (manifests, others): (Vec<_>, Vec<_>) =
+        objects.iter().partition(|(key, _)| key.starts_with("web/manifests/"));
+    let (errors, mut records): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|(key, _)| key.starts_with("web/format-conversion-failed/"));
+    assert!(records.len() > 4 && !errors.is_empty(), "{:?}", objects.keys());
+    for (key, manifest) in manifests {
+        let manifest: serde_json::Value = serde_json::from_slice(manifest).unwrap();
+        let url = manifest["entries"][0]["url"].as_str().unwrap();
+        let named = url.strip_prefix("s3://bucket/").unwrap();
+        assert_eq!(key.as_str(), format!("web/manifests/{}.manifest", &named["web/".len()..]));
+        let at =
+            records.iter().position(|(key, _)| *key == named).expect("it is there, and in no other manifest");
+        let (_, bytes) = records.swap_remove(at);
+        let meta = serde_json::json!({ "content_length": bytes.len() });
+        let entry = serde_json::json!({ "url": url, "mandatory": true, "meta": meta });
+        assert_eq!(manifest, serde_json::json!({ "entries": [entry] }));
+    }
+    assert!(records.is_empty(), "each object has a manifest, but not {records:?}");
 }
 
 #[test]

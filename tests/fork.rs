@@ -6,11 +6,11 @@ mod common;
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use streamlog::{
-    Error, Limits, Maintenance, MaintenancePool, Position, PutRecord, Result, Retention, ShardId, Store,
-    Stream, StreamOptions, StreamReader, extend,
+    Error, Limits, Maintenance, MaintenancePool, Position, ProcessorOptions, PutRecord, Result, Retention,
+    ShardId, Store, Stream, StreamOptions, StreamReader, extend,
 };
 
 // SAFETY: these are the declarations of POSIX.
@@ -147,6 +147,86 @@ fn l8_a_child_made_by_fork_opens_its_own_reader() {
         assert!(!iterator.wait(Duration::from_millis(5)).unwrap());
     });
     assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
+}
+
+#[test]
+fn p13_a_child_made_by_fork_leaves_a_processor_to_its_parent() {
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path()).unwrap();
+    let reader = StreamReader::open(scratch.path()).unwrap();
+    let start = |options: ProcessorOptions| options.start(|_| Ok::<_, Error>(())).unwrap();
+    let mut processors = Some([start(stream.processor("inside")), start(reader.processor("outside"))]);
+    in_child(|| {
+        let [inside, outside] = processors.take().unwrap();
+        for reader in [&stream, &reader] {
+            assert_refused(reader.group("child").worker().open());
+            assert_refused(reader.processor("child").start(|_| Ok::<_, Error>(())));
+        }
+        drop(inside);
+        outside.close().unwrap();
+    });
+    stream.put("key", [1]).unwrap();
+    for processor in processors.take().unwrap() {
+        until(|| processor.stats().records == 1);
+        processor.close().unwrap();
+    }
+}
+
+#[cfg(feature = "delivery")]
+#[test]
+fn l1_l2_a_child_made_by_fork_leaves_a_delivery_to_its_parent() {
+    use streamlog::delivery::{Delivery, Directory, Format};
+
+    let scratch = common::scratch();
+    let stream = Stream::open(scratch.path().join("stream")).unwrap();
+    let output = Stream::open(scratch.path().join("output")).unwrap();
+    let reader = StreamReader::open(scratch.path().join("stream")).unwrap();
+    let [inside, outside, errors] = ["inside", "outside", "errors"].map(|name| scratch.path().join(name));
+    let start = |reader: &StreamReader, name: &str| reader.delivery(name).format(Format::lines());
+    let started = [
+        start(&stream, "inside").to(Directory::new(&inside)).start().unwrap(),
+        start(&reader, "outside").to(Directory::new(&outside)).start().unwrap(),
+        start(&stream, "output").to_stream(&output).errors_to(Directory::new(&errors)).start().unwrap(),
+    ];
+    // They are read, and wait for more.
+    stream.put("key", [b'1']).unwrap();
+    started.iter().for_each(|delivery| until(|| delivery.stats().read_records == 1));
+    let is_untouched = || {
+        let is_behind = |name| stream.group(name).describe().unwrap().lag().record_count == 1;
+        assert!(["inside", "outside", "output"].into_iter().all(is_behind), "nothing is committed");
+        assert!(!inside.exists() && !outside.exists(), "nothing is delivered");
+        assert_eq!(numbers(&output), [0u8; 0], "nothing is put");
+    };
+    let mut ours = Some(started);
+    in_child(|| {
+        let begun = Instant::now();
+        let [first, second, third]: [Delivery; 3] = ours.take().unwrap();
+        assert!(!first.flush(Duration::from_secs(60)) && !second.flush(Duration::from_secs(60)));
+        assert_refused(stream.delivery("child").to(Directory::new(&inside)).start());
+        assert_refused(reader.delivery("child").to(Directory::new(&inside)).start());
+        drop(first);
+        second.close().unwrap();
+        drop(third);
+        assert!(begun.elapsed() < Duration::from_secs(10), "it waits for nothing");
+    });
+    is_untouched();
+    for delivery in ours.take().unwrap() {
+        assert!(!delivery.is_over());
+        stream.put("key", [b'2']).unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        delivery.close().unwrap();
+    }
+    assert_eq!(numbers(&output), b"1222");
+    assert!(inside.exists() && outside.exists() && !errors.exists());
+}
+
+/// Waits until something holds that other threads bring about.
+fn until(what: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !what() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it does not come about");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

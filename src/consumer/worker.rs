@@ -120,10 +120,11 @@ impl WorkerOptions {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` for a setting out of range or a name that no group can have; `Corrupt` if the checkpoints are damaged; `Closed`,
-    /// `StorageFull`, `Io`.
+    /// `InvalidArgument` for a setting out of range or a name that no group can have, and in a child made by `fork`; `Corrupt` if the checkpoints are
+    /// damaged; `Closed`, `StorageFull`, `Io`.
     pub fn open(self) -> Result<Worker> {
         self.check()?;
+        extend::check_process(&self.group.reader)?;
         Worker::join(self)
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Bounds {
     pub(super) memory_bytes_max: usize,
     pub(super) partitions_max: usize,
     pub(super) retries: Retries,
+    /// Whether the objects of a shard are delivered one after the other, and know what their rows were made of.
+    pub(super) is_to_stream: bool,
 }
 
 /// The present, by the clock, and by how much time has passed.
@@ -90,7 +92,8 @@ impl Core {
     pub(super) fn take_over(&mut self, id: ShardId, next: SequenceNumber, state: Option<State>) {
         self.forget(id);
         self.taken_count += 1;
-        let shard = Shard::new(id, next, Arc::clone(&self.rules), state);
+        let mut shard = Shard::new(id, next, Arc::clone(&self.rules), state);
+        shard.keeps_origins = self.bounds.is_to_stream;
         self.shards.insert(id, Held { shard, term: self.taken_count });
     }
 
@@ -186,16 +189,30 @@ impl Core {
         }
     }
 
+    /// Returns the objects on their way that do not wait for one before them.
+    fn first_jobs(&self) -> impl Iterator<Item = (Ticket, &Job)> {
+        let mut before = None;
+        let is_first = move |shard, job: &Job| {
+            !self.bounds.is_to_stream || !job.is_of_records() || before.replace(shard) != Some(shard)
+        };
+        let mut first = is_first;
+        self.jobs.iter().filter(move |(ticket, job)| first(ticket.0, job)).map(|(&ticket, job)| (ticket, job))
+    }
+
     /// Returns the next object to deliver, if one is due.
     pub(super) fn take(&mut self, now: Now) -> Option<Work> {
-        let is_ending = self.is_ending;
-        let mut due = self.jobs.iter_mut().filter(|(_, job)| job.is_due(now.elapsed));
-        let (&ticket, job) = due.find(|(_, job)| !is_ending || !job.has_failed())?;
-        Some(Work { ticket, attempt: job.begin() })
+        let may_begin = |job: &Job| job.is_due(now.elapsed) && !(self.is_ending && job.has_failed());
+        let (ticket, _) = self.first_jobs().find(|(_, job)| may_begin(job))?;
+        let attempt = self.jobs.get_mut(&ticket)?.begin();
+        Some(Work { ticket, attempt })
     }
 
     pub(super) fn has_due(&self, now: Now) -> bool {
-        self.jobs.values().any(|job| job.is_due(now.elapsed))
+        self.first_jobs().any(|(_, job)| job.is_due(now.elapsed))
+    }
+
+    pub(super) fn has_running(&self) -> bool {
+        self.jobs.values().any(Job::is_running)
     }
 
     /// Notes what became of an attempt.
@@ -251,7 +268,7 @@ impl Core {
 
     /// Returns whether no attempt is running, and none will.
     pub(super) fn has_ended(&self) -> bool {
-        self.jobs.values().all(Job::has_failed)
+        self.first_jobs().all(|(_, job)| job.has_failed())
     }
 
     /// Returns whether a commit would say more than the last one.
@@ -267,7 +284,7 @@ impl Core {
     /// Returns when something is due next.
     pub(super) fn due(&self) -> Option<Duration> {
         let objects = self.shards.values().filter_map(|held| held.shard.next_due(self.bounds.limits));
-        objects.chain(self.jobs.values().filter_map(Job::due)).min()
+        objects.chain(self.first_jobs().filter_map(|(_, job)| job.due())).min()
     }
 
     pub(super) fn stats(&self, now: Timestamp) -> DeliveryStats {

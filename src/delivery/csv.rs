@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::format::{Body, Encode};
+use super::format::{Body, Encode, make_room};
 use super::json;
 
 const LINE_END: &[u8] = b"\r\n";
@@ -122,7 +122,11 @@ impl Encode for CsvRows {
             let is_json = value.is_some_and(|value| value.get().starts_with(['{', '[']));
             fields.push(if is_json { one_line(field.as_bytes()) } else { into_bytes(field) });
         }
-        push_line(fields.iter().map(AsRef::as_ref), self.delimiter, &mut self.bytes);
+        let mut line = vec![];
+        push_line(fields.iter().map(AsRef::as_ref), self.delimiter, &mut line);
+        make_room(&mut self.bytes, line.len());
+        self.bytes.extend_from_slice(&line);
+        make_room(&mut self.ends, 1);
         self.ends.push(self.bytes.len());
         Ok(())
     }

@@ -72,11 +72,12 @@ fn create_all(path: &Path) -> io::Result<()> {
 impl Sink for Directory {
     fn put(&self, object: &Object) -> Result<(), SinkError> {
         self.write(object).map_err(|error| {
-            SinkError::temporary(format!(
-                "cannot write {} in {}: {error}",
-                object.name(),
-                self.path.display()
-            ))
+            let text = format!("cannot write {} in {}: {error}", object.name(), self.path.display());
+            match error.kind() {
+                // The value of a partition key may be longer than the name of a file.
+                io::ErrorKind::InvalidFilename => SinkError::permanent(text),
+                _ => SinkError::temporary(text),
+            }
         })
     }
 }

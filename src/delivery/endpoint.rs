@@ -27,7 +27,8 @@ const ACCESS_KEY_BYTES_MAX: usize = 4_096;
 /// **At least once.** If the connection is lost after a request was received, it is sent again with the same request id, after a crash too: the id is that of
 /// the [object](Object::id). An endpoint that drops a request whose id it has seen has each record once.
 ///
-/// The connection is encrypted if the URL begins with `https`, and trusts the certificate authorities that Mozilla does. No proxy is used.
+/// The connection is encrypted if the URL begins with `https`, and trusts the certificate authorities that Mozilla does, or
+/// [others](Self::root_certificates). No proxy is used.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -93,6 +94,16 @@ impl HttpEndpoint {
             return Err(invalid(format!("the access key has more than {ACCESS_KEY_BYTES_MAX} bytes")));
         }
         self.client = self.client.with_secret("the access key", key)?;
+        Ok(self)
+    }
+
+    /// Sets which certificates to trust, in PEM: those of authorities, or that of the server itself. No others are trusted then.
+    /// Default: the authorities that Mozilla trusts.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no certificate in it, or something else, such as a key.
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        self.client = self.client.with_root_certificates(pem.as_ref())?;
         Ok(self)
     }
 

@@ -161,6 +161,9 @@ impl Default for Format {
     }
 }
 
+/// The smallest buffer.
+const ROOM_BYTES: usize = 256;
+
 /// Writes an object row by row. The same rows give the same bytes.
 pub(super) trait Encode: std::fmt::Debug + Send {
     /// Adds a row. If it does not fit into the format, nothing is added, and the error says why.
@@ -209,6 +212,7 @@ impl Encode for Rows {
             None => self.bytes.extend_from_slice(data),
         }
         self.bytes.extend_from_slice(&self.delimiter);
+        make_room(&mut self.ends, 1);
         self.ends.push(self.bytes.len());
         Ok(())
     }
@@ -223,9 +227,9 @@ impl Encode for Rows {
     }
 }
 
-/// Makes room for more bytes. Hundreds of buffers that grow at once must not take twice the memory at once, so they grow by an eighth.
-fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
-    if buffer.capacity() - buffer.len() < bytes {
-        buffer.reserve_exact(bytes.max(buffer.capacity() / 8).max(1_024));
+/// Makes room for more. Hundreds of buffers that grow at once must not take twice the memory at once, so they grow by an eighth.
+pub(super) fn make_room<T>(buffer: &mut Vec<T>, count: usize) {
+    if buffer.capacity() - buffer.len() < count {
+        buffer.reserve_exact(count.max(buffer.capacity() / 8).max(ROOM_BYTES / size_of::<T>()));
     }
 }

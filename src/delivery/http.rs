@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use ureq::http::{HeaderValue, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Error as HttpError};
 
 use super::sink::SinkError;
@@ -52,14 +53,8 @@ impl Client {
             return Err(refused("must begin with https:// or http:// and name a host"));
         };
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .user_agent(concat!("streamlog/", env!("CARGO_PKG_VERSION")))
-            .build();
         Ok(Self {
-            agent: config.new_agent(),
+            agent: agent(TlsConfig::default()),
             shown: format!("{scheme}://{host}{}", uri.path()),
             uri: url.to_owned(),
             secret: None,
@@ -71,6 +66,24 @@ impl Client {
     pub(super) fn with_secret(mut self, what: &str, secret: &str) -> Result<Self> {
         check_header(what, secret)?;
         self.secret = (!secret.is_empty()).then(|| secret.to_owned());
+        Ok(self)
+    }
+
+    /// Trusts the certificates in a text in PEM, and what they have signed, and nothing else.
+    pub(super) fn with_root_certificates(mut self, pem: &[u8]) -> Result<Self> {
+        let refused = |reason: &str| invalid(format!("the root certificates {reason}"));
+        let mut certificates: Vec<Certificate<'static>> = vec![];
+        for item in parse_pem(pem) {
+            match item.map_err(|error| refused(&format!("are no PEM: {error}")))? {
+                PemItem::Certificate(certificate) => certificates.push(certificate),
+                _ => return Err(refused("must be certificates alone, without keys")),
+            }
+        }
+        if certificates.is_empty() {
+            return Err(refused("have no certificate in PEM"));
+        }
+        let roots = RootCerts::new_with_certs(&certificates);
+        self.agent = agent(TlsConfig::builder().root_certs(roots).build());
         Ok(self)
     }
 
@@ -101,7 +114,7 @@ impl Client {
     fn text_of(&self, error: &HttpError) -> String {
         match error {
             HttpError::Timeout(_) => format!("{} did not answer within {:?}", self.shown, self.timeout),
-            error => format!("cannot deliver to {}: {error}", self.shown),
+            error => format!("cannot deliver to {}: {}", self.shown, certificate_error(&error.to_string())),
         }
     }
 
@@ -118,6 +131,27 @@ impl Client {
             None => text.to_owned(),
         }
     }
+}
+
+/// Returns an error of the network, with what to do if it is one of the server's certificate.
+fn certificate_error(text: &str) -> String {
+    let Some((_, reason)) = text.split_once("invalid peer certificate: ") else { return text.to_owned() };
+    let advice = match reason {
+        "UnknownIssuer" => "; set root_certificates to the authority that signed it",
+        _ => "",
+    };
+    format!("the certificate of the server is not trusted: {reason}{advice}")
+}
+
+fn agent(tls: TlsConfig) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .tls_config(tls)
+        .user_agent(concat!("streamlog/", env!("CARGO_PKG_VERSION")))
+        .build();
+    config.new_agent()
 }
 
 impl Answer {

@@ -25,7 +25,7 @@ const ERROR_CONTENT_TYPE: &str = "application/x-ndjson";
 pub(super) struct Retries {
     pub(super) first_pause: Duration,
     pub(super) longest_pause: Duration,
-    /// From the first attempt on. `None`: for as long as it takes.
+    /// From the first attempt on. `None`: for as long as it takes. What the sink will never take does not wait for that.
     pub(super) duration: Option<Duration>,
     /// The word for what goes to the error output then.
     pub(super) error_output_type: &'static str,
@@ -111,6 +111,15 @@ impl Job {
         (!self.is_running).then_some(self.due)
     }
 
+    /// Returns whether records of the stream are on their way to their sink.
+    pub(super) fn is_of_records(&self) -> bool {
+        !self.is_given_up && matches!(self.decided.part, Part::Records(_))
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running
+    }
+
     /// Returns whether the last attempt has failed, and none is running.
     pub(super) fn has_failed(&self) -> bool {
         self.attempts > 0 && !self.is_running
@@ -143,9 +152,7 @@ impl Job {
         self.attempts += 1;
         let since = now.elapsed.saturating_sub(*self.first_attempt.get_or_insert(now.elapsed));
         let is_over = error.is_permanent || retries.duration.is_some_and(|duration| since >= duration);
-        let may_give_up =
-            retries.duration.is_some() && !self.is_given_up && matches!(self.decided.part, Part::Records(_));
-        if is_over && may_give_up {
+        if is_over && self.is_of_records() {
             self.give_up(&error, retries.error_output_type, now.time);
             self.due = now.elapsed;
             return Outcome::GivenUp;
@@ -159,7 +166,8 @@ impl Job {
     fn give_up(&mut self, error: &SinkError, error_output_type: &str, now: Timestamp) {
         self.is_given_up = true;
         let Some(Content::Encoded(object)) = &mut self.content else { return };
-        object.name = name::of_failed(&self.rules, self.shard, &self.decided.span, error_output_type);
+        object.name =
+            name::of_failed(&self.rules, self.shard, &self.decided.span, error_output_type, &self.decided.id);
         let Some(body) = object.body.take() else { return };
         let failure = Failure::delivery(error.to_string());
         let line = |row: &[u8]| error_output::line_of_row(row, self.attempts, &failure, now);
@@ -192,14 +200,22 @@ impl Attempt {
             Some(Content::Building(building)) => self.encode(building, sink.wants_rows())?,
             None => return Err(SinkError::permanent("there is nothing to deliver")),
         };
-        let put = extend::run_callback(|| sink.put(&object));
+        let manifest = match (&self.decided.part, &self.rules.plan.manifests) {
+            (Part::Records(_), Some(manifests)) if !self.is_given_up => Some(manifests.of(&object)),
+            _ => None,
+        };
+        let put = extend::run_callback(|| {
+            sink.put(&object)?;
+            // Who finds the manifest finds the object.
+            manifest.map_or(Ok(()), |manifest| sink.put(&manifest))
+        });
         self.content = Some(Content::Encoded(object));
         put.unwrap_or_else(|| Err(SinkError::temporary("the sink has panicked")))
     }
 
     fn encode(&self, building: Building, wants_rows: bool) -> Result<Object, SinkError> {
         let is_of_records = matches!(self.decided.part, Part::Records(_));
-        let (record_count, body) = (building.row_count, building.rows.finish()?);
+        let (record_count, origins, body) = (building.row_count, building.origins, building.rows.finish()?);
         let compression =
             if is_of_records { self.rules.plan.compression } else { CompressionFormat::Uncompressed };
         let bytes = match compression {
@@ -223,6 +239,7 @@ impl Attempt {
             content_encoding: (compression == CompressionFormat::Gzip).then_some("gzip"),
             bytes,
             body: wants_rows.then_some(body),
+            origins,
         })
     }
 

@@ -26,6 +26,7 @@ mod format;
 mod http;
 mod job;
 mod json;
+mod manifest;
 mod name;
 mod objects;
 mod opensearch;
@@ -45,9 +46,12 @@ mod stats;
 mod steps;
 #[cfg(feature = "object-store")]
 mod storage;
+mod stream_sink;
 mod sub_records;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_names;
 mod time_pattern;
 
 use std::fmt;
@@ -103,11 +107,13 @@ impl fmt::Debug for Delivery {
 
 impl Delivery {
     fn start(options: DeliveryOptions) -> Result<Self> {
-        let (rules, bounds, sinks) = options.check()?;
+        let (rules, bounds) = options.check()?;
         let (group, stream) = options.source()?;
         let name = group.name().to_owned();
+        let sinks = options.open_sinks(&stream, &group)?;
         let worker = options.worker(group).open()?;
-        let shared = Arc::new(Shared::new(Core::new(rules, bounds), stream.clone(), sinks));
+        let core = Core::new(rules, bounds);
+        let shared = Arc::new(Shared::new(core, stream.clone(), sinks, options.close_timeout));
         let driver = Driver::new(worker, stream.clone(), options.steps.clone());
         let mut delivery = Self { shared, stream, name, thread: None, deliverers: vec![] };
         for _ in 0..options.concurrency {
@@ -167,11 +173,12 @@ impl Delivery {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.shared.flush(timeout)
+        // A child made by fork has none of the threads.
+        extend::check_process(&self.stream).is_ok() && self.shared.flush(timeout)
     }
 
-    /// Ends the delivery. What was read is delivered, with one attempt for each object. What does not work then comes again when the
-    /// delivery is started again.
+    /// Ends the delivery. What was read is delivered, with one attempt for each object, for at most the
+    /// [close timeout](DeliveryOptions::close_timeout). What has not arrived then comes again when the delivery is started again.
     ///
     /// # Errors
     /// That of the last commit: `StorageFull`, `Poisoned`, `Io`. What it would have committed comes again.
@@ -192,7 +199,12 @@ impl Delivery {
         }
         // No thread panics: foreign code runs as a callback.
         let ended = thread.join().unwrap_or(Ok(()));
-        self.deliverers.drain(..).for_each(|thread| drop(thread.join()));
+        for thread in self.deliverers.drain(..) {
+            // One that still waits for its sink ends when that answers.
+            if !self.shared.core.lock().has_running() {
+                drop(thread.join());
+            }
+        }
         ended
     }
 }

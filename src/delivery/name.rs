@@ -28,8 +28,8 @@ pub(super) fn name(rules: &Rules, part: &Part, shard: ShardId, span: &Span) -> S
         Part::Errors(kind) => (&rules.error_prefix, &[][..], kind.as_str()),
         Part::Backup => (rules.backup_prefix.as_ref().unwrap_or(&rules.error_prefix), &[][..], "backup"),
     };
-    let mut name = prefix.evaluate(&Values { oldest: &oldest, keys, error_output_type });
-    name.push_str(&own_name(rules, shard, span));
+    let mut name = prefix.evaluate(&Values { oldest: &oldest, keys, error_output_type, seed: None });
+    name.push_str(&own_name(rules, shard, span, &random_uuid()));
     match part {
         Part::Records(_) => name.push_str(&extension(rules)),
         // Whatever the records' objects are, these are lines or plain bytes.
@@ -39,16 +39,17 @@ pub(super) fn name(rules: &Rules, part: &Part, shard: ShardId, span: &Span) -> S
     name
 }
 
-/// Returns the name in the error output of an object that its sink did not take.
-pub(super) fn of_failed(rules: &Rules, shard: ShardId, span: &Span, kind: &str) -> String {
+/// Returns the name in the error output of an object that its sink did not take. What is random in it follows from the object's id, because the
+/// name is not committed, and the same after a crash.
+pub(super) fn of_failed(rules: &Rules, shard: ShardId, span: &Span, kind: &str, id: &str) -> String {
     let oldest = rules.zoned(span.oldest);
-    let mut name =
-        rules.error_prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: kind });
-    name.push_str(&own_name(rules, shard, span));
-    name
+    let digits = id.bytes().filter_map(|byte| char::from(byte).to_digit(16));
+    let seed = Some(digits.fold(1, |seed: u64, digit| seed.rotate_left(4) ^ u64::from(digit)));
+    let values = Values { oldest: &oldest, keys: &[], error_output_type: kind, seed };
+    rules.error_prefix.evaluate(&values) + &own_name(rules, shard, span, id)
 }
 
-fn own_name(rules: &Rules, shard: ShardId, span: &Span) -> String {
+fn own_name(rules: &Rules, shard: ShardId, span: &Span, uuid: &str) -> String {
     let delivery = &rules.plan.delivery;
     match rules.plan.naming {
         Naming::Sequence => {
@@ -60,14 +61,17 @@ fn own_name(rules: &Rules, shard: ShardId, span: &Span) -> String {
             let pattern = TimePattern::parse("yyyy-MM-dd-HH-mm-ss").expect("is a pattern");
             let mut time = String::new();
             pattern.write(&utc(span.oldest), &mut time);
-            let random = (u128::from(random_number()) << 64 | u128::from(random_number())).to_be_bytes();
-            format!("{delivery}-{}-{time}-{}", rules.plan.version, uuid(random))
+            format!("{delivery}-{}-{time}-{uuid}", rules.plan.version)
         }
     }
 }
 
+pub(super) fn random_uuid() -> String {
+    uuid((u128::from(random_number()) << 64 | u128::from(random_number())).to_be_bytes())
+}
+
 /// Returns the text of a UUID with random bits.
-pub(super) fn uuid(mut bytes: [u8; 16]) -> String {
+fn uuid(mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::format::Encode;
-use super::part::{Part, Span};
+use super::part::{Origin, Part, Span};
 use super::plan::Rules;
 use super::state::Decided;
 use crate::SequenceNumber;
@@ -16,10 +16,20 @@ pub(super) struct Building {
     pub(super) span: Span,
     pub(super) rows: Box<dyn Encode>,
     pub(super) row_count: u64,
+    /// What each row was made of, if the sink wants to know.
+    pub(super) origins: Vec<Origin>,
+    pub(super) origin_bytes: usize,
     /// The bytes of what was added, as they were before they were formatted.
     pub(super) input_bytes: usize,
     /// When it was begun.
     pub(super) begun: Duration,
+}
+
+impl Building {
+    /// Returns the bytes that it takes in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.rows.memory_bytes() + self.origin_bytes
+    }
 }
 
 /// An object to be delivered.
@@ -61,7 +71,7 @@ impl Objects {
     }
 
     pub(super) fn add_decided(&mut self, decided: Decided, building: Building) {
-        let memory_bytes = building.rows.memory_bytes();
+        let memory_bytes = building.memory_bytes();
         self.add(Object { decided, stage: Stage::Decided(building), memory_bytes });
     }
 

@@ -82,6 +82,16 @@ impl OpenSearchBulk {
         Ok(self)
     }
 
+    /// Sets which certificates to trust, in PEM: those of authorities, or that of the server itself. No others are trusted then.
+    /// Default: the authorities that Mozilla trusts.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no certificate in it, or something else, such as a key.
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        self.client = self.client.with_root_certificates(pem.as_ref())?;
+        Ok(self)
+    }
+
     /// Returns which of the rows that were sent the index will never take, and why.
     fn judge(&self, answer: &Answer, sent: &[usize]) -> std::result::Result<(Vec<usize>, String), SinkError> {
         let json = answer.json();

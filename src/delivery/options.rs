@@ -4,18 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Delivery;
 use super::compress::CompressionFormat;
 use super::core::Bounds;
 use super::format::Format;
 use super::job::{Retries, Sinks};
+use super::manifest::Manifests;
 use super::name::Naming;
 use super::plan::{Plan, Rules};
 use super::prefix::KeySource;
 use super::shard::Limits;
 use super::sink::Sink;
 use super::steps::{DeliveryRecord, Steps, Transformed};
+use super::stream_sink::Output;
 use super::sub_records::SubRecords;
+use super::{Delivery, stream_sink};
 use crate::extend::check_range;
 use crate::{Error, Group, MINUTE, OnTrimmed, Position, Result, Stream, StreamReader, WorkerOptions};
 
@@ -28,6 +30,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_BYTES_COMPRESSED: usize = 64 << 10;
 /// The word for objects that a sink without a word of its own did not take.
 const DELIVERY_FAILED: &str = "delivery-failed";
+/// Less than what a supervisor gives a program that it ends: Kubernetes gives 30 s.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Firehose's default for endpoints.
 const ENDPOINT_RETRY_DURATION: Duration = Duration::from_secs(300);
 
@@ -64,11 +68,19 @@ pub struct DeliveryOptions {
     bounds: Bounds,
     retry_duration: Option<Option<Duration>>,
     pub(super) steps: Steps,
-    sink: Option<Arc<dyn Sink>>,
+    sink: Option<To>,
     error_sink: Option<Arc<dyn Sink>>,
     backup_sink: Option<Arc<dyn Sink>>,
     pub(super) concurrency: usize,
+    pub(super) close_timeout: Duration,
     hold: Option<Option<u64>>,
+}
+
+/// Where the records go.
+#[derive(Clone)]
+enum To {
+    Sink(Arc<dyn Sink>),
+    Stream(Output),
 }
 
 impl fmt::Debug for DeliveryOptions {
@@ -113,6 +125,7 @@ impl DeliveryOptions {
             prefix: String::new(),
             error_prefix: String::new(),
             backup_prefix: None,
+            manifests: None,
             time_zone: "UTC".into(),
             keys: vec![],
             queries: vec![],
@@ -130,6 +143,7 @@ impl DeliveryOptions {
                 duration: None,
                 error_output_type: DELIVERY_FAILED,
             },
+            is_to_stream: false,
         };
         Self {
             source: None,
@@ -142,6 +156,7 @@ impl DeliveryOptions {
             error_sink: None,
             backup_sink: None,
             concurrency: 4,
+            close_timeout: CLOSE_TIMEOUT,
             hold: None,
         }
     }
@@ -154,7 +169,97 @@ impl DeliveryOptions {
 
     /// Sets where the objects go. There is no default.
     pub fn to(mut self, sink: impl Sink) -> Self {
-        self.sink = Some(Arc::new(sink));
+        self.sink = Some(To::Sink(Arc::new(sink)));
+        self
+    }
+
+    /// Puts the rows into another stream of this process, as records, **each exactly once**, and those of a key in their order. A record has the
+    /// partition key of the one that it was made of, and a header `origin` that says which one that was. After a crash, what was put before is
+    /// recognised by it: see [`Sink`](crate::Sink).
+    ///
+    /// The rows of a buffer are put together, so a short [interval](Self::buffer_interval) is what keeps the other stream close behind. A row that a stream
+    /// never takes, because it is too large, goes to the [error output](Self::errors_to), which is required, under `stream-failed`; everything else waits
+    /// for the stream. Prefixes and compression have no effect; there are no partition keys and no [manifests](Self::manifests). One
+    /// delivery of a name at a time puts into a stream.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::{Position, Stream};
+    /// use streamlog::delivery::{Directory, Format, Transformed};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let clicks = Stream::open(directory.path().join("clicks"))?;
+    /// # let orders = Stream::open(directory.path().join("orders"))?;
+    /// clicks.put("user-17", "/cart")?;
+    /// clicks.put("user-17", "/order")?;
+    /// let delivery = clicks
+    ///     .delivery("orders")
+    ///     .transform(|record| match record.data() {
+    ///         b"/order" => Transformed::row("ordered"),
+    ///         _ => Transformed::dropped(),
+    ///     })
+    ///     .buffer_interval(Duration::from_secs(1))
+    ///     .to_stream(&orders)
+    ///     .errors_to(Directory::new(directory.path().join("errors")))
+    ///     .start()?;
+    /// assert!(delivery.flush(Duration::from_secs(10)));
+    /// let batch = orders.iterator(orders.shards()[0].id, Position::TrimHorizon)?.next_batch(10)?;
+    /// assert_eq!(batch.len(), 1);
+    /// assert_eq!(batch.iter().next().expect("an order").partition_key(), b"user-17");
+    /// # delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Durability
+    /// Exactly once holds whatever happens to the process. After power loss, it holds if both streams have
+    /// [`Durability::Power`](crate::Durability::Power).
+    pub fn to_stream(mut self, output: &Stream) -> Self {
+        self.sink = Some(To::Stream(Output { stream: output.clone(), key: None }));
+        self
+    }
+
+    /// Puts the rows into another stream like [`to_stream`](Self::to_stream), with the partition key that a function returns for a row.
+    /// Records are in their order if those of one new key all had one key before.
+    pub fn to_stream_by(
+        mut self,
+        output: &Stream,
+        key: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        self.sink = Some(To::Stream(Output { stream: output.clone(), key: Some(Arc::new(key)) }));
+        self
+    }
+
+    /// Writes a manifest for each object: a file with this prefix before the object's name, and `.manifest` behind it, that says where the object is, as
+    /// Amazon Redshift reads it: `{"entries":[{"url":…,"mandatory":true,"meta":{"content_length":…}}]}`. `url` is where the sink's objects are, such as
+    /// `s3://my-bucket/clicks/`.
+    ///
+    /// A manifest is written after its object, to the same sink, and again if the object is delivered again. So what has a manifest is
+    /// there, whole, and each record is in the object of exactly one manifest. Objects of the error output and of the backup have none. The
+    /// prefix has no expressions. Default: no manifests.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// use streamlog::delivery::{Directory, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// # let mirrored = directory.path().join("mirrored");
+    /// let delivery = stream
+    ///     .delivery("archive")
+    ///     .format(Format::json_lines())
+    ///     .prefix("clicks/")
+    ///     .manifests("manifests/", "s3://my-bucket/")
+    ///     .to(Directory::new(&mirrored))
+    ///     .start()?;
+    /// stream.put("user-17", r#"{"page":"/cart"}"#)?;
+    /// assert!(delivery.flush(Duration::from_secs(10)));
+    /// assert!(mirrored.join("clicks").is_dir() && mirrored.join("manifests/clicks").is_dir());
+    /// # delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn manifests(mut self, prefix: impl Into<String>, url: impl Into<String>) -> Self {
+        self.plan.manifests = Some(Manifests::new(prefix.into(), url.into()));
         self
     }
 
@@ -190,7 +295,7 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets the end of the names, with its dot. Default: that of the format and the compression.
+    /// Sets the end of the names, with its dot: up to 128 letters, digits and `!-_.*'()`. Default: that of the format and the compression.
     pub fn extension(mut self, extension: impl Into<String>) -> Self {
         self.plan.extension = Some(extension.into());
         self
@@ -356,7 +461,8 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets for how long an object is tried before it goes to the error output. `None`: for as long as it takes, while the delivery lags.
+    /// Sets for how long an object is tried before it goes to the error output. `None`: for as long as it takes, while the delivery lags. What
+    /// the sink says that it will [never take](super::SinkError::permanent) goes there at once.
     /// Default: `None`, and 5 minutes for endpoints.
     pub fn retry_duration(mut self, duration: impl Into<Option<Duration>>) -> Self {
         self.retry_duration = Some(duration.into());
@@ -373,6 +479,14 @@ impl DeliveryOptions {
     /// Sets how many objects are delivered at a time: 1 to 64. Default: 4.
     pub fn concurrency(mut self, count: usize) -> Self {
         self.concurrency = count;
+        self
+    }
+
+    /// Sets how long [closing](Delivery::close) waits for objects that are on their way. What has not arrived then comes again when the
+    /// delivery is started again, while a request that is under way may still arrive. [Flush](Delivery::flush) before to wait longer.
+    /// Default: 20 seconds.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
         self
     }
 
@@ -407,7 +521,7 @@ impl DeliveryOptions {
     }
 
     /// Checks the settings.
-    pub(super) fn check(&self) -> Result<(Arc<Rules>, Bounds, Sinks)> {
+    pub(super) fn check(&self) -> Result<(Arc<Rules>, Bounds)> {
         let limits = self.bounds.limits;
         check_range("buffer_bytes", limits.buffer_bytes, 1..=BUFFER_BYTES_MAX)?;
         check_range("active_partitions_max", self.bounds.partitions_max, 1..=PARTITIONS_MAX)?;
@@ -416,28 +530,47 @@ impl DeliveryOptions {
             return Err(invalid("buffer_interval is out of range: up to 15 minutes"));
         }
         let rules = Rules::new(self.plan.clone()).map_err(invalid)?;
-        let records = self.sink.clone().ok_or_else(|| invalid("a delivery needs a sink: call to()"))?;
-        if records.wants_rows() && !self.plan.format.has_rows() {
+        let mut bounds = self.bounds.clone();
+        let (wants_rows, error_type) = match &self.sink {
+            None => return Err(invalid("a delivery needs a sink: call to()")),
+            Some(To::Sink(sink)) => (sink.wants_rows(), sink.error_output_type()),
+            Some(To::Stream(_)) if !self.plan.keys.is_empty() => {
+                return Err(invalid("a stream takes no partitions: leave the partition keys out"));
+            }
+            Some(To::Stream(_)) => {
+                bounds.is_to_stream = true;
+                (true, Some(stream_sink::FAILED))
+            }
+        };
+        if wants_rows && !self.plan.format.has_rows() {
             return Err(invalid(
                 "an endpoint takes rows one by one, which Parquet does not have: choose another format",
             ));
         }
-        let error_type = records.error_output_type();
-        let errors = match (&self.error_sink, error_type) {
-            (Some(sink), _) => Arc::clone(sink),
-            (None, None) => Arc::clone(&records),
-            (None, Some(_)) => {
-                return Err(invalid("an endpoint needs a sink for what it does not take: call errors_to()"));
-            }
-        };
-        let backup = self.backup_sink.clone().unwrap_or_else(|| Arc::clone(&errors));
-        let mut bounds = self.bounds.clone();
+        if error_type.is_some() && self.error_sink.is_none() {
+            return Err(invalid("an endpoint needs a sink for what it does not take: call errors_to()"));
+        }
+        if error_type.is_some() && self.plan.manifests.is_some() {
+            return Err(invalid("manifests are for objects that stay, and an endpoint has none"));
+        }
         bounds.retries.duration = match self.retry_duration {
             Some(duration) => duration,
-            None => error_type.map(|_| ENDPOINT_RETRY_DURATION),
+            None => error_type.filter(|_| !bounds.is_to_stream).map(|_| ENDPOINT_RETRY_DURATION),
         };
         bounds.retries.error_output_type = error_type.unwrap_or(DELIVERY_FAILED);
-        Ok((Arc::new(rules), bounds, Sinks { records, errors, backup }))
+        Ok((Arc::new(rules), bounds))
+    }
+
+    /// Opens what is not open yet of where the objects go.
+    pub(super) fn open_sinks(&self, stream: &StreamReader, group: &Group) -> Result<Sinks> {
+        let records: Arc<dyn Sink> = match &self.sink {
+            None => return Err(invalid("a delivery needs a sink: call to()")),
+            Some(To::Sink(sink)) => Arc::clone(sink),
+            Some(To::Stream(output)) => Arc::new(output.open(stream, group)?),
+        };
+        let errors = self.error_sink.clone().unwrap_or_else(|| Arc::clone(&records));
+        let backup = self.backup_sink.clone().unwrap_or_else(|| Arc::clone(&errors));
+        Ok(Sinks { records, errors, backup })
     }
 
     /// Returns what is delivered.

@@ -58,4 +58,23 @@ impl Span {
 pub(super) struct Row<'a> {
     pub(super) part: Part,
     pub(super) data: Cow<'a, [u8]>,
+    /// The partition key of the record.
+    pub(super) key: &'a [u8],
+}
+
+/// What a row of an object was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) sequence: SequenceNumber,
+    /// The index of the row among those that the record became.
+    pub(super) index: u32,
+    /// The partition key of the record.
+    pub(super) key: Box<[u8]>,
+}
+
+impl Origin {
+    pub(super) fn memory_bytes(&self) -> usize {
+        // A list of them has grown to twice its length at most.
+        2 * size_of::<Self>() + self.key.len()
+    }
 }

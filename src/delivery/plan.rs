@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compress::CompressionFormat;
 use super::format::Format;
+use super::manifest::Manifests;
 use super::name::Naming;
 use super::prefix::{KeySource, Prefix, Use};
 use super::query::Query;
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     pub(super) prefix: String,
     pub(super) error_prefix: String,
     pub(super) backup_prefix: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) manifests: Option<Manifests>,
     pub(super) time_zone: String,
     /// Where the values of the partition keys come from, and their names.
     pub(super) keys: Vec<(KeySource, String)>,
@@ -67,6 +70,8 @@ impl Rules {
         };
         plan.format.check(plan.compression)?;
         plan.sub_records.iter().try_for_each(SubRecords::check)?;
+        plan.extension.as_deref().map_or(Ok(()), check_extension)?;
+        plan.manifests.as_ref().map_or(Ok(()), Manifests::check)?;
         let prefix = Prefix::parse(&plan.prefix, Use::Records(&plan.keys))?;
         let error_prefix = Prefix::parse(&plan.error_prefix, Use::Errors)?;
         if prefix.has_expressions() && plan.error_prefix.is_empty() {
@@ -82,6 +87,16 @@ impl Rules {
     pub(super) fn zoned(&self, time: Timestamp) -> ZonedDateTime {
         ZonedDateTime::new(moment(time), self.time_zone.clone())
     }
+}
+
+/// Firehose's rule for the end of names, but that capital letters are allowed too.
+fn check_extension(extension: &str) -> Result<(), String> {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte);
+    let is_empty = extension.is_empty();
+    if is_empty || extension.starts_with('.') && extension.bytes().all(is_valid) && extension.len() <= 128 {
+        return Ok(());
+    }
+    Err(format!("{extension:?} is no extension: a dot and up to 127 letters, digits and !-_.*'()"))
 }
 
 pub(super) fn utc(time: Timestamp) -> ZonedDateTime {

@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) is_over: AtomicBool,
     stream: StreamReader,
     sinks: Sinks,
+    /// How long closing waits for what is on its way.
+    close_timeout: Duration,
 }
 
 impl fmt::Debug for Shared {
@@ -46,7 +48,7 @@ const LOOK_RARELY: Duration = Duration::from_secs(1);
 const BATCHES_IN_A_ROW: usize = 16;
 
 impl Shared {
-    pub(super) fn new(core: Core, stream: StreamReader, sinks: Sinks) -> Self {
+    pub(super) fn new(core: Core, stream: StreamReader, sinks: Sinks, close_timeout: Duration) -> Self {
         Self {
             core: Mutex::new(core),
             due: Condvar::new(),
@@ -56,6 +58,7 @@ impl Shared {
             is_over: AtomicBool::new(false),
             stream,
             sinks,
+            close_timeout,
         }
     }
 
@@ -132,10 +135,12 @@ impl Shared {
         outcome
     }
 
-    /// Delivers what was read, as far as that works at the first attempt, and commits it.
+    /// Delivers what was read, as far as that works at the first attempt and in time, and commits it.
     fn end(&self, driver: &mut Driver) -> Result<()> {
         self.core.lock().begin_to_end();
+        let until = driver.now().elapsed + self.close_timeout;
         loop {
+            let is_late = driver.now().elapsed >= until;
             let settled = match driver.settle(&self.core, true) {
                 Err(Error::Closed) => Ok(()),
                 settled => settled,
@@ -143,7 +148,7 @@ impl Shared {
             self.due.notify_all();
             let core = self.core.lock();
             // What was delivered since is committed, too.
-            if core.has_ended() && (settled.is_err() || !core.is_changed()) {
+            if is_late || core.has_ended() && (settled.is_err() || !core.is_changed()) {
                 return settled;
             }
             drop(core);

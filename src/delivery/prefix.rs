@@ -6,11 +6,15 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use jiff::ZonedDateTime;
 use serde::{Deserialize, Serialize};
 
+use super::plan::utc;
 use super::time_pattern::TimePattern;
+use crate::Timestamp;
 
 /// The longest prefix, as it is written and as it is evaluated, in bytes.
 const WRITTEN_MAX: usize = 1_024;
-pub(super) const EVALUATED_MAX: usize = 512;
+const EVALUATED_MAX: usize = 512;
+/// Any time, for which prefixes are evaluated to check them.
+const SAMPLE: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 /// A prefix without a time gets this one.
 const TIME_DEFAULT: &str = "yyyy/MM/dd/HH/";
 
@@ -19,6 +23,8 @@ const TIME_DEFAULT: &str = "yyyy/MM/dd/HH/";
 pub(super) struct Prefix {
     text: String,
     pieces: Vec<Piece>,
+    /// How long it becomes without the values of keys.
+    fixed_bytes: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -38,6 +44,8 @@ pub(super) struct Values<'a> {
     /// The values of the partition keys.
     pub(super) keys: &'a [String],
     pub(super) error_output_type: &'a str,
+    /// What random strings follow from, if they are to be the same each time.
+    pub(super) seed: Option<u64>,
 }
 
 /// Which expressions a prefix may have.
@@ -73,7 +81,7 @@ impl Prefix {
         }
         push_literal(&mut pieces, rest);
         check_path(&pieces)?;
-        let mut prefix = Self { text: text.to_owned(), pieces };
+        let mut prefix = Self { text: text.to_owned(), pieces, fixed_bytes: 0 };
         if !prefix.has(|piece| matches!(piece, Piece::Time(_))) {
             let is_plain = !prefix.has_expressions();
             // Errors of different kinds do not mix.
@@ -82,6 +90,11 @@ impl Prefix {
                 push_literal(&mut prefix.pieces, "/");
             }
             prefix.pieces.push(Piece::Time(TimePattern::parse(TIME_DEFAULT)?));
+        }
+        prefix.fixed_bytes = sample(&prefix.pieces, "").len();
+        if prefix.fixed_bytes > EVALUATED_MAX {
+            let bytes = prefix.fixed_bytes;
+            return Err(format!("a prefix that becomes {bytes} bytes long: it may become {EVALUATED_MAX}"));
         }
         match of {
             Use::Errors if !prefix.has(|piece| matches!(piece, Piece::ErrorOutputType)) => {
@@ -108,16 +121,29 @@ impl Prefix {
         self.pieces.iter().any(is)
     }
 
+    /// Returns whether the prefix may become as long as these values of the partition keys make it.
+    pub(super) fn has_room_for(&self, keys: &[String]) -> bool {
+        let bytes_of = |piece: &Piece| match piece {
+            Piece::Key(at) => escaped(&keys[*at]).len(),
+            _ => 0,
+        };
+        self.fixed_bytes + self.pieces.iter().map(bytes_of).sum::<usize>() <= EVALUATED_MAX
+    }
+
     /// Returns the prefix of an object.
     pub(super) fn evaluate(&self, values: &Values<'_>) -> String {
         let mut evaluated = String::new();
+        let mut seed = values.seed;
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => evaluated.push_str(text),
                 Piece::Time(pattern) => pattern.write(values.oldest, &mut evaluated),
-                Piece::RandomString => evaluated.push_str(&random_string()),
+                Piece::RandomString => {
+                    seed = seed.map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+                    evaluated.push_str(&random_string(seed.unwrap_or_else(random_number)));
+                }
                 Piece::ErrorOutputType => evaluated.push_str(values.error_output_type),
-                Piece::Key(at) => push_escaped(&mut evaluated, &values.keys[*at]),
+                Piece::Key(at) => evaluated.push_str(&escaped(&values.keys[*at])),
             }
         }
         evaluated
@@ -154,13 +180,14 @@ fn piece(expression: &str, of: Use<'_>) -> Result<Piece, String> {
     at.map(Piece::Key).ok_or_else(|| format!("!{{{expression}}} names no partition key of the delivery"))
 }
 
+/// Refuses a beginning of names that would lead them out of their directory.
+pub(super) fn check_text(text: &str) -> Result<(), String> {
+    check_path(&[Piece::Literal(text.to_owned())])
+}
+
 /// Refuses text that would lead names out of their directory.
 fn check_path(pieces: &[Piece]) -> Result<(), String> {
-    let texts = pieces.iter().map(|piece| match piece {
-        Piece::Literal(text) => text.as_str(),
-        _ => "x",
-    });
-    let path: String = texts.collect();
+    let path = sample(pieces, "x");
     if path.starts_with('/') {
         return Err("a prefix that begins with a slash: names are relative".into());
     }
@@ -177,9 +204,26 @@ fn check_path(pieces: &[Piece]) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds the value of a partition key, so that it is always part of one segment of the name: what would end the segment, and a percent sign,
+/// Returns the path of a prefix at some time, with this text for the values of keys.
+fn sample(pieces: &[Piece], key: &str) -> String {
+    let mut path = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => path.push_str(text),
+            // It may have slashes and dots in quotation marks.
+            Piece::Time(pattern) => pattern.write(&utc(SAMPLE), &mut path),
+            Piece::RandomString => path.push_str(&"x".repeat(RANDOM_LEN)),
+            Piece::ErrorOutputType => path.push_str("processing-failed"),
+            Piece::Key(_) => path.push_str(key),
+        }
+    }
+    path
+}
+
+/// Returns the value of a partition key so that it is always part of one segment of the name: what would end the segment, and a percent sign,
 /// become `%` and two digits, as in an address of the web. So do the dots of a value of dots alone.
-fn push_escaped(to: &mut String, value: &str) {
+fn escaped(value: &str) -> String {
+    let mut to = String::with_capacity(value.len());
     let is_dots = value.chars().all(|char| char == '.');
     for char in value.chars() {
         if matches!(char, '/' | '\\' | '%') || char.is_control() || is_dots {
@@ -191,15 +235,15 @@ fn push_escaped(to: &mut String, value: &str) {
             to.push(char);
         }
     }
+    to
 }
 
 /// The characters of a random string.
 const RANDOM_CHARS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const RANDOM_LEN: usize = 11;
 
-/// Returns 11 characters that differ from call to call. They are no secret.
-fn random_string() -> String {
-    let mut number = random_number();
+/// Returns 11 characters that differ from number to number. They are no secret.
+fn random_string(mut number: u64) -> String {
     let mut random = String::new();
     for _ in 0..RANDOM_LEN {
         random.push(RANDOM_CHARS[(number % RANDOM_CHARS.len() as u64) as usize].into());

@@ -17,18 +17,19 @@ use std::time::Duration;
 
 use super::error_output::{self, Failure, Source};
 use super::format::Format;
-use super::name::{self, uuid};
+use super::name::{self, random_uuid};
 use super::objects::{Building, Objects, Ready};
-use super::part::{ErrorKind, Part, Row, Span};
+use super::part::{ErrorKind, Origin, Part, Row, Span};
 use super::plan::Rules;
-use super::prefix::random_number;
-use super::state::{Decided, State};
+use super::state::{Decided, OVERFLOWED_BYTES, State, part_bytes};
 use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// So many records that become no rows are read without a commit, unless there is nothing else to read.
 const RECORDS_WITHOUT_COMMIT: u64 = 10_000;
 /// So many rows for which there are too many parts are noted, before all that is built is decided.
 const OVERFLOWED_MAX: usize = 10_000;
+/// While the state to be committed has so many bytes, by estimate, nothing is read and hardly anything decided. A commit takes 1 MB.
+const STATE_BYTES: usize = 400 << 10;
 
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -47,6 +48,9 @@ pub(super) struct Shard {
     largest_input_bytes: usize,
     pub(super) is_at_end: bool,
     pub(super) is_paused: bool,
+    /// Whether objects are to know what their rows were made of.
+    pub(super) keeps_origins: bool,
+    pub(super) state_bytes_max: usize,
     /// Whether objects were decided or delivered since the last checkpoint was taken.
     is_changed: bool,
     /// The last checkpoint that was committed.
@@ -82,6 +86,8 @@ impl Shard {
             largest_input_bytes: 0,
             is_at_end: false,
             is_paused: false,
+            keeps_origins: false,
+            state_bytes_max: STATE_BYTES,
             is_changed: false,
             committed: next,
         };
@@ -119,13 +125,16 @@ impl Shard {
     }
 
     /// Goes on with other rules, if nothing is left that was decided under the last ones. Otherwise lets no record be read until that is so.
-    /// Returns whether records may be read.
+    /// Returns whether records may be read. While the state is full, none may be: each may add to it.
     pub(super) fn adopt(&mut self, rules: &Arc<Rules>) -> bool {
-        if self.rules.plan == rules.plan || self.is_replaying() {
+        if self.is_replaying() {
             return true;
         }
+        if self.rules.plan == rules.plan {
+            return self.is_clear() || self.state_bytes() < self.state_bytes_max;
+        }
         self.decide_all();
-        let is_clear = self.objects.is_empty() && !self.is_changed;
+        let is_clear = self.is_clear() && !self.is_changed;
         if is_clear {
             self.rules = Arc::clone(rules);
         }
@@ -152,23 +161,24 @@ impl Shard {
             let must_have_room = !self.is_replaying() && is_keyed(&row.part);
             let is_over = self.overflowed.contains(&place)
                 || must_have_room && !self.is_building(&row.part) && !may_begin();
-            let Row { part, data } = if is_over {
+            let key = row.key;
+            let error = |kind, failure: &Failure| Row {
+                part: Part::Errors(kind),
+                data: error_output::line(source, failure).into(),
+                key,
+            };
+            let row = if is_over {
                 self.overflowed.insert(place);
                 failed_count += 1;
-                let failure = Failure::too_many_parts();
-                Row {
-                    part: Part::Errors(ErrorKind::Processing),
-                    data: error_output::line(source, &failure).into(),
-                }
+                error(ErrorKind::Processing, &Failure::too_many_parts())
             } else {
                 failed_count += u64::from(matches!(row.part, Part::Errors(_)));
                 row
             };
-            if let Err(reason) = self.add(part, place, source, &data, now) {
+            if let Err(reason) = self.add(row, place, source, now) {
                 failed_count += 1;
-                let failure = Failure::format(reason);
-                let part = Part::Errors(ErrorKind::FormatConversion);
-                let added = self.add(part, place, source, &error_output::line(source, &failure), now);
+                let line = error(ErrorKind::FormatConversion, &Failure::format(reason));
+                let added = self.add(line, place, source, now);
                 debug_assert!(added.is_ok(), "a line of error output is a row");
             }
         }
@@ -204,10 +214,9 @@ impl Shard {
 
     fn add(
         &mut self,
-        part: Part,
+        Row { part, data, key }: Row<'_>,
         (sequence, index): (SequenceNumber, u32),
         source: &Source<'_>,
-        data: &[u8],
         now: Duration,
     ) -> Result<(), String> {
         let format = format_of(&part, &self.rules);
@@ -215,6 +224,8 @@ impl Shard {
             span: Span { first: sequence, first_index: index, last: sequence, oldest: source.arrival },
             rows: format.begin(),
             row_count: 0,
+            origins: vec![],
+            origin_bytes: 0,
             input_bytes: 0,
             begun: now,
         };
@@ -230,8 +241,8 @@ impl Shard {
         };
         let is_new = building.is_none();
         let to = building.get_or_insert_with(begin);
-        let before = if is_new { 0 } else { to.rows.memory_bytes() };
-        if let Err(reason) = to.rows.push(data) {
+        let before = if is_new { 0 } else { to.memory_bytes() };
+        if let Err(reason) = to.rows.push(&data) {
             if is_new {
                 *building = None;
             }
@@ -241,7 +252,12 @@ impl Shard {
         to.row_count += 1;
         to.input_bytes += data.len();
         self.largest_input_bytes = self.largest_input_bytes.max(to.input_bytes);
-        let grown = to.rows.memory_bytes() - before;
+        if self.keeps_origins {
+            let origin = Origin { sequence, index, key: key.into() };
+            to.origin_bytes += origin.memory_bytes();
+            to.origins.push(origin);
+        }
+        let grown = to.memory_bytes() - before;
         self.memory_bytes += grown;
         object_bytes.into_iter().for_each(|bytes| *bytes += grown);
         Ok(())
@@ -277,28 +293,49 @@ impl Shard {
     /// Returns the memory of the largest object that is built.
     pub(super) fn largest(&self) -> usize {
         let built = self.parts.values().filter_map(|state| state.building.as_ref());
-        built.map(|building| building.rows.memory_bytes()).max().unwrap_or_default()
+        built.map(Building::memory_bytes).max().unwrap_or_default()
     }
 
     /// Decides the objects that are built and take at least so much memory.
     pub(super) fn decide_large(&mut self, memory_bytes: usize) {
-        self.decide_where(|building| building.rows.memory_bytes() >= memory_bytes);
+        self.decide_where(|building| building.memory_bytes() >= memory_bytes);
     }
 
+    /// Decides the objects that are due, as long as the state has room for them.
     fn decide_where(&mut self, is_due: impl Fn(&Building) -> bool) {
+        let mut state_bytes = self.state_bytes();
+        // When nothing is on its way, the oldest object is what keeps the state from becoming smaller.
+        let mut oldest = if self.objects.is_empty() { self.first_built() } else { None };
         for (part, state) in &mut self.parts {
-            let Some(building) = state.building.take_if(|building| is_due(building)) else { continue };
+            let may_decide = |building: &mut Building| match state_bytes < self.state_bytes_max {
+                true => is_due(building),
+                false => oldest.take_if(|oldest| *oldest == building.span.first).is_some(),
+            };
+            let Some(building) = state.building.take_if(may_decide) else { continue };
             state.decided = building.span.last.plus(1);
-            let random = u128::from(random_number()) << 64 | u128::from(random_number());
             let decided = Decided {
                 name: name::name(&self.rules, part, self.id, &building.span),
-                id: uuid(random.to_be_bytes()),
+                id: random_uuid(),
                 part: part.clone(),
                 span: building.span,
             };
+            state_bytes += decided.state_bytes() + part_bytes(part);
             self.objects.add_decided(decided, building);
             self.is_changed = true;
         }
+    }
+
+    /// Returns about how many bytes the state of the next commit has.
+    fn state_bytes(&self) -> usize {
+        let objects: usize = self.objects.decided().map(Decided::state_bytes).sum();
+        let ahead = self.parts.iter().filter(|(_, state)| state.decided > SequenceNumber::ZERO);
+        let parts: usize = ahead.map(|(part, _)| part_bytes(part)).sum();
+        objects + parts + self.overflowed.len() * OVERFLOWED_BYTES
+    }
+
+    /// Returns the first record of the objects that are built.
+    fn first_built(&self) -> Option<SequenceNumber> {
+        self.parts.values().filter_map(|state| Some(state.building.as_ref()?.span.first)).min()
     }
 
     /// Returns when the oldest record arrived that was read and is not delivered.
@@ -338,8 +375,7 @@ impl Shard {
     pub(super) fn take_checkpoint(&mut self) -> (SequenceNumber, Vec<u8>) {
         self.is_changed = false;
         let objects = self.objects.decided().map(|decided| decided.span.first);
-        let built = self.parts.values().filter_map(|state| Some(state.building.as_ref()?.span.first));
-        let next = objects.chain(built).min().unwrap_or(self.read_to).min(self.read_to);
+        let next = objects.chain(self.first_built()).min().unwrap_or(self.read_to).min(self.read_to);
         let ahead = self.parts.iter().filter(|(_, state)| state.decided > next);
         let state = State {
             plan: self.rules.plan.clone(),

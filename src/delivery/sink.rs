@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::format::Body;
+use super::part::Origin;
 use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// An object to be delivered.
@@ -23,6 +24,8 @@ pub struct Object {
     pub(super) content_encoding: Option<&'static str>,
     pub(super) bytes: Bytes,
     pub(super) body: Option<Body>,
+    /// What the rows were made of, for a sink of the library that wants to know.
+    pub(super) origins: Vec<Origin>,
 }
 
 impl Object {
@@ -93,7 +96,7 @@ impl SinkError {
         Self { message: message.to_string(), is_permanent: false, rejected: None }
     }
 
-    /// The sink will never take this object.
+    /// The sink will never take this object, so it goes to the error output at once.
     pub fn permanent(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), is_permanent: true, rejected: None }
     }

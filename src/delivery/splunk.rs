@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::http::{Answer, Client, check_header};
 use super::json;
-use super::name::uuid;
-use super::prefix::random_number;
+use super::name::random_uuid;
 use super::sink::{Object, Sink, SinkError, no_rows};
 use crate::{MINUTE, Result, SECOND};
 
@@ -67,14 +66,23 @@ impl SplunkHec {
     pub fn new(url: &str, token: impl AsRef<str>) -> Result<Self> {
         let token = token.as_ref();
         let client = Client::new(url.trim_end_matches('/'))?.with_secret("the token", token)?;
-        let random = u128::from(random_number()) << 64 | u128::from(random_number());
         Ok(Self {
             client,
             authorization: format!("Splunk {token}"),
-            channel: uuid(random.to_be_bytes()),
+            channel: random_uuid(),
             is_raw: false,
             acknowledgement_timeout: ACKNOWLEDGEMENT_TIMEOUT,
         })
+    }
+
+    /// Sets which certificates to trust, in PEM: those of authorities, or that of the server itself. No others are trusted then.
+    /// Default: the authorities that Mozilla trusts.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no certificate in it, or something else, such as a key.
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        self.client = self.client.with_root_certificates(pem.as_ref())?;
+        Ok(self)
     }
 
     /// Sends rows as lines to the endpoint for raw data, for Splunk to find the events in them. Default: each row is an event.

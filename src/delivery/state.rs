@@ -30,6 +30,25 @@ pub(super) struct Decided {
     pub(super) id: String,
 }
 
+/// About how many bytes a row takes for which there were too many parts.
+pub(super) const OVERFLOWED_BYTES: usize = 26;
+/// About how many bytes the names of members, the numbers and the id of an object take.
+const OBJECT_BYTES: usize = 200;
+
+/// Returns about how many bytes a part takes, with how far it is decided.
+pub(super) fn part_bytes(part: &Part) -> usize {
+    let keys: &[String] = if let Part::Records(keys) = part { keys } else { &[] };
+    // A quotation mark takes two bytes, a control character six.
+    50 + keys.iter().map(|key| 3 * (key.len() + 1)).sum::<usize>()
+}
+
+impl Decided {
+    /// Returns about how many bytes it takes.
+    pub(super) fn state_bytes(&self) -> usize {
+        OBJECT_BYTES + part_bytes(&self.part) + self.name.len()
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {

@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 use super::error_output::{self, Failure, Source};
 use super::part::{ErrorKind, Part, Row};
 use super::plan::Rules;
-use super::prefix::{EVALUATED_MAX, KeySource};
+use super::prefix::KeySource;
 use crate::aggregate::deaggregate;
 use crate::{Headers, Record, SequenceNumber, ShardId, Timestamp, extend};
 
@@ -137,7 +137,8 @@ impl Steps {
     ) -> Vec<Row<'a>> {
         let mut rows = vec![];
         if rules.backup_prefix.is_some() {
-            rows.push(Row { part: Part::Backup, data: Cow::Borrowed(record.data()) });
+            let (data, key) = (Cow::Borrowed(record.data()), record.partition_key());
+            rows.push(Row { part: Part::Backup, data, key });
         }
         let whole = DeliveryRecord {
             shard,
@@ -154,9 +155,9 @@ impl Steps {
             Ok(Some(data)) => {
                 let mut made = vec![];
                 self.push_sub_records(rules, &DeliveryRecord { data: &data, ..whole }, now, &mut made);
-                rows.extend(
-                    made.into_iter().map(|Row { part, data }| Row { part, data: data.into_owned().into() }),
-                );
+                let key = record.partition_key();
+                let own = |Row { part, data, .. }: Row<'_>| Row { part, data: data.into_owned().into(), key };
+                rows.extend(made.into_iter().map(own));
             }
             Ok(None) if rules.plan.deaggregates => {
                 for user_record in deaggregate(*record) {
@@ -218,13 +219,13 @@ impl Steps {
 
 fn row<'a>(
     rules: &Rules,
-    record: &DeliveryRecord<'_>,
+    record: &DeliveryRecord<'a>,
     data: Cow<'a, [u8]>,
     partition: Vec<String>,
     now: Timestamp,
 ) -> Row<'a> {
     match keys_of(rules, partition, &data) {
-        Ok(keys) => Row { part: Part::Records(keys), data },
+        Ok(keys) => Row { part: Part::Records(keys), data, key: record.partition_key },
         Err(reason) => failed(record, now, Failure::partition(reason)),
     }
 }
@@ -253,14 +254,13 @@ fn keys_of(rules: &Rules, partition: Vec<String>, data: &[u8]) -> Result<Vec<Str
         };
         values.push(value.map_err(|reason| format!("the partition key {name:?} has no value: {reason}"))?);
     }
-    // Each byte may become three in a name.
-    if values.iter().map(String::len).sum::<usize>() * 3 > EVALUATED_MAX {
+    if !rules.prefix.has_room_for(&values) {
         return Err("the values of the partition keys are too long".into());
     }
     Ok(values)
 }
 
-fn failed<'a>(record: &DeliveryRecord<'_>, now: Timestamp, failure: Failure) -> Row<'a> {
+fn failed<'a>(record: &DeliveryRecord<'a>, now: Timestamp, failure: Failure) -> Row<'a> {
     let source = Source {
         shard: record.shard,
         sequence: record.sequence,
@@ -268,7 +268,8 @@ fn failed<'a>(record: &DeliveryRecord<'_>, now: Timestamp, failure: Failure) -> 
         data: record.data,
         now,
     };
-    Row { part: Part::Errors(ErrorKind::Processing), data: error_output::line(&source, &failure).into() }
+    let data = error_output::line(&source, &failure).into();
+    Row { part: Part::Errors(ErrorKind::Processing), data, key: record.partition_key }
 }
 
 /// Returns what was compressed with GZIP, or `None` for data that does not begin as GZIP does.

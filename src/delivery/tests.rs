@@ -32,6 +32,7 @@ fn plan(number: u8) -> Plan {
         prefix: format!("{number}/k=!{{partitionKeyFromLambda:k}}/"),
         error_prefix: "errors/!{firehose:error-output-type}/".into(),
         backup_prefix: None,
+        manifests: None,
         time_zone: "UTC".into(),
         keys: vec![(KeySource::Lambda, "k".into())],
         queries: vec![],
@@ -79,11 +80,16 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// More than a plan takes in a state, and than one object does.
+const PLAN_BYTES: usize = 600;
+const OBJECT_BYTES_MAX: usize = 400;
+
 struct World {
     log: Vec<Made>,
     parts_max: usize,
     rules: Arc<Rules>,
     shard: Shard,
+    state_bytes_max: usize,
     ready: Vec<Ready>,
     committed: (SequenceNumber, Vec<u8>),
     /// What the sink has: rows by the names of objects.
@@ -91,11 +97,26 @@ struct World {
 }
 
 impl World {
-    fn new(log: Vec<Made>, parts_max: usize) -> Self {
+    fn new(log: Vec<Made>, parts_max: usize, state_bytes_max: usize) -> Self {
         let rules = rules(0);
-        let shard = Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None);
-        let committed = (SequenceNumber::ZERO, vec![]);
-        Self { log, parts_max, rules, shard, ready: vec![], committed, objects: BTreeMap::new() }
+        let mut world = Self {
+            log,
+            parts_max,
+            shard: Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None),
+            rules,
+            state_bytes_max,
+            ready: vec![],
+            committed: (SequenceNumber::ZERO, vec![]),
+            objects: BTreeMap::new(),
+        };
+        world.begin(SequenceNumber::ZERO, None);
+        world
+    }
+
+    fn begin(&mut self, next: SequenceNumber, state: Option<State>) {
+        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state);
+        self.shard.keeps_origins = true;
+        self.shard.state_bytes_max = self.state_bytes_max;
     }
 
     /// Reads the next record, if there is one and it may be read.
@@ -108,7 +129,7 @@ impl World {
         let Some(made) = self.log.get(sequence.get() as usize) else { return false };
         let rows = made.iter().zip(0..).map(|(&key, index): (_, usize)| {
             let text = if key == 9 { format!("no json {sequence}") } else { format!("[{sequence},{index}]") };
-            Row { part: Part::Records(vec![key.to_string()]), data: text.into_bytes().into() }
+            Row { part: Part::Records(vec![key.to_string()]), data: text.into_bytes().into(), key: b"key" }
         });
         let (rows, data) = (rows.collect(), sequence.to_string());
         let source = Source {
@@ -131,6 +152,8 @@ impl World {
 
     fn commit(&mut self, delivers: bool) {
         let (next, state) = self.shard.take_checkpoint();
+        let bytes_max = self.state_bytes_max.saturating_add(PLAN_BYTES + OBJECT_BYTES_MAX);
+        assert!(state.len() <= bytes_max, "{} bytes: {}", state.len(), String::from_utf8_lossy(&state));
         if delivers {
             self.deliver(0, true);
         }
@@ -148,7 +171,15 @@ impl World {
         if is_noted {
             let Ready { object, decided, building, .. } = self.ready.swap_remove(at);
             let body = building.rows.finish().unwrap();
-            let rows = body.rows().map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
+            let rows: Vec<_> = body.rows().map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
+            assert_eq!(building.origins.len(), rows.len());
+            if matches!(decided.part, Part::Records(_)) {
+                for (origin, row) in building.origins.iter().zip(&rows) {
+                    let place = format!("[{},{}]", origin.sequence, origin.index);
+                    let is_no_json = row.starts_with("no json");
+                    assert!(*row == place || is_no_json && row.ends_with(&origin.sequence.to_string()));
+                }
+            }
             let before = self.objects.insert(decided.name.clone(), rows);
             let after = &self.objects[&decided.name];
             assert!(
@@ -168,7 +199,7 @@ impl World {
         self.rules = rules(plan);
         let (next, state) = self.committed.clone();
         let state = (!state.is_empty()).then(|| State::decode(&state).expect("it was encoded"));
-        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state);
+        self.begin(next, state);
     }
 
     /// Delivers everything that is left.
@@ -252,38 +283,17 @@ proptest! {
     fn l2_each_row_is_in_exactly_one_object(
         log in vec(vec(prop_oneof![8 => 0..5u8, 1 => Just(9)], 0..4), 1..60),
         parts_max in 1..8usize,
+        state_bytes_max in prop_oneof![Just(usize::MAX), 1..3_000usize],
         ops in vec(op(), 1..120),
     ) {
         let expected: Vec<_> = log.iter().map(Vec::len).collect();
-        let mut world = World::new(log, parts_max);
+        let mut world = World::new(log, parts_max, state_bytes_max);
         world.run(ops);
         world.finish();
         prop_assert_eq!(world.counts(), expected);
         prop_assert_eq!(world.committed.0.get() as usize, world.log.len());
         prop_assert!(world.committed.1.is_empty(), "a state is left");
         prop_assert_eq!(world.shard.memory_bytes, 0);
-    }
-
-    #[test]
-    fn l6_names_never_leave_the_prefix(
-        values in vec(("[./%\\\\a\u{7}ü]{1,5}", "[./%\\\\a\u{7}ü]{1,5}"), 1..8),
-        pattern in prop_oneof![
-            Just("!{partitionKeyFromLambda:k}/!{partitionKeyFromLambda:l}/!{timestamp:yyyy}/"),
-            Just("x/!{partitionKeyFromLambda:k}!{timestamp:'/'HH'/'}!{partitionKeyFromLambda:l}"),
-        ],
-    ) {
-        let keys = [(KeySource::Lambda, "k".to_owned()), (KeySource::Lambda, "l".to_owned())];
-        let prefix = Prefix::parse(pattern, Use::Records(&keys)).unwrap();
-        let rules = rules(0);
-        let oldest = rules.zoned(Timestamp::from_millis(1_700_000_000_000));
-        for (k, l) in &values {
-            let keys = [k.clone(), l.clone()];
-            let name = prefix.evaluate(&Values { oldest: &oldest, keys: &keys, error_output_type: "" });
-            let depth = name.matches('/').count();
-            prop_assert!(depth == 3, "{name}");
-            prop_assert!(name.split('/').all(|segment| segment != ".." && segment != "."), "{name}");
-            prop_assert!(!name.contains(|char: char| char.is_control() || char == '\\'), "{name}");
-        }
     }
 }
 
@@ -296,7 +306,7 @@ fn formatted(pattern: &str, zone: &str, micros: u64) -> String {
     let rules = Rules::new(Plan { time_zone: zone.into(), ..plan(0) }).unwrap();
     let prefix = Prefix::parse(&format!("!{{timestamp:{pattern}}}"), Use::Records(&[])).unwrap();
     let oldest = rules.zoned(Timestamp::from_micros(micros));
-    prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: "" })
+    prefix.evaluate(&Values { oldest: &oldest, keys: &[], error_output_type: "", seed: None })
 }
 
 #[test]
@@ -337,6 +347,7 @@ fn prefixes_follow_the_rules_of_firehose() {
             oldest: &oldest,
             keys: &["v".into()],
             error_output_type: "processing-failed",
+            seed: None,
         })
     };
     let records = Use::Records(&[]);
@@ -352,7 +363,35 @@ fn prefixes_follow_the_rules_of_firehose() {
     let random: Vec<_> =
         (0..2).map(|_| evaluate("!{firehose:random-string}!{timestamp:'/'}", records)).collect();
     assert!(random.iter().all(|random| random.len() == 12) && random[0] != random[1], "{random:?}");
-    assert!(Prefix::parse(&"a".repeat(1_025), records).is_err());
+    let twice = evaluate("!{firehose:random-string}!{firehose:random-string}", records);
+    assert!(twice[..11] != twice[11..22], "{twice}: a new one each time");
+    let times = "!{timestamp:yyyy}/!{timestamp:MM}/!{timestamp:'!{'ss}";
+    assert_eq!(
+        evaluate(times, records),
+        "2024/02/!{03",
+        "all of the same time, and what is in quotation marks stays"
+    );
+    let error_of = |text: &str, of: Use<'_>| Prefix::parse(text, of).unwrap_err();
+    assert!(error_of(&"a".repeat(1_025), records).contains("it may have 1024"));
+    assert!(error_of(&"a".repeat(499), records).contains("it may become 512"));
+    assert!(Prefix::parse(&"a".repeat(498), records).is_ok());
+    for unknown in ["!{Timestamp:yyyy}", "!{timeStamp:yyyy}", "!{firehose:Random-String}", "!{aws:yyyy}"] {
+        assert!(error_of(unknown, records).contains("unknown"), "{unknown}");
+    }
+    for no_expression in ["!{", "a!{}", "!{yyyy}"] {
+        assert!(Prefix::parse(no_expression, records).is_err(), "{no_expression}");
+    }
+    for key in ["!{partitionKeyFromQuery:k}", "!{partitionKeyFromLambda:k}"] {
+        let text = format!("{with_type}{key}");
+        assert!(error_of(&text, Use::Errors).contains("may not stand in the error prefix"), "{key}");
+    }
+    for outside in ["!{timestamp:'/'yyyy}/", "!{timestamp:'..'}/", "a/!{timestamp:..}/", ".!{timestamp:'.'}/"]
+    {
+        assert!(Prefix::parse(outside, records).is_err(), "{outside}");
+    }
+    let long = vec!["/".repeat(170)];
+    let prefix = Prefix::parse(keyed, Use::Records(&keys)).unwrap();
+    assert!(!prefix.has_room_for(&long) && prefix.has_room_for(&["a".repeat(500)]));
     assert!(
         Prefix::parse("!{partitionKeyFromLambda:k}/", Use::Records(&keys)).is_err(),
         "it comes from a query"

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use streamlog::{Position, Record, ShardFilter, ShardId, Stream, StreamOptions};
+use streamlog::{Position, Record, ShardDescription, ShardFilter, ShardId, Stream, StreamOptions};
 
 const KEYS: u64 = 20;
 
@@ -53,6 +53,11 @@ pub fn ids(stream: &Stream) -> Vec<Id> {
 
 /// Puts the next numbers of all keys until the process is killed, and splits or merges a shard of these streams in turn now and then.
 pub fn put_until_killed(to: &Stream, reshard: &[&Stream], round: u64) -> ! {
+    put_with_pauses_until_killed(to, reshard, round, Duration::from_millis(1))
+}
+
+/// Does the same, and pauses for so long after each 50 records.
+pub fn put_with_pauses_until_killed(to: &Stream, reshard: &[&Stream], round: u64, pause: Duration) -> ! {
     let mut next: BTreeMap<u64, u64> = BTreeMap::new();
     for (key, _) in ids(to) {
         *next.entry(key).or_default() += 1;
@@ -67,7 +72,7 @@ pub fn put_until_killed(to: &Stream, reshard: &[&Stream], round: u64) -> ! {
             split_or_merge(reshard[pick as usize % reshard.len()], pick);
         }
         if number % 50 == 0 {
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(pause);
         }
     }
     unreachable!("it is killed before")
@@ -77,7 +82,11 @@ fn split_or_merge(stream: &Stream, pick: u64) {
     let mut open = stream.list_shards(ShardFilter::AtLatest);
     open.sort_by_key(|shard| shard.hash_key_range.start);
     if open.len() < 3 {
-        told(stream.split_shard_evenly(open[pick as usize % open.len()].id));
+        // Always one that is wide enough, however often that was done before.
+        let width =
+            |shard: &ShardDescription| shard.hash_key_range.end.get() - shard.hash_key_range.start.get();
+        open.rotate_left(pick as usize % 2);
+        told(stream.split_shard_evenly(open.into_iter().max_by_key(width).expect("one is open").id));
     } else {
         told(stream.merge_shards(open[0].id, open[1].id));
     }
@@ -91,6 +100,11 @@ pub fn child() -> Option<(std::path::PathBuf, u64)> {
 
 /// Runs the test `child` so many times, and kills it after a while. In the round after that, it has to end by itself.
 pub fn kill_again_and_again(path: &Path, rounds: u64) {
+    kill_each_after(path, rounds, |round| Duration::from_millis(60 + round * 173 % 600));
+}
+
+/// Does the same, and kills each child after a time that depends on its round.
+pub fn kill_each_after(path: &Path, rounds: u64, time: impl Fn(u64) -> Duration) {
     for round in 0..=rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(super::CHILD_TEST)
@@ -102,7 +116,7 @@ pub fn kill_again_and_again(path: &Path, rounds: u64) {
             .unwrap();
         if round < rounds {
             // In some rounds it dies while it opens.
-            thread::sleep(Duration::from_millis(60 + round * 173 % 600));
+            thread::sleep(time(round));
             child.kill().unwrap();
         }
         let output = child.wait_with_output().unwrap();

@@ -14,6 +14,7 @@ use arrow_schema::{ArrowError, DataType};
 
 use super::convert::Cell;
 use super::schema::ParquetType;
+use crate::delivery::format::make_room;
 
 /// The values of a column, one for each row. Where there is none, there is any value of the type.
 #[derive(Debug)]
@@ -57,27 +58,27 @@ impl Values {
 
     /// Adds a value of the column's type, or none.
     pub(super) fn push(&mut self, cell: Cell<'_>) {
-        self.is_valid.push(cell != Cell::Null);
+        push(&mut self.is_valid, cell != Cell::Null);
         match &mut self.data {
-            Data::Bool(to) => to.push(matches!(cell, Cell::Bool(true))),
-            Data::Int32(to) => to.push(if let Cell::Int32(number) = cell { number } else { 0 }),
-            Data::Int64(to) => to.push(if let Cell::Int64(number) = cell { number } else { 0 }),
-            Data::Float(to) => to.push(if let Cell::Float(number) = cell { number } else { 0.0 }),
-            Data::Double(to) => to.push(if let Cell::Double(number) = cell { number } else { 0.0 }),
-            Data::Decimal(to) => to.push(if let Cell::Decimal(number) = cell { number } else { 0 }),
+            Data::Bool(to) => push(to, matches!(cell, Cell::Bool(true))),
+            Data::Int32(to) => push(to, if let Cell::Int32(number) = cell { number } else { 0 }),
+            Data::Int64(to) => push(to, if let Cell::Int64(number) = cell { number } else { 0 }),
+            Data::Float(to) => push(to, if let Cell::Float(number) = cell { number } else { 0.0 }),
+            Data::Double(to) => push(to, if let Cell::Double(number) = cell { number } else { 0.0 }),
+            Data::Decimal(to) => push(to, if let Cell::Decimal(number) = cell { number } else { 0 }),
             Data::Bytes(ends, bytes) => {
                 match cell {
-                    Cell::Text(text) => bytes.extend_from_slice(text.as_bytes()),
-                    Cell::Bytes(more) => bytes.extend_from_slice(&more),
+                    Cell::Text(text) => extend(bytes, text.as_bytes()),
+                    Cell::Bytes(more) => extend(bytes, &more),
                     _ => {}
                 }
-                ends.push(offset(bytes.len()));
+                push(ends, offset(bytes.len()));
             }
             Data::List(ends, items) => {
                 if let Cell::List(cells) = cell {
                     cells.into_iter().for_each(|cell| items.push(cell));
                 }
-                ends.push(offset(items.is_valid.len()));
+                push(ends, offset(items.is_valid.len()));
             }
             Data::Struct(fields) => match cell {
                 Cell::Struct(cells) => {
@@ -135,6 +136,16 @@ impl Values {
             }
         })
     }
+}
+
+fn push<T>(to: &mut Vec<T>, value: T) {
+    make_room(to, 1);
+    to.push(value);
+}
+
+fn extend(to: &mut Vec<u8>, bytes: &[u8]) {
+    make_room(to, bytes.len());
+    to.extend_from_slice(bytes);
 }
 
 fn bytes_of<T>(values: &Vec<T>) -> usize {

@@ -140,9 +140,14 @@ impl Followed {
         state.manifest.clone()
     }
 
+    /// Fails in a child that `fork` made of the process that opened the reader.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.process.check(&self.root)
+    }
+
     /// Returns the reader of a shard.
     pub(crate) fn reader(&self, shard: ShardId) -> Result<Arc<Reader>> {
-        self.process.check(&self.root)?;
+        self.check_process()?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
         let member = state.members.get(&shard).ok_or(Error::ShardNotFound(shard))?;
@@ -151,7 +156,7 @@ impl Followed {
 
     /// Returns the shards, and what reads them, in the order of their creation.
     pub(crate) fn members(&self) -> Result<Vec<(ShardDescription, Arc<Reader>)>> {
-        self.process.check(&self.root)?;
+        self.check_process()?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
         let shards = state.manifest.shards.iter();

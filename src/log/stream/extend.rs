@@ -390,13 +390,13 @@ pub fn is_in_callback() -> bool {
     callback::is_running()
 }
 
-/// Fails in a child process that `fork` made of the one that opened the stream. The child has none of the threads that it could wait for,
-/// and its writes would destroy those of its parent.
+/// Fails in a child process that `fork` made of the one that opened the stream, or the reader. The child has none of the threads that it could
+/// wait for, and its writes would destroy those of its parent.
 ///
 /// # Errors
 /// `InvalidArgument`.
 pub fn check_process(stream: &StreamReader) -> Result<()> {
-    stream.own().map_or(Ok(()), |own| own.topology.check_process())
+    stream.check_process()
 }
 
 /// A hold on retention. [`hold()`] returns it by name.

@@ -173,6 +173,14 @@ impl StreamReader {
         }
     }
 
+    /// Fails in a child that `fork` made of the process that opened the stream, or followed it.
+    pub(super) fn check_process(&self) -> Result<()> {
+        match &self.source {
+            Source::Own(core) => core.topology.check_process(),
+            Source::Followed(handle) => handle.followed.check_process(),
+        }
+    }
+
     /// Returns what layers keep with the stream or with the reader.
     /// Returns who wraps and unwraps the stream's keys.
     pub(super) fn key_provider(&self) -> Option<&Arc<dyn KeyProvider>> {

@@ -420,6 +420,26 @@ impl DeliveryOptions {
 
     /// Takes records apart that hold several ones. Each of these goes through the steps behind this one by itself. A record in which
     /// something else stands, or more than 10,000 of them, goes to the error output as a whole. Default: off.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// use streamlog::delivery::{Directory, Format, SubRecords};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// stream.put("user-17", r#"{"page":"/"}{"page":"/cart"}"#)?;
+    /// let delivery = stream
+    ///     .delivery("pages")
+    ///     .sub_records(SubRecords::Json)
+    ///     .format(Format::lines())
+    ///     .to(Directory::new(directory.path().join("pages")))
+    ///     .start()?;
+    /// assert!(delivery.flush(Duration::from_secs(10)));
+    /// assert_eq!(delivery.stats().records, 2);
+    /// delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sub_records(mut self, sub_records: impl Into<Option<SubRecords>>) -> Self {
         self.plan.sub_records = sub_records.into();
         self

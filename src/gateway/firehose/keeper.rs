@@ -110,7 +110,7 @@ impl Shared {
             };
             let mut is_quiet = true;
             for stream in registry.all() {
-                let step = decide(&stream, is_ending);
+                let step = decide(Seen::of(&stream, is_ending));
                 is_quiet &= step == Step::Nothing;
                 match step {
                     Step::Nothing | Step::Later => {}
@@ -179,27 +179,100 @@ fn put_off(runner: &mut Runner, stream: &DeliveryStream) {
     runner.retry_at = stream.clock().elapsed() + pause;
 }
 
-fn decide(stream: &DeliveryStream, is_ending: bool) -> Step {
-    let definition = stream.definition();
-    let mut runner = stream.runner.lock();
-    if runner.is_busy {
-        return Step::Later;
+/// What decides what is to be done with a delivery stream.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// A thread ends the delivery or starts another one.
+    is_busy: bool,
+    /// The version of the settings with which a delivery runs, or with which one ran until it ended by itself.
+    running: Option<u64>,
+    is_over: bool,
+    /// The version of the settings that is defined.
+    defined: u64,
+    /// The gateway ends.
+    is_ending: bool,
+    /// It is being deleted, and until when that is shown.
+    is_deleting: bool,
+    is_to_go: bool,
+    is_gone: bool,
+    /// What has failed waits.
+    is_put_off: bool,
+}
+
+impl Seen {
+    fn of(stream: &DeliveryStream, is_ending: bool) -> Self {
+        let definition = stream.definition();
+        let mut runner = stream.runner.lock();
+        if !runner.is_busy
+            && let Some(thread) = runner.thread.take()
+        {
+            // It is at its end, and has nothing more to do with the runner. A panic was printed.
+            let _ = thread.join();
+        }
+        Self {
+            is_busy: runner.is_busy,
+            running: runner.delivery.as_ref().map(|_| runner.version),
+            is_over: runner.delivery.as_ref().is_some_and(Delivery::is_over),
+            defined: definition.version,
+            is_ending,
+            is_deleting: definition.is_deleting,
+            is_to_go: stream.is_to_go(),
+            is_gone: stream.is_gone.load(Ordering::Acquire),
+            is_put_off: stream.clock().elapsed() < runner.retry_at,
+        }
     }
-    if let Some(thread) = runner.thread.take() {
-        // It is at its end, and has nothing more to do with the runner. A panic was printed.
-        let _ = thread.join();
-    }
-    if is_ending || definition.is_deleting {
-        return match &runner.delivery {
-            Some(_) => Step::Replace { starts: false },
-            None if is_ending || stream.is_gone.load(Ordering::Acquire) => Step::Nothing,
-            None if stream.is_to_go() && stream.clock().elapsed() >= runner.retry_at => Step::Delete,
-            None => Step::Later,
-        };
-    }
-    match &runner.delivery {
-        Some(delivery) if runner.version == definition.version && !delivery.is_over() => Step::Nothing,
-        _ if stream.clock().elapsed() < runner.retry_at => Step::Nothing,
+}
+
+fn decide(seen: Seen) -> Step {
+    let is_to_end = seen.is_ending || seen.is_deleting;
+    match seen.running {
+        _ if seen.is_busy => Step::Later,
+        Some(_) if is_to_end => Step::Replace { starts: false },
+        None if seen.is_ending || seen.is_gone => Step::Nothing,
+        None if seen.is_deleting && seen.is_to_go && !seen.is_put_off => Step::Delete,
+        None if seen.is_deleting => Step::Later,
+        Some(version) if version == seen.defined && !seen.is_over => Step::Nothing,
+        _ if seen.is_put_off => Step::Nothing,
         _ => Step::Replace { starts: true },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_follows_what_is_defined() {
+        let (start, end) = (Step::Replace { starts: true }, Step::Replace { starts: false });
+        let new = Seen { defined: 3, ..Seen::default() };
+        let runs = Seen { running: Some(3), ..new };
+        let deleted = Seen { is_deleting: true, ..new };
+        let gone = Seen { is_to_go: true, ..deleted };
+        for (seen, expected) in [
+            (new, &start),
+            (runs, &Step::Nothing),
+            (Seen { running: Some(2), ..new }, &start),
+            (Seen { is_over: true, ..runs }, &start),
+            // What has failed waits, and then is tried again.
+            (Seen { is_put_off: true, ..new }, &Step::Nothing),
+            (Seen { is_put_off: true, is_over: true, ..runs }, &Step::Nothing),
+            // One thread at a time.
+            (Seen { is_busy: true, ..new }, &Step::Later),
+            (Seen { is_busy: true, ..gone }, &Step::Later),
+            (Seen { is_busy: true, is_ending: true, ..new }, &Step::Later),
+            // Nothing is deleted while it runs, nor before its time.
+            (Seen { is_deleting: true, ..runs }, &end),
+            (Seen { is_deleting: true, is_to_go: true, ..runs }, &end),
+            (deleted, &Step::Later),
+            (gone, &Step::Delete),
+            (Seen { is_put_off: true, ..gone }, &Step::Later),
+            (Seen { is_gone: true, ..gone }, &Step::Nothing),
+            // The gateway ends: nothing is started or deleted any more.
+            (Seen { is_ending: true, ..runs }, &end),
+            (Seen { is_ending: true, ..new }, &Step::Nothing),
+            (Seen { is_ending: true, ..gone }, &Step::Nothing),
+        ] {
+            assert_eq!(&decide(seen), expected, "{seen:?}");
+        }
     }
 }

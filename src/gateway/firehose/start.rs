@@ -58,3 +58,63 @@ pub(super) fn forget(registry: &Registry, stream: &DeliveryStream, definition: &
         tracing::warn!(%error, delivery_stream = stream.name, "a consumer group is left behind");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::gateway::catalogue::{Behaviour, Catalogue, Settings};
+    use crate::gateway::firehose::definition::{Encryption, created};
+    use crate::gateway::firehose::{Buckets, Rules};
+    use crate::gateway::names::Account;
+    use crate::{Limits, ManualClock, SECOND, Store, StreamOptions};
+
+    /// A crash may come between the answer to its creation and its first start.
+    #[test]
+    fn l1_a_delivery_that_starts_late_begins_when_its_delivery_stream_was_created() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let options = StreamOptions::new().clock(Arc::clone(&clock) as _);
+        let store = Store::open(directory.path().join("streams"), options.clone()).unwrap();
+        let behaviour = Behaviour {
+            account: Account { id: "000000000000".to_owned(), region: "us-east-1".to_owned() },
+            delay: Duration::ZERO,
+            limits: Limits::none(),
+            shards_max: 10,
+            options,
+        };
+        let catalogue = Arc::new(Catalogue::new(store, behaviour));
+        catalogue.create("clicks", 1, &Settings::default()).unwrap();
+        let source = catalogue.stream("clicks").unwrap().stream.clone();
+        source.put("a", "before").unwrap();
+        clock.advance(SECOND);
+        let buckets = Buckets::in_directory(directory.path().join("buckets"));
+        let rules = Rules { buckets: Some(buckets), ..Rules::default() };
+        let (streams, creating) = Default::default();
+        let registry = Registry { catalogue, rules, streams, creating };
+        let request = json!({"S3DestinationConfiguration": {"BucketARN": "arn:aws:s3:::archive"}});
+        let (kind, destination) = created(&mut request.as_object().unwrap().clone()).unwrap();
+        let since = source.now().as_millis();
+        let definition = Definition {
+            version: 1,
+            id: "0".to_owned(),
+            source: Source::Kinesis { stream: "clicks".to_owned(), role: String::new(), since },
+            kind,
+            destination,
+            encryption: Encryption::default(),
+            updated: None,
+            is_deleting: false,
+            tags: Default::default(),
+        };
+        let stream = registry.create("archive", definition.clone()).unwrap();
+        source.put("a", "after").unwrap();
+        let delivery = delivery(&registry, &stream, &definition).unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        assert_eq!(delivery.stats().read_records, 1, "the one that was put after its creation");
+        delivery.close().unwrap();
+    }
+}

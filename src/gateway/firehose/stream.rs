@@ -130,6 +130,13 @@ impl DeliveryStream {
         self.runner.lock().delivery.as_ref().map(Delivery::stats)
     }
 
+    /// Returns the version of the settings with which its delivery runs.
+    #[cfg(test)]
+    pub(in crate::gateway) fn running_version(&self) -> Option<u64> {
+        let runner = self.runner.lock();
+        runner.delivery.as_ref().map(|_| runner.version)
+    }
+
     /// Fails unless it is active.
     pub(in crate::gateway) fn check_active(&self) -> Answered<()> {
         match self.status() {

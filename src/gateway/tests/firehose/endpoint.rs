@@ -130,6 +130,7 @@ fn an_endpoint_gets_each_record_in_firehoses_protocol() {
         "DeliveryStreamName": "clicks", "CurrentDeliveryStreamVersionId": "1", "DestinationId": "destinationId-000000000001",
         "HttpEndpointDestinationUpdate": {"RequestConfiguration": {"ContentEncoding": "GZIP"}},
     }));
+    hoses.running("clicks", 2);
     hoses.put("clicks", ["b"]);
     let (head, _) = std::iter::repeat_with(|| server.next())
         .find(|(head, _)| head.contains("content-encoding: gzip"))

@@ -34,8 +34,13 @@ const MANIFESTS: &str = "manifests/";
 const URL: &str = "s3://bucket/logs/";
 
 fn rounds(target: &str) -> u64 {
-    // The objects of a shard are all in S3 before those of its children are, and that takes its time.
-    let default = if matches!(target, "directory" | "stream") { 8 } else { 5 };
+    let default = match target {
+        "directory" => 8,
+        // Fewer have hardly ever met a kill between a put and its commit.
+        "stream" => 20,
+        // The objects of a shard are all in S3 before those of its children are, and that takes its time.
+        _ => 5,
+    };
     std::env::var("STREAMLOG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(default)
 }
 

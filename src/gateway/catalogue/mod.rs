@@ -149,12 +149,10 @@ impl Catalogue {
         missing(name, &self.behaviour.account.id)
     }
 
-    /// Returns the names of all streams, sorted. Some may be deleted before the caller asks for them.
+    /// Returns the names of all streams, sorted. Some may be deleted before the caller asks for them, and some are the gateway's own, which are
+    /// no streams for whoever asks for them.
     pub(super) fn names(&self) -> Answered<Vec<String>> {
-        let mut names = self.store.names().map_err(|error| internal(&error))?;
-        // The gateway keeps streams of its own in the store.
-        names.retain(|name| is_stream_name(name));
-        Ok(names)
+        self.store.names().map_err(|error| internal(&error))
     }
 
     /// Returns the names of the streams that the gateway keeps for itself.

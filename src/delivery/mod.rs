@@ -45,6 +45,8 @@ mod stats;
 mod steps;
 #[cfg(feature = "object-store")]
 mod storage;
+#[cfg(feature = "object-store")]
+mod storage_archive;
 #[cfg(test)]
 mod tests;
 mod time_pattern;

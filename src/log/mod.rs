@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod crash_tests;
+pub(crate) mod archive;
 pub(crate) mod follow;
 pub(crate) mod format;
 #[cfg(fuzzing)]

@@ -24,6 +24,9 @@ use crate::log::types::time::Timestamp;
 pub(crate) trait FollowStream: std::fmt::Debug + Send + Sync {
     /// Brings the readers of all shards up to date with the manifest and with who has the stream open.
     fn reload(&self) -> Result<()>;
+
+    /// Fails if the archive of the stream could not be asked for the shards that have expired.
+    fn check_archive(&self) -> Result<()>;
 }
 
 /// What keeps a reader up to date.
@@ -134,6 +137,10 @@ impl Reader {
             return taken.map(drop);
         };
         stream.reload()?;
+        if follow.known.lock().has_expired && self.closing.get().is_none() {
+            // Only the archive may know which shards follow.
+            stream.check_archive()?;
+        }
         // The directory of a shard that has expired is gone. That of any other must be there.
         if is_gone { self.take_over(&mut follow.known.lock()).map(drop) } else { Ok(()) }
     }

@@ -3,10 +3,10 @@
 //! The manifest in the archive is read when the stream's own one lacks a shard that is not known from there: by whoever asks for all shards, or comes
 //! to the end of one that has expired, and gets the error if the archive is out of reach. Nobody else waits for it, and no lock is held meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Followed, State, close_unnamed, heirs_of};
+use super::{Followed, State, unnamed};
 use crate::log::archive::cache::ArchiveCache;
 use crate::log::archive::contents;
 use crate::log::manifest::Manifest;
@@ -48,6 +48,10 @@ impl ArchivedShards {
 }
 
 impl State {
+    fn named_ids(&self) -> BTreeSet<ShardId> {
+        self.named.iter().map(|shard| shard.id).collect()
+    }
+
     fn has_stale_archive(&self) -> bool {
         let archive = self.archive.as_ref();
         archive.is_some_and(|archive| archive.is_stale(&self.named, self.manifest.next_shard))
@@ -74,13 +78,13 @@ impl Followed {
             if let Some(archive) = &mut state.archive {
                 (archive.manifest, archive.read_for) = (archived, Some(ids));
             }
-            self.finish_reload(&mut state);
+            self.add_archived(&mut state);
         }
         Ok(())
     }
 
-    /// Adds the archived shards that the stream does not have any more, and closes the readers of the others that it does not have.
-    pub(super) fn finish_reload(&self, state: &mut State) {
+    /// Adds the archived shards that the stream does not have any more, and closes their readers, and those of the others that it does not have.
+    pub(super) fn add_archived(&self, state: &mut State) {
         let is_stale = state.has_stale_archive();
         let cache = state.archive.as_ref().map(|archive| &archive.cache);
         let archived = state.archive.as_ref().and_then(|archive| archive.manifest.as_ref());
@@ -97,28 +101,59 @@ impl Followed {
         }
         let mut all: Vec<_> = expired.iter().chain(&state.own).cloned().collect();
         all.sort_by_key(|shard| shard.id);
-        let named: BTreeSet<_> = expired.iter().chain(&state.named).map(|shard| shard.id).collect();
-        for shard in &expired {
-            let reader = &state.members[&shard.id].reader;
-            let mut heirs = heirs_of(shard, &all, &named);
-            heirs.extend(lineage::children_of(&all, shard.id));
-            // If some are not there yet, a reader must not take the others for all.
-            let child_count = |shards| lineage::children_of(shards, shard.id).count();
-            if child_count(&state.named) > child_count(&state.own) {
-                heirs.clear();
-            }
-            let ends = shard.closing_sequence.zip(shard.closed_at);
-            if let Some((end, closed_at)) = ends.filter(|_| !heirs.is_empty()) {
-                let readers = heirs.iter().map(|heir| Arc::clone(&state.members[&heir.id].reader));
-                // Only the first call counts.
-                reader.announce(end, closed_at, readers.collect());
+        adopt_orphans(&mut all, &expired);
+        let own: BTreeSet<_> = state.own.iter().map(|shard| shard.id).collect();
+        for (id, member) in unnamed(&state.members, &state.named_ids()) {
+            let (reader, gone) = (&member.reader, member.reader.created());
+            let archived = expired.iter().find(|shard| shard.id == id);
+            let is_later = |shard: &&ShardDescription| {
+                shard.id > id && shard.hash_key_range.overlaps(&gone.hash_key_range)
+            };
+            // If some are not there or not known yet, a reader must not take the others for all.
+            let is_known = !is_stale && state.named.iter().filter(is_later).all(|shard| own.contains(&shard.id));
+            if !reader.is_closed() && is_known {
+                let mut heirs: Vec<_> = lineage::children_of(&all, id).collect();
+                if heirs.is_empty() {
+                    // Its children are gone as well, or there are more parents than a shard has. Whoever reads it goes on with all that had its
+                    // keys, in their order.
+                    heirs = all.iter().filter(is_later).collect();
+                }
+                let first = heirs.iter().map(|heir| (heir.first_sequence, heir.created_at)).min();
+                let ends = archived.and_then(|shard| shard.closing_sequence.zip(shard.closed_at));
+                if let Some((end, closed_at)) = ends.or(first) {
+                    let readers = heirs.iter().map(|heir| Arc::clone(&state.members[&heir.id].reader));
+                    reader.announce(end, closed_at, readers.collect());
+                }
             }
             reader.expire();
         }
-        // Until the archive is read, nobody knows whether it has the others.
-        if !is_stale {
-            close_unnamed(&mut state.members, &all, &named);
-        }
+        let named: BTreeSet<_> = all.iter().chain(&state.named).map(|shard| shard.id).collect();
+        // An iterator that stands in one of the others keeps its reader.
+        state.members.retain(|id, member| named.contains(id) || !member.reader.is_closed());
         state.manifest.shards = all;
+    }
+}
+
+/// Gives shards, whose parents nobody knows any more, the parents that come closest: the latest archived shards that had their hash keys. So all records
+/// of these keys are read before.
+fn adopt_orphans(all: &mut [ShardDescription], expired: &[ShardDescription]) {
+    let ranges: BTreeMap<_, _> = all.iter().map(|shard| (shard.id, shard.hash_key_range)).collect();
+    let misses_a_parent = |shard: &ShardDescription| shard.parents().any(|id| !ranges.contains_key(&id));
+    for orphan in all.iter_mut().filter(|shard| misses_a_parent(shard)) {
+        let range = orphan.hash_key_range;
+        let mut parents: Vec<_> = orphan.parents().filter(|id| ranges.contains_key(id)).collect();
+        let had_keys = |shard: &&ShardDescription| shard.id < orphan.id && shard.hash_key_range.overlaps(&range);
+        for before in expired.iter().rev().filter(had_keys) {
+            // Of an ancestor whose keys a later one had, all is read before that one.
+            let (start, end) = (before.hash_key_range.start.max(range.start), before.hash_key_range.end.min(range.end));
+            let has_all = |later: &ShardId| ranges[later].start <= start && end <= ranges[later].end;
+            if !parents.iter().any(has_all) {
+                parents.push(before.id);
+            }
+        }
+        // If it has none at all, it is the first of its keys.
+        if let Some(&parent) = parents.first() {
+            (orphan.parent, orphan.adjacent_parent) = (Some(parent), parents.get(1).copied());
+        }
     }
 }

@@ -217,7 +217,7 @@ impl Followed {
         for repetition in 0..RELOADS_MAX {
             match self.try_reload(state) {
                 Ok(true) => {
-                    self.finish_reload(state);
+                    self.close_gone(state);
                     return Ok(());
                 }
                 Ok(false) => {}
@@ -301,6 +301,15 @@ impl Followed {
         Ok(true)
     }
 
+    /// Closes the readers of the shards that the stream does not have any more.
+    fn close_gone(&self, state: &mut State) {
+        if state.archive.is_some() {
+            return self.add_archived(state);
+        }
+        let named = state.named.iter().map(|shard| shard.id).collect();
+        close_unnamed(&mut state.members, &state.own, &named);
+    }
+
     /// Lets a test do something in the middle.
     fn point(&self, action: &'static str) -> Result<()> {
         fault::point(action, &self.root).map_err(|error| Error::io(action, &self.root, error))
@@ -372,20 +381,6 @@ fn unnamed<'m>(
     members.iter().filter(|(id, _)| !named.contains(id)).map(|(&id, member)| (id, member))
 }
 
-/// Returns the shards that come from one whose children have expired unseen.
-fn heirs_of<'s>(
-    gone: &ShardDescription,
-    shards: &'s [ShardDescription],
-    named: &BTreeSet<ShardId>,
-) -> Vec<&'s ShardDescription> {
-    let is_heir = |shard: &&ShardDescription| {
-        shard.id > gone.id
-            && shard.hash_key_range.overlaps(&gone.hash_key_range)
-            && !shard.parents().any(|parent| named.contains(&parent))
-    };
-    shards.iter().filter(is_heir).collect()
-}
-
 /// Closes the readers of the shards that have expired.
 ///
 /// If they were split or merged since anybody looked, their children may have expired too. Then those of the other shards follow them that
@@ -393,9 +388,14 @@ fn heirs_of<'s>(
 fn close_unnamed(members: &mut Members, shards: &[ShardDescription], named: &BTreeSet<ShardId>) {
     let mut closed = vec![];
     for (id, member) in unnamed(members, named) {
-        let reader = &member.reader;
+        let (reader, range) = (&member.reader, member.reader.created().hash_key_range);
+        let is_heir = |shard: &&ShardDescription| {
+            shard.id > id
+                && shard.hash_key_range.overlaps(&range)
+                && !shard.parents().any(|parent| named.contains(&parent))
+        };
         if !reader.is_closed() {
-            let heirs = heirs_of(reader.created(), shards, named);
+            let heirs: Vec<_> = shards.iter().filter(is_heir).collect();
             let first = heirs.iter().map(|heir| heir.first_sequence).min().unwrap_or_default();
             // They are there after the next reload.
             let Some(closed_at) = heirs.iter().map(|heir| heir.created_at).min() else { continue };

@@ -2,6 +2,8 @@
 #![cfg(feature = "delivery")]
 
 mod common;
+#[path = "archive/kill.rs"]
+mod kill;
 #[path = "archive/model.rs"]
 mod model;
 
@@ -18,6 +20,12 @@ use streamlog::{
     Archive, ArchiveReport, Archiver, Error, ManualClock, Position, Retention, SECOND, SequenceNumber, ShardFilter,
     ShardId, Stream, StreamOptions, StreamReader, Timestamp,
 };
+
+/// Not a test: `common::killed` runs it in a process of its own.
+#[test]
+fn child() {
+    kill::child();
+}
 
 fn go_on<T>(_: T) -> ControlFlow<()> {
     ControlFlow::Continue(())

@@ -17,8 +17,8 @@ use common::place::Place;
 use common::{OpenKeys, any_codec, clock, scratch, segment_files, small};
 use streamlog::delivery::Directory;
 use streamlog::{
-    Archive, ArchiveReport, Archiver, Error, ManualClock, Position, Retention, SECOND, SequenceNumber, ShardFilter,
-    ShardId, Stream, StreamOptions, StreamReader, Timestamp,
+    Archive, ArchiveReport, Archiver, Error, ManualClock, Position, Retention, SECOND, SequenceNumber,
+    ShardFilter, ShardId, Stream, StreamOptions, StreamReader, Timestamp,
 };
 
 /// Not a test: `common::killed` runs it in a process of its own.
@@ -58,7 +58,9 @@ fn number_of(data: &[u8]) -> u32 {
 /// Reads a shard from a position on.
 fn read(reader: &StreamReader, shard: ShardId, position: Position) -> Vec<u32> {
     let iterator = reader.iterator(shard, position).unwrap();
-    iterator.flat_map(|batch| batch.unwrap().iter().map(|record| number_of(record.data())).collect::<Vec<_>>()).collect()
+    iterator
+        .flat_map(|batch| batch.unwrap().iter().map(|record| number_of(record.data())).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Reads all shards, children after their parents, as the tool does.
@@ -209,7 +211,8 @@ fn shards_that_have_expired_come_back_with_their_lineage() {
         read_by_follower.extend(batch.iter().map(|record| number_of(record.data())));
     }
     for mut numbers in [read_by_follower, read_lineage(&late).unwrap(), read_lineage(&early).unwrap()] {
-        let by_key = |key: u32| numbers.iter().copied().filter(|number| number % 7 == key).collect::<Vec<_>>();
+        let by_key =
+            |key: u32| numbers.iter().copied().filter(|number| number % 7 == key).collect::<Vec<_>>();
         for key in 0..7 {
             assert!(by_key(key).is_sorted(), "{key}");
         }
@@ -251,10 +254,16 @@ fn an_archive_out_of_reach_is_an_error_that_names_the_object_and_ends_with_it() 
     // What the stream has is there, for readers new and old.
     let new = with_archive(&clock, &place).open_reader(directory.path()).unwrap();
     for reader in [&reader, &new] {
-        assert_eq!(read(reader, shard, Position::At(horizon)).len(), 60 - numbers.len().max(horizon.get() as usize));
+        assert_eq!(
+            read(reader, shard, Position::At(horizon)).len(),
+            60 - numbers.len().max(horizon.get() as usize)
+        );
         assert!(reader.iterator(shard, Position::Latest).is_ok());
     }
-    for refused in [new.iterator(shard, Position::TrimHorizon).map(drop), new.lineage_iterator(Position::TrimHorizon).map(drop)] {
+    for refused in [
+        new.iterator(shard, Position::TrimHorizon).map(drop),
+        new.lineage_iterator(Position::TrimHorizon).map(drop),
+    ] {
         assert!(matches!(refused, Err(Error::Io(_))), "not from the stream's own horizon: {refused:?}");
     }
     place.set_away(false);
@@ -343,7 +352,9 @@ fn a_damaged_object_is_refused_by_its_name_and_a_missing_one_is_trimmed() {
     for mut iterator in [begun, new.iterator(shard, Position::TrimHorizon).unwrap()] {
         assert_eq!(iterator.next_batch(100).unwrap().len(), 7);
         match iterator.next_batch(100) {
-            Err(Error::Trimmed { requested, horizon, .. }) => assert_eq!((requested.get(), horizon.get()), (7, 14)),
+            Err(Error::Trimmed { requested, horizon, .. }) => {
+                assert_eq!((requested.get(), horizon.get()), (7, 14))
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(iterator.skip_to_horizon(), 7);
@@ -407,7 +418,8 @@ fn a_segment_that_is_resumed_after_a_close_is_archived_again() {
 /// Returns the bytes of the files without a name that this process has mapped from a directory.
 fn fetched_bytes(dir: &Path) -> u64 {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let of_dir = maps.lines().filter(|line| line.contains(dir.to_str().unwrap()) && line.contains("streamlog-"));
+    let of_dir =
+        maps.lines().filter(|line| line.contains(dir.to_str().unwrap()) && line.contains("streamlog-"));
     of_dir
         .map(|line| {
             let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
@@ -437,7 +449,10 @@ fn what_is_fetched_stays_within_the_bound_and_leaves_nothing_behind() {
         assert_eq!(fs::read_dir(&cache).unwrap().count(), 0, "the files have no names");
     }
     assert!(most <= bound && most > bound / 2, "{most}");
-    assert_eq!(place.with(|place| place.fetched.iter().filter(|name| name.starts_with("shards")).count()), 99);
+    assert_eq!(
+        place.with(|place| place.fetched.iter().filter(|name| name.starts_with("shards")).count()),
+        99
+    );
     // What is in the cache is not fetched again.
     let before = place.with(|place| place.fetched.len());
     let last = SequenceNumber::from(690);
@@ -446,7 +461,8 @@ fn what_is_fetched_stays_within_the_bound_and_leaves_nothing_behind() {
     }
     assert_eq!(place.with(|place| place.fetched.len()), before);
     // A batch stays readable although its segment has left the cache, and while everything is held, everything stays.
-    let batches: Vec<_> = reader.iterator(shard, Position::TrimHorizon).unwrap().map(Result::unwrap).collect();
+    let batches: Vec<_> =
+        reader.iterator(shard, Position::TrimHorizon).unwrap().map(Result::unwrap).collect();
     let numbers: Vec<u32> = batches.iter().flatten().map(|record| number_of(record.data())).collect();
     assert_eq!(numbers, (0..700).collect::<Vec<_>>());
     drop((batches, iterator, reader));
@@ -463,7 +479,9 @@ fn segments_stay_compressed_and_encrypted_in_the_archive() {
         let stream = options.open(&path).unwrap();
         let secret = b"nobody may read this";
         for number in 0..600u32 {
-            stream.put(format!("key-{}", number % 7), [&number.to_be_bytes()[..], &secret.repeat(20)].concat()).unwrap();
+            stream
+                .put(format!("key-{}", number % 7), [&number.to_be_bytes()[..], &secret.repeat(20)].concat())
+                .unwrap();
         }
         let mut archiver = stream.archiver(place.clone());
         archive_and_trim(&stream, &mut archiver);
@@ -623,7 +641,11 @@ fn a_restored_stream_goes_on_and_an_interrupted_restore_too() {
     let mut numbers = read_lineage(&stream).unwrap();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..210).collect::<Vec<_>>());
-    assert_eq!(stream.shards(), { let mut all = reader.shards(); all.truncate(4); all });
+    assert_eq!(stream.shards(), {
+        let mut all = reader.shards();
+        all.truncate(4);
+        all
+    });
     stream.close().unwrap();
     // The original is gone, and this one goes on with its archive.
     run(&mut StreamReader::open(&restored).unwrap().archiver(place.clone()));
@@ -672,7 +694,8 @@ fn a_directory_holds_an_archive_and_a_missing_one_is_no_empty_one() {
     run(&mut archiver);
     stream.trim_before(ShardId::new(0), 50.into()).unwrap();
     stream.maintain().unwrap();
-    let reader = StreamOptions::new().clock(clock.clone()).archive(archive.clone()).open_reader(&path).unwrap();
+    let reader =
+        StreamOptions::new().clock(clock.clone()).archive(archive.clone()).open_reader(&path).unwrap();
     assert_eq!(read_lineage(&reader).unwrap(), (0..60).collect::<Vec<_>>());
     // What a killed process has left is written again, and what somebody writes is left to them.
     let left = archive.path().join("half.partial");

@@ -354,7 +354,10 @@ fn l8_an_archive_in_s3_is_read_back_and_restored_whatever_happens_to_requests() 
         match archiver.run(go_on) {
             Ok(report) => break assert_eq!(report.waiting.len(), 1, "the last segment is not sealed"),
             Err(error) => {
-                assert!(error.is_retryable() && error.to_string().contains("s3://bucket/archive/clicks/"), "{error}");
+                assert!(
+                    error.is_retryable() && error.to_string().contains("s3://bucket/archive/clicks/"),
+                    "{error}"
+                );
                 failures += 1;
                 assert!(failures < 100, "{error}");
             }
@@ -376,7 +379,10 @@ fn l8_an_archive_in_s3_is_read_back_and_restored_whatever_happens_to_requests() 
     while numbers.len() < 40 {
         match iterator.next_batch(7) {
             Ok(batch) => numbers.extend(batch.iter().map(|record| record.data()[0])),
-            Err(error) => assert!(error.is_retryable() && error.to_string().contains("archive/clicks/shards/"), "{error}"),
+            Err(error) => assert!(
+                error.is_retryable() && error.to_string().contains("archive/clicks/shards/"),
+                "{error}"
+            ),
         }
     }
     assert_eq!(numbers, (0..40).collect::<Vec<_>>());

@@ -7,7 +7,9 @@ use streamlog::{Queue, QueueRecord, ReceiptHandle, StreamReader};
 use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::Printer;
-use crate::queue_args::{AcknowledgeArgs, DeadLettersArgs, QueueArgs, ReceiveArgs, ReleaseArgs, RestoreDeadLettersArgs};
+use crate::queue_args::{
+    AcknowledgeArgs, DeadLettersArgs, QueueArgs, ReceiveArgs, ReleaseArgs, RestoreDeadLettersArgs,
+};
 use crate::queues::{RECORDS_MAX, open};
 
 /// The longest time before a waiting command notices Ctrl-C.

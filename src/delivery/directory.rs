@@ -65,7 +65,9 @@ impl Archive for Directory {
 
     fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(self.path.join(prefix)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check_is_there().map(|()| vec![]),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.check_is_there().map(|()| vec![]);
+            }
             entries => entries?,
         };
         let mut names = vec![];
@@ -116,9 +118,11 @@ impl Directory {
 fn open_alone(path: &Path) -> io::Result<File> {
     loop {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        file.try_lock().map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "somebody else writes it now"))?;
+        file.try_lock()
+            .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "somebody else writes it now"))?;
         // Whoever had it before may have given it its name just now.
-        let is_same = fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
+        let is_same =
+            fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
         if is_same {
             file.set_len(0)?;
             return Ok(file);

@@ -19,7 +19,8 @@ impl ObjectStorage {
     }
 
     fn path(&self, name: &str) -> io::Result<Path> {
-        Path::parse(self.key(name)).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
+        Path::parse(self.key(name))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
     }
 
     /// Waits for a request.

@@ -2,9 +2,9 @@
 //!
 //! The modules form strict layers, lowest first. `tests/tidy.rs` checks the code against the list in `docs/DESIGN.md`.
 
+pub(crate) mod archive;
 #[cfg(test)]
 mod crash_tests;
-pub(crate) mod archive;
 pub(crate) mod follow;
 pub(crate) mod format;
 #[cfg(fuzzing)]

@@ -36,7 +36,8 @@ fn read_all(path: &Path) -> BTreeMap<u64, u64> {
             return next;
         }
         for record in &batch {
-            let (key, number): (u64, u64) = serde_json::from_slice(&record.data()[..record.data().len() - 2_000]).unwrap();
+            let (key, number): (u64, u64) =
+                serde_json::from_slice(&record.data()[..record.data().len() - 2_000]).unwrap();
             let expected = next.entry(key).or_default();
             if number != *expected {
                 println!("error key {key}: expected {expected}, found {number}");
@@ -50,7 +51,8 @@ fn read_all(path: &Path) -> BTreeMap<u64, u64> {
 /// What the child does that the kill test kills. In its last round, it only reads.
 pub(crate) fn child() {
     let Some((path, round)) = killed_child() else { return };
-    let options = StreamOptions::new().segment_bytes(64 << 10).retention(Retention::forever().bytes_max(100 << 10));
+    let options =
+        StreamOptions::new().segment_bytes(64 << 10).retention(Retention::forever().bytes_max(100 << 10));
     let stream = told(options.open(path.join("clicks")));
     let mut archiver = told(stream.archiver(Directory::new(path.join("archive"))).hold(1 << 40));
     let mut next = read_all(&path);

@@ -23,7 +23,9 @@ enum Step {
     Put(u8),
     Maintain,
     /// A pass of archiving. The place fails after so many changes, and the archiver is gone then.
-    Archive { puts_left: Option<u32> },
+    Archive {
+        puts_left: Option<u32>,
+    },
     /// A second archiver, in another process.
     ArchiveElsewhere,
     Advance(u8),
@@ -34,7 +36,10 @@ enum Step {
     Kill,
     Away(bool),
     NewReader,
-    Read { reader: u8, records: u8 },
+    Read {
+        reader: u8,
+        records: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -109,8 +114,7 @@ impl World {
     }
 
     fn archive(&mut self, puts_left: Option<u32>) {
-        let mut archiver =
-            self.archiver.take().unwrap_or_else(|| self.stream().archiver(self.place.clone()));
+        let mut archiver = self.archiver.take().unwrap_or_else(|| self.stream().archiver(self.place.clone()));
         self.place.with(|place| place.puts_left = puts_left);
         let outcome = archiver.run(go_on);
         self.place.with(|place| place.puts_left = None);
@@ -183,7 +187,9 @@ impl World {
             Step::Maintain => self.stream().maintain().unwrap(),
             Step::Archive { puts_left } => self.archive(puts_left),
             Step::ArchiveElsewhere => {
-                let reader = with_keys(StreamOptions::new().clock(self.clock.clone())).open_reader(self.path()).unwrap();
+                let reader = with_keys(StreamOptions::new().clock(self.clock.clone()))
+                    .open_reader(self.path())
+                    .unwrap();
                 if let Err(error) = reader.archiver(self.place.clone()).run(go_on) {
                     self.check_away(&error);
                 }
@@ -291,8 +297,15 @@ proptest! {
 #[test]
 fn a_reader_that_has_not_read_the_archive_lately_does_not_take_some_children_for_all() {
     let steps = vec![
-        Step::Archive { puts_left: None }, Step::NewReader, Step::Split(0), Step::Put(2), Step::Reopen, Step::Split(32), Step::Archive { puts_left: None },
-        Step::Advance(101), Step::Maintain,
+        Step::Archive { puts_left: None },
+        Step::NewReader,
+        Step::Split(0),
+        Step::Put(2),
+        Step::Reopen,
+        Step::Split(32),
+        Step::Archive { puts_left: None },
+        Step::Advance(101),
+        Step::Maintain,
     ];
     check(scratch().path(), 0, true, steps);
 }

@@ -25,7 +25,7 @@ fn a_stream_is_archived_read_back_and_restored() {
     succeeds(&said);
     assert!(stderr(&said).contains("retention does not wait for this archive"), "{}", stderr(&said));
     let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.starts_with("archived 2501 records in ") && !said.contains("not sealed"), "{said}");
+    assert!(said.starts_with("archived 2,508 records in ") && !said.contains("not sealed"), "{said}");
     let again = place.run("archive", &["--to", archive, "--hold", "1G", "--json"]);
     assert!(stderr(&again).is_empty(), "{}", stderr(&again));
     assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap()["segment_count"], 0);
@@ -36,7 +36,10 @@ fn a_stream_is_archived_read_back_and_restored() {
     let own = place.cat(&[]);
     assert!(own.len() < log.len() && log.as_bytes().ends_with(&own), "{} of {}", own.len(), log.len());
     assert!(place.cat(&["--archive", archive]) == log.as_bytes(), "the whole log");
-    assert_eq!(place.cat(&["--archive", archive, "--from", "7", "--count", "1"]), format!("line 7 {}\n", "x".repeat(60)).as_bytes());
+    assert_eq!(
+        place.cat(&["--archive", archive, "--from", "7", "--count", "1"]),
+        format!("line 7 {}\n", "x".repeat(60)).as_bytes()
+    );
     assert_eq!(place.json("verify", &["--archive", archive])["record_count"], 5_000);
     fails(&place.run("split", &["0", "--archive", archive]), &["for commands that only read"]);
     fails(&place.run("cat", &["--archive", "/nowhere"]), &["/nowhere", "the directory is missing"]);
@@ -49,7 +52,7 @@ fn a_stream_is_archived_read_back_and_restored() {
     let said = run("restore", &restored, &["--from", archive]);
     succeeds(&said);
     let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.starts_with("restored 5000 records, and fetched "), "{said}");
+    assert!(said.starts_with("restored 5,000 records, and fetched "), "{said}");
     assert!(run("cat", &restored, &[]).stdout == log.as_bytes(), "the whole log");
     fails(&run("restore", &restored, &["--from", archive]), &["there is a stream at"]);
     #[cfg(not(feature = "object-store"))]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::fetch::{FetchError, fetch};
 use super::failure;
+use super::fetch::{FetchError, fetch};
 use super::name::{self, ArchivedSegment};
 use crate::log::segment::place::SegmentPlace;
 use crate::log::segment::window::Window;

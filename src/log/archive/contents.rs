@@ -103,7 +103,8 @@ pub(crate) fn expired<'a>(
         let mut shard = shard.clone();
         if shard.closing_sequence.is_none() || shard.closed_at.is_none() {
             let later = archived.iter().chain(stream);
-            let heirs = later.filter(|heir| heir.id > shard.id && heir.hash_key_range.overlaps(&shard.hash_key_range));
+            let heirs = later
+                .filter(|heir| heir.id > shard.id && heir.hash_key_range.overlaps(&shard.hash_key_range));
             let ends = heirs.map(|heir| (heir.first_sequence, heir.created_at)).min();
             let (end, closed_at) = ends.unwrap_or((shard.first_sequence, shard.created_at));
             shard.closing_sequence.get_or_insert(end);
@@ -156,7 +157,8 @@ mod tests {
     fn a_shard_stays_in_the_archived_manifest_and_is_closed_there() {
         let archived = merge(None, &manifest(&[(0, &[], Some(50)), (1, &[0], None)]));
         let merged = merge(Some(&archived), &manifest(&[(1, &[0], Some(150)), (2, &[1], None)]));
-        let found: Vec<_> = merged.shards.iter().map(|it| (it.id.get(), it.closing_sequence.map(|it| it.get()))).collect();
+        let found: Vec<_> =
+            merged.shards.iter().map(|it| (it.id.get(), it.closing_sequence.map(|it| it.get()))).collect();
         assert_eq!(found, [(0, Some(50)), (1, Some(150)), (2, None)]);
         // The same again changes nothing, and what is written is read back as it was.
         assert_eq!(merge(Some(&merged), &manifest(&[(1, &[0], Some(150)), (2, &[1], None)])), merged);

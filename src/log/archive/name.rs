@@ -48,7 +48,9 @@ impl ArchivedSegment {
         let Self { shard, base, end, first, last, bytes, identity, checksum } = self;
         let (base, end, first, last) = (base.get(), end.get(), first.as_micros(), last.as_micros());
         let prefix = prefix_of(*shard);
-        format!("{prefix}{base:020}-{end:020}-{first}-{last}-{bytes}-{identity:016x}-{checksum:08x}{EXTENSION}")
+        format!(
+            "{prefix}{base:020}-{end:020}-{first}-{last}-{bytes}-{identity:016x}-{checksum:08x}{EXTENSION}"
+        )
     }
 
     /// Returns the segment of a name, if it is one.
@@ -120,7 +122,16 @@ mod tests {
     fn segment(base: u64, end: u64) -> ArchivedSegment {
         let (first, last) = (Timestamp::from_micros(5), Timestamp::from_micros(9));
         let (base, end) = (base.into(), end.into());
-        ArchivedSegment { shard: ShardId::new(3), base, end, first, last, bytes: 77, identity: 1, checksum: 2 }
+        ArchivedSegment {
+            shard: ShardId::new(3),
+            base,
+            end,
+            first,
+            last,
+            bytes: 77,
+            identity: 1,
+            checksum: 2,
+        }
     }
 
     proptest! {
@@ -148,7 +159,10 @@ mod tests {
         let bounds: Vec<_> = list.iter().map(|it| (it.base.get(), it.end.get())).collect();
         assert_eq!(bounds, [(0, 10), (10, 20), (30, 40)]);
         let holds = |sequence: u64| holder(&list, sequence.into()).map(|segment| segment.base.get());
-        assert_eq!([0, 9, 10, 20, 29, 30, 40].map(holds), [Some(0), Some(0), Some(10), None, None, Some(30), None]);
+        assert_eq!(
+            [0, 9, 10, 20, 29, 30, 40].map(holds),
+            [Some(0), Some(0), Some(10), None, None, Some(30), None]
+        );
         let first = |from: u64| first_held(&list, from.into()).map(SequenceNumber::get);
         assert_eq!([0, 15, 20, 35, 40].map(first), [Some(0), Some(15), Some(30), Some(35), None]);
         let reach = |from: u64| held_to(&list, from.into()).get();

@@ -88,7 +88,8 @@ impl RestoredShard<'_> {
             self.add_lost(end, segment.base, segment.first)?;
         }
         let place = self.dir.segment(segment.base);
-        let is_there = DataFile::open(&place.path).and_then(|file| is_whole(segment, &file)).unwrap_or_default();
+        let is_there =
+            DataFile::open(&place.path).and_then(|file| is_whole(segment, &file)).unwrap_or_default();
         if !is_there {
             let aside = place.path.with_suffix(".new");
             dir::remove_file(&aside)?;
@@ -110,7 +111,8 @@ impl RestoredShard<'_> {
     fn add_lost(&mut self, from: SequenceNumber, to: SequenceNumber, arrived: Timestamp) -> Result<()> {
         let count = to.get() - from.get();
         if count > GAP_MAX {
-            let reason = format!("expected segments up to sequence number {to}, found them to end before {from}");
+            let reason =
+                format!("expected segments up to sequence number {to}, found them to end before {from}");
             let name = format!("shards/{:012}/", self.shard.id.get());
             return Err(damage(self.archive, &name, Some((self.shard.id, from)), reason));
         }

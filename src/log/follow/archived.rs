@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Followed, State, unnamed};
+use super::closed::unnamed;
+use super::{Followed, State};
 use crate::log::archive::cache::ArchiveCache;
 use crate::log::archive::contents;
 use crate::log::manifest::Manifest;
@@ -94,10 +95,7 @@ impl Followed {
         let expired = contents::expired(archived, &state.named).filter(|shard| shard.id.get() < next_shard);
         let expired: Vec<_> = expired.collect();
         for shard in &expired {
-            state
-                .members
-                .entry(shard.id)
-                .or_insert_with(|| self.member(shard, &state.manifest, cache));
+            state.members.entry(shard.id).or_insert_with(|| self.member(shard, &state.manifest, cache));
         }
         let mut all: Vec<_> = expired.iter().chain(&state.own).cloned().collect();
         all.sort_by_key(|shard| shard.id);
@@ -110,7 +108,8 @@ impl Followed {
                 shard.id > id && shard.hash_key_range.overlaps(&gone.hash_key_range)
             };
             // If some are not there or not known yet, a reader must not take the others for all.
-            let is_known = !is_stale && state.named.iter().filter(is_later).all(|shard| own.contains(&shard.id));
+            let is_known =
+                !is_stale && state.named.iter().filter(is_later).all(|shard| own.contains(&shard.id));
             if !reader.is_closed() && is_known {
                 let mut heirs: Vec<_> = lineage::children_of(&all, id).collect();
                 if heirs.is_empty() {
@@ -142,10 +141,12 @@ fn adopt_orphans(all: &mut [ShardDescription], expired: &[ShardDescription]) {
     for orphan in all.iter_mut().filter(|shard| misses_a_parent(shard)) {
         let range = orphan.hash_key_range;
         let mut parents: Vec<_> = orphan.parents().filter(|id| ranges.contains_key(id)).collect();
-        let had_keys = |shard: &&ShardDescription| shard.id < orphan.id && shard.hash_key_range.overlaps(&range);
+        let had_keys =
+            |shard: &&ShardDescription| shard.id < orphan.id && shard.hash_key_range.overlaps(&range);
         for before in expired.iter().rev().filter(had_keys) {
             // Of an ancestor whose keys a later one had, all is read before that one.
-            let (start, end) = (before.hash_key_range.start.max(range.start), before.hash_key_range.end.min(range.end));
+            let (start, end) =
+                (before.hash_key_range.start.max(range.start), before.hash_key_range.end.min(range.end));
             let has_all = |later: &ShardId| ranges[later].start <= start && end <= ranges[later].end;
             if !parents.iter().any(has_all) {
                 parents.push(before.id);

@@ -57,7 +57,10 @@ pub struct Archiver {
 
 impl fmt::Debug for Archiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Archiver").field("archive", &self.archive).field("hold", &self.hold).finish_non_exhaustive()
+        f.debug_struct("Archiver")
+            .field("archive", &self.archive)
+            .field("hold", &self.hold)
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,9 +183,7 @@ impl Archiver {
         let dir = ShardDir::new(self.stream.root(), shard.id);
         let archived = match self.shards.entry(shard.id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                new.insert(ArchivedShard::list(&*self.archive, &dir)?)
-            }
+            Entry::Vacant(new) => new.insert(ArchivedShard::list(&*self.archive, &dir)?),
         };
         archived.add(&*self.archive, &dir, horizon, |segment| {
             report.segment_count += 1;

@@ -16,6 +16,8 @@ const PARTIAL: &str = ".partial";
 /// A file appears under its name when it is complete and synced, together with the name: an object that was delivered survives power loss. A file that
 /// is being written has a name that ends with `.partial`. The next delivery of the object replaces it.
 ///
+/// It is also a place for an [`Archive`]. For that, the directory must exist: one that is missing may be a disk that is not mounted.
+///
 /// ```
 /// # use streamlog::Stream;
 /// use streamlog::delivery::{Directory, Format};

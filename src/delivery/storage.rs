@@ -36,6 +36,8 @@ const PART_BYTES: usize = 16 << 20;
 /// Objects have the type of their format as `Content-Type`, and `Content-Encoding: gzip` if they are compressed so; a store without attributes, such as
 /// a local directory, does without. Some tools decompress what has that encoding when they download it.
 ///
+/// It is also a place for an [`Archive`](crate::Archive).
+///
 /// A request that fails is repeated three times; then the delivery tries the object again as its settings say. Errors have the URL and the key
 /// of the object, and none of the credentials. All clones share one thread, on which requests run, and their connections.
 ///

@@ -135,7 +135,7 @@ impl World {
             (true, ..4) => drop(stream.split_shard_evenly(open[pick].id).unwrap()),
             (false, 2..) => {
                 let pick = pick.min(open.len() - 2);
-                drop(stream.merge_shards(open[pick].id, open[pick + 1].id).unwrap());
+                stream.merge_shards(open[pick].id, open[pick + 1].id).unwrap();
             }
             _ => {}
         }

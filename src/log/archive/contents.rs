@@ -69,6 +69,8 @@ pub(crate) fn add(archive: &dyn Archive, archived: Option<Manifest>, stream: &Ma
         }
     }
     let merged = merge(archived.as_ref(), stream);
+    // A reader of another process may not see all shards at a moment when they change.
+    merged.check().map_err(|reason| failure(archive, "write", NAME, io::Error::other(reason)))?;
     if archived.as_ref() != Some(&merged) {
         let text = merged.encode();
         let put = archive.put(NAME, &mut Cursor::new(text.as_bytes()));

@@ -64,7 +64,7 @@ impl Followed {
     ///
     /// # Errors
     /// `Io` if it is out of reach; `InvalidArgument` if it is that of another stream; `Corrupt`, `UnsupportedFormat`.
-    pub(super) fn read_archive(&self) -> Result<()> {
+    pub(super) fn ask_archive(&self) -> Result<()> {
         for _ in 0..READINGS_MAX {
             let state = self.state.lock();
             let Some(archive) = state.archive.as_ref().filter(|_| state.has_stale_archive()) else {

@@ -86,6 +86,9 @@ struct State {
     archive: Option<ArchivedShards>,
 }
 
+/// Shards, and what reads them.
+type Shards = Vec<(ShardDescription, Arc<Reader>)>;
+
 /// A shard that the manifest names.
 #[derive(Debug)]
 struct Member {
@@ -127,7 +130,7 @@ impl Followed {
             }),
         });
         followed.bring_up_to_date(&mut followed.state.lock())?;
-        match followed.read_archive() {
+        match followed.ask_archive() {
             Err(error @ Error::InvalidArgument(_)) => Err(error),
             // Out of reach. What the stream has itself can be read.
             _ => Ok(followed),
@@ -155,7 +158,7 @@ impl Followed {
     pub(crate) fn manifest(&self) -> Manifest {
         // Whoever reads the shards meets the error.
         let _ = self.look(&mut self.state.lock());
-        let _ = self.read_archive();
+        let _ = self.ask_archive();
         self.state.lock().manifest.clone()
     }
 
@@ -166,7 +169,7 @@ impl Followed {
         self.look(&mut state)?;
         if !state.members.contains_key(&shard) {
             drop(state);
-            self.read_archive()?;
+            self.ask_archive()?;
             state = self.state.lock();
         }
         let member = state.members.get(&shard).ok_or(Error::ShardNotFound(shard))?;
@@ -174,17 +177,17 @@ impl Followed {
     }
 
     /// Returns the shards, and what reads them, in the order of their creation.
-    pub(crate) fn members(&self) -> Result<Vec<(ShardDescription, Arc<Reader>)>> {
+    pub(crate) fn members(&self) -> Result<Shards> {
         Ok(self.manifest_and_members()?.1)
     }
 
     /// Returns the manifest and its shards, and what reads them.
-    pub(crate) fn manifest_and_members(&self) -> Result<(Manifest, Vec<(ShardDescription, Arc<Reader>)>)> {
+    pub(crate) fn manifest_and_members(&self) -> Result<(Manifest, Shards)> {
         self.process.check(&self.root)?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
         drop(state);
-        self.read_archive()?;
+        self.ask_archive()?;
         let state = self.state.lock();
         let manifest = state.manifest.clone();
         let shards = state.manifest.shards.iter();
@@ -374,8 +377,8 @@ impl FollowStream for Followed {
         self.bring_up_to_date(&mut state)
     }
 
-    fn check_archive(&self) -> Result<()> {
-        self.read_archive()
+    fn read_archive(&self) -> Result<()> {
+        self.ask_archive()
     }
 }
 

@@ -179,7 +179,7 @@ impl Manifest {
     }
 
     /// Refuses what no version of this library writes, so that later code need not check it.
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         self.settings.check().map_err(|error| error.to_string())?;
         let ids = || self.shards.iter().map(|shard| shard.id.get());
         if !ids().is_sorted_by(|a, b| a < b) || ids().any(|id| id >= self.next_shard) {

@@ -40,6 +40,7 @@ const HOLD_NAME: &str = "archive";
 /// stream.close()?; // which seals everything
 ///
 /// let reader = streamlog::StreamReader::open(&path)?;
+/// # std::fs::create_dir(directory.path().join("archive"))?;
 /// let mut archiver = reader.archiver(Directory::new(directory.path().join("archive")));
 /// let report = archiver.run(|_| ControlFlow::Continue(()))?;
 /// assert_eq!((report.segment_count, report.record_count), (1, 1));
@@ -67,8 +68,7 @@ impl fmt::Debug for Archiver {
 impl StreamReader {
     /// Returns an archiver, which copies sealed segments into an archive: a directory, an object store, or any other [`Archive`].
     ///
-    /// A segment is sealed once it is full, once a later one was begun because its records have reached the age of the retention, and when the
-    /// stream is closed. The last segment of each shard is not in the archive while records are put into it. Encrypted records stay encrypted in the
+    /// A segment is sealed once it is full, once its shard is closed or has been quiet for as long as records are kept, and when the stream is closed. The last segment of each shard is not in the archive while records are put into it. Encrypted records stay encrypted in the
     /// archive, with the keys in their wrapped form.
     ///
     /// It works in any process, also while another one has the stream open, and reads nothing but files. Several may work on the same archive: they
@@ -219,6 +219,7 @@ impl Stream {
     /// # use streamlog::{Position, Stream, delivery::Directory};
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("clicks");
+    /// # std::fs::create_dir(directory.path().join("archive"))?;
     /// # let archive = Directory::new(directory.path().join("archive"));
     /// # let stream = Stream::open(&path)?;
     /// # stream.put("user-17", "clicked")?;

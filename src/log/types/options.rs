@@ -525,6 +525,7 @@ impl StreamOptions {
     /// # use streamlog::{Position, Stream, StreamOptions, StreamReader, delivery::Directory};
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("clicks");
+    /// # std::fs::create_dir(directory.path().join("archive"))?;
     /// # let archive = Directory::new(directory.path().join("archive"));
     /// # let stream = Stream::open(&path)?;
     /// # let shard = stream.put("user-17", "clicked")?.shard;

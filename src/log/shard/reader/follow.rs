@@ -25,8 +25,8 @@ pub(crate) trait FollowStream: std::fmt::Debug + Send + Sync {
     /// Brings the readers of all shards up to date with the manifest and with who has the stream open.
     fn reload(&self) -> Result<()>;
 
-    /// Fails if the archive of the stream could not be asked for the shards that have expired.
-    fn check_archive(&self) -> Result<()>;
+    /// Asks the archive of the stream for the shards that have expired, if that is still to be done.
+    fn read_archive(&self) -> Result<()>;
 }
 
 /// What keeps a reader up to date.
@@ -128,6 +128,26 @@ impl Reader {
         stream.map_or(Ok(()), |stream| stream.reload())
     }
 
+    /// Returns whether the shard has left the stream, and only the archive may know where it ended and which shards follow.
+    pub(super) fn has_unknown_end(&self) -> bool {
+        let has_expired = |follow: &Follow| follow.known.lock().has_expired;
+        self.archived.is_some()
+            && self.closing.get().is_none()
+            && self.follow.as_ref().is_some_and(has_expired)
+    }
+
+    /// Asks the archive where the shard ended, if only that may know.
+    ///
+    /// # Errors
+    /// `Io` if it is out of reach; `Corrupt`, `UnsupportedFormat`.
+    pub(super) fn find_unknown_end(&self) -> Result<()> {
+        if !self.has_unknown_end() {
+            return Ok(());
+        }
+        let stream = self.follow.as_ref().and_then(|follow| follow.stream.upgrade());
+        stream.map_or(Ok(()), |stream| stream.read_archive())
+    }
+
     fn catch_up(&self, follow: &Follow) -> Result<()> {
         follow.process.check(self.segments.dir())?;
         let taken = self.take_over(&mut follow.known.lock());
@@ -137,10 +157,6 @@ impl Reader {
             return taken.map(drop);
         };
         stream.reload()?;
-        if follow.known.lock().has_expired && self.closing.get().is_none() {
-            // Only the archive may know which shards follow.
-            stream.check_archive()?;
-        }
         // The directory of a shard that has expired is gone. That of any other must be there.
         if is_gone { self.take_over(&mut follow.known.lock()).map(drop) } else { Ok(()) }
     }

@@ -145,10 +145,6 @@ impl Reader {
     }
 
     /// Returns the reader of a shard of a stream that another process may have open. It knows nothing of the shard yet.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is what a reader is made of, and there is one caller"
-    )]
     pub(crate) fn followed(
         description: &ShardDescription,
         clock: Arc<dyn Clock>,

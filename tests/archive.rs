@@ -399,6 +399,121 @@ fn the_archive_of_another_stream_or_of_another_copy_is_refused() {
 }
 
 #[test]
+fn copies_that_differ_only_in_the_segment_in_which_they_went_on_are_told_apart() {
+    let (directory, clock, place) = (scratch(), clock(), Place::default());
+    let [path, copy] = ["stream", "copy"].map(|name| directory.path().join(name));
+    let stream = small(&clock).open(&path).unwrap();
+    put(&stream, 0..2);
+    stream.close().unwrap();
+    common::copy_dir(&path, &copy);
+    for path in [&path, &copy] {
+        let stream = small(&clock).open(path).unwrap();
+        clock.advance(SECOND);
+        put(&stream, 2..3);
+        stream.close().unwrap();
+    }
+    run(&mut StreamReader::open(&path).unwrap().archiver(place.clone()));
+    let refused = StreamReader::open(&copy).unwrap().archiver(place).run(go_on);
+    assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A place that does something when a segment is about to be put there.
+#[derive(Clone)]
+struct Meddling(Place, Arc<parking_lot::Mutex<Option<Work>>>);
+
+impl std::fmt::Debug for Meddling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meddling")
+    }
+}
+
+impl Archive for Meddling {
+    fn locate(&self, name: &str) -> String {
+        self.0.locate(name)
+    }
+
+    fn list(&self, prefix: &str) -> std::io::Result<Vec<String>> {
+        self.0.list(prefix)
+    }
+
+    fn get(&self, name: &str, into: &mut dyn std::io::Write) -> std::io::Result<()> {
+        self.0.get(name, into)
+    }
+
+    fn put(&self, name: &str, from: &mut dyn std::io::Read) -> std::io::Result<()> {
+        if let Some(work) = self.1.lock().take_if(|_| name.starts_with("shards/")) {
+            work();
+        }
+        self.0.put(name, from)
+    }
+}
+
+#[test]
+fn a_segment_that_is_resumed_or_dropped_while_it_is_copied_does_no_harm() {
+    let (directory, clock, place) = (scratch(), clock(), Place::default());
+    let path = directory.path().join("stream");
+    let open = {
+        let (path, clock) = (path.clone(), clock.clone());
+        move || small(&clock).retention(Retention::forever()).open(&path).unwrap()
+    };
+    let stream = open();
+    put(&stream, 0..2);
+    stream.close().unwrap();
+    // Another process resumes it.
+    let resume = {
+        let open = open.clone();
+        move || {
+            let stream = open();
+            put(&stream, 2..40);
+            stream.close().unwrap();
+        }
+    };
+    let meddling = Meddling(place.clone(), Arc::new(parking_lot::Mutex::new(Some(Box::new(resume) as Work))));
+    let mut archiver = StreamReader::open(&path).unwrap().archiver(meddling);
+    let failed = archiver.run(go_on).unwrap_err();
+    assert!(failed.to_string().contains("it has changed while it was read"), "{failed}");
+    assert_eq!(place.segments().len(), 0, "half of one and half of the other");
+    run(&mut archiver);
+
+    // Retention drops it, and a busy shard would like its file.
+    let stream = open();
+    put(&stream, 40..60);
+    stream.maintain().unwrap();
+    let drop_and_refill = {
+        let stream = stream.clone();
+        move || {
+            stream.trim_before(ShardId::new(0), 55.into()).unwrap();
+            stream.maintain().unwrap();
+            put(&stream, 60..100);
+            stream.maintain().unwrap();
+        }
+    };
+    let work = Arc::new(parking_lot::Mutex::new(Some(Box::new(drop_and_refill) as Work)));
+    let mut archiver = stream.archiver(Meddling(place.clone(), work));
+    while run(&mut archiver).segment_count > 0 {}
+    stream.close().unwrap();
+    run(&mut StreamReader::open(&path).unwrap().archiver(place.clone()));
+    let report = Stream::restore(place, directory.path().join("restored"), go_on).unwrap();
+    let stream = small(&clock).open(directory.path().join("restored")).unwrap();
+    let found = stream.verify(go_on).unwrap();
+    assert!(found.damage.is_empty() && found.record_count == report.record_count, "{found:?}");
+    let mut iterator = stream.iterator(ShardId::new(0), Position::TrimHorizon).unwrap();
+    let mut numbers = vec![];
+    loop {
+        match iterator.next_batch(100) {
+            Ok(batch) if batch.is_empty() => break,
+            Ok(batch) => numbers.extend(batch.iter().map(|record| number_of(record.data()))),
+            Err(Error::Lost { .. }) => _ = iterator.skip_lost().unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(numbers.is_sorted() && numbers.ends_with(&(55..100).collect::<Vec<_>>()), "{numbers:?}");
+    assert_eq!(numbers.len() as u64 + report.lost_count, 100);
+}
+
+#[test]
 fn a_segment_that_is_resumed_after_a_close_is_archived_again() {
     let (directory, clock, place) = (scratch(), clock(), Place::default());
     let mut stream = small(&clock).retention(Retention::forever()).open(directory.path()).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use streamlog::{
-    Archiver, Error, LineageIterator, ManualClock, Position, Retention, SECOND, ShardFilter, Stream,
+    Archiver, Error, LineageIterator, ManualClock, Position, Record, Retention, SECOND, ShardFilter, Stream,
     StreamOptions, StreamReader,
 };
 
@@ -35,6 +35,8 @@ enum Step {
     /// What was written stays, and nothing is closed.
     Kill,
     Away(bool),
+    /// Makes a stream of what is archived by now.
+    Restore,
     NewReader,
     Read {
         reader: u8,
@@ -55,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
         2 => any::<bool>().prop_map(Step::Away),
+        1 => Just(Step::Restore),
         2 => Just(Step::NewReader),
         6 => (any::<u8>(), 1..20u8).prop_map(|(reader, records)| Step::Read { reader, records }),
     ]
@@ -159,8 +162,7 @@ impl World {
         let goes_on = match reading.iterator.next_batch(records) {
             Ok(batch) => {
                 for record in &batch {
-                    let key: u32 = std::str::from_utf8(record.partition_key()).unwrap()[4..].parse().unwrap();
-                    let number = u32::from_be_bytes(*record.data().first_chunk().unwrap());
+                    let (key, number) = key_and_number(&record);
                     let next = reading.next.entry(key).or_default();
                     let is_next = if self.is_held { number == *next } else { number >= *next };
                     assert!(is_next, "key {key}: expected {next}, found {number}");
@@ -213,6 +215,7 @@ impl World {
                 self.open();
             }
             Step::Away(is_away) => self.place.set_away(is_away),
+            Step::Restore => self.restore_now(),
             Step::NewReader => self.begin_reading(),
             Step::Read { reader, records } => {
                 if !self.readings.is_empty() {
@@ -238,6 +241,43 @@ impl World {
         self.place.set_away(was_away);
     }
 
+    /// At each moment, the archive holds everything that was put before what it holds, if nothing was dropped before it was archived.
+    fn restore_now(&mut self) {
+        let was_away = self.place.with(|place| std::mem::take(&mut place.is_away));
+        if self.place.with(|place| place.objects.contains_key("stream.json")) {
+            let path = self.directory.join("restored-early");
+            Stream::restore(self.place.clone(), &path, go_on).unwrap();
+            let stream = with_keys(small(&self.clock)).open(&path).unwrap();
+            let mut iterator = stream.lineage_iterator(Position::TrimHorizon).unwrap();
+            let mut next = [0; KEYS as usize];
+            loop {
+                let batch = match iterator.next_batch(100) {
+                    Err(Error::Lost { .. }) => {
+                        iterator.skip_lost().unwrap();
+                        continue;
+                    }
+                    batch => batch.unwrap(),
+                };
+                if batch.is_empty() {
+                    break;
+                }
+                for record in &batch {
+                    let (key, number) = key_and_number(&record);
+                    let is_next = if self.is_held {
+                        number == next[key as usize]
+                    } else {
+                        number >= next[key as usize]
+                    };
+                    assert!(is_next, "key {key}: expected {}, found {number}", next[key as usize]);
+                    next[key as usize] = number + 1;
+                }
+            }
+            stream.close().unwrap();
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+        self.place.set_away(was_away);
+    }
+
     /// Archives all, and makes a stream of it.
     fn restore(mut self) {
         self.finish_readings();
@@ -256,6 +296,11 @@ impl World {
             assert_eq!(found.record_count, self.next.iter().copied().map(u64::from).sum::<u64>());
         }
     }
+}
+
+fn key_and_number(record: &Record<'_>) -> (u32, u32) {
+    let key = std::str::from_utf8(record.partition_key()).unwrap()[4..].parse().unwrap();
+    (key, u32::from_be_bytes(*record.data().first_chunk().unwrap()))
 }
 
 fn with_keys(options: StreamOptions) -> StreamOptions {

@@ -1,5 +1,6 @@
 //! The manifest in an archive: all shards that ever were.
 
+use std::collections::BTreeMap;
 use std::io::{self, Cursor, Write};
 
 use super::{damage, failure};
@@ -83,8 +84,10 @@ pub(crate) fn add(archive: &dyn Archive, archived: Option<Manifest>, stream: &Ma
 fn merge(archived: Option<&Manifest>, stream: &Manifest) -> Manifest {
     let mut shards = stream.shards.clone();
     if let Some(archived) = archived {
-        shards.extend(expired(&archived.shards, &stream.shards));
+        let expired: Vec<_> = expired(&archived.shards, &stream.shards).collect();
+        shards.extend_from_slice(&expired);
         shards.sort_by_key(|shard| shard.id);
+        adopt_orphans(&mut shards, &expired);
     }
     let mut merged = Manifest { shards, ..stream.clone() };
     merged.holds.clear();
@@ -114,6 +117,32 @@ pub(crate) fn expired<'a>(
         }
         shard
     })
+}
+
+/// Gives shards, whose parents nobody knows any more, the parents that come closest: the latest archived shards that had their hash keys. So all records
+/// of these keys are read before.
+pub(crate) fn adopt_orphans(all: &mut [ShardDescription], expired: &[ShardDescription]) {
+    let ranges: BTreeMap<_, _> = all.iter().map(|shard| (shard.id, shard.hash_key_range)).collect();
+    let misses_a_parent = |shard: &ShardDescription| shard.parents().any(|id| !ranges.contains_key(&id));
+    for orphan in all.iter_mut().filter(|shard| misses_a_parent(shard)) {
+        let range = orphan.hash_key_range;
+        let mut parents: Vec<_> = orphan.parents().filter(|id| ranges.contains_key(id)).collect();
+        let had_keys =
+            |shard: &&ShardDescription| shard.id < orphan.id && shard.hash_key_range.overlaps(&range);
+        for before in expired.iter().rev().filter(had_keys) {
+            // Of an ancestor whose keys a later one had, all is read before that one.
+            let (start, end) =
+                (before.hash_key_range.start.max(range.start), before.hash_key_range.end.min(range.end));
+            let has_all = |later: &ShardId| ranges[later].start <= start && end <= ranges[later].end;
+            if !parents.iter().any(has_all) {
+                parents.push(before.id);
+            }
+        }
+        // If it has none at all, it is the first of its keys.
+        if let Some(&parent) = parents.first() {
+            (orphan.parent, orphan.adjacent_parent) = (Some(parent), parents.get(1).copied());
+        }
+    }
 }
 
 /// Returns the error for an archive without a manifest.

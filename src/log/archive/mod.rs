@@ -21,7 +21,7 @@
 //! |---|---|
 //! | 1 | shards without segments, which is nothing to their readers |
 //! | a part of 2 | fewer segments. The next pass goes on, because names say what is there |
-//! | an object of 2 that was not complete | nothing under its name, as [`Archive`](crate::Archive) demands |
+//! | an object of 2 that was not complete | nothing under its name, as [`Archive`] demands |
 //! | 2 | more held than need be |
 //!
 //! **Reading** (`cache.rs`). A reader that is behind the horizon of the stream's own files looks for its segment in the list of names. It lists them

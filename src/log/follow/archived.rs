@@ -3,7 +3,7 @@
 //! The manifest in the archive is read when the stream's own one lacks a shard that is not known from there: by whoever asks for all shards, or comes
 //! to the end of one that has expired, and gets the error if the archive is out of reach. Nobody else waits for it, and no lock is held meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::closed::unnamed;
@@ -99,7 +99,7 @@ impl Followed {
         }
         let mut all: Vec<_> = expired.iter().chain(&state.own).cloned().collect();
         all.sort_by_key(|shard| shard.id);
-        adopt_orphans(&mut all, &expired);
+        contents::adopt_orphans(&mut all, &expired);
         let own: BTreeSet<_> = state.own.iter().map(|shard| shard.id).collect();
         for (id, member) in unnamed(&state.members, &state.named_ids()) {
             let (reader, gone) = (&member.reader, member.reader.created());
@@ -130,31 +130,5 @@ impl Followed {
         // An iterator that stands in one of the others keeps its reader.
         state.members.retain(|id, member| named.contains(id) || !member.reader.is_closed());
         state.manifest.shards = all;
-    }
-}
-
-/// Gives shards, whose parents nobody knows any more, the parents that come closest: the latest archived shards that had their hash keys. So all records
-/// of these keys are read before.
-fn adopt_orphans(all: &mut [ShardDescription], expired: &[ShardDescription]) {
-    let ranges: BTreeMap<_, _> = all.iter().map(|shard| (shard.id, shard.hash_key_range)).collect();
-    let misses_a_parent = |shard: &ShardDescription| shard.parents().any(|id| !ranges.contains_key(&id));
-    for orphan in all.iter_mut().filter(|shard| misses_a_parent(shard)) {
-        let range = orphan.hash_key_range;
-        let mut parents: Vec<_> = orphan.parents().filter(|id| ranges.contains_key(id)).collect();
-        let had_keys =
-            |shard: &&ShardDescription| shard.id < orphan.id && shard.hash_key_range.overlaps(&range);
-        for before in expired.iter().rev().filter(had_keys) {
-            // Of an ancestor whose keys a later one had, all is read before that one.
-            let (start, end) =
-                (before.hash_key_range.start.max(range.start), before.hash_key_range.end.min(range.end));
-            let has_all = |later: &ShardId| ranges[later].start <= start && end <= ranges[later].end;
-            if !parents.iter().any(has_all) {
-                parents.push(before.id);
-            }
-        }
-        // If it has none at all, it is the first of its keys.
-        if let Some(&parent) = parents.first() {
-            (orphan.parent, orphan.adjacent_parent) = (Some(parent), parents.get(1).copied());
-        }
     }
 }

@@ -230,6 +230,29 @@ fn shards_that_have_expired_come_back_with_their_lineage() {
 }
 
 #[test]
+fn a_shard_does_not_expire_before_its_end_is_archived() {
+    let (directory, clock, place) = (scratch(), clock(), Place::default());
+    let options = || small(&clock).retention(Retention::age(100 * SECOND));
+    let stream = options().open(directory.path()).unwrap();
+    put(&stream, 0..14);
+    // Everything is sealed.
+    stream.close().unwrap();
+    let stream = options().open(directory.path()).unwrap();
+    let mut archiver = stream.archiver(place.clone()).hold(1 << 30).unwrap();
+    assert!(run(&mut archiver).waiting.is_empty());
+    stream.split_shard_evenly(stream.shards()[0].id).unwrap();
+    clock.advance(300 * SECOND);
+    stream.maintain().unwrap();
+    assert_eq!(stream.shards().len(), 3, "all of it is archived, but not where it ended");
+    run(&mut archiver);
+    stream.maintain().unwrap();
+    assert_eq!(stream.shards().len(), 2);
+    let reader = with_archive(&clock, &place).open_reader(directory.path()).unwrap();
+    assert_eq!(read_lineage(&reader).unwrap(), (0..14).collect::<Vec<_>>());
+    assert_eq!(reader.shards()[0].closing_sequence, Some(14.into()));
+}
+
+#[test]
 fn an_archive_out_of_reach_is_an_error_that_names_the_object_and_ends_with_it() {
     let (directory, clock, place) = (scratch(), clock(), Place::default());
     let stream = trimmed(directory.path(), &clock, &place);

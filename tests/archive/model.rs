@@ -25,6 +25,7 @@ enum Step {
     /// A pass of archiving. The place fails after so many changes, and the archiver is gone then.
     Archive {
         puts_left: Option<u32>,
+        fails_once: bool,
     },
     /// A second archiver, in another process.
     ArchiveElsewhere,
@@ -48,8 +49,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (1..12u8).prop_map(Step::Put),
         4 => Just(Step::Maintain),
-        3 => Just(Step::Archive { puts_left: None }),
-        2 => (0..4u32).prop_map(|left| Step::Archive { puts_left: Some(left) }),
+        3 => Just(Step::Archive { puts_left: None, fails_once: false }),
+        3 => (0..4u32, any::<bool>()).prop_map(|(left, fails_once)| Step::Archive { puts_left: Some(left), fails_once }),
         1 => Just(Step::ArchiveElsewhere),
         4 => (1..=255u8).prop_map(Step::Advance),
         2 => any::<u8>().prop_map(Step::Split),
@@ -116,9 +117,9 @@ impl World {
         }
     }
 
-    fn archive(&mut self, puts_left: Option<u32>) {
+    fn archive(&mut self, puts_left: Option<u32>, fails_once: bool) {
         let mut archiver = self.archiver.take().unwrap_or_else(|| self.stream().archiver(self.place.clone()));
-        self.place.with(|place| place.puts_left = puts_left);
+        self.place.with(|place| (place.puts_left, place.fails_once) = (puts_left, fails_once));
         let outcome = archiver.run(go_on);
         self.place.with(|place| place.puts_left = None);
         match outcome {
@@ -187,7 +188,7 @@ impl World {
         match step {
             Step::Put(count) => self.put(count),
             Step::Maintain => self.stream().maintain().unwrap(),
-            Step::Archive { puts_left } => self.archive(puts_left),
+            Step::Archive { puts_left, fails_once } => self.archive(puts_left, fails_once),
             Step::ArchiveElsewhere => {
                 let reader = with_keys(StreamOptions::new().clock(self.clock.clone()))
                     .open_reader(self.path())
@@ -342,13 +343,13 @@ proptest! {
 #[test]
 fn a_reader_that_has_not_read_the_archive_lately_does_not_take_some_children_for_all() {
     let steps = vec![
-        Step::Archive { puts_left: None },
+        Step::Archive { puts_left: None, fails_once: false },
         Step::NewReader,
         Step::Split(0),
         Step::Put(2),
         Step::Reopen,
         Step::Split(32),
-        Step::Archive { puts_left: None },
+        Step::Archive { puts_left: None, fails_once: false },
         Step::Advance(101),
         Step::Maintain,
     ];

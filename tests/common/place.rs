@@ -15,8 +15,10 @@ pub struct State {
     pub objects: BTreeMap<String, Vec<u8>>,
     /// Fails every call.
     pub is_away: bool,
-    /// Fails after so many more calls that change something; every second failure is after the change was made.
+    /// Fails after so many more calls that change something; some failures are after the change was made.
     pub puts_left: Option<u32>,
+    /// Only one of them fails.
+    pub fails_once: bool,
     pub fetched: Vec<String>,
     pub list_count: u32,
 }
@@ -73,6 +75,7 @@ impl Archive for Place {
             let is_last = *left == 0;
             *left = left.saturating_sub(1);
             if is_last {
+                state.puts_left = state.puts_left.filter(|_| !state.fails_once);
                 if bytes.len() % 2 == 1 {
                     state.objects.insert(name.to_owned(), bytes);
                 }

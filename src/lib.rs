@@ -85,13 +85,15 @@ mod scaling;
 mod store;
 mod subscription;
 
-pub(crate) use consumer::Bell;
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
+pub(crate) use consumer::{Bell, Patience};
 pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
 pub use filter::Filter;
+#[cfg(feature = "delivery")]
+pub(crate) use filter::check_json;
 pub(crate) use journal::{Journal, JournalOptions};
 pub use log::archive::report::{ArchiveProgress, ArchiveReport, RestoreReport};
 pub use log::format::headers::Headers;

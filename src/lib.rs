@@ -38,6 +38,8 @@
 //!   the load: [`Stream::set_scaling`], [`Scaling`].
 //! - Keep many streams in a directory: [`Store`], [`MaintenancePool`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
+//! - Archive sealed segments in a directory or an object store, and read back what retention has dropped: [`StreamReader::archiver`],
+//!   [`StreamOptions::archive`], [`Stream::restore`].
 //! - Limit what each shard takes and hands out in a second, as Kinesis does: [`Limits`].
 //! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
@@ -93,6 +95,7 @@ pub use filter::Filter;
 #[cfg(feature = "delivery")]
 pub(crate) use filter::check_json;
 pub(crate) use journal::{Journal, JournalOptions};
+pub use log::archive::report::{ArchiveProgress, ArchiveReport, RestoreReport};
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -111,11 +114,13 @@ pub use log::shard::reader::verify::{Verification, VerifyProgress};
 pub use log::shard::reader::wait_any::{AnyReadable, Readable, any_readable, wait_any};
 pub use log::snapshot::report::{SnapshotProgress, SnapshotReport};
 pub use log::stream::Stream;
+pub use log::stream::archive::Archiver;
 pub use log::stream::extend;
 pub use log::stream::lineage_iterator::LineageIterator;
 pub use log::stream::maintenance::MaintenancePool;
 pub use log::stream::reader::StreamReader;
 pub use log::sys::clock::SystemClock;
+pub use log::types::archive::Archive;
 pub use log::types::compression::Compression;
 pub use log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 pub use log::types::error::{Corruption, Error, IoFailure, Located, LockedBy, Result};

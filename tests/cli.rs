@@ -13,6 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use streamlog::{PutRecord, Stream};
 
+#[path = "cli/archive.rs"]
+mod archive;
 #[cfg(unix)]
 #[path = "cli/beside.rs"]
 mod beside;

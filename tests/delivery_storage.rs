@@ -217,6 +217,73 @@ fn a_manifest_has_the_url_and_the_length_of_an_object_that_is_there() {
 }
 
 #[test]
+fn l8_an_archive_in_s3_is_read_back_and_restored_whatever_happens_to_requests() {
+    let Some(moto) = Moto::start() else { return };
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let path = scratch.path().join("stream");
+    let options = common::small(&clock).segment_bytes(12 << 20).record_bytes_max(2 << 20);
+    let stream = options.retention(streamlog::Retention::forever()).open(&path).unwrap();
+    let proxy = Proxy::start(moto.address, s3::at_random(7));
+    // Some segments are uploaded and fetched in parts.
+    let storage = proxy.storage("archive/clicks").part_bytes(5 << 20).unwrap();
+    for number in 0..40u8 {
+        stream.put("key", vec![number; 1_000_000]).unwrap();
+    }
+    stream.maintain().unwrap();
+    let go_on = |_| std::ops::ControlFlow::Continue(());
+    let mut archiver = stream.archiver(storage.clone());
+    let mut failures = 0;
+    loop {
+        match archiver.run(go_on) {
+            Ok(report) => break assert_eq!(report.waiting.len(), 1, "the last segment is not sealed"),
+            Err(error) => {
+                assert!(
+                    error.is_retryable() && error.to_string().contains("s3://bucket/archive/clicks/"),
+                    "{error}"
+                );
+                failures += 1;
+                assert!(failures < 100, "{error}");
+            }
+        }
+    }
+    stream.trim_before(stream.shards()[0].id, 35.into()).unwrap();
+    stream.maintain().unwrap();
+    let names: Vec<_> = moto.bytes().into_keys().collect();
+    assert!(names.contains(&"archive/clicks/stream.json".to_owned()) && names.len() == 4, "{names:?}");
+
+    let reader = StreamOptions::new().clock(clock).archive(storage.clone()).open_reader(&path).unwrap();
+    let mut numbers = vec![];
+    let mut iterator = loop {
+        match reader.lineage_iterator(streamlog::Position::TrimHorizon) {
+            Ok(iterator) => break iterator,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+    };
+    while numbers.len() < 40 {
+        match iterator.next_batch(7) {
+            Ok(batch) => numbers.extend(batch.iter().map(|record| record.data()[0])),
+            Err(error) => assert!(
+                error.is_retryable() && error.to_string().contains("archive/clicks/shards/"),
+                "{error}"
+            ),
+        }
+    }
+    assert_eq!(numbers, (0..40).collect::<Vec<_>>());
+    let restored = scratch.path().join("restored");
+    let report = loop {
+        match Stream::restore(storage.clone(), &restored, go_on) {
+            Ok(report) => break report,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+    };
+    assert_eq!(report.lost_count, 0);
+    assert!(!proxy.faults.lock().is_empty());
+    drop(moto);
+    let lost = Stream::restore(storage, scratch.path().join("again"), go_on);
+    assert!(lost.unwrap_err().to_string().contains("s3://bucket/archive/clicks/stream.json"));
+}
+
+#[test]
 fn objects_in_s3_have_the_type_and_encoding_of_their_bytes() {
     let Some(moto) = Moto::start() else { return };
     let (scratch, clock) = (common::scratch(), common::clock());

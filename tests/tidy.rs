@@ -22,7 +22,7 @@ const ENGINE: [&[&str]; 10] = [
     &["sys"],
     &["keys"],
     &["segment", "manifest", "live"],
-    &["recovery"],
+    &["recovery", "archive"],
     &["shard"],
     &["topology"],
     &["reshard", "retention", "snapshot", "follow"],

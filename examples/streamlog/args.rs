@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
 use streamlog::{Compression, HashKey, KeyHash, Position, Retention, ShardFilter, ShardId, limits};
 
+use crate::archive::{ArchiveArgs, RestoreArgs};
 use crate::deliver::DeliverArgs;
 use crate::parse::{
     Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_mode,
@@ -14,13 +15,13 @@ use crate::parse::{
 };
 use crate::queue_args::{
     AcknowledgeArgs, DeadLettersArgs, DeleteQueueArgs, PurgeArgs, QueuesArgs, ReceiveArgs, ReleaseArgs,
-    RestoreArgs,
+    RestoreDeadLettersArgs,
 };
 
 const AFTER_HELP: &str = "\
 cat, tail, describe, verify, shards, groups, lag, processors, queues, dead-letters, and retention without options only read. They work while \
-a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. consume, deliver, \
-reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore, purge and delete-queue such a queue. All \
+a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. So does archive. consume, deliver, \
+reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore-dead-letters, purge and delete-queue such a queue. All \
 other commands need a stream that no program has open. Otherwise they fail and name the process.
 
 Ctrl-C ends a command in good order. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next \
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Encrypt and decrypt records with the keys in this file; see new-key
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) key_file: Option<PathBuf>,
+    /// Read what retention has dropped from this archive: a directory, or a place in an object store; see archive. For commands that only read
+    #[arg(long, value_name = "PLACE", global = true, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) archive: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -53,6 +57,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     Salvage(SalvageArgs),
     Snapshot(SnapshotArgs),
+    Archive(ArchiveArgs),
+    Restore(RestoreArgs),
     Shards(ShardsArgs),
     Split(SplitArgs),
     Merge(MergeArgs),
@@ -70,11 +76,29 @@ pub(crate) enum Command {
     Receive(ReceiveArgs),
     Acknowledge(AcknowledgeArgs),
     Release(ReleaseArgs),
-    Restore(RestoreArgs),
+    RestoreDeadLetters(RestoreDeadLettersArgs),
     Purge(PurgeArgs),
     DeleteQueue(DeleteQueueArgs),
     NewKey(NewKeyArgs),
     RotateKey(RotateKeyArgs),
+}
+
+impl Command {
+    /// Returns whether the command reads records or shards, and so may read an archive.
+    pub(crate) fn reads(&self) -> bool {
+        matches!(
+            self,
+            Self::Cat(_)
+                | Self::Tail(_)
+                | Self::Describe(_)
+                | Self::Verify(_)
+                | Self::Shards(_)
+                | Self::Groups(_)
+                | Self::Lag(_)
+                | Self::Consume(_)
+                | Self::Deliver(_)
+        )
+    }
 }
 
 /// Create a file with a key for --key-file, and print the key's name.

@@ -1,4 +1,4 @@
-//! `receive`, `acknowledge`, `release`, `dead-letters` and `restore`: single records of a queue.
+//! `receive`, `acknowledge`, `release`, `dead-letters` and `restore-dead-letters`: single records of a queue.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,9 @@ use streamlog::{Queue, QueueRecord, ReceiptHandle, StreamReader};
 use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::Printer;
-use crate::queue_args::{AcknowledgeArgs, DeadLettersArgs, QueueArgs, ReceiveArgs, ReleaseArgs, RestoreArgs};
+use crate::queue_args::{
+    AcknowledgeArgs, DeadLettersArgs, QueueArgs, ReceiveArgs, ReleaseArgs, RestoreDeadLettersArgs,
+};
 use crate::queues::{RECORDS_MAX, open};
 
 /// The longest time before a waiting command notices Ctrl-C.
@@ -78,7 +80,7 @@ pub(crate) fn release(stream: &StreamReader, args: &ReleaseArgs) -> Outcome {
 }
 
 /// Puts dead letters back.
-pub(crate) fn restore(stream: &StreamReader, args: &RestoreArgs) -> Outcome {
+pub(crate) fn restore(stream: &StreamReader, args: &RestoreDeadLettersArgs) -> Outcome {
     if !args.all {
         return change(stream, &args.queue, &args.handles, Queue::restore);
     }

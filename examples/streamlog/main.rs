@@ -13,12 +13,14 @@
 //! cargo run --release --example streamlog -- queues /tmp/clicks
 //! cargo run --release --features delivery --example streamlog -- deliver /tmp/clicks --to /tmp/archive --compression gzip
 //! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
+//! cargo run --release --features delivery --example streamlog -- archive /tmp/clicks --to /tmp/archive
 //! ```
 //!
 //! Read in this order: `args` with `queue_args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report`
-//! (describe and verify), `snapshot`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups),
+//! (describe and verify), `snapshot`, `archive`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups),
 //! `processors`, `queues` with `deliveries`, `deliver`, `output` with `table`, `standard`, `failure`.
 
+mod archive;
 mod args;
 mod change;
 mod deliver;
@@ -71,8 +73,12 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Outcome {
     let key_file = args.key_file.as_deref();
+    let archive = args.archive.as_deref();
+    if archive.is_some() && !args.command.reads() {
+        return Err(Failure::Told("--archive is for commands that only read: leave it out".to_owned()));
+    }
     let with_reader =
-        |path: &Path, work: &dyn Fn(&StreamReader) -> Outcome| with_reader(path, key_file, work);
+        |path: &Path, work: &dyn Fn(&StreamReader) -> Outcome| with_reader(path, key_file, archive, work);
     match &args.command {
         Command::Create(args) => create(args, key_file),
         Command::Put(args) => {
@@ -83,9 +89,11 @@ fn run(args: &Args) -> Outcome {
         Command::Cat(args) => with_reader(&args.path, &|reader| read::cat(reader, args)),
         Command::Tail(args) => with_reader(&args.path, &|reader| read::tail(reader, args)),
         Command::Describe(args) => with_reader(&args.path, &|reader| report::describe(reader, args.json)),
-        Command::Verify(args) => report::verify(args, key_file),
+        Command::Verify(args) => report::verify(args, key_file, archive),
         Command::Salvage(args) => report::salvage(&args.path),
         Command::Snapshot(args) => with_reader(&args.path, &|reader| snapshot::snapshot(reader, args)),
+        Command::Archive(args) => archive::archive(args, key_file),
+        Command::Restore(args) => archive::restore(args),
         Command::Shards(args) => with_reader(&args.path, &|reader| shards::list(reader, args)),
         Command::Split(args) => with_stream(open(&args.path)?, |stream| change::split(stream, args)),
         Command::Merge(args) => with_stream(open(&args.path)?, |stream| change::merge(stream, args)),
@@ -117,7 +125,9 @@ fn run(args: &Args) -> Outcome {
             with_reader(&args.queue.path, &|reader| deliveries::acknowledge(reader, args))
         }
         Command::Release(args) => with_reader(&args.queue.path, &|reader| deliveries::release(reader, args)),
-        Command::Restore(args) => with_reader(&args.queue.path, &|reader| deliveries::restore(reader, args)),
+        Command::RestoreDeadLetters(args) => {
+            with_reader(&args.queue.path, &|reader| deliveries::restore(reader, args))
+        }
         Command::Purge(args) => with_reader(&args.queue.path, &|reader| queues::purge(reader, args)),
         Command::DeleteQueue(args) => match open(&args.queue.path) {
             // A hold on retention is ended by who has the stream open.
@@ -153,8 +163,14 @@ fn open(path: &Path) -> streamlog::Result<Stream> {
 }
 
 /// Works with a stream that another process may have open, and changes nothing of it.
-fn with_reader(path: &Path, key_file: Option<&Path>, work: impl FnOnce(&StreamReader) -> Outcome) -> Outcome {
-    let reader = keys::with_keys(StreamOptions::new(), key_file)?.open_reader(path)?;
+fn with_reader(
+    path: &Path,
+    key_file: Option<&Path>,
+    archive: Option<&str>,
+    work: impl FnOnce(&StreamReader) -> Outcome,
+) -> Outcome {
+    let options = keys::with_keys(StreamOptions::new(), key_file)?;
+    let reader = archive::with_archive(options, archive)?.open_reader(path)?;
     report::warn_of_permissions(path);
     work(&reader)
 }

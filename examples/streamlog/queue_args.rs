@@ -37,7 +37,7 @@ pub(crate) struct QueuesArgs {
 /// Each has its receipt handle and a tab before its data. Nothing changes: they are not handed out, and a program may have the queue open
 /// meanwhile. With --json, each record also says how often it was handed out, and when for the first time.
 ///
-/// To put all that mention a customer back: streamlog dead-letters PATH QUEUE | grep customer-17 | cut -f1 | xargs streamlog restore PATH QUEUE
+/// To put all that mention a customer back: streamlog dead-letters PATH QUEUE | grep customer-17 | cut -f1 | xargs streamlog restore-dead-letters PATH QUEUE
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeadLettersArgs {
     #[command(flatten)]
@@ -100,7 +100,7 @@ pub(crate) struct ReleaseArgs {
 
 /// Put dead letters back among the other records of a queue, as if they had never been handed out.
 #[derive(Debug, clap::Args)]
-pub(crate) struct RestoreArgs {
+pub(crate) struct RestoreDeadLettersArgs {
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
     /// The receipt handles, as dead-letters prints them

@@ -12,6 +12,7 @@ use streamlog::{
     ShardStats, Stream, StreamDescription, StreamOptions, StreamReader, Timestamp, Verification,
 };
 
+use crate::archive::with_archive;
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, Outcome, tell};
 use crate::keys::with_keys;
@@ -169,8 +170,9 @@ fn describe_as_json(stream: &StreamDescription, shards: &[Counted]) -> Value {
 }
 
 /// Reads everything and lists damage, including damage that prevents opening the stream.
-pub(crate) fn verify(args: &VerifyArgs, key_file: Option<&Path>) -> Outcome {
-    let found = match with_keys(StreamOptions::new(), key_file)?.open_reader(&args.path) {
+pub(crate) fn verify(args: &VerifyArgs, key_file: Option<&Path>, archive: Option<&str>) -> Outcome {
+    let options = with_archive(with_keys(StreamOptions::new(), key_file)?, archive)?;
+    let found = match options.open_reader(&args.path) {
         Ok(reader) => {
             warn_of_permissions(&args.path);
             read_all(&reader)?

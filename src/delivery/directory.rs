@@ -1,15 +1,22 @@
-//! A directory as a sink.
+//! A directory as a sink, and as the place of an archive.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::sink::{Object, Sink, SinkError};
+use crate::Archive;
+
+/// What the name of a file ends with that is being written.
+const PARTIAL: &str = ".partial";
 
 /// A directory in which each object is a file.
 ///
 /// A file appears under its name when it is complete and synced, together with the name: an object that was delivered survives power loss. A file that
 /// is being written has a name that ends with `.partial`. The next delivery of the object replaces it.
+///
+/// It is also a place for an [`Archive`]. For that, the directory must exist: one that is missing may be a disk that is not mounted.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -44,12 +51,84 @@ impl Directory {
         let parent = path.parent().unwrap_or(&self.path);
         create_all(parent)?;
         let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
+        partial.push(PARTIAL);
         let mut file = File::create(&partial)?;
         file.write_all(object.bytes())?;
         file.sync_all()?;
         fs::rename(&partial, &path)?;
         File::open(parent)?.sync_all()
+    }
+}
+
+impl Archive for Directory {
+    fn locate(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.path.join(prefix)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.check_is_there().map(|()| vec![]);
+            }
+            entries => entries?,
+        };
+        let mut names = vec![];
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !name.ends_with(PARTIAL) {
+                names.push(format!("{prefix}{name}"));
+            }
+        }
+        Ok(names)
+    }
+
+    fn get(&self, name: &str, into: &mut dyn Write) -> io::Result<()> {
+        match File::open(self.path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.check_is_there()?;
+                Err(error)
+            }
+            file => io::copy(&mut file?, into).map(drop),
+        }
+    }
+
+    fn put(&self, name: &str, from: &mut dyn Read) -> io::Result<()> {
+        let path = self.path.join(name);
+        let parent = path.parent().unwrap_or(&self.path);
+        create_all(parent)?;
+        let mut partial = path.clone().into_os_string();
+        partial.push(PARTIAL);
+        let mut file = open_alone(partial.as_ref())?;
+        io::copy(from, &mut file)?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)?;
+        File::open(parent)?.sync_all()
+    }
+}
+
+impl Directory {
+    /// Fails if the directory itself is missing. A disk that is not mounted is no empty archive.
+    fn check_is_there(&self) -> io::Result<()> {
+        match self.path.metadata() {
+            Err(error) => Err(io::Error::other(format!("the directory is missing: {error}"))),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// Opens an empty file for writing that nobody else writes. One that a killed process has left is taken over.
+fn open_alone(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        file.try_lock()
+            .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "somebody else writes it now"))?;
+        // Whoever had it before may have given it its name just now.
+        let is_same =
+            fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
+        if is_same {
+            file.set_len(0)?;
+            return Ok(file);
+        }
     }
 }
 

@@ -46,6 +46,8 @@ mod stats;
 mod steps;
 #[cfg(feature = "object-store")]
 mod storage;
+#[cfg(feature = "object-store")]
+mod storage_archive;
 mod stream_sink;
 mod sub_records;
 #[cfg(test)]

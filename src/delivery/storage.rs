@@ -36,6 +36,8 @@ const PART_BYTES: usize = 16 << 20;
 /// Objects have the type of their format as `Content-Type`, and `Content-Encoding: gzip` if they are compressed so; a store without attributes, such as
 /// a local directory, does without. Some tools decompress what has that encoding when they download it.
 ///
+/// It is also a place for an [`Archive`](crate::Archive).
+///
 /// A request that fails is repeated three times; then the delivery tries the object again as its settings say. Errors have the URL and the key
 /// of the object, and none of the credentials. All clones share one thread, on which requests run, and their connections.
 ///
@@ -55,18 +57,18 @@ const PART_BYTES: usize = 16 << 20;
 /// ```
 #[derive(Clone)]
 pub struct ObjectStorage {
-    store: Arc<dyn ObjectStore>,
-    prefix: String,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) prefix: String,
     /// What comes before a key, for people to read.
-    shown: String,
-    part_bytes: usize,
+    pub(super) shown: String,
+    pub(super) part_bytes: usize,
     /// Values of options that no error shows.
-    secrets: Vec<String>,
-    requests: Arc<Requests>,
+    pub(super) secrets: Vec<String>,
+    pub(super) requests: Arc<Requests>,
 }
 
 /// The thread on which requests run.
-struct Requests(Option<Runtime>);
+pub(super) struct Requests(pub(super) Option<Runtime>);
 
 impl Drop for Requests {
     fn drop(&mut self) {
@@ -318,7 +320,7 @@ fn retries() -> RetryConfig {
 }
 
 /// Returns the text of an error and of its causes, as far as it does not say them itself.
-fn text_of(error: &StoreError) -> String {
+pub(super) fn text_of(error: &StoreError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -331,7 +333,7 @@ fn text_of(error: &StoreError) -> String {
     text
 }
 
-fn hide(secrets: &[String], text: String) -> String {
+pub(super) fn hide(secrets: &[String], text: String) -> String {
     secrets.iter().fold(text, |text, secret| text.replace(secret, "(hidden)"))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The modules form strict layers, lowest first. `tests/tidy.rs` checks the code against the list in `docs/DESIGN.md`.
 
+pub(crate) mod archive;
 #[cfg(test)]
 mod crash_tests;
 pub(crate) mod follow;

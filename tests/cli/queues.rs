@@ -87,8 +87,8 @@ fn l8_queues_are_listed_with_their_settings_beside_the_program_that_has_them_ope
         ("receive", &["jobs"][..]),
         ("acknowledge", &["jobs", &handle]),
         ("release", &["jobs", &handle]),
-        ("restore", &["jobs", &handle]),
-        ("restore", &["jobs", "--all"]),
+        ("restore-dead-letters", &["jobs", &handle]),
+        ("restore-dead-letters", &["jobs", "--all"]),
         ("purge", &["jobs"]),
         ("purge", &["jobs", "--dead-letters"]),
     ] {
@@ -140,14 +140,14 @@ fn l8_dead_letters_are_looked_at_beside_the_program_that_has_the_queue_open_and_
     );
     assert_eq!(queue.describe().unwrap().dead_letter_count, 3);
     assert_eq!(place.run("dead-letters", &["jobs", "-n", "0"]).status.code(), Some(2));
-    assert_eq!(place.run("restore", &["jobs"]).status.code(), Some(2), "which?");
-    assert_eq!(place.run("restore", &["jobs", "--all", dead[0].0]).status.code(), Some(2));
-    assert_eq!(place.run("restore", &["jobs", "no handle"]).status.code(), Some(2));
+    assert_eq!(place.run("restore-dead-letters", &["jobs"]).status.code(), Some(2), "which?");
+    assert_eq!(place.run("restore-dead-letters", &["jobs", "--all", dead[0].0]).status.code(), Some(2));
+    assert_eq!(place.run("restore-dead-letters", &["jobs", "no handle"]).status.code(), Some(2));
     queue.close().unwrap();
 
     // The stream is still open here; only the queue has to be free.
-    assert_eq!(place.print("restore", &["jobs", dead[1].0]), "");
-    let output = place.run("restore", &["jobs", dead[1].0, dead[0].0]);
+    assert_eq!(place.print("restore-dead-letters", &["jobs", dead[1].0]), "");
+    let output = place.run("restore-dead-letters", &["jobs", dead[1].0, dead[0].0]);
     fails(&output, &[dead[1].0, "receipt handle"]);
     let left = place.print("dead-letters", &["jobs"]);
     assert_eq!(handles_and_data(&left).len(), 1, "one invalid handle stops none of the others: {left}");
@@ -176,7 +176,7 @@ fn all_dead_letters_are_restored_or_given_up_and_all_other_records_purged() {
     assert_eq!(counts(), (1, 3));
     place.print("purge", &["jobs"]);
     assert_eq!(counts(), (0, 3), "no dead letters");
-    place.print("restore", &["jobs", "--all"]);
+    place.print("restore-dead-letters", &["jobs", "--all"]);
     assert_eq!(counts(), (3, 0));
     for _ in 0..2 {
         let received = place.print("receive", &["jobs", "--json"]);

@@ -6,6 +6,8 @@ pub mod groups;
 pub mod killed;
 #[cfg(target_os = "linux")]
 pub mod mounts;
+#[cfg(feature = "delivery")]
+pub mod place;
 pub mod python;
 pub mod tasks;
 

@@ -294,7 +294,7 @@ mod tests {
     /// Counts the rounds in which a waiter is woken soon after `work`, which gets the place where the waiter looks for records.
     fn woken_soon(path: &Path, work: impl Fn(&FollowedShard, &Arc<Waiter>)) -> u32 {
         let root = OwnPath::open_root(path).unwrap();
-        let followed = Followed::open(root.clone(), Arc::new(SystemClock), None).unwrap();
+        let followed = Followed::open(root.clone(), Arc::new(SystemClock), None, None).unwrap();
         let reader = followed.reader(ShardId::new(0)).unwrap();
         let shard = FollowedShard::new(&reader, &Arc::new(Listener::new(root)));
         let rounds = 0..ROUNDS;

@@ -13,6 +13,8 @@
 //! never comes back. Its readers are told at once, whatever else is changing: its files are gone, and a reload may be repeated for long.
 //! Which shards follow it is only known once nothing has changed.
 
+mod archived;
+mod closed;
 mod listener;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +24,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::log::archive::cache::ArchiveCache;
 use crate::log::keys::Keys;
 use crate::log::live::watch::{LiveView, Seen, SlotView};
 use crate::log::manifest::{self, Manifest, Marks};
 use crate::log::recovery::survey;
 use crate::log::segment::place::ShardDir;
 use crate::log::shard::reader::Reader;
+use crate::log::shard::reader::archived::Archived;
 use crate::log::shard::reader::follow::{FollowStream, Found, Source};
 use crate::log::shard::reader::peers::Peers;
 use crate::log::shard::reader::segment::OpenWindows;
@@ -43,6 +47,8 @@ use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
 use crate::log::types::time::Clock;
 
+use archived::ArchivedShards;
+use closed::{Members, announce_children, close_unnamed, unnamed};
 use listener::{FollowedShard, Listener};
 
 /// How often a reload is repeated because the stream is changing, and the time before the first repetition.
@@ -71,9 +77,17 @@ struct State {
     /// The opening of the stream, and how often it had replaced the manifest.
     opening: u64,
     manifests: u64,
+    /// With the shards that can be read: the stream's own, and those that have expired and are archived.
     manifest: Manifest,
-    members: BTreeMap<ShardId, Member>,
+    /// The shards that the stream's manifest names, and those of them that are there.
+    named: Vec<ShardDescription>,
+    own: Vec<ShardDescription>,
+    members: Members,
+    archive: Option<ArchivedShards>,
 }
+
+/// Shards, and what reads them.
+type Shards = Vec<(ShardDescription, Arc<Reader>)>;
 
 /// A shard that the manifest names.
 #[derive(Debug)]
@@ -89,6 +103,7 @@ impl Followed {
         root: OwnPath,
         clock: Arc<dyn Clock>,
         provider: Option<Arc<dyn KeyProvider>>,
+        archive: Option<Arc<ArchiveCache>>,
     ) -> Result<Arc<Self>> {
         let manifest = load(&root, false)?;
         // For what a layer keeps in the stream's directory.
@@ -108,11 +123,18 @@ impl Followed {
                 opening: 0,
                 manifests: 0,
                 manifest,
+                named: vec![],
+                own: vec![],
                 members: BTreeMap::new(),
+                archive: archive.map(ArchivedShards::new),
             }),
         });
         followed.bring_up_to_date(&mut followed.state.lock())?;
-        Ok(followed)
+        match followed.ask_archive() {
+            Err(error @ Error::InvalidArgument(_)) => Err(error),
+            // Out of reach. What the stream has itself can be read.
+            _ => Ok(followed),
+        }
     }
 
     pub(crate) fn root(&self) -> &OwnPath {
@@ -134,10 +156,10 @@ impl Followed {
 
     /// Returns the manifest, or the last one that could be read.
     pub(crate) fn manifest(&self) -> Manifest {
-        let mut state = self.state.lock();
         // Whoever reads the shards meets the error.
-        let _ = self.look(&mut state);
-        state.manifest.clone()
+        let _ = self.look(&mut self.state.lock());
+        let _ = self.ask_archive();
+        self.state.lock().manifest.clone()
     }
 
     /// Fails in a child that `fork` made of the process that opened the reader.
@@ -150,21 +172,35 @@ impl Followed {
         self.check_process()?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
+        if !state.members.contains_key(&shard) {
+            drop(state);
+            self.ask_archive()?;
+            state = self.state.lock();
+        }
         let member = state.members.get(&shard).ok_or(Error::ShardNotFound(shard))?;
         Ok(Arc::clone(&member.reader))
     }
 
     /// Returns the shards, and what reads them, in the order of their creation.
-    pub(crate) fn members(&self) -> Result<Vec<(ShardDescription, Arc<Reader>)>> {
+    pub(crate) fn members(&self) -> Result<Shards> {
+        Ok(self.manifest_and_members()?.1)
+    }
+
+    /// Returns the manifest and its shards, and what reads them.
+    pub(crate) fn manifest_and_members(&self) -> Result<(Manifest, Shards)> {
         self.check_process()?;
         let mut state = self.state.lock();
         self.look(&mut state)?;
+        drop(state);
+        self.ask_archive()?;
+        let state = self.state.lock();
+        let manifest = state.manifest.clone();
         let shards = state.manifest.shards.iter();
         let members: Vec<_> =
             shards.map(|shard| (shard.clone(), Arc::clone(&state.members[&shard.id].reader))).collect();
         drop(state);
         members.iter().try_for_each(|(_, reader)| reader.refresh())?;
-        Ok(members)
+        Ok((manifest, members))
     }
 
     /// Returns the counts of all shards.
@@ -190,7 +226,10 @@ impl Followed {
         let mut failed = None;
         for repetition in 0..RELOADS_MAX {
             match self.try_reload(state) {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    self.close_gone(state);
+                    return Ok(());
+                }
                 Ok(false) => {}
                 Err(error @ Error::NotAStream(_)) => return Err(error),
                 // Damage stays. Files may have been removed while they were looked at.
@@ -221,6 +260,7 @@ impl Followed {
         self.point("read the manifest of")?;
         let manifest = load(&self.root, true)?;
         let named: BTreeSet<_> = manifest.shards.iter().map(|shard| shard.id).collect();
+        let cache = state.archive.as_ref().map(|archive| &archive.cache);
         unnamed(&state.members, &named).for_each(|(_, member)| member.reader.expire());
         let mut shards = manifest.shards.clone();
         let (mut there, mut over) = (BTreeSet::new(), BTreeSet::new());
@@ -241,8 +281,11 @@ impl Followed {
                 },
             };
             let marks = manifest.marks_of(&shard);
-            let reader =
-                &state.members.entry(shard.id).or_insert_with(|| self.member(&shard, &manifest)).reader;
+            let reader = &state
+                .members
+                .entry(shard.id)
+                .or_insert_with(|| self.member(&shard, &manifest, cache))
+                .reader;
             let source = Source { live: live.clone(), opening, slot: slot.clone() };
             reader.replace(source, || match &slot {
                 Some(slot) => self.find_shown(&shard, slot),
@@ -264,11 +307,20 @@ impl Followed {
         }
         shards.retain(|shard| there.contains(&shard.id));
         announce_children(&state.members, &shards, &manifest.shards);
-        close_unnamed(&mut state.members, &shards, &named);
         (state.opening, state.manifests) = (opening, manifests);
         self.keys.set_list(manifest.keys.clone());
+        (state.named, state.own) = (manifest.shards, shards.clone());
         state.manifest = Manifest { shards, ..manifest };
         Ok(true)
+    }
+
+    /// Closes the readers of the shards that the stream does not have any more.
+    fn close_gone(&self, state: &mut State) {
+        if state.archive.is_some() {
+            return self.add_archived(state);
+        }
+        let named = state.named.iter().map(|shard| shard.id).collect();
+        close_unnamed(&mut state.members, &state.own, &named);
     }
 
     /// Lets a test do something in the middle.
@@ -276,12 +328,18 @@ impl Followed {
         fault::point(action, &self.root).map_err(|error| Error::io(action, &self.root, error))
     }
 
-    fn member(&self, shard: &ShardDescription, manifest: &Manifest) -> Member {
+    fn member(
+        &self,
+        shard: &ShardDescription,
+        manifest: &Manifest,
+        cache: Option<&Arc<ArchiveCache>>,
+    ) -> Member {
         let dir = ShardDir::new(&self.root, shard.id);
         let segments = Segments::followed(dir, Arc::clone(&self.windows), manifest.settings.segment_bytes);
         let (clock, peers, keys) = (Arc::clone(&self.clock), Arc::clone(&self.peers), Arc::clone(&self.keys));
         let stream: Weak<dyn FollowStream> = Weak::<Self>::clone(&self.this);
-        let reader = Arc::new(Reader::followed(shard, clock, peers, keys, segments, stream));
+        let archived = cache.map(|cache| Archived::new(cache, shard.id));
+        let reader = Arc::new(Reader::followed(shard, clock, peers, keys, segments, stream, archived));
         let waker = Arc::new(FollowedShard::new(&reader, &self.listener));
         let weak = Arc::downgrade(&waker);
         reader.attach(weak);
@@ -312,57 +370,6 @@ impl Followed {
     }
 }
 
-type Members = BTreeMap<ShardId, Member>;
-
-/// Lets the readers of closed shards find the children. `shards` are those that are there, `named` those that the manifest names.
-fn announce_children(members: &Members, shards: &[ShardDescription], named: &[ShardDescription]) {
-    let is_there = |id: ShardId| shards.binary_search_by_key(&id, |shard| shard.id).is_ok();
-    for shard in shards {
-        let Some((end, closed_at)) = shard.closing_sequence.zip(shard.closed_at) else { continue };
-        let children: Vec<_> = lineage::children_of(named, shard.id).map(|child| child.id).collect();
-        // If some are not there, a reader must not take the others for all.
-        if !children.is_empty() && children.iter().all(|&child| is_there(child)) {
-            let readers = children.iter().map(|child| Arc::clone(&members[child].reader)).collect();
-            members[&shard.id].reader.announce(end, closed_at, readers);
-        }
-    }
-}
-
-/// Returns the members that have expired since the last reload.
-fn unnamed<'m>(
-    members: &'m Members,
-    named: &BTreeSet<ShardId>,
-) -> impl Iterator<Item = (ShardId, &'m Member)> {
-    members.iter().filter(|(id, _)| !named.contains(id)).map(|(&id, member)| (id, member))
-}
-
-/// Closes the readers of the shards that have expired.
-///
-/// If they were split or merged since anybody looked, their children may have expired too. Then those of the other shards follow them that
-/// have no parents left and that own some of their hash keys: each of these comes from them.
-fn close_unnamed(members: &mut Members, shards: &[ShardDescription], named: &BTreeSet<ShardId>) {
-    let mut closed = vec![];
-    for (id, member) in unnamed(members, named) {
-        let (reader, range) = (&member.reader, member.reader.created().hash_key_range);
-        let is_heir = |shard: &&ShardDescription| {
-            shard.id > id
-                && shard.hash_key_range.overlaps(&range)
-                && !shard.parents().any(|parent| named.contains(&parent))
-        };
-        if !reader.is_closed() {
-            let heirs: Vec<_> = shards.iter().filter(is_heir).collect();
-            let first = heirs.iter().map(|heir| heir.first_sequence).min().unwrap_or_default();
-            // They are there after the next reload.
-            let Some(closed_at) = heirs.iter().map(|heir| heir.created_at).min() else { continue };
-            let readers = heirs.iter().map(|heir| Arc::clone(&members[&heir.id].reader)).collect();
-            reader.announce(first, closed_at, readers);
-            reader.expire();
-        }
-        closed.push(id);
-    }
-    closed.iter().for_each(|id| _ = members.remove(id));
-}
-
 impl FollowStream for Followed {
     fn reload(&self) -> Result<()> {
         let mut state = self.state.lock();
@@ -373,6 +380,10 @@ impl FollowStream for Followed {
             }
         }
         self.bring_up_to_date(&mut state)
+    }
+
+    fn read_archive(&self) -> Result<()> {
+        self.ask_archive()
     }
 }
 
@@ -406,7 +417,7 @@ mod tests {
         let stream = StreamOptions::new().segment_bytes(64 << 10).open(directory.path()).unwrap();
         stream.put("key", "first").unwrap();
         let root = OwnPath::open_root(directory.path()).unwrap();
-        let followed = Followed::open(root, Arc::new(SystemClock), None).unwrap();
+        let followed = Followed::open(root, Arc::new(SystemClock), None, None).unwrap();
         let (shard, reader) = followed.members().unwrap().remove(0);
         stream.put("key", "second").unwrap();
         stream.sync().unwrap();
@@ -423,7 +434,7 @@ mod tests {
             stream.put("key", vec![7; 8_000]).unwrap();
         }
         let root = OwnPath::open_root(directory.path()).unwrap();
-        let followed = Followed::open(root, Arc::new(SystemClock), None).unwrap();
+        let followed = Followed::open(root, Arc::new(SystemClock), None, None).unwrap();
         let (shard, _) = followed.members().unwrap().remove(0);
         let slot = {
             let state = followed.state.lock();

@@ -150,12 +150,22 @@ impl Manifest {
         }
         let mut text = vec![0; len as usize];
         file.read_exact_at(&mut text, 0)?;
-        let manifest = json::decode(&text).map_err(|fault| match fault {
-            json::Fault::Version(found) => Error::unsupported(&path, format!("manifest version {found}")),
-            json::Fault::Damage(reason) => damage(&path, reason),
+        Self::decode(&text, &path)
+    }
+
+    /// Reads a manifest from its text. Errors name this path.
+    pub(crate) fn decode(text: &[u8], path: &Path) -> Result<Self> {
+        let manifest = json::decode(text).map_err(|fault| match fault {
+            json::Fault::Version(found) => Error::unsupported(path, format!("manifest version {found}")),
+            json::Fault::Damage(reason) => damage(path, reason),
         })?;
-        manifest.check().map_err(|reason| damage(&path, reason))?;
+        manifest.check().map_err(|reason| damage(path, reason))?;
         Ok(manifest)
+    }
+
+    /// Returns the text of the manifest.
+    pub(crate) fn encode(&self) -> String {
+        json::encode(self)
     }
 
     /// Replaces the manifest of a stream atomically and durably.
@@ -165,11 +175,11 @@ impl Manifest {
 
     /// Replaces a manifest atomically and durably, by its path.
     pub(crate) fn store_at(&self, path: &OwnPath) -> Result<(), ReplaceError> {
-        replace_file(path, json::encode(self).as_bytes())
+        replace_file(path, self.encode().as_bytes())
     }
 
     /// Refuses what no version of this library writes, so that later code need not check it.
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         self.settings.check().map_err(|error| error.to_string())?;
         let ids = || self.shards.iter().map(|shard| shard.id.get());
         if !ids().is_sorted_by(|a, b| a < b) || ids().any(|id| id >= self.next_shard) {

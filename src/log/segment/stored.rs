@@ -164,7 +164,11 @@ fn last_bytes(file: &DataFile) -> Result<Option<([u8; TRAILER_BYTES], u64)>> {
 
 /// Reads the index of a sealed segment. Returns `None` if it is missing or damaged, which only costs the time to rebuild it.
 pub(crate) fn load_index(place: &SegmentPlace, trailer: &Trailer) -> Option<Index> {
-    let file = DataFile::open(&place.path).ok()?;
+    load_index_of(&DataFile::open(&place.path).ok()?, place, trailer)
+}
+
+/// Reads the index of a sealed segment from its open file.
+pub(crate) fn load_index_of(file: &DataFile, place: &SegmentPlace, trailer: &Trailer) -> Option<Index> {
     let frames = trailer.frames;
     if file.len().ok()? < frames.end + trailer.index_bytes() {
         return None;

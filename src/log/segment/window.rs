@@ -48,14 +48,29 @@ pub(crate) struct Window {
 impl Window {
     /// Opens a segment that is no longer written to. `end` is where the next segment begins, if there is one.
     pub(crate) fn open(place: SegmentPlace, end: Option<SequenceNumber>) -> Result<Self> {
-        let file = DataFile::open(&place.path)?;
-        let header = stored::read_header(&file, &place)?;
+        Self::open_file(&DataFile::open(&place.path)?, place, end)
+    }
+
+    /// Opens a sealed segment in a file without a name. So its index is read now.
+    pub(crate) fn open_unnamed(file: &DataFile, place: SegmentPlace, end: SequenceNumber) -> Result<Self> {
+        let window = Self::open_file(file, place, Some(end))?;
+        let stored = window.trailer.and_then(|trailer| {
+            let index = stored::load_index_of(file, &window.place, &trailer)?;
+            Some(Indexed { frames: trailer.frames, index })
+        });
+        // A damaged one is built again from the frames.
+        *window.index.write() = Some(stored.unwrap_or_else(|| Indexed::empty(window.place.base.get())));
+        Ok(window)
+    }
+
+    fn open_file(file: &DataFile, place: SegmentPlace, end: Option<SequenceNumber>) -> Result<Self> {
+        let header = stored::read_header(file, &place)?;
         let salt = Salt::new(header.salt);
-        let trailer = stored::read_trailer(&file, &header)?;
+        let trailer = stored::read_trailer(file, &header)?;
         let frames_end = match trailer {
             Some(trailer) => trailer.frames.end,
             // Reading data never requires a trailer: without one, the frames themselves show where they end.
-            None => scan_end(&file, &header, end)?,
+            None => scan_end(file, &header, end)?,
         };
         let map = Map::read_only(file.std(), frames_end).map_err(|error| file.error("map", error))?;
         let begun = Timestamp::from_micros(header.created_at_micros);
@@ -349,7 +364,7 @@ impl Window {
 }
 
 /// Opens the file of a segment so that no other process fills it again. Fails with `NotFound` if one already does.
-fn open_locked(place: &SegmentPlace) -> Result<DataFile> {
+pub(crate) fn open_locked(place: &SegmentPlace) -> Result<DataFile> {
     let file = DataFile::open(&place.path)?;
     // The name is checked after the file is locked: a writer takes the name away before it looks for locks.
     if file.lock_shared()? && file.is_at_its_path()? {

@@ -61,7 +61,8 @@ impl LineageIterator {
         let begun = lineage::filter(&shards, position.try_into()?);
         let reading = begun.iter().map(|shard| ShardIterator::new(Arc::clone(readers[&shard.id]), position));
         let reading = reading.collect::<Result<_>>()?;
-        let horizons = readers.into_iter().map(|(id, reader)| (id, reader.horizon())).collect();
+        let horizons = readers.into_iter().map(|(id, reader)| Ok((id, reader.trim_horizon()?)));
+        let horizons = horizons.collect::<Result<_>>()?;
         Ok(Self { reading, turn: 0, waiting: BTreeMap::new(), horizons })
     }
 

@@ -1,6 +1,7 @@
 //! The handle of an open stream.
 
 mod address;
+pub(crate) mod archive;
 mod callback;
 mod directory;
 pub mod extend;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::extend::Extensions;
 use super::lineage_iterator::LineageIterator;
 use super::{Core, Stream};
+use crate::log::archive::cache::ArchiveCache;
 use crate::log::follow::Followed;
 use crate::log::manifest::Manifest;
 use crate::log::shard::reader::Reader;
@@ -20,7 +21,7 @@ use crate::log::topology::lineage;
 use crate::log::types::describe::{HoldDescription, ShardDescription, ShardFilter, StreamDescription};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::keys::KeyProvider;
-use crate::log::types::options::{Durability, Encryption, StreamOptions};
+use crate::log::types::options::{ArchiveSource, Durability, Encryption, StreamOptions};
 use crate::log::types::record::Position;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::stats::StreamStats;
@@ -77,6 +78,13 @@ impl fmt::Debug for StreamReader {
     }
 }
 
+/// Opens the directory for what a reader fetches from an archive.
+fn open_cache(source: &ArchiveSource) -> Result<Arc<ArchiveCache>> {
+    let dir = source.cache_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let opened = OwnPath::open_root(&dir).map_err(|error| Error::io("open the directory", &dir, error))?;
+    Ok(Arc::new(ArchiveCache::new(Arc::clone(&source.archive), opened, source.cache_bytes_max)))
+}
+
 /// A shard, and what reads it.
 pub(super) type Member = (ShardDescription, Arc<Reader>);
 
@@ -89,11 +97,11 @@ impl Deref for Stream {
 }
 
 impl StreamOptions {
-    /// Opens a stream for reading, as [`StreamReader::open`] does, with the clock and the keys of these options. The other options have no
-    /// effect.
+    /// Opens a stream for reading, as [`StreamReader::open`] does, with the clock, the keys and the [archive](Self::archive) of these options. The
+    /// other options have no effect.
     ///
     /// # Errors
-    /// Same as [`StreamReader::open`].
+    /// Same as [`StreamReader::open`]; `InvalidArgument` if the archive is that of another stream.
     pub fn open_reader(self, path: impl AsRef<Path>) -> Result<StreamReader> {
         StreamReader::open_at(path.as_ref(), &self)
     }
@@ -143,7 +151,9 @@ impl StreamReader {
             Err(error) => return Err(Error::io("open the directory", path, error)),
         };
         let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
-        Self::open_root(root, clock, options.encryption.as_ref().map(Encryption::provider).cloned())
+        let keys = options.encryption.as_ref().map(Encryption::provider).cloned();
+        let cache = options.archive.as_ref().map(open_cache).transpose()?;
+        Ok(Self::of_followed(Followed::open(root, clock, keys, cache)?))
     }
 
     /// Opens the stream in an opened directory for reading.
@@ -152,9 +162,24 @@ impl StreamReader {
         clock: Arc<dyn Clock>,
         keys: Option<Arc<dyn KeyProvider>>,
     ) -> Result<Self> {
-        let followed = Followed::open(root, clock, keys)?;
+        Ok(Self::of_followed(Followed::open(root, clock, keys, None)?))
+    }
+
+    fn of_followed(followed: Arc<Followed>) -> Self {
         let handle = FollowedHandle { followed, extensions: Extensions::default() };
-        Ok(Self { source: Source::Followed(Arc::new(handle)) })
+        Self { source: Source::Followed(Arc::new(handle)) }
+    }
+
+    /// Returns the manifest as it is now, and the shards with their readers.
+    pub(super) fn manifest_and_members(&self) -> Result<(Manifest, Vec<Member>)> {
+        match &self.source {
+            Source::Own(core) => {
+                let manifest = core.topology.manifest_to_change()?;
+                let members = core.members(&manifest);
+                Ok((manifest.clone(), members))
+            }
+            Source::Followed(handle) => handle.followed.manifest_and_members(),
+        }
     }
 
     /// Returns the stream's directory.

@@ -114,7 +114,7 @@ fn refuse_inside(root: &OwnPath, path: &Path) -> Result<()> {
 }
 
 /// Locks the target, which is created if it is missing.
-fn lock(path: &Path, mode: FileMode) -> Result<Locked> {
+pub(super) fn lock(path: &Path, mode: FileMode) -> Result<Locked> {
     let address = Address::Outside(path);
     loop {
         if let Some(locked) = address.lock(|_, _| Ok(()))? {

@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use super::call;
 use super::dir;
 use super::fault;
+use super::random;
 use super::root::OwnPath;
-use crate::log::types::error::{Error, Result};
+use crate::log::types::error::{Error, IoFailure, Result};
 
 const PAGE_BYTES: u64 = 4096;
 /// The distance between the bytes that are probed to see whether a file is in memory.
@@ -60,6 +61,15 @@ impl DataFile {
     /// Creates a file with the mode of its path. Fails if it exists.
     pub(crate) fn create(path: &OwnPath) -> Result<Self> {
         Self::with(path, "create", OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    /// Creates a file without a name in a directory. Its bytes are gone once it is closed and no longer mapped, also if the process is killed.
+    pub(crate) fn create_unnamed(dir: &OwnPath) -> Result<Self> {
+        let name: [u8; 8] = random::bytes().map_err(|error| Error::io("get random bytes for", dir, error))?;
+        let path = dir.join(format!(".streamlog-{:016x}", u64::from_ne_bytes(name)));
+        let created = Self::with(&path, "create", OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        dir::remove_file(&path)?;
+        Ok(created)
     }
 
     /// Opens a file for reading and writing.
@@ -159,6 +169,11 @@ impl DataFile {
         Error::io(action, &self.path, error)
     }
 
+    /// Returns an error that names this file, for one that is not the stream's: a full disk is no reason to shorten the retention.
+    pub(crate) fn failure(&self, action: &'static str, error: io::Error) -> Error {
+        IoFailure::new(action, self.path.to_path_buf(), error).into()
+    }
+
     pub(crate) fn len(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(|error| self.error("look at", error))?.len())
     }
@@ -223,6 +238,12 @@ impl DataFile {
         self.point("write to")
             .and_then(|()| self.file.write_all_at(bytes, offset))
             .map_err(|error| self.error("write to", error))
+    }
+
+    /// Does what [`write_all_at`](Self::write_all_at) does, with the bare error, which [`failure`](Self::failure) turns into one that names the
+    /// file.
+    pub(crate) fn std_write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.point("write to").and_then(|()| self.file.write_all_at(bytes, offset))
     }
 
     /// Writes the parts one after the other and then, best effort, the bytes in `behind`.

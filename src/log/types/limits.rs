@@ -42,6 +42,8 @@ pub(crate) const fn unsealed_count_max(segment_bytes: u64) -> usize {
     let is_medium = segment_bytes >= SEGMENT_BYTES_DEFAULT / 4 && segment_bytes < SEGMENT_BYTES_DEFAULT * 4;
     if is_medium { 16 } else { 4 }
 }
+/// The bytes of segments that a reader keeps of what it has fetched from an archive, unless it is set.
+pub const ARCHIVE_CACHE_BYTES_DEFAULT: u64 = 1 << 30;
 /// The largest manifest that is read. A manifest of 1,024 open and 100,000 closed shards has about 40 MiB.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 /// The shortest retention by age.

@@ -1,5 +1,6 @@
 //! The vocabulary: small value types and settings that all other rooms use.
 
+pub(crate) mod archive;
 pub(crate) mod bucket;
 pub(crate) mod compression;
 pub(crate) mod describe;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::archive::Archive;
 use super::compression::Compression;
 use super::error::{Error, Result};
 use super::file_mode::FileMode;
@@ -157,6 +158,16 @@ pub struct StreamOptions {
     pub(crate) create: Create,
     pub(crate) salvage: bool,
     pub(crate) report: Option<StatsReport>,
+    pub(crate) archive: Option<ArchiveSource>,
+}
+
+/// The archive that a reader goes on with, and where it keeps what it has fetched.
+#[derive(Debug, Clone)]
+pub(crate) struct ArchiveSource {
+    pub(crate) archive: Arc<dyn Archive>,
+    /// `None` means the system's directory for temporary files.
+    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) cache_bytes_max: u64,
 }
 
 /// The receiver of a stream's counts.
@@ -224,6 +235,7 @@ impl StreamOptions {
             create: Create::IfMissing,
             salvage: false,
             report: None,
+            archive: None,
         }
     }
 
@@ -497,6 +509,60 @@ impl StreamOptions {
         self
     }
 
+    /// Reads from an archive what retention has dropped from the stream, for [`open_reader`](Self::open_reader). Default: no archive.
+    ///
+    /// The trim horizon of the reader is that of the archive. Its iterators go over from the archive to the stream's own files without a gap,
+    /// while retention goes on, and shards that have expired are there as long as the archive names them. What neither has is
+    /// [`Trimmed`](Error::Trimmed). If the archive is out of reach, a read of what is only there fails with [`Error::Io`], which names the object, and
+    /// may be repeated; what the stream still has can be read all the same.
+    ///
+    /// A segment is fetched as a whole when the first of its records is read, and checked. See
+    /// [`archive_cache`](Self::archive_cache) for where it is kept. [`StreamReader::archiver`](crate::StreamReader::archiver) fills the archive.
+    ///
+    /// ```
+    /// # #[cfg(feature = "delivery")] {
+    /// # use std::ops::ControlFlow;
+    /// # use streamlog::{Position, Stream, StreamOptions, StreamReader, delivery::Directory};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("clicks");
+    /// # std::fs::create_dir(directory.path().join("archive"))?;
+    /// # let archive = Directory::new(directory.path().join("archive"));
+    /// # let stream = Stream::open(&path)?;
+    /// # let shard = stream.put("user-17", "clicked")?.shard;
+    /// # stream.close()?;
+    /// # StreamReader::open(&path)?.archiver(archive.clone()).run(|_| ControlFlow::Continue(()))?;
+    /// # let stream = Stream::open(&path)?;
+    /// # stream.trim_before(shard, 1.into())?;
+    /// let reader = StreamOptions::new().archive(archive).open_reader(&path)?;
+    /// let mut iterator = reader.lineage_iterator(Position::TrimHorizon)?;
+    /// assert_eq!(iterator.next_batch(10)?.len(), 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn archive(mut self, archive: impl Archive) -> Self {
+        let source = ArchiveSource {
+            archive: Arc::new(archive),
+            cache_dir: None,
+            cache_bytes_max: ARCHIVE_CACHE_BYTES_DEFAULT,
+        };
+        self.archive = Some(source);
+        self
+    }
+
+    /// Sets where segments are kept that were fetched from the [`archive`](Self::archive), and up to how many bytes: when they have more, those that
+    /// were used least recently go. Call it after `archive`. Default: the system's directory for temporary files, 1 GiB.
+    ///
+    /// The files have no names: they are gone when the reader and its batches are dropped, also if the process is killed. Each reader has its own.
+    /// A segment in which an iterator stands, or of which a batch is held, stays whatever the bound. So leave room for a segment for each iterator.
+    #[must_use]
+    pub fn archive_cache(mut self, dir: impl Into<PathBuf>, bytes_max: u64) -> Self {
+        if let Some(source) = &mut self.archive {
+            (source.cache_dir, source.cache_bytes_max) = (Some(dir.into()), bytes_max);
+        }
+        self
+    }
+
     /// Returns the mode that the caller asks for, if any.
     pub(crate) fn asked_mode(&self) -> Result<Option<FileMode>> {
         self.file_mode.map(FileMode::new).transpose()
@@ -509,6 +575,11 @@ impl StreamOptions {
         self.compression.map_or(Ok(()), Compression::check)?;
         if self.encryption.is_some() && !cfg!(feature = "encryption") {
             return Err(Error::invalid("encryption needs the cargo feature `encryption`: build with it"));
+        }
+        if self.archive.is_some() {
+            return Err(Error::invalid(
+                "a stream that is open for writing does not read an archive: give the archive to open_reader",
+            ));
         }
         self.limits.check()?;
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {

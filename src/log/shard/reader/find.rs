@@ -16,6 +16,18 @@ const LOOKS_AGAIN_MAX: u32 = 3;
 impl Reader {
     /// Returns the segment that holds a sequence number, or the last one before the place where it will be.
     pub(in super::super) fn find(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
+        if let Some(found) = self.find_archived(sequence)? {
+            return Ok(Some(found));
+        }
+        match self.find_own(sequence) {
+            // It was trimmed since.
+            Err(error @ Error::Trimmed { .. }) => self.find_archived(sequence)?.ok_or(error).map(Some),
+            found => found,
+        }
+    }
+
+    /// Does what [`find`](Self::find) does, in the stream's own files.
+    fn find_own(&self, sequence: SequenceNumber) -> Result<Option<Found>> {
         let mut looks_left = if self.is_followed() { LOOKS_AGAIN_MAX } else { 0 };
         loop {
             let failed = match self.segments.find(sequence) {
@@ -24,7 +36,10 @@ impl Reader {
             };
             // The file may have been trimmed after it was found. If another process did that, it has shown the horizon before.
             let _ = self.refresh();
-            self.check_horizon(sequence)?;
+            let horizon = self.horizon();
+            if sequence < horizon {
+                return Err(Error::Trimmed { shard: self.id(), requested: sequence, horizon });
+            }
             // Or another process has opened the stream since, and the list was replaced.
             let is_gone =
                 matches!(&failed, Error::Io(failure) if failure.source.kind() == io::ErrorKind::NotFound);
@@ -37,13 +52,21 @@ impl Reader {
 
     /// Returns the number of the first record that arrived at a time or later, or of the next record if none has.
     pub(in super::super) fn first_at_or_after(&self, time: Timestamp) -> Result<SequenceNumber> {
+        match self.first_archived_since(time)? {
+            Some(archived) => Ok(archived),
+            None => self.first_own_since(time),
+        }
+    }
+
+    /// Does what [`first_at_or_after`](Self::first_at_or_after) does, in the stream's own files.
+    fn first_own_since(&self, time: Timestamp) -> Result<SequenceNumber> {
         let end = self.next_sequence();
         let bases = self.segments.bases();
         // The place is in the last segment that begins before that time, or else it is the first record of the segment after that one.
         let mut failed = None;
         // A segment that was trimmed since they were listed is older than all that are left.
         let is_trimmed = |base: SequenceNumber| base < self.horizon();
-        let find = |base: SequenceNumber| match self.find(base) {
+        let find = |base: SequenceNumber| match self.find_own(base) {
             Err(Error::Trimmed { .. }) if is_trimmed(base) => Ok(None),
             found => found,
         };
@@ -96,6 +119,9 @@ impl Reader {
     /// What counts for such a record is that it arrived before the next segment was begun. Unlike timestamps, these times may decrease.
     pub(in super::super) fn first_since(&self, time: Timestamp, now: Timestamp) -> Result<SequenceNumber> {
         let (place, first) = (self.first_at_or_after(time)?, self.horizon());
+        if place < first && self.archived.is_some() {
+            return Ok(place);
+        }
         // Damage is reported where it is read. Elsewhere it does not keep records from expiring.
         let timestamp_of = |sequence| self.timestamp_of(sequence).ok().flatten();
         if timestamp_of(first).is_some_and(|first| first.is_from_unset_clock(now)) {
@@ -171,6 +197,7 @@ impl Reader {
     pub(super) fn next_readable(&self, damaged: SequenceNumber) -> Option<SequenceNumber> {
         let within =
             self.find(damaged).ok().flatten().and_then(|found| found.window.next_whole_frame(damaged));
+        let within = within.or_else(|| self.next_archived(damaged));
         within.or_else(|| self.segments.bases().into_iter().find(|&base| base > damaged))
     }
 }

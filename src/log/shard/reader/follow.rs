@@ -24,6 +24,9 @@ use crate::log::types::time::Timestamp;
 pub(crate) trait FollowStream: std::fmt::Debug + Send + Sync {
     /// Brings the readers of all shards up to date with the manifest and with who has the stream open.
     fn reload(&self) -> Result<()>;
+
+    /// Asks the archive of the stream for the shards that have expired, if that is still to be done.
+    fn read_archive(&self) -> Result<()>;
 }
 
 /// What keeps a reader up to date.
@@ -123,6 +126,26 @@ impl Reader {
     pub(super) fn reload(&self) -> Result<()> {
         let stream = self.follow.as_ref().and_then(|follow| follow.stream.upgrade());
         stream.map_or(Ok(()), |stream| stream.reload())
+    }
+
+    /// Returns whether the shard has left the stream, and only the archive may know where it ended and which shards follow.
+    pub(super) fn has_unknown_end(&self) -> bool {
+        let has_expired = |follow: &Follow| follow.known.lock().has_expired;
+        self.archived.is_some()
+            && self.closing.get().is_none()
+            && self.follow.as_ref().is_some_and(has_expired)
+    }
+
+    /// Asks the archive where the shard ended, if only that may know.
+    ///
+    /// # Errors
+    /// `Io` if it is out of reach; `Corrupt`, `UnsupportedFormat`.
+    pub(super) fn find_unknown_end(&self) -> Result<()> {
+        if !self.has_unknown_end() {
+            return Ok(());
+        }
+        let stream = self.follow.as_ref().and_then(|follow| follow.stream.upgrade());
+        stream.map_or(Ok(()), |stream| stream.read_archive())
     }
 
     fn catch_up(&self, follow: &Follow) -> Result<()> {

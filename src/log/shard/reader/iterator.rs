@@ -437,6 +437,7 @@ impl ShardIterator {
             || self.next < self.reader.next_sequence()
             || self.next < self.reader.horizon()
             || self.children().is_some()
+            || self.reader.has_unknown_end()
     }
 }
 

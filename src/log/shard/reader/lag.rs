@@ -25,10 +25,10 @@ pub struct Lag {
     /// The records to be read, including those that retention dropped before they were read.
     pub record_count: u64,
     /// The bytes of the log that hold them: keys, data, and what is stored beside them. A sealed segment that is not open counts with its
-    /// whole file.
+    /// whole file, and so does one in an archive.
     pub bytes: u64,
     /// How long ago the oldest of them arrived, at least a millisecond, or zero if there is none. If its timestamp is ahead of the clock,
-    /// which was set back since, the age is that of its segment.
+    /// which was set back since, or if it is in an archive, the age is that of its segment.
     pub age: Duration,
 }
 
@@ -71,13 +71,13 @@ impl Reader {
     fn lag_from(&self, next: SequenceNumber) -> Result<Lag> {
         loop {
             let record_count = self.next_sequence().get().saturating_sub(next.get());
-            let oldest = next.max(self.horizon());
+            let oldest = self.first_readable(next)?;
             if record_count == 0 || oldest >= self.next_sequence() {
                 return Ok(Lag { record_count, ..Lag::default() });
             }
             match self.unread_from(oldest) {
                 // Retention has come beyond it since.
-                Err(_) if self.horizon() > oldest => {}
+                Err(_) if self.first_readable(oldest)? > oldest => {}
                 unread => {
                     let (bytes, age) = unread?;
                     return Ok(Lag { record_count, bytes, age });
@@ -88,8 +88,10 @@ impl Reader {
 
     /// Returns the bytes of the records from one on, and how long ago that one arrived.
     fn unread_from(&self, oldest: SequenceNumber) -> Result<(u64, Duration)> {
-        let Some(found) = self.find(oldest)? else { return Ok((0, Duration::ZERO)) };
-        let bytes = self.segments.bytes_from(&found.window, oldest)?;
-        Ok((bytes, self.age_at(oldest)?.unwrap_or_default()))
+        let own = oldest.max(self.horizon());
+        let (archived_bytes, archived_age) = self.unread_archived(oldest)?;
+        let Some(found) = self.find(own)? else { return Ok((archived_bytes, archived_age)) };
+        let bytes = archived_bytes + self.segments.bytes_from(&found.window, own)?;
+        Ok((bytes, if own > oldest { archived_age } else { self.age_at(oldest)?.unwrap_or_default() }))
     }
 }

@@ -35,6 +35,7 @@ impl ShardIterator {
     /// Does what [`next_batch_within`](Self::next_batch_within) does, without limits.
     pub(super) fn next_batch_unlimited(&mut self, records_max: usize, bytes_max: usize) -> Result<Batch> {
         self.catch_up()?;
+        self.reader.find_unknown_end()?;
         self.reader.check_horizon(self.next)?;
         match self.read(records_max, bytes_max) {
             // Another process may have trimmed, cut or closed it meanwhile.

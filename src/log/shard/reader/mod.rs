@@ -2,6 +2,7 @@
 //!
 //! A reader can exist without a writer. A writer, if there is one, raises the end, adds segments, and wakes waiting threads.
 
+pub(crate) mod archived;
 pub(crate) mod batch;
 #[cfg(feature = "futures")]
 pub(crate) mod batches;
@@ -39,6 +40,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::{Clock, Timestamp};
 
+use archived::Archived;
 use follow::{Follow, FollowStream};
 use peers::Peers;
 use reads::Reads;
@@ -66,6 +68,8 @@ pub(crate) struct Reader {
     waker: OnceLock<Weak<dyn WakeReaders>>,
     /// Keeps the reader up to date if another process may write the shard.
     follow: Option<Follow>,
+    /// What is archived of the shard, for a reader that was given the archive.
+    archived: Option<Archived>,
 }
 
 /// The writer of a shard, as the threads see it that wait for its records.
@@ -136,6 +140,7 @@ impl Reader {
             closing: OnceLock::new(),
             waker: OnceLock::new(),
             follow: None,
+            archived: None,
         }
     }
 
@@ -147,10 +152,11 @@ impl Reader {
         keys: Arc<Keys>,
         segments: Segments,
         stream: Weak<dyn FollowStream>,
+        archived: Option<Archived>,
     ) -> Self {
         let first = description.first_sequence;
         let reader = Self::new(description, clock, peers, keys, segments, first..first);
-        Self { follow: Some(Follow::new(stream)), ..reader }
+        Self { follow: Some(Follow::new(stream)), archived, ..reader }
     }
 
     /// Sets the writer that wakes waiting threads from now on.
@@ -209,15 +215,18 @@ impl Reader {
         self.end.store(end.get(), Ordering::Release);
     }
 
-    /// Returns the oldest sequence number that can be read.
+    /// Returns the oldest sequence number that can be read from the stream's own files.
     #[inline]
     pub(crate) fn horizon(&self) -> SequenceNumber {
         SequenceNumber::new(self.horizon.sequence.load(Ordering::Acquire))
     }
 
-    /// Fails with `Trimmed` if a reader is behind the horizon.
+    /// Fails with `Trimmed` if a reader is behind the horizon, and what it is to read is not archived.
     fn check_horizon(&self, requested: SequenceNumber) -> Result<()> {
-        match self.horizon() {
+        if requested >= self.horizon() {
+            return Ok(());
+        }
+        match self.first_readable(requested)? {
             horizon if requested < horizon => Err(Error::Trimmed { shard: self.id(), requested, horizon }),
             _ => Ok(()),
         }

@@ -15,7 +15,7 @@ impl ShardIterator {
     /// Returns the number of the first record at a position.
     pub(super) fn first_at(reader: &Reader, position: Position) -> Result<SequenceNumber> {
         let next = match position {
-            Position::TrimHorizon => reader.horizon(),
+            Position::TrimHorizon => reader.trim_horizon()?,
             Position::Latest => reader.next_sequence(),
             Position::At(sequence) => sequence.max(reader.created.first_sequence),
             Position::After(sequence) => sequence.plus(1).max(reader.created.first_sequence),
@@ -116,7 +116,8 @@ impl ShardIterator {
     pub fn skip_to_horizon(&mut self) -> u64 {
         // If that fails, the next read fails too.
         let _ = self.reader.refresh();
-        let (replaced, horizon) = (self.reader.replaced(), self.reader.horizon());
+        let replaced = self.reader.replaced();
+        let horizon = self.reader.first_readable(self.next).unwrap_or(self.next);
         let skipped = horizon.get().saturating_sub(self.next.get());
         if skipped > 0 {
             self.go_to(horizon, replaced);

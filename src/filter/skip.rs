@@ -243,7 +243,7 @@ fn first_special(word: u64) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     // Sets the highest bit of each byte that is less than `than`. Borrows may also set it in bytes behind the first such one, and in no other.
     let less = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word & ONES << 7;
-    let equal = |byte: u8| less(word ^ ONES * u64::from(byte), 1);
+    let equal = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
     let special = less(word, 0x20) | equal(b'"') | equal(b'\\');
     (special != 0).then(|| special.trailing_zeros() as usize / 8)
 }

@@ -310,6 +310,7 @@ fn l2_each_compression_gives_the_same_bytes_each_time() {
         CompressionFormat::Zip,
         CompressionFormat::Snappy,
         CompressionFormat::HadoopSnappy,
+        CompressionFormat::RawSnappy,
     ];
     for format in formats {
         let deliver = || {
@@ -329,6 +330,385 @@ fn l2_each_compression_gives_the_same_bytes_each_time() {
         }
         assert!(first.1.len() < 8_000, "{format:?}");
     }
+}
+
+/// Decompresses what each format of Snappy is, with Snappy's own library, as Arrow has it, and prints it in hexadecimal.
+const UNSNAPPY: &str = r##"
+import struct, sys, pyarrow
+
+def size(data):
+    length = shift = 0
+    for byte in data:
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128: return length
+
+def raw(data):
+    return pyarrow.decompress(data, decompressed_size=size(data), codec="snappy", asbytes=True)
+
+def framed(data):
+    assert data[:10] == b"\xff\x06\x00\x00sNaPpY"
+    at, found = 10, b""
+    while at < len(data):
+        kind, length = data[at], int.from_bytes(data[at + 1:at + 4], "little")
+        body = data[at + 8:at + 4 + length]
+        found += raw(body) if kind == 0 else body
+        assert kind in (0, 1), kind
+        at += 4 + length
+    return found
+
+def hadoop(data):
+    at, found = 0, b""
+    while at < len(data):
+        length, packed = struct.unpack(">II", data[at:at + 8])
+        block = raw(data[at + 8:at + 8 + packed])
+        assert len(block) == length
+        found, at = found + block, at + 8 + packed
+    return found
+
+sys.stdout.buffer.write({"raw": raw, "framed": framed, "hadoop": hadoop}[sys.argv[1]](open(sys.argv[2], "rb").read()))
+"##;
+
+#[test]
+fn snappys_own_library_reads_each_form_of_snappy() {
+    let Some(python) = common::python::with("pyarrow") else { return };
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream =
+        StreamOptions::new().segment_bytes(4 << 20).clock(clock).open(scratch.path().join("s")).unwrap();
+    let mut expected = vec![];
+    for number in 0..30_000u32 {
+        let record = format!("record {} of {number}", number.wrapping_mul(2_654_435_761));
+        stream.put("key", &record).unwrap();
+        expected.extend_from_slice(record.as_bytes());
+        expected.push(b'\n');
+    }
+    let formats = [
+        (CompressionFormat::RawSnappy, "raw"),
+        (CompressionFormat::Snappy, "framed"),
+        (CompressionFormat::HadoopSnappy, "hadoop"),
+    ];
+    for (format, name) in formats {
+        let archive = scratch.path().join(name);
+        let options = stream.delivery(name).format(Format::lines()).compression(format);
+        let delivery = options.to(Directory::new(&archive)).start().unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        delivery.close().unwrap();
+        let found = files(&archive);
+        assert_eq!(found.len(), 1);
+        let file = found.keys().next().unwrap();
+        let mut command = std::process::Command::new(&python);
+        let output = command.args(["-c", UNSNAPPY, name]).arg(archive.join(file)).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout == expected, "{name}");
+    }
+}
+
+fn gzip(data: &str) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    encoder.write_all(data.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn log_events_of_cloudwatch_become_rows_with_and_without_a_function() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let data = |messages: &[&str]| {
+        let events = messages
+            .iter()
+            .map(|message| serde_json::json!({ "id": "1", "timestamp": 1, "message": message }));
+        let events: Vec<_> = events.collect();
+        let data = serde_json::json!({ "messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "g", "logEvents": events });
+        gzip(&data.to_string())
+    };
+    stream.put("key", data(&["one", "two"])).unwrap();
+    stream
+        .put("key", gzip(r#"{"messageType":"CONTROL_MESSAGE","logEvents":[{"message":"Checking health"}]}"#))
+        .unwrap();
+    stream.put("key", "no log").unwrap();
+    stream.put("key", data(&["three"])).unwrap();
+    for has_function in [false, true] {
+        let (sink, errors) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let mut options =
+            stream.delivery(format!("logs-{has_function}")).format(Format::lines()).cloudwatch_logs(true);
+        if has_function {
+            options = options.transform(|record| {
+                Transformed::row(format!(
+                    "{} {}",
+                    record.sub_sequence(),
+                    String::from_utf8_lossy(record.data())
+                ))
+            });
+        }
+        let delivery = options.to(Arc::clone(&sink)).errors_to(Arc::clone(&errors)).start().unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
+        delivery.close().unwrap();
+        let expected = if has_function { ["0 one", "1 two", "0 three"] } else { ["one", "two", "three"] };
+        assert_eq!(sink.lines(), expected);
+        let errors = errors.lines();
+        assert!(errors.len() == 1 && errors[0].contains("it is not from CloudWatch Logs: "), "{errors:?}");
+        assert!(errors[0].contains("\"rawData\":\"bm8gbG9n\""), "the record as it was put: {errors:?}");
+    }
+}
+
+#[test]
+fn l5_a_function_of_batches_changes_drops_splits_fails_and_partitions_records() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let (sink, errors, backup) =
+        (Arc::new(Memory::default()), Arc::new(Memory::default()), Arc::new(Memory::default()));
+    for number in 0..10 {
+        stream.put("key", number.to_string()).unwrap();
+    }
+    let largest = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&largest);
+    let delivery = lines(&stream)
+        .partition_keys(["parity"])
+        .prefix("parity=!{partitionKeyFromLambda:parity}/")
+        .error_prefix("errors/!{firehose:error-output-type}/")
+        // 2 bytes of data and key, and one more, for each record.
+        .transform_buffer(15, 300 * SECOND)
+        .transform_batch(move |records| {
+            seen.fetch_max(records.len(), Ordering::SeqCst);
+            let each = records.iter().map(|record| {
+                let number: u32 = std::str::from_utf8(record.data()).unwrap().parse().unwrap();
+                let parity = if number.is_multiple_of(2) { "even" } else { "odd" };
+                match number {
+                    2 => Transformed::failed("two"),
+                    3 => Transformed::dropped(),
+                    4 => Transformed::row_in("4a", [parity]).and_row_in("4b", ["odd"]),
+                    5 => Transformed::row("no key"),
+                    number => Transformed::row_in(format!("{}", number * 100), [parity]),
+                }
+            });
+            each.collect()
+        })
+        .to(Arc::clone(&sink))
+        .errors_to(Arc::clone(&errors))
+        .backup_to(Arc::clone(&backup), "source/")
+        .start()
+        .unwrap();
+    assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
+    let stats = delivery.stats();
+    assert_eq!((stats.read_records, stats.failed_records, stats.failed_function_calls), (10, 2, 0));
+    assert!(stats.function_calls >= 4, "no more than 3 records fit into a call: {stats:?}");
+    assert!(largest.load(Ordering::SeqCst) <= 3);
+    delivery.close().unwrap();
+    let objects = sink.objects.lock();
+    let of = |parity: &str| {
+        let of = objects.iter().filter(|(name, _)| name.starts_with(&format!("parity={parity}/")));
+        let text: String = of.map(|(_, bytes)| String::from_utf8(bytes.clone()).unwrap()).collect();
+        text
+    };
+    assert_eq!(of("even"), "0\n4a\n600\n800\n");
+    assert_eq!(of("odd"), "100\n4b\n700\n900\n");
+    let errors = errors.lines();
+    assert!(
+        errors[0].contains("\"two\"") && errors[1].contains("0 values of partition keys instead of 1"),
+        "{errors:?}"
+    );
+    let source: Vec<u8> = backup.objects.lock().values().flatten().copied().collect();
+    assert_eq!(source, b"0123456789");
+}
+
+#[test]
+fn l5_a_batch_whose_function_panics_or_miscounts_is_error_output() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let (sink, errors) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+    let delivery = lines(&stream)
+        .transform_batch(|records| match records[0].data() {
+            b"panic" => panic!("at once"),
+            b"miscount" => vec![],
+            data => vec![Transformed::row(data)],
+        })
+        .to(Arc::clone(&sink))
+        .errors_to(Arc::clone(&errors))
+        .start()
+        .unwrap();
+    for data in ["one", "panic", "two", "miscount", "three"] {
+        let read = delivery.stats().read_records;
+        stream.put("key", data).unwrap();
+        until(|| delivery.stats().read_records == read + 1);
+    }
+    assert_eq!(delivery.stats().failed_function_calls, 2);
+    assert!(delivery.flush(Duration::from_secs(30)));
+    delivery.close().unwrap();
+    assert_eq!(sink.lines(), ["one", "two", "three"]);
+    let errors = errors.lines();
+    assert!(errors[0].contains("\"the function has panicked\""), "{errors:?}");
+    assert!(errors[1].contains("\"the function has returned 0 outcomes for 1 records\""), "{errors:?}");
+}
+
+#[test]
+fn l5_a_function_that_does_not_return_holds_up_its_shard_and_after_a_time_fails() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let options = StreamOptions::new().shards(2).segment_bytes(64 << 10).clock(clock.clone());
+    let stream = options.open(scratch.path().join("stream")).unwrap();
+    let (sink, errors) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let delivery = lines(&stream)
+        .transform(move |record| {
+            if record.data() == b"hang" {
+                let _ = released.lock().recv();
+            }
+            Transformed::row(record.data())
+        })
+        .to(Arc::clone(&sink))
+        .errors_to(Arc::clone(&errors))
+        .start()
+        .unwrap();
+    let shards = stream.shards();
+    let key_of = |at: usize| {
+        let keys = (0..1_000).map(|number| format!("key {number}"));
+        keys.into_iter().find(|key| stream.put(key, "probe").unwrap().shard == shards[at].id).unwrap()
+    };
+    let (hung, other) = (key_of(0), key_of(1));
+    assert!(delivery.flush(Duration::from_secs(30)));
+    let before = delivery.stats().read_records;
+    stream.put(&hung, "hang").unwrap();
+    stream.put(&hung, "behind").unwrap();
+    stream.put(&other, "beside").unwrap();
+    until(|| delivery.stats().read_records == before + 1);
+    assert!(!delivery.flush(Duration::from_millis(50)), "a flush waits for the function");
+    assert!(delivery.stats().read_records == before + 1, "{:?}", delivery.stats());
+    clock.advance(300 * SECOND);
+    until(|| delivery.stats().read_records == before + 3);
+    assert!(delivery.flush(Duration::from_secs(30)));
+    let stats = delivery.stats();
+    assert!((1..=2).contains(&stats.failed_records) && stats.failed_function_calls == 1, "{stats:?}");
+    assert!(sink.lines().contains(&"beside".to_owned()));
+    assert!(
+        errors.lines()[0].contains("\"the function did not return within 300s\""),
+        "{:?}",
+        errors.lines()
+    );
+    // A late answer changes nothing, and the delivery does not wait for it.
+    drop(release);
+    stream.put(&hung, "after").unwrap();
+    assert!(delivery.flush(Duration::from_secs(30)));
+    delivery.close().unwrap();
+    assert!(sink.lines().contains(&"after".to_owned()) && !sink.lines().contains(&"hang".to_owned()));
+}
+
+/// Takes nothing for as long as it is out of reach, so that what is decided is left for the next delivery.
+fn leave_decided(options: &DeliveryOptions, sink: &Arc<Memory>) {
+    sink.is_out_of_reach.store(true, Ordering::SeqCst);
+    let delivery = options.clone().to(Arc::clone(sink)).errors_to(Arc::clone(sink)).start().unwrap();
+    let asked = sink.attempts.load(Ordering::SeqCst);
+    assert!(!delivery.flush(Duration::from_millis(200)));
+    until(|| sink.attempts.load(Ordering::SeqCst) > asked);
+    delivery.close().unwrap();
+    sink.is_out_of_reach.store(false, Ordering::SeqCst);
+}
+
+#[test]
+fn l2_a_call_that_failed_before_a_restart_is_not_made_again_and_one_that_worked_is_until_it_does() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let sink = Arc::new(Memory::default());
+    // Fails for numbers with this remainder.
+    let (fails, calls) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicUsize::new(0)));
+    let (failing, called) = (Arc::clone(&fails), Arc::clone(&calls));
+    let options = lines(&stream).transform_buffer(1, Duration::ZERO).transform_batch(move |records| {
+        called.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(records.len(), 1, "a call has one byte, or one record");
+        let number: usize = std::str::from_utf8(records[0].data()).unwrap().parse().unwrap();
+        assert_ne!(number % 2, failing.load(Ordering::SeqCst), "it fails");
+        vec![Transformed::row(records[0].data())]
+    });
+    for number in 0..10 {
+        stream.put("key", number.to_string()).unwrap();
+    }
+    leave_decided(&options, &sink);
+    // Now the others fail. Those that failed are not called for, and those that did not are until they work.
+    fails.store(0, Ordering::SeqCst);
+    let before = calls.load(Ordering::SeqCst);
+    let delivery = options.clone().to(Arc::clone(&sink)).errors_to(Arc::clone(&sink)).start().unwrap();
+    until(|| delivery.stats().failed_function_calls > 3);
+    let stats = delivery.stats();
+    assert_eq!((stats.read_records, stats.function_calls), (0, stats.failed_function_calls), "{stats:?}");
+    assert_eq!(stats.last_error.as_deref(), Some("the function has panicked"));
+    assert!(calls.load(Ordering::SeqCst) > before);
+    fails.store(2, Ordering::SeqCst);
+    assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
+    assert_eq!(delivery.stats().changed_objects, 0);
+    delivery.close().unwrap();
+    let (failed, rows): (Vec<_>, Vec<_>) = sink.lines().into_iter().partition(|line| line.starts_with('{'));
+    assert_eq!(rows, ["0", "2", "4", "6", "8"]);
+    let raw = failed
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["rawData"].to_string());
+    assert_eq!(
+        raw.collect::<Vec<_>>(),
+        [1, 3, 5, 7, 9].map(|number| format!("{:?}", STANDARD.encode(number.to_string())))
+    );
+}
+
+#[test]
+fn l2_a_function_that_makes_something_else_of_a_record_after_a_restart_is_said_aloud() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let sink = Arc::new(Memory::default());
+    for number in 0..10 {
+        stream.put("key", number.to_string()).unwrap();
+    }
+    let with = |suffix: &'static str| {
+        lines(&stream).transform(move |record| Transformed::row([record.data(), suffix.as_bytes()].concat()))
+    };
+    leave_decided(&with(""), &sink);
+    let delivery = with("!").to(Arc::clone(&sink)).start().unwrap();
+    assert!(delivery.flush(Duration::from_secs(30)));
+    let stats = delivery.stats();
+    assert_eq!((stats.changed_objects, stats.records), (1, 10));
+    let name = sink.names().remove(0);
+    let error = stats.last_error.unwrap();
+    assert!(
+        error.starts_with(&format!("{name} is not the same again after a restart: the function")),
+        "{error}"
+    );
+    delivery.close().unwrap();
+}
+
+#[test]
+fn a_delivery_whose_committed_settings_are_not_valid_here_ends_and_says_what_to_do() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let sink = Arc::new(Memory::default());
+    stream.put("key", "one").unwrap();
+    leave_decided(&lines(&stream), &sink);
+    // As if the machine had forgotten the time zone.
+    let (shard, next) = (stream.shards()[0].id, streamlog::SequenceNumber::ZERO);
+    let mut worker = stream.group("archive").worker().open().unwrap();
+    assert!(worker.poll(Duration::from_secs(5)).unwrap().is_some());
+    let state = String::from_utf8(worker.committed_state(shard).unwrap().to_vec()).unwrap();
+    let changed = state.replace("\"time_zone\":\"UTC\"", "\"time_zone\":\"Mars/Olympus\"");
+    assert_ne!(changed, state);
+    worker.commit_with_state(shard, next, changed.as_bytes()).unwrap();
+    worker.close();
+    for _ in 0..2 {
+        let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
+        until(|| delivery.is_over());
+        let error = delivery.stats().last_error.unwrap();
+        let begin = format!(
+            "the delivery \"archive\" cannot go on in {shard}: the state in its checkpoint has settings that are not valid here: "
+        );
+        assert!(error.contains(&format!("{begin}the time zone \"Mars/Olympus\" is unknown")), "{error}");
+        assert!(error.ends_with("delete the group to start anew"), "{error}");
+        assert_eq!(delivery.close().unwrap_err().to_string(), error);
+        assert!(sink.names().is_empty(), "nothing is delivered under other settings");
+    }
+    // Where the settings are valid, it goes on.
+    let mut worker = stream.group("archive").worker().open().unwrap();
+    assert!(worker.poll(Duration::from_secs(5)).unwrap().is_some());
+    worker.commit_with_state(shard, next, state.as_bytes()).unwrap();
+    worker.close();
+    let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
+    assert!(delivery.flush(Duration::from_secs(30)));
+    delivery.close().unwrap();
+    assert_eq!(sink.lines(), ["one"]);
 }
 
 /// Returns the columns of lines of the error output: the messages, and the data.

@@ -381,7 +381,7 @@ fn l1_an_endpoint_that_refuses_connections_is_waited_for() {
     let delivery = options(&stream, scratch.path()).buffer_bytes(1).to(endpoint).start().unwrap();
     until(|| delivery.stats().errors >= 3);
     let error = delivery.stats().last_error.unwrap();
-    assert!(error.starts_with(&format!("cannot deliver to http://{address}/: ")), "{error}");
+    assert!(error.starts_with(&format!("no answer from http://{address}/: ")), "{error}");
     let server = Server::start_at(&address, |_, request| success(request));
     flush(&delivery);
     assert_eq!(server.requests()[0].records(), ["one"]);

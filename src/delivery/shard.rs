@@ -11,24 +11,24 @@
 //! each row is in exactly one object, whatever the other parts do.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error_output::{self, Failure, Source};
 use super::format::Format;
 use super::name::{self, uuid};
+use super::noted::Noted;
 use super::objects::{Building, Objects, Ready};
 use super::part::{ErrorKind, Part, Row, Span};
 use super::plan::Rules;
 use super::prefix::random_number;
 use super::state::{Decided, State};
 use crate::{SequenceNumber, ShardId, Timestamp};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// So many records that become no rows are read without a commit, unless there is nothing else to read.
 const RECORDS_WITHOUT_COMMIT: u64 = 10_000;
-/// So many rows for which there are too many parts are noted, before all that is built is decided.
-const OVERFLOWED_MAX: usize = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -40,7 +40,9 @@ pub(super) struct Shard {
     replayed_to: SequenceNumber,
     parts: BTreeMap<Part, PartState>,
     objects: Objects,
-    overflowed: BTreeSet<(SequenceNumber, u32)>,
+    pub(super) noted: Noted,
+    /// The names of objects that have other rows than before a crash.
+    changed: Vec<String>,
     /// What the buffers take in memory.
     pub(super) memory_bytes: usize,
     /// The bytes of the largest object to which the last record was added.
@@ -69,7 +71,14 @@ pub(super) struct Limits {
 
 impl Shard {
     /// Goes on where a checkpoint is: at `next`, with what was committed beside it.
-    pub(super) fn new(id: ShardId, next: SequenceNumber, rules: Arc<Rules>, state: Option<State>) -> Self {
+    ///
+    /// The error says why that cannot be, as the end of a sentence about the state.
+    pub(super) fn new(
+        id: ShardId,
+        next: SequenceNumber,
+        rules: Arc<Rules>,
+        state: Option<State>,
+    ) -> Result<Self, String> {
         let mut shard = Self {
             id,
             rules,
@@ -77,7 +86,8 @@ impl Shard {
             replayed_to: next,
             parts: BTreeMap::new(),
             objects: Objects::default(),
-            overflowed: BTreeSet::new(),
+            noted: Noted::default(),
+            changed: vec![],
             memory_bytes: 0,
             largest_input_bytes: 0,
             is_at_end: false,
@@ -86,12 +96,12 @@ impl Shard {
             committed: next,
         };
         if let Some(state) = state {
-            shard.take_up(state);
+            shard.take_up(state)?;
         }
-        shard
+        Ok(shard)
     }
 
-    fn take_up(&mut self, state: State) {
+    fn take_up(&mut self, state: State) -> Result<(), String> {
         for (part, decided) in state.decided {
             self.replayed_to = self.replayed_to.max(decided);
             self.parts.insert(part, PartState { building: None, decided });
@@ -100,13 +110,17 @@ impl Shard {
             self.replayed_to = self.replayed_to.max(decided.span.last.plus(1));
             self.objects.add_again(decided);
         }
-        self.overflowed = state.overflowed;
+        self.noted = state.noted;
         if state.plan != self.rules.plan {
-            // They were valid when they were committed. If they are not by now, the new ones have to do.
-            if let Ok(rules) = Rules::new(state.plan) {
-                self.rules = Arc::new(rules);
-            }
+            // They were valid when they were committed, but the machine may be another one.
+            let invalid = |reason: String| {
+                format!(
+                    "has settings that are not valid here: {reason}. Change that until all is delivered, or delete the group to start anew"
+                )
+            };
+            self.rules = Arc::new(Rules::new(state.plan).map_err(invalid)?);
         }
+        Ok(())
     }
 
     pub(super) fn rules(&self) -> &Arc<Rules> {
@@ -118,10 +132,32 @@ impl Shard {
         self.read_to < self.replayed_to
     }
 
+    /// Returns up to where that is so. The record itself is not among these.
+    pub(super) fn replayed_to(&self) -> SequenceNumber {
+        self.replayed_to
+    }
+
+    /// Takes the names of objects that have other rows than before a crash.
+    pub(super) fn take_changed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Goes on with rules that have replaced others, if it has those. Only their schema may differ, of which no row was added.
+    pub(super) fn replace_rules(&mut self, replaced: &Rules, by: &Arc<Rules>) {
+        if self.rules.plan == replaced.plan {
+            self.rules = Arc::clone(by);
+        }
+    }
+
+    /// Returns whether the shard goes on with these rules, or still reads again what was decided under others.
+    pub(super) fn has_adopted(&self, rules: &Rules) -> bool {
+        self.rules.plan == rules.plan || self.is_replaying()
+    }
+
     /// Goes on with other rules, if nothing is left that was decided under the last ones. Otherwise lets no record be read until that is so.
     /// Returns whether records may be read.
     pub(super) fn adopt(&mut self, rules: &Arc<Rules>) -> bool {
-        if self.rules.plan == rules.plan || self.is_replaying() {
+        if self.has_adopted(rules) {
             return true;
         }
         self.decide_all();
@@ -150,10 +186,10 @@ impl Shard {
             let place = (source.sequence, index);
             // What is read again had room, unless it was noted: the error output of these records may be decided.
             let must_have_room = !self.is_replaying() && is_keyed(&row.part);
-            let is_over = self.overflowed.contains(&place)
+            let is_over = self.noted.has_overflowed(place)
                 || must_have_room && !self.is_building(&row.part) && !may_begin();
             let Row { part, data } = if is_over {
-                self.overflowed.insert(place);
+                self.noted.overflow(place.0, place.1);
                 failed_count += 1;
                 let failure = Failure::too_many_parts();
                 Row {
@@ -173,7 +209,7 @@ impl Shard {
             }
         }
         self.note_read_to(source.sequence.plus(1));
-        if self.overflowed.len() >= OVERFLOWED_MAX {
+        if self.noted.is_full() {
             self.decide_all();
         }
         failed_count
@@ -188,7 +224,9 @@ impl Shard {
         let was_replaying = self.is_replaying();
         self.read_to = self.read_to.max(read_to);
         if was_replaying {
-            self.is_changed |= self.objects.note_read_to(self.read_to);
+            let (has_gone, changed) = self.objects.note_read_to(self.read_to);
+            self.is_changed |= has_gone;
+            self.changed.extend(changed);
         }
     }
 
@@ -217,7 +255,9 @@ impl Shard {
             row_count: 0,
             input_bytes: 0,
             begun: now,
+            checksum: 0,
         };
+        let hashed = if matches!(part, Part::Errors(_)) { &[][..] } else { data };
         let (building, object_bytes) = match self.objects.again(&part, sequence) {
             Some((building, memory_bytes)) => (building, Some(memory_bytes)),
             None => {
@@ -240,6 +280,8 @@ impl Shard {
         to.span.last = sequence;
         to.row_count += 1;
         to.input_bytes += data.len();
+        let seed = to.checksum.rotate_left(1) ^ sequence.get() ^ u64::from(index) << 48;
+        to.checksum = xxh3_64_with_seed(hashed, seed);
         self.largest_input_bytes = self.largest_input_bytes.max(to.input_bytes);
         let grown = to.rows.memory_bytes() - before;
         self.memory_bytes += grown;
@@ -295,6 +337,7 @@ impl Shard {
                 id: uuid(random.to_be_bytes()),
                 part: part.clone(),
                 span: building.span,
+                checksum: building.checksum,
             };
             self.objects.add_decided(decided, building);
             self.is_changed = true;
@@ -345,10 +388,9 @@ impl Shard {
             plan: self.rules.plan.clone(),
             decided: ahead.map(|(part, state)| (part.clone(), state.decided)).collect(),
             objects: self.objects.decided().cloned().collect(),
-            overflowed: self.overflowed.iter().filter(|(sequence, _)| *sequence >= next).copied().collect(),
+            noted: self.noted.since(next),
         };
-        let says_nothing =
-            state.decided.is_empty() && state.objects.is_empty() && state.overflowed.is_empty();
+        let says_nothing = state.decided.is_empty() && state.objects.is_empty() && state.noted.is_empty();
         (next, if says_nothing { vec![] } else { state.encode() })
     }
 
@@ -361,7 +403,7 @@ impl Shard {
     pub(super) fn note_commit(&mut self, next: SequenceNumber) -> Vec<Ready> {
         self.committed = next;
         self.parts.retain(|_, state| state.building.is_some() || state.decided > next);
-        self.overflowed.retain(|(sequence, _)| *sequence >= next);
+        self.noted.forget_before(next);
         self.objects.note_commit();
         self.take_ready()
     }

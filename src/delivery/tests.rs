@@ -1,4 +1,5 @@
-//! A model of one shard: whatever is decided, committed, delivered or forgotten in a crash, each row is in exactly one object.
+//! A model of one shard: whatever is decided, committed, delivered or forgotten in a crash, and whatever calls of a function fail, each row is in
+//! exactly one object.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +9,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::compress::CompressionFormat;
-use super::error_output::Source;
+use super::error_output::{self, Failure, Source};
 use super::format::Format;
 use super::name::Naming;
 use super::objects::Ready;
-use super::part::{Part, Row};
+use super::part::{ErrorKind, Part, Row};
 use super::plan::{Plan, Rules};
 use super::prefix::{KeySource, Prefix, Use, Values};
 use super::shard::{Limits, Shard};
@@ -36,6 +37,7 @@ fn plan(number: u8) -> Plan {
         queries: vec![],
         decompresses: false,
         deaggregates: false,
+        extracts_messages: false,
     }
 }
 
@@ -49,6 +51,8 @@ type Made = Vec<u8>;
 #[derive(Debug, Clone)]
 enum Op {
     Read(u8),
+    /// The next records are those of one call of the function, which fails.
+    Fail(u8),
     DecideLarge(u8),
     DecideAll,
     /// With or without an object that is delivered while the commit is written.
@@ -69,6 +73,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (1..6u8).prop_map(Op::Read),
+        2 => (1..6u8).prop_map(Op::Fail),
         2 => (0..40u8).prop_map(Op::DecideLarge),
         1 => Just(Op::DecideAll),
         4 => any::<bool>().prop_map(|delivers| Op::Commit { delivers }),
@@ -91,24 +96,24 @@ struct World {
 impl World {
     fn new(log: Vec<Made>, parts_max: usize) -> Self {
         let rules = rules(0);
-        let shard = Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None);
+        let shard = Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None).unwrap();
         let committed = (SequenceNumber::ZERO, vec![]);
         Self { log, parts_max, rules, shard, ready: vec![], committed, objects: BTreeMap::new() }
     }
 
-    /// Reads the next record, if there is one and it may be read.
-    fn read(&mut self) -> bool {
+    /// Reads the next record, if there is one and it may be read. The call for it fails, unless it is read again: then the call is repeated until
+    /// it works, or not made at all if it has failed before.
+    fn read(&mut self, fails: bool) -> bool {
         let rules = Arc::clone(&self.rules);
         if !self.shard.adopt(&rules) {
             return false;
         }
         let sequence = self.shard.read_to;
         let Some(made) = self.log.get(sequence.get() as usize) else { return false };
-        let rows = made.iter().zip(0..).map(|(&key, index): (_, usize)| {
-            let text = if key == 9 { format!("no json {sequence}") } else { format!("[{sequence},{index}]") };
-            Row { part: Part::Records(vec![key.to_string()]), data: text.into_bytes().into() }
-        });
-        let (rows, data) = (rows.collect(), sequence.to_string());
+        let has_failed = !self.shard.noted.failed(sequence..sequence.plus(1)).is_empty()
+            || fails && !self.shard.is_replaying();
+        let failed = Failure::transform("the call has failed".into());
+        let data = sequence.to_string();
         let source = Source {
             shard: SHARD,
             sequence,
@@ -116,6 +121,18 @@ impl World {
             data: data.as_bytes(),
             now: Timestamp::from_millis(1_800_000_000_000),
         };
+        let rows = made.iter().zip(0..).map(|(&key, index): (_, usize)| {
+            if has_failed {
+                let line = error_output::line(&source, &failed);
+                return Row { part: Part::Errors(ErrorKind::Processing), data: line.into() };
+            }
+            let text = if key == 9 { format!("no json {sequence}") } else { format!("[{sequence},{index}]") };
+            Row { part: Part::Records(vec![key.to_string()]), data: text.into_bytes().into() }
+        });
+        let rows = rows.collect();
+        if has_failed {
+            self.shard.noted.fail(sequence);
+        }
         let mut room = self.parts_max.saturating_sub(self.shard.active_parts());
         let may_begin = || {
             let has_room = room > 0;
@@ -123,6 +140,7 @@ impl World {
             has_room
         };
         self.shard.push(&source, rows, Duration::ZERO, may_begin);
+        assert_eq!(self.shard.take_changed(), [""; 0], "L2: the same objects come again");
         self.ready.extend(self.shard.take_ready());
         true
     }
@@ -166,13 +184,13 @@ impl World {
         self.rules = rules(plan);
         let (next, state) = self.committed.clone();
         let state = (!state.is_empty()).then(|| State::decode(&state).expect("it was encoded"));
-        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state);
+        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state).unwrap();
     }
 
     /// Delivers everything that is left.
     fn finish(&mut self) {
         for _ in 0..10_000 {
-            while self.read() {}
+            while self.read(false) {}
             self.shard.decide_all();
             if self.shard.must_commit() || self.shard.is_changed() {
                 self.commit(false);
@@ -193,7 +211,8 @@ impl World {
     fn run(&mut self, ops: Vec<Op>) {
         for op in ops {
             match op {
-                Op::Read(count) => (0..count).for_each(|_| _ = self.read()),
+                Op::Read(count) => (0..count).for_each(|_| _ = self.read(false)),
+                Op::Fail(count) => (0..count).for_each(|_| _ = self.read(true)),
                 Op::DecideLarge(bytes) => {
                     let limits =
                         Limits { buffer_bytes: bytes.into(), buffer_interval: Duration::from_secs(1) };
@@ -376,4 +395,61 @@ fn json_comes_on_one_line_and_what_is_none_is_refused() {
         body.rows().collect::<Vec<_>>(),
         [&b"{\"a\": 1}"[..], b"{\"a b\":\"c \\\" \\\\\",\"d\":[1,2]}"]
     );
+}
+
+/// Returns the state of a shard with an object that was decided under this plan, as it is committed.
+fn committed(plan: Plan) -> serde_json::Value {
+    let mut world = World::new(vec![vec![1]], 1);
+    world.rules = Arc::new(Rules::new(plan).unwrap());
+    world.shard = Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&world.rules), None).unwrap();
+    assert!(world.read(false));
+    world.shard.decide_all();
+    serde_json::from_slice(&world.shard.take_checkpoint().1).unwrap()
+}
+
+/// Returns why a delivery cannot go on with a state.
+fn unusable(state: &serde_json::Value) -> String {
+    let state = State::decode(&serde_json::to_vec(state).unwrap());
+    state
+        .and_then(|state| Shard::new(SHARD, SequenceNumber::ZERO, rules(0), Some(state)).map(drop))
+        .unwrap_err()
+}
+
+#[test]
+fn a_state_that_cannot_be_used_is_named_for_what_it_lacks_and_never_replaced() {
+    let state = committed(plan(1));
+    assert!(State::decode(&serde_json::to_vec(&state).unwrap()).is_ok());
+    let with = |path: &str, value: serde_json::Value| {
+        let mut state = state.clone();
+        *state.pointer_mut(path).unwrap() = value;
+        unusable(&state)
+    };
+    let reason = with("/delivery/time_zone", "Mars/Olympus".into());
+    assert!(
+        reason.starts_with("has settings that are not valid here: the time zone \"Mars/Olympus\" is unknown"),
+        "{reason}"
+    );
+    assert!(reason.ends_with("delete the group to start anew"), "{reason}");
+    let reason = with("/version", 2.into());
+    assert!(reason.starts_with("has version 2, and this version of the library knows version 1"), "{reason}");
+    let reason = with("/delivery/format", "Avro".into());
+    assert!(
+        reason.contains("unknown variant `Avro`") && reason.contains("use the one that wrote it"),
+        "{reason}"
+    );
+    for (path, value, feature, is_there) in [
+        ("/delivery/format", serde_json::json!({ "Parquet": {} }), "parquet", cfg!(feature = "parquet")),
+        ("/delivery/compression", "Zstd".into(), "zstd", cfg!(feature = "zstd")),
+    ] {
+        if !is_there {
+            let reason = with(path, value);
+            assert!(
+                reason.starts_with(&format!("needs the cargo feature `{feature}`, which this")),
+                "{reason}"
+            );
+        }
+    }
+    for other in [serde_json::json!({ "count": 7 }), 7.into(), serde_json::json!({ "version": 1 })] {
+        assert_eq!(unusable(&other), "is no delivery's: give the delivery another name");
+    }
 }

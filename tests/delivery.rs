@@ -894,6 +894,203 @@ mod parquet {
         assert_eq!(found, (0..1_500).collect::<Vec<_>>());
     }
 
+    fn inferred() -> Format {
+        Format::parquet(ParquetOptions::inferred())
+    }
+
+    /// Returns the columns of a file, as Parquet names their types.
+    fn columns(file: &[u8]) -> Vec<String> {
+        let reader = SerializedFileReader::new(bytes::Bytes::copy_from_slice(file)).unwrap();
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        schema
+            .columns()
+            .iter()
+            .map(|column| format!("{} {}", column.name(), column.physical_type()))
+            .collect()
+    }
+
+    #[test]
+    fn l1_a_schema_is_taken_from_the_first_records_of_all_shards_and_stays() {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let options = StreamOptions::new().shards(2).segment_bytes(64 << 10).clock(clock.clone());
+        let stream = options.open(scratch.path().join("stream")).unwrap();
+        let (sink, errors) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let start = || {
+            let options = stream.delivery("archive").format(inferred()).buffer_interval(10 * SECOND);
+            options.to(Arc::clone(&sink)).errors_to(Arc::clone(&errors)).start().unwrap()
+        };
+        let put = |number: i64, record: String| _ = stream.put(number.to_string(), record).unwrap();
+        put(0, "no JSON".into());
+        (1..20).for_each(|number| put(number, format!("{{\"id\": {number}, \"price\": {number}}}")));
+        put(20, "{\"id\": 20, \"price\": 20.5, \"Tags\": [\"a\"]}".into());
+        let delivery = start();
+        clock.advance(9 * SECOND);
+        assert_eq!(
+            (delivery.parquet_schema(), delivery.stats().read_records),
+            (None, 0),
+            "they wait for more"
+        );
+        until(|| {
+            clock.advance(SECOND);
+            delivery.parquet_schema().is_some()
+        });
+        let schema = "id int64, price double, Tags list<string>";
+        assert_eq!(delivery.parquet_schema().unwrap().to_string(), schema);
+        assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
+        delivery.close().unwrap();
+        // What does not fit is error output, and a new member is left out, also after a restart.
+        let delivery = start();
+        assert_eq!(delivery.parquet_schema().unwrap().to_string(), schema, "from the beginning");
+        put(21, "{\"id\": 21.5}".into());
+        put(22, "{\"id\": 22, \"new\": true}".into());
+        assert!(delivery.flush(Duration::from_secs(30)));
+        delivery.close().unwrap();
+        let objects = sink.objects.lock();
+        let mut found: Vec<i64> = objects.values().flat_map(|file| ids(file)).collect();
+        found.sort_unstable();
+        assert_eq!(found, (1..=20).chain([22]).collect::<Vec<_>>());
+        for file in objects.values() {
+            assert_eq!(columns(file), ["id INT64", "price DOUBLE", "element BYTE_ARRAY"]);
+        }
+        let failures = failures(&errors);
+        let mut failures: Vec<_> = failures.iter().map(|(reason, data)| (&reason[..12], &**data)).collect();
+        failures.sort_unstable();
+        assert_eq!(failures, [("column id: e", "{\"id\": 21.5}"), ("it is no JSO", "no JSON")]);
+    }
+
+    #[test]
+    fn a_thousand_records_are_enough_for_a_schema_and_rows_of_a_function_are_what_counts() {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let stream = open(&scratch.path().join("stream"), &clock);
+        let sink = Arc::new(Memory::default());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let called = Arc::clone(&calls);
+        (0..999).for_each(|number| _ = stream.put("key", number.to_string()).unwrap());
+        let delivery = stream
+            .delivery("archive")
+            .format(inferred())
+            .transform(move |record| {
+                called.fetch_add(1, Ordering::SeqCst);
+                let number = std::str::from_utf8(record.data()).unwrap();
+                Transformed::row(format!("{{\"id\": {number}}}")).and_row(format!("{{\"id\": -{number}}}"))
+            })
+            .to(Arc::clone(&sink))
+            .start()
+            .unwrap();
+        until(|| calls.load(Ordering::SeqCst) == 999);
+        assert_eq!(delivery.parquet_schema(), None);
+        stream.put("key", "999").unwrap();
+        until(|| delivery.stats().read_records == 1_000);
+        assert_eq!(delivery.parquet_schema().unwrap().to_string(), "id int64");
+        assert!(delivery.flush(Duration::from_secs(30)));
+        assert_eq!(calls.load(Ordering::SeqCst), 1_000, "once for each record");
+        assert_eq!(delivery.stats().records, 2_000);
+        delivery.close().unwrap();
+    }
+
+    #[test]
+    fn a_close_takes_the_schema_from_what_is_there() {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let stream = open(&scratch.path().join("stream"), &clock);
+        let sink = Arc::new(Memory::default());
+        let options = stream.delivery("archive").format(inferred()).to(Arc::clone(&sink));
+        stream.put("key", "no JSON").unwrap();
+        let read = |stream: &Stream| stream.group("archive").describe().unwrap().lag().record_count == 0;
+        options.clone().start().unwrap().close().unwrap();
+        assert!(sink.names().is_empty() && !read(&stream), "without an object, it comes again");
+        // A delivery that has not read yet has nothing to close with.
+        stream.put("key", "{\"id\": 7}").unwrap();
+        until(|| {
+            options.clone().start().unwrap().close().unwrap();
+            read(&stream)
+        });
+        let objects = sink.objects.lock();
+        assert_eq!(objects.len(), 2, "a file, and the error output");
+        let found: Vec<_> = objects.iter().filter(|(name, _)| name.ends_with(".parquet")).collect();
+        assert_eq!(ids(found[0].1), [7]);
+    }
+
+    #[test]
+    fn a_delivery_without_a_json_object_to_take_a_schema_from_ends_and_says_so() {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let stream = open(&scratch.path().join("stream"), &clock);
+        let sink = Arc::new(Memory::default());
+        for number in 0..3 {
+            stream.put("key", number.to_string()).unwrap();
+        }
+        let options = || stream.delivery("archive").to(Arc::clone(&sink));
+        let delivery = options().format(inferred()).start().unwrap();
+        assert!(!delivery.flush(Duration::from_secs(30)));
+        assert!(delivery.is_over());
+        let error = delivery.stats().last_error.unwrap();
+        let expected = "the delivery \"archive\" cannot take a schema from its first 3 records: none is a JSON object with members. Give it a schema";
+        assert!(error.ends_with(expected), "{error}");
+        assert_eq!(delivery.close().unwrap_err().to_string(), error);
+        // With a schema, they are error output.
+        let delivery = options().format(Format::parquet(ParquetOptions::new(numbers()))).start().unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)));
+        assert_eq!(delivery.stats().failed_records, 3);
+        delivery.close().unwrap();
+    }
+
+    #[test]
+    fn l2_two_deliveries_of_a_name_take_one_schema() {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let options = StreamOptions::new().shards(8).segment_bytes(64 << 10).clock(clock.clone());
+        let stream = options.open(scratch.path().join("stream")).unwrap();
+        let (sink, errors) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let start = || {
+            let options = stream.delivery("archive").format(inferred());
+            options.to(Arc::clone(&sink)).errors_to(Arc::clone(&errors)).start().unwrap()
+        };
+        let deliveries = [start(), start()];
+        // Each shard has records of a type of its own.
+        for number in 0..400 {
+            let key = number.to_string();
+            let receipt = stream.put(&key, format!("{{\"id\": {number}}}")).unwrap();
+            stream.put(&key, format!("{{\"of {}\": {number}, \"id\": -{number}}}", receipt.shard)).unwrap();
+        }
+        until(|| {
+            let flushed = deliveries.iter().filter(|delivery| delivery.flush(Duration::from_secs(1))).count();
+            flushed == 2 && stream.group("archive").describe().unwrap().lag().record_count == 0
+        });
+        let schemas: Vec<_> = deliveries.iter().filter_map(|delivery| delivery.parquet_schema()).collect();
+        assert!(!schemas.is_empty() && schemas.iter().all(|schema| *schema == schemas[0]), "{schemas:?}");
+        for delivery in deliveries {
+            delivery.close().unwrap();
+        }
+        let objects = sink.objects.lock();
+        let mut kinds: Vec<_> = objects.values().map(|file| columns(file)).collect();
+        kinds.dedup();
+        assert_eq!(kinds.len(), 1, "{kinds:?}");
+        assert_eq!(errors.lines().len(), 0, "all have the column that is everywhere");
+        assert_eq!(
+            objects
+                .values()
+                .map(|file| {
+                    let reader = SerializedFileReader::new(bytes::Bytes::copy_from_slice(file)).unwrap();
+                    reader.metadata().file_metadata().num_rows()
+                })
+                .sum::<i64>(),
+            800
+        );
+    }
+
+    #[test]
+    fn a_schema_that_is_taken_follows_the_names_that_the_options_give() {
+        let (scratch, clock) = (common::scratch(), common::clock());
+        let stream = open(&scratch.path().join("stream"), &clock);
+        stream.put("key", r#"{"TS": 5, "a.b": {"c.d": [{"e.f": 1}]}, "id": 1}"#).unwrap();
+        let options = ParquetOptions::inferred().convert_dots_to_underscores(true).json_key("time", "ts");
+        let sink = Arc::new(Memory::default());
+        let delivery = stream.delivery("archive").format(Format::parquet(options)).to(sink).start().unwrap();
+        assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
+        let schema = "time int64, a_b struct<c_d list<struct<e_f int64>>>, id int64";
+        assert_eq!(delivery.parquet_schema().unwrap().to_string(), schema);
+        assert_eq!((delivery.stats().records, delivery.stats().failed_records), (1, 0));
+        delivery.close().unwrap();
+    }
+
     #[test]
     fn settings_that_do_not_go_with_parquet_are_refused() {
         /// A sink that wants rows.

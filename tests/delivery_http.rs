@@ -2,6 +2,8 @@
 #![cfg(feature = "delivery")]
 
 mod common;
+#[path = "delivery_http/function.rs"]
+mod function;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};

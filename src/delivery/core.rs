@@ -275,9 +275,9 @@ impl Core {
         (self.flush, self.is_ending) = (Flush::Now, true);
     }
 
-    /// Returns whether the delivery ends.
-    pub(super) fn is_ending(&self) -> bool {
-        self.is_ending
+    /// Returns whether the schema has to be decided now, and whether it has to be if it can, because the delivery ends.
+    pub(super) fn asks_for_schema(&self) -> (bool, bool) {
+        (self.must_decide_schema, self.is_ending)
     }
 
     /// Notes that nothing more was there to be read. Returns whether a flush goes on because of that.

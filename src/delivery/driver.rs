@@ -219,7 +219,7 @@ impl Driver {
         let interval = core.lock().bounds.limits.buffer_interval;
         if !self.sample.is_empty() {
             let is_old = self.sample.due(interval).is_some_and(|due| due <= now.elapsed);
-            let (must_decide, is_ending) = (core.lock().must_decide_schema, core.lock().is_ending());
+            let (must_decide, is_ending) = core.lock().asks_for_schema();
             if must_decide || self.sample.is_full() || (is_old || is_ending) && self.has_schema(core) {
                 self.decide_schema(core)?;
             }

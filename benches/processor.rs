@@ -3,6 +3,7 @@
 //! `cargo bench --bench processor -- [DIRECTORY]`; the directory should be on the disk to measure. The contenders take turns, and the
 //! figures are medians over the rounds.
 
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use streamlog::{Filter, Position, ProcessorOptions, PutRecord, Stream, StreamOptions};
+use streamlog::{
+    Filter, Invocation, MINUTE, Position, ProcessorOptions, PutRecord, Record, Response, Stream,
+    StreamOptions,
+};
 
 const ROUNDS: usize = 7;
 const RECORD_COUNT: u64 = 1_000_000;
@@ -41,6 +45,17 @@ fn main() {
         (
             "processor, a filter that takes all",
             Box::new(|| processor(&stream, RECORD_COUNT, |options| options.filter(filter.clone()))),
+        ),
+        (
+            "processor, windows of a minute by arrival",
+            Box::new(|| windows(&stream, |options| options.tumbling_window(MINUTE))),
+        ),
+        (
+            "processor, windows of a minute by event time",
+            Box::new(|| {
+                let time_of = |record: &Record<'_>| Ok::<_, Infallible>(record.timestamp());
+                windows(&stream, |options| options.tumbling_window(MINUTE).event_time(time_of))
+            }),
         ),
     ]);
     drop(stream);
@@ -111,18 +126,30 @@ fn group(stream: &Stream) -> f64 {
 }
 
 fn processor(stream: &Stream, count: u64, set: impl Fn(ProcessorOptions) -> ProcessorOptions) -> f64 {
-    run(stream, count, set, || ())
+    run(stream, count, set, |_| Response::done())
+}
+
+/// The function counts the records of a window in its state.
+fn windows(stream: &Stream, set: impl Fn(ProcessorOptions) -> ProcessorOptions) -> f64 {
+    run(stream, RECORD_COUNT, set, |invocation| {
+        let before = invocation.state().first_chunk().map_or(0, |count| u64::from_le_bytes(*count));
+        Response::done().with_state((before + invocation.len() as u64).to_le_bytes())
+    })
 }
 
 fn waiting(stream: &Stream, lanes: usize) -> f64 {
-    run(stream, WAITING_RECORDS, |options| options.parallelization_factor(lanes), || thread::sleep(WAIT))
+    let set = |options: ProcessorOptions| options.parallelization_factor(lanes);
+    run(stream, WAITING_RECORDS, set, |_| {
+        thread::sleep(WAIT);
+        Response::done()
+    })
 }
 
 fn run(
     stream: &Stream,
     count: u64,
     set: impl Fn(ProcessorOptions) -> ProcessorOptions,
-    work: impl Fn() + Send + Sync + 'static,
+    work: impl Fn(&Invocation) -> Response + Send + Sync + 'static,
 ) -> f64 {
     let (name, seen) = (name(), Arc::new(AtomicU64::new(0)));
     let started = Instant::now();
@@ -133,8 +160,8 @@ fn run(
             invocation.records().for_each(|record| {
                 black_box(record.data().len());
             });
-            work();
             counted.fetch_add(invocation.len() as u64, Ordering::Relaxed);
+            work(invocation)
         })
         .expect("a processor");
     // It wakes seldom, so that it takes no time from the processor.

@@ -83,9 +83,9 @@ mod scaling;
 mod store;
 mod subscription;
 
-pub(crate) use consumer::Bell;
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
+pub(crate) use consumer::{Bell, Patience};
 pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };

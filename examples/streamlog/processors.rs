@@ -67,8 +67,11 @@ fn as_text(processor: &ProcessorDescription, now: Timestamp) -> String {
     let (records, bytes) = (counted(lag.record_count, "record"), HumanBytes(lag.bytes));
     let oldest =
         if lag.record_count == 0 { String::new() } else { format!(", the oldest {}", span(lag.age)) };
+    let watermark = processor
+        .watermark()
+        .map_or_else(String::new, |watermark| format!("watermark    {watermark}, {}\n", ago(watermark, now)));
     let head = format!(
-        "processor    {}\nlast commit  {}, {}\nto do        {records}, {bytes}{oldest}\n\n",
+        "processor    {}\nlast commit  {}, {}\nto do        {records}, {bytes}{oldest}\n{watermark}\n",
         processor.name,
         processor.committed_at,
         ago(processor.committed_at, now),
@@ -138,6 +141,10 @@ fn as_json(processor: &ProcessorDescription) -> Value {
         let mut value = lag_as_json(shard.lag);
         value["shard"] = json!(shard.shard.to_string());
         value["next_sequence"] = json!(shard.next_sequence.get());
+        if let Some(watermark) = shard.watermark {
+            value["watermark"] = json!(watermark.to_string());
+            value["watermark_micros"] = json!(watermark.as_micros());
+        }
         value["lanes"] = shard.lanes.iter().map(lane_as_json).collect();
         value
     });

@@ -19,7 +19,7 @@ mod worker;
 
 #[cfg(feature = "futures")]
 pub use batches::WorkerBatches;
-pub(crate) use bell::Bell;
+pub(crate) use bell::{Bell, Patience};
 pub use describe::{GroupDescription, GroupShard};
 pub use groups::Group;
 pub use leases::WorkerId;

@@ -32,6 +32,8 @@ pub struct ProcessorShard {
     /// What is not done yet, or not committed. Its age is about what Lambda calls the iterator age. Records that other lanes have done already
     /// count.
     pub lag: Lag,
+    /// Up to when windows by [event time](crate::ProcessorOptions::event_time) are over, unless records come late. `None` without event time.
+    pub watermark: Option<Timestamp>,
     /// The lanes. Empty if all of them are equally far and none has had a window, or if the shard has just begun.
     pub lanes: Vec<ProcessorLane>,
 }
@@ -66,6 +68,11 @@ impl ProcessorDescription {
     /// Returns what is not done yet, summed over all shards.
     pub fn lag(&self) -> Lag {
         self.shards.iter().fold(Lag::default(), |sum, shard| sum.plus(shard.lag))
+    }
+
+    /// Returns the lowest watermark of all shards that have one.
+    pub fn watermark(&self) -> Option<Timestamp> {
+        self.shards.iter().filter_map(|shard| shard.watermark).min()
     }
 
     /// Returns the windows that have begun, of all lanes of all shards.
@@ -143,8 +150,15 @@ impl StreamReader {
 
 fn describe(shard: GroupShard, progress: Option<Progress>) -> ProcessorShard {
     let GroupShard { shard, next_sequence, lag, .. } = shard;
-    let lanes = progress.map_or(vec![], |progress| progress.lanes);
-    ProcessorShard { shard, next_sequence, lag, lanes: lanes.into_iter().map(describe_lane).collect() }
+    let Progress { watermark, lanes, .. } = progress.unwrap_or_default();
+    let watermark = Some(watermark).filter(|&watermark| watermark > Timestamp::default());
+    ProcessorShard {
+        shard,
+        next_sequence,
+        lag,
+        watermark,
+        lanes: lanes.into_iter().map(describe_lane).collect(),
+    }
 }
 
 fn describe_lane(lane: LaneProgress) -> ProcessorLane {

@@ -13,7 +13,7 @@ use super::core::{Core, Done, Work};
 use super::discarded::{Destination, Discarded};
 use super::driver::{Driver, now_of};
 use super::invocation::{Invocation, Response};
-use crate::{Bell, Error, Result, StreamReader, extend};
+use crate::{Bell, Error, Patience, Result, StreamReader, extend};
 
 /// The function of a processor.
 pub(super) type Function = dyn Fn(&Invocation) -> Response + Send + Sync;
@@ -49,6 +49,9 @@ pub(super) struct Shared {
     /// Wakes the thread that reads.
     bell: Arc<Bell>,
     idle_threads: AtomicUsize,
+    /// A thread watches `is_due`, and need not be notified.
+    is_watching: AtomicBool,
+    is_due: AtomicBool,
     threads: AtomicUsize,
     threads_max: usize,
     /// The thread that reads is to end.
@@ -76,6 +79,8 @@ impl Shared {
             due: Condvar::new(),
             bell: Arc::default(),
             idle_threads: AtomicUsize::new(0),
+            is_watching: AtomicBool::new(false),
+            is_due: AtomicBool::new(false),
             threads: AtomicUsize::new(0),
             threads_max,
             is_closing: AtomicBool::new(false),
@@ -95,7 +100,9 @@ impl Shared {
         if !core.has_ready() {
             return;
         }
-        if self.idle_threads.load(Ordering::Relaxed) > 0 {
+        if self.is_watching.load(Ordering::Relaxed) {
+            self.is_due.store(true, Ordering::Relaxed);
+        } else if self.idle_threads.load(Ordering::Relaxed) > 0 {
             self.due.notify_one();
         } else if self.threads.load(Ordering::Relaxed) < self.threads_max {
             let shared = Arc::clone(self);
@@ -110,10 +117,14 @@ impl Shared {
     /// Makes the calls that are due, one after the other, until the processor ends.
     fn call(self: Arc<Self>) {
         let mut core = self.core.lock();
+        let patience = Patience::default();
         while !self.is_over.load(Ordering::Acquire) {
             let Some(job) = core.take(now_of(&self.caller.stream)) else {
                 // A timer may have been set.
                 self.bell.ring();
+                if self.watch(&mut core, &patience) {
+                    continue;
+                }
                 self.idle_threads.fetch_add(1, Ordering::Relaxed);
                 self.due.wait(&mut core);
                 self.idle_threads.fetch_sub(1, Ordering::Relaxed);
@@ -131,6 +142,17 @@ impl Shared {
             }
         }
         self.threads.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Watches a short while for a call that is due, if no other thread does. Returns whether there is one.
+    fn watch(&self, core: &mut MutexGuard<'_, Core>, patience: &Patience) -> bool {
+        // Both change under the lock only, but for the look of the thread that watches.
+        if self.is_watching.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        MutexGuard::unlocked(core, || patience.watch(|| self.is_due.load(Ordering::Relaxed)));
+        self.is_watching.store(false, Ordering::Relaxed);
+        self.is_due.swap(false, Ordering::Relaxed)
     }
 
     /// Reads and commits until the processor is closed, or its stream is.
@@ -179,7 +201,7 @@ impl Shared {
             let due = core.due();
             drop(core);
             if !has_more {
-                self.bell.wait(match due {
+                self.bell.wait_awake(match due {
                     Some(due) => due.saturating_sub(self.caller.stream.clock().elapsed()).min(LOOK_AGAIN),
                     None => LOOK_RARELY,
                 });

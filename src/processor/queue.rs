@@ -66,7 +66,8 @@ impl Queue {
                     bytes <= rules.batch_bytes
                 };
                 fitting = slice.records().take(fitting).take_while(is_within).count();
-            } else if self.records > slice.len() {
+            } else if self.records > slice.len() && fitting < rules.batch_records {
+                // More may come behind it.
                 bytes = slice.records().take(fitting).map(|record| bytes_of(&record)).sum();
             }
             if fitting == 0 {

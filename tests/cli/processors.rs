@@ -1,6 +1,6 @@
 //! The command for processors, beside the program that runs one and after it.
 
-use streamlog::{MINUTE, Timestamp};
+use streamlog::{MINUTE, SECOND, Timestamp};
 
 use super::*;
 
@@ -81,4 +81,25 @@ fn l8_processors_are_listed_with_their_lag_and_windows_while_they_run_and_afterw
     assert_eq!(left["shards"][0]["lanes"], shards["shards"][0]["lanes"], "while nobody runs it");
     let printed = place.print("processors", &["audit"]);
     assert_eq!(words(&printed)[5].join(" "), "shardId-000000000000 2 0 0 B - - - -");
+}
+
+#[test]
+fn l8_a_processor_by_event_time_is_listed_with_its_watermark() {
+    let place = Place::create(&[]);
+    let stream = Stream::open(place.stream()).unwrap();
+    let options = stream.processor("per-minute").tumbling_window(MINUTE).event_time(|record| {
+        let millis = std::str::from_utf8(record.data()).map_err(|error| error.to_string())?;
+        millis.parse().map(Timestamp::from_millis).map_err(|error| error.to_string())
+    });
+    let processor = options.allowed_lateness(5 * SECOND).start_with_state(|_, _: &mut u32| ()).unwrap();
+    assert!(!place.print("processors", &["per-minute"]).contains("watermark"), "there is none yet");
+    for millis in ["30000", "35000"] {
+        stream.put("sensor-17", millis).unwrap();
+    }
+    let shard = || place.json("processors", &["per-minute"])["shards"][0].clone();
+    assert!(comes_true(|| shard()["record_count"] == 0), "{}", shard());
+    assert_eq!(shard()["watermark_micros"], 30_000_000);
+    processor.close().unwrap();
+    let printed = place.print("processors", &["per-minute"]);
+    assert!(printed.contains("\nwatermark    1970-01-01T00:00:30"), "{printed}");
 }

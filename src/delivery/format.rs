@@ -203,6 +203,9 @@ pub(super) trait Encode: std::fmt::Debug + Send {
     /// Adds a row. If it does not fit into the format, nothing is added, and the error says why.
     fn push(&mut self, data: &[u8]) -> Result<(), String>;
 
+    /// Returns whether a row fits into the format, as [`push`](Self::push) says it.
+    fn check(&self, data: &[u8]) -> Result<(), String>;
+
     /// Returns the bytes that it takes in memory.
     fn memory_bytes(&self) -> usize;
 
@@ -238,10 +241,15 @@ struct Rows {
 }
 
 impl Encode for Rows {
-    fn push(&mut self, data: &[u8]) -> Result<(), String> {
+    fn check(&self, data: &[u8]) -> Result<(), String> {
         if self.is_json {
             serde_json::from_slice::<IgnoredAny>(data).map_err(|error| format!("it is no JSON: {error}"))?;
         }
+        Ok(())
+    }
+
+    fn push(&mut self, data: &[u8]) -> Result<(), String> {
+        self.check(data)?;
         make_room(&mut self.bytes, data.len() + self.delimiter.len());
         if self.is_json {
             push_on_one_line(data, &mut self.bytes);

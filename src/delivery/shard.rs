@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error_output::{self, Failure, Source};
-use super::format::Format;
+use super::format::{Encode, Format};
 use super::name::{self, uuid};
 use super::noted::Noted;
 use super::objects::{Building, Objects, Ready};
@@ -41,6 +41,8 @@ pub(super) struct Shard {
     parts: BTreeMap<Part, PartState>,
     objects: Objects,
     pub(super) noted: Noted,
+    /// Says of records that are read again whether they fit into the format. It holds no rows.
+    judge: Option<Box<dyn Encode>>,
     /// The names of objects that have other rows than before a crash.
     changed: Vec<String>,
     /// What the buffers take in memory.
@@ -87,6 +89,7 @@ impl Shard {
             parts: BTreeMap::new(),
             objects: Objects::default(),
             noted: Noted::default(),
+            judge: None,
             changed: vec![],
             memory_bytes: 0,
             largest_input_bytes: 0,
@@ -163,7 +166,7 @@ impl Shard {
         self.decide_all();
         let is_clear = self.objects.is_empty() && !self.is_changed;
         if is_clear {
-            self.rules = Arc::clone(rules);
+            (self.rules, self.judge) = (Arc::clone(rules), None);
         }
         is_clear
     }
@@ -261,9 +264,12 @@ impl Shard {
         let (building, object_bytes) = match self.objects.again(&part, sequence) {
             Some((building, memory_bytes)) => (building, Some(memory_bytes)),
             None => {
+                let is_of_records = matches!(part, Part::Records(_));
                 let state = self.parts.entry(part).or_default();
                 if sequence < state.decided {
-                    return Ok(());
+                    // It is in an object that is there, unless it did not fit: then the error output may still lack it.
+                    let judge = is_of_records.then(|| self.judge.get_or_insert_with(|| format.begin()));
+                    return judge.map_or(Ok(()), |judge| judge.check(data));
                 }
                 (&mut state.building, None)
             }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{Body, Encode};
 use column::Values;
-use convert::{Keys, Shape};
+use convert::{Cell, Keys, Shape};
 use schema::ParquetSchema;
 
 const ROW_GROUP_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 30;
@@ -344,13 +344,23 @@ pub(super) struct ParquetRows {
     options: ParquetOptions,
 }
 
-impl Encode for ParquetRows {
-    fn push(&mut self, data: &[u8]) -> Result<(), String> {
+impl ParquetRows {
+    fn cells<'a>(&self, data: &'a [u8]) -> Result<Vec<Cell<'a>>, String> {
         if self.columns.is_empty() {
             return Err("the schema is not decided".into());
         }
+        self.shape.cells(data)
+    }
+}
+
+impl Encode for ParquetRows {
+    fn check(&self, data: &[u8]) -> Result<(), String> {
+        self.cells(data).map(drop)
+    }
+
+    fn push(&mut self, data: &[u8]) -> Result<(), String> {
         // All values first, so that a row is added as a whole or not at all.
-        let cells = self.shape.cells(data)?;
+        let cells = self.cells(data)?;
         self.columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(cell));
         self.row_count += 1;
         Ok(())

@@ -129,3 +129,41 @@ fn bytes_of(record: &crate::Record<'_>) -> usize {
     // At least one, so that what waits is seen.
     record.data().len() + record.partition_key().len() + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Position, Stream};
+
+    #[test]
+    fn a_call_has_as_many_records_as_fit_and_none_from_both_sides_of_a_crash() {
+        let directory = tempfile::tempdir().unwrap();
+        let stream = Stream::open(directory.path()).unwrap();
+        let mut lane = Lane::new(SequenceNumber::ZERO);
+        let gathering = Gathering { bytes: 30, interval: Duration::from_secs(60) };
+        let mut iterator = stream.iterator(stream.shards()[0].id, Position::TrimHorizon).unwrap();
+        // 10 bytes each, in batches of 3.
+        for number in 0..9 {
+            stream.put("key", format!("{number:06}")).unwrap();
+        }
+        stream.put("key", "x".repeat(100)).unwrap();
+        let now = Duration::from_secs(7);
+        lane.add(iterator.next_batch(2).unwrap(), now);
+        assert_eq!((lane.due(gathering), lane.is_full(gathering)), (Some(Duration::from_secs(67)), false));
+        while lane.next < 10.into() {
+            lane.add(iterator.next_batch(3).unwrap(), now);
+        }
+        assert_eq!((lane.due(gathering), lane.next), (Some(Duration::ZERO), 10.into()));
+        let mut take = || {
+            let (batches, first, end) = lane.take(gathering, 5.into());
+            let held = batches.iter().flat_map(Batch::iter).map(|record| record.sequence());
+            let (least, most) = (held.clone().min().unwrap(), held.max().unwrap());
+            assert!(least <= first && end.get() <= most.get() + 1);
+            (first.get(), end.get())
+        };
+        // Up to the border, by bytes, and the large one alone.
+        let calls: Vec<_> = (0..5).map(|_| take()).collect();
+        assert_eq!(calls, [(0, 3), (3, 5), (5, 8), (8, 9), (9, 10)]);
+        assert_eq!((lane.bytes, lane.due(gathering)), (0, None));
+    }
+}

@@ -90,6 +90,8 @@ pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
 pub use filter::Filter;
+#[cfg(feature = "delivery")]
+pub(crate) use filter::check_json;
 pub(crate) use journal::{Journal, JournalOptions};
 pub use log::format::headers::Headers;
 #[cfg(fuzzing)]

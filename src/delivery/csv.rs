@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::format::{Body, Encode, push_on_one_line};
+use super::format::{Body, Encode};
 use super::json;
 
 const LINE_END: &[u8] = b"\r\n";
@@ -159,9 +159,9 @@ fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
     }
 }
 
-fn one_line<'a>(json: &[u8]) -> Cow<'a, [u8]> {
+fn one_line<'a>(value: &[u8]) -> Cow<'a, [u8]> {
     let mut line = vec![];
-    push_on_one_line(json, &mut line);
+    json::push_on_one_line(value, false, &mut line);
     line.into()
 }
 

@@ -3,11 +3,11 @@
 use std::io;
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::compress::CompressionFormat;
 use super::csv::CsvOptions;
+use super::json::{self, push_on_one_line};
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetOptions;
 
@@ -242,19 +242,15 @@ struct Rows {
 
 impl Encode for Rows {
     fn check(&self, data: &[u8]) -> Result<(), String> {
-        if self.is_json {
-            serde_json::from_slice::<IgnoredAny>(data).map_err(|error| format!("it is no JSON: {error}"))?;
-        }
-        Ok(())
+        if self.is_json { json::check(data).map(drop) } else { Ok(()) }
     }
 
     fn push(&mut self, data: &[u8]) -> Result<(), String> {
-        self.check(data)?;
+        let is_on_one_line = if self.is_json { Some(json::check(data)?) } else { None };
         make_room(&mut self.bytes, data.len() + self.delimiter.len());
-        if self.is_json {
-            push_on_one_line(data, &mut self.bytes);
-        } else {
-            self.bytes.extend_from_slice(data);
+        match is_on_one_line {
+            Some(is_on_one_line) => push_on_one_line(data, is_on_one_line, &mut self.bytes),
+            None => self.bytes.extend_from_slice(data),
         }
         self.bytes.extend_from_slice(&self.delimiter);
         self.ends.push(self.bytes.len());
@@ -275,26 +271,5 @@ impl Encode for Rows {
 fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
     if buffer.capacity() - buffer.len() < bytes {
         buffer.reserve_exact(bytes.max(buffer.capacity() / 8).max(1_024));
-    }
-}
-
-/// Adds JSON without the blanks around it, and on one line: if there is a line feed, without any blanks between its tokens.
-pub(super) fn push_on_one_line(json: &[u8], to: &mut Vec<u8>) {
-    let json = json.trim_ascii();
-    if !json.contains(&b'\n') && !json.contains(&b'\r') {
-        to.extend_from_slice(json);
-        return;
-    }
-    let (mut is_in_text, mut is_escaped) = (false, false);
-    for &byte in json {
-        let is_blank = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-        if is_in_text || !is_blank {
-            to.push(byte);
-        }
-        is_in_text = match byte {
-            b'"' if !is_escaped => !is_in_text,
-            _ => is_in_text,
-        };
-        is_escaped = is_in_text && byte == b'\\' && !is_escaped;
     }
 }

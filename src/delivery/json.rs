@@ -7,6 +7,36 @@ use serde::Deserialize;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::check_json;
+
+/// Checks that data is one JSON value, in UTF-8. Returns whether it is on one line. The error is a sentence about the data.
+pub(super) fn check(data: &[u8]) -> Result<bool, String> {
+    let text = std::str::from_utf8(data).map_err(|error| format!("it is no JSON: {error}"))?;
+    check_json(text).map_err(|error| format!("it is no JSON: {error}"))
+}
+
+/// Adds JSON without the blanks around it, and on one line: if there is a line feed, without any blanks between its tokens. If it is known that there
+/// is none, nobody looks for one.
+pub(super) fn push_on_one_line(json: &[u8], is_on_one_line: bool, to: &mut Vec<u8>) {
+    let json = json.trim_ascii();
+    if is_on_one_line || !json.contains(&b'\n') && !json.contains(&b'\r') {
+        to.extend_from_slice(json);
+        return;
+    }
+    let (mut is_in_text, mut is_escaped) = (false, false);
+    for &byte in json {
+        let is_blank = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        if is_in_text || !is_blank {
+            to.push(byte);
+        }
+        is_in_text = match byte {
+            b'"' if !is_escaped => !is_in_text,
+            _ => is_in_text,
+        };
+        is_escaped = is_in_text && byte == b'\\' && !is_escaped;
+    }
+}
+
 /// A text, borrowed unless it has escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -65,4 +95,24 @@ pub(super) fn text(value: &RawValue) -> Result<Cow<'_, str>, String> {
     }
     let Text(text) = serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_checked_to_the_end_and_put_on_one_line() {
+        for (data, line) in [
+            (&b" {\"a\": 1}\t"[..], "{\"a\": 1}"),
+            (b"\n{\"a b\": [1,\r\n \"\\\" \\\\\" ]}", "{\"a b\":[1,\"\\\" \\\\\"]}"),
+        ] {
+            let mut written = vec![];
+            push_on_one_line(data, check(data).expect("it is JSON"), &mut written);
+            assert_eq!(String::from_utf8_lossy(&written), line);
+        }
+        for data in [&b""[..], b"{\"a\":1}}", b"{\"a\":\"\xff\"}", b"{\"a\":\"\\udc00\"}", b"[1,]"] {
+            assert!(check(data).is_err_and(|reason| reason.starts_with("it is no JSON: ")), "{data:?}");
+        }
+    }
 }

@@ -4,10 +4,10 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::http::{Answer, Client, invalid};
+use super::json;
 use super::sink::{Object, Sink, SinkError, no_rows};
 use crate::Result;
 
@@ -134,7 +134,7 @@ fn reason_of(error: &Value) -> String {
 
 /// Adds a row as a document on one line. Returns false if it is no JSON object.
 fn push_document(id: &str, row: &[u8], to: &mut Vec<u8>) -> bool {
-    if !row.trim_ascii_start().starts_with(b"{") || serde_json::from_slice::<IgnoredAny>(row).is_err() {
+    if !row.trim_ascii_start().starts_with(b"{") || json::check(row).is_err() {
         return false;
     }
     let action = serde_json::json!({ "index": { "_id": id } });
@@ -181,5 +181,23 @@ impl Sink for OpenSearchBulk {
 
     fn error_output_type(&self) -> Option<&'static str> {
         Some("AmazonOpenSearchService-failed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l5_a_row_that_would_spoil_the_request_of_the_others_is_no_document() {
+        let mut body = vec![];
+        assert!(push_document("1", b" {\"page\":\n\"/cart\"}", &mut body));
+        assert_eq!(body, b"{\"index\":{\"_id\":\"1\"}}\n {\"page\": \"/cart\"}\n");
+        for row in
+            [&b"{\"page\":\"\xff\"}"[..], b"{\"page\":\"\\ud800\"}", b"{\"page\":1}}", b"[1]", b"1", b""]
+        {
+            assert!(!push_document("2", row, &mut body), "{row:?}");
+        }
+        assert_eq!(body.iter().filter(|&&byte| byte == b'\n').count(), 2);
     }
 }

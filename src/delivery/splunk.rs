@@ -4,9 +4,8 @@ use std::fmt;
 use std::thread;
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
-
 use super::http::{Answer, Client, check_header};
+use super::json;
 use super::name::uuid;
 use super::prefix::random_number;
 use super::sink::{Object, Sink, SinkError, no_rows};
@@ -154,7 +153,7 @@ impl SplunkHec {
 /// Adds a row as an event. Returns false if it cannot be one.
 fn push_event(row: &[u8], to: &mut Vec<u8>) -> bool {
     let text;
-    let event = if serde_json::from_slice::<IgnoredAny>(row).is_ok() {
+    let event = if json::check(row).is_ok() {
         row
     } else if let Ok(row) = std::str::from_utf8(row) {
         text = serde_json::Value::from(row).to_string();
@@ -197,5 +196,23 @@ impl Sink for SplunkHec {
 
     fn error_output_type(&self) -> Option<&'static str> {
         Some("splunk-failed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l5_a_row_that_would_spoil_the_request_of_the_others_is_no_event() {
+        let event = |row: &[u8]| {
+            let mut body = vec![];
+            push_event(row, &mut body).then(|| String::from_utf8(body).expect("it is JSON"))
+        };
+        assert_eq!(event(b"{\"page\":1}").as_deref(), Some("{\"event\":{\"page\":1}}\n"));
+        assert_eq!(event(b"a \"line\"").as_deref(), Some("{\"event\":\"a \\\"line\\\"\"}\n"));
+        // Half of a surrogate pair is no character: it goes as a text.
+        assert_eq!(event(b"\"\\ud800\"").as_deref(), Some("{\"event\":\"\\\"\\\\ud800\\\"\"}\n"));
+        assert_eq!(event(b"{\"page\":\"\xff\"}"), None);
     }
 }

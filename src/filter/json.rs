@@ -1,16 +1,25 @@
 //! A pull parser that reads JSON once from front to back, copies nothing, and skips what nobody asks for.
 
 use std::borrow::Cow;
+use std::fmt;
+
+use super::skip::Skip;
 
 /// How deep objects and lists may be nested: as deep as `serde_json` reads them. It bounds the recursion.
 pub(super) const DEPTH_MAX: usize = 127;
 
 /// The text is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed {
+pub(crate) struct Malformed {
     /// The byte at which reading stopped.
     pub(super) at: usize,
     pub(super) expected: &'static str,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {} at byte {}", self.expected, self.at)
+    }
 }
 
 /// What a value is, by its first byte.
@@ -63,11 +72,11 @@ impl<'a> Text<'a> {
     }
 }
 
-fn is_high_surrogate(unit: u16) -> bool {
+pub(super) fn is_high_surrogate(unit: u16) -> bool {
     (0xd800..0xdc00).contains(&unit)
 }
 
-fn is_low_surrogate(unit: u16) -> bool {
+pub(super) fn is_low_surrogate(unit: u16) -> bool {
     (0xdc00..0xe000).contains(&unit)
 }
 
@@ -204,13 +213,10 @@ impl<'a> Json<'a> {
 
     /// Takes any value.
     pub(super) fn skip(&mut self) -> Result<(), Malformed> {
-        match self.kind()? {
-            Kind::Object => self.members(|json, _| json.skip()),
-            Kind::List => self.elements(Self::skip),
-            Kind::Text => self.text().map(drop),
-            Kind::Number => self.number().map(drop),
-            Kind::Literal => self.literal().map(drop),
-        }
+        let mut skip = Skip::new(self.text, self.at, self.depth);
+        let passed = skip.value();
+        self.at = skip.at;
+        passed
     }
 
     /// Checks that nothing follows.

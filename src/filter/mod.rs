@@ -6,12 +6,15 @@ mod json;
 mod machine;
 mod operator;
 mod pattern;
+mod skip;
 
 use std::fmt;
 use std::sync::Arc;
 
 use field::Parts;
 use machine::{Machine, RULES_PER_MACHINE};
+#[cfg(feature = "delivery")]
+pub(crate) use skip::check_json;
 
 use crate::aggregate::UserRecord;
 use crate::{Error, Record, Result};

@@ -24,6 +24,10 @@ mod deliver;
 mod encrypted;
 #[path = "cli/processors.rs"]
 mod processors;
+#[cfg(feature = "parquet")]
+#[path = "common/python.rs"]
+#[expect(unreachable_pub, reason = "other tests have it in a module that they share")]
+mod python;
 #[path = "cli/queues.rs"]
 mod queues;
 
@@ -41,6 +45,8 @@ fn tool() -> &'static Path {
             ("encryption", cfg!(feature = "encryption")),
             ("delivery", cfg!(feature = "delivery")),
             ("object-store", cfg!(feature = "object-store")),
+            ("parquet", cfg!(feature = "parquet")),
+            ("zstd", cfg!(feature = "zstd")),
         ];
         let features: Vec<_> =
             features.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect();

@@ -4,6 +4,8 @@
 #[path = "common/certificates.rs"]
 mod certificates;
 mod common;
+#[path = "delivery_http/function.rs"]
+mod function;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -385,7 +387,7 @@ fn l1_an_endpoint_that_refuses_connections_is_waited_for() {
     let delivery = options(&stream, scratch.path()).buffer_bytes(1).to(endpoint).start().unwrap();
     until(|| delivery.stats().errors >= 3);
     let error = delivery.stats().last_error.unwrap();
-    assert!(error.starts_with(&format!("cannot deliver to http://{address}/: ")), "{error}");
+    assert!(error.starts_with(&format!("no answer from http://{address}/: ")), "{error}");
     let server = Server::start_at(&address, |_, request| success(request));
     flush(&delivery);
     assert_eq!(server.requests()[0].records(), ["one"]);
@@ -774,7 +776,7 @@ fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
     ];
     for sink in unknown {
         let error = error_of(sink).unwrap();
-        assert!(error.starts_with("cannot deliver to https://127.0.0.1:"), "{error}");
+        assert!(error.starts_with("no answer from https://127.0.0.1:"), "{error}");
         assert!(error.contains("the certificate of the server is not trusted: UnknownIssuer"), "{error}");
         assert!(error.ends_with("set root_certificates to the authority that signed it"), "{error}");
     }

@@ -24,12 +24,17 @@ pub(crate) struct DeliverArgs {
     /// The delivery's name, which is that of its group
     #[arg(long, default_value = "deliver")]
     pub(crate) name: String,
-    /// How the records stand in a file: raw (one behind the other), lines, or json-lines
-    #[arg(long, default_value = "lines", value_parser = ["raw", "lines", "json-lines"])]
+    /// How the records stand in a file: raw (one behind the other), lines, json-lines, or parquet (from JSON objects; needs a tool built with
+    /// --features parquet)
+    #[arg(long, default_value = "lines", value_parser = ["raw", "lines", "json-lines", "parquet"])]
     pub(crate) format: String,
-    /// How files are compressed
-    #[arg(long, default_value = "none", value_parser = ["none", "gzip", "zip", "snappy", "hadoop-snappy", "zstd"])]
-    pub(crate) compression: String,
+    /// The columns of Parquet files, such as: page string not null, price double, tags list<string>. Types are bool, int32, int64, float, double, string,
+    /// bytes (in Base64), timestamp, decimal(10, 2), list<...> and struct<...>. Without this, they are taken from the first records and kept with the group
+    #[arg(long, value_name = "COLUMNS")]
+    pub(crate) schema: Option<String>,
+    /// How files are compressed. Parquet files are inside, with none, gzip, snappy (the default) or zstd
+    #[arg(long, value_parser = ["none", "gzip", "zip", "snappy", "raw-snappy", "hadoop-snappy", "zstd"])]
+    pub(crate) compression: Option<String>,
     /// The beginning of the names, with expressions as !{timestamp:yyyy/MM/dd}. Without a time, yyyy/MM/dd/HH/ is added
     #[arg(long, default_value = "")]
     pub(crate) prefix: String,
@@ -87,15 +92,15 @@ mod with_delivery {
     pub(crate) fn deliver(stream: &StreamReader, args: &DeliverArgs) -> Outcome {
         let delivery = options(stream, args)?.start()?;
         let outcome = wait(stream, args, &delivery);
-        let stats = delivery.stats();
+        let (stats, schema) = (delivery.stats(), schema_of(&delivery));
         delivery.close()?;
         if stats.skipped > 0 {
             tell(&format!("note: {} skipped, which retention has dropped", counted(stats.skipped, "record")));
         }
         if args.json {
-            print_json(&as_json(&stats))?
+            print_json(&as_json(&stats, schema))?
         } else {
-            print_text(&as_text(&stats))?
+            print_text(&as_text(&stats, schema))?
         }
         outcome
     }
@@ -116,9 +121,18 @@ mod with_delivery {
             .format(match args.format.as_str() {
                 "raw" => Format::raw(),
                 "json-lines" => Format::json_lines(),
+                "parquet" => parquet(args)?,
                 _ => Format::lines(),
-            })
-            .compression(compression(&args.compression)?);
+            });
+        if args.format != "parquet" {
+            if args.schema.is_some() {
+                return Err(Failure::Told(format!(
+                    "--schema is for --format parquet, not for {}",
+                    args.format
+                )));
+            }
+            options = options.compression(compression(args.compression.as_deref().unwrap_or("none"))?);
+        }
         for key in &args.partition_by {
             let Some((name, query)) = key.split_once('=') else {
                 return Err(Failure::Told(format!("--partition-by {key}: expected NAME=QUERY")));
@@ -139,19 +153,62 @@ mod with_delivery {
         Err(Failure::Told(format!("{url}: {how}")))
     }
 
+    #[cfg(feature = "parquet")]
+    fn parquet(args: &DeliverArgs) -> Result<Format, Failure> {
+        use streamlog::delivery::{ParquetCompression, ParquetOptions};
+
+        let options = match &args.schema {
+            Some(schema) => ParquetOptions::new(schema.parse()?),
+            None => ParquetOptions::inferred(),
+        };
+        let compression = match args.compression.as_deref().unwrap_or("snappy") {
+            "none" => ParquetCompression::Uncompressed,
+            "gzip" => ParquetCompression::Gzip,
+            "snappy" => ParquetCompression::Snappy,
+            #[cfg(feature = "zstd")]
+            "zstd" => ParquetCompression::Zstd,
+            #[cfg(not(feature = "zstd"))]
+            "zstd" => return Err(Failure::Told(NO_ZSTD.to_owned())),
+            other => {
+                let known = "none, gzip, snappy or zstd";
+                return Err(Failure::Told(format!(
+                    "--compression {other}: Parquet files are compressed with {known}"
+                )));
+            }
+        };
+        Ok(Format::parquet(options.compression(compression)))
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn parquet(_: &DeliverArgs) -> Result<Format, Failure> {
+        let how = "this tool was built without Parquet: build it with --features parquet";
+        Err(Failure::Told(how.to_owned()))
+    }
+
+    #[cfg(feature = "parquet")]
+    fn schema_of(delivery: &Delivery) -> Option<String> {
+        delivery.parquet_schema().map(|schema| schema.to_string())
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn schema_of(_: &Delivery) -> Option<String> {
+        None
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    const NO_ZSTD: &str = "this tool was built without Zstandard: build it with --features delivery,zstd";
+
     fn compression(name: &str) -> Result<CompressionFormat, Failure> {
         Ok(match name {
             "gzip" => CompressionFormat::Gzip,
             "zip" => CompressionFormat::Zip,
             "snappy" => CompressionFormat::Snappy,
+            "raw-snappy" => CompressionFormat::RawSnappy,
             "hadoop-snappy" => CompressionFormat::HadoopSnappy,
             #[cfg(feature = "zstd")]
             "zstd" => CompressionFormat::Zstd,
             #[cfg(not(feature = "zstd"))]
-            "zstd" => {
-                let how = "this tool was built without Zstandard: build it with --features delivery,zstd";
-                return Err(Failure::Told(how.to_owned()));
-            }
+            "zstd" => return Err(Failure::Told(NO_ZSTD.to_owned())),
             _ => CompressionFormat::Uncompressed,
         })
     }
@@ -170,11 +227,11 @@ mod with_delivery {
                 delivery.is_over()
             } else {
                 // Children begin once their parents are delivered.
-                delivery.flush(SECOND) && group.describe()?.lag().record_count == 0
+                delivery.flush(SECOND) && group.describe()?.lag().record_count == 0 || delivery.is_over()
             };
             let stats = delivery.stats();
             bar.set_position(stats.bytes);
-            if stats.last_error.is_some() && stats.last_error != last_error {
+            if stats.last_error.is_some() && stats.last_error != last_error && !delivery.is_over() {
                 tell(&format!(
                     "note: tried again after: {}",
                     stats.last_error.as_deref().unwrap_or_default()
@@ -189,22 +246,27 @@ mod with_delivery {
         outcome
     }
 
-    fn as_json(stats: &DeliveryStats) -> serde_json::Value {
-        json!({
+    fn as_json(stats: &DeliveryStats, schema: Option<String>) -> serde_json::Value {
+        let mut json = json!({
             "record_count": stats.records,
             "file_count": stats.objects,
             "bytes": stats.bytes,
             "failed_record_count": stats.failed_records,
             "skipped_record_count": stats.skipped,
-        })
+        });
+        if let Some(schema) = schema {
+            json["schema"] = schema.into();
+        }
+        json
     }
 
-    fn as_text(stats: &DeliveryStats) -> String {
+    fn as_text(stats: &DeliveryStats, schema: Option<String>) -> String {
         let (records, files) = (counted(stats.records, "record"), counted(stats.objects, "file"));
         let failed = match stats.failed_records {
             0 => String::new(),
             count => format!(", {} in the error output", counted(count, "record")),
         };
-        format!("delivered {records} in {files} with {}{failed}\n", HumanBytes(stats.bytes))
+        let schema = schema.map(|schema| format!("schema: {schema}\n")).unwrap_or_default();
+        format!("delivered {records} in {files} with {}{failed}\n{schema}", HumanBytes(stats.bytes))
     }
 }

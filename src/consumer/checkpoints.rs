@@ -102,6 +102,23 @@ impl Checkpoints {
         self.journal.keep(READER, reader)
     }
 
+    /// Keeps a text with the group, by name, unless there is one already. Returns the one that is kept.
+    #[cfg(feature = "delivery")]
+    pub(super) fn keep_first(&self, name: &str, text: &str) -> Result<String> {
+        let _gate = self.gate.write();
+        if let Some(kept) = self.kept(name) {
+            return Ok(kept);
+        }
+        self.journal.keep(name, text)?;
+        Ok(text.to_owned())
+    }
+
+    /// Returns a text that is kept with the group.
+    #[cfg(feature = "delivery")]
+    pub(super) fn kept(&self, name: &str) -> Option<String> {
+        self.journal.log().describe().properties.remove(name)
+    }
+
     /// Returns whether nothing was ever committed, so that the group is new.
     pub(super) fn is_empty(&self) -> bool {
         self.latest.lock().checkpoints.is_empty()

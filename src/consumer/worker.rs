@@ -427,6 +427,18 @@ impl Worker {
         self.state.checkpoints.note_reader(layer)
     }
 
+    /// Keeps a text with the group, by name, unless there is one already. Returns the one that is kept.
+    #[cfg(feature = "delivery")]
+    pub(crate) fn keep_first(&self, name: &str, text: &str) -> Result<String> {
+        self.state.checkpoints.keep_first(name, text)
+    }
+
+    /// Returns a text that is kept with the group.
+    #[cfg(feature = "delivery")]
+    pub(crate) fn kept(&self, name: &str) -> Option<String> {
+        self.state.checkpoints.kept(name)
+    }
+
     /// Returns whether the worker has read a shard to its end, which a shard has once it is split or merged.
     pub fn is_at_end(&self, shard: ShardId) -> bool {
         self.reading(shard).is_some_and(|at| self.readings[at].is_at_end)

@@ -20,6 +20,9 @@ pub enum CompressionFormat {
     Snappy,
     /// Blocks of Snappy with their lengths, as Hadoop reads it.
     HadoopSnappy,
+    /// The whole object as one block of Snappy, without a frame and without a checksum: what the functions called `compress` and `uncompress` of
+    /// Snappy's libraries write and read. Names end with `.snappy`, too.
+    RawSnappy,
     /// As `zstd -d` reads it, at level 3.
     #[cfg(feature = "zstd")]
     Zstd,
@@ -32,7 +35,7 @@ impl CompressionFormat {
             Self::Uncompressed => "",
             Self::Gzip => ".gz",
             Self::Zip => ".zip",
-            Self::Snappy => ".snappy",
+            Self::Snappy | Self::RawSnappy => ".snappy",
             Self::HadoopSnappy => ".hsnappy",
             #[cfg(feature = "zstd")]
             Self::Zstd => ".zst",
@@ -51,6 +54,7 @@ impl CompressionFormat {
                 encoder.into_inner().map_err(|error| io::Error::other(error.to_string()))
             }
             Self::HadoopSnappy => hadoop_snappy(bytes),
+            Self::RawSnappy => snap::raw::Encoder::new().compress_vec(bytes).map_err(io::Error::other),
             #[cfg(feature = "zstd")]
             Self::Zstd => zstd::encode_all(bytes, 3),
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::error_output::Source;
 use super::job::{Attempt, Job, Outcome, Retries};
 use super::objects::Ready;
-use super::part::Row;
 use super::plan::Rules;
 use super::shard::{Limits, Shard};
 use super::sink::SinkError;
 use super::state::State;
 use super::stats::DeliveryStats;
+use super::steps::Made;
 use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// What bounds a delivery.
@@ -46,6 +46,12 @@ pub(super) struct Core {
     taken_count: u64,
     pub(super) counts: DeliveryStats,
     pub(super) flush: Flush,
+    /// Whether records wait for calls of the function, or for the schema, and when something has to be done about that.
+    pub(super) has_calls: bool,
+    pub(super) has_sample: bool,
+    pub(super) waiting_due: Option<Duration>,
+    /// Whether the schema has to be decided by the records that are there.
+    pub(super) must_decide_schema: bool,
     /// Whether nothing is tried again that has failed.
     is_ending: bool,
 }
@@ -84,17 +90,37 @@ impl Core {
             taken_count: 0,
             counts: DeliveryStats::default(),
             flush: Flush::No,
+            has_calls: false,
+            has_sample: false,
+            waiting_due: None,
+            must_decide_schema: false,
             is_ending: false,
         }
     }
 
-    /// Takes over a shard, with what was committed with its checkpoint.
-    pub(super) fn take_over(&mut self, id: ShardId, next: SequenceNumber, state: Option<State>) {
+    /// Takes over a shard, with what was committed with its checkpoint. The error says why that cannot be, as the end of a sentence about the
+    /// state.
+    pub(super) fn take_over(
+        &mut self,
+        id: ShardId,
+        next: SequenceNumber,
+        state: Option<State>,
+    ) -> Result<(), String> {
         self.forget(id);
         self.taken_count += 1;
-        let mut shard = Shard::new(id, next, Arc::clone(&self.rules), state);
+        let mut shard = Shard::new(id, next, Arc::clone(&self.rules), state)?;
         shard.keeps_origins = self.bounds.is_to_stream;
         self.shards.insert(id, Held { shard, term: self.taken_count });
+        Ok(())
+    }
+
+    /// Goes on with the rules of which nothing but the schema was not decided yet.
+    pub(super) fn decide_rules(&mut self, decided: &Arc<Rules>) {
+        for held in self.shards.values_mut() {
+            held.shard.replace_rules(&self.rules, decided);
+        }
+        self.rules = Arc::clone(decided);
+        self.must_decide_schema = false;
     }
 
     /// Forgets a shard. What is being delivered of it may still be delivered: it has the same name for whoever has the shard next.
@@ -119,7 +145,8 @@ impl Core {
     }
 
     /// Returns whether records of a shard may be read. When memory is full, only those are that were read before, and only of one shard.
-    pub(super) fn may_read(&mut self, id: ShardId) -> bool {
+    /// `may_adopt` says whether the shard may go on with new rules, because all that was read is added.
+    pub(super) fn may_read(&mut self, id: ShardId, may_adopt: bool) -> bool {
         let is_full = self.is_full();
         let first = self.shards.iter().find(|(_, held)| held.shard.is_replaying()).map(|(&id, _)| id);
         let rules = Arc::clone(&self.rules);
@@ -127,11 +154,11 @@ impl Core {
         let may_read =
             if is_full { first == Some(id) } else { self.flush != Flush::Now || held.shard.is_replaying() };
         // In any case, so that what the last rules decided is delivered.
-        held.shard.adopt(&rules) && may_read
+        (if may_adopt { held.shard.adopt(&rules) } else { held.shard.has_adopted(&rules) }) && may_read
     }
 
     /// Adds what a record became.
-    pub(super) fn push(&mut self, source: &Source<'_>, rows: Vec<Row<'_>>, now: Now) {
+    pub(super) fn push(&mut self, source: &Source<'_>, made: Made<'_>, now: Now) {
         let room = match self.rules.plan.keys.is_empty() {
             true => usize::MAX,
             false => self.bounds.partitions_max.saturating_sub(self.active_parts()),
@@ -143,8 +170,17 @@ impl Core {
             left = left.saturating_sub(1);
             has_room
         };
-        self.counts.failed_records += held.shard.push(source, rows, now.elapsed, may_begin);
+        if made.has_failed {
+            held.shard.noted.fail(source.sequence);
+        }
+        self.counts.failed_records += held.shard.push(source, made.rows, now.elapsed, may_begin);
         self.counts.read_records += 1;
+        for name in held.shard.take_changed() {
+            self.counts.changed_objects += 1;
+            self.counts.last_error = Some(format!(
+                "{name} is not the same again after a restart: the function has made something else of its records, or retention has dropped some"
+            ));
+        }
         held.shard.decide_full(self.bounds.limits);
     }
 
@@ -256,10 +292,16 @@ impl Core {
         (self.flush, self.is_ending) = (Flush::Now, true);
     }
 
+    /// Returns whether the schema has to be decided now, and whether it has to be if it can, because the delivery ends.
+    pub(super) fn asks_for_schema(&self) -> (bool, bool) {
+        (self.must_decide_schema, self.is_ending)
+    }
+
     /// Notes that nothing more was there to be read. Returns whether a flush goes on because of that.
     pub(super) fn note_all_read(&mut self) -> bool {
-        let is_held_up = self.shards.values().any(|held| held.shard.is_paused);
-        let goes_on = self.flush == Flush::OnceRead && !is_held_up;
+        let is_held_up = self.has_calls || self.shards.values().any(|held| held.shard.is_paused);
+        self.must_decide_schema |= self.flush == Flush::OnceRead && !is_held_up && self.has_sample;
+        let goes_on = self.flush == Flush::OnceRead && !is_held_up && !self.has_sample;
         if goes_on {
             self.flush = Flush::Now;
         }
@@ -278,13 +320,15 @@ impl Core {
 
     /// Returns whether nothing that was read is left to be delivered.
     pub(super) fn is_clear(&self) -> bool {
-        self.shards.values().all(|held| held.shard.is_clear() && !held.shard.is_replaying())
+        let is_clear = |held: &Held| held.shard.is_clear() && !held.shard.is_replaying();
+        !self.has_calls && !self.has_sample && self.shards.values().all(is_clear)
     }
 
     /// Returns when something is due next.
     pub(super) fn due(&self) -> Option<Duration> {
         let objects = self.shards.values().filter_map(|held| held.shard.next_due(self.bounds.limits));
-        objects.chain(self.first_jobs().filter_map(|(_, job)| job.due())).min()
+        let waiting = if self.must_decide_schema { Some(Duration::ZERO) } else { self.waiting_due };
+        objects.chain(self.first_jobs().filter_map(|(_, job)| job.due())).chain(waiting).min()
     }
 
     pub(super) fn stats(&self, now: Timestamp) -> DeliveryStats {

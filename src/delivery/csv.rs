@@ -104,8 +104,8 @@ pub(super) struct CsvRows {
     ends: Vec<usize>,
 }
 
-impl Encode for CsvRows {
-    fn push(&mut self, data: &[u8]) -> Result<(), String> {
+impl CsvRows {
+    fn fields<'a>(&self, data: &'a [u8]) -> Result<Vec<Cow<'a, [u8]>>, String> {
         let mut values = vec![None; self.names.len()];
         json::for_each_member(data, |key, value| {
             let columns = self.columns_of.get(key);
@@ -122,6 +122,13 @@ impl Encode for CsvRows {
             let is_json = value.is_some_and(|value| value.get().starts_with(['{', '[']));
             fields.push(if is_json { one_line(field.as_bytes()) } else { into_bytes(field) });
         }
+        Ok(fields)
+    }
+}
+
+impl Encode for CsvRows {
+    fn push(&mut self, data: &[u8]) -> Result<(), String> {
+        let fields = self.fields(data)?;
         let mut line = vec![];
         push_line(fields.iter().map(AsRef::as_ref), self.delimiter, &mut line);
         make_room(&mut self.bytes, line.len());
@@ -129,6 +136,10 @@ impl Encode for CsvRows {
         make_room(&mut self.ends, 1);
         self.ends.push(self.bytes.len());
         Ok(())
+    }
+
+    fn check(&self, data: &[u8]) -> Result<(), String> {
+        self.fields(data).map(drop)
     }
 
     fn memory_bytes(&self) -> usize {

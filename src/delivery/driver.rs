@@ -1,29 +1,46 @@
 //! Reads for a delivery: from its worker into the buffers, and what was decided and delivered back into commits.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
-use super::core::{Core, Now};
+use super::core::{Core, Flush, Now};
 use super::error_output::Source;
+use super::plan::{Plan, Rules};
+use super::sample::Sample;
 use super::state::State;
-use super::steps::Steps;
-use crate::{Batch, Error, Result, SequenceNumber, ShardId, StreamReader, Worker};
+use super::steps::{self, Call, Made};
+use super::transform::{Finished, Transform};
+use crate::{Batch, Error, Record, Result, SequenceNumber, ShardId, StreamReader, Worker};
+
+/// The name under which a group keeps the schema that was taken from the first records.
+pub(super) const SCHEMA: &str = "schema";
 
 /// The worker of a delivery, and the stream that it reads.
 #[derive(Debug)]
 pub(super) struct Driver {
     worker: Worker,
     stream: StreamReader,
-    steps: Steps,
+    transform: Option<Transform>,
+    sample: Sample,
+    /// The number of the next record of each shard.
+    next: BTreeMap<ShardId, SequenceNumber>,
     skipped_before: u64,
 }
 
 impl Driver {
-    pub(super) fn new(worker: Worker, stream: StreamReader, steps: Steps) -> Self {
-        Self { worker, stream, steps, skipped_before: 0 }
+    pub(super) fn new(worker: Worker, stream: StreamReader, transform: Option<Transform>) -> Self {
+        Self {
+            worker,
+            stream,
+            transform,
+            sample: Sample::default(),
+            next: BTreeMap::new(),
+            skipped_before: 0,
+        }
     }
 
     pub(super) fn now(&self) -> Now {
@@ -62,55 +79,167 @@ impl Driver {
 
     fn push(&mut self, core: &Mutex<Core>, batch: &Batch) -> Result<()> {
         let id = batch.shard();
-        let Some(first) = batch.first_sequence() else { return Ok(()) };
-        let known = core.lock().shards.get(&id).map(|held| held.shard.read_to);
-        // The worker has lost the shard meanwhile, and has it again.
-        if known.is_none_or(|read_to| first < read_to) {
+        let (Some(first), Some(last)) = (batch.first_sequence(), batch.last_sequence()) else {
+            return Ok(());
+        };
+        // The worker may have lost the shard meanwhile, and have it again.
+        if self.next.get(&id).is_none_or(|&next| first < next) {
             self.take_over(core, id, first)?;
         }
+        self.next.insert(id, last.plus(1));
+        let skipped = self.worker.skipped_count();
+        core.lock().counts.skipped += skipped - std::mem::replace(&mut self.skipped_before, skipped);
         let now = self.now();
+        if let Some(transform) = &mut self.transform {
+            transform.add(id, batch.clone(), now);
+            if transform.is_full(id) {
+                self.worker.pause(id);
+                core.lock().shards.entry(id).and_modify(|held| held.shard.is_paused = true);
+            }
+            return self.advance(core);
+        }
         let Some(rules) = core.lock().shards.get(&id).map(|held| Arc::clone(held.shard.rules())) else {
             return Ok(());
         };
-        // Not under the lock: a step may be a function of the caller's.
-        let made = batch.iter().map(|record| (record, self.steps.rows(&rules, id, &record, now.time)));
+        if rules.plan.format.is_undecided() {
+            let rows = batch.iter().map(|record| steps::rows(&rules, id, &record, now.time));
+            let made = rows.map(|rows| Made::of_rows(rows).into_owned()).collect();
+            let (batches, end, now) = (vec![batch.clone()], last.plus(1), now.time);
+            let call =
+                Call { shard: id, batches, first, end, rules: Arc::clone(&rules), failed: vec![], now };
+            self.take(core, Finished { call: Arc::new(call), made });
+            return self.advance(core);
+        }
+        // Not under the lock: it takes a while.
+        let made =
+            batch.iter().map(|record| (record, Made::of_rows(steps::rows(&rules, id, &record, now.time))));
         let made: Vec<_> = made.collect();
+        self.add(core, id, made);
+        Ok(())
+    }
+
+    /// Adds what records have become to the buffers, unless their schema is not decided yet.
+    fn take(&mut self, core: &Mutex<Core>, finished: Finished) {
+        if finished.call.rules.plan.format.is_undecided() && core.lock().rules.plan.format.is_undecided() {
+            self.sample.add(finished, self.now().elapsed);
+        } else {
+            self.add(core, finished.call.shard, finished.call.records().zip(finished.made));
+        }
+    }
+
+    fn add<'a>(
+        &self,
+        core: &Mutex<Core>,
+        shard: ShardId,
+        made: impl IntoIterator<Item = (Record<'a>, Made<'a>)>,
+    ) {
+        let now = self.now();
         let mut core = core.lock();
-        for (record, rows) in made {
+        for (record, made) in made {
             let source = Source {
-                shard: id,
+                shard,
                 sequence: record.sequence(),
                 arrival: record.timestamp(),
                 data: record.data(),
                 now: now.time,
             };
-            core.push(&source, rows, now);
+            core.push(&source, made, now);
         }
         core.decide(now);
-        let skipped = self.worker.skipped_count();
-        core.counts.skipped += skipped - std::mem::replace(&mut self.skipped_before, skipped);
+    }
+
+    /// Takes the schema from the records that wait, unless it is known by now, and goes on with them.
+    fn decide_schema(&mut self, core: &Mutex<Core>) -> Result<()> {
+        let undecided = Arc::clone(&core.lock().rules);
+        let invalid = |reason: String| Error::InvalidArgument(reason.into());
+        let of_sample = || {
+            undecided.plan.format.schema_of(self.sample.rows()).map_err(|reason| {
+                invalid(format!(
+                    "the delivery {:?} cannot take a schema from its first {} records: {reason}. Give it a schema",
+                    self.worker.group().name(),
+                    self.sample.records()
+                ))
+            })
+        };
+        let schema = match self.worker.kept(SCHEMA) {
+            Some(schema) => schema,
+            None => self.worker.keep_first(SCHEMA, &of_sample()?)?,
+        };
+        let format = undecided.plan.format.with_schema(&schema).map_err(invalid)?;
+        let decided = Rules::new(Plan { format, ..undecided.plan.clone() }).map_err(invalid)?;
+        core.lock().decide_rules(&Arc::new(decided));
+        self.sample.take().into_iter().for_each(|finished| self.take(core, finished));
         Ok(())
     }
 
+    /// Returns whether a schema can be taken from the records that wait.
+    fn has_schema(&self, core: &Mutex<Core>) -> bool {
+        core.lock().rules.plan.format.schema_of(self.sample.rows()).is_ok()
+    }
+
     /// Takes over a shard whose first record that was read is `first`.
-    fn take_over(&self, core: &Mutex<Core>, id: ShardId, first: SequenceNumber) -> Result<()> {
-        let state = self.worker.committed_state(id).map(|state| {
-            let unknown = || {
-                let name = self.worker.group().name();
-                let reason = format!(
-                    "the group {name:?} has a state in {id} that is no delivery's: give the delivery another name"
-                );
-                Error::InvalidArgument(reason.into())
-            };
-            State::decode(&state).ok_or_else(unknown)
-        });
-        core.lock().take_over(id, first, state.transpose()?);
+    fn take_over(&mut self, core: &Mutex<Core>, id: ShardId, first: SequenceNumber) -> Result<()> {
+        self.forget(id);
+        let unusable = |reason: String| {
+            let name = self.worker.group().name();
+            Error::InvalidArgument(
+                format!("the delivery {name:?} cannot go on in {id}: the state in its checkpoint {reason}")
+                    .into(),
+            )
+        };
+        let state = self.worker.committed_state(id).map(|state| State::decode(&state));
+        let state = state.transpose().map_err(unusable)?;
+        core.lock().take_over(id, first, state).map_err(unusable)?;
+        if let Some(transform) = &mut self.transform {
+            transform.take_over(id, first);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, id: ShardId) {
+        self.next.remove(&id);
+        self.sample.forget(id);
+        if let Some(transform) = &mut self.transform {
+            transform.forget(id);
+        }
+    }
+
+    /// Ends all calls of the function. Their records come again when the delivery is started again.
+    pub(super) fn stop_calls(&mut self) {
+        self.transform = None;
+    }
+
+    /// Takes what calls of the function have made, begins those that are due, and decides the schema if it is time.
+    fn advance(&mut self, core: &Mutex<Core>) -> Result<()> {
+        let now = self.now();
+        if let Some(transform) = &mut self.transform {
+            let finished = transform.take_finished(&mut core.lock(), now);
+            finished.into_iter().for_each(|finished| self.take(core, finished));
+        }
+        let interval = core.lock().bounds.limits.buffer_interval;
+        if !self.sample.is_empty() {
+            let is_old = self.sample.due(interval).is_some_and(|due| due <= now.elapsed);
+            let (must_decide, is_ending) = core.lock().asks_for_schema();
+            if must_decide || self.sample.is_full() || (is_old || is_ending) && self.has_schema(core) {
+                self.decide_schema(core)?;
+            }
+        }
+        let mut core = core.lock();
+        if let Some(transform) = &mut self.transform {
+            let has_hurry = core.flush != Flush::No;
+            transform.begin_due(&core, now, has_hurry, |id| self.worker.is_at_end(id));
+        }
+        core.has_calls = self.transform.as_ref().is_some_and(|transform| !transform.is_all_clear());
+        core.has_sample = !self.sample.is_empty();
+        let calls = self.transform.as_ref().and_then(|transform| transform.due(now));
+        core.waiting_due = calls.into_iter().chain(self.sample.due(interval)).min();
         Ok(())
     }
 
     /// Decides what is due, commits that and what was delivered, and lets the worker read what there is room for.
     pub(super) fn settle(&mut self, core: &Mutex<Core>, commits_all: bool) -> Result<()> {
         self.follow(core);
+        self.advance(core)?;
         let now = self.now();
         core.lock().decide(now);
         let ids: Vec<ShardId> = core.lock().shards.keys().copied().collect();
@@ -123,16 +252,24 @@ impl Driver {
     }
 
     /// Drops shards that others have or that are finished, and notes which have ended.
-    fn follow(&self, core: &Mutex<Core>) {
+    fn follow(&mut self, core: &Mutex<Core>) {
         let mut core = core.lock();
         let lost: Vec<ShardId> =
             core.shards.keys().copied().filter(|&id| !self.worker.has_lease(id)).collect();
-        lost.into_iter().for_each(|id| core.forget(id));
+        for id in lost {
+            core.forget(id);
+            self.forget(id);
+        }
         for (&id, held) in &mut core.shards {
-            if self.worker.is_at_end(id) {
+            if self.worker.is_at_end(id) && self.has_passed(id) {
                 held.shard.note_end();
             }
         }
+    }
+
+    /// Returns whether all that was read of a shard is in the buffers.
+    fn has_passed(&self, id: ShardId) -> bool {
+        self.transform.as_ref().is_none_or(|transform| transform.is_clear(id)) && !self.sample.holds(id)
     }
 
     fn settle_shard(&mut self, core: &Mutex<Core>, id: ShardId, commits_all: bool) -> Result<()> {
@@ -146,7 +283,10 @@ impl Driver {
         if let Some((next, state)) = commit {
             match self.worker.commit_with_state(id, next, &state) {
                 Ok(()) => core.lock().note_commit(id, next, now_of(&self.stream)),
-                Err(Error::GroupLeaseLost { .. }) => core.lock().forget(id),
+                Err(Error::GroupLeaseLost { .. }) => {
+                    core.lock().forget(id);
+                    self.forget(id);
+                }
                 Err(error) => {
                     if let Some(held) = core.lock().shards.get_mut(&id) {
                         held.shard.note_failed_commit();
@@ -157,7 +297,8 @@ impl Driver {
         }
         let mut core = core.lock();
         core.deliver_again(id, now_of(&self.stream));
-        let may_read = core.may_read(id);
+        let is_full = self.transform.as_ref().is_some_and(|transform| transform.is_full(id));
+        let may_read = core.may_read(id, self.has_passed(id)) && !is_full;
         let Some(held) = core.shards.get_mut(&id) else { return Ok(()) };
         if held.shard.is_paused == may_read {
             held.shard.is_paused = !may_read;

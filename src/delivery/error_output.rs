@@ -16,35 +16,45 @@ pub(super) struct Source<'a> {
     pub(super) now: Timestamp,
 }
 
+/// The code of a step that fails.
+pub(super) const PROCESSING_FAILED: &str = "Transform.ProcessingFailed";
+
 /// Why a record could not be delivered.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
-    code: &'static str,
-    message: String,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    pub(super) attempts: u32,
+    /// The name of the function, if it is one that the error output names.
+    pub(super) function: Option<String>,
 }
 
 impl Failure {
     pub(super) fn too_many_parts() -> Self {
-        Self {
-            code: "DynamicPartitioning.ActivePartitionLimitExceeded",
-            message: "there are as many active partitions as there may be".into(),
-        }
+        Self::of(
+            "DynamicPartitioning.ActivePartitionLimitExceeded",
+            "there are as many active partitions as there may be".into(),
+        )
     }
 
     pub(super) fn partition(message: String) -> Self {
-        Self { code: "DynamicPartitioning.MetadataExtractionFailed", message }
+        Self::of("DynamicPartitioning.MetadataExtractionFailed", message)
     }
 
     pub(super) fn transform(message: String) -> Self {
-        Self { code: "Transform.ProcessingFailed", message }
+        Self::of(PROCESSING_FAILED, message)
     }
 
     pub(super) fn format(message: String) -> Self {
-        Self { code: "DataFormatConversion.MalformedData", message }
+        Self::of("DataFormatConversion.MalformedData", message)
     }
 
     pub(super) fn delivery(message: String) -> Self {
-        Self { code: "Delivery.RetriesExhausted", message }
+        Self::of("Delivery.RetriesExhausted", message)
+    }
+
+    fn of(code: &'static str, message: String) -> Self {
+        Self { code, message, attempts: 1, function: None }
     }
 }
 
@@ -62,12 +72,14 @@ struct Line<'a> {
     shard_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence_number: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lambda_arn: Option<&'a str>,
 }
 
 /// Returns a line of JSON, without its end.
 pub(super) fn line(source: &Source<'_>, failure: &Failure) -> Vec<u8> {
     let line = Line {
-        attempts_made: 1,
+        attempts_made: failure.attempts,
         arrival_timestamp: Some(source.arrival.as_millis()),
         error_code: failure.code,
         error_message: &failure.message,
@@ -75,6 +87,7 @@ pub(super) fn line(source: &Source<'_>, failure: &Failure) -> Vec<u8> {
         raw_data: STANDARD.encode(source.data),
         shard_id: Some(source.shard.to_string()),
         sequence_number: Some(source.sequence.to_string()),
+        lambda_arn: failure.function.as_deref(),
     };
     serde_json::to_vec(&line).expect("texts and numbers always serialize")
 }
@@ -90,6 +103,7 @@ pub(super) fn line_of_row(row: &[u8], attempts: u32, failure: &Failure, now: Tim
         raw_data: STANDARD.encode(row),
         shard_id: None,
         sequence_number: None,
+        lambda_arn: None,
     };
     serde_json::to_vec(&line).expect("texts and numbers always serialize")
 }

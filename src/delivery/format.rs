@@ -86,7 +86,7 @@ impl Format {
         Self(Kind::Csv(options))
     }
 
-    /// Apache Parquet from records that are JSON objects, with a given schema. A record that does not fit into it goes to the error output, with a
+    /// Apache Parquet from records that are JSON objects, with a schema that is given or [taken from the first records](ParquetOptions::inferred). A record that does not fit into it goes to the error output, with a
     /// reason that names the column, its type and the value. See [`ParquetOptions`] for an example, and for what fits.
     ///
     /// Objects of Parquet are compressed inside, so the delivery's own [compression](super::DeliveryOptions::compression) must be off, and endpoints
@@ -109,6 +109,43 @@ impl Format {
             #[cfg(feature = "parquet")]
             Kind::Parquet(options) => options.check(),
             Kind::Delimited { .. } | Kind::JsonLines => Ok(()),
+        }
+    }
+
+    /// Returns whether a schema has to be taken from the first records.
+    pub(super) fn is_undecided(&self) -> bool {
+        match &self.0 {
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(options) => options.schema().is_none(),
+            _ => false,
+        }
+    }
+
+    /// Takes a schema from rows, as a text. The error says why that cannot be.
+    #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "no other format has one"))]
+    pub(super) fn schema_of<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<String, String> {
+        match &self.0 {
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(options) => options.schema_of(rows),
+            _ => Err("the format has none".into()),
+        }
+    }
+
+    /// Returns the format with a schema that was taken from rows.
+    #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "no other format has one"))]
+    pub(super) fn with_schema(&self, schema: &str) -> Result<Self, String> {
+        match &self.0 {
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(options) => Ok(Self(Kind::Parquet(options.clone().with_schema(schema)?))),
+            _ => Ok(self.clone()),
+        }
+    }
+
+    #[cfg(feature = "parquet")]
+    pub(super) fn parquet_schema(&self) -> Option<&super::ParquetSchema> {
+        match &self.0 {
+            Kind::Parquet(options) => options.schema(),
+            _ => None,
         }
     }
 
@@ -169,6 +206,9 @@ pub(super) trait Encode: std::fmt::Debug + Send {
     /// Adds a row. If it does not fit into the format, nothing is added, and the error says why.
     fn push(&mut self, data: &[u8]) -> Result<(), String>;
 
+    /// Returns whether a row fits into the format, as [`push`](Self::push) says it.
+    fn check(&self, data: &[u8]) -> Result<(), String>;
+
     /// Returns the bytes that it takes in memory.
     fn memory_bytes(&self) -> usize;
 
@@ -204,6 +244,10 @@ struct Rows {
 }
 
 impl Encode for Rows {
+    fn check(&self, data: &[u8]) -> Result<(), String> {
+        if self.is_json { json::check(data).map(drop) } else { Ok(()) }
+    }
+
     fn push(&mut self, data: &[u8]) -> Result<(), String> {
         let is_on_one_line = if self.is_json { Some(json::check(data)?) } else { None };
         make_room(&mut self.bytes, data.len() + self.delimiter.len());

@@ -11,7 +11,7 @@ use super::sink::SinkError;
 use crate::{Error, MINUTE, Result};
 
 /// The largest answer that is read. Firehose's protocol allows as much.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How much of an endpoint's own error message is kept. Firehose's protocol allows as much.
 const MESSAGE_CHARS_MAX: usize = 8_192;
 const TIMEOUT: Duration = MINUTE.saturating_mul(3);
@@ -24,7 +24,8 @@ pub(super) struct Client {
     /// The URI without what may be secret: user, password and query.
     shown: String,
     /// Never in an error or in `Debug`.
-    secret: Option<String>,
+    secrets: Vec<String>,
+    answer_bytes_max: usize,
     pub(super) timeout: Duration,
 }
 
@@ -57,15 +58,27 @@ impl Client {
             agent: agent(TlsConfig::default()),
             shown: format!("{scheme}://{host}{}", uri.path()),
             uri: url.to_owned(),
-            secret: None,
+            secrets: vec![],
+            answer_bytes_max: ANSWER_BYTES_MAX,
             timeout: TIMEOUT,
         })
     }
 
-    /// Sets a text that errors must not show, and that has to be valid in a header.
+    /// Reads answers of up to so many bytes.
+    pub(super) fn with_answers_of(mut self, bytes_max: usize) -> Self {
+        self.answer_bytes_max = bytes_max;
+        self
+    }
+
+    /// Returns the URI without what may be secret.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Adds a text that errors must not show, and that has to be valid in a header.
     pub(super) fn with_secret(mut self, what: &str, secret: &str) -> Result<Self> {
         check_header(what, secret)?;
-        self.secret = (!secret.is_empty()).then(|| secret.to_owned());
+        self.secrets.extend((!secret.is_empty()).then(|| secret.to_owned()));
         Ok(self)
     }
 
@@ -88,7 +101,7 @@ impl Client {
     }
 
     pub(super) fn secret(&self) -> Option<&str> {
-        self.secret.as_deref()
+        self.secrets.last().map(String::as_str)
     }
 
     /// Sends a request to a path below the URI. An error is one of the network: whether the request was received is not known then.
@@ -107,14 +120,14 @@ impl Client {
         let mut response = request.send(body).map_err(failed)?;
         let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
-        let read = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        let read = response.body_mut().with_config().limit(self.answer_bytes_max as u64).read_to_vec();
         Ok(Answer { status: response.status().as_u16(), content_type, body: read.map_err(failed)? })
     }
 
     fn text_of(&self, error: &HttpError) -> String {
         match error {
             HttpError::Timeout(_) => format!("{} did not answer within {:?}", self.shown, self.timeout),
-            error => format!("cannot deliver to {}: {}", self.shown, certificate_error(&error.to_string())),
+            error => format!("no answer from {}: {}", self.shown, certificate_error(&error.to_string())),
         }
     }
 
@@ -126,10 +139,7 @@ impl Client {
     }
 
     fn hide(&self, text: &str) -> String {
-        match &self.secret {
-            Some(secret) => text.replace(secret, "(hidden)"),
-            None => text.to_owned(),
-        }
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "(hidden)"))
     }
 }
 

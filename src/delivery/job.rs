@@ -31,6 +31,14 @@ pub(super) struct Retries {
     pub(super) error_output_type: &'static str,
 }
 
+impl Retries {
+    /// Returns how long to wait after so many attempts.
+    pub(super) fn pause(&self, attempts: u32) -> Duration {
+        let doubled = self.first_pause.saturating_mul(1 << attempts.saturating_sub(1).min(20));
+        doubled.min(self.longest_pause)
+    }
+}
+
 /// Where objects go.
 #[derive(Clone)]
 pub(super) struct Sinks {
@@ -157,8 +165,7 @@ impl Job {
             self.due = now.elapsed;
             return Outcome::GivenUp;
         }
-        let doubled = retries.first_pause.saturating_mul(1 << self.attempts.saturating_sub(1).min(20));
-        self.due = now.elapsed + doubled.min(retries.longest_pause);
+        self.due = now.elapsed + retries.pause(self.attempts);
         Outcome::Again
     }
 

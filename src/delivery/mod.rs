@@ -15,6 +15,7 @@
 //! **Nothing is lost.** A sink that is out of reach is tried again and again, and the delivery lags, within the retention of the stream or its
 //! [hold](DeliveryOptions::hold). A record that does not fit, or for which a step fails, goes to the error output with the reason.
 
+mod calls;
 mod compress;
 mod core;
 mod csv;
@@ -23,11 +24,15 @@ mod driver;
 mod endpoint;
 mod error_output;
 mod format;
+mod function;
 mod http;
+mod http_function;
 mod job;
 mod json;
+mod lane;
 mod manifest;
 mod name;
+mod noted;
 mod objects;
 mod opensearch;
 mod options;
@@ -38,6 +43,7 @@ mod plan;
 mod pool;
 mod prefix;
 mod query;
+mod sample;
 mod shard;
 mod sink;
 mod splunk;
@@ -55,6 +61,8 @@ mod tests;
 #[cfg(test)]
 mod tests_of_names;
 mod time_pattern;
+mod transform;
+mod unit;
 
 use std::fmt;
 use std::sync::Arc;
@@ -67,13 +75,14 @@ pub use csv::CsvOptions;
 pub use directory::Directory;
 pub use endpoint::HttpEndpoint;
 pub use format::Format;
+pub use function::{DeliveryRecord, Transformed};
+pub use http_function::HttpFunction;
 pub use name::Naming;
 pub use opensearch::OpenSearchBulk;
 pub use options::DeliveryOptions;
 pub use sink::{Object, Sink, SinkError};
 pub use splunk::SplunkHec;
 pub use stats::DeliveryStats;
-pub use steps::{DeliveryRecord, Transformed};
 #[cfg(feature = "object-store")]
 pub use storage::ObjectStorage;
 pub use sub_records::SubRecords;
@@ -84,8 +93,10 @@ pub use self::parquet::schema::{ParquetSchema, ParquetType};
 pub use self::parquet::{ParquetCompression, ParquetOptions, ParquetVersion};
 
 use self::core::Core;
-use driver::Driver;
+use calls::Calls;
+use driver::{Driver, SCHEMA};
 use pool::Shared;
+use transform::Transform;
 
 use crate::{IoFailure, Result, StreamReader, extend};
 
@@ -109,14 +120,22 @@ impl fmt::Debug for Delivery {
 
 impl Delivery {
     fn start(options: DeliveryOptions) -> Result<Self> {
-        let (rules, bounds) = options.check()?;
+        let (mut rules, bounds) = options.check()?;
         let (group, stream) = options.source()?;
         let name = group.name().to_owned();
         let sinks = options.open_sinks(&stream, &group)?;
         let worker = options.worker(group).open()?;
+        if let Some(schema) = worker.kept(SCHEMA).filter(|_| rules.plan.format.is_undecided()) {
+            rules = options.check_with_schema(&schema)?;
+        }
         let core = Core::new(rules, bounds);
         let shared = Arc::new(Shared::new(core, stream.clone(), sinks, options.close_timeout));
-        let driver = Driver::new(worker, stream.clone(), options.steps.clone());
+        let transform = options.function.as_ref().map(|function| {
+            let function = function.clone().with_timeout(options.transform_timeout);
+            let calls = Calls::new(function, stream.clone(), shared.bell());
+            Transform::new(calls, options.gathering(), options.transform_timeout)
+        });
+        let driver = Driver::new(worker, stream.clone(), transform);
         let mut delivery = Self { shared, stream, name, thread: None, deliverers: vec![] };
         for _ in 0..options.concurrency {
             let shared = Arc::clone(&delivery.shared);
@@ -152,7 +171,15 @@ impl Delivery {
         self.shared.core.lock().stats(self.stream.clock().now())
     }
 
-    /// Returns whether the delivery has ended by itself, as it does when its stream is closed.
+    /// Returns the schema of Parquet objects, given or taken from the first records; see [`ParquetOptions::inferred`]. `None` as long as that is not decided,
+    /// and for other formats.
+    #[cfg(feature = "parquet")]
+    pub fn parquet_schema(&self) -> Option<ParquetSchema> {
+        self.shared.core.lock().rules.plan.format.parquet_schema().cloned()
+    }
+
+    /// Returns whether the delivery has ended by itself, as it does when its stream is closed, and when it cannot go on, which
+    /// [`last_error`](DeliveryStats::last_error) then explains.
     pub fn is_over(&self) -> bool {
         self.shared.is_over.load(Ordering::Acquire)
     }

@@ -23,6 +23,8 @@ pub(super) struct Building {
     pub(super) input_bytes: usize,
     /// When it was begun.
     pub(super) begun: Duration,
+    /// A checksum of which rows were added and, but for the error output, which has times in it, of their data.
+    pub(super) checksum: u64,
 }
 
 impl Building {
@@ -107,22 +109,26 @@ impl Objects {
         })
     }
 
-    /// Takes what was built again to its end, because all records before a number were read. Returns whether there were objects all of whose
-    /// records are gone, because retention has dropped them.
-    pub(super) fn note_read_to(&mut self, read_to: SequenceNumber) -> bool {
-        let mut gone = vec![];
+    /// Takes what was built again to its end, because all records before a number were read. Returns whether there were objects without any
+    /// rows, because retention has dropped their records, and the names of those that have other rows than before.
+    pub(super) fn note_read_to(&mut self, read_to: SequenceNumber) -> (bool, Vec<String>) {
+        let (mut gone, mut changed) = (vec![], vec![]);
         for (&number, object) in &mut self.all {
             if object.decided.span.last >= read_to {
                 continue;
             }
             let Stage::Again(building) = &mut object.stage else { continue };
-            match building.take() {
+            let building = building.take();
+            if building.as_ref().is_none_or(|building| building.checksum != object.decided.checksum) {
+                changed.push(object.decided.name.clone());
+            }
+            match building {
                 Some(building) => object.stage = Stage::Committed(building),
                 None => gone.push(number),
             }
         }
         gone.iter().for_each(|number| _ = self.all.remove(number));
-        !gone.is_empty()
+        (!gone.is_empty(), changed)
     }
 
     pub(super) fn note_commit(&mut self) {

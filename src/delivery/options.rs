@@ -7,14 +7,16 @@ use std::time::Duration;
 use super::compress::CompressionFormat;
 use super::core::Bounds;
 use super::format::Format;
+use super::function::{DeliveryRecord, Function, Transformed};
+use super::http_function::HttpFunction;
 use super::job::{Retries, Sinks};
+use super::lane::Gathering;
 use super::manifest::Manifests;
 use super::name::Naming;
 use super::plan::{Plan, Rules};
 use super::prefix::KeySource;
 use super::shard::Limits;
 use super::sink::Sink;
-use super::steps::{DeliveryRecord, Steps, Transformed};
 use super::stream_sink::Output;
 use super::sub_records::SubRecords;
 use super::{Delivery, stream_sink};
@@ -28,6 +30,11 @@ const PARTITIONS_MAX: usize = 10_000;
 const BATCH_BYTES: usize = 1 << 20;
 /// Records that are decompressed may become a thousand times as large.
 const BATCH_BYTES_COMPRESSED: usize = 64 << 10;
+/// Lambda's bounds, and Firehose's defaults.
+const TRANSFORM_BYTES_MAX: usize = 3 << 20;
+const TRANSFORM_BYTES: usize = 1 << 20;
+const TRANSFORM_INTERVAL: Duration = MINUTE;
+const TRANSFORM_TIMEOUT_MAX: Duration = MINUTE.saturating_mul(5);
 /// The word for objects that a sink without a word of its own did not take.
 const DELIVERY_FAILED: &str = "delivery-failed";
 /// Less than what a supervisor gives a program that it ends: Kubernetes gives 30 s.
@@ -67,7 +74,9 @@ pub struct DeliveryOptions {
     plan: Plan,
     bounds: Bounds,
     retry_duration: Option<Option<Duration>>,
-    pub(super) steps: Steps,
+    pub(super) function: Option<Function>,
+    transform_buffer: Option<Gathering>,
+    pub(super) transform_timeout: Duration,
     sink: Option<To>,
     error_sink: Option<Arc<dyn Sink>>,
     backup_sink: Option<Arc<dyn Sink>>,
@@ -132,6 +141,7 @@ impl DeliveryOptions {
             decompresses: false,
             deaggregates: false,
             sub_records: None,
+            extracts_messages: false,
         };
         let bounds = Bounds {
             limits: Limits { buffer_bytes: 5 << 20, buffer_interval: Duration::from_secs(300) },
@@ -151,7 +161,9 @@ impl DeliveryOptions {
             plan,
             bounds,
             retry_duration: None,
-            steps: Steps::default(),
+            function: None,
+            transform_buffer: None,
+            transform_timeout: TRANSFORM_TIMEOUT_MAX,
             sink: None,
             error_sink: None,
             backup_sink: None,
@@ -445,11 +457,23 @@ impl DeliveryOptions {
         self
     }
 
+    /// Takes the log events apart that CloudWatch Logs has sent through a subscription filter, compressed with GZIP: each message is a row, without what else
+    /// CloudWatch says of it. Its control messages are dropped, and what is not from CloudWatch goes to the error output. This turns
+    /// [decompression](Self::decompression) on, and takes the place of [deaggregation](Self::deaggregation). Default: off.
+    ///
+    /// Firehose calls this `CloudWatchLogProcessing` with `DataMessageExtraction`.
+    pub fn cloudwatch_logs(mut self, is_on: bool) -> Self {
+        self.plan.extracts_messages = is_on;
+        self.plan.decompresses |= is_on;
+        self
+    }
+
     /// Sets a function that says what becomes of each record: rows, nothing, or error output. If it panics, the record goes to the error
-    /// output. It holds up the delivery as long as it runs.
+    /// output. It runs on a thread of its own, so that a slow one holds up only its shard. A delivery has one function: this one,
+    /// [one for batches](Self::transform_batch), or [one over HTTP](Self::transform_over_http).
     ///
     /// After a crash, it gets records again whose objects were decided. So that each record is in the output exactly once, it must make the same
-    /// of the same record.
+    /// of the same record. If it does not, [`changed_objects`](super::DeliveryStats::changed_objects) counts that.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -477,7 +501,63 @@ impl DeliveryOptions {
         mut self,
         function: impl Fn(&DeliveryRecord<'_>) -> Transformed + Send + Sync + 'static,
     ) -> Self {
-        self.steps.transform = Some(Arc::new(function));
+        self.function = Some(Function::Each(Arc::new(function)));
+        self
+    }
+
+    /// Sets a function that says what becomes of the records of a batch: one outcome for each of them, in their order. They are of one shard. If it
+    /// panics, or returns more or fewer outcomes, all records of the batch go to the error output.
+    ///
+    /// What holds for [`transform`](Self::transform) holds for this one. What it makes of a record must not depend on which others are in the batch: after
+    /// a crash, other records may be. Records of a call that failed, though, are committed as failed, and stay so.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// use streamlog::delivery::{Directory, Format, Transformed};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// stream.put("user-17", "/cart")?;
+    /// let delivery = stream
+    ///     .delivery("pages")
+    ///     .format(Format::lines())
+    ///     .transform_batch(|records| {
+    ///         // Here, one statement could ask a database about all of them.
+    ///         records.iter().map(|record| Transformed::row(record.data().to_ascii_uppercase())).collect()
+    ///     })
+    ///     .to(Directory::new(directory.path().join("pages")))
+    ///     .start()?;
+    /// assert!(delivery.flush(Duration::from_secs(10)));
+    /// # delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn transform_batch(
+        mut self,
+        function: impl Fn(&[DeliveryRecord<'_>]) -> Vec<Transformed> + Send + Sync + 'static,
+    ) -> Self {
+        self.function = Some(Function::Batch(Arc::new(function)));
+        self
+    }
+
+    /// Sets a function over HTTP that says what becomes of records, as a function of AWS Lambda does for Firehose; see [`HttpFunction`].
+    pub fn transform_over_http(mut self, function: HttpFunction) -> Self {
+        self.function = Some(Function::Http(Arc::new(function)));
+        self
+    }
+
+    /// Sets for how many bytes of records, with their keys, of a shard, or for how long after the first of them, a call of the function waits: up to
+    /// 3 MiB, and 15 minutes. Firehose takes no less than 200 KB. A larger record is called for alone. Default: 1 MiB, and 60 seconds for a function over HTTP;
+    /// a function in this process does not wait.
+    pub fn transform_buffer(mut self, bytes: usize, interval: Duration) -> Self {
+        self.transform_buffer = Some(Gathering { bytes, interval });
+        self
+    }
+
+    /// Sets how long a call of the function may take: up to 5 minutes. After that, all of its records have failed. A function in this process
+    /// that does not return keeps its thread; up to 16 threads are given up so, and further calls are waited for. Default: 5 minutes.
+    pub fn transform_timeout(mut self, timeout: Duration) -> Self {
+        self.transform_timeout = timeout;
         self
     }
 
@@ -549,6 +629,14 @@ impl DeliveryOptions {
         if limits.buffer_interval > BUFFER_INTERVAL_MAX {
             return Err(invalid("buffer_interval is out of range: up to 15 minutes"));
         }
+        let gathering = self.gathering();
+        check_range("the bytes of transform_buffer", gathering.bytes, 1..=TRANSFORM_BYTES_MAX)?;
+        if gathering.interval > BUFFER_INTERVAL_MAX {
+            return Err(invalid("the interval of transform_buffer is out of range: up to 15 minutes"));
+        }
+        if self.transform_timeout.is_zero() || self.transform_timeout > TRANSFORM_TIMEOUT_MAX {
+            return Err(invalid("transform_timeout is out of range: more than nothing, up to 5 minutes"));
+        }
         let rules = Rules::new(self.plan.clone()).map_err(invalid)?;
         let mut bounds = self.bounds.clone();
         let (wants_rows, error_type) = match &self.sink {
@@ -579,6 +667,19 @@ impl DeliveryOptions {
         };
         bounds.retries.error_output_type = error_type.unwrap_or(DELIVERY_FAILED);
         Ok((Arc::new(rules), bounds))
+    }
+
+    /// Returns the rules with a schema that was taken from the first records.
+    pub(super) fn check_with_schema(&self, schema: &str) -> Result<Arc<Rules>> {
+        let format = self.plan.format.with_schema(schema).map_err(invalid)?;
+        Ok(Arc::new(Rules::new(Plan { format, ..self.plan.clone() }).map_err(invalid)?))
+    }
+
+    /// Returns when a call of the function is due.
+    pub(super) fn gathering(&self) -> Gathering {
+        let is_remote = matches!(self.function, Some(Function::Http(_)));
+        let interval = if is_remote { TRANSFORM_INTERVAL } else { Duration::ZERO };
+        self.transform_buffer.unwrap_or(Gathering { bytes: TRANSFORM_BYTES, interval })
     }
 
     /// Opens what is not open yet of where the objects go.

@@ -59,7 +59,7 @@ pub(super) struct Row<'a> {
     pub(super) part: Part,
     pub(super) data: Cow<'a, [u8]>,
     /// The partition key of the record.
-    pub(super) key: &'a [u8],
+    pub(super) key: Cow<'a, [u8]>,
 }
 
 /// What a row of an object was made of.

@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) queries: Vec<String>,
     pub(super) decompresses: bool,
     pub(super) deaggregates: bool,
+    /// Whether the log events of CloudWatch are taken apart.
+    pub(super) extracts_messages: bool,
     #[serde(default)]
     pub(super) sub_records: Option<SubRecords>,
 }

@@ -62,6 +62,11 @@ impl Shared {
         }
     }
 
+    /// Returns what wakes the thread that reads.
+    pub(super) fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
+    }
+
     /// Asks the thread that reads to end.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
@@ -137,6 +142,7 @@ impl Shared {
 
     /// Delivers what was read, as far as that works at the first attempt and in time, and commits it.
     fn end(&self, driver: &mut Driver) -> Result<()> {
+        driver.stop_calls();
         self.core.lock().begin_to_end();
         let until = driver.now().elapsed + self.close_timeout;
         loop {

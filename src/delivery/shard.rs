@@ -11,23 +11,23 @@
 //! each row is in exactly one object, whatever the other parts do.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error_output::{self, Failure, Source};
-use super::format::Format;
+use super::format::{Encode, Format};
 use super::name::{self, random_uuid};
+use super::noted::Noted;
 use super::objects::{Building, Objects, Ready};
 use super::part::{ErrorKind, Origin, Part, Row, Span};
 use super::plan::Rules;
-use super::state::{Decided, OVERFLOWED_BYTES, State, part_bytes};
+use super::state::{Decided, State, part_bytes};
 use crate::{SequenceNumber, ShardId, Timestamp};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// So many records that become no rows are read without a commit, unless there is nothing else to read.
 const RECORDS_WITHOUT_COMMIT: u64 = 10_000;
-/// So many rows for which there are too many parts are noted, before all that is built is decided.
-const OVERFLOWED_MAX: usize = 10_000;
 /// While the state to be committed has so many bytes, by estimate, nothing is read and hardly anything decided. A commit takes 1 MB.
 const STATE_BYTES: usize = 400 << 10;
 
@@ -41,7 +41,11 @@ pub(super) struct Shard {
     replayed_to: SequenceNumber,
     parts: BTreeMap<Part, PartState>,
     objects: Objects,
-    overflowed: BTreeSet<(SequenceNumber, u32)>,
+    pub(super) noted: Noted,
+    /// Says of records that are read again whether they fit into the format. It holds no rows.
+    judge: Option<Box<dyn Encode>>,
+    /// The names of objects that have other rows than before a crash.
+    changed: Vec<String>,
     /// What the buffers take in memory.
     pub(super) memory_bytes: usize,
     /// The bytes of the largest object to which the last record was added.
@@ -73,7 +77,14 @@ pub(super) struct Limits {
 
 impl Shard {
     /// Goes on where a checkpoint is: at `next`, with what was committed beside it.
-    pub(super) fn new(id: ShardId, next: SequenceNumber, rules: Arc<Rules>, state: Option<State>) -> Self {
+    ///
+    /// The error says why that cannot be, as the end of a sentence about the state.
+    pub(super) fn new(
+        id: ShardId,
+        next: SequenceNumber,
+        rules: Arc<Rules>,
+        state: Option<State>,
+    ) -> Result<Self, String> {
         let mut shard = Self {
             id,
             rules,
@@ -81,7 +92,9 @@ impl Shard {
             replayed_to: next,
             parts: BTreeMap::new(),
             objects: Objects::default(),
-            overflowed: BTreeSet::new(),
+            noted: Noted::default(),
+            judge: None,
+            changed: vec![],
             memory_bytes: 0,
             largest_input_bytes: 0,
             is_at_end: false,
@@ -92,12 +105,12 @@ impl Shard {
             committed: next,
         };
         if let Some(state) = state {
-            shard.take_up(state);
+            shard.take_up(state)?;
         }
-        shard
+        Ok(shard)
     }
 
-    fn take_up(&mut self, state: State) {
+    fn take_up(&mut self, state: State) -> Result<(), String> {
         for (part, decided) in state.decided {
             self.replayed_to = self.replayed_to.max(decided);
             self.parts.insert(part, PartState { building: None, decided });
@@ -106,13 +119,17 @@ impl Shard {
             self.replayed_to = self.replayed_to.max(decided.span.last.plus(1));
             self.objects.add_again(decided);
         }
-        self.overflowed = state.overflowed;
+        self.noted = state.noted;
         if state.plan != self.rules.plan {
-            // They were valid when they were committed. If they are not by now, the new ones have to do.
-            if let Ok(rules) = Rules::new(state.plan) {
-                self.rules = Arc::new(rules);
-            }
+            // They were valid when they were committed, but the machine may be another one.
+            let invalid = |reason: String| {
+                format!(
+                    "has settings that are not valid here: {reason}. Change that until all is delivered, or delete the group to start anew"
+                )
+            };
+            self.rules = Arc::new(Rules::new(state.plan).map_err(invalid)?);
         }
+        Ok(())
     }
 
     pub(super) fn rules(&self) -> &Arc<Rules> {
@@ -122,6 +139,28 @@ impl Shard {
     /// Returns whether records are read again whose objects were decided before a crash.
     pub(super) fn is_replaying(&self) -> bool {
         self.read_to < self.replayed_to
+    }
+
+    /// Returns up to where that is so. The record itself is not among these.
+    pub(super) fn replayed_to(&self) -> SequenceNumber {
+        self.replayed_to
+    }
+
+    /// Takes the names of objects that have other rows than before a crash.
+    pub(super) fn take_changed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Goes on with rules that have replaced others, if it has those. Only their schema may differ, of which no row was added.
+    pub(super) fn replace_rules(&mut self, replaced: &Rules, by: &Arc<Rules>) {
+        if self.rules.plan == replaced.plan {
+            self.rules = Arc::clone(by);
+        }
+    }
+
+    /// Returns whether the shard goes on with these rules, or still reads again what was decided under others.
+    pub(super) fn has_adopted(&self, rules: &Rules) -> bool {
+        self.rules.plan == rules.plan || self.is_replaying()
     }
 
     /// Goes on with other rules, if nothing is left that was decided under the last ones. Otherwise lets no record be read until that is so.
@@ -136,7 +175,7 @@ impl Shard {
         self.decide_all();
         let is_clear = self.is_clear() && !self.is_changed;
         if is_clear {
-            self.rules = Arc::clone(rules);
+            (self.rules, self.judge) = (Arc::clone(rules), None);
         }
         is_clear
     }
@@ -159,16 +198,16 @@ impl Shard {
             let place = (source.sequence, index);
             // What is read again had room, unless it was noted: the error output of these records may be decided.
             let must_have_room = !self.is_replaying() && is_keyed(&row.part);
-            let is_over = self.overflowed.contains(&place)
+            let is_over = self.noted.has_overflowed(place)
                 || must_have_room && !self.is_building(&row.part) && !may_begin();
-            let key = row.key;
+            let key = row.key.clone();
             let error = |kind, failure: &Failure| Row {
                 part: Part::Errors(kind),
                 data: error_output::line(source, failure).into(),
-                key,
+                key: key.clone(),
             };
             let row = if is_over {
-                self.overflowed.insert(place);
+                self.noted.overflow(place.0, place.1);
                 failed_count += 1;
                 error(ErrorKind::Processing, &Failure::too_many_parts())
             } else {
@@ -183,7 +222,7 @@ impl Shard {
             }
         }
         self.note_read_to(source.sequence.plus(1));
-        if self.overflowed.len() >= OVERFLOWED_MAX {
+        if self.noted.is_full() {
             self.decide_all();
         }
         failed_count
@@ -198,7 +237,9 @@ impl Shard {
         let was_replaying = self.is_replaying();
         self.read_to = self.read_to.max(read_to);
         if was_replaying {
-            self.is_changed |= self.objects.note_read_to(self.read_to);
+            let (has_gone, changed) = self.objects.note_read_to(self.read_to);
+            self.is_changed |= has_gone;
+            self.changed.extend(changed);
         }
     }
 
@@ -228,13 +269,18 @@ impl Shard {
             origin_bytes: 0,
             input_bytes: 0,
             begun: now,
+            checksum: 0,
         };
+        let hashed = if matches!(part, Part::Errors(_)) { &[][..] } else { &data };
         let (building, object_bytes) = match self.objects.again(&part, sequence) {
             Some((building, memory_bytes)) => (building, Some(memory_bytes)),
             None => {
+                let is_of_records = matches!(part, Part::Records(_));
                 let state = self.parts.entry(part).or_default();
                 if sequence < state.decided {
-                    return Ok(());
+                    // It is in an object that is there, unless it did not fit: then the error output may still lack it.
+                    let judge = is_of_records.then(|| self.judge.get_or_insert_with(|| format.begin()));
+                    return judge.map_or(Ok(()), |judge| judge.check(&data));
                 }
                 (&mut state.building, None)
             }
@@ -251,6 +297,8 @@ impl Shard {
         to.span.last = sequence;
         to.row_count += 1;
         to.input_bytes += data.len();
+        let seed = to.checksum.rotate_left(1) ^ sequence.get() ^ u64::from(index) << 48;
+        to.checksum = xxh3_64_with_seed(hashed, seed);
         self.largest_input_bytes = self.largest_input_bytes.max(to.input_bytes);
         if self.keeps_origins {
             let origin = Origin { sequence, index, key: key.into() };
@@ -318,6 +366,7 @@ impl Shard {
                 id: random_uuid(),
                 part: part.clone(),
                 span: building.span,
+                checksum: building.checksum,
             };
             state_bytes += decided.state_bytes() + part_bytes(part);
             self.objects.add_decided(decided, building);
@@ -330,7 +379,7 @@ impl Shard {
         let objects: usize = self.objects.decided().map(Decided::state_bytes).sum();
         let ahead = self.parts.iter().filter(|(_, state)| state.decided > SequenceNumber::ZERO);
         let parts: usize = ahead.map(|(part, _)| part_bytes(part)).sum();
-        objects + parts + self.overflowed.len() * OVERFLOWED_BYTES
+        objects + parts + self.noted.state_bytes()
     }
 
     /// Returns the first record of the objects that are built.
@@ -381,10 +430,9 @@ impl Shard {
             plan: self.rules.plan.clone(),
             decided: ahead.map(|(part, state)| (part.clone(), state.decided)).collect(),
             objects: self.objects.decided().cloned().collect(),
-            overflowed: self.overflowed.iter().filter(|(sequence, _)| *sequence >= next).copied().collect(),
+            noted: self.noted.since(next),
         };
-        let says_nothing =
-            state.decided.is_empty() && state.objects.is_empty() && state.overflowed.is_empty();
+        let says_nothing = state.decided.is_empty() && state.objects.is_empty() && state.noted.is_empty();
         (next, if says_nothing { vec![] } else { state.encode() })
     }
 
@@ -397,7 +445,7 @@ impl Shard {
     pub(super) fn note_commit(&mut self, next: SequenceNumber) -> Vec<Ready> {
         self.committed = next;
         self.parts.retain(|_, state| state.building.is_some() || state.decided > next);
-        self.overflowed.retain(|(sequence, _)| *sequence >= next);
+        self.noted.forget_before(next);
         self.objects.note_commit();
         self.take_ready()
     }

@@ -1,9 +1,9 @@
 //! What is committed with the checkpoint of a shard: the objects that are decided and may not be there yet.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::noted::Noted;
 use super::part::{Part, Span};
 use super::plan::Plan;
 use crate::{SequenceNumber, Timestamp};
@@ -16,8 +16,7 @@ pub(super) struct State {
     /// The parts that are further than the checkpoint, and up to which record they are decided. The record is not among these.
     pub(super) decided: Vec<(Part, SequenceNumber)>,
     pub(super) objects: Vec<Decided>,
-    /// Rows for which there were too many parts.
-    pub(super) overflowed: BTreeSet<(SequenceNumber, u32)>,
+    pub(super) noted: Noted,
 }
 
 /// An object whose borders are decided.
@@ -28,12 +27,12 @@ pub(super) struct Decided {
     pub(super) name: String,
     /// The same for each attempt to deliver the object.
     pub(super) id: String,
+    /// The checksum of its rows; see [`Building`](super::objects::Building).
+    pub(super) checksum: u64,
 }
 
-/// About how many bytes a row takes for which there were too many parts.
-pub(super) const OVERFLOWED_BYTES: usize = 26;
-/// About how many bytes the names of members, the numbers and the id of an object take.
-const OBJECT_BYTES: usize = 200;
+/// About how many bytes the names of members, the numbers, the id and the checksum of an object take.
+const OBJECT_BYTES: usize = 232;
 
 /// Returns about how many bytes a part takes, with how far it is decided.
 pub(super) fn part_bytes(part: &Part) -> usize {
@@ -58,6 +57,9 @@ struct Stored {
     objects: Vec<StoredObject>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     overflowed: Vec<(u64, u32)>,
+    /// The first and the last of records that follow each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +73,7 @@ struct StoredObject {
     oldest_micros: u64,
     name: String,
     id: String,
+    checksum: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -90,20 +93,22 @@ impl State {
             oldest_micros: object.span.oldest.as_micros(),
             name: object.name.clone(),
             id: object.id.clone(),
+            checksum: object.checksum,
         };
         let stored = Stored {
             version: VERSION,
             delivery: self.plan.clone(),
             decided: self.decided.iter().map(|(part, end)| (part.clone(), end.get())).collect(),
             objects: self.objects.iter().map(object).collect(),
-            overflowed: self.overflowed.iter().map(|&(sequence, index)| (sequence.get(), index)).collect(),
+            overflowed: self.noted.overflowed(),
+            failed: self.noted.failed_ranges(),
         };
         serde_json::to_vec(&stored).expect("texts and numbers always serialize")
     }
 
-    /// Returns `None` for bytes that are no such state.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let stored: Stored = serde_json::from_slice(bytes).ok()?;
+    /// Decodes a state. The error says why that cannot be, as the end of a sentence.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let stored = stored(bytes)?;
         let object = |object: StoredObject| Decided {
             part: object.part,
             span: Span {
@@ -114,16 +119,48 @@ impl State {
             },
             name: object.name,
             id: object.id,
+            checksum: object.checksum,
         };
-        (stored.version == VERSION).then(|| Self {
+        Ok(Self {
             plan: stored.delivery,
             decided: stored.decided.into_iter().map(|(part, end)| (part, end.into())).collect(),
             objects: stored.objects.into_iter().map(object).collect(),
-            overflowed: stored
-                .overflowed
-                .into_iter()
-                .map(|(sequence, index)| (sequence.into(), index))
-                .collect(),
+            noted: Noted::decode(stored.overflowed, stored.failed),
         })
     }
+}
+
+fn stored(bytes: &[u8]) -> Result<Stored, String> {
+    let json: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let (Some(version), true) = (json["version"].as_u64(), json["delivery"].is_object()) else {
+        return Err("is no delivery's: give the delivery another name".into());
+    };
+    if version != u64::from(VERSION) {
+        return Err(format!(
+            "has version {version}, and this version of the library knows version {VERSION}: use the one that wrote it"
+        ));
+    }
+    if let Some(feature) = missing_feature(&json["delivery"]) {
+        return Err(format!(
+            "needs the cargo feature `{feature}`, which this program was built without: run one that has it until all is delivered, \
+             or delete the group to start anew"
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        format!(
+            "is none that this version of the library can read ({error}): use the one that wrote it, or delete the group to start anew"
+        )
+    })
+}
+
+/// Returns the feature that a plan needs and this build lacks.
+fn missing_feature(plan: &Value) -> Option<&'static str> {
+    let parquet = plan["format"].get("Parquet");
+    let compressions = [Some(&plan["compression"]), parquet.map(|parquet| &parquet["compression"])];
+    let is_zstd = compressions.into_iter().flatten().any(|compression| compression == "Zstd");
+    let needed = [
+        ("parquet", parquet.is_some(), cfg!(feature = "parquet")),
+        ("zstd", is_zstd, cfg!(feature = "zstd")),
+    ];
+    needed.into_iter().find(|(_, is_needed, is_there)| *is_needed && !is_there).map(|(feature, ..)| feature)
 }

@@ -22,9 +22,16 @@ pub struct DeliveryStats {
     pub failed_records: u64,
     /// Records that retention had dropped, or that damage took, before they were read.
     pub skipped: u64,
-    /// Attempts that failed.
+    /// Calls of the function.
+    pub function_calls: u64,
+    /// How many of these calls failed as a whole.
+    pub failed_function_calls: u64,
+    /// Objects that were decided before a restart, and have other rows than then: the function has made something else of their records, or
+    /// retention has dropped some.
+    pub changed_objects: u64,
+    /// Attempts to deliver an object that failed.
     pub errors: u64,
-    /// The last of these errors.
+    /// The last error: of an attempt, of the function, or one that has ended the delivery.
     pub last_error: Option<String>,
     /// The bytes that buffered rows and objects on their way take in memory.
     pub buffered_bytes: u64,
@@ -60,6 +67,9 @@ impl DeliveryStats {
             ("Delivery.Bytes", "Bytes", self.bytes),
             ("Delivery.FailedAttempts", "Count", self.errors),
             ("FailedProcessing.Records", "Count", self.failed_records),
+            ("ExecuteProcessing.Calls", "Count", self.function_calls),
+            ("ExecuteProcessing.FailedCalls", "Count", self.failed_function_calls),
+            ("ChangedObjects", "Count", self.changed_objects),
             ("SkippedRecords", "Count", self.skipped),
         ];
         let freshness = u64::try_from(self.data_freshness.as_millis()).unwrap_or(u64::MAX);

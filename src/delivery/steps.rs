@@ -1,254 +1,219 @@
 //! The steps between a record and the rows that it becomes.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::io::Read;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
-
 use super::error_output::{self, Failure, Source};
+use super::function::{CallError, DeliveryRecord, Function, Outcome, Partition, Transformed};
 use super::part::{ErrorKind, Part, Row};
 use super::plan::Rules;
 use super::prefix::KeySource;
-use crate::aggregate::deaggregate;
-use crate::{Headers, Record, SequenceNumber, ShardId, Timestamp, extend};
+use super::unit::{Unit, for_each_unit};
+use crate::{Batch, Record, SequenceNumber, ShardId, Timestamp};
 
-/// A record on its way into an object.
-#[derive(Debug, Clone, Copy)]
-pub struct DeliveryRecord<'a> {
-    shard: ShardId,
-    sequence: SequenceNumber,
-    sub_sequence: u64,
-    arrival: Timestamp,
-    partition_key: &'a [u8],
-    headers: Headers<'a>,
-    data: &'a [u8],
+/// Records of a shard that follow each other, for one call of the function.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) shard: ShardId,
+    pub(super) batches: Vec<Batch>,
+    /// The first record of the call, and the one after the last.
+    pub(super) first: SequenceNumber,
+    pub(super) end: SequenceNumber,
+    pub(super) rules: Arc<Rules>,
+    /// Those for which a call has failed before a crash: they are not in this one.
+    pub(super) failed: Vec<SequenceNumber>,
+    pub(super) now: Timestamp,
 }
 
-impl<'a> DeliveryRecord<'a> {
-    /// Returns the record's shard.
-    pub fn shard(&self) -> ShardId {
-        self.shard
-    }
-
-    /// Returns the sequence number.
-    pub fn sequence(&self) -> SequenceNumber {
-        self.sequence
-    }
-
-    /// Returns the index in the record's aggregate, or 0.
-    pub fn sub_sequence(&self) -> u64 {
-        self.sub_sequence
-    }
-
-    /// Returns when the record arrived.
-    pub fn timestamp(&self) -> Timestamp {
-        self.arrival
-    }
-
-    /// Returns the partition key.
-    pub fn partition_key(&self) -> &'a [u8] {
-        self.partition_key
-    }
-
-    /// Returns the headers.
-    pub fn headers(&self) -> Headers<'a> {
-        self.headers
-    }
-
-    /// Returns the data, as the steps before have left it.
-    pub fn data(&self) -> &'a [u8] {
-        self.data
-    }
+/// What a record has become.
+#[derive(Debug)]
+pub(super) struct Made<'a> {
+    pub(super) rows: Vec<Row<'a>>,
+    /// Whether a call has failed for it.
+    pub(super) has_failed: bool,
 }
 
-/// What a function makes of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use]
-pub struct Transformed(Outcome);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
-    Rows(Vec<(Vec<u8>, Vec<String>)>),
-    Failed(String),
-}
-
-impl Transformed {
-    /// One row with this data.
-    pub fn row(data: impl Into<Vec<u8>>) -> Self {
-        Self(Outcome::Rows(vec![(data.into(), vec![])]))
+impl<'a> Made<'a> {
+    pub(super) fn of_rows(rows: Vec<Row<'a>>) -> Self {
+        Self { rows, has_failed: false }
     }
 
-    /// One more row. A record that has failed stays so.
-    pub fn and_row(self, data: impl Into<Vec<u8>>) -> Self {
-        self.and_row_in(data, [])
-    }
-
-    /// One row with this data, and with the values of the partition keys that the [delivery](super::DeliveryOptions::partition_keys) has, in their
-    /// order.
-    pub fn row_in<const N: usize>(data: impl Into<Vec<u8>>, partition: [&str; N]) -> Self {
-        Self::dropped().and_row_in(data, partition)
-    }
-
-    /// One more row with values of the partition keys.
-    pub fn and_row_in<const N: usize>(self, data: impl Into<Vec<u8>>, partition: [&str; N]) -> Self {
-        let Outcome::Rows(mut rows) = self.0 else { return self };
-        rows.push((data.into(), partition.map(str::to_owned).to_vec()));
-        Self(Outcome::Rows(rows))
-    }
-
-    /// No row: the record is not delivered, and that is no error.
-    pub fn dropped() -> Self {
-        Self(Outcome::Rows(vec![]))
-    }
-
-    /// The record goes to the error output, with this reason.
-    pub fn failed(reason: impl fmt::Display) -> Self {
-        Self(Outcome::Failed(reason.to_string()))
-    }
-}
-
-type Function = dyn Fn(&DeliveryRecord<'_>) -> Transformed + Send + Sync;
-
-/// The steps of a delivery that are functions, and the limits of the others.
-#[derive(Clone, Default)]
-pub(super) struct Steps {
-    pub(super) transform: Option<Arc<Function>>,
-}
-
-impl fmt::Debug for Steps {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Steps").field("transforms", &self.transform.is_some()).finish()
-    }
-}
-
-/// The largest record after decompression.
-const DECOMPRESSED_MAX: u64 = 64 << 20;
-
-impl Steps {
-    /// Returns the rows that a record of the log becomes.
-    pub(super) fn rows<'a>(
-        &self,
-        rules: &Rules,
-        shard: ShardId,
-        record: &Record<'a>,
-        now: Timestamp,
-    ) -> Vec<Row<'a>> {
-        let mut rows = vec![];
-        if rules.backup_prefix.is_some() {
-            let (data, key) = (Cow::Borrowed(record.data()), record.partition_key());
-            rows.push(Row { part: Part::Backup, data, key });
-        }
-        let whole = DeliveryRecord {
-            shard,
-            sequence: record.sequence(),
-            sub_sequence: 0,
-            arrival: record.timestamp(),
-            partition_key: record.partition_key(),
-            headers: record.headers(),
-            data: record.data(),
+    pub(super) fn into_owned(self) -> Made<'static> {
+        let own = |Row { part, data, key }: Row<'_>| Row {
+            part,
+            data: Cow::Owned(data.into_owned()),
+            key: Cow::Owned(key.into_owned()),
         };
-        let decompressed = if rules.plan.decompresses { decompress(record.data()) } else { Ok(None) };
-        match decompressed {
-            Err(reason) => rows.push(failed(&whole, now, Failure::transform(reason))),
-            Ok(Some(data)) => {
-                let mut made = vec![];
-                self.push_sub_records(rules, &DeliveryRecord { data: &data, ..whole }, now, &mut made);
-                let key = record.partition_key();
-                let own = |Row { part, data, .. }: Row<'_>| Row { part, data: data.into_owned().into(), key };
-                rows.extend(made.into_iter().map(own));
-            }
-            Ok(None) if rules.plan.deaggregates => {
-                for user_record in deaggregate(*record) {
-                    let record = DeliveryRecord {
-                        sub_sequence: user_record.sub_sequence(),
-                        partition_key: user_record.partition_key(),
-                        data: user_record.data(),
-                        ..whole
-                    };
-                    self.push_sub_records(rules, &record, now, &mut rows);
-                }
-            }
-            Ok(None) => self.push_sub_records(rules, &whole, now, &mut rows),
-        }
-        rows
-    }
-
-    fn push_sub_records<'a>(
-        &self,
-        rules: &Rules,
-        record: &DeliveryRecord<'a>,
-        now: Timestamp,
-        rows: &mut Vec<Row<'a>>,
-    ) {
-        let Some(sub_records) = &rules.plan.sub_records else {
-            return self.push_rows(rules, record, now, rows);
-        };
-        match sub_records.split(record.data) {
-            Ok(records) => {
-                for data in records {
-                    self.push_rows(rules, &DeliveryRecord { data, ..*record }, now, rows);
-                }
-            }
-            Err(reason) => rows.push(failed(record, now, Failure::transform(reason))),
-        }
-    }
-
-    fn push_rows<'a>(
-        &self,
-        rules: &Rules,
-        record: &DeliveryRecord<'a>,
-        now: Timestamp,
-        rows: &mut Vec<Row<'a>>,
-    ) {
-        let Some(transform) = &self.transform else {
-            rows.push(row(rules, record, record.data.into(), vec![], now));
-            return;
-        };
-        let transformed = extend::run_callback(|| transform(record));
-        match transformed.unwrap_or_else(|| Transformed::failed("the function has panicked")).0 {
-            Outcome::Rows(made) => {
-                let row = |(data, partition): (Vec<u8>, _)| row(rules, record, data.into(), partition, now);
-                rows.extend(made.into_iter().map(row));
-            }
-            Outcome::Failed(reason) => rows.push(failed(record, now, Failure::transform(reason))),
-        }
+        Made { rows: self.rows.into_iter().map(own).collect(), has_failed: self.has_failed }
     }
 }
 
-fn row<'a>(
-    rules: &Rules,
-    record: &DeliveryRecord<'a>,
-    data: Cow<'a, [u8]>,
-    partition: Vec<String>,
-    now: Timestamp,
-) -> Row<'a> {
-    match keys_of(rules, partition, &data) {
-        Ok(keys) => Row { part: Part::Records(keys), data, key: record.partition_key },
-        Err(reason) => failed(record, now, Failure::partition(reason)),
+impl Call {
+    pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let records = self.batches.iter().flat_map(Batch::iter);
+        records.filter(|record| (self.first..self.end).contains(&record.sequence()))
+    }
+
+    fn input<'a>(&self, record: &Record<'a>, unit: &'a Unit<'_>) -> DeliveryRecord<'a> {
+        input(self.shard, record, unit)
+    }
+
+    /// Returns the rows of each record, given those of its units.
+    fn make(
+        &self,
+        units: &[(Record<'_>, Units<'_>)],
+        mut rows_of: impl FnMut(&Record<'_>, &Unit<'_>, &mut Vec<Row<'static>>) -> bool,
+    ) -> Vec<Made<'static>> {
+        let made = units.iter().map(|(record, Units { units, error })| {
+            let (mut rows, mut has_failed) = (vec![], false);
+            if self.rules.backup_prefix.is_some() {
+                let (data, key) = (record.data().to_vec().into(), record.partition_key().to_vec().into());
+                rows.push(Row { part: Part::Backup, data, key });
+            }
+            for unit in units {
+                has_failed |= rows_of(record, unit, &mut rows);
+            }
+            rows.extend(error.iter().map(|reason| undone(self.shard, record, self.now, reason)));
+            Made { rows, has_failed }
+        });
+        made.collect()
+    }
+
+    fn units(&self) -> Vec<(Record<'_>, Units<'_>)> {
+        self.records().map(|record| (record, Units::of(&self.rules, &record))).collect()
+    }
+}
+
+/// What the steps before the function have made of a record, and why there is no more.
+struct Units<'a> {
+    units: Vec<Unit<'a>>,
+    error: Option<String>,
+}
+
+impl<'a> Units<'a> {
+    fn of(rules: &Rules, record: &Record<'a>) -> Self {
+        let mut units = vec![];
+        let error = for_each_unit(&rules.plan, record, |unit| units.push(unit)).err();
+        Self { units, error }
+    }
+}
+
+/// Returns the rows that a record becomes without a function.
+pub(super) fn rows<'a>(rules: &Rules, shard: ShardId, record: &Record<'a>, now: Timestamp) -> Vec<Row<'a>> {
+    let mut rows = vec![];
+    if rules.backup_prefix.is_some() {
+        let (data, key) = (record.data().into(), record.partition_key().into());
+        rows.push(Row { part: Part::Backup, data, key });
+    }
+    let read = for_each_unit(&rules.plan, record, |unit| {
+        rows.push(match keys_of(rules, &Partition::InOrder(vec![]), &unit.data) {
+            Ok(keys) => Row { part: Part::Records(keys), data: unit.data, key: unit.partition_key.into() },
+            Err(reason) => failed(&input(shard, record, &unit), now, &Failure::partition(reason)),
+        });
+    });
+    rows.extend(read.err().map(|reason| undone(shard, record, now, &reason)));
+    rows
+}
+
+/// Calls the function, and returns what becomes of the records of a call, in their order.
+pub(super) fn call(function: &Function, call: &Call) -> Result<Vec<Made<'static>>, CallError> {
+    let units = call.units();
+    let is_called = |record: &Record<'_>| call.failed.binary_search(&record.sequence()).is_err();
+    let called = units.iter().filter(|(record, _)| is_called(record));
+    let inputs: Vec<_> =
+        called.flat_map(|(record, of)| of.units.iter().map(|unit| call.input(record, unit))).collect();
+    let outcomes = if inputs.is_empty() { vec![] } else { function.call(&inputs)? };
+    let mut outcomes = outcomes.into_iter().peekable();
+    let before = CallError::permanent("the call for it failed before the delivery was started again");
+    let before = failure(function, &before, 1);
+    Ok(call.make(&units, |record, unit, rows| {
+        let (input, has_failed) = (call.input(record, unit), !is_called(record));
+        match outcomes.next_if(|_| !has_failed) {
+            None => rows.push(failed(&input, call.now, &before)),
+            Some(Transformed(Outcome::Failed(reason))) => {
+                rows.push(failed(&input, call.now, &failure_of_record(function, reason)));
+            }
+            Some(Transformed(Outcome::Rows(made))) => {
+                rows.extend(made.into_iter().map(|(data, partition)| {
+                    match keys_of(&call.rules, &partition, &data) {
+                        Ok(keys) => Row {
+                            part: Part::Records(keys),
+                            data: data.into(),
+                            key: unit.partition_key.to_vec().into(),
+                        },
+                        Err(reason) => failed(&input, call.now, &Failure::partition(reason)),
+                    }
+                }));
+            }
+        }
+        has_failed
+    }))
+}
+
+/// Returns what becomes of the records of a call that has failed for the last time.
+pub(super) fn failed_call(
+    function: &Function,
+    call: &Call,
+    error: &CallError,
+    attempts: u32,
+) -> Vec<Made<'static>> {
+    let failure = failure(function, error, attempts);
+    call.make(&call.units(), |record, unit, rows| {
+        rows.push(failed(&call.input(record, unit), call.now, &failure));
+        true
+    })
+}
+
+fn failure(function: &Function, error: &CallError, attempts: u32) -> Failure {
+    let function = function.name().map(str::to_owned);
+    Failure { code: error.code, message: error.message.clone(), attempts, function }
+}
+
+fn failure_of_record(function: &Function, reason: String) -> Failure {
+    match function.name() {
+        None => Failure::transform(reason),
+        Some(name) => Failure {
+            code: "Lambda.ProcessingFailedStatus",
+            function: Some(name.to_owned()),
+            ..Failure::transform(reason)
+        },
+    }
+}
+
+fn input<'a>(shard: ShardId, record: &Record<'a>, unit: &'a Unit<'_>) -> DeliveryRecord<'a> {
+    DeliveryRecord {
+        shard,
+        sequence: record.sequence(),
+        sub_sequence: unit.sub_sequence,
+        arrival: record.timestamp(),
+        partition_key: unit.partition_key,
+        headers: record.headers(),
+        data: &unit.data,
     }
 }
 
 /// Returns the values of the partition keys of a row.
-fn keys_of(rules: &Rules, partition: Vec<String>, data: &[u8]) -> Result<Vec<String>, String> {
+fn keys_of(rules: &Rules, partition: &Partition, data: &[u8]) -> Result<Vec<String>, String> {
     let keys = &rules.plan.keys;
     let of_function = keys.iter().filter(|(source, _)| *source == KeySource::Lambda).count();
-    if partition.len() != of_function {
-        return Err(format!("{} values of partition keys instead of {of_function}", partition.len()));
+    if let Partition::InOrder(values) = partition
+        && values.len() != of_function
+    {
+        return Err(format!("{} values of partition keys instead of {of_function}", values.len()));
     }
     let document = match rules.queries.is_empty() {
         true => serde_json::Value::Null,
         false => serde_json::from_slice(data).map_err(|error| format!("it is no JSON: {error}"))?,
     };
-    let (mut partition, mut queries) = (partition.into_iter(), rules.queries.iter());
+    let (mut places, mut queries) = (0.., rules.queries.iter());
     let mut values = vec![];
     for (source, name) in keys {
-        let value = match source {
-            KeySource::Lambda => {
-                partition.next().filter(|value| !value.is_empty()).ok_or_else(|| "it is an empty text".into())
+        let value = match (source, partition) {
+            (KeySource::Lambda, Partition::InOrder(values)) => {
+                given(places.next().and_then(|at: usize| values.get(at)))
             }
-            KeySource::Query => {
+            (KeySource::Lambda, Partition::ByName(values)) => given(values.get(name)),
+            (KeySource::Query, _) => {
                 queries.next().map_or_else(|| Err("it has no query".into()), |query| query.text(&document))
             }
         };
@@ -260,7 +225,12 @@ fn keys_of(rules: &Rules, partition: Vec<String>, data: &[u8]) -> Result<Vec<Str
     Ok(values)
 }
 
-fn failed<'a>(record: &DeliveryRecord<'a>, now: Timestamp, failure: Failure) -> Row<'a> {
+fn given(value: Option<&String>) -> Result<String, String> {
+    let value = value.ok_or("the function has given none")?;
+    if value.is_empty() { Err("it is an empty text".into()) } else { Ok(value.clone()) }
+}
+
+fn failed(record: &DeliveryRecord<'_>, now: Timestamp, failure: &Failure) -> Row<'static> {
     let source = Source {
         shard: record.shard,
         sequence: record.sequence,
@@ -268,20 +238,13 @@ fn failed<'a>(record: &DeliveryRecord<'a>, now: Timestamp, failure: Failure) -> 
         data: record.data,
         now,
     };
-    let data = error_output::line(&source, &failure).into();
-    Row { part: Part::Errors(ErrorKind::Processing), data, key: record.partition_key }
+    let data = error_output::line(&source, failure).into();
+    Row { part: Part::Errors(ErrorKind::Processing), data, key: record.partition_key.to_vec().into() }
 }
 
-/// Returns what was compressed with GZIP, or `None` for data that does not begin as GZIP does.
-fn decompress(data: &[u8]) -> Result<Option<Vec<u8>>, String> {
-    if !data.starts_with(&[0x1f, 0x8b]) {
-        return Ok(None);
-    }
-    let mut decompressed = vec![];
-    let mut decoder = MultiGzDecoder::new(data).take(DECOMPRESSED_MAX + 1);
-    decoder.read_to_end(&mut decompressed).map_err(|error| format!("it cannot be decompressed: {error}"))?;
-    if decompressed.len() as u64 > DECOMPRESSED_MAX {
-        return Err(format!("it has more than {DECOMPRESSED_MAX} bytes after decompression"));
-    }
-    Ok(Some(decompressed))
+/// Returns the row for a record whose steps before the function have failed.
+fn undone(shard: ShardId, record: &Record<'_>, now: Timestamp, reason: &str) -> Row<'static> {
+    let data = Cow::Borrowed(record.data());
+    let whole = Unit { sub_sequence: 0, partition_key: record.partition_key(), data };
+    failed(&input(shard, record, &whole), now, &Failure::transform(reason.to_owned()))
 }

@@ -1,5 +1,7 @@
-//! A model of one shard: whatever is decided, committed, delivered or forgotten in a crash, each row is in exactly one object.
+//! A model of one shard: whatever is decided, committed, delivered or forgotten in a crash, and whatever calls of a function fail, each row is in
+//! exactly one object.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +10,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::compress::CompressionFormat;
-use super::error_output::Source;
+use super::error_output::{self, Failure, Source};
 use super::format::Format;
 use super::name::Naming;
 use super::objects::Ready;
-use super::part::{Part, Row};
+use super::part::{ErrorKind, Part, Row};
 use super::plan::{Plan, Rules};
 use super::prefix::{KeySource, Prefix, Use, Values};
 use super::shard::{Limits, Shard};
@@ -38,6 +40,7 @@ fn plan(number: u8) -> Plan {
         queries: vec![],
         decompresses: false,
         deaggregates: false,
+        extracts_messages: false,
         sub_records: None,
     }
 }
@@ -46,12 +49,14 @@ fn rules(number: u8) -> Arc<Rules> {
     Arc::new(Rules::new(plan(number)).unwrap())
 }
 
-/// The keys of the rows that a record becomes. A row with the key 9 is no JSON.
+/// The keys of the rows that a record becomes. A row with a key of 10 or more is no JSON, and of the same part as one with the last digit.
 type Made = Vec<u8>;
 
 #[derive(Debug, Clone)]
 enum Op {
     Read(u8),
+    /// The next records are those of one call of the function, which fails.
+    Fail(u8),
     DecideLarge(u8),
     DecideAll,
     /// With or without an object that is delivered while the commit is written.
@@ -72,6 +77,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (1..6u8).prop_map(Op::Read),
+        2 => (1..6u8).prop_map(Op::Fail),
         2 => (0..40u8).prop_map(Op::DecideLarge),
         1 => Just(Op::DecideAll),
         4 => any::<bool>().prop_map(|delivers| Op::Commit { delivers }),
@@ -83,6 +89,10 @@ fn op() -> impl Strategy<Value = Op> {
 /// More than a plan takes in a state, and than one object does.
 const PLAN_BYTES: usize = 600;
 const OBJECT_BYTES_MAX: usize = 400;
+
+fn key_of_all() -> Cow<'static, [u8]> {
+    Cow::Borrowed(b"key")
+}
 
 struct World {
     log: Vec<Made>,
@@ -102,7 +112,7 @@ impl World {
         let mut world = Self {
             log,
             parts_max,
-            shard: Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None),
+            shard: Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&rules), None).unwrap(),
             rules,
             state_bytes_max,
             ready: vec![],
@@ -114,24 +124,24 @@ impl World {
     }
 
     fn begin(&mut self, next: SequenceNumber, state: Option<State>) {
-        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state);
+        self.shard = Shard::new(SHARD, next, Arc::clone(&self.rules), state).unwrap();
         self.shard.keeps_origins = true;
         self.shard.state_bytes_max = self.state_bytes_max;
     }
 
-    /// Reads the next record, if there is one and it may be read.
-    fn read(&mut self) -> bool {
+    /// Reads the next record, if there is one and it may be read. The call for it fails, unless it is read again: then the call is repeated until
+    /// it works, or not made at all if it has failed before.
+    fn read(&mut self, fails: bool) -> bool {
         let rules = Arc::clone(&self.rules);
         if !self.shard.adopt(&rules) {
             return false;
         }
         let sequence = self.shard.read_to;
         let Some(made) = self.log.get(sequence.get() as usize) else { return false };
-        let rows = made.iter().zip(0..).map(|(&key, index): (_, usize)| {
-            let text = if key == 9 { format!("no json {sequence}") } else { format!("[{sequence},{index}]") };
-            Row { part: Part::Records(vec![key.to_string()]), data: text.into_bytes().into(), key: b"key" }
-        });
-        let (rows, data) = (rows.collect(), sequence.to_string());
+        let has_failed = !self.shard.noted.failed(sequence..sequence.plus(1)).is_empty()
+            || fails && !self.shard.is_replaying();
+        let failed = Failure::transform("the call has failed".into());
+        let data = sequence.to_string();
         let source = Source {
             shard: SHARD,
             sequence,
@@ -139,6 +149,24 @@ impl World {
             data: data.as_bytes(),
             now: Timestamp::from_millis(1_800_000_000_000),
         };
+        let rows = made.iter().zip(0..).map(|(&key, index): (_, usize)| {
+            if has_failed {
+                let line = error_output::line(&source, &failed);
+                return Row {
+                    part: Part::Errors(ErrorKind::Processing),
+                    data: line.into(),
+                    key: key_of_all(),
+                };
+            }
+            let text =
+                if key >= 10 { format!("no json {sequence}") } else { format!("[{sequence},{index}]") };
+            let part = Part::Records(vec![(key % 10).to_string()]);
+            Row { part, data: text.into_bytes().into(), key: key_of_all() }
+        });
+        let rows = rows.collect();
+        if has_failed {
+            self.shard.noted.fail(sequence);
+        }
         let mut room = self.parts_max.saturating_sub(self.shard.active_parts());
         let may_begin = || {
             let has_room = room > 0;
@@ -146,6 +174,7 @@ impl World {
             has_room
         };
         self.shard.push(&source, rows, Duration::ZERO, may_begin);
+        assert_eq!(self.shard.take_changed(), [""; 0], "L2: the same objects come again");
         self.ready.extend(self.shard.take_ready());
         true
     }
@@ -205,7 +234,7 @@ impl World {
     /// Delivers everything that is left.
     fn finish(&mut self) {
         for _ in 0..10_000 {
-            while self.read() {}
+            while self.read(false) {}
             self.shard.decide_all();
             if self.shard.must_commit() || self.shard.is_changed() {
                 self.commit(false);
@@ -226,7 +255,8 @@ impl World {
     fn run(&mut self, ops: Vec<Op>) {
         for op in ops {
             match op {
-                Op::Read(count) => (0..count).for_each(|_| _ = self.read()),
+                Op::Read(count) => (0..count).for_each(|_| _ = self.read(false)),
+                Op::Fail(count) => (0..count).for_each(|_| _ = self.read(true)),
                 Op::DecideLarge(bytes) => {
                     let limits =
                         Limits { buffer_bytes: bytes.into(), buffer_interval: Duration::from_secs(1) };
@@ -281,7 +311,7 @@ proptest! {
 
     #[test]
     fn l2_each_row_is_in_exactly_one_object(
-        log in vec(vec(prop_oneof![8 => 0..5u8, 1 => Just(9)], 0..4), 1..60),
+        log in vec(vec(prop_oneof![8 => 0..5u8, 1 => 10..15u8], 0..4), 1..60),
         parts_max in 1..8usize,
         state_bytes_max in prop_oneof![Just(usize::MAX), 1..3_000usize],
         ops in vec(op(), 1..120),
@@ -417,4 +447,61 @@ fn json_comes_on_one_line_and_what_is_none_is_refused() {
         body.rows().collect::<Vec<_>>(),
         [&b"{\"a\": 1}"[..], b"{\"a b\":\"c \\\" \\\\\",\"d\":[1,2]}"]
     );
+}
+
+/// Returns the state of a shard with an object that was decided under this plan, as it is committed.
+fn committed(plan: Plan) -> serde_json::Value {
+    let mut world = World::new(vec![vec![1]], 1, usize::MAX);
+    world.rules = Arc::new(Rules::new(plan).unwrap());
+    world.shard = Shard::new(SHARD, SequenceNumber::ZERO, Arc::clone(&world.rules), None).unwrap();
+    assert!(world.read(false));
+    world.shard.decide_all();
+    serde_json::from_slice(&world.shard.take_checkpoint().1).unwrap()
+}
+
+/// Returns why a delivery cannot go on with a state.
+fn unusable(state: &serde_json::Value) -> String {
+    let state = State::decode(&serde_json::to_vec(state).unwrap());
+    state
+        .and_then(|state| Shard::new(SHARD, SequenceNumber::ZERO, rules(0), Some(state)).map(drop))
+        .unwrap_err()
+}
+
+#[test]
+fn a_state_that_cannot_be_used_is_named_for_what_it_lacks_and_never_replaced() {
+    let state = committed(plan(1));
+    assert!(State::decode(&serde_json::to_vec(&state).unwrap()).is_ok());
+    let with = |path: &str, value: serde_json::Value| {
+        let mut state = state.clone();
+        *state.pointer_mut(path).unwrap() = value;
+        unusable(&state)
+    };
+    let reason = with("/delivery/time_zone", "Mars/Olympus".into());
+    assert!(
+        reason.starts_with("has settings that are not valid here: the time zone \"Mars/Olympus\" is unknown"),
+        "{reason}"
+    );
+    assert!(reason.ends_with("delete the group to start anew"), "{reason}");
+    let reason = with("/version", 2.into());
+    assert!(reason.starts_with("has version 2, and this version of the library knows version 1"), "{reason}");
+    let reason = with("/delivery/format", "Avro".into());
+    assert!(
+        reason.contains("unknown variant `Avro`") && reason.contains("use the one that wrote it"),
+        "{reason}"
+    );
+    for (path, value, feature, is_there) in [
+        ("/delivery/format", serde_json::json!({ "Parquet": {} }), "parquet", cfg!(feature = "parquet")),
+        ("/delivery/compression", "Zstd".into(), "zstd", cfg!(feature = "zstd")),
+    ] {
+        if !is_there {
+            let reason = with(path, value);
+            assert!(
+                reason.starts_with(&format!("needs the cargo feature `{feature}`, which this")),
+                "{reason}"
+            );
+        }
+    }
+    for other in [serde_json::json!({ "count": 7 }), 7.into(), serde_json::json!({ "version": 1 })] {
+        assert_eq!(unusable(&other), "is no delivery's: give the delivery another name");
+    }
 }

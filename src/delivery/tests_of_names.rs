@@ -40,6 +40,7 @@ fn rules(prefix: &str) -> Rules {
         queries: vec![],
         decompresses: false,
         deaggregates: false,
+        extracts_messages: false,
         sub_records: None,
     };
     Rules::new(plan).unwrap()

@@ -28,7 +28,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    fn folded<'a>(&self, key: &'a str) -> Cow<'a, str> {
+    pub(super) fn folded<'a>(&self, key: &'a str) -> Cow<'a, str> {
         let key = match self.dots_to_underscores && key.contains('.') {
             true => Cow::Owned(key.replace('.', "_")),
             false => Cow::Borrowed(key),

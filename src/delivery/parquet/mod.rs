@@ -6,6 +6,7 @@ mod infer;
 pub(super) mod schema;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -21,13 +22,15 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{Body, Encode};
 use column::Values;
-use convert::{Keys, Shape};
+use convert::{Cell, Keys, Shape};
 use schema::ParquetSchema;
 
 const ROW_GROUP_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 30;
 const PAGE_BYTES: RangeInclusive<usize> = 1 << 10..=64 << 20;
 /// The settings are committed beside the objects that were decided. A state may have 1 MB.
 const JSON_BYTES_MAX: usize = 256 << 10;
+/// A group keeps a text of up to 64 KiB.
+const SCHEMA_BYTES_MAX: usize = 64 << 10;
 /// The rows that the writer gets at a time, after which it checks whether the row group is full.
 const ROWS_PER_WRITE: usize = 1_024;
 /// What files say that they are written by. It is in the form that readers parse to find out whether statistics can be trusted. The same
@@ -98,7 +101,8 @@ pub enum ParquetVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
 pub struct ParquetOptions {
-    schema: ParquetSchema,
+    /// `None` until it is taken from the first records.
+    schema: Option<ParquetSchema>,
     is_case_insensitive: bool,
     dots_to_underscores: bool,
     keys: BTreeMap<String, String>,
@@ -113,8 +117,41 @@ pub struct ParquetOptions {
 impl ParquetOptions {
     /// Returns the default settings for objects of a schema.
     pub fn new(schema: ParquetSchema) -> Self {
+        Self { schema: Some(schema), ..Self::inferred() }
+    }
+
+    /// Returns the default settings for objects whose schema is taken from the first records of the delivery, as [`ParquetSchema::infer`] does it: from the
+    /// first 1,000 or so, or from 1 MiB of them, or from what is there when the first of them has waited for the
+    /// [buffer interval](super::DeliveryOptions::buffer_interval), or when the delivery is flushed or closed.
+    ///
+    /// The schema is decided once, for all shards and workers, and kept with the delivery's consumer group before anything is delivered, so that it is the
+    /// same after a restart. [`Delivery::parquet_schema`](super::Delivery::parquet_schema) returns it. Records that come later and do not fit go to the error
+    /// output. To have another schema, give it to [`new`](Self::new); to have it taken anew, delete the group, or give the delivery another name.
+    ///
+    /// If no record among the first ones is a JSON object with members, the delivery ends with an error that says so.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use streamlog::Stream;
+    /// use streamlog::delivery::{Directory, Format, ParquetOptions};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path().join("clicks"))?;
+    /// stream.put("user-17", r#"{"page": "/cart", "price": 2}"#)?;
+    /// stream.put("user-17", r#"{"page": "/", "price": 2.5}"#)?;
+    /// let delivery = stream
+    ///     .delivery("archive")
+    ///     .format(Format::parquet(ParquetOptions::inferred()))
+    ///     .to(Directory::new(directory.path().join("archive")))
+    ///     .start()?;
+    /// assert!(delivery.flush(Duration::from_secs(10)));
+    /// assert_eq!(delivery.parquet_schema().expect("it is decided").to_string(), "page string, price double");
+    /// # delivery.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn inferred() -> Self {
         Self {
-            schema,
+            schema: None,
             is_case_insensitive: true,
             dots_to_underscores: false,
             keys: BTreeMap::new(),
@@ -184,14 +221,16 @@ impl ParquetOptions {
 
     /// Checks the settings. The error is a sentence for the caller.
     pub(super) fn check(&self) -> Result<(), String> {
-        self.schema.check_all(self.is_case_insensitive)?;
         let range = |name: &str, value: usize, range: RangeInclusive<usize>| match range.contains(&value) {
             true => Ok(()),
             false => Err(format!("{name} is out of range: {} to {} bytes", range.start(), range.end())),
         };
         range("row_group_bytes", self.row_group_bytes, ROW_GROUP_BYTES)?;
         range("page_bytes", self.page_bytes, PAGE_BYTES)?;
-        let columns = &self.schema.columns;
+        // Otherwise it is checked once it is decided.
+        let Some(schema) = &self.schema else { return Ok(()) };
+        schema.check_all(self.is_case_insensitive)?;
+        let columns = &schema.columns;
         if let Some(unknown) = self.keys.keys().find(|key| columns.iter().all(|column| column.name != **key))
         {
             return Err(format!("json_key names the column {unknown:?}, which the schema does not have"));
@@ -219,10 +258,48 @@ impl ParquetOptions {
         }
     }
 
+    pub(super) fn schema(&self) -> Option<&ParquetSchema> {
+        self.schema.as_ref()
+    }
+
+    /// Takes a schema from rows, as a text. The error says why that cannot be.
+    pub(super) fn schema_of<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<String, String> {
+        let mut schema =
+            ParquetSchema::infer(rows).map_err(|_| "none is a JSON object with members".to_owned())?;
+        if self.dots_to_underscores {
+            schema.rename_columns(&|name| name.replace('.', "_"));
+        }
+        let keys = self.json_keys();
+        for column in &mut schema.columns {
+            let of_key = self.keys.iter().find(|(name, _)| keys.of_column(name) == keys.folded(&column.name));
+            if let Some((name, _)) = of_key {
+                column.name.clone_from(name);
+            }
+        }
+        let text = schema.to_string();
+        if text.len() > SCHEMA_BYTES_MAX {
+            return Err(format!(
+                "they have columns of {} bytes as a text, of which {SCHEMA_BYTES_MAX} are allowed",
+                text.len()
+            ));
+        }
+        self.clone().with_schema(&text)?.check()?;
+        Ok(text)
+    }
+
+    /// Returns the settings with a schema that was taken from rows.
+    pub(super) fn with_schema(self, text: &str) -> Result<Self, String> {
+        let schema = text.parse().map_err(|error: crate::Error| error.to_string())?;
+        Ok(Self { schema: Some(schema), ..self })
+    }
+
+    /// Without a schema, no row fits.
     pub(super) fn begin(&self) -> ParquetRows {
+        let schema = self.schema.clone().unwrap_or_default();
         ParquetRows {
-            shape: Shape::new(&self.schema, self.json_keys()),
-            columns: self.schema.columns().map(|(_, of)| Values::new(of)).collect(),
+            shape: Shape::new(&schema, self.json_keys()),
+            columns: schema.columns().map(|(_, of)| Values::new(of)).collect(),
+            schema,
             row_count: 0,
             options: self.clone(),
         }
@@ -263,13 +340,27 @@ pub(super) struct ParquetRows {
     shape: Shape,
     columns: Vec<Values>,
     row_count: usize,
+    schema: ParquetSchema,
     options: ParquetOptions,
 }
 
+impl ParquetRows {
+    fn cells<'a>(&self, data: &'a [u8]) -> Result<Vec<Cell<'a>>, String> {
+        if self.columns.is_empty() {
+            return Err("the schema is not decided".into());
+        }
+        self.shape.cells(data)
+    }
+}
+
 impl Encode for ParquetRows {
+    fn check(&self, data: &[u8]) -> Result<(), String> {
+        self.cells(data).map(drop)
+    }
+
     fn push(&mut self, data: &[u8]) -> Result<(), String> {
         // All values first, so that a row is added as a whole or not at all.
-        let cells = self.shape.cells(data)?;
+        let cells = self.cells(data)?;
         self.columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(cell));
         self.row_count += 1;
         Ok(())
@@ -281,7 +372,7 @@ impl Encode for ParquetRows {
 
     fn finish(self: Box<Self>) -> io::Result<Body> {
         let properties = self.options.properties();
-        let schema = std::sync::Arc::new(Schema::new(self.options.schema.fields()));
+        let schema = std::sync::Arc::new(Schema::new(self.schema.fields()));
         let arrays = self.columns.into_iter().zip(schema.fields());
         let arrays = arrays.map(|(column, field)| column.into_array(field.data_type()));
         let arrays = arrays.collect::<Result<_, ArrowError>>().map_err(io::Error::other)?;

@@ -170,6 +170,20 @@ impl ParquetSchema {
         self.columns.iter().map(|column| (&*column.name, &column.of))
     }
 
+    /// Renames all columns, and the fields of structs.
+    pub(super) fn rename_columns(&mut self, rename: &dyn Fn(&str) -> String) {
+        for column in &mut self.columns {
+            column.name = rename(&column.name);
+            let mut of = &mut column.of;
+            while let ParquetType::List(items) = of {
+                of = items;
+            }
+            if let ParquetType::Struct(fields) = of {
+                fields.rename_columns(rename);
+            }
+        }
+    }
+
     fn depth(&self) -> usize {
         self.columns.iter().map(|column| column.of.depth()).max().unwrap_or_default()
     }

@@ -125,9 +125,11 @@ impl Lane {
     }
 }
 
+/// What a record counts besides its data and its key, so that a call of many small records has a bound, too.
+const RECORD_BYTES: usize = 200;
+
 fn bytes_of(record: &crate::Record<'_>) -> usize {
-    // At least one, so that what waits is seen.
-    record.data().len() + record.partition_key().len() + 1
+    record.data().len() + record.partition_key().len() + RECORD_BYTES
 }
 
 #[cfg(test)]

@@ -546,8 +546,8 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets for how many bytes of records, with their keys, of a shard, or for how long after the first of them, a call of the function waits: up to
-    /// 3 MiB, and 15 minutes. Firehose takes no less than 200 KB. A larger record is called for alone. Default: 1 MiB, and 60 seconds for a function over HTTP;
+    /// Sets for how many bytes of records, with their keys and 200 more for each, of a shard, or for how long after the first of them, a call of the
+    /// function waits: up to 3 MiB, and 15 minutes. Firehose takes no less than 200 KB. A larger record is called for alone. Default: 1 MiB, and 60 seconds for a function over HTTP;
     /// a function in this process does not wait.
     pub fn transform_buffer(mut self, bytes: usize, interval: Duration) -> Self {
         self.transform_buffer = Some(Gathering { bytes, interval });

@@ -86,9 +86,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// More than a plan takes in a state, and than one object does.
-const PLAN_BYTES: usize = 600;
-const OBJECT_BYTES_MAX: usize = 400;
+/// More than a plan takes in a state, and than two objects do that begin at the same record.
+const PLAN_BYTES: usize = 650;
+const OBJECT_BYTES_MAX: usize = 700;
 
 fn key_of_all() -> Cow<'static, [u8]> {
     Cow::Borrowed(b"key")

@@ -393,7 +393,7 @@ fn l2_each_record_is_there_once_after_faults_and_restarts() {
     let mut faults = 0;
     for round in 0..30 {
         let delivery = transformed(&stream, &archive, function(&server).retries(1).unwrap())
-            .transform_buffer(60, Duration::ZERO)
+            .transform_buffer(6 * 208, Duration::ZERO)
             .buffer_bytes(64)
             .start()
             .unwrap();

@@ -20,8 +20,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::killed::{
-    Id, ids, kill_again_and_again, kill_each_after, open, put_until_killed, put_with_pauses_until_killed,
-    told,
+    Id, ids, kill_again_and_again, open, put_until_killed, put_with_pauses_until_killed, told,
 };
 #[cfg(target_os = "linux")]
 use common::mounts::{self, Kind, Mount};
@@ -242,7 +241,7 @@ fn l1_l2_the_objects_in_s3_are_exactly_the_stream_wherever_the_process_is_killed
     let target = proxy.address.to_string();
     fs::write(scratch.path().join(TARGET), &target).unwrap();
     // It takes a while until the first request is sent.
-    kill_each_after(scratch.path(), rounds(&target), |round| {
+    common::killed::kill_each_after(scratch.path(), rounds(&target), |round| {
         Duration::from_millis(200 + round * 173 % 1_500)
     });
     let named = |(key, bytes): (String, Vec<u8>)| (key.strip_prefix("logs/").unwrap().to_owned(), bytes);

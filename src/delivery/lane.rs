@@ -142,13 +142,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let stream = Stream::open(directory.path()).unwrap();
         let mut lane = Lane::new(SequenceNumber::ZERO);
-        let gathering = Gathering { bytes: 30, interval: Duration::from_secs(60) };
+        let gathering = Gathering { bytes: 3 * (9 + RECORD_BYTES), interval: Duration::from_secs(60) };
         let mut iterator = stream.iterator(stream.shards()[0].id, Position::TrimHorizon).unwrap();
-        // 10 bytes each, in batches of 3.
+        // 9 bytes each, in batches of 3.
         for number in 0..9 {
             stream.put("key", format!("{number:06}")).unwrap();
         }
-        stream.put("key", "x".repeat(100)).unwrap();
+        stream.put("key", "x".repeat(1_000)).unwrap();
         let now = Duration::from_secs(7);
         lane.add(iterator.next_batch(2).unwrap(), now);
         assert_eq!((lane.due(gathering), lane.is_full(gathering)), (Some(Duration::from_secs(67)), false));

@@ -578,7 +578,7 @@ impl DeliveryOptions {
         self
     }
 
-    /// Holds the stream's retention back, up to so many bytes: see [`WorkerOptions::hold`]. Default: retention does not wait, and records that it
+    /// Holds the stream's retention back, up to so many bytes: see [`WorkerOptions::hold`](crate::WorkerOptions::hold). Default: retention does not wait, and records that it
     /// drops before they are read are counted as [skipped](super::DeliveryStats::skipped).
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.hold = Some(bytes_max.into());
@@ -602,7 +602,7 @@ impl DeliveryOptions {
     /// Starts the delivery.
     ///
     /// # Errors
-    /// `InvalidArgument` for a setting out of range, a prefix that breaks a rule, or no sink; the same as [`WorkerOptions::open`]; `Io` if a thread
+    /// `InvalidArgument` for a setting out of range, a prefix that breaks a rule, or no sink; the same as [`WorkerOptions::open`](crate::WorkerOptions::open); `Io` if a thread
     /// cannot be started.
     pub fn start(self) -> Result<Delivery> {
         Delivery::start(self)

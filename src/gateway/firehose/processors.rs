@@ -92,7 +92,11 @@ pub(super) fn apply(
                     "there is no Lambda here. Let a program read the stream, and put what it makes of it",
                 ));
             }
-            _ => return Err(processor.absent("it does not know the format of CloudWatch Logs")),
+            // The service model has no others.
+            _ if !processors.iter().any(|other| other.kind == "Decompression") => {
+                return Err(processor.wrong("it needs the processor Decompression"));
+            }
+            _ => extract_messages(options, processor)?,
         };
     }
     match is_partitioned && !has_keys {
@@ -106,6 +110,16 @@ fn decompress(options: DeliveryOptions, processor: &Processor) -> Answered<Deliv
     match processor.get("CompressionFormat") {
         Some("GZIP") => Ok(options.decompression(true)),
         _ => Err(processor.wrong("its CompressionFormat must be GZIP")),
+    }
+}
+
+/// Takes the messages of CloudWatch Logs out of what it sends, if that is wanted.
+fn extract_messages(options: DeliveryOptions, processor: &Processor) -> Answered<DeliveryOptions> {
+    processor.check(&["DataMessageExtraction"])?;
+    match processor.get("DataMessageExtraction") {
+        Some("true") => Ok(options.cloudwatch_logs(true)),
+        Some("false") | None => Ok(options),
+        Some(_) => Err(processor.wrong("its DataMessageExtraction must be true or false")),
     }
 }
 

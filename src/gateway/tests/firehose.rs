@@ -322,6 +322,32 @@ fn gunzip(bytes: &[u8]) -> String {
     text
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn messages_of_cloudwatch_logs_are_taken_out_of_what_it_sends() {
+    let hoses = Hoses::new();
+    let parameter = |name: &str, value: &str| json!({"ParameterName": name, "ParameterValue": value});
+    let all = json!([
+        {"Type": "Decompression", "Parameters": [parameter("CompressionFormat", "GZIP")]},
+        {"Type": "CloudWatchLogProcessing", "Parameters": [parameter("DataMessageExtraction", "true")]},
+        {"Type": "AppendDelimiterToRecord"},
+    ]);
+    hoses.create("logs", json!({ "ProcessingConfiguration": processors(all) }));
+    let sent = |kind: &str, messages: &[&str]| {
+        let events: Vec<_> =
+            messages.iter().map(|message| json!({"id": "1", "timestamp": 2, "message": message})).collect();
+        gzip(json!({"messageType": kind, "logGroup": "web", "logEvents": events}).to_string().as_bytes())
+    };
+    let check = ["CWL CONTROL MESSAGE: Checking health of destination Firehose."];
+    hoses.put("logs", [sent("CONTROL_MESSAGE", &check), sent("DATA_MESSAGE", &["GET /", "GET /cart"])]);
+    assert_eq!(all_bytes(&hoses.delivered("archive", 16)), b"GET /\nGET /cart\n");
+}
+
 #[test]
 fn delimited_and_compressed_records_are_taken_apart() {
     let hoses = Hoses::new();
@@ -339,9 +365,7 @@ fn delimited_and_compressed_records_are_taken_apart() {
             ])),
         }),
     );
-    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
-    std::io::Write::write_all(&mut encoder, b"one||two").unwrap();
-    let compressed = encoder.finish().unwrap();
+    let compressed = gzip(b"one||two");
     hoses.put("lines", [&compressed[..], b"three||"]);
     let objects = hoses.delivered("archive", 14);
     assert_eq!(all_bytes(&objects), b"one\ntwo\nthree\n");

@@ -70,7 +70,14 @@ fn changes() -> Vec<(Json, &'static str)> {
             ),
             "no Lambda here",
         ),
-        (with(json!({"Type": "CloudWatchLogProcessing"})), "CloudWatch Logs"),
+        (with(json!({"Type": "CloudWatchLogProcessing"})), "needs the processor Decompression"),
+        (
+            json!({"ProcessingConfiguration": processors(json!([
+                {"Type": "CloudWatchLogProcessing", "Parameters": [parameter("DataMessageExtraction", "yes")]},
+                {"Type": "Decompression", "Parameters": [parameter("CompressionFormat", "GZIP")]},
+            ]))}),
+            "must be true or false",
+        ),
         (with(json!({"Type": "MetadataExtraction"})), "needs DynamicPartitioningConfiguration"),
         (with(json!({"Type": "Decompression"})), "must be GZIP"),
         (

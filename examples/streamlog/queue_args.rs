@@ -51,8 +51,9 @@ pub(crate) struct DeadLettersArgs {
 
 /// Take records out of a queue, as one of its workers does, and print them.
 ///
-/// Each has its receipt handle and a tab before its data. The records are hidden from others until acknowledge or release is called with their handles, or until the visibility timeout ends. This counts as
-/// handing them out: a record that was handed out too often becomes a dead letter. Records whose printing failed are given back.
+/// Each has its receipt handle and a tab before its data. The records are hidden from others until acknowledge or release is called with their
+/// handles, or until the visibility timeout ends. This counts as handing them out: a record that was handed out too often becomes a dead letter.
+/// Records whose printing failed are given back.
 ///
 /// The queue must exist, and no other program may have it open.
 #[derive(Debug, clap::Args)]

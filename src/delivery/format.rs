@@ -86,8 +86,9 @@ impl Format {
         Self(Kind::Csv(options))
     }
 
-    /// Apache Parquet from records that are JSON objects, with a schema that is given or [taken from the first records](ParquetOptions::inferred). A record that does not fit into it goes to the error output, with a
-    /// reason that names the column, its type and the value. See [`ParquetOptions`] for an example, and for what fits.
+    /// Apache Parquet from records that are JSON objects, with a schema that is given or [taken from the first records](ParquetOptions::inferred). A
+    /// record that does not fit into it goes to the error output, with a reason that names the column, its type and the value. See [`ParquetOptions`]
+    /// for an example, and for what fits.
     ///
     /// Objects of Parquet are compressed inside, so the delivery's own [compression](super::DeliveryOptions::compression) must be off, and endpoints
     /// do not take them. Files are read faster when they are large: Firehose takes [buffers](super::DeliveryOptions::buffer_bytes) of 64 to

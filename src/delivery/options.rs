@@ -535,8 +535,8 @@ impl DeliveryOptions {
     }
 
     /// Sets for how many bytes of records, with their keys and 200 more for each, of a shard, or for how long after the first of them, a call of the
-    /// function waits: up to 3 MiB, and 15 minutes. Firehose takes no less than 200 KB. A larger record is called for alone. Default: 1 MiB, and 60 seconds for a function over HTTP;
-    /// a function in this process does not wait.
+    /// function waits: up to 3 MiB, and 15 minutes. Firehose takes no less than 200 KB. A larger record is called for alone. Default: 1 MiB, and 60
+    /// seconds for a function over HTTP; a function in this process does not wait.
     pub fn transform_buffer(mut self, bytes: usize, interval: Duration) -> Self {
         self.transform_buffer = Some(Gathering { bytes, interval });
         self
@@ -578,8 +578,8 @@ impl DeliveryOptions {
         self
     }
 
-    /// Holds the stream's retention back, up to so many bytes: see [`WorkerOptions::hold`](crate::WorkerOptions::hold). Default: retention does not wait, and records that it
-    /// drops before they are read are counted as [skipped](super::DeliveryStats::skipped).
+    /// Holds the stream's retention back, up to so many bytes: see [`WorkerOptions::hold`](crate::WorkerOptions::hold). Default: retention does not
+    /// wait, and records that it drops before they are read are counted as [skipped](super::DeliveryStats::skipped).
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.hold = Some(bytes_max.into());
         self
@@ -602,8 +602,8 @@ impl DeliveryOptions {
     /// Starts the delivery.
     ///
     /// # Errors
-    /// `InvalidArgument` for a setting out of range, a prefix that breaks a rule, or no sink; the same as [`WorkerOptions::open`](crate::WorkerOptions::open); `Io` if a thread
-    /// cannot be started.
+    /// `InvalidArgument` for a setting out of range, a prefix that breaks a rule, or no sink; the same as
+    /// [`WorkerOptions::open`](crate::WorkerOptions::open); `Io` if a thread cannot be started.
     pub fn start(self) -> Result<Delivery> {
         Delivery::start(self)
     }

@@ -28,8 +28,8 @@ impl ParquetSchema {
     /// keep their digits. No text is taken for a number, a time or bytes. Records that are no JSON objects are left out: the delivery
     /// sends them to the error output.
     ///
-    /// The schema of a delivery does not follow its records. Use [`ParquetOptions::inferred`](super::ParquetOptions::inferred), or keep what this returns, and give the same schema each time that the
-    /// delivery is started, so that its objects can be read as one table.
+    /// The schema of a delivery does not follow its records. Use [`ParquetOptions::inferred`](super::ParquetOptions::inferred), or keep what this
+    /// returns, and give the same schema each time that the delivery is started, so that its objects can be read as one table.
     ///
     /// ```
     /// use streamlog::delivery::{ParquetSchema, ParquetType};

@@ -30,8 +30,8 @@ pub(crate) fn manifest_in(archive: &dyn Archive) -> Result<Manifest> {
     contents::load(archive)?.ok_or_else(|| contents::missing(archive))
 }
 
-/// Makes the files of a stream in a directory, from the manifest in its archive. Returns the manifest that makes them a stream, and keeps records forever; the caller stores it.
-/// Returns `None` if the caller stops it.
+/// Makes the files of a stream in a directory, from the manifest in its archive. Returns the manifest that makes them a stream, and keeps records
+/// forever; the caller stores it. Returns `None` if the caller stops it.
 pub(crate) fn build(
     archive: &dyn Archive,
     mut manifest: Manifest,

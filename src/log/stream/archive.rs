@@ -68,8 +68,9 @@ impl fmt::Debug for Archiver {
 impl StreamReader {
     /// Returns an archiver, which copies sealed segments into an archive: a directory, an object store, or any other [`Archive`].
     ///
-    /// A segment is sealed once it is full, once its shard is closed or has been quiet for as long as records are kept, and when the stream is closed. The last segment of each shard is not in the archive while records are put into it. Encrypted records stay encrypted in the
-    /// archive, with the keys in their wrapped form.
+    /// A segment is sealed once it is full, once its shard is closed or has been quiet for as long as records are kept, and when the stream is
+    /// closed. The last segment of each shard is not in the archive while records are put into it. Encrypted records stay encrypted in the archive,
+    /// with the keys in their wrapped form.
     ///
     /// It works in any process, also while another one has the stream open, and reads nothing but files. Several may work on the same archive: they
     /// do the same work twice. An archive is of one stream.
@@ -125,9 +126,9 @@ impl Archiver {
     /// What it has counted survives what objects of the archive survive. After a crash, it is found by its name.
     ///
     /// # Errors
-    /// `Io` if the archive or a file fails, and names it; `Corrupt` for a segment that is damaged, which is not archived, nor what follows it, until the
-    /// stream is [salvaged](crate::StreamOptions::salvage) or retention has dropped it; `InvalidArgument` if the archive is that of another stream, or of a copy that went on by
-    /// itself; `Closed`. Other shards are archived all the same.
+    /// `Io` if the archive or a file fails, and names it; `Corrupt` for a segment that is damaged, which is not archived, nor what follows it, until
+    /// the stream is [salvaged](crate::StreamOptions::salvage) or retention has dropped it; `InvalidArgument` if the archive is that of another
+    /// stream, or of a copy that went on by itself; `Closed`. Other shards are archived all the same.
     pub fn run(
         &mut self,
         mut progress: impl FnMut(ArchiveProgress) -> ControlFlow<()>,

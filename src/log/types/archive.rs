@@ -59,8 +59,8 @@ pub trait Archive: fmt::Debug + Send + Sync + 'static {
     /// `NotFound` if there is no such object; any other if it cannot be read.
     fn get(&self, name: &str, into: &mut dyn Write) -> io::Result<()>;
 
-    /// Creates an object with the bytes that `from` returns until it returns none, or replaces it. It is there for good when this returns, and until then it is there
-    /// whole or not at all: also if the process is killed, and if `from` fails, whose error it returns.
+    /// Creates an object with the bytes that `from` returns until it returns none, or replaces it. It is there for good when this returns, and until
+    /// then it is there whole or not at all: also if the process is killed, and if `from` fails, whose error it returns.
     ///
     /// # Errors
     /// Any, if it cannot be written. It may be there all the same.

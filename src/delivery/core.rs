@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::error_output::Source;
 use super::job::{Attempt, Job, Outcome, Retries};
 use super::objects::Ready;
+use super::part::Row;
 use super::plan::Rules;
 use super::shard::{Limits, Shard};
 use super::sink::SinkError;
 use super::state::State;
 use super::stats::DeliveryStats;
-use super::steps::Made;
 use crate::{SequenceNumber, ShardId, Timestamp};
 
 /// What bounds a delivery.
@@ -157,8 +157,14 @@ impl Core {
         (if may_adopt { held.shard.adopt(&rules) } else { held.shard.has_adopted(&rules) }) && may_read
     }
 
-    /// Adds what a record became.
-    pub(super) fn push(&mut self, source: &Source<'_>, made: Made<'_>, now: Now) {
+    /// Adds what a record became. `has_failed` says that the call of the function has, so that it is not repeated after a crash.
+    pub(super) fn push<'a>(
+        &mut self,
+        source: &Source<'_>,
+        rows: impl IntoIterator<Item = Row<'a>>,
+        has_failed: bool,
+        now: Now,
+    ) {
         let room = match self.rules.plan.keys.is_empty() {
             true => usize::MAX,
             false => self.bounds.partitions_max.saturating_sub(self.active_parts()),
@@ -170,10 +176,10 @@ impl Core {
             left = left.saturating_sub(1);
             has_room
         };
-        if made.has_failed {
+        if has_failed {
             held.shard.noted.fail(source.sequence);
         }
-        self.counts.failed_records += held.shard.push(source, made.rows, now.elapsed, may_begin);
+        self.counts.failed_records += held.shard.push(source, rows, now.elapsed, may_begin);
         self.counts.read_records += 1;
         for name in held.shard.take_changed() {
             self.counts.changed_objects += 1;

@@ -102,8 +102,12 @@ impl Driver {
             return Ok(());
         };
         if rules.plan.format.is_undecided() {
-            let rows = batch.iter().map(|record| steps::rows(&rules, id, &record, now.time));
-            let made = rows.map(|rows| Made::of_rows(rows).into_owned()).collect();
+            let made = batch.iter().map(|record| {
+                let mut rows = vec![];
+                steps::push_rows(&rules, id, &record, now.time, &mut rows);
+                Made { rows, has_failed: false }.into_owned()
+            });
+            let made = made.collect();
             let (batches, end, now) = (vec![batch.clone()], last.plus(1), now.time);
             let call =
                 Call { shard: id, batches, first, end, rules: Arc::clone(&rules), failed: vec![], now };
@@ -111,10 +115,19 @@ impl Driver {
             return self.advance(core);
         }
         // Not under the lock: it takes a while.
-        let made =
-            batch.iter().map(|record| (record, Made::of_rows(steps::rows(&rules, id, &record, now.time))));
-        let made: Vec<_> = made.collect();
-        self.add(core, id, made);
+        let (mut rows, mut counts) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for record in batch.iter() {
+            let before = rows.len();
+            steps::push_rows(&rules, id, &record, now.time, &mut rows);
+            counts.push(rows.len() - before);
+        }
+        let mut rows = rows.into_iter();
+        let now = self.now();
+        let mut core = core.lock();
+        for (record, count) in batch.iter().zip(counts) {
+            core.push(&source_of(id, &record, now), rows.by_ref().take(count), false, now);
+        }
+        core.decide(now);
         Ok(())
     }
 
@@ -135,15 +148,8 @@ impl Driver {
     ) {
         let now = self.now();
         let mut core = core.lock();
-        for (record, made) in made {
-            let source = Source {
-                shard,
-                sequence: record.sequence(),
-                arrival: record.timestamp(),
-                data: record.data(),
-                now: now.time,
-            };
-            core.push(&source, made, now);
+        for (record, Made { rows, has_failed }) in made {
+            core.push(&source_of(shard, &record, now), rows, has_failed, now);
         }
         core.decide(now);
     }
@@ -306,6 +312,11 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+fn source_of<'a>(shard: ShardId, record: &Record<'a>, now: Now) -> Source<'a> {
+    let (sequence, arrival, data) = (record.sequence(), record.timestamp(), record.data());
+    Source { shard, sequence, arrival, data, now: now.time }
 }
 
 pub(super) fn now_of(stream: &StreamReader) -> Now {

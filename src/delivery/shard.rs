@@ -186,10 +186,10 @@ impl Shard {
     }
 
     /// Adds what a record became. `may_begin` says whether one more part may be built. Returns how many rows went to the error output.
-    pub(super) fn push(
+    pub(super) fn push<'a>(
         &mut self,
         source: &Source<'_>,
-        rows: Vec<Row<'_>>,
+        rows: impl IntoIterator<Item = Row<'a>>,
         now: Duration,
         mut may_begin: impl FnMut() -> bool,
     ) -> u64 {
@@ -272,7 +272,8 @@ impl Shard {
             checksum: 0,
         };
         let hashed = if matches!(part, Part::Errors(_)) { &[][..] } else { &data };
-        let (building, object_bytes) = match self.objects.again(&part, sequence) {
+        let again = if self.is_replaying() { self.objects.again(&part, sequence) } else { None };
+        let (building, object_bytes) = match again {
             Some((building, memory_bytes)) => (building, Some(memory_bytes)),
             None => {
                 let is_of_records = matches!(part, Part::Records(_));

@@ -33,11 +33,7 @@ pub(super) struct Made<'a> {
     pub(super) has_failed: bool,
 }
 
-impl<'a> Made<'a> {
-    pub(super) fn of_rows(rows: Vec<Row<'a>>) -> Self {
-        Self { rows, has_failed: false }
-    }
-
+impl Made<'_> {
     pub(super) fn into_owned(self) -> Made<'static> {
         let own = |Row { part, data, key }: Row<'_>| Row {
             part,
@@ -98,9 +94,14 @@ impl<'a> Units<'a> {
     }
 }
 
-/// Returns the rows that a record becomes without a function.
-pub(super) fn rows<'a>(rules: &Rules, shard: ShardId, record: &Record<'a>, now: Timestamp) -> Vec<Row<'a>> {
-    let mut rows = vec![];
+/// Adds the rows that a record becomes without a function.
+pub(super) fn push_rows<'a>(
+    rules: &Rules,
+    shard: ShardId,
+    record: &Record<'a>,
+    now: Timestamp,
+    rows: &mut Vec<Row<'a>>,
+) {
     if rules.backup_prefix.is_some() {
         let (data, key) = (record.data().into(), record.partition_key().into());
         rows.push(Row { part: Part::Backup, data, key });
@@ -112,7 +113,6 @@ pub(super) fn rows<'a>(rules: &Rules, shard: ShardId, record: &Record<'a>, now: 
         });
     });
     rows.extend(read.err().map(|reason| undone(shard, record, now, &reason)));
-    rows
 }
 
 /// Calls the function, and returns what becomes of the records of a call, in their order.
@@ -200,6 +200,9 @@ fn keys_of(rules: &Rules, partition: &Partition, data: &[u8]) -> Result<Vec<Stri
         && values.len() != of_function
     {
         return Err(format!("{} values of partition keys instead of {of_function}", values.len()));
+    }
+    if keys.is_empty() {
+        return Ok(vec![]);
     }
     let document = match rules.queries.is_empty() {
         true => serde_json::Value::Null,

@@ -163,7 +163,7 @@ impl World {
             let part = Part::Records(vec![(key % 10).to_string()]);
             Row { part, data: text.into_bytes().into(), key: key_of_all() }
         });
-        let rows = rows.collect();
+        let rows: Vec<_> = rows.collect();
         if has_failed {
             self.shard.noted.fail(sequence);
         }

@@ -53,7 +53,7 @@ fn main() {
         sizes.1 = bench.clear();
     }
     let (arrow, delivery) = (median(arrow), median(delivery));
-    let rate = |seconds: f64| f64::from(megabytes) / seconds;
+    let rate = |seconds: f64| megabytes as f64 / seconds;
     println!("{:<24}{:>8.0} MiB/s", "Arrow", rate(arrow));
     println!("{:<24}{:>8.0} MiB/s {:>6.2} of Arrow", "delivery", rate(delivery), arrow / delivery);
     println!("\nThe files have {} and {} bytes.", sizes.0, sizes.1);

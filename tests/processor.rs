@@ -98,6 +98,34 @@ fn a_processor_ends_with_its_stream_and_its_function_may_close_both() {
 }
 
 #[test]
+fn nothing_of_a_processor_is_left_whenever_it_is_closed() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    let mut functions = vec![];
+    for round in 0..500 {
+        let (done, is_done) = mpsc::channel();
+        let held = Arc::new(());
+        functions.push(Arc::downgrade(&held));
+        let function = move |_: &Invocation| {
+            let _ = (&held, done.send(()));
+        };
+        let processor = stream.processor("audit").start(function).unwrap();
+        stream.put("key", "data").unwrap();
+        is_done.recv().unwrap();
+        // At another moment after the call each time.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(round % 100) {}
+        processor.close().unwrap();
+    }
+    let left = || functions.iter().filter(|function| function.strong_count() > 0).count();
+    let begun = Instant::now();
+    while left() > 0 && begun.elapsed() < Duration::from_secs(5) {
+        thread::yield_now();
+    }
+    assert_eq!(left(), 0, "threads that still hold the function");
+}
+
+#[test]
 fn settings_out_of_range_are_refused() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);

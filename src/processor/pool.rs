@@ -122,7 +122,8 @@ impl Shared {
             let Some(job) = core.take(now_of(&self.caller.stream)) else {
                 // A timer may have been set.
                 self.bell.ring();
-                if self.watch(&mut core, &patience) {
+                // The lock is released meanwhile, and the processor may end.
+                if self.watch(&mut core, &patience) || self.is_over.load(Ordering::Acquire) {
                     continue;
                 }
                 self.idle_threads.fetch_add(1, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use streamlog::delivery::{
     CompressionFormat, CsvOptions, DeliveryOptions, Directory, Format, Naming, Object, Sink, SinkError,
     Transformed,
 };
-use streamlog::{Error, Limits, ManualClock, PutRecord, SECOND, Stream, StreamOptions};
+use streamlog::{Clock, Error, Limits, ManualClock, PutRecord, SECOND, Stream, StreamOptions, Timestamp};
 
 /// Returns the files under a directory, by their names in it.
 fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -1233,6 +1233,42 @@ mod parquet {
         let mut failures: Vec<_> = failures.iter().map(|(reason, data)| (&reason[..12], &**data)).collect();
         failures.sort_unstable();
         assert_eq!(failures, [("column id: e", "{\"id\": 21.5}"), ("it is no JSO", "no JSON")]);
+    }
+
+    /// A clock that a second passes on each time it is asked.
+    #[derive(Debug)]
+    struct Hasty(ManualClock);
+
+    impl Clock for Hasty {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.0.advance(SECOND);
+            self.0.elapsed()
+        }
+    }
+
+    #[test]
+    fn records_that_are_there_already_take_part_in_a_schema_however_slowly_they_are_read() {
+        let scratch = common::scratch();
+        let clock = Hasty(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let options = StreamOptions::new().shards(4).clock(Arc::new(clock));
+        let stream = options.open(scratch.path().join("stream")).unwrap();
+        // Each shard has a member that the others do not have.
+        for shard in stream.shards() {
+            let place = shard.id.to_string();
+            let data = format!("{{\"{place}\": 1}}");
+            let record = PutRecord::new(&place, &data).explicit_hash_key(shard.hash_key_range.start);
+            stream.put_record(&record).unwrap();
+        }
+        let options = stream.delivery("archive").format(inferred()).buffer_interval(SECOND);
+        let delivery = options.to(Arc::new(Memory::default())).start().unwrap();
+        until(|| delivery.parquet_schema().is_some());
+        let schema = delivery.parquet_schema().unwrap().to_string();
+        assert_eq!(schema.split(", ").count(), 4, "{schema}");
+        delivery.close().unwrap();
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Driver {
     stream: StreamReader,
     transform: Option<Transform>,
     sample: Sample,
+    /// Whether nothing more was there at the last look.
+    has_read_all: bool,
     /// The number of the next record of each shard.
     next: BTreeMap<ShardId, SequenceNumber>,
     skipped_before: u64,
@@ -38,6 +40,7 @@ impl Driver {
             stream,
             transform,
             sample: Sample::default(),
+            has_read_all: false,
             next: BTreeMap::new(),
             skipped_before: 0,
         }
@@ -57,6 +60,7 @@ impl Driver {
         let polled = {
             let mut next = pin!(self.worker.next());
             let polled = next.as_mut().poll(context);
+            self.has_read_all = polled.is_pending();
             // The worker is on the lists of those who wait only as long as the future is there.
             if polled.is_pending() {
                 wait();
@@ -222,9 +226,10 @@ impl Driver {
             let finished = transform.take_finished(&mut core.lock(), now);
             finished.into_iter().for_each(|finished| self.take(core, finished));
         }
-        let interval = core.lock().bounds.limits.buffer_interval;
+        let sample_due = self.sample.due(core.lock().bounds.limits.buffer_interval);
+        // Records that are there already take part, however long those before them have waited.
+        let is_old = self.has_read_all && sample_due.is_some_and(|due| due <= now.elapsed);
         if !self.sample.is_empty() {
-            let is_old = self.sample.due(interval).is_some_and(|due| due <= now.elapsed);
             let (must_decide, is_ending) = core.lock().asks_for_schema();
             if must_decide || self.sample.is_full() || (is_old || is_ending) && self.has_schema(core) {
                 self.decide_schema(core)?;
@@ -238,7 +243,9 @@ impl Driver {
         core.has_calls = self.transform.as_ref().is_some_and(|transform| !transform.is_all_clear());
         core.has_sample = !self.sample.is_empty();
         let calls = self.transform.as_ref().and_then(|transform| transform.due(now));
-        core.waiting_due = calls.into_iter().chain(self.sample.due(interval)).min();
+        // Old records of which no schema can be taken wait for others, not for a time.
+        let sample_due = sample_due.filter(|_| core.has_sample && !is_old);
+        core.waiting_due = calls.into_iter().chain(sample_due).min();
         Ok(())
     }
 

@@ -79,6 +79,8 @@ pub mod metrics;
 pub mod prelude;
 mod processor;
 mod producer;
+#[cfg(feature = "sql")]
+pub mod query;
 mod queue;
 mod replay;
 mod scaling;

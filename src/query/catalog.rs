@@ -1,0 +1,1 @@
+//! The tables that statements may name.

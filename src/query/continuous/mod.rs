@@ -1,0 +1,1 @@
+//! Continuous queries: statements that run until they are closed.

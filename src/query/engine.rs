@@ -1,0 +1,1 @@
+//! The threads that queries run on.

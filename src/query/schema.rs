@@ -1,0 +1,1 @@
+//! The columns that the data of a record has.

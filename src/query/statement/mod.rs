@@ -1,0 +1,1 @@
+//! From the text of a statement to what a pump does.

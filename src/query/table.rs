@@ -58,7 +58,7 @@ impl StreamTable {
     }
 
     fn pieces(&self, filters: &[Expr]) -> Vec<Piece> {
-        let key_hash = self.source.schema.are_shards_decided_by_keys().then(|| self.source.reader.describe().key_hash);
+        let key_hash = self.source.schema.do_keys_decide_shards().then(|| self.source.reader.describe().key_hash);
         let pieces = self.shards.iter().filter_map(|shard| self.piece(shard, filters, key_hash));
         pieces.filter(|piece| piece.len() > 0).collect()
     }

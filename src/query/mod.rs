@@ -36,6 +36,6 @@ mod words;
 pub use bounded::Column;
 pub use catalog::Catalog;
 pub use error::{QueryError, StatementError};
-pub use rows::Rows;
+pub use rows::{Rows, Stopper};
 pub use run::{RefusedRow, RefusedRows};
 pub use schema::Schema;

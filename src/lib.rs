@@ -93,7 +93,7 @@ pub use consumer::{
 };
 pub use filter::Filter;
 #[cfg(feature = "delivery")]
-pub(crate) use filter::check_json;
+pub(crate) use filter::{Written, check_json, for_each_member};
 pub(crate) use journal::{Journal, JournalOptions};
 pub use log::archive::report::{ArchiveProgress, ArchiveReport, RestoreReport};
 pub use log::format::headers::Headers;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{Body, Encode, make_room};
 use super::json;
+use crate::Written;
 
 const LINE_END: &[u8] = b"\r\n";
 
@@ -107,7 +108,7 @@ pub(super) struct CsvRows {
 impl CsvRows {
     fn fields<'a>(&self, data: &'a [u8]) -> Result<Vec<Cow<'a, [u8]>>, String> {
         let mut values = vec![None; self.names.len()];
-        json::for_each_member(data, |key, value| {
+        json::find_members(data, |key, value| {
             let columns = self.columns_of.get(key);
             columns.into_iter().flatten().for_each(|&column| values[column] = Some(value));
         })?;
@@ -116,10 +117,10 @@ impl CsvRows {
             let value = path
                 .iter()
                 .try_fold(value, |value, name| Some(value.and_then(|value| json::member(value, name))));
-            let value = value.flatten().filter(|value| !json::is_null(value));
-            let field = value.map(json::text).transpose();
+            let value = value.flatten().filter(|value| !value.is_null());
+            let field = value.map(Written::decode).transpose();
             let field = field.map_err(|error| format!("column {name:?}: {error}"))?.unwrap_or_default();
-            let is_json = value.is_some_and(|value| value.get().starts_with(['{', '[']));
+            let is_json = value.is_some_and(|value| value.text.starts_with(['{', '[']));
             fields.push(if is_json { one_line(field.as_bytes()) } else { into_bytes(field) });
         }
         Ok(fields)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use field::Parts;
 use machine::{Machine, RULES_PER_MACHINE};
 #[cfg(feature = "delivery")]
-pub(crate) use skip::check_json;
+pub(crate) use skip::{Written, check_json, for_each_member};
 
 use crate::aggregate::UserRecord;
 use crate::{Error, Record, Result};

@@ -24,6 +24,8 @@ pub(super) struct Bounds {
     pub(super) retries: Retries,
     /// Whether the objects of a shard are delivered one after the other, and know what their rows were made of.
     pub(super) is_to_stream: bool,
+    /// Whether a function makes the rows.
+    pub(super) has_function: bool,
 }
 
 /// The present, by the clock, and by how much time has passed.
@@ -110,6 +112,7 @@ impl Core {
         self.taken_count += 1;
         let mut shard = Shard::new(id, next, Arc::clone(&self.rules), state)?;
         shard.keeps_origins = self.bounds.is_to_stream;
+        shard.is_of_function = self.bounds.has_function;
         self.shards.insert(id, Held { shard, term: self.taken_count });
         Ok(())
     }

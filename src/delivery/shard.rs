@@ -54,6 +54,8 @@ pub(super) struct Shard {
     pub(super) is_paused: bool,
     /// Whether objects are to know what their rows were made of.
     pub(super) keeps_origins: bool,
+    /// Whether rows may be others after a crash, because a function makes them.
+    pub(super) is_of_function: bool,
     pub(super) state_bytes_max: usize,
     /// Whether objects were decided or delivered since the last checkpoint was taken.
     is_changed: bool,
@@ -100,6 +102,7 @@ impl Shard {
             is_at_end: false,
             is_paused: false,
             keeps_origins: false,
+            is_of_function: true,
             state_bytes_max: STATE_BYTES,
             is_changed: false,
             committed: next,
@@ -271,7 +274,8 @@ impl Shard {
             begun: now,
             checksum: 0,
         };
-        let hashed = if matches!(part, Part::Errors(_)) { &[][..] } else { &data };
+        let is_hashed = self.is_of_function && !matches!(part, Part::Errors(_));
+        let hashed = if is_hashed { &data[..] } else { &[] };
         let again = if self.is_replaying() { self.objects.again(&part, sequence) } else { None };
         let (building, object_bytes) = match again {
             Some((building, memory_bytes)) => (building, Some(memory_bytes)),

@@ -206,6 +206,9 @@ impl Core {
             }
         }
         if self.is_full() {
+            self.shards.values_mut().for_each(|held| held.shard.drop_spare());
+        }
+        if self.is_full() {
             // The largest ones, so that the others grow to a decent size.
             let largest = self.shards.values().map(|held| held.shard.largest()).max().unwrap_or_default();
             for held in self.shards.values_mut().filter(|_| largest > 0) {
@@ -282,7 +285,9 @@ impl Core {
                 self.counts.failed_records += rejected;
                 self.counts.records += rows - rejected.min(rows);
             }
-            Outcome::Delivered { is_error_output } => {
+            Outcome::Delivered { is_error_output, buffer } => {
+                // When memory is scarce, an object that has just begun must not be the largest one.
+                let buffer = buffer.filter(|_| self.memory_bytes() <= self.bounds.memory_bytes_max / 2);
                 self.counts.objects += 1;
                 self.counts.bytes += bytes;
                 if !is_error_output {
@@ -290,7 +295,7 @@ impl Core {
                 }
                 self.jobs.remove(&ticket);
                 if let Some(held) = self.shards.get_mut(&ticket.0) {
-                    held.shard.note_delivered(ticket.2);
+                    held.shard.note_delivered(ticket.2, buffer);
                 }
             }
         }

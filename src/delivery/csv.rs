@@ -57,7 +57,7 @@ impl CsvOptions {
         Ok(())
     }
 
-    pub(super) fn begin(&self) -> CsvRows {
+    pub(super) fn begin(&self, buffer: Vec<u8>) -> CsvRows {
         let mut columns_of: HashMap<String, Vec<usize>> = HashMap::new();
         let paths: Vec<_> = self.columns.iter().map(|column| path(column)).collect();
         for (column, path) in paths.iter().enumerate() {
@@ -69,7 +69,7 @@ impl CsvOptions {
             inner_paths: paths.iter().map(inner).collect(),
             names: self.columns.clone(),
             delimiter: self.delimiter,
-            bytes: vec![],
+            bytes: buffer,
             begin: 0,
             ends: vec![],
         };
@@ -200,7 +200,7 @@ mod tests {
 
     fn written(options: &CsvOptions, records: &[&str]) -> (String, Vec<String>) {
         options.check().unwrap();
-        let mut rows = Box::new(options.begin());
+        let mut rows = Box::new(options.begin(vec![]));
         let refused = records.iter().filter_map(|record| rows.push(record.as_bytes()).err()).collect();
         let body = rows.finish().unwrap();
         let lines = body.rows().map(|row| [row, LINE_END].concat());

@@ -11,6 +11,8 @@
 //! each row is in exactly one object, whatever the other parts do.
 
 mod checkpoint;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,6 +33,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// While the state to be committed has so many bytes, by estimate, nothing is read and hardly anything decided. A commit takes 1 MB.
 const STATE_BYTES: usize = 400 << 10;
 
+/// The largest buffer that is kept to be used again.
+const SPARE_BYTES_MAX: usize = 16 << 20;
+
 #[derive(Debug)]
 pub(super) struct Shard {
     id: ShardId,
@@ -48,6 +53,8 @@ pub(super) struct Shard {
     changed: Vec<String>,
     /// What the buffers take in memory.
     pub(super) memory_bytes: usize,
+    /// The buffer of an object that was delivered, for the next one without partition keys. Its pages are there already, and it does not have to grow.
+    spare: Option<Vec<u8>>,
     /// The bytes of the largest object to which the last record was added.
     largest_input_bytes: usize,
     pub(super) is_at_end: bool,
@@ -98,6 +105,7 @@ impl Shard {
             judge: None,
             changed: vec![],
             memory_bytes: 0,
+            spare: None,
             largest_input_bytes: 0,
             is_at_end: false,
             is_paused: false,
@@ -243,6 +251,9 @@ impl Shard {
             let (has_gone, changed) = self.objects.note_read_to(self.read_to);
             self.is_changed |= has_gone;
             self.changed.extend(changed);
+            if self.is_clear() {
+                self.drop_spare();
+            }
         }
     }
 
@@ -264,9 +275,12 @@ impl Shard {
         now: Duration,
     ) -> Result<(), String> {
         let format = format_of(&part, &self.rules);
+        let is_replaying = self.is_replaying();
+        let spare = if part.has_all_records() { &mut self.spare } else { &mut None };
+        let memory_bytes = &mut self.memory_bytes;
         let begin = || Building {
             span: Span { first: sequence, first_index: index, last: sequence, oldest: source.arrival },
-            rows: format.begin(),
+            rows: format.begin(take_spare(spare, memory_bytes)),
             row_count: 0,
             origins: vec![],
             origin_bytes: 0,
@@ -276,7 +290,7 @@ impl Shard {
         };
         let is_hashed = self.is_of_function && !matches!(part, Part::Errors(_));
         let hashed = if is_hashed { &data[..] } else { &[] };
-        let again = if self.is_replaying() { self.objects.again(&part, sequence) } else { None };
+        let again = if is_replaying { self.objects.again(&part, sequence) } else { None };
         let (building, object_bytes) = match again {
             Some((building, memory_bytes)) => (building, Some(memory_bytes)),
             None => {
@@ -284,7 +298,7 @@ impl Shard {
                 let state = self.parts.entry(part).or_default();
                 if sequence < state.decided {
                     // It is in an object that is there, unless it did not fit: then the error output may still lack it.
-                    let judge = is_of_records.then(|| self.judge.get_or_insert_with(|| format.begin()));
+                    let judge = is_of_records.then(|| self.judge.get_or_insert_with(|| format.begin(vec![])));
                     return judge.map_or(Ok(()), |judge| judge.check(&data));
                 }
                 (&mut state.building, None)
@@ -400,13 +414,29 @@ impl Shard {
         self.objects.take_ready(&self.rules)
     }
 
-    /// Notes that an object was delivered.
-    pub(super) fn note_delivered(&mut self, object: u64) {
+    /// Notes that an object was delivered, whose buffer may be used again.
+    pub(super) fn note_delivered(&mut self, object: u64, buffer: Option<Vec<u8>>) {
         if let Some(memory_bytes) = self.objects.note_delivered(object) {
             self.memory_bytes -= memory_bytes;
             self.is_changed = true;
+            self.drop_spare();
+            // Who reads nothing keeps nothing.
+            let is_clear = self.is_clear();
+            self.spare = buffer.filter(|buffer| !is_clear && buffer.capacity() <= SPARE_BYTES_MAX);
+            self.memory_bytes += self.spare.as_ref().map_or(0, Vec::capacity);
         }
     }
+
+    /// Gives back the memory that is only kept to be used again.
+    pub(super) fn drop_spare(&mut self) {
+        drop(take_spare(&mut self.spare, &mut self.memory_bytes));
+    }
+}
+
+fn take_spare(spare: &mut Option<Vec<u8>>, memory_bytes: &mut usize) -> Vec<u8> {
+    let buffer = spare.take().unwrap_or_default();
+    *memory_bytes -= buffer.capacity();
+    buffer
 }
 
 fn is_keyed(part: &Part) -> bool {

@@ -16,7 +16,7 @@ pub(crate) fn check_json(text: &str) -> Result<bool, Malformed> {
 }
 
 /// A value as it was written, or a name without its quotes.
-#[cfg(any(feature = "delivery", test))]
+#[cfg(feature = "delivery")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written<'a> {
     pub(crate) text: &'a str,
@@ -26,7 +26,7 @@ pub(crate) struct Written<'a> {
 
 /// Calls a function with the name and the value of each member of a JSON object, nested no deeper than 127 levels. What is wrong with it is
 /// found when the members before have been passed on.
-#[cfg(any(feature = "delivery", test))]
+#[cfg(feature = "delivery")]
 pub(crate) fn for_each_member<'a>(
     text: &'a str,
     mut each: impl FnMut(Written<'a>, Written<'a>),

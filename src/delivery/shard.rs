@@ -11,6 +11,7 @@
 //! each row is in exactly one object, whatever the other parts do.
 
 mod checkpoint;
+mod spare;
 #[cfg(test)]
 mod tests;
 
@@ -32,9 +33,6 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// While the state to be committed has so many bytes, by estimate, nothing is read and hardly anything decided. A commit takes 1 MB.
 const STATE_BYTES: usize = 400 << 10;
-
-/// The largest buffer that is kept to be used again.
-const SPARE_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -280,7 +278,7 @@ impl Shard {
         let memory_bytes = &mut self.memory_bytes;
         let begin = || Building {
             span: Span { first: sequence, first_index: index, last: sequence, oldest: source.arrival },
-            rows: format.begin(take_spare(spare, memory_bytes)),
+            rows: format.begin(spare::take(spare, memory_bytes)),
             row_count: 0,
             origins: vec![],
             origin_bytes: 0,
@@ -413,30 +411,6 @@ impl Shard {
     pub(super) fn take_ready(&mut self) -> Vec<Ready> {
         self.objects.take_ready(&self.rules)
     }
-
-    /// Notes that an object was delivered, whose buffer may be used again.
-    pub(super) fn note_delivered(&mut self, object: u64, buffer: Option<Vec<u8>>) {
-        if let Some(memory_bytes) = self.objects.note_delivered(object) {
-            self.memory_bytes -= memory_bytes;
-            self.is_changed = true;
-            self.drop_spare();
-            // Who reads nothing keeps nothing.
-            let is_clear = self.is_clear();
-            self.spare = buffer.filter(|buffer| !is_clear && buffer.capacity() <= SPARE_BYTES_MAX);
-            self.memory_bytes += self.spare.as_ref().map_or(0, Vec::capacity);
-        }
-    }
-
-    /// Gives back the memory that is only kept to be used again.
-    pub(super) fn drop_spare(&mut self) {
-        drop(take_spare(&mut self.spare, &mut self.memory_bytes));
-    }
-}
-
-fn take_spare(spare: &mut Option<Vec<u8>>, memory_bytes: &mut usize) -> Vec<u8> {
-    let buffer = spare.take().unwrap_or_default();
-    *memory_bytes -= buffer.capacity();
-    buffer
 }
 
 fn is_keyed(part: &Part) -> bool {

@@ -248,3 +248,182 @@ fn decimal(column: &str, info: &ExactNumberInfo) -> Result<SqlType, String> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(columns: &[Column]) -> String {
+        columns.iter().map(Column::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn the_spellings_of_other_systems_are_known() {
+        for (spelling, name) in [
+            ("BOOL", "BOOLEAN"),
+            ("int2", "SMALLINT"),
+            ("INT", "INTEGER"),
+            ("int4", "INTEGER"),
+            ("INT8", "BIGINT"),
+            ("FLOAT", "REAL"),
+            ("FLOAT4", "REAL"),
+            ("DOUBLE PRECISION", "DOUBLE"),
+            ("FLOAT8", "DOUBLE"),
+            ("NUMERIC(10)", "DECIMAL(10, 0)"),
+            ("DECIMAL", "DECIMAL(38, 10)"),
+            ("DEC(4, 2)", "DECIMAL(4, 2)"),
+            ("STRING", "VARCHAR"),
+            ("TEXT", "VARCHAR"),
+            ("CHARACTER VARYING(7)", "VARCHAR(7)"),
+            ("CHAR(2)", "VARCHAR(2)"),
+            ("VARCHAR(2147483647)", "VARCHAR(2147483647)"),
+            ("BYTES", "VARBINARY"),
+            ("BYTEA", "VARBINARY"),
+            ("VARBINARY(10)", "VARBINARY"),
+            ("TIMESTAMP(3)", "TIMESTAMP"),
+            ("TIMESTAMPTZ", "TIMESTAMP"),
+            ("TIMESTAMP(3) WITH TIME ZONE", "TIMESTAMP"),
+            ("TIMESTAMP WITHOUT TIME ZONE", "TIMESTAMP"),
+            ("TIMESTAMP_LTZ(3)", "TIMESTAMP"),
+            ("TIME(0)", "TIME"),
+            ("ARRAY<STRING>", "VARCHAR[]"),
+            ("INT[][]", "INTEGER[][]"),
+            ("INT[3]", "INTEGER[]"),
+            ("STRUCT<id: BIGINT, name: STRING>", "STRUCT<id BIGINT, name VARCHAR>"),
+            ("ROW<id BIGINT, tags ARRAY<ROW<x INT>>>", "STRUCT<id BIGINT, tags STRUCT<x INTEGER>[]>"),
+            ("STRUCT<a STRUCT<b INT>>[]", "STRUCT<a STRUCT<b INTEGER>>[]"),
+            ("BIGINT NULL", "BIGINT"),
+        ] {
+            let columns = read(&format!("a {spelling}")).unwrap();
+            assert_eq!(shown(&columns), format!("a {name}"), "{spelling}");
+        }
+        let columns =
+            read("Page varchar Not Null,\n\"userId\" BIGINT, \"a \"\"b\"\"\" DATE, \"ü\" TIME -- the end")
+                .unwrap();
+        assert_eq!(
+            shown(&columns),
+            "page VARCHAR NOT NULL, \"userId\" BIGINT, \"a \"\"b\"\"\" DATE, \"ü\" TIME"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let many: Vec<_> = (0..1_001).map(|index| format!("c{index} INT")).collect();
+        let wide = format!("a STRUCT<{}>[]", many[..999].join(","));
+        for (text, reason) in [
+            ("", "Expected: identifier, found: EOF"),
+            ("page", "Expected: a data type name, found: EOF"),
+            ("page VARCHAR,", "Expected: identifier, found: EOF"),
+            ("page VARCHAR ms DOUBLE", "expected a comma or the end, found: ms at Line: 1, Column: 14"),
+            ("page VARCHAR\n, ms DOUBLE)", "expected a comma or the end, found: ) at Line: 2, Column: 12"),
+            ("a NUMBER", "column a: the type NUMBER is unknown here"),
+            ("a STRUCT<b UUID[]>", "column a.b[]: the type UUID is unknown here: take VARCHAR"),
+            (
+                "a JSON",
+                "column a: the type JSON is unknown here: take VARCHAR, which keeps a value as JSON, or a STRUCT",
+            ),
+            ("a STRUCT<BIGINT>", "column a: a field of its struct has no name"),
+            ("a STRUCT", "there are no columns"),
+            ("a DECIMAL(39)", "column a: a DECIMAL has 1 to 38 digits, and no more of them behind the point"),
+            (
+                "a DECIMAL(3, 4)",
+                "column a: a DECIMAL has 1 to 38 digits, and no more of them behind the point",
+            ),
+            ("a VARCHAR(0)", "column a: a text has 1 to 4294967295 characters"),
+            ("a INT, A INT", "the column \"a\" is there twice"),
+            ("a STRUCT<b INT, b INT>", "the column \"b\" is there twice"),
+            ("\"\" INT", "a column has no name"),
+            ("a INT PRIMARY KEY", "a column of a stream has no PRIMARY KEY"),
+            ("a INT DEFAULT 7", "a column of a stream has no DEFAULT 7"),
+            (&many.join(","), "there are 1001 columns with those within structs: there may be 1000"),
+            (&wide, "there are 1001 columns with those within structs: there may be 1000"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn l6_types_are_nested_so_deep_and_no_deeper() {
+        for (depth, fits) in [(10, true), (11, false), (100_000, false)] {
+            let lists = depth - 1;
+            for text in [
+                format!("a {}INT{}", "ARRAY<".repeat(lists), ">".repeat(lists)),
+                format!("a INT{}", "[]".repeat(lists)),
+                format!("a {}INT{}", "STRUCT<b ".repeat(lists), ">".repeat(lists)),
+            ] {
+                let columns = read(&text);
+                assert_eq!(columns.is_ok(), fits, "{depth}: {columns:?}");
+            }
+        }
+        for hostile in ["a DEFAULT (", "a INT DEFAULT -", "a NULLABLE(", "a INT CHECK (NOT ", "a MAP<", "("] {
+            assert!(read(&hostile.repeat(5_000)).is_err());
+        }
+    }
+
+    fn types() -> impl Strategy<Value = SqlType> {
+        let scalars = vec![
+            SqlType::Boolean,
+            SqlType::TinyInt,
+            SqlType::SmallInt,
+            SqlType::Integer,
+            SqlType::BigInt,
+            SqlType::Real,
+            SqlType::Double,
+            SqlType::Decimal(38, 38),
+            SqlType::Varchar(None),
+            SqlType::Varchar(Some(u32::MAX)),
+            SqlType::Varbinary,
+            SqlType::Date,
+            SqlType::Time,
+            SqlType::Timestamp,
+        ];
+        prop::sample::select(scalars).prop_recursive(5, 20, 4, |inner| {
+            let fields = prop::collection::btree_map(names(), inner.clone(), 1..4);
+            prop_oneof![
+                inner.prop_map(|of| SqlType::Array(Box::new(of))),
+                fields.prop_map(|fields| SqlType::Struct(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn names() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z_][a-z0-9_]{0,8}",
+            "[^\\x00]{1,5}",
+            prop::sample::select(vec![
+                "not",
+                "null",
+                "order",
+                "select",
+                "row",
+                "struct",
+                "array",
+                "timestamp",
+                "constraint",
+                "values"
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn what_is_written_is_read(columns in prop::collection::btree_map(names(), (types(), any::<bool>()), 1..5)) {
+            let columns: Vec<_> = columns
+                .into_iter()
+                .map(|(name, (of, is_required))| Column { name, of, is_required })
+                .collect();
+            prop_assert_eq!(read(&shown(&columns)), Ok(columns));
+        }
+
+        #[test]
+        fn l6_any_text_is_a_list_of_columns_or_none(text in "([a-z]{1,3} |INT|VARCHAR|STRUCT|ARRAY|ROW|MAP|[<>()\\[\\],:\"'-]|NOT NULL|DEFAULT ){0,30}") {
+            let _ = read(&text);
+        }
+    }
+}

@@ -324,16 +324,6 @@ impl Schema {
     pub(super) fn do_keys_decide_shards(&self) -> bool {
         self.do_keys_decide_shards
     }
-
-    /// Returns the SQL types of all columns with their names, the system columns first.
-    pub(super) fn sql_types(&self) -> Vec<(String, String)> {
-        let system = SystemColumn::ALL.map(|column| (column.name().to_owned(), column.sql_type().to_owned()));
-        let own = self.columns.iter().map(|column| {
-            let null = if column.is_required { " NOT NULL" } else { "" };
-            (column.name.clone(), format!("{}{null}", column.of))
-        });
-        system.into_iter().chain(own).collect()
-    }
 }
 
 fn read(text: &str) -> Result<Vec<Column>> {
@@ -362,5 +352,65 @@ impl fmt::Display for Schema {
             write!(f, "{}{column}", if index > 0 { ", " } else { "" })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(schema: Result<Schema>) -> String {
+        let text = schema.unwrap_err().to_string();
+        text.strip_prefix("the schema is wrong: ").expect("the error says so").to_owned()
+    }
+
+    #[test]
+    fn columns_stand_behind_those_that_every_stream_has() {
+        let schema = Schema::json("page VARCHAR, ms DOUBLE NOT NULL").unwrap();
+        let columns = schema.columns();
+        let names: Vec<_> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["_shard", "_sequence", "_arrival", "_key", "_data", "_headers", "page", "ms"]);
+        let nullable: Vec<_> = columns.fields().iter().map(|field| field.is_nullable()).collect();
+        assert_eq!(nullable, [false, false, false, false, false, false, true, false]);
+        assert_eq!(Schema::raw().columns().fields().len(), 6);
+        assert_eq!(refused(Schema::json("_key VARCHAR")), "the column _key is one that every stream has");
+    }
+
+    #[test]
+    fn the_time_of_events_is_a_column_that_is_a_timestamp() {
+        let lateness = Duration::from_secs(5);
+        let schema = || Schema::json("page VARCHAR, at TIMESTAMP");
+        let of = |column| schema().unwrap().event_time(column, lateness);
+        assert_eq!(of("at").unwrap().watermark(), Some(("at", lateness)));
+        assert_eq!(schema().unwrap().watermark(), None);
+        assert_eq!(
+            refused(of("page")),
+            "column page: the time of an event is a TIMESTAMP, and this is a VARCHAR"
+        );
+        assert_eq!(refused(of("when")), "there is no column when for the time of events");
+    }
+
+    #[test]
+    fn what_is_inferred_keeps_the_other_settings() {
+        let second = Duration::from_secs(1);
+        let schema = Schema::json_inferred().event_time("at", second).unwrap();
+        let schema = schema.idle_timeout(second).keys_decide_shards(true);
+        assert!(schema.is_inferred());
+        let inferred = schema.inferred_from([r#"{"n": 1, "At": "2026-03-01T12:00:00Z"}"#]).unwrap();
+        assert_eq!(inferred.to_string(), "n BIGINT, at TIMESTAMP");
+        assert_eq!(inferred.watermark(), Some(("at", second)));
+        assert_eq!(inferred.idle_time(), second);
+        assert!(inferred.do_keys_decide_shards() && !inferred.is_inferred());
+        let of_other = schema.inferred_from([r#"{"n": 1}"#]);
+        assert_eq!(refused(of_other), "there is no column at for the time of events");
+    }
+
+    #[test]
+    fn settings_of_csv_are_checked() {
+        assert_eq!(refused(Schema::csv("a BIGINT, b BIGINT[]")), "column b: a field of CSV is no BIGINT[]");
+        for delimiter in [b'"', b'\r', b'\n', 0x80] {
+            let schema = Schema::csv("a BIGINT").unwrap().delimiter(delimiter);
+            assert!(refused(schema).starts_with("the delimiter is"));
+        }
     }
 }

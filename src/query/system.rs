@@ -39,18 +39,6 @@ impl SystemColumn {
         }
     }
 
-    /// Returns its type as SQL writes it.
-    pub(super) fn sql_type(self) -> &'static str {
-        match self {
-            Self::Shard => "INTEGER UNSIGNED NOT NULL",
-            Self::Sequence => "BIGINT UNSIGNED NOT NULL",
-            Self::Arrival => "TIMESTAMP NOT NULL",
-            Self::Key => "VARCHAR NOT NULL",
-            Self::Data => "VARBINARY NOT NULL",
-            Self::Headers => "MAP<VARCHAR, VARBINARY> NOT NULL",
-        }
-    }
-
     pub(super) fn field(self) -> Field {
         let of = match self {
             Self::Shard => DataType::UInt32,

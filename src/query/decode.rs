@@ -10,7 +10,7 @@ use super::field::{Field, LIST_BYTES_MAX};
 use super::json::Object;
 use super::schema::{Format, Function, Schema};
 use super::system::{System, SystemColumn};
-use crate::{Record, ShardId};
+use crate::{Error, Record, Result, SequenceNumber, ShardId};
 
 /// Makes batches of records, of the columns that are asked for. A record's data is read only if one of its own columns is.
 #[derive(Debug)]
@@ -43,6 +43,64 @@ enum Data {
     Json(Object),
     Csv(Line),
     Function(Function, Object),
+}
+
+/// Records as rows: what [`Schema::decode`] returns.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Decoded {
+    /// The rows, in the order of their records.
+    pub rows: RecordBatch,
+    /// The records that have no row, with the reason.
+    pub refused: Vec<(SequenceNumber, String)>,
+}
+
+impl Schema {
+    /// Makes rows of some records of a shard, with the named columns, as statements see them: to try a schema out, or to hand records over to
+    /// other code that uses Arrow.
+    ///
+    /// All rows are in memory at once. Their texts, and their lists, can have 2 GiB: more is refused.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # use streamlog::query::Schema;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", r#"{"page": "/cart", "ms": 12.5}"#)?;
+    /// let shard = stream.put("user-17", r#"{"page": "/cart", "ms": "slow"}"#)?.shard;
+    /// let batch = stream.iterator(shard, Position::TrimHorizon)?.next_batch(1_000)?;
+    /// let decoded = Schema::json("page VARCHAR, ms DOUBLE")?.decode(shard, &batch, &["page", "ms"])?;
+    /// assert_eq!(decoded.rows.num_rows(), 1);
+    /// assert_eq!(decoded.refused[0].1, "column ms: expected DOUBLE, found \"slow\"");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the schema has no such column.
+    pub fn decode<'a>(
+        &self,
+        shard: ShardId,
+        records: impl IntoIterator<Item = Record<'a>>,
+        columns: &[&str],
+    ) -> Result<Decoded> {
+        let all = self.columns();
+        let place = |name: &&str| {
+            all.index_of(name).map_err(|_| {
+                let names: Vec<_> = all.fields().iter().map(|field| &**field.name()).collect();
+                let text = format!("there is no column {name}: there are {}", names.join(", "));
+                Error::InvalidArgument(text.into())
+            })
+        };
+        let projection = columns.iter().map(place).collect::<Result<Vec<_>>>()?;
+        let mut decoder = Decoder::new(self, &projection);
+        let mut refused = vec![];
+        for record in records {
+            if let Err(Refused { reason }) = decoder.push(shard, &record) {
+                refused.push((record.sequence(), reason));
+            }
+        }
+        Ok(Decoded { rows: decoder.finish(), refused })
+    }
 }
 
 impl Decoder {

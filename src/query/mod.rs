@@ -18,4 +18,5 @@ mod system;
 mod time;
 mod types;
 
+pub use decode::Decoded;
 pub use schema::Schema;

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, Query, ShowStatementFilter, Spanned, Statement, Visit, Visitor,
-    visit_relations,
+    Ident, ObjectName, Query, ShowStatementFilter, Spanned, Statement, Visit, Visitor, visit_relations,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -68,13 +67,20 @@ fn parse_one(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, Statem
     let place = Place::of(rest.span);
     let is_second = matches!(parser.get_previous_token().token, Token::SemiColon);
     Err(match is_second {
-        true => StatementError::new(text, place, "there is more than one statement").hint("run them one by one"),
+        true => {
+            StatementError::new(text, place, "there is more than one statement").hint("run them one by one")
+        }
         false => StatementError::new(text, place, format!("expected the end of the statement, found {rest}")),
     })
 }
 
 /// Says in plain words what the parser did not understand.
-fn fault(text: &str, parser: &Parser<'_>, error: ParserError, end: Option<Place>) -> StatementError {
+pub(super) fn fault(
+    text: &str,
+    parser: &Parser<'_>,
+    error: ParserError,
+    end: Option<Place>,
+) -> StatementError {
     let message = match error {
         ParserError::RecursionLimitExceeded => {
             let message = format!("the statement is nested more than {DEPTH_MAX} levels deep");
@@ -136,10 +142,7 @@ fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Opti
         _ => return None,
     };
     let (message, hint) = match word.as_str() {
-        "INSERT" => (
-            "a query only reads",
-            "start a continuous query for INSERT INTO: catalog.start(…)",
-        ),
+        "INSERT" => ("a query only reads", "start a continuous query for INSERT INTO: catalog.start(…)"),
         "CREATE" | "DROP" | "ALTER" => (
             "a query only reads, and the tables are those of the catalog",
             "add a table with Catalog::stream or Catalog::file, or start a continuous query for CREATE STREAM and CREATE PUMP",
@@ -147,9 +150,10 @@ fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Opti
         "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" => {
             ("the records of a stream never change", "retention drops them by age or size")
         }
-        "COPY" | "UNLOAD" | "EXPORT" => {
-            ("a query writes no files", "read its rows, and write them with Rows::write_csv or Rows::write_json")
-        }
+        "COPY" | "UNLOAD" | "EXPORT" => (
+            "a query writes no files",
+            "read its rows, and write them with Rows::write_csv or Rows::write_json",
+        ),
         "SET" | "RESET" | "USE" => {
             ("a query has no settings", "set what the catalog may use with Catalog::memory_limit")
         }
@@ -182,12 +186,14 @@ fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Opti
 fn asked(text: &str, statement: Statement) -> Result<Asked, StatementError> {
     match statement {
         Statement::Explain { ref statement, .. } if !matches!(**statement, Statement::Query(_)) => {
-            Err(StatementError::new(text, None, "only a query can be explained").hint("write EXPLAIN SELECT …"))
+            Err(StatementError::new(text, None, "only a query can be explained")
+                .hint("write EXPLAIN SELECT …"))
         }
         Statement::ShowTables { .. } => Ok(Asked::Tables),
         Statement::ShowFunctions { filter: None::<ShowStatementFilter> } => Ok(Asked::Functions),
         Statement::ShowFunctions { .. } => {
-            Err(StatementError::new(text, None, "SHOW FUNCTIONS takes no filter").hint("write SHOW FUNCTIONS"))
+            Err(StatementError::new(text, None, "SHOW FUNCTIONS takes no filter")
+                .hint("write SHOW FUNCTIONS"))
         }
         Statement::ExplainTable { table_name, .. } => Ok(Asked::Describe(only(text, &table_name)?)),
         Statement::ShowColumns { show_options, .. } => {
@@ -220,7 +226,8 @@ fn check_tables(text: &str, statement: &Statement) -> Result<(), StatementError>
     if weights.totals[0] <= TABLES_MAX {
         return Ok(());
     }
-    let message = format!("the statement reads more than {TABLES_MAX} tables, counting those of each named query");
+    let message =
+        format!("the statement reads more than {TABLES_MAX} tables, counting those of each named query");
     Err(StatementError::new(text, None, message))
 }
 

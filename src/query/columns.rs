@@ -7,9 +7,11 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 
+use super::ask::fault;
+use super::error::{Place, StatementError};
 use super::types::{Column, DEPTH_MAX, SqlType};
 
 /// The most columns of a schema, with the fields of structs.
@@ -20,30 +22,37 @@ const TEXT_BYTES_MAX: usize = 256 << 10;
 const DECIMAL_DEFAULT: (u8, u8) = (38, 10);
 const DECIMAL_DIGITS_MAX: u64 = 38;
 
-/// Reads a list of columns, such as `page VARCHAR, ms DOUBLE NOT NULL`. The error is a sentence for the caller.
-pub(super) fn read(text: &str) -> Result<Vec<Column>, String> {
+/// Reads a list of columns, such as `page VARCHAR, ms DOUBLE NOT NULL`.
+pub(super) fn read(text: &str) -> Result<Vec<Column>, StatementError> {
+    let wrong = |place, message: String| StatementError::new(text, place, message);
     if text.len() > TEXT_BYTES_MAX {
-        return Err(format!("the columns have {} bytes: they may have {TEXT_BYTES_MAX}", text.len()));
+        let message = format!("the columns have {} bytes, and may have {TEXT_BYTES_MAX}", text.len());
+        return Err(StatementError::new("", None, message));
     }
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, text).tokenize_with_location();
-    let mut tokens = single_brackets(tokens.map_err(|error| error.to_string())?);
-    check_nesting(&tokens)?;
+    let tokens = tokens.map_err(|error| wrong(Place::at(error.location), error.message))?;
+    let mut tokens = single_brackets(tokens);
+    check_nesting(&tokens).map_err(|span| wrong(Place::of(span), too_deep()))?;
     name_structs(&mut tokens);
     let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
     let mut columns = vec![];
     loop {
-        let definition = parser.parse_column_def().map_err(|error| message(&error))?;
+        let definition = parser.parse_column_def().map_err(|error| fault(text, &parser, error, None))?;
+        let here = Place::of(definition.name.span);
         let mut is_required = false;
         for option in definition.options {
             match option.option {
                 ColumnOption::NotNull => is_required = true,
                 ColumnOption::Null => is_required = false,
-                other => return Err(format!("a column of a stream has no {other}")),
+                other => return Err(wrong(here, format!("a column of a stream has no {other}"))),
             }
         }
         let name = name(&definition.name);
-        let of = sql_type(&name, &definition.data_type, 1)?;
+        let of = sql_type(&name, &definition.data_type, 1).map_err(|unknown| {
+            let error = wrong(here, unknown.message);
+            unknown.hint.into_iter().fold(error, StatementError::hint)
+        })?;
         columns.push(Column { name, of, is_required });
         if !parser.consume_token(&Token::Comma) {
             break;
@@ -51,10 +60,25 @@ pub(super) fn read(text: &str) -> Result<Vec<Column>, String> {
     }
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
-        return Err(format!("expected a comma or the end, found: {}{}", rest.token, rest.span.start));
+        return Err(wrong(
+            Place::of(rest.span),
+            format!("expected a comma or the end, found {}", rest.token),
+        ));
     }
-    check(&columns)?;
+    check(&columns).map_err(|message| wrong(None, message))?;
     Ok(columns)
+}
+
+/// A type that no column can have.
+struct Unknown {
+    message: String,
+    hint: Option<&'static str>,
+}
+
+impl From<String> for Unknown {
+    fn from(message: String) -> Self {
+        Self { message, hint: None }
+    }
 }
 
 /// Checks the columns of a schema, wherever they are from.
@@ -101,8 +125,8 @@ fn name(ident: &Ident) -> String {
     }
 }
 
-/// The parser descends into types without a bound of its own.
-fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), String> {
+/// Checks how deep types are nested: the parser descends into them without a bound of its own. Returns where it is too deep.
+fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), Span> {
     let (mut depth, mut list_depth) = (0_usize, 0);
     for token in tokens {
         match token.token {
@@ -114,7 +138,7 @@ fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), String> {
         }
         // A length in round brackets is one more.
         if depth > DEPTH_MAX + 1 || list_depth > DEPTH_MAX * DEPTH_MAX {
-            return Err(too_deep());
+            return Err(token.span);
         }
     }
     Ok(())
@@ -150,17 +174,10 @@ fn name_structs(tokens: &mut [TokenWithSpan]) {
     }
 }
 
-fn message(error: &ParserError) -> String {
-    match error {
-        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
-        ParserError::RecursionLimitExceeded => too_deep(),
-    }
-}
-
 /// Returns what a type is called here. `column` is where it is.
-fn sql_type(column: &str, of: &DataType, depth: usize) -> Result<SqlType, String> {
+fn sql_type(column: &str, of: &DataType, depth: usize) -> Result<SqlType, Unknown> {
     if depth > DEPTH_MAX {
-        return Err(too_deep());
+        return Err(too_deep().into());
     }
     Ok(match of {
         DataType::Boolean | DataType::Bool => SqlType::Boolean,
@@ -202,21 +219,24 @@ fn sql_type(column: &str, of: &DataType, depth: usize) -> Result<SqlType, String
             let fields = fields.iter().map(|field| struct_field(column, field, depth + 1));
             SqlType::Struct(fields.collect::<Result<_, _>>()?)
         }
-        other => return Err(format!("column {column}: the type {other} is unknown here{}", hint(other))),
+        other => {
+            let message = format!("column {column}: the type {other} is unknown here");
+            return Err(Unknown { message, hint: hint(other) });
+        }
     })
 }
 
 /// Returns what to write instead of a type that is not known.
-fn hint(of: &DataType) -> &'static str {
+fn hint(of: &DataType) -> Option<&'static str> {
     match of {
-        DataType::JSON | DataType::JSONB => ": take VARCHAR, which keeps a value as JSON, or a STRUCT",
-        DataType::Map(..) => ": take VARCHAR, which keeps an object as JSON, or a STRUCT",
-        DataType::Uuid => ": take VARCHAR",
-        _ => "",
+        DataType::JSON | DataType::JSONB => Some("take VARCHAR, which keeps a value as JSON, or a STRUCT"),
+        DataType::Map(..) => Some("take VARCHAR, which keeps an object as JSON, or a STRUCT"),
+        DataType::Uuid => Some("take VARCHAR"),
+        _ => None,
     }
 }
 
-fn struct_field(column: &str, field: &StructField, depth: usize) -> Result<(String, SqlType), String> {
+fn struct_field(column: &str, field: &StructField, depth: usize) -> Result<(String, SqlType), Unknown> {
     let ident = field.field_name.as_ref();
     let name = name(ident.ok_or_else(|| format!("column {column}: a field of its struct has no name"))?);
     let of = sql_type(&format!("{column}.{name}"), &field.field_type, depth)?;
@@ -313,12 +333,22 @@ mod tests {
         let many: Vec<_> = (0..1_001).map(|index| format!("c{index} INT")).collect();
         let wide = format!("a STRUCT<{}>[]", many[..999].join(","));
         for (text, reason) in [
-            ("", "Expected: identifier, found: EOF"),
-            ("page", "Expected: a data type name, found: EOF"),
-            ("page VARCHAR,", "Expected: identifier, found: EOF"),
-            ("page VARCHAR ms DOUBLE", "expected a comma or the end, found: ms at Line: 1, Column: 14"),
-            ("page VARCHAR\n, ms DOUBLE)", "expected a comma or the end, found: ) at Line: 2, Column: 12"),
-            ("a NUMBER", "column a: the type NUMBER is unknown here"),
+            ("", "expected identifier, but the statement ends"),
+            ("page", "expected a data type name, but the statement ends"),
+            ("page VARCHAR,", "expected identifier, but the statement ends"),
+            ("page \"VARCHAR", "\n1 | page \"VARCHAR\n  |      ^"),
+            (
+                "page VARCHAR ms DOUBLE",
+                "expected a comma or the end, found ms\n1 | page VARCHAR ms DOUBLE\n  |              ^^",
+            ),
+            (
+                "page VARCHAR\n, ms DOUBLE)",
+                "expected a comma or the end, found )\n2 | , ms DOUBLE)\n  |            ^",
+            ),
+            (
+                "a INT, b NUMBER",
+                "column b: the type NUMBER is unknown here\n1 | a INT, b NUMBER\n  |        ^",
+            ),
             ("a STRUCT<b UUID[]>", "column a.b[]: the type UUID is unknown here: take VARCHAR"),
             (
                 "a JSON",
@@ -340,7 +370,7 @@ mod tests {
             (&many.join(","), "there are 1001 columns with those within structs: there may be 1000"),
             (&wide, "there are 1001 columns with those within structs: there may be 1000"),
         ] {
-            let error = read(text).unwrap_err();
+            let error = read(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");
         }
     }

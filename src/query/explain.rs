@@ -8,7 +8,9 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Column, Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::sql::sqlparser::ast::{self, Expr, Ident, ObjectName, Query, Spanned, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, Ident, ObjectName, Query, Spanned, TableFactor, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::bounded::no_table;
@@ -21,7 +23,8 @@ use crate::Error;
 /// The functions of a session, with what they are.
 pub(super) fn functions(state: &SessionState) -> BTreeMap<String, &'static str> {
     let mut functions = BTreeMap::new();
-    let mut add = |names: Vec<&String>, kind| functions.extend(names.into_iter().map(|name| (name.clone(), kind)));
+    let mut add =
+        |names: Vec<&String>, kind| functions.extend(names.into_iter().map(|name| (name.clone(), kind)));
     add(state.table_functions().keys().collect(), "table");
     add(state.scalar_functions().keys().collect(), "scalar");
     add(state.higher_order_functions().keys().collect(), "scalar");
@@ -104,10 +107,14 @@ impl Explainer {
             }
             SchemaError::AmbiguousReference { field } => {
                 let name = &field.name;
-                self.error(self.place(name, diagnostic), format!("the column \"{name}\" is in more than one table"))
-                    .hint(format!("write the name of the table before it: table.{}", quoted(name)))
+                self.error(
+                    self.place(name, diagnostic),
+                    format!("the column \"{name}\" is in more than one table"),
+                )
+                .hint(format!("write the name of the table before it: table.{}", quoted(name)))
             }
-            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => self
+            SchemaError::DuplicateQualifiedField { name, .. }
+            | SchemaError::DuplicateUnqualifiedField { name } => self
                 .error(self.place(&name, diagnostic), format!("two columns have the name \"{name}\""))
                 .hint("give one of them another name with AS"),
         }
@@ -117,10 +124,16 @@ impl Explainer {
         let name = &field.name;
         let place = self.place(name, diagnostic);
         let table = field.relation.as_ref().map(|relation| relation.table());
-        let tables: BTreeSet<_> =
-            valid.iter().filter_map(|column| column.relation.as_ref()).map(|relation| relation.table()).collect();
+        let tables: BTreeSet<_> = valid
+            .iter()
+            .filter_map(|column| column.relation.as_ref())
+            .map(|relation| relation.table())
+            .collect();
         if let Some(table) = table.filter(|table| !tables.is_empty() && !tables.contains(table)) {
-            let error = self.error(self.place(table, None).or(place), format!("the statement reads no table \"{table}\""));
+            let error = self.error(
+                self.place(table, None).or(place),
+                format!("the statement reads no table \"{table}\""),
+            );
             return match words::nearest(table, tables.iter().copied()) {
                 Some(nearest) => error.hint(format!("did you mean {}?", quoted(nearest))),
                 None => error.hint(format!("it reads {}", tables.into_iter().collect::<Vec<_>>().join(", "))),
@@ -147,9 +160,9 @@ impl Explainer {
 
     fn explain_plan(&self, message: &str, diagnostic: Option<&Diagnostic>) -> StatementError {
         let explained = plain::planned(message);
-        let place = diagnostic.and_then(place_of).or_else(|| {
-            explained.names.iter().find_map(|name| self.place(name, None))
-        });
+        let place = diagnostic
+            .and_then(place_of)
+            .or_else(|| explained.names.iter().find_map(|name| self.place(name, None)));
         let error = self.error(place, explained.message);
         match explained.hint {
             Some(hint) => error.hint(hint),

@@ -127,7 +127,9 @@ fn replace_word(text: &str, name: &str, by: &str) -> String {
 /// Explains a message of the planner.
 pub(super) fn planned(message: &str) -> Explained {
     let names = quoted_names(message);
-    if message.contains("must be in GROUP BY or an aggregate function") || message.contains("must appear in the GROUP BY clause") {
+    if message.contains("must be in GROUP BY or an aggregate function")
+        || message.contains("must appear in the GROUP BY clause")
+    {
         let column = between(message, "column \"", "\" must appear").unwrap_or_default();
         let bare = column.rsplit('.').next().unwrap_or(column).trim_matches('"');
         return Explained {

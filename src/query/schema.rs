@@ -7,10 +7,11 @@ use std::time::Duration;
 use arrow_schema::SchemaRef;
 
 use super::columns;
+use super::error::QueryError;
 use super::infer;
 use super::system::SystemColumn;
 use super::types::{Column, SqlType};
-use crate::{Error, Record, Result};
+use crate::Record;
 
 const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -36,7 +37,7 @@ const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 ///     "page VARCHAR, ms DOUBLE NOT NULL, at TIMESTAMP, user STRUCT<id BIGINT, name VARCHAR>, tags VARCHAR[]",
 /// )?;
 /// # let _ = schema;
-/// # Ok::<(), streamlog::Error>(())
+/// # Ok::<(), streamlog::query::QueryError>(())
 /// ```
 ///
 /// # Types
@@ -116,15 +117,20 @@ impl Schema {
     /// schema. Those that ask for system columns alone, as `SELECT count(*)` does, do not look at the data.
     ///
     /// # Errors
-    /// `InvalidArgument` if this is no list of columns. It says where.
+    /// `Statement` if this is no list of columns. It says where. `Invalid` if a column has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
     /// let error = Schema::json("page VARCHAR, ms NUMBER").unwrap_err();
-    /// assert_eq!(error.to_string(), "the schema is wrong: column ms: the type NUMBER is unknown here");
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "column ms: the type NUMBER is unknown here\n\
+    ///      1 | page VARCHAR, ms NUMBER\n  \
+    ///        |               ^^"
+    /// );
     /// ```
-    pub fn json(columns: &str) -> Result<Self> {
-        Self::new(Format::Json, read(columns)?)
+    pub fn json(columns: &str) -> Result<Self, QueryError> {
+        Self::new(Format::Json, columns::read(columns)?)
     }
 
     /// The data is a JSON object, whose columns are [taken](Self::infer) from the first records of the stream when it is put into a catalog.
@@ -145,12 +151,12 @@ impl Schema {
     /// let records = [r#"{"id": 1, "ms": 2, "user": {"id": 7}}"#, r#"{"id": 2, "ms": 2.5, "tags": ["new"]}"#];
     /// let schema = Schema::infer(records)?;
     /// assert_eq!(schema.to_string(), "id BIGINT, ms DOUBLE, user STRUCT<id BIGINT>, tags VARCHAR[]");
-    /// # Ok::<(), streamlog::Error>(())
+    /// # Ok::<(), streamlog::query::QueryError>(())
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` if no record is a JSON object that has members, or if there are too many columns.
-    pub fn infer<R: AsRef<[u8]>>(records: impl IntoIterator<Item = R>) -> Result<Self> {
+    /// `Invalid` if no record is a JSON object that has members, or if there are too many columns.
+    pub fn infer<R: AsRef<[u8]>>(records: impl IntoIterator<Item = R>) -> Result<Self, QueryError> {
         Self::json_inferred().inferred_from(records)
     }
 
@@ -159,16 +165,16 @@ impl Schema {
     /// fields is refused. Columns cannot be lists and structs.
     ///
     /// # Errors
-    /// `InvalidArgument` if this is no list of columns, or one of them is a list or a struct.
+    /// `Statement` if this is no list of columns. `Invalid` if a column is a list or a struct, or has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
     /// let schema = Schema::csv("page VARCHAR, ms DOUBLE")?.delimiter(b';')?;
     /// # let _ = schema;
-    /// # Ok::<(), streamlog::Error>(())
+    /// # Ok::<(), streamlog::query::QueryError>(())
     /// ```
-    pub fn csv(columns: &str) -> Result<Self> {
-        let columns = read(columns)?;
+    pub fn csv(columns: &str) -> Result<Self, QueryError> {
+        let columns = columns::read(columns)?;
         if let Some(nested) = columns.iter().find(|column| column.of.is_nested()) {
             return Err(wrong(format!("column {}: a field of CSV is no {}", nested.name, nested.of)));
         }
@@ -179,8 +185,8 @@ impl Schema {
     /// schemas have no delimiter, and stay as they are.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is none of these.
-    pub fn delimiter(mut self, delimiter: u8) -> Result<Self> {
+    /// `Invalid` if it is none of these.
+    pub fn delimiter(mut self, delimiter: u8) -> Result<Self, QueryError> {
         if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\r' | b'\n') {
             return Err(wrong(
                 "the delimiter is an ASCII character, and no quotation mark or end of a line".into(),
@@ -201,7 +207,7 @@ impl Schema {
     /// reason why it cannot be read. The members of the object become columns as with [`json`](Self::json).
     ///
     /// # Errors
-    /// `InvalidArgument` if this is no list of columns.
+    /// `Statement` if this is no list of columns. `Invalid` if a column has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
@@ -211,13 +217,13 @@ impl Schema {
     ///     Ok(serde_json::json!({ "level": level, "text": text }))
     /// })?;
     /// # let _ = schema;
-    /// # Ok::<(), streamlog::Error>(())
+    /// # Ok::<(), streamlog::query::QueryError>(())
     /// ```
     pub fn function(
         columns: &str,
         decode: impl Fn(&Record<'_>) -> Result<serde_json::Value, String> + Send + Sync + 'static,
-    ) -> Result<Self> {
-        Self::new(Format::Function(Function(Arc::new(decode))), read(columns)?)
+    ) -> Result<Self, QueryError> {
+        Self::new(Format::Function(Function(Arc::new(decode))), columns::read(columns)?)
     }
 
     /// Names the column that says when something happened, and how much later than others such a record may come. Windows of continuous queries
@@ -226,8 +232,8 @@ impl Schema {
     /// If the columns are still to be [inferred](Self::json_inferred), this one will be a `TIMESTAMP`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the schema has no such column, or it is no `TIMESTAMP`.
-    pub fn event_time(mut self, column: &str, allowed_lateness: Duration) -> Result<Self> {
+    /// `Invalid` if the schema has no such column, or it is no `TIMESTAMP`.
+    pub fn event_time(mut self, column: &str, allowed_lateness: Duration) -> Result<Self, QueryError> {
         let known = self.columns.iter().find(|known| known.name == column);
         match known.map(|known| &known.of) {
             Some(SqlType::Timestamp) => {}
@@ -254,7 +260,7 @@ impl Schema {
         Self { do_keys_decide_shards: is_on, ..self }
     }
 
-    fn new(format: Format, columns: Vec<Column>) -> Result<Self> {
+    fn new(format: Format, columns: Vec<Column>) -> Result<Self, QueryError> {
         let is_system = |name: &str| SystemColumn::ALL.iter().any(|column| column.name() == name);
         if let Some(column) = columns.iter().find(|column| is_system(&column.name)) {
             return Err(wrong(format!("the column {} is one that every stream has", column.name)));
@@ -296,7 +302,10 @@ impl Schema {
     }
 
     /// Returns this schema with columns that are taken from records, and all other settings.
-    pub(super) fn inferred_from<R: AsRef<[u8]>>(&self, records: impl IntoIterator<Item = R>) -> Result<Self> {
+    pub(super) fn inferred_from<R: AsRef<[u8]>>(
+        &self,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Self, QueryError> {
         let time = self.watermark.as_ref().map(|watermark| &*watermark.column);
         let columns = infer::columns(records, time).map_err(wrong)?;
         let Self {
@@ -326,12 +335,8 @@ impl Schema {
     }
 }
 
-fn read(text: &str) -> Result<Vec<Column>> {
-    columns::read(text).map_err(wrong)
-}
-
-fn wrong(reason: String) -> Error {
-    Error::InvalidArgument(format!("the schema is wrong: {reason}").into())
+fn wrong(reason: String) -> QueryError {
+    QueryError::Invalid(format!("the schema is wrong: {reason}"))
 }
 
 /// Shows the list of columns.
@@ -359,7 +364,7 @@ impl fmt::Display for Schema {
 mod tests {
     use super::*;
 
-    fn refused(schema: Result<Schema>) -> String {
+    fn refused(schema: Result<Schema, QueryError>) -> String {
         let text = schema.unwrap_err().to_string();
         text.strip_prefix("the schema is wrong: ").expect("the error says so").to_owned()
     }

@@ -68,7 +68,9 @@ impl Records {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_772_366_400_000)));
         let stream = StreamOptions::new().clock(clock).open(directory.path().join("stream")).unwrap();
-        data.iter().for_each(|data| drop(stream.put("user-17", data).unwrap()));
+        for data in data {
+            stream.put("user-17", data).unwrap();
+        }
         Self { _directory: directory, stream }
     }
 
@@ -79,7 +81,6 @@ impl Records {
         let batch = self.stream.iterator(shard, Position::TrimHorizon).unwrap().next_batch(10_000).unwrap();
         let refused = batch.iter().filter_map(|record| decoder.push(shard, &record).err());
         let refused = refused.map(|refused| refused.reason).collect();
-        assert!(decoder.memory_bytes() > 0 || decoder.len() == 0 || projection.is_empty());
         (decoder.finish(), refused)
     }
 }
@@ -665,7 +666,7 @@ proptest! {
                     plain(last.map(|(_, value)| value), of, *style)
                 })
                 .collect();
-            let pushed = object.push(&text, &mut LIST_BYTES_MAX.clone());
+            let pushed = object.push(&text, &mut (1 << 26));
             prop_assert_eq!(pushed.is_ok(), row.is_ok(), "{} {:?} {:?}", text, pushed, row);
             match row {
                 Ok(row) => expected.push(row),
@@ -694,7 +695,7 @@ proptest! {
         let mut object = Object::new(schema.iter().map(|column| (column.name.clone(), Field::of_column(column))));
         let mut rows = 0;
         if teach {
-            object.push(DOCUMENT, &mut LIST_BYTES_MAX.clone()).unwrap();
+            object.push(DOCUMENT, &mut (1 << 26)).unwrap();
             rows += 1;
         }
         let mut bytes = DOCUMENT.as_bytes().to_vec();
@@ -706,7 +707,7 @@ proptest! {
             }
         }
         let Ok(text) = std::str::from_utf8(&bytes) else { return Ok(()) };
-        let pushed = object.push(text, &mut LIST_BYTES_MAX.clone());
+        let pushed = object.push(text, &mut (1 << 26));
         let read: Result<serde_json::Map<String, Value>, _> = serde_json::from_str(text);
         let is_json = read.as_ref().is_ok() || read.as_ref().is_err_and(|error| error.to_string().starts_with("number out of range"));
         match pushed {

@@ -75,7 +75,12 @@ fn parse_one(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, Statem
 }
 
 /// Says in plain words what the parser did not understand.
-fn fault(text: &str, parser: &Parser<'_>, error: ParserError, end: Option<Place>) -> StatementError {
+pub(super) fn fault(
+    text: &str,
+    parser: &Parser<'_>,
+    error: ParserError,
+    end: Option<Place>,
+) -> StatementError {
     let message = match error {
         ParserError::RecursionLimitExceeded => {
             let message = format!("the statement is nested more than {DEPTH_MAX} levels deep");

@@ -1,1 +1,3 @@
 //! From the text of a statement to what a pump does.
+
+pub(super) mod plan;

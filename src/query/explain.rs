@@ -8,7 +8,10 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Column, Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::sql::sqlparser::ast::{self, Expr, Ident, ObjectName, Query, Spanned, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Spanned, TableFactor, Value, ValueWithSpan, Visit,
+    Visitor,
+};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::bounded::no_table;
@@ -77,7 +80,7 @@ impl Explainer {
                 Ok(error) => self.explain_with(error, diagnostic),
                 Err(shared) => match stream_error(&shared) {
                     Some(error) => QueryError::Stream(error),
-                    None => QueryError::Failed(plain::text(&shared.to_string())),
+                    None => QueryError::Failed(plain::run(&shared.to_string())),
                 },
             },
             DataFusionError::Collection(errors) => match errors.into_iter().next() {
@@ -92,7 +95,7 @@ impl Explainer {
             DataFusionError::SQL(error, _) => self.error(None, plain::text(&error.to_string())).into(),
             error => match stream_error(&error) {
                 Some(error) => QueryError::Stream(error),
-                None => QueryError::Failed(plain::text(&error.strip_backtrace())),
+                None => self.explain_failed(&error.strip_backtrace(), diagnostic),
             },
         }
     }
@@ -107,7 +110,12 @@ impl Explainer {
                 self.error(self.place(name, diagnostic), format!("the column \"{name}\" is in more than one table"))
                     .hint(format!("write the name of the table before it: table.{}", quoted(name)))
             }
-            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => self
+            SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+                let name = qualifier.table();
+                self.error(self.place(name, diagnostic), format!("two tables have the name \"{name}\""))
+                    .hint("give one of them another name: table AS name")
+            }
+            SchemaError::DuplicateUnqualifiedField { name } => self
                 .error(self.place(&name, diagnostic), format!("two columns have the name \"{name}\""))
                 .hint("give one of them another name with AS"),
         }
@@ -116,6 +124,9 @@ impl Explainer {
     fn no_column(&self, field: &Column, valid: &[Column], diagnostic: Option<&Diagnostic>) -> StatementError {
         let name = &field.name;
         let place = self.place(name, diagnostic);
+        if let Some(keyword) = plain::keyword(name).filter(|_| !self.text.contains(&format!("\"{name}\""))) {
+            return self.error(place, format!("expected an expression, found {keyword}"));
+        }
         let table = field.relation.as_ref().map(|relation| relation.table());
         let tables: BTreeSet<_> =
             valid.iter().filter_map(|column| column.relation.as_ref()).map(|relation| relation.table()).collect();
@@ -139,9 +150,21 @@ impl Explainer {
         let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
         match words::nearest(name, columns.iter().copied()) {
             Some(nearest) => error.hint(format!("did you mean \"{nearest}\"?")),
-            None if columns.is_empty() => error.hint("a text stands between single quotes: 'text'"),
+            None if self.text.contains(&format!("\"{name}\"")) => {
+                error.hint(format!("a text stands between single quotes: '{name}'"))
+            }
+            None if columns.is_empty() => error.hint("no column can be named here"),
             None if columns.len() > 20 => error.hint("DESCRIBE lists the columns of a table"),
             None => error.hint(format!("the columns are {}", columns.join(", "))),
+        }
+    }
+
+    /// Explains what failed while constants were computed, or while the query ran.
+    fn explain_failed(&self, message: &str, diagnostic: Option<&Diagnostic>) -> QueryError {
+        // Some faults of a statement are found so late, or are taken for faults of the engine.
+        match message.contains("failed to match any signature") || message.contains("Unsupported SQL type") {
+            true => self.explain_plan(message, diagnostic).into(),
+            false => QueryError::Failed(plain::run(message)),
         }
     }
 
@@ -219,8 +242,16 @@ impl Visitor for CheckNames<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
-        let TableFactor::Table { name, args, .. } = factor else { return ControlFlow::Continue(()) };
+        let TableFactor::Table { name, args, sample, version, .. } = factor else { return ControlFlow::Continue(()) };
         let explainer = self.explainer;
+        if sample.is_some() {
+            let error = explainer.error(Place::of(name.span()), "TABLESAMPLE is not supported");
+            return ControlFlow::Break(Box::new(error.hint("write WHERE random() < 0.1")));
+        }
+        if version.is_some() {
+            let error = explainer.error(Place::of(name.span()), "a table has no versions");
+            return ControlFlow::Break(Box::new(error.hint("write WHERE _arrival < …")));
+        }
         let Some(ident) = only_part(name) else {
             let error = explainer.error(Place::of(name.span()), "the name of a table has one part");
             return ControlFlow::Break(Box::new(error.hint("quote it if it has a dot in it: \"a.b\"")));
@@ -250,11 +281,25 @@ impl Visitor for CheckNames<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        if let Expr::Value(ValueWithSpan { value: Value::Placeholder(_), span }) = expr {
+            let error = self.explainer.error(Place::of(*span), "there are no parameters");
+            return ControlFlow::Break(Box::new(error.hint("write the value")));
+        }
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let Some(ident) = only_part(&function.name) else { return ControlFlow::Continue(()) };
         let (explainer, name) = (self.explainer, ident.value.to_lowercase());
-        if explainer.functions.contains_key(&name) || SPECIAL.contains(&name.as_str()) {
-            return ControlFlow::Continue(());
+        match explainer.functions.get(&name) {
+            Some(&"window") if function.over.is_none() => {
+                let error = explainer.error(Place::of(ident.span), format!("{name} looks at other rows"));
+                return ControlFlow::Break(Box::new(error.hint(format!("write {name}(…) OVER (ORDER BY …)"))));
+            }
+            Some(_) if name != "count" && takes_all(&function.args) => {
+                let error = explainer.error(Place::of(ident.span), format!("{name} takes no *"));
+                return ControlFlow::Break(Box::new(error.hint("name a column; only count takes *")));
+            }
+            Some(_) => return ControlFlow::Continue(()),
+            None if SPECIAL.contains(&name.as_str()) => return ControlFlow::Continue(()),
+            None => {}
         }
         let error = explainer.error(Place::of(ident.span), format!("there is no function \"{name}\""));
         ControlFlow::Break(Box::new(match name.as_str() {
@@ -272,6 +317,15 @@ impl Visitor for CheckNames<'_> {
 
 /// Functions that are part of the language and in no list.
 const SPECIAL: [&str; 4] = ["grouping", "unnest", "struct", "row"];
+
+fn takes_all(arguments: &FunctionArguments) -> bool {
+    match arguments {
+        FunctionArguments::List(list) => {
+            list.args.iter().any(|arg| matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Wildcard)))
+        }
+        _ => false,
+    }
+}
 
 fn only_part(name: &ObjectName) -> Option<&Ident> {
     match &name.0[..] {

@@ -70,7 +70,7 @@ fn parse_one(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, Statem
         return Ok(statement);
     }
     let place = Place::of(rest.span);
-    let before = parser.get_previous_token().clone();
+    let before = parser.get_current_token().clone();
     if before.token == Token::SemiColon {
         let error = StatementError::new(text, place, "there is more than one statement");
         return Err(error.hint("run them one by one"));
@@ -114,8 +114,11 @@ fn continuous(text: &str, tokens: &[TokenWithSpan]) -> Option<StatementError> {
         let is_window = is_word(one, &["tumble", "hop", "cumulate", "session"])
             && two.token == Token::LParen
             && is_word(three, &["table"]);
+        let is_step = is_word(one, &["step"])
+            && two.token == Token::LParen
+            && tokens.iter().skip_while(|token| token.span.start < two.span.start).take(32).any(|token| is_word(token, &["by"]));
         let is_stagger = is_word(one, &["windowed"]) && is_word(two, &["by"]);
-        match (is_stream, is_window || is_stagger) {
+        match (is_stream, is_window || is_stagger || is_step) {
             (true, _) => Some((two.span, false)),
             (_, true) => Some((one.span, true)),
             _ => None,

@@ -18,7 +18,7 @@ use super::bounded::no_table;
 use super::catalog::Catalog;
 use super::error::{Place, QueryError, StatementError};
 use super::plain;
-use super::words;
+use super::words::{self, Names};
 use crate::Error;
 
 /// The functions of a session, with what they are.
@@ -40,6 +40,8 @@ const WINDOWS: [&str; 5] = ["tumble", "hop", "session", "cumulate", "stagger"];
 pub(super) struct Explainer {
     text: Arc<str>,
     tables: Vec<String>,
+    /// The names of all tables, columns and fields.
+    names: Names,
     functions: BTreeMap<String, &'static str>,
     table_functions: BTreeSet<String>,
 }
@@ -49,6 +51,7 @@ impl Explainer {
         Self {
             text,
             tables: catalog.tables(),
+            names: catalog.names(),
             functions: functions(state),
             table_functions: state.table_functions().keys().cloned().collect(),
         }
@@ -78,8 +81,8 @@ impl Explainer {
             DataFusionError::Diagnostic(diagnostic, error) => self.explain_with(*error, Some(&diagnostic)),
             DataFusionError::Shared(error) => match Arc::try_unwrap(error) {
                 Ok(error) => self.explain_with(error, diagnostic),
-                Err(shared) => match stream_error(&shared) {
-                    Some(error) => QueryError::Stream(error),
+                Err(shared) => match own_error(&shared) {
+                    Some(error) => error,
                     None => QueryError::Failed(plain::run(&shared.to_string())),
                 },
             },
@@ -93,8 +96,8 @@ impl Explainer {
             | DataFusionError::NotImplemented(message)
             | DataFusionError::Configuration(message) => self.explain_plan(&message, diagnostic).into(),
             DataFusionError::SQL(error, _) => self.error(None, plain::text(&error.to_string())).into(),
-            error => match stream_error(&error) {
-                Some(error) => QueryError::Stream(error),
+            error => match own_error(&error) {
+                Some(error) => error,
                 None => self.explain_failed(&error.strip_backtrace(), diagnostic),
             },
         }
@@ -174,7 +177,8 @@ impl Explainer {
             explained.names.iter().find_map(|name| self.place(name, None))
         });
         let error = self.error(place, explained.message);
-        match explained.hint {
+        let nearest = explained.sought.and_then(|name| words::nearest(&name, self.names.all()));
+        match explained.hint.or_else(|| Some(format!("did you mean \"{}\"?", nearest?))) {
             Some(hint) => error.hint(hint),
             None => error,
         }
@@ -207,22 +211,24 @@ fn quoted(name: &str) -> String {
     if name.chars().all(is_plain) { name.to_owned() } else { format!("\"{name}\"") }
 }
 
-/// Returns the error of a stream that is inside another error.
-fn stream_error(error: &DataFusionError) -> Option<Error> {
+/// Returns the error of this library that is inside another error.
+fn own_error(error: &DataFusionError) -> Option<QueryError> {
     match error {
         DataFusionError::External(inner) => inside(inner.as_ref()),
         DataFusionError::ArrowError(error, _) => match &**error {
             ArrowError::ExternalError(inner) => inside(inner.as_ref()),
             _ => None,
         },
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => stream_error(inner),
-        DataFusionError::Shared(inner) => stream_error(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => own_error(inner),
+        DataFusionError::Shared(inner) => own_error(inner),
         _ => None,
     }
 }
 
-fn inside(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Error> {
-    error.downcast_ref::<Error>().cloned().or_else(|| stream_error(error.downcast_ref::<DataFusionError>()?))
+fn inside(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<QueryError> {
+    let of_stream = error.downcast_ref::<Error>().map(|error| QueryError::Stream(error.clone()));
+    let of_query = || error.downcast_ref::<QueryError>().cloned();
+    of_stream.or_else(of_query).or_else(|| own_error(error.downcast_ref::<DataFusionError>()?))
 }
 
 /// Looks at the names of all tables and functions of a statement.

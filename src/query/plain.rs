@@ -6,6 +6,14 @@ pub(super) struct Explained {
     pub(super) hint: Option<String>,
     /// Names that the message is about, to find the place.
     pub(super) names: Vec<String>,
+    /// A name that does not exist.
+    pub(super) sought: Option<String>,
+}
+
+impl Explained {
+    fn new(message: impl Into<String>, hint: Option<String>, names: Vec<String>) -> Self {
+        Self { message: message.into(), hint, names, sought: None }
+    }
 }
 
 /// The longest message.
@@ -136,33 +144,31 @@ fn replace_word(text: &str, name: &str, by: &str) -> String {
 /// Explains a message of the planner.
 pub(super) fn planned(message: &str) -> Explained {
     let names = names_in(message);
-    let explained = |message: String, hint: &str| Explained { message, hint: Some(hint.to_owned()), names: names.clone() };
+    let explained = |message: String, hint: &str| Explained::new(message, Some(hint.to_owned()), names.clone());
     if message.contains("must be in GROUP BY or an aggregate function")
         || message.contains("must appear in the GROUP BY clause")
     {
         let column = between(message, "column \"", "\" must appear").unwrap_or_default();
         let bare = column.rsplit('.').next().unwrap_or(column).trim_matches('"');
-        return Explained {
-            message: format!("\"{bare}\" is neither grouped nor aggregated"),
-            hint: Some(format!("add it to GROUP BY, or take one of its values, such as max({bare})")),
-            names: vec![bare.to_owned()],
-        };
+        return Explained::new(
+            format!("\"{bare}\" is neither grouped nor aggregated"),
+            Some(format!("add it to GROUP BY, or take one of its values, such as max({bare})")),
+            vec![bare.to_owned()],
+        );
     }
     if let Some(field) = between(message, "Field ", " not found in struct") {
-        return Explained {
-            message: format!("there is no field \"{field}\" in the structure"),
-            hint: None,
-            names: vec![field.to_owned()],
-        };
+        let message = format!("there is no field \"{field}\" in the structure");
+        let explained = Explained::new(message, None, vec![field.to_owned()]);
+        return Explained { sought: Some(field.to_owned()), ..explained };
     }
     if message.starts_with("Projections require unique expression names") {
         let column = between(message, "expression \"", "\" at position").unwrap_or_default();
         let name = column.rsplit('.').next().unwrap_or(column);
-        return Explained {
-            message: format!("two columns have the name \"{name}\""),
-            hint: Some("give one of them another name with AS".to_owned()),
-            names: vec![name.to_owned()],
-        };
+        return Explained::new(
+            format!("two columns have the name \"{name}\""),
+            Some("give one of them another name with AS".to_owned()),
+            vec![name.to_owned()],
+        );
     }
     if let Some(sides) = between(message, "Cannot coerce arithmetic expression ", " to valid types") {
         return explained(format!("{} is not possible", text(sides)), "convert one side with CAST(x AS type)");
@@ -180,14 +186,17 @@ pub(super) fn planned(message: &str) -> Explained {
     if message.starts_with("Order by column out of bounds") {
         let number = between(message, "specified: ", ",").unwrap_or_default();
         let count = message.rsplit_once("max: ").map_or("", |(_, count)| count);
-        return Explained {
-            message: format!("there is no column {number} to order by"),
-            hint: Some(format!("the SELECT has {count}")),
-            names: vec!["order".to_owned()],
-        };
+        return Explained::new(
+            format!("there is no column {number} to order by"),
+            Some(format!("the SELECT has {count}")),
+            vec!["order".to_owned()],
+        );
     }
     if message.starts_with("UNION queries have different number of columns") {
         return explained("the queries of a UNION have different numbers of columns".to_owned(), "select the same number in each");
+    }
+    if message.starts_with("Too many columns! The subquery") {
+        return explained("a query that stands for a value returns more than one column".to_owned(), "select one");
     }
     if message.starts_with("Unsupported SQL type ") {
         return explained(
@@ -197,7 +206,7 @@ pub(super) fn planned(message: &str) -> Explained {
     }
     if let Some(part) = message.strip_prefix("Unsupported ast node ").or_else(|| message.strip_prefix("Unsupported AST node ")) {
         let part: String = part.chars().take_while(|c| c.is_alphanumeric()).collect();
-        return Explained { message: format!("this part of SQL is not supported ({part})"), hint: None, names };
+        return Explained::new(format!("this part of SQL is not supported ({part})"), None, names);
     }
     if message.starts_with("variable [") {
         return explained("there are no variables".to_owned(), "write the value");
@@ -211,7 +220,7 @@ pub(super) fn planned(message: &str) -> Explained {
     if let Some((message, hint)) = message.split_once(". Consider using ") {
         return explained(text(message), &format!("use {}", hint.trim_end_matches('.')));
     }
-    Explained { message: text(message), hint: None, names }
+    Explained::new(text(message), None, names)
 }
 
 /// Explains why a function does not take its arguments.
@@ -240,7 +249,7 @@ fn function_refused(message: &str) -> Option<Explained> {
     let takes = between(message, "coercion from ", " to the signature").map(text);
     let message = counts.or_else(|| Some(format!("{name} does not take ({})", takes?)));
     let message = message.unwrap_or_else(|| format!("{name} does not take these arguments"));
-    Some(Explained { message, hint: Some(hint), names: vec![name.to_owned()] })
+    Some(Explained::new(message, Some(hint), vec![name.to_owned()]))
 }
 
 /// Explains a message of a query that runs.

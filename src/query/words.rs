@@ -118,6 +118,11 @@ impl Names {
         }
     }
 
+    /// Returns all names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.known.values().flatten().map(String::as_str)
+    }
+
     /// Returns the name that a word without quotes means: the one that is written like it, also if the case differs, unless several
     /// differ only in their case.
     fn meant_by(&self, word: &str) -> Option<&str> {

@@ -427,7 +427,7 @@ fn l6_no_statement_is_too_much() {
     refused(&" ".repeat((1 << 20) + 1), "may have 1048576");
     refused(&format!("SELECT 1{}", " + 1".repeat(200_000)), "without a comma");
     refused(&format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000)), "nested more than 50 levels");
-    refused(&format!("SELECT {}1", "NOT ".repeat(3_000)), "nested more than 50 levels");
+    refused(&format!("SELECT {}1", "NOT ".repeat(3_000)), "NOT NOT");
     refused(&format!("SELECT {}1", "1, ".repeat(100_000)), "may have up to 2000 columns");
     let doubled = (1..40).map(|n| format!("q{n} AS (SELECT a.* FROM q{} a, q{} b)", n - 1, n - 1));
     let doubled = doubled.collect::<Vec<_>>().join(", ");
@@ -437,8 +437,8 @@ fn l6_no_statement_is_too_much() {
     refused(&format!("SELECT 1 FROM {}", vec!["t"; 300].join(", ")), "more than 200 tables");
     refused(&format!("SELECT 1 {}", "UNION ALL SELECT 1 ".repeat(5_000)), "without a comma");
     // Long, and still within bounds.
-    assert_eq!(count(&catalog, &format!("SELECT 1{}", " + 1".repeat(4_000))), 4_001);
-    let chain = (0..2_000).map(|n| format!("n = {n}")).collect::<Vec<_>>().join(" OR ");
+    assert_eq!(count(&catalog, &format!("SELECT 1{}", " + 1".repeat(2_000))), 2_001);
+    let chain = (0..1_000).map(|n| format!("n = {n}")).collect::<Vec<_>>().join(" OR ");
     assert_eq!(count(&catalog, &format!("SELECT count(*) FROM t WHERE {chain}")), 10);
     let list = (0..20_000).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     assert_eq!(count(&catalog, &format!("SELECT count(*) FROM t WHERE n IN ({list})")), 10);

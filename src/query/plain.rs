@@ -163,6 +163,7 @@ pub(super) fn planned(message: &str) -> Explained {
     }
     if message.starts_with("Projections require unique expression names") {
         let column = between(message, "expression \"", "\" at position").unwrap_or_default();
+        let column = column.rsplit(" AS ").next().unwrap_or(column);
         let name = column.rsplit('.').next().unwrap_or(column);
         return Explained::new(
             format!("two columns have the name \"{name}\""),
@@ -171,7 +172,24 @@ pub(super) fn planned(message: &str) -> Explained {
         );
     }
     if let Some(sides) = between(message, "Cannot coerce arithmetic expression ", " to valid types") {
+        let sides = text(sides);
+        let hint = match sides.as_str() {
+            "TIMESTAMP - VARCHAR" | "TIMESTAMP + VARCHAR" => "write INTERVAL '1 hour'",
+            _ => "convert one side with CAST(x AS type)",
+        };
+        return explained(format!("{sides} is not possible"), hint);
+    }
+    if message.starts_with("Cannot infer common argument type") {
+        let sides = message.rsplit_once("operation ").map_or("", |(_, sides)| sides);
         return explained(format!("{} is not possible", text(sides)), "convert one side with CAST(x AS type)");
+    }
+    if message.starts_with("Physical plan does not support logical expression AggregateFunction") {
+        let hint = "GROUP BY takes columns, and an aggregate of aggregates needs an inner query";
+        return Explained::new("an aggregate function stands where there is none", Some(hint.to_owned()), vec![]);
+    }
+    if message.starts_with("join condition should not be empty") {
+        let names = vec!["join".to_owned()];
+        return Explained::new("the join has no condition", Some("write ON or USING, or CROSS JOIN".to_owned()), names);
     }
     if message.starts_with("Cannot automatically convert ") {
         return explained(text(message), "convert it with CAST(x AS type)");
@@ -225,9 +243,10 @@ pub(super) fn planned(message: &str) -> Explained {
 
 /// Explains why a function does not take its arguments.
 fn function_refused(message: &str) -> Option<Explained> {
-    let name = between(message, "call to '", "' function")
+    let is_of_types = message.contains("failed to match any signature");
+    let name = between(message, "unction '", "' failed to match")
+        .or_else(|| between(message, "call to '", "' function"))
         .or_else(|| between(message, "unction '", "' expects"))
-        .or_else(|| between(message, "unction '", "' failed to match"))
         .or_else(|| between(message, "types '", "("))?;
     let hint = match name {
         "date_bin" => "write date_bin(INTERVAL '1 minute', time)".to_owned(),
@@ -240,7 +259,7 @@ fn function_refused(message: &str) -> Option<Explained> {
             None => "check how many it takes, and their types; CAST(x AS type) converts".to_owned(),
         },
     };
-    let counts = between(message, "expects ", " received").map(|expected| {
+    let counts = between(message, "expects ", " received").filter(|_| !is_of_types).map(|expected| {
         let received = message.split_once(" received ").map_or("", |(_, rest)| rest);
         let received: String = received.chars().take_while(char::is_ascii_digit).collect();
         let expected: String = expected.chars().take_while(|c| c.is_ascii_digit()).collect();

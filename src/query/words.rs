@@ -12,7 +12,7 @@ use super::error::{Place, StatementError};
 /// The longest statement, in bytes.
 const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// The most words and signs without a comma between them. A chain of operators is evaluated by functions that call themselves.
-const CHAIN_TOKENS_MAX: usize = 8_192;
+const CHAIN_TOKENS_MAX: usize = 4_096;
 /// The most commas of one `SELECT`, which has as many columns. The items of lists in parentheses are not counted.
 const SELECT_COMMAS_MAX: usize = 2_000;
 

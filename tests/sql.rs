@@ -38,7 +38,9 @@ fn scan(catalog: &Catalog, statement: &str) -> String {
 
 fn put(stream: &Stream, from: u64, to: u64) {
     for number in from..to {
-        stream.put(&format!("k{}", number % 5), &format!(r#"{{"n": {number}, "even": {}}}"#, number % 2 == 0)).unwrap();
+        stream
+            .put(&format!("k{}", number % 5), &format!(r#"{{"n": {number}, "even": {}}}"#, number % 2 == 0))
+            .unwrap();
     }
 }
 
@@ -53,10 +55,15 @@ fn statements_read_streams() {
     put(&stream, 0, 1_000);
     let catalog = numbers(&stream);
     assert_eq!(count(&catalog, "SELECT sum(n) FROM t"), 499_500);
-    assert_eq!(rows(&catalog, "SELECT _key, count(*) AS c FROM t WHERE even GROUP BY _key ORDER BY _key").len(), 5);
+    assert_eq!(
+        rows(&catalog, "SELECT _key, count(*) AS c FROM t WHERE even GROUP BY _key ORDER BY _key").len(),
+        5
+    );
     assert_eq!(
         rows(&catalog, "SELECT n, _sequence, _shard, _arrival, _data FROM t ORDER BY n LIMIT 1"),
-        [r#"{"n":0,"_sequence":0,"_shard":0,"_arrival":"2023-11-14T22:13:20.000000Z","_data":"{\"n\": 0, \"even\": true}"}"#]
+        [
+            r#"{"n":0,"_sequence":0,"_shard":0,"_arrival":"2023-11-14T22:13:20.000000Z","_data":"{\"n\": 0, \"even\": true}"}"#
+        ]
     );
     assert_eq!(
         catalog.query("SELECT N, Even FROM T WHERE n IN (3, 4)").unwrap().to_table().unwrap(),
@@ -65,7 +72,8 @@ fn statements_read_streams() {
     let mut csv = Vec::new();
     catalog.query("SELECT n, NULL AS x, 'a,b' AS y FROM t WHERE n < 2").unwrap().write_csv(&mut csv).unwrap();
     assert_eq!(String::from_utf8(csv).unwrap(), "n,x,y\n0,,\"a,b\"\n1,,\"a,b\"\n");
-    let window = "SELECT n, sum(n) OVER (ORDER BY n ROWS 1 PRECEDING) AS s FROM t ORDER BY n LIMIT 2 OFFSET 5";
+    let window =
+        "SELECT n, sum(n) OVER (ORDER BY n ROWS 1 PRECEDING) AS s FROM t ORDER BY n LIMIT 2 OFFSET 5";
     assert_eq!(rows(&catalog, window), [r#"{"n":5,"s":9}"#, r#"{"n":6,"s":11}"#]);
 }
 
@@ -75,10 +83,7 @@ fn empty_streams_have_no_rows_and_closed_ones_are_an_error() {
     let stream = small(&clock()).open(dir.path()).unwrap();
     let catalog = numbers(&stream);
     assert_eq!(count(&catalog, "SELECT count(*) FROM t"), 0);
-    assert_eq!(
-        catalog.query("SELECT n FROM t").unwrap().to_table().unwrap(),
-        "+---+\n| n |\n+---+\n+---+\n"
-    );
+    assert_eq!(catalog.query("SELECT n FROM t").unwrap().to_table().unwrap(), "+---+\n| n |\n+---+\n+---+\n");
     let mut csv = Vec::new();
     catalog.query("SELECT n FROM t").unwrap().write_csv(&mut csv).unwrap();
     assert_eq!(csv, b"n\n");
@@ -97,7 +102,10 @@ fn binary_values_print_as_text_or_as_digits() {
     stream.put_record(&PutRecord::new("b", &[0xff, 0x00]).header("h", &[0xfe])).unwrap();
     let catalog = Catalog::new().stream("t", &stream, Schema::raw()).unwrap();
     let all = "SELECT _data, _headers FROM t ORDER BY _sequence";
-    assert_eq!(rows(&catalog, all), [r#"{"_data":"text","_headers":{}}"#, r#"{"_data":"ff00","_headers":{"h":"fe"}}"#]);
+    assert_eq!(
+        rows(&catalog, all),
+        [r#"{"_data":"text","_headers":{}}"#, r#"{"_data":"ff00","_headers":{"h":"fe"}}"#]
+    );
     let mut csv = Vec::new();
     catalog.query(all).unwrap().write_csv(&mut csv).unwrap();
     assert_eq!(String::from_utf8(csv).unwrap(), "_data,_headers\ntext,{}\nff00,{h: fe}\n");
@@ -116,7 +124,8 @@ fn filters_on_what_the_log_knows_reach_the_log() {
     let catalog = numbers(&stream);
     let of = |filter: &str| {
         let plan = scan(&catalog, &format!("SELECT n FROM t WHERE {filter}"));
-        let records = plan.split_once("records=").unwrap().1.split(',').next().unwrap().parse::<u64>().unwrap();
+        let records =
+            plan.split_once("records=").unwrap().1.split(',').next().unwrap().parse::<u64>().unwrap();
         (count(&catalog, &format!("SELECT count(*) FROM t WHERE {filter}")), records, plan)
     };
     let (found, read, _) = of("_arrival > now() - INTERVAL '2 seconds'");
@@ -133,7 +142,8 @@ fn filters_on_what_the_log_knows_reach_the_log() {
     let first = right.first_sequence.get();
     let (found, read, _) = of(&format!("_shard = {} AND _sequence < {}", right.id.get(), first + 10));
     assert_eq!((found, read), (10, 10));
-    let (found, read, _) = of(&format!("_shard IN ({}, 77) AND NOT _sequence >= {}", right.id.get(), first + 10));
+    let (found, read, _) =
+        of(&format!("_shard IN ({}, 77) AND NOT _sequence >= {}", right.id.get(), first + 10));
     assert_eq!((found, read), (10, 10));
     let (found, read, _) = of("_key = 'k1'");
     assert_eq!((found, read), (2_000, 10_000), "a key may be put with a hash key of the caller's choice");
@@ -147,7 +157,8 @@ fn a_key_decides_the_shard_if_the_schema_says_so() {
     let stream = small(&clock()).shards(4).open(dir.path()).unwrap();
     put(&stream, 0, 100);
     let schema = Schema::json("n BIGINT").unwrap();
-    let catalog = |is_on| Catalog::new().stream("t", &stream, schema.clone().keys_decide_shards(is_on)).unwrap();
+    let catalog =
+        |is_on| Catalog::new().stream("t", &stream, schema.clone().keys_decide_shards(is_on)).unwrap();
     let statement = "SELECT n FROM t WHERE _key = 'k1'";
     assert!(scan(&catalog(true), statement).contains("shards=1 of 4"));
     assert_eq!(rows(&catalog(true), statement).len(), 20);
@@ -246,7 +257,8 @@ fn streams_join_with_files_and_with_each_other() {
     let schema = Schema::json("n BIGINT").unwrap();
     let catalog = Catalog::new().stream("clicks", &clicks, schema.clone()).unwrap();
     let catalog = catalog.stream("orders", &orders, schema).unwrap();
-    let catalog = catalog.file("names", &odd).unwrap().file("colours", dir.path().join("colours.jsonl")).unwrap();
+    let catalog =
+        catalog.file("names", &odd).unwrap().file("colours", dir.path().join("colours.jsonl")).unwrap();
     assert_eq!(catalog.tables(), ["clicks", "colours", "names", "orders"]);
     let statement = "SELECT name, colour, count(*) AS c FROM clicks JOIN names ON _key = names.key \
                      LEFT JOIN colours USING (key) GROUP BY ALL ORDER BY name";
@@ -368,7 +380,8 @@ fn l4_memory_is_bounded() {
     put(&stream, 0, 30_000);
     let catalog = numbers(&stream).memory_limit(1 << 20);
     // It cannot write the array to the disk.
-    let result = catalog.query("SELECT array_agg(n) FROM (SELECT a.n FROM t a CROSS JOIN (SELECT 1 FROM t LIMIT 100) b)");
+    let result = catalog
+        .query("SELECT array_agg(n) FROM (SELECT a.n FROM t a CROSS JOIN (SELECT 1 FROM t LIMIT 100) b)");
     let error = result.and_then(|mut rows| rows.to_table()).unwrap_err();
     assert!(matches!(error, QueryError::Memory(_)), "{error}");
     // What is sorted can be.
@@ -431,7 +444,10 @@ fn l6_no_statement_is_too_much() {
     refused(&format!("SELECT {}1", "1, ".repeat(100_000)), "may have up to 2000 columns");
     let doubled = (1..40).map(|n| format!("q{n} AS (SELECT a.* FROM q{} a, q{} b)", n - 1, n - 1));
     let doubled = doubled.collect::<Vec<_>>().join(", ");
-    refused(&format!("WITH q0 AS (SELECT n FROM t), {doubled} SELECT count(*) FROM q39"), "more than 200 tables");
+    refused(
+        &format!("WITH q0 AS (SELECT n FROM t), {doubled} SELECT count(*) FROM q39"),
+        "more than 200 tables",
+    );
     let inner = format!("SELECT * FROM (WITH q0 AS (SELECT n FROM t), {doubled} SELECT count(*) FROM q39)");
     refused(&inner, "more than 200 tables");
     refused(&format!("SELECT 1 FROM {}", vec!["t"; 300].join(", ")), "more than 200 tables");

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, Query, ShowStatementFilter, Spanned, Statement, Visit, Visitor,
-    visit_relations,
+    Ident, ObjectName, Query, ShowStatementFilter, Spanned, Statement, Visit, Visitor, visit_relations,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -85,7 +84,8 @@ fn parse_one(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, Statem
 
 /// Adds a hint if a word is almost a keyword.
 fn misspelt(error: StatementError, word: &str, keywords: &[&str]) -> StatementError {
-    match words::nearest(word, keywords.iter().copied()).filter(|keyword| !keyword.eq_ignore_ascii_case(word)) {
+    match words::nearest(word, keywords.iter().copied()).filter(|keyword| !keyword.eq_ignore_ascii_case(word))
+    {
         Some(keyword) => error.hint(format!("did you mean {keyword} instead of {word}?")),
         None => error,
     }
@@ -110,13 +110,18 @@ fn continuous(text: &str, tokens: &[TokenWithSpan]) -> Option<StatementError> {
         let [one, two, three] = three else { return None };
         let is_stream = is_word(one, &["select"])
             && is_word(two, &["stream"])
-            && (matches!(three.token, Token::Word(_)) && !is_word(three, &["from", "as"]) || three.token == Token::Mul);
+            && (matches!(three.token, Token::Word(_)) && !is_word(three, &["from", "as"])
+                || three.token == Token::Mul);
         let is_window = is_word(one, &["tumble", "hop", "cumulate", "session"])
             && two.token == Token::LParen
             && is_word(three, &["table"]);
         let is_step = is_word(one, &["step"])
             && two.token == Token::LParen
-            && tokens.iter().skip_while(|token| token.span.start < two.span.start).take(32).any(|token| is_word(token, &["by"]));
+            && tokens
+                .iter()
+                .skip_while(|token| token.span.start < two.span.start)
+                .take(32)
+                .any(|token| is_word(token, &["by"]));
         let is_stagger = is_word(one, &["windowed"]) && is_word(two, &["by"]);
         match (is_stream, is_window || is_stagger || is_step) {
             (true, _) => Some((two.span, false)),
@@ -134,7 +139,7 @@ fn continuous(text: &str, tokens: &[TokenWithSpan]) -> Option<StatementError> {
 }
 
 /// Says in plain words what the parser did not understand.
-fn fault(text: &str, tokens: &[TokenWithSpan], error: ParserError) -> StatementError {
+pub(super) fn fault(text: &str, tokens: &[TokenWithSpan], error: ParserError) -> StatementError {
     let message = match error {
         ParserError::RecursionLimitExceeded => {
             let message = format!("the statement is nested more than {DEPTH_MAX} levels deep");
@@ -186,10 +191,7 @@ fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Opti
         _ => return None,
     };
     let (message, hint) = match word.as_str() {
-        "INSERT" => (
-            "a query only reads",
-            "start a continuous query for INSERT INTO: catalog.start(…)",
-        ),
+        "INSERT" => ("a query only reads", "start a continuous query for INSERT INTO: catalog.start(…)"),
         "CREATE" | "DROP" | "ALTER" => (
             "a query only reads, and the tables are those of the catalog",
             "add a table with Catalog::stream or Catalog::file, or start a continuous query for CREATE STREAM and CREATE PUMP",
@@ -197,9 +199,10 @@ fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Opti
         "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" => {
             ("the records of a stream never change", "retention drops them by age or size")
         }
-        "COPY" | "UNLOAD" | "EXPORT" => {
-            ("a query writes no files", "read its rows, and write them with Rows::write_csv or Rows::write_json")
-        }
+        "COPY" | "UNLOAD" | "EXPORT" => (
+            "a query writes no files",
+            "read its rows, and write them with Rows::write_csv or Rows::write_json",
+        ),
         "SET" | "RESET" | "USE" => {
             ("a query has no settings", "set what the catalog may use with Catalog::memory_limit")
         }
@@ -232,12 +235,14 @@ fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Opti
 fn asked(text: &str, statement: Statement) -> Result<Asked, StatementError> {
     match statement {
         Statement::Explain { ref statement, .. } if !matches!(**statement, Statement::Query(_)) => {
-            Err(StatementError::new(text, None, "only a query can be explained").hint("write EXPLAIN SELECT …"))
+            Err(StatementError::new(text, None, "only a query can be explained")
+                .hint("write EXPLAIN SELECT …"))
         }
         Statement::ShowTables { .. } => Ok(Asked::Tables),
         Statement::ShowFunctions { filter: None::<ShowStatementFilter> } => Ok(Asked::Functions),
         Statement::ShowFunctions { .. } => {
-            Err(StatementError::new(text, None, "SHOW FUNCTIONS takes no filter").hint("write SHOW FUNCTIONS"))
+            Err(StatementError::new(text, None, "SHOW FUNCTIONS takes no filter")
+                .hint("write SHOW FUNCTIONS"))
         }
         Statement::ExplainTable { table_name, .. } => Ok(Asked::Describe(only(text, &table_name)?)),
         Statement::ShowColumns { show_options, .. } => {
@@ -270,7 +275,8 @@ fn check_tables(text: &str, statement: &Statement) -> Result<(), StatementError>
     if weights.totals[0] <= TABLES_MAX {
         return Ok(());
     }
-    let message = format!("the statement reads more than {TABLES_MAX} tables, counting those of each named query");
+    let message =
+        format!("the statement reads more than {TABLES_MAX} tables, counting those of each named query");
     Err(StatementError::new(text, None, message))
 }
 

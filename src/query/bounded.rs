@@ -16,8 +16,8 @@ use super::error::{Place, QueryError, StatementError};
 use super::explain::Explainer;
 use super::rows::{RowSource, Rows};
 use super::run::Run;
-use super::tables::Table;
 use super::sql_types::sql_type;
+use super::tables::Table;
 use super::words;
 
 /// A column of a table. [`Catalog::describe`] returns it.
@@ -140,7 +140,8 @@ impl Catalog {
             let names = self.tables();
             return Err(no_table(text, Place::of(table.span), &table.value, &names).into());
         };
-        let nullable: ArrayRef = Arc::new(columns.iter().map(|column| Some(column.is_nullable)).collect::<BooleanArray>());
+        let nullable: ArrayRef =
+            Arc::new(columns.iter().map(|column| Some(column.is_nullable)).collect::<BooleanArray>());
         made([
             ("column_name", texts(columns.iter().map(|column| column.name.clone()))),
             ("data_type", texts(columns.iter().map(|column| column.sql_type.clone()))),
@@ -168,7 +169,11 @@ async fn run_statement(
 fn interruptible(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let is_join = node.children().len() > 1;
-        Ok(if is_join { Transformed::yes(Arc::new(CooperativeExec::new(node)) as _) } else { Transformed::no(node) })
+        Ok(if is_join {
+            Transformed::yes(Arc::new(CooperativeExec::new(node)) as _)
+        } else {
+            Transformed::no(node)
+        })
     })
     .data()
 }
@@ -190,4 +195,3 @@ fn texts(texts: impl IntoIterator<Item = String>) -> ArrayRef {
 fn made<const N: usize>(columns: [(&str, ArrayRef); N]) -> Result<RecordBatch, QueryError> {
     RecordBatch::try_from_iter(columns).map_err(|error| QueryError::Failed(error.to_string()))
 }
-

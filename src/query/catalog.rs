@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use arrow_array::temporal_conversions::timestamp_us_to_datetime;
+use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -154,7 +154,9 @@ impl Catalog {
             )));
         }
         if self.tables.contains_key(name) {
-            return Err(QueryError::Invalid(format!("the catalog has a table {name:?} already: use another name")));
+            return Err(QueryError::Invalid(format!(
+                "the catalog has a table {name:?} already: use another name"
+            )));
         }
         Arc::make_mut(&mut self.tables).insert(name.to_owned(), table);
         Ok(())
@@ -228,7 +230,10 @@ impl Catalog {
         let spilled = (self.memory_limit as u64).saturating_mul(SPILL_FACTOR);
         let tracked = std::num::NonZeroUsize::MIN;
         RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(self.memory_limit), tracked)))
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(
+                FairSpillPool::new(self.memory_limit),
+                tracked,
+            )))
             .with_disk_manager_builder(disk.with_max_temp_directory_size(spilled))
             .build_arc()
             .map_err(|error| QueryError::Failed(error.strip_backtrace()))

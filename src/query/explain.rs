@@ -9,8 +9,8 @@ use datafusion::common::{Column, Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Spanned, TableFactor, Value, ValueWithSpan, Visit,
-    Visitor,
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Spanned,
+    TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -24,7 +24,8 @@ use crate::Error;
 /// The functions of a session, with what they are.
 pub(super) fn functions(state: &SessionState) -> BTreeMap<String, &'static str> {
     let mut functions = BTreeMap::new();
-    let mut add = |names: Vec<&String>, kind| functions.extend(names.into_iter().map(|name| (name.clone(), kind)));
+    let mut add =
+        |names: Vec<&String>, kind| functions.extend(names.into_iter().map(|name| (name.clone(), kind)));
     add(state.table_functions().keys().collect(), "table");
     add(state.scalar_functions().keys().collect(), "scalar");
     add(state.higher_order_functions().keys().collect(), "scalar");
@@ -110,8 +111,11 @@ impl Explainer {
             }
             SchemaError::AmbiguousReference { field } => {
                 let name = &field.name;
-                self.error(self.place(name, diagnostic), format!("the column \"{name}\" is in more than one table"))
-                    .hint(format!("write the name of the table before it: table.{}", quoted(name)))
+                self.error(
+                    self.place(name, diagnostic),
+                    format!("the column \"{name}\" is in more than one table"),
+                )
+                .hint(format!("write the name of the table before it: table.{}", quoted(name)))
             }
             SchemaError::DuplicateQualifiedField { qualifier, .. } => {
                 let name = qualifier.table();
@@ -131,10 +135,16 @@ impl Explainer {
             return self.error(place, format!("expected an expression, found {keyword}"));
         }
         let table = field.relation.as_ref().map(|relation| relation.table());
-        let tables: BTreeSet<_> =
-            valid.iter().filter_map(|column| column.relation.as_ref()).map(|relation| relation.table()).collect();
+        let tables: BTreeSet<_> = valid
+            .iter()
+            .filter_map(|column| column.relation.as_ref())
+            .map(|relation| relation.table())
+            .collect();
         if let Some(table) = table.filter(|table| !tables.is_empty() && !tables.contains(table)) {
-            let error = self.error(self.place(table, None).or(place), format!("the statement reads no table \"{table}\""));
+            let error = self.error(
+                self.place(table, None).or(place),
+                format!("the statement reads no table \"{table}\""),
+            );
             return match words::nearest(table, tables.iter().copied()) {
                 Some(nearest) => error.hint(format!("did you mean {}?", quoted(nearest))),
                 None => error.hint(format!("it reads {}", tables.into_iter().collect::<Vec<_>>().join(", "))),
@@ -173,9 +183,9 @@ impl Explainer {
 
     fn explain_plan(&self, message: &str, diagnostic: Option<&Diagnostic>) -> StatementError {
         let explained = plain::planned(message);
-        let place = diagnostic.and_then(place_of).or_else(|| {
-            explained.names.iter().find_map(|name| self.place(name, None))
-        });
+        let place = diagnostic
+            .and_then(place_of)
+            .or_else(|| explained.names.iter().find_map(|name| self.place(name, None)));
         let error = self.error(place, explained.message);
         let nearest = explained.sought.and_then(|name| words::nearest(&name, self.names.all()));
         match explained.hint.or_else(|| Some(format!("did you mean \"{}\"?", nearest?))) {
@@ -248,7 +258,9 @@ impl Visitor for CheckNames<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
-        let TableFactor::Table { name, args, sample, version, .. } = factor else { return ControlFlow::Continue(()) };
+        let TableFactor::Table { name, args, sample, version, .. } = factor else {
+            return ControlFlow::Continue(());
+        };
         let explainer = self.explainer;
         if sample.is_some() {
             let error = explainer.error(Place::of(name.span()), "TABLESAMPLE is not supported");
@@ -297,7 +309,9 @@ impl Visitor for CheckNames<'_> {
         match explainer.functions.get(&name) {
             Some(&"window") if function.over.is_none() => {
                 let error = explainer.error(Place::of(ident.span), format!("{name} looks at other rows"));
-                return ControlFlow::Break(Box::new(error.hint(format!("write {name}(…) OVER (ORDER BY …)"))));
+                return ControlFlow::Break(Box::new(
+                    error.hint(format!("write {name}(…) OVER (ORDER BY …)")),
+                ));
             }
             Some(_) if name != "count" && takes_all(&function.args) => {
                 let error = explainer.error(Place::of(ident.span), format!("{name} takes no *"));

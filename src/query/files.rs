@@ -43,7 +43,8 @@ impl FileTable {
         let url = ListingTableUrl::parse(url_of(&whole)).map_err(|error| fault(error.to_string()))?;
         let opened = engine.run(async move {
             let options = ListingOptions::new(format).with_file_extension("").with_collect_stat(true);
-            let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(&state).await;
+            let config =
+                ListingTableConfig::new(url).with_listing_options(options).infer_schema(&state).await;
             let table = config.and_then(ListingTable::try_new);
             table.map_err(|error| QueryError::Failed(error.strip_backtrace()))
         });

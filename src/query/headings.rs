@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Query, Select, SelectFlavor, SelectItem, SetExpr, Statement, TableFactor, WildcardAdditionalOptions,
+    Expr, Ident, Query, Select, SelectFlavor, SelectItem, SetExpr, Statement, TableFactor,
+    WildcardAdditionalOptions,
 };
 
 /// Names each column of the result after what the statement has in its place, where it would have a name that the planner makes up.
@@ -73,7 +74,11 @@ fn heading(expr: &Expr, tables: &BTreeSet<String>) -> Option<String> {
     match expr {
         Expr::Identifier(_) => None,
         // A column of a table has its own name, and the planner tells columns of different tables apart.
-        Expr::CompoundIdentifier(parts) if parts.first().is_some_and(|first| tables.contains(&first.value)) && parts.len() == 2 => None,
+        Expr::CompoundIdentifier(parts)
+            if parts.first().is_some_and(|first| tables.contains(&first.value)) && parts.len() == 2 =>
+        {
+            None
+        }
         Expr::CompoundIdentifier(parts) => Some(parts.last()?.value.clone()),
         // It makes several columns.
         Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("unnest") => None,

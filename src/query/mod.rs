@@ -36,6 +36,7 @@ mod words;
 
 pub use bounded::Column;
 pub use catalog::Catalog;
+pub use decode::Decoded;
 pub use error::{QueryError, StatementError};
 pub use rows::Rows;
 pub use run::{RefusedRow, RefusedRows};

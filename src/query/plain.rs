@@ -76,9 +76,8 @@ pub(super) fn function_instead(name: &str) -> Option<&'static str> {
 
 /// Returns a word in capitals if it begins a part of a statement, so that nobody names a column like it.
 pub(super) fn keyword(name: &str) -> Option<String> {
-    const BEGINNINGS: [&str; 12] = [
-        "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "JOIN", "ON", "AND", "OR", "UNION",
-    ];
+    const BEGINNINGS: [&str; 12] =
+        ["FROM", "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "JOIN", "ON", "AND", "OR", "UNION"];
     let upper = name.to_uppercase();
     BEGINNINGS.contains(&upper.as_str()).then_some(upper)
 }
@@ -144,7 +143,8 @@ fn replace_word(text: &str, name: &str, by: &str) -> String {
 /// Explains a message of the planner.
 pub(super) fn planned(message: &str) -> Explained {
     let names = names_in(message);
-    let explained = |message: String, hint: &str| Explained::new(message, Some(hint.to_owned()), names.clone());
+    let explained =
+        |message: String, hint: &str| Explained::new(message, Some(hint.to_owned()), names.clone());
     if message.contains("must be in GROUP BY or an aggregate function")
         || message.contains("must appear in the GROUP BY clause")
     {
@@ -181,22 +181,36 @@ pub(super) fn planned(message: &str) -> Explained {
     }
     if message.starts_with("Cannot infer common argument type") {
         let sides = message.rsplit_once("operation ").map_or("", |(_, sides)| sides);
-        return explained(format!("{} is not possible", text(sides)), "convert one side with CAST(x AS type)");
+        return explained(
+            format!("{} is not possible", text(sides)),
+            "convert one side with CAST(x AS type)",
+        );
     }
     if message.starts_with("Physical plan does not support logical expression AggregateFunction") {
         let hint = "GROUP BY takes columns, and an aggregate of aggregates needs an inner query";
-        return Explained::new("an aggregate function stands where there is none", Some(hint.to_owned()), vec![]);
+        return Explained::new(
+            "an aggregate function stands where there is none",
+            Some(hint.to_owned()),
+            vec![],
+        );
     }
     if message.starts_with("join condition should not be empty") {
         let names = vec!["join".to_owned()];
-        return Explained::new("the join has no condition", Some("write ON or USING, or CROSS JOIN".to_owned()), names);
+        return Explained::new(
+            "the join has no condition",
+            Some("write ON or USING, or CROSS JOIN".to_owned()),
+            names,
+        );
     }
     if message.starts_with("Cannot automatically convert ") {
         return explained(text(message), "convert it with CAST(x AS type)");
     }
     if message.starts_with("Cannot create filter with non-boolean predicate") {
         let kind = message.rsplit_once("returning ").map_or("", |(_, kind)| kind);
-        return explained(format!("a filter has to be a BOOLEAN, and this is {}", text(kind)), "compare it: x > 0");
+        return explained(
+            format!("a filter has to be a BOOLEAN, and this is {}", text(kind)),
+            "compare it: x > 0",
+        );
     }
     if let Some(function) = function_refused(message) {
         return function;
@@ -211,10 +225,16 @@ pub(super) fn planned(message: &str) -> Explained {
         );
     }
     if message.starts_with("UNION queries have different number of columns") {
-        return explained("the queries of a UNION have different numbers of columns".to_owned(), "select the same number in each");
+        return explained(
+            "the queries of a UNION have different numbers of columns".to_owned(),
+            "select the same number in each",
+        );
     }
     if message.starts_with("Too many columns! The subquery") {
-        return explained("a query that stands for a value returns more than one column".to_owned(), "select one");
+        return explained(
+            "a query that stands for a value returns more than one column".to_owned(),
+            "select one",
+        );
     }
     if message.starts_with("Unsupported SQL type ") {
         return explained(
@@ -222,7 +242,10 @@ pub(super) fn planned(message: &str) -> Explained {
             "use BOOLEAN, INTEGER, BIGINT, REAL, DOUBLE, DECIMAL(p, s), VARCHAR, VARBINARY, DATE, TIME, TIMESTAMP or INTERVAL",
         );
     }
-    if let Some(part) = message.strip_prefix("Unsupported ast node ").or_else(|| message.strip_prefix("Unsupported AST node ")) {
+    if let Some(part) = message
+        .strip_prefix("Unsupported ast node ")
+        .or_else(|| message.strip_prefix("Unsupported AST node "))
+    {
         let part: String = part.chars().take_while(|c| c.is_alphanumeric()).collect();
         return Explained::new(format!("this part of SQL is not supported ({part})"), None, names);
     }
@@ -233,7 +256,10 @@ pub(super) fn planned(message: &str) -> Explained {
         return explained("FETCH is not supported".to_owned(), "write LIMIT n");
     }
     if message.starts_with("FLOOR with datetime") || message.starts_with("CEIL with datetime") {
-        return explained("FLOOR and CEIL do not round times in a query".to_owned(), "write date_trunc('minute', x)");
+        return explained(
+            "FLOOR and CEIL do not round times in a query".to_owned(),
+            "write date_trunc('minute', x)",
+        );
     }
     if let Some((message, hint)) = message.split_once(". Consider using ") {
         return explained(text(message), &format!("use {}", hint.trim_end_matches('.')));
@@ -251,7 +277,8 @@ fn function_refused(message: &str) -> Option<Explained> {
     let hint = match name {
         "date_bin" => "write date_bin(INTERVAL '1 minute', time)".to_owned(),
         "date_trunc" => "write date_trunc('minute', time)".to_owned(),
-        _ => match message.rsplit_once(" requires ").and_then(|(_, rest)| rest.split_once(", but received ")) {
+        _ => match message.rsplit_once(" requires ").and_then(|(_, rest)| rest.split_once(", but received "))
+        {
             Some((needed, found)) => {
                 let found = between(found, "DataType: ", ")").unwrap_or(found);
                 format!("it needs {} and got {}; CAST(x AS type) converts", text(needed), text(found))

@@ -50,8 +50,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    const ALL: Self =
-        Self { sequence: Interval::ALL, arrival: Interval::ALL, keys: None, is_exact: true };
+    const ALL: Self = Self { sequence: Interval::ALL, arrival: Interval::ALL, keys: None, is_exact: true };
 
     /// No bound that is known. The records have to be looked at.
     const UNKNOWN: Self = Self { is_exact: false, ..Self::ALL };
@@ -139,10 +138,7 @@ fn when(expr: &Expr, wanted: bool, shard: u32) -> Option<Bounds> {
     }
 }
 
-fn either(
-    one: impl FnOnce() -> Option<Bounds>,
-    two: impl FnOnce() -> Option<Bounds>,
-) -> Option<Bounds> {
+fn either(one: impl FnOnce() -> Option<Bounds>, two: impl FnOnce() -> Option<Bounds>) -> Option<Bounds> {
     match (one(), two()) {
         (Some(one), Some(two)) => Some(one.or(two)),
         (one, two) => one.or(two),
@@ -247,7 +243,9 @@ impl<'e> Side<'e> {
     /// Returns the values of the column, before it is converted, for which the comparison is true. `None` if that is not known.
     fn interval(&self, op: Operator, value: &ScalarValue) -> Option<Within> {
         if self.name != ARRIVAL {
-            let is_whole = |cast: &&DataType| cast.is_integer() || matches!(cast, DataType::Decimal128(_, scale) if *scale >= 0);
+            let is_whole = |cast: &&DataType| {
+                cast.is_integer() || matches!(cast, DataType::Decimal128(_, scale) if *scale >= 0)
+            };
             if self.cast.is_some() && self.cast.filter(is_whole).is_none() {
                 return None;
             }

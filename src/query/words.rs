@@ -145,7 +145,10 @@ impl Names {
                     // The parser takes these for functions, wherever they stand.
                     if matches!(
                         word.keyword,
-                        Keyword::USER | Keyword::CURRENT_USER | Keyword::SESSION_USER | Keyword::CURRENT_CATALOG
+                        Keyword::USER
+                            | Keyword::CURRENT_USER
+                            | Keyword::SESSION_USER
+                            | Keyword::CURRENT_CATALOG
                     ) {
                         (word.keyword, word.quote_style) = (Keyword::NoKeyword, Some('"'));
                     }

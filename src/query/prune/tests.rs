@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    UInt64Array,
 };
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{cast, col, in_list, lit, not, try_cast};
@@ -42,7 +43,8 @@ fn utc() -> Option<Arc<str>> {
 fn literal_time() -> impl Strategy<Value = ScalarValue> {
     prop_oneof![
         time().prop_map(|time| ScalarValue::TimestampMicrosecond(Some(time), utc())),
-        (time(), -1..2_i64).prop_map(|(time, ns)| ScalarValue::TimestampNanosecond(Some(time * 1_000 + ns), utc())),
+        (time(), -1..2_i64)
+            .prop_map(|(time, ns)| ScalarValue::TimestampNanosecond(Some(time * 1_000 + ns), utc())),
         time().prop_map(|time| ScalarValue::TimestampMillisecond(Some(time / 1_000), utc())),
         time().prop_map(|time| ScalarValue::TimestampSecond(Some(time / 1_000_000), None)),
         Just(ScalarValue::TimestampMicrosecond(None, utc())),
@@ -112,12 +114,15 @@ fn comparison() -> impl Strategy<Value = Expr> {
                 true => binary(one.clone(), op, lit(value)),
                 false => binary(lit(value), op, one.clone()),
             }),
-            (values.clone(), values.clone(), any::<bool>()).prop_map(move |(low, high, negated)| match negated {
-                true => two.clone().not_between(lit(low), lit(high)),
-                false => two.clone().between(lit(low), lit(high)),
-            }),
-            (proptest::collection::vec(values, 1..4), any::<bool>())
-                .prop_map(move |(list, negated)| in_list(three.clone(), list.into_iter().map(lit).collect(), negated)),
+            (values.clone(), values.clone(), any::<bool>()).prop_map(
+                move |(low, high, negated)| match negated {
+                    true => two.clone().not_between(lit(low), lit(high)),
+                    false => two.clone().between(lit(low), lit(high)),
+                }
+            ),
+            (proptest::collection::vec(values, 1..4), any::<bool>()).prop_map(
+                move |(list, negated)| in_list(three.clone(), list.into_iter().map(lit).collect(), negated)
+            ),
         ]
     })
 }
@@ -155,7 +160,8 @@ fn evaluate(filter: &Expr, rows: &[Row]) -> Option<Vec<bool>> {
         (
             ARRIVAL,
             Arc::new(
-                TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.arrival)).with_timezone("UTC"),
+                TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.arrival))
+                    .with_timezone("UTC"),
             ),
         ),
         (KEY, Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.key)))),

@@ -47,7 +47,7 @@ impl Planner<'_> {
                 if args.is_some() {
                     return Ok(open(alias.as_ref(), &used));
                 }
-                let Some((exact, found)) = self.names.find(&name(&used), used.quote_style.is_some()) else {
+                let Some((exact, found)) = self.names.find(&used) else {
                     let names = self.names.names();
                     let problem = Problem::new(&used, format!("there is no stream and no table {used}"));
                     let near = problem.nearest(&used.value, names.iter().map(String::as_str));

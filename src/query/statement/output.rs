@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, OrderBy, Query, Select, SelectItem, SetExpr, TableFactor, Visit, VisitMut,
-    Visitor, VisitorMut,
+    Expr, GroupByExpr, Ident, OrderBy, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins,
+    Visit, VisitMut, Visitor, VisitorMut, WindowType,
 };
 use std::ops::ControlFlow;
 
@@ -16,7 +16,7 @@ use super::problem::{Problem, Result};
 use super::scope::find_in;
 use super::stage::{Stage, StageKind};
 use super::tables::{Names, TableKind};
-use super::tree::{change, column, order_by, select_of};
+use super::tree::{change_from_inside, column, has, has_subquery, is_aggregate, order_by, over, select_of};
 
 /// Plans an `INSERT`. The name of the plan is the pump's, or that of the target.
 pub(super) fn plan(pump: ParsedPump, names: &Names<'_>) -> Result<Plan> {
@@ -94,7 +94,7 @@ fn output_names(
             return Ok(wanted);
         }
         let message =
-            format!("{} columns are inserted into {} of {target}", rows.columns.len(), wanted.len());
+            format!("the SELECT has {}, and {target} takes {}", columns(rows.columns.len()), wanted.len());
         let hint = format!(
             "select as many: {}",
             wanted.iter().map(|name| super::problem::quoted(name)).collect::<Vec<_>>().join(", ")
@@ -108,6 +108,10 @@ fn output_names(
         }
     }
     Ok(rows.columns.clone())
+}
+
+fn columns(count: usize) -> String {
+    if count == 1 { "1 column".to_owned() } else { format!("{count} columns") }
 }
 
 /// A declared column in other letters, or the name as it stands.
@@ -138,24 +142,18 @@ fn rename(query: &mut Query, names: &[String]) -> Result<()> {
             *alias = ident(new);
         }
     }
-    let is_column = |expr: &Expr, name: &str| matches!(expr, Expr::Identifier(ident) if ident.value == name);
-    let mut replaced: Vec<String> = vec![];
-    let mut replace = |expr: &mut Expr| {
-        if let Expr::Identifier(used) = expr
-            && let Some(meaning) = meanings.get(&name(used))
-            && !is_column(meaning, &name(used))
-            && !replaced.contains(&name(used))
-        {
-            // What is put in may name the same again.
-            replaced.push(name(used));
-            *expr = meaning.clone();
-        }
+    let replace = |expr: &mut Expr| {
+        let meaning = match expr {
+            Expr::Identifier(used) => meanings.get(&name(used)),
+            _ => None,
+        };
+        *expr = meaning.unwrap_or(expr).clone();
         Ok(())
     };
-    if is_alone {
-        change(&mut order, &mut replace)?;
-        change(&mut select.having, &mut replace)?;
-        change(&mut select.qualify, &mut replace)?;
+    if is_alone && !meanings.is_empty() {
+        change_from_inside(&mut order, replace)?;
+        change_from_inside(&mut select.having, replace)?;
+        change_from_inside(&mut select.qualify, replace)?;
     }
     query.order_by = order;
     Ok(())
@@ -195,7 +193,7 @@ fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Sh
         StageKind::Over { .. } if selects(&query) == 2 => {
             ["_time", "_place_shard", "_place_sequence"].iter().map(|name| column(name)).collect()
         }
-        StageKind::Each if has_one_select => {
+        StageKind::Each => {
             let is_joined = select_of(&mut query)
                 .is_some_and(|select| select.from.iter().any(|from| !from.joins.is_empty()));
             let places = ["_place_shard", "_place_sequence"];
@@ -207,11 +205,12 @@ fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Sh
         query.order_by = Some(order_by(&order));
     }
     let _ = VisitMut::visit(&mut query, &mut Tidier);
+    let is_spread = is_spread(&query.body);
     let sql = query.to_string();
     let shape = match stage.kind {
         StageKind::Each => Shape::Each { sql },
         StageKind::Windows { kind, is_aligned, .. } => {
-            Shape::Windows { kind, sql, separately: !(is_aligned && has_one_select) }
+            Shape::Windows { kind, sql, separately: !(is_aligned && is_spread) }
         }
         StageKind::Over { keep } => Shape::Over { keep, sql },
         StageKind::Join { keep_left, keep_right, kind, alone } => {
@@ -221,6 +220,29 @@ fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Sh
     let inputs =
         stage.inputs.into_iter().enumerate().map(|(number, input)| input.into_input(number)).collect();
     Ok((inputs, shape))
+}
+
+/// Whether the levels above the one that reads released rows take each row for itself, or together with those of its window.
+fn is_spread(body: &SetExpr) -> bool {
+    let SetExpr::Select(select) = body else { return false };
+    let [TableWithJoins { relation, joins }] = &select.from[..] else { return false };
+    let TableFactor::Derived { subquery, .. } = relation else { return true };
+    let is_of_window = |expr: &Expr| match over(expr) {
+        Some(WindowType::WindowSpec(spec)) => {
+            ["window_start", "window_end"].iter().all(|end| spec.partition_by.contains(&column(end)))
+        }
+        Some(WindowType::NamedWindow(_)) => false,
+        None => !is_aggregate(expr),
+    };
+    joins.is_empty()
+        && !has_keys(select)
+        && select.having.is_none()
+        && select.distinct.is_none()
+        && subquery.order_by.is_none()
+        && subquery.limit_clause.is_none()
+        && !has_subquery(&**select)
+        && !has(&**select, |expr| !is_of_window(expr))
+        && is_spread(&subquery.body)
 }
 
 fn has_keys(select: &Select) -> bool {

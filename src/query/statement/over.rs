@@ -92,7 +92,7 @@ struct Over<'a> {
     relation: &'a Relation,
     input: StageInput,
     keep: Vec<Lookback>,
-    /// What the windows go by, once one has told.
+    /// What the windows go by, once one window has said it.
     time: Option<Time>,
     named: BTreeMap<String, WindowSpec>,
     is_joined: bool,

@@ -196,7 +196,10 @@ impl Scope<'_> {
         let columns = self.everyone().flat_map(|relation| &relation.columns).map(String::as_str);
         let names: Vec<&str> = aliases.chain(columns).collect();
         let problem = Problem::new(&*first, format!("there is no table and no column {first} here"));
-        Err(problem.nearest(&first.value, names))
+        let tables =
+            self.everyone().filter_map(|relation| relation.alias.as_ref()).map(|alias| quoted(&name(alias)));
+        let tables = tables.collect::<Vec<_>>().join(", ");
+        Err(problem.nearest(&first.value, names).or_hint(&format!("the tables here are {tables}")))
     }
 }
 

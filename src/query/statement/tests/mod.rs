@@ -46,7 +46,7 @@ fn tables() -> Vec<(&'static str, Option<&'static str>, Vec<(&'static str, DataT
         (
             "clicks",
             Some("at"),
-            vec![("page", Utf8View), ("ms", Float64), ("at", time()), ("seen", time()), ("user", user)],
+            vec![("page", Utf8View), ("ms", Float64), ("at", time()), ("seen", time()), ("visitor", user)],
         ),
         (
             "bid",
@@ -114,7 +114,9 @@ pub(super) fn program(text: &str) -> Program {
         Err(problem) => panic!("{}\n{text}", shown(text, &problem)),
     };
     for plan in &program.pumps {
-        judge(plan, &program);
+        if let Err(error) = judged(plan, &program) {
+            panic!("{error}\n{text}");
+        }
     }
     program
 }
@@ -125,6 +127,12 @@ pub(super) fn plan(text: &str) -> Plan {
     let mut program = program(text);
     assert_eq!(program.pumps.len(), 1);
     program.pumps.remove(0)
+}
+
+/// What is wrong with a text.
+#[track_caller]
+pub(super) fn problem_of(text: &str) -> Problem {
+    super::plan(text, &Catalog).expect_err("the text is wrong")
 }
 
 /// A problem as a person reads it.
@@ -149,18 +157,13 @@ fn register(session: &SessionContext, name: &str, fields: Vec<Field>) {
     session.register_table(format!("\"{name}\""), Arc::new(table)).unwrap();
 }
 
-/// The columns that a text of SQL results in. It must be possible to run it.
-fn planned(session: &SessionContext, sql: &str) -> Vec<Field> {
+/// The columns that a text of SQL results in, if it can be run.
+fn planned(session: &SessionContext, sql: &str) -> Result<Vec<Field>, String> {
     runtime().block_on(async {
-        let frame = match session.sql(sql).await {
-            Ok(frame) => frame,
-            Err(error) => panic!("{error}\n{sql}"),
-        };
+        let frame = session.sql(sql).await.map_err(|error| format!("{error}\n{sql}"))?;
         let fields = frame.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-        if let Err(error) = frame.collect().await {
-            panic!("{error}\n{sql}");
-        }
-        fields
+        frame.collect().await.map_err(|error| format!("{error}\n{sql}"))?;
+        Ok(fields)
     })
 }
 
@@ -169,19 +172,18 @@ fn names(fields: &[Field]) -> Vec<&str> {
 }
 
 /// Has DataFusion plan and run all SQL of a plan over empty tables, and checks the columns of the results.
-#[track_caller]
-fn judge(plan: &Plan, program: &Program) {
+pub(super) fn judged(plan: &Plan, program: &Program) -> Result<(), String> {
     let session = session();
     register(&session, "pages", fields("pages").unwrap());
     for (number, input) in plan.inputs.iter().enumerate() {
         let declared = program.streams.iter().find(|stream| stream.name == input.stream);
-        let of_input = declared.map_or_else(
-            || fields(&input.stream).unwrap(),
-            |declared| system().into_iter().chain(declared_fields(&declared.columns)).collect(),
-        );
+        let of_input = match declared {
+            Some(declared) => system().into_iter().chain(declared_fields(&declared.columns)?).collect(),
+            None => fields(&input.stream).unwrap(),
+        };
         let preparing = super::tests::session();
         register(&preparing, "input", of_input);
-        let mut rows = planned(&preparing, &input.prepare);
+        let mut rows = planned(&preparing, &input.prepare)?;
         let last: Vec<_> = names(&rows).into_iter().rev().take(4).collect();
         assert_eq!(last, ["_time", "_arrival", "_sequence", "_shard"], "{}", input.prepare);
         let more = match plan.shape {
@@ -202,22 +204,23 @@ fn judge(plan: &Plan, program: &Program) {
         Shape::Windows { sql, .. } => sql,
         Shape::Join { sql, alone, kind, .. } => {
             if let Some(alone) = alone {
-                assert_eq!(names(&planned(&session, alone)), columns, "{alone}");
+                assert_eq!(names(&planned(&session, alone)?), columns, "{alone}");
             }
             columns.extend(["_left_shard", "_left_sequence", "_right_shard", "_right_sequence"]);
             columns.extend((*kind != JoinKind::Inner).then_some("_kept"));
             sql
         }
     };
-    assert_eq!(names(&planned(&session, sql)), columns, "{sql}");
+    assert_eq!(names(&planned(&session, sql)?), columns, "{sql}");
+    Ok(())
 }
 
-fn declared_fields(columns: &str) -> Vec<Field> {
+fn declared_fields(columns: &str) -> Result<Vec<Field>, String> {
     let session = session();
     let create = format!("CREATE TABLE declared ({columns})");
     runtime().block_on(async {
-        session.sql(&create).await.unwrap();
+        session.sql(&create).await.map_err(|error| format!("{error}\n{create}"))?;
         let table = session.table("declared").await.unwrap();
-        table.schema().fields().iter().map(|field| field.as_ref().clone()).collect()
+        Ok(table.schema().fields().iter().map(|field| field.as_ref().clone()).collect())
     })
 }

@@ -96,6 +96,8 @@ pub use consumer::{
 pub use filter::Filter;
 #[cfg(feature = "delivery")]
 pub(crate) use filter::check_json;
+#[cfg(feature = "sql")]
+pub(crate) use filter::{JsonSkip, MalformedJson, decode_json_text};
 pub(crate) use journal::{Journal, JournalOptions};
 pub use log::archive::report::{ArchiveProgress, ArchiveReport, RestoreReport};
 pub use log::format::headers::Headers;

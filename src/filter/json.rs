@@ -40,12 +40,18 @@ pub(super) struct Text<'a> {
     has_escapes: bool,
 }
 
+/// Decodes the escapes of a string that has been checked, and that is given without its quotes.
+#[cfg(feature = "sql")]
+pub(crate) fn decode_json_text(raw: &str) -> String {
+    Text { raw, has_escapes: true }.unescape()
+}
+
 impl<'a> Text<'a> {
     pub(super) fn decode(self) -> Cow<'a, str> {
         if self.has_escapes { Cow::Owned(self.unescape()) } else { Cow::Borrowed(self.raw) }
     }
 
-    /// Relies on [`Json::text`], which has checked the escapes.
+    /// Relies on [`Json::text`] or [`Skip::string`], which have checked the escapes.
     fn unescape(self) -> String {
         let mut decoded = String::with_capacity(self.raw.len());
         let mut rest = self.raw;

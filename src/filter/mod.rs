@@ -12,7 +12,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use field::Parts;
+#[cfg(feature = "sql")]
+pub(crate) use json::{Malformed as MalformedJson, decode_json_text};
 use machine::{Machine, RULES_PER_MACHINE};
+#[cfg(feature = "sql")]
+pub(crate) use skip::Skip as JsonSkip;
 #[cfg(feature = "delivery")]
 pub(crate) use skip::check_json;
 

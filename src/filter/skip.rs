@@ -18,27 +18,27 @@ pub(crate) fn check_json(text: &str) -> Result<bool, Malformed> {
 
 /// A place in a text, and how many objects and lists are open there.
 #[derive(Debug)]
-pub(super) struct Skip<'a> {
+pub(crate) struct Skip<'a> {
     bytes: &'a [u8],
-    pub(super) at: usize,
+    pub(crate) at: usize,
     depth: usize,
     /// Whether a line break was passed between two values.
     has_line_break: bool,
 }
 
 impl<'a> Skip<'a> {
-    pub(super) fn new(text: &'a str, at: usize, depth: usize) -> Self {
+    pub(crate) fn new(text: &'a str, at: usize, depth: usize) -> Self {
         Self { bytes: text.as_bytes(), at, depth, has_line_break: false }
     }
 
-    /// Passes a value.
-    pub(super) fn value(&mut self) -> Result<(), Malformed> {
+    /// Passes a value, with the blanks in front of it.
+    pub(crate) fn value(&mut self) -> Result<(), Malformed> {
         let outside = self.depth;
         // A bit for each object or list that is open, the innermost one last: whether it is an object.
         let mut are_objects = 0_u128;
         loop {
             match self.pass_spaces() {
-                b'"' => self.string()?,
+                b'"' => drop(self.string()?),
                 b'-' | b'0'..=b'9' => self.number()?,
                 open @ (b'{' | b'[') => {
                     self.open()?;
@@ -83,19 +83,19 @@ impl<'a> Skip<'a> {
     }
 
     #[cold]
-    fn malformed(&self, expected: &'static str) -> Malformed {
+    pub(crate) fn malformed(&self, expected: &'static str) -> Malformed {
         Malformed { at: self.at, expected }
     }
 
     /// Returns the next byte, or 0 at the end. Where that counts, 0 is not what is expected.
     #[inline(always)]
-    fn next(&self) -> u8 {
+    pub(crate) fn next(&self) -> u8 {
         self.bytes.get(self.at).copied().unwrap_or_default()
     }
 
     /// Passes blanks, and returns the byte behind them.
     #[inline(always)]
-    fn pass_spaces(&mut self) -> u8 {
+    pub(crate) fn pass_spaces(&mut self) -> u8 {
         match self.next() {
             0..=b' ' => self.pass_some_spaces(),
             other => other,
@@ -114,13 +114,21 @@ impl<'a> Skip<'a> {
         }
     }
 
-    fn open(&mut self) -> Result<(), Malformed> {
+    /// Passes a bracket, behind which everything is nested one level deeper.
+    pub(crate) fn open(&mut self) -> Result<(), Malformed> {
         self.at += 1;
         if self.depth == DEPTH_MAX {
             return Err(self.malformed("less nesting"));
         }
         self.depth += 1;
         Ok(())
+    }
+
+    /// Passes the bracket that closes what [`open`](Self::open) has opened.
+    #[cfg(feature = "sql")]
+    pub(crate) fn close(&mut self) {
+        self.at += 1;
+        self.depth -= 1;
     }
 
     fn name(&mut self) -> Result<(), Malformed> {
@@ -135,10 +143,11 @@ impl<'a> Skip<'a> {
         Ok(())
     }
 
-    /// Passes a string, whose opening quote is next.
+    /// Passes a string, whose opening quote is next. Returns whether it has escapes.
     #[inline]
-    fn string(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn string(&mut self) -> Result<bool, Malformed> {
         self.at += 1;
+        let mut has_escapes = false;
         loop {
             while let Some(word) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
                 match first_special(u64::from_le_bytes(*word)) {
@@ -153,10 +162,11 @@ impl<'a> Skip<'a> {
                 match self.next() {
                     b'"' => {
                         self.at += 1;
-                        return Ok(());
+                        return Ok(has_escapes);
                     }
                     b'\\' => {
                         self.escape()?;
+                        has_escapes = true;
                         break;
                     }
                     b' '.. => self.at += 1,
@@ -200,8 +210,9 @@ impl<'a> Skip<'a> {
         Ok(value)
     }
 
+    /// Passes a number.
     #[inline]
-    fn number(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn number(&mut self) -> Result<(), Malformed> {
         self.at += usize::from(self.next() == b'-');
         match self.next() {
             b'0' => self.at += 1,
@@ -228,7 +239,8 @@ impl<'a> Skip<'a> {
         if self.at > start { Ok(()) } else { Err(self.malformed("a digit")) }
     }
 
-    fn literal(&mut self, word: &str) -> Result<(), Malformed> {
+    /// Passes a word.
+    pub(crate) fn literal(&mut self, word: &str) -> Result<(), Malformed> {
         if !self.bytes[self.at..].starts_with(word.as_bytes()) {
             return Err(self.malformed("true, false or null"));
         }

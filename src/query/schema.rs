@@ -1,1 +1,366 @@
 //! The columns that the data of a record has.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_schema::SchemaRef;
+
+use super::columns;
+use super::infer;
+use super::system::SystemColumn;
+use super::types::{Column, SqlType};
+use crate::{Error, Record, Result};
+
+const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// How the data of a stream's records becomes the columns of a table.
+///
+/// A table of a stream has six **system columns**, whatever its data is:
+///
+/// | column | type | |
+/// |---|---|---|
+/// | `_shard` | `INTEGER UNSIGNED` | the number of the record's shard |
+/// | `_sequence` | `BIGINT UNSIGNED` | its sequence number in the shard |
+/// | `_arrival` | `TIMESTAMP` | when it arrived |
+/// | `_key` | `VARCHAR` | its partition key; bytes that are no UTF-8 count as U+FFFD |
+/// | `_data` | `VARBINARY` | its data |
+/// | `_headers` | a map | its headers |
+///
+/// Behind them are the columns that the schema names, with the types of SQL:
+///
+/// ```
+/// use streamlog::query::Schema;
+///
+/// let schema = Schema::json(
+///     "page VARCHAR, ms DOUBLE NOT NULL, at TIMESTAMP, user STRUCT<id BIGINT, name VARCHAR>, tags VARCHAR[]",
+/// )?;
+/// # let _ = schema;
+/// # Ok::<(), streamlog::Error>(())
+/// ```
+///
+/// # Types
+///
+/// The spellings of Flink, Hive and PostgreSQL are known. A name without quotes is in lower case, as in the statements; one in quotes stays as it is.
+///
+/// | type | what becomes a value of it |
+/// |---|---|
+/// | `BOOLEAN` | `true` and `false`, as texts too, in upper or lower case; the numbers 1 and 0 |
+/// | `TINYINT`, `SMALLINT`, `INTEGER`, `BIGINT` | a whole number, as a text too: `12.0` and `1.2e1` are whole; `true` is 1 and `false` is 0 |
+/// | `REAL`, `DOUBLE` | the nearest number of 32 or 64 bits, as a text too; `NaN`, `Infinity` and `-Infinity` as texts; `true` is 1 and `false` is 0. `FLOAT` is `REAL` |
+/// | `DECIMAL(p, s)` | an exact number with `p` digits, `s` of them behind the point, as a text too; one with more digits behind the point does not fit. Without digits it is `DECIMAL(38, 10)` |
+/// | `VARCHAR`, `VARCHAR(n)` | a text, and anything else as the JSON that it is; characters beyond `n` are cut off. `STRING`, `TEXT` and `CHAR(n)` are the same |
+/// | `TIMESTAMP` | a moment to the microsecond, in UTC: a text in the form of RFC 3339, or with a blank instead of the `T`, without an offset in UTC; only a date is its midnight. A number, as a text too, counts seconds since 1970, or if it is whole and has 13 digits or more, milliseconds |
+/// | `DATE`, `TIME` | a text such as `2026-03-01`, or the day in UTC of a moment in the forms above; a text such as `12:00:00.5` |
+/// | `VARBINARY` | the bytes of a text in Base64 |
+/// | `T[]`, `ARRAY<T>` | a list, whose items may be null |
+/// | `STRUCT<name T, …>`, `ROW<…>` | an object; members that are no fields are left out |
+///
+/// A value that is null or missing is null, and does not fit into a column that is `NOT NULL`. A record of which one value does not fit has no
+/// row; the reason names the column, its type and what was found.
+///
+/// A schema has at most 1,000 columns, with the fields of structs, and is nested at most 10 levels deep.
+#[derive(Clone)]
+#[must_use]
+pub struct Schema {
+    format: Format,
+    columns: Arc<[Column]>,
+    /// With the system columns.
+    arrow: SchemaRef,
+    is_inferred: bool,
+    watermark: Option<Watermark>,
+    idle_timeout: Duration,
+    do_keys_decide_shards: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Watermark {
+    column: String,
+    allowed_lateness: Duration,
+}
+
+/// How data is read.
+#[derive(Debug, Clone)]
+pub(super) enum Format {
+    Json,
+    Csv { delimiter: u8 },
+    Raw,
+    Function(Function),
+}
+
+type Decode = dyn Fn(&Record<'_>) -> Result<serde_json::Value, String> + Send + Sync;
+
+/// What makes a JSON object of a record.
+#[derive(Clone)]
+pub(super) struct Function(Arc<Decode>);
+
+impl Function {
+    pub(super) fn call(&self, record: &Record<'_>) -> Result<serde_json::Value, String> {
+        (self.0)(record)
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Function")
+    }
+}
+
+impl Schema {
+    /// The data is a JSON object, and its members are the columns.
+    ///
+    /// A column takes the member of its name; or if there is none, one whose name differs in upper and lower case only. Of several, the last one
+    /// counts. Other members are left out, after a check that they are JSON. Members of an object within are the fields of a `STRUCT`.
+    ///
+    /// Data that is no JSON object, or that is nested deeper than 127 levels, is refused; but only by statements that ask for a column of the
+    /// schema. Those that ask for system columns alone, as `SELECT count(*)` does, do not look at the data.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if this is no list of columns. It says where.
+    ///
+    /// ```
+    /// # use streamlog::query::Schema;
+    /// let error = Schema::json("page VARCHAR, ms NUMBER").unwrap_err();
+    /// assert_eq!(error.to_string(), "the schema is wrong: column ms: the type NUMBER is unknown here");
+    /// ```
+    pub fn json(columns: &str) -> Result<Self> {
+        Self::new(Format::Json, read(columns)?)
+    }
+
+    /// The data is a JSON object, whose columns are [taken](Self::infer) from the first records of the stream when it is put into a catalog.
+    pub fn json_inferred() -> Self {
+        let schema = Self::with_columns(Format::Json, vec![]);
+        Self { is_inferred: true, ..schema }
+    }
+
+    /// Makes a schema of JSON into which all of these records fit. Each column may be null, and stands where its name came first. Names are in
+    /// lower case, so that statements need no quotes; those that differ in upper and lower case only are one.
+    ///
+    /// Types are widened where they have to be: whole numbers (`BIGINT`) to `DOUBLE` where others are among them, and everything else that differs,
+    /// or is always null, to `VARCHAR`. Whole numbers of more than 64 bits are `VARCHAR` too, so that they keep their digits. No text is taken for
+    /// a number or a time. Records that are no JSON objects, and members with the name of a system column, are left out.
+    ///
+    /// ```
+    /// # use streamlog::query::Schema;
+    /// let records = [r#"{"id": 1, "ms": 2, "user": {"id": 7}}"#, r#"{"id": 2, "ms": 2.5, "tags": ["new"]}"#];
+    /// let schema = Schema::infer(records)?;
+    /// assert_eq!(schema.to_string(), "id BIGINT, ms DOUBLE, user STRUCT<id BIGINT>, tags VARCHAR[]");
+    /// # Ok::<(), streamlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` if no record is a JSON object that has members, or if there are too many columns.
+    pub fn infer<R: AsRef<[u8]>>(records: impl IntoIterator<Item = R>) -> Result<Self> {
+        Self::json_inferred().inferred_from(records)
+    }
+
+    /// The data is a line of CSV, as RFC 4180 describes it, and its fields are the columns, in their order: with commas between them, unless
+    /// [`delimiter`](Self::delimiter) says otherwise. A field without anything, not even quotation marks, is null. A line with another number of
+    /// fields is refused. Columns cannot be lists and structs.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if this is no list of columns, or one of them is a list or a struct.
+    ///
+    /// ```
+    /// # use streamlog::query::Schema;
+    /// let schema = Schema::csv("page VARCHAR, ms DOUBLE")?.delimiter(b';')?;
+    /// # let _ = schema;
+    /// # Ok::<(), streamlog::Error>(())
+    /// ```
+    pub fn csv(columns: &str) -> Result<Self> {
+        let columns = read(columns)?;
+        if let Some(nested) = columns.iter().find(|column| column.of.is_nested()) {
+            return Err(wrong(format!("column {}: a field of CSV is no {}", nested.name, nested.of)));
+        }
+        Self::new(Format::Csv { delimiter: b',' }, columns)
+    }
+
+    /// Sets what stands between the fields of CSV: an ASCII character other than a quotation mark and the end of a line. Default: a comma. Other
+    /// schemas have no delimiter, and stay as they are.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it is none of these.
+    pub fn delimiter(mut self, delimiter: u8) -> Result<Self> {
+        if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\r' | b'\n') {
+            return Err(wrong(
+                "the delimiter is an ASCII character, and no quotation mark or end of a line".into(),
+            ));
+        }
+        if let Format::Csv { delimiter: known } = &mut self.format {
+            *known = delimiter;
+        }
+        Ok(self)
+    }
+
+    /// The table has the system columns only. Its data can still be had as `_data`.
+    pub fn raw() -> Self {
+        Self::with_columns(Format::Raw, vec![])
+    }
+
+    /// The data is in another format (Avro, Protocol Buffers, MessagePack), and a function returns the JSON object that it stands for, or a
+    /// reason why it cannot be read. The members of the object become columns as with [`json`](Self::json).
+    ///
+    /// # Errors
+    /// `InvalidArgument` if this is no list of columns.
+    ///
+    /// ```
+    /// # use streamlog::query::Schema;
+    /// let schema = Schema::function("level VARCHAR, text VARCHAR", |record| {
+    ///     let line = std::str::from_utf8(record.data()).map_err(|error| error.to_string())?;
+    ///     let (level, text) = line.split_once(' ').ok_or("a line has a level and a text")?;
+    ///     Ok(serde_json::json!({ "level": level, "text": text }))
+    /// })?;
+    /// # let _ = schema;
+    /// # Ok::<(), streamlog::Error>(())
+    /// ```
+    pub fn function(
+        columns: &str,
+        decode: impl Fn(&Record<'_>) -> Result<serde_json::Value, String> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::new(Format::Function(Function(Arc::new(decode))), read(columns)?)
+    }
+
+    /// Names the column that says when something happened, and how much later than others such a record may come. Windows of continuous queries
+    /// then go by this time, and not by the arrival of records. Flink calls this a watermark.
+    ///
+    /// If the columns are still to be [inferred](Self::json_inferred), this one will be a `TIMESTAMP`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the schema has no such column, or it is no `TIMESTAMP`.
+    pub fn event_time(mut self, column: &str, allowed_lateness: Duration) -> Result<Self> {
+        let known = self.columns.iter().find(|known| known.name == column);
+        match known.map(|known| &known.of) {
+            Some(SqlType::Timestamp) => {}
+            Some(other) => {
+                return Err(wrong(format!(
+                    "column {column}: the time of an event is a TIMESTAMP, and this is a {other}"
+                )));
+            }
+            None if self.is_inferred => {}
+            None => return Err(wrong(format!("there is no column {column} for the time of events"))),
+        }
+        self.watermark = Some(Watermark { column: column.into(), allowed_lateness });
+        Ok(self)
+    }
+
+    /// Sets after which time without records a shard no longer holds back the windows of a continuous query by event time. Default: 1 minute.
+    pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { idle_timeout, ..self }
+    }
+
+    /// Sets whether all records of a partition key are in the shards that the key belongs to, so that a statement with `_key = '…'` reads no others.
+    /// Leave it off if records are put with a hash key of their own. Default: off.
+    pub fn keys_decide_shards(self, is_on: bool) -> Self {
+        Self { do_keys_decide_shards: is_on, ..self }
+    }
+
+    fn new(format: Format, columns: Vec<Column>) -> Result<Self> {
+        let is_system = |name: &str| SystemColumn::ALL.iter().any(|column| column.name() == name);
+        if let Some(column) = columns.iter().find(|column| is_system(&column.name)) {
+            return Err(wrong(format!("the column {} is one that every stream has", column.name)));
+        }
+        Ok(Self::with_columns(format, columns))
+    }
+
+    fn with_columns(format: Format, columns: Vec<Column>) -> Self {
+        let system = SystemColumn::ALL.into_iter().map(SystemColumn::field);
+        let fields: Vec<_> = system.chain(columns.iter().map(Column::field)).collect();
+        Self {
+            format,
+            columns: columns.into(),
+            arrow: Arc::new(arrow_schema::Schema::new(fields)),
+            is_inferred: false,
+            watermark: None,
+            idle_timeout: IDLE_TIMEOUT_DEFAULT,
+            do_keys_decide_shards: false,
+        }
+    }
+
+    /// Returns the columns as Arrow has them: the system columns first, then the schema's own.
+    pub(super) fn columns(&self) -> SchemaRef {
+        self.arrow.clone()
+    }
+
+    /// Returns the columns that are not system columns.
+    pub(super) fn own_columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    pub(super) fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Returns whether the columns are still to be taken from records: see [`inferred_from`](Self::inferred_from).
+    pub(super) fn is_inferred(&self) -> bool {
+        self.is_inferred
+    }
+
+    /// Returns this schema with columns that are taken from records, and all other settings.
+    pub(super) fn inferred_from<R: AsRef<[u8]>>(&self, records: impl IntoIterator<Item = R>) -> Result<Self> {
+        let time = self.watermark.as_ref().map(|watermark| &*watermark.column);
+        let columns = infer::columns(records, time).map_err(wrong)?;
+        let Self {
+            format: _,
+            columns: _,
+            arrow: _,
+            is_inferred: _,
+            watermark,
+            idle_timeout,
+            do_keys_decide_shards,
+        } = self.clone();
+        Ok(Self { watermark, idle_timeout, do_keys_decide_shards, ..Self::new(Format::Json, columns)? })
+    }
+
+    /// Returns the column of the events' time, if there is one, and how much later than others a record may come.
+    pub(super) fn watermark(&self) -> Option<(&str, Duration)> {
+        self.watermark.as_ref().map(|watermark| (&*watermark.column, watermark.allowed_lateness))
+    }
+
+    /// Returns after which time without records a shard does not hold the watermark back.
+    pub(super) fn idle_time(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    pub(super) fn do_keys_decide_shards(&self) -> bool {
+        self.do_keys_decide_shards
+    }
+
+    /// Returns the SQL types of all columns with their names, the system columns first.
+    pub(super) fn sql_types(&self) -> Vec<(String, String)> {
+        let system = SystemColumn::ALL.map(|column| (column.name().to_owned(), column.sql_type().to_owned()));
+        let own = self.columns.iter().map(|column| {
+            let null = if column.is_required { " NOT NULL" } else { "" };
+            (column.name.clone(), format!("{}{null}", column.of))
+        });
+        system.into_iter().chain(own).collect()
+    }
+}
+
+fn read(text: &str) -> Result<Vec<Column>> {
+    columns::read(text).map_err(wrong)
+}
+
+fn wrong(reason: String) -> Error {
+    Error::InvalidArgument(format!("the schema is wrong: {reason}").into())
+}
+
+/// Shows the list of columns.
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Schema")
+            .field("format", &self.format)
+            .field("columns", &self.to_string())
+            .field("watermark", &self.watermark)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Prints the list of columns, as [`json`](Self::json) takes it.
+impl fmt::Display for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (column, index) in self.columns.iter().zip(0..) {
+            write!(f, "{}{column}", if index > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}

@@ -18,4 +18,5 @@ mod system;
 mod time;
 mod types;
 
+pub use continuous::{Output, Pump, PumpOptions, PumpStats};
 pub use schema::Schema;

@@ -94,10 +94,10 @@ pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
 pub use filter::Filter;
-#[cfg(feature = "delivery")]
-pub(crate) use filter::check_json;
 #[cfg(feature = "sql")]
 pub(crate) use filter::{JsonSkip, MalformedJson, decode_json_text};
+#[cfg(feature = "delivery")]
+pub(crate) use filter::{Written, check_json, for_each_member};
 pub(crate) use journal::{Journal, JournalOptions};
 pub use log::archive::report::{ArchiveProgress, ArchiveReport, RestoreReport};
 pub use log::format::headers::Headers;

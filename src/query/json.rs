@@ -204,10 +204,6 @@ impl Object {
         }
     }
 
-    pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
-        self.fields.iter()
-    }
-
     /// Returns how many gaps are remembered.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {

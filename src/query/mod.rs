@@ -1,5 +1,7 @@
 //! SQL over streams: whole tables now, and windows that run for ever.
 
+mod ask;
+mod bounded;
 mod catalog;
 mod columns;
 mod continuous;
@@ -7,16 +9,35 @@ mod csv;
 mod decode;
 mod engine;
 mod error;
+mod explain;
 mod field;
+mod files;
 mod functions;
 mod infer;
 mod json;
+mod output;
+mod plain;
+mod prune;
+mod read;
+mod rows;
+mod run;
 mod scalar;
+mod scan;
 mod schema;
+mod sql_types;
 mod statement;
 mod system;
+mod table;
+mod tables;
 mod time;
 mod types;
+mod words;
 
 pub use continuous::{Output, Pump, PumpOptions, PumpStats};
+pub use bounded::Column;
+pub use catalog::Catalog;
+pub use decode::Decoded;
+pub use error::{QueryError, StatementError};
+pub use rows::Rows;
+pub use run::{RefusedRow, RefusedRows};
 pub use schema::Schema;

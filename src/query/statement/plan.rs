@@ -50,6 +50,8 @@ pub(in crate::query) struct Plan {
     pub(in crate::query) text: String,
     /// Where rows go: `INSERT INTO` this.
     pub(in crate::query) target: String,
+    /// The output's columns: as `INSERT INTO target (…)` lists them, or as the declared target has them, or as the query calls them.
+    pub(in crate::query) columns: Vec<String>,
     /// Whether the pump waits to be started by hand (`CREATE PUMP p STOPPED AS …`).
     pub(in crate::query) stopped: bool,
     /// What is read: one stream for `Each` and `Over`, left and right for `Join`, one or more for `Windows`. No stream is there twice, but for

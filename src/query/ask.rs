@@ -1,0 +1,289 @@
+//! What a statement asks for.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Ident, ObjectName, Query, ShowStatementFilter, Spanned, Statement, Visit, Visitor, visit_relations,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use super::error::{Place, StatementError};
+use super::words::{self, Names};
+
+/// How deep a statement may be nested.
+const DEPTH_MAX: usize = 50;
+/// The most tables that a statement may name, where a name that stands for a query counts as the tables of that query, each time.
+const TABLES_MAX: usize = 200;
+
+/// A statement that only reads.
+pub(super) enum Asked {
+    /// A query, or the explanation of one.
+    Query(Box<Statement>),
+    /// `SHOW TABLES`
+    Tables,
+    /// `SHOW FUNCTIONS`
+    Functions,
+    /// `DESCRIBE t`
+    Describe(Ident),
+}
+
+/// Parses a statement.
+pub(super) fn parse(text: &str, names: &Names) -> Result<Asked, StatementError> {
+    let mut tokens = words::split(text)?;
+    names.resolve(&mut tokens);
+    if tokens.is_empty() {
+        return Err(StatementError::new(text, None, "the statement is empty").hint("write SELECT … FROM …"));
+    }
+    let first = tokens[0].clone();
+    let parsed = parse_one(text, tokens);
+    // Whoever writes a statement of another kind is told so, also if it has other faults.
+    if let Some(refused) = refuse(text, &first, parsed.as_ref().ok()) {
+        return Err(refused);
+    }
+    let asked = asked(text, parsed?)?;
+    if let Asked::Query(statement) = &asked {
+        check_tables(text, statement)?;
+    }
+    Ok(asked)
+}
+
+fn parse_one(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, StatementError> {
+    let last = tokens.last().map(|token| token.span.end);
+    let mut parser =
+        Parser::new(&GenericDialect {}).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+    let fault = |parser: &Parser<'_>, error| fault(text, parser, error, last.and_then(Place::at));
+    let statement = match parser.parse_statement() {
+        Ok(statement) => statement,
+        Err(error) => return Err(fault(&parser, error)),
+    };
+    while parser.consume_token(&Token::SemiColon) {}
+    let rest = parser.peek_token();
+    if rest.token == Token::EOF {
+        return Ok(statement);
+    }
+    let place = Place::of(rest.span);
+    let is_second = matches!(parser.get_previous_token().token, Token::SemiColon);
+    Err(match is_second {
+        true => {
+            StatementError::new(text, place, "there is more than one statement").hint("run them one by one")
+        }
+        false => StatementError::new(text, place, format!("expected the end of the statement, found {rest}")),
+    })
+}
+
+/// Says in plain words what the parser did not understand.
+pub(super) fn fault(
+    text: &str,
+    parser: &Parser<'_>,
+    error: ParserError,
+    end: Option<Place>,
+) -> StatementError {
+    let message = match error {
+        ParserError::RecursionLimitExceeded => {
+            let message = format!("the statement is nested more than {DEPTH_MAX} levels deep");
+            return StatementError::new(text, None, message)
+                .hint("write inner queries as WITH name AS (…), one after the other");
+        }
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+    };
+    // The parser writes the place behind its message.
+    let (message, place) = match message.rsplit_once(" at Line: ") {
+        Some((message, place)) => (message.to_owned(), parse_place(place)),
+        None => (message, None),
+    };
+    let found = parser.get_current_token();
+    let width = |place: Place| match Place::of(found.span) {
+        Some(found) if (found.line, found.column) == (place.line, place.column) => found,
+        _ => place,
+    };
+    let message = match message.split_once(", found: ") {
+        Some((expected, found)) => {
+            let expected = expected.trim_start_matches("Expected").trim_start_matches([':', ' ']);
+            let expected = if expected.starts_with("an ") || expected.starts_with("a ") {
+                expected.to_owned()
+            } else {
+                expected.replace("end of statement", "the end of the statement")
+            };
+            match found {
+                "EOF" => format!("expected {expected}, but the statement ends"),
+                found => format!("expected {expected}, found {}", found.to_uppercase_if_keyword()),
+            }
+        }
+        None => message,
+    };
+    StatementError::new(text, place.map(width).or(end), message)
+}
+
+/// Keywords are shown as they are usually written.
+trait Shown {
+    fn to_uppercase_if_keyword(&self) -> String;
+}
+
+impl Shown for str {
+    fn to_uppercase_if_keyword(&self) -> String {
+        use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+        let upper = self.to_uppercase();
+        if ALL_KEYWORDS.contains(&upper.as_str()) { upper } else { self.to_owned() }
+    }
+}
+
+fn parse_place(text: &str) -> Option<Place> {
+    let (line, column) = text.split_once(", Column: ")?;
+    Some(Place { line: line.trim().parse().ok()?, column: column.trim().parse().ok()?, width: 1 })
+}
+
+/// Returns why a statement that does not only read is refused.
+fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Option<StatementError> {
+    let word = match &first.token {
+        Token::Word(word) => word.value.to_uppercase(),
+        _ => return None,
+    };
+    let (message, hint) = match word.as_str() {
+        "INSERT" => ("a query only reads", "start a continuous query for INSERT INTO: catalog.start(…)"),
+        "CREATE" | "DROP" | "ALTER" => (
+            "a query only reads, and the tables are those of the catalog",
+            "add a table with Catalog::stream or Catalog::file, or start a continuous query for CREATE STREAM and CREATE PUMP",
+        ),
+        "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" => {
+            ("the records of a stream never change", "retention drops them by age or size")
+        }
+        "COPY" | "UNLOAD" | "EXPORT" => (
+            "a query writes no files",
+            "read its rows, and write them with Rows::write_csv or Rows::write_json",
+        ),
+        "SET" | "RESET" | "USE" => {
+            ("a query has no settings", "set what the catalog may use with Catalog::memory_limit")
+        }
+        "BEGIN" | "START" | "COMMIT" | "ROLLBACK" => {
+            ("there are no transactions", "each query sees the streams as they were when it began")
+        }
+        "PREPARE" | "EXECUTE" | "DEALLOCATE" => {
+            ("there are no prepared statements", "run the query itself; it is planned in about a millisecond")
+        }
+        _ => {
+            let parsed = parsed?;
+            let reads = matches!(
+                parsed,
+                Statement::Query(_)
+                    | Statement::Explain { .. }
+                    | Statement::ExplainTable { .. }
+                    | Statement::ShowTables { .. }
+                    | Statement::ShowFunctions { .. }
+                    | Statement::ShowColumns { .. }
+            );
+            if reads {
+                return None;
+            }
+            ("this is no query", "write SELECT, EXPLAIN, SHOW TABLES, SHOW FUNCTIONS or DESCRIBE")
+        }
+    };
+    Some(StatementError::new(text, Place::of(first.span), message).hint(hint))
+}
+
+fn asked(text: &str, statement: Statement) -> Result<Asked, StatementError> {
+    match statement {
+        Statement::Explain { ref statement, .. } if !matches!(**statement, Statement::Query(_)) => {
+            Err(StatementError::new(text, None, "only a query can be explained")
+                .hint("write EXPLAIN SELECT …"))
+        }
+        Statement::ShowTables { .. } => Ok(Asked::Tables),
+        Statement::ShowFunctions { filter: None::<ShowStatementFilter> } => Ok(Asked::Functions),
+        Statement::ShowFunctions { .. } => {
+            Err(StatementError::new(text, None, "SHOW FUNCTIONS takes no filter")
+                .hint("write SHOW FUNCTIONS"))
+        }
+        Statement::ExplainTable { table_name, .. } => Ok(Asked::Describe(only(text, &table_name)?)),
+        Statement::ShowColumns { show_options, .. } => {
+            let table = show_options.show_in.and_then(|within| within.parent_name);
+            let table = table.ok_or_else(|| {
+                StatementError::new(text, None, "SHOW COLUMNS needs a table").hint("write DESCRIBE table")
+            })?;
+            Ok(Asked::Describe(only(text, &table)?))
+        }
+        statement => Ok(Asked::Query(Box::new(statement))),
+    }
+}
+
+/// Returns the name of a table, which has one part only.
+fn only(text: &str, name: &ObjectName) -> Result<Ident, StatementError> {
+    match &name.0[..] {
+        [part] if part.as_ident().is_some() => Ok(part.as_ident().cloned().unwrap_or_else(|| Ident::new(""))),
+        _ => {
+            let place = Place::of(name.span());
+            Err(StatementError::new(text, place, "the name of a table has one part")
+                .hint("quote it if it has a dot in it: \"a.b\""))
+        }
+    }
+}
+
+/// Refuses a statement that would grow beyond all bounds while it is planned, because each query of it names another one twice.
+fn check_tables(text: &str, statement: &Statement) -> Result<(), StatementError> {
+    let mut weights = Weights { totals: vec![0], ..Weights::default() };
+    let _ = statement.visit(&mut weights);
+    if weights.totals[0] <= TABLES_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("the statement reads more than {TABLES_MAX} tables, counting those of each named query");
+    Err(StatementError::new(text, None, message))
+}
+
+/// Counts the tables that queries read.
+#[derive(Default)]
+struct Weights {
+    /// How many tables the query that is visited reads so far, and those around it; the statement itself first.
+    totals: Vec<usize>,
+    /// How many a name stands for.
+    known: HashMap<String, usize>,
+    /// The names of the named queries that were not visited yet, by where they are in memory.
+    names: HashMap<*const Query, String>,
+}
+
+impl Visitor for Weights {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for named in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.names.insert(&raw const *named.query, named.alias.name.value.clone());
+        }
+        self.totals.push(0);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        let name = relation.0.last().and_then(|part| part.as_ident());
+        let tables = name.and_then(|name| self.known.get(&name.value)).copied().unwrap_or(1);
+        self.add(tables);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let total = self.totals.pop().unwrap_or_default();
+        if let Some(name) = self.names.remove(&(&raw const *query)) {
+            self.known.insert(name, total.max(1));
+        }
+        self.add(total);
+        ControlFlow::Continue(())
+    }
+}
+
+impl Weights {
+    fn add(&mut self, tables: usize) {
+        if let Some(total) = self.totals.last_mut() {
+            *total = total.saturating_add(tables);
+        }
+    }
+}
+
+/// Returns the names of all tables in a statement, also of those that stand for its own queries.
+pub(super) fn tables_of(statement: &Statement) -> Vec<String> {
+    let mut names = Vec::new();
+    let _ = visit_relations(statement, |relation: &ObjectName| {
+        names.extend(relation.0.last().and_then(|part| part.as_ident()).map(|name| name.value.clone()));
+        ControlFlow::<()>::Continue(())
+    });
+    names
+}

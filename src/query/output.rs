@@ -1,0 +1,207 @@
+//! Rows as text: a table for people, JSON lines, CSV.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, MapArray,
+    RecordBatch, StringArray, StructArray,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::csv;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
+
+use super::error::QueryError;
+use super::rows::Rows;
+
+/// Times print like RFC 3339 has them, in UTC.
+const FORMAT: FormatOptions<'static> = FormatOptions::new()
+    .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.6f"))
+    .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.6fZ"));
+
+fn failed(error: ArrowError) -> QueryError {
+    QueryError::Failed(error.to_string())
+}
+
+fn unwritten(error: io::Error) -> QueryError {
+    QueryError::Failed(format!("the rows cannot be written: {error}"))
+}
+
+impl Rows {
+    /// Reads all rows that are left, and returns them as a table for people. It holds all of them in memory: use a `LIMIT`.
+    ///
+    /// Binary values print as text where they are UTF-8, and as hexadecimal digits otherwise.
+    ///
+    /// # Errors
+    /// Those of the query.
+    pub fn to_table(&mut self) -> Result<String, QueryError> {
+        let schema = readable_schema(&self.schema());
+        let batches = self.map(|batch| readable(&batch?, &schema));
+        let mut batches = batches.collect::<Result<Vec<RecordBatch>, _>>()?;
+        if batches.is_empty() {
+            batches.push(RecordBatch::new_empty(schema));
+        }
+        let options = FORMAT.with_null("NULL");
+        let table = pretty_format_batches_with_options(&batches, &options).map_err(failed)?;
+        Ok(format!("{table}\n"))
+    }
+
+    /// Reads all rows that are left, and writes each as a JSON object on a line of its own. A column that is NULL is written as `null`.
+    ///
+    /// Binary values are written as text where they are UTF-8, and as hexadecimal digits otherwise. Times are written as RFC 3339.
+    ///
+    /// # Errors
+    /// Those of the query; `Failed` if the writer fails.
+    pub fn write_json(&mut self, output: impl Write) -> Result<(), QueryError> {
+        let schema = readable_schema(&self.schema());
+        let builder = WriterBuilder::new()
+            .with_explicit_nulls(true)
+            .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.6f".to_owned())
+            .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned());
+        let mut writer = builder.build::<_, LineDelimited>(output);
+        for batch in self.by_ref() {
+            writer.write(&readable(&batch?, &schema)?).map_err(failed)?;
+        }
+        writer.finish().map_err(failed)?;
+        writer.into_inner().flush().map_err(unwritten)
+    }
+
+    /// Reads all rows that are left, and writes them as CSV, after a line with the names of the columns. NULL is written as nothing.
+    ///
+    /// Values that are lists, structures or maps are written as text in one field. Binary values are written as text where they are UTF-8,
+    /// and as hexadecimal digits otherwise.
+    ///
+    /// # Errors
+    /// Those of the query; `Failed` if the writer fails.
+    pub fn write_csv(&mut self, output: impl Write) -> Result<(), QueryError> {
+        let schema = flat_schema(&self.schema());
+        let mut writer = csv::WriterBuilder::new()
+            .with_header(true)
+            .with_timestamp_format("%Y-%m-%d %H:%M:%S%.6f".to_owned())
+            .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned())
+            .build(output);
+        // The names are written once, also if there are no rows.
+        writer.write(&RecordBatch::new_empty(Arc::clone(&schema))).map_err(failed)?;
+        for batch in self.by_ref() {
+            writer.write(&flat(&batch?, &schema)?).map_err(failed)?;
+        }
+        writer.into_inner().flush().map_err(unwritten)
+    }
+}
+
+/// Returns the schema that rows have once their binary values are text.
+fn readable_schema(schema: &SchemaRef) -> SchemaRef {
+    let fields: Fields = schema.fields().iter().map(|field| readable_field(field)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn readable_field(field: &Field) -> Field {
+    Field::new(field.name(), readable_type(field.data_type()), field.is_nullable())
+}
+
+fn readable_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            DataType::Utf8
+        }
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|field| readable_field(field)).collect())
+        }
+        DataType::Map(entries, is_sorted) => DataType::Map(Arc::new(readable_field(entries)), *is_sorted),
+        other => other.clone(),
+    }
+}
+
+fn readable(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, QueryError> {
+    if batch.num_columns() == 0 {
+        return Ok(batch.clone());
+    }
+    let columns = batch.columns().iter().map(readable_array).collect::<Result<_, _>>().map_err(failed)?;
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(failed)
+}
+
+fn readable_array(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let any = array.as_any();
+    if let Some(array) = any.downcast_ref::<BinaryArray>() {
+        return Ok(texts(array.iter()));
+    }
+    if let Some(array) = any.downcast_ref::<LargeBinaryArray>() {
+        return Ok(texts(array.iter()));
+    }
+    if let Some(array) = any.downcast_ref::<BinaryViewArray>() {
+        return Ok(texts(array.iter()));
+    }
+    if let Some(array) = any.downcast_ref::<FixedSizeBinaryArray>() {
+        return Ok(texts(array.iter()));
+    }
+    if let Some(array) = any.downcast_ref::<StructArray>() {
+        return Ok(Arc::new(readable_struct(array)?));
+    }
+    if let (Some(array), DataType::Map(entries, is_sorted)) =
+        (any.downcast_ref::<MapArray>(), array.data_type())
+    {
+        let inner = readable_struct(array.entries())?;
+        let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
+        let map = MapArray::try_new(Arc::new(readable_field(entries)), offsets, inner, nulls, *is_sorted)?;
+        return Ok(Arc::new(map));
+    }
+    Ok(Arc::clone(array))
+}
+
+fn readable_struct(array: &StructArray) -> Result<StructArray, ArrowError> {
+    let columns = array.columns().iter().map(readable_array).collect::<Result<Vec<_>, _>>()?;
+    let fields = array.fields().iter().map(|field| readable_field(field)).collect::<Fields>();
+    StructArray::try_new_with_length(fields, columns, array.nulls().cloned(), array.len())
+}
+
+fn texts<'a>(values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
+    Arc::new(values.map(|value| value.map(text)).collect::<StringArray>())
+}
+
+/// Returns bytes as text, or as hexadecimal digits if they are none.
+fn text(bytes: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.to_owned();
+    }
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
+        // Writing to a text never fails.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
+}
+
+/// Returns the schema that rows have once their nested values are text.
+fn flat_schema(schema: &SchemaRef) -> SchemaRef {
+    let field = |field: &Arc<Field>| {
+        let data_type = readable_type(field.data_type());
+        let data_type = if data_type.is_nested() { DataType::Utf8 } else { data_type };
+        Field::new(field.name(), data_type, field.is_nullable())
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Fields>()))
+}
+
+fn flat(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, QueryError> {
+    let column = |array: &ArrayRef| {
+        let array = readable_array(array)?;
+        match array.data_type() {
+            nested if nested.is_nested() => {
+                let formatter = ArrayFormatter::try_new(&array, &FORMAT)?;
+                let value = |row| (!array.is_null(row)).then(|| formatter.value(row).to_string());
+                Ok(Arc::new((0..array.len()).map(value).collect::<StringArray>()) as ArrayRef)
+            }
+            DataType::Utf8View => cast(&array, &DataType::Utf8),
+            _ => Ok(array),
+        }
+    };
+    let columns = batch.columns().iter().map(column).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let fields = schema.fields().iter().zip(&columns);
+    let fields =
+        fields.map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone()));
+    let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
+    RecordBatch::try_new(schema, columns).map_err(failed)
+}

@@ -1,0 +1,93 @@
+//! The rows of a query.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+
+use super::engine::Batches;
+use super::error::QueryError;
+use super::run::{RefusedRows, Run};
+
+/// The rows of a query, as batches of Apache Arrow. [`Catalog::query`](crate::query::Catalog::query) returns it.
+///
+/// The query runs on threads of its own while the batches are read, and at most a few batches ahead of them. Dropping `Rows` ends it.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # use streamlog::query::{Catalog, Schema};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// stream.put("user-17", "clicked")?;
+/// let catalog = Catalog::new().stream("clicks", &stream, Schema::raw())?;
+/// for batch in catalog.query("SELECT _key, _data FROM clicks")? {
+///     println!("{} rows", batch?.num_rows());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Rows {
+    pub(super) schema: SchemaRef,
+    pub(super) source: RowSource,
+    pub(super) run: Arc<Run>,
+}
+
+/// Where rows come from.
+pub(super) enum RowSource {
+    Running(Batches),
+    Ready(std::vec::IntoIter<RecordBatch>),
+    Ended,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    /// Returns the columns of the rows.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// Returns the rows that were left out so far, because the data of their record does not fit the schema of its table.
+    pub fn refused(&self) -> RefusedRows {
+        self.run.refused()
+    }
+
+    /// Returns how many records retention dropped between the start of the query and the moment when it was to read them. They are left
+    /// out.
+    pub fn trimmed(&self) -> u64 {
+        self.run.trimmed()
+    }
+
+    /// Returns how many records were left out because damage took them and the owner of the stream gave them up:
+    /// [`Error::Lost`](crate::Error::Lost).
+    pub fn lost(&self) -> u64 {
+        self.run.lost()
+    }
+}
+
+/// Waits for the next batch of rows. After an error, there is no more.
+impl Iterator for Rows {
+    type Item = Result<RecordBatch, QueryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let batch = match &mut self.source {
+                RowSource::Running(batches) => batches.next(),
+                RowSource::Ready(batches) => batches.next().map(Ok),
+                RowSource::Ended => None,
+            };
+            match batch {
+                Some(Ok(batch)) if batch.num_rows() == 0 => {}
+                Some(Ok(batch)) => return Some(Ok(batch)),
+                last => {
+                    self.source = RowSource::Ended;
+                    return last;
+                }
+            }
+        }
+    }
+}

@@ -33,9 +33,9 @@ mod time;
 mod types;
 mod words;
 
-pub use continuous::{Output, Pump, PumpOptions, PumpStats};
 pub use bounded::Column;
 pub use catalog::Catalog;
+pub use continuous::{Output, Pump, PumpOptions, PumpStats};
 pub use decode::Decoded;
 pub use error::{QueryError, StatementError};
 pub use rows::Rows;

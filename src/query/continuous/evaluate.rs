@@ -8,16 +8,20 @@ use std::sync::Arc;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::runtime::{Builder, Runtime};
 
+use super::overlay::Overlay;
+use crate::Clock;
 use crate::query::error::QueryError;
 
 /// The most rows of a batch of results.
@@ -26,7 +30,9 @@ const BATCH_ROWS: usize = 8_192;
 /// Evaluates SQL over tables whose rows change.
 pub(super) struct Evaluator {
     runtime: Runtime,
-    session: SessionContext,
+    state: SessionState,
+    tables: Overlay,
+    clock: Arc<dyn Clock>,
 }
 
 /// A table whose rows change.
@@ -41,7 +47,7 @@ pub(super) struct Query {
 
 impl Evaluator {
     /// Evaluates with the tables and functions of a session.
-    pub(super) fn new(session: &SessionContext) -> Result<Self, QueryError> {
+    pub(super) fn new(session: &SessionContext, clock: Arc<dyn Clock>) -> Result<Self, QueryError> {
         let runtime = Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| QueryError::Failed(format!("cannot begin: {error}")))?;
         // With more partitions, small batches would be split and put together again for nothing.
@@ -50,35 +56,38 @@ impl Evaluator {
             .with_target_partitions(1)
             .with_batch_size(BATCH_ROWS)
             .with_collect_statistics(false);
-        let state = SessionStateBuilder::new_from_existing(session.state()).with_config(config).build();
-        Ok(Self { runtime, session: SessionContext::new_with_state(state) })
+        let state = session.state();
+        let names = &config.options().catalog;
+        let tables = Overlay::new(state.catalog_list(), &names.default_catalog, &names.default_schema);
+        let state = SessionStateBuilder::new_from_existing(state)
+            .with_config(config)
+            .with_catalog_list(Arc::new(tables.clone()))
+            .build();
+        Ok(Self { runtime, state, tables, clock })
     }
 
     /// Adds a table, without rows, in the place of the one of that name. Statements that are planned keep the table that they were planned with.
     pub(super) fn table(&self, name: &str, schema: &SchemaRef) -> Result<Table, QueryError> {
         let table = Arc::new(MemTable::try_new(nullable(schema), vec![vec![]]).map_err(failed)?);
-        self.session.deregister_table(name).map_err(failed)?;
-        self.session.register_table(name, table.clone()).map_err(failed)?;
+        self.tables.set(name, table.clone());
         Ok(table)
     }
 
     /// Adds the result of a statement as a table.
-    pub(super) fn view(&self, name: &str, query: &Query) -> Result<(), QueryError> {
-        let view = ViewTable::new(query.plan.clone(), None);
-        self.session.deregister_table(name).map_err(failed)?;
-        self.session.register_table(name, Arc::new(view)).map_err(failed).map(drop)
+    pub(super) fn view(&self, name: &str, query: &Query) {
+        self.tables.set(name, Arc::new(ViewTable::new(query.plan.clone(), None)));
     }
 
     /// Plans a statement.
     pub(super) fn plan(&self, sql: &str) -> Result<Query, QueryError> {
-        let plan = self.runtime.block_on(self.session.state().create_logical_plan(sql)).map_err(failed)?;
+        let plan = self.runtime.block_on(self.state.create_logical_plan(sql)).map_err(failed)?;
         let schema = nullable(&Arc::new(plan.schema().as_arrow().clone()));
         Ok(Query { plan, schema })
     }
 
     /// Returns which columns of a table a statement needs, as indices, in order. The table has so many columns.
     pub(super) fn needs(&self, query: &Query, table: &str, columns: usize) -> Result<Vec<usize>, QueryError> {
-        let optimized = self.session.state().optimize(&query.plan).map_err(failed)?;
+        let optimized = self.state.optimize(&query.plan).map_err(failed)?;
         let (mut needed, mut needs_all) = (vec![], false);
         let look = |plan: &LogicalPlan| {
             if let LogicalPlan::TableScan(scan) = plan
@@ -113,7 +122,10 @@ impl Evaluator {
             *self.runtime.block_on(table.batches[0].write()) = rows;
             filled.push(table);
         }
-        let state = self.session.state();
+        let mut state = self.state.clone();
+        let now = i64::try_from(self.clock.now().as_micros()).unwrap_or(i64::MAX);
+        state.execution_props_mut().query_execution_start_time =
+            timestamp_us_to_datetime(now).map(|now| now.and_utc());
         let result = self.runtime.block_on(async {
             let plan = state.create_physical_plan(&query.plan).await?;
             collect(plan, state.task_ctx()).await

@@ -13,6 +13,7 @@ mod operator;
 mod options;
 mod output;
 mod over;
+mod overlay;
 mod panes;
 mod pile;
 mod pump;

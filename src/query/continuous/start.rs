@@ -71,7 +71,7 @@ pub(super) fn start(
     extend::check_process(&stream)?;
     let groups: Vec<Group> =
         (0..).zip(&sources).map(|(at, source)| group_of(&source.reader, &plan.name, at)).collect();
-    let evaluator = Evaluator::new(session)?;
+    let evaluator = Evaluator::new(session, Arc::clone(stream.clock()))?;
     let (planned, queries) = plan_all(plan, sources, &evaluator)?;
     output.check(&queries.output_columns()).map_err(QueryError::Invalid)?;
     if options.begin_anew {
@@ -136,7 +136,7 @@ fn plan_all(
         let decoder = Decoder::new(&source.schema, &needed);
         let kept = prepare.schema.clone();
         if let Shape::Each { .. } = plan.shape {
-            evaluator.view(&input.alias, &prepare)?;
+            evaluator.view(&input.alias, &prepare);
         } else {
             let schema = Operator::table_schema(&plan.shape, &kept);
             tables.push(evaluator.table(&input.alias, &schema)?);

@@ -138,6 +138,7 @@ fn plan(prepare: &str, shape: Shape) -> Plan {
         name: "counts".to_owned(),
         text: "insert into counts select 1".to_owned(),
         target: "counts".to_owned(),
+        columns: vec![],
         stopped: false,
         inputs: vec![input(prepare, prepare == BY_EVENT_TIME)],
         shape,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use streamlog::query::{Catalog, Output, PumpOptions, Schema};
-use streamlog::{HOUR, ManualClock, Position, SECOND, Stream, StreamOptions};
+use streamlog::{Clock, HOUR, ManualClock, Position, SECOND, Stream, StreamOptions};
 
 const PERSON: &str = "id BIGINT, name VARCHAR, city VARCHAR, state VARCHAR, time TIMESTAMP";
 const AUCTION: &str =

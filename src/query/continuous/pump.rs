@@ -1,6 +1,7 @@
 //! The handle of a continuous query.
 
 use std::fmt;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use datafusion::prelude::SessionContext;
@@ -8,6 +9,8 @@ use parking_lot::Mutex;
 
 use super::options::PumpOptions;
 use super::output::Output;
+use super::program::Declared;
+use super::shared::Shared;
 use super::start::{Running, Source, start};
 use crate::query::error::QueryError;
 use crate::query::statement::plan::Plan;
@@ -25,9 +28,11 @@ use crate::{Group, Lag, Timestamp, extend};
 pub struct Pump {
     name: String,
     running: Mutex<Option<JoinHandle<Result<(), QueryError>>>>,
-    shared: std::sync::Arc<super::shared::Shared>,
+    shared: Arc<Shared>,
     groups: Vec<Group>,
     ended: Mutex<Option<QueryError>>,
+    /// The streams that its statements declare, which stay open with it.
+    _declared: Arc<Vec<Declared>>,
 }
 
 /// What a pump has done since it was started, and what it holds.
@@ -81,7 +86,14 @@ impl Pump {
             shared,
             groups,
             ended: Mutex::default(),
+            _declared: Arc::default(),
         })
+    }
+
+    /// Keeps streams open as long as the pump exists.
+    pub(super) fn with_streams(mut self, declared: Arc<Vec<Declared>>) -> Self {
+        self._declared = declared;
+        self
     }
 
     /// Returns the pump's name.

@@ -22,7 +22,6 @@ pub(super) struct Sides {
 
 #[derive(Debug)]
 struct Side {
-    schema: SchemaRef,
     marked: SchemaRef,
     keep: Micros,
     /// Rows that have met none go out alone.
@@ -50,7 +49,6 @@ impl Sides {
             matches!(kind, JoinKind::Right | JoinKind::Full),
         ];
         let side = |at: usize| Side {
-            schema: schemas[at].clone(),
             marked: marked_schema(&schemas[at]),
             keep: micros(keep[at]),
             goes_alone: alone[at],

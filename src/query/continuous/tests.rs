@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::prelude::SessionContext;
 
+use super::start::Source;
 use super::*;
 use crate::query::error::QueryError;
 use crate::query::schema::Schema;

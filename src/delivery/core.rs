@@ -24,6 +24,8 @@ pub(super) struct Bounds {
     pub(super) retries: Retries,
     /// Whether the objects of a shard are delivered one after the other, and know what their rows were made of.
     pub(super) is_to_stream: bool,
+    /// Whether a function makes the rows.
+    pub(super) has_function: bool,
 }
 
 /// The present, by the clock, and by how much time has passed.
@@ -110,6 +112,7 @@ impl Core {
         self.taken_count += 1;
         let mut shard = Shard::new(id, next, Arc::clone(&self.rules), state)?;
         shard.keeps_origins = self.bounds.is_to_stream;
+        shard.is_of_function = self.bounds.has_function;
         self.shards.insert(id, Held { shard, term: self.taken_count });
         Ok(())
     }
@@ -203,6 +206,9 @@ impl Core {
             }
         }
         if self.is_full() {
+            self.shards.values_mut().for_each(|held| held.shard.drop_spare());
+        }
+        if self.is_full() {
             // The largest ones, so that the others grow to a decent size.
             let largest = self.shards.values().map(|held| held.shard.largest()).max().unwrap_or_default();
             for held in self.shards.values_mut().filter(|_| largest > 0) {
@@ -279,7 +285,9 @@ impl Core {
                 self.counts.failed_records += rejected;
                 self.counts.records += rows - rejected.min(rows);
             }
-            Outcome::Delivered { is_error_output } => {
+            Outcome::Delivered { is_error_output, buffer } => {
+                // When memory is scarce, an object that has just begun must not be the largest one.
+                let buffer = buffer.filter(|_| self.memory_bytes() <= self.bounds.memory_bytes_max / 2);
                 self.counts.objects += 1;
                 self.counts.bytes += bytes;
                 if !is_error_output {
@@ -287,7 +295,7 @@ impl Core {
                 }
                 self.jobs.remove(&ticket);
                 if let Some(held) = self.shards.get_mut(&ticket.0) {
-                    held.shard.note_delivered(ticket.2);
+                    held.shard.note_delivered(ticket.2, buffer);
                 }
             }
         }

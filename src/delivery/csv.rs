@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{Body, Encode, make_room};
 use super::json;
+use crate::Written;
 
 const LINE_END: &[u8] = b"\r\n";
 
@@ -56,7 +57,7 @@ impl CsvOptions {
         Ok(())
     }
 
-    pub(super) fn begin(&self) -> CsvRows {
+    pub(super) fn begin(&self, buffer: Vec<u8>) -> CsvRows {
         let mut columns_of: HashMap<String, Vec<usize>> = HashMap::new();
         let paths: Vec<_> = self.columns.iter().map(|column| path(column)).collect();
         for (column, path) in paths.iter().enumerate() {
@@ -68,7 +69,7 @@ impl CsvOptions {
             inner_paths: paths.iter().map(inner).collect(),
             names: self.columns.clone(),
             delimiter: self.delimiter,
-            bytes: vec![],
+            bytes: buffer,
             begin: 0,
             ends: vec![],
         };
@@ -107,7 +108,7 @@ pub(super) struct CsvRows {
 impl CsvRows {
     fn fields<'a>(&self, data: &'a [u8]) -> Result<Vec<Cow<'a, [u8]>>, String> {
         let mut values = vec![None; self.names.len()];
-        json::for_each_member(data, |key, value| {
+        json::find_members(data, |key, value| {
             let columns = self.columns_of.get(key);
             columns.into_iter().flatten().for_each(|&column| values[column] = Some(value));
         })?;
@@ -116,10 +117,10 @@ impl CsvRows {
             let value = path
                 .iter()
                 .try_fold(value, |value, name| Some(value.and_then(|value| json::member(value, name))));
-            let value = value.flatten().filter(|value| !json::is_null(value));
-            let field = value.map(json::text).transpose();
+            let value = value.flatten().filter(|value| !value.is_null());
+            let field = value.map(Written::decode).transpose();
             let field = field.map_err(|error| format!("column {name:?}: {error}"))?.unwrap_or_default();
-            let is_json = value.is_some_and(|value| value.get().starts_with(['{', '[']));
+            let is_json = value.is_some_and(|value| value.text.starts_with(['{', '[']));
             fields.push(if is_json { one_line(field.as_bytes()) } else { into_bytes(field) });
         }
         Ok(fields)
@@ -199,7 +200,7 @@ mod tests {
 
     fn written(options: &CsvOptions, records: &[&str]) -> (String, Vec<String>) {
         options.check().unwrap();
-        let mut rows = Box::new(options.begin());
+        let mut rows = Box::new(options.begin(vec![]));
         let refused = records.iter().filter_map(|record| rows.push(record.as_bytes()).err()).collect();
         let body = rows.finish().unwrap();
         let lines = body.rows().map(|row| [row, LINE_END].concat());

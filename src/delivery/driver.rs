@@ -19,6 +19,9 @@ use crate::{Batch, Error, Record, Result, SequenceNumber, ShardId, StreamReader,
 /// The name under which a group keeps the schema that was taken from the first records.
 pub(super) const SCHEMA: &str = "schema";
 
+/// So many records become rows before these are added to the buffers.
+const RECORDS_IN_A_ROW: usize = 64;
+
 /// The worker of a delivery, and the stream that it reads.
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -118,20 +121,23 @@ impl Driver {
             self.take(core, Finished { call: Arc::new(call), made });
             return self.advance(core);
         }
-        // Not under the lock: it takes a while.
-        let (mut rows, mut counts) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for record in batch.iter() {
-            let before = rows.len();
-            steps::push_rows(&rules, id, &record, now.time, &mut rows);
-            counts.push(rows.len() - before);
+        let mut records = batch.iter().peekable();
+        let (mut rows, mut made) = (vec![], Vec::with_capacity(RECORDS_IN_A_ROW));
+        while records.peek().is_some() {
+            // Not under the lock: it takes a while.
+            for record in records.by_ref().take(RECORDS_IN_A_ROW) {
+                let before = rows.len();
+                steps::push_rows(&rules, id, &record, now.time, &mut rows);
+                made.push((record, rows.len() - before));
+            }
+            let now = self.now();
+            let mut core = core.lock();
+            let mut rows = rows.drain(..);
+            for (record, count) in made.drain(..) {
+                core.push(&source_of(id, &record, now), rows.by_ref().take(count), false, now);
+            }
         }
-        let mut rows = rows.into_iter();
-        let now = self.now();
-        let mut core = core.lock();
-        for (record, count) in batch.iter().zip(counts) {
-            core.push(&source_of(id, &record, now), rows.by_ref().take(count), false, now);
-        }
-        core.decide(now);
+        core.lock().decide(self.now());
         Ok(())
     }
 

@@ -180,16 +180,16 @@ impl Format {
         }
     }
 
-    /// Returns what writes an object.
-    pub(super) fn begin(&self) -> Box<dyn Encode> {
+    /// Returns what writes an object, into a buffer that is empty.
+    pub(super) fn begin(&self, buffer: Vec<u8>) -> Box<dyn Encode> {
         let (delimiter, is_json) = match &self.0 {
             Kind::Delimited { delimiter } => (delimiter.clone(), false),
             Kind::JsonLines => (b"\n".to_vec(), true),
-            Kind::Csv(options) => return Box::new(options.begin()),
+            Kind::Csv(options) => return Box::new(options.begin(buffer)),
             #[cfg(feature = "parquet")]
             Kind::Parquet(options) => return Box::new(options.begin()),
         };
-        Box::new(Rows { delimiter, is_json, bytes: vec![], ends: vec![] })
+        Box::new(Rows { delimiter, is_json, bytes: buffer, ends: vec![] })
     }
 }
 

@@ -84,6 +84,8 @@ pub(super) struct Attempt {
 pub(super) enum Outcome {
     Delivered {
         is_error_output: bool,
+        /// What the rows were in, if another object can have it.
+        buffer: Option<Vec<u8>>,
     },
     Again,
     /// From now on it goes to the error output.
@@ -155,7 +157,7 @@ impl Job {
         self.content = attempt.content;
         let Err(error) = outcome else {
             let is_error_output = self.is_given_up || matches!(self.decided.part, Part::Errors(_));
-            return Outcome::Delivered { is_error_output };
+            return Outcome::Delivered { is_error_output, buffer: self.take_buffer() };
         };
         self.attempts += 1;
         let since = now.elapsed.saturating_sub(*self.first_attempt.get_or_insert(now.elapsed));
@@ -167,6 +169,22 @@ impl Job {
         }
         self.due = now.elapsed + retries.pause(self.attempts);
         Outcome::Again
+    }
+
+    /// Takes the buffer of an object of a shard without partitions, unless the sink has kept it. Partitions are many, and each would have one.
+    fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        let is_whole = self.decided.part.has_all_records();
+        let is_of_rows = self.rules.plan.format.has_rows()
+            && self.rules.plan.compression == CompressionFormat::Uncompressed;
+        let Some(Content::Encoded(object)) =
+            self.content.take_if(|_| is_whole && is_of_rows && !self.is_given_up)
+        else {
+            return None;
+        };
+        drop(object.body);
+        let mut buffer = object.bytes.try_into_mut().ok()?;
+        buffer.clear();
+        Some(buffer.into())
     }
 
     /// Makes the object one of the error output.

@@ -23,7 +23,8 @@ pub(super) struct Building {
     pub(super) input_bytes: usize,
     /// When it was begun.
     pub(super) begun: Duration,
-    /// A checksum of which rows were added and, but for the error output, which has times in it, of their data.
+    /// A checksum of which rows were added and, if a function makes them, of their data. Without one, the same records are the same rows. The error
+    /// output is left out, because it has times in it.
     pub(super) checksum: u64,
 }
 

@@ -142,6 +142,7 @@ impl DeliveryOptions {
                 error_output_type: DELIVERY_FAILED,
             },
             is_to_stream: false,
+            has_function: false,
         };
         Self {
             source: None,

@@ -17,6 +17,13 @@ pub(super) enum Part {
     Backup,
 }
 
+impl Part {
+    /// Returns whether these are the records of a shard that has no partition keys.
+    pub(super) fn has_all_records(&self) -> bool {
+        matches!(self, Self::Records(keys) if keys.is_empty())
+    }
+}
+
 /// Why something could not be delivered. It is part of the names of error output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum ErrorKind {

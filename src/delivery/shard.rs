@@ -11,6 +11,9 @@
 //! each row is in exactly one object, whatever the other parts do.
 
 mod checkpoint;
+mod spare;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -48,12 +51,16 @@ pub(super) struct Shard {
     changed: Vec<String>,
     /// What the buffers take in memory.
     pub(super) memory_bytes: usize,
+    /// The buffer of an object that was delivered, for the next one without partition keys. Its pages are there already, and it does not have to grow.
+    spare: Option<Vec<u8>>,
     /// The bytes of the largest object to which the last record was added.
     largest_input_bytes: usize,
     pub(super) is_at_end: bool,
     pub(super) is_paused: bool,
     /// Whether objects are to know what their rows were made of.
     pub(super) keeps_origins: bool,
+    /// Whether rows may be others after a crash, because a function makes them.
+    pub(super) is_of_function: bool,
     pub(super) state_bytes_max: usize,
     /// Whether objects were decided or delivered since the last checkpoint was taken.
     is_changed: bool,
@@ -96,10 +103,12 @@ impl Shard {
             judge: None,
             changed: vec![],
             memory_bytes: 0,
+            spare: None,
             largest_input_bytes: 0,
             is_at_end: false,
             is_paused: false,
             keeps_origins: false,
+            is_of_function: true,
             state_bytes_max: STATE_BYTES,
             is_changed: false,
             committed: next,
@@ -240,6 +249,9 @@ impl Shard {
             let (has_gone, changed) = self.objects.note_read_to(self.read_to);
             self.is_changed |= has_gone;
             self.changed.extend(changed);
+            if self.is_clear() {
+                self.drop_spare();
+            }
         }
     }
 
@@ -261,9 +273,12 @@ impl Shard {
         now: Duration,
     ) -> Result<(), String> {
         let format = format_of(&part, &self.rules);
+        let is_replaying = self.is_replaying();
+        let spare = if part.has_all_records() { &mut self.spare } else { &mut None };
+        let memory_bytes = &mut self.memory_bytes;
         let begin = || Building {
             span: Span { first: sequence, first_index: index, last: sequence, oldest: source.arrival },
-            rows: format.begin(),
+            rows: format.begin(spare::take(spare, memory_bytes)),
             row_count: 0,
             origins: vec![],
             origin_bytes: 0,
@@ -271,8 +286,9 @@ impl Shard {
             begun: now,
             checksum: 0,
         };
-        let hashed = if matches!(part, Part::Errors(_)) { &[][..] } else { &data };
-        let again = if self.is_replaying() { self.objects.again(&part, sequence) } else { None };
+        let is_hashed = self.is_of_function && !matches!(part, Part::Errors(_));
+        let hashed = if is_hashed { &data[..] } else { &[] };
+        let again = if is_replaying { self.objects.again(&part, sequence) } else { None };
         let (building, object_bytes) = match again {
             Some((building, memory_bytes)) => (building, Some(memory_bytes)),
             None => {
@@ -280,7 +296,7 @@ impl Shard {
                 let state = self.parts.entry(part).or_default();
                 if sequence < state.decided {
                     // It is in an object that is there, unless it did not fit: then the error output may still lack it.
-                    let judge = is_of_records.then(|| self.judge.get_or_insert_with(|| format.begin()));
+                    let judge = is_of_records.then(|| self.judge.get_or_insert_with(|| format.begin(vec![])));
                     return judge.map_or(Ok(()), |judge| judge.check(&data));
                 }
                 (&mut state.building, None)
@@ -394,14 +410,6 @@ impl Shard {
     /// Returns the objects that can be delivered now.
     pub(super) fn take_ready(&mut self) -> Vec<Ready> {
         self.objects.take_ready(&self.rules)
-    }
-
-    /// Notes that an object was delivered.
-    pub(super) fn note_delivered(&mut self, object: u64) {
-        if let Some(memory_bytes) = self.objects.note_delivered(object) {
-            self.memory_bytes -= memory_bytes;
-            self.is_changed = true;
-        }
     }
 }
 

@@ -21,9 +21,9 @@ use super::shard::{Limits, Shard};
 use super::state::State;
 use crate::{SequenceNumber, ShardId, Timestamp};
 
-const SHARD: ShardId = ShardId::new(3);
+pub(super) const SHARD: ShardId = ShardId::new(3);
 
-fn plan(number: u8) -> Plan {
+pub(super) fn plan(number: u8) -> Plan {
     Plan {
         delivery: "archive".into(),
         version: 1,
@@ -216,7 +216,7 @@ impl World {
                 "L2: {} has other rows",
                 decided.name
             );
-            self.shard.note_delivered(object);
+            self.shard.note_delivered(object, None);
         } else {
             // The sink has it, and nobody knows. What it holds is checked when it comes again.
             self.objects.entry(ready.decided.name.clone()).or_insert_with(|| vec!["?".into()]);
@@ -430,7 +430,7 @@ fn prefixes_follow_the_rules_of_firehose() {
 
 #[test]
 fn json_comes_on_one_line_and_what_is_none_is_refused() {
-    let mut rows = Format::json_lines().begin();
+    let mut rows = Format::json_lines().begin(vec![]);
     rows.push(b" {\"a\": 1}\r\n").unwrap();
     rows.push(b"{\n  \"a b\": \"c \\\" \\\\\",\n  \"d\": [1,\n 2]\n}").unwrap();
     assert!(rows.push(b"{\"a\": 1} {}").is_err());

@@ -18,7 +18,7 @@ use machine::{Machine, RULES_PER_MACHINE};
 #[cfg(feature = "sql")]
 pub(crate) use skip::Skip as JsonSkip;
 #[cfg(feature = "delivery")]
-pub(crate) use skip::check_json;
+pub(crate) use skip::{Written, check_json, for_each_member};
 
 use crate::aggregate::UserRecord;
 use crate::{Error, Record, Result};

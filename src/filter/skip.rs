@@ -2,18 +2,58 @@
 //!
 //! It has no recursion, and looks at strings eight bytes at a time.
 
+use std::ops::Range;
+
 use super::json::{DEPTH_MAX, Malformed, is_high_surrogate, is_low_surrogate};
 
 /// Checks that a text is one JSON value, nested no deeper than 127 levels. Returns whether it is on one line.
 #[cfg(any(feature = "delivery", test))]
 pub(crate) fn check_json(text: &str) -> Result<bool, Malformed> {
-    let mut skip = Skip { bytes: text.as_bytes(), at: 0, depth: 0, has_line_break: false };
+    let mut skip = Skip::new(text, 0, 0);
     skip.value()?;
-    skip.pass_spaces();
-    if skip.at < skip.bytes.len() {
-        return Err(skip.malformed("the end"));
-    }
+    skip.end()?;
     Ok(!skip.has_line_break)
+}
+
+/// A value as it was written, or a name without its quotes.
+#[cfg(feature = "delivery")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written<'a> {
+    pub(crate) text: &'a str,
+    /// Whether there is a backslash in it.
+    pub(crate) has_escapes: bool,
+}
+
+/// Calls a function with the name and the value of each member of a JSON object, nested no deeper than 127 levels. What is wrong with it is
+/// found when the members before have been passed on.
+#[cfg(feature = "delivery")]
+pub(crate) fn for_each_member<'a>(
+    text: &'a str,
+    mut each: impl FnMut(Written<'a>, Written<'a>),
+) -> Result<(), Malformed> {
+    let mut skip = Skip::new(text, 0, 0);
+    if skip.pass_spaces() != b'{' {
+        return Err(skip.malformed("an object"));
+    }
+    skip.open()?;
+    let mut is_closed = skip.pass_spaces() == b'}';
+    while !is_closed {
+        let name = skip.name()?;
+        let name = Written { text: &text[name], has_escapes: std::mem::take(&mut skip.has_escapes) };
+        skip.pass_spaces();
+        let begin = skip.at;
+        skip.value()?;
+        let has_escapes = std::mem::take(&mut skip.has_escapes);
+        each(name, Written { text: &text[begin..skip.at], has_escapes });
+        is_closed = match skip.pass_spaces() {
+            b'}' => true,
+            b',' => false,
+            _ => return Err(skip.malformed("a comma or a closing bracket")),
+        };
+        skip.at += usize::from(!is_closed);
+    }
+    skip.at += 1;
+    skip.end()
 }
 
 /// A place in a text, and how many objects and lists are open there.
@@ -24,11 +64,19 @@ pub(crate) struct Skip<'a> {
     depth: usize,
     /// Whether a line break was passed between two values.
     has_line_break: bool,
+    has_escapes: bool,
 }
 
 impl<'a> Skip<'a> {
     pub(crate) fn new(text: &'a str, at: usize, depth: usize) -> Self {
-        Self { bytes: text.as_bytes(), at, depth, has_line_break: false }
+        Self { bytes: text.as_bytes(), at, depth, has_line_break: false, has_escapes: false }
+    }
+
+    /// Checks that nothing follows.
+    #[cfg(any(feature = "delivery", test))]
+    fn end(&mut self) -> Result<(), Malformed> {
+        self.pass_spaces();
+        if self.at == self.bytes.len() { Ok(()) } else { Err(self.malformed("the end")) }
     }
 
     /// Passes a value, with the blanks in front of it.
@@ -131,16 +179,19 @@ impl<'a> Skip<'a> {
         self.depth -= 1;
     }
 
-    fn name(&mut self) -> Result<(), Malformed> {
+    /// Passes the name of a member and the colon. Returns where the name is, without its quotes.
+    fn name(&mut self) -> Result<Range<usize>, Malformed> {
         if self.pass_spaces() != b'"' {
             return Err(self.malformed("a quote"));
         }
+        let begin = self.at + 1;
         self.string()?;
+        let name = begin..self.at - 1;
         if self.pass_spaces() != b':' {
             return Err(self.malformed("a colon"));
         }
         self.at += 1;
-        Ok(())
+        Ok(name)
     }
 
     /// Passes a string, whose opening quote is next. Returns whether it has escapes.
@@ -179,6 +230,7 @@ impl<'a> Skip<'a> {
     /// Checks and passes an escape. A surrogate without its partner is no character.
     #[cold]
     fn escape(&mut self) -> Result<(), Malformed> {
+        self.has_escapes = true;
         self.at += 1;
         match self.next() {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Ident};
 
@@ -14,8 +16,8 @@ use super::error::{Place, QueryError, StatementError};
 use super::explain::Explainer;
 use super::rows::{RowSource, Rows};
 use super::run::Run;
-use super::tables::Table;
 use super::sql_types::sql_type;
+use super::tables::Table;
 use super::words;
 
 /// A column of a table. [`Catalog::describe`] returns it.
@@ -138,7 +140,8 @@ impl Catalog {
             let names = self.tables();
             return Err(no_table(text, Place::of(table.span), &table.value, &names).into());
         };
-        let nullable: ArrayRef = Arc::new(columns.iter().map(|column| Some(column.is_nullable)).collect::<BooleanArray>());
+        let nullable: ArrayRef =
+            Arc::new(columns.iter().map(|column| Some(column.is_nullable)).collect::<BooleanArray>());
         made([
             ("column_name", texts(columns.iter().map(|column| column.name.clone()))),
             ("data_type", texts(columns.iter().map(|column| column.sql_type.clone()))),
@@ -157,8 +160,22 @@ async fn run_statement(
     statement: ast::Statement,
 ) -> datafusion::error::Result<SendableRecordBatchStream> {
     let plan = state.statement_to_plan(Statement::Statement(Box::new(statement))).await?;
-    let plan = state.create_physical_plan(&plan).await?;
+    let plan = interruptible(state.create_physical_plan(&plan).await?)?;
     execute_stream(plan, state.task_ctx())
+}
+
+/// Lets the plan pause, and so end, between any two batches of a join. The sources pause by themselves, but a join can make a thousand
+/// batches of two.
+fn interruptible(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let is_join = node.children().len() > 1;
+        Ok(if is_join {
+            Transformed::yes(Arc::new(CooperativeExec::new(node)) as _)
+        } else {
+            Transformed::no(node)
+        })
+    })
+    .data()
 }
 
 /// Returns the error for a table that is not in the catalog.
@@ -178,4 +195,3 @@ fn texts(texts: impl IntoIterator<Item = String>) -> ArrayRef {
 fn made<const N: usize>(columns: [(&str, ArrayRef); N]) -> Result<RecordBatch, QueryError> {
     RecordBatch::try_from_iter(columns).map_err(|error| QueryError::Failed(error.to_string()))
 }
-

@@ -100,10 +100,6 @@ impl Line {
     pub(super) fn take(&mut self) -> Vec<ArrayRef> {
         self.fields.iter_mut().map(Field::take).collect()
     }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.fields.iter().map(Field::memory_bytes).sum()
-    }
 }
 
 /// Returns whether a byte cannot be in a field without quotes.

@@ -6,11 +6,17 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 
 use super::csv::Line;
-use super::field::{Field, LIST_BYTES_MAX};
+use super::error::QueryError;
+use super::field::Field;
 use super::json::Object;
 use super::schema::{Format, Function, Schema};
 use super::system::{System, SystemColumn};
-use crate::{Record, ShardId};
+use crate::{Record, SequenceNumber, ShardId};
+
+/// The items of a record's lists may take so many bytes, and so many for each byte of its data: an item such as `{}` may become a struct of a
+/// thousand columns. So what a batch takes is bounded by the bytes of its records.
+const LIST_BYTES: usize = 128 << 10;
+const LIST_BYTES_PER_BYTE: usize = 64;
 
 /// Makes batches of records, of the columns that are asked for. A record's data is read only if one of its own columns is.
 #[derive(Debug)]
@@ -43,6 +49,63 @@ enum Data {
     Json(Object),
     Csv(Line),
     Function(Function, Object),
+}
+
+/// Records as rows: what [`Schema::decode`] returns.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Decoded {
+    /// The rows, in the order of their records.
+    pub rows: RecordBatch,
+    /// The records that have no row, with the reason.
+    pub refused: Vec<(SequenceNumber, String)>,
+}
+
+impl Schema {
+    /// Makes rows of some records of a shard, with the named columns, as statements see them: to try a schema out, or to hand records over to
+    /// other code that uses Arrow.
+    ///
+    /// All rows are in memory at once. Their texts, and their lists, can have 2 GiB: more is refused.
+    ///
+    /// ```
+    /// # use streamlog::{Position, Stream};
+    /// # use streamlog::query::Schema;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let stream = Stream::open(directory.path())?;
+    /// stream.put("user-17", r#"{"page": "/cart", "ms": 12.5}"#)?;
+    /// let shard = stream.put("user-17", r#"{"page": "/cart", "ms": "slow"}"#)?.shard;
+    /// let batch = stream.iterator(shard, Position::TrimHorizon)?.next_batch(1_000)?;
+    /// let decoded = Schema::json("page VARCHAR, ms DOUBLE")?.decode(shard, &batch, &["page", "ms"])?;
+    /// assert_eq!(decoded.rows.num_rows(), 1);
+    /// assert_eq!(decoded.refused[0].1, "column ms: expected DOUBLE, found \"slow\"");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` if the schema has no such column.
+    pub fn decode<'a>(
+        &self,
+        shard: ShardId,
+        records: impl IntoIterator<Item = Record<'a>>,
+        columns: &[&str],
+    ) -> Result<Decoded, QueryError> {
+        let all = self.columns();
+        let place = |name: &&str| {
+            all.index_of(name).map_err(|_| {
+                let names: Vec<_> = all.fields().iter().map(|field| &**field.name()).collect();
+                QueryError::Invalid(format!("there is no column {name}: there are {}", names.join(", ")))
+            })
+        };
+        let projection = columns.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let mut decoder = Decoder::new(self, &projection);
+        let mut refused = vec![];
+        for record in records {
+            if let Err(Refused { reason }) = decoder.push(shard, &record) {
+                refused.push((record.sequence(), reason));
+            }
+        }
+        Ok(Decoded { rows: decoder.finish(), refused })
+    }
 }
 
 impl Decoder {
@@ -89,12 +152,6 @@ impl Decoder {
         self.len
     }
 
-    /// Returns how many bytes the rows take, about. A batch is better finished before it has 1 GiB: its texts cannot have more than 2 GiB, and then
-    /// records are refused.
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.data.memory_bytes() + self.system.memory_bytes()
-    }
-
     /// Returns the rows, and begins anew.
     pub(super) fn finish(&mut self) -> RecordBatch {
         let (system, own) = (self.system.take(), self.data.take());
@@ -131,7 +188,7 @@ impl Data {
         let text = || {
             std::str::from_utf8(record.data()).map_err(|error| format!("the data is no UTF-8 text: {error}"))
         };
-        let mut room = LIST_BYTES_MAX;
+        let mut room = LIST_BYTES + LIST_BYTES_PER_BYTE * record.data().len();
         match self {
             Self::Unread => Ok(()),
             Self::Json(object) => object.push(text()?, &mut room),
@@ -159,14 +216,6 @@ impl Data {
             Self::Unread => vec![],
             Self::Json(object) | Self::Function(_, object) => object.take(),
             Self::Csv(line) => line.take(),
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        match self {
-            Self::Unread => 0,
-            Self::Json(object) | Self::Function(_, object) => object.fields().map(Field::memory_bytes).sum(),
-            Self::Csv(line) => line.memory_bytes(),
         }
     }
 }

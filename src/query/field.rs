@@ -20,8 +20,6 @@ use crate::decode_json_text;
 
 /// The bytes of a value that a reason shows.
 const FOUND_BYTES_MAX: usize = 100;
-/// The values of a record's lists may take so many bytes: a small item such as `{}` may become a struct of a thousand columns.
-pub(super) const LIST_BYTES_MAX: usize = 64 << 20;
 
 /// A value as it was found.
 #[derive(Debug, Clone, Copy)]
@@ -99,10 +97,6 @@ impl Texts {
     pub(super) fn take_bytes(&mut self, nulls: Option<NullBuffer>) -> BinaryArray {
         let (offsets, bytes) = self.take();
         BinaryArray::new(offsets, bytes, nulls)
-    }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.offsets.len() * size_of::<i32>()
     }
 }
 
@@ -359,17 +353,6 @@ impl Field {
                 let SqlType::Struct(fields) = &self.of else { unreachable!("a struct has fields") };
                 Arc::new(StructArray::new(struct_fields(fields), object.take(), nulls))
             }
-        }
-    }
-
-    /// Returns how many bytes the values take, about.
-    pub(super) fn memory_bytes(&self) -> usize {
-        match &self.values {
-            Values::Varchar(texts) => texts.memory_bytes(),
-            Values::Varbinary(texts) => texts.memory_bytes(),
-            Values::Array(items, ends) => ends.len() * size_of::<i32>() + items.memory_bytes(),
-            Values::Struct(object) => object.fields().map(Self::memory_bytes).sum(),
-            _ => self.len() * self.value_bytes(),
         }
     }
 

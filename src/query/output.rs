@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, MapArray, RecordBatch,
-    StringArray, StructArray,
+    Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, MapArray,
+    RecordBatch, StringArray, StructArray,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::csv;
@@ -135,7 +135,9 @@ fn readable_type(data_type: &DataType) -> DataType {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             DataType::Utf8
         }
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| readable_field(field)).collect()),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|field| readable_field(field)).collect())
+        }
         DataType::Map(entries, is_sorted) => DataType::Map(Arc::new(readable_field(entries)), *is_sorted),
         other => other.clone(),
     }
@@ -166,7 +168,9 @@ fn readable_array(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if let Some(array) = any.downcast_ref::<StructArray>() {
         return Ok(Arc::new(readable_struct(array)?));
     }
-    if let (Some(array), DataType::Map(entries, is_sorted)) = (any.downcast_ref::<MapArray>(), array.data_type()) {
+    if let (Some(array), DataType::Map(entries, is_sorted)) =
+        (any.downcast_ref::<MapArray>(), array.data_type())
+    {
         let inner = readable_struct(array.entries())?;
         let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
         let map = MapArray::try_new(Arc::new(readable_field(entries)), offsets, inner, nulls, *is_sorted)?;
@@ -222,7 +226,8 @@ fn flat(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, QueryErr
     };
     let columns = batch.columns().iter().map(column).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let fields = schema.fields().iter().zip(&columns);
-    let fields = fields.map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone()));
+    let fields =
+        fields.map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone()));
     let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
     RecordBatch::try_new(schema, columns).map_err(failed)
 }

@@ -99,7 +99,11 @@ enum Rows {
 
 impl Rows {
     fn new(job: &Job, columns: &[usize]) -> Self {
-        if columns.is_empty() { Self::Counted(0) } else { Self::Decoded(Decoder::new(&job.source.schema, columns)) }
+        if columns.is_empty() {
+            Self::Counted(0)
+        } else {
+            Self::Decoded(Decoder::new(&job.source.schema, columns))
+        }
     }
 
     fn len(&self) -> usize {

@@ -16,7 +16,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalSortExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures_core::Stream;
@@ -54,8 +54,7 @@ impl StreamScan {
         let equivalence = EquivalenceProperties::new_with_orderings(Arc::clone(&job.schema), orders);
         let partitioning = Partitioning::UnknownPartitioning(jobs.len());
         let properties =
-            PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded)
-                .with_scheduling_type(SchedulingType::Cooperative);
+            PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded);
         Self {
             jobs: Arc::new(jobs),
             shard_count,
@@ -93,7 +92,8 @@ fn divide(pieces: &[Piece], parts: u64) -> impl Iterator<Item = Vec<Piece>> {
 /// The orders in which the rows of each partition come.
 fn orders(job: &Job) -> Vec<Vec<PhysicalSortExpr>> {
     let sorted = |names: &[&str]| {
-        let column = |name: &&str| Some(PhysicalSortExpr::new(col(name, &job.schema).ok()?, SortOptions::default()));
+        let column =
+            |name: &&str| Some(PhysicalSortExpr::new(col(name, &job.schema).ok()?, SortOptions::default()));
         names.iter().map(column).collect::<Option<Vec<_>>>()
     };
     let is_one_shard = job.pieces.windows(2).all(|pair| pair[0].shard == pair[1].shard);
@@ -109,7 +109,8 @@ fn orders(job: &Job) -> Vec<Vec<PhysicalSortExpr>> {
 impl DisplayAs for StreamScan {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [job, ..] = &self.jobs[..] else { return f.write_str("StreamScan") };
-        let mut shards: Vec<_> = self.jobs.iter().flat_map(|job| &job.pieces).map(|piece| piece.shard).collect();
+        let mut shards: Vec<_> =
+            self.jobs.iter().flat_map(|job| &job.pieces).map(|piece| piece.shard).collect();
         shards.dedup();
         write!(f, "StreamScan: stream={}, shards={} of {}", job.source.name, shards.len(), self.shard_count)?;
         write!(f, ", records={}, partitions={}", self.records(), self.jobs.len())?;
@@ -147,7 +148,8 @@ impl ExecutionPlan for StreamScan {
 
     fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let job = self.jobs.get(partition);
-        let job = job.ok_or_else(|| DataFusionError::Internal(format!("there is no partition {partition}")))?;
+        let job =
+            job.ok_or_else(|| DataFusionError::Internal(format!("there is no partition {partition}")))?;
         Ok(Box::pin(Reading {
             schema: Arc::clone(&job.schema),
             reader: PieceReader::new(job.clone()),

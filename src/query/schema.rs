@@ -7,10 +7,11 @@ use std::time::Duration;
 use arrow_schema::SchemaRef;
 
 use super::columns;
+use super::error::QueryError;
 use super::infer;
 use super::system::SystemColumn;
 use super::types::{Column, SqlType};
-use crate::{Error, Record, Result};
+use crate::Record;
 
 const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -36,7 +37,7 @@ const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 ///     "page VARCHAR, ms DOUBLE NOT NULL, at TIMESTAMP, user STRUCT<id BIGINT, name VARCHAR>, tags VARCHAR[]",
 /// )?;
 /// # let _ = schema;
-/// # Ok::<(), streamlog::Error>(())
+/// # Ok::<(), streamlog::query::QueryError>(())
 /// ```
 ///
 /// # Types
@@ -52,7 +53,7 @@ const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// | `VARCHAR`, `VARCHAR(n)` | a text, and anything else as the JSON that it is; characters beyond `n` are cut off. `STRING`, `TEXT` and `CHAR(n)` are the same |
 /// | `TIMESTAMP` | a moment to the microsecond, in UTC: a text in the form of RFC 3339, or with a blank instead of the `T`, without an offset in UTC; only a date is its midnight. A number, as a text too, counts seconds since 1970, or if it is whole and has 13 digits or more, milliseconds |
 /// | `DATE`, `TIME` | a text such as `2026-03-01`, or the day in UTC of a moment in the forms above; a text such as `12:00:00.5` |
-/// | `VARBINARY` | the bytes of a text in Base64 |
+/// | `VARBINARY` | the bytes of a text in Base64, also in its form for URLs, with padding or without |
 /// | `T[]`, `ARRAY<T>` | a list, whose items may be null |
 /// | `STRUCT<name T, …>`, `ROW<…>` | an object; members that are no fields are left out |
 ///
@@ -116,15 +117,20 @@ impl Schema {
     /// schema. Those that ask for system columns alone, as `SELECT count(*)` does, do not look at the data.
     ///
     /// # Errors
-    /// `InvalidArgument` if this is no list of columns. It says where.
+    /// `Statement` if this is no list of columns. It says where. `Invalid` if a column has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
     /// let error = Schema::json("page VARCHAR, ms NUMBER").unwrap_err();
-    /// assert_eq!(error.to_string(), "the schema is wrong: column ms: the type NUMBER is unknown here");
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "column ms: the type NUMBER is unknown here\n\
+    ///      1 | page VARCHAR, ms NUMBER\n  \
+    ///        |               ^^"
+    /// );
     /// ```
-    pub fn json(columns: &str) -> Result<Self> {
-        Self::new(Format::Json, read(columns)?)
+    pub fn json(columns: &str) -> Result<Self, QueryError> {
+        Self::new(Format::Json, columns::read(columns)?)
     }
 
     /// The data is a JSON object, whose columns are [taken](Self::infer) from the first records of the stream when it is put into a catalog.
@@ -145,12 +151,12 @@ impl Schema {
     /// let records = [r#"{"id": 1, "ms": 2, "user": {"id": 7}}"#, r#"{"id": 2, "ms": 2.5, "tags": ["new"]}"#];
     /// let schema = Schema::infer(records)?;
     /// assert_eq!(schema.to_string(), "id BIGINT, ms DOUBLE, user STRUCT<id BIGINT>, tags VARCHAR[]");
-    /// # Ok::<(), streamlog::Error>(())
+    /// # Ok::<(), streamlog::query::QueryError>(())
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` if no record is a JSON object that has members, or if there are too many columns.
-    pub fn infer<R: AsRef<[u8]>>(records: impl IntoIterator<Item = R>) -> Result<Self> {
+    /// `Invalid` if no record is a JSON object that has members, or if there are too many columns.
+    pub fn infer<R: AsRef<[u8]>>(records: impl IntoIterator<Item = R>) -> Result<Self, QueryError> {
         Self::json_inferred().inferred_from(records)
     }
 
@@ -159,16 +165,16 @@ impl Schema {
     /// fields is refused. Columns cannot be lists and structs.
     ///
     /// # Errors
-    /// `InvalidArgument` if this is no list of columns, or one of them is a list or a struct.
+    /// `Statement` if this is no list of columns. `Invalid` if a column is a list or a struct, or has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
     /// let schema = Schema::csv("page VARCHAR, ms DOUBLE")?.delimiter(b';')?;
     /// # let _ = schema;
-    /// # Ok::<(), streamlog::Error>(())
+    /// # Ok::<(), streamlog::query::QueryError>(())
     /// ```
-    pub fn csv(columns: &str) -> Result<Self> {
-        let columns = read(columns)?;
+    pub fn csv(columns: &str) -> Result<Self, QueryError> {
+        let columns = columns::read(columns)?;
         if let Some(nested) = columns.iter().find(|column| column.of.is_nested()) {
             return Err(wrong(format!("column {}: a field of CSV is no {}", nested.name, nested.of)));
         }
@@ -179,8 +185,8 @@ impl Schema {
     /// schemas have no delimiter, and stay as they are.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is none of these.
-    pub fn delimiter(mut self, delimiter: u8) -> Result<Self> {
+    /// `Invalid` if it is none of these.
+    pub fn delimiter(mut self, delimiter: u8) -> Result<Self, QueryError> {
         if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\r' | b'\n') {
             return Err(wrong(
                 "the delimiter is an ASCII character, and no quotation mark or end of a line".into(),
@@ -201,7 +207,7 @@ impl Schema {
     /// reason why it cannot be read. The members of the object become columns as with [`json`](Self::json).
     ///
     /// # Errors
-    /// `InvalidArgument` if this is no list of columns.
+    /// `Statement` if this is no list of columns. `Invalid` if a column has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
@@ -211,13 +217,13 @@ impl Schema {
     ///     Ok(serde_json::json!({ "level": level, "text": text }))
     /// })?;
     /// # let _ = schema;
-    /// # Ok::<(), streamlog::Error>(())
+    /// # Ok::<(), streamlog::query::QueryError>(())
     /// ```
     pub fn function(
         columns: &str,
         decode: impl Fn(&Record<'_>) -> Result<serde_json::Value, String> + Send + Sync + 'static,
-    ) -> Result<Self> {
-        Self::new(Format::Function(Function(Arc::new(decode))), read(columns)?)
+    ) -> Result<Self, QueryError> {
+        Self::new(Format::Function(Function(Arc::new(decode))), columns::read(columns)?)
     }
 
     /// Names the column that says when something happened, and how much later than others such a record may come. Windows of continuous queries
@@ -226,8 +232,8 @@ impl Schema {
     /// If the columns are still to be [inferred](Self::json_inferred), this one will be a `TIMESTAMP`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the schema has no such column, or it is no `TIMESTAMP`.
-    pub fn event_time(mut self, column: &str, allowed_lateness: Duration) -> Result<Self> {
+    /// `Invalid` if the schema has no such column, or it is no `TIMESTAMP`.
+    pub fn event_time(mut self, column: &str, allowed_lateness: Duration) -> Result<Self, QueryError> {
         let known = self.columns.iter().find(|known| known.name == column);
         match known.map(|known| &known.of) {
             Some(SqlType::Timestamp) => {}
@@ -254,7 +260,7 @@ impl Schema {
         Self { do_keys_decide_shards: is_on, ..self }
     }
 
-    fn new(format: Format, columns: Vec<Column>) -> Result<Self> {
+    fn new(format: Format, columns: Vec<Column>) -> Result<Self, QueryError> {
         let is_system = |name: &str| SystemColumn::ALL.iter().any(|column| column.name() == name);
         if let Some(column) = columns.iter().find(|column| is_system(&column.name)) {
             return Err(wrong(format!("the column {} is one that every stream has", column.name)));
@@ -296,7 +302,10 @@ impl Schema {
     }
 
     /// Returns this schema with columns that are taken from records, and all other settings.
-    pub(super) fn inferred_from<R: AsRef<[u8]>>(&self, records: impl IntoIterator<Item = R>) -> Result<Self> {
+    pub(super) fn inferred_from<R: AsRef<[u8]>>(
+        &self,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Self, QueryError> {
         let time = self.watermark.as_ref().map(|watermark| &*watermark.column);
         let columns = infer::columns(records, time).map_err(wrong)?;
         let Self {
@@ -324,24 +333,10 @@ impl Schema {
     pub(super) fn do_keys_decide_shards(&self) -> bool {
         self.do_keys_decide_shards
     }
-
-    /// Returns the SQL types of all columns with their names, the system columns first.
-    pub(super) fn sql_types(&self) -> Vec<(String, String)> {
-        let system = SystemColumn::ALL.map(|column| (column.name().to_owned(), column.sql_type().to_owned()));
-        let own = self.columns.iter().map(|column| {
-            let null = if column.is_required { " NOT NULL" } else { "" };
-            (column.name.clone(), format!("{}{null}", column.of))
-        });
-        system.into_iter().chain(own).collect()
-    }
 }
 
-fn read(text: &str) -> Result<Vec<Column>> {
-    columns::read(text).map_err(wrong)
-}
-
-fn wrong(reason: String) -> Error {
-    Error::InvalidArgument(format!("the schema is wrong: {reason}").into())
+fn wrong(reason: String) -> QueryError {
+    QueryError::Invalid(format!("the schema is wrong: {reason}"))
 }
 
 /// Shows the list of columns.
@@ -362,5 +357,65 @@ impl fmt::Display for Schema {
             write!(f, "{}{column}", if index > 0 { ", " } else { "" })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(schema: Result<Schema, QueryError>) -> String {
+        let text = schema.unwrap_err().to_string();
+        text.strip_prefix("the schema is wrong: ").expect("the error says so").to_owned()
+    }
+
+    #[test]
+    fn columns_stand_behind_those_that_every_stream_has() {
+        let schema = Schema::json("page VARCHAR, ms DOUBLE NOT NULL").unwrap();
+        let columns = schema.columns();
+        let names: Vec<_> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["_shard", "_sequence", "_arrival", "_key", "_data", "_headers", "page", "ms"]);
+        let nullable: Vec<_> = columns.fields().iter().map(|field| field.is_nullable()).collect();
+        assert_eq!(nullable, [false, false, false, false, false, false, true, false]);
+        assert_eq!(Schema::raw().columns().fields().len(), 6);
+        assert_eq!(refused(Schema::json("_key VARCHAR")), "the column _key is one that every stream has");
+    }
+
+    #[test]
+    fn the_time_of_events_is_a_column_that_is_a_timestamp() {
+        let lateness = Duration::from_secs(5);
+        let schema = || Schema::json("page VARCHAR, at TIMESTAMP");
+        let of = |column| schema().unwrap().event_time(column, lateness);
+        assert_eq!(of("at").unwrap().watermark(), Some(("at", lateness)));
+        assert_eq!(schema().unwrap().watermark(), None);
+        assert_eq!(
+            refused(of("page")),
+            "column page: the time of an event is a TIMESTAMP, and this is a VARCHAR"
+        );
+        assert_eq!(refused(of("when")), "there is no column when for the time of events");
+    }
+
+    #[test]
+    fn what_is_inferred_keeps_the_other_settings() {
+        let second = Duration::from_secs(1);
+        let schema = Schema::json_inferred().event_time("at", second).unwrap();
+        let schema = schema.idle_timeout(second).keys_decide_shards(true);
+        assert!(schema.is_inferred());
+        let inferred = schema.inferred_from([r#"{"n": 1, "At": "2026-03-01T12:00:00Z"}"#]).unwrap();
+        assert_eq!(inferred.to_string(), "n BIGINT, at TIMESTAMP");
+        assert_eq!(inferred.watermark(), Some(("at", second)));
+        assert_eq!(inferred.idle_time(), second);
+        assert!(inferred.do_keys_decide_shards() && !inferred.is_inferred());
+        let of_other = schema.inferred_from([r#"{"n": 1}"#]);
+        assert_eq!(refused(of_other), "there is no column at for the time of events");
+    }
+
+    #[test]
+    fn settings_of_csv_are_checked() {
+        assert_eq!(refused(Schema::csv("a BIGINT, b BIGINT[]")), "column b: a field of CSV is no BIGINT[]");
+        for delimiter in [b'"', b'\r', b'\n', 0x80] {
+            let schema = Schema::csv("a BIGINT").unwrap().delimiter(delimiter);
+            assert!(refused(schema).starts_with("the delimiter is"));
+        }
     }
 }

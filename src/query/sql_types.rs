@@ -21,7 +21,9 @@ pub(super) fn sql_type(data_type: &DataType) -> String {
         DataType::Date32 | DataType::Date64 => "DATE",
         DataType::Time32(_) | DataType::Time64(_) => "TIME",
         DataType::Duration(_) | DataType::Interval(_) => "INTERVAL",
-        DataType::Binary | DataType::FixedSizeBinary(_) | DataType::LargeBinary | DataType::BinaryView => "VARBINARY",
+        DataType::Binary | DataType::FixedSizeBinary(_) | DataType::LargeBinary | DataType::BinaryView => {
+            "VARBINARY"
+        }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR",
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)

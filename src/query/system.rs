@@ -39,18 +39,6 @@ impl SystemColumn {
         }
     }
 
-    /// Returns its type as SQL writes it.
-    pub(super) fn sql_type(self) -> &'static str {
-        match self {
-            Self::Shard => "INTEGER UNSIGNED NOT NULL",
-            Self::Sequence => "BIGINT UNSIGNED NOT NULL",
-            Self::Arrival => "TIMESTAMP NOT NULL",
-            Self::Key => "VARCHAR NOT NULL",
-            Self::Data => "VARBINARY NOT NULL",
-            Self::Headers => "MAP<VARCHAR, VARBINARY> NOT NULL",
-        }
-    }
-
     pub(super) fn field(self) -> Field {
         let of = match self {
             Self::Shard => DataType::UInt32,
@@ -117,10 +105,6 @@ impl System {
     pub(super) fn take(&mut self) -> Vec<ArrayRef> {
         self.columns.iter_mut().map(Values::take).collect()
     }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.columns.iter().map(Values::memory_bytes).sum()
-    }
 }
 
 impl Values {
@@ -180,18 +164,6 @@ impl Values {
                     vec![Arc::new(names.take_texts(None)), Arc::new(values.take_bytes(None))];
                 let entries = StructArray::new(header_fields(), columns, None);
                 Arc::new(MapArray::new(header_field(), offsets, entries, None, false))
-            }
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        match self {
-            Self::Shard(values) => size_of_val(&**values),
-            Self::Sequence(values) => size_of_val(&**values),
-            Self::Arrival(values) => size_of_val(&**values),
-            Self::Key(values) | Self::Data(values) => values.memory_bytes(),
-            Self::Headers { ends, names, values } => {
-                size_of_val(&**ends) + names.memory_bytes() + values.memory_bytes()
             }
         }
     }

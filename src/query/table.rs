@@ -50,15 +50,15 @@ impl StreamTable {
 
     /// Returns whether a filter can be decided by what the log knows of a record.
     fn is_early(&self, filter: &Expr) -> bool {
-        let is_system = |name: &str| {
-            self.source.columns.index_of(name).is_ok_and(|index| index < SYSTEM_COLUMNS)
-        };
+        let is_system =
+            |name: &str| self.source.columns.index_of(name).is_ok_and(|index| index < SYSTEM_COLUMNS);
         let columns = filter.column_refs();
         !columns.is_empty() && columns.iter().all(|column| is_system(&column.name)) && is_plain(filter)
     }
 
     fn pieces(&self, filters: &[Expr]) -> Vec<Piece> {
-        let key_hash = self.source.schema.do_keys_decide_shards().then(|| self.source.reader.describe().key_hash);
+        let key_hash =
+            self.source.schema.do_keys_decide_shards().then(|| self.source.reader.describe().key_hash);
         let pieces = self.shards.iter().filter_map(|shard| self.piece(shard, filters, key_hash));
         pieces.filter(|piece| piece.len() > 0).collect()
     }
@@ -71,7 +71,8 @@ impl StreamTable {
             return None;
         }
         let clamp = |number: i128| number.clamp(shard.from.into(), shard.to.into()) as u64;
-        let numbers = Piece { shard: shard.id, from: clamp(sequence.low), to: clamp(sequence.high.saturating_add(1)) };
+        let numbers =
+            Piece { shard: shard.id, from: clamp(sequence.low), to: clamp(sequence.high.saturating_add(1)) };
         Some(self.within(numbers, arrival))
     }
 
@@ -85,7 +86,8 @@ impl StreamTable {
         if let Some(low) = time(arrival.low).filter(|low| low.as_micros() > 0) {
             let found = self.first_at(shard, low, to).clamp(from, to);
             // Where the clock has jumped, a search by time may end behind records that bear that time.
-            let is_found = found == from || self.arrival_of(shard, found - 1).is_some_and(|before| before < low);
+            let is_found =
+                found == from || self.arrival_of(shard, found - 1).is_some_and(|before| before < low);
             from = if is_found { found } else { from };
         }
         if let Some(above) = time(arrival.high.saturating_add(1)) {
@@ -167,7 +169,8 @@ impl TableProvider for StreamTable {
         };
         let unsure = filters.iter().filter(|filter| !is_sure(filter)).cloned();
         let early = conjunction(unsure).map(|filter| self.early(state, &filter)).transpose()?;
-        let columns = projection.cloned().unwrap_or_else(|| (0..self.source.columns.fields().len()).collect());
+        let columns =
+            projection.cloned().unwrap_or_else(|| (0..self.source.columns.fields().len()).collect());
         let job = Job {
             source: Arc::clone(&self.source),
             run: Arc::clone(&self.run),

@@ -74,15 +74,6 @@ impl SqlType {
         }
     }
 
-    /// Returns how deep it is nested.
-    pub(super) fn depth(&self) -> usize {
-        match self {
-            Self::Array(items) => 1 + items.depth(),
-            Self::Struct(fields) => 1 + fields.iter().map(|(_, of)| of.depth()).max().unwrap_or_default(),
-            _ => 1,
-        }
-    }
-
     /// Returns how many columns it is, with those within it.
     pub(super) fn column_count(&self) -> usize {
         match self {

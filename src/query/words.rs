@@ -12,7 +12,7 @@ use super::error::{Place, StatementError};
 /// The longest statement, in bytes.
 const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// The most words and signs without a comma between them. A chain of operators is evaluated by functions that call themselves.
-const CHAIN_TOKENS_MAX: usize = 8_192;
+const CHAIN_TOKENS_MAX: usize = 4_096;
 /// The most commas of one `SELECT`, which has as many columns. The items of lists in parentheses are not counted.
 const SELECT_COMMAS_MAX: usize = 2_000;
 
@@ -118,6 +118,11 @@ impl Names {
         }
     }
 
+    /// Returns all names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.known.values().flatten().map(String::as_str)
+    }
+
     /// Returns the name that a word without quotes means: the one that is written like it, also if the case differs, unless several
     /// differ only in their case.
     fn meant_by(&self, word: &str) -> Option<&str> {
@@ -140,7 +145,10 @@ impl Names {
                     // The parser takes these for functions, wherever they stand.
                     if matches!(
                         word.keyword,
-                        Keyword::USER | Keyword::CURRENT_USER | Keyword::SESSION_USER | Keyword::CURRENT_CATALOG
+                        Keyword::USER
+                            | Keyword::CURRENT_USER
+                            | Keyword::SESSION_USER
+                            | Keyword::CURRENT_CATALOG
                     ) {
                         (word.keyword, word.quote_style) = (Keyword::NoKeyword, Some('"'));
                     }

@@ -48,6 +48,7 @@ impl DeliveryOptions {
         }
         let rules = Rules::new(self.plan.clone()).map_err(invalid)?;
         let mut bounds = self.bounds.clone();
+        bounds.has_function = self.function.is_some();
         let (wants_rows, error_type) = match &self.sink {
             None => return Err(invalid("a delivery needs a sink: call to()")),
             Some(To::Sink(sink)) => (sink.wants_rows(), sink.error_output_type()),

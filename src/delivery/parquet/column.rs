@@ -58,7 +58,7 @@ impl Values {
 
     /// Adds a value of the column's type, or none.
     pub(super) fn push(&mut self, cell: Cell<'_>) {
-        push(&mut self.is_valid, cell != Cell::Null);
+        push(&mut self.is_valid, !matches!(cell, Cell::Null));
         match &mut self.data {
             Data::Bool(to) => push(to, matches!(cell, Cell::Bool(true))),
             Data::Int32(to) => push(to, if let Cell::Int32(number) = cell { number } else { 0 }),

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
 use super::schema::{ParquetSchema, ParquetType};
+use crate::Written;
 use crate::delivery::json;
 
 /// A whole number with so many digits counts milliseconds, not seconds.
@@ -59,6 +60,8 @@ pub(super) struct Shape {
     keys: Keys,
     fields: Vec<Field>,
     by_key: HashMap<String, usize>,
+    /// For each column the key that no other name and no other column has.
+    in_order: Vec<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -104,15 +107,32 @@ impl Shape {
         let field = |column: &super::schema::Column| {
             Field::new(format!("{prefix}{}", column.name), &column.of, column.is_required, &keys)
         };
-        Self { by_key: by_key.collect(), fields: columns.map(field).collect(), keys }
+        let by_key: HashMap<_, _> = by_key.collect();
+        // A name that is not its own key belongs to no column before it is folded.
+        let in_order = columns.clone().zip(0..).map(|(column, index)| {
+            let key = keys.of_column(&column.name);
+            (by_key[&key] == index && keys.folded(&key) == key).then_some(key)
+        });
+        let in_order = in_order.collect();
+        Self { by_key, in_order, fields: columns.map(field).collect(), keys }
+    }
+
+    /// Returns the column that a member goes into. `likely` is tried first: most records have their members in the order of the columns.
+    fn column(&self, key: &str, likely: usize) -> Option<usize> {
+        match self.in_order.get(likely) {
+            Some(Some(of_likely)) if of_likely == key => Some(likely),
+            _ => self.by_key.get(&*self.keys.folded(key)).copied(),
+        }
     }
 
     /// Returns the values of the columns in an object. The error says which column does not fit.
     pub(super) fn cells<'a>(&self, data: &'a [u8]) -> Result<Vec<Cell<'a>>, String> {
         let mut values = vec![None; self.fields.len()];
-        json::for_each_member(data, |key, value| {
-            if let Some(&column) = self.by_key.get(&*self.keys.folded(key)) {
+        let mut likely = 0;
+        json::find_members(data, |key, value| {
+            if let Some(column) = self.column(key, likely) {
                 values[column] = Some(value);
+                likely = column + 1;
             }
         })?;
         self.fields.iter().zip(values).map(|(field, value)| field.cell(value)).collect()
@@ -133,21 +153,21 @@ impl Field {
         Self { path, of: of.clone(), inner, is_required }
     }
 
-    fn cell<'a>(&self, value: Option<&'a RawValue>) -> Result<Cell<'a>, String> {
-        let Some(value) = value.filter(|value| !json::is_null(value)) else {
+    fn cell<'a>(&self, value: Option<Written<'a>>) -> Result<Cell<'a>, String> {
+        let Some(value) = value.filter(|value| !value.is_null()) else {
             let found = if value.is_some() { "null" } else { "nothing" };
             return if self.is_required { Err(self.refused(found)) } else { Ok(Cell::Null) };
         };
         match &self.inner {
-            Inner::None => self.scalar(value).ok_or_else(|| self.refused(value.get())),
+            Inner::None => self.scalar(value).ok_or_else(|| self.refused(value.text)),
             Inner::Items(items) => {
                 let values: Vec<&RawValue> =
-                    serde_json::from_str(value.get()).map_err(|_| self.refused(value.get()))?;
-                let cells = values.into_iter().map(|value| items.cell(Some(value)));
+                    serde_json::from_str(value.text).map_err(|_| self.refused(value.text))?;
+                let cells = values.into_iter().map(|value| items.cell(Some(json::written(value))));
                 cells.collect::<Result<_, _>>().map(Cell::List)
             }
-            Inner::Fields(_) if !value.get().starts_with('{') => Err(self.refused(value.get())),
-            Inner::Fields(fields) => fields.cells(value.get().as_bytes()).map(Cell::Struct),
+            Inner::Fields(_) if !value.text.starts_with('{') => Err(self.refused(value.text)),
+            Inner::Fields(fields) => fields.cells(value.text.as_bytes()).map(Cell::Struct),
         }
     }
 
@@ -158,11 +178,11 @@ impl Field {
         format!("column {}: expected {}, found {}{rest}", self.path, self.of, &found[..end])
     }
 
-    fn scalar<'a>(&self, value: &'a RawValue) -> Option<Cell<'a>> {
-        let text = json::text(value).ok()?;
+    fn scalar<'a>(&self, value: Written<'a>) -> Option<Cell<'a>> {
+        let text = value.decode().ok()?;
         Some(match self.of {
             ParquetType::String => Cell::Text(text),
-            ParquetType::Bytes if json::is_text(value) => Cell::Bytes(STANDARD.decode(text.as_bytes()).ok()?),
+            ParquetType::Bytes if value.is_text() => Cell::Bytes(STANDARD.decode(text.as_bytes()).ok()?),
             ParquetType::Bytes => return None,
             ParquetType::Bool => Cell::Bool(bool(text.trim())?),
             ParquetType::Int32 => Cell::Int32(whole(text.trim())?.try_into().ok()?),

@@ -301,6 +301,7 @@ impl ParquetOptions {
             columns: schema.columns().map(|(_, of)| Values::new(of)).collect(),
             schema,
             row_count: 0,
+            memory_bytes: 0,
             options: self.clone(),
         }
     }
@@ -340,6 +341,7 @@ pub(super) struct ParquetRows {
     shape: Shape,
     columns: Vec<Values>,
     row_count: usize,
+    memory_bytes: usize,
     schema: ParquetSchema,
     options: ParquetOptions,
 }
@@ -363,11 +365,12 @@ impl Encode for ParquetRows {
         let cells = self.cells(data)?;
         self.columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(cell));
         self.row_count += 1;
+        self.memory_bytes = self.columns.iter().map(Values::memory_bytes).sum();
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.columns.iter().map(Values::memory_bytes).sum()
+        self.memory_bytes
     }
 
     fn finish(self: Box<Self>) -> io::Result<Body> {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use streamlog::Position;
 
-use crate::parse::parse_bytes;
+use crate::parse::{parse_beginning, parse_bytes};
 
 #[cfg(feature = "sql")]
 mod complete;
@@ -18,6 +19,8 @@ mod shell;
 mod split;
 #[cfg(feature = "sql")]
 mod tables;
+#[cfg(feature = "sql")]
+mod watch;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,6 +68,15 @@ pub(crate) struct SqlArgs {
     /// The most rows of a table. Other formats print all rows
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub(crate) max_rows: usize,
+    /// Run the statement until Ctrl-C, and print each row as it comes: those of records that are put from now on, or of windows as they end
+    /// (SELECT page, count(*) FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(_arrival), INTERVAL '1' MINUTE)) GROUP BY page, window_start, window_end).
+    /// The stream's directory must be writable: what the query has read is noted there. A SELECT forgets it when it is started again. INSERT INTO
+    /// NAME SELECT … goes on where it was, and prints the last rows again if it was killed
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Where --watch begins: horizon (the oldest record), latest (the end), or a time as for cat --from
+    #[arg(long, value_name = "PLACE", default_value = "latest", value_parser = parse_beginning, requires = "watch")]
+    pub(crate) from: Position,
     /// How much memory a query may use for what it sorts, groups and joins; beyond that, it writes temporary files
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_bytes)]
     pub(crate) memory: u64,
@@ -113,7 +125,7 @@ mod with_sql {
 
     use super::print::Screen;
     use super::tables::Opened;
-    use super::{SqlArgs, script, shell};
+    use super::{SqlArgs, script, shell, watch};
     use crate::failure::{Failure, Outcome};
     use crate::standard;
 
@@ -121,6 +133,11 @@ mod with_sql {
     pub(crate) fn sql(args: &SqlArgs, key_file: Option<&Path>, archive: Option<&str>) -> Outcome {
         let (tables, statement) = args.split();
         let opened = Opened::open(args, tables, key_file, archive)?;
+        if args.watch {
+            let how = "--watch needs one statement on the command line";
+            let statement = statement.ok_or_else(|| Failure::Told(how.to_owned()))?;
+            return watch::watch(args, &opened.catalog, statement);
+        }
         let mut screen = Screen::new(args.format, args.max_rows)?;
         if let Some(text) = statement {
             return script::all(text, &opened, &mut screen).map(|_| ());

@@ -124,6 +124,23 @@ impl Stopper {
     }
 }
 
+/// Rows that are there already, such as those that the function of an [`Output`](crate::query::Output) gets: to print them.
+///
+/// ```
+/// # use streamlog::query::{Catalog, Rows};
+/// let batch = Catalog::new().query("SELECT 1 AS n")?.next().expect("a row")?;
+/// let mut lines = vec![];
+/// Rows::from(batch).write_json(&mut lines)?;
+/// assert_eq!(lines, b"{\"n\":1}\n");
+/// # Ok::<(), streamlog::query::QueryError>(())
+/// ```
+impl From<RecordBatch> for Rows {
+    fn from(batch: RecordBatch) -> Self {
+        let schema = batch.schema();
+        Self { schema, source: RowSource::Ready(vec![batch].into_iter()), run: Arc::default() }
+    }
+}
+
 /// Waits for the next batch of rows. After an error, there is no more.
 impl Iterator for Rows {
     type Item = Result<RecordBatch, QueryError>;

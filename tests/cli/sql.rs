@@ -274,6 +274,86 @@ mod with_sql {
     }
 
     #[test]
+    fn watch_prints_the_rows_of_records_that_come_until_ctrl_c() {
+        let place = Place::create(&[]);
+        let stream = Stream::open(place.stream()).unwrap();
+        let watch = |statement: &str, options: &[&str]| {
+            let mut command = place.command("sql", &["--schema", "ms BIGINT", "--watch", "--format", "csv"]);
+            command
+                .args(options)
+                .arg(statement)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let shown = |child: &mut Child, text: &str| {
+            let mut bytes = vec![0; text.len()];
+            child.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
+            assert_eq!(String::from_utf8(bytes).unwrap(), text);
+        };
+        let stop = |child: Child| {
+            assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+            let output = ends(child);
+            assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0), "{}", stderr(&output));
+            stderr(&output)
+        };
+        let put = |data: &str| drop(stream.put("k", data).unwrap());
+        put("{\"ms\": 1}");
+        put("{\"ms\": 20}");
+        // What is there, and then what comes, also beside a program that has the stream open.
+        let statement = "SELECT ms * 2 AS twice FROM stream WHERE ms > 5";
+        let mut child = watch(statement, &["--from", "horizon"]);
+        shown(&mut child, "twice\n40\n");
+        put("{\"ms\": 2}");
+        put("no json");
+        put("{\"ms\": 30}");
+        shown(&mut child, "60\n");
+        let told = stop(child);
+        assert!(told.contains("note: 1 record left out"), "{told}");
+        // Without a name it begins anew, and with one it goes on where it was.
+        let mut child = watch(statement, &["--from", "horizon"]);
+        shown(&mut child, "twice\n40\n60\n");
+        stop(child);
+        let named = format!("INSERT INTO slow {statement}");
+        let mut child = watch(&named, &["--from", "horizon"]);
+        shown(&mut child, "twice\n40\n60\n");
+        stop(child);
+        put("{\"ms\": 40}");
+        let mut child = watch(&named, &["--from", "horizon"]);
+        shown(&mut child, "twice\n80\n");
+        stop(child);
+
+        let refused = |statement: &str, parts: &[&str]| {
+            let output = ends(watch(statement, &[]));
+            fails(&output, parts);
+            stderr(&output)
+        };
+        let told = refused("SELECT mss FROM stream", &["mss"]);
+        assert!(told.contains("\n1 | SELECT mss FROM stream\n"), "{told}");
+        fails(&place.run("sql", &["--raw", "--watch"]), &["--watch needs one statement"]);
+    }
+
+    #[test]
+    fn watch_prints_a_window_when_it_ends() {
+        let place = clicks();
+        let statement = "SELECT page, count(*) AS n \
+            FROM TABLE(TUMBLE(TABLE stream, DESCRIPTOR(_arrival), INTERVAL '1' SECOND)) \
+            GROUP BY page, window_start, window_end";
+        let mut command = place.command("sql", &["--schema", "page VARCHAR", "--watch", "--from", "horizon"]);
+        command.args(["--format", "json", statement]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut rows = vec![String::new(), String::new()];
+        rows.iter_mut().for_each(|row| drop(stdout.read_line(row).unwrap()));
+        rows.sort();
+        assert_eq!(rows, ["{\"page\":\"/\",\"n\":2}\n", "{\"page\":\"/cart\",\"n\":1}\n"]);
+        // Nobody wants to know more.
+        drop(stdout);
+        succeeds(&ends(child));
+    }
+
+    #[test]
     fn the_reader_of_a_pipe_may_close_it() {
         let (_place, table) = numbers();
         let script = "\"$0\" sql \"$1\" --raw --format \"$2\" 'SELECT a._sequence FROM n a, n b' | head -n 2";
@@ -331,16 +411,37 @@ mod with_sql {
         /// Waits until the terminal shows a text, after what it showed before.
         fn shows(&mut self, text: &str) {
             let found = || self.shown.lock().unwrap()[self.seen..].find(text);
-            if !comes_true(|| found().is_some()) {
-                panic!("no {text:?} in {:?}", &self.shown.lock().unwrap()[self.seen..]);
-            }
+            let is_shown = comes_true(|| found().is_some());
+            assert!(
+                is_shown,
+                "no {text:?} in {:?}",
+                self.shown.lock().map(|shown| shown[self.seen..].to_owned())
+            );
             self.seen += found().unwrap() + text.len();
         }
 
+        /// Types something until the terminal shows a text.
+        fn insists(&mut self, keys: &str, text: &str) {
+            let seen = self.seen;
+            let mut late = Instant::now();
+            let shown = Arc::clone(&self.shown);
+            assert!(
+                comes_true(|| {
+                    let is_shown = shown.lock().unwrap()[seen..].contains(text);
+                    if !is_shown && Instant::now() >= late {
+                        late = Instant::now() + Duration::from_secs(3);
+                        self.types(keys);
+                    }
+                    is_shown
+                }),
+                "no {text:?} in {:?}",
+                shown.lock().map(|shown| shown[seen..].to_owned())
+            );
+            self.shows(text);
+        }
+
         fn ends(mut self) {
-            let status = || self.child.try_wait().unwrap();
-            let mut status = status;
-            assert!(comes_true(|| status().is_some()), "it does not end");
+            assert!(comes_true(|| self.child.try_wait().unwrap().is_some()), "it does not end");
             assert_eq!(self.child.wait().unwrap().code(), Some(0));
         }
     }
@@ -373,27 +474,21 @@ mod with_sql {
         terminal.types("\\d stream\r");
         terminal.shows("| ms          | DOUBLE");
         terminal.shows("sql> ");
-        // Ctrl-C ends a statement that runs. One that comes too early clears the line.
+        // Ctrl-C ends a statement that runs. One that comes too early only clears the line.
         terminal.types(&format!("{ENDLESS};\r"));
-        let is_stopped = {
-            let (shown, seen) = (Arc::clone(&terminal.shown), terminal.seen);
-            move || shown.lock().unwrap()[seen..].contains("streamlog: stopped")
-        };
-        assert!(comes_true(|| {
-            terminal.types("\x03");
-            thread::sleep(Duration::from_millis(100));
-            is_stopped()
-        }));
-        terminal.shows("streamlog: stopped");
+        terminal.insists("\x03", "streamlog: stopped");
+        terminal.insists("SELECT 6 * 6 AS there;\r", "| 36    |");
         terminal.shows("sql> ");
         // A command while a statement is written leaves it there.
-        terminal.types("\x03SELECT 6 *\r\\?\r");
+        terminal.types("SELECT 6 *\r\\?\r");
         terminal.shows("ends the shell");
         terminal.shows("sql> ");
         terminal.types("7 AS answer;\r");
         terminal.shows("| 42     |");
         terminal.shows("sql> ");
-        terminal.types("\\format json\rSELECT 1 AS one;\r");
+        terminal.types("\\format json\r");
+        terminal.shows("sql> ");
+        terminal.types("SELECT 1 AS one;\r");
         terminal.shows("{\"one\":1}");
         terminal.shows("sql> ");
         terminal.types("\x04");

@@ -27,7 +27,7 @@ pub(crate) struct Screen {
 
 /// Standard output, which keeps the reason of a failure for whoever sees only that there was one.
 #[derive(Debug)]
-struct Out {
+pub(crate) struct Out {
     file: BufWriter<File>,
     failed: Option<io::Error>,
 }
@@ -45,6 +45,23 @@ impl Write for Out {
 }
 
 impl Out {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let file = standard::output().map_err(Failure::Output)?;
+        Ok(Self { file: BufWriter::with_capacity(64 << 10, file), failed: None })
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.file.get_ref().is_terminal()
+    }
+
+    /// Fails if a write has failed, or would because the reader of a pipe has closed it.
+    pub(crate) fn check(&mut self) -> io::Result<()> {
+        if standard::has_lost_its_reader(self.file.get_ref()) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
     fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| {
             let kind = error.kind();
@@ -58,9 +75,8 @@ impl Out {
 
 impl Screen {
     pub(crate) fn new(format: RowFormat, rows_max: usize) -> Result<Self, Failure> {
-        let file = standard::output().map_err(Failure::Output)?;
-        let is_terminal = file.is_terminal();
-        let out = Out { file: BufWriter::with_capacity(64 << 10, file), failed: None };
+        let out = Out::new()?;
+        let is_terminal = out.is_terminal();
         Ok(Self { out, is_terminal, format, rows_max })
     }
 
@@ -139,7 +155,7 @@ fn heeding_ctrl_c<T>(stopper: &streamlog::query::Stopper, work: impl FnOnce() ->
 }
 
 /// Returns a text that cannot give orders to a terminal.
-fn harmless(text: String) -> String {
+pub(crate) fn harmless(text: String) -> String {
     let is_order = |letter: char| letter.is_control() && letter != '\n';
     if text.contains(is_order) { text.replace(is_order, "\u{fffd}") } else { text }
 }

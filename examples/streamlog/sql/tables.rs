@@ -83,7 +83,7 @@ fn told(error: QueryError) -> Failure {
 }
 
 /// Returns what is wrong with columns, which the caller says are those of a schema.
-fn reason(error: &Error) -> String {
+fn reason(error: &QueryError) -> String {
     let text = error.to_string();
     text.strip_prefix("the schema is wrong: ").unwrap_or(&text).to_owned()
 }
@@ -139,7 +139,7 @@ impl Given {
         &mut self,
         option: &'static str,
         text: &str,
-        read: &dyn Fn(&str) -> streamlog::Result<Schema>,
+        read: &dyn Fn(&str) -> Result<Schema, QueryError>,
     ) -> Outcome {
         let (name, columns) = match text.split_once('=') {
             Some((name, columns)) if is_plain(name) => (Some(name), columns),

@@ -1,0 +1,154 @@
+//! `--watch`: a continuous query whose rows are printed as they come.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use datafusion::arrow::array::RecordBatch;
+use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Rows};
+
+use super::print::{Out, harmless};
+use super::{RowFormat, SqlArgs};
+use crate::check_interrupted;
+use crate::failure::{Failure, Outcome, tell};
+use crate::output::counted;
+
+/// How soon the end of the query, or of whoever reads its rows, is noticed.
+const LOOK: Duration = Duration::from_millis(50);
+/// The name under which a stream keeps what a query without a name has read.
+const NAME: &str = "watch";
+
+/// Runs a statement until Ctrl-C.
+pub(crate) fn watch(args: &SqlArgs, catalog: &Catalog, statement: &str) -> Outcome {
+    let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
+    let options = PumpOptions::new().start_at(args.from).memory_limit(memory);
+    let printer = Arc::new(Mutex::new(Printer { out: Out::new()?, format: args.format, heading: None }));
+    let output = Output::function({
+        let printer = Arc::clone(&printer);
+        move |rows| {
+            // A failure is found by the loop below. It would not pass if this was tried again.
+            let _ = lock(&printer).print(rows);
+            Ok::<_, String>(())
+        }
+    });
+    let pump = match target(statement) {
+        Some(name) => {
+            let catalog = catalog.clone().output(&name, output).map_err(|error| told(&error))?;
+            catalog.start_with(statement, options).map_err(|error| told(&error))?
+        }
+        None => {
+            let catalog = catalog.clone().output(NAME, output).map_err(|error| told(&error))?;
+            let text = format!("INSERT INTO {NAME}\n{statement}");
+            catalog.start_with(&text, options.begin_anew(true)).map_err(|error| one_line_up(&error))?
+        }
+    };
+    let outcome = wait(&pump, &printer);
+    let closed = pump.close();
+    tell_of_missing(&pump);
+    match (outcome, closed) {
+        (Ok(()), Err(error)) => Err(told(&error)),
+        (outcome, _) => outcome,
+    }
+}
+
+/// Waits until the query ends by itself, Ctrl-C, or nobody reads its rows any more.
+fn wait(pump: &Pump, printer: &Mutex<Printer>) -> Outcome {
+    let mut last_error = None;
+    loop {
+        check_interrupted()?;
+        lock(printer).out.check().map_err(Failure::Output)?;
+        let stats = pump.stats();
+        if stats.has_ended {
+            return Ok(());
+        }
+        if stats.last_error.is_some() && stats.last_error != last_error {
+            tell(&format!("note: {}", stats.last_error.as_deref().unwrap_or_default()));
+            last_error = stats.last_error;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Returns the name that a statement inserts into, if it is such a statement.
+fn target(statement: &str) -> Option<String> {
+    let mut words = statement.split_whitespace();
+    let is_insert =
+        words.next()?.eq_ignore_ascii_case("INSERT") && words.next()?.eq_ignore_ascii_case("INTO");
+    let name = words.next().filter(|_| is_insert)?;
+    let name = name.split_once('(').map_or(name, |(name, _)| name);
+    Some(name.trim_matches('"').to_owned())
+}
+
+fn told(error: &QueryError) -> Failure {
+    Failure::Told(error.to_string())
+}
+
+/// Returns the error with the line that the user knows. One was put before it.
+fn one_line_up(error: &QueryError) -> Failure {
+    let text = error.to_string();
+    let QueryError::Statement(statement) = error else { return Failure::Told(text) };
+    Failure::Told(match statement.line() {
+        Some(line @ 2..) => text.replacen(&format!("\n{line} | "), &format!("\n{} | ", line - 1), 1),
+        _ => text,
+    })
+}
+
+/// Where rows go, batch after batch.
+struct Printer {
+    out: Out,
+    format: RowFormat,
+    /// The names of the columns as CSV has them, once they are printed.
+    heading: Option<Vec<u8>>,
+}
+
+impl Printer {
+    fn print(&mut self, batch: &RecordBatch) -> Result<(), QueryError> {
+        let mut rows = Rows::from(batch.clone());
+        match self.format {
+            RowFormat::Json => rows.write_json(&mut self.out)?,
+            RowFormat::Csv => {
+                let mut text = vec![];
+                rows.write_csv(&mut text)?;
+                match &self.heading {
+                    Some(heading) => drop(text.drain(..heading.len())),
+                    None => {
+                        let mut heading = vec![];
+                        Rows::from(RecordBatch::new_empty(batch.schema())).write_csv(&mut heading)?;
+                        self.heading = Some(heading);
+                    }
+                }
+                self.text(&text);
+            }
+            RowFormat::Table => {
+                let table = rows.to_table()?;
+                let table = if self.out.is_terminal() { harmless(table) } else { table };
+                self.text(table.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        // The output keeps the failure.
+        let _ = self.out.write_all(text).and_then(|()| self.out.flush());
+    }
+}
+
+fn lock(printer: &Mutex<Printer>) -> MutexGuard<'_, Printer> {
+    printer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells on standard error what has no row.
+fn tell_of_missing(pump: &Pump) {
+    let stats = pump.stats();
+    for (count, what, why) in [
+        (stats.refused, "record", "which do not fit the columns or the statement"),
+        (stats.late, "row", "which came after their window had ended"),
+        (stats.skipped, "record", "which were gone before they were read"),
+    ] {
+        if count > 0 {
+            tell(&format!("note: {} left out, {why}", counted(count, what)));
+        }
+    }
+}

@@ -486,9 +486,8 @@ mod with_sql {
         terminal.types("7 AS answer;\r");
         terminal.shows("| 42     |");
         terminal.shows("sql> ");
-        terminal.types("\\format json\r");
-        terminal.shows("sql> ");
-        terminal.types("SELECT 1 AS one;\r");
+        // What is typed ahead is not lost.
+        terminal.types("\\format json\rSELECT 1 AS one;\r");
         terminal.shows("{\"one\":1}");
         terminal.shows("sql> ");
         terminal.types("\x04");

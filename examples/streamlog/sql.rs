@@ -10,6 +10,8 @@ use crate::parse::{parse_beginning, parse_bytes};
 #[cfg(feature = "sql")]
 mod complete;
 #[cfg(feature = "sql")]
+mod lines;
+#[cfg(feature = "sql")]
 mod print;
 #[cfg(feature = "sql")]
 mod script;
@@ -62,10 +64,11 @@ pub(crate) struct SqlArgs {
     /// Streams without --schema and --csv-columns have no columns of their data: read it as _data
     #[arg(long)]
     pub(crate) raw: bool,
-    /// How rows are printed: a table for people, CSV with a line of names, or one JSON object a line
+    /// How rows are printed: a table, or a line for each column (as a table that is too wide for the terminal is, too), CSV with a line of names,
+    /// or one JSON object a line
     #[arg(long, value_enum, default_value_t = RowFormat::Table)]
     pub(crate) format: RowFormat,
-    /// The most rows of a table. Other formats print all rows
+    /// The most rows of a table, or of lines. CSV and JSON have all rows
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub(crate) max_rows: usize,
     /// Run the statement until Ctrl-C, and print each row as it comes: those of records that are put from now on, or of windows as they end
@@ -105,6 +108,7 @@ fn is_statement(text: &str) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RowFormat {
     Table,
+    Lines,
     Csv,
     Json,
 }

@@ -76,6 +76,16 @@ mod with_sql {
         let given = |format| place.run("sql", &[&columns[..], &["--format", format, statement]].concat());
         let output = given("table");
         assert_eq!((out(&output), stderr(&output)), (table.to_owned(), String::new()));
+        assert_eq!(
+            out(&given("lines")),
+            "-[ row 1 ]--------------\npage | /\nn    | 2\nms   | 20.0\n\
+             -[ row 2 ]--------------\npage | /cart\nn    | 1\nms   | 80.0\n"
+        );
+        let text = "SELECT 'a' || chr(10) || 'b' AS text, 1 AS n";
+        assert_eq!(
+            place.print("sql", &[&columns[..], &["--format", "lines", text]].concat()),
+            "-[ row 1 ]--------------\ntext | a\n     | b\nn    | 1\n"
+        );
         assert_eq!(out(&given("csv")), "page,n,ms\n/,2,20.0\n/cart,1,80.0\n");
         assert_eq!(
             out(&given("json")),
@@ -379,7 +389,7 @@ mod with_sql {
     impl Terminal {
         /// Returns `None` where there is no `script`.
         fn start(arguments: &[&str], state: &Path) -> Option<Self> {
-            let mut line = format!("'{}' sql", tool().display());
+            let mut line = format!("stty cols 100 rows 40; '{}' sql", tool().display());
             arguments.iter().for_each(|argument| line += &format!(" '{argument}'"));
             let mut command = Command::new("script");
             command.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]);
@@ -478,6 +488,12 @@ mod with_sql {
         terminal.types(&format!("{ENDLESS};\r"));
         terminal.insists("\x03", "streamlog: stopped");
         terminal.insists("SELECT 6 * 6 AS there;\r", "| 36    |");
+        terminal.shows("sql> ");
+        // What is too wide for the terminal has a line for each column. Nothing in it moves the cursor.
+        terminal.types("SELECT chr(27) AS esc, repeat('x', 300) AS wide, CAST(NULL AS INT) AS void;\r");
+        terminal.shows("-[ row 1 ]-");
+        terminal.shows("esc  | \u{fffd}\r\n");
+        terminal.shows("void | NULL");
         terminal.shows("sql> ");
         // A command while a statement is written leaves it there.
         terminal.types("SELECT 6 *\r\\?\r");

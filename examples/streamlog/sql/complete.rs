@@ -80,7 +80,7 @@ const KEYWORDS: &[&str] = &[
     "WITH",
 ];
 const COMMANDS: &[&str] = &["\\d", "\\df", "\\format", "\\q", "\\?"];
-const FORMATS: &[&str] = &["table", "csv", "json"];
+const FORMATS: &[&str] = &["table", "lines", "csv", "json"];
 
 /// All words that the shell completes.
 #[derive(Debug, Default)]

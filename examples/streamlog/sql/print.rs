@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
 use streamlog::query::{Catalog, QueryError, Rows};
 
 use super::RowFormat;
+use super::lines::lines;
 use crate::failure::{Failure, Outcome, tell};
-use crate::output::counted;
+use crate::output::{counted, terminal_columns};
 use crate::{check_interrupted, standard};
 
 /// How soon Ctrl-C is noticed.
@@ -60,6 +63,26 @@ impl Out {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Returns rows as people read them: as a table, or as lines if that is too wide for the terminal. The first row has the number `first`.
+    pub(crate) fn text_of(
+        &self,
+        rows: &RecordBatch,
+        format: RowFormat,
+        first: usize,
+    ) -> Result<String, QueryError> {
+        if !self.is_terminal() {
+            return match format {
+                RowFormat::Lines => lines(rows, first),
+                _ => Rows::from(rows.clone()).to_table(),
+            };
+        }
+        let table = Rows::from(rows.clone()).to_table()?;
+        let width = table.lines().next().map_or(0, |line| line.chars().count());
+        let is_too_wide = terminal_columns().is_some_and(|columns| width > columns);
+        let text = if format == RowFormat::Lines || is_too_wide { lines(rows, first)? } else { table };
+        Ok(harmless(text))
     }
 
     fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
@@ -113,12 +136,13 @@ impl Screen {
         match self.format {
             RowFormat::Csv => rows.write_csv(&mut self.out).map(|()| None),
             RowFormat::Json => rows.write_json(&mut self.out).map(|()| None),
-            RowFormat::Table => {
-                let (table, count) = rows.to_table_of(self.rows_max)?;
-                let table = if self.is_terminal { harmless(table) } else { table };
+            RowFormat::Table | RowFormat::Lines => {
+                let (first, are_more) = first(rows, self.rows_max)?;
+                let count = first.num_rows();
+                let table = self.out.text_of(&first, self.format, 1)?;
                 let failed = |error: io::Error| QueryError::Failed(error.to_string());
                 self.out.write_all(table.as_bytes()).and_then(|()| self.out.flush()).map_err(failed)?;
-                if rows.next().transpose()?.is_some() {
+                if are_more {
                     let first = counted(count as u64, "row");
                     tell(&format!(
                         "note: these are the first {first}: --max-rows or a LIMIT says how many are shown"
@@ -133,6 +157,20 @@ impl Screen {
     fn lost(&mut self, error: io::Error) -> Failure {
         Failure::Output(self.out.failed.take().unwrap_or(error))
     }
+}
+
+/// Reads at most some rows. Also returns whether there are more.
+fn first(rows: &mut Rows, rows_max: usize) -> Result<(RecordBatch, bool), QueryError> {
+    let (mut batches, mut left, mut are_more) = (vec![], rows_max, false);
+    while !are_more {
+        let Some(batch) = rows.next().transpose()? else { break };
+        let taken = batch.num_rows().min(left);
+        are_more = taken < batch.num_rows();
+        left -= taken;
+        batches.push(batch.slice(0, taken));
+    }
+    let first = concat_batches(&rows.schema(), &batches);
+    Ok((first.map_err(|error| QueryError::Failed(error.to_string()))?, are_more))
 }
 
 /// Does some work, and stops the query that it waits for after Ctrl-C.
@@ -155,7 +193,7 @@ fn heeding_ctrl_c<T>(stopper: &streamlog::query::Stopper, work: impl FnOnce() ->
 }
 
 /// Returns a text that cannot give orders to a terminal.
-pub(crate) fn harmless(text: String) -> String {
+fn harmless(text: String) -> String {
     let is_order = |letter: char| letter.is_control() && letter != '\n';
     if text.contains(is_order) { text.replace(is_order, "\u{fffd}") } else { text }
 }

@@ -26,7 +26,7 @@ Statements end with a semicolon, and may have several lines. Ctrl-C stops a stat
   \\d              lists the tables
   \\d TABLE        lists the columns of a table
   \\df             lists the functions
-  \\format FORMAT  prints rows as table, csv or json
+  \\format FORMAT  prints rows as table, lines, csv or json
   \\?              prints this
   \\q              ends the shell
 ";
@@ -137,6 +137,7 @@ pub(crate) fn command(text: &str, opened: &Opened, screen: &mut Screen) -> Resul
         ("\\d", table) => screen.run(&opened.catalog, &format!("DESCRIBE {table}"))?,
         ("\\df", "") => screen.run(&opened.catalog, "SHOW FUNCTIONS")?,
         ("\\format", "table") => screen.format = RowFormat::Table,
+        ("\\format", "lines") => screen.format = RowFormat::Lines,
         ("\\format", "csv") => screen.format = RowFormat::Csv,
         ("\\format", "json") => screen.format = RowFormat::Json,
         _ => return Err(Failure::Told(format!("{text:?} is no command of the shell: \\? lists them"))),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use datafusion::arrow::array::RecordBatch;
 use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Rows};
 
-use super::print::{Out, harmless};
+use super::print::Out;
 use super::{RowFormat, SqlArgs};
 use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
@@ -23,7 +23,8 @@ const NAME: &str = "watch";
 pub(crate) fn watch(args: &SqlArgs, catalog: &Catalog, statement: &str) -> Outcome {
     let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
     let options = PumpOptions::new().start_at(args.from).memory_limit(memory);
-    let printer = Arc::new(Mutex::new(Printer { out: Out::new()?, format: args.format, heading: None }));
+    let printer =
+        Arc::new(Mutex::new(Printer { out: Out::new()?, format: args.format, heading: None, count: 0 }));
     let output = Output::function({
         let printer = Arc::clone(&printer);
         move |rows| {
@@ -100,6 +101,8 @@ struct Printer {
     format: RowFormat,
     /// The names of the columns as CSV has them, once they are printed.
     heading: Option<Vec<u8>>,
+    /// How many rows were printed for people.
+    count: usize,
 }
 
 impl Printer {
@@ -120,10 +123,10 @@ impl Printer {
                 }
                 self.text(&text);
             }
-            RowFormat::Table => {
-                let table = rows.to_table()?;
-                let table = if self.out.is_terminal() { harmless(table) } else { table };
-                self.text(table.as_bytes());
+            RowFormat::Table | RowFormat::Lines => {
+                let text = self.out.text_of(batch, self.format, self.count + 1)?;
+                self.count += batch.num_rows();
+                self.text(text.as_bytes());
             }
         }
         Ok(())

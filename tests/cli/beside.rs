@@ -109,7 +109,7 @@ impl Following {
 }
 
 /// Returns all files of a stream with their content and when they changed, except for the one in which readers say that they wait.
-fn files_of(place: &Place) -> Vec<(PathBuf, Vec<u8>, SystemTime)> {
+pub(super) fn files_of(place: &Place) -> Vec<(PathBuf, Vec<u8>, SystemTime)> {
     let mut found = vec![];
     let mut left = vec![place.stream()];
     while let Some(path) = left.pop() {

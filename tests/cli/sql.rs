@@ -221,12 +221,15 @@ mod with_sql {
     }
 
     #[test]
-    fn a_stream_that_a_program_has_open_is_seen_as_it_is() {
+    fn l8_a_stream_that_a_program_has_open_is_seen_as_it_is_and_stays_so() {
         let place = Place::create(&[]);
-        let stream = Stream::open(place.stream()).unwrap();
+        let options = streamlog::StreamOptions::new().maintenance(streamlog::Maintenance::Manual);
+        let stream = options.open(place.stream()).unwrap();
         for count in 0..3 {
+            let before = beside::files_of(&place);
             let statement = ["--raw", "--format", "csv", "SELECT count(*) AS n FROM stream"];
             assert_eq!(place.print("sql", &statement), format!("n\n{count}\n"));
+            assert!(beside::files_of(&place) == before, "who reads changes nothing");
             stream.put("k", "x").unwrap();
         }
     }

@@ -1,7 +1,5 @@
 //! `sql`: querying streams and files with SQL, in one statement or in a shell.
 
-use std::path::PathBuf;
-
 use clap::ValueEnum;
 use streamlog::Position;
 
@@ -99,9 +97,9 @@ impl SqlArgs {
 /// Statements have blanks in them, which few paths have; and those that have are there.
 #[cfg(feature = "sql")]
 fn is_statement(text: &str) -> bool {
-    let is_there = || PathBuf::from(text.split_once('=').map_or(text, |(_, path)| path)).exists();
-    text.starts_with('\\')
-        || text.contains([' ', '\t', '\n', ';']) && !PathBuf::from(text).exists() && !is_there()
+    let is_there = |path: &str| std::path::Path::new(path).exists();
+    let is_table = || is_there(text) || text.split_once('=').is_some_and(|(_, path)| is_there(path));
+    text.starts_with('\\') || text.contains([' ', '\t', '\n', ';']) && !is_table()
 }
 
 /// How rows are printed.

@@ -311,7 +311,9 @@ mod with_sql {
             assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0), "{}", stderr(&output));
             stderr(&output)
         };
-        let put = |data: &str| drop(stream.put("k", data).unwrap());
+        let put = |data: &str| {
+            stream.put("k", data).unwrap();
+        };
         put("{\"ms\": 1}");
         put("{\"ms\": 20}");
         // What is there, and then what comes, also beside a program that has the stream open.
@@ -358,7 +360,9 @@ mod with_sql {
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut rows = vec![String::new(), String::new()];
-        rows.iter_mut().for_each(|row| drop(stdout.read_line(row).unwrap()));
+        for row in &mut rows {
+            stdout.read_line(row).unwrap();
+        }
         rows.sort();
         assert_eq!(rows, ["{\"page\":\"/\",\"n\":2}\n", "{\"page\":\"/cart\",\"n\":1}\n"]);
         // Nobody wants to know more.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType, UInt32Type, UInt64Type,
+    Time64NanosecondType, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::query::columns;
 use crate::query::types::{Column, SqlType};
+use crate::query::{Catalog, columns};
 use crate::{ManualClock, Position, PutRecord, Stream, StreamOptions, Timestamp};
 
 /// Shows one value of a column, so that it can be compared.
@@ -35,7 +35,7 @@ fn cell(array: &dyn Array, row: usize) -> String {
         DataType::Float64 => format!("{:?}", array.as_primitive::<Float64Type>().value(row)),
         DataType::Decimal128(..) => array.as_primitive::<Decimal128Type>().value(row).to_string(),
         DataType::Date32 => array.as_primitive::<Date32Type>().value(row).to_string(),
-        DataType::Time64(_) => array.as_primitive::<Time64MicrosecondType>().value(row).to_string(),
+        DataType::Time64(_) => array.as_primitive::<Time64NanosecondType>().value(row).to_string(),
         DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if &**zone == "UTC" => {
             array.as_primitive::<TimestampMicrosecondType>().value(row).to_string()
         }
@@ -197,7 +197,7 @@ fn scalars_become_values_by_the_rules_of_their_type() {
         ("VARBINARY", "12", "column a: expected VARBINARY, found 12"),
         ("DATE", r#""1970-01-03""#, "2"),
         ("DATE", "2", "column a: expected DATE, found 2"),
-        ("TIME", r#""00:00:01.5""#, "1500000"),
+        ("TIME", r#""00:00:01.5""#, "1500000000"),
         ("TIMESTAMP", r#""2026-03-01T12:00:00Z""#, "1772366400000000"),
         ("TIMESTAMP(3)", "1772366400000", "1772366400000000"),
         ("TIMESTAMP", "1772366400.5", "1772366400500000"),
@@ -415,6 +415,46 @@ fn lines_of_csv_become_rows_field_by_field() {
     let schema = Schema::csv("a BIGINT, b VARCHAR").unwrap().delimiter(b'\t').unwrap();
     let (batch, refused) = Records::new(&[b"1\tx,y", b"x\ty"]).decode(&schema, &[7]);
     assert_eq!((rows(&batch), refused.len()), (vec![r#""x,y""#.to_owned(), r#""y""#.to_owned()], 0));
+}
+
+#[test]
+fn statements_compute_with_columns_of_each_type() {
+    let records = Records::new(&[
+        br#"{"b":true,"n":7,"d":2.5,"p":"19.90","s":"x","at":"2026-03-01T12:30:00Z","day":"2026-03-01","t":"12:00:01","u":{"id":3,"name":"Ann"},"l":["a","b"],"r":[{"q":2}]}"#,
+        br#"{"b":0,"n":"8","d":1,"p":0.1,"s":12345678901234567890,"at":1772366400,"u":{"id":4},"l":[],"r":[]}"#,
+        br#"{"n":"no number"}"#,
+        br#"{}"#,
+    ]);
+    let schema = Schema::json(
+        "b BOOLEAN, n BIGINT, d DOUBLE, p DECIMAL(10, 2), s VARCHAR, at TIMESTAMP, day DATE, t TIME, \
+         u STRUCT<id BIGINT, name VARCHAR>, l VARCHAR[], r STRUCT<q INT>[]",
+    );
+    let catalog = Catalog::new().stream("t", &records.stream, schema.unwrap()).unwrap();
+    let value = |select: &str| {
+        let mut json = vec![];
+        catalog.query(&format!("SELECT {select} AS x FROM t")).unwrap().write_json(&mut json).unwrap();
+        String::from_utf8(json).unwrap().trim_end().to_owned()
+    };
+    for (select, expected) in [
+        ("sum(n)", r#"{"x":15}"#),
+        ("count(*)", r#"{"x":4}"#),
+        ("count(b)", r#"{"x":2}"#),
+        ("avg(d)", r#"{"x":1.75}"#),
+        ("sum(p)", r#"{"x":20.00}"#),
+        ("max(s)", r#"{"x":"x"}"#),
+        ("string_agg(s, '+' ORDER BY n)", r#"{"x":"x+12345678901234567890"}"#),
+        ("max(at) - min(at) = INTERVAL '30 minutes'", r#"{"x":true}"#),
+        ("max(day) = DATE '2026-03-01'", r#"{"x":true}"#),
+        ("max(t) = TIME '12:00:01'", r#"{"x":true}"#),
+        ("sum(u['id'])", r#"{"x":7}"#),
+        ("max(u['name'])", r#"{"x":"Ann"}"#),
+        ("sum(array_length(l))", r#"{"x":2}"#),
+        ("max(l[2])", r#"{"x":"b"}"#),
+        ("max(r[1]['q'])", r#"{"x":2}"#),
+        ("max(_key)", r#"{"x":"user-17"}"#),
+    ] {
+        assert_eq!(value(select), expected, "{select}");
+    }
 }
 
 #[test]

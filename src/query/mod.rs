@@ -13,6 +13,7 @@ mod explain;
 mod field;
 mod files;
 mod functions;
+mod headings;
 mod infer;
 mod json;
 mod output;
@@ -35,6 +36,7 @@ mod words;
 
 pub use bounded::Column;
 pub use catalog::Catalog;
+pub use continuous::{Output, Pump, PumpOptions, PumpStats};
 pub use decode::Decoded;
 pub use error::{QueryError, StatementError};
 pub use rows::Rows;

@@ -16,6 +16,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use parking_lot::Mutex;
 
+use super::continuous::Output;
 use super::engine::Engine;
 use super::error::QueryError;
 use super::files::FileTable;
@@ -66,6 +67,7 @@ const SAMPLE_BYTES: usize = 4 << 20;
 #[derive(Clone)]
 pub struct Catalog {
     tables: Arc<BTreeMap<String, Table>>,
+    outputs: Arc<BTreeMap<String, Output>>,
     memory_limit: usize,
     engine: Arc<Engine>,
     /// All functions, made when they are needed first.
@@ -89,6 +91,7 @@ impl Catalog {
     pub fn new() -> Self {
         Self {
             tables: Arc::default(),
+            outputs: Arc::default(),
             memory_limit: MEMORY_LIMIT,
             engine: Engine::shared(),
             functions: Arc::default(),
@@ -149,12 +152,32 @@ impl Catalog {
         self
     }
 
-    fn add(&mut self, name: &str, table: Table) -> Result<(), QueryError> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+    /// Adds an output, which continuous queries may insert into. See [`start`](Self::start).
+    ///
+    /// # Errors
+    /// `Invalid` if the name is empty, longer than 255 bytes or in use by another output.
+    pub fn output(mut self, name: &str, output: Output) -> Result<Self, QueryError> {
+        check_name(name, "an output")?;
+        if self.outputs.contains_key(name) {
             return Err(QueryError::Invalid(format!(
-                "the name of a table has 1 to {NAME_BYTES_MAX} bytes and no control characters: {name:?}"
+                "the catalog has an output {name:?} already: use another name"
             )));
         }
+        Arc::make_mut(&mut self.outputs).insert(name.to_owned(), output);
+        Ok(self)
+    }
+
+    /// Returns an output by its name, or else the only one with this name in other letters.
+    pub(super) fn output_of(&self, name: &str) -> Option<&Output> {
+        self.outputs.get(name).or_else(|| {
+            let mut same = self.outputs.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+            let (only, None) = (same.next()?, same.next()) else { return None };
+            Some(only.1)
+        })
+    }
+
+    fn add(&mut self, name: &str, table: Table) -> Result<(), QueryError> {
+        check_name(name, "a table")?;
         if self.tables.contains_key(name) {
             return Err(QueryError::Invalid(format!(
                 "the catalog has a table {name:?} already: use another name"
@@ -249,6 +272,15 @@ impl Catalog {
         });
         clock.unwrap_or_else(|| SystemClock.now()).as_micros().try_into().unwrap_or(i64::MAX)
     }
+}
+
+fn check_name(name: &str, what: &str) -> Result<(), QueryError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+        return Err(QueryError::Invalid(format!(
+            "the name of {what} has 1 to {NAME_BYTES_MAX} bytes and no control characters: {name:?}"
+        )));
+    }
+    Ok(())
 }
 
 /// Returns the data of the first records of each shard, from which a schema is found.

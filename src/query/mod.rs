@@ -99,6 +99,7 @@ mod words;
 
 pub use bounded::Column;
 pub use catalog::Catalog;
+pub use continuous::{Output, Pump, PumpOptions, PumpStats};
 pub use decode::Decoded;
 pub use error::{QueryError, StatementError};
 pub use rows::Rows;

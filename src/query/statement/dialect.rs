@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use datafusion::sql::sqlparser::ast::{Expr, WindowFrame, WindowFrameBound, WindowFrameUnits};
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::duration::{duration, positive};

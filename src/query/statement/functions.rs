@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use datafusion::sql::sqlparser::ast::Ident;
-use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::duration::{offset, positive};
@@ -17,7 +16,6 @@ pub(super) const WINDOW_FUNCTIONS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SE
 /// Windows as a function declares them. Keys of sessions are those that stand there.
 #[derive(Clone, Debug)]
 pub(super) struct WindowFunction {
-    pub(super) name: Ident,
     /// The column in `DESCRIPTOR`.
     pub(super) time: Ident,
     pub(super) kind: Window,
@@ -190,8 +188,7 @@ pub(super) fn window_function(
         }
         _ => Window::Session { gap: arguments.length("GAP")?, keys: vec![] },
     };
-    let name = Ident::with_span(word.span, name);
-    Ok((table, WindowFunction { name, time, kind, keys }))
+    Ok((table, WindowFunction { time, kind, keys }))
 }
 
 /// A row is there once for each window that it belongs to: this many at most.

@@ -11,10 +11,12 @@ use super::duration::{interval, signed_milliseconds};
 use super::plan::JoinKind;
 use super::planner::{Planner, Position, row_times};
 use super::problem::{Problem, Result};
-use super::relations::{is_about, put_rows, set_on};
+use super::relations::{is_about, put_rows};
 use super::scope::{Relation, Time};
 use super::stage::{StageInput, StageKind};
-use super::tree::{all_of, binary, call, column, column_of, conjuncts, constraint, has, item, over};
+use super::tree::{
+    all_of, binary, call, column, column_of, conjuncts, constraint, constraint_mut, has, item, over,
+};
 
 const BOUND: &str = "write … ON a.k = b.k AND b.ROWTIME BETWEEN a.ROWTIME AND a.ROWTIME + INTERVAL '10' MINUTE, or FROM a OVER \
                      (RANGE INTERVAL '10' MINUTE PRECEDING) JOIN b OVER (RANGE INTERVAL '10' MINUTE PRECEDING) ON …";
@@ -78,7 +80,7 @@ impl Planner<'_> {
             return Err(Problem::new(sides.right.place, message).hint(BOUND));
         };
         if from > to {
-            let problem = Problem::new(sides.right.place, "the bounds in time leave out each other");
+            let problem = Problem::new(sides.right.place, "no row can keep both bounds in time");
             return Err(problem.hint(BOUND));
         }
         let time = bounds.time.unwrap_or(Time::Arrival);
@@ -244,16 +246,17 @@ fn add_condition(select: &mut Select, relation: usize, condition: Expr) -> Resul
             if place != relation {
                 continue;
             }
-            let on = match constraint(&join.join_operator) {
-                Some(JoinConstraint::On(on)) => all_of(vec![on.clone(), condition]),
-                Some(JoinConstraint::None) => Some(condition),
+            match constraint_mut(&mut join.join_operator) {
+                Some(JoinConstraint::On(on)) => {
+                    *on = binary(Expr::Nested(Box::new(on.clone())), BinaryOperator::And, condition)
+                }
+                Some(none @ JoinConstraint::None) => *none = JoinConstraint::On(condition),
                 _ => {
                     let problem =
                         Problem::new(join.relation.span(), "a join of streams with windows needs ON");
                     return Err(problem.hint("write ON a.k = b.k"));
                 }
-            };
-            set_on(&mut join.join_operator, on.expect("at least one condition is there"));
+            }
             if let JoinOperator::CrossJoin(on) = &join.join_operator {
                 join.join_operator = JoinOperator::Inner(on.clone());
             }
@@ -290,7 +293,7 @@ fn push(
     select.selection = all_of(kept);
 }
 
-/// The join as it stands: what it gives out for rows of one side if the other one is empty.
+/// The join as it stands: what it returns for rows of one side if the other one is empty.
 fn alone(select: &Select) -> Result<String> {
     let mut select = select.clone();
     select.projection = super::output::plain_items(select.projection);

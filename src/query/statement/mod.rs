@@ -72,3 +72,6 @@ pub(super) fn plan(text: &str, tables: &dyn Tables) -> Result<Program> {
     }
     Ok(program)
 }
+
+#[cfg(test)]
+mod tests;

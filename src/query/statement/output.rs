@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, OrderBy, Query, Select, SelectItem, SetExpr, TableFactor, Visit, Visitor,
+    Expr, GroupByExpr, Ident, OrderBy, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins,
+    Visit, VisitMut, Visitor, VisitorMut, WindowType,
 };
 use std::ops::ControlFlow;
 
@@ -12,9 +13,10 @@ use super::parse::{ParsedPump, ident, name};
 use super::plan::{Plan, Shape};
 use super::planner::{Planner, Position, Rows};
 use super::problem::{Problem, Result};
+use super::scope::find_in;
 use super::stage::{Stage, StageKind};
 use super::tables::{Names, TableKind};
-use super::tree::{change, column, order_by, select_of};
+use super::tree::{change_from_inside, column, has, has_subquery, is_aggregate, order_by, over, select_of};
 
 /// Plans an `INSERT`. The name of the plan is the pump's, or that of the target.
 pub(super) fn plan(pump: ParsedPump, names: &Names<'_>) -> Result<Plan> {
@@ -22,7 +24,7 @@ pub(super) fn plan(pump: ParsedPump, names: &Names<'_>) -> Result<Plan> {
     inline(&mut query)?;
     let reads = reads(&query, names);
     let place = target.span;
-    let (target_name, known) = match names.find(&name(&target), target.quote_style.is_some()) {
+    let (target_name, known) = match names.find(&target) {
         Some((exact, table)) => (exact, Some(table)),
         None => (name(&target), None),
     };
@@ -92,7 +94,7 @@ fn output_names(
             return Ok(wanted);
         }
         let message =
-            format!("{} columns are inserted into {} of {target}", rows.columns.len(), wanted.len());
+            format!("the SELECT has {}, and {target} takes {}", columns(rows.columns.len()), wanted.len());
         let hint = format!(
             "select as many: {}",
             wanted.iter().map(|name| super::problem::quoted(name)).collect::<Vec<_>>().join(", ")
@@ -108,13 +110,13 @@ fn output_names(
     Ok(rows.columns.clone())
 }
 
+fn columns(count: usize) -> String {
+    if count == 1 { "1 column".to_owned() } else { format!("{count} columns") }
+}
+
 /// A declared column in other letters, or the name as it stands.
 fn exact(column: &Ident, declared: &[String]) -> String {
-    let wanted = name(column);
-    if column.quote_style.is_some() || declared.contains(&wanted) {
-        return wanted;
-    }
-    declared.iter().find(|other| other.eq_ignore_ascii_case(&wanted)).cloned().unwrap_or(wanted)
+    find_in(declared, column).map_or_else(|| name(column), str::to_owned)
 }
 
 /// Gives the columns of the outermost `SELECT` their final names. What is ordered by old names is ordered by what these stood for.
@@ -140,24 +142,18 @@ fn rename(query: &mut Query, names: &[String]) -> Result<()> {
             *alias = ident(new);
         }
     }
-    let is_column = |expr: &Expr, name: &str| matches!(expr, Expr::Identifier(ident) if ident.value == name);
-    let mut replaced: Vec<String> = vec![];
-    let mut replace = |expr: &mut Expr| {
-        if let Expr::Identifier(used) = expr
-            && let Some(meaning) = meanings.get(&name(used))
-            && !is_column(meaning, &name(used))
-            && !replaced.contains(&name(used))
-        {
-            // What is put in may name the same again.
-            replaced.push(name(used));
-            *expr = meaning.clone();
-        }
+    let replace = |expr: &mut Expr| {
+        let meaning = match expr {
+            Expr::Identifier(used) => meanings.get(&name(used)),
+            _ => None,
+        };
+        *expr = meaning.unwrap_or(expr).clone();
         Ok(())
     };
-    if is_alone {
-        change(&mut order, &mut replace)?;
-        change(&mut select.having, &mut replace)?;
-        change(&mut select.qualify, &mut replace)?;
+    if is_alone && !meanings.is_empty() {
+        change_from_inside(&mut order, replace)?;
+        change_from_inside(&mut select.having, replace)?;
+        change_from_inside(&mut select.qualify, replace)?;
     }
     query.order_by = order;
     Ok(())
@@ -176,35 +172,45 @@ pub(super) fn plain_items(items: Vec<SelectItem>) -> Vec<SelectItem> {
     items.into_iter().map(plain).collect()
 }
 
+/// Makes the texts of a plan.
 fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Shape)> {
     let has_one_select = selects(&query) == 1;
-    let is_ordered = query.order_by.is_some();
-    if let (true, Some(select)) = (has_one_select, select_of(&mut query)) {
-        let order = match &stage.kind {
-            StageKind::Windows { is_aligned: true, .. } => vec!["window_end", "window_start"],
-            StageKind::Over { .. } => vec!["_time", "_shard", "_sequence"],
-            StageKind::Each if select.from.iter().any(|from| !from.joins.is_empty()) => {
-                vec!["_place_shard", "_place_sequence"]
+    let of_input = |name: &&str| match &stage.inputs[0].alias {
+        Some(alias) => super::tree::column_of(alias, name),
+        None => column(name),
+    };
+    let order: Vec<Expr> = match &stage.kind {
+        StageKind::Windows { is_aligned: true, .. } if has_one_select => {
+            let ends = ["window_end", "window_start"];
+            let is_grouped = select_of(&mut query).is_some_and(|select| has_keys(select));
+            if is_grouped || stage.inputs.len() > 1 {
+                ends.iter().map(|name| column(name)).collect()
+            } else {
+                ends.iter().map(of_input).collect()
             }
-            _ => vec![],
-        };
-        let of_input = |name: &&str| match (&stage.inputs[0].alias, name.starts_with("_place")) {
-            (Some(alias), false) if stage.inputs.len() == 1 && select.group_by_is_empty() => {
-                super::tree::column_of(alias, name)
-            }
-            _ => column(name),
-        };
-        let order: Vec<Expr> = order.iter().map(of_input).collect();
-        select.projection = plain_items(std::mem::take(&mut select.projection));
-        if !order.is_empty() && !is_ordered {
-            query.order_by = Some(order_by(&order));
         }
+        // The inner one has OVER, the outer one leaves out what is not new.
+        StageKind::Over { .. } if selects(&query) == 2 => {
+            ["_time", "_place_shard", "_place_sequence"].iter().map(|name| column(name)).collect()
+        }
+        StageKind::Each => {
+            let is_joined = select_of(&mut query)
+                .is_some_and(|select| select.from.iter().any(|from| !from.joins.is_empty()));
+            let places = ["_place_shard", "_place_sequence"];
+            if is_joined { places.iter().map(|name| column(name)).collect() } else { vec![] }
+        }
+        _ => vec![],
+    };
+    if !order.is_empty() && query.order_by.is_none() {
+        query.order_by = Some(order_by(&order));
     }
+    let _ = VisitMut::visit(&mut query, &mut Tidier);
+    let is_spread = is_spread(&query.body);
     let sql = query.to_string();
     let shape = match stage.kind {
         StageKind::Each => Shape::Each { sql },
         StageKind::Windows { kind, is_aligned, .. } => {
-            Shape::Windows { kind, sql, separately: !(is_aligned && has_one_select) }
+            Shape::Windows { kind, sql, separately: !(is_aligned && is_spread) }
         }
         StageKind::Over { keep } => Shape::Over { keep, sql },
         StageKind::Join { keep_left, keep_right, kind, alone } => {
@@ -216,14 +222,42 @@ fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Sh
     Ok((inputs, shape))
 }
 
-trait Grouped {
-    fn group_by_is_empty(&self) -> bool;
+/// Whether the levels above the one that reads released rows take each row for itself, or together with those of its window.
+fn is_spread(body: &SetExpr) -> bool {
+    let SetExpr::Select(select) = body else { return false };
+    let [TableWithJoins { relation, joins }] = &select.from[..] else { return false };
+    let TableFactor::Derived { subquery, .. } = relation else { return true };
+    let is_of_window = |expr: &Expr| match over(expr) {
+        Some(WindowType::WindowSpec(spec)) => {
+            ["window_start", "window_end"].iter().all(|end| spec.partition_by.contains(&column(end)))
+        }
+        Some(WindowType::NamedWindow(_)) => false,
+        None => !is_aggregate(expr),
+    };
+    joins.is_empty()
+        && !has_keys(select)
+        && select.having.is_none()
+        && select.distinct.is_none()
+        && subquery.order_by.is_none()
+        && subquery.limit_clause.is_none()
+        && !has_subquery(&**select)
+        && !has(&**select, |expr| !is_of_window(expr))
+        && is_spread(&subquery.body)
 }
 
-impl Grouped for Select {
-    fn group_by_is_empty(&self) -> bool {
-        use datafusion::sql::sqlparser::ast::GroupByExpr;
-        matches!(&self.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty())
+fn has_keys(select: &Select) -> bool {
+    !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty())
+}
+
+/// Leaves out names that say nothing new.
+struct Tidier;
+
+impl VisitorMut for Tidier {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        select.projection = plain_items(std::mem::take(&mut select.projection));
+        ControlFlow::Continue(())
     }
 }
 
@@ -244,7 +278,7 @@ impl Visitor for Counter<'_> {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         if let (TableFactor::Table { name: object, .. }, Some(names)) = (factor, self.names)
             && let Ok(used) = super::parse::single(object)
-            && let Some((exact, _)) = names.find(&name(used), used.quote_style.is_some())
+            && let Some((exact, _)) = names.find(used)
         {
             *self.reads.entry(exact).or_default() += 1;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, NamedWindowDefinition, NamedWindowExpr, NullTreatment, Select, Value,
+    Expr, Function, NamedWindowDefinition, NamedWindowExpr, NullTreatment, Select, TableFactor, Value,
     ValueWithSpan, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
@@ -16,7 +16,9 @@ use super::planner::{Planner, carry_places, row_times};
 use super::problem::{Place, Problem, Result};
 use super::scope::{Relation, Time};
 use super::stage::{StageInput, StageKind};
-use super::tree::{arguments, ascending, binary, change, column, function_name, has, over};
+use super::tree::{
+    arguments, ascending, change, column, function_name, has, item, item_name, over, query, select_of, table,
+};
 
 /// More rows than this are not kept for a key.
 const ROWS_MAX: u64 = 1_000_000;
@@ -51,14 +53,26 @@ impl Planner<'_> {
         row_times(select)?;
         input.time = time.unwrap_or(Time::Arrival);
         self.push_conditions(select, relations, &mut input);
-        let is_new = column("_is_new");
-        select.qualify = Some(match select.qualify.take() {
-            None => is_new,
-            Some(qualify) => binary(Expr::Nested(Box::new(qualify)), BinaryOperator::And, is_new),
-        });
         let carries = carry_places(select, relations);
         self.begin(StageKind::Over { keep }, vec![input], select, place)?;
+        only_new(select);
         Ok(carries)
+    }
+}
+
+/// Puts the `SELECT` into one that leaves out the rows that are only looked back at.
+fn only_new(select: &mut Select) {
+    let items =
+        select.projection.iter().filter_map(item_name).map(|name| item(column(&name), &name)).collect();
+    select.projection.extend([item(column("_is_new"), "_is_new"), item(column("_time"), "_time")]);
+    let mut inner = query(vec![], table("input", None), None);
+    if let Some(body) = select_of(&mut inner) {
+        std::mem::swap(body, select);
+    }
+    let inner = TableFactor::Derived { lateral: false, subquery: Box::new(inner), alias: None, sample: None };
+    let mut outer = query(items, inner, Some(column("_is_new")));
+    if let Some(body) = select_of(&mut outer) {
+        std::mem::swap(body, select);
     }
 }
 
@@ -78,7 +92,7 @@ struct Over<'a> {
     relation: &'a Relation,
     input: StageInput,
     keep: Vec<Lookback>,
-    /// What the windows go by, once one has told.
+    /// What the windows go by, once one window has said it.
     time: Option<Time>,
     named: BTreeMap<String, WindowSpec>,
     is_joined: bool,

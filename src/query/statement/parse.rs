@@ -36,7 +36,7 @@ pub(super) struct ParsedPump {
     pub(super) marks: Marks,
 }
 
-/// Has some words parsed, all of them.
+/// Parses words with a function, which must use all of them.
 pub(super) fn fragment<T>(
     words: &[TokenWithSpan],
     parse: impl FnOnce(&mut Parser<'_>) -> std::result::Result<T, ParserError>,

@@ -94,7 +94,8 @@ pub(in crate::query) enum Shape {
         /// there once for each. All inputs have the same windows: those that end release the rows of all inputs, possibly none, together.
         sql: String,
         /// Whether `sql` must see the rows of one window (one `window_start` with one `window_end`) at a time, as `LIMIT` and subqueries
-        /// require. Otherwise the rows of many windows may be there at once, and the result is in the order of `window_end`.
+        /// require. Otherwise the rows of many windows may be there at once. The result is in the order of `window_end` unless the statement
+        /// has subqueries.
         separately: bool,
     },
     /// Each row goes out with what it sees when it looks back.

@@ -16,7 +16,7 @@ use super::problem::{Problem, Result};
 use super::scope::{Relation, Scope, Source};
 use super::stage::{Stage, StageKind};
 use super::tables::Names;
-use super::tree::{change, column, column_of, constraint, has, has_subquery, is_aggregate, item, over};
+use super::tree::{change, column, column_of, constraint_mut, has, has_subquery, is_aggregate, item, over};
 
 pub(super) struct Planner<'a> {
     pub(super) names: &'a Names<'a>,
@@ -145,25 +145,31 @@ impl Planner<'_> {
         relations: &[Relation],
         aliases: &[String],
     ) -> Result<()> {
-        // Tables have been seen to already.
+        // Tables have been seen to already. Conditions and the list of columns do not know the names that the list gives.
         let mut from = std::mem::take(&mut select.from);
-        let mut resolver = Resolver { planner: self, relations, aliases, depth: 0, in_access: 0 };
-        let mut flow = select.visit(&mut resolver);
-        if flow.is_continue() {
-            flow = tail.order_by.visit(&mut resolver);
+        let mut projection = std::mem::take(&mut select.projection);
+        let mut selection = select.selection.take();
+        let joins = from.iter_mut().flat_map(|from| &mut from.joins);
+        let mut conditions: Vec<&mut Expr> = joins
+            .filter_map(|join| match constraint_mut(&mut join.join_operator) {
+                Some(JoinConstraint::On(on)) => Some(on),
+                _ => None,
+            })
+            .collect();
+        let mut inner = Resolver { planner: self, relations, aliases: &[], depth: 0, in_access: 0 };
+        let mut flow = projection.visit(&mut inner);
+        flow = then(flow, || selection.visit(&mut inner));
+        for on in &mut conditions {
+            flow = then(flow, || on.visit(&mut inner));
         }
-        for join in from.iter_mut().flat_map(|from| &mut from.joins) {
-            let Some(JoinConstraint::On(on)) = constraint(&join.join_operator) else { continue };
-            let mut on = on.clone();
-            if flow.is_continue() {
-                flow = on.visit(&mut resolver);
-            }
-            super::relations::set_on(&mut join.join_operator, on);
-        }
+        let mut outer = Resolver { aliases, ..inner };
+        flow = then(flow, || select.visit(&mut outer));
+        flow = then(flow, || tail.order_by.visit(&mut outer));
         select.from = from;
-        match flow {
-            ControlFlow::Continue(()) => {}
-            ControlFlow::Break(problem) => return Err(*problem),
+        select.projection = projection;
+        select.selection = selection;
+        if let ControlFlow::Break(problem) = flow {
+            return Err(*problem);
         }
         let Some(stagger) = self.marks.stagger.as_mut() else { return Ok(()) };
         if stagger.select == select.select_token.0.span.start {
@@ -318,7 +324,7 @@ pub(super) fn carry_places(select: &mut Select, relations: &[Relation]) -> Vec<S
     vec!["_place_shard".to_owned(), "_place_sequence".to_owned()]
 }
 
-/// Refuses what needs all rows before it can give out one.
+/// Refuses what needs all rows before it can return one.
 fn check_row_by_row(select: &Select, tail: &Tail<'_>) -> Result<()> {
     const WINDOW: &str = "add a window: GROUP BY …, STEP(ROWTIME BY INTERVAL '60' SECOND), or FROM TABLE(TUMBLE(TABLE s, \
                           DESCRIPTOR(ROWTIME), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";
@@ -399,6 +405,10 @@ fn check_select(select: &Select) -> Result<()> {
         Err(Problem::new(select.select_token.0.span, format!("{what} is not possible")).hint(hint))
     };
     extra.map_or(Ok(()), problem)
+}
+
+fn then<B>(flow: ControlFlow<B>, next: impl FnOnce() -> ControlFlow<B>) -> ControlFlow<B> {
+    if flow.is_continue() { next() } else { flow }
 }
 
 /// Resolves the expressions of one `SELECT`, and plans each subquery that it meets.

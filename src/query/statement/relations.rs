@@ -47,7 +47,7 @@ impl Planner<'_> {
                 if args.is_some() {
                     return Ok(open(alias.as_ref(), &used));
                 }
-                let Some((exact, found)) = self.names.find(&name(&used), used.quote_style.is_some()) else {
+                let Some((exact, found)) = self.names.find(&used) else {
                     let names = self.names.names();
                     let problem = Problem::new(&used, format!("there is no stream and no table {used}"));
                     let near = problem.nearest(&used.value, names.iter().map(String::as_str));
@@ -210,8 +210,8 @@ fn check_mark(relation: &Relation) -> Result<()> {
     if relation.mark.is_none() || relation.source.is_some() {
         return Ok(());
     }
-    let problem = Problem::new(relation.place, "windows are made of streams, and this is none");
-    Err(problem.hint("a subquery keeps a stream one as long as it has no GROUP BY, no join and no OVER"))
+    let problem = Problem::new(relation.place, "windows need a stream, and this is none");
+    Err(problem.hint("a subquery of a stream is one as long as it has no GROUP BY, no join and no OVER"))
 }
 
 /// The factors of a `FROM`, as `relations` has them.
@@ -251,7 +251,7 @@ pub(super) fn is_about(condition: &Expr, of: &Relation, relations: &[Relation]) 
     names_one && !has_subquery(condition) && !has(condition, is_foreign)
 }
 
-/// Refuses joins that would give out rows of a table without one of the stream, again and again.
+/// Refuses joins that keep rows of a table without one of the stream: they would go out again with each micro-batch.
 pub(super) fn check_preserved(select: &Select, relations: &[Relation], source: usize) -> Result<()> {
     use JoinOperator as J;
     let mut place = 0;
@@ -270,7 +270,7 @@ pub(super) fn check_preserved(select: &Select, relations: &[Relation], source: u
             if is_left && !keeps_left || source == place && !keeps_right {
                 let problem = Problem::new(
                     relations[source].place,
-                    "this join gives out rows without one of the stream",
+                    "this join repeats rows of the table that no row of the stream has met",
                 );
                 return Err(problem.hint("put the stream first: FROM stream LEFT JOIN table ON …"));
             }
@@ -278,26 +278,6 @@ pub(super) fn check_preserved(select: &Select, relations: &[Relation], source: u
         place += 1;
     }
     Ok(())
-}
-
-/// Gives a join another condition.
-pub(super) fn set_on(operator: &mut JoinOperator, on: Expr) {
-    use JoinOperator as J;
-    match operator {
-        J::Join(of)
-        | J::Inner(of)
-        | J::Left(of)
-        | J::LeftOuter(of)
-        | J::Right(of)
-        | J::RightOuter(of)
-        | J::FullOuter(of)
-        | J::CrossJoin(of)
-        | J::Semi(of)
-        | J::LeftSemi(of)
-        | J::Anti(of)
-        | J::LeftAnti(of) => *of = JoinConstraint::On(on),
-        _ => {}
-    }
 }
 
 /// The names in `USING`, which are no expressions.

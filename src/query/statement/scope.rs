@@ -51,12 +51,8 @@ impl Relation {
         find_in(&self.columns, ident).map(str::to_owned)
     }
 
-    fn is_called(&self, qualifier: &Ident) -> bool {
-        let same = |alias: &Ident| {
-            name(alias) == name(qualifier)
-                || qualifier.quote_style.is_none() && alias.value.eq_ignore_ascii_case(&qualifier.value)
-        };
-        self.alias.as_ref().is_some_and(same)
+    pub(super) fn is_called(&self, qualifier: &Ident) -> bool {
+        self.alias.as_ref().is_some_and(|alias| find_in(&[name(alias)], qualifier).is_some())
     }
 
     /// Which time a column of the relation is, if it is one that windows can go by.
@@ -78,15 +74,19 @@ impl Relation {
     }
 }
 
-fn find_in<'a>(columns: &'a [String], ident: &Ident) -> Option<&'a str> {
+/// The name that an identifier stands for: the same one, or else one in other letters if there is only one such.
+///
+/// A quoted identifier is exact, but for statements from Kinesis, where unquoted names are in upper case: `"PAGE"` is `page` there.
+pub(super) fn find_in<'a>(names: &'a [String], ident: &Ident) -> Option<&'a str> {
     let wanted = name(ident);
-    if let Some(exact) = columns.iter().find(|column| **column == wanted) {
+    if let Some(exact) = names.iter().find(|name| **name == wanted) {
         return Some(exact);
     }
-    if ident.quote_style.is_some() {
-        return None;
-    }
-    let mut same = columns.iter().filter(|column| column.eq_ignore_ascii_case(&wanted));
+    let is_same = |other: &&String| match ident.quote_style {
+        None => other.eq_ignore_ascii_case(&wanted),
+        Some(_) => other.to_uppercase() == wanted && other.to_lowercase() == **other,
+    };
+    let mut same = names.iter().filter(is_same);
     match (same.next(), same.next()) {
         (Some(only), None) => Some(only),
         _ => None,
@@ -196,7 +196,10 @@ impl Scope<'_> {
         let columns = self.everyone().flat_map(|relation| &relation.columns).map(String::as_str);
         let names: Vec<&str> = aliases.chain(columns).collect();
         let problem = Problem::new(&*first, format!("there is no table and no column {first} here"));
-        Err(problem.nearest(&first.value, names))
+        let tables =
+            self.everyone().filter_map(|relation| relation.alias.as_ref()).map(|alias| quoted(&name(alias)));
+        let tables = tables.collect::<Vec<_>>().join(", ");
+        Err(problem.nearest(&first.value, names).or_hint(&format!("the tables here are {tables}")))
     }
 }
 

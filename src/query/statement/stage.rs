@@ -58,7 +58,7 @@ impl StageInput {
             time,
             event_time: source.event_time.clone(),
             factor: source.factor.clone(),
-            columns: relation.columns.clone(),
+            columns: relation.columns.iter().filter(|column| !is_end(column)).cloned().collect(),
             alias: relation.alias.clone(),
             conditions: vec![],
             names: BTreeSet::new(),
@@ -107,6 +107,10 @@ impl StageInput {
             by_event_time: self.time == Time::Event,
         }
     }
+}
+
+fn is_end(column: &str) -> bool {
+    matches!(column, "window_start" | "window_end")
 }
 
 /// The name of the table that the later SQL reads.

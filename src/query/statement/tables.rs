@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::sql::sqlparser::ast::Ident;
+
+use super::parse::name;
+use super::scope::find_in;
+
 /// The columns that each stream has besides those of its schema.
 pub(super) const SYSTEM: [&str; 6] = ["_shard", "_sequence", "_arrival", "_key", "_data", "_headers"];
 
@@ -39,16 +44,15 @@ pub(super) struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// The table that an identifier names: exactly, or else in other letters if it is not quoted and there is only one.
-    pub(super) fn find(&self, name: &str, is_quoted: bool) -> Option<(String, Table)> {
-        self.exact(name).map(|table| (name.to_owned(), table)).or_else(|| {
-            if is_quoted {
-                return None;
-            }
-            let mut same = self.names().into_iter().filter(|other| other.eq_ignore_ascii_case(name));
-            let (only, None) = (same.next()?, same.next()) else { return None };
-            self.exact(&only).map(|table| (only, table))
-        })
+    /// The table that an identifier names.
+    pub(super) fn find(&self, ident: &Ident) -> Option<(String, Table)> {
+        let wanted = name(ident);
+        if let Some(table) = self.exact(&wanted) {
+            return Some((wanted, table));
+        }
+        let names = self.names();
+        let found = find_in(&names, ident)?;
+        Some((found.to_owned(), self.exact(found)?))
     }
 
     fn exact(&self, name: &str) -> Option<Table> {

@@ -14,10 +14,24 @@ use datafusion::sql::sqlparser::parser::Parser;
 use super::parse::{ident, name};
 use super::problem::{Problem, Result};
 
-/// Visits expressions, from the outside in, but none of subqueries.
+/// Visits expressions, but none of subqueries.
 struct Shallow<F> {
     depth: usize,
+    /// Whether inner ones come first.
+    from_inside: bool,
     visit: F,
+}
+
+impl<F: FnMut(&mut Expr) -> Result<()>> Shallow<F> {
+    fn visit(&mut self, expr: &mut Expr, is_before: bool) -> ControlFlow<Box<Problem>> {
+        if self.depth > 0 || self.from_inside == is_before {
+            return ControlFlow::Continue(());
+        }
+        match (self.visit)(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(problem) => ControlFlow::Break(Box::new(problem)),
+        }
+    }
 }
 
 impl<F: FnMut(&mut Expr) -> Result<()>> VisitorMut for Shallow<F> {
@@ -34,19 +48,29 @@ impl<F: FnMut(&mut Expr) -> Result<()>> VisitorMut for Shallow<F> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
-        match (self.visit)(expr) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(problem) => ControlFlow::Break(Box::new(problem)),
-        }
+        self.visit(expr, true)
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        self.visit(expr, false)
     }
 }
 
 /// Runs a function on all expressions of a tree, outer ones first, except those of its subqueries.
 pub(super) fn change(tree: &mut impl VisitMut, visit: impl FnMut(&mut Expr) -> Result<()>) -> Result<()> {
-    match tree.visit(&mut Shallow { depth: 0, visit }) {
+    run(tree, Shallow { depth: 0, from_inside: false, visit })
+}
+
+/// The same with inner ones first, so that what the function puts in is left alone.
+pub(super) fn change_from_inside(
+    tree: &mut impl VisitMut,
+    visit: impl FnMut(&mut Expr) -> Result<()>,
+) -> Result<()> {
+    run(tree, Shallow { depth: 0, from_inside: true, visit })
+}
+
+fn run<F: FnMut(&mut Expr) -> Result<()>>(tree: &mut impl VisitMut, mut visitor: Shallow<F>) -> Result<()> {
+    match tree.visit(&mut visitor) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(problem) => Err(*problem),
     }
@@ -314,6 +338,22 @@ pub(super) fn text(text: &str) -> Expr {
 
 /// What connects a table with those before it.
 pub(super) fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
+    use JoinOperator as J;
+    match operator {
+        J::Join(on) | J::Inner(on) | J::Left(on) | J::LeftOuter(on) | J::Right(on) | J::RightOuter(on) => {
+            Some(on)
+        }
+        J::FullOuter(on)
+        | J::CrossJoin(on)
+        | J::Semi(on)
+        | J::LeftSemi(on)
+        | J::Anti(on)
+        | J::LeftAnti(on) => Some(on),
+        _ => None,
+    }
+}
+
+pub(super) fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     use JoinOperator as J;
     match operator {
         J::Join(on) | J::Inner(on) | J::Left(on) | J::LeftOuter(on) | J::Right(on) | J::RightOuter(on) => {

@@ -229,16 +229,16 @@ impl Planner<'_> {
             translate(expr)
         };
         let group_by = group_keys(select);
+        if let (By::Stagger, Some(key)) = (windowed.by, group_by.first()) {
+            let problem = Problem::new(key, "a stagger window groups by its PARTITION BY");
+            return Err(problem.hint("leave GROUP BY out"));
+        }
         select.group_by = GroupByExpr::Expressions(vec![], vec![]);
         change(select, &mut rewrite)?;
         change(tail.order_by, &mut rewrite)?;
         let mut group_by = group_by;
         change(&mut group_by, &mut rewrite)?;
         if windowed.by == By::Stagger {
-            if let Some(key) = group_by.first() {
-                let problem = Problem::new(key, "a stagger window groups by its PARTITION BY");
-                return Err(problem.hint("leave GROUP BY out"));
-            }
             group_by = keys.iter().map(|(_, key)| key.clone()).collect();
         }
         if windowed.by != By::Function {

@@ -1,0 +1,122 @@
+//! Columns of rows that operators look at or add: times, places, bounds of windows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt32Type, UInt64Type,
+};
+use datafusion::arrow::error::ArrowError;
+
+pub(super) type Result<T, E = ArrowError> = std::result::Result<T, E>;
+
+/// The time that windows go by.
+pub(super) const TIME: &str = "_time";
+/// Whether a row is new, and not there only to be looked back at.
+pub(super) const IS_NEW: &str = "_is_new";
+const ZONE: &str = "UTC";
+
+/// A point in time: microseconds since 1970, as in Arrow. Windows may begin before 1970.
+pub(super) type Micros = i64;
+
+/// Returns a duration in microseconds. Far beyond all times it is cut.
+pub(super) fn micros(duration: Duration) -> Micros {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+}
+
+fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    let missing = || ArrowError::SchemaError(format!("the rows have no column {name}"));
+    rows.column_by_name(name).ok_or_else(missing)
+}
+
+fn wrong(name: &str, rows: &RecordBatch) -> ArrowError {
+    let found = rows.column_by_name(name).map(|column| column.data_type().clone());
+    ArrowError::SchemaError(format!("the column {name} has the type {found:?}"))
+}
+
+/// Returns the times of rows. None of them may be null.
+pub(super) fn times(rows: &RecordBatch) -> Result<&[Micros]> {
+    let times = column(rows, TIME)?.as_primitive_opt::<TimestampMicrosecondType>();
+    let times = times.ok_or_else(|| wrong(TIME, rows))?;
+    if times.null_count() > 0 {
+        return Err(ArrowError::InvalidArgumentError(format!("the column {TIME} has nulls")));
+    }
+    Ok(times.values())
+}
+
+/// Returns the shards and sequence numbers that two columns name.
+pub(super) fn places<'a>(
+    rows: &'a RecordBatch,
+    shard: &str,
+    sequence: &str,
+) -> Result<(&'a [u32], &'a [u64])> {
+    let shards = column(rows, shard)?.as_primitive_opt::<UInt32Type>();
+    let sequences = column(rows, sequence)?.as_primitive_opt::<UInt64Type>();
+    let shards = shards.ok_or_else(|| wrong(shard, rows))?;
+    let sequences = sequences.ok_or_else(|| wrong(sequence, rows))?;
+    Ok((shards.values(), sequences.values()))
+}
+
+fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some(ZONE.into()))
+}
+
+/// Returns the schema with fields added at the end.
+fn with_fields(schema: &Schema, fields: impl IntoIterator<Item = Field>) -> SchemaRef {
+    let known = schema.fields().iter().cloned();
+    let fields: Vec<_> = known.chain(fields.into_iter().map(Arc::new)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// Returns the schema of rows that a window has released.
+pub(super) fn windowed_schema(schema: &Schema) -> SchemaRef {
+    with_fields(schema, ["window_start", "window_end"].map(|name| Field::new(name, time_type(), false)))
+}
+
+/// Returns the schema of rows of which some are new.
+pub(super) fn marked_schema(schema: &Schema) -> SchemaRef {
+    with_fields(schema, [Field::new(IS_NEW, DataType::Boolean, false)])
+}
+
+/// Adds the bounds of the window that all rows are in.
+pub(super) fn with_window(
+    rows: &RecordBatch,
+    schema: &SchemaRef,
+    (start, end): Bounds,
+) -> Result<RecordBatch> {
+    with_windows(rows, schema, vec![start; rows.num_rows()], vec![end; rows.num_rows()])
+}
+
+/// The start of a window, and its end, which is not in it.
+pub(super) type Bounds = (Micros, Micros);
+
+/// Adds to each row the bounds of the window that it is in.
+pub(super) fn with_windows(
+    rows: &RecordBatch,
+    schema: &SchemaRef,
+    starts: Vec<Micros>,
+    ends: Vec<Micros>,
+) -> Result<RecordBatch> {
+    let of = |times: Vec<Micros>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(times).with_timezone(ZONE))
+    };
+    with_columns(rows, schema, [of(starts), of(ends)])
+}
+
+/// Adds whether the rows are new.
+pub(super) fn with_mark(rows: &RecordBatch, schema: &SchemaRef, is_new: bool) -> Result<RecordBatch> {
+    let marks: ArrayRef = Arc::new(BooleanArray::from(vec![is_new; rows.num_rows()]));
+    with_columns(rows, schema, [marks])
+}
+
+fn with_columns<const N: usize>(
+    rows: &RecordBatch,
+    schema: &SchemaRef,
+    columns: [ArrayRef; N],
+) -> Result<RecordBatch> {
+    let columns = rows.columns().iter().cloned().chain(columns).collect();
+    RecordBatch::try_new(Arc::clone(schema), columns)
+}

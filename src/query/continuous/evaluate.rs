@@ -1,0 +1,158 @@
+//! Runs the texts of SQL of a plan over rows that are there.
+//!
+//! A pump has a runtime of its own, on its own thread: what it evaluates is small, and must neither wait for the caller's runtime nor for the
+//! queries of others.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::temporal_conversions::timestamp_us_to_datetime;
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::collect;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use tokio::runtime::{Builder, Runtime};
+
+use super::overlay::Overlay;
+use crate::Clock;
+use crate::query::error::QueryError;
+
+/// The most rows of a batch of results.
+const BATCH_ROWS: usize = 8_192;
+
+/// Evaluates SQL over tables whose rows change.
+pub(super) struct Evaluator {
+    runtime: Runtime,
+    state: SessionState,
+    tables: Overlay,
+    clock: Arc<dyn Clock>,
+}
+
+/// A table whose rows change.
+pub(super) type Table = Arc<MemTable>;
+
+/// A statement that was planned.
+#[derive(Debug)]
+pub(super) struct Query {
+    plan: LogicalPlan,
+    pub(super) schema: SchemaRef,
+}
+
+impl Evaluator {
+    /// Evaluates with the tables and functions of a session.
+    pub(super) fn new(session: &SessionContext, clock: Arc<dyn Clock>) -> Result<Self, QueryError> {
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|error| QueryError::Failed(format!("cannot begin: {error}")))?;
+        // With more partitions, small batches would be split and put together again for nothing.
+        let config: SessionConfig = session
+            .copied_config()
+            .with_target_partitions(1)
+            .with_batch_size(BATCH_ROWS)
+            .with_collect_statistics(false);
+        let state = session.state();
+        let names = &config.options().catalog;
+        let tables = Overlay::new(state.catalog_list(), &names.default_catalog, &names.default_schema);
+        let state = SessionStateBuilder::new_from_existing(state)
+            .with_config(config)
+            .with_catalog_list(Arc::new(tables.clone()))
+            .build();
+        Ok(Self { runtime, state, tables, clock })
+    }
+
+    /// Adds a table, without rows, in the place of the one of that name. Statements that are planned keep the table that they were planned with.
+    pub(super) fn table(&self, name: &str, schema: &SchemaRef) -> Result<Table, QueryError> {
+        let table = Arc::new(MemTable::try_new(nullable(schema), vec![vec![]]).map_err(failed)?);
+        self.tables.set(name, table.clone());
+        Ok(table)
+    }
+
+    /// Adds the result of a statement as a table.
+    pub(super) fn view(&self, name: &str, query: &Query) {
+        self.tables.set(name, Arc::new(ViewTable::new(query.plan.clone(), None)));
+    }
+
+    /// Plans a statement.
+    pub(super) fn plan(&self, sql: &str) -> Result<Query, QueryError> {
+        let plan = self.runtime.block_on(self.state.create_logical_plan(sql)).map_err(failed)?;
+        let schema = nullable(&Arc::new(plan.schema().as_arrow().clone()));
+        Ok(Query { plan, schema })
+    }
+
+    /// Returns which columns of a table a statement needs, as indices, in order. The table has so many columns.
+    pub(super) fn needs(&self, query: &Query, table: &str, columns: usize) -> Result<Vec<usize>, QueryError> {
+        let optimized = self.state.optimize(&query.plan).map_err(failed)?;
+        let (mut needed, mut needs_all) = (vec![], false);
+        let look = |plan: &LogicalPlan| {
+            if let LogicalPlan::TableScan(scan) = plan
+                && scan.table_name.table() == table
+            {
+                match &scan.projection {
+                    Some(projection) => needed.extend(projection.iter().copied()),
+                    None => needs_all = true,
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        };
+        optimized.apply_with_subqueries(look).map_err(failed)?;
+        if needs_all {
+            needed = (0..columns).collect();
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        Ok(needed)
+    }
+
+    /// Runs a statement over tables with these rows.
+    pub(super) fn run(
+        &self,
+        query: &Query,
+        tables: Vec<(&Table, Vec<RecordBatch>)>,
+    ) -> Result<Vec<RecordBatch>, DataFusionError> {
+        let mut filled = vec![];
+        for (table, rows) in tables {
+            let schema = TableProvider::schema(&**table);
+            let rows = rows.into_iter().map(|batch| conform(batch, &schema)).collect::<Result<_, _>>()?;
+            *self.runtime.block_on(table.batches[0].write()) = rows;
+            filled.push(table);
+        }
+        let mut state = self.state.clone();
+        let now = i64::try_from(self.clock.now().as_micros()).unwrap_or(i64::MAX);
+        state.execution_props_mut().query_execution_start_time =
+            timestamp_us_to_datetime(now).map(|now| now.and_utc());
+        let result = self.runtime.block_on(async {
+            let plan = state.create_physical_plan(&query.plan).await?;
+            collect(plan, state.task_ctx()).await
+        });
+        for table in filled {
+            self.runtime.block_on(table.batches[0].write()).clear();
+        }
+        result
+    }
+}
+
+/// What is known not to be null by one operator may be null after another: the planner must not rely on it.
+pub(super) fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<_> =
+        schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// Returns the rows with a schema that differs in what may be null only.
+pub(super) fn conform(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)
+}
+
+pub(super) fn failed(error: DataFusionError) -> QueryError {
+    match error {
+        error @ DataFusionError::ResourcesExhausted(_) => QueryError::Memory(error.to_string()),
+        error => QueryError::Failed(error.strip_backtrace()),
+    }
+}

@@ -1,0 +1,141 @@
+//! Session windows: rows of a key that follow each other within a gap.
+//!
+//! A row at time t takes the time from t to t + gap. Rows of a key whose times overlap are in one session, in whatever order they come.
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+
+use super::columns::{Micros, Result, times};
+use super::keyed::{Keyed, Waiting};
+use super::operator::{Held, Late, Released};
+
+#[derive(Debug)]
+struct Session {
+    first: Micros,
+    last: Micros,
+    /// The key is looked at then, to see whether the session has ended: no later than it does.
+    look: Micros,
+    rows: Vec<Waiting>,
+}
+
+/// The open sessions of all keys.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    gap: Micros,
+    keyed: Keyed,
+    /// By the number of the key. The sessions of a key do not overlap.
+    open: Vec<Vec<Session>>,
+}
+
+impl Sessions {
+    pub(super) fn new(gap: Micros, keys: &[String], schemas: &[SchemaRef]) -> Result<Self> {
+        Ok(Self { gap, keyed: Keyed::new(schemas, keys)?, open: vec![] })
+    }
+
+    /// Returns the rows whose session has ended, and that no open session takes in.
+    pub(super) fn late(&mut self, input: usize, rows: &RecordBatch, watermark: Micros) -> Result<Vec<Late>> {
+        let times = times(rows)?;
+        if times.iter().all(|time| time + self.gap > watermark) {
+            return Ok(vec![]);
+        }
+        let keys = self.keyed.keys_of(input, rows)?;
+        let mut late = vec![];
+        for (row, &time) in times.iter().enumerate().filter(|(_, time)| **time + self.gap <= watermark) {
+            let open = self.keyed.known(&keys, row).map_or(&[][..], |key| &self.open[key as usize]);
+            if !open.iter().any(|session| session.takes(time, self.gap)) {
+                late.push(Late { row, end: time + self.gap });
+            }
+        }
+        Ok(late)
+    }
+
+    pub(super) fn push(&mut self, input: usize, rows: RecordBatch) -> Result<()> {
+        let added = self.keyed.add(input, rows)?;
+        for row in 0..added.times.len() {
+            let (key, waiting) = self.keyed.row(&added, row);
+            if self.open.len() <= key as usize {
+                self.open.resize_with(key as usize + 1, Vec::new);
+            }
+            let open = &mut self.open[key as usize];
+            let Some(at) = open.iter().position(|session| session.takes(waiting.time, self.gap)) else {
+                let (first, look) = (waiting.time, waiting.time + self.gap);
+                open.push(Session { first, last: first, look, rows: vec![waiting] });
+                self.keyed.look_at(key, look);
+                continue;
+            };
+            open[at].first = open[at].first.min(waiting.time);
+            open[at].last = open[at].last.max(waiting.time);
+            open[at].rows.push(waiting);
+            if open.len() > 1 {
+                merge(open, at, self.gap);
+            }
+        }
+        self.keyed.tidy(self.open.iter_mut().flatten().flat_map(|session| &mut session.rows))
+    }
+
+    pub(super) fn due(&self) -> Option<Micros> {
+        self.keyed.next_look().map(|(due, _)| due)
+    }
+
+    /// Releases the sessions that have ended, in the order of their ends, until they have more than so many rows.
+    pub(super) fn advance(&mut self, watermark: Micros, rows_max: usize) -> Result<Released> {
+        let (mut ended, mut row_count, mut reached) = (vec![], 0, watermark);
+        while let Some((due, key)) = self.keyed.next_look().filter(|&(due, _)| due <= watermark) {
+            let last_end = ended.last().map(|&((_, end), _)| end);
+            if row_count >= rows_max && last_end.is_some_and(|end| due > end) {
+                reached = due - 1;
+                break;
+            }
+            self.keyed.take_look();
+            let open = &mut self.open[key as usize];
+            let Some(at) = open.iter().position(|session| session.look == due) else { continue };
+            let end = open[at].last + self.gap;
+            if end > due {
+                open[at].look = end;
+                self.keyed.look_at(key, end);
+                continue;
+            }
+            let session = open.swap_remove(at);
+            row_count += session.rows.len();
+            ended.push(((session.first, end), session.rows));
+            if open.is_empty() {
+                self.keyed.forget(key);
+            }
+        }
+        let tables = self.keyed.release(&ended)?;
+        self.keyed.tidy(self.open.iter_mut().flatten().flat_map(|session| &mut session.rows))?;
+        Ok(Released { tables, reached })
+    }
+
+    pub(super) fn held(&self) -> Held {
+        let bytes = self.open.len() * (size_of::<Session>() + size_of::<Vec<Session>>());
+        self.keyed.held().plus(Held { rows: 0, bytes })
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Vec<(usize, RecordBatch)>> {
+        self.keyed.snapshot(self.open.iter().flatten().flat_map(|session| &session.rows))
+    }
+}
+
+impl Session {
+    /// Returns whether a row at this time belongs to the session.
+    fn takes(&self, time: Micros, gap: Micros) -> bool {
+        self.first - gap < time && time < self.last + gap
+    }
+}
+
+/// Merges a session that has grown with those that it has reached.
+fn merge(open: &mut Vec<Session>, at: usize, gap: Micros) {
+    let mut grown = open.swap_remove(at);
+    while let Some(at) = open.iter().position(|session| {
+        session.takes(grown.first, gap) || session.takes(grown.last, gap) || grown.takes(session.first, gap)
+    }) {
+        let reached = open.swap_remove(at);
+        grown.first = grown.first.min(reached.first);
+        grown.last = grown.last.max(reached.last);
+        // The key is looked at for each of them, and one look is enough.
+        grown.look = grown.look.min(reached.look);
+        grown.rows.extend(reached.rows);
+    }
+    open.push(grown);
+}

@@ -1,0 +1,323 @@
+//! Continuous queries, from their statements to their output.
+#![cfg(feature = "sql")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Schema};
+use streamlog::{MINUTE, Maintenance, ManualClock, Position, SECOND, Stream, StreamOptions, Timestamp};
+
+/// 2017-11-15 11:00:00 UTC, in milliseconds: when the example of AWS begins.
+const ELEVEN: u64 = 1_510_743_600_000;
+
+struct World {
+    _directory: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    input: Stream,
+    output: Stream,
+    catalog: Catalog,
+}
+
+impl World {
+    fn new(schema: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(ELEVEN)));
+        let (input, output) = (open(directory.path(), "in", &clock), open(directory.path(), "out", &clock));
+        let catalog = Catalog::new()
+            .stream("clicks", &input, Schema::json(schema).unwrap())
+            .unwrap()
+            .output("out", Output::stream(&output))
+            .unwrap();
+        Self { _directory: directory, clock, input, output, catalog }
+    }
+
+    fn start(&self, statement: &str) -> Pump {
+        self.catalog.start(statement).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn rows(&self, count: usize) -> Vec<String> {
+        wait_for(|| texts(&self.output).len() >= count, || format!("{:?}", texts(&self.output)));
+        texts(&self.output)
+    }
+}
+
+fn open(directory: &Path, name: &str, clock: &Arc<ManualClock>) -> Stream {
+    let options = StreamOptions::new().segment_bytes(1 << 20).maintenance(Maintenance::Manual);
+    options.clock(clock.clone()).open(directory.join(name)).unwrap()
+}
+
+fn texts(stream: &Stream) -> Vec<String> {
+    let mut texts = vec![];
+    for shard in stream.shards() {
+        let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).unwrap();
+        loop {
+            let batch = iterator.next_batch(1_000).unwrap();
+            if batch.is_empty() {
+                break;
+            }
+            texts.extend(batch.iter().map(|record| String::from_utf8(record.data().to_vec()).unwrap()));
+        }
+    }
+    texts
+}
+
+fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not come: {}", what());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn wait_until_read(pump: &Pump, count: u64) {
+    wait_for(|| pump.stats().records_in >= count, || format!("{:?}", pump.stats()));
+}
+
+#[test]
+fn a_filter_passes_rows_on_with_their_keys() {
+    let world = World::new("name VARCHAR, ms BIGINT");
+    let pump = world.start("INSERT INTO out SELECT _key, upper(name) AS u FROM clicks WHERE ms > 5");
+    world.input.put("user-17", r#"{"name": "ada", "ms": 9}"#).unwrap();
+    world.input.put("user-18", r#"{"name": "bob", "ms": 3}"#).unwrap();
+    world.input.put("user-19", r#"{"name": "cy", "ms": 6}"#).unwrap();
+    assert_eq!(world.rows(2), [r#"{"u":"ADA"}"#, r#"{"u":"CY"}"#]);
+    let shard = world.output.shards()[0].id;
+    let batch = world.output.iterator(shard, Position::TrimHorizon).unwrap().next_batch(10).unwrap();
+    let keys: Vec<&[u8]> = batch.iter().map(|record| record.partition_key()).collect();
+    assert_eq!(keys, [b"user-17", b"user-19"]);
+    assert_eq!(pump.name(), "out");
+    pump.close().unwrap();
+}
+
+/// The rows of AWS's example, by which it tells staggered windows from tumbling ones: when each arrives, and what it says.
+const TRADES: [(u64, &str); 4] = [
+    (20, r#"{"event_time": "2017-11-15T11:00:10Z", "ticker": "AMZN"}"#),
+    (30, r#"{"event_time": "2017-11-15T11:00:20Z", "ticker": "AMZN"}"#),
+    (65, r#"{"event_time": "2017-11-15T11:00:30Z", "ticker": "AMZN"}"#),
+    (75, r#"{"event_time": "2017-11-15T11:01:10Z", "ticker": "AMZN"}"#),
+];
+
+fn trades_through(statement: &str, count: usize) -> Vec<String> {
+    let world = World::new("event_time TIMESTAMP, ticker VARCHAR");
+    let pump = world.start(statement);
+    let mut at = 0;
+    for (read, (second, trade)) in (1..).zip(TRADES) {
+        world.clock.advance(Duration::from_secs(second - at));
+        at = second;
+        world.input.put("AMZN", trade).unwrap();
+        wait_until_read(&pump, read);
+    }
+    world.clock.advance(3 * MINUTE);
+    world.rows(count)
+}
+
+#[test]
+fn staggered_windows_are_those_of_the_example_of_aws() {
+    let rows = trades_through(
+        "INSERT INTO out SELECT STREAM FLOOR(event_time TO MINUTE) AS event_minute, ticker, COUNT(*) AS ticker_count
+         FROM clicks WINDOWED BY STAGGER (PARTITION BY FLOOR(event_time TO MINUTE), ticker RANGE INTERVAL '1' MINUTE)",
+        2,
+    );
+    let row = |minute, n| {
+        format!(r#"{{"event_minute":"2017-11-15T11:{minute}:00Z","ticker":"AMZN","ticker_count":{n}}}"#)
+    };
+    assert_eq!(rows, [row("00", 3), row("01", 1)]);
+}
+
+#[test]
+fn tumbling_windows_cut_what_staggered_ones_keep_together() {
+    let rows = trades_through(
+        "INSERT INTO out SELECT STREAM FLOOR(event_time TO MINUTE) AS event_minute, ticker, COUNT(*) AS ticker_count
+         FROM clicks GROUP BY ticker, FLOOR(event_time TO MINUTE), STEP(ROWTIME BY INTERVAL '1' MINUTE)",
+        3,
+    );
+    let counts: Vec<u64> = rows
+        .iter()
+        .map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap()["ticker_count"].as_u64().unwrap())
+        .collect();
+    assert_eq!(counts.iter().sum::<u64>(), 4);
+    assert_eq!(counts.len(), 3, "{rows:?}");
+}
+
+#[test]
+fn declared_streams_lead_from_one_pump_to_the_next() {
+    let world = World::new("name VARCHAR, ms BIGINT");
+    let program = "CREATE OR REPLACE STREAM slow (name VARCHAR, ms BIGINT);
+         CREATE OR REPLACE PUMP first AS INSERT INTO slow SELECT STREAM name, ms FROM clicks WHERE ms > 5;
+         CREATE OR REPLACE PUMP second AS INSERT INTO out SELECT STREAM name, ms * 2 AS twice FROM slow WHERE ms < 20;";
+    let start =
+        || world.catalog.start_all(program, PumpOptions::new()).unwrap_or_else(|error| panic!("{error}"));
+    let pumps = start();
+    assert_eq!(pumps.iter().map(Pump::name).collect::<Vec<_>>(), ["first", "second"]);
+    for ms in [3, 9, 30, 12] {
+        world.input.put("ada", format!(r#"{{"name": "ada", "ms": {ms}}}"#)).unwrap();
+    }
+    assert_eq!(world.rows(2), [r#"{"name":"ada","twice":18}"#, r#"{"name":"ada","twice":24}"#]);
+    drop(pumps);
+    let pumps = start();
+    world.input.put("bob", r#"{"name": "bob", "ms": 7}"#).unwrap();
+    assert_eq!(world.rows(3)[2..], [r#"{"name":"bob","twice":14}"#]);
+    pumps.iter().for_each(|pump| pump.close().unwrap());
+}
+
+#[test]
+fn mistakes_are_shown_where_they_are() {
+    let world = World::new("name VARCHAR, ms BIGINT");
+    let Err(QueryError::Statement(error)) = world.catalog.start("INSERT INTO out SELECT nme FROM clicks")
+    else {
+        panic!("there is no such column")
+    };
+    assert_eq!((error.line(), error.column()), (Some(1), Some(24)), "{error}");
+    assert!(error.to_string().contains("name"), "{error}");
+    let Err(QueryError::Invalid(error)) = world.catalog.start("INSERT INTO nowhere SELECT name FROM clicks")
+    else {
+        panic!("there is no such output")
+    };
+    assert!(error.contains("nowhere"), "{error}");
+    let catalog = world.catalog.clone().output("keyed", Output::stream(&world.output).key("nme")).unwrap();
+    let Err(QueryError::Invalid(error)) = catalog.start("INSERT INTO keyed SELECT name FROM clicks") else {
+        panic!("the key is no column")
+    };
+    assert!(error.contains("nme"), "{error}");
+    assert!(world.input.groups().unwrap().is_empty(), "nothing is left behind");
+}
+
+#[test]
+fn a_pump_ends_when_its_stream_is_closed() {
+    let world = World::new("name VARCHAR, ms BIGINT");
+    let pump = world.start("INSERT INTO out SELECT name FROM clicks");
+    world.input.put("ada", r#"{"name": "ada"}"#).unwrap();
+    world.rows(1);
+    world.input.clone().close().unwrap();
+    wait_for(|| pump.stats().has_ended, || format!("{:?}", pump.stats()));
+    pump.close().unwrap();
+}
+
+#[test]
+fn rows_come_as_csv_with_a_key_from_a_column() {
+    let world = World::new("name VARCHAR, ms BIGINT");
+    let catalog =
+        world.catalog.clone().output("lines", Output::stream(&world.output).csv().key("name")).unwrap();
+    let pump = catalog
+        .start("INSERT INTO lines SELECT name, ms FROM clicks")
+        .unwrap_or_else(|error| panic!("{error}"));
+    world.input.put("k", r#"{"name": "Ada, \"the first\"\nof all", "ms": 9}"#).unwrap();
+    world.input.put("k", r#"{"name": null, "ms": 3}"#).unwrap();
+    assert_eq!(world.rows(2), ["\"Ada, \"\"the first\"\"\nof all\",9", ",3"]);
+    pump.close().unwrap();
+}
+
+#[test]
+fn a_state_that_has_grown_is_written_anew_and_is_still_whole() {
+    let world = World::new("name VARCHAR, ms BIGINT");
+    let statement = "INSERT INTO out SELECT count(*) AS n, sum(ms) AS ms
+        FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(_arrival), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";
+    let text = "x".repeat(1_000);
+    let mut pump = world.start(statement);
+    let mut read = 0;
+    // Each window is larger than the journal may grow before it is written anew.
+    for minute in 0..3 {
+        for ms in 0..6_000 {
+            world.input.put("k", format!(r#"{{"name": "{text}", "ms": {ms}}}"#)).unwrap();
+            read += 1;
+        }
+        wait_until_read(&pump, read);
+        pump.close().unwrap();
+        drop(pump);
+        pump = world.start(statement);
+        read = 0;
+        world.clock.advance(MINUTE);
+        assert_eq!(world.rows(minute + 1)[minute], r#"{"n":6000,"ms":17997000}"#);
+    }
+}
+
+/// Run with `cargo test --release --features sql --test sql_pump -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, for an optimized build"]
+fn how_long_a_row_takes_through_a_filter() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = Stream::open(directory.path().join("in")).unwrap();
+    let output = Stream::open(directory.path().join("out")).unwrap();
+    let catalog = Catalog::new()
+        .stream("clicks", &input, Schema::json("name VARCHAR, ms BIGINT").unwrap())
+        .unwrap()
+        .output("out", Output::stream(&output))
+        .unwrap();
+    let pump = catalog.start("INSERT INTO out SELECT name, ms FROM clicks WHERE ms % 2 = 0").unwrap();
+    let mut iterator = output.iterator(output.shards()[0].id, Position::TrimHorizon).unwrap();
+    let mut times = vec![];
+    for _ in 0..1_000 {
+        let begun = Instant::now();
+        input.put("ada", r#"{"name": "ada", "ms": 2}"#).unwrap();
+        assert!(iterator.wait(5 * SECOND).unwrap());
+        assert_eq!(iterator.next_batch(10).unwrap().len(), 1);
+        times.push(begun.elapsed());
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    times.sort();
+    eprintln!("p50 {:?}, p99 {:?}, most {:?}", times[500], times[990], times[999]);
+    assert!(times[990] < Duration::from_millis(10));
+    pump.close().unwrap();
+}
+
+/// Run with `cargo test --release --features sql --test sql_pump -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, for an optimized build"]
+fn how_many_rows_a_tumbling_count_takes() {
+    const COUNT: u64 = 3_000_000;
+    let directory = tempfile::tempdir().unwrap();
+    let input = Stream::open(directory.path().join("in")).unwrap();
+    let output = Stream::open(directory.path().join("out")).unwrap();
+    let datas: Vec<String> = (0..COUNT).map(|ms| format!(r#"{{"name": "user-{}", "ms": {ms}, "page": "/products/{}/reviews", "agent": "Mozilla/5.0 (X11; Linux x86_64) Gecko", "status": 200}}"#, ms % 1_000, ms % 77)).collect();
+    for chunk in datas.chunks(1_000) {
+        let records: Vec<_> = chunk.iter().map(|data| streamlog::PutRecord::new("k", data)).collect();
+        input.put_batch(&records).unwrap();
+    }
+    let catalog = Catalog::new()
+        .stream("clicks", &input, Schema::json("name VARCHAR, ms BIGINT").unwrap())
+        .unwrap()
+        .output("out", Output::stream(&output))
+        .unwrap();
+    for (name, statement) in [
+        (
+            "by JSON columns",
+            "CREATE PUMP p1 AS INSERT INTO out SELECT name, count(*) AS n FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(_arrival), INTERVAL '1' SECOND)) GROUP BY name, window_start, window_end",
+        ),
+        (
+            "by keys",
+            "CREATE PUMP p2 AS INSERT INTO out SELECT _key, count(*) AS n FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(_arrival), INTERVAL '1' SECOND)) GROUP BY _key, window_start, window_end",
+        ),
+    ] {
+        let begun = Instant::now();
+        let pump = catalog.start(statement).unwrap_or_else(|error| panic!("{error}"));
+        while pump.stats().records_in < COUNT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let took = begun.elapsed();
+        eprintln!("{name}: {:.0} rows/s, {:?}", COUNT as f64 / took.as_secs_f64(), pump.stats());
+        pump.close().unwrap();
+    }
+}
+
+/// Run with `cargo test --release --features sql --test sql_pump -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, for an optimized build"]
+fn how_long_a_restart_with_many_open_sessions_takes() {
+    let world = World::new("name VARCHAR, ms BIGINT");
+    let statement = "INSERT INTO out SELECT name, count(*) AS n FROM
+        TABLE(SESSION(TABLE clicks PARTITION BY name, DESCRIPTOR(_arrival), INTERVAL '1' MINUTE)) GROUP BY name, window_start, window_end";
+    let pump = world.start(statement);
+    for user in 0..100_000 {
+        world.input.put("k", format!(r#"{{"name": "user-{user}", "ms": 1}}"#)).unwrap();
+    }
+    wait_until_read(&pump, 100_000);
+    pump.close().unwrap();
+    drop(pump);
+    let begun = Instant::now();
+    let pump = world.start(statement);
+    let took = begun.elapsed();
+    wait_for(|| pump.stats().held_rows == 100_000, || format!("{:?}", pump.stats()));
+    eprintln!("100,000 open sessions: started in {took:?}, works after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < SECOND);
+}

@@ -413,12 +413,17 @@ fn the_newest_records_are_found_without_reading_the_others() {
         stream.put(&format!("k{}", number % 97), &format!(r#"{{"n": {number}}}"#)).unwrap();
     }
     let catalog = numbers(&stream);
-    let newest = |count: u64, skipped: u64| (60_000 - skipped - count..60_000 - skipped).rev().map(|n| format!(r#"{{"n":{n}}}"#));
+    let newest = |count: u64, skipped: u64| {
+        (60_000 - skipped - count..60_000 - skipped).rev().map(|n| format!(r#"{{"n":{n}}}"#))
+    };
     let before = stream.stats().unwrap().traffic().outgoing_records;
     let last = "SELECT n FROM t ORDER BY _arrival DESC LIMIT 10";
     assert!(rows(&catalog, last).into_iter().eq(newest(10, 0)));
     assert!(scan(&catalog, last).contains("from the end"), "{}", scan(&catalog, last));
-    let skipping = rows(&catalog, "SELECT n FROM t ORDER BY _arrival DESC, _shard, _sequence DESC LIMIT 300 OFFSET 1000");
+    let skipping = rows(
+        &catalog,
+        "SELECT n FROM t ORDER BY _arrival DESC, _shard, _sequence DESC LIMIT 300 OFFSET 1000",
+    );
     assert!(skipping.into_iter().eq(newest(300, 1_000)));
     let read = stream.stats().unwrap().traffic().outgoing_records - before;
     assert!(read < 10_000, "{read} records were read");
@@ -426,8 +431,13 @@ fn the_newest_records_are_found_without_reading_the_others() {
     let first = rows(&catalog, "SELECT n FROM t ORDER BY _arrival LIMIT 3");
     assert_eq!(first, [r#"{"n":0}"#, r#"{"n":1}"#, r#"{"n":2}"#]);
     let shard = stream.shards()[1].id.get();
-    let within = format!("SELECT _sequence AS s FROM t WHERE _shard = {shard} AND n % 2 = 0 ORDER BY _sequence DESC LIMIT 500");
-    assert!(rows(&catalog, &within).is_sorted_by_key(|row| std::cmp::Reverse(row[5..row.len() - 1].parse::<u64>().unwrap())));
+    let within = format!(
+        "SELECT _sequence AS s FROM t WHERE _shard = {shard} AND n % 2 = 0 ORDER BY _sequence DESC LIMIT 500"
+    );
+    assert!(
+        rows(&catalog, &within)
+            .is_sorted_by_key(|row| std::cmp::Reverse(row[5..row.len() - 1].parse::<u64>().unwrap()))
+    );
     let by_key = "SELECT n FROM t WHERE _key = 'k5' ORDER BY _arrival DESC LIMIT 2";
     assert_eq!(rows(&catalog, by_key), [r#"{"n":59951}"#, r#"{"n":59854}"#]);
 }
@@ -476,32 +486,51 @@ fn any_query_finds_what_a_plain_evaluation_finds() {
         let filters: Vec<(String, Passes<'_>)> = vec![
             ("true".to_owned(), Box::new(|_| true)),
             (format!("_shard = {}", pick.0), Box::new(|row| row.0 == pick.0)),
-            (format!("NOT (_shard = {} OR _key = '{}')", pick.0, pick.3), Box::new(|row| row.0 != pick.0 && row.3 != pick.3)),
-            (format!("_sequence BETWEEN {} AND {}", pick.1, pick.1 + 20), Box::new(|row| (pick.1..=pick.1 + 20).contains(&row.1))),
+            (
+                format!("NOT (_shard = {} OR _key = '{}')", pick.0, pick.3),
+                Box::new(|row| row.0 != pick.0 && row.3 != pick.3),
+            ),
+            (
+                format!("_sequence BETWEEN {} AND {}", pick.1, pick.1 + 20),
+                Box::new(|row| (pick.1..=pick.1 + 20).contains(&row.1)),
+            ),
             (format!("_arrival >= {}", time(pick.2)), Box::new(|row| row.2 >= pick.2)),
-            (format!("_arrival < {} AND n > 4", time(pick.2)), Box::new(|row| row.2 < pick.2 && row.4 > Some(4))),
-            (format!("_arrival > {} OR n IS NULL", time(pick.2)), Box::new(|row| row.2 > pick.2 || row.4.is_none())),
+            (
+                format!("_arrival < {} AND n > 4", time(pick.2)),
+                Box::new(|row| row.2 < pick.2 && row.4 > Some(4)),
+            ),
+            (
+                format!("_arrival > {} OR n IS NULL", time(pick.2)),
+                Box::new(|row| row.2 > pick.2 || row.4.is_none()),
+            ),
             (
                 format!("date_trunc('second', _arrival) = date_trunc('second', {})", time(pick.2)),
                 Box::new(|row| row.2 / 1_000_000 == pick.2 / 1_000_000),
             ),
-            (format!("_key IN ('{}', 'x') AND _arrival <> {}", pick.3, time(pick.2)), Box::new(|row| row.3 == pick.3 && row.2 != pick.2)),
+            (
+                format!("_key IN ('{}', 'x') AND _arrival <> {}", pick.3, time(pick.2)),
+                Box::new(|row| row.3 == pick.3 && row.2 != pick.2),
+            ),
         ];
         for (filter, passes) in filters {
             let mut expected: Vec<_> = model.iter().filter(|row| passes(row)).collect();
             expected.sort_unstable_by_key(|row| (row.0, row.1));
-            let statement = format!("SELECT _shard, _sequence, n FROM t WHERE {filter} ORDER BY _shard, _sequence");
+            let statement =
+                format!("SELECT _shard, _sequence, n FROM t WHERE {filter} ORDER BY _shard, _sequence");
             let found = rows(&catalog, &statement);
             let row = |row: &&(u32, u64, u64, String, Option<i64>)| {
                 let n = row.4.map_or("null".to_owned(), |n| n.to_string());
                 format!(r#"{{"_shard":{},"_sequence":{},"n":{n}}}"#, row.0, row.1)
             };
             assert_eq!(found, expected.iter().map(row).collect::<Vec<_>>(), "seed {seed}: {statement}");
-            let newest = format!("SELECT _sequence AS s, n FROM t WHERE {filter} ORDER BY _arrival DESC LIMIT 7");
+            let newest =
+                format!("SELECT _sequence AS s, n FROM t WHERE {filter} ORDER BY _arrival DESC LIMIT 7");
             let mut arrivals: Vec<u64> = expected.iter().map(|row| row.2).collect();
             arrivals.sort_unstable_by_key(|arrival| std::cmp::Reverse(*arrival));
             let newest = newest.replace("_sequence AS s, n", "CAST(_arrival AS BIGINT) AS s, n");
-            let found = rows(&catalog, &newest).into_iter().map(|row| row[5..row.find(',').unwrap()].parse::<u64>().unwrap());
+            let found = rows(&catalog, &newest)
+                .into_iter()
+                .map(|row| row[5..row.find(',').unwrap()].parse::<u64>().unwrap());
             assert!(found.eq(arrivals.into_iter().take(7)), "seed {seed}: {newest}");
         }
     }

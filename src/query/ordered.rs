@@ -22,7 +22,9 @@ pub(super) fn direction(order: &[PhysicalSortExpr]) -> Option<bool> {
             // All records of a shard have the same.
             continue;
         }
-        if name != SEQUENCE && name != ARRIVAL || is_descending.is_some_and(|known| known != sort.options.descending) {
+        if name != SEQUENCE && name != ARRIVAL
+            || is_descending.is_some_and(|known| known != sort.options.descending)
+        {
             return None;
         }
         is_descending = Some(sort.options.descending);
@@ -109,7 +111,11 @@ pub(super) enum AnyReader {
 
 impl AnyReader {
     pub(super) fn new(job: Job, is_backward: bool) -> Self {
-        if is_backward { Self::Backward(BackwardReader::new(job)) } else { Self::Forward(PieceReader::new(job)) }
+        if is_backward {
+            Self::Backward(BackwardReader::new(job))
+        } else {
+            Self::Forward(PieceReader::new(job))
+        }
     }
 
     pub(super) fn step(&mut self) -> Result<Step> {

@@ -23,8 +23,8 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
-use super::prune::{ARRIVAL, SEQUENCE, SHARD};
 use super::ordered::{self, AnyReader};
+use super::prune::{ARRIVAL, SEQUENCE, SHARD};
 use super::read::{BATCH_ROWS, Job, Piece, Step};
 
 /// The longest pause that the limits of a stream cause before they are asked again.

@@ -82,7 +82,9 @@ fn check_size(statement: &str, tokens: &[TokenWithSpan]) -> Result<(), Statement
                     return Err(StatementError::new(statement, Place::of(token.span), message));
                 }
             }
-            Token::Word(word) if matches!(word.keyword, Keyword::AND | Keyword::OR) && level.chain <= CHAIN_TOKENS_MAX => {
+            Token::Word(word)
+                if matches!(word.keyword, Keyword::AND | Keyword::OR) && level.chain <= CHAIN_TOKENS_MAX =>
+            {
                 level.expression = 0;
             }
             _ if level.expression > EXPRESSION_TOKENS_MAX => {

@@ -62,6 +62,7 @@
 //!   Needs a C compiler. Brings `delivery` along.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.
+//! - `sql`: SQL over streams, by DataFusion: [`query`]. Needs a C compiler, and compiles some 270 crates more.
 //! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
 
@@ -164,6 +165,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/GUIDE.md")]
 struct Guide;
+
+/// The examples of the page on SQL, compiled.
+#[cfg(all(doctest, feature = "sql"))]
+#[doc = include_str!("../docs/SQL.md")]
+struct SqlPage;
 
 /// The examples of the page on deliveries, compiled.
 #[cfg(all(doctest, feature = "delivery"))]

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::{Place, StatementError};
+use super::headings;
 use super::words::{self, Names};
 
 /// How deep a statement may be nested.
@@ -51,36 +52,94 @@ pub(super) fn parse(text: &str, names: &Names) -> Result<Asked, StatementError> 
 }
 
 fn parse_one(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, StatementError> {
-    let last = tokens.last().map(|token| token.span.end);
+    if let Some(error) = continuous(text, &tokens) {
+        return Err(error);
+    }
+    let known = tokens.clone();
     let mut parser =
         Parser::new(&GenericDialect {}).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
-    let fault = |parser: &Parser<'_>, error| fault(text, parser, error, last.and_then(Place::at));
-    let statement = match parser.parse_statement() {
+    let mut statement = match parser.parse_statement() {
         Ok(statement) => statement,
-        Err(error) => return Err(fault(&parser, error)),
+        Err(error) => return Err(fault(text, &known, error)),
     };
     while parser.consume_token(&Token::SemiColon) {}
     let rest = parser.peek_token();
     if rest.token == Token::EOF {
+        headings::write(&mut statement);
         return Ok(statement);
     }
     let place = Place::of(rest.span);
-    let is_second = matches!(parser.get_previous_token().token, Token::SemiColon);
-    Err(match is_second {
-        true => {
-            StatementError::new(text, place, "there is more than one statement").hint("run them one by one")
+    let before = parser.get_current_token().clone();
+    if before.token == Token::SemiColon {
+        let error = StatementError::new(text, place, "there is more than one statement");
+        return Err(error.hint("run them one by one"));
+    }
+    let found = place.and_then(|place| written(text, place)).unwrap_or_default();
+    let error = StatementError::new(text, place, format!("expected the end of the statement, found {found}"));
+    Err(match Place::of(before.span).and_then(|place| written(text, place)) {
+        Some(word) => misspelt(error, &word, &["FROM", "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "JOIN"]),
+        None => error,
+    })
+}
+
+/// Adds a hint if a word is almost a keyword.
+fn misspelt(error: StatementError, word: &str, keywords: &[&str]) -> StatementError {
+    match words::nearest(word, keywords.iter().copied()).filter(|keyword| !keyword.eq_ignore_ascii_case(word))
+    {
+        Some(keyword) => error.hint(format!("did you mean {keyword} instead of {word}?")),
+        None => error,
+    }
+}
+
+/// Returns what is written at a place of a statement.
+fn written(text: &str, place: Place) -> Option<String> {
+    let line = text.lines().nth(place.line.checked_sub(1)?)?;
+    let found: String = line.chars().skip(place.column.checked_sub(1)?).take(place.width).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+/// Refuses what only continuous queries have, and what would be misunderstood or not understood at all.
+fn continuous(text: &str, tokens: &[TokenWithSpan]) -> Option<StatementError> {
+    let is_word = |token: &TokenWithSpan, words: &[&str]| match &token.token {
+        Token::Word(word) => {
+            word.quote_style.is_none() && words.iter().any(|other| word.value.eq_ignore_ascii_case(other))
         }
-        false => StatementError::new(text, place, format!("expected the end of the statement, found {rest}")),
+        _ => false,
+    };
+    let (at, windows) = tokens.windows(3).find_map(|three| {
+        let [one, two, three] = three else { return None };
+        let is_stream = is_word(one, &["select"])
+            && is_word(two, &["stream"])
+            && (matches!(three.token, Token::Word(_)) && !is_word(three, &["from", "as"])
+                || three.token == Token::Mul);
+        let is_window = is_word(one, &["tumble", "hop", "cumulate", "session"])
+            && two.token == Token::LParen
+            && is_word(three, &["table"]);
+        let is_step = is_word(one, &["step"])
+            && two.token == Token::LParen
+            && tokens
+                .iter()
+                .skip_while(|token| token.span.start < two.span.start)
+                .take(32)
+                .any(|token| is_word(token, &["by"]));
+        let is_stagger = is_word(one, &["windowed"]) && is_word(two, &["by"]);
+        match (is_stream, is_window || is_stagger || is_step) {
+            (true, _) => Some((two.span, false)),
+            (_, true) => Some((one.span, true)),
+            _ => None,
+        }
+    })?;
+    let place = Place::of(at);
+    Some(match windows {
+        true => StatementError::new(text, place, "windows that end by themselves are for continuous queries")
+            .hint("in a query, group by date_bin(INTERVAL '1 minute', _arrival)"),
+        false => StatementError::new(text, place, "SELECT STREAM is for continuous queries")
+            .hint("leave out STREAM to read what is there"),
     })
 }
 
 /// Says in plain words what the parser did not understand.
-pub(super) fn fault(
-    text: &str,
-    parser: &Parser<'_>,
-    error: ParserError,
-    end: Option<Place>,
-) -> StatementError {
+pub(super) fn fault(text: &str, tokens: &[TokenWithSpan], error: ParserError) -> StatementError {
     let message = match error {
         ParserError::RecursionLimitExceeded => {
             let message = format!("the statement is nested more than {DEPTH_MAX} levels deep");
@@ -94,39 +153,29 @@ pub(super) fn fault(
         Some((message, place)) => (message.to_owned(), parse_place(place)),
         None => (message, None),
     };
-    let found = parser.get_current_token();
-    let width = |place: Place| match Place::of(found.span) {
-        Some(found) if (found.line, found.column) == (place.line, place.column) => found,
-        _ => place,
+    let is_there = |place: &Place| {
+        let mut places = tokens.iter().filter_map(|token| Place::of(token.span));
+        places.find(|token| (token.line, token.column) == (place.line, place.column))
     };
-    let message = match message.split_once(", found: ") {
-        Some((expected, found)) => {
-            let expected = expected.trim_start_matches("Expected").trim_start_matches([':', ' ']);
-            let expected = if expected.starts_with("an ") || expected.starts_with("a ") {
-                expected.to_owned()
-            } else {
-                expected.replace("end of statement", "the end of the statement")
-            };
-            match found {
-                "EOF" => format!("expected {expected}, but the statement ends"),
-                found => format!("expected {expected}, found {}", found.to_uppercase_if_keyword()),
-            }
-        }
-        None => message,
+    let end = tokens.last().and_then(|token| Place::at(token.span.end));
+    let place = place.map(|place| is_there(&place).unwrap_or(place)).or(end);
+    let Some((expected, found)) = message.split_once(", found: ") else {
+        return StatementError::new(text, place, message);
     };
-    StatementError::new(text, place.map(width).or(end), message)
-}
-
-/// Keywords are shown as they are usually written.
-trait Shown {
-    fn to_uppercase_if_keyword(&self) -> String;
-}
-
-impl Shown for str {
-    fn to_uppercase_if_keyword(&self) -> String {
-        use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
-        let upper = self.to_uppercase();
-        if ALL_KEYWORDS.contains(&upper.as_str()) { upper } else { self.to_owned() }
+    let expected = expected.trim_start_matches("Expected").trim_start_matches([':', ' ']);
+    let expected = match expected {
+        "an SQL statement" => "SELECT",
+        "end of statement" => "the end of the statement",
+        expected => expected,
+    };
+    if found == "EOF" {
+        return StatementError::new(text, place, format!("expected {expected}, but the statement ends"));
+    }
+    let found = place.and_then(|place| written(text, place)).unwrap_or_else(|| found.to_owned());
+    let error = StatementError::new(text, place, format!("expected {expected}, found {found}"));
+    match expected {
+        "SELECT" => misspelt(error, &found, &["SELECT", "WITH", "EXPLAIN", "SHOW", "DESCRIBE", "VALUES"]),
+        _ => error,
     }
 }
 

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Ident};
 
@@ -158,8 +160,22 @@ async fn run_statement(
     statement: ast::Statement,
 ) -> datafusion::error::Result<SendableRecordBatchStream> {
     let plan = state.statement_to_plan(Statement::Statement(Box::new(statement))).await?;
-    let plan = state.create_physical_plan(&plan).await?;
+    let plan = interruptible(state.create_physical_plan(&plan).await?)?;
     execute_stream(plan, state.task_ctx())
+}
+
+/// Lets the plan pause, and so end, between any two batches of a join. The sources pause by themselves, but a join can make a thousand
+/// batches of two.
+fn interruptible(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let is_join = node.children().len() > 1;
+        Ok(if is_join {
+            Transformed::yes(Arc::new(CooperativeExec::new(node)) as _)
+        } else {
+            Transformed::no(node)
+        })
+    })
+    .data()
 }
 
 /// Returns the error for a table that is not in the catalog.

@@ -304,7 +304,10 @@ fn functions_of_all_sessions() -> SessionState {
         .with_batch_size(BATCH_ROWS)
         .with_default_catalog_and_schema(CATALOG, SCHEMA)
         .with_create_default_catalog_and_schema(false)
-        .with_information_schema(false);
+        .with_information_schema(false)
+        // A stream is divided by its scan, and large files by theirs.
+        .with_round_robin_repartition(false);
+    config.options_mut().execution.time_zone = Some("UTC".to_owned());
     let parser = &mut config.options_mut().sql_parser;
     // Words were resolved before: see `Names::resolve`.
     parser.enable_ident_normalization = false;

@@ -35,10 +35,11 @@ pub(super) fn read(text: &str) -> Result<Vec<Column>, StatementError> {
     let mut tokens = single_brackets(tokens);
     check_nesting(&tokens).map_err(|span| wrong(Place::of(span), too_deep()))?;
     name_structs(&mut tokens);
+    let known = tokens.clone();
     let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
     let mut columns = vec![];
     loop {
-        let definition = parser.parse_column_def().map_err(|error| fault(text, &parser, error, None))?;
+        let definition = parser.parse_column_def().map_err(|error| fault(text, &known, error))?;
         let here = Place::of(definition.name.span);
         let mut is_required = false;
         for option in definition.options {

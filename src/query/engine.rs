@@ -20,6 +20,10 @@ use super::error::QueryError;
 /// How many batches may wait for whoever reads a query's rows.
 const BATCHES_AHEAD_MAX: usize = 2;
 
+/// The stack of each thread. Statements are taken apart by functions that call themselves, as often as the bounds of `words` allow; only what is
+/// used takes memory.
+const STACK_BYTES: usize = 32 << 20;
+
 /// The engine that all catalogs share while one of them exists.
 static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
 
@@ -48,7 +52,7 @@ impl Engine {
         let started = Builder::new_multi_thread()
             .worker_threads(Self::width())
             .thread_name("streamlog-sql")
-            .thread_stack_size(4 << 20)
+            .thread_stack_size(STACK_BYTES)
             .enable_time()
             .build();
         let process = std::process::id();

@@ -9,7 +9,8 @@ use datafusion::common::{Column, Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, ObjectName, Query, Spanned, TableFactor, Visit, Visitor,
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Spanned,
+    TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -17,7 +18,7 @@ use super::bounded::no_table;
 use super::catalog::Catalog;
 use super::error::{Place, QueryError, StatementError};
 use super::plain;
-use super::words;
+use super::words::{self, Names};
 use crate::Error;
 
 /// The functions of a session, with what they are.
@@ -40,6 +41,8 @@ const WINDOWS: [&str; 5] = ["tumble", "hop", "session", "cumulate", "stagger"];
 pub(super) struct Explainer {
     text: Arc<str>,
     tables: Vec<String>,
+    /// The names of all tables, columns and fields.
+    names: Names,
     functions: BTreeMap<String, &'static str>,
     table_functions: BTreeSet<String>,
 }
@@ -49,6 +52,7 @@ impl Explainer {
         Self {
             text,
             tables: catalog.tables(),
+            names: catalog.names(),
             functions: functions(state),
             table_functions: state.table_functions().keys().cloned().collect(),
         }
@@ -78,9 +82,9 @@ impl Explainer {
             DataFusionError::Diagnostic(diagnostic, error) => self.explain_with(*error, Some(&diagnostic)),
             DataFusionError::Shared(error) => match Arc::try_unwrap(error) {
                 Ok(error) => self.explain_with(error, diagnostic),
-                Err(shared) => match stream_error(&shared) {
-                    Some(error) => QueryError::Stream(error),
-                    None => QueryError::Failed(plain::text(&shared.to_string())),
+                Err(shared) => match own_error(&shared) {
+                    Some(error) => error,
+                    None => QueryError::Failed(plain::run(&shared.to_string())),
                 },
             },
             DataFusionError::Collection(errors) => match errors.into_iter().next() {
@@ -93,9 +97,9 @@ impl Explainer {
             | DataFusionError::NotImplemented(message)
             | DataFusionError::Configuration(message) => self.explain_plan(&message, diagnostic).into(),
             DataFusionError::SQL(error, _) => self.error(None, plain::text(&error.to_string())).into(),
-            error => match stream_error(&error) {
-                Some(error) => QueryError::Stream(error),
-                None => QueryError::Failed(plain::text(&error.strip_backtrace())),
+            error => match own_error(&error) {
+                Some(error) => error,
+                None => self.explain_failed(&error.strip_backtrace(), diagnostic),
             },
         }
     }
@@ -113,8 +117,12 @@ impl Explainer {
                 )
                 .hint(format!("write the name of the table before it: table.{}", quoted(name)))
             }
-            SchemaError::DuplicateQualifiedField { name, .. }
-            | SchemaError::DuplicateUnqualifiedField { name } => self
+            SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+                let name = qualifier.table();
+                self.error(self.place(name, diagnostic), format!("two tables have the name \"{name}\""))
+                    .hint("give one of them another name: table AS name")
+            }
+            SchemaError::DuplicateUnqualifiedField { name } => self
                 .error(self.place(&name, diagnostic), format!("two columns have the name \"{name}\""))
                 .hint("give one of them another name with AS"),
         }
@@ -123,6 +131,9 @@ impl Explainer {
     fn no_column(&self, field: &Column, valid: &[Column], diagnostic: Option<&Diagnostic>) -> StatementError {
         let name = &field.name;
         let place = self.place(name, diagnostic);
+        if let Some(keyword) = plain::keyword(name).filter(|_| !self.text.contains(&format!("\"{name}\""))) {
+            return self.error(place, format!("expected an expression, found {keyword}"));
+        }
         let table = field.relation.as_ref().map(|relation| relation.table());
         let tables: BTreeSet<_> = valid
             .iter()
@@ -152,9 +163,21 @@ impl Explainer {
         let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
         match words::nearest(name, columns.iter().copied()) {
             Some(nearest) => error.hint(format!("did you mean \"{nearest}\"?")),
-            None if columns.is_empty() => error.hint("a text stands between single quotes: 'text'"),
+            None if self.text.contains(&format!("\"{name}\"")) => {
+                error.hint(format!("a text stands between single quotes: '{name}'"))
+            }
+            None if columns.is_empty() => error.hint("no column can be named here"),
             None if columns.len() > 20 => error.hint("DESCRIBE lists the columns of a table"),
             None => error.hint(format!("the columns are {}", columns.join(", "))),
+        }
+    }
+
+    /// Explains what failed while constants were computed, or while the query ran.
+    fn explain_failed(&self, message: &str, diagnostic: Option<&Diagnostic>) -> QueryError {
+        // Some faults of a statement are found so late, or are taken for faults of the engine.
+        match message.contains("failed to match any signature") || message.contains("Unsupported SQL type") {
+            true => self.explain_plan(message, diagnostic).into(),
+            false => QueryError::Failed(plain::run(message)),
         }
     }
 
@@ -164,7 +187,8 @@ impl Explainer {
             .and_then(place_of)
             .or_else(|| explained.names.iter().find_map(|name| self.place(name, None)));
         let error = self.error(place, explained.message);
-        match explained.hint {
+        let nearest = explained.sought.and_then(|name| words::nearest(&name, self.names.all()));
+        match explained.hint.or_else(|| Some(format!("did you mean \"{}\"?", nearest?))) {
             Some(hint) => error.hint(hint),
             None => error,
         }
@@ -197,22 +221,24 @@ fn quoted(name: &str) -> String {
     if name.chars().all(is_plain) { name.to_owned() } else { format!("\"{name}\"") }
 }
 
-/// Returns the error of a stream that is inside another error.
-fn stream_error(error: &DataFusionError) -> Option<Error> {
+/// Returns the error of this library that is inside another error.
+fn own_error(error: &DataFusionError) -> Option<QueryError> {
     match error {
         DataFusionError::External(inner) => inside(inner.as_ref()),
         DataFusionError::ArrowError(error, _) => match &**error {
             ArrowError::ExternalError(inner) => inside(inner.as_ref()),
             _ => None,
         },
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => stream_error(inner),
-        DataFusionError::Shared(inner) => stream_error(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => own_error(inner),
+        DataFusionError::Shared(inner) => own_error(inner),
         _ => None,
     }
 }
 
-fn inside(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Error> {
-    error.downcast_ref::<Error>().cloned().or_else(|| stream_error(error.downcast_ref::<DataFusionError>()?))
+fn inside(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<QueryError> {
+    let of_stream = error.downcast_ref::<Error>().map(|error| QueryError::Stream(error.clone()));
+    let of_query = || error.downcast_ref::<QueryError>().cloned();
+    of_stream.or_else(of_query).or_else(|| own_error(error.downcast_ref::<DataFusionError>()?))
 }
 
 /// Looks at the names of all tables and functions of a statement.
@@ -232,8 +258,18 @@ impl Visitor for CheckNames<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
-        let TableFactor::Table { name, args, .. } = factor else { return ControlFlow::Continue(()) };
+        let TableFactor::Table { name, args, sample, version, .. } = factor else {
+            return ControlFlow::Continue(());
+        };
         let explainer = self.explainer;
+        if sample.is_some() {
+            let error = explainer.error(Place::of(name.span()), "TABLESAMPLE is not supported");
+            return ControlFlow::Break(Box::new(error.hint("write WHERE random() < 0.1")));
+        }
+        if version.is_some() {
+            let error = explainer.error(Place::of(name.span()), "a table has no versions");
+            return ControlFlow::Break(Box::new(error.hint("write WHERE _arrival < …")));
+        }
         let Some(ident) = only_part(name) else {
             let error = explainer.error(Place::of(name.span()), "the name of a table has one part");
             return ControlFlow::Break(Box::new(error.hint("quote it if it has a dot in it: \"a.b\"")));
@@ -263,11 +299,27 @@ impl Visitor for CheckNames<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        if let Expr::Value(ValueWithSpan { value: Value::Placeholder(_), span }) = expr {
+            let error = self.explainer.error(Place::of(*span), "there are no parameters");
+            return ControlFlow::Break(Box::new(error.hint("write the value")));
+        }
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let Some(ident) = only_part(&function.name) else { return ControlFlow::Continue(()) };
         let (explainer, name) = (self.explainer, ident.value.to_lowercase());
-        if explainer.functions.contains_key(&name) || SPECIAL.contains(&name.as_str()) {
-            return ControlFlow::Continue(());
+        match explainer.functions.get(&name) {
+            Some(&"window") if function.over.is_none() => {
+                let error = explainer.error(Place::of(ident.span), format!("{name} looks at other rows"));
+                return ControlFlow::Break(Box::new(
+                    error.hint(format!("write {name}(…) OVER (ORDER BY …)")),
+                ));
+            }
+            Some(_) if name != "count" && takes_all(&function.args) => {
+                let error = explainer.error(Place::of(ident.span), format!("{name} takes no *"));
+                return ControlFlow::Break(Box::new(error.hint("name a column; only count takes *")));
+            }
+            Some(_) => return ControlFlow::Continue(()),
+            None if SPECIAL.contains(&name.as_str()) => return ControlFlow::Continue(()),
+            None => {}
         }
         let error = explainer.error(Place::of(ident.span), format!("there is no function \"{name}\""));
         ControlFlow::Break(Box::new(match name.as_str() {
@@ -285,6 +337,15 @@ impl Visitor for CheckNames<'_> {
 
 /// Functions that are part of the language and in no list.
 const SPECIAL: [&str; 4] = ["grouping", "unnest", "struct", "row"];
+
+fn takes_all(arguments: &FunctionArguments) -> bool {
+    match arguments {
+        FunctionArguments::List(list) => {
+            list.args.iter().any(|arg| matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Wildcard)))
+        }
+        _ => false,
+    }
+}
 
 fn only_part(name: &ObjectName) -> Option<&Ident> {
     match &name.0[..] {

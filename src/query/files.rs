@@ -24,6 +24,13 @@ pub(super) struct FileTable {
 }
 
 impl FileTable {
+    /// Fails if the file is gone. What lists files takes that for a table without rows.
+    pub(super) fn check(&self) -> Result<(), QueryError> {
+        let is_there = self.path.metadata();
+        let fault = |reason: String| QueryError::File { path: self.path.clone(), reason };
+        is_there.map(drop).map_err(|error| fault(error.to_string()))
+    }
+
     /// Opens a file, and reads from it which columns it has.
     pub(super) fn open(path: &Path, state: SessionState, engine: &Engine) -> Result<Self, QueryError> {
         let fault = |reason: String| QueryError::File { path: path.to_path_buf(), reason };

@@ -153,10 +153,15 @@ impl Gaps {
 
     /// Remembers a gap at its place among the others.
     fn learn(&mut self, place: usize, gap: Gap) {
-        if self.known.len() < GAPS_MAX && self.learned < LEARNED_MAX {
-            self.learned += 1;
-            self.known.insert(place.min(self.known.len()), gap);
+        if self.learned == LEARNED_MAX {
+            return;
         }
+        self.learned += 1;
+        // What did not come again makes room for what might.
+        if self.known.len() == GAPS_MAX {
+            self.known.clear();
+        }
+        self.known.insert(place.min(self.known.len()), gap);
     }
 }
 

@@ -13,6 +13,7 @@ mod explain;
 mod field;
 mod files;
 mod functions;
+mod headings;
 mod infer;
 mod json;
 mod output;

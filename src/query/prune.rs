@@ -251,24 +251,21 @@ impl<'e> Side<'e> {
             }
             return Some(compare_with(Fraction::of_number(value)?, op));
         }
-        match self.cast {
-            None => Some(compare_with(Fraction::of_time(value)?, op)),
-            Some(DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)) => {
-                Some(compare_with(Fraction::of_time(value)?, op))
-            }
-            Some(DataType::Timestamp(unit, _)) => {
-                let micros = micros_of(*unit)?;
+        let of_column = DataType::Timestamp(TimeUnit::Microsecond, None);
+        match self.cast.unwrap_or(&of_column) {
+            // Times of different units are compared in one of them, which rounds.
+            DataType::Timestamp(unit, _) if Some(*unit) == unit_of(value) => {
                 let time = Fraction::of_time(value)?;
-                // A value of the same type is a whole number of the unit.
-                (time.over == 1 && time.value % micros == 0)
-                    .then(|| truncated(time.value / micros, micros, op))
-                    .flatten()
+                match micros_of(*unit) {
+                    Some(micros) => truncated(time.value / micros, micros, op),
+                    None => Some(compare_with(time, op)),
+                }
             }
-            Some(DataType::Date32) => match value {
+            DataType::Date32 => match value {
                 ScalarValue::Date32(Some(day)) => truncated((*day).into(), 86_400_000_000, op),
                 _ => None,
             },
-            Some(_) => None,
+            _ => None,
         }
     }
 }
@@ -353,6 +350,14 @@ fn truncated(number: i128, unit: i128, op: Operator) -> Option<Within> {
     }
 }
 
+fn unit_of(value: &ScalarValue) -> Option<TimeUnit> {
+    match value.data_type() {
+        DataType::Timestamp(unit, _) => Some(unit),
+        _ => None,
+    }
+}
+
+/// Returns how many microseconds a unit has, if that is more than one.
 fn micros_of(unit: TimeUnit) -> Option<i128> {
     match unit {
         TimeUnit::Second => Some(1_000_000),
@@ -360,3 +365,6 @@ fn micros_of(unit: TimeUnit) -> Option<i128> {
         TimeUnit::Microsecond | TimeUnit::Nanosecond => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

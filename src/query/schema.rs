@@ -53,7 +53,7 @@ const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// | `VARCHAR`, `VARCHAR(n)` | a text, and anything else as the JSON that it is; characters beyond `n` are cut off. `STRING`, `TEXT` and `CHAR(n)` are the same |
 /// | `TIMESTAMP` | a moment to the microsecond, in UTC: a text in the form of RFC 3339, or with a blank instead of the `T`, without an offset in UTC; only a date is its midnight. A number, as a text too, counts seconds since 1970, or if it is whole and has 13 digits or more, milliseconds |
 /// | `DATE`, `TIME` | a text such as `2026-03-01`, or the day in UTC of a moment in the forms above; a text such as `12:00:00.5` |
-/// | `VARBINARY` | the bytes of a text in Base64 |
+/// | `VARBINARY` | the bytes of a text in Base64, also in its form for URLs, with padding or without |
 /// | `T[]`, `ARRAY<T>` | a list, whose items may be null |
 /// | `STRUCT<name T, …>`, `ROW<…>` | an object; members that are no fields are left out |
 ///

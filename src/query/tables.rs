@@ -71,7 +71,10 @@ impl SchemaProvider for Tables {
                 let table = tokio::task::block_in_place(|| StreamTable::new(source, &self.run));
                 Arc::new(table.map_err(|error| DataFusionError::External(Box::new(error)))?)
             }
-            Table::File(file) => Arc::clone(&file.provider),
+            Table::File(file) => {
+                file.check().map_err(|error| DataFusionError::External(Box::new(error)))?;
+                Arc::clone(&file.provider)
+            }
         }))
     }
 

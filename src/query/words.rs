@@ -12,7 +12,7 @@ use super::error::{Place, StatementError};
 /// The longest statement, in bytes.
 const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// The most words and signs without a comma between them. A chain of operators is evaluated by functions that call themselves.
-const CHAIN_TOKENS_MAX: usize = 8_192;
+const CHAIN_TOKENS_MAX: usize = 4_096;
 /// The most commas of one `SELECT`, which has as many columns. The items of lists in parentheses are not counted.
 const SELECT_COMMAS_MAX: usize = 2_000;
 
@@ -116,6 +116,11 @@ impl Names {
             DataType::List(item) | DataType::LargeList(item) => self.add_inside(item.data_type()),
             _ => {}
         }
+    }
+
+    /// Returns all names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.known.values().flatten().map(String::as_str)
     }
 
     /// Returns the name that a word without quotes means: the one that is written like it, also if the case differs, unless several

@@ -40,15 +40,41 @@ impl Rows {
     /// # Errors
     /// Those of the query.
     pub fn to_table(&mut self) -> Result<String, QueryError> {
+        Ok(self.to_table_of(usize::MAX)?.0)
+    }
+
+    /// Reads at most `rows_max` rows, and returns them as [`to_table`](Self::to_table) does, with how many they are. The others can still be
+    /// read.
+    ///
+    /// ```
+    /// # use streamlog::query::Catalog;
+    /// let mut rows = Catalog::new().query("SELECT * FROM (VALUES (1), (2), (3)) AS t (n) ORDER BY n")?;
+    /// let (table, count) = rows.to_table_of(2)?;
+    /// assert_eq!((count, table.lines().count()), (2, 6));
+    /// assert_eq!(rows.to_table_of(2)?, ("+---+\n| n |\n+---+\n| 3 |\n+---+\n".to_owned(), 1));
+    /// # Ok::<(), streamlog::query::QueryError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the query.
+    pub fn to_table_of(&mut self, rows_max: usize) -> Result<(String, usize), QueryError> {
         let schema = readable_schema(&self.schema());
-        let batches = self.map(|batch| readable(&batch?, &schema));
-        let mut batches = batches.collect::<Result<Vec<RecordBatch>, _>>()?;
+        let (mut batches, mut count) = (vec![], 0);
+        while count < rows_max {
+            let Some(batch) = self.next().transpose()? else { break };
+            let taken = batch.num_rows().min(rows_max - count);
+            if taken < batch.num_rows() {
+                self.keep(batch.slice(taken, batch.num_rows() - taken));
+            }
+            batches.push(readable(&batch.slice(0, taken), &schema)?);
+            count += taken;
+        }
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(schema));
         }
         let options = FORMAT.with_null("NULL");
         let table = pretty_format_batches_with_options(&batches, &options).map_err(failed)?;
-        Ok(format!("{table}\n"))
+        Ok((format!("{table}\n"), count))
     }
 
     /// Reads all rows that are left, and writes each as a JSON object on a line of its own. A column that is NULL is written as `null`.

@@ -286,11 +286,11 @@ pub(super) fn query(projection: Vec<SelectItem>, from: TableFactor, selection: O
 }
 
 /// A table of a name, under an alias.
-pub(super) fn table(of: &str, alias: Option<&Ident>) -> TableFactor {
+pub(super) fn table(of: Ident, alias: Option<&Ident>) -> TableFactor {
     let alias =
         alias.map(|name| TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None });
     TableFactor::Table {
-        name: ObjectName::from(vec![ident(of)]),
+        name: ObjectName::from(vec![of]),
         alias,
         args: None,
         with_hints: vec![],

@@ -74,7 +74,9 @@ fn output_names(
             && !declared.contains(&exact(column, declared))
         {
             let problem = Problem::new(column, format!("{target} has no column {column}"));
-            return Err(problem.nearest(&column.value, declared.iter().map(String::as_str)));
+            let all: Vec<_> = declared.iter().map(|name| super::problem::quoted(name)).collect();
+            let near = problem.nearest(&column.value, declared.iter().map(String::as_str));
+            return Err(near.or_hint(&format!("there are {}", all.join(", "))));
         }
         if listed[..place].iter().any(|other| name(other) == name(column)) {
             return Err(Problem::new(column, format!("{column} is listed twice")).hint("leave one out"));

@@ -53,6 +53,14 @@ impl Planner<'_> {
         row_times(select)?;
         input.time = time.unwrap_or(Time::Arrival);
         self.push_conditions(select, relations, &mut input);
+        if let Some(left) = &select.selection
+            && keep.iter().any(|lookback| matches!(lookback, Lookback::Rows { .. }))
+        {
+            let problem = Problem::new(left, "rows are counted before this condition is checked");
+            return Err(
+                problem.hint("let one pump check it and write into a stream, or look back by time: RANGE")
+            );
+        }
         let carries = carry_places(select, relations);
         self.begin(StageKind::Over { keep }, vec![input], select, place)?;
         only_new(select);

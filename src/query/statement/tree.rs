@@ -262,10 +262,7 @@ pub(super) fn item_name(item: &SelectItem) -> Option<String> {
 
 pub(super) fn ascending(columns: &[Expr]) -> Vec<OrderByExpr> {
     let options = OrderByOptions { asc: None, nulls_first: None };
-    columns
-        .iter()
-        .map(|expr| OrderByExpr { expr: expr.clone(), options: options.clone(), with_fill: None })
-        .collect()
+    columns.iter().map(|expr| OrderByExpr { expr: expr.clone(), options, with_fill: None }).collect()
 }
 
 pub(super) fn order_by(columns: &[Expr]) -> OrderBy {

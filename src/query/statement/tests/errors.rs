@@ -195,7 +195,7 @@ FROM clicks",
     ),
     (
         "INSERT INTO out SELECT page, count(*) FROM clicks GROUP BY SESSION(at, INTERVAL '1' MINUTE), page ORDER BY 2 LIMIT 3",
-        " LIMIT 3 has nothing to choose from: each key has its own windows",
+        "LIMIT 3 has nothing to choose from: each key has its own windows",
         "SELECT page",
         "choose by a condition: HAVING count(*) > 100",
     ),

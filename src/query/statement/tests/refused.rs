@@ -5,6 +5,18 @@ use super::Refused;
 /// Statements, what is wrong with them, what stands at the place, and the hint.
 const REFUSED: &[Refused<'static>] = &[
     (
+        "INSERT INTO out SELECT avg(ms) OVER (ROWS 3 PRECEDING) AS a FROM clicks WHERE ms > 1 AND page IN (SELECT page FROM pages)",
+        "rows are counted before this condition is checked",
+        "page IN (",
+        "let one pump check it and write into a stream, or look back by time: RANGE",
+    ),
+    (
+        "INSERT INTO out SELECT count(*) AS n FROM clicks WHERE page IN (SELECT page FROM pages) GROUP BY SESSION(at, INTERVAL '1' MINUTE)",
+        "the rows of a key make its windows before this condition is checked",
+        "page IN (",
+        "let one pump check it and write into a stream, and another one read that",
+    ),
+    (
         "INSERT INTO out SELECT avg(ms) OVER (PARTITION BY page) FROM clicks",
         "this window looks back to the beginning of the stream",
         "avg(ms",
@@ -66,13 +78,13 @@ const REFUSED: &[Refused<'static>] = &[
     ),
     (
         "INSERT INTO out SELECT o.id, s.id AS sid FROM orders o JOIN shipments s ON o.id = s.order_id",
-        "a join of two streams keeps their rows, and there is no bound in time",
+        "a join of two streams needs two bounds in time, and there is none",
         "shipments s",
         "write … ON a.k = b.k AND b.ROWTIME BETWEEN a.ROWTIME AND a.ROWTIME + INTERVAL '10' MINUTE, or FROM a OVER (RANGE INTERVAL '10' MINUTE PRECEDING) JOIN b OVER (RANGE INTERVAL '10' MINUTE PRECEDING) ON …",
     ),
     (
         "INSERT INTO out SELECT o.id, s.id AS sid FROM orders o JOIN shipments s ON o.id = s.order_id AND s.ship_time > o.order_time",
-        "a join of two streams keeps their rows, and there is only one bound in time",
+        "a join of two streams needs two bounds in time, and there is only one",
         "shipments s",
         "write … ON a.k = b.k AND b.ROWTIME BETWEEN a.ROWTIME AND a.ROWTIME + INTERVAL '10' MINUTE, or FROM a OVER (RANGE INTERVAL '10' MINUTE PRECEDING) JOIN b OVER (RANGE INTERVAL '10' MINUTE PRECEDING) ON …",
     ),
@@ -199,7 +211,12 @@ const REFUSED: &[Refused<'static>] = &[
         "streams have columns and NOT NULL, but no keys",
     ),
     ("CREATE STREAM clicks (a INT)", "there is a stream clicks already", "clicks", "choose another name"),
-    ("CREATE STREAM s (a INT); INSERT INTO s (b) SELECT page FROM clicks", "s has no column b", "b)", ""),
+    (
+        "CREATE STREAM s (a INT); INSERT INTO s (b) SELECT page FROM clicks",
+        "s has no column b",
+        "b)",
+        "there are a",
+    ),
     (
         "CREATE PUMP AS INSERT INTO out SELECT page FROM clicks",
         "a pump is an INSERT with a name",
@@ -284,6 +301,7 @@ const REFUSED: &[Refused<'static>] = &[
         "MATCH_RECOGNIZE",
         "LAG(x) OVER (PARTITION BY k ORDER BY ROWTIME) compares with rows before",
     ),
+    ("INSERT INTO out SELECT FROM clicks", "the SELECT has no columns", "SELECT FROM", "write them, or *"),
     (";", "there is no statement", ";", "write INSERT INTO target SELECT … FROM stream"),
 ];
 

@@ -1,7 +1,7 @@
 //! Words to trees, with the parser's complaints at their places.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableObject,
+    ColumnDef, Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableObject,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
@@ -147,7 +147,9 @@ fn stream(words: &[TokenWithSpan], kind: usize, replace: bool) -> Result<ParsedS
         }
         refuse_reserved(column)?;
     }
-    let text: Vec<String> = table.columns.iter().map(ToString::to_string).collect();
+    let named =
+        |(column, name): (&ColumnDef, &String)| ColumnDef { name: ident(name), ..column.clone() }.to_string();
+    let text: Vec<String> = table.columns.iter().zip(&names).map(named).collect();
     Ok(ParsedStream { name: single(&table.name)?.clone(), columns, text: text.join(", "), replace })
 }
 

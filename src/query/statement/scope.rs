@@ -146,17 +146,20 @@ impl Scope<'_> {
     fn unqualified(&self, column: &mut Ident) -> Result<()> {
         let wanted = name(column);
         if let Some(found) = self.everyone().find_map(|relation| relation.find(column)) {
-            return Ok(replace(column, &found));
+            replace(column, &found);
+            return Ok(());
         }
         if let Some(time) = self.pseudo(self.relations, column)? {
-            return Ok(replace(column, time));
+            replace(column, time);
+            return Ok(());
         }
-        let is_alias = self.aliases.iter().any(|alias| *alias == wanted);
+        let is_alias = self.aliases.contains(&wanted);
         if is_alias || self.everyone().any(|relation| relation.is_open) {
             return Ok(());
         }
         if let Some(alias) = find_in(self.aliases, column) {
-            return Ok(replace(column, alias));
+            replace(column, alias);
+            return Ok(());
         }
         let columns = self.everyone().flat_map(|relation| &relation.columns).map(String::as_str);
         Err(missing(column, &columns.collect::<Vec<_>>()))
@@ -201,7 +204,8 @@ impl Scope<'_> {
             return Ok(());
         }
         if let Some(found) = self.everyone().find_map(|relation| relation.find(first)) {
-            return Ok(replace(first, &found));
+            replace(first, &found);
+            return Ok(());
         }
         if self.everyone().any(|relation| relation.is_open) {
             return Ok(());

@@ -56,7 +56,21 @@ fn conditions_are_checked_and_times_chosen_before_rows_are_kept() {
     assert_eq!(prepared, ["PT1S"]);
 }
 
-/// Rows of a look-back: those until second 60 have been given out.
+#[test]
+fn conditions_behind_a_session_function_do_not_change_sessions() {
+    let session = "FROM TABLE(SESSION(TABLE clicks PARTITION BY page, DESCRIPTOR(at), INTERVAL '1' MINUTE)) WHERE ms > 5 GROUP BY \
+                   page, window_start, window_end";
+    let plan = plan(&format!("INSERT INTO out SELECT page, count(*) AS n {session}"));
+    assert!(!plan.inputs[0].prepare.contains("WHERE"), "{}", plan.inputs[0].prepare);
+    let Shape::Windows { sql, .. } = &plan.shape else { panic!("{:?}", plan.shape) };
+    assert!(sql.contains("WHERE ms > 5"), "{sql}");
+    let grouped = super::plan(
+        "INSERT INTO out SELECT count(*) AS n FROM clicks WHERE ms > 5 GROUP BY SESSION(at, INTERVAL '1' MINUTE)",
+    );
+    assert!(grouped.inputs[0].prepare.contains("WHERE ms > 5"), "{}", grouped.inputs[0].prepare);
+}
+
+/// What comes out when rows until second 30 are looked back at, and those from second 60 are new.
 fn looked_back(plan: &super::Plan) -> Vec<String> {
     let Shape::Over { sql, .. } = &plan.shape else { panic!("{:?}", plan.shape) };
     let first = with(&[("input", CLICKS)]);

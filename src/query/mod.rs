@@ -102,6 +102,6 @@ pub use catalog::Catalog;
 pub use continuous::{Output, Pump, PumpOptions, PumpStats};
 pub use decode::Decoded;
 pub use error::{QueryError, StatementError};
-pub use rows::Rows;
+pub use rows::{Rows, Stopper};
 pub use run::{RefusedRow, RefusedRows};
 pub use schema::Schema;

@@ -78,6 +78,22 @@ fn statements_read_streams() {
 }
 
 #[test]
+fn names_mean_what_is_written_like_them() {
+    let dir = scratch();
+    let stream = small(&clock()).open(dir.path()).unwrap();
+    stream.put("k", r#"{"Count": 3, "user": {"Id": 4}, "tags": ["a", "b"]}"#).unwrap();
+    let schema = Schema::json(r#""Count" BIGINT, user STRUCT<"Id" BIGINT>, tags VARCHAR[]"#).unwrap();
+    let catalog = Catalog::new().stream("Clicks", &stream, schema).unwrap();
+    assert_eq!(
+        rows(&catalog, "SELECT COUNT(*), count, User.ID, tags[2] AS Tag, CLICKS.\"Count\" + 1 FROM clicks GROUP BY 2, 3, 4, 5")
+            .first()
+            .map(String::as_str),
+        Some(r#"{"Count(*)":1,"Count":3,"Id":4,"tag":"b","Clicks.\"Count\" + 1":4}"#)
+    );
+    assert!(catalog.query("SELECT \"COUNT\" FROM clicks").is_err(), "a name in quotes is exact");
+}
+
+#[test]
 fn empty_streams_have_no_rows_and_closed_ones_are_an_error() {
     let dir = scratch();
     let stream = small(&clock()).open(dir.path()).unwrap();
@@ -445,7 +461,7 @@ fn the_newest_records_are_found_without_reading_the_others() {
 /// Puts records in an order that the seed decides, among reshards and trims, and compares random queries with a plain evaluation.
 #[test]
 fn any_query_finds_what_a_plain_evaluation_finds() {
-    for seed in 0..30_u64 {
+    for seed in 0..16_u64 {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut below = |bound: u64| {
             random ^= random << 13;

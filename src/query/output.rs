@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, MapArray,
-    RecordBatch, StringArray, StructArray,
+    Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, ListArray,
+    MapArray, RecordBatch, StringArray, StructArray,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::csv;
@@ -169,6 +169,9 @@ fn readable_type(data_type: &DataType) -> DataType {
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(|field| readable_field(field)).collect())
         }
+        DataType::List(item) => DataType::List(Arc::new(readable_field(item))),
+        // JSON has no text for them.
+        DataType::Interval(_) => DataType::Utf8,
         DataType::Map(entries, is_sorted) => DataType::Map(Arc::new(readable_field(entries)), *is_sorted),
         other => other.clone(),
     }
@@ -206,6 +209,14 @@ fn readable_array(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
         let map = MapArray::try_new(Arc::new(readable_field(entries)), offsets, inner, nulls, *is_sorted)?;
         return Ok(Arc::new(map));
+    }
+    if let (Some(array), DataType::List(item)) = (any.downcast_ref::<ListArray>(), array.data_type()) {
+        let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
+        let values = readable_array(array.values())?;
+        return Ok(Arc::new(ListArray::try_new(Arc::new(readable_field(item)), offsets, values, nulls)?));
+    }
+    if matches!(array.data_type(), DataType::Interval(_)) {
+        return cast(array, &DataType::Utf8);
     }
     Ok(Arc::clone(array))
 }

@@ -97,7 +97,7 @@ struct Open {
 enum Rows {
     /// No column is wanted, only how many rows there are.
     Counted(usize),
-    Decoded(Decoder),
+    Decoded(Box<Decoder>),
 }
 
 impl Rows {
@@ -105,7 +105,7 @@ impl Rows {
         if columns.is_empty() {
             Self::Counted(0)
         } else {
-            Self::Decoded(Decoder::new(&job.source.schema, columns))
+            Self::Decoded(Box::new(Decoder::new(&job.source.schema, columns)))
         }
     }
 

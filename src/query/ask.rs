@@ -238,6 +238,12 @@ fn asked(text: &str, statement: Statement) -> Result<Asked, StatementError> {
             Err(StatementError::new(text, None, "only a query can be explained")
                 .hint("write EXPLAIN SELECT …"))
         }
+        Statement::ShowTables { ref show_options, .. } | Statement::ShowColumns { ref show_options, .. }
+            if show_options.filter_position.is_some() =>
+        {
+            Err(StatementError::new(text, None, "SHOW takes no filter")
+                .hint("write SHOW TABLES or DESCRIBE table"))
+        }
         Statement::ShowTables { .. } => Ok(Asked::Tables),
         Statement::ShowFunctions { filter: None::<ShowStatementFilter> } => Ok(Asked::Functions),
         Statement::ShowFunctions { .. } => {

@@ -68,6 +68,11 @@ impl Engine {
     }
 
     fn handle(&self) -> Result<&Handle, QueryError> {
+        if self.process != std::process::id() {
+            return Err(QueryError::Failed(
+                "the catalog belongs to the parent process: make another one in this process".to_owned(),
+            ));
+        }
         let refused = || QueryError::Failed(format!("cannot start the threads of queries: {}", self.refused));
         self.runtime.as_ref().map(Runtime::handle).ok_or_else(refused)
     }

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, MapArray,
-    RecordBatch, StringArray, StructArray,
+    Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, ListArray,
+    MapArray, RecordBatch, StringArray, StructArray,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::csv;
@@ -85,11 +85,7 @@ impl Rows {
     /// Those of the query; `Failed` if the writer fails.
     pub fn write_json(&mut self, output: impl Write) -> Result<(), QueryError> {
         let schema = readable_schema(&self.schema());
-        let builder = WriterBuilder::new()
-            .with_explicit_nulls(true)
-            .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.6f".to_owned())
-            .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned());
-        let mut writer = builder.build::<_, LineDelimited>(output);
+        let mut writer = json().build::<_, LineDelimited>(output);
         for batch in self.by_ref() {
             writer.write(&readable(&batch?, &schema)?).map_err(failed)?;
         }
@@ -106,11 +102,7 @@ impl Rows {
     /// Those of the query; `Failed` if the writer fails.
     pub fn write_csv(&mut self, output: impl Write) -> Result<(), QueryError> {
         let schema = flat_schema(&self.schema());
-        let mut writer = csv::WriterBuilder::new()
-            .with_header(true)
-            .with_timestamp_format("%Y-%m-%d %H:%M:%S%.6f".to_owned())
-            .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned())
-            .build(output);
+        let mut writer = csv().with_header(true).build(output);
         // The names are written once, also if there are no rows.
         writer.write(&RecordBatch::new_empty(Arc::clone(&schema))).map_err(failed)?;
         for batch in self.by_ref() {
@@ -118,6 +110,45 @@ impl Rows {
         }
         writer.into_inner().flush().map_err(unwritten)
     }
+}
+
+fn json() -> WriterBuilder {
+    WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.6f".to_owned())
+        .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned())
+}
+
+fn csv() -> csv::WriterBuilder {
+    csv::WriterBuilder::new()
+        .with_timestamp_format("%Y-%m-%d %H:%M:%S%.6f".to_owned())
+        .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned())
+}
+
+/// Returns each row as a JSON object, in the form of [`Rows::write_json`].
+pub(super) fn json_of(rows: &RecordBatch) -> Result<Vec<Vec<u8>>, QueryError> {
+    if rows.num_columns() == 0 {
+        return Ok(vec![b"{}".to_vec(); rows.num_rows()]);
+    }
+    let mut writer = json().build::<_, LineDelimited>(vec![]);
+    writer.write(&readable(rows, &readable_schema(&rows.schema()))?).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    // Within a row, a line break is escaped.
+    let lines = writer.into_inner();
+    let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(<[u8]>::to_vec).collect())
+}
+
+/// Returns each row as a line of CSV, in the form of [`Rows::write_csv`], without its end.
+pub(super) fn csv_of(rows: &RecordBatch) -> Result<Vec<Vec<u8>>, QueryError> {
+    let rows = flat(rows, &flat_schema(&rows.schema()))?;
+    let line = |row: usize| {
+        let mut line = vec![];
+        csv().with_header(false).build(&mut line).write(&rows.slice(row, 1)).map_err(failed)?;
+        line.pop_if(|byte| *byte == b'\n');
+        Ok(line)
+    };
+    (0..rows.num_rows()).map(line).collect()
 }
 
 /// Returns the schema that rows have once their binary values are text.
@@ -138,6 +169,9 @@ fn readable_type(data_type: &DataType) -> DataType {
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(|field| readable_field(field)).collect())
         }
+        DataType::List(item) => DataType::List(Arc::new(readable_field(item))),
+        // JSON has no text for them.
+        DataType::Interval(_) => DataType::Utf8,
         DataType::Map(entries, is_sorted) => DataType::Map(Arc::new(readable_field(entries)), *is_sorted),
         other => other.clone(),
     }
@@ -175,6 +209,14 @@ fn readable_array(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
         let map = MapArray::try_new(Arc::new(readable_field(entries)), offsets, inner, nulls, *is_sorted)?;
         return Ok(Arc::new(map));
+    }
+    if let (Some(array), DataType::List(item)) = (any.downcast_ref::<ListArray>(), array.data_type()) {
+        let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
+        let values = readable_array(array.values())?;
+        return Ok(Arc::new(ListArray::try_new(Arc::new(readable_field(item)), offsets, values, nulls)?));
+    }
+    if matches!(array.data_type(), DataType::Interval(_)) {
+        return cast(array, &DataType::Utf8);
     }
     Ok(Arc::clone(array))
 }

@@ -102,7 +102,7 @@ impl RowSource {
 /// # let stream = Stream::open(directory.path())?;
 /// # for _ in 0..2_000 { stream.put("user-17", "clicked")?; }
 /// let catalog = Catalog::new().stream("clicks", &stream, Schema::raw())?;
-/// let mut rows = catalog.query("SELECT count(*) FROM clicks a, clicks b, clicks c WHERE a._data < b._data")?;
+/// let mut rows = catalog.query("SELECT count(*) FROM clicks a, clicks b, clicks c, clicks d")?;
 /// let stopper = rows.stopper();
 /// // Such as when a user has seen enough, or a deadline has passed.
 /// std::thread::spawn(move || stopper.stop());

@@ -12,6 +12,10 @@ use super::tree::{column, column_of, constraint, item};
 
 /// Writes out and names all items. Returns their names.
 pub(super) fn name_items(select: &mut Select, relations: &[Relation]) -> Result<Vec<String>> {
+    if select.projection.is_empty() {
+        let problem = Problem::new(select.select_token.0.span, "the SELECT has no columns");
+        return Err(problem.hint("write them, or *"));
+    }
     let mut items = vec![];
     let joined_by: Vec<String> = using(select);
     for one in std::mem::take(&mut select.projection) {

@@ -74,9 +74,8 @@ impl Planner<'_> {
         }
         let marked = self.marked(select, &sides, &mut bounds)?;
         let (Some(from), Some(to)) = (bounds.from, bounds.to) else {
-            let what =
-                if bounds.from.is_none() && bounds.to.is_none() { "no bound" } else { "only one bound" };
-            let message = format!("a join of two streams keeps their rows, and there is {what} in time");
+            let what = if bounds.from.is_none() && bounds.to.is_none() { "none" } else { "only one" };
+            let message = format!("a join of two streams needs two bounds in time, and there is {what}");
             return Err(Problem::new(sides.right.place, message).hint(BOUND));
         };
         if from > to {

@@ -1,6 +1,7 @@
 //! From the text of a statement to what a pump does.
 
 mod buckets;
+mod checks;
 mod dialect;
 mod duration;
 mod functions;

@@ -74,7 +74,9 @@ fn output_names(
             && !declared.contains(&exact(column, declared))
         {
             let problem = Problem::new(column, format!("{target} has no column {column}"));
-            return Err(problem.nearest(&column.value, declared.iter().map(String::as_str)));
+            let all: Vec<_> = declared.iter().map(|name| super::problem::quoted(name)).collect();
+            let near = problem.nearest(&column.value, declared.iter().map(String::as_str));
+            return Err(near.or_hint(&format!("there are {}", all.join(", "))));
         }
         if listed[..place].iter().any(|other| name(other) == name(column)) {
             return Err(Problem::new(column, format!("{column} is listed twice")).hint("leave one out"));
@@ -180,10 +182,10 @@ fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Sh
         None => column(name),
     };
     let order: Vec<Expr> = match &stage.kind {
-        StageKind::Windows { is_aligned: true, .. } if has_one_select => {
+        StageKind::Windows { is_aligned: true, .. } if has_one_select && stage.inputs.len() == 1 => {
             let ends = ["window_end", "window_start"];
             let is_grouped = select_of(&mut query).is_some_and(|select| has_keys(select));
-            if is_grouped || stage.inputs.len() > 1 {
+            if is_grouped {
                 ends.iter().map(|name| column(name)).collect()
             } else {
                 ends.iter().map(of_input).collect()
@@ -210,7 +212,7 @@ fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Sh
     let shape = match stage.kind {
         StageKind::Each => Shape::Each { sql },
         StageKind::Windows { kind, is_aligned, .. } => {
-            Shape::Windows { kind, sql, separately: !(is_aligned && is_spread) }
+            Shape::Windows { kind, sql, separately: !(is_aligned && is_spread && stage.inputs.len() == 1) }
         }
         StageKind::Over { keep } => Shape::Over { keep, sql },
         StageKind::Join { keep_left, keep_right, kind, alone } => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, NamedWindowDefinition, NamedWindowExpr, NullTreatment, Select, TableFactor, Value,
+    Expr, Function, Ident, NamedWindowDefinition, NamedWindowExpr, NullTreatment, Select, TableFactor, Value,
     ValueWithSpan, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
@@ -53,6 +53,14 @@ impl Planner<'_> {
         row_times(select)?;
         input.time = time.unwrap_or(Time::Arrival);
         self.push_conditions(select, relations, &mut input);
+        if let Some(left) = &select.selection
+            && keep.iter().any(|lookback| matches!(lookback, Lookback::Rows { .. }))
+        {
+            let problem = Problem::new(left, "rows are counted before this condition is checked");
+            return Err(
+                problem.hint("let one pump check it and write into a stream, or look back by time: RANGE")
+            );
+        }
         let carries = carry_places(select, relations);
         self.begin(StageKind::Over { keep }, vec![input], select, place)?;
         only_new(select);
@@ -65,7 +73,7 @@ fn only_new(select: &mut Select) {
     let items =
         select.projection.iter().filter_map(item_name).map(|name| item(column(&name), &name)).collect();
     select.projection.extend([item(column("_is_new"), "_is_new"), item(column("_time"), "_time")]);
-    let mut inner = query(vec![], table("input", None), None);
+    let mut inner = query(vec![], table(Ident::new("input"), None), None);
     if let Some(body) = select_of(&mut inner) {
         std::mem::swap(body, select);
     }

@@ -1,9 +1,10 @@
 //! Words to trees, with the parser's complaints at their places.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableObject,
+    ColumnDef, Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableObject,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
@@ -77,9 +78,10 @@ pub(super) fn name(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
-/// An identifier for a name, whatever letters it has.
+/// An identifier for a name, whatever letters it has. Words of the language are quoted: a column may be called `user` or `order`.
 pub(super) fn ident(name: &str) -> Ident {
-    if quoted(name) == name { Ident::new(name) } else { Ident::with_quote('"', name) }
+    let is_word = || ALL_KEYWORDS.binary_search(&&*name.to_uppercase()).is_ok();
+    if quoted(name) == name && !is_word() { Ident::new(name) } else { Ident::with_quote('"', name) }
 }
 
 /// The last part of a name that may have a catalog and a schema in front.
@@ -145,7 +147,9 @@ fn stream(words: &[TokenWithSpan], kind: usize, replace: bool) -> Result<ParsedS
         }
         refuse_reserved(column)?;
     }
-    let text: Vec<String> = table.columns.iter().map(ToString::to_string).collect();
+    let named =
+        |(column, name): (&ColumnDef, &String)| ColumnDef { name: ident(name), ..column.clone() }.to_string();
+    let text: Vec<String> = table.columns.iter().zip(&names).map(named).collect();
     Ok(ParsedStream { name: single(&table.name)?.clone(), columns, text: text.join(", "), replace })
 }
 

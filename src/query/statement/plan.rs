@@ -95,7 +95,7 @@ pub(in crate::query) enum Shape {
         sql: String,
         /// Whether `sql` must see the rows of one window (one `window_start` with one `window_end`) at a time, as `LIMIT` and subqueries
         /// require. Otherwise the rows of many windows may be there at once. The result is in the order of `window_end` unless the statement
-        /// has subqueries.
+        /// has subqueries. Several inputs are always separate.
         separately: bool,
     },
     /// Each row goes out with what it sees when it looks back.

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, JoinConstraint, LimitClause, OrderBy, Query, Select, SetExpr, VisitMut,
-    VisitorMut,
+    Expr, JoinConstraint, LimitClause, OrderBy, Query, Select, SetExpr, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 use std::ops::ControlFlow;
 
 use super::buckets::translate;
+use super::checks::{check_query, check_row_by_row, check_select};
 use super::dialect::{Mark, Marks};
 use super::items::name_items;
 use super::problem::{Problem, Result};
 use super::scope::{Relation, Scope, Source};
 use super::stage::{Stage, StageKind};
 use super::tables::Names;
-use super::tree::{change, column, column_of, constraint_mut, has, has_subquery, is_aggregate, item, over};
+use super::tree::{change, column, column_of, constraint_mut, has, has_subquery, item, over};
 
 pub(super) struct Planner<'a> {
     pub(super) names: &'a Names<'a>,
@@ -322,89 +322,6 @@ pub(super) fn carry_places(select: &mut Select, relations: &[Relation]) -> Vec<S
     select.projection.push(item(of("_shard"), "_place_shard"));
     select.projection.push(item(of("_sequence"), "_place_sequence"));
     vec!["_place_shard".to_owned(), "_place_sequence".to_owned()]
-}
-
-/// Refuses what needs all rows before it can return one.
-fn check_row_by_row(select: &Select, tail: &Tail<'_>) -> Result<()> {
-    const WINDOW: &str = "add a window: GROUP BY …, STEP(ROWTIME BY INTERVAL '60' SECOND), or FROM TABLE(TUMBLE(TABLE s, \
-                          DESCRIPTOR(ROWTIME), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";
-    let start = select.select_token.0.span;
-    if let Some(expr) = super::tree::find(select, |expr| is_aggregate(expr).then(|| expr.clone())) {
-        let problem =
-            Problem::new(&expr, format!("{expr} over a stream has no result until the stream ends"));
-        return Err(problem.hint(WINDOW));
-    }
-    let is_grouped = match &select.group_by {
-        GroupByExpr::All(_) => true,
-        GroupByExpr::Expressions(keys, _) => !keys.is_empty(),
-    };
-    if is_grouped || select.having.is_some() {
-        return Err(Problem::new(start, "GROUP BY over a stream needs a window").hint(WINDOW));
-    }
-    if !matches!(select.distinct, None | Some(Distinct::All)) {
-        return Err(Problem::new(start, "DISTINCT over a stream needs a window").hint(WINDOW));
-    }
-    if tail.limit.is_some() {
-        let problem =
-            Problem::new(start, "LIMIT over a stream needs a window: which rows are first is never settled");
-        return Err(problem.hint(WINDOW));
-    }
-    if let Some(order) = &tail.order_by {
-        let problem =
-            Problem::new(start, format!("{order} over a stream needs a window: rows go out as they come"));
-        return Err(problem.hint(WINDOW));
-    }
-    Ok(())
-}
-
-fn check_query(query: &Query) -> Result<()> {
-    let extra = if query.fetch.is_some() {
-        Some(("FETCH", "write LIMIT"))
-    } else if !query.locks.is_empty() {
-        Some(("FOR UPDATE", "leave it out: streams are only read"))
-    } else if !query.pipe_operators.is_empty() {
-        Some(("|>", "write a SELECT around it"))
-    } else if query.for_clause.is_some() || query.settings.is_some() || query.format_clause.is_some() {
-        Some(("what follows the query", "leave it out"))
-    } else {
-        None
-    };
-    match extra {
-        None => Ok(()),
-        Some((what, hint)) => {
-            use datafusion::sql::sqlparser::ast::Spanned;
-            Err(Problem::new(query.span(), format!("{what} is not possible")).hint(hint))
-        }
-    }
-}
-
-fn check_select(select: &Select) -> Result<()> {
-    let extra = if select.into.is_some() {
-        Some(("SELECT INTO", "the target is the one of INSERT INTO"))
-    } else if select.top.is_some() {
-        Some(("TOP", "write LIMIT"))
-    } else if !select.lateral_views.is_empty() {
-        Some(("LATERAL VIEW", "write unnest(column) in the list of columns"))
-    } else if select.prewhere.is_some() {
-        Some(("PREWHERE", "write WHERE"))
-    } else if !select.connect_by.is_empty() {
-        Some(("CONNECT BY", "join the tables"))
-    } else if !matches!(&select.group_by, GroupByExpr::Expressions(_, modifiers) if modifiers.is_empty()) {
-        Some(("GROUP BY ALL, WITH ROLLUP or WITH CUBE", "write the keys: GROUP BY a, b"))
-    } else if !select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty()
-    {
-        Some(("CLUSTER BY, DISTRIBUTE BY or SORT BY", "write ORDER BY behind a window"))
-    } else if select.exclude.is_some() || select.value_table_mode.is_some() {
-        Some(("this form of SELECT", "write the columns one by one"))
-    } else if select.flavor != datafusion::sql::sqlparser::ast::SelectFlavor::Standard {
-        Some(("FROM before SELECT", "write SELECT … FROM …"))
-    } else {
-        None
-    };
-    let problem = |(what, hint)| {
-        Err(Problem::new(select.select_token.0.span, format!("{what} is not possible")).hint(hint))
-    };
-    extra.map_or(Ok(()), problem)
 }
 
 fn then<B>(flow: ControlFlow<B>, next: impl FnOnce() -> ControlFlow<B>) -> ControlFlow<B> {

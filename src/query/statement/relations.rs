@@ -81,7 +81,7 @@ impl Planner<'_> {
                         let problem = Problem::new(&used, "a stream is read whole, under its own columns");
                         return Err(problem.hint("rename columns in the SELECT: SELECT page AS p"));
                     }
-                    let factor = table("input", Some(&called));
+                    let factor = table(Ident::new("input"), Some(&called));
                     relation.source = Some(Source { stream: exact, event_time, factor, is_bare: true });
                 } else {
                     rename(&mut relation, alias.as_ref());
@@ -224,7 +224,7 @@ fn factors(select: &mut Select) -> impl Iterator<Item = &mut TableFactor> {
 /// Puts a table of rows that the runner keeps in the place of a source.
 pub(super) fn put_rows(select: &mut Select, place: usize, input: usize, alias: Option<&Ident>) {
     if let Some(factor) = factors(select).nth(place) {
-        *factor = table(&rows(input), alias);
+        *factor = table(Ident::new(rows(input)), alias);
     }
 }
 

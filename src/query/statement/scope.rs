@@ -1,6 +1,8 @@
 //! Which columns the names of a `SELECT` stand for.
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, TableFactor};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArguments, Ident, ObjectNamePart, TableFactor,
+};
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::dialect::Mark;
@@ -120,6 +122,19 @@ impl Scope<'_> {
         match expr {
             Expr::Identifier(column) => self.unqualified(column),
             Expr::CompoundIdentifier(parts) => self.qualified(parts),
+            // The parser takes columns that are called like this for calls of functions.
+            Expr::Function(Function { name, args: FunctionArguments::None, .. }) => {
+                let [ObjectNamePart::Identifier(column)] = &name.0[..] else { return Ok(()) };
+                let mut column = column.clone();
+                let is_column = self.everyone().any(|relation| relation.find(&column).is_some());
+                if is_column
+                    || matches!(&*column.value.to_uppercase(), "USER" | "CURRENT_USER" | "SESSION_USER")
+                {
+                    self.unqualified(&mut column)?;
+                    *expr = Expr::Identifier(column);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -131,17 +146,20 @@ impl Scope<'_> {
     fn unqualified(&self, column: &mut Ident) -> Result<()> {
         let wanted = name(column);
         if let Some(found) = self.everyone().find_map(|relation| relation.find(column)) {
-            return Ok(replace(column, &found));
+            replace(column, &found);
+            return Ok(());
         }
         if let Some(time) = self.pseudo(self.relations, column)? {
-            return Ok(replace(column, time));
+            replace(column, time);
+            return Ok(());
         }
-        let is_alias = self.aliases.iter().any(|alias| *alias == wanted);
+        let is_alias = self.aliases.contains(&wanted);
         if is_alias || self.everyone().any(|relation| relation.is_open) {
             return Ok(());
         }
         if let Some(alias) = find_in(self.aliases, column) {
-            return Ok(replace(column, alias));
+            replace(column, alias);
+            return Ok(());
         }
         let columns = self.everyone().flat_map(|relation| &relation.columns).map(String::as_str);
         Err(missing(column, &columns.collect::<Vec<_>>()))
@@ -186,7 +204,8 @@ impl Scope<'_> {
             return Ok(());
         }
         if let Some(found) = self.everyone().find_map(|relation| relation.find(first)) {
-            return Ok(replace(first, &found));
+            replace(first, &found);
+            return Ok(());
         }
         if self.everyone().any(|relation| relation.is_open) {
             return Ok(());

@@ -262,10 +262,7 @@ pub(super) fn item_name(item: &SelectItem) -> Option<String> {
 
 pub(super) fn ascending(columns: &[Expr]) -> Vec<OrderByExpr> {
     let options = OrderByOptions { asc: None, nulls_first: None };
-    columns
-        .iter()
-        .map(|expr| OrderByExpr { expr: expr.clone(), options: options.clone(), with_fill: None })
-        .collect()
+    columns.iter().map(|expr| OrderByExpr { expr: expr.clone(), options, with_fill: None }).collect()
 }
 
 pub(super) fn order_by(columns: &[Expr]) -> OrderBy {
@@ -286,11 +283,11 @@ pub(super) fn query(projection: Vec<SelectItem>, from: TableFactor, selection: O
 }
 
 /// A table of a name, under an alias.
-pub(super) fn table(of: &str, alias: Option<&Ident>) -> TableFactor {
+pub(super) fn table(of: Ident, alias: Option<&Ident>) -> TableFactor {
     let alias =
         alias.map(|name| TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None });
     TableFactor::Table {
-        name: ObjectName::from(vec![ident(of)]),
+        name: ObjectName::from(vec![of]),
         alias,
         args: None,
         with_hints: vec![],

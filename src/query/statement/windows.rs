@@ -143,7 +143,10 @@ impl Planner<'_> {
         if let Some(limit) = tail.limit.filter(|_| !first.keys.is_empty()) {
             let problem = Problem::new(
                 start,
-                format!("{limit} has nothing to choose from: each key has its own windows"),
+                format!(
+                    "{} has nothing to choose from: each key has its own windows",
+                    limit.to_string().trim()
+                ),
             );
             return Err(problem.hint("choose by a condition: HAVING count(*) > 100"));
         }
@@ -269,11 +272,21 @@ impl Planner<'_> {
         for (one, &index) in windowed.iter().zip(indexes) {
             let stream = relations[one.source].source.as_ref().map(|source| &source.stream);
             let is_shared = stream.and_then(|stream| self.reads.get(stream)).is_some_and(|&reads| reads > 1);
+            // A function makes sessions of all rows. Conditions come later, and do not cut sessions in two.
+            let is_later = one.by == By::Function && matches!(one.kind, Window::Session { .. });
             let mut stage = self.stage.take().expect("input_of has made it");
-            if !is_shared {
+            if !is_shared && !is_later {
                 self.push_conditions(select, relations, &mut stage.inputs[index]);
             }
             self.stage = Some(stage);
+            let is_by_rows = matches!(one.kind, Window::Session { .. } | Window::Stagger { .. });
+            if let Some(left) = select.selection.as_ref().filter(|_| is_by_rows && !is_later) {
+                let problem =
+                    Problem::new(left, "the rows of a key make its windows before this condition is checked");
+                return Err(
+                    problem.hint("let one pump check it and write into a stream, and another one read that")
+                );
+            }
         }
         Ok(())
     }

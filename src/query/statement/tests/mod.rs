@@ -5,6 +5,7 @@ mod flink;
 mod joins;
 mod kinesis;
 mod random;
+mod refused;
 mod results;
 mod rows;
 
@@ -46,7 +47,15 @@ fn tables() -> Vec<(&'static str, Option<&'static str>, Vec<(&'static str, DataT
         (
             "clicks",
             Some("at"),
-            vec![("page", Utf8View), ("ms", Float64), ("at", time()), ("seen", time()), ("visitor", user)],
+            vec![
+                ("page", Utf8View),
+                ("ms", Float64),
+                ("at", time()),
+                ("seen", time()),
+                ("visitor", user),
+                ("user", Utf8View),
+                ("order", Int64),
+            ],
         ),
         (
             "bid",
@@ -129,10 +138,77 @@ pub(super) fn plan(text: &str) -> Plan {
     program.pumps.remove(0)
 }
 
+/// A program as lines to compare.
+pub(super) fn sketch(program: &Program) -> String {
+    let mut lines = vec![];
+    for stream in &program.streams {
+        let replace = if stream.replace { " replace" } else { "" };
+        lines.push(format!("stream {}{replace}: {}", stream.name, stream.columns));
+    }
+    for plan in &program.pumps {
+        let stopped = if plan.stopped { " stopped" } else { "" };
+        lines.push(format!("pump {}{stopped} -> {} ({})", plan.name, plan.target, plan.columns.join(", ")));
+        for input in &plan.inputs {
+            let time = if input.by_event_time { "event" } else { "arrival" };
+            lines.push(format!("{} by {time}: {}", input.stream, input.prepare));
+        }
+        match &plan.shape {
+            Shape::Each { sql } => lines.push(format!("each: {sql}")),
+            Shape::Windows { kind, sql, separately } => {
+                lines.push(format!("{kind:?}{}: {sql}", if *separately { " separately" } else { "" }));
+            }
+            Shape::Over { keep, sql } => lines.push(format!("{keep:?}: {sql}")),
+            Shape::Join { keep_left, keep_right, kind, sql, alone } => {
+                lines.push(format!("{kind:?} {keep_left:?} {keep_right:?}: {sql}"));
+                lines.extend(alone.iter().map(|alone| format!("alone: {alone}")));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+/// Plans statements, and compares the sketches.
+#[track_caller]
+pub(super) fn compare(examples: &[(&str, &str)]) {
+    for (text, expected) in examples {
+        assert_eq!(sketch(&program(text)), *expected, "{text}");
+    }
+}
+
 /// What is wrong with a text.
 #[track_caller]
 pub(super) fn problem_of(text: &str) -> Problem {
     super::plan(text, &Catalog).expect_err("the text is wrong")
+}
+
+/// A statement, what is wrong with it, what stands at the place, and the hint.
+type Refused<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+/// Plans statements that are wrong, and compares the problems.
+#[track_caller]
+pub(super) fn refuse(statements: &[Refused<'_>]) {
+    for &(text, message, at, hint) in statements {
+        let problem = problem_of(text);
+        assert_eq!(
+            (&*problem.message, problem.hint.as_deref().unwrap_or_default()),
+            (message, hint),
+            "{text}"
+        );
+        assert!(text[problem.place(text)..].starts_with(at), "{}", shown(text, &problem));
+    }
+}
+
+/// All statements of the examples.
+pub(super) fn statements() -> Vec<&'static str> {
+    let all = [kinesis::EXAMPLES, flink::EXAMPLES, rows::EXAMPLES, joins::EXAMPLES];
+    all.into_iter().flatten().map(|(text, _)| *text).collect()
+}
+
+#[test]
+fn a_problem_is_shown_under_its_line() {
+    let text = "INSERT INTO out\nSELECT page,\n       pagee\nFROM clicks";
+    let expected = "there is no column pagee\n       pagee\n       ^\nhint: did you mean page?";
+    assert_eq!(shown(text, &problem_of(text)), expected);
 }
 
 /// A problem as a person reads it.

@@ -500,6 +500,48 @@ fn rows_of_a_split_shard_are_counted_once() {
 }
 
 #[test]
+fn shards_that_have_ended_before_they_are_read_hold_time_back() {
+    let world = World::new(1);
+    for generation in 0..5 {
+        for user in 0..20 {
+            world.put_at(&format!("user-{user}"), generation * 60_000 + user);
+        }
+        let open = world.input.list_shards(crate::ShardFilter::AtLatest);
+        match generation {
+            4 => {}
+            3 => drop(world.input.merge_shards(open[0].id, open[1].id).unwrap()),
+            _ => open.iter().for_each(|shard| drop(world.input.split_shard_evenly(shard.id).unwrap())),
+        }
+    }
+    let schema = schema().event_time("at", Duration::ZERO).unwrap().idle_timeout(10 * SECOND);
+    let plan = Plan { name: "all".to_owned(), ..counts(minutes(), BY_EVENT_TIME) };
+    let pump = world.try_start_with(&plan, schema, PumpOptions::new()).unwrap();
+    wait_until_read(&pump, 100);
+    assert_eq!(pump.stats().late, 0, "{:?}", texts(&world.errors));
+    world.clock.advance(10 * MINUTE);
+    assert_eq!(world.rows(100).len(), 100, "one row of each user in each minute");
+    assert_eq!(pump.stats().late, 0);
+}
+
+#[test]
+fn what_is_held_does_not_keep_what_was_filtered_out() {
+    let world = World::new(1);
+    let prepare = format!("{BY_ARRIVAL} WHERE ms = 7");
+    let pump = world.start(&Plan { name: "few".to_owned(), ..counts(minutes(), &prepare) });
+    let long = "x".repeat(500);
+    for round in 0..20 {
+        for ms in 0..100 {
+            world.put(&long, ms);
+        }
+        wait_until_read(&pump, 100 * (round + 1));
+    }
+    let stats = pump.stats();
+    assert_eq!(stats.held_rows, 20);
+    // The records have a megabyte.
+    assert!(stats.held_bytes < 400_000, "{stats:?}");
+}
+
+#[test]
 fn a_function_gets_rows_and_what_it_refuses_goes_to_the_error_output() {
     let world = World::new(1);
     let seen = Arc::new(parking_lot::Mutex::new(0));

@@ -30,6 +30,8 @@ mod processors;
 mod python;
 #[path = "cli/queues.rs"]
 mod queues;
+#[path = "cli/sql.rs"]
+mod sql;
 
 /// Returns the path of the tool. `cargo test` builds it; if only this test runs, it is built here.
 fn tool() -> &'static Path {
@@ -46,6 +48,7 @@ fn tool() -> &'static Path {
             ("delivery", cfg!(feature = "delivery")),
             ("object-store", cfg!(feature = "object-store")),
             ("parquet", cfg!(feature = "parquet")),
+            ("sql", cfg!(feature = "sql")),
             ("zstd", cfg!(feature = "zstd")),
         ];
         let features: Vec<_> =

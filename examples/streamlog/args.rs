@@ -17,9 +17,10 @@ use crate::queue_args::{
     AcknowledgeArgs, DeadLettersArgs, DeleteQueueArgs, PurgeArgs, QueuesArgs, ReceiveArgs, ReleaseArgs,
     RestoreDeadLettersArgs,
 };
+use crate::sql::SqlArgs;
 
 const AFTER_HELP: &str = "\
-cat, tail, describe, verify, shards, groups, lag, processors, queues, dead-letters, and retention without options only read. They work while \
+cat, tail, describe, verify, shards, groups, lag, processors, queues, dead-letters, sql, and retention without options only read. They work while \
 a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. So does archive. consume, deliver, \
 reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore-dead-letters, purge and delete-queue such a queue. All \
 other commands need a stream that no program has open. Otherwise they fail and name the process.
@@ -79,6 +80,7 @@ pub(crate) enum Command {
     RestoreDeadLetters(RestoreDeadLettersArgs),
     Purge(PurgeArgs),
     DeleteQueue(DeleteQueueArgs),
+    Sql(SqlArgs),
     NewKey(NewKeyArgs),
     RotateKey(RotateKeyArgs),
 }
@@ -97,6 +99,7 @@ impl Command {
                 | Self::Lag(_)
                 | Self::Consume(_)
                 | Self::Deliver(_)
+                | Self::Sql(_)
         )
     }
 }

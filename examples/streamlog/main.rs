@@ -12,13 +12,14 @@
 //! cargo run --release --example streamlog -- processors /tmp/clicks
 //! cargo run --release --example streamlog -- queues /tmp/clicks
 //! cargo run --release --features delivery --example streamlog -- deliver /tmp/clicks --to /tmp/archive --compression gzip
+//! cargo run --release --features sql --example streamlog -- sql /tmp/clicks 'SELECT _key, count(*) FROM clicks GROUP BY _key'
 //! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
 //! cargo run --release --features delivery --example streamlog -- archive /tmp/clicks --to /tmp/archive
 //! ```
 //!
 //! Read in this order: `args` with `queue_args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report`
 //! (describe and verify), `snapshot`, `archive`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups),
-//! `processors`, `queues` with `deliveries`, `deliver`, `output` with `table`, `standard`, `failure`.
+//! `processors`, `queues` with `deliveries`, `deliver`, `sql` with the files in its directory, `output` with `table`, `standard`, `failure`.
 
 mod archive;
 mod args;
@@ -42,6 +43,7 @@ mod read;
 mod report;
 mod shards;
 mod snapshot;
+mod sql;
 mod standard;
 mod table;
 
@@ -57,6 +59,8 @@ use failure::{Failure, Outcome};
 
 /// Set by Ctrl-C.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Set by a shell, which Ctrl-C does not end.
+static IS_SHELL: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     standard::allow_many_files();
@@ -137,6 +141,7 @@ fn run(args: &Args) -> Outcome {
             }
             Err(error) => Err(error.into()),
         },
+        Command::Sql(args) => sql::sql(args, key_file, archive),
         Command::NewKey(args) => keys::new_key(args),
         Command::RotateKey(args) => {
             let options = keys::with_keys(StreamOptions::new(), key_file)?.maintenance(Maintenance::Manual);
@@ -186,7 +191,7 @@ fn with_stream(stream: Stream, work: impl FnOnce(&Stream) -> Outcome) -> Outcome
 /// The first Ctrl-C requests an orderly end; the second ends the process at once.
 fn heed_ctrl_c() -> Outcome {
     let on_signal = || {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) && !IS_SHELL.load(Ordering::Relaxed) {
             std::process::exit(failure::EXIT_INTERRUPTED.into());
         }
     };

@@ -32,6 +32,8 @@ use crate::{Clock, Error, Position, StreamReader, SystemClock};
 const MEMORY_LIMIT: usize = 1 << 30;
 /// How much a query may write to temporary files, as a multiple of its memory.
 const SPILL_FACTOR: u64 = 32;
+/// How much of each shard is read ahead where shards are merged.
+const ORDERED_BYTES: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 255;
 /// From how many records a schema is found, and how many bytes of each shard are read for it.
 const SAMPLE_RECORDS: usize = 1_000;
@@ -307,6 +309,7 @@ fn functions_of_all_sessions() -> SessionState {
         .with_information_schema(false)
         // A stream is divided by its scan, and large files by theirs.
         .with_round_robin_repartition(false);
+    config.options_mut().execution.sort_pushdown_buffer_capacity = ORDERED_BYTES;
     config.options_mut().execution.time_zone = Some("UTC".to_owned());
     let parser = &mut config.options_mut().sql_parser;
     // Words were resolved before: see `Names::resolve`.

@@ -222,3 +222,5 @@ impl Data {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_random;

@@ -96,9 +96,7 @@ impl Engine {
         let reading = self.handle()?.spawn(read(batches, explain, sender.clone()));
         let task = reading.abort_handle();
         self.handle()?.spawn(async move {
-            if let Err(error) = reading.await
-                && error.is_panic()
-            {
+            if let Err(error) = reading.await {
                 // If nobody receives any more, nobody misses it.
                 let _ = sender.send(Err(failed(error))).await;
             }
@@ -130,6 +128,11 @@ impl Batches {
     pub(super) fn next(&mut self) -> Option<Result<RecordBatch, QueryError>> {
         wait(self.receiver.recv())
     }
+
+    /// Returns what ends the query from another thread.
+    pub(super) fn task(&self) -> AbortHandle {
+        self.task.clone()
+    }
 }
 
 impl Drop for Batches {
@@ -154,7 +157,7 @@ async fn read(
 
 fn failed(error: JoinError) -> QueryError {
     if !error.is_panic() {
-        return QueryError::Failed("the query was stopped".to_owned());
+        return QueryError::Stopped;
     }
     let panic = error.into_panic();
     let text = panic.downcast_ref::<String>().map(String::as_str);

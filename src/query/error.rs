@@ -61,6 +61,10 @@ pub enum QueryError {
     /// or exclude such rows in it.
     #[error("the query failed: {0}")]
     Failed(String),
+
+    /// The query was ended by its [`Stopper`](crate::query::Stopper). *Remedy:* none is needed.
+    #[error("the query was stopped")]
+    Stopped,
 }
 
 impl From<StatementError> for QueryError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
+    Int64Type, Time64NanosecondType, TimestampMicrosecondType,
 };
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StringViewArray, StructArray,
@@ -333,7 +333,7 @@ impl Field {
             Values::Real(values) => primitive::<Float32Type>(values, nulls),
             Values::Double(values) => primitive::<Float64Type>(values, nulls),
             Values::Date(values) => primitive::<Date32Type>(values, nulls),
-            Values::Time(values) => primitive::<Time64MicrosecondType>(values, nulls),
+            Values::Time(values) => primitive::<Time64NanosecondType>(values, nulls),
             Values::Decimal(values, ..) => {
                 let values = PrimitiveArray::<Decimal128Type>::new(renew(values).into(), nulls);
                 Arc::new(values.with_data_type(self.of.data_type()))

@@ -14,6 +14,8 @@ use crate::{JsonSkip, MalformedJson, decode_json_text};
 const GAPS_MAX: usize = 128;
 /// After so many, no more are learned: the names are not the same again.
 const LEARNED_MAX: usize = 1_024;
+/// The longest gap that is remembered.
+const GAP_BYTES_MAX: usize = 256;
 /// The bytes of a gap that are compared at once.
 const HEAD_BYTES: usize = size_of::<u128>();
 
@@ -153,7 +155,7 @@ impl Gaps {
 
     /// Remembers a gap at its place among the others.
     fn learn(&mut self, place: usize, gap: Gap) {
-        if self.learned == LEARNED_MAX {
+        if self.learned == LEARNED_MAX || gap.text.len() > GAP_BYTES_MAX {
             return;
         }
         self.learned += 1;

@@ -40,15 +40,41 @@ impl Rows {
     /// # Errors
     /// Those of the query.
     pub fn to_table(&mut self) -> Result<String, QueryError> {
+        Ok(self.to_table_of(usize::MAX)?.0)
+    }
+
+    /// Reads at most `rows_max` rows, and returns them as [`to_table`](Self::to_table) does, with how many they are. The others can still be
+    /// read.
+    ///
+    /// ```
+    /// # use streamlog::query::Catalog;
+    /// let mut rows = Catalog::new().query("SELECT * FROM (VALUES (1), (2), (3)) AS t (n) ORDER BY n")?;
+    /// let (table, count) = rows.to_table_of(2)?;
+    /// assert_eq!((count, table.lines().count()), (2, 6));
+    /// assert_eq!(rows.to_table_of(2)?, ("+---+\n| n |\n+---+\n| 3 |\n+---+\n".to_owned(), 1));
+    /// # Ok::<(), streamlog::query::QueryError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the query.
+    pub fn to_table_of(&mut self, rows_max: usize) -> Result<(String, usize), QueryError> {
         let schema = readable_schema(&self.schema());
-        let batches = self.map(|batch| readable(&batch?, &schema));
-        let mut batches = batches.collect::<Result<Vec<RecordBatch>, _>>()?;
+        let (mut batches, mut count) = (vec![], 0);
+        while count < rows_max {
+            let Some(batch) = self.next().transpose()? else { break };
+            let taken = batch.num_rows().min(rows_max - count);
+            if taken < batch.num_rows() {
+                self.keep(batch.slice(taken, batch.num_rows() - taken));
+            }
+            batches.push(readable(&batch.slice(0, taken), &schema)?);
+            count += taken;
+        }
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(schema));
         }
         let options = FORMAT.with_null("NULL");
         let table = pretty_format_batches_with_options(&batches, &options).map_err(failed)?;
-        Ok(format!("{table}\n"))
+        Ok((format!("{table}\n"), count))
     }
 
     /// Reads all rows that are left, and writes each as a JSON object on a line of its own. A column that is NULL is written as `null`.
@@ -59,11 +85,7 @@ impl Rows {
     /// Those of the query; `Failed` if the writer fails.
     pub fn write_json(&mut self, output: impl Write) -> Result<(), QueryError> {
         let schema = readable_schema(&self.schema());
-        let builder = WriterBuilder::new()
-            .with_explicit_nulls(true)
-            .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.6f".to_owned())
-            .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned());
-        let mut writer = builder.build::<_, LineDelimited>(output);
+        let mut writer = json().build::<_, LineDelimited>(output);
         for batch in self.by_ref() {
             writer.write(&readable(&batch?, &schema)?).map_err(failed)?;
         }
@@ -80,11 +102,7 @@ impl Rows {
     /// Those of the query; `Failed` if the writer fails.
     pub fn write_csv(&mut self, output: impl Write) -> Result<(), QueryError> {
         let schema = flat_schema(&self.schema());
-        let mut writer = csv::WriterBuilder::new()
-            .with_header(true)
-            .with_timestamp_format("%Y-%m-%d %H:%M:%S%.6f".to_owned())
-            .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned())
-            .build(output);
+        let mut writer = csv().with_header(true).build(output);
         // The names are written once, also if there are no rows.
         writer.write(&RecordBatch::new_empty(Arc::clone(&schema))).map_err(failed)?;
         for batch in self.by_ref() {
@@ -92,6 +110,45 @@ impl Rows {
         }
         writer.into_inner().flush().map_err(unwritten)
     }
+}
+
+fn json() -> WriterBuilder {
+    WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.6f".to_owned())
+        .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned())
+}
+
+fn csv() -> csv::WriterBuilder {
+    csv::WriterBuilder::new()
+        .with_timestamp_format("%Y-%m-%d %H:%M:%S%.6f".to_owned())
+        .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".to_owned())
+}
+
+/// Returns each row as a JSON object, in the form of [`Rows::write_json`].
+pub(super) fn json_of(rows: &RecordBatch) -> Result<Vec<Vec<u8>>, QueryError> {
+    if rows.num_columns() == 0 {
+        return Ok(vec![b"{}".to_vec(); rows.num_rows()]);
+    }
+    let mut writer = json().build::<_, LineDelimited>(vec![]);
+    writer.write(&readable(rows, &readable_schema(&rows.schema()))?).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    // Within a row, a line break is escaped.
+    let lines = writer.into_inner();
+    let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(<[u8]>::to_vec).collect())
+}
+
+/// Returns each row as a line of CSV, in the form of [`Rows::write_csv`], without its end.
+pub(super) fn csv_of(rows: &RecordBatch) -> Result<Vec<Vec<u8>>, QueryError> {
+    let rows = flat(rows, &flat_schema(&rows.schema()))?;
+    let line = |row: usize| {
+        let mut line = vec![];
+        csv().with_header(false).build(&mut line).write(&rows.slice(row, 1)).map_err(failed)?;
+        line.pop_if(|byte| *byte == b'\n');
+        Ok(line)
+    };
+    (0..rows.num_rows()).map(line).collect()
 }
 
 /// Returns the schema that rows have once their binary values are text.

@@ -82,6 +82,9 @@ pub(super) struct PieceReader {
     batch_rows: usize,
     /// The bytes of the records in the batch.
     batch_bytes: usize,
+    /// The records and bytes that were read altogether.
+    read_records: u64,
+    read_bytes: u64,
     limit_left: usize,
 }
 
@@ -153,9 +156,22 @@ impl PieceReader {
             early,
             batch_rows: FIRST_BATCH_ROWS,
             batch_bytes: 0,
+            read_records: 0,
+            read_bytes: 0,
             limit_left: job.limit.unwrap_or(usize::MAX),
             job,
         }
+    }
+
+    /// Adds a piece to those that are to be read.
+    pub(super) fn go_on_with(&mut self, piece: Piece) {
+        self.left.push_back(piece);
+    }
+
+    /// Returns how many records like those that were read have as many bytes as a batch may have.
+    pub(super) fn records_in_memory_max(&self) -> u64 {
+        let bytes_each = self.read_bytes / self.read_records.max(1);
+        (BATCH_BYTES as u64 / bytes_each.max(1)).max(1)
     }
 
     /// Reads until there is a batch of rows.
@@ -206,6 +222,8 @@ impl PieceReader {
                 Ok(batch) if batch.is_empty() => self.open = None,
                 Ok(batch) => {
                     self.batch_bytes += batch.memory_bytes();
+                    self.read_records += batch.len() as u64;
+                    self.read_bytes += batch.memory_bytes() as u64;
                     return Ok(Some(batch));
                 }
                 Err(Error::Trimmed { .. }) => {

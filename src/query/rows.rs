@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use tokio::task::AbortHandle;
 
 use super::engine::Batches;
 use super::error::QueryError;
@@ -35,6 +36,8 @@ pub struct Rows {
 /// Where rows come from.
 pub(super) enum RowSource {
     Running(Batches),
+    /// A batch that was read and given back, and what comes after it.
+    Kept(RecordBatch, Box<RowSource>),
     Ready(std::vec::IntoIter<RecordBatch>),
     Ended,
 }
@@ -62,10 +65,62 @@ impl Rows {
         self.run.trimmed()
     }
 
+    /// Returns what ends the query while another thread waits for its rows.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { task: self.source.task() }
+    }
+
+    /// Gives a batch back: it is the next one that is read.
+    pub(super) fn keep(&mut self, batch: RecordBatch) {
+        let rest = std::mem::replace(&mut self.source, RowSource::Ended);
+        self.source = RowSource::Kept(batch, Box::new(rest));
+    }
+
     /// Returns how many records were left out because damage took them and the owner of the stream gave them up:
     /// [`Error::Lost`](crate::Error::Lost).
     pub fn lost(&self) -> u64 {
         self.run.lost()
+    }
+}
+
+impl RowSource {
+    fn task(&self) -> Option<AbortHandle> {
+        match self {
+            Self::Running(batches) => Some(batches.task()),
+            Self::Kept(_, rest) => rest.task(),
+            Self::Ready(_) | Self::Ended => None,
+        }
+    }
+}
+
+/// Ends a query from another thread: after a time, or because nobody wants its rows any more. [`Rows::stopper`] returns it.
+///
+/// ```
+/// # use streamlog::Stream;
+/// # use streamlog::query::{Catalog, QueryError, Schema};
+/// # let directory = tempfile::tempdir()?;
+/// # let stream = Stream::open(directory.path())?;
+/// # for _ in 0..2_000 { stream.put("user-17", "clicked")?; }
+/// let catalog = Catalog::new().stream("clicks", &stream, Schema::raw())?;
+/// let mut rows = catalog.query("SELECT count(*) FROM clicks a, clicks b, clicks c WHERE a._data < b._data")?;
+/// let stopper = rows.stopper();
+/// // Such as when a user has seen enough, or a deadline has passed.
+/// std::thread::spawn(move || stopper.stop());
+/// assert!(matches!(rows.next(), Some(Err(QueryError::Stopped))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    task: Option<AbortHandle>,
+}
+
+impl Stopper {
+    /// Ends the query. Who waits for its rows gets [`QueryError::Stopped`], after the batches that were ready. If the query has ended by
+    /// itself, nothing happens.
+    pub fn stop(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -77,6 +132,11 @@ impl Iterator for Rows {
         loop {
             let batch = match &mut self.source {
                 RowSource::Running(batches) => batches.next(),
+                RowSource::Kept(batch, rest) => {
+                    let (batch, rest) = (batch.clone(), std::mem::replace(&mut **rest, RowSource::Ended));
+                    self.source = rest;
+                    Some(Ok(batch))
+                }
                 RowSource::Ready(batches) => batches.next().map(Ok),
                 RowSource::Ended => None,
             };

@@ -18,17 +18,22 @@ use datafusion::physical_expr::expressions::col;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
+use super::ordered::{self, AnyReader};
 use super::prune::{ARRIVAL, SEQUENCE, SHARD};
-use super::read::{BATCH_ROWS, Job, Piece, PieceReader, Step};
+use super::read::{BATCH_ROWS, Job, Piece, Step};
 
 /// The longest pause that the limits of a stream cause before they are asked again.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// A scan of fewer records is not divided.
 const DIVIDED_RECORDS_MIN: u64 = 4 * BATCH_ROWS as u64;
+
+/// The most shards whose records are merged in their order instead of being sorted.
+const MERGED_SHARDS_MAX: usize = 64;
 
 /// Reads a stream in one partition or more, each a run of consecutive pieces.
 #[derive(Debug, Clone)]
@@ -39,6 +44,8 @@ pub(super) struct StreamScan {
     shard_count: usize,
     /// The filters, as they were written.
     filters: Vec<String>,
+    /// Whether each partition is read from its last record to its first.
+    is_backward: bool,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -51,22 +58,49 @@ impl StreamScan {
         let parts = if is_small { 1 } else { partitions_max.max(1) as u64 };
         let jobs: Vec<_> = divide(&job.pieces, parts).map(|pieces| Job { pieces, ..job.clone() }).collect();
         let orders = orders(&job);
-        let equivalence = EquivalenceProperties::new_with_orderings(Arc::clone(&job.schema), orders);
-        let partitioning = Partitioning::UnknownPartitioning(jobs.len());
-        let properties =
-            PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded);
         Self {
+            properties: properties(&job, orders, jobs.len()),
             jobs: Arc::new(jobs),
             shard_count,
             filters,
-            properties: Arc::new(properties),
+            is_backward: false,
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// Returns a scan of the same records, each partition of which has them in an order, if the log has them in that order.
+    fn in_order(&self, order: &[PhysicalSortExpr]) -> Option<Self> {
+        let is_backward = ordered::direction(order)?;
+        let shards = ordered::by_shard(self.jobs.iter().flat_map(|job| &job.pieces));
+        let [job, ..] = &self.jobs[..] else { return None };
+        // What stands above a scan with one partition expects one. Each partition holds batches.
+        let is_possible = match shards.len() {
+            0 => false,
+            1 => true,
+            count => self.jobs.len() > 1 && count <= MERGED_SHARDS_MAX,
+        };
+        if !is_possible || job.limit.is_some() {
+            return None;
+        }
+        let jobs: Vec<_> = shards.into_iter().map(|pieces| Job { pieces, ..job.clone() }).collect();
+        Some(Self {
+            properties: properties(job, vec![order.to_vec()], jobs.len()),
+            jobs: Arc::new(jobs),
+            is_backward,
+            metrics: ExecutionPlanMetricsSet::new(),
+            ..self.clone()
+        })
     }
 
     fn records(&self) -> u64 {
         self.jobs.iter().flat_map(|job| &job.pieces).map(Piece::len).sum()
     }
+}
+
+fn properties(job: &Job, orders: Vec<Vec<PhysicalSortExpr>>, partitions: usize) -> Arc<PlanProperties> {
+    let equivalence = EquivalenceProperties::new_with_orderings(Arc::clone(&job.schema), orders);
+    let partitioning = Partitioning::UnknownPartitioning(partitions);
+    Arc::new(PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded))
 }
 
 /// Divides pieces into parts with equally many records. The parts, one after the other, are the pieces in their order.
@@ -116,6 +150,9 @@ impl DisplayAs for StreamScan {
         write!(f, ", records={}, partitions={}", self.records(), self.jobs.len())?;
         let columns: Vec<_> = job.schema.fields().iter().map(|field| field.name().as_str()).collect();
         write!(f, ", columns=[{}]", columns.join(", "))?;
+        if self.is_backward {
+            f.write_str(", from the end")?;
+        }
         if !self.filters.is_empty() {
             write!(f, ", filters=[{}]", self.filters.join(", "))?;
         }
@@ -152,10 +189,20 @@ impl ExecutionPlan for StreamScan {
             job.ok_or_else(|| DataFusionError::Internal(format!("there is no partition {partition}")))?;
         Ok(Box::pin(Reading {
             schema: Arc::clone(&job.schema),
-            reader: PieceReader::new(job.clone()),
+            reader: AnyReader::new(job.clone(), self.is_backward),
             pause: None,
             metrics: BaselineMetrics::new(&self.metrics, partition),
         }))
+    }
+
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+    ) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        Ok(match self.in_order(order) {
+            Some(inner) => SortOrderPushdownResult::Exact { inner: Arc::new(inner) },
+            None => SortOrderPushdownResult::Unsupported,
+        })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -176,7 +223,7 @@ impl ExecutionPlan for StreamScan {
 /// The rows of one partition.
 struct Reading {
     schema: SchemaRef,
-    reader: PieceReader,
+    reader: AnyReader,
     /// What is waited for before the next step.
     pause: Option<Pin<Box<Sleep>>>,
     metrics: BaselineMetrics,

@@ -34,11 +34,11 @@ pub(super) fn date(text: &str) -> Option<i32> {
     i32::try_from(timestamp(text)?.div_euclid(MICROS_PER_DAY)).ok()
 }
 
-/// Returns the microseconds from midnight to a time of day.
+/// Returns the nanoseconds from midnight to a time of day, which is read to the microsecond.
 pub(super) fn time_of_day(text: &str) -> Option<i64> {
     let mut rest = text.as_bytes();
-    let time = take_time(&mut rest)?;
-    rest.is_empty().then_some(time)
+    let micros = take_time(&mut rest)?;
+    rest.is_empty().then_some(micros * 1_000)
 }
 
 fn timestamp_of_number(text: &str) -> Option<i64> {
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(date("1970-01-02T00:30:00+01:00"), Some(0), "it is the day in UTC");
         assert_eq!(date("1"), None);
         assert_eq!(date("1970-01-02x"), None);
-        assert_eq!(time_of_day("01:02:03.000004"), Some(3_723_000_004));
-        assert_eq!(time_of_day("23:59"), Some(86_340_000_000));
+        assert_eq!(time_of_day("01:02:03.000004"), Some(3_723_000_004_000));
+        assert_eq!(time_of_day("23:59"), Some(86_340_000_000_000));
         assert_eq!(time_of_day("1:00"), None);
         assert_eq!(time_of_day("01:00Z"), None);
     }

@@ -67,7 +67,8 @@ impl SqlType {
             Self::Varchar(_) => DataType::Utf8View,
             Self::Varbinary => DataType::Binary,
             Self::Date => DataType::Date32,
-            Self::Time => DataType::Time64(TimeUnit::Microsecond),
+            // As the literals of statements have it, which cannot be compared with another unit.
+            Self::Time => DataType::Time64(TimeUnit::Nanosecond),
             Self::Timestamp => timestamp_type(),
             Self::Array(items) => DataType::List(item_field(items)),
             Self::Struct(fields) => DataType::Struct(struct_fields(fields)),

@@ -13,6 +13,8 @@ use super::error::{Place, StatementError};
 const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// The most words and signs without a comma between them. A chain of operators is evaluated by functions that call themselves.
 const CHAIN_TOKENS_MAX: usize = 4_096;
+/// The most of them without AND and OR, which make no expression more costly than it is long.
+const EXPRESSION_TOKENS_MAX: usize = 512;
 /// The most commas of one `SELECT`, which has as many columns. The items of lists in parentheses are not counted.
 const SELECT_COMMAS_MAX: usize = 2_000;
 
@@ -58,12 +60,14 @@ fn check_size(statement: &str, tokens: &[TokenWithSpan]) -> Result<(), Statement
         is_select: bool,
         commas: usize,
         chain: usize,
+        expression: usize,
     }
     let mut levels = vec![Level::default()];
     for token in tokens {
         let depth = levels.len();
         let Some(level) = levels.last_mut() else { break };
         level.chain += 1;
+        level.expression += 1;
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => levels.push(Level::default()),
             Token::RParen | Token::RBracket | Token::RBrace if depth > 1 => drop(levels.pop()),
@@ -71,12 +75,24 @@ fn check_size(statement: &str, tokens: &[TokenWithSpan]) -> Result<(), Statement
                 (level.is_select, level.commas) = (true, 0);
             }
             Token::Comma => {
-                level.chain = 0;
+                (level.chain, level.expression) = (0, 0);
                 level.commas += 1;
                 if level.is_select && level.commas > SELECT_COMMAS_MAX {
                     let message = format!("a SELECT may have up to {SELECT_COMMAS_MAX} columns");
                     return Err(StatementError::new(statement, Place::of(token.span), message));
                 }
+            }
+            Token::Word(word)
+                if matches!(word.keyword, Keyword::AND | Keyword::OR) && level.chain <= CHAIN_TOKENS_MAX =>
+            {
+                level.expression = 0;
+            }
+            _ if level.expression > EXPRESSION_TOKENS_MAX => {
+                let message = format!(
+                    "an expression has more than {EXPRESSION_TOKENS_MAX} words and signs without a comma, AND or OR between them"
+                );
+                return Err(StatementError::new(statement, Place::of(token.span), message)
+                    .hint("compute a part of it in an inner query"));
             }
             _ if level.chain > CHAIN_TOKENS_MAX => {
                 let message = format!(
@@ -229,9 +245,11 @@ mod tests {
 
     #[test]
     fn l6_long_chains_are_refused_and_long_lists_are_not() {
-        let chain = |count: usize| format!("SELECT 1{}", "+1".repeat(count));
-        assert!(split(&chain(CHAIN_TOKENS_MAX / 2 - 2)).is_ok());
-        assert!(split(&chain(CHAIN_TOKENS_MAX)).is_err());
+        let chain = |count: usize, sign: &str| format!("SELECT 1{}", format!(" {sign} 1").repeat(count));
+        assert!(split(&chain(EXPRESSION_TOKENS_MAX / 2 - 2, "+")).is_ok());
+        assert!(split(&chain(EXPRESSION_TOKENS_MAX, "+")).is_err());
+        assert!(split(&chain(CHAIN_TOKENS_MAX / 2 - 2, "OR")).is_ok());
+        assert!(split(&chain(CHAIN_TOKENS_MAX, "AND")).is_err());
         let list = vec!["1"; 50_000].join(",");
         assert!(split(&format!("SELECT * FROM t WHERE x IN ({list})")).is_ok());
         assert!(split(&format!("SELECT {list}")).is_err());

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::csv::WriterBuilder as CsvBuilder;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder as JsonBuilder};
 
 use super::text::cut;
 use crate::limits::PARTITION_KEY_BYTES_MAX;
+use crate::query::error::QueryError;
+use crate::query::output::{csv_of, json_of};
 use crate::{Stream, extend};
 
 /// The column that names the partition key of a row, and is not in its data.
@@ -63,7 +62,8 @@ impl fmt::Debug for Output {
 
 impl Output {
     /// Puts each row into a stream as a record, exactly once, whatever happens to the process: an object of JSON, with all columns, also those that
-    /// are null. Times are texts in the form of RFC 3339, and binary values are in hexadecimal.
+    /// are null. Times are texts in the form of RFC 3339; binary values are texts where
+    /// they are UTF-8, and in hexadecimal otherwise.
     ///
     /// If the statement selects a column `_key`, it is the partition key, and not in the data. Otherwise, without [`key`](Self::key), each row
     /// has a key of its own, so that rows spread over the shards. A key that is null counts as none. A longer one than a record may have is cut.
@@ -117,7 +117,7 @@ impl Output {
     }
 
     /// Returns what is put for each row. `number` is that of the first row, of which keys are made where there is none.
-    pub(super) fn rows_of(&self, rows: &RecordBatch, number: u32) -> Result<Vec<PutRow>, ArrowError> {
+    pub(super) fn rows_of(&self, rows: &RecordBatch, number: u32) -> Result<Vec<PutRow>, QueryError> {
         let keys = match &self.key {
             Some(column) => rows.column_by_name(column),
             None => rows.column_by_name(KEY),
@@ -147,29 +147,7 @@ pub(super) struct PutRow {
     pub(super) data: Vec<u8>,
 }
 
-fn texts_of(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+fn texts_of(column: &ArrayRef) -> Result<ArrayRef, QueryError> {
     cast(column, &DataType::Utf8)
-}
-
-fn json_of(rows: &RecordBatch) -> Result<Vec<Vec<u8>>, ArrowError> {
-    if rows.num_columns() == 0 {
-        return Ok(vec![b"{}".to_vec(); rows.num_rows()]);
-    }
-    let mut writer = JsonBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(vec![]);
-    writer.write(rows)?;
-    writer.finish()?;
-    // Within a row, a line break is escaped.
-    let lines = writer.into_inner();
-    let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    Ok(lines.map(<[u8]>::to_vec).collect())
-}
-
-fn csv_of(rows: &RecordBatch) -> Result<Vec<Vec<u8>>, ArrowError> {
-    let line = |row: usize| {
-        let mut line = vec![];
-        CsvBuilder::new().with_header(false).build(&mut line).write(&rows.slice(row, 1))?;
-        line.pop_if(|byte| *byte == b'\n');
-        Ok(line)
-    };
-    (0..rows.num_rows()).map(line).collect()
+        .map_err(|error| QueryError::Failed(format!("the column of keys cannot be read as texts: {error}")))
 }

@@ -147,7 +147,7 @@ impl Putter {
                 let mut records = vec![];
                 for batch in rows {
                     let next = number.wrapping_add(records.len() as u32);
-                    let found = self.output.rows_of(&batch, next).map_err(unwritable)?;
+                    let found = self.output.rows_of(&batch, next)?;
                     let (fit, too_large): (Vec<_>, Vec<_>) =
                         found.into_iter().partition(|row| self.fits(row));
                     records.extend(fit);
@@ -325,7 +325,7 @@ impl Putter {
     ) -> Result<PlacedRows, QueryError> {
         let mut placed = PlacedRows::default();
         let rows = self.output.rows_of(batch, places.first().map_or(0, |(place, _)| place.1 as u32));
-        for (row, &(place, number)) in rows.map_err(unwritable)?.into_iter().zip(places) {
+        for (row, &(place, number)) in rows?.into_iter().zip(places) {
             if self.fits(&row) {
                 placed.0.push((place, number, row));
             } else {
@@ -398,7 +398,3 @@ pub(super) struct PlacedRows(pub(super) Vec<(Place, u32, PutRow)>, pub(super) Ve
 
 /// The header that a sink adds: the name of the group, of up to 128 bytes, and three numbers.
 const HEADER_BYTES_MAX: usize = 256;
-
-fn unwritable(error: ArrowError) -> QueryError {
-    QueryError::Failed(format!("a row cannot be written: {error}"))
-}

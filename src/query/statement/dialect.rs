@@ -97,7 +97,8 @@ impl Rewriter<'_> {
                     "STEP" if opens => self.find_by(place)?,
                     "TABLE" if opens => {
                         let function = words.get(place + 2);
-                        if let Some(name) = function.and_then(window_name) {
+                        let is_call = is_token(words.get(place + 3), &Token::LParen);
+                        if let Some(name) = function.and_then(window_name).filter(|_| is_call) {
                             let close = closing(words, place + 1)?;
                             let end = self.window(place + 2, name)?;
                             if end != close {

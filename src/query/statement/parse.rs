@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableObject,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
@@ -77,9 +78,10 @@ pub(super) fn name(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
-/// An identifier for a name, whatever letters it has.
+/// An identifier for a name, whatever letters it has. Words of the language are quoted: a column may be called `user` or `order`.
 pub(super) fn ident(name: &str) -> Ident {
-    if quoted(name) == name { Ident::new(name) } else { Ident::with_quote('"', name) }
+    let is_word = || ALL_KEYWORDS.binary_search(&&*name.to_uppercase()).is_ok();
+    if quoted(name) == name && !is_word() { Ident::new(name) } else { Ident::with_quote('"', name) }
 }
 
 /// The last part of a name that may have a catalog and a schema in front.

@@ -1,6 +1,8 @@
 //! Which columns the names of a `SELECT` stand for.
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, TableFactor};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArguments, Ident, ObjectNamePart, TableFactor,
+};
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::dialect::Mark;
@@ -120,6 +122,19 @@ impl Scope<'_> {
         match expr {
             Expr::Identifier(column) => self.unqualified(column),
             Expr::CompoundIdentifier(parts) => self.qualified(parts),
+            // The parser takes columns that are called like this for calls of functions.
+            Expr::Function(Function { name, args: FunctionArguments::None, .. }) => {
+                let [ObjectNamePart::Identifier(column)] = &name.0[..] else { return Ok(()) };
+                let mut column = column.clone();
+                let is_column = self.everyone().any(|relation| relation.find(&column).is_some());
+                if is_column
+                    || matches!(&*column.value.to_uppercase(), "USER" | "CURRENT_USER" | "SESSION_USER")
+                {
+                    self.unqualified(&mut column)?;
+                    *expr = Expr::Identifier(column);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -46,7 +46,15 @@ fn tables() -> Vec<(&'static str, Option<&'static str>, Vec<(&'static str, DataT
         (
             "clicks",
             Some("at"),
-            vec![("page", Utf8View), ("ms", Float64), ("at", time()), ("seen", time()), ("visitor", user)],
+            vec![
+                ("page", Utf8View),
+                ("ms", Float64),
+                ("at", time()),
+                ("seen", time()),
+                ("visitor", user),
+                ("user", Utf8View),
+                ("order", Int64),
+            ],
         ),
         (
             "bid",

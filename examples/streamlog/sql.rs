@@ -1,0 +1,134 @@
+//! `sql`: querying streams and files with SQL, in one statement or in a shell.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::parse::parse_bytes;
+
+#[cfg(feature = "sql")]
+mod complete;
+#[cfg(feature = "sql")]
+mod print;
+#[cfg(feature = "sql")]
+mod script;
+#[cfg(feature = "sql")]
+mod shell;
+#[cfg(feature = "sql")]
+mod split;
+#[cfg(feature = "sql")]
+mod tables;
+
+const EXAMPLES: &str = "\
+Examples:
+  streamlog sql clicks 'SELECT page, count(*) FROM clicks GROUP BY page'
+  streamlog sql clicks users=/data/users.csv 'SELECT name, page FROM clicks JOIN users ON id = _key'
+  streamlog sql clicks --schema 'page VARCHAR, ms DOUBLE, at TIMESTAMP' --format csv 'SELECT * FROM clicks'
+  streamlog sql access --raw \"SELECT w3c_log_parse(CAST(_data AS VARCHAR), 'COMMON') FROM access LIMIT 3\"
+  streamlog sql clicks users=/data/users.csv          (a shell; \\? in it lists its commands)
+  streamlog sql clicks < report.sql";
+
+/// Query streams and files with SQL, as they are when the query begins.
+///
+/// Each directory is a stream, and each file (.csv, .tsv, .json, .jsonl, .ndjson, .parquet) a table, named by the last part of its path: letters, digits and
+/// underscores, without the extension. NAME=PATH gives another name. Programs may have the streams open meanwhile.
+///
+/// A stream has the columns _shard, _sequence, _arrival, _key, _data and _headers, and those of its data. Where neither --schema nor --csv-columns tells
+/// which, they are taken from the first records, if those are JSON objects. Records that do not fit are left out, counted on standard error.
+///
+/// Statements are SELECT, EXPLAIN SELECT, SHOW TABLES, SHOW FUNCTIONS and DESCRIBE. Several are separated by semicolons. Without one on the command line, they are
+/// read from standard input. The first that fails ends the command. At a terminal, this is a shell.
+///
+/// Needs a tool that was built with --features sql.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+pub(crate) struct SqlArgs {
+    /// Directories of streams, and files; then the statement
+    #[arg(value_name = "[NAME=]PATH… [STATEMENT]", required = true)]
+    pub(crate) tables: Vec<String>,
+    /// The columns of JSON data, such as: page VARCHAR, ms DOUBLE NOT NULL, at TIMESTAMP, user STRUCT<id BIGINT>, tags VARCHAR[]. With several streams,
+    /// write for which: --schema NAME='...', once for each
+    #[arg(long, value_name = "[NAME=]COLUMNS")]
+    pub(crate) schema: Vec<String>,
+    /// The columns of data that is a line of CSV, in their order; otherwise as --schema
+    #[arg(long, value_name = "[NAME=]COLUMNS")]
+    pub(crate) csv_columns: Vec<String>,
+    /// What stands between the fields of CSV
+    #[arg(long, value_name = "CHARACTER", default_value_t = ',', requires = "csv_columns")]
+    pub(crate) csv_delimiter: char,
+    /// Streams without --schema and --csv-columns have no columns of their data: read it as _data
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// How rows are printed: a table for people, CSV with a line of names, or one JSON object a line
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    pub(crate) format: RowFormat,
+    /// The most rows of a table. Other formats print all rows
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) max_rows: usize,
+    /// How much memory a query may use for what it sorts, groups and joins; beyond that, it writes temporary files
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_bytes)]
+    pub(crate) memory: u64,
+}
+
+impl SqlArgs {
+    /// Returns the tables, and the statement that follows them if there is one.
+    #[cfg(feature = "sql")]
+    fn split(&self) -> (&[String], Option<&str>) {
+        match self.tables.split_last() {
+            Some((last, tables)) if is_statement(last) => (tables, Some(last)),
+            _ => (&self.tables, None),
+        }
+    }
+}
+
+/// Statements have blanks in them, which few paths have; and those that have are there.
+#[cfg(feature = "sql")]
+fn is_statement(text: &str) -> bool {
+    let is_there = || PathBuf::from(text.split_once('=').map_or(text, |(_, path)| path)).exists();
+    text.starts_with('\\')
+        || text.contains([' ', '\t', '\n', ';']) && !PathBuf::from(text).exists() && !is_there()
+}
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RowFormat {
+    Table,
+    Csv,
+    Json,
+}
+
+#[cfg(not(feature = "sql"))]
+pub(crate) fn sql(_: &SqlArgs, _: Option<&std::path::Path>, _: Option<&str>) -> crate::failure::Outcome {
+    let how = "this tool was built without SQL: build it with --features sql";
+    Err(crate::failure::Failure::Told(how.to_owned()))
+}
+
+#[cfg(feature = "sql")]
+pub(crate) use with_sql::sql;
+
+#[cfg(feature = "sql")]
+mod with_sql {
+    use std::io::IsTerminal;
+    use std::path::Path;
+
+    use super::print::Screen;
+    use super::tables::Opened;
+    use super::{SqlArgs, script, shell};
+    use crate::failure::{Failure, Outcome};
+    use crate::standard;
+
+    /// Runs what the command line, standard input or a user at a terminal asks for.
+    pub(crate) fn sql(args: &SqlArgs, key_file: Option<&Path>, archive: Option<&str>) -> Outcome {
+        let (tables, statement) = args.split();
+        let opened = Opened::open(args, tables, key_file, archive)?;
+        let mut screen = Screen::new(args.format, args.max_rows)?;
+        if let Some(text) = statement {
+            return script::all(text, &opened, &mut screen).map(|_| ());
+        }
+        let input = standard::input().map_err(|error| Failure::input(script::INPUT, &error))?;
+        if input.is_terminal() && screen.is_terminal {
+            return shell::run(&opened, screen);
+        }
+        script::run(input, &opened, &mut screen)
+    }
+}

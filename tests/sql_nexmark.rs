@@ -258,7 +258,8 @@ fn sorted(rows: impl IntoIterator<Item = String>) -> Vec<String> {
 fn l2_pumps_put_what_the_same_questions_return_over_the_finished_data() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let open = |name: &str, shards| {
-        let options = StreamOptions::new().shards(shards).retention(Retention::forever()).clock(clock.clone());
+        let options =
+            StreamOptions::new().shards(shards).retention(Retention::forever()).clock(clock.clone());
         options.open(scratch.path().join(name)).unwrap()
     };
     let streams = [open("person", 1), open("auction", 2), open("bid", 3)];

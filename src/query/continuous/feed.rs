@@ -334,16 +334,17 @@ fn children_of(id: u32, shards: &[ShardDescription]) -> Vec<u32> {
     shards.iter().filter(is_child).map(|child| child.id.get()).collect()
 }
 
+/// Takes what a query makes of rows, or why it fails for a row.
+type Take<'a> = dyn FnMut(&RecordBatch, std::result::Result<Vec<RecordBatch>, String>) -> std::result::Result<(), QueryError>
+    + 'a;
+
 /// Runs a query over rows. If it fails, the rows are cut in halves, until those that it fails for are alone.
 pub(super) fn run_each(
     evaluator: &Evaluator,
     input: &Table,
     query: &Query,
     rows: RecordBatch,
-    take: &mut dyn FnMut(
-        &RecordBatch,
-        std::result::Result<Vec<RecordBatch>, String>,
-    ) -> std::result::Result<(), QueryError>,
+    take: &mut Take<'_>,
 ) -> std::result::Result<(), QueryError> {
     match evaluator.run(query, vec![(input, vec![rows.clone()])]) {
         Ok(result) => take(&rows, Ok(result)),

@@ -46,11 +46,14 @@ impl Kind {
     }
 }
 
-/// Windows the plain way: all rows that were in time, in a list.
+/// Windows the plain way.
 struct Plain {
     kind: Kind,
     watermark: i64,
+    /// The rows of open sessions.
     rows: Vec<(i64, i64)>,
+    /// Windows, and sessions that have gone out. These take no more rows: one that comes near begins another.
+    windows: BTreeMap<Window, u64>,
     late: u64,
 }
 
@@ -68,13 +71,28 @@ impl Plain {
         };
         if is_late {
             self.late += 1;
-        } else {
+        } else if self.kind == Kind::Session {
             self.rows.push((key, at));
+        } else {
+            // It counts in those of its windows that have not ended.
+            let slide = if self.kind == Kind::Hop { SLIDE } else { SIZE };
+            let last = at.div_euclid(slide) * slide;
+            let starts = (0..).map(|n| last - n * slide).take_while(|start| start + SIZE > at);
+            for start in starts.filter(|start| start + SIZE > self.watermark) {
+                *self.windows.entry((key, start, start + SIZE)).or_default() += 1;
+            }
         }
         self.watermark = self.watermark.max(at - LATENESS);
+        if self.kind == Kind::Session {
+            for (window, n) in self.sessions().into_iter().filter(|((_, _, end), _)| *end <= self.watermark) {
+                let (key, start, end) = window;
+                self.rows.retain(|(of, at)| *of != key || !(start..end).contains(at));
+                self.windows.insert(window, n);
+            }
+        }
     }
 
-    /// Returns the sessions of all rows. One that has ended takes no row that comes later: such a row is late.
+    /// Returns the sessions of all rows that have not gone out.
     fn sessions(&self) -> BTreeMap<Window, u64> {
         let mut rows = self.rows.clone();
         rows.sort_unstable();
@@ -92,18 +110,7 @@ impl Plain {
     }
 
     fn windows(&self) -> BTreeMap<Window, u64> {
-        if self.kind == Kind::Session {
-            return self.sessions();
-        }
-        let slide = if self.kind == Kind::Hop { SLIDE } else { SIZE };
-        let mut windows = BTreeMap::new();
-        for &(key, at) in &self.rows {
-            let last = at.div_euclid(slide) * slide;
-            for start in (0..).map(|n| last - n * slide).take_while(|start| start + SIZE > at) {
-                *windows.entry((key, start, start + SIZE)).or_default() += 1;
-            }
-        }
-        windows
+        self.windows.clone().into_iter().chain(self.sessions()).collect()
     }
 }
 
@@ -171,7 +178,7 @@ fn check(seed: u64) {
     let catalog = catalog.output("out", Output::stream(&output)).unwrap();
     let start = || catalog.start(&kind.statement()).unwrap_or_else(|error| panic!("{error}"));
     let mut pump = start();
-    let mut plain = Plain { kind, watermark: i64::MIN / 2, rows: vec![], late: 0 };
+    let mut plain = Plain { kind, watermark: i64::MIN / 2, rows: vec![], windows: BTreeMap::new(), late: 0 };
     let (mut read, mut late, mut now) = (0, 0, BEGIN);
     for _ in 0..30 {
         now += random.below(8) as i64;

@@ -360,7 +360,8 @@ impl Runner {
         }
     }
 
-    fn note_state(&self) {
+    /// Shows what is held, and how far time has come.
+    pub(super) fn note_state(&self) {
         let held = self.operator.as_ref().map(Operator::held).unwrap_or_default();
         self.shared.update(|counts| {
             counts.held = held;

@@ -69,6 +69,7 @@ pub(super) fn start(
     let (state, read) = State::open(&stream, &plan.name)?;
     let opened = Opened { plan, stream: &stream, state, groups: &groups, options: &options };
     let runner = opened.runner(evaluator, planned, queries, read, output)?;
+    runner.note_state();
     let shared = runner.shared.clone();
     let spawned = thread::Builder::new()
         .name(format!("streamlog-sql-{}", plan.name))

@@ -196,8 +196,8 @@ fn a_window_ends_by_the_clock_when_nothing_comes() {
     assert_eq!(texts(&world.output).len(), 0);
     assert_eq!(pump.stats().held_rows, 3);
     world.clock.advance(MINUTE);
-    let ada = r#"{"user":"ada","window_start":"2023-11-14T22:14:00Z","n":2,"ms":4}"#;
-    let bob = r#"{"user":"bob","window_start":"2023-11-14T22:14:00Z","n":1,"ms":2}"#;
+    let ada = r#"{"user":"ada","window_start":"2023-11-14T22:14:00.000000Z","n":2,"ms":4}"#;
+    let bob = r#"{"user":"bob","window_start":"2023-11-14T22:14:00.000000Z","n":1,"ms":2}"#;
     assert_eq!(world.rows(2), [ada, bob]);
     wait_for(|| pump.stats().held_rows == 0, || format!("{:?}", pump.stats()));
     assert_eq!(pump.stats().rows_out, 2);
@@ -237,7 +237,10 @@ fn late_rows_go_to_the_error_output_with_the_reason() {
     world.put_at("ada", 64_000);
     world.put_at("ada", 59_000);
     world.put_at("ada", 66_000);
-    assert_eq!(world.rows(1), [r#"{"user":"ada","window_start":"2023-11-14T22:14:00Z","n":2,"ms":2}"#]);
+    assert_eq!(
+        world.rows(1),
+        [r#"{"user":"ada","window_start":"2023-11-14T22:14:00.000000Z","n":2,"ms":2}"#]
+    );
     world.put_at("bob", 30_000);
     world.input.put("bob", r#"{"user": "bob", "ms": 1}"#).unwrap();
     world.put_at("bob", 100_000_000);
@@ -284,7 +287,10 @@ fn a_shard_that_is_idle_does_not_hold_windows_back_for_ever() {
     wait_until_read(&pump, 3);
     assert_eq!(texts(&world.output).len(), 0);
     world.clock.advance(6 * SECOND);
-    assert_eq!(world.rows(1), [r#"{"user":"ada","window_start":"2023-11-14T22:14:00Z","n":1,"ms":1}"#]);
+    assert_eq!(
+        world.rows(1),
+        [r#"{"user":"ada","window_start":"2023-11-14T22:14:00.000000Z","n":1,"ms":1}"#]
+    );
 }
 
 #[test]
@@ -303,7 +309,7 @@ fn sessions_and_staggered_windows_are_by_key() {
     let mut rows = world.rows(5);
     rows.sort();
     let row = |user, start, n| {
-        format!(r#"{{"user":"{user}","window_start":"2023-11-14T22:14:{start}Z","n":{n},"ms":{n}}}"#)
+        format!(r#"{{"user":"{user}","window_start":"2023-11-14T22:14:{start}.000000Z","n":{n},"ms":{n}}}"#)
     };
     assert_eq!(
         rows,

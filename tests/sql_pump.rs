@@ -120,7 +120,9 @@ fn staggered_windows_are_those_of_the_example_of_aws() {
         2,
     );
     let row = |minute, n| {
-        format!(r#"{{"event_minute":"2017-11-15T11:{minute}:00Z","ticker":"AMZN","ticker_count":{n}}}"#)
+        format!(
+            r#"{{"event_minute":"2017-11-15T11:{minute}:00.000000Z","ticker":"AMZN","ticker_count":{n}}}"#
+        )
     };
     assert_eq!(rows, [row("00", 3), row("01", 1)]);
 }

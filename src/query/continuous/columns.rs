@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, GenericByteViewArray, RecordBatch, RecordBatchOptions,
+    TimestampMicrosecondArray, UInt32Array,
 };
+use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{
-    DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt32Type, UInt64Type,
+    ByteViewType, DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt32Type,
+    UInt64Type,
 };
 use datafusion::arrow::error::ArrowError;
 
@@ -120,3 +123,39 @@ fn with_columns<const N: usize>(
     let columns = rows.columns().iter().cloned().chain(columns).collect();
     RecordBatch::try_new(Arc::clone(schema), columns)
 }
+
+/// Returns the rows at these indices, without the memory of the others.
+pub(super) fn take(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    compute::take_record_batch(rows, indices).map(compact)
+}
+
+/// Returns the rows that are marked, without the memory of the others.
+pub(super) fn filter(rows: &RecordBatch, is_taken: &BooleanArray) -> Result<RecordBatch> {
+    compute::filter_record_batch(rows, is_taken).map(compact)
+}
+
+/// Lets go of texts that rows no longer have: an array of views keeps all that it was made of.
+pub(super) fn compact(rows: RecordBatch) -> RecordBatch {
+    let has_views =
+        |column: &ArrayRef| matches!(column.data_type(), DataType::Utf8View | DataType::BinaryView);
+    if !rows.columns().iter().any(has_views) {
+        return rows;
+    }
+    let columns = rows.columns().iter().map(|column| match column.data_type() {
+        DataType::Utf8View => compact_views(column, column.as_string_view()),
+        DataType::BinaryView => compact_views(column, column.as_binary_view()),
+        _ => column.clone(),
+    });
+    let columns = columns.collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(rows.schema(), columns, &options).unwrap_or(rows)
+}
+
+fn compact_views<T: ByteViewType + ?Sized>(column: &ArrayRef, views: &GenericByteViewArray<T>) -> ArrayRef {
+    let kept: usize = views.data_buffers().iter().map(|buffer| buffer.len()).sum();
+    let used = views.total_buffer_bytes_used();
+    if kept > 2 * used + WASTE_MIN { Arc::new(views.gc()) } else { column.clone() }
+}
+
+/// Less than this is not worth a copy.
+const WASTE_MIN: usize = 1 << 10;

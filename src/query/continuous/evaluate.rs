@@ -41,7 +41,7 @@ pub(super) type Table = Arc<MemTable>;
 /// A statement that was planned.
 #[derive(Debug)]
 pub(super) struct Query {
-    plan: LogicalPlan,
+    plan: Box<LogicalPlan>,
     pub(super) schema: SchemaRef,
 }
 
@@ -75,14 +75,14 @@ impl Evaluator {
 
     /// Adds the result of a statement as a table.
     pub(super) fn view(&self, name: &str, query: &Query) {
-        self.tables.set(name, Arc::new(ViewTable::new(query.plan.clone(), None)));
+        self.tables.set(name, Arc::new(ViewTable::new((*query.plan).clone(), None)));
     }
 
     /// Plans a statement.
     pub(super) fn plan(&self, sql: &str) -> Result<Query, QueryError> {
         let plan = self.runtime.block_on(self.state.create_logical_plan(sql)).map_err(failed)?;
         let schema = nullable(&Arc::new(plan.schema().as_arrow().clone()));
-        Ok(Query { plan, schema })
+        Ok(Query { plan: Box::new(plan), schema })
     }
 
     /// Returns which columns of a table a statement needs, as indices, in order. The table has so many columns.

@@ -19,7 +19,7 @@ use super::marks::Marks;
 use super::shared::Shared;
 use crate::query::decode::Decoder;
 use crate::query::error::QueryError;
-use crate::{Batch, Error, HOUR, Result, StreamReader, Worker};
+use crate::{Batch, Error, HOUR, Result, ShardDescription, StreamReader, Worker};
 
 /// The name of the table that `prepare` reads.
 pub(super) const INPUT: &str = "input";
@@ -124,28 +124,26 @@ impl Feed {
         for &shard in leased {
             self.marks.add(shard, elapsed);
         }
-        // Parents come before their children.
+        // Parents come before their children. A child that was not read yet may be closed, too.
         for shard in &shards {
             let id = shard.id.get();
             let Some(closing) = shard.closing_sequence else { continue };
-            let next = self.positions.lock().get(&id).copied();
-            let is_handled = next.is_some_and(|next| next >= closing.get()) || !leased.contains(&id);
+            let next = self.positions.lock().get(&id).copied().unwrap_or(shard.first_sequence.get());
+            let is_handled = next >= closing.get() || self.worker.is_at_end(shard.id);
             if self.marks.knows(id)
                 && is_handled
                 && !self.batches.iter().any(|batch| batch.shard() == shard.id)
             {
-                let is_child =
-                    |child: &&crate::ShardDescription| child.parents().any(|parent| parent == shard.id);
-                let children: Vec<u32> = shards.iter().filter(is_child).map(|child| child.id.get()).collect();
-                self.marks.end(id, &children, elapsed);
+                self.marks.end(id, &children_of(id, &shards), elapsed);
             }
         }
         let mut positions = self.positions.lock();
         positions.retain(|id, _| shards.iter().any(|shard| shard.id.get() == *id));
+        // Retention has dropped them, read or not.
         let dropped: Vec<u32> =
             self.marks.shards().filter(|id| !shards.iter().any(|shard| shard.id.get() == *id)).collect();
         for id in dropped {
-            self.marks.end(id, &[], elapsed);
+            self.marks.end(id, &children_of(id, &shards), elapsed);
         }
     }
 
@@ -331,16 +329,22 @@ impl Feed {
     }
 }
 
+fn children_of(id: u32, shards: &[ShardDescription]) -> Vec<u32> {
+    let is_child = |child: &&ShardDescription| child.parents().any(|parent| parent.get() == id);
+    shards.iter().filter(is_child).map(|child| child.id.get()).collect()
+}
+
+/// Takes what a query makes of rows, or why it fails for a row.
+type Take<'a> = dyn FnMut(&RecordBatch, std::result::Result<Vec<RecordBatch>, String>) -> std::result::Result<(), QueryError>
+    + 'a;
+
 /// Runs a query over rows. If it fails, the rows are cut in halves, until those that it fails for are alone.
 pub(super) fn run_each(
     evaluator: &Evaluator,
     input: &Table,
     query: &Query,
     rows: RecordBatch,
-    take: &mut dyn FnMut(
-        &RecordBatch,
-        std::result::Result<Vec<RecordBatch>, String>,
-    ) -> std::result::Result<(), QueryError>,
+    take: &mut Take<'_>,
 ) -> std::result::Result<(), QueryError> {
     match evaluator.run(query, vec![(input, vec![rows.clone()])]) {
         Ok(result) => take(&rows, Ok(result)),

@@ -16,6 +16,8 @@ pub(super) struct Keys {
     columns: Vec<Vec<usize>>,
     converter: RowConverter,
     numbers: HashMap<Box<[u8]>, u32>,
+    /// The bytes of all keys.
+    key_bytes: usize,
     /// The key of each number.
     keys: Vec<Box<[u8]>>,
     free: Vec<u32>,
@@ -43,7 +45,7 @@ impl Keys {
             return Err(ArrowError::NotYetImplemented(reason));
         }
         let converter = RowConverter::new(fields)?;
-        Ok(Self { columns, converter, numbers: HashMap::new(), keys: vec![], free: vec![] })
+        Ok(Self { columns, converter, numbers: HashMap::new(), key_bytes: 0, keys: vec![], free: vec![] })
     }
 
     /// Returns the keys of rows, to be numbered.
@@ -69,6 +71,7 @@ impl Keys {
             return number;
         }
         let key: Box<[u8]> = bytes.into();
+        self.key_bytes += key.len();
         let number = match self.free.pop() {
             Some(number) => {
                 self.keys[number as usize] = key.clone();
@@ -87,13 +90,14 @@ impl Keys {
     pub(super) fn forget(&mut self, number: u32) {
         let key = std::mem::take(&mut self.keys[number as usize]);
         self.numbers.remove(&key);
+        self.key_bytes -= key.len();
         self.free.push(number);
     }
 
     /// Returns about how many bytes the keys take.
     pub(super) fn bytes(&self) -> usize {
         // Each key is there twice, beside a number and two lengths.
-        self.numbers.len() * 64
+        self.numbers.len() * 64 + 2 * self.key_bytes
     }
 }
 

@@ -47,6 +47,7 @@ mod over;
 mod overlay;
 mod panes;
 mod pile;
+mod planned;
 mod program;
 mod pump;
 mod putter;

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::columns::{Micros, Result, marked_schema, micros, places, times, with_mark};
+use super::columns::{Micros, Result, filter, marked_schema, micros, places, take, times, with_mark};
 use super::keys::Keys;
 use super::operator::{Held, Released};
 use super::pile::Pile;
@@ -90,15 +90,15 @@ impl Over {
             }
             let is_passed: BooleanArray = times.iter().map(|&time| Some(time < watermark)).collect();
             let is_left: BooleanArray = times.iter().map(|&time| Some(time >= watermark)).collect();
-            passed.push(filter_record_batch(&batch, &is_passed)?);
-            left.push(filter_record_batch(&batch, &is_left)?)?;
+            passed.push(filter(&batch, &is_passed)?);
+            left.push(filter(&batch, &is_left)?)?;
         }
         self.waiting = left;
         let passed = concat_batches(&self.schema, &passed)?;
         if passed.num_rows() == 0 {
             return Ok(Released { tables: vec![vec![]], reached: watermark });
         }
-        let rows = take_record_batch(&passed, &order_of(&passed)?)?;
+        let rows = take(&passed, &order_of(&passed)?)?;
         let seen = self.seen_by(&rows)?;
         let table = vec![with_mark(&seen, &self.marked, false)?, with_mark(&rows, &self.marked, true)?];
         self.keep(rows, watermark)?;
@@ -199,8 +199,8 @@ impl Over {
     pub(super) fn restore(&mut self, rows: RecordBatch, watermark: Micros) -> Result<()> {
         let has_gone: BooleanArray = times(&rows)?.iter().map(|&time| Some(time < watermark)).collect();
         let waits: BooleanArray = times(&rows)?.iter().map(|&time| Some(time >= watermark)).collect();
-        self.keep(filter_record_batch(&rows, &has_gone)?, watermark)?;
-        self.waiting.push(filter_record_batch(&rows, &waits)?)
+        self.keep(filter(&rows, &has_gone)?, watermark)?;
+        self.waiting.push(filter(&rows, &waits)?)
     }
 
     pub(super) fn held(&self) -> Held {
@@ -215,7 +215,7 @@ impl Over {
         let kept = self.kept.iter().filter(|(_, needed_by)| *needed_by > 0);
         let places: Vec<Place> = kept.map(|(place, _)| *place).collect();
         let kept = self.store.gather(&places)?;
-        let kept = take_record_batch(&kept, &order_of(&kept)?)?;
+        let kept = take(&kept, &order_of(&kept)?)?;
         Ok([kept].into_iter().chain(self.waiting.batches().iter().cloned()).collect())
     }
 }

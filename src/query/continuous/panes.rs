@@ -6,10 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::columns::{Bounds, Micros, Result, micros, times, windowed_schema, with_window};
+use super::columns::{Bounds, Micros, Result, micros, take, times, windowed_schema, with_window};
 use super::operator::{Held, Released};
 use super::pile::Pile;
 use crate::query::statement::plan::Window;
@@ -138,7 +137,7 @@ impl Panes {
             by_pane[index].1.push(row);
         }
         for (pane, taken) in by_pane {
-            let taken = take_record_batch(&rows, &UInt32Array::from(taken))?;
+            let taken = take(&rows, &UInt32Array::from(taken))?;
             self.push_into(pane, input, taken)?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Puts the rows of cycles into the output and the error output.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -271,7 +272,12 @@ impl Putter {
         match (self.errors_of(failures, shared), &self.error_sink) {
             (Rows::Records(records), Some(sink)) => {
                 // Behind all rows of the place, in case that both outputs are one stream.
-                let records = records.iter().zip(places).map(|(row, place)| (place, u32::MAX, row));
+                let mut counts: BTreeMap<Place, u32> = BTreeMap::new();
+                let records = records.iter().zip(places).map(|(row, place)| {
+                    let count = counts.entry(place).or_default();
+                    *count += 1;
+                    (place, u32::MAX - *count, row)
+                });
                 if !self.put_records(sink, records, false, shared)? {
                     return Ok(false);
                 }
@@ -301,7 +307,7 @@ impl Putter {
             if shared.is_closing() {
                 return Ok(false);
             }
-            self.give_up(place, u32::MAX - 1, reason, shared)?;
+            self.give_up(place, u32::MAX, reason, shared)?;
         }
         shared.note_out(batch.num_rows());
         Ok(true)

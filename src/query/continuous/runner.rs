@@ -7,9 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
-use datafusion::arrow::compute::filter_record_batch;
 
-use super::columns::Micros;
+use super::columns::{Micros, compact, filter};
 use super::errors::{Failure, Fault, text_of};
 use super::evaluate::Evaluator;
 use super::feed::{Feed, arrow, find};
@@ -201,7 +200,7 @@ impl Runner {
                 None => rows,
             };
             let places = rows.clone();
-            rows = rows.project(&feed.needed).map_err(arrow)?;
+            rows = compact(rows.project(&feed.needed).map_err(arrow)?);
             if let Some(watermark) = self.watermark {
                 let late = operator.late(input, &rows, watermark).map_err(arrow)?;
                 if !late.is_empty() {
@@ -219,7 +218,7 @@ impl Runner {
                             data: find(batches, place).unwrap_or_default(),
                         });
                     }
-                    rows = filter_record_batch(&rows, &BooleanArray::from(is_on_time)).map_err(arrow)?;
+                    rows = filter(&rows, &BooleanArray::from(is_on_time)).map_err(arrow)?;
                 }
             }
             if rows.num_rows() > 0 {
@@ -361,7 +360,8 @@ impl Runner {
         }
     }
 
-    fn note_state(&self) {
+    /// Shows what is held, and how far time has come.
+    pub(super) fn note_state(&self) {
         let held = self.operator.as_ref().map(Operator::held).unwrap_or_default();
         self.shared.update(|counts| {
             counts.held = held;

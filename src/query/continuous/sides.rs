@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
-use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::columns::{Micros, Result, marked_schema, micros, places, times, with_mark};
+use super::columns::{Micros, Result, filter, marked_schema, micros, places, times, with_mark};
 use super::operator::Held;
 use super::pile::Pile;
 use crate::query::statement::plan::JoinKind;
@@ -160,9 +159,9 @@ impl Side {
                 let is_alone = BooleanArray::from(is_alone);
                 let is_left: BooleanArray = times.iter().map(|&time| Some(time >= before)).collect();
                 if is_alone.true_count() > 0 {
-                    alone.push(filter_record_batch(&batch, &is_alone)?);
+                    alone.push(filter(&batch, &is_alone)?);
                 }
-                left.push(filter_record_batch(&batch, &is_left)?)?;
+                left.push(filter(&batch, &is_left)?)?;
             } else {
                 left.push(batch)?;
             }

@@ -8,22 +8,21 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 
-use super::columns::TIME;
-use super::evaluate::{Evaluator, Query, Table, conform};
-use super::feed::{Feed, INPUT, Positions, Progress, arrow};
+use super::evaluate::{Evaluator, conform};
+use super::feed::{Feed, Positions, Progress, arrow};
 use super::marks::{KeptMarks, Marks, Rules};
 use super::operator::Operator;
 use super::options::PumpOptions;
 use super::output::Output;
+use super::planned::{Planned, plan_all};
 use super::putter::Putter;
 use super::queries::Queries;
 use super::runner::Runner;
 use super::shared::Shared;
 use super::state::{Cycle, Part, PartData, ReadState, State, decode, decode_ids, inside};
-use crate::query::decode::Decoder;
 use crate::query::error::QueryError;
 use crate::query::schema::Schema;
-use crate::query::statement::plan::{Lookback, Plan, Shape, Window};
+use crate::query::statement::plan::Plan;
 use crate::{Clock, DAY, Error, Group, OnTrimmed, StreamReader, extend};
 
 /// A stream that a pump reads, with what its data is.
@@ -45,16 +44,6 @@ pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     pub(super) groups: Vec<Group>,
     pub(super) thread: thread::JoinHandle<Result<(), QueryError>>,
-}
-
-/// One input, once its statement is planned.
-struct Planned {
-    source: Source,
-    input: Table,
-    prepare: Query,
-    decoder: Decoder,
-    needed: Vec<usize>,
-    kept: SchemaRef,
 }
 
 /// Starts a pump.
@@ -80,6 +69,7 @@ pub(super) fn start(
     let (state, read) = State::open(&stream, &plan.name)?;
     let opened = Opened { plan, stream: &stream, state, groups: &groups, options: &options };
     let runner = opened.runner(evaluator, planned, queries, read, output)?;
+    runner.note_state();
     let shared = runner.shared.clone();
     let spawned = thread::Builder::new()
         .name(format!("streamlog-sql-{}", plan.name))
@@ -116,99 +106,6 @@ fn forget(
         output.forget(groups[0].name())?;
     }
     Ok(())
-}
-
-fn plan_all(
-    plan: &Plan,
-    sources: Vec<Source>,
-    evaluator: &Evaluator,
-) -> Result<(Vec<Planned>, Queries), QueryError> {
-    let mut planned = vec![];
-    let mut tables = vec![];
-    for (input, source) in plan.inputs.iter().zip(sources) {
-        let columns = source.schema.columns();
-        evaluator.table(INPUT, &columns)?;
-        let whole = evaluator.plan(&input.prepare)?;
-        let needed = evaluator.needs(&whole, INPUT, columns.fields().len())?;
-        let narrow = Arc::new(columns.project(&needed).map_err(arrow)?);
-        let table = evaluator.table(INPUT, &narrow)?;
-        let prepare = evaluator.plan(&input.prepare)?;
-        let decoder = Decoder::new(&source.schema, &needed);
-        let kept = prepare.schema.clone();
-        if let Shape::Each { .. } = plan.shape {
-            evaluator.view(&input.alias, &prepare);
-        } else {
-            let schema = Operator::table_schema(&plan.shape, &kept);
-            tables.push(evaluator.table(&input.alias, &schema)?);
-        }
-        let all = (0..kept.fields().len()).collect();
-        planned.push(Planned { source, input: table, prepare, decoder, needed: all, kept });
-    }
-    let queries = match &plan.shape {
-        Shape::Each { sql } => return Ok((planned, Queries::Each { query: evaluator.plan(sql)? })),
-        Shape::Windows { sql, .. } | Shape::Over { sql, .. } | Shape::Join { sql, .. } => {
-            evaluator.plan(sql)?
-        }
-    };
-    // What the later SQL does not need is not kept.
-    tables.clear();
-    for (input, planned) in plan.inputs.iter().zip(&mut planned) {
-        let needs = needs(plan, input, planned, &queries, evaluator)?;
-        planned.kept = Arc::new(planned.kept.project(&needs).map_err(arrow)?);
-        planned.needed = needs;
-        let schema = Operator::table_schema(&plan.shape, &planned.kept);
-        tables.push(evaluator.table(&input.alias, &schema)?);
-    }
-    let queries = match &plan.shape {
-        Shape::Each { .. } => unreachable!("returned above"),
-        Shape::Windows { sql, separately, .. } => {
-            Queries::Windows { query: evaluator.plan(sql)?, tables, separately: *separately }
-        }
-        Shape::Over { sql, .. } => Queries::Over { query: evaluator.plan(sql)?, table: tables.remove(0) },
-        Shape::Join { sql, alone, .. } => {
-            let alone = alone.as_ref().map(|alone| evaluator.plan(alone)).transpose()?;
-            Queries::Join { query: evaluator.plan(sql)?, tables, alone }
-        }
-    };
-    Ok((planned, queries))
-}
-
-/// Returns which columns of prepared rows are kept.
-fn needs(
-    plan: &Plan,
-    input: &crate::query::statement::plan::Input,
-    planned: &Planned,
-    query: &Query,
-    evaluator: &Evaluator,
-) -> Result<Vec<usize>, QueryError> {
-    let fields = planned.kept.fields();
-    let schema = Operator::table_schema(&plan.shape, &planned.kept);
-    let mut needed = evaluator.needs(query, &input.alias, schema.fields().len())?;
-    let mut names: Vec<&str> = vec![TIME];
-    match &plan.shape {
-        Shape::Windows { kind: Window::Session { keys, .. } | Window::Stagger { keys, .. }, .. } => {
-            names.extend(keys.iter().map(String::as_str));
-        }
-        Shape::Over { keep, .. } => {
-            names.extend(["_shard", "_sequence"]);
-            for lookback in keep {
-                if let Lookback::Rows { per, .. } = lookback {
-                    names.extend(per.iter().map(String::as_str));
-                }
-            }
-        }
-        // Rows that go out alone may need other columns.
-        Shape::Join { alone: Some(_), .. } => needed = (0..fields.len()).collect(),
-        Shape::Join { .. } => names.extend(["_shard", "_sequence"]),
-        _ => {}
-    }
-    for name in names {
-        needed.push(planned.kept.index_of(name).map_err(arrow)?);
-    }
-    needed.retain(|&column| column < fields.len());
-    needed.sort_unstable();
-    needed.dedup();
-    Ok(needed)
 }
 
 /// A pump whose state is open.
@@ -360,12 +257,9 @@ impl Opened<'_> {
         clock: &dyn Clock,
     ) -> Result<Feed, QueryError> {
         let group = &self.groups[input];
-        let mut next = cycle.positions.get(input).cloned().unwrap_or_default();
-        for (shard, committed) in committed(group)? {
-            let known = next.entry(shard).or_default();
-            *known = (*known).max(committed);
-        }
-        let positions: Positions = Arc::new(Mutex::new(next));
+        let positions: Positions =
+            Arc::new(Mutex::new(cycle.positions.get(input).cloned().unwrap_or_default()));
+        add_committed(&positions, group)?;
         let known = positions.clone();
         let mut worker = group
             .worker()
@@ -382,6 +276,8 @@ impl Opened<'_> {
             worker = worker.hold(hold);
         }
         let worker = worker.open()?;
+        // A group that is new begins there.
+        add_committed(&positions, group)?;
         worker.note_reader("sql")?;
         let plan = &self.plan.inputs[input];
         let lateness = planned.source.schema.watermark().map(|(_, lateness)| lateness);
@@ -404,6 +300,17 @@ impl Opened<'_> {
             progress: Progress::default(),
         })
     }
+}
+
+/// Raises positions to those that a group has committed: what it has read beyond what is kept had no effect.
+fn add_committed(positions: &Positions, group: &Group) -> Result<(), QueryError> {
+    let committed = committed(group)?;
+    let mut positions = positions.lock();
+    for (shard, committed) in committed {
+        let next = positions.entry(shard).or_default();
+        *next = (*next).max(committed);
+    }
+    Ok(())
 }
 
 /// Returns how far a group is in each shard that it has not finished.

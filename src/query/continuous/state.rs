@@ -193,7 +193,7 @@ impl State {
         cycle.records = records.len();
         cycle.is_whole = true;
         let last = json(&cycle);
-        let records = records.into_iter().map(|(key, data)| (key, data)).chain([(CYCLE.to_vec(), &last[..])]);
+        let records = records.into_iter().chain([(CYCLE.to_vec(), &last[..])]);
         self.journal.restate(records)?;
         self.whole_bytes = self.journal.bytes();
         Ok(())

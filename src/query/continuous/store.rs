@@ -4,7 +4,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::interleave_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::columns::Result;
+use super::columns::{Result, compact};
 use super::operator::Held;
 
 /// The place of a row: the number of its batch, and its number in that.
@@ -68,7 +68,7 @@ impl Store {
                 (*number as usize, row as usize)
             })
             .collect();
-        interleave_record_batch(&used, &indices)
+        interleave_record_batch(&used, &indices).map(compact)
     }
 
     /// Drops the rows at these places.

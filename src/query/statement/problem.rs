@@ -45,6 +45,7 @@ impl Problem {
         if self.hint.is_some() { self } else { self.hint(hint) }
     }
 
+    #[cfg(test)]
     /// The byte of the text that the problem is at.
     pub(in crate::query) fn place(&self, text: &str) -> usize {
         let before = text.split_inclusive('\n').take(self.line - 1).map(str::len).sum();

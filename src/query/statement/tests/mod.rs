@@ -25,8 +25,11 @@ fn time() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
+/// A table's name, the column of its event time, and its columns.
+type TestTable = (&'static str, Option<&'static str>, Vec<(&'static str, DataType)>);
+
 /// The columns of the tables of the tests, without those of the system, and which of them are event times.
-fn tables() -> Vec<(&'static str, Option<&'static str>, Vec<(&'static str, DataType)>)> {
+fn tables() -> Vec<TestTable> {
     use DataType::{Float64, Int64, Utf8View};
     let user = DataType::Struct(Fields::from(vec![
         Field::new("id", Int64, true),

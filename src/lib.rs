@@ -62,7 +62,7 @@
 //!   Needs a C compiler. Brings `delivery` along.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.
-//! - `sql`: SQL over streams, by DataFusion: [`query`]. Needs a C compiler, and compiles 200 crates more.
+//! - `sql`: SQL over streams, by DataFusion: `streamlog::query`. Needs a C compiler, and compiles 200 crates more.
 //! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
 

@@ -19,7 +19,7 @@ use streamlog::delivery::{
     CompressionFormat, CsvOptions, DeliveryOptions, Directory, Format, Naming, Object, Sink, SinkError,
     Transformed,
 };
-use streamlog::{Clock, Error, Limits, ManualClock, PutRecord, SECOND, Stream, StreamOptions, Timestamp};
+use streamlog::{Error, Limits, ManualClock, PutRecord, SECOND, Stream, StreamOptions};
 
 /// Returns the files under a directory, by their names in it.
 fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -1058,6 +1058,7 @@ mod parquet {
     use streamlog::delivery::{
         ParquetCompression, ParquetOptions, ParquetSchema, ParquetType, ParquetVersion,
     };
+    use streamlog::{Clock, Timestamp};
 
     use super::*;
 

@@ -61,6 +61,9 @@
 //! A statement reads the tables of the catalog and nothing else: it changes no setting, writes no file, and reads no file that was not added.
 //! Its length, its depth and the memory of what it groups, sorts and joins are bounded; see [`Catalog::memory_limit`]. Its time is not: drop
 //! the [`Rows`] to end it.
+//!
+//! Functions that make long values of a few bytes, such as `repeat`, `lpad` and `range`, are **not** bounded by that memory. So run statements only of
+//! people whom you trust with the memory of the process.
 
 mod ask;
 mod bounded;

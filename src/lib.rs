@@ -65,6 +65,7 @@
 //! - `sql`: SQL over streams, by DataFusion: `streamlog::query`. Needs a C compiler, and compiles 200 crates more.
 //! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
+//! - `video`: video as Kinesis Video Streams takes and plays it: `streamlog::video`. Two crates more.
 
 pub mod aggregate;
 mod consumer;
@@ -87,6 +88,8 @@ mod replay;
 mod scaling;
 mod store;
 mod subscription;
+#[cfg(feature = "video")]
+pub mod video;
 
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;

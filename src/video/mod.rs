@@ -1,0 +1,1 @@
+//! Video: fragments of Matroska in, live and archived playback out.

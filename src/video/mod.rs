@@ -38,10 +38,12 @@
 
 mod error;
 mod matroska;
+mod media;
 mod number;
 mod stream;
 
 pub use error::{AckErrorId, VideoError};
+pub use media::{Frame, Media, Track, TrackKind};
 pub use number::FragmentNumber;
 pub use stream::ack::{Ack, AckEvent};
 pub use stream::fragment::{Fragment, FragmentInfo};

@@ -1,7 +1,7 @@
 //! Fragmented MP4: a segment that describes the tracks, and one for each fragment, which is made of nothing but the fragment.
 
+use super::Codec;
 use super::boxes::Boxes;
-use super::codec::Codec;
 use super::entry;
 use super::timing::{self, Decoding, Placement, Sample, Scale};
 use crate::video::{Media, Track, TrackKind, VideoError};

@@ -66,6 +66,10 @@ pub enum VideoError {
     #[error("{0}")]
     InvalidArgument(Box<str>),
 
+    /// What was to be written could not be. *Remedy:* that of the writer.
+    #[error("writing failed: {0}")]
+    Write(Box<str>),
+
     /// The answer would be larger than the limit. *Remedy:* ask for less.
     #[error("{0}: ask for less at a time")]
     LimitExceeded(Box<str>),

@@ -38,10 +38,16 @@
 
 mod error;
 mod matroska;
+mod media;
+mod mux;
 mod number;
 mod stream;
 
 pub use error::{AckErrorId, VideoError};
+pub use media::{Frame, Media, Track, TrackKind};
+pub use mux::{
+    CodecChanges, PictureCodec, PlacedMedia, SegmentPlace, clip, fmp4_init, fmp4_segment, ts_segment,
+};
 pub use number::FragmentNumber;
 pub use stream::ack::{Ack, AckEvent};
 pub use stream::fragment::{Fragment, FragmentInfo};

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::Timestamp;
+use crate::video::error::VideoError;
+use crate::video::media::Media;
 use crate::video::number::FragmentNumber;
 
 /// What is known of a fragment without reading it.
@@ -50,6 +52,14 @@ impl Fragment {
     /// sent, and one cluster.
     pub fn matroska(&self) -> &[u8] {
         &self.data
+    }
+
+    /// Takes it apart: its tracks, its frames, its tags.
+    ///
+    /// # Errors
+    /// Same as [`Media::parse`].
+    pub fn media(&self) -> Result<Media<'_>, VideoError> {
+        Media::parse(&self.data)
     }
 
     /// Returns the bytes of [`matroska`](Self::matroska) as a buffer that can be shared and cut without a copy.

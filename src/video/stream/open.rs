@@ -12,7 +12,8 @@ use super::options::VideoStreamOptions;
 use super::{LIVE_AGE, RETENTION_PROPERTY, Shared, VideoStream, record};
 use crate::video::error::VideoError;
 use crate::{
-    Error, OwnedRecord, Position, Result, Retention, SequenceNumber, ShardId, ShardStats, Stream, extend,
+    Error, OwnedRecord, Position, Result, Retention, SequenceNumber, ShardId, ShardStats, Stream,
+    StreamReader, extend,
 };
 
 /// The largest fragment, as in Kinesis.
@@ -27,18 +28,20 @@ impl VideoStream {
     ) -> std::result::Result<Self, VideoError> {
         let VideoStreamOptions { stream: stream_options, data_retention } = options;
         let asked = data_retention.map(retention_millis).transpose()?;
-        let initial = asked.unwrap_or(VideoStreamOptions::DATA_RETENTION.as_millis() as u64);
-        let stream = stream_options.shards(1).property(RETENTION_PROPERTY, initial.to_string()).open(path)?;
-        let description = stream.describe();
-        let kept = description.properties.get(RETENTION_PROPERTY).and_then(|text| text.parse().ok());
-        let [shard] = &description.shards[..] else {
-            return Err(no_video(path));
-        };
-        let kept: u64 = kept.ok_or_else(|| no_video(path))?;
-        let millis = asked.unwrap_or(kept);
-        if millis != kept {
+        // Looked at first, so that a stream of something else does not get the settings of this one.
+        if let Ok(existing) = stream_options.clone().open_reader(path) {
+            kept_retention(path, &existing)?;
+        }
+        let stream = stream_options.shards(1).open(path)?;
+        let kept = kept_retention(path, &stream)?;
+        let millis = asked.or(kept).unwrap_or(VideoStreamOptions::DATA_RETENTION.as_millis() as u64);
+        if Some(millis) != kept {
             stream.set_property(RETENTION_PROPERTY, Some(&millis.to_string()))?;
         }
+        let description = stream.describe();
+        let Some(shard) = description.shards.first() else {
+            return Err(no_video(path));
+        };
         let retention = Duration::from_millis(millis);
         // A new stream has the default of streams, and a process may have died before it could change this, too.
         if description.retention != stream_retention(retention) {
@@ -58,6 +61,17 @@ impl VideoStream {
             is_closed: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+/// Returns the data retention that is kept with a stream, or `None` if it is as good as new. Fails if it has records and none of video.
+fn kept_retention(path: &Path, stream: &StreamReader) -> std::result::Result<Option<u64>, VideoError> {
+    let kept = stream.describe().properties.get(RETENTION_PROPERTY).and_then(|text| text.parse().ok());
+    let stats = stream.stats()?;
+    match &stats.shards[..] {
+        [_] if kept.is_some() => Ok(kept),
+        [shard] if shard.next_sequence == SequenceNumber::ZERO => Ok(None),
+        _ => Err(no_video(path)),
     }
 }
 

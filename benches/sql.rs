@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use streamlog::query::{Catalog, Schema};
-use streamlog::{Position, PutRecord, SequenceNumber, StreamOptions};
+use streamlog::{Position, PutRecord, SequenceNumber, Stream, StreamOptions};
 
 const RECORDS: usize = 10_000_000;
 const RECORDS_QUICK: usize = 100_000;
@@ -35,7 +35,8 @@ fn main() {
     };
     let work = work.expect("a directory to write in");
     let lines = work.path().join("clicks.json");
-    let (catalog, late) = fill(work.path(), &lines, records);
+    // The tables of a catalog are there as long as their streams are open.
+    let (_stream, catalog, late) = fill(work.path(), &lines, records);
 
     let group = |table: &str| format!("SELECT page, count(*), avg(ms) FROM {table} GROUP BY page");
     let ours = |statement: String| -> Run {
@@ -86,9 +87,9 @@ fn main() {
     }
 }
 
-/// Puts the records into a stream and writes them as lines of a file. Returns a catalog of both, and when the last 1 % of the records began to
+/// Puts the records into a stream and writes them as lines of a file. Returns the stream, a catalog of both, and when the last 1 % of the records began to
 /// arrive, in microseconds since 1970.
-fn fill(directory: &Path, lines: &Path, records: usize) -> (Catalog, u64) {
+fn fill(directory: &Path, lines: &Path, records: usize) -> (Stream, Catalog, u64) {
     let stream = StreamOptions::new().open(directory.join("clicks")).expect("a stream");
     let mut file = BufWriter::new(File::create(lines).expect("a file"));
     for first in (0..records).step_by(RECORDS_PER_PUT) {
@@ -107,7 +108,7 @@ fn fill(directory: &Path, lines: &Path, records: usize) -> (Catalog, u64) {
     let catalog =
         Catalog::new().stream("clicks", &stream, Schema::json(COLUMNS).expect("a schema")).expect("a table");
     let catalog = catalog.file("lines", lines).expect("a file");
-    (catalog, late.as_micros())
+    (stream, catalog, late.as_micros())
 }
 
 /// A document of about 150 bytes.

@@ -1,10 +1,12 @@
 //! Continuous queries, from their statements to their output.
 #![cfg(feature = "sql")]
 
-use std::path::Path;
+mod common;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::pumps::{open, texts, wait_for, wait_until_read};
 use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Schema};
 use streamlog::{MINUTE, Maintenance, ManualClock, Position, SECOND, Stream, StreamOptions, Timestamp};
 
@@ -40,38 +42,6 @@ impl World {
         wait_for(|| texts(&self.output).len() >= count, || format!("{:?}", texts(&self.output)));
         texts(&self.output)
     }
-}
-
-fn open(directory: &Path, name: &str, clock: &Arc<ManualClock>) -> Stream {
-    let options = StreamOptions::new().segment_bytes(1 << 20).maintenance(Maintenance::Manual);
-    options.clock(clock.clone()).open(directory.join(name)).unwrap()
-}
-
-fn texts(stream: &Stream) -> Vec<String> {
-    let mut texts = vec![];
-    for shard in stream.shards() {
-        let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).unwrap();
-        loop {
-            let batch = iterator.next_batch(1_000).unwrap();
-            if batch.is_empty() {
-                break;
-            }
-            texts.extend(batch.iter().map(|record| String::from_utf8(record.data().to_vec()).unwrap()));
-        }
-    }
-    texts
-}
-
-fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it does not come: {}", what());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn wait_until_read(pump: &Pump, count: u64) {
-    wait_for(|| pump.stats().records_in >= count, || format!("{:?}", pump.stats()));
 }
 
 #[test]

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use common::pumps::{open, texts, wait_for, wait_until_read};
 use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Schema};
-use streamlog::{MINUTE, Maintenance, ManualClock, Position, SECOND, Stream, StreamOptions, Timestamp};
+use streamlog::{MINUTE, ManualClock, Position, SECOND, Stream, Timestamp};
 
 /// 2017-11-15 11:00:00 UTC, in milliseconds: when the example of AWS begins.
 const ELEVEN: u64 = 1_510_743_600_000;
 
 struct World {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     clock: Arc<ManualClock>,
     input: Stream,
     output: Stream,
@@ -31,7 +31,7 @@ impl World {
             .unwrap()
             .output("out", Output::stream(&output))
             .unwrap();
-        Self { _directory: directory, clock, input, output, catalog }
+        Self { directory, clock, input, output, catalog }
     }
 
     fn start(&self, statement: &str) -> Pump {
@@ -58,6 +58,56 @@ fn a_filter_passes_rows_on_with_their_keys() {
     assert_eq!(keys, [b"user-17", b"user-19"]);
     assert_eq!(pump.name(), "out");
     pump.close().unwrap();
+}
+
+#[test]
+fn a_table_that_is_joined_is_read_again_when_told() {
+    let mut world = World::new("name VARCHAR, city BIGINT");
+    let [users, cities] = ["users.csv", "cities.json"].map(|name| world.directory.path().join(name));
+    std::fs::write(&users, "id,role\nada,admin\n").unwrap();
+    std::fs::write(&cities, "{\"id\": 1, \"city\": \"Rome\"}\n").unwrap();
+    world.catalog = world.catalog.file("users", &users).unwrap().file("cities", &cities).unwrap();
+    let pump = world.start(
+        "INSERT INTO out SELECT name, role, t.city FROM clicks c JOIN users ON id = name JOIN cities t ON t.id = c.city",
+    );
+    let put = |name: &str| _ = world.input.put("k", format!(r#"{{"name": "{name}", "city": 1}}"#)).unwrap();
+    let ada = r#"{"name":"ada","role":"admin","city":"Rome"}"#;
+    put("ada");
+    assert_eq!(world.rows(1), [ada]);
+
+    // What changes there is not seen until the pump is told.
+    std::fs::write(&users, "id,role\nada,guest\nbob,guest\n").unwrap();
+    std::fs::write(&cities, "{\"id\": 1, \"city\": \"Oslo\"}\n").unwrap();
+    put("bob");
+    put("ada");
+    assert_eq!(world.rows(2), [ada, ada]);
+    pump.reload_tables().unwrap();
+    let bob = r#"{"name":"bob","role":"guest","city":"Oslo"}"#;
+    put("bob");
+    assert_eq!(world.rows(3), [ada, ada, bob]);
+
+    // A table that cannot be read leaves all as they were.
+    std::fs::write(&users, "id,role\n").unwrap();
+    std::fs::remove_file(&cities).unwrap();
+    let error = pump.reload_tables().unwrap_err();
+    assert!(error.to_string().contains("cities.json"), "{error}");
+    put("bob");
+    assert_eq!(world.rows(4), [ada, ada, bob, bob]);
+    pump.close().unwrap();
+    assert!(pump.reload_tables().unwrap_err().to_string().contains("has ended"));
+}
+
+#[test]
+fn l4_tables_that_are_joined_have_a_bound() {
+    let mut world = World::new("name VARCHAR");
+    let users = world.directory.path().join("users.csv");
+    let many: String = (0..10_000).map(|user| format!("user-{user},guest\n")).collect();
+    std::fs::write(&users, format!("id,role\n{many}")).unwrap();
+    world.catalog = world.catalog.file("users", &users).unwrap();
+    let statement = "INSERT INTO out SELECT name, role FROM clicks JOIN users ON id = name";
+    let start = |bytes| world.catalog.start_with(statement, PumpOptions::new().memory_limit(bytes));
+    assert!(matches!(start(100_000), Err(QueryError::Memory(_))));
+    start(10_000_000).unwrap().close().unwrap();
 }
 
 /// The rows of AWS's example, by which it tells staggered windows from tumbling ones: when each arrives, and what it says.

@@ -69,7 +69,7 @@ impl Runner {
         let shared = Arc::clone(&self.shared);
         // Whoever sees that the pump has ended may start it again.
         drop(self);
-        shared.update(|counts| counts.has_ended = true);
+        shared.end();
         outcome
     }
 
@@ -77,6 +77,7 @@ impl Runner {
         let waker = Waker::from(Arc::clone(&self.shared.bell));
         let mut context = Context::from_waker(&waker);
         while !self.shared.is_closing() {
+            self.shared.reload_if_asked(|| self.evaluator.read_lookups());
             match self.cycle(&mut context) {
                 Ok(true) => {}
                 Ok(false) | Err(QueryError::Stream(Error::Closed)) => return Ok(()),

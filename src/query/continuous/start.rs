@@ -60,7 +60,7 @@ pub(super) fn start(
     extend::check_process(&stream)?;
     let groups: Vec<Group> =
         (0..).zip(&sources).map(|(at, source)| group_of(&source.reader, &plan.name, at)).collect();
-    let evaluator = Evaluator::new(session, Arc::clone(stream.clock()))?;
+    let evaluator = Evaluator::new(session, options.memory_limit, Arc::clone(stream.clock()))?;
     let (planned, queries) = plan_all(plan, sources, &evaluator)?;
     output.check(&queries.output_columns()).map_err(QueryError::Invalid)?;
     if options.begin_anew {

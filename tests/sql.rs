@@ -725,3 +725,28 @@ fn a_time_that_cannot_be_looked_up_leaves_no_record_out_in_silence() {
     place.with(|state| state.hands_nothing_out = false);
     assert_eq!(count(&catalog(&options.open_reader(dir.path()).unwrap()), statement), 30);
 }
+
+#[test]
+fn fields_of_what_is_no_column_have_a_dot_too() {
+    let dir = scratch();
+    let stream = small(&clock()).open(dir.path()).unwrap();
+    stream
+        .put("a", r#"{"line": "7 seven", "items": [{"id": 1}, {"id": 2}], "at": {"Big": {"x": 5}}}"#)
+        .unwrap();
+    let schema =
+        Schema::json(r#"line VARCHAR, items STRUCT<id BIGINT>[], at STRUCT<"Big" STRUCT<x BIGINT>>"#);
+    let catalog = Catalog::new().stream("t", &stream, schema.unwrap()).unwrap();
+    let found = |items: &str| rows(&catalog, &format!("SELECT {items} FROM t"));
+    assert_eq!(found("(regex_log_parse(line, '(.) (.*)')).column2"), [r#"{"column2":"seven"}"#]);
+    assert_eq!(found("items[2].id, (at).big.x, (at).\"Big\".x AS y"), [r#"{"id":2,"x":5,"y":5}"#]);
+    assert_eq!(found("(regex_log_parse(line, '(.) (.*)')).COLUMN1 || items[1].id AS s"), [r#"{"s":"71"}"#]);
+    let error = catalog.query("SELECT (at).nothing FROM t").map(drop).unwrap_err();
+    assert!(matches!(error, QueryError::Statement(_)), "{error}");
+    let output = small(&clock()).open(dir.path().join("out")).unwrap();
+    let catalog = catalog.output("out", streamlog::query::Output::stream(&output)).unwrap();
+    let statement =
+        "INSERT INTO out SELECT (regex_log_parse(line, '(.) (.*)')).column2, items[1].id AS i FROM t";
+    let pump = catalog.start(statement).unwrap();
+    wait_for(|| pump.stats().rows_out == 1);
+    assert_eq!(common::pumps::texts(&output), [r#"{"column2":"seven","i":1}"#]);
+}

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::{Place, StatementError};
 use super::headings;
+use super::statement::fields::name_fields;
 use super::words::{self, Names};
 
 /// How deep a statement may be nested.
@@ -65,6 +66,8 @@ fn parse_one(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, Statem
     while parser.consume_token(&Token::SemiColon) {}
     let rest = parser.peek_token();
     if rest.token == Token::EOF {
+        // Their words are resolved.
+        name_fields(&mut statement, |field| field.value.clone());
         headings::write(&mut statement);
         return Ok(statement);
     }

@@ -194,20 +194,19 @@ fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Opti
         _ => return None,
     };
     let (message, hint) = match word.as_str() {
-        "INSERT" => ("a query only reads", "start a continuous query for INSERT INTO: catalog.start(…)"),
+        "INSERT" => ("a query only reads", "INSERT INTO begins a continuous query: start it as one"),
         "CREATE" | "DROP" | "ALTER" => (
             "a query only reads, and the tables are those of the catalog",
-            "add a table with Catalog::stream or Catalog::file, or start a continuous query for CREATE STREAM and CREATE PUMP",
+            "add the table to the catalog; CREATE STREAM and CREATE PUMP belong to continuous queries: start them as such",
         ),
         "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" => {
             ("the records of a stream never change", "retention drops them by age or size")
         }
-        "COPY" | "UNLOAD" | "EXPORT" => (
-            "a query writes no files",
-            "read its rows, and write them with Rows::write_csv or Rows::write_json",
-        ),
+        "COPY" | "UNLOAD" | "EXPORT" => {
+            ("a query writes no files", "read its rows, and write them as CSV or JSON")
+        }
         "SET" | "RESET" | "USE" => {
-            ("a query has no settings", "set what the catalog may use with Catalog::memory_limit")
+            ("a query has no settings", "how much memory it may use is a setting of the catalog")
         }
         "BEGIN" | "START" | "COMMIT" | "ROLLBACK" => {
             ("there are no transactions", "each query sees the streams as they were when it began")

@@ -232,7 +232,7 @@ fn insert(
     }
     let Some(query) = insert.source.filter(|query| !matches!(*query.body, SetExpr::Values(_))) else {
         let problem = Problem::new(&target, "the INSERT has no SELECT");
-        return Err(problem.hint("write INSERT INTO target SELECT …; single records are put by Stream::put"));
+        return Err(problem.hint("write INSERT INTO target SELECT …; single records are put into the stream"));
     };
     let mut query = query;
     name_fields(&mut *query, self::name);

@@ -37,6 +37,7 @@ mod evaluate;
 mod feed;
 mod keyed;
 mod keys;
+mod halves;
 mod marks;
 #[cfg(test)]
 mod model;

@@ -233,20 +233,14 @@ impl Runner {
     fn meet(&mut self, work: &mut Work) -> Result<(), QueryError> {
         let Some(sides) = self.operator.as_mut().and_then(Operator::sides) else { return Ok(()) };
         let Some([left, right]) = sides.meet().map_err(arrow)? else { return Ok(()) };
-        let result = self.queries.meet(&self.evaluator, left, right)?;
-        match result {
-            Ok(pairs) => {
-                for pairs in pairs {
-                    for (input, met) in pairs.met.into_iter().enumerate() {
-                        let new = sides.note_met(input, met);
-                        if !new.is_empty() {
-                            work.parts.push((Part::Met(input), encode_ids(&new).map_err(arrow)?));
-                        }
-                    }
-                    work.rows.push(pairs.rows);
+        for pairs in self.queries.meet(&self.evaluator, left, right, &mut work.failures)? {
+            for (input, met) in pairs.met.into_iter().enumerate() {
+                let new = sides.note_met(input, met);
+                if !new.is_empty() {
+                    work.parts.push((Part::Met(input), encode_ids(&new).map_err(arrow)?));
                 }
             }
-            Err(failure) => work.failures.push(failure),
+            work.rows.push(pairs.rows);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Pumps that run plans which are written by hand.
 
+mod failing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

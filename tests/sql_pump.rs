@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::pumps::{open, texts, wait_for, wait_until_read};
+#[cfg(feature = "delivery")]
+use streamlog::Archive;
 use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Schema};
-use streamlog::{MINUTE, ManualClock, Position, SECOND, Stream, Timestamp};
+use streamlog::{MINUTE, ManualClock, Position, SECOND, Stream, StreamOptions, Timestamp};
 
 /// 2017-11-15 11:00:00 UTC, in milliseconds: when the example of AWS begins.
 const ELEVEN: u64 = 1_510_743_600_000;
@@ -342,4 +344,68 @@ fn how_long_a_restart_with_many_open_sessions_takes() {
     wait_for(|| pump.stats().held_rows == 100_000, || format!("{:?}", pump.stats()));
     eprintln!("100,000 open sessions: started in {took:?}, works after {:?}", begun.elapsed());
     assert!(begun.elapsed() < SECOND);
+}
+
+/// An archive from which pumps can fetch nothing as long as it is away for them.
+#[cfg(feature = "delivery")]
+#[derive(Debug, Clone, Default)]
+struct Distant {
+    place: common::place::Place,
+    is_away: Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[cfg(feature = "delivery")]
+impl Archive for Distant {
+    fn locate(&self, name: &str) -> String {
+        self.place.locate(name)
+    }
+
+    fn list(&self, prefix: &str) -> std::io::Result<Vec<String>> {
+        self.place.list(prefix)
+    }
+
+    fn get(&self, name: &str, into: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let is_pump = std::thread::current().name().is_some_and(|name| name.starts_with("streamlog-sql"));
+        if is_pump && self.is_away.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(std::io::Error::other("the network is gone"));
+        }
+        self.place.get(name, into)
+    }
+
+    fn put(&self, name: &str, from: &mut dyn std::io::Read) -> std::io::Result<()> {
+        self.place.put(name, from)
+    }
+}
+
+#[cfg(feature = "delivery")]
+#[test]
+fn l5_a_pump_waits_for_an_archive_that_is_away() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let archive = Distant::default();
+    let clicks = common::small(&clock).open(scratch.path().join("clicks")).unwrap();
+    let text = "x".repeat(8_000);
+    for number in 0..60 {
+        clicks.put("k", format!(r#"{{"n": {number}, "text": "{text}"}}"#)).unwrap();
+    }
+    clicks.maintain().unwrap();
+    clicks.archiver(archive.clone()).run(|_| std::ops::ControlFlow::Continue(())).unwrap();
+    clicks.trim_before(clicks.shards()[0].id, 56.into()).unwrap();
+    clicks.maintain().unwrap();
+    archive.is_away.store(true, std::sync::atomic::Ordering::SeqCst);
+    let options = StreamOptions::new().clock(clock.clone()).archive(archive.clone());
+    let reader = options.open_reader(scratch.path().join("clicks")).unwrap();
+    let output = open(scratch.path(), "out", &clock);
+    let catalog = Catalog::new().stream("clicks", &reader, Schema::json("n BIGINT").unwrap()).unwrap();
+    let catalog = catalog.output("out", Output::stream(&output)).unwrap();
+    let pump = catalog.start("INSERT INTO out SELECT n FROM clicks").unwrap();
+    wait_for(|| pump.stats().last_error.is_some(), || format!("{:?}", pump.stats()));
+    clock.advance(SECOND);
+    assert!(!pump.stats().has_ended, "{:?}", pump.stats());
+    archive.is_away.store(false, std::sync::atomic::Ordering::SeqCst);
+    let has_come = || {
+        clock.advance(SECOND);
+        texts(&output).len() == 60
+    };
+    wait_for(has_come, || format!("{} rows, {:?}", texts(&output).len(), pump.stats()));
+    pump.close().unwrap();
 }

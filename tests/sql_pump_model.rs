@@ -65,10 +65,10 @@ impl Plain {
             Kind::Tumble => (at.div_euclid(SIZE) + 1) * SIZE <= self.watermark,
             Kind::Hop => at.div_euclid(SLIDE) * SLIDE + SIZE <= self.watermark,
             Kind::Session => {
-                let open = self.sessions().into_iter().filter(|((_, _, end), _)| *end > self.watermark);
+                let open = self.sessions().into_iter().filter(|((_, _, end), _)| *end >= self.watermark);
                 let mut near =
-                    open.filter(|((of, start, end), _)| *of == key && start - GAP < at && at < *end);
-                at + GAP <= self.watermark && near.next().is_none()
+                    open.filter(|((of, start, end), _)| *of == key && start - GAP <= at && at <= *end);
+                at + GAP < self.watermark && near.next().is_none()
             }
         };
         if is_late {
@@ -86,9 +86,9 @@ impl Plain {
         }
         self.watermark = self.watermark.max(at - LATENESS);
         if self.kind == Kind::Session {
-            for (window, n) in self.sessions().into_iter().filter(|((_, _, end), _)| *end <= self.watermark) {
+            for (window, n) in self.sessions().into_iter().filter(|((_, _, end), _)| *end < self.watermark) {
                 let (key, start, end) = window;
-                self.rows.retain(|(of, at)| *of != key || !(start..end).contains(at));
+                self.rows.retain(|(of, at)| *of != key || !(start..=end).contains(at));
                 self.windows.insert(window, n);
             }
         }
@@ -101,7 +101,7 @@ impl Plain {
         let mut sessions: Vec<(Window, u64)> = vec![];
         for (key, at) in rows {
             match sessions.last_mut() {
-                Some(((of, _, end), n)) if *of == key && at < *end => {
+                Some(((of, _, end), n)) if *of == key && at <= *end => {
                     *end = at + GAP;
                     *n += 1;
                 }

@@ -23,7 +23,7 @@ pub(crate) fn timestamp(text: &str) -> Option<i64> {
 }
 
 /// Returns the days from 1970 to a date, or to that of a moment in UTC.
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "sql", test))]
 pub(crate) fn date(text: &str) -> Option<i32> {
     let mut rest = text.as_bytes();
     let days = take_date(&mut rest)?;
@@ -34,7 +34,7 @@ pub(crate) fn date(text: &str) -> Option<i32> {
 }
 
 /// Returns the nanoseconds from midnight to a time of day, which is read to the microsecond.
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "sql", test))]
 pub(crate) fn time_of_day(text: &str) -> Option<i64> {
     let mut rest = text.as_bytes();
     let micros = take_time(&mut rest)?;

@@ -1,5 +1,8 @@
 //! Pumps that run plans which are written by hand.
 
+mod exact;
+mod failing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

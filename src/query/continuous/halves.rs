@@ -28,10 +28,11 @@ pub(super) fn over(
         may_fail(evaluator.run(query, vec![(table, marked.map_err(arrow)?)]))
     };
     let count = new_count(rows);
+    let all = 0..count;
     // If it fails whichever row is new, it fails for one that is looked back at.
     let nothing = evaluate(&(0..0))?;
     let mut left = match nothing {
-        Ok(_) => vec![0..count],
+        Ok(_) => vec![all],
         Err(_) => (0..count).rev().map(|row| row..row + 1).collect(),
     };
     while let Some(of) = left.pop() {
@@ -63,7 +64,8 @@ pub(super) fn meet(
         // The new rows of the left side meet the old ones of the right side, and those of the right side meet all of the left side.
         let others = marked(sides[other], |_, new| (side == 1 || new.is_none()).then_some(false));
         let others = others.map_err(arrow)?;
-        let mut left = vec![0..new_count(rows)];
+        let all = 0..new_count(rows);
+        let mut left = vec![all];
         while let Some(of) = left.pop().filter(|of| !of.is_empty()) {
             let own = marked(rows, |_, new| new.is_some_and(|new| of.contains(&new)).then_some(true));
             let own = own.map_err(arrow)?;
@@ -72,7 +74,8 @@ pub(super) fn meet(
                 Err(_) if of.len() > 1 => left.extend(halves(of)),
                 Err(_) => {
                     let name = name_of_new(rows, of.start)?;
-                    let mut left = vec![0..others.iter().map(RecordBatch::num_rows).sum()];
+                    let all = 0..others.iter().map(RecordBatch::num_rows).sum();
+                    let mut left = vec![all];
                     while let Some(of) = left.pop().filter(|of| !of.is_empty()) {
                         let some = marked(&others, |row, _| of.contains(&row).then_some(false));
                         match run(own.clone(), some.map_err(arrow)?)? {

@@ -517,7 +517,7 @@ fn l1_the_index_is_the_same_after_opening_again() {
     for part in 0..8u64 {
         // Producers start again and again, each a little earlier than the last one ended.
         let start = place.clock.now() - Duration::from_millis(part % 3 * 700);
-        let data = mkv::live(0..[1, 511, 512, 5, 600, 700, 100, 1][part as usize]);
+        let data = mkv::live(0..[1, 31, 992, 5, 600, 700, 100, 1][part as usize]);
         let data = data.split_at(data.len());
         let mut ingest = stream.ingest(IngestOptions::new().producer_start(start), |_| {}).unwrap();
         for piece in data.0.chunks(100_000) {
@@ -531,7 +531,7 @@ fn l1_the_index_is_the_same_after_opening_again() {
         assert_eq!(all(&stream), expected);
         let read = stream.reader().stats().unwrap().traffic().outgoing_records;
         assert!(
-            read <= 512 + expected.len() as u64 / 512,
+            read <= 70 + expected.len() as u64 / 1_024,
             "{read} of {} fragments were read",
             expected.len()
         );

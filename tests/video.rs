@@ -876,6 +876,17 @@ fn viewers_wait_for_the_next_fragment_until_the_stream_is_closed() {
 }
 
 #[test]
+fn a_stream_is_shared_by_threads_and_an_ingest_moves_to_one() {
+    fn shared<T: Clone + Send + Sync>(_: &T) {}
+    fn moved<T: Send>(_: &T) {}
+    let place = Place::new();
+    let stream = place.open(place.options());
+    shared(&stream);
+    moved(&stream.ingest(IngestOptions::new(), |_| {}).unwrap());
+    moved(&stream.get_media(StartSelector::Now).unwrap());
+}
+
+#[test]
 fn a_stream_of_something_else_is_refused() {
     let place = Place::new();
     let path = place.directory.path().join("door");

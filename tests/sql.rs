@@ -497,7 +497,7 @@ fn any_query_finds_what_a_plain_evaluation_finds() {
         }
         let catalog = numbers(&stream);
         let pick = model[below(model.len() as u64) as usize].clone();
-        let time = |micros: u64| format!("TIMESTAMP '{}'", streamlog::Timestamp::from_micros(micros));
+        let time = |micros: u64| format!("TIMESTAMP '{}'", Timestamp::from_micros(micros));
         type Passes<'a> = Box<dyn Fn(&(u32, u64, u64, String, Option<i64>)) -> bool + 'a>;
         let filters: Vec<(String, Passes<'_>)> = vec![
             ("true".to_owned(), Box::new(|_| true)),

@@ -90,6 +90,8 @@ mod replay;
 mod scaling;
 mod store;
 mod subscription;
+#[cfg(any(feature = "parquet", feature = "sql"))]
+mod values;
 #[cfg(feature = "video")]
 pub mod video;
 
@@ -100,7 +102,7 @@ pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };
 pub use filter::Filter;
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "parquet", feature = "sql"))]
 pub(crate) use filter::{JsonSkip, MalformedJson, decode_json_text};
 #[cfg(feature = "delivery")]
 pub(crate) use filter::{Written, check_json, for_each_member};
@@ -160,6 +162,8 @@ pub use store::Store;
 pub use subscription::{
     ConsumerDescription, NextEvent, PushedSubscription, Subscription, SubscriptionEvent, SubscriptionOptions,
 };
+#[cfg(any(feature = "parquet", feature = "sql"))]
+pub(crate) use values::{Sampled, TYPE_DEPTH_MAX, moment, sample_members, scalar, shorten};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use streamlog::query::{Catalog, QueryError, Schema};
-use streamlog::{Error, HashKey, Limits, PutRecord, SECOND, Stream, StreamReader};
+use streamlog::{Error, HashKey, Limits, ManualClock, PutRecord, SECOND, Stream, StreamReader, Timestamp};
 
 mod common;
 
@@ -497,7 +497,7 @@ fn any_query_finds_what_a_plain_evaluation_finds() {
         }
         let catalog = numbers(&stream);
         let pick = model[below(model.len() as u64) as usize].clone();
-        let time = |micros: u64| format!("TIMESTAMP '{}'", streamlog::Timestamp::from_micros(micros));
+        let time = |micros: u64| format!("TIMESTAMP '{}'", Timestamp::from_micros(micros));
         type Passes<'a> = Box<dyn Fn(&(u32, u64, u64, String, Option<i64>)) -> bool + 'a>;
         let filters: Vec<(String, Passes<'_>)> = vec![
             ("true".to_owned(), Box::new(|_| true)),
@@ -651,4 +651,102 @@ fn now_is_the_time_of_the_streams_clock() {
     assert_eq!(rows(&catalog, "SELECT now() AS t"), [r#"{"t":"2023-11-14T22:13:20.000000Z"}"#]);
     clock.advance(SECOND);
     assert_eq!(rows(&catalog, "SELECT now() AS t"), [r#"{"t":"2023-11-14T22:13:21.000000Z"}"#]);
+}
+
+#[test]
+fn a_key_that_is_no_text_is_found_by_what_is_shown_of_it() {
+    let dir = scratch();
+    let stream = small(&clock()).shards(8).open(dir.path()).unwrap();
+    for first in 0x80..=0xff_u8 {
+        stream.put([first], "{}").unwrap();
+    }
+    for decides in [false, true] {
+        let schema = Schema::json("n BIGINT").unwrap().keys_decide_shards(decides);
+        let catalog = Catalog::new().stream("t", &stream, schema).unwrap();
+        assert_eq!(count(&catalog, "SELECT count(*) FROM t WHERE _key = '\u{fffd}'"), 128);
+        assert_eq!(count(&catalog, "SELECT count(*) FROM t WHERE _key IN ('a', '\u{fffd}')"), 128);
+    }
+}
+
+#[test]
+fn times_before_the_clock_was_set_are_found_by_what_they_are() {
+    let dir = scratch();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
+    let stream = small(&clock).open(dir.path()).unwrap();
+    put(&stream, 0, 10);
+    clock.advance(10 * SECOND);
+    put(&stream, 10, 20);
+    clock.set(Timestamp::from_millis(1_700_000_000_000));
+    put(&stream, 20, 30);
+    let catalog = numbers(&stream);
+    for (condition, expected) in [
+        ("_arrival < TIMESTAMP '1970-01-01 00:00:05'", 10),
+        ("_arrival < TIMESTAMP '2000-01-01'", 20),
+        ("_arrival < TIMESTAMP '2023-01-01'", 20),
+        ("_arrival >= TIMESTAMP '1970-01-01 00:00:05'", 20),
+        ("_arrival >= TIMESTAMP '2023-01-01'", 10),
+        ("_arrival BETWEEN TIMESTAMP '1970-01-01 00:00:05' AND TIMESTAMP '2023-01-01'", 10),
+        ("_arrival > TIMESTAMP '2023-11-14 22:13:15'", 10),
+    ] {
+        assert_eq!(
+            count(&catalog, &format!("SELECT count(*) FROM t WHERE {condition}")),
+            expected,
+            "{condition}"
+        );
+        // Not one that reaches the log.
+        let slow = condition.replace("_arrival", "date_trunc('microsecond', _arrival)");
+        assert_eq!(count(&catalog, &format!("SELECT count(*) FROM t WHERE {slow}")), expected, "{slow}");
+    }
+}
+
+#[cfg(feature = "delivery")]
+#[test]
+fn a_time_that_cannot_be_looked_up_leaves_no_record_out_in_silence() {
+    let (dir, clock, place) = (scratch(), clock(), common::place::Place::default());
+    let stream = small(&clock).open(dir.path()).unwrap();
+    for number in 0..60 {
+        clock.advance(SECOND);
+        let text = "x".repeat(8_000);
+        stream.put("k", format!(r#"{{"n": {number}, "text": "{text}"}}"#)).unwrap();
+    }
+    stream.maintain().unwrap();
+    stream.archiver(place.clone()).run(|_| std::ops::ControlFlow::Continue(())).unwrap();
+    stream.trim_before(stream.shards()[0].id, 56.into()).unwrap();
+    stream.maintain().unwrap();
+    let options = streamlog::StreamOptions::new().clock(clock.clone()).archive(place.clone());
+    let catalog = |reader: &StreamReader| {
+        Catalog::new().stream("t", reader, Schema::json("n BIGINT").unwrap()).unwrap()
+    };
+    let statement = "SELECT count(*) FROM t WHERE _arrival < TIMESTAMP '2023-11-14 22:13:51'";
+    place.with(|state| state.hands_nothing_out = true);
+    let reader = options.clone().open_reader(dir.path()).unwrap();
+    let read = catalog(&reader).query(statement).and_then(|mut rows| rows.write_json(&mut Vec::new()));
+    assert!(read.is_err(), "what is in the archive cannot be read");
+    place.with(|state| state.hands_nothing_out = false);
+    assert_eq!(count(&catalog(&options.open_reader(dir.path()).unwrap()), statement), 30);
+}
+
+#[test]
+fn fields_of_what_is_no_column_have_a_dot_too() {
+    let dir = scratch();
+    let stream = small(&clock()).open(dir.path()).unwrap();
+    stream
+        .put("a", r#"{"line": "7 seven", "items": [{"id": 1}, {"id": 2}], "at": {"Big": {"x": 5}}}"#)
+        .unwrap();
+    let schema =
+        Schema::json(r#"line VARCHAR, items STRUCT<id BIGINT>[], at STRUCT<"Big" STRUCT<x BIGINT>>"#);
+    let catalog = Catalog::new().stream("t", &stream, schema.unwrap()).unwrap();
+    let found = |items: &str| rows(&catalog, &format!("SELECT {items} FROM t"));
+    assert_eq!(found("(regex_log_parse(line, '(.) (.*)')).column2"), [r#"{"column2":"seven"}"#]);
+    assert_eq!(found("items[2].id, (at).big.x, (at).\"Big\".x AS y"), [r#"{"id":2,"x":5,"y":5}"#]);
+    assert_eq!(found("(regex_log_parse(line, '(.) (.*)')).COLUMN1 || items[1].id AS s"), [r#"{"s":"71"}"#]);
+    let error = catalog.query("SELECT (at).nothing FROM t").map(drop).unwrap_err();
+    assert!(matches!(error, QueryError::Statement(_)), "{error}");
+    let output = small(&clock()).open(dir.path().join("out")).unwrap();
+    let catalog = catalog.output("out", streamlog::query::Output::stream(&output)).unwrap();
+    let statement =
+        "INSERT INTO out SELECT (regex_log_parse(line, '(.) (.*)')).column2, items[1].id AS i FROM t";
+    let pump = catalog.start(statement).unwrap();
+    wait_for(|| pump.stats().rows_out == 1);
+    assert_eq!(common::pumps::texts(&output), [r#"{"column2":"seven","i":1}"#]);
 }

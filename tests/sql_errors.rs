@@ -263,31 +263,31 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         r"COPY clicks TO 'x.csv'",
-        r"a query writes no files: read its rows, and write them with Rows::write_csv or Rows::write_json
+        r"a query writes no files: read its rows, and write them as CSV or JSON
 1 | COPY clicks TO 'x.csv'
   | ^^^^",
     ),
     (
         r"CREATE TABLE x (a int)",
-        r"a query only reads, and the tables are those of the catalog: add a table with Catalog::stream or Catalog::file, or start a continuous query for CREATE STREAM and CREATE PUMP
+        r"a query only reads, and the tables are those of the catalog: add the table to the catalog; CREATE STREAM and CREATE PUMP belong to continuous queries: start them as such
 1 | CREATE TABLE x (a int)
   | ^^^^^^",
     ),
     (
         r"SET a = 1",
-        r"a query has no settings: set what the catalog may use with Catalog::memory_limit
+        r"a query has no settings: how much memory it may use is a setting of the catalog
 1 | SET a = 1
   | ^^^",
     ),
     (
         r"DROP TABLE clicks",
-        r"a query only reads, and the tables are those of the catalog: add a table with Catalog::stream or Catalog::file, or start a continuous query for CREATE STREAM and CREATE PUMP
+        r"a query only reads, and the tables are those of the catalog: add the table to the catalog; CREATE STREAM and CREATE PUMP belong to continuous queries: start them as such
 1 | DROP TABLE clicks
   | ^^^^",
     ),
     (
         r"CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'",
-        r"a query only reads, and the tables are those of the catalog: add a table with Catalog::stream or Catalog::file, or start a continuous query for CREATE STREAM and CREATE PUMP
+        r"a query only reads, and the tables are those of the catalog: add the table to the catalog; CREATE STREAM and CREATE PUMP belong to continuous queries: start them as such
 1 | CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'
   | ^^^^^^",
     ),

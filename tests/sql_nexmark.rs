@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use streamlog::query::{Catalog, Output, PumpOptions, Schema};
-use streamlog::{Clock, HOUR, ManualClock, Position, Retention, SECOND, Stream, StreamOptions};
+use streamlog::{Clock, HOUR, ManualClock, Retention, SECOND, Stream, StreamOptions};
 
 const PERSON: &str = "id BIGINT, name VARCHAR, city VARCHAR, state VARCHAR, time TIMESTAMP";
 const AUCTION: &str =
@@ -227,21 +227,6 @@ const QUESTIONS: &[Question] = &[
     },
 ];
 
-fn rows_of(stream: &Stream) -> Vec<String> {
-    let mut rows = vec![];
-    for shard in stream.shards() {
-        let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).unwrap();
-        loop {
-            let batch = iterator.next_batch(1_000).unwrap();
-            if batch.is_empty() {
-                break;
-            }
-            rows.extend(batch.iter().map(|record| String::from_utf8(record.data().to_vec()).unwrap()));
-        }
-    }
-    rows
-}
-
 /// Returns rows of JSON in an order of their own, with nulls left out.
 fn sorted(rows: impl IntoIterator<Item = String>) -> Vec<String> {
     let plain = |row: String| {
@@ -309,7 +294,7 @@ fn l2_pumps_put_what_the_same_questions_return_over_the_finished_data() {
         }
         let stats = pump.stats();
         pump.close().unwrap();
-        let found = sorted(rows_of(output));
+        let found = sorted(common::pumps::texts(output));
         let wrong = found.iter().zip(&expected).find(|(found, expected)| found != expected);
         assert_eq!(wrong, None, "{}: {stats:?}", question.name);
         assert_eq!(found.len(), expected.len(), "{}: {stats:?}", question.name);

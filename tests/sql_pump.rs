@@ -1,18 +1,22 @@
 //! Continuous queries, from their statements to their output.
 #![cfg(feature = "sql")]
 
-use std::path::Path;
+mod common;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::pumps::{open, texts, wait_for, wait_until_read};
+#[cfg(feature = "delivery")]
+use streamlog::Archive;
 use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Schema};
-use streamlog::{MINUTE, Maintenance, ManualClock, Position, SECOND, Stream, StreamOptions, Timestamp};
+use streamlog::{MINUTE, ManualClock, Position, SECOND, Stream, StreamOptions, Timestamp};
 
 /// 2017-11-15 11:00:00 UTC, in milliseconds: when the example of AWS begins.
 const ELEVEN: u64 = 1_510_743_600_000;
 
 struct World {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     clock: Arc<ManualClock>,
     input: Stream,
     output: Stream,
@@ -29,7 +33,7 @@ impl World {
             .unwrap()
             .output("out", Output::stream(&output))
             .unwrap();
-        Self { _directory: directory, clock, input, output, catalog }
+        Self { directory, clock, input, output, catalog }
     }
 
     fn start(&self, statement: &str) -> Pump {
@@ -40,38 +44,6 @@ impl World {
         wait_for(|| texts(&self.output).len() >= count, || format!("{:?}", texts(&self.output)));
         texts(&self.output)
     }
-}
-
-fn open(directory: &Path, name: &str, clock: &Arc<ManualClock>) -> Stream {
-    let options = StreamOptions::new().segment_bytes(1 << 20).maintenance(Maintenance::Manual);
-    options.clock(clock.clone()).open(directory.join(name)).unwrap()
-}
-
-fn texts(stream: &Stream) -> Vec<String> {
-    let mut texts = vec![];
-    for shard in stream.shards() {
-        let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).unwrap();
-        loop {
-            let batch = iterator.next_batch(1_000).unwrap();
-            if batch.is_empty() {
-                break;
-            }
-            texts.extend(batch.iter().map(|record| String::from_utf8(record.data().to_vec()).unwrap()));
-        }
-    }
-    texts
-}
-
-fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it does not come: {}", what());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn wait_until_read(pump: &Pump, count: u64) {
-    wait_for(|| pump.stats().records_in >= count, || format!("{:?}", pump.stats()));
 }
 
 #[test]
@@ -88,6 +60,56 @@ fn a_filter_passes_rows_on_with_their_keys() {
     assert_eq!(keys, [b"user-17", b"user-19"]);
     assert_eq!(pump.name(), "out");
     pump.close().unwrap();
+}
+
+#[test]
+fn a_table_that_is_joined_is_read_again_when_told() {
+    let mut world = World::new("name VARCHAR, city BIGINT");
+    let [users, cities] = ["users.csv", "cities.json"].map(|name| world.directory.path().join(name));
+    std::fs::write(&users, "id,role\nada,admin\n").unwrap();
+    std::fs::write(&cities, "{\"id\": 1, \"city\": \"Rome\"}\n").unwrap();
+    world.catalog = world.catalog.file("users", &users).unwrap().file("cities", &cities).unwrap();
+    let pump = world.start(
+        "INSERT INTO out SELECT name, role, t.city FROM clicks c JOIN users ON id = name JOIN cities t ON t.id = c.city",
+    );
+    let put = |name: &str| _ = world.input.put("k", format!(r#"{{"name": "{name}", "city": 1}}"#)).unwrap();
+    let ada = r#"{"name":"ada","role":"admin","city":"Rome"}"#;
+    put("ada");
+    assert_eq!(world.rows(1), [ada]);
+
+    // What changes there is not seen until the pump is told.
+    std::fs::write(&users, "id,role\nada,guest\nbob,guest\n").unwrap();
+    std::fs::write(&cities, "{\"id\": 1, \"city\": \"Oslo\"}\n").unwrap();
+    put("bob");
+    put("ada");
+    assert_eq!(world.rows(2), [ada, ada]);
+    pump.reload_tables().unwrap();
+    let bob = r#"{"name":"bob","role":"guest","city":"Oslo"}"#;
+    put("bob");
+    assert_eq!(world.rows(3), [ada, ada, bob]);
+
+    // A table that cannot be read leaves all as they were.
+    std::fs::write(&users, "id,role\n").unwrap();
+    std::fs::remove_file(&cities).unwrap();
+    let error = pump.reload_tables().unwrap_err();
+    assert!(error.to_string().contains("cities.json"), "{error}");
+    put("bob");
+    assert_eq!(world.rows(4), [ada, ada, bob, bob]);
+    pump.close().unwrap();
+    assert!(pump.reload_tables().unwrap_err().to_string().contains("has ended"));
+}
+
+#[test]
+fn l4_tables_that_are_joined_have_a_bound() {
+    let mut world = World::new("name VARCHAR");
+    let users = world.directory.path().join("users.csv");
+    let many: String = (0..10_000).map(|user| format!("user-{user},guest\n")).collect();
+    std::fs::write(&users, format!("id,role\n{many}")).unwrap();
+    world.catalog = world.catalog.file("users", &users).unwrap();
+    let statement = "INSERT INTO out SELECT name, role FROM clicks JOIN users ON id = name";
+    let start = |bytes| world.catalog.start_with(statement, PumpOptions::new().memory_limit(bytes));
+    assert!(matches!(start(100_000), Err(QueryError::Memory(_))));
+    start(10_000_000).unwrap().close().unwrap();
 }
 
 /// The rows of AWS's example, by which it tells staggered windows from tumbling ones: when each arrives, and what it says.
@@ -322,4 +344,68 @@ fn how_long_a_restart_with_many_open_sessions_takes() {
     wait_for(|| pump.stats().held_rows == 100_000, || format!("{:?}", pump.stats()));
     eprintln!("100,000 open sessions: started in {took:?}, works after {:?}", begun.elapsed());
     assert!(begun.elapsed() < SECOND);
+}
+
+/// An archive from which pumps can fetch nothing as long as it is away for them.
+#[cfg(feature = "delivery")]
+#[derive(Debug, Clone, Default)]
+struct Distant {
+    place: common::place::Place,
+    is_away: Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[cfg(feature = "delivery")]
+impl Archive for Distant {
+    fn locate(&self, name: &str) -> String {
+        self.place.locate(name)
+    }
+
+    fn list(&self, prefix: &str) -> std::io::Result<Vec<String>> {
+        self.place.list(prefix)
+    }
+
+    fn get(&self, name: &str, into: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let is_pump = std::thread::current().name().is_some_and(|name| name.starts_with("streamlog-sql"));
+        if is_pump && self.is_away.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(std::io::Error::other("the network is gone"));
+        }
+        self.place.get(name, into)
+    }
+
+    fn put(&self, name: &str, from: &mut dyn std::io::Read) -> std::io::Result<()> {
+        self.place.put(name, from)
+    }
+}
+
+#[cfg(feature = "delivery")]
+#[test]
+fn l5_a_pump_waits_for_an_archive_that_is_away() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let archive = Distant::default();
+    let clicks = common::small(&clock).open(scratch.path().join("clicks")).unwrap();
+    let text = "x".repeat(8_000);
+    for number in 0..60 {
+        clicks.put("k", format!(r#"{{"n": {number}, "text": "{text}"}}"#)).unwrap();
+    }
+    clicks.maintain().unwrap();
+    clicks.archiver(archive.clone()).run(|_| std::ops::ControlFlow::Continue(())).unwrap();
+    clicks.trim_before(clicks.shards()[0].id, 56.into()).unwrap();
+    clicks.maintain().unwrap();
+    archive.is_away.store(true, std::sync::atomic::Ordering::SeqCst);
+    let options = StreamOptions::new().clock(clock.clone()).archive(archive.clone());
+    let reader = options.open_reader(scratch.path().join("clicks")).unwrap();
+    let output = open(scratch.path(), "out", &clock);
+    let catalog = Catalog::new().stream("clicks", &reader, Schema::json("n BIGINT").unwrap()).unwrap();
+    let catalog = catalog.output("out", Output::stream(&output)).unwrap();
+    let pump = catalog.start("INSERT INTO out SELECT n FROM clicks").unwrap();
+    wait_for(|| pump.stats().last_error.is_some(), || format!("{:?}", pump.stats()));
+    clock.advance(SECOND);
+    assert!(!pump.stats().has_ended, "{:?}", pump.stats());
+    archive.is_away.store(false, std::sync::atomic::Ordering::SeqCst);
+    let has_come = || {
+        clock.advance(SECOND);
+        texts(&output).len() == 60
+    };
+    wait_for(has_come, || format!("{} rows, {:?}", texts(&output).len(), pump.stats()));
+    pump.close().unwrap();
 }

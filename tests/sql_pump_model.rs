@@ -1,13 +1,15 @@
 //! Random rows, random lateness and random restarts: what pumps put, against a plain implementation of the same.
 #![cfg(feature = "sql")]
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod common;
 
-use streamlog::query::{Catalog, Output, Pump, Schema};
-use streamlog::{HOUR, Maintenance, ManualClock, Position, SECOND, Stream, StreamOptions, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::pumps::{open, texts, wait_for, wait_until_read};
+use streamlog::query::{Catalog, Output, Schema};
+use streamlog::{HOUR, ManualClock, SECOND, Stream, Timestamp};
 
 const BEGIN: i64 = 1_700_000_040;
 const LATENESS: i64 = 5;
@@ -63,10 +65,10 @@ impl Plain {
             Kind::Tumble => (at.div_euclid(SIZE) + 1) * SIZE <= self.watermark,
             Kind::Hop => at.div_euclid(SLIDE) * SLIDE + SIZE <= self.watermark,
             Kind::Session => {
-                let open = self.sessions().into_iter().filter(|((_, _, end), _)| *end > self.watermark);
+                let open = self.sessions().into_iter().filter(|((_, _, end), _)| *end >= self.watermark);
                 let mut near =
-                    open.filter(|((of, start, end), _)| *of == key && start - GAP < at && at < *end);
-                at + GAP <= self.watermark && near.next().is_none()
+                    open.filter(|((of, start, end), _)| *of == key && start - GAP <= at && at <= *end);
+                at + GAP < self.watermark && near.next().is_none()
             }
         };
         if is_late {
@@ -84,9 +86,9 @@ impl Plain {
         }
         self.watermark = self.watermark.max(at - LATENESS);
         if self.kind == Kind::Session {
-            for (window, n) in self.sessions().into_iter().filter(|((_, _, end), _)| *end <= self.watermark) {
+            for (window, n) in self.sessions().into_iter().filter(|((_, _, end), _)| *end < self.watermark) {
                 let (key, start, end) = window;
-                self.rows.retain(|(of, at)| *of != key || !(start..end).contains(at));
+                self.rows.retain(|(of, at)| *of != key || !(start..=end).contains(at));
                 self.windows.insert(window, n);
             }
         }
@@ -99,7 +101,7 @@ impl Plain {
         let mut sessions: Vec<(Window, u64)> = vec![];
         for (key, at) in rows {
             match sessions.last_mut() {
-                Some(((of, _, end), n)) if *of == key && at < *end => {
+                Some(((of, _, end), n)) if *of == key && at <= *end => {
                     *end = at + GAP;
                     *n += 1;
                 }
@@ -126,43 +128,19 @@ impl Random {
     }
 }
 
-fn open(directory: &Path, name: &str, clock: &Arc<ManualClock>) -> Stream {
-    let options = StreamOptions::new().segment_bytes(1 << 20).maintenance(Maintenance::Manual);
-    options.clock(clock.clone()).open(directory.join(name)).unwrap()
-}
-
-fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it does not come: {}", what());
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-/// Waits until a pump has handled so many records.
-fn wait_until_read(pump: &Pump, count: u64) {
-    wait_for(|| pump.stats().records_in >= count, || format!("{:?}", pump.stats()));
-}
-
 /// Returns the windows of the output. None comes twice.
 fn put_windows(output: &Stream) -> BTreeMap<Window, u64> {
     let mut windows = BTreeMap::new();
-    let mut iterator = output.iterator(output.shards()[0].id, Position::TrimHorizon).unwrap();
-    loop {
-        let batch = iterator.next_batch(1_000).unwrap();
-        if batch.is_empty() {
-            return windows;
-        }
-        for record in &batch {
-            let row: serde_json::Value = serde_json::from_slice(record.data()).unwrap();
-            let time = |name: &str| {
-                let time: Timestamp = row[name].as_str().unwrap().parse().unwrap();
-                (time.as_millis() / 1_000) as i64
-            };
-            let window = (row["key"].as_i64().unwrap(), time("window_start"), time("window_end"));
-            assert!(windows.insert(window, row["n"].as_u64().unwrap()).is_none(), "{window:?} is put twice");
-        }
+    for row in texts(output) {
+        let row: serde_json::Value = serde_json::from_str(&row).unwrap();
+        let time = |name: &str| {
+            let time: Timestamp = row[name].as_str().unwrap().parse().unwrap();
+            (time.as_millis() / 1_000) as i64
+        };
+        let window = (row["key"].as_i64().unwrap(), time("window_start"), time("window_end"));
+        assert!(windows.insert(window, row["n"].as_u64().unwrap()).is_none(), "{window:?} is put twice");
     }
+    windows
 }
 
 fn check(seed: u64) {

@@ -30,7 +30,7 @@ const ENGINE: [&[&str]; 10] = [
 ];
 
 /// Rooms that use the engine, and the layers before them in this list, only through the names at the root of the crate.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "journal",
     "aggregate",
     "filter",
@@ -42,6 +42,7 @@ const LAYERS: [&str; 18] = [
     "queue",
     "scaling",
     "store",
+    "values",
     "delivery",
     "query",
     "video",

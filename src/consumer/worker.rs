@@ -82,7 +82,8 @@ pub(super) struct Reading {
     /// The checkpoint at which the worker began to read, if that is within a record.
     pub(super) begun_within: Option<Place>,
     pub(super) range: Option<HashKeyRange>,
-    /// Until then the limits of the stream let nothing more of it pass, counted like [`Clock::elapsed`](crate::Clock::elapsed).
+    /// Until then the limits of the stream let nothing more of it pass, counted like [`Clock::elapsed`](crate::Clock::elapsed). Zero if they did
+    /// not refuse the last read.
     pub(super) throttled_until: Duration,
     /// Ranges of records that were given up: the first, and the one after the last. A commit of everything before a range includes it.
     pub(super) given_up: Vec<(SequenceNumber, SequenceNumber)>,
@@ -237,6 +238,7 @@ impl Worker {
         if !self.readings[at].is_to_read() || is_throttled {
             return Ok(None);
         }
+        self.readings[at].throttled_until = Duration::ZERO;
         let held = self.readings[at].held;
         let mut iterator = match self.readings[at].iterator.take() {
             Some(iterator) => iterator,
@@ -442,6 +444,12 @@ impl Worker {
     /// Returns whether the worker has read a shard to its end, which a shard has once it is split or merged.
     pub fn is_at_end(&self, shard: ShardId) -> bool {
         self.reading(shard).is_some_and(|at| self.readings[at].is_at_end)
+    }
+
+    /// Returns whether the limits of the stream refused the last read of a shard. Then it may have more records, whatever the time is by now.
+    #[cfg(feature = "sql")]
+    pub(crate) fn is_held_up(&self, shard: ShardId) -> bool {
+        self.reading(shard).is_some_and(|at| !self.readings[at].throttled_until.is_zero())
     }
 
     /// Returns whether the worker has the lease on a shard, as of its last poll, and so may commit what it has read. Unlike

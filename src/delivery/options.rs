@@ -352,7 +352,8 @@ impl DeliveryOptions {
     }
 
     /// Bounds the memory of all buffers and of objects on their way. When it is reached, the largest buffers are delivered before they are full, and
-    /// reading waits. One batch of records of up to 1 MiB, or one larger record, may come on top. Default: 256 MiB.
+    /// reading waits. One batch of records of up to 1 MiB, or one larger record, may come on top, and for Parquet what its writer takes: some 200 KB
+    /// for each column of each object that is being written, which are as many as [`concurrency`](Self::concurrency) says. Default: 256 MiB.
     pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
         self.bounds.memory_bytes_max = bytes;
         self

@@ -41,7 +41,7 @@ pub(super) struct Text<'a> {
 }
 
 /// Decodes the escapes of a string that has been checked, and that is given without its quotes.
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "parquet", feature = "sql"))]
 pub(crate) fn decode_json_text(raw: &str) -> String {
     Text { raw, has_escapes: true }.unescape()
 }

@@ -12,10 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use field::Parts;
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "parquet", feature = "sql"))]
 pub(crate) use json::{Malformed as MalformedJson, decode_json_text};
 use machine::{Machine, RULES_PER_MACHINE};
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "parquet", feature = "sql"))]
 pub(crate) use skip::Skip as JsonSkip;
 #[cfg(feature = "delivery")]
 pub(crate) use skip::{Written, check_json, for_each_member};

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::{Place, StatementError};
 use super::headings;
+use super::statement::fields::name_fields;
 use super::words::{self, Names};
 
 /// How deep a statement may be nested.
@@ -65,6 +66,8 @@ fn parse_one(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, Statem
     while parser.consume_token(&Token::SemiColon) {}
     let rest = parser.peek_token();
     if rest.token == Token::EOF {
+        // Their words are resolved.
+        name_fields(&mut statement, |field| field.value.clone());
         headings::write(&mut statement);
         return Ok(statement);
     }
@@ -191,20 +194,19 @@ fn refuse(text: &str, first: &TokenWithSpan, parsed: Option<&Statement>) -> Opti
         _ => return None,
     };
     let (message, hint) = match word.as_str() {
-        "INSERT" => ("a query only reads", "start a continuous query for INSERT INTO: catalog.start(…)"),
+        "INSERT" => ("a query only reads", "INSERT INTO begins a continuous query: start it as one"),
         "CREATE" | "DROP" | "ALTER" => (
             "a query only reads, and the tables are those of the catalog",
-            "add a table with Catalog::stream or Catalog::file, or start a continuous query for CREATE STREAM and CREATE PUMP",
+            "add the table to the catalog; CREATE STREAM and CREATE PUMP belong to continuous queries: start them as such",
         ),
         "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" => {
             ("the records of a stream never change", "retention drops them by age or size")
         }
-        "COPY" | "UNLOAD" | "EXPORT" => (
-            "a query writes no files",
-            "read its rows, and write them with Rows::write_csv or Rows::write_json",
-        ),
+        "COPY" | "UNLOAD" | "EXPORT" => {
+            ("a query writes no files", "read its rows, and write them as CSV or JSON")
+        }
         "SET" | "RESET" | "USE" => {
-            ("a query has no settings", "set what the catalog may use with Catalog::memory_limit")
+            ("a query has no settings", "how much memory it may use is a setting of the catalog")
         }
         "BEGIN" | "START" | "COMMIT" | "ROLLBACK" => {
             ("there are no transactions", "each query sees the streams as they were when it began")

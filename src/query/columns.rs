@@ -12,7 +12,8 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenize
 
 use super::ask::fault;
 use super::error::{Place, StatementError};
-use super::types::{Column, DEPTH_MAX, SqlType};
+use super::types::{Column, SqlType};
+use crate::TYPE_DEPTH_MAX;
 
 /// The most columns of a schema, with the fields of structs.
 const COLUMNS_MAX: usize = 1_000;
@@ -138,7 +139,7 @@ fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), Span> {
             _ => {}
         }
         // A length in round brackets is one more.
-        if depth > DEPTH_MAX + 1 || list_depth > DEPTH_MAX * DEPTH_MAX {
+        if depth > TYPE_DEPTH_MAX + 1 || list_depth > TYPE_DEPTH_MAX * TYPE_DEPTH_MAX {
             return Err(token.span);
         }
     }
@@ -146,7 +147,7 @@ fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), Span> {
 }
 
 fn too_deep() -> String {
-    format!("types are nested deeper than {DEPTH_MAX} levels")
+    format!("types are nested deeper than {TYPE_DEPTH_MAX} levels")
 }
 
 /// Leaves blanks out, and makes two tokens of `>>`, behind which the parser takes the `[]` of an outer type for that of the inner one.
@@ -177,7 +178,7 @@ fn name_structs(tokens: &mut [TokenWithSpan]) {
 
 /// Returns what a type is called here. `column` is where it is.
 fn sql_type(column: &str, of: &DataType, depth: usize) -> Result<SqlType, Unknown> {
-    if depth > DEPTH_MAX {
+    if depth > TYPE_DEPTH_MAX {
         return Err(too_deep().into());
     }
     Ok(match of {

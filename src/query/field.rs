@@ -13,13 +13,8 @@ use arrow_array::{
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 
 use super::json::{self, Object};
-use super::scalar;
-use super::time;
 use super::types::{Column, SqlType, item_field, struct_fields, timestamp_type};
-use crate::decode_json_text;
-
-/// The bytes of a value that a reason shows.
-const FOUND_BYTES_MAX: usize = 100;
+use crate::{decode_json_text, moment, scalar, shorten};
 
 /// A value as it was found.
 #[derive(Debug, Clone, Copy)]
@@ -201,7 +196,7 @@ impl Field {
     fn push_value(&mut self, found: Found<'_>, room: &mut usize) -> Result<Option<()>, String> {
         match (&mut self.values, found) {
             (Values::Varchar(texts), Found::Text(text) | Found::Number(text) | Found::Word(text)) => {
-                texts.push(scalar::cut(text, &self.of).as_bytes()).map(Some)
+                texts.push(self.of.cut(text).as_bytes()).map(Some)
             }
             (Values::Double(values), Found::Number(text)) => {
                 Ok(scalar::double(text).map(|value| values.push(value)))
@@ -216,7 +211,7 @@ impl Field {
     fn push_other(&mut self, found: Found<'_>, room: &mut usize) -> Result<Option<()>, String> {
         let text = found.text();
         match (&mut self.values, found) {
-            (Values::Varchar(texts), _) => texts.push(scalar::cut(&text, &self.of).as_bytes()).map(Some),
+            (Values::Varchar(texts), _) => texts.push(self.of.cut(&text).as_bytes()).map(Some),
             (Values::Array(items, ends), Found::Nested(list)) => {
                 if !list.starts_with('[') {
                     return Ok(None);
@@ -259,11 +254,11 @@ impl Field {
             Values::Decimal(values, precision, scale) => {
                 values.push(scalar::decimal(number, *precision, *scale)?);
             }
-            Values::Timestamp(values) => values.push(time::timestamp(text)?),
+            Values::Timestamp(values) => values.push(moment::timestamp(text)?),
             // A number says neither which day nor which hour.
             _ if matches!(found, Found::Number(_) | Found::Word(_)) => return None,
-            Values::Date(values) => values.push(time::date(text)?),
-            Values::Time(values) => values.push(time::time_of_day(text)?),
+            Values::Date(values) => values.push(moment::date(text)?),
+            Values::Time(values) => values.push(moment::time_of_day(text)?),
             Values::Varbinary(values) => values.push(&scalar::base64(text)?).ok()?,
             Values::Varchar(_) | Values::Array(..) | Values::Struct(_) => return None,
         }
@@ -368,11 +363,9 @@ impl Field {
 
     #[cold]
     fn refused(&self, found: &str) -> String {
-        let mut ends = (0..=FOUND_BYTES_MAX.min(found.len())).rev();
-        let end = ends.find(|&end| found.is_char_boundary(end)).unwrap_or_default();
-        let rest = if end < found.len() { "…" } else { "" };
+        let (found, rest) = shorten(found);
         let null = if self.is_required { " NOT NULL" } else { "" };
-        format!("column {}: expected {}{null}, found {}{rest}", self.path, self.of, &found[..end])
+        format!("column {}: expected {}{null}, found {found}{rest}", self.path, self.of)
     }
 }
 

@@ -88,7 +88,6 @@ mod prune;
 mod read;
 mod rows;
 mod run;
-mod scalar;
 mod scan;
 mod schema;
 mod sql_types;
@@ -96,7 +95,6 @@ mod statement;
 mod system;
 mod table;
 mod tables;
-mod time;
 mod types;
 mod words;
 

@@ -184,6 +184,8 @@ fn compare(left: &Expr, op: Operator, right: &Expr, shard: u32) -> Option<Bounds
     }
     if column.name == KEY {
         let key = value.try_as_str().flatten().filter(|_| op == Operator::Eq && column.cast.is_none());
+        // Keys that are no UTF-8 are shown with this character, and any of them may be meant.
+        let key = key.filter(|key| !key.contains(char::REPLACEMENT_CHARACTER));
         let keys = key.map(|key| BTreeSet::from([key.to_owned()]));
         return Some(Bounds { keys, ..Bounds::UNKNOWN });
     }

@@ -91,7 +91,10 @@ impl StreamTable {
             from = if is_found { found } else { from };
         }
         if let Some(above) = time(arrival.high.saturating_add(1)) {
-            to = self.first_at(shard, above, to).clamp(from, to);
+            let found = self.first_at(shard, above, to).clamp(from, to);
+            // It may also end before records that are older, or fail.
+            let is_found = found == to || self.arrival_of(shard, found).is_some_and(|behind| behind >= above);
+            to = if is_found { found } else { to };
         }
         Piece { shard, from, to }
     }

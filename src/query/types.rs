@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
 
-/// How deep types may be nested.
-pub(super) const DEPTH_MAX: usize = 10;
 /// The time zone of all moments.
 const UTC: &str = "UTC";
 
@@ -52,6 +50,17 @@ pub(super) fn timestamp_type() -> DataType {
 }
 
 impl SqlType {
+    /// Returns the first characters of a text, as many as the type has room for.
+    #[inline]
+    pub(super) fn cut<'a>(&self, text: &'a str) -> &'a str {
+        match self {
+            Self::Varchar(Some(length)) if text.len() > *length as usize => {
+                text.char_indices().nth(*length as usize).map_or(text, |(end, _)| &text[..end])
+            }
+            _ => text,
+        }
+    }
+
     /// Texts are views, as DataFusion has them from its own sources: they join and group with those without a conversion, and short ones are
     /// compared without a look at another place.
     pub(super) fn data_type(&self) -> DataType {

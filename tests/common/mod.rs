@@ -8,6 +8,8 @@ pub mod killed;
 pub mod mounts;
 #[cfg(feature = "delivery")]
 pub mod place;
+#[cfg(feature = "sql")]
+pub mod pumps;
 pub mod python;
 pub mod tasks;
 

@@ -15,6 +15,8 @@ pub struct State {
     pub objects: BTreeMap<String, Vec<u8>>,
     /// Fails every call.
     pub is_away: bool,
+    /// Fails every call that fetches an object.
+    pub hands_nothing_out: bool,
     /// Fails after so many more calls that change something; some failures are after the change was made.
     pub puts_left: Option<u32>,
     /// Only one of them fails.
@@ -60,6 +62,9 @@ impl Archive for Place {
         let bytes = {
             let mut state = self.0.lock();
             state.check()?;
+            if state.hands_nothing_out {
+                return Err(io::Error::other("the network is gone"));
+            }
             state.fetched.push(name.to_owned());
             state.objects.get(name).cloned().ok_or(io::ErrorKind::NotFound)?
         };

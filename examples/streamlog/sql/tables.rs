@@ -3,17 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use streamlog::query::{Catalog, QueryError, Schema};
-use streamlog::{Error, Position, StreamOptions, StreamReader};
+use streamlog::{StreamOptions, StreamReader};
 
 use super::{SqlArgs, is_statement};
 use crate::failure::{Failure, Outcome, tell};
 use crate::{archive, keys, report};
-
-/// How many records, and bytes of each shard, are read to find the columns of a stream.
-const SAMPLE_RECORDS: usize = 1_000;
-const SAMPLE_BYTES: usize = 4 << 20;
 
 /// What statements may name. The readers stay open as long as this.
 #[derive(Debug)]
@@ -181,7 +176,7 @@ impl Given {
 
 /// Takes the columns from the first records, and tells which they are.
 fn inferred(reader: &StreamReader, name: &str, is_only: bool) -> Result<Schema, Failure> {
-    let sample = sample(reader)?;
+    let sample = Schema::sample(reader)?;
     let is_empty = sample.is_empty();
     match Schema::infer(&sample) {
         Ok(schema) => {
@@ -204,22 +199,4 @@ fn inferred(reader: &StreamReader, name: &str, is_only: bool) -> Result<Schema, 
             Ok(Schema::raw())
         }
     }
-}
-
-/// Returns the data of the first records of each shard.
-fn sample(reader: &StreamReader) -> Result<Vec<Bytes>, Failure> {
-    let mut sample = Vec::new();
-    let shards = reader.shards();
-    let of_each = (SAMPLE_RECORDS / shards.len().max(1)).max(1);
-    for shard in shards {
-        let wanted = of_each.min(SAMPLE_RECORDS.saturating_sub(sample.len()));
-        let mut iterator = match reader.iterator(shard.id, Position::TrimHorizon) {
-            // It has expired since it was listed.
-            Err(Error::ShardNotFound(_)) => continue,
-            iterator => iterator?,
-        };
-        let batch = iterator.next_batch_within(wanted, SAMPLE_BYTES)?;
-        sample.extend(batch.iter().map(|record| record.into_owned().data));
-    }
-    Ok(sample)
 }

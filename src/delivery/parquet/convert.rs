@@ -3,21 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
 use super::schema::{ParquetSchema, ParquetType};
-use crate::Written;
 use crate::delivery::json;
-
-/// A whole number with so many digits counts milliseconds, not seconds.
-const MILLIS_DIGITS_MIN: usize = 13;
-/// The bytes of a value that a reason shows.
-const FOUND_BYTES_MAX: usize = 100;
+use crate::{Written, moment, scalar, shorten};
 
 /// Which member of an object belongs to which column.
 #[derive(Debug, Clone)]
@@ -172,101 +162,27 @@ impl Field {
     }
 
     fn refused(&self, found: &str) -> String {
-        let mut ends = (0..=FOUND_BYTES_MAX.min(found.len())).rev();
-        let end = ends.find(|&end| found.is_char_boundary(end)).unwrap_or_default();
-        let rest = if end < found.len() { "…" } else { "" };
-        format!("column {}: expected {}, found {}{rest}", self.path, self.of, &found[..end])
+        let (found, rest) = shorten(found);
+        format!("column {}: expected {}, found {found}{rest}", self.path, self.of)
     }
 
     fn scalar<'a>(&self, value: Written<'a>) -> Option<Cell<'a>> {
         let text = value.decode().ok()?;
+        let trimmed = text.trim();
         Some(match self.of {
             ParquetType::String => Cell::Text(text),
-            ParquetType::Bytes if value.is_text() => Cell::Bytes(STANDARD.decode(text.as_bytes()).ok()?),
+            ParquetType::Bytes if value.is_text() => Cell::Bytes(scalar::base64(&text)?),
             ParquetType::Bytes => return None,
-            ParquetType::Bool => Cell::Bool(bool(text.trim())?),
-            ParquetType::Int32 => Cell::Int32(whole(text.trim())?.try_into().ok()?),
-            ParquetType::Int64 => Cell::Int64(whole(text.trim())?),
-            ParquetType::Float => {
-                let number: f32 = text.trim().parse().ok()?;
-                (!is_too_large(number.is_infinite(), &text)).then_some(Cell::Float(number))?
-            }
-            ParquetType::Double => {
-                let number: f64 = text.trim().parse().ok()?;
-                (!is_too_large(number.is_infinite(), &text)).then_some(Cell::Double(number))?
-            }
-            ParquetType::Timestamp => Cell::Int64(micros(text.trim())?),
+            ParquetType::Bool => Cell::Bool(scalar::boolean(trimmed)?),
+            ParquetType::Int32 => Cell::Int32(scalar::whole(trimmed)?.try_into().ok()?),
+            ParquetType::Int64 => Cell::Int64(scalar::whole(trimmed)?),
+            ParquetType::Float => Cell::Float(scalar::real(trimmed)?),
+            ParquetType::Double => Cell::Double(scalar::double(trimmed)?),
+            ParquetType::Timestamp => Cell::Int64(moment::timestamp(trimmed)?),
             ParquetType::Decimal { precision, scale } => {
-                Cell::Decimal(decimal(text.trim(), precision, scale)?)
+                Cell::Decimal(scalar::decimal(trimmed, precision, scale)?)
             }
             ParquetType::List(_) | ParquetType::Struct(_) => return None,
         })
     }
-}
-
-fn bool(text: &str) -> Option<bool> {
-    match text {
-        "1" => Some(true),
-        "0" => Some(false),
-        _ if text.eq_ignore_ascii_case("true") => Some(true),
-        _ if text.eq_ignore_ascii_case("false") => Some(false),
-        _ => None,
-    }
-}
-
-fn whole(text: &str) -> Option<i64> {
-    text.parse().ok().or_else(|| {
-        let number: f64 = text.parse().ok()?;
-        // Beyond, numbers are not exact.
-        (number.fract() == 0.0 && number.abs() <= (1i64 << 53) as f64).then_some(number as i64)
-    })
-}
-
-/// Returns whether a number has become infinite that was not written so.
-fn is_too_large(is_infinite: bool, text: &str) -> bool {
-    is_infinite && text.bytes().any(|byte| byte.is_ascii_digit())
-}
-
-/// Returns the microseconds from 1970 to a moment.
-fn micros(text: &str) -> Option<i64> {
-    if let Ok(number) = text.parse::<i64>() {
-        let digits = text.trim_start_matches(['+', '-']).len();
-        return number.checked_mul(if digits >= MILLIS_DIGITS_MIN { 1_000 } else { 1_000_000 });
-    }
-    if let Ok(seconds) = text.parse::<f64>() {
-        let micros = (seconds * 1e6).round();
-        return (micros.abs() < i64::MAX as f64).then_some(micros as i64);
-    }
-    let moment = text.parse::<Timestamp>().ok().or_else(|| {
-        let time: DateTime = text.parse().ok()?;
-        TimeZone::UTC.to_timestamp(time).ok()
-    });
-    moment.map(Timestamp::as_microsecond)
-}
-
-/// Returns an exact number in units of its last digit.
-fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
-    let (digits, exponent) = match text.split_once(['e', 'E']) {
-        Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
-        None => (text, 0),
-    };
-    let is_negative = digits.starts_with('-');
-    let digits = digits.strip_prefix(['-', '+']).unwrap_or(digits);
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let mut number = 0i128;
-    for byte in whole.bytes().chain(fraction.bytes()) {
-        let digit = byte.is_ascii_digit().then(|| i128::from(byte - b'0'))?;
-        number = number.checked_mul(10)?.checked_add(digit)?;
-    }
-    let shift = i32::from(scale).checked_add(exponent)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
-    let unit = 10i128.checked_pow(shift.unsigned_abs())?;
-    let number = match shift >= 0 {
-        true => number.checked_mul(unit)?,
-        false if number % unit != 0 => return None,
-        false => number / unit,
-    };
-    (number < 10i128.pow(precision.into())).then_some(if is_negative { -number } else { number })
 }

@@ -11,6 +11,7 @@ mod text;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::RangeInclusive;
+use std::sync::{Arc, OnceLock};
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -112,6 +113,8 @@ pub struct ParquetOptions {
     has_dictionaries: bool,
     has_statistics: bool,
     version: ParquetVersion,
+    #[serde(skip)]
+    plan: PlanOnce,
 }
 
 impl ParquetOptions {
@@ -161,6 +164,7 @@ impl ParquetOptions {
             has_dictionaries: true,
             has_statistics: true,
             version: ParquetVersion::default(),
+            plan: PlanOnce::default(),
         }
     }
 
@@ -290,20 +294,14 @@ impl ParquetOptions {
     /// Returns the settings with a schema that was taken from rows.
     pub(super) fn with_schema(self, text: &str) -> Result<Self, String> {
         let schema = text.parse().map_err(|error: crate::Error| error.to_string())?;
-        Ok(Self { schema: Some(schema), ..self })
+        Ok(Self { schema: Some(schema), plan: PlanOnce::default(), ..self })
     }
 
     /// Without a schema, no row fits.
     pub(super) fn begin(&self) -> ParquetRows {
-        let schema = self.schema.clone().unwrap_or_default();
-        ParquetRows {
-            shape: Shape::new(&schema, self.json_keys()),
-            columns: schema.columns().map(|(_, of)| Values::new(of)).collect(),
-            schema,
-            row_count: 0,
-            memory_bytes: 0,
-            options: self.clone(),
-        }
+        let plan = Arc::clone(self.plan.0.get_or_init(|| Arc::new(Plan::new(self))));
+        let columns = plan.schema.columns().map(|(_, of)| Values::new(of)).collect();
+        ParquetRows { plan, columns, row_count: 0, memory_bytes: 0 }
     }
 
     fn properties(&self) -> WriterProperties {
@@ -335,15 +333,46 @@ impl ParquetOptions {
     }
 }
 
+/// What all objects of a delivery have in common, in memory once: there may be hundreds of objects, and a schema may have hundreds of columns.
+#[derive(Debug)]
+struct Plan {
+    shape: Shape,
+    schema: ParquetSchema,
+    properties: WriterProperties,
+}
+
+impl Plan {
+    fn new(options: &ParquetOptions) -> Self {
+        let schema = options.schema.clone().unwrap_or_default();
+        Self { shape: Shape::new(&schema, options.json_keys()), schema, properties: options.properties() }
+    }
+}
+
+/// The plan of settings, once the first object is begun. It belongs to these settings alone: a copy, which may be changed, has none yet.
+#[derive(Debug, Default)]
+struct PlanOnce(OnceLock<Arc<Plan>>);
+
+impl Clone for PlanOnce {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for PlanOnce {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for PlanOnce {}
+
 /// An object of Parquet that is built.
 #[derive(Debug)]
 pub(super) struct ParquetRows {
-    shape: Shape,
+    plan: Arc<Plan>,
     columns: Vec<Values>,
     row_count: usize,
     memory_bytes: usize,
-    schema: ParquetSchema,
-    options: ParquetOptions,
 }
 
 impl ParquetRows {
@@ -351,7 +380,7 @@ impl ParquetRows {
         if self.columns.is_empty() {
             return Err("the schema is not decided".into());
         }
-        self.shape.cells(data)
+        self.plan.shape.cells(data)
     }
 }
 
@@ -374,8 +403,8 @@ impl Encode for ParquetRows {
     }
 
     fn finish(self: Box<Self>) -> io::Result<Body> {
-        let properties = self.options.properties();
-        let schema = std::sync::Arc::new(Schema::new(self.schema.fields()));
+        let properties = self.plan.properties.clone();
+        let schema = Arc::new(Schema::new(self.plan.schema.fields()));
         let arrays = self.columns.into_iter().zip(schema.fields());
         let arrays = arrays.map(|(column, field)| column.into_array(field.data_type()));
         let arrays = arrays.collect::<Result<_, ArrowError>>().map_err(io::Error::other)?;

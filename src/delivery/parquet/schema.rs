@@ -7,8 +7,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-/// How deep types may be nested.
-pub(super) const DEPTH_MAX: usize = 10;
+use crate::TYPE_DEPTH_MAX;
 
 /// The columns of a Parquet object, or the fields of a struct in it: a name and a type for each.
 ///
@@ -43,7 +42,7 @@ pub(super) struct Column {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ParquetType {
-    /// `true` and `false`, as texts too, in upper or lower case; and the numbers 1 and 0.
+    /// `true` and `false`, as texts too, in upper or lower case; and the numbers 1 and 0, as texts too.
     Bool,
     /// A whole number of 32 bits, as a text too. `12.0` and `1.2e1` are whole.
     Int32,
@@ -55,7 +54,7 @@ pub enum ParquetType {
     Double,
     /// A text, and anything else as the JSON that it is.
     String,
-    /// The bytes of a text in Base64.
+    /// The bytes of a text in Base64, also in its alphabet for URLs, with or without padding.
     Bytes,
     /// A moment, to the microsecond, in UTC. A text in the form of RFC 3339, or with a blank instead of the `T`; without an offset it is UTC.
     /// A number, as a text too: whole with 13 digits or more, it counts milliseconds since 1970, otherwise seconds, as with OpenX.
@@ -191,8 +190,8 @@ impl ParquetSchema {
     /// Checks the schema of an object. The error is a sentence for the caller.
     pub(super) fn check_all(&self, is_case_insensitive: bool) -> Result<(), String> {
         // Also because the schema is committed as JSON.
-        if self.depth() > DEPTH_MAX {
-            return Err(format!("the schema is nested deeper than {DEPTH_MAX} levels"));
+        if self.depth() > TYPE_DEPTH_MAX {
+            return Err(format!("the schema is nested deeper than {TYPE_DEPTH_MAX} levels"));
         }
         self.check(is_case_insensitive)
     }

@@ -309,8 +309,8 @@ fn settings_that_break_a_rule_are_refused_with_a_sentence() {
         assert!(refused(of(one().column("d", decimal))).contains("\"d\" is a decimal"));
     }
     let nested = |depth| (1..depth).fold(ParquetType::Int32, |of, _| ParquetType::list(of));
-    assert!(of(one().column("n", nested(schema::DEPTH_MAX))).check().is_ok());
-    assert!(refused(of(one().column("n", nested(schema::DEPTH_MAX + 1)))).contains("deeper"));
+    assert!(of(one().column("n", nested(crate::TYPE_DEPTH_MAX))).check().is_ok());
+    assert!(refused(of(one().column("n", nested(crate::TYPE_DEPTH_MAX + 1)))).contains("deeper"));
     assert!(refused(of(one()).row_group_bytes(1)).contains("row_group_bytes is out of range"));
     assert!(refused(of(one()).page_bytes(1 << 30)).contains("page_bytes is out of range"));
     assert!(refused(of(one()).json_key("b", "c")).contains("the column \"b\""));

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::schema::{Column, DEPTH_MAX, ParquetSchema, ParquetType};
+use super::schema::{Column, ParquetSchema, ParquetType};
 use crate::Error;
+use crate::TYPE_DEPTH_MAX;
 
 /// The schema as a text that [`parse`](str::parse) reads.
 ///
@@ -162,8 +163,8 @@ impl<'a> Parser<'a> {
     }
 
     fn of(&mut self, depth: usize) -> Result<ParquetType, String> {
-        if depth > DEPTH_MAX {
-            return Err(format!("it is nested deeper than {DEPTH_MAX} levels"));
+        if depth > TYPE_DEPTH_MAX {
+            return Err(format!("it is nested deeper than {TYPE_DEPTH_MAX} levels"));
         }
         let at = self.at;
         let name = self.word().to_ascii_lowercase();

@@ -3,6 +3,8 @@
 //! A pump has a runtime of its own, on its own thread: what it evaluates is small, and must neither wait for the caller's runtime nor for the
 //! queries of others.
 
+use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
@@ -10,14 +12,16 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::collect;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{collect, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
 use super::overlay::Overlay;
@@ -32,7 +36,19 @@ pub(super) struct Evaluator {
     runtime: Runtime,
     state: SessionState,
     tables: Overlay,
+    /// The tables of the catalog that its statements name.
+    lookups: Mutex<Vec<Lookup>>,
+    /// How many bytes these tables may have together.
+    lookup_bytes_max: usize,
     clock: Arc<dyn Clock>,
+}
+
+/// A table of the catalog, which is read whole, and again only when told: what a statement finds there does not change by itself, and a file is
+/// not read for each batch of rows.
+#[derive(Debug)]
+struct Lookup {
+    name: String,
+    table: Table,
 }
 
 /// A table whose rows change.
@@ -47,7 +63,11 @@ pub(super) struct Query {
 
 impl Evaluator {
     /// Evaluates with the tables and functions of a session.
-    pub(super) fn new(session: &SessionContext, clock: Arc<dyn Clock>) -> Result<Self, QueryError> {
+    pub(super) fn new(
+        session: &SessionContext,
+        lookup_bytes_max: usize,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, QueryError> {
         let runtime = Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| QueryError::Failed(format!("cannot begin: {error}")))?;
         // With more partitions, small batches would be split and put together again for nothing.
@@ -63,7 +83,7 @@ impl Evaluator {
             .with_config(config)
             .with_catalog_list(Arc::new(tables.clone()))
             .build();
-        Ok(Self { runtime, state, tables, clock })
+        Ok(Self { runtime, state, tables, lookups: Mutex::default(), lookup_bytes_max, clock })
     }
 
     /// Adds a table, without rows, in the place of the one of that name. Statements that are planned keep the table that they were planned with.
@@ -78,11 +98,85 @@ impl Evaluator {
         self.tables.set(name, Arc::new(ViewTable::new((*query.plan).clone(), None)));
     }
 
-    /// Plans a statement.
+    /// Plans a statement. Tables of the catalog that it names are read first, unless another statement has named them.
     pub(super) fn plan(&self, sql: &str) -> Result<Query, QueryError> {
+        let query = self.plan_once(sql)?;
+        let others = self.others(&query)?;
+        if others.is_empty() {
+            return Ok(query);
+        }
+        for name in others {
+            let behind = self.runtime.block_on(self.tables.behind(&name)).map_err(failed)?;
+            let Some(behind) = behind else { continue };
+            let table = self.table(&name, &behind.schema())?;
+            self.lookups.lock().push(Lookup { name, table });
+        }
+        self.read_lookups()?;
+        self.plan_once(sql)
+    }
+
+    fn plan_once(&self, sql: &str) -> Result<Query, QueryError> {
         let plan = self.runtime.block_on(self.state.create_logical_plan(sql)).map_err(failed)?;
         let schema = nullable(&Arc::new(plan.schema().as_arrow().clone()));
         Ok(Query { plan: Box::new(plan), schema })
+    }
+
+    /// Returns the tables that a statement names and that are not the pump's own.
+    fn others(&self, query: &Query) -> Result<BTreeSet<String>, QueryError> {
+        let mut others = BTreeSet::new();
+        let look = |plan: &LogicalPlan| {
+            if let LogicalPlan::TableScan(scan) = plan
+                && !self.tables.has(scan.table_name.table())
+            {
+                others.insert(scan.table_name.table().to_owned());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        };
+        query.plan.apply_with_subqueries(look).map_err(failed)?;
+        Ok(others)
+    }
+
+    /// Reads the tables of the catalog again. If one cannot be read, all stay as they are.
+    pub(super) fn read_lookups(&self) -> Result<(), QueryError> {
+        let lookups = self.lookups.lock();
+        let mut bytes = 0;
+        let read = lookups.iter().map(|lookup| self.read_all(lookup, &mut bytes));
+        let read = read.collect::<Result<Vec<_>, _>>()?;
+        for (lookup, rows) in lookups.iter().zip(read) {
+            *self.runtime.block_on(lookup.table.batches[0].write()) = rows;
+        }
+        Ok(())
+    }
+
+    fn read_all(&self, lookup: &Lookup, bytes: &mut usize) -> Result<Vec<RecordBatch>, QueryError> {
+        let schema = TableProvider::schema(&*lookup.table);
+        let mut batches = vec![];
+        self.runtime.block_on(async {
+            // It is looked up each time, because that finds out whether the file is still there.
+            let behind = self.tables.behind(&lookup.name).await.map_err(failed)?;
+            let behind =
+                behind.ok_or_else(|| QueryError::Failed(format!("there is no table {}", lookup.name)))?;
+            let plan = LogicalPlanBuilder::scan(
+                TableReference::bare(lookup.name.clone()),
+                provider_as_source(behind),
+                None,
+            );
+            let plan = plan.and_then(LogicalPlanBuilder::build).map_err(failed)?;
+            let plan = self.state.create_physical_plan(&plan).await.map_err(failed)?;
+            let mut rows = execute_stream(plan, self.state.task_ctx()).map_err(failed)?;
+            while let Some(batch) = poll_fn(|context| rows.as_mut().poll_next(context)).await {
+                let batch = batch.and_then(|batch| Ok(conform(batch, &schema)?)).map_err(failed)?;
+                *bytes += batch.get_array_memory_size();
+                if *bytes > self.lookup_bytes_max {
+                    return Err(QueryError::Memory(format!(
+                        "the tables that the statement joins take more than {} bytes",
+                        self.lookup_bytes_max
+                    )));
+                }
+                batches.push(batch);
+            }
+            Ok(batches)
+        })
     }
 
     /// Returns which columns of a table a statement needs, as indices, in order. The table has so many columns.

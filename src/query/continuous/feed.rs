@@ -1,7 +1,7 @@
 //! One input of a pump: its worker, and from records to prepared rows.
 
 use std::collections::{BTreeMap, HashMap};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch, Timest
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use datafusion::error::DataFusionError;
-use parking_lot::Mutex;
 
 use super::columns::{Micros, TIME, micros, places, times};
 use super::errors::{Failure, Fault, text_of};
 use super::evaluate::{Evaluator, Query, Table, conform, failed};
 use super::marks::Marks;
+use super::positions::{Positions, add_finished};
 use super::shared::Shared;
 use crate::query::decode::Decoder;
 use crate::query::error::QueryError;
@@ -28,9 +28,6 @@ const RECORDS_AT_ONCE: usize = 16_384;
 const BYTES_AT_ONCE: usize = 16 << 20;
 /// An event time may be this much later than the arrival of its record: clocks differ. A later one is wrong, and would end every window.
 const AHEAD_MAX: Duration = HOUR;
-
-/// The next sequence number of each shard: everything before it is handled, and that is kept.
-pub(super) type Positions = Arc<Mutex<BTreeMap<u32, u64>>>;
 
 /// One input of a pump.
 pub(super) struct Feed {
@@ -57,6 +54,10 @@ pub(super) struct Progress {
     /// The shards that wait for memory.
     paused: Vec<u32>,
     skipped_before: u64,
+    /// Records were skipped, which the group has committed and the positions do not have.
+    pub(super) has_skipped: bool,
+    /// The shard of the last batch.
+    pub(super) last_shard: Option<u32>,
 }
 
 /// What a micro-batch has become.
@@ -84,6 +85,7 @@ impl Feed {
                 Poll::Ready(Ok(batch)) => self.batches.push(batch),
                 Poll::Ready(Err(Error::Lost { shard, .. })) => {
                     let skipped = self.worker.skip_lost(shard)?;
+                    self.progress.has_skipped = true;
                     shared.update(|counts| counts.skipped += skipped);
                 }
                 // What was read before counts first. The error comes again.
@@ -98,28 +100,48 @@ impl Feed {
         let skipped = self.worker.skipped_count();
         let new = skipped - std::mem::replace(&mut self.progress.skipped_before, skipped);
         if new > 0 {
+            self.progress.has_skipped = true;
             shared.update(|counts| counts.skipped += new);
+        }
+        if let Some(batch) = self.batches.last() {
+            self.progress.last_shard = Some(batch.shard().get());
         }
         Ok(())
     }
 
+    /// Returns a future that takes the next batch. If the worker fails instead, it does so again when it is asked again.
+    pub(super) fn next(&mut self) -> Pin<Box<impl Future<Output = ()> + '_>> {
+        let Self { worker, batches, .. } = self;
+        Box::pin(async move {
+            if let Ok(batch) = worker.next().await {
+                batches.push(batch);
+            }
+        })
+    }
+
     /// Adds the shards that the worker has to the marks, ends those that have ended, and notes how far each is read. `now` is a time before the
     /// last read.
-    pub(super) fn follow(&mut self, now: Micros, elapsed: Duration) {
+    pub(super) fn follow(&mut self, now: Micros, elapsed: Duration) -> std::result::Result<(), QueryError> {
         let leased: Vec<u32> = self.worker.shards().iter().map(|shard| shard.get()).collect();
         let is_new = leased.iter().any(|&shard| !self.marks.knows(shard));
         let is_gone = self.marks.shards().any(|shard| !leased.contains(&shard));
         let has_ended = leased.iter().any(|&shard| self.worker.is_at_end(shard.into()));
         if is_new || is_gone || has_ended {
-            self.follow_shards(&leased, elapsed);
+            self.follow_shards(&leased, elapsed)?;
         }
         for shard in leased {
-            let is_read = self.progress.is_read && !self.progress.paused.contains(&shard);
+            let is_read = self.progress.is_read
+                && !self.progress.paused.contains(&shard)
+                && !self.worker.is_held_up(shard.into());
             self.marks.note_read(shard, is_read, now);
         }
+        Ok(())
     }
 
-    fn follow_shards(&mut self, leased: &[u32], elapsed: Duration) {
+    fn follow_shards(&mut self, leased: &[u32], elapsed: Duration) -> std::result::Result<(), QueryError> {
+        if self.progress.has_skipped {
+            add_finished(&self.positions, self.worker.group(), &self.reader, self.marks.shards())?;
+        }
         let shards = self.reader.shards();
         for &shard in leased {
             self.marks.add(shard, elapsed);
@@ -145,6 +167,7 @@ impl Feed {
         for id in dropped {
             self.marks.end(id, &children_of(id, &shards), elapsed);
         }
+        Ok(())
     }
 
     /// Makes rows of the batches that were read. Returns the end of each shard's part as well.
@@ -286,17 +309,6 @@ impl Feed {
             self.marks.note_rows(shard, time, elapsed);
         }
         Ok(())
-    }
-
-    /// Notes that batches are handled.
-    pub(super) fn note_handled(&self, batches: &[Batch]) {
-        let mut positions = self.positions.lock();
-        for batch in batches {
-            if let Some(last) = batch.last_sequence() {
-                let next = positions.entry(batch.shard().get()).or_default();
-                *next = (*next).max(last.get() + 1);
-            }
-        }
     }
 
     /// Commits that batches are handled. A checkpoint that cannot be written now is written with a later one.

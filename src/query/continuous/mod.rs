@@ -1,7 +1,8 @@
 //! Continuous queries: statements that run until they are closed.
 //!
 //! A **pump** is a thread that works in cycles. `runner` carries them out, `feed` reads, an `operator` keeps rows until time has passed
-//! them, `marks` say how far time has come, `evaluate` runs SQL over rows that are there, `putter` puts, and `state` keeps what a restart needs.
+//! them, `marks` say how far time has come, `evaluate` runs SQL over rows that are there, `halves` finds the rows that it fails for, `putter` puts
+//! under the places that `positions` chooses, and `state` keeps what a restart needs.
 //!
 //! **A cycle of a statement with windows, joins or rows that look back:** batches of the log are read → records that do not fit, and rows that are
 //! late, become error rows → the others go into the operator → the watermark advances → released rows go through the statement → **one entry is
@@ -22,7 +23,8 @@
 //!   again. Its mark has gone to its children in the same entry.
 //!
 //! A cycle that has read records but adds, puts and refuses nothing is not written: only the group commits it. So reading goes on at the
-//! higher of both positions.
+//! higher of both positions, and a shard may have ended that the journal still waits for. Time may also have passed rows of which nothing went
+//! out: so an entry with rows says how far it had come before them.
 //!
 //! **A cycle of a statement whose rows go out at once** needs no journal but for the text of the statement: batches are read → the statement
 //! makes rows of them → each row is put under the place of the record that it is made of → the group commits. A crash before the commit lets the
@@ -35,6 +37,7 @@ mod columns;
 mod errors;
 mod evaluate;
 mod feed;
+mod halves;
 mod keyed;
 mod keys;
 mod marks;
@@ -48,6 +51,7 @@ mod overlay;
 mod panes;
 mod pile;
 mod planned;
+mod positions;
 mod program;
 mod pump;
 mod putter;

@@ -115,8 +115,8 @@ impl Plain {
                 _ => unreachable!(),
             };
             match windows.last_mut() {
-                Some(((_, end), rows)) if row.time < *end => {
-                    if matches!(self.window, Window::Session { .. }) {
+                Some(((_, end), rows)) if row.time < *end || row.time == *end && self.is_session() => {
+                    if self.is_session() {
                         *end = row.time + length;
                     }
                     rows.push(row);
@@ -127,13 +127,17 @@ impl Plain {
         windows
     }
 
+    fn is_session(&self) -> bool {
+        matches!(self.window, Window::Session { .. })
+    }
+
     fn is_late(&self, row: &Row) -> bool {
         match &self.window {
             Window::Session { gap, .. } => {
                 let takes = |((start, end), _): &(Bounds, Vec<Row>)| {
-                    *start - micros(*gap) < row.time && row.time < *end
+                    *start - micros(*gap) <= row.time && row.time <= *end
                 };
-                row.time + micros(*gap) <= self.watermark && !self.windows_of_key(row.key).iter().any(takes)
+                row.time + micros(*gap) < self.watermark && !self.windows_of_key(row.key).iter().any(takes)
             }
             Window::Stagger { size, .. } => row.time + micros(*size) <= self.watermark,
             _ => {
@@ -148,7 +152,7 @@ impl Plain {
         if let Window::Session { .. } | Window::Stagger { .. } = self.window {
             for key in self.held.iter().map(|row| row.key).collect::<BTreeSet<_>>() {
                 for (bounds, rows) in self.windows_of_key(key) {
-                    if bounds.1 > watermark {
+                    if bounds.1 > watermark || bounds.1 == watermark && self.is_session() {
                         break;
                     }
                     self.held.retain(|row| !rows.contains(row));
@@ -260,7 +264,8 @@ fn check_windows(seed: u64) {
             assert!(step.reached > reached || step.reached == to, "it goes on");
             let mut of_step = Windows::new();
             released_windows(&step.tables, &window, &mut of_step);
-            assert!(of_step.keys().all(|((_, end), _)| reached < *end && *end <= step.reached));
+            let passed = |end: Micros| end + Micros::from(plain.is_session());
+            assert!(of_step.keys().all(|((_, end), _)| (reached + 1..=step.reached).contains(&passed(*end))));
             of_step.into_iter().for_each(|(key, ids)| assert!(released.insert(key, ids).is_none()));
             reached = step.reached;
             if reached == to {

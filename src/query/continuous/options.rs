@@ -62,6 +62,8 @@ impl PumpOptions {
     /// From four fifths of it on, the pump does not read the shards whose time is ahead of others. Beyond it, the pump ends with
     /// [`QueryError::Memory`](crate::query::QueryError::Memory). Its state stays, and it goes on when it is started with a higher limit. What
     /// evaluating the rows of a window takes comes on top, and has the memory limit of the catalog.
+    ///
+    /// The tables that the statement joins may take as much again, all of them together.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = bytes;
         self

@@ -66,7 +66,7 @@ impl Output {
     /// they are UTF-8, and in hexadecimal otherwise.
     ///
     /// If the statement selects a column `_key`, it is the partition key, and not in the data. Otherwise, without [`key`](Self::key), each row
-    /// has a key of its own, so that rows spread over the shards. A key that is null counts as none. A longer one than a record may have is cut.
+    /// has a key of its own, so that rows spread over the shards. A key that is null or empty counts as none. A longer one than a record may have is cut.
     ///
     /// Rows that are too large for a record go to the error output.
     pub fn stream(stream: &Stream) -> Self {
@@ -131,7 +131,7 @@ impl Output {
         }
         let data = if self.is_csv { csv_of(&shown)? } else { json_of(&shown)? };
         let key_of = |row: usize| match &keys {
-            Some(keys) if keys.is_valid(row) => {
+            Some(keys) if keys.is_valid(row) && !keys.as_string::<i32>().value(row).is_empty() => {
                 cut(keys.as_string::<i32>().value(row), PARTITION_KEY_BYTES_MAX).as_bytes().to_vec()
             }
             _ => number.wrapping_add(row as u32).to_string().into_bytes(),

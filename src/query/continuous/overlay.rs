@@ -29,6 +29,19 @@ impl Overlay {
     pub(super) fn set(&self, name: &str, table: Arc<dyn TableProvider>) {
         self.own.lock().insert(name.to_owned(), table);
     }
+
+    /// Returns the table that is behind those of its own, as it is now.
+    pub(super) async fn behind(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        match &self.others {
+            Some(others) => others.table(name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Returns whether a table is its own.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.own.lock().contains_key(name)
+    }
 }
 
 impl CatalogProviderList for Overlay {
@@ -68,14 +81,10 @@ impl SchemaProvider for Overlay {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let own = self.own.lock().get(name).cloned();
-        match (own, &self.others) {
-            (None, Some(others)) => others.table(name).await,
-            (own, _) => Ok(own),
-        }
+        if own.is_some() { Ok(own) } else { self.behind(name).await }
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.own.lock().contains_key(name)
-            || self.others.as_ref().is_some_and(|others| others.table_exist(name))
+        self.has(name) || self.others.as_ref().is_some_and(|others| others.table_exist(name))
     }
 }

@@ -141,7 +141,7 @@ impl Catalog {
     fn start_plan(&self, plan: &Plan, options: PumpOptions) -> Result<Pump, QueryError> {
         let output = self.output_of(&plan.target).ok_or_else(|| {
             QueryError::Invalid(format!(
-                "the catalog has no output {:?}: add it with `Catalog::output`, or declare it with CREATE STREAM",
+                "the catalog has no output {:?}: add it to the catalog, or declare it with CREATE STREAM",
                 plan.target
             ))
         })?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ use crate::{Group, Lag, Timestamp, extend};
 /// least once**.
 pub struct Pump {
     name: String,
+    thread: ThreadId,
     running: Mutex<Option<JoinHandle<Result<(), QueryError>>>>,
     shared: Arc<Shared>,
     groups: Vec<Group>,
@@ -82,6 +83,7 @@ impl Pump {
         let Running { shared, groups, thread } = start(plan, sources, session, output, options)?;
         Ok(Self {
             name: plan.name.clone(),
+            thread: thread.thread().id(),
             running: Mutex::new(Some(thread)),
             shared,
             groups,
@@ -126,6 +128,26 @@ impl Pump {
         self.shared.counts().rests
     }
 
+    /// Reads the files again that the statement joins. The pump reads them whole when it starts, and what it finds there changes only by this.
+    /// Waits until the pump has done what it has in hand. Rows that it reads later meet the new tables.
+    ///
+    /// # Errors
+    /// If a table cannot be read, or if they take more than [`PumpOptions::memory_limit`] together: then all stay as they were, and the pump
+    /// goes on. If the pump has ended. `Invalid` if it is called by the function of an output, which the pump would wait for.
+    pub fn reload_tables(&self) -> Result<(), QueryError> {
+        if self.is_called_back() {
+            return Err(QueryError::Invalid(
+                "tables cannot be read again from within a callback: do it in another thread".to_owned(),
+            ));
+        }
+        self.shared.reload()
+    }
+
+    /// Returns whether its own thread asks, such as by the function of an output, or another that must not wait for it.
+    fn is_called_back(&self) -> bool {
+        self.thread == std::thread::current().id() || extend::is_in_callback()
+    }
+
     /// Ends the pump, once what it has in hand is done or kept. Windows that are open stay open: the pump goes on with them when it is started
     /// again.
     ///
@@ -133,12 +155,12 @@ impl Pump {
     /// Why the pump had ended already, if it had failed. A later call returns the same.
     pub fn close(&self) -> Result<(), QueryError> {
         self.shared.close();
+        // The function of an output may close the pump that it is called by, also while another thread waits for the end.
+        if self.is_called_back() {
+            return Ok(());
+        }
         let mut running = self.running.lock();
         if let Some(thread) = running.take() {
-            // The function of an output may close the pump that it is called by.
-            if thread.thread().id() == std::thread::current().id() || extend::is_in_callback() {
-                return Ok(());
-            }
             let panicked = |_| Err(QueryError::Failed("the pump has panicked".to_owned()));
             *self.ended.lock() = thread.join().unwrap_or_else(panicked).err();
         }

@@ -10,7 +10,7 @@ use datafusion::arrow::error::ArrowError;
 use super::errors::{Failure, Fault, batch_of};
 use super::output::{Output, PutRow, Target};
 use super::shared::Shared;
-use super::state::{Part, PartData, decode, decode_puts, encode, encode_puts};
+use super::state::{KeptRows, Part, PartData, decode_rows, encode, encode_puts};
 use crate::query::error::QueryError;
 use crate::{Error, Group, PutRecord, Sink, Stream, StreamReader, extend};
 
@@ -65,15 +65,12 @@ impl Rows {
         }
     }
 
-    fn decode(&mut self, data: &[u8], is_stream: bool) -> Result<(), ArrowError> {
-        if is_stream {
-            let rows = decode_puts(data)?;
-            match self {
-                Self::Records(known) => known.extend(rows),
-                Self::Batches(_) => *self = Self::Records(rows),
-            }
-        } else if let Self::Batches(batches) = self {
-            batches.extend(decode(data)?);
+    fn decode(&mut self, data: &[u8]) -> Result<(), ArrowError> {
+        match (decode_rows(data)?, self) {
+            (KeptRows::Records(rows), Self::Records(known)) => known.extend(rows),
+            (KeptRows::Records(rows), all) => *all = Self::Records(rows),
+            (KeptRows::Batches(batches), Self::Batches(known)) => known.extend(batches),
+            (KeptRows::Batches(batches), all) => *all = Self::Batches(batches),
         }
         Ok(())
     }
@@ -189,10 +186,17 @@ impl Putter {
         let mut puts = Puts::default();
         for (part, data) in parts {
             match part {
-                Part::Output => puts.output.decode(data, self.sink.is_some())?,
-                Part::Errors => puts.errors.decode(data, self.error_sink.is_some())?,
+                Part::Output => puts.output.decode(data)?,
+                // They take their numbers, wherever errors go by now.
+                Part::Errors => puts.errors.decode(data)?,
                 _ => {}
             }
+        }
+        let kind = |is_stream: bool| if is_stream { "a stream" } else { "a function" };
+        let was_stream = matches!(puts.output, Rows::Records(_));
+        if puts.output.len() > 0 && was_stream != self.sink.is_some() {
+            let (was, is) = (kind(was_stream), kind(!was_stream));
+            return Err(ArrowError::SchemaError(format!("it was {was}, and is {is}")));
         }
         Ok(puts)
     }
@@ -219,17 +223,22 @@ impl Putter {
                 )?
             }
             (Rows::Batches(batches), _) => {
-                let Some(errors) = &self.errors else { return self.put_output(place, number, puts, shared) };
-                // Errors that their own output does not take are counted and shown, and go nowhere else.
-                let refused = |batch| self.call(errors, batch, shared).err();
-                if let Some(reason) = batches.iter().find_map(refused) {
-                    shared.note_error(&reason);
-                }
+                self.call_with_errors(batches, shared);
                 true
             }
             _ => true,
         };
         Ok(is_whole && self.put_output(place, number.wrapping_add(puts.errors.len() as u32), puts, shared)?)
+    }
+
+    /// Calls the error output. What it does not take is counted and shown, and goes nowhere else.
+    fn call_with_errors(&self, batches: &[RecordBatch], shared: &Shared) {
+        let Some(errors) = &self.errors else { return };
+        for batch in batches {
+            if let Err(reason) = self.call(errors, batch, shared) {
+                shared.note_error(&reason);
+            }
+        }
     }
 
     fn put_output(
@@ -282,14 +291,7 @@ impl Putter {
                     return Ok(false);
                 }
             }
-            (Rows::Batches(batches), _) => {
-                for batch in &batches {
-                    let errors = self.errors.as_ref().expect("only then there are batches");
-                    if let Err(reason) = self.call(errors, batch, shared) {
-                        shared.note_error(&reason);
-                    }
-                }
-            }
+            (Rows::Batches(batches), _) => self.call_with_errors(&batches, shared),
             _ => {}
         }
         let Some(sink) = &self.sink else { return Ok(true) };
@@ -360,6 +362,11 @@ impl Putter {
                     Err(error) if error.is_retryable() => {
                         shared.note_error(&error.to_string());
                         PAUSE
+                    }
+                    // An error that its own output does not take is counted and shown, and goes nowhere else.
+                    Err(error @ Error::InvalidRecord { .. }) if !is_output => {
+                        shared.note_error(&error.to_string());
+                        break;
                     }
                     Err(error) => return Err(error.into()),
                 };

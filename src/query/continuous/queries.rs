@@ -11,6 +11,7 @@ use super::columns::{Bounds, places};
 use super::errors::{Failure, Fault, text_of};
 use super::evaluate::{Evaluator, Query, Table, failed};
 use super::feed::arrow;
+use super::halves;
 use super::putter::Place;
 use super::sides::RowId;
 use crate::query::error::QueryError;
@@ -95,10 +96,15 @@ impl Queries {
         match self {
             Self::Over { query, table } => {
                 let released = tables.into_iter().next().unwrap_or_default();
-                match evaluator.run(query, vec![(table, released)]) {
-                    Ok(result) => rows.extend(result.iter().map(|rows| without(rows, &PLACE))),
-                    Err(error) => failures.push(failure_of(error, None)?),
+                let mut found = vec![];
+                match evaluator.run(query, vec![(table, released.clone())]) {
+                    Ok(result) => found = result,
+                    Err(error) => {
+                        fails_for_some(error)?;
+                        halves::over((evaluator, query), (table, &released), (&mut found, failures))?;
+                    }
                 }
+                rows.extend(found.iter().map(|rows| without(rows, &PLACE)));
             }
             Self::Windows { query, tables: names, separately } => {
                 let run = |tables: Tables| evaluator.run(query, names.iter().zip(tables).collect());
@@ -116,7 +122,7 @@ impl Queries {
                 for (bounds, tables) in by_window(&tables)? {
                     match run(tables) {
                         Ok(result) => rows.extend(result),
-                        Err(error) => failures.push(failure_of(error, Some(bounds))?),
+                        Err(error) => failures.push(failure_of(error, bounds)?),
                     }
                 }
             }
@@ -125,17 +131,24 @@ impl Queries {
         Ok(())
     }
 
-    /// Evaluates the rows of both sides of a join, some of which are new. If the statement fails, returns that.
+    /// Evaluates the rows of both sides of a join, some of which are new.
     pub(super) fn meet(
         &self,
         evaluator: &Evaluator,
         left: Vec<RecordBatch>,
         right: Vec<RecordBatch>,
-    ) -> Result<Result<Vec<Pairs>, Failure>, QueryError> {
-        let Self::Join { query, tables, .. } = self else { return Ok(Ok(vec![])) };
-        let results = match evaluator.run(query, vec![(&tables[0], left), (&tables[1], right)]) {
+        failures: &mut Vec<Failure>,
+    ) -> Result<Vec<Pairs>, QueryError> {
+        let Self::Join { query, tables, .. } = self else { return Ok(vec![]) };
+        let all = vec![(&tables[0], left.clone()), (&tables[1], right.clone())];
+        let results = match evaluator.run(query, all) {
             Ok(results) => results,
-            Err(error) => return failure_of(error, None).map(Err),
+            Err(error) => {
+                fails_for_some(error)?;
+                let mut found = vec![];
+                halves::meet((evaluator, query), tables, [&left, &right], (&mut found, failures))?;
+                found
+            }
         };
         let mut found = vec![];
         for result in results {
@@ -151,7 +164,7 @@ impl Queries {
             }
             found.push(Pairs { rows: without(&without(&rows, &PAIR), &[KEPT]), met });
         }
-        Ok(Ok(found))
+        Ok(found)
     }
 
     /// Evaluates the rows of both sides of a join that have met none.
@@ -164,28 +177,34 @@ impl Queries {
     ) -> Result<(), QueryError> {
         let Self::Join { tables, alone: Some(alone), .. } = self else { return Ok(()) };
         for (table, side) in tables.iter().zip(sides).filter(|(_, side)| !side.is_empty()) {
-            match evaluator.run(alone, vec![(table, side)]) {
+            match evaluator.run(alone, vec![(table, side.clone())]) {
                 Ok(result) => rows.extend(result),
-                Err(error) => failures.push(failure_of(error, None)?),
+                Err(error) => {
+                    fails_for_some(error)?;
+                    halves::each((evaluator, alone), (table, &side), (rows, failures))?;
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Returns the failure of a statement, unless it ends the pump.
-fn failure_of(error: DataFusionError, bounds: Option<Bounds>) -> Result<Failure, QueryError> {
+/// Returns the error if it ends the pump.
+fn fails_for_some(error: DataFusionError) -> Result<(), QueryError> {
+    match error {
+        error @ DataFusionError::ResourcesExhausted(_) => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the failure of a statement for a window, unless it ends the pump.
+fn failure_of(error: DataFusionError, (start, end): Bounds) -> Result<Failure, QueryError> {
     if matches!(error, DataFusionError::ResourcesExhausted(_)) {
         return Err(failed(error));
     }
     let reason = error.strip_backtrace();
-    let message = match bounds {
-        Some((start, end)) => {
-            format!("the window from {} to {}: {reason}", text_of(start), text_of(end))
-        }
-        None => reason,
-    };
-    Ok(Failure { fault: Fault::Evaluation, message, time: bounds.map(|(_, end)| end), data: vec![] })
+    let message = format!("the window from {} to {}: {reason}", text_of(start), text_of(end));
+    Ok(Failure { fault: Fault::Evaluation, message, time: Some(end), data: vec![] })
 }
 
 /// Returns the rows without some columns.

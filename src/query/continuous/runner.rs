@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
@@ -18,7 +18,7 @@ use super::queries::Queries;
 use super::shared::{LOOK_AGAIN, Shared};
 use super::state::{Cycle, Part, PartData, State, encode, encode_ids};
 use crate::query::error::QueryError;
-use crate::{Batch, Clock, Error, Position, Result};
+use crate::{Batch, Clock, Error, Result};
 
 /// About so many rows are released at a time.
 const ROWS_AT_ONCE: usize = 65_536;
@@ -69,7 +69,7 @@ impl Runner {
         let shared = Arc::clone(&self.shared);
         // Whoever sees that the pump has ended may start it again.
         drop(self);
-        shared.update(|counts| counts.has_ended = true);
+        shared.end();
         outcome
     }
 
@@ -77,6 +77,7 @@ impl Runner {
         let waker = Waker::from(Arc::clone(&self.shared.bell));
         let mut context = Context::from_waker(&waker);
         while !self.shared.is_closing() {
+            self.shared.reload_if_asked(|| self.evaluator.read_lookups());
             match self.cycle(&mut context) {
                 Ok(true) => {}
                 Ok(false) | Err(QueryError::Stream(Error::Closed)) => return Ok(()),
@@ -110,6 +111,10 @@ impl Runner {
         self.note_state();
         match ended {
             _ if !goes_on => Ok(false),
+            Some(error) if count == 0 && error.is_retryable() => {
+                self.shared.note_error(&error.to_string());
+                Ok(self.shared.pause(&self.clock, PAUSE))
+            }
             Some(error) if count == 0 => Err(error.into()),
             _ if count > 0 => Ok(true),
             _ => self.rest(context),
@@ -143,14 +148,15 @@ impl Runner {
             feed.note_handled(batches);
             feed.commit(batches, &self.shared)?;
         }
-        feed.follow(now, self.clock.elapsed());
+        feed.follow(now, self.clock.elapsed())?;
         Ok(true)
     }
 
     /// Handles rows that are kept until time has passed them, and advances time.
     fn keep_rows(&mut self, batches: &[Vec<Batch>], now: Micros) -> Result<GoesOn, QueryError> {
         let elapsed = self.clock.elapsed();
-        let before = self.place()?;
+        let place = self.feeds[0].place(&batches[0])?;
+        let watermark_before = self.watermark;
         let mut work = Work::default();
         for (input, batches) in batches.iter().enumerate() {
             if !batches.is_empty() {
@@ -161,7 +167,7 @@ impl Runner {
         for (feed, batches) in self.feeds.iter_mut().zip(batches) {
             feed.note_arrivals(batches, elapsed);
             feed.note_handled(batches);
-            feed.follow(now, elapsed);
+            feed.follow(now, elapsed)?;
         }
         let marks = self.feeds.iter().map(|feed| feed.marks.watermark(now, elapsed));
         let target = marks.min().flatten().max(self.watermark);
@@ -170,7 +176,7 @@ impl Runner {
                 Some(target) => self.advance(target, &mut work)?,
                 None => true,
             };
-            if !self.finish(std::mem::take(&mut work), before)? {
+            if !self.finish(std::mem::take(&mut work), place, watermark_before)? {
                 return Ok(false);
             }
             if is_done {
@@ -233,20 +239,14 @@ impl Runner {
     fn meet(&mut self, work: &mut Work) -> Result<(), QueryError> {
         let Some(sides) = self.operator.as_mut().and_then(Operator::sides) else { return Ok(()) };
         let Some([left, right]) = sides.meet().map_err(arrow)? else { return Ok(()) };
-        let result = self.queries.meet(&self.evaluator, left, right)?;
-        match result {
-            Ok(pairs) => {
-                for pairs in pairs {
-                    for (input, met) in pairs.met.into_iter().enumerate() {
-                        let new = sides.note_met(input, met);
-                        if !new.is_empty() {
-                            work.parts.push((Part::Met(input), encode_ids(&new).map_err(arrow)?));
-                        }
-                    }
-                    work.rows.push(pairs.rows);
+        for pairs in self.queries.meet(&self.evaluator, left, right, &mut work.failures)? {
+            for (input, met) in pairs.met.into_iter().enumerate() {
+                let new = sides.note_met(input, met);
+                if !new.is_empty() {
+                    work.parts.push((Part::Met(input), encode_ids(&new).map_err(arrow)?));
                 }
             }
-            Err(failure) => work.failures.push(failure),
+            work.rows.push(pairs.rows);
         }
         Ok(())
     }
@@ -267,7 +267,12 @@ impl Runner {
     }
 
     /// Keeps what a cycle has done, and puts its rows.
-    fn finish(&mut self, work: Work, place: Place) -> Result<GoesOn, QueryError> {
+    fn finish(
+        &mut self,
+        work: Work,
+        place: Place,
+        watermark_before: Option<Micros>,
+    ) -> Result<GoesOn, QueryError> {
         let Work { mut parts, mut rows, failures } = work;
         rows.retain(|rows| rows.num_rows() > 0);
         if parts.is_empty() && rows.is_empty() && failures.is_empty() {
@@ -277,7 +282,7 @@ impl Runner {
         let puts = self.putter.puts(rows, failures, first_number, &self.shared)?;
         self.next_number = first_number.wrapping_add(puts.count());
         parts.extend(puts.encode().map_err(arrow)?);
-        let cycle = self.cycle_record(place, first_number);
+        let cycle = Cycle { watermark_before, ..self.cycle_record(place, first_number) };
         while let Err(error) = self.state.write(cycle.clone(), &parts) {
             if !error.is_retryable() {
                 return Err(error.into());
@@ -304,20 +309,6 @@ impl Runner {
             next_number: self.next_number,
             ..Cycle::default()
         }
-    }
-
-    /// Returns a place of the first input that the group has not committed, and will not before the next cycle ends: the next record of the
-    /// newest shard.
-    fn place(&self) -> Result<Place> {
-        let feed = &self.feeds[0];
-        let shards = feed.reader.shards();
-        let Some(newest) = shards.last() else { return Ok((0, 0)) };
-        let known = feed.positions.lock().get(&newest.id.get()).copied();
-        let next = match known {
-            Some(next) => next,
-            None => feed.reader.iterator(newest.id, Position::TrimHorizon)?.next_sequence().get(),
-        };
-        Ok((newest.id.get(), next))
     }
 
     /// Slows down where rows are held for shards that are behind, and fails if that does not help.
@@ -349,7 +340,7 @@ impl Runner {
                 }
             }
         }
-        let cycle = self.cycle_record(self.place()?, self.next_number);
+        let cycle = self.cycle_record(self.feeds[0].place(&[])?, self.next_number);
         match self.state.write_whole(cycle, &parts) {
             // The journal stays long, and is correct.
             Err(error) if error.is_retryable() => {
@@ -373,23 +364,12 @@ impl Runner {
     fn rest(&mut self, context: &mut Context<'_>) -> Result<GoesOn, QueryError> {
         let wait = self.wait_at_most()?;
         let Self { feeds, shared, .. } = self;
-        let mut read = vec![];
-        let mut nexts: Vec<_> = feeds.iter_mut().map(|feed| Box::pin(feed.worker.next())).collect();
-        for (input, next) in nexts.iter_mut().enumerate() {
-            match Pin::new(next).poll(context) {
-                Poll::Ready(Ok(batch)) => read.push((input, batch)),
-                // It comes again.
-                Poll::Ready(Err(_)) => return Ok(true),
-                Poll::Pending => {}
-            }
-        }
-        if read.is_empty() {
+        let mut nexts: Vec<_> = feeds.iter_mut().map(|feed| feed.next()).collect();
+        // Each of them is asked, so that each wakes the thread. A batch that has come is with its feed.
+        let is_ready = nexts.iter_mut().map(|next| Pin::new(next).poll(context).is_ready());
+        if is_ready.filter(|is_ready| *is_ready).count() == 0 {
             shared.update(|counts| counts.rests += 1);
             shared.bell.wait_awake(wait);
-        }
-        drop(nexts);
-        for (input, batch) in read {
-            feeds[input].batches.push(batch);
         }
         Ok(true)
     }

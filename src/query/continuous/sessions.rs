@@ -1,6 +1,7 @@
 //! Session windows: rows of a key that follow each other within a gap.
 //!
-//! A row at time t takes the time from t to t + gap. Rows of a key whose times overlap are in one session, in whatever order they come.
+//! A row at time t takes the time from t to t + gap, with both ends. Rows of a key whose times meet are in one session, in whatever order they come:
+//! also those that are the gap apart, as in Flink. So a session ends at the gap after its last row, and goes out when time has passed that.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -13,7 +14,7 @@ use super::operator::{Held, Late, Released};
 struct Session {
     first: Micros,
     last: Micros,
-    /// The key is looked at then, to see whether the session has ended: no later than it does.
+    /// The key is looked at then, to see whether the session has ended: no later than that is known.
     look: Micros,
     rows: Vec<Waiting>,
 }
@@ -21,7 +22,8 @@ struct Session {
 /// The open sessions of all keys.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    gap: Micros,
+    /// How long after a row the next one is not in its session any more: the gap, and a microsecond.
+    reach: Micros,
     keyed: Keyed,
     /// By the number of the key. The sessions of a key do not overlap.
     open: Vec<Vec<Session>>,
@@ -29,21 +31,21 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(gap: Micros, keys: &[String], schemas: &[SchemaRef]) -> Result<Self> {
-        Ok(Self { gap, keyed: Keyed::new(schemas, keys)?, open: vec![] })
+        Ok(Self { reach: gap + 1, keyed: Keyed::new(schemas, keys)?, open: vec![] })
     }
 
     /// Returns the rows whose session has ended, and that no open session takes in.
     pub(super) fn late(&mut self, input: usize, rows: &RecordBatch, watermark: Micros) -> Result<Vec<Late>> {
         let times = times(rows)?;
-        if times.iter().all(|time| time + self.gap > watermark) {
+        if times.iter().all(|time| time + self.reach > watermark) {
             return Ok(vec![]);
         }
         let keys = self.keyed.keys_of(input, rows)?;
         let mut late = vec![];
-        for (row, &time) in times.iter().enumerate().filter(|(_, time)| **time + self.gap <= watermark) {
+        for (row, &time) in times.iter().enumerate().filter(|(_, time)| **time + self.reach <= watermark) {
             let open = self.keyed.known(&keys, row).map_or(&[][..], |key| &self.open[key as usize]);
-            if !open.iter().any(|session| session.takes(time, self.gap)) {
-                late.push(Late { row, end: time + self.gap });
+            if !open.iter().any(|session| session.takes(time, self.reach)) {
+                late.push(Late { row, end: time + self.reach - 1 });
             }
         }
         Ok(late)
@@ -57,8 +59,8 @@ impl Sessions {
                 self.open.resize_with(key as usize + 1, Vec::new);
             }
             let open = &mut self.open[key as usize];
-            let Some(at) = open.iter().position(|session| session.takes(waiting.time, self.gap)) else {
-                let (first, look) = (waiting.time, waiting.time + self.gap);
+            let Some(at) = open.iter().position(|session| session.takes(waiting.time, self.reach)) else {
+                let (first, look) = (waiting.time, waiting.time + self.reach);
                 open.push(Session { first, last: first, look, rows: vec![waiting] });
                 self.keyed.look_at(key, look);
                 continue;
@@ -67,7 +69,7 @@ impl Sessions {
             open[at].last = open[at].last.max(waiting.time);
             open[at].rows.push(waiting);
             if open.len() > 1 {
-                merge(open, at, self.gap);
+                merge(open, at, self.reach);
             }
         }
         self.keyed.tidy(self.open.iter_mut().flatten().flat_map(|session| &mut session.rows))
@@ -81,23 +83,23 @@ impl Sessions {
     pub(super) fn advance(&mut self, watermark: Micros, rows_max: usize) -> Result<Released> {
         let (mut ended, mut row_count, mut reached) = (vec![], 0, watermark);
         while let Some((due, key)) = self.keyed.next_look().filter(|&(due, _)| due <= watermark) {
-            let last_end = ended.last().map(|&((_, end), _)| end);
-            if row_count >= rows_max && last_end.is_some_and(|end| due > end) {
+            let last_due = ended.last().map(|&((_, end), _)| end + 1);
+            if row_count >= rows_max && last_due.is_some_and(|last| due > last) {
                 reached = due - 1;
                 break;
             }
             self.keyed.take_look();
             let open = &mut self.open[key as usize];
             let Some(at) = open.iter().position(|session| session.look == due) else { continue };
-            let end = open[at].last + self.gap;
-            if end > due {
-                open[at].look = end;
-                self.keyed.look_at(key, end);
+            let passed = open[at].last + self.reach;
+            if passed > due {
+                open[at].look = passed;
+                self.keyed.look_at(key, passed);
                 continue;
             }
             let session = open.swap_remove(at);
             row_count += session.rows.len();
-            ended.push(((session.first, end), session.rows));
+            ended.push(((session.first, passed - 1), session.rows));
             if open.is_empty() {
                 self.keyed.forget(key);
             }
@@ -119,16 +121,18 @@ impl Sessions {
 
 impl Session {
     /// Returns whether a row at this time belongs to the session.
-    fn takes(&self, time: Micros, gap: Micros) -> bool {
-        self.first - gap < time && time < self.last + gap
+    fn takes(&self, time: Micros, reach: Micros) -> bool {
+        self.first - reach < time && time < self.last + reach
     }
 }
 
 /// Merges a session that has grown with those that it has reached.
-fn merge(open: &mut Vec<Session>, at: usize, gap: Micros) {
+fn merge(open: &mut Vec<Session>, at: usize, reach: Micros) {
     let mut grown = open.swap_remove(at);
     while let Some(at) = open.iter().position(|session| {
-        session.takes(grown.first, gap) || session.takes(grown.last, gap) || grown.takes(session.first, gap)
+        session.takes(grown.first, reach)
+            || session.takes(grown.last, reach)
+            || grown.takes(session.first, reach)
     }) {
         let reached = open.swap_remove(at);
         grown.first = grown.first.min(reached.first);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::columns::Micros;
 use super::errors::{Failure, Fault};
 use super::operator::Held;
+use crate::query::error::QueryError;
 use crate::{Bell, Clock};
 
 /// How long to wait at most before a look at the clock, which may be one that is moved by hand.
@@ -20,6 +21,17 @@ pub(super) struct Shared {
     pub(super) bell: Arc<Bell>,
     is_closing: AtomicBool,
     counts: Mutex<Counts>,
+    reload: Mutex<Reload>,
+    /// Notified when tables were read again, and when the thread ends.
+    reloaded: Condvar,
+}
+
+/// How often tables were to be read again, and how often that was done.
+#[derive(Debug, Default)]
+struct Reload {
+    asked: u64,
+    done: u64,
+    outcome: Option<QueryError>,
 }
 
 /// What a pump has done so far.
@@ -46,6 +58,44 @@ impl Shared {
 
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// Has the thread read the tables again, and waits until it has.
+    pub(super) fn reload(&self) -> Result<(), QueryError> {
+        let mut reload = self.reload.lock();
+        reload.asked += 1;
+        let asked = reload.asked;
+        self.bell.ring();
+        while reload.done < asked {
+            if self.counts.lock().has_ended {
+                return Err(QueryError::Invalid("the pump has ended".to_owned()));
+            }
+            self.reloaded.wait(&mut reload);
+        }
+        reload.outcome.clone().map_or(Ok(()), Err)
+    }
+
+    /// Reads tables again if somebody waits for that.
+    pub(super) fn reload_if_asked(&self, read: impl FnOnce() -> Result<(), QueryError>) {
+        let asked = {
+            let reload = self.reload.lock();
+            if reload.done == reload.asked {
+                return;
+            }
+            reload.asked
+        };
+        let outcome = read().err();
+        let mut reload = self.reload.lock();
+        (reload.done, reload.outcome) = (asked, outcome);
+        self.reloaded.notify_all();
+    }
+
+    /// Notes that the thread ends.
+    pub(super) fn end(&self) {
+        self.update(|counts| counts.has_ended = true);
+        // Under the lock, so that nobody is between looking and waiting.
+        let _reload = self.reload.lock();
+        self.reloaded.notify_all();
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -1,6 +1,5 @@
 //! Makes a running pump of a plan: opens its state, plans its statements, holds again what it held, and puts again what it was putting.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 
@@ -9,12 +8,13 @@ use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 
 use super::evaluate::{Evaluator, conform};
-use super::feed::{Feed, Positions, Progress, arrow};
+use super::feed::{Feed, Progress, arrow};
 use super::marks::{KeptMarks, Marks, Rules};
 use super::operator::Operator;
 use super::options::PumpOptions;
 use super::output::Output;
 use super::planned::{Planned, plan_all};
+use super::positions::{Positions, add_committed, add_finished, committed};
 use super::putter::Putter;
 use super::queries::Queries;
 use super::runner::Runner;
@@ -60,7 +60,7 @@ pub(super) fn start(
     extend::check_process(&stream)?;
     let groups: Vec<Group> =
         (0..).zip(&sources).map(|(at, source)| group_of(&source.reader, &plan.name, at)).collect();
-    let evaluator = Evaluator::new(session, Arc::clone(stream.clock()))?;
+    let evaluator = Evaluator::new(session, options.memory_limit, Arc::clone(stream.clock()))?;
     let (planned, queries) = plan_all(plan, sources, &evaluator)?;
     output.check(&queries.output_columns()).map_err(QueryError::Invalid)?;
     if options.begin_anew {
@@ -182,6 +182,10 @@ impl Opened<'_> {
     ) -> Result<(), QueryError> {
         for (cycle, parts) in &read.cycles {
             let watermark = cycle.watermark;
+            // What was released without a row to put was not written.
+            if let Some(before) = cycle.watermark_before {
+                operator.advance(before, usize::MAX).map_err(arrow)?;
+            }
             let is_whole = parts.iter().any(|(part, _)| matches!(part, Part::Held(_)));
             if let Some(watermark) = watermark.filter(|_| is_whole) {
                 operator.advance(watermark, usize::MAX).map_err(arrow)?;
@@ -233,8 +237,16 @@ impl Opened<'_> {
         parts: &[PartData],
         shared: &Shared,
     ) -> Result<(), QueryError> {
-        let puts = putter.decode(parts).map_err(arrow)?;
-        if puts.count() > 0 && !self.is_committed(cycle.place)? {
+        if self.is_committed(cycle.place)? {
+            return Ok(());
+        }
+        let puts = putter.decode(parts).map_err(|error| {
+            QueryError::Invalid(format!(
+                "the pump {:?} cannot put again what it was putting into its output: {error}: start it with the output that it had, or begin anew",
+                self.plan.name
+            ))
+        })?;
+        if puts.count() > 0 {
             putter.put(cycle.place, cycle.first_number, &puts, shared)?;
         }
         Ok(())
@@ -287,6 +299,7 @@ impl Opened<'_> {
         };
         let kept = cycle.marks.get(input).cloned().unwrap_or_else(KeptMarks::default);
         let marks = Marks::new(rules, &kept, clock.elapsed());
+        add_finished(&positions, group, &planned.source.reader, marks.shards())?;
         Ok(Feed {
             reader: planned.source.reader,
             worker,
@@ -299,29 +312,6 @@ impl Opened<'_> {
             batches: vec![],
             progress: Progress::default(),
         })
-    }
-}
-
-/// Raises positions to those that a group has committed: what it has read beyond what is kept had no effect.
-fn add_committed(positions: &Positions, group: &Group) -> Result<(), QueryError> {
-    let committed = committed(group)?;
-    let mut positions = positions.lock();
-    for (shard, committed) in committed {
-        let next = positions.entry(shard).or_default();
-        *next = (*next).max(committed);
-    }
-    Ok(())
-}
-
-/// Returns how far a group is in each shard that it has not finished.
-fn committed(group: &Group) -> Result<BTreeMap<u32, u64>, QueryError> {
-    match group.describe() {
-        Ok(group) => {
-            Ok(group.shards.iter().map(|shard| (shard.shard.get(), shard.next_sequence.get())).collect())
-        }
-        // There is none yet.
-        Err(Error::InvalidArgument(_)) => Ok(BTreeMap::new()),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -33,6 +33,8 @@ const MORE: &[u8] = b"+";
 /// The property of the journal that has the statement.
 const STATEMENT: &str = "statement";
 const CYCLE: &[u8] = b"cycle";
+/// Tells rows in the form in which they are put into a stream from those that a function is called with.
+const PUTS: &str = "puts";
 
 /// What a record of a cycle holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,9 @@ pub(super) struct Cycle {
     pub(super) positions: Vec<BTreeMap<u32, u64>>,
     pub(super) marks: Vec<KeptMarks>,
     pub(super) watermark: Option<Micros>,
+    /// The watermark when the rows of this cycle were added.
+    #[serde(default)]
+    pub(super) watermark_before: Option<Micros>,
     /// The shard and sequence number that the rows of this cycle are put under.
     pub(super) place: (u32, u64),
     /// The number of the first row that this cycle puts. Errors come first.
@@ -241,18 +246,33 @@ pub(super) fn encode_puts(rows: &[PutRow]) -> Result<Vec<u8>, ArrowError> {
         Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &row.data))),
     ];
     let field = |name| Field::new(name, DataType::Binary, false);
-    let schema = Arc::new(Schema::new(vec![field("key"), field("data")]));
+    let is_puts = [(PUTS.to_owned(), String::new())].into();
+    let schema = Arc::new(Schema::new_with_metadata(vec![field("key"), field("data")], is_puts));
     encode(&RecordBatch::try_new(schema, columns)?)
 }
 
-pub(super) fn decode_puts(data: &[u8]) -> Result<Vec<PutRow>, ArrowError> {
+/// Rows that a cycle puts, as they were kept.
+#[derive(Debug)]
+pub(super) enum KeptRows {
+    /// For a stream.
+    Records(Vec<PutRow>),
+    /// For a function.
+    Batches(Vec<RecordBatch>),
+}
+
+/// Reads rows that are put.
+pub(super) fn decode_rows(data: &[u8]) -> Result<KeptRows, ArrowError> {
+    let batches = decode(data)?;
+    if !batches.iter().all(|batch| batch.schema().metadata().contains_key(PUTS)) {
+        return Ok(KeptRows::Batches(batches));
+    }
     let mut rows = vec![];
-    for batch in decode(data)? {
+    for batch in batches {
         let [keys, values] = [0, 1].map(|column| batch.column(column).as_binary::<i32>().clone());
         let pairs = keys.iter().flatten().zip(values.iter().flatten());
         rows.extend(pairs.map(|(key, data)| PutRow { key: key.to_vec(), data: data.to_vec() }));
     }
-    Ok(rows)
+    Ok(KeptRows::Records(rows))
 }
 
 pub(super) fn encode_ids(ids: &[RowId]) -> Result<Vec<u8>, ArrowError> {

@@ -1,5 +1,8 @@
 //! Pumps that run plans which are written by hand.
 
+mod exact;
+mod failing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,18 +95,9 @@ fn schema() -> Schema {
 }
 
 fn texts(stream: &Stream) -> Vec<String> {
-    let mut texts = vec![];
-    for shard in stream.shards() {
-        let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).unwrap();
-        loop {
-            let batch = iterator.next_batch(1_000).unwrap();
-            if batch.is_empty() {
-                break;
-            }
-            texts.extend(batch.iter().map(|record| String::from_utf8(record.data().to_vec()).unwrap()));
-        }
-    }
-    texts
+    let iterators = stream.shards().into_iter().map(|shard| stream.iterator(shard.id, Position::TrimHorizon));
+    let records = iterators.flat_map(|iterator| iterator.unwrap().records().collect::<Vec<_>>());
+    records.map(|record| String::from_utf8(record.unwrap().data.to_vec()).unwrap()).collect()
 }
 
 fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {

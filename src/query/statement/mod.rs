@@ -4,6 +4,7 @@ mod buckets;
 mod checks;
 mod dialect;
 mod duration;
+pub(super) mod fields;
 mod functions;
 mod inline;
 mod items;

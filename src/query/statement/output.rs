@@ -43,7 +43,7 @@ pub(super) fn plan(pump: ParsedPump, names: &Names<'_>) -> Result<Plan> {
     let rows = planner.query(&mut query, Position::Root)?;
     let Some(stage) = planner.stage else {
         let problem = Problem::new(place, "the statement reads no stream, so that it would end");
-        return Err(problem.hint("run it by Catalog::query"));
+        return Err(problem.hint("run it as a query of what is there"));
     };
     if reads_again(&stage, &target_name) {
         let problem = Problem::new(place, format!("{target} would be written into itself for ever"));

@@ -175,7 +175,9 @@ impl Over<'_> {
             let expr = &spec.order_by[0].expr;
             let problem =
                 Problem::new(expr, format!("{expr} is neither ROWTIME nor the stream's event time"));
-            return Err(problem.hint("write ORDER BY ROWTIME, or declare the column: Schema::event_time"));
+            return Err(
+                problem.hint("write ORDER BY ROWTIME, or declare the column as the schema's event time")
+            );
         };
         if self.time.is_some_and(|other| other != time) {
             let problem = Problem::new(place, "some windows go by ROWTIME, others by event time");

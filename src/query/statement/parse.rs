@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
 use super::dialect::{Marks, rewrite};
+use super::fields::name_fields;
 use super::problem::{Problem, Result, quoted};
 use super::tokens::{is, is_token, lower_first, normal_text};
 
@@ -231,8 +232,10 @@ fn insert(
     }
     let Some(query) = insert.source.filter(|query| !matches!(*query.body, SetExpr::Values(_))) else {
         let problem = Problem::new(&target, "the INSERT has no SELECT");
-        return Err(problem.hint("write INSERT INTO target SELECT …; single records are put by Stream::put"));
+        return Err(problem.hint("write INSERT INTO target SELECT …; single records are put into the stream"));
     };
+    let mut query = query;
+    name_fields(&mut *query, self::name);
     let text = normal_text(whole);
     Ok(Parsed::Pump(Box::new(ParsedPump { name, text, stopped, target, columns, query, marks })))
 }

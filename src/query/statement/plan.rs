@@ -137,7 +137,7 @@ pub(in crate::query) enum Window {
     Hop { size: Duration, slide: Duration, offset: Duration },
     /// Within each `max`, windows of one, two, three … `step`s that begin where it begins. `max` is a multiple of `step`.
     Cumulate { max: Duration, step: Duration },
-    /// From the first row of a key to `gap` after the last one that came within `gap` of the one before. `keys` are columns of `prepare`'s
+    /// From the first row of a key to `gap` after the last one that came at most `gap` after the one before. `keys` are columns of `prepare`'s
     /// result.
     Session { gap: Duration, keys: Vec<String> },
     /// From the first row of a key, for `size`: the next row of the key begins a new one. By arrival. `keys` are columns of `prepare`'s result.

@@ -156,7 +156,7 @@ impl Planner<'_> {
                 _ => None,
             })
             .collect();
-        let mut inner = Resolver { planner: self, relations, aliases: &[], depth: 0, in_access: 0 };
+        let mut inner = Resolver { planner: self, relations, aliases: &[], depth: 0 };
         let mut flow = projection.visit(&mut inner);
         flow = then(flow, || selection.visit(&mut inner));
         for on in &mut conditions {
@@ -334,8 +334,6 @@ struct Resolver<'r, 'a> {
     relations: &'r [Relation],
     aliases: &'r [String],
     depth: usize,
-    /// How many accesses to fields are around: what follows their dots is no column.
-    in_access: usize,
 }
 
 impl VisitorMut for Resolver<'_, '_> {
@@ -359,18 +357,10 @@ impl VisitorMut for Resolver<'_, '_> {
         if self.depth > 0 {
             return ControlFlow::Continue(());
         }
-        self.in_access += usize::from(matches!(expr, Expr::CompoundFieldAccess { .. }));
         let scope = Scope { relations: self.relations, aliases: self.aliases, outer: &self.planner.outer };
         match scope.resolve(expr) {
-            Err(problem) if self.in_access == 0 => ControlFlow::Break(Box::new(problem)),
-            _ => ControlFlow::Continue(()),
+            Err(problem) => ControlFlow::Break(Box::new(problem)),
+            Ok(_) => ControlFlow::Continue(()),
         }
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-        if self.depth == 0 {
-            self.in_access -= usize::from(matches!(expr, Expr::CompoundFieldAccess { .. }));
-        }
-        ControlFlow::Continue(())
     }
 }

@@ -333,35 +333,33 @@ pub(super) fn text(text: &str) -> Expr {
     Expr::Value(datafusion::sql::sqlparser::ast::Value::SingleQuotedString(text.to_owned()).into())
 }
 
+/// The part of a join that says which rows meet, if the join may have one.
+macro_rules! constraint_of {
+    ($operator:expr) => {{
+        use JoinOperator as J;
+        match $operator {
+            J::Join(on)
+            | J::Inner(on)
+            | J::Left(on)
+            | J::LeftOuter(on)
+            | J::Right(on)
+            | J::RightOuter(on)
+            | J::FullOuter(on)
+            | J::CrossJoin(on)
+            | J::Semi(on)
+            | J::LeftSemi(on)
+            | J::Anti(on)
+            | J::LeftAnti(on) => Some(on),
+            _ => None,
+        }
+    }};
+}
+
 /// What connects a table with those before it.
 pub(super) fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
-    use JoinOperator as J;
-    match operator {
-        J::Join(on) | J::Inner(on) | J::Left(on) | J::LeftOuter(on) | J::Right(on) | J::RightOuter(on) => {
-            Some(on)
-        }
-        J::FullOuter(on)
-        | J::CrossJoin(on)
-        | J::Semi(on)
-        | J::LeftSemi(on)
-        | J::Anti(on)
-        | J::LeftAnti(on) => Some(on),
-        _ => None,
-    }
+    constraint_of!(operator)
 }
 
 pub(super) fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
-    use JoinOperator as J;
-    match operator {
-        J::Join(on) | J::Inner(on) | J::Left(on) | J::LeftOuter(on) | J::Right(on) | J::RightOuter(on) => {
-            Some(on)
-        }
-        J::FullOuter(on)
-        | J::CrossJoin(on)
-        | J::Semi(on)
-        | J::LeftSemi(on)
-        | J::Anti(on)
-        | J::LeftAnti(on) => Some(on),
-        _ => None,
-    }
+    constraint_of!(operator)
 }

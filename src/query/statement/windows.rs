@@ -92,7 +92,7 @@ impl Planner<'_> {
             let message = format!("{} is neither ROWTIME nor the event time of {stream}", bucket.time);
             let hint = match relation.source.as_ref().and_then(|source| source.event_time.as_deref()) {
                 Some(event_time) => format!("group by ROWTIME, or by {}", quoted(event_time)),
-                None => "group by ROWTIME, or declare the column: Schema::event_time".to_owned(),
+                None => "group by ROWTIME, or declare the column as the schema's event time".to_owned(),
             };
             return Err(Problem::new(*key, message).hint(hint));
         }
@@ -305,7 +305,7 @@ fn by_function(
         let message = format!("{} is neither ROWTIME nor the event time of {stream}", function.time);
         let hint = match relation.source.as_ref().and_then(|source| source.event_time.as_deref()) {
             Some(event_time) => format!("write DESCRIPTOR(ROWTIME) or DESCRIPTOR({})", quoted(event_time)),
-            None => "write DESCRIPTOR(ROWTIME), or declare the column: Schema::event_time".to_owned(),
+            None => "write DESCRIPTOR(ROWTIME), or declare the column as the schema's event time".to_owned(),
         };
         return Err(Problem::new(&function.time, message).hint(hint));
     };

@@ -41,7 +41,7 @@ impl VideoStream {
         self.check_retention()?;
         Ok(MediaForFragments {
             stream: self.clone(),
-            numbers: numbers.to_vec().into_iter(),
+            numbers: Vec::from(numbers).into_iter(),
             pending: Pending::default(),
         })
     }

@@ -95,7 +95,7 @@ FROM clicks",
         r#"INSERT INTO out SELECT "Name", count(*) FROM metrics GROUP BY "Name", FLOOR(taken TO MINUTE)"#,
         "taken is neither ROWTIME nor the event time of metrics",
         "taken TO",
-        "group by ROWTIME, or declare the column: Schema::event_time",
+        "group by ROWTIME, or declare the column as the schema's event time",
     ),
     (
         "INSERT INTO out SELECT page, count(*) FROM clicks GROUP BY page, FLOOR(ROWTIME TO MONTH)",

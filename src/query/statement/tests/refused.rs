@@ -26,7 +26,7 @@ const REFUSED: &[Refused<'static>] = &[
         "INSERT INTO out SELECT avg(ms) OVER (PARTITION BY page ORDER BY ms ROWS 3 PRECEDING) FROM clicks",
         "ms is neither ROWTIME nor the stream's event time",
         "ms ROWS",
-        "write ORDER BY ROWTIME, or declare the column: Schema::event_time",
+        "write ORDER BY ROWTIME, or declare the column as the schema's event time",
     ),
     (
         "INSERT INTO out SELECT avg(ms) OVER (ORDER BY at DESC ROWS 3 PRECEDING) FROM clicks",
@@ -152,7 +152,7 @@ const REFUSED: &[Refused<'static>] = &[
         "INSERT INTO out SELECT page FROM pages",
         "the statement reads no stream, so that it would end",
         "out SELECT",
-        "run it by Catalog::query",
+        "run it as a query of what is there",
     ),
     (
         "INSERT INTO pages SELECT page FROM clicks",
@@ -182,7 +182,7 @@ const REFUSED: &[Refused<'static>] = &[
         "INSERT INTO out VALUES (1)",
         "the INSERT has no SELECT",
         "out VALUES",
-        "write INSERT INTO target SELECT …; single records are put by Stream::put",
+        "write INSERT INTO target SELECT …; single records are put into the stream",
     ),
     (
         "SELECT page FROM clicks",

@@ -8,13 +8,11 @@ const MILLIS_DIGITS_MIN: usize = 13;
 /// Returns the microseconds from 1970 to a moment: in the form of RFC 3339, or with a blank instead of the `T`, in UTC unless it has an offset;
 /// only a date is its midnight. A number counts seconds, or if it is whole and has 13 digits or more, milliseconds. Digits beyond microseconds
 /// are cut off.
-pub(super) fn timestamp(text: &str) -> Option<i64> {
+pub(crate) fn timestamp(text: &str) -> Option<i64> {
     let mut rest = text.as_bytes();
-    // A number has no hyphen here.
-    if rest.get(4) != Some(&b'-') {
-        return timestamp_of_number(text);
-    }
-    let days = take_date(&mut rest)?;
+    let date = if rest.get(4) == Some(&b'-') { take_date(&mut rest) } else { None };
+    // A hyphen may also stand in the exponent of a number.
+    let Some(days) = date else { return timestamp_of_number(text) };
     let midnight = i64::from(days) * MICROS_PER_DAY;
     let Some((b'T' | b't' | b' ', time)) = rest.split_first() else {
         return rest.is_empty().then_some(midnight);
@@ -25,7 +23,8 @@ pub(super) fn timestamp(text: &str) -> Option<i64> {
 }
 
 /// Returns the days from 1970 to a date, or to that of a moment in UTC.
-pub(super) fn date(text: &str) -> Option<i32> {
+#[cfg(any(feature = "sql", test))]
+pub(crate) fn date(text: &str) -> Option<i32> {
     let mut rest = text.as_bytes();
     let days = take_date(&mut rest)?;
     if rest.is_empty() {
@@ -35,7 +34,8 @@ pub(super) fn date(text: &str) -> Option<i32> {
 }
 
 /// Returns the nanoseconds from midnight to a time of day, which is read to the microsecond.
-pub(super) fn time_of_day(text: &str) -> Option<i64> {
+#[cfg(any(feature = "sql", test))]
+pub(crate) fn time_of_day(text: &str) -> Option<i64> {
     let mut rest = text.as_bytes();
     let micros = take_time(&mut rest)?;
     rest.is_empty().then_some(micros * 1_000)
@@ -169,6 +169,8 @@ mod tests {
             ("1772366400.25", noon + 250_000),
             ("1772366400000", noon),
             ("1.7723664e9", noon),
+            ("1.5e-3", 1_500),
+            ("150e-2", 1_500_000),
             ("-1", -1_000_000),
             ("1970-01-01T00:00:00Z", 0),
             ("1969-12-31T23:59:59.9Z", -100_000),

@@ -1,6 +1,4 @@
-//! Numbers and words from texts: each rule says what fits into a type.
-
-use super::types::SqlType;
+//! Numbers, words and bytes from texts: each rule says what fits into a type.
 
 /// Beyond, not all whole numbers are numbers of 64 bits with a point.
 const EXACT_MAX: f64 = (1_i64 << 53) as f64;
@@ -12,7 +10,7 @@ const POWERS: [f64; 23] = [
 /// With so many digits, a number has less than 53 bits.
 const EXACT_DIGITS_MAX: usize = 15;
 
-pub(super) fn boolean(text: &str) -> Option<bool> {
+pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" => Some(true),
         "0" => Some(false),
@@ -28,7 +26,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 }
 
 /// `12.0` and `1.2e1` are whole.
-pub(super) fn whole(text: &str) -> Option<i64> {
+pub(crate) fn whole(text: &str) -> Option<i64> {
     match text.parse() {
         Ok(number) => Some(number),
         Err(_) => whole_of_double(text),
@@ -43,14 +41,14 @@ fn whole_of_double(text: &str) -> Option<i64> {
 
 /// The nearest number. One that is too large does not fit.
 #[inline]
-pub(super) fn double(text: &str) -> Option<f64> {
+pub(crate) fn double(text: &str) -> Option<f64> {
     short_double(text.as_bytes()).or_else(|| {
         let number: f64 = text.parse().ok()?;
         (number.is_finite() || is_word(text)).then_some(number)
     })
 }
 
-pub(super) fn real(text: &str) -> Option<f32> {
+pub(crate) fn real(text: &str) -> Option<f32> {
     let number: f32 = text.parse().ok()?;
     (number.is_finite() || is_word(text)).then_some(number)
 }
@@ -91,7 +89,7 @@ fn short_double(text: &[u8]) -> Option<f64> {
 }
 
 /// Returns an exact number in units of its last digit. One with more digits behind the point than `scale` does not fit.
-pub(super) fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
+pub(crate) fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
     let (digits, exponent) = match text.split_once(['e', 'E']) {
         Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
         None => (text, 0),
@@ -123,7 +121,7 @@ pub(super) fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
 }
 
 /// Returns the bytes of a text in Base64, with or without padding.
-pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     let padding = text.len() - digits.len();
     if padding > 2 || padding > 0 && !text.len().is_multiple_of(4) || digits.len() % 4 == 1 {
@@ -149,15 +147,4 @@ pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     }
     // What is left belongs to no byte.
     (bits & ((1 << bit_count) - 1) == 0).then_some(bytes)
-}
-
-/// Returns the first characters of a text, as many as a type has room for.
-#[inline]
-pub(super) fn cut<'a>(text: &'a str, of: &SqlType) -> &'a str {
-    match of {
-        SqlType::Varchar(Some(length)) if text.len() > *length as usize => {
-            text.char_indices().nth(*length as usize).map_or(text, |(end, _)| &text[..end])
-        }
-        _ => text,
-    }
 }

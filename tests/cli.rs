@@ -22,6 +22,12 @@ mod beside;
 mod deliver;
 #[path = "cli/encrypted.rs"]
 mod encrypted;
+#[cfg(feature = "video")]
+#[path = "video/media.rs"]
+mod media;
+#[cfg(feature = "video")]
+#[path = "video/mkv.rs"]
+mod mkv;
 #[path = "cli/processors.rs"]
 mod processors;
 #[cfg(feature = "parquet")]
@@ -32,6 +38,8 @@ mod python;
 mod queues;
 #[path = "cli/sql.rs"]
 mod sql;
+#[path = "cli/video.rs"]
+mod video;
 
 /// Returns the path of the tool. `cargo test` builds it; if only this test runs, it is built here.
 fn tool() -> &'static Path {
@@ -49,6 +57,7 @@ fn tool() -> &'static Path {
             ("object-store", cfg!(feature = "object-store")),
             ("parquet", cfg!(feature = "parquet")),
             ("sql", cfg!(feature = "sql")),
+            ("video", cfg!(feature = "video")),
             ("zstd", cfg!(feature = "zstd")),
         ];
         let features: Vec<_> =

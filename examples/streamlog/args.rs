@@ -18,10 +18,12 @@ use crate::queue_args::{
     RestoreDeadLettersArgs,
 };
 use crate::sql::SqlArgs;
+use crate::video::VideoArgs;
 
 const AFTER_HELP: &str = "\
 cat, tail, describe, verify, shards, groups, lag, processors, queues, dead-letters, sql, and retention without options only read. They work while \
-a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. So does archive. consume, deliver, \
+a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. So does archive. video list and \
+video clip also work meanwhile, but write beside the stream. consume, deliver, \
 reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore-dead-letters, purge and delete-queue such a queue. All \
 other commands need a stream that no program has open. Otherwise they fail and name the process.
 
@@ -81,6 +83,7 @@ pub(crate) enum Command {
     Purge(PurgeArgs),
     DeleteQueue(DeleteQueueArgs),
     Sql(SqlArgs),
+    Video(VideoArgs),
     NewKey(NewKeyArgs),
     RotateKey(RotateKeyArgs),
 }

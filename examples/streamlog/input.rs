@@ -45,14 +45,14 @@ impl Input {
     }
 
     /// Opens the input. This waits until somebody writes to a named pipe.
-    fn open(self) -> io::Result<File> {
+    pub(crate) fn open(self) -> io::Result<File> {
         match self {
             Self::Standard(file) => Ok(file),
             Self::Named(path) => File::open(path),
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Standard(_) => STANDARD_INPUT.into(),
             Self::Named(path) => path.display().to_string(),

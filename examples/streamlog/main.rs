@@ -13,13 +13,14 @@
 //! cargo run --release --example streamlog -- queues /tmp/clicks
 //! cargo run --release --features delivery --example streamlog -- deliver /tmp/clicks --to /tmp/archive --compression gzip
 //! cargo run --release --features sql --example streamlog -- sql /tmp/clicks 'SELECT _key, count(*) FROM clicks GROUP BY _key'
+//! cargo run --release --features video --example streamlog -- video clip /tmp/door --last 1m -o minute.mp4
 //! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
 //! cargo run --release --features delivery --example streamlog -- archive /tmp/clicks --to /tmp/archive
 //! ```
 //!
 //! Read in this order: `args` with `queue_args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report`
 //! (describe and verify), `snapshot`, `archive`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups),
-//! `processors`, `queues` with `deliveries`, `deliver`, `sql` with the files in its directory, `output` with `table`, `standard`, `failure`.
+//! `processors`, `queues` with `deliveries`, `deliver`, `sql` and `video` with the files in their directories, `output` with `table`, `standard`, `failure`.
 
 mod archive;
 mod args;
@@ -46,6 +47,7 @@ mod snapshot;
 mod sql;
 mod standard;
 mod table;
+mod video;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -142,6 +144,7 @@ fn run(args: &Args) -> Outcome {
             Err(error) => Err(error.into()),
         },
         Command::Sql(args) => sql::sql(args, key_file, archive),
+        Command::Video(args) => video::video(args, key_file),
         Command::NewKey(args) => keys::new_key(args),
         Command::RotateKey(args) => {
             let options = keys::with_keys(StreamOptions::new(), key_file)?.maintenance(Maintenance::Manual);

@@ -94,7 +94,7 @@ fn parse_seconds(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros)?))
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Some(duration) = text.strip_prefix("ago:") {
         let ago = humantime::parse_duration(duration).map_err(|error| error.to_string())?;
         return Ok(Timestamp::from(SystemTime::now()) - ago);

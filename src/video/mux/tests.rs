@@ -6,7 +6,7 @@ use super::aac::AudioConfig;
 use super::bits::Bits;
 use super::nal::ParameterSets;
 use super::timing::{self, Decoding, Placement, Sample, Scale};
-use super::{Codec, ts_segment};
+use super::{Codec, SegmentPlace, fmp4_segment, ts_segment};
 use crate::video::{Frame, Media, Track, TrackKind};
 
 /// What x264 writes for 192 by 108 pixels with three B frames: the profile has a VUI with two frames of reordering.
@@ -75,8 +75,8 @@ fn timed(
 #[test]
 fn numbers_have_as_many_bits_as_they_say() {
     let mut bits = Bits::new(&[0b1010_0110, 0b0001_0100, 0xFF]);
-    assert_eq!((bits.golomb(), bits.golomb(), bits.golomb()), (Some(0), Some(1), Some(5)));
-    assert_eq!(bits.bits(4), Some(0b0001));
+    assert_eq!((bits.golomb(), bits.golomb(), bits.golomb()), (Some(0), Some(1), Some(2)));
+    assert_eq!(bits.bits(5), Some(0b0_0001));
     assert_eq!(bits.skip(3), Some(()));
     assert_eq!(bits.bits(10), None, "only nine are left");
     let signed = |byte| Bits::new(&[byte]).signed_golomb();
@@ -154,6 +154,36 @@ fn decoding_follows_from_the_order_of_frames() {
     let decoded: Vec<_> = times.iter().map(|time| time.1).collect();
     assert_eq!(decoded[..3], [0, 1, 2]);
     assert_eq!(presented(&times), [0, 160, 80, 40, 120, 240, 200]);
+}
+
+/// The first `tfdt` and the durations in the first `trun` of a segment.
+fn decoding_of(segment: &[u8]) -> (u64, Vec<u32>) {
+    let content = |kind: &[u8]| {
+        let at = segment.windows(4).position(|name| name == kind).expect("a box") + 4;
+        &segment[at..]
+    };
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().expect("four bytes"));
+    let base = u64::from_be_bytes(content(b"tfdt")[4..12].try_into().expect("eight bytes"));
+    let run = content(b"trun");
+    let count = number(&run[4..]) as usize;
+    (base, run[12..].chunks(16).take(count).map(number).collect())
+}
+
+#[test]
+fn the_last_picture_lasts_until_the_next_segment() {
+    let times = [0, 160, 80, 40, 120, 240, 200];
+    let media =
+        Media { tracks: vec![video_track()], frames: frames(&times, 9), timecode_ns: 0, tags: vec![] };
+    // The next fragment begins after a pause.
+    let place = |offset_ns, end_ns| SegmentPlace { offset_ns, end_ns, ..SegmentPlace::default() };
+    let (first, second) = (1_000_000_000, 4_000_000_000);
+    let segment = fmp4_segment(&media, place(first, Some(second))).expect("a segment");
+    let (base, durations) = decoding_of(&segment);
+    let next = fmp4_segment(&media, place(second, None)).expect("a segment");
+    let (next_base, next_durations) = decoding_of(&next);
+    assert_eq!(durations[..6], [40 * 90; 6]);
+    assert_eq!(base + u64::from(durations.iter().sum::<u32>()), next_base);
+    assert_eq!(next_durations, [40 * 90; 7]);
 }
 
 #[test]

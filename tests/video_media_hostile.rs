@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::FileFailurePersistence;
 use streamlog::video::{
     CodecChanges, Frame, Media, PlacedMedia, SegmentPlace, Track, TrackKind, VideoError, fmp4_init,
     fmp4_segment, ts_segment, write_clip,
@@ -308,6 +309,11 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/video_media_hostile.regressions"))),
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn damaged_files_are_read_or_refused(
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),

@@ -149,7 +149,7 @@ impl Ffmpeg {
 
     /// The same, but what changes its size within the stream keeps it.
     pub(crate) fn decoded_as_is(&self, media: &[u8], stream: &str) -> Vec<Found> {
-        self.hashes(media, stream, &[DECODED, &["-autoscale", "0"]].concat()).0
+        self.hashes(media, stream, &[DECODED, &["-noautoscale"]].concat()).0
     }
 
     /// Decodes bytes that are in no container.

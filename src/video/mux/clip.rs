@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::Codec;
+use super::codec::playable;
 use super::entry;
 use super::tables::{self, Chunk};
 use super::timing::{self, Decoding, Placement, Scale};
@@ -122,7 +123,7 @@ impl<'m> Clip<'m> {
     ) -> Result<(), VideoError> {
         let is_first = self.tracks.is_empty();
         let mut joined: Vec<Joined> = vec![];
-        for track in media.tracks.iter().filter(|track| track.kind != TrackKind::Other) {
+        for track in playable(&media.tracks)? {
             let before = joined.iter().filter(|joined| joined.kind == track.kind).count();
             let output = self.join(track, before, refused_at)?;
             let entry = self.tracks[output].describe(track, refused_at)?;

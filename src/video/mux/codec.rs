@@ -100,6 +100,19 @@ impl Codec {
     }
 }
 
+/// Returns the tracks of pictures and sound.
+pub(super) fn playable(tracks: &[Track]) -> Result<Vec<&Track>, VideoError> {
+    let playable: Vec<_> = tracks.iter().filter(|track| track.kind != TrackKind::Other).collect();
+    for (index, track) in playable.iter().enumerate() {
+        if playable[..index].iter().any(|other| other.number == track.number) {
+            return Err(VideoError::InvalidMedia(
+                format!("two tracks have the number {}", track.number).into(),
+            ));
+        }
+    }
+    Ok(playable)
+}
+
 /// Returns an error that says that a container cannot hold a track.
 pub(crate) fn not_in(track: &Track, container: &str) -> VideoError {
     VideoError::UnsupportedMedia(format!("{container} cannot hold {}", named(track)).into())

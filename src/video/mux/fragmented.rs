@@ -2,6 +2,7 @@
 
 use super::Codec;
 use super::boxes::Boxes;
+use super::codec::playable;
 use super::entry;
 use super::timing::{self, Decoding, Placement, Sample, Scale};
 use crate::video::{Media, Track, TrackKind, VideoError};
@@ -40,9 +41,8 @@ impl<'t> Output<'t> {
 }
 
 fn outputs<'t>(tracks: &'t [Track], only: Option<u64>) -> Result<Vec<Output<'t>>, VideoError> {
-    let is_wanted =
-        |track: &&Track| track.kind != TrackKind::Other && only.is_none_or(|only| track.number == only);
-    let outputs = tracks.iter().filter(is_wanted).map(Output::of).collect::<Result<Vec<_>, _>>()?;
+    let wanted = playable(tracks)?.into_iter().filter(|track| only.is_none_or(|only| track.number == only));
+    let outputs = wanted.map(Output::of).collect::<Result<Vec<_>, _>>()?;
     if outputs.is_empty() {
         return Err(VideoError::UnsupportedMedia("there is no track of pictures or sound".into()));
     }

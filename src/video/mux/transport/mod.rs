@@ -5,7 +5,7 @@ mod packet;
 use packet::{Lead, Packets, pes_header, section};
 
 use super::aac::AudioConfig;
-use super::codec::{Codec, not_in};
+use super::codec::{Codec, not_in, playable};
 use super::nal::ParameterSets;
 use super::timing::{self, Decoding, Placement, Sample, Scale, VIDEO_TIMESCALE};
 use crate::video::{Media, Track, TrackKind, VideoError};
@@ -85,7 +85,7 @@ impl<'c> Coding<'c> {
 /// [`VideoError::MissingCodecPrivateData`] or [`VideoError::InvalidCodecPrivateData`] if a track's parameters are missing or damaged; and with
 /// [`VideoError::InvalidMedia`] if times or NAL units are.
 pub fn ts_segment(media: &Media<'_>, offset_ns: i64) -> Result<Vec<u8>, VideoError> {
-    let tracks: Vec<_> = media.tracks.iter().filter(|track| track.kind != TrackKind::Other).collect();
+    let tracks = playable(&media.tracks)?;
     let codecs = tracks.iter().map(|track| Codec::of(track)).collect::<Result<Vec<_>, _>>()?;
     let codings = tracks.iter().zip(&codecs).map(|(track, codec)| Coding::of(track, codec));
     let codings = codings.collect::<Result<Vec<_>, _>>()?;

@@ -33,6 +33,8 @@
 //!   the feature of that name.
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
+//! - Take video from cameras as Matroska, and play it live and archived, as Amazon Kinesis Video Streams does: the module `video`, with the feature of
+//!   that name.
 //! - Replay records with their original spacing, or faster: [`StreamReader::replay`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
 //!   the load: [`Stream::set_scaling`], [`Scaling`].
@@ -65,7 +67,7 @@
 //! - `sql`: SQL over streams, by DataFusion: `streamlog::query`. Needs a C compiler, and compiles 200 crates more.
 //! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to
 //!   the shard wait, so a subscriber must not call into the stream that an event is about.
-//! - `video`: video as Kinesis Video Streams takes and plays it: `streamlog::video`. Two crates more.
+//! - `video`: video as Kinesis Video Streams takes and plays it: `streamlog::video`.
 
 pub mod aggregate;
 mod consumer;
@@ -178,3 +180,8 @@ struct SqlPage;
 #[cfg(all(doctest, feature = "delivery"))]
 #[doc = include_str!("../docs/DELIVERY.md")]
 struct DeliveryPage;
+
+/// The examples of the page on video, compiled.
+#[cfg(all(doctest, feature = "video"))]
+#[doc = include_str!("../docs/VIDEO.md")]
+struct VideoPage;

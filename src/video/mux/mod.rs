@@ -1,0 +1,25 @@
+//! Writes what players take from fragments: fragmented MP4, MP4, MPEG-TS, and pictures.
+
+mod aac;
+mod bits;
+mod boxes;
+mod clip;
+mod codec;
+mod entry;
+mod fragmented;
+mod nal;
+mod picture;
+mod reorder;
+mod tables;
+mod timing;
+mod transport;
+
+pub use clip::{CodecChanges, PlacedMedia, clip};
+pub(crate) use codec::Codec;
+pub use fragmented::{SegmentPlace, fmp4_init, fmp4_segment};
+pub use picture::PictureCodec;
+pub(crate) use picture::picture;
+pub use transport::ts_segment;
+
+/// The ticks a second in which movies and the edits of their tracks are measured.
+const MOVIE_TIMESCALE: u32 = 90_000;

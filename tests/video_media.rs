@@ -5,10 +5,11 @@
 mod media;
 
 use md5::{Digest, Md5};
-use media::{AAC, Ffmpeg, Found, H264_NO_B, H265, MJPEG, MU_LAW, PCM, Recipe, VP9};
+use media::{A_LAW, AAC, Ffmpeg, Found, H264_NO_B, H265, MJPEG, MU_LAW, PCM, Recipe, VP9};
+use streamlog::SECOND;
 use streamlog::video::{
-    CodecChanges, Media, PlacedMedia, SegmentPlace, TrackKind, VideoError, clip, fmp4_init, fmp4_segment,
-    ts_segment,
+    CodecChanges, FragmentSelector, IngestOptions, Media, PictureCodec, PlacedMedia, SegmentPlace, TrackKind,
+    VideoError, VideoStream, fmp4_init, fmp4_segment, ts_segment, write_clip,
 };
 
 fn recipes() -> Vec<(&'static str, Recipe)> {
@@ -97,7 +98,7 @@ fn frames_of(media: &[Media<'_>], track: u64) -> Vec<Found> {
 fn clip_of(media: &[Media<'_>]) -> Result<Vec<u8>, VideoError> {
     let placed: Vec<_> = media.iter().map(|media| PlacedMedia { media, offset_ns: 0 }).collect();
     let mut file = vec![];
-    clip(&placed, CodecChanges::Refuse, &mut file)?;
+    write_clip(&placed, CodecChanges::Refuse, &mut file)?;
     Ok(file)
 }
 
@@ -239,4 +240,242 @@ fn check_played(
         let micros = if track.kind == TrackKind::Audio { 2_000 } else { 1_050 };
         assert_same(what, &found, &shifted(&wanted, shift_micros), micros);
     }
+}
+
+#[test]
+fn uncompressed_sound_is_the_same_to_the_bit() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (audio, sample_rate, more) in [
+        (MU_LAW, 8_000, &[] as &[&str]),
+        (A_LAW, 8_000, &["-live", "1"]),
+        (PCM, 48_000, &[]),
+        (PCM, 44_100, &["-ac", "2"]),
+        (&["-c:a", "pcm_s24be"], 32_000, &[]),
+    ] {
+        let what = format!("{audio:?} {more:?}");
+        let file = Recipe { audio: Some(audio), sample_rate, more, ..Recipe::default() }.generate(&ffmpeg);
+        let fragments = media::cut(&file);
+        let parsed = parse(&fragments);
+        let mut segments = fmp4_init(&parsed[0].tracks).expect("an initialization segment");
+        for media in &parsed {
+            segments.extend(fmp4_segment(media, SegmentPlace::default()).expect("a segment"));
+        }
+        let clip = clip_of(&parsed).expect("a clip");
+        let wanted = ffmpeg.sound(&file, "s32le");
+        assert!(wanted.len() as u64 > 15 * u64::from(sample_rate), "{what}: {} bytes", wanted.len());
+        assert!(ffmpeg.sound(&clip, "s32le") == wanted, "{what}: the sound of a clip");
+        assert!(ffmpeg.sound(&segments, "s32le") == wanted, "{what}: the sound of segments");
+        // Each moment of a clip's sound is a sample, whatever the sizes of blocks are.
+        let sizes = tables(&clip, b"stsz");
+        assert!(sizes.iter().any(|sizes| sizes[4..8] != [0; 4]), "{what}: sizes of samples");
+
+        let refused = ts_segment(&parsed[0], 0).expect_err("MPEG-TS holds no such sound");
+        let codec = parsed[0].tracks[1].codec_id.clone();
+        assert!(matches!(&refused, VideoError::UnsupportedMedia(what) if what.contains(&codec)), "{refused}");
+    }
+}
+
+/// Returns the content of each box of a kind, found by its name.
+fn tables<'f>(file: &'f [u8], kind: &[u8; 4]) -> Vec<&'f [u8]> {
+    let found = file.windows(4).enumerate().filter(|(_, name)| name == kind).map(|(at, _)| at);
+    let content = found.map(|at| {
+        let size = u32::from_be_bytes(file[at - 4..at].try_into().expect("four bytes")) as usize;
+        &file[at + 4..at - 4 + size]
+    });
+    content.collect()
+}
+
+fn find<'f>(file: &'f [u8], kind: &[u8; 4]) -> Option<&'f [u8]> {
+    tables(file, kind).first().copied()
+}
+
+#[test]
+fn what_a_container_cannot_hold_is_named() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (video, codec) in [(VP9, "V_VP9"), (MJPEG, "V_MJPEG")] {
+        let file = Recipe { video: Some(video), seconds: 1, ..Recipe::default() }.generate(&ffmpeg);
+        let media = Media::parse(&file).expect("a file");
+        let errors = [
+            fmp4_init(&media.tracks).expect_err("MP4"),
+            fmp4_segment(&media, SegmentPlace::default()).expect_err("MP4"),
+            ts_segment(&media, 0).expect_err("MPEG-TS"),
+            clip_of(&[media]).expect_err("MP4"),
+        ];
+        for error in errors {
+            assert!(matches!(&error, VideoError::UnsupportedMedia(what) if what.contains(codec)), "{error}");
+        }
+    }
+}
+
+#[test]
+fn missing_and_damaged_parameters_are_told_apart() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let file = Recipe { seconds: 1, audio: Some(AAC), ..Recipe::default() }.generate(&ffmpeg);
+    let media = Media::parse(&file).expect("a file");
+    for index in 0..2 {
+        let mut tracks = media.tracks.clone();
+        tracks[index].codec_private.clear();
+        let missing = fmp4_init(&tracks).expect_err("nothing to begin with");
+        assert!(matches!(missing, VideoError::MissingCodecPrivateData(_)), "{missing}");
+        tracks[index].codec_private = vec![0xFF];
+        let damaged = fmp4_init(&tracks).expect_err("nothing to begin with");
+        assert!(matches!(damaged, VideoError::InvalidCodecPrivateData(_)), "{damaged}");
+    }
+}
+
+#[test]
+fn a_clip_keeps_the_time_between_its_fragments() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let file = Recipe { audio: Some(AAC), ..Recipe::default() }.generate(&ffmpeg);
+    let fragments = media::cut(&file);
+    let parsed = parse(&fragments);
+    // The second fragment is missing, and the last one came an hour later.
+    let placed = [(0, 0), (2, 0), (3, 3_600_000_000_000)];
+    let placed = placed.map(|(index, offset_ns)| PlacedMedia { media: &parsed[index], offset_ns });
+    let mut clip = vec![];
+    write_clip(&placed, CodecChanges::Refuse, &mut clip).expect("a clip");
+    for track in &parsed[0].tracks {
+        let wanted: Vec<_> = placed
+            .iter()
+            .flat_map(|placed| {
+                let micros = (placed.offset_ns - earliest_ns(&parsed)) / 1_000;
+                shifted(&frames_of(std::slice::from_ref(placed.media), track.number), micros)
+            })
+            .collect();
+        assert_same("with gaps", &ffmpeg.packets(&clip, stream_of(track.kind)), &wanted, 1_050);
+    }
+    // Within what one picture lasts, the clip is as long as its tables say.
+    let header = find(&clip, b"mvhd").expect("a header");
+    let number = |at: usize| u64::from_be_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+    let seconds = number(24) as f64 / 90_000.0;
+    assert!((seconds - 3_604.0).abs() < 0.1, "{seconds} s");
+}
+
+#[test]
+fn a_clip_plays_through_changes_of_the_codec_s_parameters() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let small = Recipe { seconds: 2, audio: Some(AAC), ..Recipe::default() };
+    let files = [
+        small.clone(),
+        Recipe { size: "256x144", ..small.clone() },
+        Recipe { seconds: 2, size: "256x144", video: Some(H264_NO_B), ..Recipe::default() },
+        small,
+    ];
+    let files = files.map(|recipe| recipe.generate(&ffmpeg));
+    let parsed = files.each_ref().map(|file| Media::parse(file).expect("a file"));
+    let placed: Vec<_> = (0..)
+        .zip(&parsed)
+        .map(|(index, media)| PlacedMedia { media, offset_ns: index * 2_000_000_000 })
+        .collect();
+    let mut clip = vec![];
+    write_clip(&placed, CodecChanges::Describe, &mut clip).expect("a clip");
+    assert_eq!(find(&clip, b"stsd").expect("descriptions")[4..8], [0, 0, 0, 3], "descriptions of pictures");
+    for track in &parsed[0].tracks {
+        let wanted: Vec<_> = placed
+            .iter()
+            .flat_map(|placed| {
+                let micros = (placed.offset_ns - earliest_ns(&parsed)) / 1_000;
+                shifted(&frames_of(std::slice::from_ref(placed.media), track.number), micros)
+            })
+            .collect();
+        // Each file's sound begins before its pictures, and so over the end of the sound before it, which it follows instead.
+        let micros = if track.kind == TrackKind::Audio { 50_000 } else { 1_050 };
+        assert_same("with changes", &ffmpeg.packets(&clip, stream_of(track.kind)), &wanted, micros);
+    }
+    // Decoded pictures keep their sizes: they differ in their bytes.
+    let decoded = ffmpeg.decoded_as_is(&clip, "v:0");
+    let wanted: Vec<_> = files.iter().flat_map(|file| ffmpeg.source_decoded(file, "v:0")).collect();
+    let hashes = |found: &[Found]| found.iter().map(|found| found.hash.clone()).collect::<Vec<_>>();
+    assert_eq!(hashes(&decoded), hashes(&wanted));
+
+    let refused = |media: &[Media<'_>]| clip_of(media).expect_err("a change");
+    assert!(matches!(refused(&parsed[..2]), VideoError::InvalidCodecPrivateData(_)), "other parameters");
+    assert!(matches!(
+        refused(&parsed[1..3]),
+        VideoError::UnsupportedMedia(_) | VideoError::InvalidCodecPrivateData(_)
+    ));
+    let [_, _, without, with] = parsed;
+    assert!(matches!(
+        refused(&[without, with]),
+        VideoError::UnsupportedMedia(_) | VideoError::InvalidCodecPrivateData(_)
+    ));
+}
+
+#[test]
+fn a_stream_hands_out_clips_and_pictures() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (video, codec, format) in [
+        (H264_NO_B, PictureCodec::H264, "h264"),
+        (H265, PictureCodec::H265, "hevc"),
+        (MJPEG, PictureCodec::Jpeg, "mjpeg"),
+    ] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let stream = VideoStream::open(directory.path().join("door")).expect("a stream");
+        let file = Recipe { video: Some(video), ..Recipe::default() }.generate(&ffmpeg);
+        stream.ingest_from(&file[..], IngestOptions::new(), |_| {}).expect("an ingest");
+        let all = stream.fragments(&FragmentSelector::All).expect("fragments");
+        let decoded = ffmpeg.source_decoded(&file, "v:0");
+
+        let images = stream.images(&FragmentSelector::All, 2 * SECOND).expect("a list");
+        let images = images.collect::<Result<Vec<_>, _>>().expect("pictures");
+        let times: Vec<_> =
+            images.iter().map(|image| image.producer_time.since(all[0].producer_time)).collect();
+        assert_eq!(times, [0 * SECOND, 2 * SECOND]);
+        for image in images {
+            assert_eq!((image.codec, image.width, image.height), (codec, 192, 108));
+            let found = ffmpeg.decoded_alone(&image.data, format);
+            let millis = image.producer_time.since(all[0].producer_time).as_micros() as i64;
+            let wanted = decoded.iter().find(|found| found.micros == millis).expect("its picture");
+            assert_eq!(found.iter().map(|found| &found.hash).collect::<Vec<_>>(), [&wanted.hash]);
+        }
+
+        let mut clip = vec![];
+        let end = all[0].producer_time + 2 * SECOND;
+        let range = FragmentSelector::ProducerTime(all[0].producer_time + SECOND..=end);
+        let written = stream.clip(&range, CodecChanges::Refuse, &mut clip);
+        if codec == PictureCodec::Jpeg {
+            assert!(matches!(written, Err(VideoError::UnsupportedMedia(_))));
+            continue;
+        }
+        written.expect("a clip");
+        let wanted: Vec<_> =
+            decoded.iter().filter(|found| (1_000_000..3_000_000).contains(&found.micros)).cloned().collect();
+        assert_same(
+            "a clip of the middle",
+            &ffmpeg.decoded(&clip, "v:0"),
+            &shifted(&wanted, -1_000_000),
+            1_050,
+        );
+
+        let none = FragmentSelector::ProducerTime(end + 1_000 * SECOND..=end + 2_000 * SECOND);
+        let nothing = stream.clip(&none, CodecChanges::Refuse, &mut vec![]).expect_err("nothing there");
+        assert!(matches!(nothing, VideoError::NotFound(_)), "{nothing}");
+    }
+}
+
+#[test]
+fn what_a_producer_sends_twice_is_once_in_a_clip_by_its_time() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let stream = VideoStream::open(directory.path().join("door")).expect("a stream");
+    let file = Recipe::default().generate(&ffmpeg);
+    let start = stream.now();
+    for _ in 0..2 {
+        let options = IngestOptions::new().producer_start(start);
+        stream.ingest_from(&file[..], options, |_| {}).expect("an ingest");
+    }
+    let infos = stream.fragments(&FragmentSelector::All).expect("fragments");
+    assert_eq!(infos.len(), 8);
+    let clip = |selector| {
+        let mut clip = vec![];
+        stream.clip(&selector, CodecChanges::Refuse, &mut clip).expect("a clip");
+        ffmpeg.decoded(&clip, "v:0")
+    };
+    let once = ffmpeg.source_decoded(&file, "v:0");
+    let producer = FragmentSelector::ProducerTime(infos[0].producer_time..=infos[7].producer_time);
+    assert_same("by the producer's time", &clip(producer), &once, 1_050);
+    // By the server's, one follows the other.
+    let server = FragmentSelector::ServerTime(infos[0].server_time..=infos[7].server_time);
+    let twice = [once.clone(), shifted(&once, 4_000_000)].concat();
+    assert_same("by the server's time", &clip(server), &twice, 1_050);
 }

@@ -33,6 +33,8 @@
 //! - Send video: [`VideoStream::ingest`], [`VideoStream::ingest_from`]; what comes back: [`Ack`].
 //! - Find fragments by number and time: [`VideoStream::fragments`], [`VideoStream::list_fragments`], [`VideoStream::fragment`].
 //! - Follow live, or read the archive, as Matroska: [`VideoStream::get_media`], [`VideoStream::media_for`], [`VideoStream::wait_after`].
+//! - Play in a browser: [`fmp4_init`], [`fmp4_segment`], [`ts_segment`]. Take a piece as MP4: [`VideoStream::clip`]. Look at pictures:
+//!   [`VideoStream::images`]. Take a fragment apart: [`Media`].
 //! - Keep and drop: [`VideoStreamOptions::data_retention`].
 //! - What went wrong: [`VideoError`], with the error ids of Kinesis: [`AckErrorId`].
 
@@ -41,14 +43,16 @@ mod matroska;
 mod media;
 mod mux;
 mod number;
+mod render;
 mod stream;
 
 pub use error::{AckErrorId, VideoError};
 pub use media::{Frame, Media, Track, TrackKind};
 pub use mux::{
-    CodecChanges, PictureCodec, PlacedMedia, SegmentPlace, clip, fmp4_init, fmp4_segment, ts_segment,
+    CodecChanges, PictureCodec, PlacedMedia, SegmentPlace, fmp4_init, fmp4_segment, ts_segment, write_clip,
 };
 pub use number::FragmentNumber;
+pub use render::{Image, Images};
 pub use stream::ack::{Ack, AckEvent};
 pub use stream::fragment::{Fragment, FragmentInfo};
 pub use stream::get_media::{GetMedia, MediaChunk};

@@ -125,7 +125,10 @@ impl Ffmpeg {
             let _ = stdin.write_all(&input);
         }
         let output = output.join().expect("no panic").expect("its output");
+        // The codecs of telephones do not say where a speaker stands.
         let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+        let complaints = complaints.lines().filter(|line| !line.contains("Guessed Channel Layout"));
+        let complaints = complaints.collect::<Vec<_>>().join("\n");
         assert!(output.status.success(), "{arguments:?}: {complaints}");
         (output.stdout, complaints)
     }
@@ -142,6 +145,18 @@ impl Ffmpeg {
         let (found, complaints) = self.hashes(media, stream, DECODED);
         assert!(complaints.is_empty(), "{complaints}");
         found
+    }
+
+    /// The same, but what changes its size within the stream keeps it.
+    pub(crate) fn decoded_as_is(&self, media: &[u8], stream: &str) -> Vec<Found> {
+        self.hashes(media, stream, &[DECODED, &["-autoscale", "0"]].concat()).0
+    }
+
+    /// Decodes bytes that are in no container.
+    pub(crate) fn decoded_alone(&self, bytes: &[u8], format: &str) -> Vec<Found> {
+        let file = TemporaryFile::new(bytes);
+        let arguments = ["-f", format, "-i", file.path(), "-map", "0:v:0"];
+        self.list(&[&arguments[..], DECODED].concat()).0
     }
 
     /// Returns the packets of a stream of Matroska, about whose times of decoding ffmpeg may complain: there are none.
@@ -165,7 +180,11 @@ impl Ffmpeg {
         let map = format!("0:{stream}");
         let mut arguments = vec!["-copyts", "-i", file.path(), "-map", &map];
         arguments.extend(how);
-        arguments.extend(["-f", "framehash", "-hash", "md5", "pipe:1"]);
+        self.list(&arguments)
+    }
+
+    fn list(&self, arguments: &[&str]) -> (Vec<Found>, String) {
+        let arguments = [arguments, &["-f", "framehash", "-hash", "md5", "pipe:1"]].concat();
         let (listing, complaints) = self.run_leniently(&arguments, &[]);
         let listing = String::from_utf8(listing).expect("text");
         let base = listing.lines().find_map(|line| line.strip_prefix("#tb 0: ")).expect("a time base");

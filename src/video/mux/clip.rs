@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use super::codec::Codec;
+use super::Codec;
 use super::entry;
 use super::tables::{self, Chunk};
 use super::timing::{self, Decoding, Placement, Scale};
-use crate::video::{Media, Track, TrackKind, VideoError};
+use crate::video::{Frame, Media, Track, TrackKind, VideoError};
 
 /// The most descriptions of one track.
 const ENTRIES_MAX: usize = 1_024;
@@ -39,7 +39,7 @@ pub enum CodecChanges {
 /// Fails with [`VideoError::UnsupportedMedia`], naming the codec, if MP4 cannot hold it; with [`VideoError::MissingCodecPrivateData`] or
 /// [`VideoError::InvalidCodecPrivateData`] if the parameters of a codec are missing, damaged, or change while they may not; with
 /// [`VideoError::InvalidMedia`] if times are out of range; and with [`VideoError::Write`] if `out` fails.
-pub fn clip(
+pub fn write_clip(
     fragments: &[PlacedMedia<'_>],
     changes: CodecChanges,
     out: &mut impl Write,
@@ -87,10 +87,8 @@ pub(super) struct ClipSample<'m> {
 impl<'m> Clip<'m> {
     fn of(fragments: &[PlacedMedia<'m>], changes: CodecChanges) -> Result<Self, VideoError> {
         let mut clip = Self { tracks: vec![], chunks: vec![] };
-        let times = fragments.iter().flat_map(|fragment| {
-            let is_played =
-                |number| fragment.media.track(number).is_some_and(|track| track.kind != TrackKind::Other);
-            let frames = fragment.media.frames.iter().filter(move |frame| is_played(frame.track));
+        let times = fragments.iter().enumerate().flat_map(|(index, fragment)| {
+            let frames = played(fragment.media, index == 0);
             frames.map(|frame| frame.time_ns.saturating_add(fragment.offset_ns))
         });
         let Some(origin_ns) = times.min() else {
@@ -122,19 +120,21 @@ impl<'m> Clip<'m> {
         offset_ns: i64,
         refused_at: Option<usize>,
     ) -> Result<(), VideoError> {
+        let is_first = self.tracks.is_empty();
         let mut joined: Vec<Joined> = vec![];
         for track in media.tracks.iter().filter(|track| track.kind != TrackKind::Other) {
             let before = joined.iter().filter(|joined| joined.kind == track.kind).count();
             let output = self.join(track, before, refused_at)?;
             let entry = self.tracks[output].describe(track, refused_at)?;
             let first = self.tracks[output].samples.len();
-            self.tracks[output].add(track, entry, media, offset_ns)?;
+            let frames = played(media, is_first).filter(|frame| frame.track == track.number);
+            self.tracks[output].add(track, entry, frames, offset_ns)?;
             joined.push(Joined { number: track.number, kind: track.kind, output, entry, next: first });
         }
         if refused_at.is_some() && joined.len() != self.tracks.len() {
             return Err(VideoError::UnsupportedMedia("the tracks change within the clip".into()));
         }
-        for frame in &media.frames {
+        for frame in played(media, is_first) {
             let Some(joined) = joined.iter_mut().find(|joined| joined.number == frame.track) else {
                 continue;
             };
@@ -180,6 +180,25 @@ impl<'m> Clip<'m> {
     }
 }
 
+/// Returns the frames of a fragment that a clip plays: those of pictures and sound. Of the `first` fragment, no pictures before its first key frame, be
+/// it in the order of decoding or of presentation: what they are made of came before the clip.
+fn played<'m>(media: &'m Media<'m>, is_first: bool) -> impl Iterator<Item = &'m Frame<'m>> {
+    let begin = |track: &Track| {
+        let mut frames = media.frames.iter().enumerate();
+        let is_begin = |frame: &Frame<'_>| frame.is_key && frame.track == track.number;
+        let key =
+            frames.find(|(_, frame)| is_begin(frame)).filter(|_| is_first && track.kind == TrackKind::Video);
+        key.map_or((0, i64::MIN), |(index, frame)| (index, frame.time_ns))
+    };
+    let tracks = media.tracks.iter().filter(|track| track.kind != TrackKind::Other);
+    let begins: Vec<_> = tracks.map(|track| (track.number, begin(track))).collect();
+    let frames = media.frames.iter().enumerate().filter(move |(index, frame)| {
+        let begin = begins.iter().find(|(number, _)| *number == frame.track);
+        begin.is_some_and(|&(_, (first, time_ns))| *index >= first && frame.time_ns >= time_ns)
+    });
+    frames.map(|(_, frame)| frame)
+}
+
 /// A track of a fragment and where it goes.
 struct Joined {
     number: u64,
@@ -220,9 +239,9 @@ impl<'m> ClipTrack<'m> {
 
     fn add(
         &mut self,
-        track: &'m Track,
+        track: &Track,
         entry: usize,
-        media: &'m Media<'m>,
+        frames: impl Iterator<Item = &'m Frame<'m>>,
         offset_ns: i64,
     ) -> Result<(), VideoError> {
         let scale = Scale::of(track, &self.entries[entry].1).with_timescale(self.scale.timescale);
@@ -231,7 +250,6 @@ impl<'m> ClipTrack<'m> {
             _ => last.decode + i64::from(last.duration),
         });
         let placement = Placement { offset_ns, after, decoding: Decoding::AtPresentation };
-        let frames = media.frames.iter().filter(|frame| frame.track == track.number);
         let samples = timing::samples(track, scale, frames, placement)?;
         // Sound that overlaps what was before it is shifted behind it by a tick.
         let mut earliest = self.samples.last().map_or(i64::MIN, |last| last.decode + 1);

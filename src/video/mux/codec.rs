@@ -30,6 +30,10 @@ impl Codec {
     /// Recognizes the codec of a track of pictures or sound.
     pub(crate) fn of(track: &Track) -> Result<Self, VideoError> {
         let is_audio = track.kind == TrackKind::Audio;
+        let prefix = if is_audio { "A_" } else { "V_" };
+        if track.kind == TrackKind::Other || !track.codec_id.starts_with(prefix) {
+            return Err(unsupported(track));
+        }
         if is_audio && !(1..=SAMPLE_RATE_MAX).contains(&track.sample_rate) {
             return Err(invalid(track, "its sampling rate is out of range"));
         }
@@ -45,7 +49,7 @@ impl Codec {
             "A_MS/ACM" => Self::of_wave(track, private(track)?),
             "A_PCM/INT/LIT" => Self::pcm(track, track.bit_depth, false),
             "A_PCM/INT/BIG" => Self::pcm(track, track.bit_depth, true),
-            _ => Err(VideoError::UnsupportedMedia(format!("{} cannot be played", named(track)).into())),
+            _ => Err(unsupported(track)),
         }
     }
 
@@ -99,6 +103,10 @@ impl Codec {
 /// Returns an error that says that a container cannot hold a track.
 pub(crate) fn not_in(track: &Track, container: &str) -> VideoError {
     VideoError::UnsupportedMedia(format!("{container} cannot hold {}", named(track)).into())
+}
+
+fn unsupported(track: &Track) -> VideoError {
+    VideoError::UnsupportedMedia(format!("{} cannot be played", named(track)).into())
 }
 
 fn named(track: &Track) -> String {

@@ -1,7 +1,8 @@
 //! Descriptions of samples: which codec, with which parameters.
 
+use super::Codec;
 use super::boxes::Boxes;
-use super::codec::{Codec, not_in};
+use super::codec::not_in;
 use crate::video::{Track, TrackKind, VideoError};
 
 /// Checks that MP4 can hold a track's codec, and Kinesis' players know how.

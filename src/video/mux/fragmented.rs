@@ -1,7 +1,7 @@
 //! Fragmented MP4: a segment that describes the tracks, and one for each fragment, which is made of nothing but the fragment.
 
+use super::Codec;
 use super::boxes::Boxes;
-use super::codec::Codec;
 use super::entry;
 use super::timing::{self, Decoding, Placement, Sample, Scale};
 use crate::video::{Media, Track, TrackKind, VideoError};
@@ -218,8 +218,11 @@ fn run<'m>(
     let placement = Placement { offset_ns: place.offset_ns, after: Some(0), decoding };
     let mut samples = timing::samples(output.track, output.scale, frames, placement)?;
     if output.track.kind == TrackKind::Video {
+        // The next segment is decoded as much ahead of its presentation as this one.
+        let earliest = samples.iter().map(|sample| sample.presentation).min();
+        let ahead = earliest.zip(samples.first()).map_or(0, |(earliest, first)| earliest - first.decode);
         if let (Some(last), Some(end_ns)) = (samples.last_mut(), place.end_ns) {
-            let until_end = output.scale.ticks(end_ns).saturating_sub(last.decode);
+            let until_end = output.scale.ticks(end_ns).saturating_sub(ahead).saturating_sub(last.decode);
             last.duration = u32::try_from(until_end).ok().filter(|&ticks| ticks > 0).unwrap_or(last.duration);
         }
     } else {

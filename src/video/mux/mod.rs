@@ -14,11 +14,14 @@ mod tables;
 mod timing;
 mod transport;
 
-pub use clip::{CodecChanges, PlacedMedia, clip};
+#[cfg(test)]
+mod tests;
+
+pub use clip::{CodecChanges, PlacedMedia, write_clip};
 pub(crate) use codec::Codec;
 pub use fragmented::{SegmentPlace, fmp4_init, fmp4_segment};
 pub use picture::PictureCodec;
-pub(crate) use picture::picture;
+pub(super) use picture::picture;
 pub use transport::ts_segment;
 
 /// The ticks a second in which movies and the edits of their tracks are measured.

@@ -1,6 +1,7 @@
 //! Pictures for a decoder of the user's: key frames, each of which can be decoded by itself.
 
-use super::codec::{Codec, not_in};
+use super::Codec;
+use super::codec::not_in;
 use crate::video::{Frame, Track, VideoError};
 
 /// How the bytes of a picture are coded.

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use super::codec::Codec;
+use super::Codec;
 use crate::video::{Frame, Track, TrackKind, VideoError};
 
 /// The ticks a second of pictures: whole for every millisecond, and for all usual frame rates.

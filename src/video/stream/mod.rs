@@ -348,6 +348,7 @@ impl VideoStream {
             server_time: receipt.timestamp,
             length: fragment.length,
             bytes: fragment.data.len() as u64,
+            setup: fragment.setup,
         };
         let mut index = shared.index.lock();
         index.push(info);

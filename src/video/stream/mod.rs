@@ -5,6 +5,7 @@ pub(super) mod fragment;
 pub(super) mod get_media;
 mod index;
 pub(super) mod ingest;
+mod list;
 pub(super) mod media_list;
 mod open;
 pub(super) mod options;

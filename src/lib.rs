@@ -57,7 +57,7 @@
 //!   feature.
 //! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,
 //!   and some of them are timed, which takes about 37 instructions per put.
-//! - `gateway`: the module `gateway`, which serves Kinesis' API over HTTP, and with `delivery` Firehose's. Needs a C compiler. Brings `encryption` and `tracing` along.
+//! - `gateway`: the module `gateway`, which serves Kinesis' API over HTTP, with `delivery` also Firehose's, and with `video` that of Kinesis Video Streams. Needs a C compiler. Brings `encryption` and `tracing` along.
 //! - `parquet`: deliveries of Apache Parquet. Brings `delivery` along, with 32 crates more.
 //! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
 //! - `object-store`: `delivery` to S3, Google Cloud Storage, Azure, and every other store of the crate `object_store`: `delivery::ObjectStorage`.

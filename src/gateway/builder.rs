@@ -22,6 +22,8 @@ use super::model;
 use super::names::Account;
 use super::operations::Service;
 use super::token::Sealer;
+#[cfg(feature = "video")]
+use super::video::Video;
 use super::watch::Watch;
 use crate::{Clock, Limits, MINUTE, Store, SystemClock};
 
@@ -65,6 +67,8 @@ pub struct Gateway {
     /// Each server that delivery streams may send to, or what is wrong with its address.
     #[cfg(feature = "delivery")]
     pub(super) endpoints: Vec<Result<Endpoint, String>>,
+    #[cfg(feature = "video")]
+    pub(super) video: super::video::Rules,
 }
 
 #[derive(Debug, Clone)]
@@ -126,6 +130,8 @@ impl Gateway {
             firehose: Rules::default(),
             #[cfg(feature = "delivery")]
             endpoints: vec![],
+            #[cfg(feature = "video")]
+            video: super::video::Rules::default(),
         }
     }
 
@@ -234,12 +240,16 @@ impl Gateway {
         let janitor = Janitor::start(Arc::clone(&catalogue)).map_err(failed("start a thread"))?;
         #[cfg(feature = "delivery")]
         let firehose = self.start_firehose(&catalogue)?;
+        #[cfg(feature = "video")]
+        let video = Video::new(&directory, Arc::clone(catalogue.behaviour()), self.video.clone())?;
         let recorder = Recorder::start(Arc::clone(&catalogue)).map_err(failed("start a thread"))?;
         let service = Service {
             catalogue,
             janitor,
             #[cfg(feature = "delivery")]
             firehose,
+            #[cfg(feature = "video")]
+            video,
             recorder: Some(recorder),
             sealer: Arc::new(Sealer::new(secret)),
             clock: Arc::clone(&self.clock),
@@ -338,6 +348,8 @@ impl RunningGateway {
         self.front.service.recorder.iter().for_each(Recorder::end);
         #[cfg(feature = "delivery")]
         self.front.service.firehose.end(GRACE);
+        #[cfg(feature = "video")]
+        self.front.service.video.close();
         self.front.service.catalogue.close();
         Ok(self.store.close()?)
     }

@@ -32,6 +32,8 @@ impl Caller<'_> {
             let name = service.account().delivery_stream_of(resource)?;
             Some(service.firehose.get(name).ok()?.definition().tags.clone())
         });
+        #[cfg(feature = "video")]
+        let tags = tags.or_else(|| Some(service.video.by_arn(resource).ok()?.definition().tags.clone()));
         let tags = tags.unwrap_or_default();
         let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
         let policy =
@@ -45,7 +47,9 @@ impl Caller<'_> {
         let added =
             input.map(|input| [input.text_map("Tags"), input.tag_list("Tags")].concat()).unwrap_or_default();
         let added = added.into_iter().map(|(key, text)| (key, Some(text)));
-        let removed = input.map(|input| input.texts("TagKeys")).unwrap_or_default();
+        // So they are called in Kinesis and Firehose, and in Video Streams.
+        let removed = input.map(|input| [input.texts("TagKeys"), input.texts("TagKeyList")].concat());
+        let removed = removed.unwrap_or_default();
         let removed = removed.into_iter().map(|key| (key, None));
         let request_tags: Vec<_> = added.chain(removed).collect();
         let action = operation.action();

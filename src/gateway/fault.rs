@@ -49,6 +49,21 @@ faults! {
     unavailable "ServiceUnavailableException";
 }
 
+#[cfg(feature = "video")]
+faults! {
+    client_limit "ClientLimitExceededException";
+    connection_limit "ConnectionLimitExceededException";
+    invalid_codec_data "InvalidCodecPrivateDataException";
+    invalid_frame "InvalidMediaFrameException";
+    missing_codec_data "MissingCodecPrivateDataException";
+    no_data_retention "NoDataRetentionException";
+    not_authorized "NotAuthorizedException";
+    stream_limit "AccountStreamLimitExceededException";
+    too_many_tags "TagsPerResourceExceededLimitException";
+    unsupported_media "UnsupportedStreamMediaTypeException";
+    version_mismatch "VersionMismatchException";
+}
+
 /// The error whose text clients look for under another name.
 const SERIALIZATION: &str = "SerializationException";
 const INTERNAL: &str = "InternalFailure";

@@ -19,6 +19,8 @@ use super::fault::{Answered, Fault};
 use super::http::{self, Answer, Answering, Body, Request};
 use super::model;
 use super::operations::{self, Call, Operation, Reply, Service};
+#[cfg(feature = "video")]
+use super::video;
 use super::watch::Watch;
 use super::wire::{Format, Value, event_stream};
 
@@ -42,14 +44,32 @@ pub(super) struct Front {
     pub(super) requests: AtomicU64,
 }
 
+/// A request, and what comes with it.
+pub(super) struct Asked<'a> {
+    pub(super) request: &'a Request,
+    /// Its body, if that comes in pieces, until an operation takes it.
+    #[cfg(feature = "video")]
+    pub(super) pieces: std::cell::Cell<Option<http::Pieces>>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(request: &'a Request) -> Self {
+        Self {
+            request,
+            #[cfg(feature = "video")]
+            pieces: std::cell::Cell::new(None),
+        }
+    }
+}
+
 /// What the access log says of a request, as far as it was seen before the request was answered or refused.
-struct Seen {
+pub(super) struct Seen {
     begun: Instant,
     bytes_in: usize,
-    operation: Option<&'static Operation>,
-    user: Option<Arc<Identity>>,
+    pub(super) operation: Option<&'static Operation>,
+    pub(super) user: Option<Arc<Identity>>,
     resource: String,
-    error: Option<&'static str>,
+    pub(super) error: Option<&'static str>,
 }
 
 /// What a request has come to.
@@ -61,7 +81,7 @@ enum Judged {
 }
 
 impl Seen {
-    fn new(request: &Request) -> Self {
+    pub(super) fn new(request: &Request) -> Self {
         Self {
             begun: Instant::now(),
             bytes_in: request.body.len(),
@@ -105,7 +125,27 @@ impl http::Service for Front {
                 }));
             }
             Err(fault) => refuse(format, &fault, &mut seen),
+            #[cfg(feature = "video")]
+            Ok(Reply::Bytes(content_type, body)) => whole(StatusCode::OK, content_type, body),
+            #[cfg(feature = "video")]
+            Ok(Reply::Pieces(content_type, pieces)) => {
+                let Answer { status, headers, .. } = whole(StatusCode::OK, content_type, "");
+                Answer { status, headers, body: Body::Pieces(pieces) }
+            }
         };
+        Answering::Now(self.finish(&request, seen, answer))
+    }
+
+    #[cfg(feature = "video")]
+    fn takes_pieces(&self, method: &Method, uri: &hyper::Uri) -> bool {
+        *method == Method::POST && uri.path() == video::PUT_MEDIA
+    }
+
+    #[cfg(feature = "video")]
+    fn answer_pieces(self: Arc<Self>, request: Request, pieces: http::Pieces) -> Answering {
+        let mut seen = Seen::new(&request);
+        let answer = self.judge_video(&request, Some(pieces), &mut seen);
+        let answer = answer.unwrap_or_else(|| xml(StatusCode::NOT_FOUND, "UnknownOperationException", None));
         Answering::Now(self.finish(&request, seen, answer))
     }
 }
@@ -118,7 +158,7 @@ fn target_of(headers: &HeaderMap) -> Option<(&str, &str)> {
 }
 
 /// Returns an answer with a body of a content type.
-fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut headers = HeaderMap::new();
     if !content_type.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -145,6 +185,10 @@ impl Front {
             && let Some(page) = self.page(request)
         {
             return Judged::Answered(page);
+        }
+        #[cfg(feature = "video")]
+        if let Some(answer) = self.judge_video(request, None, seen) {
+            return Judged::Answered(answer);
         }
         if request.method != Method::POST {
             return Judged::Answered(xml(StatusCode::FORBIDDEN, "AccessDeniedException", Some(NO_OPERATION)));
@@ -184,7 +228,8 @@ impl Front {
             }
         };
         seen.user.clone_from(&identity);
-        Judged::Ran(format, self.run(operation, request, identity.as_deref(), format, body, seen))
+        let asked = Asked::new(request);
+        Judged::Ran(format, self.run(operation, &asked, identity.as_deref(), format, body, seen))
     }
 
     /// Adds to an answer what all answers have, and notes it in the counts and the access log.
@@ -256,7 +301,11 @@ impl Front {
     }
 
     /// Returns who calls, or `None` if anybody may.
-    fn enter(&self, request: &Request, operation: &Operation) -> Result<Option<Arc<Identity>>, AuthError> {
+    pub(super) fn enter(
+        &self,
+        request: &Request,
+        operation: &Operation,
+    ) -> Result<Option<Arc<Identity>>, AuthError> {
         match &self.door {
             Door::Open => check_form(request).map(|()| None),
             Door::Keys(credentials) => {
@@ -267,23 +316,31 @@ impl Front {
         }
     }
 
-    fn run(
+    pub(super) fn run(
         &self,
         operation: &'static Operation,
-        request: &Request,
+        asked: &Asked<'_>,
         identity: Option<&Identity>,
         format: Format,
         body: Value<'_>,
         seen: &mut Seen,
     ) -> Answered<Reply> {
         let input = model::check(body, operation.members, self.service.profile)?;
-        let caller = identity.map(|identity| Caller { service: &self.service, identity, request });
+        let caller =
+            identity.map(|identity| Caller { service: &self.service, identity, request: asked.request });
         let may = |operation: &Operation, resource: &str| {
             caller.as_ref().is_none_or(|caller| caller.check(operation, resource, None).is_ok())
         };
         let may_somewhere =
             |operation: &Operation| caller.as_ref().is_none_or(|caller| caller.may_somewhere(operation));
-        let call = Call { service: &self.service, format, may: &may, may_somewhere: &may_somewhere };
+        let call = Call {
+            service: &self.service,
+            format,
+            may: &may,
+            may_somewhere: &may_somewhere,
+            #[cfg(feature = "video")]
+            asked,
+        };
         let subject = call.subject(operation.subject, &input);
         seen.resource = subject.as_ref().map_or_else(|_| "-".to_owned(), |subject| subject.clone());
         if let Some(caller) = &caller {

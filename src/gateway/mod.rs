@@ -12,7 +12,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! With the feature `delivery`, it answers Amazon Data Firehose's API, too: `docs/FIREHOSE.md`.
+//! With the feature `delivery`, it answers Amazon Data Firehose's API, too: `docs/FIREHOSE.md`. With the feature `video`, it answers that of
+//! Amazon Kinesis Video Streams: `docs/VIDEO.md`.
 //!
 //! What is the same as in AWS and what differs is in `docs/KINESIS.md`.
 
@@ -35,6 +36,8 @@ mod names;
 mod operations;
 mod sequence;
 mod token;
+#[cfg(feature = "video")]
+mod video;
 mod watch;
 mod wire;
 

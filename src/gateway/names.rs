@@ -2,6 +2,8 @@
 
 use super::model::is_name;
 use crate::ShardId;
+#[cfg(feature = "video")]
+use crate::Timestamp;
 
 /// The account and the region that the gateway stands for.
 #[derive(Debug, Clone)]
@@ -73,6 +75,23 @@ impl Account {
     #[cfg(feature = "delivery")]
     fn delivery_streams(&self) -> String {
         format!("arn:aws:firehose:{}:{}:deliverystream/", self.region, self.id)
+    }
+
+    /// Returns the ARN of a video stream. One that is created again has another one.
+    #[cfg(feature = "video")]
+    pub(super) fn video_stream_arn(&self, name: &str, created: Timestamp) -> String {
+        format!("{}{name}/{}", self.video_streams(), created.as_millis())
+    }
+
+    /// Returns the name in an ARN of a video stream of this account and region.
+    #[cfg(feature = "video")]
+    pub(super) fn video_stream_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
+        arn.strip_prefix(&*self.video_streams())?.split_once('/').map(|(name, _)| name)
+    }
+
+    #[cfg(feature = "video")]
+    fn video_streams(&self) -> String {
+        format!("arn:aws:kinesisvideo:{}:{}:stream/", self.region, self.id)
     }
 
     fn resource_of<'a>(&self, arn: &'a str) -> Option<&'a str> {

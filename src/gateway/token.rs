@@ -34,6 +34,10 @@ pub(super) enum Purpose {
     Consumers,
     Queues,
     Receipt,
+    #[cfg(feature = "video")]
+    VideoSession,
+    #[cfg(feature = "video")]
+    VideoStreams,
 }
 
 impl Purpose {
@@ -45,6 +49,10 @@ impl Purpose {
             Self::Consumers => b"consumers",
             Self::Queues => b"queues",
             Self::Receipt => b"receipt handle",
+            #[cfg(feature = "video")]
+            Self::VideoSession => b"video session",
+            #[cfg(feature = "video")]
+            Self::VideoStreams => b"video streams",
         }
     }
 }

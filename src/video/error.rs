@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Error;
+use crate::{Error, Timestamp};
 
 /// What went wrong with video. Each variant has its own remedy, and its text says which.
 ///
@@ -62,13 +62,17 @@ pub enum VideoError {
     #[error("invalid Matroska: {0}")]
     InvalidMedia(Box<str>),
 
-    /// An argument is outside what the call accepts. *Remedy:* correct the call.
-    #[error("{0}")]
-    InvalidArgument(Box<str>),
+    /// The session has ended. *Remedy:* begin another one.
+    #[error("the session ended at {0}: begin another one")]
+    SessionExpired(Timestamp),
 
     /// What was to be written could not be. *Remedy:* that of the writer.
     #[error("writing failed: {0}")]
     Write(Box<str>),
+
+    /// An argument is outside what the call accepts. *Remedy:* correct the call.
+    #[error("{0}")]
+    InvalidArgument(Box<str>),
 
     /// The answer would be larger than the limit. *Remedy:* ask for less.
     #[error("{0}: ask for less at a time")]

@@ -35,6 +35,7 @@
 //! - Follow live, or read the archive, as Matroska: [`VideoStream::get_media`], [`VideoStream::media_for`], [`VideoStream::wait_after`].
 //! - Play in a browser: [`fmp4_init`], [`fmp4_segment`], [`ts_segment`]. Take a piece as MP4: [`VideoStream::clip`]. Look at pictures:
 //!   [`VideoStream::images`]. Take a fragment apart: [`Media`].
+//! - Let players play: [`VideoStream::hls`], [`VideoStream::dash`].
 //! - Keep and drop: [`VideoStreamOptions::data_retention`].
 //! - What went wrong: [`VideoError`], with the error ids of Kinesis: [`AckErrorId`].
 
@@ -43,6 +44,7 @@ mod matroska;
 mod media;
 mod mux;
 mod number;
+mod playback;
 mod render;
 mod stream;
 
@@ -52,6 +54,10 @@ pub use mux::{
     CodecChanges, PictureCodec, PlacedMedia, SegmentPlace, fmp4_init, fmp4_segment, ts_segment, write_clip,
 };
 pub use number::FragmentNumber;
+pub use playback::{
+    DashLink, DashOptions, DashSession, DiscontinuityMode, HlsContainer, HlsLink, HlsOptions, HlsSession,
+    PlaybackMode, SessionStart, TimeSource,
+};
 pub use render::{Image, Images};
 pub use stream::ack::{Ack, AckEvent};
 pub use stream::fragment::{Fragment, FragmentInfo};

@@ -30,7 +30,7 @@ def client(url, service="kinesis", attempts=1, **more):
     config = botocore.config.Config(
         retries={"total_max_attempts": attempts}, connect_timeout=5, read_timeout=30, max_pool_connections=20
     )
-    return boto3.client(service, endpoint_url=url, region_name=REGION, config=config, **KEYS, **more)
+    return boto3.client(service, endpoint_url=url, region_name=REGION, config=config, **{**KEYS, **more})
 
 
 def service_model(service="kinesis"):

@@ -13,6 +13,7 @@ impl File {
             Some((_, "html")) => "text/html; charset=utf-8",
             Some((_, "css")) => "text/css; charset=utf-8",
             Some((_, "svg")) => "image/svg+xml",
+            Some((_, "LICENSE")) => "text/plain; charset=utf-8",
             _ => "text/javascript; charset=utf-8",
         }
     }
@@ -57,4 +58,14 @@ files! {
     "settings.js"
     "policy.js"
     "signin.js"
+    "video.js"
 }
+
+/// Code of others that the page loads: hls.js 1.7.4, without what plays subtitles and encrypted media, with its license (Apache 2.0).
+#[cfg(feature = "video")]
+pub(super) const LIBRARIES: &[File] = &[
+    File { name: "hls.light.min.mjs", text: include_str!("page/hls.light.min.mjs") },
+    File { name: "hls.LICENSE", text: include_str!("page/hls.LICENSE") },
+];
+#[cfg(not(feature = "video"))]
+pub(super) const LIBRARIES: &[File] = &[];

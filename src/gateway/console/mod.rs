@@ -17,11 +17,11 @@ use serde_json::json;
 
 use super::http::{Answer, Body};
 use crate::Limits;
-use files::{FILES, File};
+use files::{FILES, File, LIBRARIES};
 
 /// The page loads its own scripts and styles, and talks to its own server. Nothing else, wherever it comes from.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-                      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+                      media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// Returns a file of the page, or `None` if the path is that of no file.
 pub(super) fn file(path: &str, asked: &HeaderMap) -> Option<Answer> {
@@ -29,7 +29,7 @@ pub(super) fn file(path: &str, asked: &HeaderMap) -> Option<Answer> {
         "" | "/" => "index.html",
         rest => rest.strip_prefix('/')?,
     };
-    let file = FILES.iter().find(|file| file.name == name)?;
+    let file = FILES.iter().chain(LIBRARIES).find(|file| file.name == name)?;
     let tag = tag(file);
     let is_known = asked.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let body = if is_known { Bytes::new() } else { Bytes::from_static(file.text.as_bytes()) };
@@ -49,6 +49,7 @@ pub(super) fn server(region: &str, needs_key: bool, limits: Limits) -> Answer {
         "region": region,
         "needsKey": needs_key,
         "version": env!("CARGO_PKG_VERSION"),
+        "hasVideo": cfg!(feature = "video"),
         "limits": {
             "writeBytes": limits.write_bytes_per_second,
             "writeRecords": limits.write_records_per_second,

@@ -63,6 +63,13 @@ impl Requests {
             janitor: Janitor::start(Arc::clone(&catalogue)).expect("a thread is started"),
             #[cfg(feature = "delivery")]
             firehose: Firehose::start(Arc::clone(&catalogue), Rules::default()).expect("a thread is started"),
+            #[cfg(feature = "video")]
+            video: crate::gateway::video::Video::new(
+                directory,
+                Arc::clone(catalogue.behaviour()),
+                crate::gateway::video::Rules::default(),
+            )
+            .expect("threads are started"),
             catalogue,
             recorder: None,
             sealer: Arc::new(Sealer::new([7; 32])),

@@ -12,15 +12,21 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Response, StatusCode, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::activity::{Activity, OpenRequest};
 use super::body::AnswerBody;
 use super::counts::Counts;
 use super::memory::{Memory, Reserved};
-use super::message::{Answer, Answering, Body, Request, Service};
+use super::message::{Answer, Answering, Body, Piece, Pieces, Request, Service};
 use super::settings::Settings;
+
+/// So many parts of a body that is handed over as it comes may lie between the client and the service.
+const PIECES_AHEAD: usize = 4;
+
+/// After so long without data, the service is told that there is none.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What all connections of a server share.
 pub(super) struct Shared {
@@ -82,19 +88,49 @@ async fn answer(peer: &Peer, request: hyper::Request<Incoming>) -> Result<Answer
         return Err(Refusal::TooManyHeaders);
     }
     let mut reserved = peer.shared.memory.reserve_nothing();
-    let is_expecting = head.headers.contains_key(EXPECT);
-    let deadline = Instant::now() + settings.body_time;
-    let collected = collect(body, settings, &mut reserved, is_expecting);
-    let body = timeout_at(deadline, collected).await.map_err(|_| Refusal::TooSlow)??;
-    let request = Request {
+    let mut request = Request {
         method: head.method,
         uri: head.uri,
         headers: head.headers,
-        body,
+        body: Bytes::new(),
         peer: peer.address,
         is_tls: peer.is_tls,
     };
-    serve(&peer.shared, request, reserved).await
+    if peer.shared.service.takes_pieces(&request.method, &request.uri) {
+        let (to, pieces) = mpsc::channel(PIECES_AHEAD);
+        tokio::spawn(hand_over(body, settings.pieces_stall_time, to));
+        return serve(&peer.shared, request, Some(pieces), reserved).await;
+    }
+    let is_expecting = request.headers.contains_key(EXPECT);
+    let deadline = Instant::now() + settings.body_time;
+    let collected = collect(body, settings, &mut reserved, is_expecting);
+    request.body = timeout_at(deadline, collected).await.map_err(|_| Refusal::TooSlow)??;
+    serve(&peer.shared, request, None, reserved).await
+}
+
+/// Hands over a body as it comes, until it ends, its client breaks off or is silent for too long, or nobody takes it any more.
+async fn hand_over(mut body: Incoming, pause_time: Duration, to: mpsc::Sender<Piece>) {
+    let mut silent_since = Instant::now();
+    loop {
+        let next = tokio::select! {
+            // The client has nothing more to say to a service that has gone.
+            () = to.closed() => return,
+            next = timeout(SILENCE, next_part(&mut body, pause_time)) => next,
+        };
+        let piece = match next {
+            Ok(Ok(Some(part))) => {
+                silent_since = Instant::now();
+                Piece::Data(part)
+            }
+            Ok(Ok(None)) => Piece::End,
+            Err(_) if silent_since.elapsed() < pause_time => Piece::Silence,
+            Err(_) | Ok(Err(_)) => return,
+        };
+        let is_last = matches!(piece, Piece::End);
+        if to.send(piece).await.is_err() || is_last {
+            return;
+        }
+    }
 }
 
 /// Returns the next part of a body, or nothing at its end.
@@ -181,16 +217,27 @@ async fn discard(mut body: Incoming, settings: &Settings, bytes_max: usize) -> R
 }
 
 /// Calls the service, where the time that it takes does no harm. `reserved` is what the body takes.
-async fn serve(shared: &Shared, request: Request, reserved: Reserved) -> Result<Answer, Refusal> {
+async fn serve(
+    shared: &Shared,
+    request: Request,
+    pieces: Option<Pieces>,
+    reserved: Reserved,
+) -> Result<Answer, Refusal> {
     let service = shared.service.clone();
     let peer = request.peer;
-    let answering = if catch_unwind(AssertUnwindSafe(|| service.is_quick(&request))).unwrap_or(false) {
+    let is_whole = pieces.is_none();
+    let answering = if is_whole
+        && catch_unwind(AssertUnwindSafe(|| service.is_quick(&request))).unwrap_or(false)
+    {
         catch_unwind(AssertUnwindSafe(|| service.answer(request))).ok()
     } else {
         let permit = shared.threads.clone().acquire_owned().await.expect("the server closes no semaphore");
         let job = move || {
             let _held = (permit, reserved);
-            service.answer(request)
+            match pieces {
+                Some(pieces) => service.answer_pieces(request, pieces),
+                None => service.answer(request),
+            }
         };
         tokio::task::spawn_blocking(job).await.ok()
     };

@@ -55,6 +55,19 @@ pub(in crate::gateway) enum Answering {
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
+/// A part of the body of a request that is handed over as it comes. Without an [`End`](Self::End), the client broke off.
+#[derive(Debug)]
+#[cfg_attr(not(any(test, feature = "video")), expect(dead_code, reason = "only video comes in pieces"))]
+pub(in crate::gateway) enum Piece {
+    Data(Bytes),
+    /// Nothing has come for a second.
+    Silence,
+    End,
+}
+
+/// The body of a request as it comes. A service that is slow to take it holds up the client.
+pub(in crate::gateway) type Pieces = mpsc::Receiver<Piece>;
+
 /// What answers the requests of all connections. It is called inside of the runtime.
 pub(in crate::gateway) trait Service: Send + Sync + 'static {
     /// Returns whether answering takes at most a few milliseconds and waits for nothing, so that it may run on a thread of the runtime.
@@ -62,4 +75,14 @@ pub(in crate::gateway) trait Service: Send + Sync + 'static {
 
     /// Answers a request.
     fn answer(self: Arc<Self>, request: Request) -> Answering;
+
+    /// Returns whether the service takes the body of a request while it arrives, and may answer before it has ended.
+    fn takes_pieces(&self, _method: &Method, _uri: &Uri) -> bool {
+        false
+    }
+
+    /// Answers a request whose body comes in pieces. The request itself has none.
+    fn answer_pieces(self: Arc<Self>, request: Request, _pieces: Pieces) -> Answering {
+        self.answer(request)
+    }
 }

@@ -15,6 +15,8 @@ mod tls;
 
 pub(super) use counts::Counts;
 pub(super) use message::{Answer, Answering, Body, Request, Service};
+#[cfg(any(test, feature = "video"))]
+pub(super) use message::{Piece, Pieces};
 pub(super) use server::{Running, Server};
 pub(super) use settings::Settings;
 pub(super) use tls::{Certificate, CertificateSource};

@@ -12,6 +12,8 @@ pub(super) mod queues;
 mod shape;
 pub(super) mod shapes;
 mod types;
+#[cfg(feature = "video")]
+pub(super) mod video;
 
 pub(super) use input::Input;
 pub(super) use pattern::{is_name, is_tag_text};

@@ -45,6 +45,13 @@ pub(in crate::gateway) enum Pattern {
     TimeZone,
     WebAddress,
     Word,
+    // Those of video.
+    #[cfg(feature = "video")]
+    Alphanumeric,
+    #[cfg(feature = "video")]
+    MediaType,
+    #[cfg(feature = "video")]
+    VideoArn,
 }
 
 impl Pattern {
@@ -94,6 +101,12 @@ impl Pattern {
             Self::TimeZone => "^$|[a-zA-Z/_]+",
             Self::WebAddress => "https://.*",
             Self::Word => "^\\S+$",
+            #[cfg(feature = "video")]
+            Self::Alphanumeric => "[a-zA-Z0-9]+",
+            #[cfg(feature = "video")]
+            Self::MediaType => "[\\w\\-\\.\\+]+/[\\w\\-\\.\\+]+(,[\\w\\-\\.\\+]+/[\\w\\-\\.\\+]+)*",
+            #[cfg(feature = "video")]
+            Self::VideoArn => "arn:[a-z\\d-]+:kinesisvideo:[a-z0-9-]+:[0-9]+:[a-z]+/[a-zA-Z0-9_.-]+/[0-9]+",
         }
     }
 
@@ -181,6 +194,15 @@ impl Pattern {
             Self::Word => !text.is_empty() && !text.contains(is_space),
             Self::TagKey => !text.starts_with("aws:") && is_tag(text),
             Self::TagText => is_tag(text),
+            #[cfg(feature = "video")]
+            Self::Alphanumeric => consists_of(text, b""),
+            #[cfg(feature = "video")]
+            Self::MediaType => text.split(',').all(|kind| {
+                kind.split_once('/')
+                    .is_some_and(|(kind, of)| consists_of(kind, b"_-.+") && consists_of(of, b"_-.+"))
+            }),
+            #[cfg(feature = "video")]
+            Self::VideoArn => is_video_arn(text),
         }
     }
 }
@@ -245,6 +267,23 @@ fn consists_of_low(text: &str, signs: &[u8]) -> bool {
 
 fn is_bucket(text: &str, signs: &[u8]) -> bool {
     (3..=63).contains(&text.len()) && consists_of_low(text, signs)
+}
+
+/// `arn:PARTITION:kinesisvideo:REGION:ACCOUNT:KIND/NAME/NUMBER`.
+#[cfg(feature = "video")]
+fn is_video_arn(text: &str) -> bool {
+    let parts: Vec<_> = text.splitn(6, ':').collect();
+    let ["arn", partition, "kinesisvideo", region, account, resource] = parts[..] else { return false };
+    let resource: Vec<_> = resource.split('/').collect();
+    let [kind, name, created] = resource[..] else { return false };
+    let is_word = |text| consists_of_low(text, b"-");
+    is_word(partition)
+        && is_word(region)
+        && is_digits(account)
+        && !kind.is_empty()
+        && kind.bytes().all(|byte| byte.is_ascii_lowercase())
+        && is_name(name)
+        && is_digits(created)
 }
 
 fn is_account(text: &str) -> bool {

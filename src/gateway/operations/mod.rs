@@ -22,6 +22,12 @@ mod reshard;
 mod subscribe;
 mod table;
 mod tags;
+#[cfg(feature = "video")]
+mod video;
+#[cfg(feature = "video")]
+mod video_archive;
+#[cfg(feature = "video")]
+mod video_media;
 
 use std::fmt;
 use std::pin::Pin;
@@ -39,6 +45,8 @@ use super::wire::{Format, Value};
 use crate::{Clock, ShardId, Timestamp};
 
 pub(super) use table::find;
+#[cfg(feature = "video")]
+pub(super) use table::find_video;
 pub(super) use tags::Tagged;
 
 /// A service: Kinesis, or what this server has beside it.
@@ -82,6 +90,12 @@ pub(super) enum Subject {
     /// The delivery stream that `DeliveryStreamName` names.
     #[cfg(feature = "delivery")]
     DeliveryStream,
+    /// The video stream that `StreamName` or `StreamARN` names.
+    #[cfg(feature = "video")]
+    VideoStream,
+    /// The video stream that is to be created.
+    #[cfg(feature = "video")]
+    NewVideoStream,
     /// The resource that this member names.
     Arn(&'static str),
 }
@@ -94,6 +108,12 @@ pub(super) enum Reply {
     Events(mpsc::Receiver<Bytes>),
     /// A body that comes later.
     Later(Later),
+    /// A body of this content type.
+    #[cfg(feature = "video")]
+    Bytes(&'static str, Vec<u8>),
+    /// The same in pieces.
+    #[cfg(feature = "video")]
+    Pieces(&'static str, mpsc::Receiver<Bytes>),
 }
 
 /// What a call waits for without a thread.
@@ -106,6 +126,10 @@ impl fmt::Debug for Reply {
             Self::Body(_) => "Body",
             Self::Events(_) => "Events",
             Self::Later(_) => "Later",
+            #[cfg(feature = "video")]
+            Self::Bytes(..) => "Bytes",
+            #[cfg(feature = "video")]
+            Self::Pieces(..) => "Pieces",
         })
     }
 }
@@ -116,6 +140,8 @@ pub(super) struct Service {
     pub(super) janitor: Janitor,
     #[cfg(feature = "delivery")]
     pub(super) firehose: super::firehose::Firehose,
+    #[cfg(feature = "video")]
+    pub(super) video: super::video::Video,
     /// `None` where tests say when the streams are looked at.
     pub(super) recorder: Option<Recorder>,
     pub(super) sealer: Arc<Sealer>,
@@ -135,6 +161,8 @@ pub(super) struct Call<'a> {
     pub(super) may: &'a dyn Fn(&Operation, &str) -> bool,
     /// Returns whether the caller may do this to some resource.
     pub(super) may_somewhere: &'a dyn Fn(&Operation) -> bool,
+    #[cfg(feature = "video")]
+    pub(super) asked: &'a super::front::Asked<'a>,
 }
 
 impl Operation {
@@ -186,6 +214,12 @@ impl Call<'_> {
             },
             #[cfg(feature = "delivery")]
             Subject::DeliveryStream => Ok(account.delivery_stream_arn(input.required("DeliveryStreamName"))),
+            #[cfg(feature = "video")]
+            Subject::VideoStream => video::find(self, input).map(|known| known.arn.clone()),
+            #[cfg(feature = "video")]
+            Subject::NewVideoStream => {
+                Ok(account.video_stream_arn(input.required("StreamName"), Timestamp::from_millis(0)))
+            }
             Subject::Arn(member) => Ok(input.required(member).to_owned()),
         }
     }

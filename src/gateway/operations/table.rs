@@ -3,6 +3,8 @@
 #[cfg(feature = "delivery")]
 use super::super::model::firehose as hose_shapes;
 use super::super::model::queues as queue_shapes;
+#[cfg(feature = "video")]
+use super::super::model::video as video_shapes;
 use super::super::model::{channels, shapes};
 use super::{
     Family, Operation, Subject, absent, activity, consumers, describe, encryption, lifecycle, list,
@@ -10,6 +12,8 @@ use super::{
 };
 #[cfg(feature = "delivery")]
 use super::{firehose, firehose_records};
+#[cfg(feature = "video")]
+use super::{video, video_archive, video_media};
 
 const RESOURCE: Subject = Subject::Arn("ResourceARN");
 const QUEUE: Subject = Subject::Arn("QueueARN");
@@ -22,6 +26,12 @@ const KINESIS: Family = Family { target: "Kinesis_20131202", action: "kinesis", 
 const STREAMLOG: Family = Family { target: "Streamlog_20261129", action: "streamlog", signed_for: "kinesis" };
 #[cfg(feature = "delivery")]
 const FIREHOSE: Family = Family { target: "Firehose_20150804", action: "firehose", signed_for: "firehose" };
+
+/// Its requests name the operation in their path.
+#[cfg(feature = "video")]
+const VIDEO: Family = Family { target: "", action: "kinesisvideo", signed_for: "kinesisvideo" };
+#[cfg(feature = "video")]
+const FILM: Subject = Subject::VideoStream;
 
 macro_rules! operations {
     ($all:ident $family:ident $($name:literal $members:path, $subject:expr, $speed:ident, $run:path;)+) => {
@@ -124,6 +134,43 @@ operations! {
 }
 #[cfg(not(feature = "delivery"))]
 const FIREHOSE_OPERATIONS: &[Operation] = &[];
+
+#[cfg(feature = "video")]
+operations! {
+    VIDEO_OPERATIONS VIDEO
+    "CreateStream" video_shapes::CREATE, Subject::NewVideoStream, slow, video::create;
+    "DeleteStream" video_shapes::DELETE, Subject::Arn("StreamARN"), slow, video::delete;
+    "DescribeStream" video_shapes::STREAM, FILM, slow, video::describe;
+    "DescribeStreamStorageConfiguration" video_shapes::STREAM, FILM, slow, video::describe_storage;
+    "GetDataEndpoint" video_shapes::ENDPOINT, FILM, slow, video::endpoint;
+    "ListStreams" video_shapes::LIST, Subject::Account, slow, video::list;
+    "ListTagsForResource" video_shapes::LIST_RESOURCE_TAGS, RESOURCE, slow, video::list_tags;
+    "ListTagsForStream" video_shapes::LIST_TAGS, FILM, slow, video::list_tags;
+    "TagResource" video_shapes::TAG_RESOURCE, RESOURCE, slow, video::tag;
+    "TagStream" video_shapes::TAG_STREAM, FILM, slow, video::tag;
+    "UntagResource" video_shapes::UNTAG_RESOURCE, RESOURCE, slow, video::untag;
+    "UntagStream" video_shapes::UNTAG_STREAM, FILM, slow, video::untag;
+    "UpdateDataRetention" video_shapes::UPDATE_RETENTION, FILM, slow, video::update_retention;
+    "UpdateStream" video_shapes::UPDATE, FILM, slow, video::update;
+    "PutMedia" video_shapes::PUT_MEDIA, FILM, slow, video_media::put;
+    "GetMedia" video_shapes::GET_MEDIA, FILM, slow, video_media::get;
+    "GetMediaForFragmentList" video_shapes::MEDIA_FOR_FRAGMENTS, FILM, slow, video_media::get_for_fragments;
+    "ListFragments" video_shapes::LIST_FRAGMENTS, FILM, slow, video_archive::list_fragments;
+    "GetClip" video_shapes::GET_CLIP, FILM, slow, video_archive::clip;
+    "GetImages" video_shapes::GET_IMAGES, FILM, slow, video_archive::images;
+    "GetHLSStreamingSessionURL" video_shapes::HLS, FILM, slow, video_archive::hls;
+    "GetDASHStreamingSessionURL" video_shapes::DASH, FILM, slow, video_archive::dash;
+}
+
+/// Returns the operation of video that a path names: the name with a slash before it, and mostly with its first letter small.
+#[cfg(feature = "video")]
+pub(in crate::gateway) fn find_video(path: &str) -> Option<&'static Operation> {
+    let name = path.strip_prefix('/')?;
+    let is_named = |operation: &&Operation| {
+        name.get(1..) == operation.name.get(1..) && name[..1].eq_ignore_ascii_case(&operation.name[..1])
+    };
+    VIDEO_OPERATIONS.iter().find(is_named)
+}
 
 /// Returns the operation that a request names.
 pub(in crate::gateway) fn find(service: &str, name: &str) -> Option<&'static Operation> {

@@ -17,6 +17,8 @@ mod reading;
 mod records;
 mod resharding;
 mod tags;
+#[cfg(feature = "video")]
+mod video;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -60,6 +62,8 @@ struct Setup {
     credentials: Option<String>,
     shards_max: u32,
     has_keys: bool,
+    #[cfg(feature = "video")]
+    video_connections_max: Option<usize>,
     #[cfg(feature = "delivery")]
     firehose: Rules,
 }
@@ -74,6 +78,8 @@ impl Default for Setup {
             credentials: None,
             shards_max: 20_000,
             has_keys: false,
+            #[cfg(feature = "video")]
+            video_connections_max: None,
             #[cfg(feature = "delivery")]
             firehose: Rules::default(),
         }
@@ -147,6 +153,13 @@ impl World {
             janitor: Janitor::start(Arc::clone(&catalogue)).unwrap(),
             #[cfg(feature = "delivery")]
             firehose: Firehose::start(Arc::clone(&catalogue), self.setup.firehose.clone()).unwrap(),
+            #[cfg(feature = "video")]
+            video: super::video::Video::new(
+                self.directory.path(),
+                Arc::clone(catalogue.behaviour()),
+                super::video::Rules::for_tests(self.setup.video_connections_max),
+            )
+            .unwrap(),
             recorder: None,
             catalogue,
             sealer: Arc::new(Sealer::new([7; 32])),

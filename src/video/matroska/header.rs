@@ -131,6 +131,38 @@ fn read_track(payload: &[u8]) -> Result<TrackHead, VideoError> {
     if track.number == 0 { Err(invalid("a track has no number")) } else { Ok(track) }
 }
 
+/// Returns a number that is equal for tracks, given by their payload, that a decoder can be set up for with the same data.
+pub(super) fn setup_of(payload: &[u8]) -> Result<u32, VideoError> {
+    let mut setup = vec![];
+    for entry in elements(payload) {
+        let entry = entry?;
+        if entry.id != ids::TRACK_ENTRY {
+            continue;
+        }
+        for element in elements(entry.payload) {
+            let element = element?;
+            let counts = matches!(
+                element.id,
+                ids::TRACK_NUMBER
+                    | ids::TRACK_TYPE
+                    | ids::CODEC_ID
+                    | ids::CODEC_PRIVATE
+                    | ids::DEFAULT_DURATION
+                    | ids::VIDEO
+                    | ids::AUDIO
+            );
+            // Ids and lengths keep one track's values apart from another's. Names, languages and random ids do not matter.
+            if counts {
+                setup.extend_from_slice(&element.id.to_be_bytes());
+                setup.extend_from_slice(&(element.payload.len() as u64).to_be_bytes());
+                setup.extend_from_slice(element.payload);
+            }
+        }
+        setup.push(0);
+    }
+    Ok(crc32fast::hash(&setup))
+}
+
 /// Tags as names and values.
 pub(crate) type TagList = Vec<(String, String)>;
 

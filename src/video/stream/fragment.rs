@@ -24,6 +24,9 @@ pub struct FragmentInfo {
     pub length: Duration,
     /// How many bytes it has as Matroska.
     pub bytes: u64,
+    /// Equal for fragments whose tracks have the same numbers, codecs and parameters, so that a decoder that was set up for one takes the
+    /// others. The number has no other meaning.
+    pub setup: u32,
 }
 
 impl FragmentInfo {

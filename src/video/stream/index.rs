@@ -221,6 +221,7 @@ pub(super) mod summary {
             push(&mut out, ((step << 1) ^ (step >> 63)) as u64);
             push(&mut out, info.length.as_nanos() as u64);
             push(&mut out, info.bytes);
+            push(&mut out, info.setup.into());
             [number, server, producer] = values;
         }
         out
@@ -241,6 +242,7 @@ pub(super) mod summary {
                 server_time: Timestamp::from_micros(server),
                 length: Duration::from_nanos(take(&mut bytes)?),
                 bytes: take(&mut bytes)?,
+                setup: u32::try_from(take(&mut bytes)?).ok()?,
             });
         }
         Some(fragments)
@@ -260,6 +262,7 @@ mod tests {
             server_time: Timestamp::from_millis(server),
             length: Duration::from_millis(producer % 20_000),
             bytes: server,
+            setup: producer as u32 % 3,
         }
     }
 

@@ -276,6 +276,7 @@ impl Run {
                     cluster_at: whole.cluster_at,
                     producer_time: arriving.producer_time,
                     length: Duration::from_nanos(whole.length_ns),
+                    setup: whole.setup,
                 });
                 let info = stored
                     .map_err(|error| VideoError::rejected(AckErrorId::of_put(&error), error.to_string()))?;

@@ -5,6 +5,7 @@ pub(super) mod fragment;
 pub(super) mod get_media;
 mod index;
 pub(super) mod ingest;
+mod list;
 pub(super) mod media_list;
 mod open;
 pub(super) mod options;
@@ -348,6 +349,7 @@ impl VideoStream {
             server_time: receipt.timestamp,
             length: fragment.length,
             bytes: fragment.data.len() as u64,
+            setup: fragment.setup,
         };
         let mut index = shared.index.lock();
         index.push(info);

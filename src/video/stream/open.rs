@@ -26,13 +26,17 @@ impl VideoStream {
         path: &Path,
         options: VideoStreamOptions,
     ) -> std::result::Result<Self, VideoError> {
-        let VideoStreamOptions { stream: stream_options, data_retention } = options;
+        let VideoStreamOptions { stream: stream_options, data_retention, pool } = options;
         let asked = data_retention.map(retention_millis).transpose()?;
         // Looked at first, so that a stream of something else does not get the settings of this one.
         if let Ok(existing) = stream_options.clone().open_reader(path) {
             kept_retention(path, &existing)?;
         }
-        let stream = stream_options.shards(1).open(path)?;
+        let stream_options = stream_options.shards(1);
+        let stream = match &pool {
+            Some(pool) => pool.open(path, stream_options)?,
+            None => stream_options.open(path)?,
+        };
         let kept = kept_retention(path, &stream)?;
         let millis = asked.or(kept).unwrap_or(VideoStreamOptions::DATA_RETENTION.as_millis() as u64);
         if Some(millis) != kept {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::VideoStream;
 use crate::video::error::VideoError;
-use crate::{Clock, DAY, Durability, Maintenance, SECOND, StreamOptions, Timestamp};
+use crate::{Clock, DAY, Durability, Maintenance, MaintenancePool, SECOND, StreamOptions, Timestamp};
 
 /// The size of a segment unless it is set: room for some fragments of the largest size.
 const SEGMENT_BYTES: u64 = 256 << 20;
@@ -31,6 +31,7 @@ const RECORD_BYTES_MAX: u64 = 56 << 20;
 pub struct VideoStreamOptions {
     pub(super) stream: StreamOptions,
     pub(super) data_retention: Option<Duration>,
+    pub(super) pool: Option<MaintenancePool>,
 }
 
 impl Default for VideoStreamOptions {
@@ -46,7 +47,7 @@ impl VideoStreamOptions {
     /// Returns the defaults: a data retention of 24 hours, segments of 256 MiB, and otherwise those of [`StreamOptions`].
     pub fn new() -> Self {
         let stream = StreamOptions::new().segment_bytes(SEGMENT_BYTES).record_bytes_max(RECORD_BYTES_MAX);
-        Self { stream, data_retention: None }
+        Self { stream, data_retention: None, pool: None }
     }
 
     /// Sets how long fragments are kept, from when they arrived. Kept with the stream. Default for a new stream: 24 hours.
@@ -75,6 +76,13 @@ impl VideoStreamOptions {
     #[must_use]
     pub fn maintenance(self, maintenance: Maintenance) -> Self {
         self.stream(|options| options.maintenance(maintenance))
+    }
+
+    /// Has the threads of a pool do the maintenance, together with that of other streams. Default: the stream has threads of its own.
+    #[must_use]
+    pub fn pool(mut self, pool: &MaintenancePool) -> Self {
+        self.pool = Some(pool.clone());
+        self
     }
 
     /// Changes other settings of the stream of records that keeps the fragments, such as its encryption, its properties, or the size of its

@@ -14,6 +14,8 @@ pub(super) const KEY: &str = "fragment";
 const PRODUCER_TIME: &str = "video-producer-time-us";
 /// How long it plays: nanoseconds, in decimal.
 const LENGTH: &str = "video-length-ns";
+/// Equal for fragments that a decoder can be set up for with the same data, in decimal.
+const SETUP: &str = "video-setup";
 /// Where the cluster begins in the data: bytes, in decimal.
 const CLUSTER_AT: &str = "video-cluster-at";
 /// What the records before this one say, on some records: see `summarized_by`.
@@ -26,6 +28,7 @@ pub(super) struct NewFragment<'a> {
     pub(super) cluster_at: usize,
     pub(super) producer_time: Timestamp,
     pub(super) length: Duration,
+    pub(super) setup: u32,
 }
 
 /// The headers of a record.
@@ -33,6 +36,7 @@ pub(super) struct NewFragment<'a> {
 pub(super) struct Fields {
     producer_time: String,
     length: String,
+    setup: String,
     cluster_at: String,
     summary: Option<Vec<u8>>,
 }
@@ -42,6 +46,7 @@ impl Fields {
         Self {
             producer_time: fragment.producer_time.as_micros().to_string(),
             length: fragment.length.as_nanos().to_string(),
+            setup: fragment.setup.to_string(),
             cluster_at: fragment.cluster_at.to_string(),
             summary,
         }
@@ -51,6 +56,7 @@ impl Fields {
         let record = record
             .header(PRODUCER_TIME, &self.producer_time)
             .header(LENGTH, &self.length)
+            .header(SETUP, &self.setup)
             .header(CLUSTER_AT, &self.cluster_at);
         match &self.summary {
             Some(summary) => record.header(SUMMARY, summary),
@@ -84,6 +90,7 @@ fn read_parts(
         server_time,
         length: Duration::from_nanos(number(LENGTH)?),
         bytes: bytes as u64,
+        setup: u32::try_from(number(SETUP)?).unwrap_or(u32::MAX),
     };
     let cluster_at = usize::try_from(number(CLUSTER_AT)?).unwrap_or(usize::MAX).min(bytes);
     Ok((info, cluster_at))

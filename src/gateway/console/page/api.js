@@ -44,14 +44,20 @@ export function describeActivity(input, options) {
   return call('Streamlog_20261129.DescribeActivity', input, options);
 }
 
-async function call(target, input, { signal } = {}) {
+/** Calls an operation of video streams, which its path names. */
+export function video(operation, input, options) {
+  return call(undefined, input, { ...options, path: `/${operation}`, service: 'kinesisvideo' });
+}
+
+async function call(target, input, { signal, path = '/', service = 'kinesis' } = {}) {
   if (!session.signer) throw new ApiError('SignedOut', 'Sign in first.');
   const body = encoder.encode(JSON.stringify(input));
-  const headers = await session.signer.headers(target, CONTENT_TYPE, body, location.host);
+  const type = target ? CONTENT_TYPE : 'application/json';
+  const headers = await session.signer.headers(target, type, body, location.host, { path, service });
   session.requests += 1;
   let answer;
   try {
-    answer = await fetch('/', { method: 'POST', headers, body, signal, credentials: 'omit' });
+    answer = await fetch(path, { method: 'POST', headers, body, signal, credentials: 'omit' });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new ApiError('NoAnswer', 'The server does not answer. Is it running?');
@@ -63,8 +69,9 @@ async function call(target, input, { signal } = {}) {
   } catch {
     throw new ApiError('BadAnswer', `The answer cannot be read (status ${answer.status}).`);
   }
-  if (!answer.ok) throw new ApiError(output.__type ?? String(answer.status), output.message ?? output.Message);
-  return output;
+  if (answer.ok) return output;
+  const kind = output.__type ?? answer.headers.get('x-amzn-errortype') ?? String(answer.status);
+  throw new ApiError(kind, output.message ?? output.Message);
 }
 
 const WORDS = {

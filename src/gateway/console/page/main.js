@@ -7,6 +7,7 @@ import { canSign } from './sign.js';
 import { signInAsAnybody, signInView } from './signin.js';
 import { streamView } from './stream.js';
 import { streamsView } from './streams.js';
+import { videosView, videoView } from './video.js';
 
 const main = document.getElementById('main');
 const bar = document.getElementById('bar');
@@ -39,6 +40,10 @@ function themeButton() {
 
 function showBar() {
   const parts = [];
+  if (session.signer && server.hasVideo) {
+    const link = (to, text) => h('a', { class: 'quiet', href: to }, text);
+    parts.push(h('nav', { 'aria-label': 'Services' }, link('#/', 'Streams'), ' ', link('#/video', 'Video')));
+  }
   if (session.signer && server.needsKey) {
     parts.push(h('span', { class: 'who', title: 'The access key' }, session.keyId));
     parts.push(h('button', { type: 'button', class: 'quiet', onclick: leaveSession }, 'Sign out'));
@@ -65,6 +70,10 @@ function show() {
     return;
   }
   const [, first, name, tab] = location.hash.split('/');
+  if (first === 'video' && server.hasVideo) {
+    leave = name ? videoView(main, decodeURIComponent(name)) : videosView(main);
+    return;
+  }
   leave = first === 'streams' && name
     ? streamView(main, decodeURIComponent(name), tab || 'overview')
     : streamsView(main);

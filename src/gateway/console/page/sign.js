@@ -23,35 +23,36 @@ async function hmac(key, text) {
 /** Signs requests with a key. The key that is derived from it is good for a day, and is kept for as long. */
 export class Signer {
   #key;
-  #derived = { day: '', key: undefined };
+  #derived = new Map();
 
   constructor(key) {
     this.#key = key;
   }
 
-  async #signingKey(day) {
-    if (this.#derived.day === day) return this.#derived.key;
+  async #signingKey(day, service) {
+    const known = this.#derived.get(service);
+    if (known?.day === day) return known.key;
     let key = encoder.encode(`AWS4${this.#key.secret}`);
-    for (const part of [day, this.#key.region, 'kinesis', 'aws4_request']) key = await hmac(key, part);
+    for (const part of [day, this.#key.region, service, 'aws4_request']) key = await hmac(key, part);
     const imported = await crypto.subtle.importKey('raw', key, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
-    this.#derived = { day, key: imported };
+    this.#derived.set(service, { day, key: imported });
     return imported;
   }
 
-  /** Returns the headers of a request to `/` with a body. */
-  async headers(target, contentType, body, host, now = new Date()) {
+  /** Returns the headers of a request with a body, to a path of a service. Without a target, the path names the operation. */
+  async headers(target, contentType, body, host, { path = '/', service = 'kinesis', now = new Date() } = {}) {
     const date = now.toISOString().replace(/[-:]|\.\d+/g, '');
     const day = date.slice(0, 8);
     const signed = { 'content-type': contentType, host, 'x-amz-date': date };
     if (this.#key.token) signed['x-amz-security-token'] = this.#key.token;
-    signed['x-amz-target'] = target;
+    if (target) signed['x-amz-target'] = target;
     const names = Object.keys(signed).sort();
     const list = names.join(';');
     const lines = names.map((name) => `${name}:${signed[name].trim()}\n`).join('');
-    const canonical = `POST\n/\n\n${lines}\n${list}\n${await sha256(body)}`;
-    const scope = `${day}/${this.#key.region}/kinesis/aws4_request`;
+    const canonical = `POST\n${path}\n\n${lines}\n${list}\n${await sha256(body)}`;
+    const scope = `${day}/${this.#key.region}/${service}/aws4_request`;
     const text = `AWS4-HMAC-SHA256\n${date}\n${scope}\n${await sha256(encoder.encode(canonical))}`;
-    const signature = hex(await crypto.subtle.sign('HMAC', await this.#signingKey(day), encoder.encode(text)));
+    const signature = hex(await crypto.subtle.sign('HMAC', await this.#signingKey(day, service), encoder.encode(text)));
     // The browser sets the host itself.
     delete signed.host;
     signed.authorization =

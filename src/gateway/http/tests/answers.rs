@@ -89,6 +89,67 @@ fn a_chunked_request_arrives_whole() {
 }
 
 #[test]
+fn a_body_in_pieces_is_answered_while_it_arrives() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    for round in 0..2 {
+        client.send("POST /echo/9 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head = client.read_until("\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("transfer-encoding: chunked"), "{head}");
+        for piece in ["first", "second"] {
+            let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+            client.send(&chunk);
+            assert_eq!(client.read_until(piece).lines().last(), Some(piece), "{round}");
+        }
+        client.send("0\r\n\r\n");
+        assert_eq!(client.read_until("0\r\n\r\n"), "\r\n5\r\n<end>\r\n0\r\n\r\n");
+    }
+    assert_eq!(client.call("/", "again"), (200, "again".to_owned()));
+}
+
+#[test]
+fn a_body_in_pieces_may_be_longer_than_any_other() {
+    let running = start(Settings { body_bytes_max: 1_000, memory_bytes_max: 1_000, ..settings() });
+    let mut client = Client::connect(&running);
+    client.send("POST /echo/1000000 HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    client.read_until("\r\n\r\n");
+    for _ in 0..100 {
+        client.send("x".repeat(1_000));
+    }
+    let answer = client.read_until("0\r\n\r\n");
+    assert_eq!(answer.matches('x').count(), 100_000);
+    assert!(answer.contains("<end>"));
+}
+
+#[test]
+fn a_client_that_breaks_off_a_body_in_pieces_is_noticed() {
+    let running = start(settings());
+    let mut client = Client::connect(&running);
+    client.send("POST /echo/9 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    client.read_until("hello\r\n");
+    client.0.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.read_all().contains("<broken>"));
+    // And one that only says nothing.
+    let running = start(Settings { pieces_stall_time: SHORT, ..settings() });
+    let mut client = Client::connect(&running);
+    client.send("POST /echo/9 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert!(client.read_all().contains("<broken>"));
+}
+
+#[test]
+fn an_answer_may_end_before_a_body_in_pieces() {
+    let running = start(settings());
+    for path in ["/echo/1", "/echo/refused"] {
+        let mut client = Client::connect(&running);
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        ));
+        let answer = client.read_all();
+        assert!(answer.contains(if path == "/echo/1" { "hello" } else { "refused" }), "{answer}");
+    }
+}
+
+#[test]
 fn the_service_sees_absolute_uris_and_the_peer() {
     let running = start(settings());
     let mut client = Client::connect(&running);

@@ -6,10 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::mpsc;
 
-use super::super::{Answer, Answering, Body, Request, Service};
+use super::super::{Answer, Answering, Body, Piece, Pieces, Request, Service};
 
 #[derive(Default)]
 pub(super) struct Tester {
@@ -53,6 +53,39 @@ impl Service for Tester {
             _ => Answering::Now(answer),
         }
     }
+
+    fn takes_pieces(&self, method: &Method, uri: &Uri) -> bool {
+        *method == Method::POST && uri.path().starts_with("/echo/")
+    }
+
+    fn answer_pieces(self: Arc<Self>, request: Request, pieces: Pieces) -> Answering {
+        assert!(request.body.is_empty());
+        let body = match request.uri.path().rsplit('/').next() {
+            Some("refused") => Body::Whole("refused".into()),
+            count => echo(pieces, count.unwrap().parse().unwrap()),
+        };
+        Answering::Now(Answer { status: StatusCode::OK, headers: HeaderMap::new(), body })
+    }
+}
+
+/// Sends back each piece of a body as it comes, up to a count, and at the end whether the body has ended well.
+fn echo(mut pieces: Pieces, count: usize) -> Body {
+    let (sender, answer) = mpsc::channel(1);
+    thread::spawn(move || {
+        for _ in 0..count {
+            let piece = match pieces.blocking_recv() {
+                Some(Piece::Data(piece)) => piece,
+                Some(Piece::Silence) => "<silence>".into(),
+                Some(Piece::End) => "<end>".into(),
+                None => "<broken>".into(),
+            };
+            let is_last = piece.starts_with(b"<end") || piece.starts_with(b"<broken");
+            if sender.blocking_send(piece).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    Body::Pieces(answer)
 }
 
 /// Counts that it was dropped.

@@ -177,6 +177,7 @@ impl Cutter {
             let size = (self.out.len() - size_at - 8) as u64;
             self.out[size_at..size_at + 8].copy_from_slice(&long_size(size));
         }
-        sink(Cut::Whole(Whole { data: &self.out, cluster_at: self.cluster_at, length_ns }))
+        let (cluster_at, setup) = (self.cluster_at, self.setup);
+        sink(Cut::Whole(Whole { data: &self.out, cluster_at, length_ns, setup }))
     }
 }

@@ -8,6 +8,7 @@ mod cluster;
 use super::element::{HEAD_BYTES_MAX, Head};
 use super::header::{
     TIMESTAMP_SCALE_DEFAULT, TagList, TrackHead, check_document, invalid, read_info, read_tags, read_tracks,
+    setup_of,
 };
 use super::ids;
 use super::timing::{BlockHead, Timing};
@@ -45,6 +46,8 @@ pub(crate) struct Whole<'a> {
     pub(crate) data: &'a [u8],
     pub(crate) cluster_at: usize,
     pub(crate) length_ns: u64,
+    /// Equal for fragments that a decoder can be set up for with the same data.
+    pub(crate) setup: u32,
 }
 
 /// Takes what is found. An error of it ends the cutting.
@@ -92,6 +95,7 @@ pub(crate) struct Cutter {
     info: Vec<u8>,
     scale: u64,
     tracks: Vec<u8>,
+    setup: u32,
     track_heads: Vec<TrackHead>,
     /// The tags of the next fragment.
     tags: TagList,
@@ -122,6 +126,7 @@ impl Cutter {
             info: vec![],
             scale: 0,
             tracks: vec![],
+            setup: 0,
             track_heads: vec![],
             tags: vec![],
             out: vec![],
@@ -323,6 +328,7 @@ impl Cutter {
                     return Err(VideoError::rejected(AckErrorId::TrackNumberMismatch, reason));
                 }
                 self.track_heads = heads;
+                self.setup = setup_of(&gathered[head_len..])?;
                 std::mem::swap(&mut self.tracks, gathered);
             }
             _ => read_tags(&gathered[head_len..], &mut self.tags)?,

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::temporal_conversions::timestamp_us_to_datetime;
-use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -22,11 +21,12 @@ use super::error::QueryError;
 use super::files::FileTable;
 use super::read::BATCH_ROWS;
 use super::run::Run;
+use super::sample::sample;
 use super::schema::Schema;
 use super::table::StreamSource;
 use super::tables::{CATALOG, SCHEMA, Table, Tables};
 use super::words::Names;
-use crate::{Clock, Error, Position, StreamReader, SystemClock};
+use crate::{Clock, Error, StreamReader, SystemClock};
 
 /// The memory of a query, unless the caller sets another limit.
 const MEMORY_LIMIT: usize = 1 << 30;
@@ -35,9 +35,6 @@ const SPILL_FACTOR: u64 = 32;
 /// How much of each shard is read ahead where shards are merged.
 const ORDERED_BYTES: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 255;
-/// From how many records a schema is found, and how many bytes of each shard are read for it.
-const SAMPLE_RECORDS: usize = 1_000;
-const SAMPLE_BYTES: usize = 4 << 20;
 
 /// The tables that statements may name: streams and files.
 ///
@@ -281,23 +278,6 @@ fn check_name(name: &str, what: &str) -> Result<(), QueryError> {
         )));
     }
     Ok(())
-}
-
-/// Returns the data of the first records of each shard, from which a schema is found.
-fn sample(reader: &StreamReader) -> crate::Result<Vec<Bytes>> {
-    let mut sample = Vec::new();
-    let shards = reader.shards();
-    let of_each = (SAMPLE_RECORDS / shards.len().max(1)).max(1);
-    for shard in shards {
-        let wanted = of_each.min(SAMPLE_RECORDS.saturating_sub(sample.len()));
-        let mut iterator = match reader.iterator(shard.id, Position::TrimHorizon) {
-            Err(Error::ShardNotFound(_)) => continue,
-            iterator => iterator?,
-        };
-        let batch = iterator.next_batch_within(wanted, SAMPLE_BYTES)?;
-        sample.extend(batch.iter().map(|record| record.into_owned().data));
-    }
-    Ok(sample)
 }
 
 fn functions_of_all_sessions() -> SessionState {

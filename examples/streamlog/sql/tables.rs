@@ -3,17 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use streamlog::query::{Catalog, QueryError, Schema};
-use streamlog::{Error, Position, StreamOptions, StreamReader};
+use streamlog::query::{Catalog, FoundSchema, QueryError, Schema};
+use streamlog::{StreamOptions, StreamReader};
 
 use super::{SqlArgs, is_statement};
 use crate::failure::{Failure, Outcome, tell};
 use crate::{archive, keys, report};
-
-/// How many records, and bytes of each shard, are read to find the columns of a stream.
-const SAMPLE_RECORDS: usize = 1_000;
-const SAMPLE_BYTES: usize = 4 << 20;
 
 /// What statements may name. The readers stay open as long as this.
 #[derive(Debug)]
@@ -181,45 +176,22 @@ impl Given {
 
 /// Takes the columns from the first records, and tells which they are.
 fn inferred(reader: &StreamReader, name: &str, is_only: bool) -> Result<Schema, Failure> {
-    let sample = sample(reader)?;
-    let is_empty = sample.is_empty();
-    match Schema::infer(&sample) {
-        Ok(schema) => {
+    let found = Schema::find(reader)?;
+    match &found {
+        FoundSchema::Columns(schema) => {
             let columns = schema.to_string().replace('\'', r"'\''");
             let of = if is_only { String::new() } else { format!("{name}=") };
             tell(&format!("the columns of {name} are those of its first records: --schema {of}'{columns}'"));
-            Ok(schema)
         }
-        Err(_) if is_empty => {
-            tell(&format!(
-                "note: {name} has no records yet: give their columns with --schema or --csv-columns"
-            ));
-            Ok(Schema::raw())
-        }
-        Err(error) => {
-            let (reason, how) = (reason(&error), "CAST(_data AS VARCHAR)");
+        FoundSchema::Other(reason) => {
+            let how = "CAST(_data AS VARCHAR)";
             tell(&format!(
                 "note: {name} has its data as _data only, such as {how}: {reason}; see --csv-columns, --raw"
             ));
-            Ok(Schema::raw())
         }
+        _ => tell(&format!(
+            "note: {name} has no records yet: give their columns with --schema or --csv-columns"
+        )),
     }
-}
-
-/// Returns the data of the first records of each shard.
-fn sample(reader: &StreamReader) -> Result<Vec<Bytes>, Failure> {
-    let mut sample = Vec::new();
-    let shards = reader.shards();
-    let of_each = (SAMPLE_RECORDS / shards.len().max(1)).max(1);
-    for shard in shards {
-        let wanted = of_each.min(SAMPLE_RECORDS.saturating_sub(sample.len()));
-        let mut iterator = match reader.iterator(shard.id, Position::TrimHorizon) {
-            // It has expired since it was listed.
-            Err(Error::ShardNotFound(_)) => continue,
-            iterator => iterator?,
-        };
-        let batch = iterator.next_batch_within(wanted, SAMPLE_BYTES)?;
-        sample.extend(batch.iter().map(|record| record.into_owned().data));
-    }
-    Ok(sample)
+    Ok(found.into_schema())
 }

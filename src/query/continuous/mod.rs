@@ -63,6 +63,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watch;
 
 pub use options::PumpOptions;
 pub use output::Output;

@@ -49,6 +49,11 @@ faults! {
     unavailable "ServiceUnavailableException";
 }
 
+#[cfg(feature = "sql")]
+faults! {
+    statement "InvalidStatementException";
+}
+
 /// The error whose text clients look for under another name.
 const SERIALIZATION: &str = "SerializationException";
 const INTERNAL: &str = "InternalFailure";

@@ -93,6 +93,11 @@ impl http::Service for Front {
                 let Answer { status, headers, .. } = whole(StatusCode::OK, event_stream::CONTENT_TYPE, "");
                 Answer { status, headers, body: Body::Pieces(events) }
             }
+            #[cfg(feature = "sql")]
+            Ok(Reply::Lines(lines)) => {
+                let Answer { status, headers, .. } = whole(StatusCode::OK, super::sql::CONTENT_TYPE, "");
+                Answer { status, headers, body: Body::Pieces(lines) }
+            }
             Ok(Reply::Later(body)) => {
                 // It has been read.
                 request.body = Bytes::new();
@@ -249,7 +254,11 @@ impl Front {
                 let region = &self.service.account().region;
                 let needs_key = matches!(self.door, Door::Keys(_));
                 let limits = self.service.catalogue.behaviour().limits;
-                Some(console::server(region, needs_key, limits))
+                #[cfg(feature = "sql")]
+                let has_sql = self.service.sql.is_on();
+                #[cfg(not(feature = "sql"))]
+                let has_sql = false;
+                Some(console::server(region, needs_key, has_sql, limits))
             }
             path => console::file(path, &request.headers),
         }
@@ -283,7 +292,14 @@ impl Front {
         };
         let may_somewhere =
             |operation: &Operation| caller.as_ref().is_none_or(|caller| caller.may_somewhere(operation));
-        let call = Call { service: &self.service, format, may: &may, may_somewhere: &may_somewhere };
+        let call = Call {
+            service: &self.service,
+            format,
+            #[cfg(feature = "sql")]
+            peer: request.peer,
+            may: &may,
+            may_somewhere: &may_somewhere,
+        };
         let subject = call.subject(operation.subject, &input);
         seen.resource = subject.as_ref().map_or_else(|_| "-".to_owned(), |subject| subject.clone());
         if let Some(caller) = &caller {

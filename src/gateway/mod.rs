@@ -34,6 +34,8 @@ mod model;
 mod names;
 mod operations;
 mod sequence;
+#[cfg(feature = "sql")]
+mod sql;
 mod token;
 mod watch;
 mod wire;

@@ -63,6 +63,8 @@ impl Requests {
             janitor: Janitor::start(Arc::clone(&catalogue)).expect("a thread is started"),
             #[cfg(feature = "delivery")]
             firehose: Firehose::start(Arc::clone(&catalogue), Rules::default()).expect("a thread is started"),
+            #[cfg(feature = "sql")]
+            sql: crate::gateway::sql::Sql::new(crate::gateway::sql::Rules::default()),
             catalogue,
             recorder: None,
             sealer: Arc::new(Sealer::new([7; 32])),

@@ -19,6 +19,8 @@ mod queues;
 mod read;
 mod records;
 mod reshard;
+#[cfg(feature = "sql")]
+mod sql;
 mod subscribe;
 mod table;
 mod tags;
@@ -92,6 +94,9 @@ pub(super) enum Reply {
     Empty,
     Body(Vec<u8>),
     Events(mpsc::Receiver<Bytes>),
+    /// Lines of JSON, as they come.
+    #[cfg(feature = "sql")]
+    Lines(mpsc::Receiver<Bytes>),
     /// A body that comes later.
     Later(Later),
 }
@@ -105,6 +110,8 @@ impl fmt::Debug for Reply {
             Self::Empty => "Empty",
             Self::Body(_) => "Body",
             Self::Events(_) => "Events",
+            #[cfg(feature = "sql")]
+            Self::Lines(_) => "Lines",
             Self::Later(_) => "Later",
         })
     }
@@ -116,6 +123,8 @@ pub(super) struct Service {
     pub(super) janitor: Janitor,
     #[cfg(feature = "delivery")]
     pub(super) firehose: super::firehose::Firehose,
+    #[cfg(feature = "sql")]
+    pub(super) sql: super::sql::Sql,
     /// `None` where tests say when the streams are looked at.
     pub(super) recorder: Option<Recorder>,
     pub(super) sealer: Arc<Sealer>,
@@ -131,6 +140,9 @@ pub(super) struct Service {
 pub(super) struct Call<'a> {
     pub(super) service: &'a Service,
     pub(super) format: Format,
+    /// The other end of the connection.
+    #[cfg(feature = "sql")]
+    pub(super) peer: std::net::SocketAddr,
     /// Returns whether the caller may do this to this resource.
     pub(super) may: &'a dyn Fn(&Operation, &str) -> bool,
     /// Returns whether the caller may do this to some resource.

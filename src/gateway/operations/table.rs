@@ -4,6 +4,8 @@
 use super::super::model::firehose as hose_shapes;
 use super::super::model::queues as queue_shapes;
 use super::super::model::{channels, shapes};
+#[cfg(feature = "sql")]
+use super::sql;
 use super::{
     Family, Operation, Subject, absent, activity, consumers, describe, encryption, lifecycle, list,
     monitoring, policies, queue_records, queues, read, records, reshard, subscribe, tags,
@@ -106,6 +108,15 @@ operations! {
     "DescribeActivity" shapes::DESCRIBE_ACTIVITY, Subject::StreamOrAccount, slow, activity::describe_activity;
 }
 
+#[cfg(feature = "sql")]
+operations! {
+    SQL_OPERATIONS STREAMLOG
+    "Query" shapes::QUERY, Subject::Account, slow, sql::query;
+    "Watch" shapes::WATCH, Subject::Account, slow, sql::watch;
+}
+#[cfg(not(feature = "sql"))]
+const SQL_OPERATIONS: &[Operation] = &[];
+
 #[cfg(feature = "delivery")]
 operations! {
     FIREHOSE_OPERATIONS FIREHOSE
@@ -127,7 +138,7 @@ const FIREHOSE_OPERATIONS: &[Operation] = &[];
 
 /// Returns the operation that a request names.
 pub(in crate::gateway) fn find(service: &str, name: &str) -> Option<&'static Operation> {
-    let all = OPERATIONS.iter().chain(OWN_OPERATIONS).chain(FIREHOSE_OPERATIONS);
+    let all = OPERATIONS.iter().chain(OWN_OPERATIONS).chain(SQL_OPERATIONS).chain(FIREHOSE_OPERATIONS);
     all.into_iter().find(|operation| operation.name == name && operation.family.target == service)
 }
 

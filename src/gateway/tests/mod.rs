@@ -16,6 +16,8 @@ mod queues;
 mod reading;
 mod records;
 mod resharding;
+#[cfg(feature = "sql")]
+mod sql;
 mod tags;
 
 use std::sync::Arc;
@@ -62,6 +64,8 @@ struct Setup {
     has_keys: bool,
     #[cfg(feature = "delivery")]
     firehose: Rules,
+    #[cfg(feature = "sql")]
+    sql: super::sql::Rules,
 }
 
 impl Default for Setup {
@@ -76,6 +80,8 @@ impl Default for Setup {
             has_keys: false,
             #[cfg(feature = "delivery")]
             firehose: Rules::default(),
+            #[cfg(feature = "sql")]
+            sql: super::sql::Rules { patience: Duration::from_millis(50), ..Default::default() },
         }
     }
 }
@@ -147,6 +153,8 @@ impl World {
             janitor: Janitor::start(Arc::clone(&catalogue)).unwrap(),
             #[cfg(feature = "delivery")]
             firehose: Firehose::start(Arc::clone(&catalogue), self.setup.firehose.clone()).unwrap(),
+            #[cfg(feature = "sql")]
+            sql: super::sql::Sql::new(self.setup.sql.clone()),
             recorder: None,
             catalogue,
             sealer: Arc::new(Sealer::new([7; 32])),

@@ -56,5 +56,10 @@ files! {
     "put.js"
     "settings.js"
     "policy.js"
+    "query.js"
+    "statements.js"
+    "result.js"
+    "series.js"
+    "tables.js"
     "signin.js"
 }

@@ -3,6 +3,7 @@
 import { loadServer, server, session, signOut } from './api.js';
 import { forgetAll } from './activity.js';
 import { h } from './dom.js';
+import { forgetStatements, queryView } from './query.js';
 import { canSign } from './sign.js';
 import { signInAsAnybody, signInView } from './signin.js';
 import { streamView } from './stream.js';
@@ -10,6 +11,7 @@ import { streamsView } from './streams.js';
 
 const main = document.getElementById('main');
 const bar = document.getElementById('bar');
+const places = document.getElementById('places');
 let leave = () => {};
 
 const THEMES = { auto: 'Colours: as the system', light: 'Colours: light', dark: 'Colours: dark' };
@@ -49,10 +51,18 @@ function showBar() {
   bar.replaceChildren(...parts);
 }
 
+/** Shows which parts the console has, if it has several. */
+function showPlaces(current) {
+  const links = session.signer && server.hasSql ? [['streams', '#/', 'Streams'], ['query', '#/query', 'Query']] : [];
+  places.hidden = links.length === 0;
+  places.replaceChildren(...links.map(([name, href, text]) => h('a', { href, 'aria-current': name === current ? 'page' : undefined }, text)));
+}
+
 function leaveSession() {
   signOut();
   session.isBlind = false;
   forgetAll();
+  forgetStatements();
   show();
 }
 
@@ -60,12 +70,15 @@ function show() {
   leave();
   leave = () => {};
   showBar();
+  const [, first, name, tab] = location.hash.split('/');
+  const isQuery = first === 'query' && server.hasSql;
+  showPlaces(isQuery ? 'query' : 'streams');
   if (!session.signer) {
     signInView(main, show);
     return;
   }
-  const [, first, name, tab] = location.hash.split('/');
-  leave = first === 'streams' && name
+  if (isQuery) leave = queryView(main, name && decodeURIComponent(name));
+  else leave = first === 'streams' && name
     ? streamView(main, decodeURIComponent(name), tab || 'overview')
     : streamsView(main);
 }

@@ -54,13 +54,17 @@ fn a_gateway_that_nobody_said_who_may_use_does_not_start() {
 
 /// Sends a call. The answer ends with the connection.
 fn send(address: SocketAddr, operation: &str, body: &str) -> TcpStream {
+    send_to(address, &format!("Kinesis_20131202.{operation}"), body)
+}
+
+fn send_to(address: SocketAddr, target: &str, body: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).unwrap();
     let head =
         "Connection: close\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Date: 20200101T000000Z";
     let signature = "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/kinesis/aws4_request, SignedHeaders=host, Signature=0";
     write!(
         socket,
-        "POST / HTTP/1.1\r\nHost: a\r\n{head}\r\nX-Amz-Target: Kinesis_20131202.{operation}\r\nAuthorization: {signature}\r\n\
+        "POST / HTTP/1.1\r\nHost: a\r\n{head}\r\nX-Amz-Target: {target}\r\nAuthorization: {signature}\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -110,4 +114,72 @@ fn l5_calls_that_wait_for_records_hold_up_neither_others_nor_the_end() {
     closing.join().unwrap().unwrap();
     let received: Vec<_> = answers.iter().filter(|body| **body != r#"{"QueueRecords":[]}"#).collect();
     assert_eq!(received.len(), 20, "each record went to one of them, and the others got none at the end");
+}
+
+#[cfg(feature = "sql")]
+mod sql {
+    use std::time::Instant;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[track_caller]
+    fn wait_for(what: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !what() {
+            assert!(begun.elapsed() < LIMIT, "it is not so after {LIMIT:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn statements_end_with_their_clients_and_with_the_gateway() {
+        let directory = common::scratch();
+        let store = Store::open(directory.path(), StreamOptions::new()).unwrap();
+        let gateway = Gateway::new(store.clone()).without_authentication().delay(Duration::ZERO);
+        let running = gateway.queries_max(1).start("127.0.0.1:0").unwrap();
+        let address = running.local_address();
+        answer(send(address, "CreateStream", r#"{"StreamName": "clicks", "ShardCount": 1}"#));
+        let ask = |operation: &str, statement: &str| {
+            let body = serde_json::json!({"Statement": statement}).to_string();
+            send_to(address, &format!("Streamlog_20261129.{operation}"), &body)
+        };
+        let text = |mut socket: TcpStream| {
+            let mut text = String::new();
+            socket.read_to_string(&mut text).unwrap();
+            text
+        };
+        let endless = ask(
+            "Query",
+            "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b, generate_series(1, 1000000) c \
+             WHERE a.value + b.value = c.value * 7",
+        );
+        let has_place = || text(ask("Query", "SELECT 1")).starts_with("HTTP/1.1 200");
+        wait_for(|| !has_place());
+        drop(endless);
+        wait_for(has_place);
+
+        let stream = store.stream("clicks").unwrap();
+        let watch = || {
+            let mut socket = ask("Watch", "SELECT _key FROM clicks");
+            let mut text = String::new();
+            while !text.contains("\"Notes\"") {
+                let mut bytes = [0; 1_000];
+                let count = socket.read(&mut bytes).unwrap();
+                assert!(count > 0, "{text}");
+                text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+            assert_eq!(stream.groups().unwrap().len(), 1);
+            socket
+        };
+        drop(watch());
+        wait_for(|| stream.groups().unwrap().is_empty());
+        let socket = watch();
+        running.close().unwrap();
+        text(socket);
+        let stream = Stream::open(directory.path().join("clicks")).unwrap();
+        assert!(stream.groups().unwrap().is_empty());
+        stream.close().unwrap();
+    }
 }

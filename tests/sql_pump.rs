@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -408,4 +409,69 @@ fn l5_a_pump_waits_for_an_archive_that_is_away() {
     };
     wait_for(has_come, || format!("{} rows, {:?}", texts(&output).len(), pump.stats()));
     pump.close().unwrap();
+}
+
+/// Returns what queries keep in a stream.
+fn left(stream: &Stream, directory: &Path) -> Vec<String> {
+    let journals = std::fs::read_dir(directory.join("in/sql")).into_iter().flatten();
+    let journals = journals.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    stream.groups().unwrap().into_iter().chain(journals).collect()
+}
+
+#[test]
+fn a_query_that_is_watched_leaves_nothing_behind() {
+    let world = World::new("page VARCHAR, ms DOUBLE");
+    let directory = world.directory.path();
+    // What a process that was killed has left, in a stream as the first and as the second one.
+    let killed = |name: &str| {
+        let catalog = world.catalog.clone().output(name, Output::stream(&world.output)).unwrap();
+        catalog.start(&format!("INSERT INTO {name} SELECT page FROM clicks")).unwrap().close().unwrap();
+    };
+    killed("watch_0_0_0");
+    killed("mine");
+    world.input.group("sql2-watch_0_0_1").worker().open().unwrap().close();
+    assert_eq!(left(&world.input, directory).len(), 5);
+
+    let watch = |statement: &str| {
+        let (rows, seen) = std::sync::mpsc::channel();
+        let options = PumpOptions::new().start_at(Position::Latest);
+        let pump = world.catalog.watch(statement, options, move |batch| rows.send(batch.num_rows())).unwrap();
+        (pump, seen)
+    };
+    let (first, of_first) = watch("SELECT page FROM clicks WHERE ms > 10");
+    let (second, of_second) = watch("SELECT page FROM clicks");
+    world.input.put("a", r#"{"page": "/cart", "ms": 1}"#).unwrap();
+    assert_eq!(of_second.recv_timeout(20 * SECOND), Ok(1));
+    world.input.put("a", r#"{"page": "/cart", "ms": 11}"#).unwrap();
+    assert_eq!((of_first.recv_timeout(20 * SECOND), of_second.recv_timeout(20 * SECOND)), (Ok(1), Ok(1)));
+    assert_eq!(left(&world.input, directory).len(), 2 + 4);
+    first.close().unwrap();
+    drop(second);
+    let mut left = left(&world.input, directory);
+    left.sort();
+    assert_eq!(left, ["mine", "sql-mine"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_query_that_is_watched_is_shown_in_its_own_lines() {
+    let world = World::new("page VARCHAR, ms DOUBLE");
+    let watch = |statement: &str| {
+        let watched = world.catalog.watch(statement, PumpOptions::new(), |_| Ok::<_, String>(()));
+        watched.err().unwrap_or_else(|| panic!("{statement} runs")).to_string()
+    };
+    let told = watch("SELECT pge FROM clicks");
+    assert!(told.ends_with("\n1 | SELECT pge FROM clicks\n  |        ^"), "{told}");
+    let told = watch("SELECT page\nFROM click");
+    assert!(told.ends_with("\n2 | FROM click\n  |      ^"), "{told}");
+    for statement in [
+        "",
+        "SELECT 1",
+        "INSERT INTO out SELECT page FROM clicks",
+        "SELECT page FROM clicks; INSERT INTO out SELECT page FROM clicks",
+        "SELECT page FROM clicks; CREATE STREAM s (a INTEGER)",
+    ] {
+        let told = watch(statement);
+        assert!(!told.contains("watch_") && !told.contains("INSERT INTO watch"), "{told}");
+    }
+    assert!(world.input.groups().unwrap().is_empty());
 }

@@ -71,7 +71,7 @@ pub(crate) struct SqlArgs {
     pub(crate) max_rows: usize,
     /// Run the statement until Ctrl-C, and print each row as it comes: those of records that are put from now on, or of windows as they end
     /// (SELECT page, count(*) FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(_arrival), INTERVAL '1' MINUTE)) GROUP BY page, window_start, window_end).
-    /// The stream's directory must be writable: what the query has read is noted there. A SELECT forgets it when it is started again. INSERT INTO
+    /// The stream's directory must be writable: what the query has read is noted there. A SELECT removes it when it ends. INSERT INTO
     /// NAME SELECT … goes on where it was, and prints the last rows again if it was killed
     #[arg(long)]
     pub(crate) watch: bool,

@@ -62,6 +62,8 @@ pub struct Gateway {
     clock: Arc<dyn Clock>,
     subscription_life: Duration,
     threads: Option<usize>,
+    #[cfg(feature = "sql")]
+    pub(super) sql: super::sql::Rules,
     #[cfg(feature = "delivery")]
     pub(super) firehose: Rules,
     /// Each server that delivery streams may send to, or what is wrong with its address.
@@ -126,6 +128,8 @@ impl Gateway {
             clock: Arc::new(SystemClock),
             subscription_life: 5 * MINUTE,
             threads: None,
+            #[cfg(feature = "sql")]
+            sql: super::sql::Rules::default(),
             #[cfg(feature = "delivery")]
             firehose: Rules::default(),
             #[cfg(feature = "delivery")]
@@ -246,6 +250,8 @@ impl Gateway {
         let service = Service {
             catalogue,
             janitor,
+            #[cfg(feature = "sql")]
+            sql: super::sql::Sql::new(self.sql.clone()),
             #[cfg(feature = "delivery")]
             firehose,
             #[cfg(feature = "video")]
@@ -343,6 +349,8 @@ impl RunningGateway {
     pub fn close(self) -> Result<(), GatewayError> {
         self.front.service.ending.send_replace(true);
         self.running.close(GRACE);
+        #[cfg(feature = "sql")]
+        self.front.service.sql.end(GRACE);
         // A request that was broken off may still run, and must not open a stream again.
         self.front.service.janitor.end();
         self.front.service.recorder.iter().for_each(Recorder::end);

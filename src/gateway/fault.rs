@@ -64,6 +64,11 @@ faults! {
     version_mismatch "VersionMismatchException";
 }
 
+#[cfg(feature = "sql")]
+faults! {
+    statement "InvalidStatementException";
+}
+
 /// The error whose text clients look for under another name.
 const SERIALIZATION: &str = "SerializationException";
 const INTERNAL: &str = "InternalFailure";

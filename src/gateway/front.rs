@@ -113,6 +113,11 @@ impl http::Service for Front {
                 let Answer { status, headers, .. } = whole(StatusCode::OK, event_stream::CONTENT_TYPE, "");
                 Answer { status, headers, body: Body::Pieces(events) }
             }
+            #[cfg(feature = "sql")]
+            Ok(Reply::Lines(lines)) => {
+                let Answer { status, headers, .. } = whole(StatusCode::OK, super::sql::CONTENT_TYPE, "");
+                Answer { status, headers, body: Body::Pieces(lines) }
+            }
             Ok(Reply::Later(body)) => {
                 // It has been read.
                 request.body = Bytes::new();
@@ -294,7 +299,11 @@ impl Front {
                 let region = &self.service.account().region;
                 let needs_key = matches!(self.door, Door::Keys(_));
                 let limits = self.service.catalogue.behaviour().limits;
-                Some(console::server(region, needs_key, limits))
+                #[cfg(feature = "sql")]
+                let has_sql = self.service.sql.is_on();
+                #[cfg(not(feature = "sql"))]
+                let has_sql = false;
+                Some(console::server(region, needs_key, has_sql, limits))
             }
             path => console::file(path, &request.headers),
         }
@@ -340,6 +349,8 @@ impl Front {
             may_somewhere: &may_somewhere,
             #[cfg(feature = "video")]
             asked,
+            #[cfg(feature = "sql")]
+            peer: request.peer,
         };
         let subject = call.subject(operation.subject, &input);
         seen.resource = subject.as_ref().map_or_else(|_| "-".to_owned(), |subject| subject.clone());

@@ -35,6 +35,8 @@ mod model;
 mod names;
 mod operations;
 mod sequence;
+#[cfg(feature = "sql")]
+mod sql;
 mod token;
 #[cfg(feature = "video")]
 mod video;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -20,7 +21,7 @@ use super::sql_types::sql_type;
 use super::tables::Table;
 use super::words;
 
-/// A column of a table. [`Catalog::describe`] returns it.
+/// A column of a table or of a result. [`Catalog::describe`] and [`Rows::columns`] return it.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -41,6 +42,16 @@ pub struct Column {
     pub sql_type: String,
     /// Whether it may be NULL.
     pub is_nullable: bool,
+}
+
+impl Column {
+    pub(super) fn of(field: &FieldRef) -> Self {
+        Self {
+            name: field.name().clone(),
+            sql_type: sql_type(field.data_type()),
+            is_nullable: field.is_nullable(),
+        }
+    }
 }
 
 impl Catalog {
@@ -109,12 +120,7 @@ impl Catalog {
     /// Returns the columns of a table, or `None` if there is no such table.
     pub fn describe(&self, table: &str) -> Option<Vec<Column>> {
         let columns = self.columns(table)?;
-        let column = |field: &datafusion::arrow::datatypes::FieldRef| Column {
-            name: field.name().clone(),
-            sql_type: sql_type(field.data_type()),
-            is_nullable: field.is_nullable(),
-        };
-        Some(columns.fields().iter().map(column).collect())
+        Some(columns.fields().iter().map(Column::of).collect())
     }
 
     fn show_tables(&self) -> Result<RecordBatch, QueryError> {

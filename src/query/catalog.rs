@@ -21,6 +21,7 @@ use super::error::QueryError;
 use super::files::FileTable;
 use super::read::BATCH_ROWS;
 use super::run::Run;
+use super::sample::sample;
 use super::schema::Schema;
 use super::table::StreamSource;
 use super::tables::{CATALOG, SCHEMA, Table, Tables};
@@ -115,8 +116,7 @@ impl Catalog {
         if reader.is_closed() {
             return Err(Error::Closed.into());
         }
-        let schema =
-            if schema.is_inferred() { schema.inferred_from(Schema::sample(reader)?)? } else { schema };
+        let schema = if schema.is_inferred() { schema.inferred_from(sample(reader)?)? } else { schema };
         let columns = schema.columns();
         let source = StreamSource { name: name.to_owned(), reader: reader.clone(), schema, columns };
         self.add(name, Table::Stream(Arc::new(source)))?;

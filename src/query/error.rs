@@ -113,6 +113,13 @@ impl StatementError {
         self
     }
 
+    /// Returns the error of a statement that a line was put before.
+    pub(super) fn one_line_up(self, statement: &str) -> Self {
+        let up =
+            |place: Place| Some(Place { line: place.line.checked_sub(1).filter(|line| *line > 0)?, ..place });
+        Self { statement: statement.into(), place: self.place.and_then(up), ..self }
+    }
+
     /// Returns what is wrong, without the place and the hint.
     pub fn message(&self) -> &str {
         &self.message

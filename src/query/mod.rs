@@ -88,6 +88,7 @@ mod prune;
 mod read;
 mod rows;
 mod run;
+mod sample;
 mod scan;
 mod schema;
 mod sql_types;
@@ -103,6 +104,9 @@ pub use catalog::Catalog;
 pub use continuous::{Output, Pump, PumpOptions, PumpStats};
 pub use decode::Decoded;
 pub use error::{QueryError, StatementError};
+#[cfg(feature = "gateway")]
+pub(crate) use output::json_lists;
 pub use rows::{Rows, Stopper};
 pub use run::{RefusedRow, RefusedRows};
+pub use sample::FoundSchema;
 pub use schema::Schema;

@@ -1,9 +1,13 @@
 //! Rows as text: a table for people, JSON lines, CSV.
 
+#[cfg(feature = "gateway")]
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::Arc;
 
+#[cfg(feature = "gateway")]
+use datafusion::arrow::array::RecordBatchOptions;
 use datafusion::arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, ListArray,
     MapArray, RecordBatch, StringArray, StructArray,
@@ -137,6 +141,28 @@ pub(super) fn json_of(rows: &RecordBatch) -> Result<Vec<Vec<u8>>, QueryError> {
     let lines = writer.into_inner();
     let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     Ok(lines.map(<[u8]>::to_vec).collect())
+}
+
+/// Returns each row as the list of its values, in the form of [`Rows::write_json`]; but decimals are texts, so that they keep their digits.
+#[cfg(feature = "gateway")]
+pub(crate) fn json_lists(rows: &RecordBatch) -> Result<Vec<Vec<serde_json::Value>>, QueryError> {
+    let exact = |array: &ArrayRef| {
+        if array.data_type().is_decimal() { cast(array, &DataType::Utf8) } else { Ok(Arc::clone(array)) }
+    };
+    let columns = rows.columns().iter().map(exact).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    // Columns may have the same name, and the members of an object may not.
+    let names: Vec<_> = (0..columns.len()).map(|column| column.to_string()).collect();
+    let fields = names.iter().zip(&columns);
+    let fields = fields.map(|(name, array)| Field::new(name, array.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let numbered = RecordBatch::try_new_with_options(schema, columns, &options).map_err(failed)?;
+    let list = |line: Vec<u8>| {
+        let mut values: HashMap<String, serde_json::Value> =
+            serde_json::from_slice(&line).map_err(|error| QueryError::Failed(error.to_string()))?;
+        Ok(names.iter().map(|name| values.remove(name).unwrap_or_default()).collect())
+    };
+    json_of(&numbered)?.into_iter().map(list).collect()
 }
 
 /// Returns each row as a line of CSV, in the form of [`Rows::write_csv`], without its end.

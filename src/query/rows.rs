@@ -7,6 +7,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use tokio::task::AbortHandle;
 
+use super::bounded::Column;
 use super::engine::Batches;
 use super::error::QueryError;
 use super::run::{RefusedRows, Run};
@@ -52,6 +53,19 @@ impl Rows {
     /// Returns the columns of the rows.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// Returns the columns of the rows with their types as SQL has them.
+    ///
+    /// ```
+    /// # use streamlog::query::Catalog;
+    /// let rows = Catalog::new().query("SELECT 1 AS n, 'a' AS letter")?;
+    /// let columns: Vec<_> = rows.columns().into_iter().map(|column| (column.name, column.sql_type)).collect();
+    /// assert_eq!(columns[1], ("letter".to_owned(), "VARCHAR".to_owned()));
+    /// # Ok::<(), streamlog::query::QueryError>(())
+    /// ```
+    pub fn columns(&self) -> Vec<Column> {
+        self.schema.fields().iter().map(Column::of).collect()
     }
 
     /// Returns the rows that were left out so far, because the data of their record does not fit the schema of its table.

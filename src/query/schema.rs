@@ -5,18 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use bytes::Bytes;
 
 use super::columns;
 use super::error::QueryError;
 use super::infer;
 use super::system::SystemColumn;
 use super::types::{Column, SqlType};
-use crate::{Error, Position, Record, StreamReader};
+use crate::Record;
 
-/// Records from which a schema is inferred, and the bytes of each shard.
-const SAMPLE_RECORDS: usize = 1_000;
-const SAMPLE_BYTES: usize = 4 << 20;
 const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// How the data of a stream's records becomes the columns of a table.
@@ -162,40 +158,6 @@ impl Schema {
     /// `Invalid` if no record is a JSON object that has members, or if there are too many columns.
     pub fn infer<R: AsRef<[u8]>>(records: impl IntoIterator<Item = R>) -> Result<Self, QueryError> {
         Self::json_inferred().inferred_from(records)
-    }
-
-    /// Returns the data of the first records of a stream, of each shard some: what [`json_inferred`](Self::json_inferred) looks at, at most 1,000
-    /// records. With it a program can show the columns before it uses them, or tell a stream without records from one without JSON.
-    ///
-    /// ```
-    /// # use streamlog::{Stream, query::Schema};
-    /// # let directory = tempfile::tempdir()?;
-    /// let stream = Stream::open(directory.path())?;
-    /// stream.put("user-17", r#"{"page": "/"}"#)?;
-    /// assert_eq!(Schema::infer(Schema::sample(&stream)?)?.to_string(), "page VARCHAR");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Those of reading the stream.
-    pub fn sample(reader: &StreamReader) -> crate::Result<Vec<Bytes>> {
-        let mut sample = Vec::new();
-        let shards = reader.shards();
-        let of_each = (SAMPLE_RECORDS / shards.len().max(1)).max(1);
-        for shard in shards {
-            let wanted = of_each.min(SAMPLE_RECORDS - sample.len());
-            if wanted == 0 {
-                break;
-            }
-            let mut iterator = match reader.iterator(shard.id, Position::TrimHorizon) {
-                // It has expired since it was listed.
-                Err(Error::ShardNotFound(_)) => continue,
-                iterator => iterator?,
-            };
-            let batch = iterator.next_batch_within(wanted, SAMPLE_BYTES)?;
-            sample.extend(batch.iter().map(|record| record.into_owned().data));
-        }
-        Ok(sample)
     }
 
     /// The data is a line of CSV, as RFC 4180 describes it, and its fields are the columns, in their order: with commas between them, unless

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use streamlog::query::{Catalog, QueryError, Schema};
+use streamlog::query::{Catalog, FoundSchema, QueryError, Schema};
 use streamlog::{StreamOptions, StreamReader};
 
 use super::{SqlArgs, is_statement};
@@ -176,27 +176,22 @@ impl Given {
 
 /// Takes the columns from the first records, and tells which they are.
 fn inferred(reader: &StreamReader, name: &str, is_only: bool) -> Result<Schema, Failure> {
-    let sample = Schema::sample(reader)?;
-    let is_empty = sample.is_empty();
-    match Schema::infer(&sample) {
-        Ok(schema) => {
+    let found = Schema::find(reader)?;
+    match &found {
+        FoundSchema::Columns(schema) => {
             let columns = schema.to_string().replace('\'', r"'\''");
             let of = if is_only { String::new() } else { format!("{name}=") };
             tell(&format!("the columns of {name} are those of its first records: --schema {of}'{columns}'"));
-            Ok(schema)
         }
-        Err(_) if is_empty => {
-            tell(&format!(
-                "note: {name} has no records yet: give their columns with --schema or --csv-columns"
-            ));
-            Ok(Schema::raw())
-        }
-        Err(error) => {
-            let (reason, how) = (reason(&error), "CAST(_data AS VARCHAR)");
+        FoundSchema::Other(reason) => {
+            let how = "CAST(_data AS VARCHAR)";
             tell(&format!(
                 "note: {name} has its data as _data only, such as {how}: {reason}; see --csv-columns, --raw"
             ));
-            Ok(Schema::raw())
         }
+        _ => tell(&format!(
+            "note: {name} has no records yet: give their columns with --schema or --csv-columns"
+        )),
     }
+    Ok(found.into_schema())
 }

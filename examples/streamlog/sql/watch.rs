@@ -16,8 +16,6 @@ use crate::output::counted;
 
 /// How soon the end of the query, or of whoever reads its rows, is noticed.
 const LOOK: Duration = Duration::from_millis(50);
-/// The name under which a stream keeps what a query without a name has read.
-const NAME: &str = "watch";
 
 /// Runs a statement until Ctrl-C.
 pub(crate) fn watch(args: &SqlArgs, catalog: &Catalog, statement: &str) -> Outcome {
@@ -25,25 +23,22 @@ pub(crate) fn watch(args: &SqlArgs, catalog: &Catalog, statement: &str) -> Outco
     let options = PumpOptions::new().start_at(args.from).memory_limit(memory);
     let printer =
         Arc::new(Mutex::new(Printer { out: Out::new()?, format: args.format, heading: None, count: 0 }));
-    let output = Output::function({
+    let print = {
         let printer = Arc::clone(&printer);
-        move |rows| {
+        move |rows: &RecordBatch| {
             // A failure is found by the loop below. It would not pass if this was tried again.
             let _ = lock(&printer).print(rows);
             Ok::<_, String>(())
         }
-    });
+    };
     let pump = match target(statement) {
         Some(name) => {
-            let catalog = catalog.clone().output(&name, output).map_err(|error| told(&error))?;
-            catalog.start_with(statement, options).map_err(|error| told(&error))?
+            let catalog = catalog.clone().output(&name, Output::function(print));
+            catalog.and_then(|catalog| catalog.start_with(statement, options))
         }
-        None => {
-            let catalog = catalog.clone().output(NAME, output).map_err(|error| told(&error))?;
-            let text = format!("INSERT INTO {NAME}\n{statement}");
-            catalog.start_with(&text, options.begin_anew(true)).map_err(|error| one_line_up(&error))?
-        }
+        None => catalog.watch(statement, options, print),
     };
+    let pump = pump.map_err(|error| told(&error))?;
     let outcome = wait(&pump, &printer);
     let closed = pump.close();
     tell_of_missing(&pump);
@@ -83,16 +78,6 @@ fn target(statement: &str) -> Option<String> {
 
 fn told(error: &QueryError) -> Failure {
     Failure::Told(error.to_string())
-}
-
-/// Returns the error with the line that the user knows. One was put before it.
-fn one_line_up(error: &QueryError) -> Failure {
-    let text = error.to_string();
-    let QueryError::Statement(statement) = error else { return Failure::Told(text) };
-    Failure::Told(match statement.line() {
-        Some(line @ 2..) => text.replacen(&format!("\n{line} | "), &format!("\n{} | ", line - 1), 1),
-        _ => text,
-    })
 }
 
 /// Where rows go, batch after batch.

@@ -57,6 +57,11 @@ files! {
     "put.js"
     "settings.js"
     "policy.js"
+    "query.js"
+    "statements.js"
+    "result.js"
+    "series.js"
+    "tables.js"
     "signin.js"
     "video.js"
 }

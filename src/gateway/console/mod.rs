@@ -44,10 +44,11 @@ pub(super) fn file(path: &str, asked: &HeaderMap) -> Option<Answer> {
 }
 
 /// Returns what the page has to know before anybody signs in.
-pub(super) fn server(region: &str, needs_key: bool, limits: Limits) -> Answer {
+pub(super) fn server(region: &str, needs_key: bool, has_sql: bool, limits: Limits) -> Answer {
     let text = json!({
         "region": region,
         "needsKey": needs_key,
+        "hasSql": has_sql,
         "version": env!("CARGO_PKG_VERSION"),
         "hasVideo": cfg!(feature = "video"),
         "limits": {

@@ -67,11 +67,11 @@ fn a_browser_that_has_a_file_does_not_get_it_again() {
 
 #[test]
 fn what_the_page_knows_first_is_no_secret() {
-    let answer = server("eu-west-1", true, Limits::kinesis());
+    let answer = server("eu-west-1", true, false, Limits::kinesis());
     let Body::Whole(body) = answer.body else { panic!("events") };
     let known: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(known["region"], "eu-west-1");
-    assert_eq!(known["needsKey"], true);
+    assert_eq!((&known["needsKey"], &known["hasSql"]), (&true.into(), &false.into()));
     assert_eq!(known["limits"]["writeBytes"], 1 << 20);
 }
 

@@ -70,6 +70,8 @@ impl Requests {
                 crate::gateway::video::Rules::default(),
             )
             .expect("threads are started"),
+            #[cfg(feature = "sql")]
+            sql: crate::gateway::sql::Sql::new(crate::gateway::sql::Rules::default()),
             catalogue,
             recorder: None,
             sealer: Arc::new(Sealer::new([7; 32])),

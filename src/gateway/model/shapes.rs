@@ -77,6 +77,25 @@ pub(in crate::gateway) const DESCRIBE_ACTIVITY: &[Member] = &[
     STREAM_ID,
 ];
 
+#[cfg(feature = "sql")]
+const STATEMENT: Member = required("Statement", &text(1, 1 << 20, None));
+
+#[cfg(feature = "sql")]
+pub(in crate::gateway) const QUERY: &[Member] =
+    &[optional("MaxRows", &PAGE), STATEMENT, optional("TimeoutMillis", &POSITIVE)];
+
+#[cfg(feature = "sql")]
+pub(in crate::gateway) const WATCH: &[Member] = &[
+    optional(
+        "StartingPosition",
+        &Shape::Structure(&[
+            optional("Timestamp", &TIME),
+            required("Type", &one_of(&["LATEST", "TRIM_HORIZON", "AT_TIMESTAMP"])),
+        ]),
+    ),
+    STATEMENT,
+];
+
 pub(in crate::gateway) const ADD_TAGS_TO_STREAM: &[Member] =
     &[required("Tags", &TAGS), STREAM_NAME, STREAM_ARN, STREAM_ID];
 

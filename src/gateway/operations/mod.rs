@@ -19,6 +19,8 @@ mod queues;
 mod read;
 mod records;
 mod reshard;
+#[cfg(feature = "sql")]
+mod sql;
 mod subscribe;
 mod table;
 mod tags;
@@ -106,6 +108,9 @@ pub(super) enum Reply {
     Empty,
     Body(Vec<u8>),
     Events(mpsc::Receiver<Bytes>),
+    /// Lines of JSON, as they come.
+    #[cfg(feature = "sql")]
+    Lines(mpsc::Receiver<Bytes>),
     /// A body that comes later.
     Later(Later),
     /// A body of this content type.
@@ -125,6 +130,8 @@ impl fmt::Debug for Reply {
             Self::Empty => "Empty",
             Self::Body(_) => "Body",
             Self::Events(_) => "Events",
+            #[cfg(feature = "sql")]
+            Self::Lines(_) => "Lines",
             Self::Later(_) => "Later",
             #[cfg(feature = "video")]
             Self::Bytes(..) => "Bytes",
@@ -142,6 +149,8 @@ pub(super) struct Service {
     pub(super) firehose: super::firehose::Firehose,
     #[cfg(feature = "video")]
     pub(super) video: super::video::Video,
+    #[cfg(feature = "sql")]
+    pub(super) sql: super::sql::Sql,
     /// `None` where tests say when the streams are looked at.
     pub(super) recorder: Option<Recorder>,
     pub(super) sealer: Arc<Sealer>,
@@ -157,6 +166,9 @@ pub(super) struct Service {
 pub(super) struct Call<'a> {
     pub(super) service: &'a Service,
     pub(super) format: Format,
+    /// The other end of the connection.
+    #[cfg(feature = "sql")]
+    pub(super) peer: std::net::SocketAddr,
     /// Returns whether the caller may do this to this resource.
     pub(super) may: &'a dyn Fn(&Operation, &str) -> bool,
     /// Returns whether the caller may do this to some resource.

@@ -6,6 +6,8 @@ use super::super::model::queues as queue_shapes;
 #[cfg(feature = "video")]
 use super::super::model::video as video_shapes;
 use super::super::model::{channels, shapes};
+#[cfg(feature = "sql")]
+use super::sql;
 use super::{
     Family, Operation, Subject, absent, activity, consumers, describe, encryption, lifecycle, list,
     monitoring, policies, queue_records, queues, read, records, reshard, subscribe, tags,
@@ -116,6 +118,15 @@ operations! {
     "DescribeActivity" shapes::DESCRIBE_ACTIVITY, Subject::StreamOrAccount, slow, activity::describe_activity;
 }
 
+#[cfg(feature = "sql")]
+operations! {
+    SQL_OPERATIONS STREAMLOG
+    "Query" shapes::QUERY, Subject::Account, slow, sql::query;
+    "Watch" shapes::WATCH, Subject::Account, slow, sql::watch;
+}
+#[cfg(not(feature = "sql"))]
+const SQL_OPERATIONS: &[Operation] = &[];
+
 #[cfg(feature = "delivery")]
 operations! {
     FIREHOSE_OPERATIONS FIREHOSE
@@ -174,7 +185,7 @@ pub(in crate::gateway) fn find_video(path: &str) -> Option<&'static Operation> {
 
 /// Returns the operation that a request names.
 pub(in crate::gateway) fn find(service: &str, name: &str) -> Option<&'static Operation> {
-    let all = OPERATIONS.iter().chain(OWN_OPERATIONS).chain(FIREHOSE_OPERATIONS);
+    let all = OPERATIONS.iter().chain(OWN_OPERATIONS).chain(SQL_OPERATIONS).chain(FIREHOSE_OPERATIONS);
     all.into_iter().find(|operation| operation.name == name && operation.family.target == service)
 }
 

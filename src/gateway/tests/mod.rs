@@ -16,6 +16,8 @@ mod queues;
 mod reading;
 mod records;
 mod resharding;
+#[cfg(feature = "sql")]
+mod sql;
 mod tags;
 #[cfg(feature = "video")]
 mod video;
@@ -66,6 +68,8 @@ struct Setup {
     video_connections_max: Option<usize>,
     #[cfg(feature = "delivery")]
     firehose: Rules,
+    #[cfg(feature = "sql")]
+    sql: super::sql::Rules,
 }
 
 impl Default for Setup {
@@ -82,6 +86,8 @@ impl Default for Setup {
             video_connections_max: None,
             #[cfg(feature = "delivery")]
             firehose: Rules::default(),
+            #[cfg(feature = "sql")]
+            sql: super::sql::Rules { patience: Duration::from_millis(50), ..Default::default() },
         }
     }
 }
@@ -160,6 +166,8 @@ impl World {
                 super::video::Rules::for_tests(self.setup.video_connections_max),
             )
             .unwrap(),
+            #[cfg(feature = "sql")]
+            sql: super::sql::Sql::new(self.setup.sql.clone()),
             recorder: None,
             catalogue,
             sealer: Arc::new(Sealer::new([7; 32])),

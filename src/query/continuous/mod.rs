@@ -67,6 +67,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watch;
 
 pub use options::PumpOptions;
 pub use output::Output;

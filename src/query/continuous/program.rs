@@ -117,11 +117,11 @@ impl Catalog {
         self.run(self.program(statements)?, &options)
     }
 
-    fn program(&self, text: &str) -> Result<Program, QueryError> {
+    pub(super) fn program(&self, text: &str) -> Result<Program, QueryError> {
         statement::plan(text, self).map_err(|problem| error_of(text, problem).into())
     }
 
-    fn run(&self, program: Program, options: &PumpOptions) -> Result<Vec<Pump>, QueryError> {
+    pub(super) fn run(&self, program: Program, options: &PumpOptions) -> Result<Vec<Pump>, QueryError> {
         let mut catalog = self.clone();
         let mut declared = vec![];
         for stream in &program.streams {

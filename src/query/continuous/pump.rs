@@ -11,10 +11,10 @@ use super::options::PumpOptions;
 use super::output::Output;
 use super::program::Declared;
 use super::shared::Shared;
-use super::start::{Running, Source, start};
+use super::start::{Running, Source, forget, start};
 use crate::query::error::QueryError;
 use crate::query::statement::plan::Plan;
-use crate::{Group, Lag, Timestamp, extend};
+use crate::{Group, Lag, StreamReader, Timestamp, extend};
 
 /// A continuous query: a statement that runs until it is closed. Dropping it closes it.
 ///
@@ -32,6 +32,8 @@ pub struct Pump {
     shared: Arc<Shared>,
     groups: Vec<Group>,
     ended: Mutex<Option<QueryError>>,
+    /// The stream that is left without a trace of the pump when it is closed, if that was asked for.
+    forgets: Option<StreamReader>,
     /// The streams that its statements declare, which stay open with it.
     _declared: Arc<Vec<Declared>>,
 }
@@ -88,6 +90,7 @@ impl Pump {
             shared,
             groups,
             ended: Mutex::default(),
+            forgets: None,
             _declared: Arc::default(),
         })
     }
@@ -95,6 +98,12 @@ impl Pump {
     /// Keeps streams open as long as the pump exists.
     pub(super) fn with_streams(mut self, declared: Arc<Vec<Declared>>) -> Self {
         self._declared = declared;
+        self
+    }
+
+    /// Forgets what the pump has read and holds when it is closed. `stream` is the first that it reads.
+    pub(super) fn forgetting(mut self, stream: &StreamReader) -> Self {
+        self.forgets = Some(stream.clone());
         self
     }
 
@@ -163,6 +172,10 @@ impl Pump {
         if let Some(thread) = running.take() {
             let panicked = |_| Err(QueryError::Failed("the pump has panicked".to_owned()));
             *self.ended.lock() = thread.join().unwrap_or_else(panicked).err();
+            if let Some(stream) = &self.forgets {
+                // What cannot be removed is removed by the next query that forgets.
+                let _ = forget(stream, &self.name, &self.groups, &[]);
+            }
         }
         match &*self.ended.lock() {
             Some(error) => Err(error.clone()),

@@ -86,7 +86,7 @@ fn group_of(reader: &StreamReader, pump: &str, input: usize) -> Group {
 }
 
 /// Forgets what a pump of this name has done.
-fn forget(
+pub(super) fn forget(
     stream: &StreamReader,
     name: &str,
     groups: &[Group],

@@ -45,6 +45,23 @@ def look(page, name):
         found.append(f"{name}: {wide} px wider than the screen")
 
 
+def look_at_queries(console, name):
+    page = console.page
+    console.query("SELECT n, list, _key, _data FROM seen CROSS JOIN (VALUES (1), (2)) AS t (x)")
+    page.get_by_role("button", name="Columns of seen").click()
+    expect(page.locator(".columns:visible")).to_contain_text("n BIGINT")
+    expect(page.get_by_text("100 rows in")).to_be_visible()
+    look(page, f"{name}, a result")
+    console.query(f"SELECT {', '.join(['n'] * 40)}, m FROM seen")
+    expect(page.locator(".problem")).to_be_visible()
+    look(page, f"{name}, an error")
+    page.get_by_label("Live", exact=True).check()
+    page.get_by_label("Where it begins").select_option("TRIM_HORIZON")
+    console.query("SELECT n, _key FROM seen")
+    expect(page.locator(".query-chart path.line")).to_have_count(1)
+    look(page, f"{name}, a live query")
+
+
 def look_at_all(console, name):
     page = console.page
     expect(page.get_by_label("Access key")).to_be_visible()
@@ -81,6 +98,9 @@ def look_at_all(console, name):
         console.go("seen", tab)
         time.sleep(2.5)
         look(page, f"{name}, {tab}")
+    if console.has_sql():
+        look_at_queries(console, name)
+        console.go("seen", "settings")
     for button in ("Stop encryption", "Change tags", "Change policy"):
         console.button(button).click()
         expect(console.dialog()).to_be_visible()

@@ -82,6 +82,22 @@ class Page:
         self.page.get_by_label("Secret key").fill(secret)
         self.page.get_by_role("button", name="Sign in").click()
 
+    def has_sql(self):
+        """Returns whether the server was built with SQL. Without it, nothing in the page says that there is any."""
+        answer = self.page.evaluate("() => fetch('/console/server.json').then((answer) => answer.json())")
+        self.page.wait_for_function("has => document.querySelectorAll('#places a').length === (has ? 2 : 0)", arg=answer["hasSql"])
+        return answer["hasSql"]
+
+    def query(self, statement):
+        """Runs a statement by the keyboard."""
+        if "#/query" not in self.page.url:
+            self.page.evaluate("() => { location.hash = '#/query'; }")
+        box = self.page.get_by_label("Statement", exact=True)
+        # The list of tables is there, after which the page writes nothing by itself.
+        expect(self.page.locator(".examples li").first).to_be_visible()
+        box.fill(statement)
+        box.press("Control+Enter")
+
     def go(self, stream=None, tab=None):
         place = "#/" if stream is None else f"#/streams/{stream}" + (f"/{tab}" if tab else "")
         self.page.evaluate("place => { location.hash = place; }", place)

@@ -66,6 +66,20 @@ with browser() as started:
         rows.nth(at).get_by_role("button").first.click()
     assert page.evaluate("() => [window.hacked, {}.x]") == [None, None]
     console.go("hostile", "put")
+    if console.has_sql():
+        console.query(f"SELECT _key, _data, 1 AS \"{ATTACK.replace(chr(34), chr(34) * 2)}\" FROM hostile ORDER BY _sequence")
+        cells = page.locator(".result tbody tr")
+        expect(cells).to_have_count(len(RECORDS))
+        assert cells.nth(0).locator("td").nth(1).inner_text() == ATTACK
+        assert page.locator(".result th").nth(2).inner_text().startswith(ATTACK)
+        assert "[U+202E]" in cells.nth(3).inner_text() and "␛[31m" in cells.nth(2).inner_text()
+        page.get_by_role("button", name="Columns of hostile").click()
+        expect(page.locator(".columns:visible")).to_contain_text("<b>name</b>")
+        page.locator(".columns:visible").get_by_role("button", name="<b>name</b>").click()
+        console.query(f"SELECT '{ATTACK.replace(chr(39), chr(39) * 2)}' FROM \"{ATTACK}")
+        expect(page.locator(".problem")).to_be_visible()
+        assert page.locator("main img, main script, main svg[onload]").count() == 0
+        assert page.evaluate("() => [window.hacked, {}.x]") == [None, None]
 
     # One line of 10 MiB: shown in parts, and the page goes on.
     kinesis.put_record(StreamName="hostile", PartitionKey="big", Data=(b"<b>" * (BIG // 3))[: BIG - 3])
@@ -83,6 +97,10 @@ with browser() as started:
     assert took < 10, f"{took} s to show a record of 10 MiB"
     wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, f"the page is {wide} px too wide"
+    if console.has_sql():
+        console.query("SELECT _key, _data FROM hostile WHERE _key = 'big'")
+        expect(page.locator(".result tbody tr")).to_have_count(1, timeout=60_000)
+        assert len(page.locator(".result tbody").inner_text()) < 2_000
     assert page.evaluate("() => window.hacked") is None
     console.close()
     print(f"  {len(RECORDS)} hostile records and one of 10 MiB, which is shown after {took:.1f} s")

@@ -9,11 +9,15 @@ import re
 import sys
 import tempfile
 import time
+import urllib.request
 
 import aws_kinesis_agg.aggregator
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from playwright.sync_api import expect
 
-from browser import Page, browser, client, eventually
+from browser import SECRET, Page, browser, client, eventually
 
 URL = sys.argv[1]
 kinesis = client(URL)
@@ -578,6 +582,161 @@ def settings(console):
     assert kinesis.get_resource_policy(ResourceARN=arn)["Policy"] == "{}"
 
 
+def groups(stream):
+    """Returns the names of a stream's consumer groups."""
+    target = {"X-Amz-Target": "Streamlog_20261129.DescribeActivity", "Content-Type": "application/x-amz-json-1.1"}
+    body = json.dumps({"StreamName": stream, "IncludeConsumers": True})
+    request = AWSRequest("POST", URL, headers=target, data=body)
+    SigV4Auth(Credentials("AKADMIN", SECRET), "kinesis", "us-east-1").add_auth(request)
+    asked = urllib.request.Request(URL, data=body.encode(), headers=dict(request.headers))
+    with urllib.request.urlopen(asked) as answer:
+        return [group["GroupName"] for group in json.load(answer)["Groups"]]
+
+
+def query_once(console):
+    page = console.page
+    console.go()
+    if not console.has_sql():
+        return
+    kinesis.create_stream(StreamName="sales", ShardCount=2)
+    active("sales")
+    sale = lambda n: {"PartitionKey": f"k{n}", "Data": json.dumps({"page": f"/p{n % 3}", "ms": n, "id": 2**60 + n})}
+    kinesis.put_records(StreamName="sales", Records=[sale(n) for n in range(30)])
+    page.locator("#places").get_by_role("link", name="Query").click()
+    expect(page.get_by_role("heading", name="Query", exact=True)).to_be_visible()
+    statement = page.get_by_label("Statement", exact=True)
+    # It begins with a statement that shows something.
+    expect(statement).to_have_value(re.compile("ORDER BY _arrival DESC"))
+    rows = page.locator(".result tbody tr")
+    problem = page.locator(".problem")
+
+    counted = "SELECT page, count(*) AS n, max(id) AS id\nFROM sales GROUP BY page ORDER BY page"
+    console.query(counted)
+    expect(page.get_by_text(re.compile(r"^3 rows in \d+"))).to_be_visible()
+    expect(rows).to_have_count(3)
+    # Numbers keep all of their digits.
+    assert rows.nth(0).locator("td").all_inner_texts() == ["/p0", "10", str(2**60 + 27)]
+    heads = page.locator(".result thead th")
+    expect(heads.nth(1)).to_have_text("nBIGINT")
+
+    # What is wrong is shown under the statement, with a mark.
+    console.query("SELECT pge\nFROM sales")
+    expect(problem).to_contain_text('There is no column "pge" in sales: did you mean "page"?')
+    assert problem.locator("pre").inner_text() == "1 | SELECT pge\n  |        ^^^"
+    expect(page.locator(".result")).to_be_hidden()
+    assert statement.evaluate("it => it.selectionStart") == len("SELECT ")
+    # Earlier statements, by keys and from the list.
+    page.keyboard.press("Alt+ArrowUp")
+    expect(statement).to_have_value("SELECT pge\nFROM sales")
+    page.keyboard.press("Alt+ArrowUp")
+    expect(statement).to_have_value(counted)
+    page.keyboard.press("Control+Enter")
+    expect(rows).to_have_count(3)
+    expect(problem).to_be_hidden()
+    page.get_by_label("Earlier statements").select_option(label="SELECT pge FROM sales")
+    expect(statement).to_have_value("SELECT pge\nFROM sales")
+
+    # Tables, and their columns, which go into the statement.
+    console.button("Columns of sales").click()
+    columns = page.locator(".columns:visible")
+    expect(columns).to_contain_text("_arrival TIMESTAMP")
+    expect(columns).to_contain_text("ms BIGINT")
+    statement.fill("SELECT ")
+    console.button("ms", columns).click()
+    page.keyboard.type(" FROM ")
+    console.button("sales").click()
+    page.keyboard.type(" WHERE ms < 2 ORDER BY ms")
+    console.button("Run").click()
+    expect(rows).to_have_count(2)
+    expect(statement).to_have_value("SELECT ms FROM sales WHERE ms < 2 ORDER BY ms")
+
+    # Long results have pages.
+    console.query("SELECT a.ms * 30 + b.ms AS number, NULL AS nothing FROM sales a CROSS JOIN sales b ORDER BY 1")
+    expect(page.get_by_text(re.compile(r"^900 rows in "))).to_be_visible()
+    expect(rows).to_have_count(50)
+    expect(page.get_by_text("Page 1 of 18")).to_be_visible()
+    console.button("Next", page.locator(".query .pager")).click()
+    assert rows.nth(0).locator("td").all_inner_texts() == ["50", "NULL"]
+
+    # Records that do not fit are told of.
+    kinesis.put_record(StreamName="sales", PartitionKey="k", Data="no json")
+    console.query("SELECT ms FROM sales WHERE ms = 1")
+    expect(page.locator(".notes")).to_contain_text("1 record left out, which does not fit the columns")
+
+    # What was written is still there after a look elsewhere, and a stream leads to its own records.
+    console.go("sales")
+    page.locator(".actions").get_by_role("link", name="Query").click()
+    expect(statement).to_have_value(re.compile("FROM sales\nORDER BY"))
+    console.button("Run").click()
+    expect(rows).to_have_count(31)
+    stored = page.evaluate("() => JSON.stringify({...localStorage}) + JSON.stringify({...sessionStorage})")
+    assert "sales" not in stored, stored
+
+
+def query_live(console):
+    page = console.page
+    if not console.has_sql():
+        return
+    statement = page.get_by_label("Statement", exact=True)
+    rows = page.locator(".result tbody tr")
+    line = page.locator(".query-chart path.line").first
+    put = lambda ms, name="/cart": kinesis.put_record(StreamName="sales", PartitionKey="k", Data=json.dumps({"page": name, "ms": ms}))
+    page.get_by_label("Live", exact=True).check()
+    console.query("SELECT page, ms FROM sales WHERE ms > 10")
+    expect(page.get_by_text("Live. Rows appear here as they are made.")).to_be_visible()
+    expect(page.locator(".query-chart")).to_be_hidden()
+    put(5)
+    put(20)
+    expect(rows).to_have_count(1)
+    assert rows.nth(0).locator("td").all_inner_texts() == ["/cart", "20"]
+    expect(page.locator(".query-chart path.line")).to_have_count(1)
+    # The chart has a point more, and goes on while nothing comes.
+    before = line.get_attribute("d")
+    put(40)
+    expect(rows).to_have_count(2)
+    assert rows.nth(0).locator("td").all_inner_texts() == ["/cart", "40"]
+    eventually(lambda: line.get_attribute("d") != before)
+    expect(page.locator(".query-chart .legend")).to_have_text("ms 40")
+    before = line.get_attribute("d")
+    eventually(lambda: line.get_attribute("d") != before)
+    # One line for each page.
+    put(30, "/home")
+    expect(rows).to_have_count(3)
+    page.get_by_label("One line for each value of").select_option(label="By page")
+    expect(page.locator(".query-chart .legend")).to_have_text(["/cart 40", "/home 30"])
+    expect(page.locator(".query-main > .hint")).to_contain_text("3 rows made")
+    # It is a reader of the stream while it runs, and nothing of it is left when it is stopped.
+    assert len(groups("sales")) == 1
+    console.button("Stop").click()
+    expect(page.get_by_text("Stopped.")).to_be_visible()
+    eventually(lambda: groups("sales") == [])
+    put(50)
+    page.wait_for_timeout(1_000)
+    expect(rows).to_have_count(3)
+    # Leaving ends it, too.
+    statement.focus()
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("Live. Rows appear here as they are made.")).to_be_visible()
+    assert len(groups("sales")) == 1
+    console.go("sales")
+    eventually(lambda: groups("sales") == [])
+    # A window, from the oldest record on.
+    page.evaluate("() => { location.hash = '#/query'; }")
+    page.get_by_label("Live", exact=True).check()
+    page.get_by_label("Where it begins").select_option("TRIM_HORIZON")
+    statement.fill(
+        "SELECT window_end, count(*) AS n FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(_arrival), INTERVAL '1' SECOND)) "
+        "GROUP BY window_start, window_end"
+    )
+    page.keyboard.press("Control+Enter")
+    expect(rows.first).to_be_visible()
+    # What is wrong with a live query is shown like that of another.
+    statement.fill("SELECT ms\nFROM sale")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".problem")).to_contain_text("There is no")
+    assert page.locator(".problem pre").inner_text() == "2 | FROM sale\n  |      ^"
+
+
 def delete(console):
     page = console.page
     console.go("clicks")
@@ -631,6 +790,14 @@ def may_only_read(console):
     console.toast("Stream dev-1 is being created.")
     names = kinesis.list_streams()["StreamNames"]
     assert "dev-1" in names and "prod-1" not in names, names
+    if console.has_sql():
+        # Only what it may read is a table.
+        active("dev-1")
+        page.locator("#places").get_by_role("link", name="Query").click()
+        expect(page.locator(".tables li")).to_have_text(["dev-1"])
+        page.get_by_label("Statement", exact=True).fill("SELECT * FROM sales")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".problem")).to_contain_text('There is no table "sales"')
 
     # A key that was made for Kinesis alone: no figures, all the rest.
     console.button("Sign out").click()
@@ -641,6 +808,10 @@ def may_only_read(console):
     console.go("views")
     expect(page.locator("svg.keyspace rect.heat")).to_have_count(4)
 
+    if console.has_sql():
+        page.locator("#places").get_by_role("link", name="Query").click()
+        expect(page.locator(".problem")).to_contain_text(re.compile("This key may not do that.*streamlog:Query"))
+
     # A key that may do nothing is told so.
     console.button("Sign out").click()
     console.sign_in("AKNOTHING")
@@ -650,7 +821,7 @@ def may_only_read(console):
 
 STEPS = [
     sign_in, create_by_keys, create_on_demand, see_live_rates, reshard, change_settings, put, view, take_apart, past,
-    readers, charts, settings, delete, may_only_read,
+    readers, charts, settings, query_once, query_live, delete, may_only_read,
 ]
 
 # From another machine and without TLS, browsers do not sign. The page says so, and what to do.

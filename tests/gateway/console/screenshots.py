@@ -1,6 +1,6 @@
 """Takes the pictures of the console that the documentation shows, from a server that runs with `--demo`, after some minutes of traffic.
 
-    cargo run --release --features gateway --example kinesis_server -- --dir /tmp/demo --demo --key-file /tmp/demo-keys --credentials KEYS
+    cargo run --release --features gateway,sql --example kinesis_server -- --dir /tmp/demo --demo --key-file /tmp/demo-keys --credentials KEYS
     python screenshots.py http://127.0.0.1:4567 docs/images 12
 
 KEYS is a file with the key AKADMIN, whose secret is `secret`, and which may do everything.
@@ -116,8 +116,31 @@ def phone(started, theme):
     console.close()
 
 
+def query(started, theme):
+    """A live query, after a minute. The server has to be built with `sql`, too."""
+    console = Page(started, URL, color_scheme=theme, viewport={"width": 1180, "height": 900}, timezone_id="UTC")
+    page = console.page
+    console.sign_in()
+    assert console.has_sql()
+    console.go()
+    page.locator("#places").get_by_role("link", name="Query").click()
+    console.button("Columns of demo-clicks").click()
+    page.get_by_label("Live", exact=True).check()
+    console.query(
+        "SELECT page, window_end, count(*) AS clicks, avg(millis) AS millis\n"
+        "FROM TABLE(TUMBLE(TABLE \"demo-clicks\", DESCRIPTOR(_arrival), INTERVAL '2' SECOND))\n"
+        "GROUP BY page, window_start, window_end"
+    )
+    expect(page.locator(".result tbody tr").first).to_be_visible()
+    page.get_by_label("One line for each value of").select_option(label="By page")
+    page.wait_for_timeout(62_000)
+    save(console, f"query-{theme}", clip={"x": 0, "y": 0, "width": 1180, "height": 1000}, full_page=True)
+    console.close()
+
+
 pass_time()
 with browser() as started:
     for theme in ("light", "dark"):
         wide(started, theme)
         phone(started, theme)
+        query(started, theme)

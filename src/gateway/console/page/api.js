@@ -5,8 +5,8 @@ import { Signer } from './sign.js';
 const CONTENT_TYPE = 'application/x-amz-json-1.1';
 const encoder = new TextEncoder();
 
-/** What the server says of itself: its region, whether it asks for a key, its limits. */
-export const server = { region: 'us-east-1', needsKey: true, limits: {} };
+/** What the server says of itself: its region, whether it asks for a key, whether it has SQL, its limits. */
+export const server = { region: 'us-east-1', needsKey: true, hasSql: false, limits: {} };
 
 /** Who has signed in. The key is kept here, in the memory of the page, and nowhere else. */
 export const session = { signer: undefined, keyId: '', requests: 0 };
@@ -49,29 +49,70 @@ export function video(operation, input, options) {
   return call(undefined, input, { ...options, path: `/${operation}`, service: 'kinesisvideo' });
 }
 
-async function call(target, input, { signal, path = '/', service = 'kinesis' } = {}) {
+let lastQuery = Promise.resolve();
+
+/** Runs a statement, once those before it have ended: on a connection, the server runs one at a time. */
+export function query(input, options) {
+  const answer = lastQuery.then(() => call('Streamlog_20261129.Query', input, { ...options, reviver: exact }));
+  lastQuery = answer.catch(() => {});
+  return answer;
+}
+
+/** Runs a statement over what comes, and hands each line of the answer to a function, until it is aborted or the server ends it. */
+export async function watchQuery(input, { signal, onLine }) {
+  const answer = await send('Streamlog_20261129.Watch', input, { signal });
+  if (!answer.ok) throw errorOf(answer, parse(answer, await answer.text()));
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  for (;;) {
+    const { value, done } = await reader.read().catch((error) => {
+      if (error.name === 'AbortError') throw error;
+      throw new ApiError('NoAnswer', 'The server does not answer any more.');
+    });
+    if (done) return;
+    const lines = (rest + value).split('\n');
+    rest = lines.pop();
+    for (const line of lines) onLine(parse(answer, line, exact));
+  }
+}
+
+async function call(target, input, { reviver, ...options } = {}) {
+  const answer = await send(target, input, options);
+  const output = parse(answer, await answer.text(), reviver);
+  if (!answer.ok) throw errorOf(answer, output);
+  return output;
+}
+
+function errorOf(answer, output) {
+  const kind = output.__type ?? answer.headers.get('x-amzn-errortype') ?? String(answer.status);
+  return new ApiError(kind, output.message ?? output.Message);
+}
+
+/** A whole number with more digits than a number here can have stays a text, where the browser tells how it was written. */
+function exact(name, value, context) {
+  return Number.isInteger(value) && !Number.isSafeInteger(value) ? context?.source ?? value : value;
+}
+
+function parse(answer, text, reviver) {
+  try {
+    return text === '' ? {} : JSON.parse(text, reviver);
+  } catch {
+    throw new ApiError('BadAnswer', `The answer cannot be read (status ${answer.status}).`);
+  }
+}
+
+async function send(target, input, { signal, path = '/', service = 'kinesis' } = {}) {
   if (!session.signer) throw new ApiError('SignedOut', 'Sign in first.');
   const body = encoder.encode(JSON.stringify(input));
   const type = target ? CONTENT_TYPE : 'application/json';
   const headers = await session.signer.headers(target, type, body, location.host, { path, service });
   session.requests += 1;
-  let answer;
   try {
-    answer = await fetch(path, { method: 'POST', headers, body, signal, credentials: 'omit' });
+    return await fetch(path, { method: 'POST', headers, body, signal, credentials: 'omit' });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new ApiError('NoAnswer', 'The server does not answer. Is it running?');
   }
-  const text = await answer.text();
-  let output = {};
-  try {
-    output = text === '' ? {} : JSON.parse(text);
-  } catch {
-    throw new ApiError('BadAnswer', `The answer cannot be read (status ${answer.status}).`);
-  }
-  if (answer.ok) return output;
-  const kind = output.__type ?? answer.headers.get('x-amzn-errortype') ?? String(answer.status);
-  throw new ApiError(kind, output.message ?? output.Message);
 }
 
 const WORDS = {

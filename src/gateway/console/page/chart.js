@@ -48,13 +48,15 @@ export function sparkline(kind) {
   };
 }
 
-/** Returns a round number above a value, and its steps, such as 0, 5, 10. In bytes, steps are powers of two. */
-function scale(top, isBytes) {
-  if (top <= 0) return { top: 1, step: 1 };
+/** Returns round numbers around values and 0, and their steps, such as 0, 5, 10. In bytes, steps are powers of two. */
+function scale(numbers, isBytes) {
+  const [least, greatest] = numbers.reduce(([low, high], number) => [Math.min(low, number), Math.max(high, number)], [0, 0]);
+  const far = Math.max(greatest, -least);
+  if (far === 0) return { bottom: 0, top: 1, step: 1 };
   const base = isBytes ? 2 : 10;
-  const power = base ** Math.floor(Math.log(top / 2) / Math.log(base));
-  const step = (isBytes ? [1, 2] : [1, 2, 5, 10]).map((factor) => factor * power).find((each) => top / each <= 3) ?? power * base;
-  return { top: Math.ceil(top / step) * step, step };
+  const power = base ** Math.floor(Math.log(far / 2) / Math.log(base));
+  const step = (isBytes ? [1, 2] : [1, 2, 5, 10]).map((factor) => factor * power).find((each) => far / each <= 3) ?? power * base;
+  return { bottom: Math.floor(least / step) * step, top: Math.ceil(greatest / step) * step, step };
 }
 
 const isNumber = ([, value]) => !Number.isNaN(value);
@@ -86,8 +88,9 @@ function parts(points) {
  * Makes a chart.
  *
  * `lines` have a `kind`, which gives the colour, a `name`, and a `field` of the history. `format` writes a value.
+ * Without `isFilled`, there is nothing below the lines.
  */
-export function chart({ title, lines, format, isBytes, note }) {
+export function chart({ title, lines, format, isBytes, note, isFilled = true }) {
   const plot = s('g');
   const cursor = s('line', { class: 'cursor', y1: TOP, y2: HEIGHT - BOTTOM, visibility: 'hidden' });
   const svg = s('svg', { class: 'chart-plot', role: 'img', height: HEIGHT }, plot, cursor);
@@ -150,11 +153,11 @@ export function chart({ title, lines, format, isBytes, note }) {
       const from = now - spanMs;
       const data = lines.map((line) => columns(history.since(from, line.field, spanMs), from, now));
       shown = { from, to: now, data };
-      const { top, step } = scale(Math.max(0, ...data.flatMap((points) => points.filter(isNumber).map(([, value]) => value))), isBytes);
+      const { bottom, top, step } = scale(data.flatMap((points) => points.filter(isNumber).map(([, value]) => value)), isBytes);
       const x = (time) => (LEFT + ((time - from) / spanMs) * (width - LEFT)).toFixed(1);
-      const y = (value) => (TOP + (1 - value / top) * (HEIGHT - BOTTOM - TOP)).toFixed(1);
+      const y = (value) => (TOP + ((top - value) / (top - bottom)) * (HEIGHT - BOTTOM - TOP)).toFixed(1);
       const elements = [];
-      for (let value = 0; value <= top * 1.001; value += step) {
+      for (let value = bottom; value <= top + step / 1_000; value += step) {
         elements.push(s('line', { class: 'grid', x1: LEFT, x2: width, y1: y(value), y2: y(value) }));
         elements.push(s('text', { class: 'tick', x: LEFT - 6, y: Number(y(value)) + 4, 'text-anchor': 'end' }, format(value)));
       }
@@ -169,7 +172,7 @@ export function chart({ title, lines, format, isBytes, note }) {
         for (const part of parts(points)) {
           const path = part.map(([time, value]) => `${x(time)} ${y(value)}`).join('L');
           const [[first], [last]] = [part[0], part.at(-1)];
-          elements.push(s('path', { class: `area ${lines[index].kind}`, d: `M${x(first)} ${y(0)}L${path}L${x(last)} ${y(0)}Z` }));
+          if (isFilled) elements.push(s('path', { class: `area ${lines[index].kind}`, d: `M${x(first)} ${y(0)}L${path}L${x(last)} ${y(0)}Z` }));
           elements.push(s('path', { class: `line ${lines[index].kind}`, d: `M${path}${part.length === 1 ? `L${path}` : ''}` }));
         }
       });

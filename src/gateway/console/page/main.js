@@ -3,6 +3,7 @@
 import { loadServer, server, session, signOut } from './api.js';
 import { forgetAll } from './activity.js';
 import { h } from './dom.js';
+import { forgetStatements, queryView } from './query.js';
 import { canSign } from './sign.js';
 import { signInAsAnybody, signInView } from './signin.js';
 import { streamView } from './stream.js';
@@ -11,6 +12,7 @@ import { videosView, videoView } from './video.js';
 
 const main = document.getElementById('main');
 const bar = document.getElementById('bar');
+const places = document.getElementById('places');
 let leave = () => {};
 
 const THEMES = { auto: 'Colours: as the system', light: 'Colours: light', dark: 'Colours: dark' };
@@ -40,10 +42,6 @@ function themeButton() {
 
 function showBar() {
   const parts = [];
-  if (session.signer && server.hasVideo) {
-    const link = (to, text) => h('a', { class: 'quiet', href: to }, text);
-    parts.push(h('nav', { 'aria-label': 'Services' }, link('#/', 'Streams'), ' ', link('#/video', 'Video')));
-  }
   if (session.signer && server.needsKey) {
     parts.push(h('span', { class: 'who', title: 'The access key' }, session.keyId));
     parts.push(h('button', { type: 'button', class: 'quiet', onclick: leaveSession }, 'Sign out'));
@@ -54,10 +52,20 @@ function showBar() {
   bar.replaceChildren(...parts);
 }
 
+/** Shows which parts the console has, if it has several. */
+function showPlaces(current) {
+  const links = [['streams', '#/', 'Streams']];
+  if (server.hasSql) links.push(['query', '#/query', 'Query']);
+  if (server.hasVideo) links.push(['video', '#/video', 'Video']);
+  places.hidden = !session.signer || links.length === 1;
+  places.replaceChildren(...links.map(([name, href, text]) => h('a', { href, 'aria-current': name === current ? 'page' : undefined }, text)));
+}
+
 function leaveSession() {
   signOut();
   session.isBlind = false;
   forgetAll();
+  forgetStatements();
   show();
 }
 
@@ -65,18 +73,18 @@ function show() {
   leave();
   leave = () => {};
   showBar();
+  const [, first, name, tab] = location.hash.split('/');
+  const isShown = { query: server.hasSql, video: server.hasVideo };
+  const place = isShown[first] ? first : 'streams';
+  showPlaces(place);
   if (!session.signer) {
     signInView(main, show);
     return;
   }
-  const [, first, name, tab] = location.hash.split('/');
-  if (first === 'video' && server.hasVideo) {
-    leave = name ? videoView(main, decodeURIComponent(name)) : videosView(main);
-    return;
-  }
-  leave = first === 'streams' && name
-    ? streamView(main, decodeURIComponent(name), tab || 'overview')
-    : streamsView(main);
+  const called = name && decodeURIComponent(name);
+  if (place === 'query') leave = queryView(main, called);
+  else if (place === 'video') leave = called ? videoView(main, called) : videosView(main);
+  else leave = first === 'streams' && name ? streamView(main, called, tab || 'overview') : streamsView(main);
 }
 
 async function start() {

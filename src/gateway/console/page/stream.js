@@ -1,7 +1,7 @@
 // One stream: its hash keys as a picture, its charts, its records, its shards and its readers.
 
 import { historyOf, watch } from './activity.js';
-import { words } from './api.js';
+import { server, words } from './api.js';
 import { changeMode, changeRetention, deleteStream, mergeShards, scaleStream, splitShard } from './changes.js';
 import { chart, PAST, spanChoice } from './chart.js';
 import { h, setAttribute, setText } from './dom.js';
@@ -44,7 +44,8 @@ export function streamView(main, name, tabName) {
   const content = h('div', { class: 'tab' });
   main.replaceChildren(
     h('nav', { class: 'crumbs', 'aria-label': 'Where you are' }, h('a', { href: '#/' }, 'Streams'), h('span', { 'aria-hidden': 'true' }, '›'), h('span', {}, name)),
-    h('div', { class: 'page-head' }, h('div', { class: 'title' }, h('h1', {}, name), status, facts), h('div', { class: 'actions' }, buttons.map((each) => each.element))),
+    h('div', { class: 'page-head' }, h('div', { class: 'title' }, h('h1', {}, name), status, facts), h('div', { class: 'actions' },
+      server.hasSql && h('a', { class: 'button quiet', href: `#/query/${encodeURIComponent(name)}` }, 'Query'), buttons.map((each) => each.element))),
     notice, tabs, content);
 
   function showError(error) {

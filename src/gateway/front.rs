@@ -350,7 +350,7 @@ impl Front {
             #[cfg(feature = "video")]
             asked,
             #[cfg(feature = "sql")]
-            peer: request.peer,
+            peer: asked.request.peer,
         };
         let subject = call.subject(operation.subject, &input);
         seen.resource = subject.as_ref().map_or_else(|_| "-".to_owned(), |subject| subject.clone());

@@ -11,7 +11,7 @@ fn video(arguments: &[&str]) -> Command {
 
 #[cfg(not(feature = "video"))]
 #[test]
-fn a_tool_without_video_says_how_to_build_one_with_it() {
+fn a_tool_without_video_says_so() {
     let output = video(&["list", "no-such-directory"]).output().unwrap();
     fails(&output, &["built without video: build it with --features video"]);
 }

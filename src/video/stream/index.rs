@@ -8,8 +8,16 @@ use super::select::FragmentSelector;
 use crate::video::number::FragmentNumber;
 use crate::{SequenceNumber, Timestamp};
 
-/// How many fragments a block of the index has, and how many a record says that is at the beginning of a block.
-pub(super) const BLOCK_FRAGMENTS: u64 = 512;
+/// How many fragments a block of the index has.
+const BLOCK_FRAGMENTS: usize = 512;
+/// Records whose sequence number is a multiple of one of these repeat what so many records before them say, the largest that applies.
+const SUMMARIES: [u64; 2] = [1_024, 32];
+
+/// Returns how many records the one with this number repeats what they say: none, 32 or 1,024.
+pub(super) fn summarized_by(sequence: SequenceNumber) -> u64 {
+    let sequence = sequence.get();
+    SUMMARIES.into_iter().find(|&count| sequence > 0 && sequence.is_multiple_of(count)).unwrap_or(0)
+}
 
 /// The fragments of a stream in the order of their numbers.
 ///
@@ -94,7 +102,7 @@ impl Index {
         self.bytes += info.bytes;
         self.next = info.number.sequence().plus(1);
         match self.blocks.back_mut() {
-            Some(block) if (block.fragments.len() as u64) < BLOCK_FRAGMENTS => block.push(info),
+            Some(block) if block.fragments.len() < BLOCK_FRAGMENTS => block.push(info),
             _ => self.blocks.push_back(Block::new(info)),
         }
     }
@@ -118,11 +126,11 @@ impl Index {
 
     /// Returns the fragments from a number on.
     pub(super) fn from(&self, first: SequenceNumber) -> impl Iterator<Item = &FragmentInfo> {
-        self.from_where(&FragmentSelector::All, first)
+        self.selected_from(&FragmentSelector::All, first)
     }
 
     /// Returns the fragments from a number on that a selector chooses, without looking at blocks that have none.
-    fn from_where<'a>(
+    fn selected_from<'a>(
         &'a self,
         selector: &'a FragmentSelector,
         first: SequenceNumber,
@@ -147,7 +155,7 @@ impl Index {
         selector: &FragmentSelector,
         first: SequenceNumber,
     ) -> Option<FragmentInfo> {
-        self.from_where(selector, first).next().copied()
+        self.selected_from(selector, first).next().copied()
     }
 
     /// Returns up to `max` fragments from a number on that a selector chooses.
@@ -157,7 +165,7 @@ impl Index {
         first: SequenceNumber,
         max: usize,
     ) -> Vec<FragmentInfo> {
-        self.from_where(selector, first).take(max).copied().collect()
+        self.selected_from(selector, first).take(max).copied().collect()
     }
 
     /// Returns the number of the first fragment that has not expired.

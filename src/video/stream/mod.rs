@@ -26,7 +26,7 @@ use crate::{
     extend,
 };
 use fragment::{Fragment, FragmentInfo};
-use index::{BLOCK_FRAGMENTS, Index};
+use index::Index;
 use options::VideoStreamOptions;
 use select::FragmentSelector;
 
@@ -334,11 +334,10 @@ impl VideoStream {
     fn store(&self, fragment: &record::NewFragment<'_>) -> Result<FragmentInfo, Error> {
         let shared = &*self.shared;
         let next = shared.index.lock().next();
-        let begins_block = next.get() > 0 && next.get().is_multiple_of(BLOCK_FRAGMENTS);
-        let summary = begins_block.then(|| {
+        let summarized = index::summarized_by(next);
+        let summary = (summarized > 0).then(|| {
             let index = shared.index.lock();
-            let first = next.get().saturating_sub(BLOCK_FRAGMENTS);
-            index::summary::encode(index.from(first.into()))
+            index::summary::encode(index.from((next.get() - summarized).into()))
         });
         let fields = record::Fields::of(fragment, summary);
         let put = PutRecord::new(record::KEY, fragment.data);
@@ -356,9 +355,10 @@ impl VideoStream {
         drop(index);
         shared.changed.notify_all();
         if let Some(first) = first_live {
-            shared.stream.trim_before(shared.shard, first)?;
+            // The fragment is stored, whether or not others can be dropped now.
+            let _ = shared.stream.trim_before(shared.shard, first);
             shared.index.lock().forget_before(first);
-        } else if receipt.sequence.get().is_multiple_of(BLOCK_FRAGMENTS) {
+        } else if summarized > 0 {
             // What the stream has dropped since is forgotten, so that the index does not grow with it. A failure comes again.
             let _ = self.forget_trimmed();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::index::{BLOCK_FRAGMENTS, Index};
+use super::index::{Index, summarized_by};
 use super::options::VideoStreamOptions;
 use super::{LIVE_AGE, RETENTION_PROPERTY, Shared, VideoStream, record};
 use crate::video::error::VideoError;
@@ -18,7 +18,7 @@ use crate::{
 
 /// The largest fragment, as in Kinesis.
 const FRAGMENT_BYTES_MAX: u64 = 50 << 20;
-/// What a record has besides the data: the key and the headers, with the fragments of a block.
+/// What a record has besides the data: the key and the headers, with what 1,024 records before it say.
 const RECORD_EXTRA_BYTES: u64 = 40 << 10;
 
 impl VideoStream {
@@ -112,61 +112,46 @@ pub(super) fn read_record(
     Ok(record)
 }
 
-/// Rebuilds the index from the log.
+/// Rebuilds the index from the log, backwards from its end.
 ///
-/// The first record of each block of numbers says what the fragments of the block before are. So one record for each block is read, from the
-/// newest to the oldest, and all of the newest block.
+/// A record says what its fragment is. Each 32nd one repeats what the 32 before it say, and each 1,024th what the 1,024 before it say. So few
+/// records are read, however many there are.
 fn read_index(stream: &Stream, shard: ShardId) -> std::result::Result<Index, VideoError> {
     let bounds = bounds(stream)?;
-    let (horizon, next) = (bounds.horizon.get(), bounds.next_sequence.get());
-    let mut blocks = vec![];
-    let mut end = next;
-    while end > horizon {
-        let begin = (end - 1) / BLOCK_FRAGMENTS * BLOCK_FRAGMENTS;
-        let from = begin.max(horizon);
-        let said = match end {
-            _ if end == next => None,
-            _ => read_record(stream, shard, Position::At(end.into()))
-                .ok()
-                .flatten()
-                .filter(|it| it.sequence.get() == end),
-        };
-        let said = said.as_ref().and_then(record::read_summary);
-        blocks.push(match said {
-            Some(mut fragments) => {
-                fragments.retain(|info| (from..end).contains(&info.number.sequence().get()));
-                fragments
+    let (horizon, next) = (bounds.horizon, bounds.next_sequence);
+    let mut found = vec![];
+    // All fragments from here on are found.
+    let mut from = next;
+    let mut at_from: Option<OwnedRecord> = None;
+    while from > horizon {
+        if at_from.is_none() && from < next && summarized_by(from) > 0 {
+            // If damage took what it would say, the records before it are read themselves.
+            at_from = read_record(stream, shard, Position::At(from)).ok().flatten();
+        }
+        let summary =
+            at_from.take().filter(|record| record.sequence == from).and_then(|it| record::read_summary(&it));
+        if let Some(fragments) = summary.filter(|_| summarized_by(from) > 0) {
+            let first = SequenceNumber::new(from.get() - summarized_by(from)).max(horizon);
+            found.extend(
+                fragments.into_iter().rev().filter(|info| (first..from).contains(&info.number.sequence())),
+            );
+            from = first;
+            continue;
+        }
+        let previous = from.previous().unwrap_or(SequenceNumber::ZERO);
+        match read_record(stream, shard, Position::At(previous)) {
+            Ok(Some(record)) if record.sequence == previous => {
+                found.push(record::read(&record)?.0);
+                at_from = Some(record);
             }
-            // The newest, or damage took what would say it.
-            None => read_one_by_one(stream, shard, from.into(), end.into())?,
-        });
-        end = from;
-    }
-    let mut index = Index::new(next.into());
-    blocks.into_iter().rev().flatten().for_each(|info| index.push(info));
-    index.set_next(next.into());
-    Ok(index)
-}
-
-/// Reads what the records in a range of numbers say of their fragments. Records that were lost to damage are left out.
-fn read_one_by_one(
-    stream: &Stream,
-    shard: ShardId,
-    mut from: SequenceNumber,
-    end: SequenceNumber,
-) -> std::result::Result<Vec<super::FragmentInfo>, VideoError> {
-    let mut fragments = vec![];
-    while from < end {
-        match read_record(stream, shard, Position::At(from)) {
-            Ok(Some(record)) => {
-                fragments.push(record::read(&record)?.0);
-                from = record.sequence.plus(1);
-            }
-            Ok(None) => break,
-            Err(Error::Lost { end, .. }) => from = end,
-            Err(Error::Trimmed { horizon, .. }) => from = horizon,
+            // Given up after damage, or dropped meanwhile.
+            Ok(_) | Err(Error::Lost { .. } | Error::Trimmed { .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        from = previous;
     }
-    Ok(fragments)
+    let mut index = Index::new(next);
+    found.into_iter().rev().for_each(|info| index.push(info));
+    index.set_next(next);
+    Ok(index)
 }

@@ -87,7 +87,7 @@ impl VideoStreamOptions {
 
     /// Opens the video stream at `path`, or creates it.
     ///
-    /// Its index is rebuilt from the log, of which only every 512th fragment is read and the newest ones.
+    /// Its index is rebuilt from the log, of which few records are read: one in 1,024, and up to 62 of the newest.
     ///
     /// # Errors
     /// `Stream` with the errors of [`StreamOptions::open`], or with `InvalidArgument` if the stream at this path is not one of video.

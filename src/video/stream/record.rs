@@ -16,7 +16,7 @@ const PRODUCER_TIME: &str = "video-producer-time-us";
 const LENGTH: &str = "video-length-ns";
 /// Where the cluster begins in the data: bytes, in decimal.
 const CLUSTER_AT: &str = "video-cluster-at";
-/// The fragments of the block before, at the beginning of each block of the index.
+/// What the records before this one say, on some records: see `summarized_by`.
 const SUMMARY: &str = "video-summary";
 
 /// A fragment to store.
@@ -89,7 +89,7 @@ fn read_parts(
     Ok((info, cluster_at))
 }
 
-/// Returns the fragments of the block before, if the record has them.
+/// Returns the fragments before this one that the record repeats.
 pub(super) fn read_summary(record: &OwnedRecord) -> Option<Vec<FragmentInfo>> {
     record.headers().get(SUMMARY).and_then(summary::decode)
 }

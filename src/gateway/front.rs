@@ -14,7 +14,6 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::auth::{AuthError, Credentials, Identity, authenticate, check_form};
 use super::caller::Caller;
-use super::console;
 use super::fault::{Answered, Fault};
 use super::http::{self, Answer, Answering, Body, Request};
 use super::model;
@@ -282,31 +281,6 @@ impl Front {
         let output = Value::map([("__type", Value::text(kind))]);
         let body = Format::Json.encode(&Value::map([("Output", output), ("Version", Value::text("1.0"))]));
         whole(status, "application/json", body)
-    }
-
-    /// Returns a page for those who monitor the server, or a file of the console.
-    fn page(&self, request: &Request) -> Option<Answer> {
-        match request.uri.path() {
-            "/health" => Some(match self.service.catalogue.names() {
-                Ok(_) => whole(StatusCode::OK, "text/plain", "ok\n"),
-                Err(_) => whole(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the store cannot be read\n"),
-            }),
-            "/metrics" => {
-                let text = self.watch.prometheus(&self.service);
-                Some(whole(StatusCode::OK, "text/plain; version=0.0.4", text))
-            }
-            "/console/server.json" => {
-                let region = &self.service.account().region;
-                let needs_key = matches!(self.door, Door::Keys(_));
-                let limits = self.service.catalogue.behaviour().limits;
-                #[cfg(feature = "sql")]
-                let has_sql = self.service.sql.is_on();
-                #[cfg(not(feature = "sql"))]
-                let has_sql = false;
-                Some(console::server(region, needs_key, has_sql, limits))
-            }
-            path => console::file(path, &request.headers),
-        }
     }
 
     /// Returns who calls, or `None` if anybody may.

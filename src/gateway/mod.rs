@@ -34,6 +34,7 @@ mod http;
 mod model;
 mod names;
 mod operations;
+mod pages;
 mod sequence;
 #[cfg(feature = "sql")]
 mod sql;

@@ -98,7 +98,7 @@ fn a_fragment_is_a_whole_matroska_file_with_the_cluster_as_it_came() {
     let stream = place.open(place.options());
     let track = TestTrack { default_duration: Some(40_000_000), ..TestTrack::new(1) };
     let clusters = [simple_cluster(0, 25, b"one"), simple_cluster(1_000, 3, b"two")];
-    let data = [head(&[track.clone()]), clusters.concat()].concat();
+    let data = [head(std::slice::from_ref(&track)), clusters.concat()].concat();
     let start = place.clock.now();
     let infos = ingest(&stream, &data);
     assert_eq!(infos.len(), 2);
@@ -107,7 +107,7 @@ fn a_fragment_is_a_whole_matroska_file_with_the_cluster_as_it_came() {
         assert_eq!((info.server_time, info.length), (start, Duration::from_millis(length)));
         let fragment = stream.fragment(info.number).unwrap().unwrap();
         assert_eq!(fragment.info(), *info);
-        assert_eq!(fragment.matroska(), [head(&[track.clone()]), cluster.clone()].concat());
+        assert_eq!(fragment.matroska(), [head(std::slice::from_ref(&track)), cluster.clone()].concat());
         assert_eq!(info.bytes, fragment.matroska().len() as u64);
         assert_eq!(fragment.parts().1, cluster[..]);
     }
@@ -185,7 +185,7 @@ fn the_length_follows_from_durations_or_from_the_frames_before() {
     let audio = TestTrack { default_duration: Some(20_000_000), ..TestTrack::new(200) };
     let length = |track: &TestTrack, children: &[Vec<u8>]| {
         let cluster = cluster(Size::Right, &[&[timecode(0)], children].concat());
-        ingest(&stream, &[head(&[track.clone()]), cluster].concat())[0].length.as_millis()
+        ingest(&stream, &[head(std::slice::from_ref(track)), cluster].concat())[0].length.as_millis()
     };
     let video = TestTrack::new(1);
     assert_eq!(

@@ -126,11 +126,11 @@ impl Index {
 
     /// Returns the fragments from a number on.
     pub(super) fn from(&self, first: SequenceNumber) -> impl Iterator<Item = &FragmentInfo> {
-        self.from_where(&FragmentSelector::All, first)
+        self.selected_from(&FragmentSelector::All, first)
     }
 
     /// Returns the fragments from a number on that a selector chooses, without looking at blocks that have none.
-    fn from_where<'a>(
+    fn selected_from<'a>(
         &'a self,
         selector: &'a FragmentSelector,
         first: SequenceNumber,
@@ -155,7 +155,7 @@ impl Index {
         selector: &FragmentSelector,
         first: SequenceNumber,
     ) -> Option<FragmentInfo> {
-        self.from_where(selector, first).next().copied()
+        self.selected_from(selector, first).next().copied()
     }
 
     /// Returns up to `max` fragments from a number on that a selector chooses.
@@ -165,7 +165,7 @@ impl Index {
         first: SequenceNumber,
         max: usize,
     ) -> Vec<FragmentInfo> {
-        self.from_where(selector, first).take(max).copied().collect()
+        self.selected_from(selector, first).take(max).copied().collect()
     }
 
     /// Returns the number of the first fragment that has not expired.

@@ -1,5 +1,6 @@
 //! Reading fragments by their numbers, as Matroska.
 
+use std::collections::VecDeque;
 use std::io;
 
 use super::VideoStream;
@@ -22,7 +23,7 @@ const INTERNAL_CODE: u32 = 5000;
 #[derive(Debug)]
 pub struct MediaForFragments {
     stream: VideoStream,
-    numbers: std::vec::IntoIter<FragmentNumber>,
+    numbers: VecDeque<FragmentNumber>,
     pending: Pending,
 }
 
@@ -41,7 +42,7 @@ impl VideoStream {
         self.check_retention()?;
         Ok(MediaForFragments {
             stream: self.clone(),
-            numbers: numbers.to_vec().into_iter(),
+            numbers: numbers.iter().copied().collect(),
             pending: Pending::default(),
         })
     }
@@ -53,7 +54,7 @@ impl MediaForFragments {
     /// # Errors
     /// `NotFound` if there is no such fragment, or if it has expired; `Stream`. After an error, the next call goes on with the next number.
     pub fn next_chunk(&mut self) -> Result<Option<MediaChunk>, VideoError> {
-        let Some(number) = self.numbers.next() else { return Ok(None) };
+        let Some(number) = self.numbers.pop_front() else { return Ok(None) };
         self.chunk(number).map(Some)
     }
 
@@ -75,11 +76,11 @@ impl io::Read for MediaForFragments {
     /// After a fragment that cannot be read, the data ends with a document that has the tags with which Kinesis says why.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.pending.is_empty() && !out.is_empty() {
-            let Some(number) = self.numbers.next() else { return Ok(0) };
+            let Some(number) = self.numbers.pop_front() else { return Ok(0) };
             self.pending = match self.chunk(number) {
                 Ok(chunk) => Pending::new(chunk),
                 Err(error) => {
-                    self.numbers = vec![].into_iter();
+                    self.numbers.clear();
                     Pending::of_bytes(exception(number, &error))
                 }
             };

@@ -420,7 +420,7 @@ fn a_stream_hands_out_clips_and_pictures() {
         let images = images.collect::<Result<Vec<_>, _>>().expect("pictures");
         let times: Vec<_> =
             images.iter().map(|image| image.producer_time.since(all[0].producer_time)).collect();
-        assert_eq!(times, [0 * SECOND, 2 * SECOND]);
+        assert_eq!(times, [std::time::Duration::ZERO, 2 * SECOND]);
         for image in images {
             assert_eq!((image.codec, image.width, image.height), (codec, 192, 108));
             let found = ffmpeg.decoded_alone(&image.data, format);

@@ -323,46 +323,24 @@ fn root_names(lib: &Source) -> RootNames {
     names
 }
 
-#[track_caller]
-fn enforce(check: impl Fn(&Source) -> Vec<String>) {
-    let complaints: Vec<_> = sources().iter().flat_map(check).collect();
-    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
-}
-
+/// All rules in one test, because reading the files is what takes the time.
 #[test]
-fn every_directory_is_a_room_of_the_design() {
-    enforce(check_room);
-}
-
-#[test]
-fn rooms_import_only_from_rooms_below() {
+fn every_file_keeps_the_rules() {
     let roots = root_names(&Source::parse("lib.rs", include_str!("../src/lib.rs")));
-    enforce(|source| check_imports(source, &roots));
-}
-
-#[test]
-fn every_file_begins_with_one_sentence() {
-    enforce(check_first_sentence);
-}
-
-#[test]
-fn restricted_words_stay_in_their_files() {
-    enforce(check_places);
-}
-
-#[test]
-fn nothing_unfinished_is_left() {
-    enforce(check_unfinished);
-}
-
-#[test]
-fn no_file_is_too_long() {
-    enforce(check_size);
-}
-
-#[test]
-fn every_unsafe_names_its_invariant() {
-    enforce(check_safety);
+    let complaints_of = |source: &Source| {
+        [
+            check_room(source),
+            check_imports(source, &roots),
+            check_first_sentence(source),
+            check_places(source),
+            check_unfinished(source),
+            check_size(source),
+            check_safety(source),
+        ]
+        .concat()
+    };
+    let complaints: Vec<_> = sources().iter().flat_map(complaints_of).collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
 /// The lines that complaints point at.

@@ -50,13 +50,19 @@ fn tool() -> &'static Path {
         let profile = test.parent().and_then(Path::parent).unwrap();
         let tool = profile.join("examples").join(format!("streamlog{}", std::env::consts::EXE_SUFFIX));
         // Cargo builds examples along with all tests, and leaves an old one alone where only this test runs.
-        // What was built may lack a feature that this test has.
+        // What was built may lack a feature that this test has. With exactly the features that this test has, what it was built with serves again.
         let features = [
-            ("encryption", cfg!(feature = "encryption")),
             ("delivery", cfg!(feature = "delivery")),
+            ("encryption", cfg!(feature = "encryption")),
+            ("futures", cfg!(feature = "futures")),
+            ("gateway", cfg!(feature = "gateway")),
+            ("lz4", cfg!(feature = "lz4")),
+            ("metrics", cfg!(feature = "metrics")),
             ("object-store", cfg!(feature = "object-store")),
             ("parquet", cfg!(feature = "parquet")),
+            ("serde", cfg!(feature = "serde")),
             ("sql", cfg!(feature = "sql")),
+            ("tracing", cfg!(feature = "tracing")),
             ("video", cfg!(feature = "video")),
             ("zstd", cfg!(feature = "zstd")),
         ];

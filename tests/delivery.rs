@@ -876,8 +876,11 @@ fn leave_decided(options: &DeliveryOptions, sink: &Arc<Memory>) {
     sink.is_out_of_reach.store(true, Ordering::SeqCst);
     let delivery = options.clone().to(Arc::clone(sink)).errors_to(Arc::clone(sink)).start().unwrap();
     let asked = sink.attempts.load(Ordering::SeqCst);
-    assert!(!delivery.flush(Duration::from_millis(200)));
-    until(|| sink.attempts.load(Ordering::SeqCst) > asked);
+    // Again and again, because reading may take longer than one flush waits.
+    until(|| {
+        assert!(!delivery.flush(Duration::from_millis(50)));
+        sink.attempts.load(Ordering::SeqCst) > asked
+    });
     delivery.close().unwrap();
     sink.is_out_of_reach.store(false, Ordering::SeqCst);
 }

@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use streamlog::Error;
+
 use super::ledger::JobLedger;
 use super::note::Note;
 use super::{Jobs, Side, WindowsId};
@@ -81,7 +83,11 @@ impl Jobs {
             }
         }
         let described = self.reader.describe_processor(WindowsId(Side::Inside).name());
-        let described = described.map_err(unexpected("L8", "a processor is described"))?;
+        let described = match described {
+            // On a busy machine, it may not have begun yet.
+            Err(Error::InvalidArgument(_)) => return Ok(false),
+            described => described.map_err(unexpected("L8", "a processor is described"))?,
+        };
         Ok(described.lag().record_count == 0 && described.windows().next().is_none())
     }
 }

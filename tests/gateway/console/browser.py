@@ -85,7 +85,7 @@ class Page:
     def has_sql(self):
         """Returns whether the server was built with SQL. Without it, nothing in the page says that there is any."""
         answer = self.page.evaluate("() => fetch('/console/server.json').then((answer) => answer.json())")
-        self.page.wait_for_function("has => document.querySelectorAll('#places a').length === (has ? 2 : 0)", arg=answer["hasSql"])
+        self.page.wait_for_function("has => document.querySelectorAll('#places a[href$=query]').length === (has ? 1 : 0)", arg=answer["hasSql"])
         return answer["hasSql"]
 
     def query(self, statement):

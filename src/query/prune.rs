@@ -111,6 +111,9 @@ fn when(expr: &Expr, wanted: bool, shard: u32) -> Option<Bounds> {
         Expr::IsNotTrue(inner) if !wanted => when(inner, true, shard),
         Expr::IsNotFalse(inner) if !wanted => when(inner, false, shard),
         Expr::BinaryExpr(binary) => when_binary(binary, wanted, shard),
+        // Values of several types are compared as one that all of them fit in, perhaps rounded.
+        Expr::Between(between) if !is_of_one_type([&*between.low, &*between.high]) => Some(Bounds::UNKNOWN),
+        Expr::InList(in_list) if !is_of_one_type(&in_list.list) => Some(Bounds::UNKNOWN),
         Expr::Between(Between { expr, negated, low, high }) => {
             let (at_least, at_most) = (Operator::GtEq, Operator::LtEq);
             if *negated != wanted {
@@ -136,6 +139,16 @@ fn when(expr: &Expr, wanted: bool, shard: u32) -> Option<Bounds> {
         }
         _ => Some(Bounds::UNKNOWN),
     }
+}
+
+/// Returns whether these are literals of the same type.
+fn is_of_one_type<'e>(values: impl IntoIterator<Item = &'e Expr>) -> bool {
+    let mut types = values.into_iter().map(|value| match value {
+        Expr::Literal(value, _) => Some(value.data_type()),
+        _ => None,
+    });
+    let first = types.next().flatten();
+    first.is_some() && types.all(|other| other == first)
 }
 
 fn either(one: impl FnOnce() -> Option<Bounds>, two: impl FnOnce() -> Option<Bounds>) -> Option<Bounds> {
@@ -253,10 +266,10 @@ impl<'e> Side<'e> {
             }
             return Some(compare_with(Fraction::of_number(value)?, op));
         }
-        let of_column = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let of_column = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         match self.cast.unwrap_or(&of_column) {
-            // Times of different units are compared in one of them, which rounds.
-            DataType::Timestamp(unit, _) if Some(*unit) == unit_of(value) => {
+            // Times of different units are compared in one of them, which rounds, and those of different zones may be moved.
+            DataType::Timestamp(unit, zone) if is_like(*unit, zone.as_deref(), value) => {
                 let time = Fraction::of_time(value)?;
                 match micros_of(*unit) {
                     Some(micros) => truncated(time.value / micros, micros, op),
@@ -352,11 +365,14 @@ fn truncated(number: i128, unit: i128, op: Operator) -> Option<Within> {
     }
 }
 
-fn unit_of(value: &ScalarValue) -> Option<TimeUnit> {
-    match value.data_type() {
-        DataType::Timestamp(unit, _) => Some(unit),
-        _ => None,
-    }
+/// Returns whether a value is a time of this unit that means the same moment in this zone.
+fn is_like(unit: TimeUnit, zone: Option<&str>, value: &ScalarValue) -> bool {
+    let DataType::Timestamp(of_value, zone_of_value) = value.data_type() else { return false };
+    let is_utc = |zone: Option<&str>| zone.is_none_or(|zone| zone == "UTC");
+    let zone_of_value = zone_of_value.as_deref();
+    // A time without a zone is that of the clocks in the zone of the other one.
+    let is_moment = zone.is_some() == zone_of_value.is_some() || is_utc(zone) && is_utc(zone_of_value);
+    of_value == unit && is_moment
 }
 
 /// Returns how many microseconds a unit has, if that is more than one.

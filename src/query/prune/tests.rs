@@ -47,6 +47,8 @@ fn literal_time() -> impl Strategy<Value = ScalarValue> {
             .prop_map(|(time, ns)| ScalarValue::TimestampNanosecond(Some(time * 1_000 + ns), utc())),
         time().prop_map(|time| ScalarValue::TimestampMillisecond(Some(time / 1_000), utc())),
         time().prop_map(|time| ScalarValue::TimestampSecond(Some(time / 1_000_000), None)),
+        time().prop_map(|time| ScalarValue::TimestampMicrosecond(Some(time), Some("+02:00".into()))),
+        time().prop_map(|time| ScalarValue::TimestampMicrosecond(Some(time), None)),
         Just(ScalarValue::TimestampMicrosecond(None, utc())),
     ]
 }
@@ -77,6 +79,7 @@ fn side() -> impl Strategy<Value = (Expr, BoxedStrategy<ScalarValue>)> {
         prop_oneof![
             Just(col(ARRIVAL)),
             Just(cast(col(ARRIVAL), DataType::Timestamp(TimeUnit::Second, None))),
+            Just(cast(col(ARRIVAL), DataType::Timestamp(TimeUnit::Microsecond, Some("+02:00".into())))),
             Just(cast(col(ARRIVAL), DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))),
             Just(cast(col(ARRIVAL), DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())))),
         ]
@@ -172,6 +175,28 @@ fn evaluate(filter: &Expr, rows: &[Row]) -> Option<Vec<bool>> {
     let passed = filter.evaluate(&batch).ok()?.into_array(rows.len()).ok()?;
     let passed = passed.as_any().downcast_ref::<BooleanArray>()?;
     Some((0..rows.len()).map(|row| passed.is_valid(row) && passed.value(row)).collect())
+}
+
+/// Returns filters that compare arrival times with these, which are of several types.
+fn filters_with(times: [ScalarValue; 2]) -> [Expr; 2] {
+    let [low, high] = times.map(lit);
+    let arrival = || cast(col(ARRIVAL), DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())));
+    [arrival().not_between(low.clone(), high.clone()).is_false(), in_list(arrival(), vec![low, high], false)]
+}
+
+#[test]
+fn values_of_several_types_are_compared_rounded() {
+    let at = TIME - 1_000_000;
+    let row = Row { shard: 0, sequence: 0, arrival: at, key: String::new() };
+    let times = [
+        ScalarValue::TimestampMillisecond(Some(at / 1_000 + 999), utc()),
+        ScalarValue::TimestampSecond(Some(TIME / 1_000_000), None),
+    ];
+    for filter in filters_with(times) {
+        assert_eq!(evaluate(&filter, std::slice::from_ref(&row)), Some(vec![true]), "as whole seconds");
+        let bounds = bounds(&[filter], 0).expect("some records pass");
+        assert!(bounds.arrival.contains(at.into()), "{bounds:?}");
+    }
 }
 
 proptest! {

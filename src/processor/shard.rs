@@ -200,9 +200,12 @@ impl Shard {
         }
         let first_open = saved.iter().filter_map(|saved| saved.first_open).min();
         let (next, watermark) = first_open.unwrap_or((self.read_to, self.watermark));
-        let lanes = saved.into_iter().map(|saved| LaneProgress {
-            done: saved.first_open.map_or(self.read_to, |(sequence, _)| sequence),
-            windows: saved.windows,
+        let lanes = saved.into_iter().enumerate().map(|(at, saved)| {
+            // A lane without open records has done all that was read, and what it had done when the shard was taken over: the states of its
+            // windows have that in them, although it is not read again yet.
+            let done_before = self.done.get(at).copied().unwrap_or_default();
+            let all = self.read_to.max(done_before);
+            LaneProgress { done: saved.first_open.map_or(all, |(first, _)| first), windows: saved.windows }
         });
         Progress { next, watermark, lanes: lanes.collect() }
     }

@@ -67,6 +67,8 @@ enum Operation {
     },
     /// Commits what is done, and reads what is there.
     Drive,
+    /// Commits what is done, and reads once.
+    Step,
     /// Begins calls.
     Take {
         count: u8,
@@ -98,6 +100,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         6 => (1..40u8, any::<u32>()).prop_map(|(count, seed)| Operation::Put { count, seed }),
         8 => Just(Operation::Drive),
+        4 => Just(Operation::Step),
         12 => (1..4u8).prop_map(|count| Operation::Take { count }),
         16 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(pick, fails)| Operation::Finish { pick, fails }),
         3 => (0..3_000u32).prop_map(|millis| Operation::Advance { millis }),
@@ -252,6 +255,13 @@ impl World {
         match *operation {
             Operation::Put { count, seed } => self.put(count, seed),
             Operation::Drive => self.drive(),
+            Operation::Step => {
+                let mut context = Context::from_waker(Waker::noop());
+                let driver = self.driver.as_mut().unwrap();
+                driver.settle(&self.core).unwrap();
+                driver.read(&self.core, &mut context, || ()).unwrap();
+                driver.settle(&self.core).unwrap();
+            }
             Operation::Take { count } => (0..count).for_each(|_| self.take()),
             Operation::Finish { pick, fails } => {
                 if !self.jobs.is_empty() {
@@ -764,6 +774,51 @@ fn l2_a_window_that_has_ended_stays_ended_after_a_restart_with_other_lanes() {
         assert_eq!(world.given_up(DiscardReason::AllowedLatenessExceeded), [(1, 1)].into());
         world.check_end();
     }
+}
+
+/// Puts a record of this key.
+fn put_key(world: &mut World, key: u8) {
+    let now = world.stream().now();
+    world.put_one(key, Some(now));
+}
+
+#[test]
+fn l2_what_a_lane_had_done_counts_as_done_until_it_is_read_again() {
+    let mut world = World::new(Setting {
+        lanes: 2,
+        batch_size: 1,
+        bisects: false,
+        answers_items: false,
+        retries: None,
+        windows: Windows::ByArrival,
+        poison: 1_000,
+    });
+    // All keys are in the same shard, and these two are in different lanes.
+    world.apply(&Operation::Merge { pick: 0 });
+    let lane_of = |key: u8| xxhash_rust::xxh3::xxh3_64(format!("key-{key}").as_bytes()) % 2;
+    let other = (1..UNWANTED).find(|&key| lane_of(key) != lane_of(0)).unwrap();
+    for key in [0, other, other, other] {
+        put_key(&mut world, key);
+    }
+    world.drive();
+    // The first record is not done, and those behind it are, of the other lane.
+    world.take();
+    let open = world.jobs.pop().unwrap();
+    assert!(matches!(&open.work, Work::Call(invocation) if ids(invocation.records()) == [(0, 0)]));
+    for number in 0..3 {
+        world.drive();
+        assert_eq!(call(&mut world), (vec![(other, number)], false));
+    }
+    world.drive();
+    // Each time the process dies when a part of that is read again.
+    for _ in 0..2 {
+        world.apply(&Operation::Kill { lanes: 2 });
+        world.apply(&Operation::Step);
+        world.apply(&Operation::Step);
+    }
+    world.drain();
+    world.check_end();
+    assert_eq!(world.windows.len(), 1);
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub mod video;
 
 #[cfg(feature = "futures")]
 pub use consumer::WorkerBatches;
-pub(crate) use consumer::{Bell, Patience};
+pub(crate) use consumer::{Bell, Patience, Term};
 pub use consumer::{
     Group, GroupDescription, GroupShard, Handled, NextBatch, OnTrimmed, Worker, WorkerId, WorkerOptions,
 };

@@ -19,7 +19,7 @@ use streamlog::delivery::{
     CompressionFormat, CsvOptions, DeliveryOptions, Directory, Format, Naming, Object, Sink, SinkError,
     Transformed,
 };
-use streamlog::{Error, Limits, ManualClock, PutRecord, SECOND, Stream, StreamOptions};
+use streamlog::{Error, Limits, ManualClock, Position, PutRecord, SECOND, Stream, StreamOptions};
 
 /// Returns the files under a directory, by their names in it.
 fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -156,6 +156,22 @@ fn l1_a_flush_delivers_all_that_was_put_before() {
         assert_eq!(sink.lines().len(), number + 1);
         delivery.close().unwrap();
     }
+}
+
+#[test]
+fn l2_what_was_read_before_a_group_was_moved_is_not_delivered_behind_it() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    let sink = Arc::new(Memory::default());
+    let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
+    stream.put("key", "before").unwrap();
+    until(|| delivery.stats().read_records == 1);
+    stream.group("archive").reset(Position::Latest).unwrap();
+    stream.put("key", "after").unwrap();
+    until(|| delivery.stats().read_records == 2);
+    assert!(delivery.flush(Duration::from_secs(30)));
+    assert_eq!(sink.lines(), ["after"]);
+    delivery.close().unwrap();
 }
 
 #[test]

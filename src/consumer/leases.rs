@@ -96,7 +96,7 @@ pub(super) struct Lease {
 
 /// The number of a lease. No two leases have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Term(u64);
+pub(crate) struct Term(u64);
 
 /// A shard that a worker has a lease on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,6 +22,7 @@ pub use batches::WorkerBatches;
 pub(crate) use bell::{Bell, Patience};
 pub use describe::{GroupDescription, GroupShard};
 pub use groups::Group;
+pub(crate) use leases::Term;
 pub use leases::WorkerId;
 pub use next::NextBatch;
 pub use options::{OnTrimmed, WorkerOptions};

@@ -2,7 +2,7 @@
 
 use super::checkpoint::Place;
 use super::groups::{Group, GroupInUse};
-use super::leases::{Held, WorkerId};
+use super::leases::{Held, Term, WorkerId};
 use super::options::{OnTrimmed, WorkerOptions};
 use super::readable::arrival_before;
 use crate::{
@@ -450,6 +450,12 @@ impl Worker {
     #[cfg(feature = "sql")]
     pub(crate) fn is_held_up(&self, shard: ShardId) -> bool {
         self.reading(shard).is_some_and(|at| !self.readings[at].throttled_until.is_zero())
+    }
+
+    /// Returns the number of the lease under which the worker reads a shard and commits, as of its last poll. Another lease begins at the checkpoint,
+    /// wherever the one before it was: others may have had the shard meanwhile, or the group was moved.
+    pub(crate) fn term(&self, shard: ShardId) -> Option<Term> {
+        self.reading(shard).map(|at| self.readings[at].held.term)
     }
 
     /// Returns whether the worker has the lease on a shard, as of its last poll, and so may commit what it has read. Unlike

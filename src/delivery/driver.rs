@@ -14,7 +14,7 @@ use super::sample::Sample;
 use super::state::State;
 use super::steps::{self, Call, Made};
 use super::transform::{Finished, Transform};
-use crate::{Batch, Error, Record, Result, SequenceNumber, ShardId, StreamReader, Worker};
+use crate::{Batch, Error, Record, Result, SequenceNumber, ShardId, StreamReader, Term, Worker};
 
 /// The name under which a group keeps the schema that was taken from the first records.
 pub(super) const SCHEMA: &str = "schema";
@@ -31,8 +31,8 @@ pub(super) struct Driver {
     sample: Sample,
     /// Whether nothing more was there at the last look.
     has_read_all: bool,
-    /// The number of the next record of each shard.
-    next: BTreeMap<ShardId, SequenceNumber>,
+    /// The shards that were taken over: under which lease, and the number of the next record.
+    next: BTreeMap<ShardId, (Option<Term>, SequenceNumber)>,
     skipped_before: u64,
 }
 
@@ -89,11 +89,11 @@ impl Driver {
         let (Some(first), Some(last)) = (batch.first_sequence(), batch.last_sequence()) else {
             return Ok(());
         };
-        // The worker may have lost the shard meanwhile, and have it again.
-        if self.next.get(&id).is_none_or(|&next| first < next) {
+        // The worker reads again from its checkpoint on also if another process has opened the stream anew.
+        if self.has_lost(id) || self.next.get(&id).is_none_or(|&(_, next)| first < next) {
             self.take_over(core, id, first)?;
         }
-        self.next.insert(id, last.plus(1));
+        self.next.insert(id, (self.worker.term(id), last.plus(1)));
         let skipped = self.worker.skipped_count();
         core.lock().counts.skipped += skipped - std::mem::replace(&mut self.skipped_before, skipped);
         let now = self.now();
@@ -273,8 +273,7 @@ impl Driver {
     /// Drops shards that others have or that are finished, and notes which have ended.
     fn follow(&mut self, core: &Mutex<Core>) {
         let mut core = core.lock();
-        let lost: Vec<ShardId> =
-            core.shards.keys().copied().filter(|&id| !self.worker.has_lease(id)).collect();
+        let lost: Vec<ShardId> = core.shards.keys().copied().filter(|&id| self.has_lost(id)).collect();
         for id in lost {
             core.forget(id);
             self.forget(id);
@@ -286,12 +285,23 @@ impl Driver {
         }
     }
 
+    /// Returns whether the lease is over under which a shard was taken over. The worker may have it under another one: then what is known of it here
+    /// is not what is committed.
+    fn has_lost(&self, id: ShardId) -> bool {
+        self.next.get(&id).and_then(|&(term, _)| term) != self.worker.term(id)
+    }
+
     /// Returns whether all that was read of a shard is in the buffers.
     fn has_passed(&self, id: ShardId) -> bool {
         self.transform.as_ref().is_none_or(|transform| transform.is_clear(id)) && !self.sample.holds(id)
     }
 
     fn settle_shard(&mut self, core: &Mutex<Core>, id: ShardId, commits_all: bool) -> Result<()> {
+        if self.has_lost(id) {
+            core.lock().forget(id);
+            self.forget(id);
+            return Ok(());
+        }
         let commit = {
             let mut core = core.lock();
             let Some(held) = core.shards.get_mut(&id) else { return Ok(()) };

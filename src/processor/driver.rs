@@ -1,5 +1,6 @@
 //! Reads for a processor: from its worker into the lanes, and what the lanes have done back into commits.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,20 +12,22 @@ use super::event_time::Input;
 use super::progress::Progress;
 use super::rules::{BATCHES_AHEAD, Rules};
 use super::seen::Now;
-use crate::{Batch, Error, Position, Result, SequenceNumber, ShardId, StreamReader, Worker, extend};
+use crate::{Batch, Error, Position, Result, SequenceNumber, ShardId, StreamReader, Term, Worker, extend};
 
 /// The worker of a processor, and the stream that it reads.
 #[derive(Debug)]
 pub(super) struct Driver {
     worker: Worker,
     stream: StreamReader,
+    /// The leases under which shards were taken over.
+    terms: BTreeMap<ShardId, Term>,
     skipped_before: u64,
     reads_since_look: u32,
 }
 
 impl Driver {
     pub(super) fn new(worker: Worker, stream: StreamReader) -> Self {
-        Self { worker, stream, skipped_before: 0, reads_since_look: 0 }
+        Self { worker, stream, terms: BTreeMap::new(), skipped_before: 0, reads_since_look: 0 }
     }
 
     pub(super) fn now(&self) -> Now {
@@ -40,32 +43,39 @@ impl Driver {
     ) -> Result<bool> {
         let before = self.now();
         let mut batches = vec![];
-        let polled = loop {
-            let mut next = pin!(self.worker.next());
-            match next.as_mut().poll(context) {
-                Poll::Ready(Ok(batch)) if batches.len() + 1 < BATCHES_IN_A_ROW => batches.push(batch),
-                Poll::Ready(Ok(batch)) => {
-                    batches.push(batch);
-                    break Poll::Pending;
+        let error = loop {
+            let read = {
+                let mut next = pin!(self.worker.next());
+                match next.as_mut().poll(context) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => {
+                        // The worker is on the lists of those who wait only as long as the future is there.
+                        if batches.is_empty() {
+                            core.lock().note_read_until(before);
+                            wait();
+                        }
+                        break None;
+                    }
                 }
-                Poll::Pending if batches.is_empty() => {
-                    core.lock().note_read_until(before);
-                    wait();
-                    break Poll::Pending;
-                }
-                polled => break polled,
+            };
+            match read {
+                Ok(batch) => batches.push((self.worker.term(batch.shard()), batch)),
+                Err(error) => break Some(error),
+            }
+            if batches.len() == BATCHES_IN_A_ROW {
+                break None;
             }
         };
         let mut has_read = !batches.is_empty();
         self.push(core, batches, before)?;
-        match polled {
-            Poll::Ready(Err(Error::Lost { shard, .. })) => {
+        match error {
+            Some(Error::Lost { shard, .. }) => {
                 let skipped = self.worker.skip_lost(shard)?;
                 core.lock().counts.skipped += skipped;
                 has_read = true;
             }
-            Poll::Ready(Err(error)) => return Err(error),
-            _ => {}
+            Some(error) => return Err(error),
+            None => {}
         }
         self.reads_since_look += 1;
         if !has_read || self.reads_since_look >= READS_BETWEEN_LOOKS {
@@ -75,17 +85,22 @@ impl Driver {
         Ok(has_read)
     }
 
-    fn push(&mut self, core: &Mutex<Core>, batches: Vec<Batch>, now: Now) -> Result<()> {
+    /// Adds batches to the lanes, each with the lease under which it was read.
+    fn push(&mut self, core: &Mutex<Core>, batches: Vec<(Option<Term>, Batch)>, now: Now) -> Result<()> {
         let rules = Arc::clone(&core.lock().rules);
-        let inputs: Vec<Input> = batches.into_iter().map(|batch| Input::new(batch, &rules)).collect();
+        // What was read under an earlier lease comes again, if it is not done.
+        let worker = &self.worker;
+        let batches = batches.into_iter().filter(|(term, batch)| *term == worker.term(batch.shard()));
+        let batches = batches.map(|(_, batch)| batch);
+        let inputs: Vec<Input> = batches.map(|batch| Input::new(batch, &rules)).collect();
         let mut core = core.lock();
         for input in inputs {
             let id = input.batch.shard();
             let known = core.shards.get(&id).map(|shard| shard.read_to);
-            // The worker has lost the shard meanwhile, and has it again.
-            if known.is_none_or(|read_to| input.batch.first_sequence() < Some(read_to)) {
-                let committed = self.committed(id)?;
-                core.take_over(id, committed, now);
+            // The worker reads again from its checkpoint on also if another process has opened the stream anew.
+            let is_again = known.is_none_or(|read_to| input.batch.first_sequence() < Some(read_to));
+            if is_again || self.has_lost(id) {
+                self.take_over(&mut core, id, now)?;
             }
             if !core.push(input, now) {
                 self.worker.pause(id);
@@ -98,19 +113,32 @@ impl Driver {
 
     /// Takes over new shards, drops those that others have or that are finished, and notes which have ended.
     fn follow(&mut self, core: &Mutex<Core>) -> Result<()> {
-        let known: Vec<ShardId> = core.lock().shards.keys().copied().collect();
-        for id in known.into_iter().filter(|&id| !self.worker.has_lease(id)) {
-            core.lock().forget(id);
+        let mut core = core.lock();
+        let known: Vec<ShardId> = core.shards.keys().copied().collect();
+        for id in known.into_iter().filter(|&id| self.has_lost(id)) {
+            core.forget(id);
         }
         for id in self.worker.shards() {
-            if !core.lock().shards.contains_key(&id) {
-                let committed = self.committed(id)?;
-                core.lock().take_over(id, committed, self.now());
+            if !core.shards.contains_key(&id) {
+                self.take_over(&mut core, id, self.now())?;
             }
             if self.worker.is_at_end(id) {
-                core.lock().note_end(id);
+                core.note_end(id);
             }
         }
+        Ok(())
+    }
+
+    /// Returns whether the lease is over under which a shard was taken over. The worker may have it under another one: then what is known of it here
+    /// is not what is committed.
+    fn has_lost(&self, id: ShardId) -> bool {
+        self.terms.get(&id).copied() != self.worker.term(id)
+    }
+
+    fn take_over(&mut self, core: &mut Core, id: ShardId, now: Now) -> Result<()> {
+        let committed = self.committed(id)?;
+        core.take_over(id, committed, now);
+        self.terms.extend(self.worker.term(id).map(|term| (id, term)));
         Ok(())
     }
 
@@ -145,6 +173,10 @@ impl Driver {
     }
 
     fn settle_shard(&mut self, core: &Mutex<Core>, id: ShardId) -> Result<bool> {
+        if self.has_lost(id) {
+            core.lock().forget(id);
+            return Ok(false);
+        }
         let commit = core.lock().commit_of(id);
         if let Some(commit) = commit {
             self.commit(core, commit)?;

@@ -822,6 +822,19 @@ fn l2_what_a_lane_had_done_counts_as_done_until_it_is_read_again() {
 }
 
 #[test]
+fn l2_what_is_known_of_a_shard_ends_with_its_lease() {
+    let mut world = world_with_a_window();
+    put_one(&mut world);
+    world.drive();
+    // The checkpoint moves on, and the window is gone with what was counted.
+    world.stream().group("model").reset(Position::Latest).unwrap();
+    world.done.insert((1, Some(0)), 2);
+    put_one(&mut world);
+    world.drive();
+    assert_eq!(call(&mut world), (vec![(1, 2)], false));
+}
+
+#[test]
 fn l5_a_shard_whose_commit_fails_does_not_hold_up_the_commits_of_others() {
     let mut world = World::new(Setting {
         lanes: 1,

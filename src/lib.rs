@@ -62,6 +62,8 @@
 //! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
 //! - `object-store`: `delivery` to S3, Google Cloud Storage, Azure, and every other store of the crate `object_store`: `delivery::ObjectStorage`.
 //!   Needs a C compiler. Brings `delivery` along.
+//! - `relay-kafka`, `relay-kinesis`: the module `relay`, which relays streams to Apache Kafka and Amazon Kinesis, mirrors what is there, and runs
+//!   processors on it. Need a C compiler, and `relay-kafka` also `make`.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
 //!   ids, hash keys and times become the text that they print.
 //! - `sql`: SQL over streams, by DataFusion: `streamlog::query`. Needs a C compiler, and compiles 200 crates more.
@@ -86,6 +88,8 @@ mod producer;
 #[cfg(feature = "sql")]
 pub mod query;
 mod queue;
+#[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+pub mod relay;
 mod replay;
 mod scaling;
 mod store;

@@ -1,0 +1,3 @@
+//! Amazon Kinesis on the other side, or anything else that speaks its API.
+
+pub(super) mod client;

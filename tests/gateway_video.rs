@@ -65,18 +65,25 @@ fn url(running: &RunningGateway) -> String {
 
 #[test]
 fn l1_boto3_curl_and_players_use_every_operation_of_video() {
-    let Some(python) = common::python::with("boto3") else { return };
+    let Some(python) = common::python::with("boto3, cryptography") else { return };
     let Some(ffmpeg) = ffmpeg() else { return };
     let scratch = common::scratch();
-    let keys = scratch.path().join("keys.json");
+    let [keys, chain, key] = ["keys.json", "chain.pem", "key.pem"].map(|name| scratch.path().join(name));
     std::fs::write(&keys, KEYS).unwrap();
+    run(&python, "certificate.py", |command| {
+        command.arg(scratch.path());
+    });
     let open = serve(&scratch.path().join("open"), Gateway::without_authentication);
     let keyed = serve(&scratch.path().join("keyed"), |gateway| gateway.credentials(&keys));
+    let encrypted =
+        serve(&scratch.path().join("tls"), |gateway| gateway.without_authentication().tls(&chain, &key));
     run(&python, "video.py", |command| {
         command.args([url(&open), url(&keyed)]).arg(ffmpeg);
+        command.arg(format!("https://localhost:{}", encrypted.local_address().port())).arg(&chain);
     });
-    open.close().unwrap();
-    keyed.close().unwrap();
+    for running in [open, keyed, encrypted] {
+        running.close().unwrap();
+    }
 }
 
 #[test]
@@ -94,6 +101,8 @@ fn a_live_stream_plays_in_the_console() {
     std::fs::write(&keys, KEYS).unwrap();
     let running = serve(&scratch.path().join("streams"), |gateway| gateway.credentials(&keys));
     run(&python, "console/video.py", |command| {
+        let axe = std::env::var_os("STREAMLOG_AXE");
+        command.envs(axe.map(|axe| ("STREAMLOG_AXE", axe)));
         command.env("STREAMLOG_CHROMIUM", chromium).arg(url(&running)).arg(ffmpeg);
     });
     running.close().unwrap();

@@ -1,6 +1,7 @@
 """Video streams with boto3, with a producer of our own and with curl: every operation, and what players get, decoded by ffmpeg.
 
-Arguments: the address of a gateway that anybody may call, the address of one with keys, and the path of ffmpeg.
+Arguments: the address of a gateway that anybody may call, the address of one with keys, the path of ffmpeg, the address of a gateway with TLS, and
+the file of its certificate.
 """
 
 import http.client
@@ -24,7 +25,7 @@ from botocore.exceptions import ClientError
 
 import common
 
-URL, KEYED_URL, FFMPEG = sys.argv[1:4]
+URL, KEYED_URL, FFMPEG, TLS_URL, CHAIN = sys.argv[1:6]
 # When the producer of each test starts. Fragments have these times, whenever they are sent.
 START = 1_767_225_600
 COUNTS = {}
@@ -489,24 +490,34 @@ def bad_media():
 
 
 def curl():
-    """curl signs and sends what it reads, and prints the acknowledgements."""
+    """curl signs and sends what it reads, and prints the acknowledgements: by HTTP/1.1 and HTTP/2, plain and encrypted."""
     program = shutil.which("curl")
     if not program:
         print("skipped: there is no curl")
         return
+    chunked = ("-H", "Transfer-Encoding: chunked")
+    ways = [
+        (URL, "test:test", chunked),
+        (URL, "test:test", ("--http2-prior-knowledge",)),
+        (TLS_URL, "test:test", ("--cacert", CHAIN, "--http1.1", *chunked)),
+        (TLS_URL, "test:test", ("--cacert", CHAIN, "--http2")),
+        (KEYED_URL, "AKIDCAMERA:camera-secret", chunked),
+    ]
     VIDEO.create_stream(StreamName="curl", DataRetentionInHours=1)
-    for url, keys in [(URL, "test:test"), (KEYED_URL, "AKIDCAMERA:camera-secret")]:
-        if url == KEYED_URL:
-            common.client(url, "kinesisvideo", **ADMIN).create_stream(StreamName="curl", DataRetentionInHours=1)
+    common.client(TLS_URL, "kinesisvideo", verify=CHAIN).create_stream(StreamName="curl", DataRetentionInHours=1)
+    common.client(KEYED_URL, "kinesisvideo", **ADMIN).create_stream(StreamName="curl", DataRetentionInHours=1)
+    for number, (url, keys, how) in enumerate(ways):
         command = [
             *(program, "--silent", "--show-error", "--no-buffer", "--aws-sigv4", f"aws:amz:{common.REGION}:kinesisvideo", "--user", keys),
-            *("-X", "POST", "-T", "-", "-H", "Transfer-Encoding: chunked", "-H", "x-amzn-stream-name: curl"),
-            *("-H", "x-amzn-fragment-timecode-type: RELATIVE", "-H", f"x-amzn-producer-start-timestamp: {START}"),
+            *("-X", "POST", "-T", "-", *how, "-H", "x-amzn-stream-name: curl", "-w", "%{stderr}HTTP/%{http_version}"),
+            *("-H", "x-amzn-fragment-timecode-type: RELATIVE", "-H", f"x-amzn-producer-start-timestamp: {START + 100 * number}"),
             *("-H", "x-amzn-fragment-acknowledgment-required: 1", f"{url}/putMedia"),
         ]
         done = subprocess.run(command, input=film(3), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
         acks = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [ack["EventType"] for ack in acks].count("PERSISTED") == 3, (done.stdout, done.stderr)
+        assert [ack["EventType"] for ack in acks].count("PERSISTED") == 3, (how, done.stdout, done.stderr)
+        version = b"HTTP/2" if any(option.startswith("--http2") for option in how) else b"HTTP/1.1"
+        assert done.stderr == version, (how, done.stderr)
         count("fragments put", 3)
 
 

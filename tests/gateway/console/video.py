@@ -1,9 +1,12 @@
 """Plays a live stream in the console's page, with hls.js: the picture changes, and nothing stalls. Prints how far behind the camera it is.
 
     python video.py URL FFMPEG
+
+If STREAMLOG_AXE names the file of axe, it looks at the page, too.
 """
 
 import http.client
+import os
 import subprocess
 import sys
 import threading
@@ -75,6 +78,17 @@ STATE = """() => {
   return { time: video.currentTime, hash, isPaused: video.paused, waits: window.waits ?? 0, width: video.videoWidth };
 }"""
 
+
+
+def look(page):
+    """Has axe look at the page as it is."""
+    if path := os.environ.get("STREAMLOG_AXE"):
+        page.evaluate(open(path, encoding="utf-8").read())
+        seen = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+        found = [(violation["help"], [node["target"] for node in violation["nodes"]][:3]) for violation in seen["violations"]]
+        assert found == [], found
+
+
 video = boto3.client("kinesisvideo", endpoint_url=URL, region_name="us-east-1", aws_access_key_id="AKADMIN", aws_secret_access_key=SECRET)
 video.create_stream(StreamName="door", DataRetentionInHours=1, DeviceName="camera-7")
 with browser("--autoplay-policy=no-user-gesture-required") as started:
@@ -83,8 +97,10 @@ with browser("--autoplay-policy=no-user-gesture-required") as started:
     console.sign_in()
     page.get_by_role("link", name="Video", exact=True).click()
     expect(page.get_by_role("row", name="door")).to_contain_text("camera-7")
+    look(page)
     page.get_by_role("link", name="door").click()
     expect(page.get_by_role("status").first).to_contain_text("Nothing to play now.")
+    look(page)
     camera = Camera("door")
     try:
         eventually(lambda: (state := page.evaluate(STATE))["time"] > 0 and not state["isPaused"], 30)
@@ -97,6 +113,7 @@ with browser("--autoplay-policy=no-user-gesture-required") as started:
             behind = page.locator("dl.tiles dd").first.inner_text()
             delays += [float(behind.split()[0])] if behind.endswith(" s") else []
             time.sleep(0.5)
+        look(page)
     finally:
         camera.stop()
     assert states[-1]["width"] == 320, states[-1]

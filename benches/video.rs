@@ -1,6 +1,7 @@
-//! Video: a gigabyte ingested beside copying the same file, 50 live viewers on one thread, and opening and listing a day of fragments.
+//! Video: a gigabyte ingested beside copying the same file, 50 live viewers on one thread, and a day of fragments: opened, listed, and as a
+//! playlist.
 //!
-//! `cargo bench --features video --bench video -- [DIRECTORY]`; the directory should be on the disk to measure. The figures are medians over the
+//! `cargo bench --features video --bench video -- [DIRECTORY] [--only-day]`; the directory should be on the disk to measure. The figures are medians over the
 //! rounds, which take turns.
 
 use std::fs::{self, File};
@@ -9,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use streamlog::video::{FragmentSelector, IngestOptions, StartSelector, VideoStream, VideoStreamOptions};
+use streamlog::video::{
+    FragmentSelector, HlsLink, HlsOptions, IngestOptions, PlaybackMode, StartSelector, VideoStream,
+    VideoStreamOptions,
+};
 use streamlog::{DAY, Maintenance, ManualClock, Timestamp};
 
 const ROUNDS: usize = 5;
@@ -20,8 +24,10 @@ const DAY_SECONDS: u64 = 86_400;
 fn main() {
     let base = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).map(PathBuf::from);
     let scratch = base.map_or_else(tempfile::tempdir, tempfile::tempdir_in).expect("a directory to work in");
-    ingest(scratch.path());
-    viewers(scratch.path());
+    if std::env::args().all(|arg| arg != "--only-day") {
+        ingest(scratch.path());
+        viewers(scratch.path());
+    }
     day(scratch.path());
 }
 
@@ -30,9 +36,16 @@ fn element(id: u32, payload: &[u8]) -> Vec<u8> {
     id.chain((payload.len() as u64 | 1 << 56).to_be_bytes()).chain(payload.iter().copied()).collect()
 }
 
+/// The configuration of a decoder of H.264, 640 x 360, as x264 writes it.
+const CONFIGURATION: [u8; 50] = [
+    0x01, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0x00, 0x23, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5,
+    0xc0, 0x44, 0x00, 0x00, 0x03, 0x00, 0x04, 0x00, 0x00, 0x03, 0x00, 0xc9, 0x92, 0x00, 0x03, 0xd0, 0x90,
+    0x00, 0x7a, 0x13, 0x92, 0x48, 0x01, 0xe2, 0xc5, 0xd4, 0x01, 0x00, 0x04, 0x68, 0xce, 0x3c, 0x80,
+];
+
 fn head() -> Vec<u8> {
     let segment = [0x18, 0x53, 0x80, 0x67, 0x01, 255, 255, 255, 255, 255, 255, 255].to_vec();
-    let codec = [element(0x86, b"V_MPEG4/ISO/AVC"), element(0x63A2, &[1; 40])].concat();
+    let codec = [element(0x86, b"V_MPEG4/ISO/AVC"), element(0x63A2, &CONFIGURATION)].concat();
     let track = element(0xAE, &[element(0xD7, &[1]), element(0x83, &[1]), codec].concat());
     [element(0x1A45_DFA3, &[]), segment, element(0x1654_AE6B, &track)].concat()
 }
@@ -139,7 +152,8 @@ fn viewers(scratch: &Path) {
 
 fn day(scratch: &Path) {
     let target = scratch.join("stream");
-    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+    let start = Timestamp::from_millis(1_700_000_000_000);
+    let clock = Arc::new(ManualClock::new(start));
     let open = || {
         let options = VideoStreamOptions::new().data_retention(30 * DAY).maintenance(Maintenance::Manual);
         options.clock(clock.clone()).open(&target).expect("a stream")
@@ -168,5 +182,21 @@ fn day(scratch: &Path) {
         },
     );
     println!("\na day of fragments of a second: opened in {opened:.1?}, listed in {listed:.1?}");
+    let stream = open();
+    let mode = PlaybackMode::OnDemand { from: start, to: start + DAY };
+    let link = |link: HlsLink| match link {
+        HlsLink::Fragment { fragment, .. } => format!("fragment/{fragment}"),
+        _ => "other".to_owned(),
+    };
+    let playlist = || {
+        let begin = Instant::now();
+        let session = stream.hls(HlsOptions::new().mode(mode).fragments_max(100_000)).expect("a session");
+        let playlist = session.media_playlist(link).expect("a playlist");
+        assert_eq!(playlist.matches("#EXTINF").count() as u64, DAY_SECONDS);
+        begin.elapsed()
+    };
+    let [first, again] = medians(playlist, playlist);
+    println!("the playlist of that day, of a session that begins with it: {:.1?}", first.max(again));
+    drop(stream);
     fs::remove_dir_all(&target).expect("removed");
 }

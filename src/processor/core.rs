@@ -46,6 +46,12 @@ struct Running {
     deadline: Option<Duration>,
 }
 
+impl Running {
+    fn is_late(&self, now: Now) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now.elapsed)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) rules: Arc<Rules>,
@@ -196,15 +202,33 @@ impl Core {
     }
 
     /// Notes what came of a job. Returns whether the shard that it belongs to has use for the driver: to commit, or to read more.
+    ///
+    /// A call that has taken too long does not count, whether that was seen before it returned or not.
     pub(super) fn finish(&mut self, ticket: u64, done: Done, now: Now) -> bool {
-        if let Done::Called { took, .. } = done {
-            self.counts.duration += took;
-            self.counts.duration_max = self.counts.duration_max.max(took);
-        }
+        let is_late = self.running.get(&ticket).is_some_and(|running| running.is_late(now));
+        let has_use = is_late && self.give_up(ticket, now);
+        self.end(ticket, done, now) || has_use
+    }
+
+    /// Gives up a call that takes too long. Its thread comes back to a ticket that no longer counts, if it ever does.
+    fn give_up(&mut self, ticket: u64, now: Now) -> bool {
+        let limit = self.rules.time_limit.unwrap_or_default();
+        let reason = format!("the function has not returned within {}", humantime::format_duration(limit));
+        self.counts.timeouts += 1;
+        let has_use = self.end(ticket, Done::Called { response: Response::failed(reason), took: limit }, now);
+        self.counts.stuck += 1;
+        has_use
+    }
+
+    fn end(&mut self, ticket: u64, done: Done, now: Now) -> bool {
         let Some(Running { address, .. }) = self.running.remove(&ticket) else {
             self.counts.stuck = self.counts.stuck.saturating_sub(1);
             return false;
         };
+        if let Done::Called { took, .. } = done {
+            self.counts.duration += took;
+            self.counts.duration_max = self.counts.duration_max.max(took);
+        }
         let Some(shard) = self.shards.get_mut(&address.0) else { return false };
         let Some(lane) = shard.lanes.get_mut(address.1) else { return false };
         match done {
@@ -224,17 +248,10 @@ impl Core {
             self.timer_of.remove(&address);
             self.schedule(address);
         }
-        let late = |running: &Running| running.deadline.is_some_and(|deadline| deadline <= now.elapsed);
-        let late: Vec<u64> =
-            self.running.iter().filter(|(_, running)| late(running)).map(|(&ticket, _)| ticket).collect();
+        let late = self.running.iter().filter(|(_, running)| running.is_late(now));
+        let late: Vec<u64> = late.map(|(&ticket, _)| ticket).collect();
         for ticket in late {
-            let limit = self.rules.time_limit.unwrap_or_default();
-            let reason =
-                format!("the function has not returned within {}", humantime::format_duration(limit));
-            self.counts.timeouts += 1;
-            self.finish(ticket, Done::Called { response: Response::failed(reason), took: limit }, now);
-            // Its thread comes back to a ticket that no longer counts, if it ever does.
-            self.counts.stuck += 1;
+            self.give_up(ticket, now);
         }
     }
 

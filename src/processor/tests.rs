@@ -835,6 +835,25 @@ fn l2_what_is_known_of_a_shard_ends_with_its_lease() {
 }
 
 #[test]
+fn l5_what_a_call_answers_after_its_time_limit_does_not_count_even_if_nobody_has_looked() {
+    let mut world = world_with(Windows::None, None);
+    put_one(&mut world);
+    world.drive();
+    world.take();
+    let job = world.jobs.pop().expect("a call is due");
+    world.clock.advance(TIME_LIMIT);
+    let now = world.driver.as_ref().unwrap().now();
+    world.core.lock().finish(job.ticket, called(Response::done()), now);
+    let counts = world.core.lock().counts.clone();
+    assert_eq!((counts.timeouts, counts.stuck, counts.records), (1, 0, 1));
+    // It is tried again after the pause.
+    world.apply(&Operation::Advance { millis: 100 });
+    world.take();
+    let again = world.jobs.pop().expect("the same call is due");
+    assert!(matches!(&again.work, Work::Call(invocation) if ids(invocation.records()) == [(1, 1)]));
+}
+
+#[test]
 fn l5_a_shard_whose_commit_fails_does_not_hold_up_the_commits_of_others() {
     let mut world = World::new(Setting {
         lanes: 1,

@@ -1,11 +1,11 @@
-//! The AWS SDK for Rust on a gateway whose address is the argument: records, lists, resharding, and subscriptions through a take-over
-//! and the end of a shard.
+//! The AWS SDK for Rust on a gateway: records, lists, resharding, and subscriptions through a take-over and the end of a shard: L1 L3.
+#![cfg(all(feature = "gateway", feature = "relay-kinesis"))]
 
 use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::{Config, Credentials, Region};
+use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::operation::subscribe_to_shard::{SubscribeToShardError, SubscribeToShardOutput};
 use aws_sdk_kinesis::primitives::Blob;
@@ -13,7 +13,11 @@ use aws_sdk_kinesis::types::{
     ConsumerStatus, PutRecordsRequestEntry, ShardFilter, ShardFilterType, ShardIteratorType,
     StartingPosition, StreamStatus, SubscribeToShardEvent, SubscribeToShardEventStream,
 };
+use streamlog::gateway::Gateway;
+use streamlog::{Store, StreamOptions};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+mod common;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -26,6 +30,7 @@ const HOLD: Duration = Duration::from_secs(5);
 
 fn client(url: &str) -> Client {
     let config = Config::builder()
+        .behavior_version(BehaviorVersion::v2025_08_07())
         .endpoint_url(url)
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "test"))
@@ -224,12 +229,14 @@ async fn subscriptions(client: &Client) -> Outcome<()> {
     Ok(())
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Outcome<()> {
-    let url = std::env::args().nth(1).ok_or("the address of a gateway is missing")?;
-    let client = client(&url);
+#[tokio::test]
+async fn l1_l3_the_aws_sdk_for_rust_puts_reads_and_subscribes() -> Outcome<()> {
+    let directory = common::scratch();
+    let store = Store::open(directory.path(), StreamOptions::new())?;
+    let running = Gateway::new(store).without_authentication().start("127.0.0.1:0")?;
+    let client = client(&format!("http://{}", running.local_address()));
     records_and_lists(&client).await?;
     subscriptions(&client).await?;
-    println!("the AWS SDK for Rust: 40 records by 4 subscriptions, each once");
+    running.close()?;
     Ok(())
 }

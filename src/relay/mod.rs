@@ -2,6 +2,14 @@
 
 #[cfg(feature = "relay-kinesis")]
 mod kinesis;
+mod link;
+mod options;
+#[expect(clippy::module_inception)]
+mod relay;
+mod stats;
 
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};
+pub use options::RelayOptions;
+pub use relay::Relay;
+pub use stats::RelayStats;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -55,7 +56,7 @@ pub fn call(address: SocketAddr, operation: &str, body: &str) -> String {
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    assert!(head.starts_with("HTTP/1.1 200"), "{operation}: {text}");
+    assert!(head.contains(" 200 "), "{operation}: {text}");
     body.to_owned()
 }
 
@@ -231,4 +232,89 @@ fn forward(mut client: &TcpStream, to: SocketAddr, fault_of: impl FnOnce(&str) -
         return Ok(());
     }
     client.write_all(&answer)
+}
+
+/// Another server that speaks Kinesis' API. It ends when this is dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    /// Runs kinesalite, if it is installed.
+    pub fn kinesalite() -> Option<Self> {
+        let path = kinesalite()?;
+        let start = |port: &str| {
+            let mut command = Command::new("node");
+            command.arg(&path).args(["--port", port, "--createStreamMs", "100"]);
+            command
+        };
+        Some(Self::start(start))
+    }
+
+    /// Runs moto, if it is installed.
+    pub fn moto() -> Option<Self> {
+        let python = super::python::with("moto.server")?;
+        let start = |port: &str| {
+            let mut command = Command::new(&python);
+            command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", port]);
+            command
+        };
+        Some(Self::start(start))
+    }
+
+    fn start(command: impl Fn(&str) -> Command) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = command(&port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let server = Self { address: ([127, 0, 0, 1], port).into(), child: child.unwrap() };
+        wait_until("the server listens", || TcpStream::connect(server.address).is_ok());
+        server
+    }
+
+    /// Returns the data of all records of a shard, in Base64, with their keys.
+    pub fn records(&self, stream: &str, shard: &str) -> Vec<(String, String)> {
+        let body = format!(
+            r#"{{"StreamName": "{stream}", "ShardId": "{shard}", "ShardIteratorType": "TRIM_HORIZON"}}"#
+        );
+        let answer = |operation: &str, body: &str| -> serde_json::Value {
+            serde_json::from_str(&call(self.address, operation, body)).unwrap()
+        };
+        let mut iterator = answer("GetShardIterator", &body)["ShardIterator"].to_string();
+        let mut found = vec![];
+        loop {
+            let page = answer("GetRecords", &format!(r#"{{"ShardIterator": {iterator}}}"#));
+            let records = page["Records"].as_array().unwrap();
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            found.extend(records.iter().map(|record| (text(&record["PartitionKey"]), text(&record["Data"]))));
+            if records.is_empty() {
+                return found;
+            }
+            iterator = page["NextShardIterator"].to_string();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Returns where kinesalite is: where `STREAMLOG_KINESALITE` says, or else where `.ci/run` installs it. Without any, prints a note.
+fn kinesalite() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("STREAMLOG_KINESALITE").map(PathBuf::from) {
+        assert!(named.exists(), "{} is not there: .ci/run installs it", named.display());
+        return Some(named);
+    }
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/node/node_modules/kinesalite/cli.js");
+    let found = place.exists().then_some(place);
+    if found.is_none() {
+        println!("skipped: there is no kinesalite in target; `.ci/run` installs it");
+    }
+    found
 }

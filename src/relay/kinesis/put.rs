@@ -195,36 +195,42 @@ impl<F: Far> Sender<F> {
         let is_needed = self.settings.is_paced
             || self.settings.limits.aggregate_bytes.is_some()
             || batch.has_aggregates();
-        if is_needed {
-            self.list_if(link, Shards::is_due);
-        }
-    }
-
-    /// Reads the list of shards again if records came to others than expected, and at once if that decides whether readers take an aggregate.
-    fn look_again_at_shards(&self, units: &[Unit], outcomes: &[Outcome], link: &Link) {
-        let mut shards = self.shards.lock();
-        let mut is_needed = false;
-        for (unit, outcome) in units.iter().zip(outcomes) {
-            if let Outcome::Stored { shard } = outcome {
-                is_needed |= !shards.note(shard, unit.hash) && unit.is_aggregate && shards.is_known();
-            }
-        }
-        drop(shards);
-        if is_needed {
-            self.list_if(link, |_, _| true);
-        }
-    }
-
-    fn list_if(&self, link: &Link, is_due: impl Fn(&Shards, Duration) -> bool) {
-        if !is_due(&self.shards.lock(), link.elapsed()) {
+        let is_due = || is_needed && self.shards.lock().is_due(link.elapsed());
+        if !is_due() {
             return;
         }
         let is_known = self.shards.lock().is_known();
         // Whoever knows an older list need not wait.
         let listing = if is_known { self.listing.try_lock() } else { Some(self.listing.lock()) };
-        if listing.is_none() || !is_due(&self.shards.lock(), link.elapsed()) {
-            return;
+        if listing.is_some() && is_due() {
+            self.list(link);
         }
+    }
+
+    /// Notes which shards have got records. If aggregates came to others than expected, reads the list again at once: it decides whether readers take
+    /// them.
+    fn look_again_at_shards(&self, units: &[Unit], outcomes: &[Outcome], link: &Link) {
+        let is_unexpected = || {
+            let mut shards = self.shards.lock();
+            let mut is_unexpected = false;
+            for (unit, outcome) in units.iter().zip(outcomes) {
+                if let Outcome::Stored { shard } = outcome {
+                    is_unexpected |= !shards.note(shard, unit.hash) && unit.is_aggregate && shards.is_known();
+                }
+            }
+            is_unexpected
+        };
+        if is_unexpected() {
+            let _listing = self.listing.lock();
+            // Another lane may have read it meanwhile.
+            if is_unexpected() {
+                self.list(link);
+            }
+        }
+    }
+
+    /// Reads the list of shards. The caller holds the lock for that.
+    fn list(&self, link: &Link) {
         let list = self.far.shards();
         let mut shards = self.shards.lock();
         match list {

@@ -1,7 +1,23 @@
 //! Relays to an engine that is distributed, Amazon Kinesis or Apache Kafka, and mirrors of what is there: for when one machine is not enough.
 
 #[cfg(feature = "relay-kinesis")]
+mod envelope;
+#[cfg(feature = "relay-kinesis")]
 mod kinesis;
+mod link;
+mod options;
+#[expect(clippy::module_inception)]
+mod relay;
+mod stats;
 
 #[cfg(feature = "relay-kinesis")]
+pub use envelope::Envelope;
+#[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};
+#[cfg(feature = "relay-kinesis")]
+pub use kinesis::put_options::KinesisRelayOptions;
+#[cfg(feature = "relay-kinesis")]
+pub use kinesis::put_prepare::RelayHeaders;
+pub use options::RelayOptions;
+pub use relay::Relay;
+pub use stats::RelayStats;

@@ -4,6 +4,8 @@
 pub mod aggregates;
 pub mod groups;
 pub mod killed;
+#[cfg(all(feature = "relay-kinesis", feature = "gateway"))]
+pub mod kinesis;
 #[cfg(target_os = "linux")]
 pub mod mounts;
 #[cfg(feature = "delivery")]

@@ -16,8 +16,8 @@ use common::kinesis::{Far, Fault, Proxy, Server, call, client, wait_until};
 use streamlog::aggregate::{Aggregate, Aggregator};
 use streamlog::relay::{Envelope, KinesisRelayOptions, Relay, RelayHeaders, RelayOptions};
 use streamlog::{
-    Destination, DiscardReason, Filter, HashKey, KeyHash, Limits, Position, PutRecord, ShardFilter, Stream,
-    StreamOptions,
+    DAY, Destination, DiscardReason, Filter, HOUR, HashKey, KeyHash, Limits, Position, PutRecord, Retention,
+    SECOND, ShardFilter, Stream, StreamOptions,
 };
 use tempfile::TempDir;
 
@@ -244,6 +244,40 @@ fn l1_a_relay_waits_for_a_gateway_that_is_stopped_and_loses_nothing() {
     }
     near.finish(relay);
     near.check(far.read("far"), false);
+}
+
+#[test]
+fn l1_a_link_that_is_down_for_days_loses_nothing_that_is_held_and_counts_what_is_not() {
+    for is_held in [true, false] {
+        let (scratch, far, clock) = (common::scratch(), Far::new(Limits::none()), common::clock());
+        let options = common::small(&clock).retention(Retention::age(HOUR));
+        let stream = options.open(scratch.path().join("near")).unwrap();
+        let relay = stream.relay("up").batch_size(10);
+        let relay = if is_held { relay.hold(None) } else { relay };
+        // The stream is not there yet, which is as good as a link that is down.
+        let relay = relay.to_kinesis(&far.client(), "far").start().unwrap();
+        for number in 0..3_000u64 {
+            stream.put("a", format!("{number:0100}")).unwrap();
+        }
+        wait_until("it says so", || {
+            clock.advance(SECOND);
+            relay.stats().failing_since.is_some()
+        });
+        clock.advance(3 * DAY);
+        stream.maintain().unwrap();
+        far.create("far", 1);
+        wait_until("all is relayed", || {
+            clock.advance(SECOND);
+            relay.stats().lag.is_some_and(|lag| lag.record_count == 0)
+        });
+        let stats = relay.stats();
+        assert_eq!(stats.records + stats.skipped, 3_000, "{stats:?}");
+        assert_eq!(stats.skipped == 0, is_held, "{stats:?}");
+        let found = far.read("far").remove("a").unwrap();
+        assert_eq!(found.len() as u64, stats.records);
+        assert!(found.is_sorted(), "in order");
+        relay.close().unwrap();
+    }
 }
 
 #[test]

@@ -1,19 +1,23 @@
 //! Kills a process with a relay to Kinesis at random moments, while shards split and merge on both sides: nothing is lost, the order of each key holds,
-//! and what comes twice is at most a batch of each lane: P1, P3, L1.
+//! and what comes twice is at most a batch of each lane. Then kills the other side: P1, P3, L1.
 #![cfg(all(feature = "relay-kinesis", feature = "gateway"))]
 
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use common::killed::{Id, ids, kill_again_and_again, open, put_until_killed, told};
-use common::kinesis::{Far, client};
+use common::kinesis::{Far, call, client, read, wait_until};
+use streamlog::gateway::Gateway;
 use streamlog::relay::{Envelope, RelayHeaders};
-use streamlog::{Limits, ShardFilter};
+use streamlog::{Limits, ShardFilter, Store, StreamOptions};
 
 const ROUNDS: u64 = 6;
 const BATCH: usize = 7;
@@ -21,9 +25,12 @@ const LANES: usize = 3;
 /// A stream has at most three open shards, and one that is about to end beside each.
 const SHARDS: usize = 6;
 
-/// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when all is relayed.
+/// Not a test: the child that the kill tests kill: the other side, or a relay. In its last round, a relay puts nothing and ends when all is relayed.
 #[test]
 fn child() {
+    if let Some(directory) = std::env::var_os("STREAMLOG_GATEWAY_DIRECTORY") {
+        return serve(directory.as_ref());
+    }
     let Some((path, round)) = common::killed::child() else { return };
     let clicks = open(&path, "clicks");
     let address: String = told(std::fs::read_to_string(path.join("address")));
@@ -92,4 +99,71 @@ fn p1_p3_l1_all_is_relayed_in_order_and_at_most_a_batch_of_each_lane_twice_where
     let most = ROUNDS as usize * SHARDS * LANES * BATCH;
     assert!(twice <= most, "{twice} came twice, of {}", all.len());
     println!("{} records, {twice} twice, at most {most}", all.len());
+}
+
+/// Serves a directory until the process is killed, or its input ends.
+fn serve(directory: &Path) {
+    let store = Store::open(directory, StreamOptions::new().segment_bytes(1 << 20)).unwrap();
+    let port: u16 = std::env::var("STREAMLOG_GATEWAY_PORT").unwrap().parse().unwrap();
+    let gateway = || Gateway::new(store.clone()).without_authentication().delay(Duration::ZERO);
+    let mut running = None;
+    wait_until("the port is free", || {
+        running = gateway().start(("127.0.0.1", port)).ok();
+        running.is_some()
+    });
+    println!("{}", running.unwrap().local_address());
+    let _ = std::io::stdin().read_to_end(&mut vec![]);
+    std::process::exit(0);
+}
+
+/// Starts a process that serves a directory. Returns it with its address.
+fn served(directory: &Path, port: u16) -> (Child, std::net::SocketAddr) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(common::CHILD_TEST)
+        .env("STREAMLOG_GATEWAY_DIRECTORY", directory)
+        .env("STREAMLOG_GATEWAY_PORT", port.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = lines.map_while(Result::ok).find_map(|line| line.parse().ok());
+    (child, address.expect("it prints its address"))
+}
+
+#[test]
+fn p3_l1_nothing_is_lost_or_out_of_order_when_the_other_side_is_killed() {
+    let scratch = common::scratch();
+    let (near, far) = (open(scratch.path(), "clicks"), scratch.path().join("far"));
+    let (mut child, address) = served(&far, 0);
+    call(address, "CreateStream", r#"{"StreamName": "far", "ShardCount": 2}"#);
+    let relay = near.relay("up").lanes(3).batch_size(20);
+    let relay = relay.backoff(Duration::from_millis(1), Duration::from_millis(50));
+    let relay = relay.to_kinesis(&client(address), "far").start().unwrap();
+    let mut put: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+    for round in 0..8u64 {
+        for number in 0..400u64 {
+            let (key, data) = (format!("key-{}", number % 17), format!("{round}-{number}").into_bytes());
+            near.put(&key, &data).unwrap();
+            put.entry(key).or_default().push(data);
+        }
+        thread::sleep(Duration::from_millis(round * 37 % 150));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        (child, _) = served(&far, address.port());
+    }
+    wait_until("all is relayed", || relay.stats().records >= 3_200);
+    let stats = relay.stats();
+    assert!(stats.failed_requests > 0 && stats.discarded == 0, "{stats:?}");
+    relay.close().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = Store::open(&far, StreamOptions::new()).unwrap();
+    for (key, found) in read(&store.stream("far").unwrap()) {
+        let mut seen = BTreeSet::new();
+        let first: Vec<_> = found.into_iter().filter(|data| seen.insert(data.clone())).collect();
+        assert!(put.remove(&key) == Some(first), "{key}");
+    }
+    assert!(put.is_empty(), "{:?}", put.keys());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::link::Link;
 use super::options::RelayOptions;
 use super::stats::RelayStats;
-use crate::{Invocation, Processor, Response, Result, StreamReader};
+use crate::{Invocation, Processor, Response, Result, StreamReader, extend};
 
 /// What forwards the records of a stream to an engine that is distributed. [`RelayOptions`] begins the settings of one, and dropping it ends it.
 ///
@@ -99,14 +99,22 @@ impl Relay {
     /// # Errors
     /// That of the last commit: `StorageFull`, `Poisoned`, `Io`. What it would have committed comes again.
     pub fn close(mut self) -> Result<()> {
-        self.link.close();
+        self.end_calls();
         self.processor.take().map_or(Ok(()), Processor::close)
+    }
+
+    /// Has the functions return that wait for the other side.
+    fn end_calls(&self) {
+        // In a child made by fork, nothing runs, and a lock may be held by a thread that is not there.
+        if extend::check_process(&self.link.stream).is_ok() {
+            self.link.close();
+        }
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // The functions return before the processor is dropped, which waits for them.
-        self.link.close();
+        // The processor, which is dropped next, waits for them.
+        self.end_calls();
     }
 }

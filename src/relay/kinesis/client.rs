@@ -124,7 +124,7 @@ impl KinesisClientOptions {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::v2025_08_07()).http_client(http);
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http);
         if let Some(region) = self.region {
             loader = loader.region(Region::new(region));
         }

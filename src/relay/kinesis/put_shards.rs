@@ -11,8 +11,9 @@ const RECORDS_PER_SECOND: u64 = 1_000;
 const BYTES_PER_SECOND: u64 = 1 << 20;
 /// The list of shards is read again after this time, whatever is known.
 const AGE_MAX: Duration = MINUTE.saturating_mul(5);
-/// It is not read more often than this.
+/// It is not read more often than this. Each failure doubles the pause.
 const PAUSE: Duration = SECOND;
+const DOUBLED_MAX: u32 = 6;
 
 /// A shard as the other side lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(super) struct Shards {
     read_at: Option<Duration>,
     /// When it may be read again.
     next_at: Duration,
+    /// It could not be read so often in a row.
+    failures: u32,
     /// A put says that there are others.
     is_outdated: bool,
 }
@@ -57,6 +60,7 @@ impl Shards {
             ranges: HashMap::new(),
             read_at: None,
             next_at: Duration::ZERO,
+            failures: 0,
             is_outdated: false,
         }
     }
@@ -84,12 +88,14 @@ impl Shards {
         });
         self.open = open.collect();
         self.open.sort_by_key(|shard| shard.range.start);
-        (self.read_at, self.is_outdated, self.next_at) = (Some(now), false, now + PAUSE);
+        (self.read_at, self.is_outdated, self.failures) = (Some(now), false, 0);
+        self.next_at = now + PAUSE;
     }
 
     /// Notes that the list could not be read.
     pub(super) fn note_failure(&mut self, now: Duration) {
-        self.next_at = now + PAUSE;
+        self.next_at = now + PAUSE * (1 << self.failures.min(DOUBLED_MAX));
+        self.failures += 1;
     }
 
     /// Returns the place of the open shard that owns a hash key, if it is known.
@@ -168,6 +174,8 @@ mod tests {
         assert!(shards.is_due(Duration::ZERO));
         shards.note_failure(Duration::ZERO);
         assert!(!shards.is_due(PAUSE / 2) && shards.is_due(PAUSE));
+        shards.note_failure(PAUSE);
+        assert!(!shards.is_due(2 * PAUSE) && shards.is_due(3 * PAUSE));
         shards.set(vec![shard("a", 0, u128::MAX, true)], PAUSE);
         assert!(!shards.is_due(AGE_MAX) && shards.is_due(AGE_MAX + PAUSE));
         assert!(shards.note("a", HashKey::MIN));

@@ -1,3 +1,5 @@
 //! Amazon Kinesis on the other side, or anything else that speaks its API.
 
 pub(super) mod client;
+pub(super) mod failure;
+pub(super) mod read;

@@ -255,7 +255,7 @@ impl Driver {
             return Ok(false);
         }
         let state = Progress::relative(&commit.state, commit.next);
-        ledger.enter(&Entry { next: commit.next, state: &state }).map(|()| true)
+        ledger.enter(&Entry { shard: commit.shard, next: commit.next, state: &state }).map(|()| true)
     }
 
     /// Reads again, for lanes that have nothing left, what came while they were full. Returns whether more is left to read.

@@ -6,11 +6,12 @@
 
 use std::fmt;
 
-use crate::{Result, SequenceNumber};
+use crate::{Result, SequenceNumber, ShardId};
 
-/// How far a processor is in its only shard.
+/// How far a processor is in a shard.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
+    pub(crate) shard: ShardId,
     /// Everything below is done.
     pub(crate) next: SequenceNumber,
     /// What goes with it, such as the states of windows: a processor goes on with it in a shard that begins with that record. It may be empty.

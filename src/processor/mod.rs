@@ -24,6 +24,8 @@ mod source;
 mod stats;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_sources;
 mod windows;
 
 use std::fmt;

@@ -106,6 +106,15 @@ impl Progress {
         Self { next: SequenceNumber::ZERO, watermark: progress.watermark, lanes: lanes.collect() }.encode()
     }
 
+    /// Returns a relative progress for a shard that does not begin with the record that it should begin with, because that is gone. What some lanes had
+    /// done behind it is not known any more, and may be done again.
+    pub(super) fn without_done(relative: &[u8]) -> Vec<u8> {
+        let Some(progress) = Self::decode(relative) else { return vec![] };
+        let done = SequenceNumber::ZERO;
+        let lanes = progress.lanes.into_iter().map(|lane| LaneProgress { done, ..lane }).collect();
+        Self { lanes, ..progress }.encode()
+    }
+
     /// Returns what was encoded, or `None` if this is something else.
     pub(super) fn decode(encoded: &[u8]) -> Option<Self> {
         let at = encoded.iter().position(|&byte| byte == b'\n')?;
@@ -168,6 +177,8 @@ mod tests {
         let expected = r#"{"version":1,"next":0,"lanes":[{"done":2,"ended_micros":10},{"done":0}]}"#;
         assert_eq!(relative, format!("{expected}\n").as_bytes());
         assert!(Progress::relative(b"", 7.into()).is_empty(), "the place says it all");
+        let without = Progress::without_done(&relative);
+        assert_eq!(without, format!("{}\n", expected.replace(r#""done":2"#, r#""done":0"#)).as_bytes());
     }
 
     #[test]

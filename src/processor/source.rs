@@ -4,14 +4,17 @@
     allow(dead_code, reason = "only relays read elsewhere")
 )]
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::pool::Function;
+use super::progress::Progress;
 use super::stats::ProcessorStats;
 use super::{Processor, ProcessorOptions};
-use crate::{Clock, Position, Result, ShardId, Stream, StreamReader};
+use crate::{Clock, Error, Group, Position, Result, SequenceNumber, ShardId, Stream, StreamReader};
 
 /// Where a processor's records come from. The same function, with the same settings, runs on each: only the line that makes the source differs.
 ///
@@ -126,6 +129,8 @@ pub(crate) struct Spool<'a> {
     pub(crate) day: Arc<dyn Clock>,
     /// What a ledger has kept with the place in front of the first record.
     pub(crate) state: &'a [u8],
+    /// That record is gone: another one comes first.
+    pub(crate) has_gap: bool,
     /// What the states of windows may have in bytes. Then the largest ends early.
     pub(crate) states_bytes_max: usize,
     pub(crate) ledger: Box<dyn Ledger>,
@@ -150,12 +155,20 @@ impl PartProcessor {
         options.rules.origin = Some(spool.origin);
         options.rules.states_bytes_max = options.rules.states_bytes_max.min(spool.states_bytes_max);
         let group = spool.stream.group(self.name());
-        if !spool.state.is_empty() {
+        let state = match spool.has_gap {
+            true => Progress::without_done(spool.state).into(),
+            false => Cow::Borrowed(spool.state),
+        };
+        if !state.is_empty() {
+            if Progress::decode(&state).is_none() {
+                let reason = "the state beside the checkpoint is none of a processor's of this version";
+                return Err(Error::InvalidArgument(reason.into()));
+            }
             let mut worker = group.worker().open()?;
             // It gets the shard by that, and nothing else: the spool is empty.
-            worker.poll(std::time::Duration::ZERO)?;
+            worker.poll(Duration::ZERO)?;
             for shard in worker.shards() {
-                worker.commit_with_state(shard, 0.into(), spool.state)?;
+                worker.commit_with_state(shard, SequenceNumber::ZERO, &state)?;
             }
         }
         let on =
@@ -167,7 +180,7 @@ impl PartProcessor {
 /// What a processor runs on.
 pub(super) struct On {
     pub(super) stream: StreamReader,
-    pub(super) group: crate::Group,
+    pub(super) group: Group,
     pub(super) day: Option<Arc<dyn Clock>>,
     pub(super) ledger: Option<Box<dyn Ledger>>,
 }

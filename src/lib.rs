@@ -158,7 +158,7 @@ pub use processor::{
     Destination, DiscardReason, Discarded, Invocation, Processor, ProcessorDescription, ProcessorLane,
     ProcessorOptions, ProcessorShard, ProcessorStats, ProcessorWindow, Response, Sink, Source, Window,
 };
-#[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+#[cfg(feature = "relay-kinesis")]
 pub(crate) use processor::{Elsewhere, Entry, Ledger, Origin, PartProcessor, Running, Spool};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use queue::{NextRecords, Queue, QueueDescription, QueueOptions, QueueRecord, ReceiptHandle};

@@ -2,6 +2,10 @@
 
 #[cfg(feature = "relay-kinesis")]
 mod kinesis;
+#[cfg(feature = "relay-kinesis")]
+mod source;
 
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};
+#[cfg(feature = "relay-kinesis")]
+pub use kinesis::source::KinesisSource;

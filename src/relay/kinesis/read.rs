@@ -9,7 +9,7 @@ use aws_sdk_kinesis::config::Builder;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::{Record, Shard, ShardIteratorType};
+use aws_sdk_kinesis::types::{Record, Shard, ShardFilter, ShardFilterType, ShardIteratorType};
 
 use super::client::KinesisClient;
 use super::failure::{Failure, Remedy};
@@ -121,6 +121,29 @@ impl RemoteStream {
             shards.extend(answer.shards.unwrap_or_default().into_iter().map(remote_shard));
             if token.is_none() {
                 return Ok(shards);
+            }
+        }
+    }
+
+    /// Returns the ids of the shards that were open at a time.
+    pub(in crate::relay) fn shards_at(&self, time: Timestamp) -> Result<Vec<String>, Failure> {
+        let filter =
+            ShardFilter::builder().r#type(ShardFilterType::AtTimestamp).timestamp(date_time(time)).build();
+        let filter = filter.map_err(|error| Failure::new(Remedy::Refused, error.to_string()))?;
+        let (mut ids, mut token) = (vec![], None);
+        loop {
+            let (name, arn) = self.name_and_arn();
+            let request = self.client.kinesis.list_shards();
+            let request = match token.take() {
+                Some(token) => request.next_token(token),
+                None => request.set_stream_name(name).set_stream_arn(arn).shard_filter(filter.clone()),
+            };
+            let send = request.customize().config_override(overrides()).send();
+            let answer = Failure::check("ListShards", self.client.run(send))?;
+            token = answer.next_token;
+            ids.extend(answer.shards.unwrap_or_default().into_iter().map(|shard| shard.shard_id));
+            if token.is_none() {
+                return Ok(ids);
             }
         }
     }

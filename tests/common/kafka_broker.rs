@@ -66,6 +66,7 @@ enum Status {
     Aborted,
 }
 
+const OFFSET_OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const MESSAGE_TOO_LARGE: i16 = 10;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
@@ -108,6 +109,30 @@ impl Broker {
     /// Refuses a request to a partition if it has a byte sequence of this length in a row that is all `x`.
     pub fn refuse_rows_of_x(&self, bytes: usize) {
         self.state().refused_bytes = Some(bytes);
+    }
+
+    /// Drops the oldest batches of a partition, as retention does, and leaves so many.
+    pub fn trim(&self, topic: &str, partition: usize, left: usize) {
+        let mut state = self.state();
+        let batches = &mut state.topics.get_mut(topic).unwrap()[partition];
+        let dropped = batches.len() - left;
+        batches.drain(..dropped);
+    }
+
+    /// Deletes a topic, and creates it again.
+    pub fn create_again(&self, topic: &str) {
+        self.state().topics.get_mut(topic).unwrap().iter_mut().for_each(Vec::clear);
+    }
+
+    /// Forgets the offsets of all groups.
+    pub fn forget_offsets(&self) {
+        self.state().offsets.clear();
+    }
+
+    /// Returns the offset that a group has committed, or a transaction for it.
+    pub fn committed_offset(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let place = (group.to_owned(), topic.to_owned(), partition);
+        self.state().offsets.get(&place).map(|(offset, _)| *offset)
     }
 
     /// Returns how many records committed transactions and plain producers have put into a topic.
@@ -239,8 +264,14 @@ impl Broker {
             again.answer_partitions(&mut body, |request, answer, topic, partition| {
                 let (from, bytes_max) = (request.i64(), request.i32() as usize);
                 let batches = state.partition(topic, partition);
-                answer.i16(if batches.is_some() { 0 } else { UNKNOWN_TOPIC_OR_PARTITION });
-                let batches = batches.map_or(&[][..], |batches| batches);
+                let known = batches.map_or(&[][..], |batches| batches);
+                let is_inside = (start(known)..=end(known)).contains(&from);
+                answer.i16(match (batches, is_inside) {
+                    (None, _) => UNKNOWN_TOPIC_OR_PARTITION,
+                    (_, false) => OFFSET_OUT_OF_RANGE,
+                    _ => 0,
+                });
+                let batches = known;
                 answer.i64(end(batches));
                 answer.i64(stable_end(batches));
                 answer.i32(0);
@@ -278,7 +309,10 @@ impl Broker {
             let batches = state.partition(topic, partition);
             answer.i16(if batches.is_some() { 0 } else { UNKNOWN_TOPIC_OR_PARTITION });
             answer.i64(-1);
-            answer.i64(if time == -2 { 0 } else { batches.map_or(-1, |batches| stable_end(batches)) });
+            answer.i64(batches.map_or(-1, |batches| match time {
+                -2 => start(batches),
+                _ => stable_end(batches),
+            }));
         });
     }
 
@@ -408,6 +442,10 @@ const API_VERSIONS: [(i16, i16); 17] = [
     (26, 0),
     (28, 0),
 ];
+
+fn start(batches: &[Stored]) -> i64 {
+    batches.first().map_or(0, |batch| batch.base)
+}
 
 fn end(batches: &[Stored]) -> i64 {
     batches.last().map_or(0, |batch| batch.next)

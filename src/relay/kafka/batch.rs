@@ -96,10 +96,29 @@ impl Batch {
         states.filter(|(_, state)| !matches!(state, State::Done | State::GivenUp)).collect()
     }
 
+    /// Returns why records have failed. Of several reasons, one that concerns the records themselves counts: the others follow from it.
+    pub(super) fn failure(&self) -> Option<RDKafkaErrorCode> {
+        let reports = self.reports.lock();
+        let failed = reports.states.iter().filter_map(|state| match state {
+            State::Failed(code) => Some(*code),
+            _ => None,
+        });
+        failed.clone().find(|&code| is_permanent(code)).or_else(|| failed.clone().next())
+    }
+
     /// Returns what was reported of a record.
     pub(super) fn state(&self, index: usize) -> State {
         self.reports.lock().states[index]
     }
+}
+
+/// Returns whether an error says that a record itself is not acceptable, so that sending it again is of no use.
+pub(super) fn is_permanent(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::InvalidTimestamp
+    )
 }
 
 #[cfg(test)]
@@ -119,6 +138,16 @@ mod tests {
         assert_eq!(batch.left(), [(1, State::Open)]);
         batch.set_given_up(1);
         assert!(batch.left().is_empty());
+    }
+
+    #[test]
+    fn a_record_that_is_refused_is_the_reason_and_not_what_fails_because_of_it() {
+        let batch = Batch::new(3);
+        assert_eq!(batch.failure(), None);
+        batch.hand_out(0).report(Err(RDKafkaErrorCode::PurgeQueue));
+        assert_eq!(batch.failure(), Some(RDKafkaErrorCode::PurgeQueue));
+        batch.hand_out(2).report(Err(RDKafkaErrorCode::InvalidRecord));
+        assert_eq!(batch.failure(), Some(RDKafkaErrorCode::InvalidRecord));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientConfig, ClientContext};
 
-use super::batch::{Batch, Parcel};
+use super::batch::{Batch, Parcel, is_permanent};
 use super::client::text;
 use super::origin::ORIGIN;
 use super::partition::{Partitioning, partition_by_hash_key, partition_by_murmur2};
@@ -191,12 +191,3 @@ impl Producer {
 /// The number of partitions is asked for again after this time.
 const PARTITIONS_HOLD: Duration = Duration::from_secs(60);
 const METADATA_WAIT: Duration = Duration::from_secs(5);
-
-/// Returns whether an error says that the record itself is not acceptable, so that sending it again is of no use.
-pub(super) fn is_permanent(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::InvalidTimestamp
-    )
-}

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 
-use super::batch::{Batch, State};
+use super::batch::{Batch, State, is_permanent};
 use super::client::KafkaClient;
 use super::origin::{Origin, OriginText};
-use super::producer::{NotSent, Producer, Target, is_permanent};
+use super::producer::{NotSent, Producer, Target};
 use crate::relay::link::Link;
 use crate::{Invocation, Record, Response};
 
@@ -97,10 +97,7 @@ impl Put {
         }
         work.wait_for_reports(&producer);
         work.note_answers(left);
-        let failed = left.iter().find_map(|&(index, _)| match work.batch.state(index) {
-            State::Failed(code) => Some(code),
-            _ => None,
-        });
+        let failed = work.batch.failure();
         match (unsent, failed) {
             (Err(reason), _) => Err(reason),
             // Those that Kafka refused are sent one by one, at once.

@@ -16,10 +16,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::batch::{Batch, State};
+use super::batch::{Batch, is_permanent};
 use super::client::{KafkaClient, text};
 use super::origin::OriginText;
-use super::producer::{NotSent, Producer, Target, is_permanent};
+use super::producer::{NotSent, Producer, Target};
 use super::put::{ANSWER_OVERDUE, FULL_WAIT, LOOK_AGAIN};
 use crate::relay::link::Link;
 use crate::{Record, SequenceNumber};
@@ -142,10 +142,7 @@ impl Session {
                 link.note_failure(error.unwrap_or_else(|| "no answer from Kafka".into()));
             }
         }
-        let failed = batch.left().into_iter().find_map(|(_, state)| match state {
-            State::Failed(code) => Some(code),
-            _ => None,
-        });
+        let failed = batch.failure();
         match failed {
             None => Ok(()),
             Some(code) if is_permanent(code) => Err(Failure::Refused(code.to_string())),

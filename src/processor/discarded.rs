@@ -7,9 +7,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+#[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+use super::invocation::Invocation;
 use super::origin::Origin;
 use super::slice::{Slice, count};
 use crate::{PutRecord, Record, Result, ShardId, Stream, Timestamp};
+#[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+use crate::{SequenceNumber, extend};
 
 /// Why records were given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -23,6 +27,8 @@ pub enum DiscardReason {
     AllowedLatenessExceeded,
     /// The function for the [event time](super::ProcessorOptions::event_time) has failed, or its time cannot be right.
     EventTimeUnknown,
+    /// The other side of a relay can never take the record. The [error](Discarded::error) says why.
+    Refused,
 }
 
 /// Records that a processor has given up, in the order of their shard. If it has several lanes, or windows by event time, other records may lie
@@ -225,6 +231,33 @@ impl Destination {
 
     pub(super) fn send(&self, discarded: &Discarded) -> std::result::Result<(), String> {
         (self.send)(discarded)
+    }
+
+    /// Sends a record of a batch that a layer above gives up by itself, while it handles the others. A record that is not in the batch is none.
+    ///
+    /// # Errors
+    /// That of the destination, or that it has panicked.
+    #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+    pub(crate) fn send_refused(
+        &self,
+        invocation: &Invocation,
+        sequence: SequenceNumber,
+        error: &str,
+        time: Timestamp,
+    ) -> std::result::Result<(), String> {
+        let slices = invocation.slices.iter().filter_map(|slice| slice.find(sequence)).collect();
+        let discarded = Discarded {
+            shard: invocation.shard,
+            reason: DiscardReason::Refused,
+            error: Some(error.to_owned()),
+            attempts: invocation.attempt,
+            time,
+            window: None,
+            slices,
+            is_from_elsewhere: false,
+        };
+        let sent = extend::run_callback(|| self.send(&discarded));
+        sent.unwrap_or_else(|| Err("the destination has panicked".to_owned()))
     }
 }
 

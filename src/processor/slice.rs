@@ -57,6 +57,13 @@ impl Slice {
         Self::picked(&self.input, places)
     }
 
+    /// Returns the record with this number, by itself.
+    #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+    pub(super) fn find(&self, sequence: SequenceNumber) -> Option<Self> {
+        let found = self.places().find(|&place| self.first_sequence.plus(u64::from(place)) == sequence)?;
+        self.at(vec![found])
+    }
+
     /// Returns the watermark with the first record, if the processor goes by event time.
     pub(super) fn watermark(&self) -> Timestamp {
         let first = self.input.moments.get(self.place(self.range.start));

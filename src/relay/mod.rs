@@ -1,11 +1,27 @@
 //! Relays to an engine that is distributed, Amazon Kinesis or Apache Kafka, and mirrors of what is there: for when one machine is not enough.
 
+#[cfg(feature = "relay-kafka")]
+mod kafka;
 #[cfg(feature = "relay-kinesis")]
 mod kinesis;
+mod link;
+mod options;
+#[expect(clippy::module_inception)]
+mod relay;
 #[cfg(feature = "relay-kinesis")]
 mod source;
+mod stats;
 
+#[cfg(feature = "relay-kafka")]
+pub use kafka::{
+    client::{KafkaClient, KafkaClientOptions},
+    options::KafkaRelayOptions,
+    partition::Partitioning,
+};
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::source::KinesisSource;
+pub use options::RelayOptions;
+pub use relay::Relay;
+pub use stats::RelayStats;

@@ -3,6 +3,10 @@
 
 pub mod aggregates;
 pub mod groups;
+#[cfg(feature = "relay-kafka")]
+pub mod kafka;
+#[cfg(feature = "relay-kafka")]
+pub mod kafka_broker;
 pub mod killed;
 pub mod moto;
 #[cfg(target_os = "linux")]

@@ -157,8 +157,10 @@ pub use log::types::throughput::Limits;
 pub use log::types::time::{Clock, DAY, HOUR, MINUTE, ManualClock, SECOND, Timestamp};
 pub use processor::{
     Destination, DiscardReason, Discarded, Invocation, Processor, ProcessorDescription, ProcessorLane,
-    ProcessorOptions, ProcessorShard, ProcessorStats, ProcessorWindow, Response, Sink, Window,
+    ProcessorOptions, ProcessorShard, ProcessorStats, ProcessorWindow, Response, Sink, Source, Window,
 };
+#[cfg(feature = "relay-kinesis")]
+pub(crate) use processor::{Elsewhere, Entry, Ledger, Origin, PartProcessor, Running, Spool};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use queue::{NextRecords, Queue, QueueDescription, QueueOptions, QueueRecord, ReceiptHandle};
 pub use replay::{Replay, ReplayOptions, ReplayStep};

@@ -175,7 +175,7 @@ mod firehose {
     #[test]
     fn l1_l2_boto3_delivers_to_s3_as_moto_plays_it() {
         let Some(python) = common::python::with("boto3, moto.server") else { return };
-        let moto = Moto::start(&python);
+        let moto = common::moto::Moto::start(&python);
         let options = [
             ("aws_endpoint", &*moto.url),
             ("allow_http", "true"),
@@ -206,47 +206,6 @@ mod firehose {
             Served::new(|gateway| gateway.delay(Duration::ZERO).buckets(Buckets::in_directory(&buckets)));
         run(&python, "service_model.py", [served.url(), "firehose".into()]);
     }
-
-    /// S3, as moto plays it, until it is dropped.
-    #[cfg(feature = "object-store")]
-    struct Moto {
-        url: String,
-        process: std::process::Child,
-    }
-
-    #[cfg(feature = "object-store")]
-    impl Moto {
-        fn start(python: &Path) -> Self {
-            use std::io::BufRead;
-
-            const SERVE: &str = "\
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)
-server.start()
-print('http://%s:%d' % server.get_host_and_port(), flush=True)
-sys.stdin.read()
-";
-            let mut command = Command::new(python);
-            command
-                .args(["-B", "-c", SERVE])
-                .stdin(std::process::Stdio::piped())
-                .stdout(std::process::Stdio::piped());
-            // It logs each request.
-            let mut process = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-            let mut url = String::new();
-            std::io::BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-            Self { url: url.trim().to_owned(), process }
-        }
-    }
-
-    #[cfg(feature = "object-store")]
-    impl Drop for Moto {
-        fn drop(&mut self) {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
-    }
 }
 
 #[test]
@@ -266,22 +225,11 @@ static KCL: Mutex<()> = Mutex::new(());
 /// Runs the KCL: polling and fan-out at the same time.
 fn run_kcl(kills: &str) {
     let Some(python) = common::python::with("amazon_kclpy, moto.server") else { return };
-    let Some(java) = java() else { return };
+    let Some(java) = common::java() else { return };
     let _alone = KCL.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = common::scratch();
     let arguments = [java, scratch.path().into(), kills.into()];
     run(&python, "kcl.py", arguments.into_iter().chain(child_command()));
-}
-
-fn java() -> Option<OsString> {
-    let named = std::env::var_os("STREAMLOG_JAVA");
-    let java = named.clone().unwrap_or_else(|| "java".into());
-    let runs = Command::new(&java).arg("-version").output().is_ok_and(|output| output.status.success());
-    assert!(runs || named.is_none(), "{java:?} does not run: .ci/run installs it");
-    if !runs {
-        println!("skipped: there is no java; `.ci/run` installs it");
-    }
-    runs.then_some(java)
 }
 
 #[test]

@@ -30,7 +30,7 @@ const HOLD: Duration = Duration::from_secs(5);
 
 fn client(url: &str) -> Client {
     let config = Config::builder()
-        .behavior_version(BehaviorVersion::v2025_08_07())
+        .behavior_version(BehaviorVersion::v2026_01_12())
         .endpoint_url(url)
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "test"))

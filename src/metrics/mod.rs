@@ -71,7 +71,7 @@ pub fn processor_reporter() -> impl Fn(&Processor) + Send + Sync + 'static {
     let handed = HandedByName::default();
     move |processor| {
         let of = ("processor", processor.name());
-        report_named(&handed, processor.stream(), of, processor.stats().metrics());
+        report_named(&handed, processor.place(), of, processor.stats().metrics());
     }
 }
 
@@ -96,7 +96,7 @@ pub fn delivery_reporter() -> impl Fn(&Delivery) + Send + Sync + 'static {
     let handed = HandedByName::default();
     move |delivery| {
         let of = ("delivery", delivery.name());
-        report_named(&handed, delivery.stream(), of, delivery.stats().metrics());
+        report_named(&handed, delivery.stream().describe().path, of, delivery.stats().metrics());
     }
 }
 
@@ -106,11 +106,11 @@ type HandedByName = Mutex<HashMap<(PathBuf, String), Handed>>;
 /// Reports the counts of something on a stream that has a name.
 fn report_named<'m>(
     handed: &HandedByName,
-    stream: &StreamReader,
+    path: PathBuf,
     (kind, name): (&'static str, &str),
     metrics: impl Iterator<Item = Metric<'m>>,
 ) {
-    let (path, name) = (stream.describe().path, name.to_owned());
+    let name = name.to_owned();
     let mut handed = handed.lock().unwrap_or_else(PoisonError::into_inner);
     let before = handed.entry((path.clone(), name.clone())).or_default();
     for metric in metrics {

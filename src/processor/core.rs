@@ -80,6 +80,8 @@ pub(super) struct Commit {
     pub(super) shard: ShardId,
     pub(super) next: SequenceNumber,
     pub(super) state: Vec<u8>,
+    /// A window waits for it.
+    pub(super) is_urgent: bool,
     /// The lanes with windows that are over, as it says, and where the last of them ends.
     over: Vec<(usize, Timestamp)>,
 }
@@ -278,7 +280,10 @@ impl Core {
             let last = lane.windows.open().iter().rfind(|window| window.is_over)?;
             Some((at, last.span.end))
         });
-        is_new.then(|| Commit { shard: id, next, state, over: over.collect() })
+        let windows = progress.lanes.iter().flat_map(|lane| lane.windows.open());
+        let is_urgent =
+            shard.is_ended || windows.clone().any(|window| window.is_over && !window.is_committed);
+        is_new.then(|| Commit { shard: id, next, state, is_urgent, over: over.collect() })
     }
 
     /// Notes that something is committed.

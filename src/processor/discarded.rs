@@ -9,6 +9,7 @@ use serde::Serialize;
 
 #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
 use super::invocation::Invocation;
+use super::origin::Origin;
 use super::slice::{Slice, count};
 use crate::{PutRecord, Record, Result, ShardId, Stream, Timestamp};
 #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
@@ -41,6 +42,8 @@ pub struct Discarded {
     pub(super) time: Timestamp,
     pub(super) window: Option<Timestamp>,
     pub(super) slices: Vec<Slice>,
+    /// The records say themselves which number they have there.
+    pub(super) is_from_elsewhere: bool,
 }
 
 impl Discarded {
@@ -80,6 +83,12 @@ impl Discarded {
         self.slices.iter().flat_map(Slice::records)
     }
 
+    /// Returns the sequence number of a record, where it comes from.
+    fn number_of(&self, record: &Record<'_>) -> String {
+        let elsewhere = Origin::of(record).filter(|_| self.is_from_elsewhere);
+        elsewhere.map_or_else(|| record.sequence().to_string(), |origin| origin.sequence_number.to_owned())
+    }
+
     /// Returns a record of this as Lambda writes it for a failed batch, with the error beside: JSON without blanks. The data of the records are
     /// not in it; their place is.
     ///
@@ -102,8 +111,8 @@ impl Discarded {
     pub fn to_json(&self) -> String {
         let (mut first, mut last) = (None, None);
         for record in self.records() {
-            let place = (record.sequence(), record.timestamp());
-            first.get_or_insert(place);
+            let place = (self.number_of(&record), record.timestamp());
+            first.get_or_insert_with(|| place.clone());
             last = Some(place);
         }
         let report = Report {
@@ -117,8 +126,8 @@ impl Discarded {
             window_start: self.window.map(|start| start.to_string()),
             kinesis_batch_info: BatchInfo {
                 shard_id: self.shard.to_string(),
-                start_sequence_number: first.map(|(sequence, _)| sequence.to_string()),
-                end_sequence_number: last.map(|(sequence, _)| sequence.to_string()),
+                start_sequence_number: first.as_ref().map(|(number, _)| number.clone()),
+                end_sequence_number: last.as_ref().map(|(number, _)| number.clone()),
                 approximate_arrival_of_first_record: first.map(|(_, arrival)| arrival.to_string()),
                 approximate_arrival_of_last_record: last.map(|(_, arrival)| arrival.to_string()),
                 batch_size: count(&self.slices),
@@ -245,6 +254,7 @@ impl Destination {
             time,
             window: None,
             slices,
+            is_from_elsewhere: false,
         };
         let sent = extend::run_callback(|| self.send(&discarded));
         sent.unwrap_or_else(|| Err("the destination has panicked".to_owned()))
@@ -255,7 +265,7 @@ fn put_aside(stream: &Stream, discarded: &Discarded, record: &Record<'_>) -> Res
     let reason = format!("{:?}", discarded.reason);
     let error: String =
         discarded.error.as_deref().unwrap_or_default().chars().take(ERROR_CHARS_MAX).collect();
-    let (shard, sequence) = (discarded.shard.to_string(), record.sequence().to_string());
+    let (shard, sequence) = (discarded.shard.to_string(), discarded.number_of(record));
     let mut put = PutRecord::new(record.partition_key(), record.data());
     // If they have been set aside before, it is the last time that counts.
     for (name, value) in record.headers().filter(|(name, _)| !name.starts_with("discard-")) {

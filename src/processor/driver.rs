@@ -9,16 +9,21 @@ use parking_lot::Mutex;
 
 use super::core::{Commit, Core};
 use super::event_time::Input;
+use super::ledger::{Entry, Ledger};
 use super::progress::Progress;
 use super::rules::{BATCHES_AHEAD, Rules};
-use super::seen::Now;
+use super::seen::{Clocks, Now};
 use crate::{Batch, Error, Position, Result, SequenceNumber, ShardId, StreamReader, Term, Worker, extend};
 
 /// The worker of a processor, and the stream that it reads.
 #[derive(Debug)]
 pub(super) struct Driver {
     worker: Worker,
-    stream: StreamReader,
+    clocks: Clocks,
+    /// Who else has to know what is committed, and first.
+    ledger: Option<Box<dyn Ledger>>,
+    /// The processor ends: what is committed now is the last.
+    is_finishing: bool,
     /// The leases under which shards were taken over.
     terms: BTreeMap<ShardId, Term>,
     skipped_before: u64,
@@ -27,11 +32,32 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(worker: Worker, stream: StreamReader) -> Self {
-        Self { worker, stream, terms: BTreeMap::new(), skipped_before: 0, reads_since_look: 0 }
+        let clocks = Clocks { stream, day: None };
+        Self {
+            worker,
+            clocks,
+            ledger: None,
+            is_finishing: false,
+            terms: BTreeMap::new(),
+            skipped_before: 0,
+            reads_since_look: 0,
+        }
+    }
+
+    /// Has it go by these clocks.
+    pub(super) fn clocks(mut self, clocks: Clocks) -> Self {
+        self.clocks = clocks;
+        self
+    }
+
+    /// Has somebody know what is committed, before it is.
+    pub(super) fn ledger(mut self, ledger: Option<Box<dyn Ledger>>) -> Self {
+        self.ledger = ledger;
+        self
     }
 
     pub(super) fn now(&self) -> Now {
-        now_of(&self.stream)
+        self.clocks.now()
     }
 
     /// Reads the next batches into their lanes. Returns false if there is none; then `wait` has run, which a new record ends.
@@ -154,6 +180,12 @@ impl Driver {
         Progress::decode(&state).map(Some).ok_or_else(unknown)
     }
 
+    /// Commits what is done for the last time.
+    pub(super) fn finish(&mut self, core: &Mutex<Core>) -> Result<bool> {
+        self.is_finishing = true;
+        self.settle(core)
+    }
+
     /// Commits what is done, reads again what lanes have missed, and goes on with shards that have room. Returns whether there is more to do
     /// at once.
     pub(super) fn settle(&mut self, core: &Mutex<Core>) -> Result<bool> {
@@ -197,7 +229,15 @@ impl Driver {
 
     fn commit(&mut self, core: &Mutex<Core>, commit: Commit) -> Result<()> {
         let id = commit.shard;
-        let committed = self.worker.commit_with_state(id, commit.next, &commit.state);
+        let committed = match self.enter(&commit) {
+            // It is asked again at the next look.
+            Ok(false) => {
+                core.lock().changed.insert(id);
+                return Ok(());
+            }
+            Ok(true) => self.worker.commit_with_state(id, commit.next, &commit.state),
+            Err(error) => Err(error),
+        };
         let mut core = core.lock();
         match committed {
             Ok(()) => core.note_commit(commit),
@@ -205,6 +245,17 @@ impl Driver {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Enters a commit into the ledger. Returns false if it is too early for that.
+    fn enter(&mut self, commit: &Commit) -> Result<bool> {
+        let Some(ledger) = &mut self.ledger else { return Ok(true) };
+        let is_urgent = commit.is_urgent || self.is_finishing;
+        if !ledger.is_due(is_urgent) {
+            return Ok(false);
+        }
+        let state = Progress::relative(&commit.state, commit.next);
+        ledger.enter(&Entry { shard: commit.shard, next: commit.next, state: &state }).map(|()| true)
     }
 
     /// Reads again, for lanes that have nothing left, what came while they were full. Returns whether more is left to read.
@@ -230,8 +281,9 @@ impl Driver {
         (id, lane): (ShardId, usize),
         from: SequenceNumber,
     ) -> Result<bool> {
-        let mut iterator = match self.stream.iterator(id, Position::At(from)) {
-            Err(Error::Trimmed { .. }) => self.stream.iterator(id, Position::TrimHorizon)?,
+        let stream = &self.clocks.stream;
+        let mut iterator = match stream.iterator(id, Position::At(from)) {
+            Err(Error::Trimmed { .. }) => stream.iterator(id, Position::TrimHorizon)?,
             // Retention has dropped the whole shard, with what was left in it.
             Err(Error::ShardNotFound(_)) => {
                 let mut core = core.lock();
@@ -279,7 +331,3 @@ const BATCHES_IN_A_ROW: usize = BATCHES_AHEAD / 2;
 const READS_BETWEEN_LOOKS: u32 = 16;
 /// So many batches are read for one lane before the others have their turn.
 const BATCHES_AT_ONCE: usize = 16;
-
-pub(super) fn now_of(stream: &StreamReader) -> Now {
-    Now { time: stream.clock().now(), elapsed: stream.clock().elapsed() }
-}

@@ -26,7 +26,7 @@ pub(super) fn run(
         time_limit: None,
         ..rules
     };
-    let stream = caller.stream.clone();
+    let stream = caller.clocks.stream.clone();
     let mut run = Run { caller, core: Core::new(rules), elapsed: Duration::ZERO };
     // As they are listed, parents come before their children.
     for shard in stream.shards() {
@@ -113,6 +113,6 @@ impl Run<'_> {
     }
 
     fn now(&self) -> Now {
-        Now { time: self.caller.stream.now(), elapsed: self.elapsed }
+        Now { elapsed: self.elapsed, ..self.caller.clocks.now() }
     }
 }

@@ -18,9 +18,6 @@ use super::stats::Counts;
 use super::windows::{Over, Windows};
 use crate::{Record, SequenceNumber, ShardId, Timestamp};
 
-/// Room for the states of all lanes of a shard, in what a commit can hold.
-const STATES_BYTES_MAX: usize = 990_000;
-
 /// From where on a lane has to read again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Behind {
@@ -78,10 +75,10 @@ pub(super) enum Next {
 
 impl Lane {
     /// Returns one of so many lanes of a shard.
-    pub(super) fn new(shard: ShardId, lanes: usize, windows: Windows) -> Self {
+    pub(super) fn new(shard: ShardId, lanes: usize, windows: Windows, rules: &Rules) -> Self {
         Self {
-            shard,
-            state_bytes_max: STATES_BYTES_MAX / lanes,
+            shard: rules.origin.unwrap_or(shard),
+            state_bytes_max: rules.states_bytes_max / lanes,
             queue: Queue::default(),
             behind: None,
             parts: vec![],
@@ -403,6 +400,7 @@ impl Lane {
             time: now.time,
             window: part.window.map(|window| window.start),
             slices,
+            is_from_elsewhere: rules.origin.is_some(),
         };
         match part.window {
             Some(window) if part.is_final => self.windows.close(window),

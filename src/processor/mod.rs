@@ -8,7 +8,9 @@ mod dry_run;
 mod event_time;
 mod invocation;
 mod lane;
+mod ledger;
 mod options;
+mod origin;
 mod part;
 mod pool;
 mod progress;
@@ -18,9 +20,12 @@ mod seen;
 mod shard;
 mod sink;
 mod slice;
+mod source;
 mod stats;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_sources;
 mod windows;
 
 use std::fmt;
@@ -33,11 +38,21 @@ pub use discarded::{Destination, DiscardReason, Discarded};
 pub use invocation::{Invocation, Response, Window};
 pub use options::ProcessorOptions;
 pub use sink::Sink;
+pub use source::Source;
+pub(crate) use source::{PartProcessor, Running};
 pub use stats::ProcessorStats;
+#[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+pub(crate) use {
+    ledger::{Entry, Ledger},
+    origin::Origin,
+    source::{Elsewhere, Spool},
+};
 
 use self::core::Core;
 use driver::Driver;
 use pool::{Caller, Function, Shared};
+use seen::Clocks;
+use source::{Kind, On};
 
 use crate::{IoFailure, Result, StreamReader, extend};
 
@@ -69,10 +84,14 @@ use crate::{IoFailure, Result, StreamReader, extend};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Processor {
-    shared: Arc<Shared>,
-    stream: StreamReader,
     name: String,
-    thread: Option<JoinHandle<Result<()>>>,
+    runs: Runs,
+}
+
+/// Where a processor runs.
+enum Runs {
+    Here { shared: Arc<Shared>, stream: StreamReader, thread: Option<JoinHandle<Result<()>>> },
+    Elsewhere(Box<dyn Running>),
 }
 
 impl fmt::Debug for Processor {
@@ -85,21 +104,36 @@ impl fmt::Debug for Processor {
 }
 
 impl Processor {
-    fn start(options: ProcessorOptions, function: Box<Function>) -> Result<Self> {
-        let (stream, name) = (options.stream.clone(), options.group.name().to_owned());
-        let worker = options.worker().open()?;
+    fn start(options: ProcessorOptions, function: Arc<Function>) -> Result<Self> {
+        match options.kind.clone() {
+            Kind::Stream(stream) => {
+                let group = stream.group(&*options.name);
+                Self::start_on(options, function, On { stream, group, day: None, ledger: None })
+            }
+            Kind::Elsewhere(elsewhere) => {
+                let name = options.name.clone();
+                let running = elsewhere.start(PartProcessor { options, function })?;
+                Ok(Self { name, runs: Runs::Elsewhere(running) })
+            }
+        }
+    }
+
+    fn start_on(options: ProcessorOptions, function: Arc<Function>, on: On) -> Result<Self> {
+        let On { stream, group, day, ledger } = on;
+        let worker = options.worker(&group).open()?;
         worker.note_reader(describe::LAYER)?;
         let core = Core::new(options.rules());
-        let caller = Caller { stream: stream.clone(), function, destination: options.destination.clone() };
+        let clocks = Clocks { stream: stream.clone(), day };
+        let caller = Caller { clocks: clocks.clone(), function, destination: options.destination.clone() };
         let shared = Arc::new(Shared::new(core, options.concurrency, caller));
-        let driver = Driver::new(worker, stream.clone());
+        let driver = Driver::new(worker, stream.clone()).clocks(clocks).ledger(ledger);
         let driven = Arc::clone(&shared);
         let spawned =
             thread::Builder::new().name("streamlog-read".into()).spawn(move || driven.drive(driver));
         let failed =
             |source| IoFailure::new("start a thread of a processor for", stream.describe().path, source);
         let thread = Some(spawned.map_err(failed)?);
-        Ok(Self { shared, stream, name, thread })
+        Ok(Self { name: options.name, runs: Runs::Here { shared, stream, thread } })
     }
 
     /// Returns the name, which is that of the processor's consumer group.
@@ -107,19 +141,37 @@ impl Processor {
         &self.name
     }
 
-    /// Returns the stream that the processor reads.
-    pub fn stream(&self) -> &StreamReader {
-        &self.stream
+    /// Returns the stream that the processor reads, if it is one of this machine.
+    pub fn stream(&self) -> Option<&StreamReader> {
+        match &self.runs {
+            Runs::Here { stream, .. } => Some(stream),
+            Runs::Elsewhere(_) => None,
+        }
+    }
+
+    /// Returns where the stream is, or its name elsewhere.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn place(&self) -> std::path::PathBuf {
+        match &self.runs {
+            Runs::Here { stream, .. } => stream.describe().path,
+            Runs::Elsewhere(running) => running.place().into(),
+        }
     }
 
     /// Returns what the processor has done since it was started, and what it does.
     pub fn stats(&self) -> ProcessorStats {
-        self.shared.core.lock().stats()
+        match &self.runs {
+            Runs::Here { shared, .. } => shared.core.lock().stats(),
+            Runs::Elsewhere(running) => running.stats(),
+        }
     }
 
     /// Returns whether the processor has ended by itself, as it does when its stream is closed.
     pub fn is_over(&self) -> bool {
-        self.shared.is_over.load(Ordering::Acquire)
+        match &self.runs {
+            Runs::Here { shared, .. } => shared.is_over.load(Ordering::Acquire),
+            Runs::Elsewhere(running) => running.is_over(),
+        }
     }
 
     /// Ends the processor: no call begins any more, those that run end or reach their time limit, and what is done is committed. Within a
@@ -131,14 +183,26 @@ impl Processor {
         self.end()
     }
 
+    /// Asks the processor to end, and does not wait for it: no call begins any more.
+    #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+    pub(crate) fn stop(&self) {
+        if let Runs::Here { shared, .. } = &self.runs {
+            shared.close();
+        }
+    }
+
     fn end(&mut self) -> Result<()> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        if extend::check_process(&self.stream).is_err() {
+        let (shared, stream, thread) = match &mut self.runs {
+            Runs::Here { shared, stream, thread } => (shared, stream, thread),
+            Runs::Elsewhere(running) => return running.close(),
+        };
+        let Some(thread) = thread.take() else { return Ok(()) };
+        if extend::check_process(stream).is_err() {
             // A child made by fork does not have the thread.
             std::mem::forget(thread);
             return Ok(());
         }
-        self.shared.close();
+        shared.close();
         if extend::is_in_callback() {
             return Ok(());
         }

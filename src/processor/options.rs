@@ -12,6 +12,8 @@ use super::event_time::{EventTime, TimeOf};
 use super::invocation::{Invocation, Response};
 use super::pool::{Caller, Function};
 use super::rules::Rules;
+use super::seen::Clocks;
+use super::source::Kind;
 use super::stats::ProcessorStats;
 use super::{Processor, dry_run};
 use crate::extend::check_range;
@@ -34,6 +36,8 @@ const EVENT_TIME_WINDOW_MAX: Duration = Duration::from_secs(86_400);
 const OPEN_WINDOWS_MAX: u32 = 1_000;
 const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(604_800);
 const CONCURRENCY_MAX: usize = 1_024;
+/// Room for the states of all lanes of a shard, in what a commit can hold.
+const STATES_BYTES_MAX: usize = 990_000;
 
 /// The settings of a [`Processor`]: a builder that begins with [`Stream::processor`] and ends with [`start`](Self::start) or
 /// [`start_with_state`](Self::start_with_state). Names, ranges and defaults are those of an event source mapping of AWS Lambda, unless the
@@ -58,10 +62,10 @@ const CONCURRENCY_MAX: usize = 1_024;
 #[derive(Clone)]
 #[must_use]
 pub struct ProcessorOptions {
-    pub(super) group: Group,
-    pub(super) stream: StreamReader,
-    start: Position,
-    rules: Rules,
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) start: Position,
+    pub(super) rules: Rules,
     time_of: Option<Arc<TimeOf>>,
     allowed_lateness: Option<Duration>,
     idle_timeout: Option<Duration>,
@@ -73,7 +77,7 @@ pub struct ProcessorOptions {
 impl fmt::Debug for ProcessorOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessorOptions")
-            .field("group", &self.group.name())
+            .field("name", &self.name)
             .field("rules", &self.rules())
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
@@ -93,7 +97,7 @@ impl Stream {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn processor(&self, name: impl Into<String>) -> ProcessorOptions {
-        ProcessorOptions::new(self.group(name), self)
+        ProcessorOptions::new(name.into(), Kind::Stream((**self).clone()))
     }
 }
 
@@ -101,12 +105,12 @@ impl StreamReader {
     /// Returns the settings of a processor like [`Stream::processor`], which may run in another process than the one that has the stream open.
     /// One process at a time has a processor's group open.
     pub fn processor(&self, name: impl Into<String>) -> ProcessorOptions {
-        ProcessorOptions::new(self.group(name), self)
+        ProcessorOptions::new(name.into(), Kind::Stream(self.clone()))
     }
 }
 
 impl ProcessorOptions {
-    fn new(group: Group, stream: &StreamReader) -> Self {
+    pub(super) fn new(name: String, kind: Kind) -> Self {
         let rules = Rules {
             batch_records: 100,
             batch_bytes: 6 << 20,
@@ -122,12 +126,13 @@ impl ProcessorOptions {
             event_time: None,
             has_destination: false,
             filter: None,
+            states_bytes_max: STATES_BYTES_MAX,
+            origin: None,
         };
-        let (stream, start) = (stream.clone(), Position::TrimHorizon);
         Self {
-            group,
-            stream,
-            start,
+            name,
+            kind,
+            start: Position::TrimHorizon,
             rules,
             time_of: None,
             allowed_lateness: None,
@@ -348,7 +353,7 @@ impl ProcessorOptions {
         function: impl Fn(&Invocation) -> R + Send + Sync + 'static,
     ) -> Result<Processor> {
         self.check()?;
-        Processor::start(self, Box::new(move |invocation| function(invocation).into()))
+        Processor::start(self, Arc::new(move |invocation| function(invocation).into()))
     }
 
     /// Starts the processor like [`start`](Self::start), for a function with a state of its own type, which is kept as JSON. A window begins
@@ -423,7 +428,7 @@ impl ProcessorOptions {
         function: impl Fn(&Invocation) -> R + Send + Sync + 'static,
     ) -> Result<ProcessorStats> {
         self.check()?;
-        self.run_dry(until.into(), Box::new(move |invocation| function(invocation).into()))
+        self.run_dry(until.into(), Arc::new(move |invocation| function(invocation).into()))
     }
 
     /// Calls a function with a state like that of [`start_with_state`](Self::start_with_state) as [`dry_run`](Self::dry_run) does.
@@ -444,9 +449,15 @@ impl ProcessorOptions {
         self.run_dry(until.into(), function)
     }
 
-    fn run_dry(self, until: Option<Timestamp>, function: Box<Function>) -> Result<ProcessorStats> {
+    fn run_dry(self, until: Option<Timestamp>, function: Arc<Function>) -> Result<ProcessorStats> {
         let rules = self.rules();
-        let caller = Caller { stream: self.stream, function, destination: self.destination };
+        let Kind::Stream(stream) = self.kind else {
+            return Err(Error::InvalidArgument(
+                "a dry run reads a stream of this machine: mirror the source into one first".into(),
+            ));
+        };
+        let clocks = Clocks { stream, day: None };
+        let caller = Caller { clocks, function, destination: self.destination };
         dry_run::run(&caller, rules, self.start, until)
     }
 
@@ -454,7 +465,7 @@ impl ProcessorOptions {
     fn function_with_state<S, R>(
         &self,
         function: impl Fn(&Invocation, &mut S) -> R + Send + Sync + 'static,
-    ) -> Result<Box<Function>>
+    ) -> Result<Arc<Function>>
     where
         S: Default + Serialize + DeserializeOwned,
         R: Into<Response>,
@@ -464,7 +475,7 @@ impl ProcessorOptions {
                 "a state lasts as long as a window: set a tumbling_window".into(),
             ));
         }
-        Ok(Box::new(move |invocation| {
+        Ok(Arc::new(move |invocation| {
             let mut state = match invocation.state() {
                 [] => S::default(),
                 state => match serde_json::from_slice(state) {
@@ -493,9 +504,8 @@ impl ProcessorOptions {
         Rules { event_time, has_destination: self.destination.is_some(), ..self.rules.clone() }
     }
 
-    pub(super) fn worker(&self) -> WorkerOptions {
-        let worker = self
-            .group
+    pub(super) fn worker(&self, group: &Group) -> WorkerOptions {
+        let worker = group
             .worker()
             .start_at(self.start)
             .batch_records(self.rules.records_of_a_read())
@@ -524,6 +534,11 @@ impl ProcessorOptions {
             let is_by_arrival = self.time_of.is_none();
             let most = if is_by_arrival { TUMBLING_WINDOW_MAX } else { EVENT_TIME_WINDOW_MAX };
             check_seconds("tumbling_window", window, SECOND, most)?;
+        }
+        if let (Kind::Elsewhere(_), Some(_)) = (&self.kind, self.hold) {
+            return Err(Error::InvalidArgument(
+                "hold is for streams of this machine: records elsewhere are kept as it is set there".into(),
+            ));
         }
         self.check_event_time()
     }

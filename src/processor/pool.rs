@@ -11,27 +11,28 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::core::{Core, Done, Work};
 use super::discarded::{Destination, Discarded};
-use super::driver::{Driver, now_of};
+use super::driver::Driver;
 use super::invocation::{Invocation, Response};
-use crate::{Bell, Error, Patience, Result, StreamReader, extend};
+use super::seen::Clocks;
+use crate::{Bell, Error, Patience, Result, extend};
 
 /// The function of a processor.
 pub(super) type Function = dyn Fn(&Invocation) -> Response + Send + Sync;
 
 /// Calls the function and the destination, which are the caller's and may panic.
 pub(super) struct Caller {
-    /// Its clock says how long calls take.
-    pub(super) stream: StreamReader,
-    pub(super) function: Box<Function>,
+    /// They say how long calls take.
+    pub(super) clocks: Clocks,
+    pub(super) function: Arc<Function>,
     pub(super) destination: Option<Destination>,
 }
 
 impl Caller {
     pub(super) fn call(&self, invocation: &Invocation) -> Done {
-        let begun = self.stream.clock().elapsed();
+        let begun = self.clocks.elapsed();
         let response = extend::run_callback(|| (self.function)(invocation));
         let response = response.unwrap_or_else(|| Response::failed("the function has panicked"));
-        Done::Called { response, took: self.stream.clock().elapsed().saturating_sub(begun) }
+        Done::Called { response, took: self.clocks.elapsed().saturating_sub(begun) }
     }
 
     pub(super) fn report(&self, discarded: &Discarded) -> Done {
@@ -119,7 +120,7 @@ impl Shared {
         let mut core = self.core.lock();
         let patience = Patience::default();
         while !self.is_over.load(Ordering::Acquire) {
-            let Some(job) = core.take(now_of(&self.caller.stream)) else {
+            let Some(job) = core.take(self.caller.clocks.now()) else {
                 // A timer may have been set.
                 self.bell.ring();
                 // The lock is released meanwhile, and the processor may end.
@@ -138,7 +139,7 @@ impl Shared {
                 Work::Report(discarded) => self.caller.report(&discarded),
             };
             core = self.core.lock();
-            if core.finish(job.ticket, done, now_of(&self.caller.stream)) {
+            if core.finish(job.ticket, done, self.caller.clocks.now()) {
                 self.bell.ring();
             }
         }
@@ -183,7 +184,7 @@ impl Shared {
             self.bell.wait(LOOK_AGAIN);
             self.core.lock().look_at_clock(driver.now());
         }
-        match driver.settle(&self.core) {
+        match driver.finish(&self.core) {
             Ok(_) | Err(Error::Closed) => {}
             Err(error) => outcome = outcome.and(Err(error)),
         }
@@ -203,7 +204,7 @@ impl Shared {
             drop(core);
             if !has_more {
                 self.bell.wait_awake(match due {
-                    Some(due) => due.saturating_sub(self.caller.stream.clock().elapsed()).min(LOOK_AGAIN),
+                    Some(due) => due.saturating_sub(self.caller.clocks.elapsed()).min(LOOK_AGAIN),
                     None => LOOK_RARELY,
                 });
             }

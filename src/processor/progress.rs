@@ -96,6 +96,25 @@ impl Progress {
         encoded
     }
 
+    /// Returns an encoded progress as it is in a shard that begins with its first record that is not done.
+    pub(super) fn relative(encoded: &[u8], next: SequenceNumber) -> Vec<u8> {
+        let Some(progress) = Self::decode(encoded) else { return vec![] };
+        let lanes = progress.lanes.into_iter().map(|lane| {
+            let done = lane.done.get().saturating_sub(next.get());
+            LaneProgress { done: done.into(), ..lane }
+        });
+        Self { next: SequenceNumber::ZERO, watermark: progress.watermark, lanes: lanes.collect() }.encode()
+    }
+
+    /// Returns a relative progress for a shard that does not begin with the record that it should begin with, because that is gone. What some lanes had
+    /// done behind it is not known any more, and may be done again.
+    pub(super) fn without_done(relative: &[u8]) -> Vec<u8> {
+        let Some(progress) = Self::decode(relative) else { return vec![] };
+        let done = SequenceNumber::ZERO;
+        let lanes = progress.lanes.into_iter().map(|lane| LaneProgress { done, ..lane }).collect();
+        Self { lanes, ..progress }.encode()
+    }
+
     /// Returns what was encoded, or `None` if this is something else.
     pub(super) fn decode(encoded: &[u8]) -> Option<Self> {
         let at = encoded.iter().position(|&byte| byte == b'\n')?;
@@ -149,6 +168,17 @@ mod tests {
         assert!(progress.lanes[1].windows.is_empty());
         let plain = decoded(r#"{"version":1,"next":7,"lanes":[{"done":7},{"done":7}]}"#, "").unwrap();
         assert!(plain.encode().is_empty(), "the checkpoint says it all");
+    }
+
+    #[test]
+    fn progress_can_be_told_to_a_shard_that_begins_where_it_is() {
+        let line = r#"{"version":1,"next":7,"lanes":[{"done":9,"ended_micros":10},{"done":7}]}"#;
+        let relative = Progress::relative(format!("{line}\n").as_bytes(), 7.into());
+        let expected = r#"{"version":1,"next":0,"lanes":[{"done":2,"ended_micros":10},{"done":0}]}"#;
+        assert_eq!(relative, format!("{expected}\n").as_bytes());
+        assert!(Progress::relative(b"", 7.into()).is_empty(), "the place says it all");
+        let without = Progress::without_done(&relative);
+        assert_eq!(without, format!("{}\n", expected.replace(r#""done":2"#, r#""done":0"#)).as_bytes());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::event_time::EventTime;
-use crate::{Filter, Record};
+use crate::{Filter, Record, ShardId};
 
 /// What a lane goes by.
 #[derive(Debug, Clone)]
@@ -25,6 +25,10 @@ pub(super) struct Rules {
     /// Somebody wants to know what is given up.
     pub(super) has_destination: bool,
     pub(super) filter: Option<Filter>,
+    /// What the states of all lanes of a shard may have in bytes.
+    pub(super) states_bytes_max: usize,
+    /// The shard elsewhere that the records come from, if they do.
+    pub(super) origin: Option<ShardId>,
 }
 
 impl Rules {

@@ -1,17 +1,40 @@
 //! What a lane has to know besides its records: the time, and what has come of its shard.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rules::Rules;
-use crate::Timestamp;
+use crate::{Clock, StreamReader, Timestamp};
 
 /// The time, as the stream's clock has it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Now {
     /// Of the day.
     pub(super) time: Timestamp,
+    /// Nothing comes any more that arrived before. That is the time of the day, unless the records come from elsewhere.
+    pub(super) arrived: Timestamp,
     /// Since some moment: what waits are measured by.
     pub(super) elapsed: Duration,
+}
+
+/// The clocks of a processor.
+#[derive(Debug, Clone)]
+pub(super) struct Clocks {
+    pub(super) stream: StreamReader,
+    /// The time of the day, if the stream's clock says only how far arrivals have come.
+    pub(super) day: Option<Arc<dyn Clock>>,
+}
+
+impl Clocks {
+    pub(super) fn now(&self) -> Now {
+        let arrived = self.stream.clock().now();
+        let time = self.day.as_ref().map_or(arrived, |day| day.now());
+        Now { time, arrived, elapsed: self.elapsed() }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.stream.clock().elapsed()
+    }
 }
 
 /// What is known of the records of a shard, besides those in the lanes.
@@ -30,7 +53,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Returns how far time is, for a lane that has all that came.
     pub(super) fn reached(&self, rules: &Rules) -> Timestamp {
-        if rules.event_time.is_some() { self.watermark } else { self.read_until.time }
+        if rules.event_time.is_some() { self.watermark } else { self.read_until.arrived }
     }
 
     /// Returns whether all windows are over, whatever time it is.
@@ -43,7 +66,7 @@ impl Seen {
     pub(super) fn wait(&self, rules: &Rules, end: Timestamp, now: Now) -> Duration {
         match &rules.event_time {
             Some(event_time) => (self.last_came + event_time.idle_timeout).saturating_sub(now.elapsed),
-            None => end.since(now.time),
+            None => end.since(now.arrived),
         }
     }
 }

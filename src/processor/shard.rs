@@ -51,7 +51,8 @@ impl Shard {
         let count = if lanes.is_empty() { rules.lanes } else { lanes.len() };
         let done = lanes.iter().map(|lane| lane.done).collect();
         let mut windows = lanes.into_iter().map(|lane| lane.windows);
-        let lanes = (0..count).map(|_| Lane::new(id, count, windows.next().unwrap_or_default())).collect();
+        let lanes =
+            (0..count).map(|_| Lane::new(id, count, windows.next().unwrap_or_default(), rules)).collect();
         Self {
             lanes,
             read_to: next,
@@ -80,7 +81,7 @@ impl Shard {
         if self.done.iter().all(|&done| done <= first) {
             self.done.clear();
             if self.lanes.len() != rules.lanes && self.is_settled() {
-                self.set_lanes(input.batch.shard(), rules.lanes);
+                self.set_lanes(input.batch.shard(), rules);
             }
         }
         if input.raise(&mut self.watermark, self.read_to, rules) {
@@ -102,11 +103,11 @@ impl Shard {
     }
 
     /// Begins anew with another number of lanes.
-    fn set_lanes(&mut self, id: ShardId, count: usize) {
+    fn set_lanes(&mut self, id: ShardId, rules: &Rules) {
         // What is late stays late.
         let ended_to = self.lanes.iter().map(|lane| lane.windows().ended_to()).max().unwrap_or_default();
-        let lane = |_| Lane::new(id, count, Windows::new(vec![], ended_to));
-        self.lanes = (0..count).map(lane).collect();
+        let lane = |_| Lane::new(id, rules.lanes, Windows::new(vec![], ended_to), rules);
+        self.lanes = (0..rules.lanes).map(lane).collect();
     }
 
     /// Returns which records go to which lane, by their places in the batch.

@@ -82,6 +82,30 @@ impl ProcessorStats {
             levels.into_iter().map(|(name, unit, level)| (name, unit, MetricValue::Level(Some(level))));
         totals.chain(levels).map(|(name, unit, value)| Metric { name, unit, shard: None, value })
     }
+
+    /// Returns the counts of two processors of different shards together.
+    #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        Self {
+            invocations: self.invocations + other.invocations,
+            errors: self.errors + other.errors,
+            timeouts: self.timeouts + other.timeouts,
+            duration: self.duration + other.duration,
+            duration_max: self.duration_max.max(other.duration_max),
+            iterator_age: self.iterator_age.max(other.iterator_age),
+            records: self.records + other.records,
+            filtered: self.filtered + other.filtered,
+            discarded: self.discarded + other.discarded,
+            late: self.late + other.late,
+            skipped: self.skipped + other.skipped,
+            destination_errors: self.destination_errors + other.destination_errors,
+            last_error: other.last_error.clone().or_else(|| self.last_error.clone()),
+            running: self.running + other.running,
+            stuck: self.stuck + other.stuck,
+            shards: self.shards + other.shards,
+            watermark: [self.watermark, other.watermark].into_iter().flatten().min(),
+        }
+    }
 }
 
 /// The counts of a running processor.

@@ -602,6 +602,8 @@ fn rules(setting: &Setting, lanes: usize) -> Rules {
         },
         has_destination: true,
         filter: Some(Filter::new(r#"{"partitionKey": [{"anything-but": "key-11"}]}"#).unwrap()),
+        states_bytes_max: 990_000,
+        origin: None,
     }
 }
 

@@ -2,22 +2,34 @@
 
 #[cfg(feature = "relay-kinesis")]
 mod envelope;
+#[cfg(feature = "relay-kafka")]
+mod kafka;
 #[cfg(feature = "relay-kinesis")]
 mod kinesis;
 mod link;
 mod options;
 #[expect(clippy::module_inception)]
 mod relay;
+#[cfg(feature = "relay-kinesis")]
+mod source;
 mod stats;
 
 #[cfg(feature = "relay-kinesis")]
 pub use envelope::Envelope;
+#[cfg(feature = "relay-kafka")]
+pub use kafka::{
+    client::{KafkaClient, KafkaClientOptions},
+    options::KafkaRelayOptions,
+    partition::Partitioning,
+};
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::put_options::KinesisRelayOptions;
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::put_prepare::RelayHeaders;
+#[cfg(feature = "relay-kinesis")]
+pub use kinesis::source::KinesisSource;
 pub use options::RelayOptions;
 pub use relay::Relay;
 pub use stats::RelayStats;

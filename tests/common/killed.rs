@@ -105,11 +105,22 @@ pub fn kill_again_and_again(path: &Path, rounds: u64) {
 
 /// Does the same, and kills each child after a time that depends on its round.
 pub fn kill_each_after(path: &Path, rounds: u64, time: impl Fn(u64) -> Duration) {
+    kill_each_with(path, rounds, &[], time);
+}
+
+/// Does the same, with variables of the environment for the children.
+pub fn kill_each_with(
+    path: &Path,
+    rounds: u64,
+    variables: &[(&str, String)],
+    time: impl Fn(u64) -> Duration,
+) {
     for round in 0..=rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(super::CHILD_TEST)
             .env("STREAMLOG_KILL_TEST", path)
             .env("STREAMLOG_ROUND", round.to_string())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

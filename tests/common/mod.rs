@@ -3,9 +3,14 @@
 
 pub mod aggregates;
 pub mod groups;
+#[cfg(feature = "relay-kafka")]
+pub mod kafka;
+#[cfg(feature = "relay-kafka")]
+pub mod kafka_broker;
 pub mod killed;
 #[cfg(all(feature = "relay-kinesis", feature = "gateway"))]
 pub mod kinesis;
+pub mod moto;
 #[cfg(target_os = "linux")]
 pub mod mounts;
 #[cfg(feature = "delivery")]
@@ -30,6 +35,21 @@ pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let in_memory = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
     in_memory.unwrap_or_else(|| tempfile::tempdir().expect("a temporary directory"))
+}
+
+/// Returns the Java that runs the KCL. Without one, prints a note; if `STREAMLOG_JAVA` says that it is there, and it is not, panics.
+pub fn java() -> Option<std::ffi::OsString> {
+    let named = std::env::var_os("STREAMLOG_JAVA");
+    let java = named.clone().unwrap_or_else(|| "java".into());
+    let runs = std::process::Command::new(&java)
+        .arg("-version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    assert!(runs || named.is_none(), "{java:?} does not run: .ci/run installs it");
+    if !runs {
+        println!("skipped: there is no java; `.ci/run` installs it");
+    }
+    runs.then_some(java)
 }
 
 /// The arguments with which a test program runs its test `child` and nothing else, in a process that may be killed.

@@ -7,102 +7,40 @@ has been given each record, and the records of each shard in their order; and it
 """
 
 import collections
-import glob
-import json
 import os
-import signal
-import subprocess
 import sys
 import time
 
-import amazon_kclpy
-from common import Server, client, finish, free_port, until, until_active
+from common import Server, client, finish, until, until_active
+from kcl_programs import Daemon, programs, run_to_the_end, start_moto
 
 JAVA, DIRECTORY, KILLS = sys.argv[1], sys.argv[2], int(sys.argv[3])
 STREAM = "clicks"
 SECONDS_MAX = 85
 deadline = time.monotonic() + SECONDS_MAX
-HERE = os.path.dirname(os.path.abspath(__file__))
 SHARDS = [f"shardId-{number:012}" for number in range(5)]
 # The first shard is split, and the upper child is merged with the second shard.
 PARENTS = {
     SHARDS[0]: [], SHARDS[1]: [], SHARDS[2]: [SHARDS[0]], SHARDS[3]: [SHARDS[0]], SHARDS[4]: [SHARDS[3], SHARDS[1]],
 }
-LOGGING = """<configuration><appender name="C" class="ch.qos.logback.core.ConsoleAppender"><encoder>
-<pattern>%d{HH:mm:ss.SSS} %-5level %logger{0} %msg%n</pattern></encoder></appender>
-<root level="INFO"><appender-ref ref="C"/></root></configuration>"""
 
 
-class Program:
-    """A program that runs beside this one, with its children, and its log."""
-
-    def __init__(self, name, command, **environment):
-        self.log = os.path.join(DIRECTORY, name + ".log")
-        environment = {
-            **os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1",
-            "PYTHONDONTWRITEBYTECODE": "1", **environment,
-        }
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        programs.append(self)
-
-    def end(self):
-        # Its children are in the group of this process, and in no other.
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
-
-
-class Application(Program):
+class Application(Daemon):
     """The KCL with one way to get records."""
 
     def __init__(self, mode, kinesis_url, dynamodb_url):
         self.mode = mode
-        self.out = os.path.join(DIRECTORY, f"{mode}.jsonl")
-        open(self.out, "w").close()
-        place = os.path.join(DIRECTORY, mode)
-        os.mkdir(place)
         properties = {
-            "executableName": f"{sys.executable} {os.path.join(HERE, 'kcl_processor.py')}",
             "streamName": STREAM,
             "applicationName": f"app-{mode.lower()}",
             "workerIdentifier": "worker",
-            "AwsCredentialsProvider": "DefaultCredentialsProvider",
-            "processingLanguage": "python/3",
-            "initialPositionInStream": "TRIM_HORIZON",
-            "regionName": "us-east-1",
             "kinesisEndpoint": kinesis_url,
             "dynamoDBEndpoint": dynamodb_url,
             "cloudWatchEndpoint": dynamodb_url,
-            "metricsLevel": "NONE",
-            "clientVersionConfig": "CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X",
             "retrievalMode": mode,
-            "idleTimeBetweenReadsInMillis": 250,
             "failoverTimeMillis": 4_000,
-            "shardSyncIntervalMillis": 1_500,
-            "parentShardPollIntervalMillis": 1_000,
-            "leaseCleanupConfig.leaseCleanupIntervalMillis": 2_000,
         }
-        with open(os.path.join(place, "kcl.properties"), "w") as file:
-            file.writelines(f"{name} = {value}\n" for name, value in properties.items())
-        with open(os.path.join(place, "logback.xml"), "w") as file:
-            file.write(LOGGING)
-        jars = glob.glob(os.path.join(os.path.dirname(amazon_kclpy.__file__), "jars", "*.jar"))
-        # A short life: it need not be compiled well.
-        options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        command = [
-            JAVA, *options, "-cp", ":".join([place, *jars]), f"-Dlogback.configurationFile={place}/logback.xml",
-            "software.amazon.kinesis.multilang.MultiLangDaemon", "--properties-file", f"{place}/kcl.properties",
-        ]
-        super().__init__(mode, command, KCL_OUT=self.out)
-
-    def events(self):
-        with open(self.out) as file:
-            return [json.loads(line) for line in file if line.endswith("\n")]
+        super().__init__(JAVA, DIRECTORY, mode, properties)
 
     def has(self, event, wanted, what):
         return wanted <= {one[what] for one in self.events() if one["event"] == event}
@@ -134,9 +72,7 @@ def check(application, put):
 
 
 def run():
-    dynamodb_port = free_port()
-    dynamodb = f"http://127.0.0.1:{dynamodb_port}"
-    Program("moto", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(dynamodb_port)])
+    dynamodb = start_moto(DIRECTORY)
     with Server(sys.argv[4:], os.path.join(DIRECTORY, "streams")) as server:
         kinesis = client(server.url, attempts=10)
         kinesis.create_stream(StreamName=STREAM, ShardCount=2)
@@ -188,14 +124,4 @@ def run():
         finish(kills=KILLS, records=len(put), shards=len(SHARDS), records_given_again=sum(repeated))
 
 
-programs = []
-try:
-    run()
-except BaseException:
-    for program in programs:
-        with open(program.log) as log:
-            print(f"--- the end of {program.log}\n" + log.read()[-6_000:])
-    raise
-finally:
-    for program in programs:
-        program.end()
+run_to_the_end(run)

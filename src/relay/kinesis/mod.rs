@@ -1,6 +1,16 @@
 //! Amazon Kinesis on the other side, or anything else that speaks its API.
 
 pub(super) mod client;
+mod coordinator;
+pub(super) mod failure;
+mod feed;
+mod lease;
+mod lease_book;
+mod lease_sync;
+mod lease_table;
+#[cfg(test)]
+mod lease_tests;
+mod ledger;
 mod put;
 mod put_client;
 pub(super) mod put_options;
@@ -9,3 +19,6 @@ pub(super) mod put_prepare;
 mod put_shards;
 #[cfg(test)]
 mod put_tests;
+pub(super) mod read;
+mod shard_run;
+pub(super) mod source;

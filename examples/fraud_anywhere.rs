@@ -1,0 +1,97 @@
+//! One fraud rule, wherever the payments are: in a stream of this machine, or in Amazon Kinesis. One line differs: the one that makes the source.
+//!
+//! The rule, with its windows, retries and dead letters, is that of the example `fraud` in short: three payments of less than 2.00, then one of 500.00
+//! or more, with the same card. On Kinesis, several machines share the shards, and workers of the KCL may be among them.
+//!
+//! ```text
+//! cargo run --example fraud_anywhere
+//! cargo run --example fraud_anywhere --features relay-kinesis -- kinesis payments
+//! ```
+//!
+//! The second form reads a stream of the name until its standard input ends. It finds its region and credentials as every AWS SDK does, and in
+//! `AWS_ENDPOINT_URL_KINESIS` and `AWS_ENDPOINT_URL_DYNAMODB` other servers than Amazon's. A payment is a record with the card as its key and the cents
+//! as its data.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use streamlog::{Destination, Invocation, Processor, Source, Stream};
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+const SMALL_CENTS: u64 = 200;
+const LARGE_CENTS: u64 = 50_000;
+const TRIES: u32 = 3;
+
+/// How many small payments each card has had in a window.
+#[derive(Default, Serialize, Deserialize)]
+struct Tries(HashMap<String, u32>);
+
+/// Starts the rule. It does not know where the payments come from.
+fn start(source: &Source, alarms: &Stream) -> Result<Processor> {
+    let (dead_letters, alarms) = (Destination::stream(alarms), alarms.clone());
+    let processor = source
+        .processor("fraud")
+        .parallelization_factor(4)
+        .tumbling_window(Duration::from_secs(900))
+        .maximum_retry_attempts(3)
+        .bisect_batch_on_function_error(true)
+        .on_failure(dead_letters)
+        .start_with_state(move |invocation, tries: &mut Tries| watch(invocation, tries, &alarms))?;
+    Ok(processor)
+}
+
+fn watch(invocation: &Invocation, Tries(tries): &mut Tries, alarms: &Stream) -> Result<()> {
+    for payment in invocation.records() {
+        let card = std::str::from_utf8(payment.partition_key())?;
+        let cents: u64 = std::str::from_utf8(payment.data())?.parse()?;
+        let small = tries.entry(card.to_owned()).or_default();
+        if cents < SMALL_CENTS {
+            *small += 1;
+        } else if cents >= LARGE_CENTS && *small >= TRIES {
+            println!(
+                "{card} pays {}.{:02} after {small} tries, in {}",
+                cents / 100,
+                cents % 100,
+                invocation.shard()
+            );
+            alarms.put(card, cents.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let alarms = Stream::open(directory.path().join("alarms"))?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => {
+            let payments = Stream::open(directory.path().join("payments"))?;
+            let source = Source::stream(&payments);
+            let processor = start(&source, &alarms)?;
+            for cents in [100, 150, 120, 89_900] {
+                payments.put("card-113", cents.to_string())?;
+                payments.put("card-114", (100_000 - cents).to_string())?;
+            }
+            while processor.stats().records < 8 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            processor.close()?;
+            assert_eq!(alarms.stats()?.shards[0].next_sequence.get(), 1, "one card was stolen");
+        }
+        #[cfg(feature = "relay-kinesis")]
+        ["kinesis", stream] => {
+            let client = streamlog::relay::KinesisClient::options().connect()?;
+            let source = Source::kinesis(&client, *stream);
+            let processor = start(&source, &alarms)?;
+            std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+            println!("{:#?}", processor.stats());
+            processor.close()?;
+        }
+        _ => return Err("no arguments, or with the feature relay-kinesis: kinesis STREAM".into()),
+    }
+    Ok(())
+}

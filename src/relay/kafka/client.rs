@@ -1,0 +1,138 @@
+//! How to reach a Kafka cluster: the settings of a client, by the names that librdkafka has for them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use crate::{Error, Result};
+
+/// What says how to reach a Kafka cluster. Each relay and mirror makes its own connections of it. Cloning it is cheap.
+///
+/// ```
+/// use streamlog::relay::KafkaClient;
+///
+/// let client = KafkaClient::options()
+///     .bootstrap_servers("kafka-1:9092,kafka-2:9092")
+///     .set("compression.type", "lz4")
+///     .connect()?;
+/// # Ok::<(), streamlog::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct KafkaClient {
+    properties: Arc<BTreeMap<String, String>>,
+}
+
+impl fmt::Debug for KafkaClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values may be secrets.
+        let servers = self.properties.get(BOOTSTRAP_SERVERS);
+        f.debug_struct("KafkaClient").field("bootstrap_servers", &servers).finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`KafkaClient`]. [`KafkaClient::options`] returns them.
+#[derive(Clone, Default)]
+pub struct KafkaClientOptions {
+    properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for KafkaClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.properties.keys().collect();
+        f.debug_struct("KafkaClientOptions").field("properties", &names).finish_non_exhaustive()
+    }
+}
+
+impl KafkaClientOptions {
+    /// Sets which brokers to ask for the others: `host:port`, with commas between them.
+    pub fn bootstrap_servers(self, servers: impl Into<String>) -> Self {
+        self.set(BOOTSTRAP_SERVERS, servers)
+    }
+
+    /// Sets a property of [librdkafka](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md), such as `security.protocol` or
+    /// `compression.type`. Those that order and promises rest on belong to the relay, and [`connect`](Self::connect) refuses them.
+    ///
+    /// librdkafka is built without TLS, SASL and Zstandard. A program that needs them depends on the crate `rdkafka`, of the version that streamlog
+    /// has, with its features `ssl`, `sasl` and `zstd`.
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), value.into());
+        self
+    }
+
+    /// Makes the client. It sends nothing to Kafka yet.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if `bootstrap_servers` is not set, a property or its value is unknown to librdkafka as it is built, or the property
+    /// belongs to the relay.
+    pub fn connect(self) -> Result<KafkaClient> {
+        if self.properties.get(BOOTSTRAP_SERVERS).is_none_or(|servers| servers.trim().is_empty()) {
+            let reason = "a client of Kafka needs bootstrap_servers, such as \"kafka-1:9092\"";
+            return Err(Error::InvalidArgument(reason.into()));
+        }
+        if let Some(name) = RESERVED.iter().find(|&&name| self.properties.contains_key(name)) {
+            let reason = format!("{name} is what relays and mirrors set themselves: leave it out");
+            return Err(Error::InvalidArgument(reason.into()));
+        }
+        let client = KafkaClient { properties: Arc::new(self.properties) };
+        client
+            .config()
+            .create_native_config()
+            .map_err(|error| Error::InvalidArgument(text(&error).into()))?;
+        Ok(client)
+    }
+}
+
+impl KafkaClient {
+    /// Returns settings to begin with. [`bootstrap_servers`](KafkaClientOptions::bootstrap_servers) has to be set.
+    pub fn options() -> KafkaClientOptions {
+        KafkaClientOptions::default()
+    }
+
+    /// Returns the properties for a producer or a consumer, to which it adds its own.
+    pub(super) fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (name, value) in &*self.properties {
+            config.set(name, value);
+        }
+        config
+    }
+}
+
+const BOOTSTRAP_SERVERS: &str = "bootstrap.servers";
+
+/// The properties that order and promises rest on, by all their names.
+const RESERVED: [&str; 15] = [
+    "acks",
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "isolation.level",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "partitioner",
+    "request.required.acks",
+    "retries",
+    "transactional.id",
+];
+
+/// Returns what went wrong as text, without the names of types.
+pub(super) fn text(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, name, value) => {
+            format!("Kafka's client does not take {name} = {value:?}: {reason}")
+        }
+        KafkaError::ClientCreation(reason) => format!("Kafka's client cannot start: {reason}"),
+        KafkaError::Transaction(error) => error.string(),
+        error => match error.rdkafka_error_code() {
+            Some(code) => code.to_string(),
+            None => error.to_string(),
+        },
+    }
+}

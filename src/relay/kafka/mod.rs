@@ -1,0 +1,11 @@
+//! Apache Kafka on the other side, or anything else that speaks its protocol.
+
+mod batch;
+pub(super) mod client;
+pub(super) mod options;
+mod origin;
+pub(super) mod partition;
+mod producer;
+mod put;
+mod session;
+mod transaction;

@@ -1,0 +1,237 @@
+//! A stream of Amazon Kinesis as the source of processors.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::client::KinesisClient;
+use super::coordinator::{Coordinator, Shared, Times, random};
+use super::lease_book::Terms;
+use super::lease_table::LeaseTable;
+use super::ledger::LedgerSettings;
+use super::read::RemoteStream;
+use super::shard_run::RunSettings;
+use crate::extend::{check_name, check_range};
+use crate::relay::source::totals::SharedTotals;
+use crate::{
+    Elsewhere, Error, IoFailure, PartProcessor, Position, ProcessorStats, Result, Running, Source, Stream,
+};
+
+/// A stream of Amazon Kinesis whose records processors get. The workers of an application share its shards, on any number of machines: workers of
+/// this library, and those of Amazon's Kinesis Client Library (KCL), by its lease table in DynamoDB.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use streamlog::Source;
+/// use streamlog::relay::{KinesisClient, KinesisSource};
+///
+/// let client = KinesisClient::options().region("eu-west-1").connect()?;
+/// let source = KinesisSource::new(&client, "clicks").checkpoint_interval(Duration::from_secs(10));
+/// let processor = Source::from(source).processor("fraud").start(|invocation| println!("{} records", invocation.len()))?;
+/// # processor.close()?;
+/// # Ok::<(), streamlog::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct KinesisSource {
+    client: KinesisClient,
+    stream: String,
+    table: Option<String>,
+    worker: Option<String>,
+    failover: Duration,
+    sync_every: Duration,
+    checkpoint_interval: Duration,
+    leases_max: usize,
+    spools: Option<PathBuf>,
+    spool_bytes: u64,
+}
+
+const FAILOVER_MIN: Duration = Duration::from_millis(500);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+impl KinesisSource {
+    /// A stream, by its name or its ARN.
+    pub fn new(client: &KinesisClient, stream: impl Into<String>) -> Self {
+        Self {
+            client: client.clone(),
+            stream: stream.into(),
+            table: None,
+            worker: None,
+            failover: Duration::from_secs(10),
+            sync_every: Duration::from_secs(60),
+            checkpoint_interval: Duration::from_secs(1),
+            leases_max: usize::MAX,
+            spools: None,
+            spool_bytes: 32 << 20,
+        }
+    }
+
+    /// Sets the name of the lease table in DynamoDB, which is created if it is missing. Default: the name of the processor, as in the KCL the name of
+    /// the application.
+    pub fn lease_table(mut self, name: impl Into<String>) -> Self {
+        self.table = Some(name.into());
+        self
+    }
+
+    /// Sets the name of this worker in the lease table. No two workers that run may have the same. Default: a random one.
+    pub fn worker_id(mut self, id: impl Into<String>) -> Self {
+        self.worker = Some(id.into());
+        self
+    }
+
+    /// Sets how long a worker has been silent when others take its shards: half a second to an hour. All workers of an application need the same. Default:
+    /// 10 seconds, as in the KCL (`failoverTimeMillis`).
+    pub fn failover_time(mut self, time: Duration) -> Self {
+        self.failover = time;
+        self
+    }
+
+    /// Sets how often to look for new shards, beyond the children of those that end. Default: a minute, as in the KCL (`shardSyncIntervalMillis`).
+    pub fn shard_sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_every = interval;
+        self
+    }
+
+    /// Sets how often to write a shard's checkpoint, with the states of its windows: up to an hour. When a window or a shard ends, it is written at once.
+    /// After a crash, up to this much is done again. Each write costs a unit of DynamoDB's for each KB that the states have. Default: a second.
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.checkpoint_interval = interval;
+        self
+    }
+
+    /// Sets how many shards this worker has at most. Default: no bound.
+    pub fn max_leases(mut self, leases: usize) -> Self {
+        self.leases_max = leases;
+        self
+    }
+
+    /// Sets the directory for spools: what was read and is not done yet, in a small stream for each shard. It is made if it is missing. Spools that a
+    /// crash has left there are deleted. Default: the system's directory for temporary files, where nothing of others is touched.
+    pub fn spool_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spools = Some(directory.into());
+        self
+    }
+
+    /// Sets how much of a shard is read ahead of the function, in bytes: 64 KiB to 16 GiB. Reading waits when this much is not done. Default: 32 MiB. A
+    /// spool needs up to 32 MiB more on the disk, because that is freed in segments.
+    pub fn spool_bytes(mut self, bytes: u64) -> Self {
+        self.spool_bytes = bytes;
+        self
+    }
+
+    fn check(&self, start: Position) -> Result<()> {
+        check_millis("failover_time", self.failover, FAILOVER_MIN..=HOUR)?;
+        check_millis("shard_sync_interval", self.sync_every, Duration::from_millis(100)..=24 * HOUR)?;
+        check_millis("checkpoint_interval", self.checkpoint_interval, Duration::ZERO..=HOUR)?;
+        check_range("max_leases", self.leases_max, 1..=usize::MAX)?;
+        check_range("spool_bytes", self.spool_bytes, 64 << 10..=16 << 30)?;
+        match start {
+            Position::TrimHorizon | Position::Latest | Position::AtTimestamp(_) => Ok(()),
+            _ => Err(Error::InvalidArgument(
+                "a processor of Kinesis begins at TrimHorizon, Latest or AtTimestamp".into(),
+            )),
+        }
+    }
+}
+
+fn check_millis(name: &str, value: Duration, range: std::ops::RangeInclusive<Duration>) -> Result<()> {
+    let millis = |time: &Duration| time.as_millis();
+    check_range(
+        &format!("{name} in milliseconds"),
+        millis(&value),
+        millis(range.start())..=millis(range.end()),
+    )
+}
+
+impl From<KinesisSource> for Source {
+    fn from(source: KinesisSource) -> Self {
+        Self::elsewhere(source)
+    }
+}
+
+impl Source {
+    /// A stream of Amazon Kinesis, by its name or its ARN. [`KinesisSource`] has settings.
+    pub fn kinesis(client: &KinesisClient, stream: impl Into<String>) -> Self {
+        KinesisSource::new(client, stream).into()
+    }
+}
+
+impl Elsewhere for KinesisSource {
+    fn start(&self, part: PartProcessor) -> Result<Box<dyn Running>> {
+        self.check(part.start_at())?;
+        // It is that of a consumer group in each spool.
+        check_name("a processor", part.name())?;
+        let totals = SharedTotals::default();
+        let table = self.table.clone().unwrap_or_else(|| part.name().to_owned());
+        // Three requests have room in the time after which a lease is lost.
+        let table = LeaseTable::new(self.client.clone(), table, self.failover / 3);
+        let spools = self.spools.clone();
+        if let Some(spools) = &spools {
+            delete_spools(spools);
+        }
+        let settings = Arc::new(RunSettings {
+            stream: RemoteStream::new(self.client.clone(), &*self.stream),
+            ledger: LedgerSettings {
+                table: table.clone(),
+                application: part.name().to_owned(),
+                interval: self.checkpoint_interval,
+                totals: Arc::clone(&totals),
+            },
+            part,
+            spools: spools.unwrap_or_else(std::env::temp_dir),
+            spool_bytes: self.spool_bytes,
+        });
+        let shared = Arc::<Shared>::default();
+        let terms = Terms { failover: self.failover, leases_max: self.leases_max, steal_max: 1 };
+        let times = Times { terms, sync_every: self.sync_every };
+        let worker =
+            self.worker.clone().unwrap_or_else(|| format!("streamlog-{:016x}{:016x}", random(), random()));
+        let coordinator = Coordinator::new(Arc::clone(&shared), settings, table, times, &worker);
+        let spawned = thread::Builder::new().name("streamlog-leases".into()).spawn(|| coordinator.work());
+        let failed = |source| IoFailure::new("start a thread of a processor for", &*self.stream, source);
+        let thread = Some(spawned.map_err(failed)?);
+        Ok(Box::new(KinesisProcessor { stream: self.stream.clone(), shared, totals, thread }))
+    }
+}
+
+/// Deletes what a crash has left of spools. One that somebody uses is locked, and stays.
+fn delete_spools(directory: &PathBuf) {
+    for spool in Stream::list(directory).unwrap_or_default() {
+        let _ = Stream::delete(spool);
+    }
+}
+
+/// A processor of a stream of Kinesis, which runs.
+struct KinesisProcessor {
+    stream: String,
+    shared: Arc<Shared>,
+    totals: SharedTotals,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running for KinesisProcessor {
+    fn place(&self) -> &str {
+        &self.stream
+    }
+
+    fn stats(&self) -> ProcessorStats {
+        self.totals.with(self.shared.stats())
+    }
+
+    fn is_over(&self) -> bool {
+        self.shared.is_over.load(Ordering::Acquire)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.shared.is_closing.store(true, Ordering::Release);
+        self.shared.bell.ring();
+        // A function that closes its own processor runs on a thread that this would wait for.
+        if !crate::extend::is_in_callback() {
+            let _ = thread.join();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! What processors of records from elsewhere share, whatever elsewhere is: the spools of their shards, and their counts.
+
+pub(super) mod spool;
+pub(super) mod totals;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use streamlog::{
     Destination, DiscardReason, Error, Filter, HOUR, Invocation, MINUTE, ManualClock, Position,
-    ProcessorOptions, Response, Retention, SECOND, Stream, StreamReader,
+    ProcessorOptions, Response, Retention, SECOND, Source, Stream, StreamReader,
 };
 
 /// Longer than anything here takes.
@@ -75,6 +75,24 @@ fn l1_what_is_done_does_not_come_again_after_close_and_drop() {
         }
     }
     assert_eq!(stream.group("audit").describe().unwrap().lag().record_count, 0);
+}
+
+#[test]
+fn l1_a_processor_keeps_its_stream_open_and_a_source_does() {
+    for from_source in [false, true] {
+        let (directory, clock) = (common::scratch(), common::clock());
+        let stream = open(directory.path(), &clock, 1);
+        for number in 0..1_000 {
+            stream.put("key", number.to_string()).unwrap();
+        }
+        let options =
+            if from_source { Source::stream(&stream).processor("all") } else { stream.processor("all") };
+        drop(stream);
+        let (processor, receiver) = pass_on(options.batch_size(10));
+        let records: usize = (0..100).map(|_| received(&receiver).len()).sum();
+        assert_eq!(records, 1_000);
+        processor.close().unwrap();
+    }
 }
 
 #[test]

@@ -105,10 +105,15 @@ impl fmt::Debug for Processor {
 
 impl Processor {
     fn start(options: ProcessorOptions, function: Arc<Function>) -> Result<Self> {
+        let here = |stream: StreamReader, group| On { stream, group, day: None, ledger: None };
         match options.kind.clone() {
             Kind::Stream(stream) => {
                 let group = stream.group(&*options.name);
-                Self::start_on(options, function, On { stream, group, day: None, ledger: None })
+                Self::start_on(options, function, here((*stream).clone(), group))
+            }
+            Kind::Reader(reader) => {
+                let group = reader.group(&*options.name);
+                Self::start_on(options, function, here(reader, group))
             }
             Kind::Elsewhere(elsewhere) => {
                 let name = options.name.clone();

@@ -97,7 +97,7 @@ impl Stream {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn processor(&self, name: impl Into<String>) -> ProcessorOptions {
-        ProcessorOptions::new(name.into(), Kind::Stream((**self).clone()))
+        ProcessorOptions::new(name.into(), Kind::Stream(self.clone()))
     }
 }
 
@@ -105,7 +105,7 @@ impl StreamReader {
     /// Returns the settings of a processor like [`Stream::processor`], which may run in another process than the one that has the stream open.
     /// One process at a time has a processor's group open.
     pub fn processor(&self, name: impl Into<String>) -> ProcessorOptions {
-        ProcessorOptions::new(name.into(), Kind::Stream(self.clone()))
+        ProcessorOptions::new(name.into(), Kind::Reader(self.clone()))
     }
 }
 
@@ -451,7 +451,7 @@ impl ProcessorOptions {
 
     fn run_dry(self, until: Option<Timestamp>, function: Arc<Function>) -> Result<ProcessorStats> {
         let rules = self.rules();
-        let Kind::Stream(stream) = self.kind else {
+        let Some(stream) = self.kind.reader() else {
             return Err(Error::InvalidArgument(
                 "a dry run reads a stream of this machine: mirror the source into one first".into(),
             ));

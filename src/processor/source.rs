@@ -45,19 +45,32 @@ pub struct Source {
 
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
-    Stream(StreamReader),
+    /// It stays open as long as this or a processor of it is there.
+    Stream(Stream),
+    Reader(StreamReader),
     Elsewhere(Arc<dyn Elsewhere>),
 }
 
+impl Kind {
+    /// Returns what reads a stream of this machine.
+    pub(super) fn reader(&self) -> Option<StreamReader> {
+        match self {
+            Self::Stream(stream) => Some((**stream).clone()),
+            Self::Reader(reader) => Some(reader.clone()),
+            Self::Elsewhere(_) => None,
+        }
+    }
+}
+
 impl Source {
-    /// A stream that this process has open.
+    /// A stream that this process has open. It stays open as long as the source or a processor of it is there.
     pub fn stream(stream: &Stream) -> Self {
-        Self::reader(stream)
+        Self { kind: Kind::Stream(stream.clone()) }
     }
 
     /// A stream that another process may have open.
     pub fn reader(reader: &StreamReader) -> Self {
-        Self { kind: Kind::Stream(reader.clone()) }
+        Self { kind: Kind::Reader(reader.clone()) }
     }
 
     /// Something that is no stream of this machine.
@@ -150,7 +163,7 @@ impl PartProcessor {
     /// Starts the processor of one spool, which is new.
     pub(crate) fn start(&self, spool: Spool<'_>) -> Result<Processor> {
         let mut options = self.options.clone();
-        options.kind = Kind::Stream((**spool.stream).clone());
+        options.kind = Kind::Stream(spool.stream.clone());
         options.start = Position::TrimHorizon;
         options.rules.origin = Some(spool.origin);
         options.rules.states_bytes_max = options.rules.states_bytes_max.min(spool.states_bytes_max);

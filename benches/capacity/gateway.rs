@@ -156,11 +156,15 @@ pub(crate) fn requests(setting: &Setting) {
     );
     let mut lines = ["PutRecord", "PutRecords of 100", "GetRecords of 1,000"].map(Line::new);
     for connections in [1, 2, 4, 8, 16, 32, 64, 256] {
-        let (puts, puts_busy) = rate(address, connections, "PutRecord", single);
-        let (batches, batches_busy) = rate(address, connections, "PutRecords", batch);
+        let best = |operation: &str, body: &(dyn Fn(usize) -> String + Sync)| {
+            let of = |found: &(f64, String)| found.0;
+            setting.best(of, || rate(address, connections, operation, body))
+        };
+        let (puts, puts_busy) = best("PutRecord", &single);
+        let (batches, batches_busy) = best("PutRecords", &batch);
         let iterator = iterator(&mut client);
-        let body = |_| format!(r#"{{"ShardIterator": "{iterator}", "Limit": {GET_RECORDS}}}"#);
-        let (gets, gets_busy) = rate(address, connections, "GetRecords", body);
+        let body = |_: usize| format!(r#"{{"ShardIterator": "{iterator}", "Limit": {GET_RECORDS}}}"#);
+        let (gets, gets_busy) = best("GetRecords", &body);
         let found = [
             ("PutRecord", 1, puts, puts_busy),
             ("PutRecords", PUT_RECORDS, batches, batches_busy),

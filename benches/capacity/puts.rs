@@ -45,6 +45,10 @@ struct Done {
 }
 
 impl Puts {
+    fn best(self, setting: &Setting) -> Done {
+        setting.best(|done: &Done| done.records, || self.run(&setting.scratch))
+    }
+
     fn run(self, scratch: &Path) -> Done {
         let path = scratch.join("stream");
         let shards = if self.own_shards { self.threads as u32 } else { 1 };
@@ -148,7 +152,7 @@ pub(crate) fn by_size(setting: &Setting) {
         let mut line = Line::new(name);
         for bytes in [100, 1_000, 10_000, 100_000] {
             let batch = batch.min(BATCH_BYTES_MAX / bytes);
-            let done = Puts { bytes, batch, ..Puts::default() }.run(&setting.scratch);
+            let done = Puts { bytes, batch, ..Puts::default() }.best(setting);
             let rate = done.records * bytes as f64 / MB;
             line.points.push((bytes as f64, rate));
             report.row(&[
@@ -175,7 +179,7 @@ pub(crate) fn by_threads(setting: &Setting) {
         let mut line = Line::new(name);
         for threads in [1, 2, 4, 8, 16, 32, 64] {
             let puts = Puts { threads, own_shards, bytes: 100, batch, ..Puts::default() };
-            let done = puts.run(&setting.scratch);
+            let done = puts.best(setting);
             line.points.push((threads as f64, done.records / 1e6));
             let shards = if own_shards { threads } else { 1 };
             report.row(&[
@@ -204,7 +208,7 @@ pub(crate) fn durable(setting: &Setting) {
         let mut line = Line::new(name);
         for threads in [1, 4, 16, 64] {
             let puts = Puts { threads, batch, durability: Durability::Power, ..Puts::default() };
-            let done = puts.run(&setting.scratch);
+            let done = puts.best(setting);
             line.points.push((threads as f64, done.records / 1e3));
             report.row(&[threads.to_string(), batch.to_string(), count(done.records), done.busy.to_string()]);
         }

@@ -38,7 +38,12 @@ pub(crate) fn catching_up(setting: &Setting) {
     );
     let mut lines = ["in one process", "in other processes", "groups"].map(Line::new);
     for readers in READERS {
-        let rates = [inside(&stream, readers), outside(&path, readers), groups(&stream, readers)];
+        let best = |measure: &dyn Fn() -> f64| setting.best(|rate| *rate, measure);
+        let rates = [
+            best(&|| inside(&stream, readers)),
+            best(&|| outside(&path, readers)),
+            best(&|| groups(&stream, readers)),
+        ];
         for (line, rate) in lines.iter_mut().zip(rates) {
             line.points.push((readers as f64, rate / 1e6));
         }

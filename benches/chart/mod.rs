@@ -7,7 +7,8 @@ const STYLE: &str = "<style>\
     text{font:13px system-ui,sans-serif;fill:#777}.dim{fill:#888}.title{font-weight:600;font-size:15px}\
     .ours{fill:#3b82c4}.peer{fill:#8a94a6}.bare{fill:#c0914d}.line{stroke:#3b82c4;fill:none;stroke-width:2}\
     .grid{stroke:#888;stroke-opacity:.3}.ours-line{stroke:#3b82c4;fill:none;stroke-width:1.6}\
-    .bare-line{stroke:#c0914d;fill:none;stroke-width:1.6}.peer-line{stroke:#8a94a6;fill:none;stroke-width:1.6}.peer-area{fill:#8a94a6;fill-opacity:.35}\
+    .bare-line{stroke:#c0914d;fill:none;stroke-width:1.6}.peer-line{stroke:#8a94a6;fill:none;stroke-width:1.6}\
+    .more{fill:#4f9d69}.more-line{stroke:#4f9d69;fill:none;stroke-width:1.6}.peer-area{fill:#8a94a6;fill-opacity:.35}\
     .ours-area{fill:#3b82c4;fill-opacity:.75}.bare-area{fill:#c0914d;fill-opacity:.4}\
     @media(prefers-color-scheme:light){text{fill:#333}.dim{fill:#666}}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.dim{fill:#aaa}}</style>";
@@ -161,7 +162,7 @@ pub struct Axis<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Curve<'a> {
     pub name: &'a str,
-    /// `ours`, `bare` or `peer`.
+    /// `ours`, `bare`, `peer` or `more`.
     pub class: &'a str,
     pub points: &'a [(f64, f64)],
 }

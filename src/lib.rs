@@ -193,3 +193,8 @@ struct DeliveryPage;
 #[cfg(all(doctest, feature = "video"))]
 #[doc = include_str!("../docs/VIDEO.md")]
 struct VideoPage;
+
+/// The examples of the page on the limits of one machine, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/SCALING.md")]
+struct ScalingPage;

@@ -8,7 +8,8 @@
 //!
 //! `--dir DIRECTORY` names the disk to measure, `--keep-gib N` how much of it stays free (15): points that need more are left out, and say
 //! so. `--rounds N` takes the best of so many rounds for each rate (1), for a machine that others use, too. `--gib N` is how much `retained`
-//! keeps at most (10). The parts are `disk`, `puts`, `threads`, `power`, `sustained`, `readers`, `followers`, `shards`, `streams`,
+//! keeps at most (10). `--segment-kib N` makes the segments of `shards` and `streams` smaller, and with them the room on the disk that each shard
+//! takes. The parts are `disk`, `puts`, `threads`, `power`, `sustained`, `readers`, `followers`, `shards`, `streams`,
 //! `retained`, and `gateway` with the feature of that name.
 //!
 //! A column says how many processors a point kept busy, in the program and in the system. With all of them busy, processors are what
@@ -39,6 +40,8 @@ pub(crate) struct Setting {
     pub(crate) keep_bytes: u64,
     /// The most that `retained` keeps.
     pub(crate) retained_bytes: u64,
+    /// The segments of `shards` and `streams`.
+    pub(crate) segment_bytes: u64,
     /// How often a rate is measured; the best counts, since others can only take time away.
     pub(crate) rounds: usize,
     pub(crate) report: Report,
@@ -99,7 +102,7 @@ fn main() {
         };
     }
     let (mut base, mut charts, mut keep_gib, mut gib, mut names) = (None, None, 15, 10, vec![]);
-    let mut rounds = 1;
+    let (mut rounds, mut segment_kib) = (1, 64 << 10);
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
         match &*arg {
@@ -107,6 +110,7 @@ fn main() {
             "--charts" => charts = Some(PathBuf::from(value())),
             "--keep-gib" => keep_gib = value().parse().expect("a number of GiB"),
             "--rounds" => rounds = value().parse().expect("a number of rounds"),
+            "--segment-kib" => segment_kib = value().parse().expect("a number of KiB"),
             "--gib" => gib = value().parse().expect("a number of GiB"),
             _ => names.push(arg),
         }
@@ -128,6 +132,7 @@ fn main() {
             scratch: directory.clone(),
             keep_bytes: keep_gib << 30,
             retained_bytes: gib << 30,
+            segment_bytes: segment_kib << 10,
             rounds,
             report: Report::new(charts.clone()),
         });

@@ -117,8 +117,8 @@ fn groups(stream: &Stream, groups: usize) -> f64 {
     let names: Vec<_> = (0..groups).map(|group| format!("group-{group}")).collect();
     let rate = together(groups, |group| {
         let name = &names[group];
-        let open = || stream.group(name).worker().batch_records(BATCH).start_at(Position::TrimHorizon).open();
-        let (started, mut worker, mut records) = (Instant::now(), open().expect("a worker"), 0);
+        let options = stream.group(name).worker().batch_records(BATCH).start_at(Position::TrimHorizon);
+        let (mut worker, started, mut records) = (options.open().expect("a worker"), Instant::now(), 0);
         while started.elapsed() < POINT {
             match worker.poll(Duration::ZERO).expect("a poll") {
                 Some(batch) => {
@@ -128,11 +128,7 @@ fn groups(stream: &Stream, groups: usize) -> f64 {
                     records += batch.len() as u64;
                     worker.commit(&batch).expect("a commit");
                 }
-                None => {
-                    drop(worker);
-                    stream.group(name).reset(Position::TrimHorizon).expect("a reset");
-                    worker = open().expect("a worker");
-                }
+                None => stream.group(name).reset(Position::TrimHorizon).expect("a reset"),
             }
         }
         records

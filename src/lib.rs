@@ -201,3 +201,8 @@ struct VideoPage;
 #[cfg(all(doctest, feature = "relay-kinesis"))]
 #[doc = include_str!("../docs/RELAYS.md")]
 struct RelaysPage;
+
+/// The examples of the page on the limits of one machine, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/SCALING.md")]
+struct ScalingPage;

@@ -7,7 +7,8 @@ const STYLE: &str = "<style>\
     text{font:13px system-ui,sans-serif;fill:#777}.dim{fill:#888}.title{font-weight:600;font-size:15px}\
     .ours{fill:#3b82c4}.peer{fill:#8a94a6}.bare{fill:#c0914d}.line{stroke:#3b82c4;fill:none;stroke-width:2}\
     .grid{stroke:#888;stroke-opacity:.3}.ours-line{stroke:#3b82c4;fill:none;stroke-width:1.6}\
-    .bare-line{stroke:#c0914d;fill:none;stroke-width:1.6}.peer-area{fill:#8a94a6;fill-opacity:.35}\
+    .bare-line{stroke:#c0914d;fill:none;stroke-width:1.6}.peer-line{stroke:#8a94a6;fill:none;stroke-width:1.6}\
+    .more{fill:#4f9d69}.more-line{stroke:#4f9d69;fill:none;stroke-width:1.6}.peer-area{fill:#8a94a6;fill-opacity:.35}\
     .ours-area{fill:#3b82c4;fill-opacity:.75}.bare-area{fill:#c0914d;fill-opacity:.4}\
     @media(prefers-color-scheme:light){text{fill:#333}.dim{fill:#666}}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.dim{fill:#aaa}}</style>";
@@ -146,6 +147,96 @@ pub fn line(title: &str, unit: &str, axis: &str, points: &[(f64, f64)]) -> Strin
         (LEFT + RIGHT) / 2.0,
         HEIGHT - 8.0,
         escape(axis)
+    );
+    svg + "</svg>\n"
+}
+
+/// What is along the bottom of a chart.
+#[derive(Debug, Clone, Copy)]
+pub struct Axis<'a> {
+    pub name: &'a str,
+    pub is_logarithmic: bool,
+}
+
+/// A line through points, whose abscissas ascend.
+#[derive(Debug, Clone, Copy)]
+pub struct Curve<'a> {
+    pub name: &'a str,
+    /// `ours`, `bare`, `peer` or `more`.
+    pub class: &'a str,
+    pub points: &'a [(f64, f64)],
+}
+
+/// Draws curves over one axis. Heights are linear, and zero is in the picture.
+pub fn curves(title: &str, unit: &str, axis: Axis<'_>, curves: &[Curve<'_>]) -> String {
+    const WIDTH: f64 = 760.0;
+    const HEIGHT: f64 = 360.0;
+    const LEFT: f64 = 80.0;
+    const RIGHT: f64 = 720.0;
+    const TOP: f64 = 76.0;
+    const BOTTOM: f64 = 310.0;
+    let mut svg = begin(WIDTH, HEIGHT, title, unit);
+    let points = || curves.iter().flat_map(|curve| curve.points);
+    let mut abscissas: Vec<f64> = points().map(|point| point.0).collect();
+    abscissas.sort_by(f64::total_cmp);
+    abscissas.dedup();
+    let (Some(&first), Some(&last)) = (abscissas.first(), abscissas.last()) else { return svg + "</svg>\n" };
+    let scale = |value: f64| if axis.is_logarithmic { (value / first).log2() } else { value - first };
+    let span = scale(last).max(f64::MIN_POSITIVE);
+    let x = |value: f64| LEFT + scale(value) / span * (RIGHT - LEFT);
+    let highest = points().map(|point| point.1).fold(0.0, f64::max);
+    let lowest = points().map(|point| point.1).fold(0.0, f64::min);
+    // Lines of the grid are steps of one size above and below zero.
+    let step = nice_above(highest.max(-lowest)) / 4.0;
+    let (above, below) = ((highest / step).ceil().max(1.0), (-lowest / step).ceil());
+    let y = |value: f64| TOP + (above * step - value) / ((above + below) * step) * (BOTTOM - TOP);
+    for line in -(below as i32)..=above as i32 {
+        let value = f64::from(line) * step;
+        let _ = write!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>\
+             <text class=\"dim\" x=\"{1}\" y=\"{2:.1}\" text-anchor=\"end\">{3}</text>",
+            y(value),
+            LEFT - 8.0,
+            y(value) + 4.0,
+            number(value)
+        );
+    }
+    let every = abscissas.len().div_ceil(12);
+    for value in abscissas.iter().step_by(every) {
+        let _ = write!(
+            svg,
+            "<text class=\"dim\" x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            x(*value),
+            BOTTOM + 18.0,
+            number(*value)
+        );
+    }
+    let mut legend = LEFT;
+    for Curve { name, class, points } in curves {
+        let mut path = String::new();
+        for (at, point) in points.iter().enumerate() {
+            let (x, y) = (x(point.0), y(point.1));
+            let _ = write!(path, "{}{x:.1},{y:.1}", if at == 0 { "M" } else { "L" });
+            if points.len() <= 30 {
+                let _ = write!(svg, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
+            }
+        }
+        let _ = write!(
+            svg,
+            "<path class=\"{class}-line\" d=\"{path}\"/><path class=\"{class}-line\" d=\"M{legend:.1},56h14\"/>\
+             <text x=\"{:.1}\" y=\"60\">{}</text>",
+            legend + 19.0,
+            escape(name)
+        );
+        legend += 40.0 + name.chars().count() as f64 * 7.2;
+    }
+    let _ = write!(
+        svg,
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+        (LEFT + RIGHT) / 2.0,
+        HEIGHT - 8.0,
+        escape(axis.name)
     );
     svg + "</svg>\n"
 }

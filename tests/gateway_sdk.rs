@@ -145,7 +145,7 @@ async fn records_and_lists(client: &Client) -> Outcome<()> {
     let iterator = iterator.send().await?.shard_iterator.ok_or("an iterator")?;
     let got = client.get_records().shard_iterator(iterator).send().await?;
     let [record] = got.records() else { return Err(format!("one record was expected in {got:?}").into()) };
-    assert_eq!((record.data(), record.partition_key()), (&data, Some("ключ")));
+    assert_eq!((record.data(), record.partition_key()), (&data, "ключ"));
     assert_eq!(record.sequence_number(), placed.sequence_number());
     assert_eq!(got.millis_behind_latest(), Some(0));
     assert!(record.approximate_arrival_timestamp().is_some_and(|time| time.secs() > 1_600_000_000));

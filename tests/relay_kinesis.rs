@@ -253,7 +253,7 @@ fn l1_a_link_that_is_down_for_days_loses_nothing_that_is_held_and_counts_what_is
         let options = common::small(&clock).retention(Retention::age(HOUR));
         let stream = options.open(scratch.path().join("near")).unwrap();
         let relay = stream.relay("up").batch_size(10);
-        let relay = if is_held { relay.hold(None) } else { relay };
+        let relay = if is_held { relay.hold(1 << 30) } else { relay };
         // The stream is not there yet, which is as good as a link that is down.
         let relay = relay.to_kinesis(&far.client(), "far").start().unwrap();
         for number in 0..3_000u64 {

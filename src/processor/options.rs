@@ -331,7 +331,7 @@ impl ProcessorOptions {
         self
     }
 
-    /// Holds retention back for the processor's group, as [`WorkerOptions::hold`] does.
+    /// Holds retention back for the processor's group, up to so many bytes, as [`WorkerOptions::hold`] does. `None` ends a hold that was set before.
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.hold = Some(bytes_max.into());
         self

@@ -121,9 +121,8 @@ impl KinesisClientOptions {
             .build()
             .map_err(|source| IoFailure::new("start a thread for", "a client of Kinesis", source))?;
         let requests = Arc::new(Requests(Some(runtime)));
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::v2025_08_07()).http_client(http);
         if let Some(region) = self.region {
             loader = loader.region(Region::new(region));

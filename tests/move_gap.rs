@@ -214,12 +214,15 @@ proptest! {
     }
 }
 
+/// The name of a line, its class, by which rule, and what is drawn.
+type Drawn<'a> = (&'a str, &'a str, Rule, &'a dyn Fn(&Outcome) -> f64);
+
 #[test]
 fn the_picture_shows_what_was_simulated() {
     const RULE: Rule = Rule::HeldUntilCommitted(100 * MS);
     let gap = |outcome: &Outcome| outcome.keys[&0].gap.expect("it went over") as f64;
     let held = |outcome: &Outcome| outcome.held as f64;
-    let lines: [(&str, &str, Rule, &dyn Fn(&Outcome) -> f64); 4] = [
+    let lines: [Drawn<'_>; 4] = [
         ("at once", "bare", Rule::AtOnce, &gap),
         ("once the lag is below 0.1 s", "peer", Rule::LagBelow(100 * MS), &gap),
         ("with the rule", "ours", RULE, &gap),

@@ -59,7 +59,7 @@ impl Puts {
         let keys = keys_of_shards(&stream, shards);
         // For the threads, and for who takes the time.
         let (start, end) = (Barrier::new(self.threads + 1), Barrier::new(self.threads + 1));
-        let (started, before, counts) = std::thread::scope(|scope| {
+        let (elapsed, busy, records) = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.threads)
                 .map(|thread| {
                     let (stream, start, end) = (&stream, &start, &end);
@@ -82,7 +82,7 @@ impl Puts {
         });
         stream.close().expect("closing");
         clear(&path);
-        Done { records: counts as f64 / started.as_secs_f64(), busy: before }
+        Done { records: records as f64 / elapsed.as_secs_f64(), busy }
     }
 
     /// Puts for a time. Returns the number of records.

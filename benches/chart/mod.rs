@@ -7,11 +7,14 @@ const STYLE: &str = "<style>\
     text{font:13px system-ui,sans-serif;fill:#777}.dim{fill:#888}.title{font-weight:600;font-size:15px}\
     .ours{fill:#3b82c4}.peer{fill:#8a94a6}.bare{fill:#c0914d}.line{stroke:#3b82c4;fill:none;stroke-width:2}\
     .grid{stroke:#888;stroke-opacity:.3}.ours-line{stroke:#3b82c4;fill:none;stroke-width:1.6}\
-    .bare-line{stroke:#c0914d;fill:none;stroke-width:1.6}.peer-line{stroke:#8a94a6;fill:none;stroke-width:1.6}\
-    .more{fill:#4f9d69}.more-line{stroke:#4f9d69;fill:none;stroke-width:1.6}.peer-area{fill:#8a94a6;fill-opacity:.35}\
+    .bare-line{stroke:#c0914d;fill:none;stroke-width:1.6}.peer-area{fill:#8a94a6;fill-opacity:.35}\
     .ours-area{fill:#3b82c4;fill-opacity:.75}.bare-area{fill:#c0914d;fill-opacity:.4}\
     @media(prefers-color-scheme:light){text{fill:#333}.dim{fill:#666}}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.dim{fill:#aaa}}</style>";
+
+/// What only [`curves`] needs, so that other pictures stay as they are.
+const CURVES_STYLE: &str = "<style>.peer-line{stroke:#8a94a6;fill:none;stroke-width:1.6}\
+    .more{fill:#4f9d69}.more-line{stroke:#4f9d69;fill:none;stroke-width:1.6}</style>";
 
 pub struct Bar {
     pub name: String,
@@ -175,7 +178,7 @@ pub fn curves(title: &str, unit: &str, axis: Axis<'_>, curves: &[Curve<'_>]) -> 
     const RIGHT: f64 = 720.0;
     const TOP: f64 = 76.0;
     const BOTTOM: f64 = 310.0;
-    let mut svg = begin(WIDTH, HEIGHT, title, unit);
+    let mut svg = begin(WIDTH, HEIGHT, title, unit) + CURVES_STYLE;
     let points = || curves.iter().flat_map(|curve| curve.points);
     let mut abscissas: Vec<f64> = points().map(|point| point.0).collect();
     abscissas.sort_by(f64::total_cmp);

@@ -122,6 +122,7 @@ impl ProcessorOptions {
             event_time: None,
             has_destination: false,
             filter: None,
+            commits_each: false,
         };
         let (stream, start) = (stream.clone(), Position::TrimHorizon);
         Self {
@@ -329,6 +330,14 @@ impl ProcessorOptions {
     /// Holds retention back for the processor's group, as [`WorkerOptions::hold`] does.
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.hold = Some(bytes_max.into());
+        self
+    }
+
+    /// Has a lane go on when what it has done is committed, so that a crash repeats one batch of each lane at most. Otherwise commits come when there
+    /// is time.
+    #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+    pub(crate) fn commit_each_batch(mut self) -> Self {
+        self.rules.commits_each = true;
         self
     }
 

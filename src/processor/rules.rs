@@ -25,6 +25,8 @@ pub(super) struct Rules {
     /// Somebody wants to know what is given up.
     pub(super) has_destination: bool,
     pub(super) filter: Option<Filter>,
+    /// A lane goes on when what it has done is committed.
+    pub(super) commits_each: bool,
 }
 
 impl Rules {

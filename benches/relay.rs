@@ -61,12 +61,13 @@ fn main() {
 
     let mut bench = Bench { server, near, records, runs: 0 };
     let python = std::env::var_os("STREAMLOG_PYTHON");
-    let contenders: [(&str, &dyn Fn(&mut Bench) -> Duration); 6] = [
+    let contenders: [(&str, &dyn Fn(&mut Bench) -> Duration); 7] = [
         ("bare loop of the SDK", &|bench| bench.bare(1)),
         ("bare loops, 4 threads", &|bench| bench.bare(4)),
         ("boto3", &|bench| bench.boto3(python.as_ref().expect("it is set").as_ref(), &file)),
-        ("relay, concurrency 1", &|bench| bench.relay(1, 1, 500, false)),
-        ("relay, a lane a shard", &|bench| bench.relay(64, 1, 500, false)),
+        ("relay, one at a time", &|bench| bench.relay(1, 1, 500, false)),
+        ("relay", &|bench| bench.relay(64, 1, 500, false)),
+        ("relay, batches of 2,000", &|bench| bench.relay(64, 1, 2_000, false)),
         ("relay, aggregates", &|bench| bench.relay(64, 1, 5_000, true)),
     ];
     let is_there = |name: &str| name != "boto3" || python.is_some();
@@ -226,7 +227,7 @@ impl Bench {
         let begun = Instant::now();
         let relay = relay.start().expect("a relay");
         while (relay.stats().records as usize) < self.records.len() {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(5));
         }
         let took = begun.elapsed();
         assert_eq!(relay.stats().discarded, 0);

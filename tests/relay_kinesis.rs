@@ -324,6 +324,28 @@ fn l1_nothing_is_lost_or_out_of_order_when_requests_and_answers_are() {
 }
 
 #[test]
+fn p1_a_batch_is_sent_when_the_one_before_it_is_committed_so_that_a_crash_repeats_one() {
+    const BATCH: u64 = 10;
+    let (near, far) = (Near::new(1), Far::new(Limits::none()));
+    far.create("far", 1);
+    for number in 0..300 {
+        near.put(&format!("key-{number}"), b"1");
+    }
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let (see, stream) = (Arc::clone(&seen), near.stream.clone());
+    let proxy = Proxy::new(far.address, move |_| {
+        let group = stream.group("up").describe().unwrap();
+        see.lock().unwrap().push(group.shards[0].next_sequence.get());
+        Fault::None
+    });
+    let relay = near.relay().batch_size(BATCH as usize).to_kinesis(&client(proxy.address), "far");
+    near.finish(relay.pacing(false).start().unwrap());
+    let seen = seen.lock().unwrap();
+    // Each batch is one request, because it has no key twice.
+    assert!(seen.iter().copied().eq((0..300).step_by(BATCH as usize)), "{seen:?}");
+}
+
+#[test]
 fn a_relay_whose_link_is_down_ends_when_it_is_closed_and_goes_on_later() {
     let (near, mut far) = (Near::new(1), Far::new(Limits::none()));
     far.create("far", 1);

@@ -67,6 +67,9 @@ pub(super) struct Core {
     /// The jobs that count. A job whose ticket is not here has taken too long, or its shard is gone.
     running: BTreeMap<u64, Running>,
     next_ticket: u64,
+    /// Lanes that go on when what they have done is committed, with the number of jobs of such lanes that had finished by then.
+    uncommitted: BTreeMap<Address, u64>,
+    finished: u64,
     /// All records that arrived before are in the lanes, unless a shard is paused.
     read_until: Now,
     pub(super) counts: Counts,
@@ -84,6 +87,8 @@ pub(super) struct Commit {
     pub(super) is_urgent: bool,
     /// The lanes with windows that are over, as it says, and where the last of them ends.
     over: Vec<(usize, Timestamp)>,
+    /// It has what so many jobs have done.
+    finished: u64,
 }
 
 impl Core {
@@ -99,6 +104,8 @@ impl Core {
             wait_for_read: BTreeSet::new(),
             running: BTreeMap::new(),
             next_ticket: 0,
+            uncommitted: BTreeMap::new(),
+            finished: 0,
             read_until: Now::default(),
             counts: Counts::default(),
             is_stopping: false,
@@ -120,6 +127,7 @@ impl Core {
     pub(super) fn forget(&mut self, id: ShardId) {
         self.shards.remove(&id);
         self.running.retain(|_, running| running.address.0 != id);
+        self.uncommitted.retain(|address, _| address.0 != id);
     }
 
     /// Adds a batch that was read. Returns whether the shard has room for more.
@@ -154,8 +162,9 @@ impl Core {
     /// Has a lane asked what it wants next.
     pub(super) fn schedule(&mut self, address: Address) {
         let lane = self.shards.get(&address.0).and_then(|shard| shard.lanes.get(address.1));
-        // One that runs is asked when it has finished.
-        if lane.is_some_and(|lane| !lane.is_running()) && self.is_ready.insert(address) {
+        // One that runs is asked when it has finished, and one that waits for a commit after that.
+        let is_free = lane.is_some_and(|lane| !lane.is_running()) && !self.uncommitted.contains_key(&address);
+        if is_free && self.is_ready.insert(address) {
             self.ready.push_back(address);
         }
     }
@@ -238,8 +247,13 @@ impl Core {
             Done::Reported { error } => lane.finish_report(&self.rules, now, error, &mut self.counts),
         }
         let has_use = lane.is_empty() || shard.is_paused && lane.is_low(&self.rules);
-        self.schedule(address);
         self.changed.insert(address.0);
+        if self.rules.commits_each && self.commit_of(address.0).is_some() {
+            self.finished += 1;
+            self.uncommitted.insert(address, self.finished);
+            return true;
+        }
+        self.schedule(address);
         has_use
     }
 
@@ -283,12 +297,25 @@ impl Core {
         let windows = progress.lanes.iter().flat_map(|lane| lane.windows.open());
         let is_urgent =
             shard.is_ended || windows.clone().any(|window| window.is_over && !window.is_committed);
-        is_new.then(|| Commit { shard: id, next, state, is_urgent, over: over.collect() })
+        let finished = self.finished;
+        is_new.then(|| Commit { shard: id, next, state, is_urgent, over: over.collect(), finished })
+    }
+
+    /// Notes that of a shard's lanes what so many jobs have done is committed, so that those that wait for that go on.
+    pub(super) fn go_on(&mut self, id: ShardId, finished: u64) {
+        let is_over =
+            |(address, at): (&Address, &u64)| (address.0 == id && *at <= finished).then_some(*address);
+        let over: Vec<_> = self.uncommitted.iter().filter_map(is_over).collect();
+        for address in over {
+            self.uncommitted.remove(&address);
+            self.schedule(address);
+        }
     }
 
     /// Notes that something is committed.
     pub(super) fn note_commit(&mut self, commit: Commit) {
         let id = commit.shard;
+        self.go_on(id, commit.finished);
         let Some(shard) = self.shards.get_mut(&id) else { return };
         shard.committed = (commit.next, commit.state);
         for (at, end) in commit.over {

@@ -209,7 +209,14 @@ impl Driver {
             core.lock().forget(id);
             return Ok(false);
         }
-        let commit = core.lock().commit_of(id);
+        let commit = {
+            let mut core = core.lock();
+            let commit = core.commit_of(id);
+            if commit.is_none() {
+                core.go_on(id, u64::MAX);
+            }
+            commit
+        };
         if let Some(commit) = commit {
             self.commit(core, commit)?;
         }

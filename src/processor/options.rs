@@ -128,6 +128,7 @@ impl ProcessorOptions {
             filter: None,
             states_bytes_max: STATES_BYTES_MAX,
             origin: None,
+            commits_each: false,
         };
         Self {
             name,
@@ -334,6 +335,14 @@ impl ProcessorOptions {
     /// Holds retention back for the processor's group, up to so many bytes, as [`WorkerOptions::hold`] does. `None` ends a hold that was set before.
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.hold = Some(bytes_max.into());
+        self
+    }
+
+    /// Has a lane go on when what it has done is committed, so that a crash repeats one batch of each lane at most. Otherwise commits come when there
+    /// is time.
+    #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+    pub(crate) fn commit_each_batch(mut self) -> Self {
+        self.rules.commits_each = true;
         self
     }
 

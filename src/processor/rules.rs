@@ -29,6 +29,8 @@ pub(super) struct Rules {
     pub(super) states_bytes_max: usize,
     /// The shard elsewhere that the records come from, if they do.
     pub(super) origin: Option<ShardId>,
+    /// A lane goes on when what it has done is committed.
+    pub(super) commits_each: bool,
 }
 
 impl Rules {

@@ -56,6 +56,7 @@ struct Setting {
     windows: Windows,
     /// Every so manieth record always fails, if there are bounded retries.
     poison: u32,
+    commits_each: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -120,17 +121,10 @@ fn setting() -> impl Strategy<Value = Setting> {
         idle_timeout,
     });
     let windows = prop_oneof![1 => Just(Windows::None), 1 => Just(Windows::ByArrival), 3 => by_event];
-    (1..=4_usize, 1..20_usize, any::<bool>(), any::<bool>(), retries, windows, 2..30u32).prop_map(
-        |(lanes, batch_size, bisects, answers_items, retries, windows, poison)| Setting {
-            lanes,
-            batch_size,
-            bisects,
-            answers_items,
-            retries,
-            windows,
-            poison,
-        },
-    )
+    (1..=4_usize, 1..20_usize, any::<bool>(), any::<bool>(), retries, windows, 2..30u32, any::<bool>())
+        .prop_map(|(lanes, batch_size, bisects, answers_items, retries, windows, poison, commits_each)| {
+            Setting { lanes, batch_size, bisects, answers_items, retries, windows, poison, commits_each }
+        })
 }
 
 struct World {
@@ -604,6 +598,7 @@ fn rules(setting: &Setting, lanes: usize) -> Rules {
         filter: Some(Filter::new(r#"{"partitionKey": [{"anything-but": "key-11"}]}"#).unwrap()),
         states_bytes_max: 990_000,
         origin: None,
+        commits_each: setting.commits_each,
     }
 }
 
@@ -643,6 +638,7 @@ fn world_with(windows: Windows, retries: Option<u32>) -> World {
         retries,
         windows,
         poison: 1_000,
+        commits_each: false,
     });
     put_one(&mut world);
     world.drive();
@@ -794,6 +790,7 @@ fn l2_what_a_lane_had_done_counts_as_done_until_it_is_read_again() {
         retries: None,
         windows: Windows::ByArrival,
         poison: 1_000,
+        commits_each: false,
     });
     // All keys are in the same shard, and these two are in different lanes.
     world.apply(&Operation::Merge { pick: 0 });
@@ -865,6 +862,7 @@ fn l5_a_shard_whose_commit_fails_does_not_hold_up_the_commits_of_others() {
         retries: None,
         windows: Windows::None,
         poison: 2,
+        commits_each: false,
     });
     world.put(39, 0);
     world.drive();

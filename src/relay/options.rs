@@ -46,7 +46,7 @@ impl StreamReader {
 impl RelayOptions {
     fn new(stream: &StreamReader, processor: ProcessorOptions, name: String) -> Self {
         // A call lasts as long as the link is down. It returns when the relay closes.
-        let processor = processor.batch_size(500).batch_bytes(4 << 20).time_limit(None);
+        let processor = processor.batch_size(500).batch_bytes(4 << 20).time_limit(None).commit_each_batch();
         let options = Self {
             stream: stream.clone(),
             name,

@@ -1,6 +1,6 @@
 //! A batch on its way: what is left of it, what goes into the next request, and what a request has settled.
 //!
-//! It knows no network, so that tests need none.
+//! It sends nothing itself, so it is tested without a network.
 //!
 //! **The order of each key:** a request has at most one record of Kinesis with records of a key. What of a key is in a request is the first that is left of
 //! it, and the rest is not sent before that is stored. So whatever fails, nothing of the key overtakes it.

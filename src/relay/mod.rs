@@ -8,7 +8,6 @@ mod link;
 mod options;
 #[expect(clippy::module_inception)]
 mod relay;
-#[cfg(feature = "relay-kinesis")]
 mod source;
 mod stats;
 
@@ -17,6 +16,7 @@ pub use kafka::{
     client::{KafkaClient, KafkaClientOptions},
     options::KafkaRelayOptions,
     partition::Partitioning,
+    source::KafkaSource,
 };
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};

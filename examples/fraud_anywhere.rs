@@ -1,16 +1,18 @@
-//! One fraud rule, wherever the payments are: in a stream of this machine, or in Amazon Kinesis. One line differs: the one that makes the source.
+//! One fraud rule, wherever the payments are: in a stream of this machine, in Amazon Kinesis, or in Kafka.
+//!
+//! One line differs: the one that makes the source.
 //!
 //! The rule, with its windows, retries and dead letters, is that of the example `fraud` in short: three payments of less than 2.00, then one of 500.00
-//! or more, with the same card. On Kinesis, several machines share the shards, and workers of the KCL may be among them.
+//! or more, with the same card. Elsewhere, several machines share the shards, and on Kinesis workers of the KCL may be among them.
 //!
 //! ```text
 //! cargo run --example fraud_anywhere
 //! cargo run --example fraud_anywhere --features relay-kinesis -- kinesis payments
+//! cargo run --example fraud_anywhere --features relay-kafka -- kafka payments localhost:9092
 //! ```
 //!
-//! The second form reads a stream of the name until its standard input ends. It finds its region and credentials as every AWS SDK does, and in
-//! `AWS_ENDPOINT_URL_KINESIS` and `AWS_ENDPOINT_URL_DYNAMODB` other servers than Amazon's. A payment is a record with the card as its key and the cents
-//! as its data.
+//! The other forms read a stream or topic of the name until the standard input ends. The second one finds its region and credentials as every AWS SDK
+//! does, and in `AWS_ENDPOINT_URL` another server than Amazon's. A payment is a record with the card as its key and the cents as its data.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -86,12 +88,22 @@ fn main() -> Result<()> {
         ["kinesis", stream] => {
             let client = streamlog::relay::KinesisClient::options().connect()?;
             let source = Source::kinesis(&client, *stream);
-            let processor = start(&source, &alarms)?;
-            std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
-            println!("{:#?}", processor.stats());
-            processor.close()?;
+            run_until_the_input_ends(start(&source, &alarms)?)?;
         }
-        _ => return Err("no arguments, or with the feature relay-kinesis: kinesis STREAM".into()),
+        #[cfg(feature = "relay-kafka")]
+        ["kafka", topic, servers] => {
+            let client = streamlog::relay::KafkaClient::options().bootstrap_servers(*servers).connect()?;
+            let source = Source::kafka(&client, *topic);
+            run_until_the_input_ends(start(&source, &alarms)?)?;
+        }
+        _ => return Err("no arguments; with the features relay-kinesis and relay-kafka: kinesis STREAM, kafka TOPIC SERVERS".into()),
     }
     Ok(())
+}
+
+#[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
+fn run_until_the_input_ends(processor: Processor) -> Result<()> {
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    println!("{:#?}", processor.stats());
+    Ok(processor.close()?)
 }

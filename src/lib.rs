@@ -26,7 +26,8 @@
 //! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
 //! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`], [`Queue::next`]; a [`PendingReceipt`] is a future.
 //! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
-//! - Have a function called with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`].
+//! - Have a function called with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`]; on Amazon Kinesis and Apache Kafka, too:
+//!   [`Source`].
 //! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
 //! - Hand out records one by one and take them back one by one, with timeouts and dead letters: [`Stream::queue`], [`Queue`].
 //! - Deliver records to files and object stores, exactly once, and to HTTP endpoints, as Amazon Data Firehose does: the module `delivery`, with
@@ -159,7 +160,7 @@ pub use processor::{
     Destination, DiscardReason, Discarded, Invocation, Processor, ProcessorDescription, ProcessorLane,
     ProcessorOptions, ProcessorShard, ProcessorStats, ProcessorWindow, Response, Sink, Source, Window,
 };
-#[cfg(feature = "relay-kinesis")]
+#[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
 pub(crate) use processor::{Elsewhere, Entry, Ledger, Origin, PartProcessor, Running, Spool};
 pub use producer::{PendingReceipt, Producer, ProducerOptions};
 pub use queue::{NextRecords, Queue, QueueDescription, QueueOptions, QueueRecord, ReceiptHandle};

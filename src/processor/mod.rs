@@ -96,10 +96,12 @@ enum Runs {
 
 impl fmt::Debug for Processor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Processor")
-            .field("name", &self.name)
-            .field("is_over", &self.is_over())
-            .finish_non_exhaustive()
+        let mut fields = f.debug_struct("Processor");
+        fields.field("name", &self.name).field("is_over", &self.is_over());
+        if let Runs::Elsewhere(running) = &self.runs {
+            fields.field("reads", &running.place());
+        }
+        fields.finish_non_exhaustive()
     }
 }
 

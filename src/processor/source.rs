@@ -21,6 +21,7 @@ use crate::{Clock, Error, Group, Position, Result, SequenceNumber, ShardId, Stre
 /// - [`stream`](Self::stream), [`reader`](Self::reader): a stream of this machine, in this process or in another one.
 /// - `Source::kinesis` and `relay::KinesisSource`, with the feature `relay-kinesis`: a stream of Amazon Kinesis, whose shards several machines
 ///   share.
+/// - `Source::kafka` and `relay::KafkaSource`, with the feature `relay-kafka`: a topic of Apache Kafka.
 ///
 /// ```
 /// # use std::sync::mpsc;

@@ -10,7 +10,6 @@ mod link;
 mod options;
 #[expect(clippy::module_inception)]
 mod relay;
-#[cfg(feature = "relay-kinesis")]
 mod source;
 mod stats;
 
@@ -21,6 +20,7 @@ pub use kafka::{
     client::{KafkaClient, KafkaClientOptions},
     options::KafkaRelayOptions,
     partition::Partitioning,
+    source::KafkaSource,
 };
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};

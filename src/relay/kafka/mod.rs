@@ -2,10 +2,13 @@
 
 mod batch;
 pub(super) mod client;
+mod ledger;
 pub(super) mod options;
 mod origin;
 pub(super) mod partition;
+mod parts;
 mod producer;
 mod put;
 mod session;
+pub(super) mod source;
 mod transaction;

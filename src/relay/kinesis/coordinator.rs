@@ -1,7 +1,6 @@
 //! The thread of a processor of Kinesis that keeps its leases, creates those that are missing, and runs the shards that it has.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -13,17 +12,12 @@ use super::failure::Failure;
 use super::lease::{Checkpoint, Lease};
 use super::lease_book::{Grip, LeaseBook, Table, Terms};
 use super::lease_sync::{
-    Inconsistent, first_leases, is_needless, leases_of_children, may_begin, missing_leases, roots,
+    Children, Inconsistent, first_leases, is_needless, leases_of_children, may_begin, missing_leases, roots,
 };
 use super::lease_table::LeaseTable;
 use super::read::RemoteShard;
 use super::shard_run::{Run, RunEnd, RunSettings, run};
 use crate::{Bell, Clock, Position, ProcessorStats, SystemClock};
-
-/// Returns a number that nobody else has.
-pub(super) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
 
 fn elapsed() -> Duration {
     SystemClock.elapsed()
@@ -62,7 +56,7 @@ pub(super) struct Coordinator {
     rows: Vec<Lease>,
     threads: BTreeMap<String, (Arc<Grip>, JoinHandle<RunEnd>)>,
     /// Shards that have ended, with their children, whose leases say so not yet.
-    ended: BTreeMap<String, (Arc<Grip>, Vec<(String, Vec<String>)>)>,
+    ended: BTreeMap<String, (Arc<Grip>, Children)>,
 }
 
 /// After an error, everything is tried again this much later.
@@ -267,7 +261,7 @@ impl Coordinator {
 }
 
 /// Returns the children of a shard, each with its parents.
-fn children_of(key: &str, shards: &[RemoteShard]) -> Vec<(String, Vec<String>)> {
+fn children_of(key: &str, shards: &[RemoteShard]) -> Children {
     let children = shards.iter().filter(|shard| shard.parents.iter().any(|parent| parent == key));
     children.map(|child| (child.id.clone(), child.parents.clone())).collect()
 }

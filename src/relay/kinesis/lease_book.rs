@@ -1,5 +1,6 @@
-//! What a worker does about leases, without a network and a clock: renew, take, steal, and know when one is lost. The rules are those of the KCL,
-//! so that its workers and ours share one application.
+//! What a worker does about leases, without a network and a clock: renew, take, steal, and know when one is lost.
+//!
+//! The rules are those of the KCL, so that its workers and ours share one application.
 //!
 //! **No clocks are compared.** Each write of an owner's changes the row's counter. A lease has expired if its counter has not changed for the failover
 //! time, on the observer's own clock, since the observer first saw that counter. An owner goes by the same time from its last write on, counted from

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::lease::{Checkpoint, Lease, compare_numbers};
 use super::read::RemoteShard;
 
+/// The children of a shard, each with its parents.
+pub(super) type Children = Vec<(String, Vec<String>)>;
+
 /// The list of shards contradicts itself, because shards change right now. It has to be read again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inconsistent(pub(super) String);

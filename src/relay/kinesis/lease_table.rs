@@ -288,3 +288,47 @@ fn is_lease(item: &Item) -> bool {
         .and_then(|entity| entity.as_s().ok())
         .is_some_and(|entity| entity.eq_ignore_ascii_case("LEASE"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l6_rows_are_read_as_the_kcl_writes_them() {
+        let row = [
+            (KEY, text("shardId-000000000003")),
+            (OWNER, text("kcl")),
+            (COUNTER, number(17)),
+            (CHECKPOINT, text("495")),
+            (SUB, number(2)),
+            (SWITCHES, number(1)),
+            (PARENTS, AttributeValue::Ss(vec!["shardId-000000000001".to_owned()])),
+            (HASH_RANGE.0, text("0")),
+            (HASH_RANGE.1, text("9")),
+            ("throughputKBps", AttributeValue::N("0.5".to_owned())),
+        ];
+        let item: Item = row.map(|(name, value)| (name.to_owned(), value)).into();
+        let lease = lease_of(&item).unwrap();
+        assert_eq!((lease.owner.as_deref(), lease.counter, lease.owner_switches), (Some("kcl"), 17, 1));
+        assert_eq!(lease.checkpoint, Checkpoint::Number("495".to_owned(), 2));
+        assert_eq!((lease.parents.len(), lease.children.len(), lease.hash_range.is_some()), (1, 0, true));
+        let again = lease_of(&item_of(&Lease { owner: None, ..lease.clone() })).unwrap();
+        assert_eq!(again, Lease { owner: None, ..lease });
+        let without_checkpoint: Item = [(KEY.to_owned(), text("something else"))].into();
+        assert_eq!(lease_of(&without_checkpoint), None);
+    }
+
+    #[test]
+    fn l2_a_state_counts_only_for_the_checkpoint_that_it_was_written_with() {
+        let lease = Lease::new("shardId-000000000003", Checkpoint::Number("495".to_owned(), 2));
+        let mut item = item_of(&lease);
+        item.insert(STATE.to_owned(), AttributeValue::B(Blob::new(b"state")));
+        item.insert(STATE_OF.to_owned(), text(state_of(&lease.checkpoint)));
+        assert_eq!(lease_of(&item).unwrap().state, b"state");
+        // The KCL moves the checkpoint and knows nothing of a state.
+        item.insert(SUB.to_owned(), number(3));
+        assert!(lease_of(&item).unwrap().state.is_empty());
+        item.insert(CHECKPOINT.to_owned(), text("SHARD_END"));
+        assert!(lease_of(&item).unwrap().state.is_empty());
+    }
+}

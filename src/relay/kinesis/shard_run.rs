@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::coordinator::random;
 use super::failure::{Failure, Remedy};
 use super::feed::Feed;
 use super::lease::{Checkpoint, Lease};
 use super::lease_book::Grip;
+use super::lease_sync::Children;
 use super::ledger::{LedgerSettings, ShardLedger, split_state};
 use super::read::{READ_RECORDS_MAX, ReadFrom, RemoteBatch, RemoteShardReader, RemoteStream};
+use crate::relay::source::random;
 use crate::relay::source::spool::SpoolStream;
 use crate::{
     Bell, Clock, PartProcessor, Position, Processor, ProcessorStats, Result, SequenceNumber, ShardId, Spool,
@@ -36,7 +37,7 @@ pub(super) enum RunEnd {
     /// The lease is somebody else's, or the processor is to end.
     Left,
     /// Everything in the shard is done. These are its children, each with its parents, if Kinesis said so.
-    ShardEnd(Vec<(String, Vec<String>)>),
+    ShardEnd(Children),
 }
 
 /// A run, as its thread and its owner share it.
@@ -102,7 +103,7 @@ struct Shard<'a> {
     has_gap: Option<bool>,
     /// Everything is in the spool that arrived before.
     arrived: Timestamp,
-    end: Option<Vec<(String, Vec<String>)>>,
+    end: Option<Children>,
 }
 
 impl<'a> Shard<'a> {

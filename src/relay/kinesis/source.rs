@@ -7,13 +7,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::client::KinesisClient;
-use super::coordinator::{Coordinator, Shared, Times, random};
+use super::coordinator::{Coordinator, Shared, Times};
 use super::lease_book::Terms;
 use super::lease_table::LeaseTable;
 use super::ledger::LedgerSettings;
 use super::read::RemoteStream;
 use super::shard_run::RunSettings;
 use crate::extend::{check_name, check_range};
+use crate::relay::source::random;
 use crate::relay::source::totals::SharedTotals;
 use crate::{
     Elsewhere, Error, IoFailure, PartProcessor, Position, ProcessorStats, Result, Running, Source, Stream,
@@ -192,7 +193,13 @@ impl Elsewhere for KinesisSource {
         let spawned = thread::Builder::new().name("streamlog-leases".into()).spawn(|| coordinator.work());
         let failed = |source| IoFailure::new("start a thread of a processor for", &*self.stream, source);
         let thread = Some(spawned.map_err(failed)?);
-        Ok(Box::new(KinesisProcessor { stream: self.stream.clone(), shared, totals, thread }))
+        Ok(Box::new(KinesisProcessor {
+            stream: self.stream.clone(),
+            shared,
+            totals,
+            thread,
+            process: std::process::id(),
+        }))
     }
 }
 
@@ -209,6 +216,7 @@ struct KinesisProcessor {
     shared: Arc<Shared>,
     totals: SharedTotals,
     thread: Option<JoinHandle<()>>,
+    process: u32,
 }
 
 impl Running for KinesisProcessor {
@@ -226,6 +234,11 @@ impl Running for KinesisProcessor {
 
     fn close(&mut self) -> Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
+        if std::process::id() != self.process {
+            // A child made by fork does not have the thread.
+            std::mem::forget(thread);
+            return Ok(());
+        }
         self.shared.is_closing.store(true, Ordering::Release);
         self.shared.bell.ring();
         // A function that closes its own processor runs on a thread that this would wait for.

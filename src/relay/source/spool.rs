@@ -1,4 +1,4 @@
-//! A spool: the records of one shard elsewhere, in a stream on this machine that a processor reads. It is small, and deleted at the end.
+//! A spool: the records of one shard elsewhere, in a small stream on this machine that a processor reads, and that is deleted at the end.
 //!
 //! **Time.** The spool's clock is not that of the day: it says how far arrivals have come elsewhere. So records have the times of arrival that they
 //! have there, and windows by arrival end once nothing more can come that belongs to them.

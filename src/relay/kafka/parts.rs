@@ -1,0 +1,299 @@
+//! The partitions of a topic that this worker has, each with a spool and its processor.
+//!
+//! Kafka's consumer group says which partitions these are. Before one is given away, its processor ends and commits. What a worker commits that the group
+//! no longer knows is refused.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::client::text;
+use super::ledger::{OffsetLedger, decode};
+use crate::relay::source::random;
+use crate::relay::source::spool::{Arrived, SpoolStream};
+use crate::relay::source::totals::SharedTotals;
+use crate::{
+    Clock, Error, Origin, PartProcessor, Position, Processor, ProcessorStats, PutRecord, Result,
+    SequenceNumber, ShardId, Spool, SystemClock, Timestamp,
+};
+
+/// What the partitions share.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) topic: String,
+    pub(super) part: PartProcessor,
+    pub(super) interval: Duration,
+    pub(super) spools: PathBuf,
+    pub(super) spool_bytes: u64,
+    pub(super) totals: SharedTotals,
+    /// The consumer, which has this as its context.
+    pub(super) consumer: OnceLock<Weak<BaseConsumer<Parts>>>,
+    /// The partitions that the group has given to this worker could not be begun.
+    pub(super) must_rejoin: AtomicBool,
+}
+
+/// The partitions that this worker has.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) settings: Settings,
+    open: Mutex<BTreeMap<i32, Part>>,
+}
+
+#[derive(Debug)]
+struct Part {
+    spool: SpoolStream,
+    processor: Processor,
+    /// What has come and is not in the spool.
+    pending: VecDeque<Received>,
+    is_paused: bool,
+    /// There are no more records at present.
+    is_at_tip: bool,
+}
+
+/// A record of Kafka.
+#[derive(Debug)]
+struct Received {
+    offset: i64,
+    key: Vec<u8>,
+    data: Vec<u8>,
+    headers: Vec<(String, Vec<u8>)>,
+    arrived: Timestamp,
+}
+
+/// A request that has taken so long has failed.
+const WAIT: Duration = Duration::from_secs(10);
+/// A record may be there this long after a time that it has.
+const PROPAGATION: Duration = Duration::from_secs(1);
+/// The metadata of an offset has 4,096 bytes as text, with names and numbers.
+const STATES_BYTES_MAX: usize = 1_500;
+/// The header that says which of `key` and `value` a record does not have at all.
+const NULL: &str = "kafka-null";
+
+impl ClientContext for Parts {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.settings.totals.note_error(if reason.is_empty() { text(&error) } else { reason.to_owned() });
+    }
+}
+
+impl ConsumerContext for Parts {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let outcome = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.begin(consumer, partitions),
+            _ => {
+                self.close_all();
+                consumer.unassign().map_err(|error| text(&error))
+            }
+        };
+        if let Err(reason) = outcome {
+            self.settings.totals.note_error(reason);
+            self.close_all();
+            let _ = consumer.unassign();
+            self.settings.must_rejoin.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Parts {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings, open: Mutex::default() }
+    }
+
+    /// Begins with partitions where the group has committed that they are.
+    fn begin(&self, consumer: &BaseConsumer<Self>, given: &TopicPartitionList) -> Result<(), String> {
+        let failed = |error: KafkaError| text(&error);
+        let committed = consumer.committed_offsets(given.clone(), WAIT).map_err(failed)?;
+        let mut assigned = TopicPartitionList::new();
+        for element in committed.elements() {
+            element.error().map_err(failed)?;
+            let partition = element.partition();
+            let (low, high) =
+                consumer.fetch_watermarks(&self.settings.topic, partition, WAIT).map_err(failed)?;
+            let (next, state) = match element.offset() {
+                Offset::Offset(next) => (next, decode(element.metadata())),
+                _ => (self.first(consumer, partition, (low, high)).map_err(failed)?, vec![]),
+            };
+            assigned
+                .add_partition_offset(&self.settings.topic, partition, Offset::Offset(next.max(low)))
+                .map_err(failed)?;
+            let part = self.start(partition, next, &state, next < low).map_err(|error| error.to_string())?;
+            self.open.lock().insert(partition, part);
+        }
+        consumer.assign(&assigned).map_err(failed)
+    }
+
+    /// Returns where a processor begins that is new.
+    fn first(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partition: i32,
+        (low, high): (i64, i64),
+    ) -> KafkaResult<i64> {
+        match self.settings.part.start_at() {
+            Position::Latest => Ok(high),
+            Position::AtTimestamp(time) => {
+                let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+                let mut times = TopicPartitionList::new();
+                times.add_partition_offset(&self.settings.topic, partition, Offset::Offset(millis))?;
+                let found = consumer.offsets_for_times(times, WAIT)?;
+                let found = found.elements().first().map(|element| element.offset());
+                Ok(if let Some(Offset::Offset(offset)) = found { offset } else { high })
+            }
+            _ => Ok(low),
+        }
+    }
+
+    fn start(&self, partition: i32, next: i64, state: &[u8], has_gap: bool) -> Result<Part> {
+        let name = format!("streamlog-{:016x}-{partition}", random());
+        let spool = SpoolStream::create(self.settings.spools.join(name), self.settings.spool_bytes)?;
+        let stream = spool.stream().ok_or(Error::Closed)?;
+        let ledger = OffsetLedger {
+            topic: self.settings.topic.clone(),
+            partition,
+            consumer: self.settings.consumer.get().cloned().unwrap_or_default(),
+            interval: self.settings.interval,
+            totals: Arc::clone(&self.settings.totals),
+            spool: (**stream).clone(),
+            done: Arc::clone(spool.done()),
+            kept: (SequenceNumber::ZERO, next),
+            kept_at: SystemClock.elapsed(),
+        };
+        let processor = self.settings.part.start(Spool {
+            stream,
+            origin: ShardId::new(partition.unsigned_abs()),
+            day: Arc::new(SystemClock),
+            state,
+            has_gap,
+            states_bytes_max: STATES_BYTES_MAX,
+            ledger: Box::new(ledger),
+        })?;
+        Ok(Part { spool, processor, pending: VecDeque::new(), is_paused: false, is_at_tip: false })
+    }
+
+    /// Notes what the consumer has got.
+    pub(super) fn note(&self, polled: KafkaResult<BorrowedMessage<'_>>) {
+        match polled {
+            Ok(message) => {
+                if let Some(part) = self.open.lock().get_mut(&message.partition()) {
+                    part.is_at_tip = false;
+                    part.pending.push_back(received(&message));
+                }
+            }
+            Err(KafkaError::PartitionEOF(partition)) => {
+                if let Some(part) = self.open.lock().get_mut(&partition) {
+                    part.is_at_tip = true;
+                }
+            }
+            Err(error) => self.settings.totals.note_error(text(&error)),
+        }
+    }
+
+    /// Puts what has come into the spools, and has no more come for those that are full.
+    pub(super) fn step(&self, consumer: &BaseConsumer<Self>) {
+        for (&partition, part) in &mut *self.open.lock() {
+            if let Err(error) = part.put() {
+                self.settings.totals.note_error(error);
+            }
+            let is_full = !part.pending.is_empty();
+            if is_full == part.is_paused {
+                continue;
+            }
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&self.settings.topic, partition);
+            let changed = if is_full { consumer.pause(&list) } else { consumer.resume(&list) };
+            match changed {
+                Ok(()) => part.is_paused = is_full,
+                Err(error) => self.settings.totals.note_error(text(&error)),
+            }
+        }
+    }
+
+    /// Ends the processors of all partitions. They commit what is done.
+    pub(super) fn close_all(&self) {
+        let parts = std::mem::take(&mut *self.open.lock());
+        // All of them stop before one is waited for.
+        parts.values().for_each(|part| part.processor.stop());
+        for Part { spool, processor, .. } in parts.into_values() {
+            let stats = processor.stats();
+            processor.close().unwrap_or_else(|error| self.settings.totals.note_error(error));
+            self.settings.totals.add(stats);
+            drop(spool);
+        }
+    }
+
+    pub(super) fn stats(&self) -> Vec<ProcessorStats> {
+        let open = self.open.lock();
+        open.values().map(|part| ProcessorStats { shards: 1, ..part.processor.stats() }).collect()
+    }
+}
+
+impl Part {
+    fn put(&mut self) -> Result<()> {
+        self.spool.trim()?;
+        while let Some(first) = self.pending.front().filter(|_| self.spool.has_room()) {
+            let offset = first.offset.to_string();
+            let mut sub = String::new();
+            let origin = Origin { sequence_number: &offset, sub_sequence_number: 0 };
+            let record = origin.note(PutRecord::new(&first.key, &first.data), &mut sub);
+            let headers = first.headers.iter();
+            let whole = headers.fold(record.clone(), |record, (name, value)| record.header(name, value));
+            let arrived = first.arrived;
+            match self.spool.put(&[Arrived { record: whole, arrived }]) {
+                // It has headers that a stream does not take.
+                (0, Err(Error::InvalidRecord { .. })) => self.spool.put(&[Arrived { record, arrived }]).1?,
+                (_, put) => put?,
+            }
+            self.pending.pop_front();
+        }
+        if self.pending.is_empty() && self.is_at_tip {
+            self.spool.note_arrived(SystemClock.now() - PROPAGATION);
+        }
+        Ok(())
+    }
+}
+
+fn received(message: &BorrowedMessage<'_>) -> Received {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let mut headers: Vec<_> =
+        headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect();
+    let nulls = match (message.key(), message.payload()) {
+        (None, None) => Some("key,value"),
+        (None, _) => Some("key"),
+        (_, None) => Some("value"),
+        _ => None,
+    };
+    headers.extend(nulls.map(|nulls| (NULL.to_owned(), nulls.as_bytes().to_vec())));
+    let key = match message.key() {
+        // A record has a key in a stream. All of a partition have this one, so that they stay in order.
+        None | Some([]) => format!("{}-{}", message.topic(), message.partition()).into_bytes(),
+        // A key in a stream is shorter.
+        Some(key) => key[..key.len().min(KEY_BYTES_MAX)].to_vec(),
+    };
+    let now = SystemClock.now();
+    let millis = message.timestamp().to_millis().and_then(|millis| u64::try_from(millis).ok());
+    Received {
+        offset: message.offset(),
+        key,
+        data: message.payload().unwrap_or_default().to_vec(),
+        headers,
+        // A producer whose clock is ahead must not end windows of others.
+        arrived: millis.map_or(now, |millis| Timestamp::from_millis(millis).min(now)),
+    }
+}
+
+/// The longest key of a record in a stream.
+const KEY_BYTES_MAX: usize = 1_024;

@@ -31,6 +31,7 @@
 //! - Hand out records one by one and take them back one by one, with timeouts and dead letters: [`Stream::queue`], [`Queue`].
 //! - Deliver records to files and object stores, exactly once, and to HTTP endpoints, as Amazon Data Firehose does: the module `delivery`, with
 //!   the feature of that name.
+//! - Forward records to Amazon Kinesis as they arrive: the module `relay`, with the feature `relay-kinesis`.
 //! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
 //! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
 //! - Take video from cameras as Matroska, and play it live and archived, as Amazon Kinesis Video Streams does: the module `video`, with the feature of
@@ -193,3 +194,8 @@ struct DeliveryPage;
 #[cfg(all(doctest, feature = "video"))]
 #[doc = include_str!("../docs/VIDEO.md")]
 struct VideoPage;
+
+/// The examples of the page on relays, compiled.
+#[cfg(all(doctest, feature = "relay-kinesis"))]
+#[doc = include_str!("../docs/RELAYS.md")]
+struct RelaysPage;

@@ -36,6 +36,8 @@ mod processors;
 mod python;
 #[path = "cli/queues.rs"]
 mod queues;
+#[path = "cli/relay.rs"]
+mod relay;
 #[path = "cli/sql.rs"]
 mod sql;
 #[path = "cli/video.rs"]
@@ -60,6 +62,8 @@ fn tool() -> &'static Path {
             ("metrics", cfg!(feature = "metrics")),
             ("object-store", cfg!(feature = "object-store")),
             ("parquet", cfg!(feature = "parquet")),
+            ("relay-kafka", cfg!(feature = "relay-kafka")),
+            ("relay-kinesis", cfg!(feature = "relay-kinesis")),
             ("serde", cfg!(feature = "serde")),
             ("sql", cfg!(feature = "sql")),
             ("tracing", cfg!(feature = "tracing")),

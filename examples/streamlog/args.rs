@@ -17,13 +17,14 @@ use crate::queue_args::{
     AcknowledgeArgs, DeadLettersArgs, DeleteQueueArgs, PurgeArgs, QueuesArgs, ReceiveArgs, ReleaseArgs,
     RestoreDeadLettersArgs,
 };
+use crate::relay::RelayArgs;
 use crate::sql::SqlArgs;
 use crate::video::VideoArgs;
 
 const AFTER_HELP: &str = "\
 cat, tail, describe, verify, shards, groups, lag, processors, queues, dead-letters, sql, and retention without options only read. They work while \
 a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. So does archive. video list and \
-video clip also work meanwhile, but write beside the stream. consume, deliver, \
+video clip also work meanwhile, but write beside the stream. consume, deliver, relay, \
 reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore-dead-letters, purge and delete-queue such a queue. All \
 other commands need a stream that no program has open. Otherwise they fail and name the process.
 
@@ -73,6 +74,7 @@ pub(crate) enum Command {
     Reset(ResetArgs),
     DeleteGroup(DeleteGroupArgs),
     Deliver(DeliverArgs),
+    Relay(RelayArgs),
     Processors(ProcessorsArgs),
     Queues(QueuesArgs),
     DeadLetters(DeadLettersArgs),
@@ -102,6 +104,7 @@ impl Command {
                 | Self::Lag(_)
                 | Self::Consume(_)
                 | Self::Deliver(_)
+                | Self::Relay(_)
                 | Self::Sql(_)
         )
     }

@@ -3,6 +3,8 @@
 #[cfg(feature = "relay-kafka")]
 mod kafka;
 #[cfg(feature = "relay-kinesis")]
+mod envelope;
+#[cfg(feature = "relay-kinesis")]
 mod kinesis;
 mod link;
 mod options;
@@ -17,7 +19,13 @@ pub use kafka::{
     partition::Partitioning,
 };
 #[cfg(feature = "relay-kinesis")]
+pub use envelope::Envelope;
+#[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};
+#[cfg(feature = "relay-kinesis")]
+pub use kinesis::put_options::KinesisRelayOptions;
+#[cfg(feature = "relay-kinesis")]
+pub use kinesis::put_prepare::RelayHeaders;
 pub use options::RelayOptions;
 pub use relay::Relay;
 pub use stats::RelayStats;

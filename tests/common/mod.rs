@@ -8,6 +8,8 @@ pub mod kafka;
 #[cfg(feature = "relay-kafka")]
 pub mod kafka_broker;
 pub mod killed;
+#[cfg(all(feature = "relay-kinesis", feature = "gateway"))]
+pub mod kinesis;
 #[cfg(target_os = "linux")]
 pub mod mounts;
 #[cfg(feature = "delivery")]

@@ -1,0 +1,191 @@
+//! `relay`: forwarding a stream to Amazon Kinesis.
+
+use std::path::PathBuf;
+
+use streamlog::Position;
+
+use crate::parse::{BytesMax, parse_beginning, parse_bytes_max};
+
+/// Forward the records to a stream of Amazon Kinesis, or of what else speaks its API, until Ctrl-C.
+///
+/// Each record is sent at least once, and the records of a key arrive in order. The relay is a consumer group: run again, it goes on where it was, also after
+/// a crash. A program may have the stream open meanwhile, but not this group. While the link is down, it tries again and says so.
+///
+/// Region and credentials are found as the AWS CLI finds them. Needs a tool that was built with --features relay-kinesis.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RelayArgs {
+    /// The stream's directory
+    pub(crate) path: PathBuf,
+    /// The relay's name, which is that of its group
+    #[arg(long, default_value = "relay")]
+    pub(crate) name: String,
+    /// The stream of Kinesis: its name or its ARN
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) to_kinesis: String,
+    /// The region, such as eu-west-1
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// The profile in ~/.aws
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    /// Where Kinesis is, if that is not Amazon's, such as http://127.0.0.1:4567
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+    /// Pack records together as the Kinesis Producer Library does it
+    #[arg(long)]
+    pub(crate) aggregate: bool,
+    /// How many batches of a shard are under way at a time: up to 10
+    #[arg(long, default_value_t = 1)]
+    pub(crate) lanes: usize,
+    /// The records in a batch: up to 10000. A crash repeats up to a batch of each lane
+    #[arg(long, value_name = "RECORDS", default_value_t = 500)]
+    pub(crate) batch_size: usize,
+    /// What becomes of headers, which Kinesis does not have: refuse (give such a record up), drop, or envelope (send all records as JSON with headers,
+    /// data and place)
+    #[arg(long, default_value = "refuse", value_parser = ["refuse", "drop", "envelope"])]
+    pub(crate) headers: String,
+    /// A file that gets a line of JSON for each record that Kinesis can never take
+    #[arg(long, value_name = "FILE")]
+    pub(crate) refused: Option<PathBuf>,
+    /// Keep records that are not relayed from being dropped by retention: up to this size, such as 10G, or "none" for no limit
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes_max)]
+    pub(crate) hold: Option<BytesMax>,
+    /// Where a new relay begins: horizon (the oldest record), latest (the end), or a time as for cat --from
+    #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
+    pub(crate) from: Position,
+    /// End once all is relayed that is there
+    #[arg(long)]
+    pub(crate) drain: bool,
+    /// Print one JSON object at the end with what was relayed
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(not(feature = "relay-kinesis"))]
+pub(crate) fn relay(_: &streamlog::StreamReader, _: &RelayArgs) -> crate::failure::Outcome {
+    let how = "this tool was built without relays: build it with --features relay-kinesis";
+    Err(crate::failure::Failure::Told(how.to_owned()))
+}
+
+#[cfg(feature = "relay-kinesis")]
+pub(crate) use with_relays::relay;
+
+#[cfg(feature = "relay-kinesis")]
+mod with_relays {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use indicatif::HumanBytes;
+    use serde_json::json;
+    use streamlog::relay::{KinesisClient, Relay, RelayHeaders, RelayStats};
+    use streamlog::{Destination, StreamReader};
+
+    use super::RelayArgs;
+    use crate::check_interrupted;
+    use crate::failure::{Failure, Outcome, tell};
+    use crate::output::{counted, print_json, print_text, progress};
+
+    /// How often the progress is shown.
+    const LOOK: Duration = Duration::from_millis(100);
+
+    pub(crate) fn relay(stream: &StreamReader, args: &RelayArgs) -> Outcome {
+        let relay = start(stream, args)?;
+        let outcome = wait(args, &relay);
+        let stats = relay.stats();
+        relay.close()?;
+        if stats.skipped > 0 {
+            tell(&format!("note: {} skipped, which retention has dropped", counted(stats.skipped, "record")));
+        }
+        if args.json {
+            print_json(&as_json(&stats))?
+        } else {
+            print_text(&as_text(&stats))?
+        }
+        outcome
+    }
+
+    fn start(stream: &StreamReader, args: &RelayArgs) -> Result<Relay, Failure> {
+        let mut client = KinesisClient::options();
+        if let Some(region) = &args.region {
+            client = client.region(region);
+        }
+        if let Some(profile) = &args.profile {
+            client = client.profile(profile);
+        }
+        if let Some(url) = &args.endpoint_url {
+            client = client.endpoint_url(url);
+        }
+        let relay = stream.relay(&args.name).lanes(args.lanes).batch_size(args.batch_size);
+        let mut relay = relay.starting_position(args.from);
+        if let Some(hold) = &args.hold {
+            relay = relay.hold(hold.0);
+        }
+        if let Some(path) = &args.refused {
+            let file = File::options().append(true).create(true).open(path);
+            let file = file.map_err(|error| Failure::Told(format!("{}: {error}", path.display())))?;
+            relay = relay.on_failure(Destination::lines(file));
+        }
+        let headers = match &*args.headers {
+            "drop" => RelayHeaders::Drop,
+            "envelope" => RelayHeaders::Envelope,
+            _ => RelayHeaders::Refuse,
+        };
+        let relay = relay.to_kinesis(&client.connect()?, &args.to_kinesis).headers(headers);
+        Ok(relay.aggregate(args.aggregate).start()?)
+    }
+
+    /// Waits until Ctrl-C, or until all is relayed if that is the end.
+    fn wait(args: &RelayArgs, relay: &Relay) -> Outcome {
+        let bar = progress(None);
+        let (mut last_error, mut was_failing) = (None, false);
+        let outcome = loop {
+            if let Err(interrupted) = check_interrupted() {
+                break Err(interrupted);
+            }
+            let stats = relay.stats();
+            bar.set_position(stats.bytes);
+            let is_failing = stats.failing_since.is_some();
+            if stats.last_error != last_error {
+                tell(&format!("note: {}", stats.last_error.as_deref().unwrap_or_default()));
+            } else if was_failing && !is_failing {
+                tell("note: the link is up again");
+            }
+            (last_error, was_failing) = (stats.last_error, is_failing);
+            if relay.is_over() || args.drain && stats.lag.is_some_and(|lag| lag.record_count == 0) {
+                break Ok(());
+            }
+            std::thread::sleep(LOOK);
+        };
+        bar.finish_and_clear();
+        outcome
+    }
+
+    fn as_json(stats: &RelayStats) -> serde_json::Value {
+        json!({
+            "record_count": stats.records,
+            "sent_count": stats.sent,
+            "bytes": stats.bytes,
+            "request_count": stats.requests,
+            "failed_request_count": stats.failed_requests,
+            "throttled_count": stats.throttled,
+            "retry_count": stats.retries,
+            "refused_record_count": stats.discarded,
+            "skipped_record_count": stats.skipped,
+            "lag_record_count": stats.lag.map(|lag| lag.record_count),
+            "last_error": stats.last_error,
+        })
+    }
+
+    fn as_text(stats: &RelayStats) -> String {
+        let (records, requests) = (counted(stats.records, "record"), counted(stats.requests, "request"));
+        let refused = match stats.discarded {
+            0 => String::new(),
+            count => format!(", {} refused", counted(count, "record")),
+        };
+        let left = match stats.lag {
+            Some(lag) if lag.record_count > 0 => format!(", {} to go", counted(lag.record_count, "record")),
+            _ => String::new(),
+        };
+        format!("relayed {records} in {requests} with {}{refused}{left}\n", HumanBytes(stats.bytes))
+    }
+}

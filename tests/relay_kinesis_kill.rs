@@ -1,0 +1,95 @@
+//! Kills a process with a relay to Kinesis at random moments, while shards split and merge on both sides: nothing is lost, the order of each key holds,
+//! and what comes twice is at most a batch of each lane: P1, P3, L1.
+#![cfg(all(feature = "relay-kinesis", feature = "gateway"))]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::killed::{Id, ids, kill_again_and_again, open, put_until_killed, told};
+use common::kinesis::{Far, client};
+use streamlog::relay::{Envelope, RelayHeaders};
+use streamlog::{Limits, ShardFilter};
+
+const ROUNDS: u64 = 6;
+const BATCH: usize = 7;
+const LANES: usize = 3;
+/// A stream has at most three open shards, and one that is about to end beside each.
+const SHARDS: usize = 6;
+
+/// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when all is relayed.
+#[test]
+fn child() {
+    let Some((path, round)) = common::killed::child() else { return };
+    let clicks = open(&path, "clicks");
+    let address: String = told(std::fs::read_to_string(path.join("address")));
+    let relay = clicks
+        .relay("up")
+        .batch_size(BATCH)
+        // Other lanes in each round.
+        .lanes(1 + round as usize % LANES)
+        .backoff(Duration::from_millis(1), Duration::from_millis(20))
+        .to_kinesis(&client(address.parse().unwrap()), "far")
+        .headers(RelayHeaders::Envelope)
+        .aggregate(round % 2 == 1);
+    let relay = told(relay.start());
+    if round < ROUNDS {
+        put_until_killed(&clicks, &[&clicks], round);
+    }
+    while relay.stats().lag.is_none_or(|lag| lag.record_count > 0) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    told(relay.close());
+}
+
+#[test]
+fn p1_p3_l1_all_is_relayed_in_order_and_at_most_a_batch_of_each_lane_twice_wherever_the_process_is_killed() {
+    let (scratch, far) = (common::scratch(), Far::new(Limits::none()));
+    far.create("far", 2);
+    std::fs::write(scratch.path().join("address"), far.address.to_string()).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let resharding = {
+        let (is_over, stream) = (Arc::clone(&is_over), far.stream("far"));
+        thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                let mut open = stream.list_shards(ShardFilter::AtLatest);
+                open.sort_by_key(|shard| shard.hash_key_range.start);
+                match open.len() {
+                    4.. => drop(stream.merge_shards(open[1].id, open[2].id).unwrap()),
+                    count => drop(stream.split_shard_evenly(open[count - 1].id).unwrap()),
+                }
+                thread::sleep(Duration::from_millis(200));
+            }
+        })
+    };
+    kill_again_and_again(scratch.path(), ROUNDS);
+    is_over.store(true, Ordering::Relaxed);
+    resharding.join().unwrap();
+
+    let mut put: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let all = ids(&open(scratch.path(), "clicks"));
+    assert!(all.len() > 1_000, "{} records are too few for a test", all.len());
+    for (key, number) in &all {
+        put.entry(*key).or_default().push(*number);
+    }
+    let (mut places, mut twice) = (BTreeSet::new(), 0);
+    let mut found: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for data in far.read("far").into_values().flatten() {
+        let envelope = Envelope::decode(&data).unwrap();
+        if places.insert((envelope.shard, envelope.sequence)) {
+            let (key, number): Id = serde_json::from_slice(&envelope.data).unwrap();
+            found.entry(key).or_default().push(number);
+        } else {
+            twice += 1;
+        }
+    }
+    // What comes twice is recognised by its place. Without that, each key is complete and in order.
+    assert!(found == put, "{} of {} places", places.len(), all.len());
+    let most = ROUNDS as usize * SHARDS * LANES * BATCH;
+    assert!(twice <= most, "{twice} came twice, of {}", all.len());
+    println!("{} records, {twice} twice, at most {most}", all.len());
+}

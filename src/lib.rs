@@ -199,3 +199,8 @@ struct VideoPage;
 #[cfg(all(doctest, feature = "relay-kinesis"))]
 #[doc = include_str!("../docs/RELAYS.md")]
 struct RelaysPage;
+
+/// The examples of the page on Kafka, compiled.
+#[cfg(all(doctest, feature = "relay-kafka"))]
+#[doc = include_str!("../docs/KAFKA.md")]
+struct KafkaPage;

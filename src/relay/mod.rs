@@ -1,9 +1,9 @@
 //! Relays to an engine that is distributed, Amazon Kinesis or Apache Kafka, and mirrors of what is there: for when one machine is not enough.
 
-#[cfg(feature = "relay-kafka")]
-mod kafka;
 #[cfg(feature = "relay-kinesis")]
 mod envelope;
+#[cfg(feature = "relay-kafka")]
+mod kafka;
 #[cfg(feature = "relay-kinesis")]
 mod kinesis;
 mod link;
@@ -12,14 +12,14 @@ mod options;
 mod relay;
 mod stats;
 
+#[cfg(feature = "relay-kinesis")]
+pub use envelope::Envelope;
 #[cfg(feature = "relay-kafka")]
 pub use kafka::{
     client::{KafkaClient, KafkaClientOptions},
     options::KafkaRelayOptions,
     partition::Partitioning,
 };
-#[cfg(feature = "relay-kinesis")]
-pub use envelope::Envelope;
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::client::{KinesisClient, KinesisClientOptions};
 #[cfg(feature = "relay-kinesis")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use streamlog::Position;
 
+use crate::kafka::KafkaArgs;
 use crate::parse::{BytesMax, parse_beginning, parse_bytes_max};
 
 /// Forward the records to a stream of Amazon Kinesis or a topic of Kafka, or to what else speaks their protocols, until Ctrl-C.
@@ -34,8 +35,17 @@ pub(crate) struct RelayArgs {
     /// Pack records together as the Kinesis Producer Library does it
     #[arg(long)]
     pub(crate) aggregate: bool,
+    /// The topic of Kafka
+    #[arg(long, value_name = "TOPIC", requires = "bootstrap_servers")]
+    pub(crate) to_kafka: Option<String>,
     #[command(flatten)]
     pub(crate) kafka: KafkaArgs,
+    /// Relay to Kafka exactly once, in transactions. No other relay or program may have this id
+    #[arg(long, value_name = "ID", requires = "to_kafka")]
+    pub(crate) transactional_id: Option<String>,
+    /// Spread keys over Kafka's partitions as its client for Java does it (murmur2), or as this stream does (hash-key)
+    #[arg(long, default_value = "murmur2", value_parser = ["murmur2", "hash-key"])]
+    pub(crate) partitioning: String,
     /// How many batches of a shard are under way at a time: up to 10
     #[arg(long, default_value_t = 1)]
     pub(crate) lanes: usize,
@@ -63,26 +73,6 @@ pub(crate) struct RelayArgs {
     pub(crate) json: bool,
 }
 
-/// Where a topic of Kafka is, and how it is reached.
-#[derive(Debug, clap::Args)]
-pub(crate) struct KafkaArgs {
-    /// The topic of Kafka
-    #[arg(long, value_name = "TOPIC", requires = "bootstrap_servers")]
-    pub(crate) to_kafka: Option<String>,
-    /// The brokers of Kafka to ask for the others: HOST:PORT, with commas between them
-    #[arg(long, value_name = "BROKERS")]
-    pub(crate) bootstrap_servers: Option<String>,
-    /// A property of librdkafka, such as compression.type=lz4. May be given more than once
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) property: Vec<String>,
-    /// Relay to Kafka exactly once, in transactions. No other relay or program may have this id
-    #[arg(long, value_name = "ID", requires = "to_kafka")]
-    pub(crate) transactional_id: Option<String>,
-    /// Spread keys over Kafka's partitions as its client for Java does it (murmur2), or as this stream does (hash-key)
-    #[arg(long, default_value = "murmur2", value_parser = ["murmur2", "hash-key"])]
-    pub(crate) partitioning: String,
-}
-
 #[cfg(not(any(feature = "relay-kinesis", feature = "relay-kafka")))]
 pub(crate) fn relay(_: &streamlog::StreamReader, _: &RelayArgs) -> crate::failure::Outcome {
     let how = "this tool was built without relays: build it with --features relay-kinesis or relay-kafka";
@@ -100,7 +90,7 @@ mod with_relays {
     use indicatif::HumanBytes;
     use serde_json::json;
     #[cfg(feature = "relay-kafka")]
-    use streamlog::relay::{KafkaClient, Partitioning};
+    use streamlog::relay::Partitioning;
     #[cfg(feature = "relay-kinesis")]
     use streamlog::relay::{KinesisClient, RelayHeaders};
     use streamlog::relay::{Relay, RelayOptions, RelayStats};
@@ -141,7 +131,7 @@ mod with_relays {
             let file = file.map_err(|error| Failure::Told(format!("{}: {error}", path.display())))?;
             relay = relay.on_failure(Destination::lines(file));
         }
-        match (&args.to_kinesis, &args.kafka.to_kafka) {
+        match (&args.to_kinesis, &args.to_kafka) {
             (_, Some(topic)) => to_kafka(relay, args, topic),
             (Some(stream), None) => to_kinesis(relay, args, stream),
             (None, None) => Err(Failure::Told("say where to relay: --to-kinesis or --to-kafka".to_owned())),
@@ -183,16 +173,7 @@ mod with_relays {
 
     #[cfg(feature = "relay-kafka")]
     fn to_kafka(relay: RelayOptions, args: &RelayArgs, topic: &str) -> Result<Relay, Failure> {
-        let args = &args.kafka;
-        let mut client = KafkaClient::options();
-        client = client.bootstrap_servers(args.bootstrap_servers.as_deref().unwrap_or_default());
-        for property in &args.property {
-            let Some((name, value)) = property.split_once('=') else {
-                return Err(Failure::Told(format!("{property:?} is not a property: write NAME=VALUE")));
-            };
-            client = client.set(name, value);
-        }
-        let relay = relay.to_kafka(&client.connect()?, topic).partitioning(match &*args.partitioning {
+        let relay = relay.to_kafka(&args.kafka.client()?, topic).partitioning(match &*args.partitioning {
             "hash-key" => Partitioning::HashKey,
             _ => Partitioning::Murmur2,
         });

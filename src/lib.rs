@@ -207,3 +207,8 @@ struct RelaysPage;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/SCALING.md")]
 struct ScalingPage;
+
+/// The examples of the page on Kafka, compiled.
+#[cfg(all(doctest, feature = "relay-kafka"))]
+#[doc = include_str!("../docs/KAFKA.md")]
+struct KafkaPage;

@@ -22,6 +22,10 @@ mod beside;
 mod deliver;
 #[path = "cli/encrypted.rs"]
 mod encrypted;
+#[cfg(feature = "relay-kafka")]
+#[path = "common/kafka_broker.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod kafka_broker;
 #[cfg(feature = "video")]
 #[path = "video/media.rs"]
 mod media;

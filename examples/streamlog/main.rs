@@ -33,6 +33,7 @@ mod failure;
 mod follow;
 mod groups;
 mod input;
+mod kafka;
 mod keys;
 mod output;
 mod parse;

@@ -1,17 +1,18 @@
-//! `relay`: forwarding a stream to Amazon Kinesis.
+//! `relay`: forwarding a stream to Amazon Kinesis or to Kafka.
 
 use std::path::PathBuf;
 
 use streamlog::Position;
 
+use crate::kafka::KafkaArgs;
 use crate::parse::{BytesMax, parse_beginning, parse_bytes_max};
 
-/// Forward the records to a stream of Amazon Kinesis, or of what else speaks its API, until Ctrl-C.
+/// Forward the records to a stream of Amazon Kinesis or a topic of Kafka, or to what else speaks their protocols, until Ctrl-C.
 ///
 /// Each record is sent at least once, and the records of a key arrive in order. The relay is a consumer group: run again, it goes on where it was, also after
 /// a crash. A program may have the stream open meanwhile, but not this group. While the link is down, it tries again and says so.
 ///
-/// Region and credentials are found as the AWS CLI finds them. Needs a tool that was built with --features relay-kinesis.
+/// For Kinesis, region and credentials are found as the AWS CLI finds them. Needs a tool that was built with --features relay-kinesis or relay-kafka.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RelayArgs {
     /// The stream's directory
@@ -20,8 +21,8 @@ pub(crate) struct RelayArgs {
     #[arg(long, default_value = "relay")]
     pub(crate) name: String,
     /// The stream of Kinesis: its name or its ARN
-    #[arg(long, value_name = "STREAM")]
-    pub(crate) to_kinesis: String,
+    #[arg(long, value_name = "STREAM", required_unless_present = "to_kafka", conflicts_with = "to_kafka")]
+    pub(crate) to_kinesis: Option<String>,
     /// The region, such as eu-west-1
     #[arg(long)]
     pub(crate) region: Option<String>,
@@ -34,6 +35,17 @@ pub(crate) struct RelayArgs {
     /// Pack records together as the Kinesis Producer Library does it
     #[arg(long)]
     pub(crate) aggregate: bool,
+    /// The topic of Kafka
+    #[arg(long, value_name = "TOPIC", requires = "bootstrap_servers")]
+    pub(crate) to_kafka: Option<String>,
+    #[command(flatten)]
+    pub(crate) kafka: KafkaArgs,
+    /// Relay to Kafka exactly once, in transactions. No other relay or program may have this id
+    #[arg(long, value_name = "ID", requires = "to_kafka")]
+    pub(crate) transactional_id: Option<String>,
+    /// Spread keys over Kafka's partitions as its client for Java does it (murmur2), or as this stream does (hash-key)
+    #[arg(long, default_value = "murmur2", value_parser = ["murmur2", "hash-key"])]
+    pub(crate) partitioning: String,
     /// How many batches of a shard are under way at a time: up to 10
     #[arg(long, default_value_t = 1)]
     pub(crate) lanes: usize,
@@ -61,23 +73,27 @@ pub(crate) struct RelayArgs {
     pub(crate) json: bool,
 }
 
-#[cfg(not(feature = "relay-kinesis"))]
+#[cfg(not(any(feature = "relay-kinesis", feature = "relay-kafka")))]
 pub(crate) fn relay(_: &streamlog::StreamReader, _: &RelayArgs) -> crate::failure::Outcome {
-    let how = "this tool was built without relays: build it with --features relay-kinesis";
+    let how = "this tool was built without relays: build it with --features relay-kinesis or relay-kafka";
     Err(crate::failure::Failure::Told(how.to_owned()))
 }
 
-#[cfg(feature = "relay-kinesis")]
+#[cfg(any(feature = "relay-kinesis", feature = "relay-kafka"))]
 pub(crate) use with_relays::relay;
 
-#[cfg(feature = "relay-kinesis")]
+#[cfg(any(feature = "relay-kinesis", feature = "relay-kafka"))]
 mod with_relays {
     use std::fs::File;
     use std::time::Duration;
 
     use indicatif::HumanBytes;
     use serde_json::json;
-    use streamlog::relay::{KinesisClient, Relay, RelayHeaders, RelayStats};
+    #[cfg(feature = "relay-kafka")]
+    use streamlog::relay::Partitioning;
+    #[cfg(feature = "relay-kinesis")]
+    use streamlog::relay::{KinesisClient, RelayHeaders};
+    use streamlog::relay::{Relay, RelayOptions, RelayStats};
     use streamlog::{Destination, StreamReader};
 
     use super::RelayArgs;
@@ -105,16 +121,6 @@ mod with_relays {
     }
 
     fn start(stream: &StreamReader, args: &RelayArgs) -> Result<Relay, Failure> {
-        let mut client = KinesisClient::options();
-        if let Some(region) = &args.region {
-            client = client.region(region);
-        }
-        if let Some(profile) = &args.profile {
-            client = client.profile(profile);
-        }
-        if let Some(url) = &args.endpoint_url {
-            client = client.endpoint_url(url);
-        }
         let relay = stream.relay(&args.name).lanes(args.lanes).batch_size(args.batch_size);
         let mut relay = relay.starting_position(args.from);
         if let Some(hold) = &args.hold {
@@ -125,13 +131,57 @@ mod with_relays {
             let file = file.map_err(|error| Failure::Told(format!("{}: {error}", path.display())))?;
             relay = relay.on_failure(Destination::lines(file));
         }
+        match (&args.to_kinesis, &args.to_kafka) {
+            (_, Some(topic)) => to_kafka(relay, args, topic),
+            (Some(stream), None) => to_kinesis(relay, args, stream),
+            (None, None) => Err(Failure::Told("say where to relay: --to-kinesis or --to-kafka".to_owned())),
+        }
+    }
+
+    #[cfg(not(feature = "relay-kinesis"))]
+    fn to_kinesis(_: RelayOptions, _: &RelayArgs, _: &str) -> Result<Relay, Failure> {
+        let how = "this tool was built without Kinesis: build it with --features relay-kinesis";
+        Err(Failure::Told(how.to_owned()))
+    }
+
+    #[cfg(feature = "relay-kinesis")]
+    fn to_kinesis(relay: RelayOptions, args: &RelayArgs, stream: &str) -> Result<Relay, Failure> {
+        let mut client = KinesisClient::options();
+        if let Some(region) = &args.region {
+            client = client.region(region);
+        }
+        if let Some(profile) = &args.profile {
+            client = client.profile(profile);
+        }
+        if let Some(url) = &args.endpoint_url {
+            client = client.endpoint_url(url);
+        }
         let headers = match &*args.headers {
             "drop" => RelayHeaders::Drop,
             "envelope" => RelayHeaders::Envelope,
             _ => RelayHeaders::Refuse,
         };
-        let relay = relay.to_kinesis(&client.connect()?, &args.to_kinesis).headers(headers);
+        let relay = relay.to_kinesis(&client.connect()?, stream).headers(headers);
         Ok(relay.aggregate(args.aggregate).start()?)
+    }
+
+    #[cfg(not(feature = "relay-kafka"))]
+    fn to_kafka(_: RelayOptions, _: &RelayArgs, _: &str) -> Result<Relay, Failure> {
+        let how = "this tool was built without Kafka: build it with --features relay-kafka";
+        Err(Failure::Told(how.to_owned()))
+    }
+
+    #[cfg(feature = "relay-kafka")]
+    fn to_kafka(relay: RelayOptions, args: &RelayArgs, topic: &str) -> Result<Relay, Failure> {
+        let relay = relay.to_kafka(&args.kafka.client()?, topic).partitioning(match &*args.partitioning {
+            "hash-key" => Partitioning::HashKey,
+            _ => Partitioning::Murmur2,
+        });
+        let relay = match &args.transactional_id {
+            Some(id) => relay.transactional_id(id),
+            None => relay,
+        };
+        Ok(relay.start()?)
     }
 
     /// Waits until Ctrl-C, or until all is relayed if that is the end.

@@ -6,8 +6,44 @@ use super::*;
 #[cfg(not(feature = "relay-kinesis"))]
 fn a_tool_without_relays_says_so() {
     let place = Place::create(&[]);
-    let said = ["built without relays", "--features relay-kinesis"];
+    let said = ["built without", "--features relay-kinesis"];
     fails(&place.run("relay", &["--to-kinesis", "far"]), &said);
+}
+
+#[test]
+#[cfg(feature = "relay-kafka")]
+fn a_stream_is_relayed_to_kafka_and_in_transactions() {
+    let place = Place::create(&[]);
+    let lines: Vec<String> = (0..100).map(|number| format!("{number}\n")).collect();
+    succeeds(&place.put(lines.concat().as_bytes(), &[]));
+    let broker = kafka_broker::Broker::new(&[("far", 3)]);
+    let servers = broker.servers();
+    let fixed = [
+        "--to-kafka",
+        "far",
+        "--bootstrap-servers",
+        &servers,
+        "--property",
+        "linger.ms=1",
+        "--drain",
+        "--json",
+    ];
+    for (round, more) in
+        [&["--partitioning", "hash-key"][..], &["--name", "tx", "--transactional-id", "far-up"]]
+            .into_iter()
+            .enumerate()
+    {
+        let output = place.run("relay", &[&fixed[..], more].concat());
+        succeeds(&output);
+        let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&stats["record_count"], &stats["lag_record_count"]), (&100.into(), &0.into()), "{stats}");
+        assert_eq!(broker.committed_records("far"), 100 * (round as i64 + 1));
+    }
+    fails(&place.run("relay", &["--to-kafka", "far"]), &["--bootstrap-servers"]);
+    let wrong = ["--to-kafka", "far", "--bootstrap-servers", &servers, "--property", "linger.ms"];
+    fails(&place.run("relay", &wrong), &["NAME=VALUE"]);
+    let wrong = ["--to-kafka", "far", "--bootstrap-servers", &servers, "--property", "no.such=1"];
+    fails(&place.run("relay", &wrong), &["no.such"]);
 }
 
 #[cfg(all(feature = "relay-kinesis", feature = "gateway"))]

@@ -484,6 +484,11 @@ impl State {
         let base = end(batches);
         let mut status = Status::Committed;
         if let Some(known) = self.producers.get_mut(&producer) {
+            if id.is_none() && epoch > known.epoch {
+                // A producer without transactions raises its epoch itself, after a failure that leaves a gap.
+                known.epoch = epoch;
+                known.sequences.clear();
+            }
             if known.epoch != epoch {
                 return Err(INVALID_PRODUCER_EPOCH);
             }

@@ -35,7 +35,7 @@ pub struct KafkaRelayOptions {
 }
 
 impl RelayOptions {
-    /// Sends the records to a topic of Kafka. Each becomes a message with the same key, data and headers, the time of its arrival as its timestamp, and a
+    /// Sends the records to a topic of Kafka. Each becomes a record there with the same key, data and headers, the time of its arrival as its timestamp, and a
     /// header `streamlog-origin`: the name of the stream's directory, the shard and the sequence number, with blanks between them. Copies of a record
     /// are recognised by it.
     pub fn to_kafka(self, client: &KafkaClient, topic: impl Into<String>) -> KafkaRelayOptions {

@@ -112,15 +112,16 @@ impl Producer {
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 
-    /// Sends a record, or says why not. With `origin` as the value of a header.
+    /// Sends a record to one of so many partitions, or says why not. With `origin` as the value of a header.
     pub(super) fn send(
         &self,
+        partitions: u32,
         batch: &Arc<Batch>,
         index: usize,
         record: &Record<'_>,
         origin: &str,
     ) -> Result<(), NotSent> {
-        let partition = self.partition(record.partition_key()).map_err(NotSent::Failed)?;
+        let partition = self.partition(record.partition_key(), partitions);
         let mut headers = OwnedHeaders::new_with_capacity(1 + record.headers().count());
         for (name, value) in record.headers() {
             headers = headers.insert(Header { key: name, value: Some(value) });
@@ -142,17 +143,16 @@ impl Producer {
         })
     }
 
-    fn partition(&self, key: &[u8]) -> Result<i32, String> {
-        let partitions = self.partitions()?;
+    fn partition(&self, key: &[u8], partitions: u32) -> i32 {
         let partition = match self.target.partitioning {
             Partitioning::Murmur2 => partition_by_murmur2(key, partitions),
             Partitioning::HashKey => partition_by_hash_key(self.target.key_hash, key, partitions),
         };
-        Ok(i32::try_from(partition).unwrap_or(i32::MAX))
+        i32::try_from(partition).unwrap_or(i32::MAX)
     }
 
     /// Returns how many partitions the topic has. Asks for it now and then.
-    fn partitions(&self) -> Result<u32, String> {
+    pub(super) fn partitions(&self) -> Result<u32, String> {
         let mut known = self.partitions.lock();
         if let Some((partitions, at)) = *known
             && at.elapsed() < PARTITIONS_HOLD

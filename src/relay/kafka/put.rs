@@ -86,11 +86,12 @@ impl Put {
         let producer = self.producer(&self.shared, |config| {
             config.set("enable.gapless.guarantee", "true").set("message.timeout.ms", "0");
         })?;
+        let partitions = producer.partitions()?;
         work.note_attempt(left);
         let mut unsent = Ok(());
         let mut origin = self.origin.begin(work.invocation.shard());
         for &(index, _) in left {
-            unsent = Self::send_one(work, &producer, index, &mut origin);
+            unsent = Self::send_one(work, &producer, partitions, index, &mut origin);
             if unsent.is_err() || work.link.is_closing() {
                 break;
             }
@@ -111,12 +112,13 @@ impl Put {
     fn send_one(
         work: &Work<'_>,
         producer: &Producer,
+        partitions: u32,
         index: usize,
         origin: &mut OriginText,
     ) -> Result<(), String> {
         let record = &work.records[index];
         loop {
-            match producer.send(&work.batch, index, record, origin.of(record.sequence())) {
+            match producer.send(partitions, &work.batch, index, record, origin.of(record.sequence())) {
                 Ok(()) => return Ok(()),
                 Err(NotSent::Full) if work.link.is_closing() => return Ok(()),
                 // Other lanes may have filled it. There is nothing to wait on.
@@ -135,9 +137,10 @@ impl Put {
         let producer = self.producer(&self.careful, |config| {
             config.set("message.timeout.ms", "0").set("linger.ms", "0");
         })?;
+        let partitions = producer.partitions()?;
         let one = [(index, work.batch.state(index))];
         work.note_attempt(&one);
-        Self::send_one(work, &producer, index, &mut self.origin.begin(work.invocation.shard()))?;
+        Self::send_one(work, &producer, partitions, index, &mut self.origin.begin(work.invocation.shard()))?;
         work.wait_for_reports(&producer);
         work.note_answers(&one);
         match work.batch.state(index) {

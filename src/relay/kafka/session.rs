@@ -99,10 +99,11 @@ impl Session {
         mut give_up: impl FnMut(usize, &str) -> Result<(), String>,
     ) -> Result<(), Failure> {
         let batch = Batch::new(records.len());
+        let partitions = self.producer.partitions().map_err(Failure::Failed)?;
         self.producer.client().begin_transaction()?;
         for (index, record) in records.iter().enumerate() {
             loop {
-                match self.producer.send(&batch, index, record, origin.of(record.sequence())) {
+                match self.producer.send(partitions, &batch, index, record, origin.of(record.sequence())) {
                     Ok(()) => break,
                     Err(NotSent::Full) if link.is_closing() => return Err(Failure::Closing),
                     // There is room when some of the transaction's records are reported.

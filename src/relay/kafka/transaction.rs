@@ -10,7 +10,7 @@ use super::origin::Origin;
 use super::producer::Target;
 use super::session::{Failure, Owner, Session};
 use crate::relay::link::Link;
-use crate::{Invocation, Position, Record, Response, Result, SequenceNumber, ShardId, StreamReader};
+use crate::{Error, Invocation, Position, Record, Response, Result, SequenceNumber, ShardId, StreamReader};
 
 /// Sends what a relay reads, in transactions.
 pub(super) struct Transactions {
@@ -131,8 +131,12 @@ impl Transactions {
 
     fn begin(&self, shard: ShardId, stream: &StreamReader) -> Result<Session, String> {
         self.end_finished(stream);
-        let end =
-            stream.iterator(shard, Position::Latest).map_err(|error| error.to_string())?.next_sequence();
+        let end = match stream.iterator(shard, Position::Latest) {
+            Ok(iterator) => iterator.next_sequence(),
+            // It has expired, and what was read of it before is still to be sent.
+            Err(Error::ShardNotFound(_)) => SequenceNumber::from(u64::MAX),
+            Err(error) => return Err(error.to_string()),
+        };
         let owner = Owner {
             id: format!("{}-{shard}", self.id),
             stream: format!("a stream of streamlog created at {}", stream.describe().created_at),

@@ -1,0 +1,142 @@
+//! Relaying to Kafka, beside a bare producer of librdkafka with the same settings that sends the same records, to a cluster in this process.
+//!
+//! `cargo bench --features relay-kafka --bench relay_kafka`. The figures are medians over the rounds, whose order alternates. The cluster runs on the same
+//! machine and keeps all that it gets in memory, so each measurement has one of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
+use streamlog::relay::KafkaClient;
+use streamlog::{Position, PutRecord, Stream, StreamOptions};
+
+const ROUNDS: usize = 5;
+const TOPIC: &str = "bench";
+const PARTITIONS: i32 = 8;
+const KEYS: u64 = 1_000;
+
+fn main() {
+    println!("| bytes of data | shards and lanes | way | records/s | of the bare producer |");
+    println!("|---|---|---|---|---|");
+    for (bytes, records) in [(100, 400_000), (1_024, 150_000)] {
+        let directory = tempfile::tempdir().expect("a directory to work in");
+        let stream = StreamOptions::new().shards(4).open(directory.path().join("bench")).expect("a stream");
+        fill(&stream, bytes, records);
+        let ways: [(&str, usize, fn(&Stream, usize, usize, u64) -> Duration); 3] =
+            [("bare producer", 0, bare), ("relay", 1, relay), ("relay", 4, relay)];
+        let mut times = vec![vec![]; ways.len()];
+        for round in 0..ROUNDS {
+            for at in 0..ways.len() {
+                // The last of one round is the first of the next.
+                let at = if round % 2 == 0 { at } else { ways.len() - 1 - at };
+                times[at].push((ways[at].2)(&stream, ways[at].1, round, records));
+            }
+        }
+        let rates: Vec<f64> =
+            times.into_iter().map(|times| records as f64 / median(times).as_secs_f64()).collect();
+        for ((way, lanes, _), rate) in ways.iter().zip(&rates) {
+            let lanes = if *lanes == 0 { "-".to_owned() } else { format!("4 × {lanes}") };
+            println!("| {bytes} | {lanes} | {way} | {rate:.0} | {:.2} |", rate / rates[0]);
+        }
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn fill(stream: &Stream, bytes: usize, records: u64) {
+    let data: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
+    let keys: Vec<String> = (0..KEYS).map(|key| format!("user-{key}")).collect();
+    let batch: Vec<_> = keys.iter().map(|key| PutRecord::new(key, &data)).collect();
+    for _ in 0..records / KEYS {
+        for outcome in stream.put_batch(&batch).expect("a batch") {
+            outcome.expect("put");
+        }
+    }
+}
+
+fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
+    let cluster = MockCluster::new(1).expect("a cluster");
+    cluster.create_topic(TOPIC, PARTITIONS, 1).expect("a topic");
+    cluster
+}
+
+fn relay(stream: &Stream, lanes: usize, round: usize, records: u64) -> Duration {
+    let cluster = cluster();
+    let client = KafkaClient::options().bootstrap_servers(cluster.bootstrap_servers());
+    let client = client.connect().expect("a client");
+    let relay = stream.relay(format!("up-{lanes}-{round}")).batch_size(10_000).lanes(lanes);
+    let relay = relay.to_kafka(&client, TOPIC);
+    let begin = Instant::now();
+    let relay = relay.start().expect("a relay");
+    while relay.stats().records < records {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let time = begin.elapsed();
+    assert_eq!(relay.stats().retries, 0, "the cluster has taken all at once");
+    relay.close().expect("closed");
+    time
+}
+
+/// Counts what is delivered.
+struct Delivered(Arc<AtomicU64>);
+
+impl ClientContext for Delivered {}
+
+impl ProducerContext for Delivered {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        assert!(result.is_ok(), "the cluster takes all");
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads the stream and sends its records, with the header that tells copies apart, as fast as the producer takes them.
+fn bare(stream: &Stream, _: usize, _: usize, records: u64) -> Duration {
+    let cluster = cluster();
+    let delivered = Arc::new(AtomicU64::new(0));
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", cluster.bootstrap_servers()).set("enable.idempotence", "true");
+    config
+        .set("enable.gapless.guarantee", "true")
+        .set("message.timeout.ms", "0")
+        .set("partitioner", "murmur2");
+    let begin = Instant::now();
+    let producer: ThreadedProducer<Delivered> =
+        config.create_with_context(Delivered(Arc::clone(&delivered))).expect("a producer");
+    for shard in stream.shards() {
+        let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).expect("an iterator");
+        loop {
+            let batch = iterator.next_batch(10_000).expect("a batch");
+            if batch.is_empty() {
+                break;
+            }
+            for record in &batch {
+                let origin = format!("bench {} {}", shard.id, record.sequence());
+                let headers = Header { key: "streamlog-origin", value: Some(&origin) };
+                let mut message = BaseRecord::to(TOPIC)
+                    .key(record.partition_key())
+                    .payload(record.data())
+                    .timestamp(record.timestamp().as_millis() as i64)
+                    .headers(OwnedHeaders::new_with_capacity(1).insert(headers));
+                while let Err((_, again)) = producer.send(message) {
+                    std::thread::sleep(Duration::from_millis(1));
+                    message = again;
+                }
+            }
+        }
+    }
+    while delivered.load(Ordering::Relaxed) < records {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let time = begin.elapsed();
+    producer.flush(Duration::from_secs(10)).expect("flushed");
+    time
+}

@@ -2,4 +2,5 @@
 
 pub(super) mod client;
 pub(super) mod failure;
+pub(super) mod origin;
 pub(super) mod read;

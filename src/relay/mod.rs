@@ -2,11 +2,13 @@
 
 #[cfg(feature = "relay-kinesis")]
 mod envelope;
+mod failure;
 #[cfg(feature = "relay-kafka")]
 mod kafka;
 #[cfg(feature = "relay-kinesis")]
 mod kinesis;
 mod link;
+mod mirror;
 mod options;
 #[expect(clippy::module_inception)]
 mod relay;
@@ -30,6 +32,10 @@ pub use kinesis::put_options::KinesisRelayOptions;
 pub use kinesis::put_prepare::RelayHeaders;
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::source::KinesisSource;
+pub use mirror::{
+    Mirror, MirrorDescription, MirrorName, MirrorOptions, MirrorPartition, MirrorPartitionStats, MirrorStats,
+    MirroredFrom, Refused,
+};
 pub use options::RelayOptions;
 pub use relay::Relay;
 pub use stats::RelayStats;

@@ -1,44 +1,12 @@
 //! Why a request to Amazon Kinesis failed, and what to do about it.
 
 use std::error::Error as _;
-use std::fmt;
 
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 
-/// What to do about a request that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::relay) enum Remedy {
-    /// It was one too many, or asked for too much: send it again, later each time.
-    SlowDown,
-    /// The other side or the way there has a fault that may pass: send it again, later each time.
-    Retry,
-    /// What it carried is no longer valid: the iterator or the token of a page. Ask for a new one.
-    Renew,
-    /// The stream or the shard does not exist, or no longer.
-    Missing,
-    /// It is refused as it is. Sending it again helps only once somebody has changed something, such as a policy.
-    Refused,
-}
-
-/// A request to Kinesis that failed.
-#[derive(Debug, Clone)]
-pub(in crate::relay) struct Failure {
-    pub(in crate::relay) remedy: Remedy,
-    text: Box<str>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
+pub(in crate::relay) use crate::relay::failure::{Failure, Remedy};
 
 impl Failure {
-    /// A failure that the SDK knows nothing of.
-    pub(in crate::relay) fn new(remedy: Remedy, text: impl Into<Box<str>>) -> Self {
-        Self { remedy, text: text.into() }
-    }
-
     /// Returns what became of a request. `None` stands for one that panicked.
     pub(in crate::relay) fn check<T, E>(
         operation: &str,

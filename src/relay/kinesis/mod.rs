@@ -11,6 +11,7 @@ mod lease_table;
 #[cfg(test)]
 mod lease_tests;
 mod ledger;
+pub(super) mod origin;
 mod put;
 mod put_client;
 pub(super) mod put_options;

@@ -3,13 +3,17 @@
 //! **A shard whose iterator expired** is read on from the last record that was read: from that record itself, which is then left out. If the shard
 //! no longer begins with it, records may have been trimmed before they were read, and the batch says so.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_kinesis::config::Builder;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record, Shard, ShardFilter, ShardFilterType, ShardIteratorType};
+use tokio::sync::watch;
 
 use super::client::KinesisClient;
 use super::failure::{Failure, Remedy};
@@ -29,6 +33,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(in crate::relay) struct RemoteStream {
     client: KinesisClient,
     name: String,
+    /// Whether requests end at once.
+    is_interrupted: Arc<watch::Sender<bool>>,
 }
 
 /// A shard of a stream of Kinesis.
@@ -48,6 +54,15 @@ impl RemoteShard {
     pub(in crate::relay) fn is_open(&self) -> bool {
         self.ending_sequence_number.is_none()
     }
+}
+
+/// What a stream of Kinesis says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::relay) struct RemoteSummary {
+    /// How long it keeps records.
+    pub(in crate::relay) retention: Duration,
+    /// Tells it from one of the same name that was there before.
+    pub(in crate::relay) created_at: Timestamp,
 }
 
 /// From where a shard is read.
@@ -93,7 +108,34 @@ pub(in crate::relay) struct RemoteBatch {
 impl RemoteStream {
     /// A stream by its name or its ARN.
     pub(in crate::relay) fn new(client: KinesisClient, name: impl Into<String>) -> Self {
-        Self { client, name: name.into() }
+        Self { client, name: name.into(), is_interrupted: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// Ends all requests of this stream and of its readers, and those that are sent later.
+    pub(in crate::relay) fn interrupt(&self) {
+        self.is_interrupted.send_replace(true);
+    }
+
+    fn run<T, E>(
+        &self,
+        operation: &str,
+        send: impl Future<Output = Result<T, SdkError<E>>> + Send + 'static,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let mut is_interrupted = self.is_interrupted.subscribe();
+        let answer = self.client.run(async move {
+            tokio::select! {
+                answer = send => Some(answer),
+                _ = is_interrupted.wait_for(|&is| is) => None,
+            }
+        });
+        if let Some(None) = answer {
+            return Err(Failure::new(Remedy::Retry, format!("{operation} was interrupted")));
+        }
+        Failure::check(operation, answer.flatten())
     }
 
     pub(in crate::relay) fn name(&self) -> &str {
@@ -116,7 +158,7 @@ impl RemoteStream {
                 None => request.set_stream_name(name).set_stream_arn(arn),
             };
             let send = request.customize().config_override(overrides()).send();
-            let answer = Failure::check("ListShards", self.client.run(send))?;
+            let answer = self.run("ListShards", send)?;
             token = answer.next_token;
             shards.extend(answer.shards.unwrap_or_default().into_iter().map(remote_shard));
             if token.is_none() {
@@ -139,7 +181,7 @@ impl RemoteStream {
                 None => request.set_stream_name(name).set_stream_arn(arn).shard_filter(filter.clone()),
             };
             let send = request.customize().config_override(overrides()).send();
-            let answer = Failure::check("ListShards", self.client.run(send))?;
+            let answer = self.run("ListShards", send)?;
             token = answer.next_token;
             ids.extend(answer.shards.unwrap_or_default().into_iter().map(|shard| shard.shard_id));
             if token.is_none() {
@@ -148,14 +190,21 @@ impl RemoteStream {
         }
     }
 
-    /// Returns how long the stream keeps records.
-    pub(in crate::relay) fn retention(&self) -> Result<Duration, Failure> {
+    /// Returns what a stream says of itself.
+    pub(in crate::relay) fn summary(&self) -> Result<RemoteSummary, Failure> {
         let (name, arn) = self.name_and_arn();
         let request = self.client.kinesis.describe_stream_summary().set_stream_name(name).set_stream_arn(arn);
         let send = request.customize().config_override(overrides()).send();
-        let answer = Failure::check("DescribeStreamSummary", self.client.run(send))?;
-        let hours = answer.stream_description_summary.map_or(24, |summary| summary.retention_period_hours);
-        Ok(Duration::from_secs(u64::from(hours.unsigned_abs()) * 60 * 60))
+        let answer = self.run("DescribeStreamSummary", send)?;
+        let summary = answer.stream_description_summary.ok_or_else(|| {
+            Failure::new(Remedy::Retry, "DescribeStreamSummary failed: the answer has no description")
+        })?;
+        let hours = u64::from(summary.retention_period_hours.unsigned_abs());
+        let created = summary.stream_creation_timestamp;
+        Ok(RemoteSummary {
+            retention: Duration::from_secs(hours * 60 * 60),
+            created_at: Timestamp::from_millis(u64::try_from(created.to_millis().unwrap_or(0)).unwrap_or(0)),
+        })
     }
 
     /// Returns a reader of one shard. It sends nothing yet.
@@ -282,7 +331,7 @@ impl RemoteShardReader {
         };
         self.requests += 1;
         let send = request.customize().config_override(overrides()).send();
-        let answer = Failure::check("GetShardIterator", self.stream.client.run(send))?;
+        let answer = self.stream.run("GetShardIterator", send)?;
         let iterator = answer.shard_iterator.ok_or_else(|| {
             Failure::new(Remedy::Retry, "GetShardIterator failed: the answer has no iterator")
         })?;
@@ -300,7 +349,7 @@ impl RemoteShardReader {
         let request = self.stream.client.kinesis.get_records().shard_iterator(iterator).limit(limit as i32);
         self.requests += 1;
         let send = request.customize().config_override(overrides()).send();
-        let answer = Failure::check("GetRecords", self.stream.client.run(send))?;
+        let answer = self.stream.run("GetRecords", send)?;
         let mut batch = RemoteBatch {
             records: answer.records.into_iter().map(remote_record).collect(),
             millis_behind_latest: answer.millis_behind_latest.unwrap_or(0).unsigned_abs(),

@@ -36,6 +36,7 @@
 //! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
 //! - Take video from cameras as Matroska, and play it live and archived, as Amazon Kinesis Video Streams does: the module `video`, with the feature of
 //!   that name.
+//! - Mirror a stream of Amazon Kinesis in this one, exactly once: the module `relay`, with the feature `relay-kinesis`.
 //! - Replay records with their original spacing, or faster: [`StreamReader::replay`].
 //! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
 //!   the load: [`Stream::set_scaling`], [`Scaling`].
@@ -204,3 +205,8 @@ struct RelaysPage;
 #[cfg(all(doctest, feature = "relay-kafka"))]
 #[doc = include_str!("../docs/KAFKA.md")]
 struct KafkaPage;
+
+/// The examples of the page on mirrors, compiled.
+#[cfg(all(doctest, feature = "relay-kinesis"))]
+#[doc = include_str!("../docs/MIRRORS.md")]
+struct MirrorsPage;

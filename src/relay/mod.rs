@@ -2,11 +2,13 @@
 
 #[cfg(feature = "relay-kinesis")]
 mod envelope;
+mod failure;
 #[cfg(feature = "relay-kafka")]
 mod kafka;
 #[cfg(feature = "relay-kinesis")]
 mod kinesis;
 mod link;
+mod mirror;
 mod options;
 #[expect(clippy::module_inception)]
 mod relay;
@@ -26,6 +28,10 @@ pub use kinesis::client::{KinesisClient, KinesisClientOptions};
 pub use kinesis::put_options::KinesisRelayOptions;
 #[cfg(feature = "relay-kinesis")]
 pub use kinesis::put_prepare::RelayHeaders;
+pub use mirror::{
+    Mirror, MirrorDescription, MirrorName, MirrorOptions, MirrorPartition, MirrorPartitionStats, MirrorStats,
+    MirroredFrom, Refused,
+};
 pub use options::RelayOptions;
 pub use relay::Relay;
 pub use stats::RelayStats;

@@ -1,6 +1,8 @@
 //! Amazon Kinesis on the other side, or anything else that speaks its API.
 
 pub(super) mod client;
+pub(super) mod failure;
+pub(super) mod origin;
 mod put;
 mod put_client;
 pub(super) mod put_options;
@@ -9,3 +11,4 @@ pub(super) mod put_prepare;
 mod put_shards;
 #[cfg(test)]
 mod put_tests;
+pub(super) mod read;

@@ -2,6 +2,7 @@
 
 mod batch;
 pub(super) mod client;
+pub(super) mod mirror;
 pub(super) mod options;
 mod origin;
 pub(super) mod partition;

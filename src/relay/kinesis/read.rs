@@ -216,15 +216,6 @@ pub(in crate::relay) struct RemoteShardReader {
 }
 
 impl RemoteShardReader {
-    pub(in crate::relay) fn shard(&self) -> &str {
-        &self.shard
-    }
-
-    /// Returns from where it reads: after the last record, once there was one.
-    pub(in crate::relay) fn from(&self) -> &ReadFrom {
-        &self.from
-    }
-
     /// Returns how many requests it has sent.
     pub(in crate::relay) fn requests(&self) -> u64 {
         self.requests
@@ -233,14 +224,6 @@ impl RemoteShardReader {
     /// Returns how long to wait before the next read, for the sake of Kinesis' limits and, after failures, of the other side.
     pub(in crate::relay) fn wait(&self) -> Duration {
         self.next_at.saturating_duration_since(Instant::now())
-    }
-
-    /// Reads from another place.
-    pub(in crate::relay) fn seek(&mut self, from: ReadFrom) {
-        self.from = from;
-        self.iterator = None;
-        self.last_to_come = None;
-        self.is_ended = false;
     }
 
     /// Has the next read look whether the record that was read last is still there. If not, its batch [has a gap](RemoteBatch::has_gap).

@@ -8,6 +8,10 @@ use super::core::CoreOptions;
 use super::handle::Mirror;
 use super::origin::{Origin, StartAt};
 use super::refused::{OnRefused, Refused};
+#[cfg(feature = "relay-kafka")]
+use crate::StreamReader;
+#[cfg(feature = "relay-kafka")]
+use crate::relay::kafka::{client::KafkaClient, mirror::KafkaOrigin};
 #[cfg(feature = "relay-kinesis")]
 use crate::relay::kinesis::client::KinesisClient;
 #[cfg(feature = "relay-kinesis")]
@@ -63,6 +67,18 @@ impl MirrorName {
     pub fn from_kinesis(self, client: KinesisClient, stream: impl Into<String>) -> MirrorOptions {
         let origin = Arc::new(KinesisOrigin::new(RemoteStream::new(client, stream)));
         MirrorOptions::new(self.stream, self.name, origin)
+    }
+
+    /// Mirrors a topic of Kafka. Of transactions, what is committed is mirrored.
+    ///
+    /// A key that a record there does not have becomes the topic, `-` and the partition, and data that it does not have become empty. A header `kafka-null`
+    /// says then which it is: `key`, `value` or `key value`. Offsets are committed to Kafka too, as the consumer group that has the mirror's name. Nothing
+    /// depends on them: Kafka's tools show the mirror's lag from them.
+    #[cfg(feature = "relay-kafka")]
+    pub fn from_kafka(self, client: &KafkaClient, topic: impl Into<String>) -> MirrorOptions {
+        let reader = StreamReader::clone(&self.stream);
+        let origin = KafkaOrigin::new(client.clone(), topic.into(), self.name.clone(), reader);
+        MirrorOptions::new(self.stream, self.name, Arc::new(origin))
     }
 }
 

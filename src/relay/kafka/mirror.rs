@@ -1,0 +1,424 @@
+//! A topic of Kafka as what a mirror shows.
+//!
+//! Where a partition is read on comes from the mirror, never from Kafka: that is what makes it exact. The offsets that are committed to Kafka are for
+//! Kafka's tools, which show the lag of a consumer group from them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::client::{KafkaClient, text};
+use crate::relay::failure::{Failure, Remedy};
+use crate::relay::mirror::origin::{
+    Incoming, Listing, Origin, OriginBatch, OriginReader, Partition, Place, StartAt,
+};
+use crate::{SECOND, StreamReader, Timestamp};
+
+/// A request that has taken so long has failed.
+const WAIT: Duration = Duration::from_secs(5);
+/// So long a read waits for the first record.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// A read returns about so many bytes at most.
+const READ_BYTES: usize = 10 << 20;
+/// What the client reads ahead of each partition.
+const AHEAD_KIBIBYTES: &str = "16384";
+/// How far a partition is goes to Kafka this often.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+/// The header that says which of `key` and `value` the original did not have at all.
+const NULL: &str = "kafka-null";
+
+/// A topic that is mirrored.
+pub(in crate::relay) struct KafkaOrigin {
+    topic: Arc<Topic>,
+}
+
+impl fmt::Debug for KafkaOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaOrigin").field("topic", &self.topic.name).finish_non_exhaustive()
+    }
+}
+
+/// What the readers of a topic share.
+struct Topic {
+    client: KafkaClient,
+    name: String,
+    /// The consumer group that offsets are committed as.
+    group: String,
+    /// That has the clock.
+    stream: StreamReader,
+    consumer: Mutex<Option<Arc<TopicConsumer>>>,
+    /// The mirror is closed.
+    is_closed: AtomicBool,
+}
+
+type TopicConsumer = BaseConsumer<Heard>;
+
+/// What a consumer has said.
+#[derive(Default)]
+struct Heard {
+    last_error: Mutex<Option<String>>,
+}
+
+impl ClientContext for Heard {
+    fn error(&self, error: KafkaError, reason: &str) {
+        *self.last_error.lock() = Some(if reason.is_empty() { text(&error) } else { reason.to_owned() });
+    }
+}
+
+impl ConsumerContext for Heard {}
+
+impl KafkaOrigin {
+    pub(in crate::relay) fn new(
+        client: KafkaClient,
+        topic: String,
+        group: String,
+        stream: StreamReader,
+    ) -> Self {
+        let topic = Topic {
+            client,
+            name: topic,
+            group,
+            stream,
+            consumer: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        };
+        Self { topic: Arc::new(topic) }
+    }
+}
+
+impl Topic {
+    /// Returns the consumer of all partitions, for a request. It is assigned those that have a reader.
+    fn consumer(&self) -> Result<Arc<TopicConsumer>, Failure> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(Failure::new(Remedy::Retry, "the mirror is closed"));
+        }
+        let mut consumer = self.consumer.lock();
+        if let Some(consumer) = &*consumer {
+            return Ok(Arc::clone(consumer));
+        }
+        let mut config = self.client.config();
+        config.set("group.id", &self.group).set("isolation.level", "read_committed");
+        config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
+        config.set("queued.max.messages.kbytes", AHEAD_KIBIBYTES);
+        let new: TopicConsumer =
+            config.create_with_context(Heard::default()).map_err(|error| failure("connect", &error))?;
+        Ok(Arc::clone(consumer.insert(Arc::new(new))))
+    }
+}
+
+impl Origin for KafkaOrigin {
+    fn kind(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn name(&self) -> &str {
+        &self.topic.name
+    }
+
+    fn list(&self) -> Result<Listing, Failure> {
+        let consumer = self.topic.consumer()?;
+        let failed = |error: KafkaError| failure("ask for the partitions", &error);
+        let metadata = consumer.fetch_metadata(Some(&self.topic.name), WAIT).map_err(failed)?;
+        let Some(topic) = metadata.topics().first() else {
+            let text = format!("Kafka does not know the topic {:?}", self.topic.name);
+            return Err(Failure::new(Remedy::Missing, text));
+        };
+        if let Some(error) = topic.error() {
+            return Err(failed(KafkaError::MetadataFetch(error.into())));
+        }
+        let mut ids: Vec<_> = topic.partitions().iter().map(|partition| partition.id()).collect();
+        ids.sort_unstable();
+        let partition = |id: i32| Partition { id: id.to_string(), parents: vec![], is_open: true };
+        let incarnation = consumer.client().fetch_cluster_id(WAIT);
+        Ok(Listing { incarnation, partitions: ids.into_iter().map(partition).collect() })
+    }
+
+    fn reader(&self, partition: &str, from: &StartAt) -> Box<dyn OriginReader> {
+        Box::new(KafkaReader {
+            topic: Arc::clone(&self.topic),
+            partition: partition.parse().unwrap_or(-1),
+            from: from.clone(),
+            queue: None,
+            next: 0,
+            is_at_tip: false,
+            has_failed: false,
+            requests: 0,
+            put: None,
+            committed: (0, Instant::now()),
+        })
+    }
+
+    fn interrupt(&self) {
+        // What runs ends by itself soon.
+        self.topic.is_closed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Reads a partition.
+struct KafkaReader {
+    topic: Arc<Topic>,
+    partition: i32,
+    from: StartAt,
+    /// There is none before the first read, and after the place that was read was no longer there.
+    queue: Option<PartitionQueue<Heard>>,
+    /// The offset of the record to be read next.
+    next: i64,
+    is_at_tip: bool,
+    has_failed: bool,
+    requests: u64,
+    /// The offset behind the records that are in the stream.
+    put: Option<i64>,
+    /// The offset that Kafka was told last, and when.
+    committed: (i64, Instant),
+}
+
+impl OriginReader for KafkaReader {
+    fn wait(&self) -> Duration {
+        // The client has tried again itself all the time.
+        if self.has_failed { SECOND } else { Duration::ZERO }
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    fn read(&mut self, records_max: usize) -> Result<OriginBatch, Failure> {
+        self.requests += 1;
+        let outcome = self.try_read(records_max);
+        self.has_failed = outcome.is_err();
+        outcome
+    }
+}
+
+impl KafkaReader {
+    fn try_read(&mut self, records_max: usize) -> Result<OriginBatch, Failure> {
+        let consumer = self.topic.consumer()?;
+        let mut has_gap = false;
+        if self.queue.is_none() {
+            has_gap = self.begin(&consumer)?;
+        } else {
+            // The records of the last read are in the stream, or this would not be called.
+            self.put = Some(self.next);
+            self.commit(&consumer, COMMIT_INTERVAL);
+        }
+        // What the client has to say beside records.
+        if let Some(Err(error)) = consumer.poll(Duration::ZERO) {
+            *consumer.context().last_error.lock() = Some(text(&error));
+        }
+        let (records, end) = self.drain(records_max);
+        let newest = records.last().and_then(|record| record.arrived);
+        match end {
+            Some(End::Tip) => self.is_at_tip = true,
+            Some(End::Gone) => {
+                // The place is looked for again by the next read.
+                self.end(&consumer);
+            }
+            Some(End::Failed(failure)) if records.is_empty() => return Err(failure),
+            None if records.is_empty() && !self.is_at_tip => {
+                if let Some(error) = consumer.context().last_error.lock().take() {
+                    let text = format!("partition {} of {:?}: {error}", self.partition, self.topic.name);
+                    return Err(Failure::new(Remedy::Retry, text));
+                }
+            }
+            Some(End::Failed(_)) | None => {}
+        }
+        let now = self.topic.stream.clock().now();
+        let behind_latest =
+            newest.filter(|_| !self.is_at_tip).map_or(Duration::ZERO, |newest| now.since(newest));
+        Ok(OriginBatch { records, behind_latest, is_at_tip: self.is_at_tip, is_end: false, has_gap })
+    }
+
+    /// Finds the offset to begin with, and has it fetched. Returns whether records before it were dropped before they were read.
+    fn begin(&mut self, consumer: &Arc<TopicConsumer>) -> Result<bool, Failure> {
+        let (topic, partition) = (&*self.topic.name, self.partition);
+        let failed = |error: KafkaError| failure("look for the place to read on", &error);
+        let (low, high) = consumer.fetch_watermarks(topic, partition, WAIT).map_err(failed)?;
+        let (next, has_gap) = match &self.from {
+            StartAt::Beginning => (low, false),
+            // Whether this is the first read of all is not known here, and none may be lost that came since.
+            StartAt::Latest(time) | StartAt::AtTimestamp(time) => {
+                (first_at(consumer, topic, partition, *time)?.unwrap_or(high), false)
+            }
+            StartAt::After(place) => {
+                let last: i64 = place.to_string().parse().map_err(|_| {
+                    let text = format!("{place} is not an offset of partition {partition} of {topic:?}");
+                    Failure::new(Remedy::Refused, text)
+                })?;
+                (last.saturating_add(1).max(low), last.saturating_add(1) < low)
+            }
+        };
+        if next > high {
+            let text = format!(
+                "partition {partition} of {topic:?} ends at {high}, but was read up to {next}: was the topic deleted and created again? Mirror it \
+                 by another name then"
+            );
+            return Err(Failure::new(Remedy::Refused, text));
+        }
+        // The queue comes first, so that no record goes to the common one.
+        let queue = consumer.split_partition_queue(topic, partition).ok_or_else(|| {
+            Failure::new(Remedy::Retry, format!("partition {partition} of {topic:?} cannot be read"))
+        })?;
+        let mut assigned = TopicPartitionList::new();
+        assigned.add_partition_offset(topic, partition, Offset::Offset(next)).map_err(failed)?;
+        consumer.incremental_assign(&assigned).map_err(failed)?;
+        // Should the reader have to begin again, it begins there.
+        self.from = match next {
+            0 => StartAt::Beginning,
+            next => StartAt::After(Place::from(next as u64 - 1)),
+        };
+        (self.queue, self.next, self.is_at_tip) = (Some(queue), next, false);
+        Ok(has_gap)
+    }
+
+    /// Takes what was fetched.
+    fn drain(&mut self, records_max: usize) -> (Vec<Incoming>, Option<End>) {
+        let Some(queue) = &self.queue else { return (vec![], None) };
+        let (mut records, mut bytes) = (vec![], 0);
+        while records.len() < records_max && bytes < READ_BYTES {
+            let wait = if records.is_empty() && !self.is_at_tip { FIRST_WAIT } else { Duration::ZERO };
+            match queue.poll(wait) {
+                Some(Ok(message)) => {
+                    self.is_at_tip = false;
+                    // Those before were read before an error made the client begin again.
+                    if message.offset() >= self.next {
+                        self.next = message.offset() + 1;
+                        bytes += message.key_len() + message.payload_len();
+                        records.push(incoming(&message));
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return (records, Some(End::Tip)),
+                Some(Err(error)) => {
+                    let end = match error.rdkafka_error_code() {
+                        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                            End::Gone
+                        }
+                        _ => End::Failed(failure("read", &error)),
+                    };
+                    return (records, Some(end));
+                }
+                None => break,
+            }
+        }
+        (records, None)
+    }
+
+    /// Tells Kafka how far the partition is, unless it knows, or was told shortly before.
+    fn commit(&mut self, consumer: &TopicConsumer, interval: Duration) {
+        let Some(put) = self.put.filter(|&put| put > self.committed.0) else { return };
+        if self.committed.1.elapsed() < interval {
+            return;
+        }
+        let mut offsets = TopicPartitionList::new();
+        let added = offsets.add_partition_offset(&self.topic.name, self.partition, Offset::Offset(put));
+        // Nothing depends on it.
+        let _ = added.and_then(|()| consumer.commit(&offsets, CommitMode::Async));
+        self.committed = (put, Instant::now());
+    }
+
+    /// Has nothing more fetched. The next read begins behind the last record that was returned.
+    fn end(&mut self, consumer: &TopicConsumer) {
+        if self.queue.take().is_none() {
+            return;
+        }
+        let mut assigned = TopicPartitionList::new();
+        assigned.add_partition(&self.topic.name, self.partition);
+        let _ = consumer.incremental_unassign(&assigned);
+        if self.next > 0 {
+            self.from = StartAt::After(Place::from(self.next as u64 - 1));
+        }
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        let consumer = self.topic.consumer.lock().clone();
+        if let Some(consumer) = consumer
+            && self.queue.is_some()
+        {
+            self.commit(&consumer, Duration::ZERO);
+            self.end(&consumer);
+        }
+    }
+}
+
+/// Why a read ends before it has as many records as it may.
+enum End {
+    /// There are no more at present.
+    Tip,
+    /// The place to read on is not in the partition any more.
+    Gone,
+    Failed(Failure),
+}
+
+/// Returns the offset of the first record with this time or a later one.
+fn first_at(
+    consumer: &TopicConsumer,
+    topic: &str,
+    partition: i32,
+    time: Timestamp,
+) -> Result<Option<i64>, Failure> {
+    let failed = |error: KafkaError| failure("look for the first record", &error);
+    let mut asked = TopicPartitionList::new();
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    asked.add_partition_offset(topic, partition, Offset::Offset(millis)).map_err(failed)?;
+    let found = consumer.offsets_for_times(asked, WAIT).map_err(failed)?;
+    let found = found.find_partition(topic, partition);
+    Ok(found.and_then(|found| match found.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }))
+}
+
+fn incoming(message: &BorrowedMessage<'_>) -> Incoming {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let mut headers: Vec<_> =
+        headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect();
+    let nulls = match (message.key(), message.payload()) {
+        (None, None) => Some("key value"),
+        (None, _) => Some("key"),
+        (_, None) => Some("value"),
+        _ => None,
+    };
+    headers.extend(nulls.map(|nulls| (NULL.to_owned(), nulls.as_bytes().to_vec())));
+    let key = match message.key() {
+        // All of a partition go to one shard, so that they stay in order.
+        None | Some([]) => format!("{}-{}", message.topic(), message.partition()).into_bytes(),
+        Some(key) => key.to_vec(),
+    };
+    Incoming {
+        partition_key: key,
+        data: message.payload().unwrap_or_default().to_vec(),
+        headers,
+        place: Place::from(u64::try_from(message.offset()).unwrap_or_default()),
+        arrived: message
+            .timestamp()
+            .to_millis()
+            .and_then(|millis| u64::try_from(millis).ok())
+            .map(Timestamp::from_millis),
+    }
+}
+
+fn failure(action: &str, error: &KafkaError) -> Failure {
+    use RDKafkaErrorCode as Code;
+    let remedy = match error.rdkafka_error_code() {
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => Remedy::Missing,
+        Some(
+            Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::Authentication
+            | Code::InvalidTopic,
+        ) => Remedy::Refused,
+        _ => Remedy::Retry,
+    };
+    Failure::new(remedy, format!("Kafka's client cannot {action}: {}", text(error)))
+}

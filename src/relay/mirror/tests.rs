@@ -156,6 +156,8 @@ impl Origin for FakeOrigin {
         };
         Box::new(FakeReader { fake: Arc::clone(&self.0), partition: partition.to_owned(), next, requests: 0 })
     }
+
+    fn interrupt(&self) {}
 }
 
 impl OriginReader for FakeReader {

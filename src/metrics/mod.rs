@@ -10,7 +10,7 @@ use ::metrics::{
 
 #[cfg(feature = "delivery")]
 use crate::delivery::Delivery;
-use crate::{Metric, MetricValue, Processor, ShardId, StreamReader, StreamStats};
+use crate::{Metric, MetricValue, Processor, ShardId, StreamStats};
 
 /// The values already reported of each count: a total, the counts of a histogram's buckets, or nothing for a level.
 type Handed = HashMap<(&'static str, Option<ShardId>), Vec<u64>>;

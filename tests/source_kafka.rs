@@ -56,12 +56,16 @@ fn committed(servers: &str, group: &str) -> i64 {
     let consumer: BaseConsumer =
         config.set("bootstrap.servers", servers).set("group.id", group).create().unwrap();
     let mut partitions = TopicPartitionList::new();
-    (0..4).for_each(|partition| drop(partitions.add_partition(TOPIC, partition)));
+    for partition in 0..4 {
+        partitions.add_partition(TOPIC, partition);
+    }
     let committed = consumer.committed_offsets(partitions, Duration::from_secs(10)).unwrap();
     let offset = |element: &TopicPartitionListElem<'_>| element.offset().to_raw().unwrap_or(0).max(0);
     committed.elements().iter().map(offset).sum()
 }
 
+/// What a worker got: each with its partition.
+type Got = Arc<Mutex<Vec<(u32, String)>>>;
 type Windows = Arc<Mutex<BTreeMap<u64, u64>>>;
 
 /// Counts events in windows of ten seconds, wherever they are.
@@ -99,8 +103,7 @@ fn l1_l2_a_rule_gives_the_same_on_a_stream_and_on_kafka() {
         let processor = start_counting(source.processor("count"), &windows, 3 * SECOND);
         until("all windows have ended", || windows.lock().unwrap().values().sum::<u64>() == 500);
         processor.close().unwrap();
-        let windows = windows.lock().unwrap().clone();
-        windows
+        std::mem::take(&mut *windows.lock().unwrap())
     });
     assert_eq!(outcomes[0], outcomes[1]);
 }
@@ -129,7 +132,7 @@ fn l2_a_restart_goes_on_with_the_states_in_the_metadata_of_offsets() {
 fn l1_l3_workers_share_the_partitions_and_take_over_from_one_that_ends() {
     let cluster = cluster(1, 4);
     let servers = cluster.bootstrap_servers();
-    let got: [Arc<Mutex<Vec<(u32, String)>>>; 2] = Default::default();
+    let got: [Got; 2] = Default::default();
     let start = |at: usize| {
         let got = Arc::clone(&got[at]);
         let options = Source::from(source(&servers)).processor("shared");

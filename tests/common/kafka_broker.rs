@@ -36,18 +36,25 @@ struct State {
     dice: u64,
 }
 
+/// A topic, and the number of a partition of it.
+type Partition = (String, i32);
+/// A group, and a partition.
+type GroupPartition = (String, String, i32);
+/// The sequence number that comes next, and those of the batches before it, with their offsets.
+type Sequences = (i32, Vec<(i32, i64)>);
+
 #[derive(Default)]
 struct Producer {
     epoch: i16,
-    /// By topic and partition: the sequence number that comes next, and those of the batches before it, with their offsets.
-    sequences: HashMap<(String, i32), (i32, Vec<(i32, i64)>)>,
+    sequences: HashMap<Partition, Sequences>,
     open: Option<Transaction>,
 }
 
 #[derive(Default)]
 struct Transaction {
-    partitions: Vec<(String, i32)>,
-    offsets: Vec<((String, String, i32), (i64, String))>,
+    partitions: Vec<Partition>,
+    /// By group, topic and partition: offsets with their metadata.
+    offsets: Vec<(GroupPartition, (i64, String))>,
 }
 
 /// A batch of records.
@@ -186,7 +193,7 @@ impl Broker {
         let mut state = self.state();
         state.dice = state.dice.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let throw = (state.dice >> 33) as u32;
-        (every > 0 && throw % every == 0).then(|| throw / every % 2 == 0)
+        (every > 0 && throw.is_multiple_of(every)).then(|| (throw / every).is_multiple_of(2))
     }
 
     fn answer(&self, key: i16, version: i16, request: &mut Reader<'_>, answer: &mut Writer) {

@@ -142,8 +142,11 @@ fn key(key: usize) -> String {
     format!("key-{key}")
 }
 
-/// Returns the item of a record, and what readers should get of it, by key.
-fn item(number: usize, record: &Record) -> (Item<'static>, Vec<(String, (u64, usize))>) {
+/// User records by key, each with the number of its record and its place there.
+type ByKey = Vec<(String, (u64, usize))>;
+
+/// Returns the item of a record, and what readers should get of it.
+fn item(number: usize, record: &Record) -> (Item<'static>, ByKey) {
     let sequence = (number as u64).into();
     match record {
         Record::Plain { key: at, bytes, hash_key } => {

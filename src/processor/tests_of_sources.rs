@@ -12,8 +12,8 @@ use super::ledger::{Entry, Ledger};
 use super::source::{Elsewhere, PartProcessor, Running, Source, Spool};
 use super::{Invocation, Processor, ProcessorStats, Runs};
 use crate::{
-    Destination, Error, Maintenance, ManualClock, PutRecord, Record, Result, SECOND, ShardId, Stream,
-    StreamOptions, SystemClock, Timestamp,
+    Destination, Error, Maintenance, ManualClock, PutRecord, Record, Result, SECOND, ShardId, StreamOptions,
+    SystemClock, Timestamp,
 };
 
 /// What is kept elsewhere.

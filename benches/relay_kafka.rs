@@ -18,6 +18,8 @@ const ROUNDS: usize = 5;
 const TOPIC: &str = "bench";
 const PARTITIONS: i32 = 8;
 const KEYS: u64 = 1_000;
+/// A batch of each shard.
+const UNDER_WAY: u64 = 40_000;
 
 fn main() {
     println!("| bytes of data | shards and lanes | way | records/s | of the bare producer |");
@@ -98,7 +100,8 @@ impl ProducerContext for Delivered {
     }
 }
 
-/// Reads the stream and sends its records, with the header that tells copies apart, as fast as the producer takes them.
+/// Reads the stream and sends its records, with the header that tells copies apart. As many are under way as with the relay: a full buffer would slow it
+/// down.
 fn bare(stream: &Stream, _: usize, _: usize, records: u64) -> Duration {
     let cluster = cluster();
     let delivered = Arc::new(AtomicU64::new(0));
@@ -111,6 +114,7 @@ fn bare(stream: &Stream, _: usize, _: usize, records: u64) -> Duration {
     let begin = Instant::now();
     let producer: ThreadedProducer<Delivered> =
         config.create_with_context(Delivered(Arc::clone(&delivered))).expect("a producer");
+    let mut sent = 0;
     for shard in stream.shards() {
         let mut iterator = stream.iterator(shard.id, Position::TrimHorizon).expect("an iterator");
         loop {
@@ -119,6 +123,10 @@ fn bare(stream: &Stream, _: usize, _: usize, records: u64) -> Duration {
                 break;
             }
             for record in &batch {
+                while sent - delivered.load(Ordering::Relaxed) >= UNDER_WAY {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                sent += 1;
                 let origin = format!("bench {} {}", shard.id, record.sequence());
                 let headers = Header { key: "streamlog-origin", value: Some(&origin) };
                 let mut message = BaseRecord::to(TOPIC)

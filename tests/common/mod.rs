@@ -4,6 +4,8 @@
 pub mod aggregates;
 pub mod groups;
 pub mod killed;
+#[cfg(feature = "relay-kinesis")]
+pub mod kinesis;
 #[cfg(target_os = "linux")]
 pub mod mounts;
 #[cfg(feature = "delivery")]

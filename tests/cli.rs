@@ -25,6 +25,8 @@ mod encrypted;
 #[cfg(feature = "video")]
 #[path = "video/media.rs"]
 mod media;
+#[path = "cli/mirror.rs"]
+mod mirror;
 #[cfg(feature = "video")]
 #[path = "video/mkv.rs"]
 mod mkv;
@@ -60,6 +62,8 @@ fn tool() -> &'static Path {
             ("metrics", cfg!(feature = "metrics")),
             ("object-store", cfg!(feature = "object-store")),
             ("parquet", cfg!(feature = "parquet")),
+            ("relay-kafka", cfg!(feature = "relay-kafka")),
+            ("relay-kinesis", cfg!(feature = "relay-kinesis")),
             ("serde", cfg!(feature = "serde")),
             ("sql", cfg!(feature = "sql")),
             ("tracing", cfg!(feature = "tracing")),

@@ -29,6 +29,8 @@ mod kafka_broker;
 #[cfg(feature = "video")]
 #[path = "video/media.rs"]
 mod media;
+#[path = "cli/mirror.rs"]
+mod mirror;
 #[cfg(feature = "video")]
 #[path = "video/mkv.rs"]
 mod mkv;

@@ -9,6 +9,7 @@ use streamlog::{Compression, HashKey, KeyHash, Position, Retention, ShardFilter,
 
 use crate::archive::{ArchiveArgs, RestoreArgs};
 use crate::deliver::DeliverArgs;
+use crate::mirror::{MirrorArgs, MirrorsArgs};
 use crate::parse::{
     Age, BytesMax, parse_age, parse_beginning, parse_bytes, parse_bytes_max, parse_filter, parse_mode,
     parse_position,
@@ -22,7 +23,7 @@ use crate::sql::SqlArgs;
 use crate::video::VideoArgs;
 
 const AFTER_HELP: &str = "\
-cat, tail, describe, verify, shards, groups, lag, processors, queues, dead-letters, sql, and retention without options only read. They work while \
+cat, tail, describe, verify, shards, groups, lag, mirrors, processors, queues, dead-letters, sql, and retention without options only read. They work while \
 a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. So does archive. video list and \
 video clip also work meanwhile, but write beside the stream. consume, deliver, relay, \
 reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore-dead-letters, purge and delete-queue such a queue. All \
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     DeleteGroup(DeleteGroupArgs),
     Deliver(DeliverArgs),
     Relay(RelayArgs),
+    Mirror(MirrorArgs),
+    Mirrors(MirrorsArgs),
     Processors(ProcessorsArgs),
     Queues(QueuesArgs),
     DeadLetters(DeadLettersArgs),

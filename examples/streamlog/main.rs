@@ -13,6 +13,7 @@
 //! cargo run --release --example streamlog -- queues /tmp/clicks
 //! cargo run --release --features delivery --example streamlog -- deliver /tmp/clicks --to /tmp/archive --compression gzip
 //! cargo run --release --features relay-kinesis --example streamlog -- relay /tmp/clicks --to-kinesis clicks --region eu-west-1
+//! cargo run --release --features relay-kinesis --example streamlog -- mirror /tmp/clicks --from-kinesis clicks --region eu-west-1
 //! cargo run --release --features sql --example streamlog -- sql /tmp/clicks 'SELECT _key, count(*) FROM clicks GROUP BY _key'
 //! cargo run --release --features video --example streamlog -- video clip /tmp/door --last 1m -o minute.mp4
 //! cargo run --release --example streamlog -- snapshot /tmp/clicks /tmp/backup
@@ -21,7 +22,7 @@
 //!
 //! Read in this order: `args` with `queue_args` and `parse` (the command line), `put` with `input`, `read` (cat and tail) with `follow`, `report`
 //! (describe and verify), `snapshot`, `archive`, `change` (split, merge, scale, retention), `shards` with `picture` and `dot`, `groups` (consumer groups),
-//! `processors`, `queues` with `deliveries`, `deliver`, `relay`, `sql` and `video` with the files in their directories, `output` with `table`, `standard`, `failure`.
+//! `processors`, `queues` with `deliveries`, `deliver`, `relay` and `mirror` with `kafka`, `sql` and `video` with the files in their directories, `output` with `table`, `standard`, `failure`.
 
 mod archive;
 mod args;
@@ -35,6 +36,7 @@ mod groups;
 mod input;
 mod kafka;
 mod keys;
+mod mirror;
 mod output;
 mod parse;
 mod picture;
@@ -125,6 +127,8 @@ fn run(args: &Args) -> Outcome {
         },
         Command::Deliver(args) => with_reader(&args.path, &|reader| deliver::deliver(reader, args)),
         Command::Relay(args) => with_reader(&args.path, &|reader| relay::relay(reader, args)),
+        Command::Mirror(args) => mirror::mirror(args, key_file),
+        Command::Mirrors(args) => with_reader(&args.path, &|reader| mirror::print(reader, args)),
         Command::Processors(args) => with_reader(&args.path, &|reader| processors::print(reader, args)),
         Command::Queues(args) => with_reader(&args.path, &|reader| queues::print(reader, args)),
         Command::DeadLetters(args) => {

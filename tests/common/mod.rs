@@ -10,6 +10,8 @@ pub mod kafka_broker;
 pub mod killed;
 #[cfg(all(feature = "relay-kinesis", feature = "gateway"))]
 pub mod kinesis;
+#[cfg(all(feature = "relay-kinesis", feature = "gateway"))]
+pub mod kinesis_origin;
 pub mod moto;
 #[cfg(target_os = "linux")]
 pub mod mounts;

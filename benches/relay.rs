@@ -38,6 +38,9 @@ for at in range(0, len(records), 500):
 print(time.perf_counter() - begun)
 "#;
 
+/// What is measured: its name, and one run of it.
+type Contender<'a> = (&'a str, &'a dyn Fn(&mut Bench) -> Duration);
+
 fn main() {
     let args: Vec<_> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     if let [flag, directory] = &args[..]
@@ -61,7 +64,7 @@ fn main() {
 
     let mut bench = Bench { server, near, records, runs: 0 };
     let python = std::env::var_os("STREAMLOG_PYTHON");
-    let contenders: [(&str, &dyn Fn(&mut Bench) -> Duration); 7] = [
+    let contenders: [Contender<'_>; 7] = [
         ("bare loop of the SDK", &|bench| bench.bare(1)),
         ("bare loops, 4 threads", &|bench| bench.bare(4)),
         ("boto3", &|bench| bench.boto3(python.as_ref().expect("it is set").as_ref(), &file)),

@@ -44,7 +44,7 @@ impl World {
 
     fn mirror(&self) -> MirrorOptions {
         let client = client(&format!("http://{}", self.address));
-        self.local.mirror("down").from_kinesis(client, "orders").poll_interval(Duration::from_millis(50))
+        self.local.mirror("down").from_kinesis(&client, "orders").poll_interval(Duration::from_millis(50))
     }
 
     /// Puts the next numbers of all keys.
@@ -260,7 +260,7 @@ fn l1_a_mirror_begins_where_it_is_told() {
     world.put(40);
     let from = |position| {
         let client = client(&format!("http://{}", world.address));
-        later.mirror("down").from_kinesis(client, "orders").starting_position(position).start()
+        later.mirror("down").from_kinesis(&client, "orders").starting_position(position).start()
     };
     let mirror = from(Position::AtTimestamp(time)).unwrap();
     wait_until(|| mirror.is_caught_up());
@@ -279,7 +279,7 @@ fn l1_a_mirror_begins_where_it_is_told() {
 fn l5_a_stream_that_is_not_there_is_waited_for() {
     let world = World::new(1, Limits::none(), None);
     let url = format!("http://{}", world.address);
-    let mirror = world.local.mirror("other").from_kinesis(client(&url), "payments").start().unwrap();
+    let mirror = world.local.mirror("other").from_kinesis(&client(&url), "payments").start().unwrap();
     wait_until(|| mirror.stats().last_error.is_some());
     let error = mirror.stats().last_error.unwrap();
     assert!(error.contains("ResourceNotFoundException"), "{error}");
@@ -316,7 +316,7 @@ fn mirror_from(server: &Server, splits: bool) {
         }
     };
     put_all();
-    let mirror = local.mirror("down").from_kinesis(client(&server.url), "orders").start().unwrap();
+    let mirror = local.mirror("down").from_kinesis(&client(&server.url), "orders").start().unwrap();
     wait_until(|| mirror.is_caught_up() && count_of(&local) == 60);
     if splits {
         let middle = HashKey::new(1 << 126).get().to_string();
@@ -328,7 +328,7 @@ fn mirror_from(server: &Server, splits: bool) {
     wait_until(|| mirror.is_caught_up() && count_of(&local) >= 120);
     mirror.close().unwrap();
     put_all();
-    let mirror = local.mirror("down").from_kinesis(client(&server.url), "orders").start().unwrap();
+    let mirror = local.mirror("down").from_kinesis(&client(&server.url), "orders").start().unwrap();
     wait_until(|| mirror.is_caught_up() && count_of(&local) >= 180);
     assert_eq!(mirror.stats().skipped, 0, "{:?}", mirror.stats());
     mirror.close().unwrap();
@@ -360,7 +360,7 @@ fn l5_closing_does_not_wait_for_a_server_that_does_not_answer() {
     let local = StreamOptions::new().open(scratch.path()).unwrap();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let client = client(&format!("http://{}", silent.local_addr().unwrap()));
-    let mirror = local.mirror("down").from_kinesis(client, "orders").start().unwrap();
+    let mirror = local.mirror("down").from_kinesis(&client, "orders").start().unwrap();
     let _asking = silent.accept().unwrap();
     let begun = std::time::Instant::now();
     mirror.close().unwrap();

@@ -23,7 +23,7 @@ fn child() {
     let Some((path, round)) = common::killed::child() else { return };
     let url = std::fs::read_to_string(path.join("url")).unwrap();
     let stream = open(&path, "local");
-    let mirror = stream.mirror("down").from_kinesis(client(&url), "orders");
+    let mirror = stream.mirror("down").from_kinesis(&client(&url), "orders");
     let mirror = told(mirror.poll_interval(Duration::from_millis(20)).start());
     if round < ROUNDS {
         for pick in round.. {

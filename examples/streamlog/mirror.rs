@@ -1,17 +1,18 @@
-//! `mirror` and `mirrors`: a stream of Amazon Kinesis put into this one, and how far that is.
+//! `mirror` and `mirrors`: a stream of Amazon Kinesis or a topic of Kafka put into this stream, and how far that is.
 
 use std::path::PathBuf;
 
 use streamlog::Position;
 
+use crate::kafka::KafkaArgs;
 use crate::parse::parse_beginning;
 
-/// Put what is in a stream of Amazon Kinesis, or of what else speaks its API, into this stream, until Ctrl-C.
+/// Put what is in a stream of Amazon Kinesis or a topic of Kafka, or in what else speaks their protocols, into this stream, until Ctrl-C.
 ///
 /// Each record is put exactly once, and the records of a key in their order. Run again, it goes on where it was, also after a crash. While the link is
 /// down, it tries again and says so.
 ///
-/// Region and credentials are found as the AWS CLI finds them. Needs a tool that was built with --features relay-kinesis.
+/// For Kinesis, region and credentials are found as the AWS CLI finds them. Needs a tool that was built with --features relay-kinesis or relay-kafka.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MirrorArgs {
     /// The stream's directory
@@ -20,8 +21,13 @@ pub(crate) struct MirrorArgs {
     #[arg(long, default_value = "mirror")]
     pub(crate) name: String,
     /// The stream of Kinesis: its name or its ARN
-    #[arg(long, value_name = "STREAM")]
-    pub(crate) from_kinesis: String,
+    #[arg(
+        long,
+        value_name = "STREAM",
+        required_unless_present = "from_kafka",
+        conflicts_with = "from_kafka"
+    )]
+    pub(crate) from_kinesis: Option<String>,
     /// The region, such as eu-west-1
     #[arg(long)]
     pub(crate) region: Option<String>,
@@ -31,6 +37,11 @@ pub(crate) struct MirrorArgs {
     /// Where Kinesis is, if that is not Amazon's, such as http://127.0.0.1:4567
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint_url: Option<String>,
+    /// The topic of Kafka
+    #[arg(long, value_name = "TOPIC", requires = "bootstrap_servers")]
+    pub(crate) from_kafka: Option<String>,
+    #[command(flatten)]
+    pub(crate) kafka: KafkaArgs,
     /// Where a new mirror begins: horizon (the oldest record), latest (the end), or a time as for cat --from
     #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
     pub(crate) start: Position,
@@ -53,7 +64,7 @@ pub(crate) struct MirrorArgs {
 
 /// List the mirrors of a stream, or print how far one is in each shard of the other side.
 ///
-/// Needs a tool that was built with --features relay-kinesis.
+/// Needs a tool that was built with --features relay-kinesis or relay-kafka.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MirrorsArgs {
     /// The stream's directory
@@ -65,23 +76,24 @@ pub(crate) struct MirrorsArgs {
     pub(crate) json: bool,
 }
 
-#[cfg(not(feature = "relay-kinesis"))]
-const HOW: &str = "this tool was built without mirrors: build it with --features relay-kinesis";
+#[cfg(not(any(feature = "relay-kinesis", feature = "relay-kafka")))]
+const HOW: &str =
+    "this tool was built without mirrors: build it with --features relay-kinesis or relay-kafka";
 
-#[cfg(not(feature = "relay-kinesis"))]
+#[cfg(not(any(feature = "relay-kinesis", feature = "relay-kafka")))]
 pub(crate) fn mirror(_: &MirrorArgs, _: Option<&std::path::Path>) -> crate::failure::Outcome {
     Err(crate::failure::Failure::Told(HOW.to_owned()))
 }
 
-#[cfg(not(feature = "relay-kinesis"))]
+#[cfg(not(any(feature = "relay-kinesis", feature = "relay-kafka")))]
 pub(crate) fn print(_: &streamlog::StreamReader, _: &MirrorsArgs) -> crate::failure::Outcome {
     Err(crate::failure::Failure::Told(HOW.to_owned()))
 }
 
-#[cfg(feature = "relay-kinesis")]
+#[cfg(any(feature = "relay-kinesis", feature = "relay-kafka"))]
 pub(crate) use with_mirrors::{mirror, print};
 
-#[cfg(feature = "relay-kinesis")]
+#[cfg(any(feature = "relay-kinesis", feature = "relay-kafka"))]
 mod with_mirrors {
     use std::fs::File;
     use std::io::Write;
@@ -93,8 +105,10 @@ mod with_mirrors {
     use base64::engine::general_purpose::STANDARD;
     use indicatif::HumanBytes;
     use serde_json::{Value, json};
+    #[cfg(feature = "relay-kinesis")]
+    use streamlog::relay::KinesisClient;
     use streamlog::relay::{
-        KinesisClient, Mirror, MirrorDescription, MirrorOptions, MirrorPartitionStats, MirrorStats, Refused,
+        Mirror, MirrorDescription, MirrorName, MirrorOptions, MirrorPartitionStats, MirrorStats, Refused,
     };
     use streamlog::{Durability, Error, Stream, StreamOptions, StreamReader};
 
@@ -130,17 +144,14 @@ mod with_mirrors {
     }
 
     fn options_of(stream: &Stream, args: &MirrorArgs) -> Result<MirrorOptions, Failure> {
-        let mut client = KinesisClient::options();
-        if let Some(region) = &args.region {
-            client = client.region(region);
-        }
-        if let Some(profile) = &args.profile {
-            client = client.profile(profile);
-        }
-        if let Some(url) = &args.endpoint_url {
-            client = client.endpoint_url(url);
-        }
-        let options = stream.mirror(&args.name).from_kinesis(client.connect()?, &args.from_kinesis);
+        let mirror = stream.mirror(&args.name);
+        let options = match (&args.from_kinesis, &args.from_kafka) {
+            (_, Some(topic)) => of_kafka(mirror, args, topic)?,
+            (Some(stream), None) => of_kinesis(mirror, args, stream)?,
+            (None, None) => {
+                return Err(Failure::Told("say what to mirror: --from-kinesis or --from-kafka".to_owned()));
+            }
+        };
         let options = options.starting_position(args.start).threads(args.threads);
         let Some(path) = &args.refused else { return Ok(options) };
         let file = File::options().create(true).append(true).open(path);
@@ -152,6 +163,38 @@ mod with_mirrors {
             let mut file = file.lock().map_err(|error| error.to_string())?;
             file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(|error| error.to_string())
         }))
+    }
+
+    #[cfg(not(feature = "relay-kinesis"))]
+    fn of_kinesis(_: MirrorName, _: &MirrorArgs, _: &str) -> Result<MirrorOptions, Failure> {
+        let how = "this tool was built without Kinesis: build it with --features relay-kinesis";
+        Err(Failure::Told(how.to_owned()))
+    }
+
+    #[cfg(feature = "relay-kinesis")]
+    fn of_kinesis(mirror: MirrorName, args: &MirrorArgs, stream: &str) -> Result<MirrorOptions, Failure> {
+        let mut client = KinesisClient::options();
+        if let Some(region) = &args.region {
+            client = client.region(region);
+        }
+        if let Some(profile) = &args.profile {
+            client = client.profile(profile);
+        }
+        if let Some(url) = &args.endpoint_url {
+            client = client.endpoint_url(url);
+        }
+        Ok(mirror.from_kinesis(&client.connect()?, stream))
+    }
+
+    #[cfg(not(feature = "relay-kafka"))]
+    fn of_kafka(_: MirrorName, _: &MirrorArgs, _: &str) -> Result<MirrorOptions, Failure> {
+        let how = "this tool was built without Kafka: build it with --features relay-kafka";
+        Err(Failure::Told(how.to_owned()))
+    }
+
+    #[cfg(feature = "relay-kafka")]
+    fn of_kafka(mirror: MirrorName, args: &MirrorArgs, topic: &str) -> Result<MirrorOptions, Failure> {
+        Ok(mirror.from_kafka(&args.kafka.client()?, topic))
     }
 
     fn refused_as_json(refused: &Refused<'_>) -> Value {

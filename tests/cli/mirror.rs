@@ -6,9 +6,33 @@ use super::*;
 #[cfg(not(feature = "relay-kinesis"))]
 fn a_tool_without_mirrors_says_so() {
     let place = Place::create(&[]);
-    let why = ["built without mirrors", "--features relay-kinesis"];
+    let why = ["built without", "--features relay-kinesis"];
     fails(&place.run("mirror", &["--from-kinesis", "orders"]), &why);
-    fails(&place.run("mirrors", &[]), &why);
+    if cfg!(not(feature = "relay-kafka")) {
+        fails(&place.run("mirrors", &[]), &why);
+    }
+}
+
+#[test]
+#[cfg(feature = "relay-kafka")]
+fn a_topic_of_kafka_is_mirrored() {
+    let place = Place::create(&[]);
+    let broker = kafka_broker::Broker::new(&[("orders", 2)]);
+    let servers = broker.servers();
+    let lines: Vec<String> = (0..50).map(|number| format!("{number}\n")).collect();
+    succeeds(&place.put(lines.concat().as_bytes(), &[]));
+    let relay = ["--to-kafka", "orders", "--bootstrap-servers", &servers, "--drain"];
+    succeeds(&place.run("relay", &relay));
+    let copy = Place::create(&["--shards", "2"]);
+    let output =
+        copy.run("mirror", &["--from-kafka", "orders", "--bootstrap-servers", &servers, "--until-caught-up"]);
+    succeeds(&output);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.starts_with("mirrored 50 records of 2 shards with ") && said.contains("up to date"),
+        "{said}"
+    );
+    assert!(copy.print("mirrors", &[]).contains("kafka orders"));
 }
 
 #[test]

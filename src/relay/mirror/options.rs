@@ -37,7 +37,7 @@ impl Stream {
     /// # let stream = Stream::open(directory.path())?;
     ///
     /// let client = KinesisClient::options().region("eu-west-1").connect()?;
-    /// let mirror = stream.mirror("down").from_kinesis(client, "orders").start()?;
+    /// let mirror = stream.mirror("down").from_kinesis(&client, "orders").start()?;
     /// while !mirror.is_caught_up() {
     ///     std::thread::sleep(std::time::Duration::from_secs(1));
     ///     println!("{} records, {:?} behind", mirror.stats().records, mirror.stats().behind_latest());
@@ -64,8 +64,8 @@ impl MirrorName {
     /// The client needs the rights `kinesis:ListShards`, `kinesis:GetShardIterator` and `kinesis:GetRecords`, and better also
     /// `kinesis:DescribeStreamSummary`, by which it sees that a stream was deleted and created again.
     #[cfg(feature = "relay-kinesis")]
-    pub fn from_kinesis(self, client: KinesisClient, stream: impl Into<String>) -> MirrorOptions {
-        let origin = Arc::new(KinesisOrigin::new(RemoteStream::new(client, stream)));
+    pub fn from_kinesis(self, client: &KinesisClient, stream: impl Into<String>) -> MirrorOptions {
+        let origin = Arc::new(KinesisOrigin::new(RemoteStream::new(client.clone(), stream)));
         MirrorOptions::new(self.stream, self.name, origin)
     }
 

@@ -253,7 +253,7 @@ fn l1_a_link_that_is_down_for_days_loses_nothing_that_is_held_and_counts_what_is
         let options = common::small(&clock).retention(Retention::age(HOUR));
         let stream = options.open(scratch.path().join("near")).unwrap();
         let relay = stream.relay("up").batch_size(10);
-        let relay = if is_held { relay.hold(None) } else { relay };
+        let relay = if is_held { relay.hold(1 << 30) } else { relay };
         // The stream is not there yet, which is as good as a link that is down.
         let relay = relay.to_kinesis(&far.client(), "far").start().unwrap();
         for number in 0..3_000u64 {
@@ -274,7 +274,8 @@ fn l1_a_link_that_is_down_for_days_loses_nothing_that_is_held_and_counts_what_is
         assert_eq!(stats.skipped == 0, is_held, "{stats:?}");
         assert_eq!(stats.records == 3_000, is_held, "{stats:?}");
         let found = far.read("far").remove("a").unwrap();
-        assert_eq!(found.len() as u64, stats.records);
+        // What was under way when the clock jumped is sent, and does not count.
+        assert!(found.len() as u64 >= stats.records && found.len() <= 3_000, "{}", found.len());
         assert!(found.is_sorted(), "in order");
         relay.close().unwrap();
     }

@@ -111,7 +111,8 @@ fn serve(directory: &Path) {
         running = gateway().start(("127.0.0.1", port)).ok();
         running.is_some()
     });
-    println!("{}", running.unwrap().local_address());
+    let running = running.unwrap();
+    println!("{}", running.local_address());
     let _ = std::io::stdin().read_to_end(&mut vec![]);
     std::process::exit(0);
 }

@@ -103,7 +103,7 @@ fn p1_p3_l1_all_is_relayed_in_order_and_at_most_a_batch_of_each_lane_twice_where
 
 /// Serves a directory until the process is killed, or its input ends.
 fn serve(directory: &Path) {
-    let store = Store::open(directory, StreamOptions::new().segment_bytes(1 << 20)).unwrap();
+    let store = Store::open(directory, StreamOptions::new().segment_bytes(16 << 20)).unwrap();
     let port: u16 = std::env::var("STREAMLOG_GATEWAY_PORT").unwrap().parse().unwrap();
     let gateway = || Gateway::new(store.clone()).without_authentication().delay(Duration::ZERO);
     let mut running = None;
@@ -111,7 +111,8 @@ fn serve(directory: &Path) {
         running = gateway().start(("127.0.0.1", port)).ok();
         running.is_some()
     });
-    println!("{}", running.unwrap().local_address());
+    let running = running.unwrap();
+    println!("{}", running.local_address());
     let _ = std::io::stdin().read_to_end(&mut vec![]);
     std::process::exit(0);
 }

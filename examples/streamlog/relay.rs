@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use streamlog::Position;
 
 use crate::kafka::KafkaArgs;
-use crate::parse::{BytesMax, parse_beginning, parse_bytes_max};
+use crate::parse::{parse_beginning, parse_bytes};
 
 /// Forward the records to a stream of Amazon Kinesis or a topic of Kafka, or to what else speaks their protocols, until Ctrl-C.
 ///
@@ -59,9 +59,9 @@ pub(crate) struct RelayArgs {
     /// A file that gets a line of JSON for each record that Kinesis can never take
     #[arg(long, value_name = "FILE")]
     pub(crate) refused: Option<PathBuf>,
-    /// Keep records that are not relayed from being dropped by retention: up to this size, such as 10G, or "none" for no limit
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes_max)]
-    pub(crate) hold: Option<BytesMax>,
+    /// Keep records that are not relayed from being dropped by retention: up to this size, such as 10G
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) hold: Option<u64>,
     /// Where a new relay begins: horizon (the oldest record), latest (the end), or a time as for cat --from
     #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
     pub(crate) from: Position,
@@ -123,8 +123,8 @@ mod with_relays {
     fn start(stream: &StreamReader, args: &RelayArgs) -> Result<Relay, Failure> {
         let relay = stream.relay(&args.name).lanes(args.lanes).batch_size(args.batch_size);
         let mut relay = relay.starting_position(args.from);
-        if let Some(hold) = &args.hold {
-            relay = relay.hold(hold.0);
+        if let Some(hold) = args.hold {
+            relay = relay.hold(hold);
         }
         if let Some(path) = &args.refused {
             let file = File::options().append(true).create(true).open(path);

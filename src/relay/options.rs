@@ -96,9 +96,9 @@ impl RelayOptions {
         self
     }
 
-    /// Holds retention back for the relay's group, as [`WorkerOptions::hold`](crate::WorkerOptions::hold) does: what is not relayed is
-    /// dropped only beyond this many bytes. `None` ends a hold that was set before. Default: no hold of a new relay, so that a link that is down for longer than the stream retains records loses some. They count as
-    /// [`skipped`](super::RelayStats::skipped).
+    /// Holds retention back for the relay's group, as [`WorkerOptions::hold`](crate::WorkerOptions::hold) does: what is not relayed is not dropped, up to
+    /// this many bytes. `None` ends a hold. Default: as it was set before; a new relay has none, so that a link that is down for longer than the stream
+    /// retains records loses some. They count as [`skipped`](super::RelayStats::skipped).
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.processor = self.processor.hold(bytes_max);
         self

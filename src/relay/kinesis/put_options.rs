@@ -33,7 +33,7 @@ const STREAM_NAME_MAX: usize = 128;
 /// let relay = orders
 ///     .relay("up")
 ///     .lanes(4)
-///     .hold(None)
+///     .hold(10 << 30)
 ///     .on_failure(Destination::stream(&refused))
 ///     .to_kinesis(&client, "orders")
 ///     .headers(RelayHeaders::Envelope)

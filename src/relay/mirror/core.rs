@@ -378,4 +378,9 @@ impl Core {
         let known = state.partitions.get(id);
         known.is_some_and(|known| known.is_done(place) || known.ahead.contains_key(place))
     }
+
+    /// Returns whether something is in the stream although what comes before it is not done.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.state.lock().partitions.values().any(|partition| !partition.ahead.is_empty())
+    }
 }

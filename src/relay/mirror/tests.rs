@@ -719,6 +719,21 @@ fn l2_what_was_put_is_held_for_the_mirror_until_it_has_been_read_back() {
 }
 
 #[test]
+fn l3_a_mirror_that_begins_at_the_latest_and_dies_early_does_not_bring_older_records_later() {
+    let mut world = World::new(1, StartAt::Latest(Timestamp::from_millis(1_700_000_000_000)));
+    world.apply(&Operation::List);
+    put(&mut world, 24);
+    world.apply(&Operation::Read { pick: 0 });
+    put(&mut world, 24);
+    for _ in 0..30 {
+        world.apply(&Operation::Read { pick: 0 });
+    }
+    world.apply(&Operation::Kill);
+    world.finish();
+    assert_eq!(world.seen.values().map(Vec::len).sum::<usize>(), 48);
+}
+
+#[test]
 fn l2_what_was_read_back_is_held_through_a_close_that_comes_before_it_is_done() {
     let mut world = World::new(2, StartAt::Beginning);
     put(&mut world, 1);

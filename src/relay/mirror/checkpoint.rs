@@ -158,9 +158,13 @@ impl Core {
         Ok(ends)
     }
 
-    /// Writes a last checkpoint. Then nothing needs to be held for the mirror, until it is opened again.
+    /// Writes a last checkpoint. Then nothing needs to be held for the mirror until it is opened again, unless it has put something although what
+    /// comes before that is not done: that has to be read back.
     pub(super) fn close(&self) -> Result<()> {
         self.checkpoint()?;
+        if self.state.lock().partitions.values().any(|partition| !partition.ahead.is_empty()) {
+            return Ok(());
+        }
         extend::hold(&self.stream, &self.hold).end()
     }
 }

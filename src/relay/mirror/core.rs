@@ -135,18 +135,7 @@ impl Core {
             }
         };
         let progress = |(id, state): (&String, &PartitionState)| {
-            let from = match state.from {
-                // What was the latest then is not known, only when that was.
-                StartAt::Latest(since) => StartAt::AtTimestamp(since),
-                ref from => from.clone(),
-            };
-            (
-                id.clone(),
-                Progress {
-                    state: PartitionState { from, is_ended: state.is_ended },
-                    ..Progress::new(StartAt::Beginning)
-                },
-            )
+            (id.clone(), Progress { state: state.clone(), ahead: BTreeMap::new(), missing_since: None })
         };
         let core = Self {
             stream: stream.clone(),
@@ -210,8 +199,9 @@ impl Core {
             }
             let mut progress = Progress::new(about.start.clone());
             if is_first && matches!(about.start, StartAt::Latest(_)) {
-                // What comes from now on counts, also if the mirror ends before it has seen a record.
-                progress.state.from = StartAt::Latest(now);
+                // A time, and not what is the latest when the first request comes there: after a crash before the first checkpoint, it still means
+                // the same.
+                progress.state.from = StartAt::AtTimestamp(now);
                 progress.state.is_ended = !partition.is_open;
                 entry.partition(&partition.id, Some(&progress.state));
             }
@@ -377,5 +367,10 @@ impl Core {
         let state = self.state.lock();
         let known = state.partitions.get(id);
         known.is_some_and(|known| known.is_done(place) || known.ahead.contains_key(place))
+    }
+
+    /// Returns whether something is in the stream although what comes before it is not done.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.state.lock().partitions.values().any(|partition| !partition.ahead.is_empty())
     }
 }

@@ -122,7 +122,7 @@ impl MirrorOptions {
     }
 
     /// Sets where a mirror begins that was never started before: [`Position::TrimHorizon`] (the default), [`Position::Latest`], or
-    /// [`Position::AtTimestamp`]. Latest is decided when the mirror lists the shards for the first time.
+    /// [`Position::AtTimestamp`]. Latest is the time when the mirror lists the shards for the first time, by the stream's clock.
     pub fn starting_position(mut self, position: Position) -> Self {
         self.start = position;
         self

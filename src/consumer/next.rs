@@ -160,6 +160,13 @@ pub struct NextBatch<'a> {
     worker: &'a mut Worker,
 }
 
+impl NextBatch<'_> {
+    /// Returns the worker.
+    pub(crate) fn worker(&self) -> &Worker {
+        self.worker
+    }
+}
+
 impl Future for NextBatch<'_> {
     type Output = Result<Batch>;
 

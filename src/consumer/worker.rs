@@ -446,6 +446,14 @@ impl Worker {
         self.reading(shard).is_some_and(|at| self.readings[at].is_at_end)
     }
 
+    /// Returns whether a poll that has found nothing has looked for records of this shard, so that there were none: it looks at none that is paused,
+    /// or on its way to another worker, or whose reads the limits of the stream refuse.
+    pub(crate) fn looks_at(&self, shard: ShardId) -> bool {
+        self.reading(shard).map(|at| &self.readings[at]).is_some_and(|reading| {
+            reading.is_at_end || reading.is_to_read() && reading.throttled_until.is_zero()
+        })
+    }
+
     /// Returns whether the limits of the stream refused the last read of a shard. Then it may have more records, whatever the time is by now.
     #[cfg(feature = "sql")]
     pub(crate) fn is_held_up(&self, shard: ShardId) -> bool {

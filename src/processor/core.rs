@@ -70,8 +70,6 @@ pub(super) struct Core {
     /// Lanes that go on when what they have done is committed, with the number of jobs of such lanes that had finished by then.
     uncommitted: BTreeMap<Address, u64>,
     finished: u64,
-    /// All records that arrived before are in the lanes, unless a shard is paused.
-    read_until: Now,
     pub(super) counts: Counts,
     /// No more jobs begin.
     pub(super) is_stopping: bool,
@@ -106,7 +104,6 @@ impl Core {
             next_ticket: 0,
             uncommitted: BTreeMap::new(),
             finished: 0,
-            read_until: Now::default(),
             counts: Counts::default(),
             is_stopping: false,
         }
@@ -151,9 +148,11 @@ impl Core {
         self.changed.insert(id);
     }
 
-    /// Notes that all records are read that arrived before a moment.
-    pub(super) fn note_read_until(&mut self, moment: Now) {
-        self.read_until = moment;
+    /// Notes that of some shards all records are read that arrived before a moment.
+    pub(super) fn note_read_until(&mut self, moment: Now, is_read: impl Fn(ShardId) -> bool) {
+        for (_, shard) in self.shards.iter_mut().filter(|(id, _)| is_read(**id)) {
+            shard.read_until = moment;
+        }
         for address in std::mem::take(&mut self.wait_for_read) {
             self.schedule(address);
         }
@@ -178,7 +177,7 @@ impl Core {
         while let Some(address) = self.ready.pop_front().filter(|_| !self.is_stopping) {
             self.is_ready.remove(&address);
             let Some(shard) = self.shards.get_mut(&address.0) else { continue };
-            let seen = shard.seen(self.read_until);
+            let seen = shard.seen();
             let Some(lane) = shard.lanes.get_mut(address.1) else { continue };
             let next = lane.next(&self.rules, now, &seen, &mut self.counts);
             // Records may have been given up.

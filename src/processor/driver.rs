@@ -77,7 +77,7 @@ impl Driver {
                     Poll::Pending => {
                         // The worker is on the lists of those who wait only as long as the future is there.
                         if batches.is_empty() {
-                            core.lock().note_read_until(before);
+                            core.lock().note_read_until(before, |id| next.worker().looks_at(id));
                             wait();
                         }
                         break None;

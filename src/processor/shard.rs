@@ -23,6 +23,8 @@ pub(super) struct Shard {
     pub(super) watermark: Timestamp,
     /// When the last record came that the function wants, or the shard was taken over.
     last_came: Duration,
+    /// Everything that arrived before this moment is in a lane, or behind. It does not move while the shard is not read: what comes then is in none.
+    pub(super) read_until: Now,
     /// Nothing comes any more.
     pub(super) is_ended: bool,
     /// The worker reads no more of it until some lane has room.
@@ -58,6 +60,7 @@ impl Shard {
             read_to: next,
             watermark,
             last_came: now.elapsed,
+            read_until: Now::default(),
             is_ended: false,
             is_paused: false,
             done,
@@ -181,10 +184,10 @@ impl Shard {
         self.lanes.iter().all(|lane| lane.is_idle() && lane.windows().is_empty())
     }
 
-    /// Returns what its lanes have to know of it, besides their records. `read_until` is when everything was read that had come by then.
-    pub(super) fn seen(&self, read_until: Now) -> Seen {
+    /// Returns what its lanes have to know of it, besides their records.
+    pub(super) fn seen(&self) -> Seen {
         Seen {
-            read_until: if self.is_paused { Now::default() } else { read_until },
+            read_until: self.read_until,
             watermark: self.watermark,
             last_came: self.last_came,
             is_last: self.is_ended,

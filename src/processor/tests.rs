@@ -821,6 +821,39 @@ fn l2_what_a_lane_had_done_counts_as_done_until_it_is_read_again() {
 }
 
 #[test]
+fn l2_what_arrived_while_a_shard_was_not_read_is_read_before_its_windows_end() {
+    let mut world = World::new(Setting {
+        lanes: 1,
+        batch_size: 10,
+        bisects: false,
+        answers_items: false,
+        retries: None,
+        windows: Windows::ByArrival,
+        poison: 1_000,
+        commits_each: false,
+    });
+    world.apply(&Operation::Merge { pick: 0 });
+    (0..11).for_each(|_| put_key(&mut world, 0));
+    world.drive();
+    // The lane has more than half of what it takes, so these are not read.
+    (0..5).for_each(|_| put_key(&mut world, 0));
+    world.apply(&Operation::Advance { millis: 2 * WINDOW.as_millis() as u32 });
+    world.drive();
+    for records in [10, 1] {
+        assert_eq!(call(&mut world).0.len(), records);
+    }
+    // Now it goes on, and its lane is asked before anything is read.
+    world.driver.as_mut().unwrap().settle(&world.core).unwrap();
+    world.take();
+    assert!(world.jobs.is_empty());
+    world.drive();
+    assert_eq!(call(&mut world), ((11..16).map(|number| (0, number)).collect(), false));
+    world.drain();
+    world.check_end();
+    assert_eq!(world.windows.len(), 1);
+}
+
+#[test]
 fn l2_what_is_known_of_a_shard_ends_with_its_lease() {
     let mut world = world_with_a_window();
     put_one(&mut world);

@@ -131,11 +131,16 @@ impl Core {
     pub(super) fn push(&mut self, input: Input, now: Now) -> bool {
         let id = input.batch.shard();
         let Some(shard) = self.shards.get_mut(&id) else { return true };
+        let is_last = input.batch.child_shards().is_some();
         let fed = shard.push(input, &self.rules, now, &mut self.counts);
         let has_room = shard.has_room(&self.rules);
         shard.is_paused = !has_room;
         fed.into_iter().for_each(|lane| self.schedule((id, lane)));
         self.changed.insert(id);
+        if is_last {
+            // Also lanes that got nothing have windows that end with the shard.
+            self.note_end(id);
+        }
         has_room
     }
 

@@ -80,7 +80,6 @@ impl Shard {
             return vec![];
         };
         self.read_to = last.plus(1);
-        self.is_ended |= input.batch.child_shards().is_some();
         if self.done.iter().all(|&done| done <= first) {
             self.done.clear();
             if self.lanes.len() != rules.lanes && self.is_settled() {

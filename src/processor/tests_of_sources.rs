@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
 use super::ledger::{Entry, Ledger};
 use super::source::{Elsewhere, PartProcessor, Running, Source, Spool};
-use super::{Invocation, ProcessorStats};
+use super::{Invocation, Processor, ProcessorStats, Runs};
 use crate::{
     Destination, Error, Maintenance, ManualClock, PutRecord, Record, Result, SECOND, ShardId, StreamOptions,
     SystemClock, Timestamp,
@@ -149,6 +149,16 @@ impl World {
         part.lock().take().unwrap()
     }
 
+    /// Says where a processor stands, for a failure.
+    fn state_of(&self, processor: &Processor) -> String {
+        let Runs::Here { shared, .. } = &processor.runs else { return String::new() };
+        let core = shared.core.lock();
+        let mut seen = self.seen.lock().clone();
+        seen.sort_unstable();
+        seen.dedup();
+        format!("{:?}, {} were seen, kept {:?}, {core:?}", core.stats(), seen.len(), self.kept.lock())
+    }
+
     /// Runs on a new spool with the records that are not done. If `to_end`, the shard ends behind them.
     fn run(&self, run: &RunFor, to_end: bool) {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap());
@@ -178,7 +188,7 @@ impl World {
         let begun = Instant::now();
         let wait = |is_there: &dyn Fn() -> bool| {
             while !is_there() {
-                assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", processor.stats());
+                assert!(begun.elapsed() < Duration::from_secs(30), "{}", self.state_of(&processor));
                 std::thread::sleep(Duration::from_micros(200));
             }
         };
@@ -242,4 +252,41 @@ fn l4_entries_that_nobody_waits_for_are_made_seldom() {
     // Each of the windows of thirty seconds is noted as over, and the end of the shard.
     let entries = world.kept.lock().entries;
     assert!(entries <= 2 * 4 + 4, "{entries}");
+}
+
+#[test]
+fn l2_the_windows_of_all_lanes_end_with_the_shard_also_of_those_that_its_last_batch_has_nothing_for() {
+    let key_of = |lane: u64| {
+        let mut keys = (0..).map(|number: u32| format!("key {number}"));
+        keys.find(|key| xxhash_rust::xxh3::xxh3_64(key.as_bytes()) % 2 == lane).unwrap()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let options = StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual);
+    // No time passes.
+    let stream = options.clock(Arc::new(ManualClock::default())).open(directory.path()).unwrap();
+    // It is read in batches of ten.
+    for number in 0..15 {
+        stream.put(key_of(u64::from(number >= 5)), number.to_string()).unwrap();
+    }
+    stream.split_shard_evenly(ShardId::new(0)).unwrap();
+    let world =
+        World { kept: Arc::default(), windows: Arc::default(), seen: Arc::default(), is_by_event: false };
+    let ledger = TestLedger { first: 0, kept: Arc::clone(&world.kept), every: 1, asked: 0 };
+    let processor = world.part(2).start(Spool {
+        stream: &stream,
+        origin: ShardId::new(7),
+        day: Arc::new(SystemClock),
+        state: &[],
+        has_gap: false,
+        states_bytes_max: 100_000,
+        ledger: Box::new(ledger),
+    });
+    let processor = processor.unwrap();
+    let begun = Instant::now();
+    while world.windows.lock().len() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", world.state_of(&processor));
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    processor.close().unwrap();
+    assert_eq!(*world.windows.lock(), BTreeSet::from([(0..5).collect(), (5..15).collect()]));
 }

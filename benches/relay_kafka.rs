@@ -21,6 +21,9 @@ const KEYS: u64 = 1_000;
 /// A batch of each shard.
 const UNDER_WAY: u64 = 40_000;
 
+/// A name, how many lanes each shard has, and one run of it.
+type Way = (&'static str, usize, fn(&Stream, usize, usize, u64) -> Duration);
+
 fn main() {
     println!("| bytes of data | shards and lanes | way | records/s | of the bare producer |");
     println!("|---|---|---|---|---|");
@@ -28,8 +31,7 @@ fn main() {
         let directory = tempfile::tempdir().expect("a directory to work in");
         let stream = StreamOptions::new().shards(4).open(directory.path().join("bench")).expect("a stream");
         fill(&stream, bytes, records);
-        let ways: [(&str, usize, fn(&Stream, usize, usize, u64) -> Duration); 3] =
-            [("bare producer", 0, bare), ("relay", 1, relay), ("relay", 4, relay)];
+        let ways: [Way; 3] = [("bare producer", 0, bare), ("relay", 1, relay), ("relay", 4, relay)];
         let mut times = vec![vec![]; ways.len()];
         for round in 0..ROUNDS {
             for at in 0..ways.len() {

@@ -10,6 +10,7 @@ pub(in crate::relay) enum Remedy {
     /// The other side or the way there has a fault that may pass: send it again, later each time.
     Retry,
     /// What it carried is no longer valid: the iterator or the token of a page. Ask for a new one.
+    #[cfg(feature = "relay-kinesis")]
     Renew,
     /// What it asks for does not exist, or no longer: a stream, a topic, a shard.
     Missing,

@@ -88,6 +88,7 @@ impl Link {
     }
 
     /// Notes an error that did not fail a request as a whole.
+    #[cfg(feature = "relay-kinesis")]
     pub(super) fn note_error(&self, error: String) {
         self.counts.lock().last_error = Some(error);
     }

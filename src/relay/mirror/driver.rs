@@ -264,7 +264,9 @@ impl Shared {
                 slot.is_missing = true;
                 slots.want_list(SECOND);
             }
-            Remedy::Retry | Remedy::Renew | Remedy::Refused => {}
+            Remedy::Retry | Remedy::Refused => {}
+            #[cfg(feature = "relay-kinesis")]
+            Remedy::Renew => {}
         }
         self.note_error(slots, failure.to_string());
     }

@@ -271,7 +271,7 @@ fn received(message: &BorrowedMessage<'_>) -> Received {
     let mut headers: Vec<_> =
         headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect();
     let nulls = match (message.key(), message.payload()) {
-        (None, None) => Some("key,value"),
+        (None, None) => Some("key value"),
         (None, _) => Some("key"),
         (_, None) => Some("value"),
         _ => None,

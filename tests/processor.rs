@@ -34,7 +34,8 @@ fn eventually(what: impl Fn() -> bool) {
     }
 }
 
-/// Lets time pass until something is so.
+/// Lets time pass until something is so, much faster than the clock on the wall: a call that a loaded machine holds up would take too long, so
+/// that a processor needs a time limit that fits, or none.
 #[track_caller]
 fn in_time(clock: &ManualClock, what: impl Fn() -> bool) {
     eventually(|| {
@@ -257,6 +258,7 @@ fn l5_a_lane_that_fails_holds_up_only_its_keys() {
     let counted = Arc::clone(&done);
     let processor = stream
         .processor("audit")
+        .time_limit(None)
         .batch_size(5)
         .parallelization_factor(4)
         .start(move |invocation| {
@@ -299,6 +301,7 @@ fn a_panic_and_an_error_are_failures_that_are_tried_again() {
     let (sender, receiver) = mpsc::channel();
     let processor = stream
         .processor("audit")
+        .time_limit(None)
         .start(move |invocation| {
             sender.send((invocation.attempt(), texts(invocation.records()))).unwrap();
             match calls.fetch_add(1, Ordering::SeqCst) {
@@ -468,6 +471,7 @@ fn a_response_with_items_that_failed_is_taken_as_lambda_takes_it() {
     let calls = AtomicU32::new(0);
     let processor = stream
         .processor("audit")
+        .time_limit(None)
         .start(move |invocation| {
             sender.send(texts(invocation.records())).unwrap();
             match calls.fetch_add(1, Ordering::SeqCst) {
@@ -499,6 +503,7 @@ fn a_batch_that_fails_is_cut_in_halves_and_the_first_half_comes_first() {
     let (sender, receiver) = mpsc::channel();
     let processor = stream
         .processor("audit")
+        .time_limit(None)
         .maximum_retry_attempts(0)
         .bisect_batch_on_function_error(true)
         .start(move |invocation| {
@@ -539,6 +544,7 @@ fn l2_a_window_ends_by_the_clock_and_its_state_survives_restarts() {
         let sender = sender.clone();
         let processor = stream
             .processor("count")
+            .time_limit(None)
             .tumbling_window(MINUTE)
             .start_with_state(move |invocation, sum: &mut u32| {
                 let window = invocation.window().unwrap();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::waiting::eventually;
 use parking_lot::Mutex;
 use streamlog::aggregate::Aggregator;
 use streamlog::delivery::{
@@ -81,15 +82,6 @@ fn lines(stream: &Stream) -> DeliveryOptions {
     stream.delivery("archive").format(Format::lines()).backoff(Duration::ZERO, Duration::ZERO)
 }
 
-/// Waits until something holds that other threads bring about.
-fn until(what: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
-    while !what() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it does not come about");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn records_become_files_with_the_names_and_times_that_firehose_gives_them() {
     let (scratch, clock) = (common::scratch(), common::clock());
@@ -123,18 +115,18 @@ fn an_object_is_delivered_when_it_is_large_or_old_enough_and_not_before() {
     let delivery = options.to(Arc::clone(&sink)).start().unwrap();
     let put = |number: u32| _ = stream.put("key", format!("{number:010}")).unwrap();
     (0..9).for_each(put);
-    until(|| delivery.stats().read_records == 9);
+    eventually(|| delivery.stats().read_records == 9);
     assert_eq!(sink.attempts.load(Ordering::SeqCst), 0, "90 bytes are not enough");
     put(9);
-    until(|| delivery.stats().objects == 1);
+    eventually(|| delivery.stats().objects == 1);
     assert_eq!(sink.lines().len(), 10);
 
     put(10);
-    until(|| delivery.stats().read_records == 11);
+    eventually(|| delivery.stats().read_records == 11);
     clock.advance(9 * SECOND);
     assert_eq!(delivery.stats().objects, 1, "it is not old enough");
     clock.advance(SECOND);
-    until(|| delivery.stats().objects == 2);
+    eventually(|| delivery.stats().objects == 2);
     assert_eq!(sink.lines().len(), 11);
     delivery.close().unwrap();
     assert_eq!(sink.attempts.load(Ordering::SeqCst), 2, "an empty buffer is no object");
@@ -165,10 +157,10 @@ fn l2_what_was_read_before_a_group_was_moved_is_not_delivered_behind_it() {
     let sink = Arc::new(Memory::default());
     let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
     stream.put("key", "before").unwrap();
-    until(|| delivery.stats().read_records == 1);
+    eventually(|| delivery.stats().read_records == 1);
     stream.group("archive").reset(Position::Latest).unwrap();
     stream.put("key", "after").unwrap();
-    until(|| delivery.stats().read_records == 2);
+    eventually(|| delivery.stats().read_records == 2);
     assert!(delivery.flush(Duration::from_secs(30)));
     assert_eq!(sink.lines(), ["after"]);
     delivery.close().unwrap();
@@ -199,13 +191,13 @@ fn l1_a_sink_that_is_out_of_reach_loses_nothing() {
             stream.put("key", format!("{round} {number:02}")).unwrap();
         }
         let delivery = lines(&stream).buffer_bytes(100).to(Arc::clone(&sink)).start().unwrap();
-        until(|| delivery.stats().errors > 20);
+        eventually(|| delivery.stats().errors > 20);
         assert_eq!(delivery.stats().last_error.as_deref(), Some("out of reach"));
         delivery.close().unwrap();
     }
     sink.is_out_of_reach.store(false, Ordering::SeqCst);
     let delivery = lines(&stream).buffer_bytes(100).to(Arc::clone(&sink)).start().unwrap();
-    until(|| delivery.stats().read_records == 300);
+    eventually(|| delivery.stats().read_records == 300);
     delivery.close().unwrap();
     let expected: Vec<_> =
         (0..3).flat_map(|round| (0..100).map(move |number| format!("{round} {number:02}"))).collect();
@@ -287,7 +279,7 @@ fn l2_what_a_sink_never_takes_has_the_same_name_in_the_error_output_after_a_rest
             .errors_to(Arc::clone(&errors))
             .start()
             .unwrap();
-        until(|| {
+        eventually(|| {
             clock.advance(Duration::from_millis(5));
             errors.0.attempts.load(Ordering::SeqCst) > attempts + 20
         });
@@ -392,11 +384,11 @@ fn l2_l3_a_stream_that_takes_nothing_for_a_while_gets_everything_once_and_in_ord
             stream.put("key", format!("{:03}", round * 50 + number)).unwrap();
         }
         let delivery = start();
-        until(|| delivery.stats().errors > 20);
+        eventually(|| delivery.stats().errors > 20);
         assert!(delivery.stats().last_error.unwrap().contains("cannot put into"));
         let before = records(&output).len();
         clock.advance(SECOND);
-        until(|| records(&output).len() == before + 10);
+        eventually(|| records(&output).len() == before + 10);
         delivery.close().unwrap();
         clock.advance(SECOND);
     }
@@ -431,7 +423,7 @@ fn l5_what_a_step_fails_with_goes_to_the_error_output_and_the_rest_on() {
         .backup_to(Arc::clone(&backup), "source/")
         .start()
         .unwrap();
-    until(|| delivery.stats().read_records == 10);
+    eventually(|| delivery.stats().read_records == 10);
     assert_eq!(delivery.stats().failed_records, 2);
     delivery.close().unwrap();
     assert_eq!(sink.lines(), ["0", "1", "2", "4", "6", "8a", "8b", "9"]);
@@ -468,7 +460,7 @@ fn partitions_have_objects_of_their_own_and_too_many_of_them_are_errors() {
         .errors_to(Arc::clone(&errors))
         .start()
         .unwrap();
-    until(|| delivery.stats().read_records == 40);
+    eventually(|| delivery.stats().read_records == 40);
     assert_eq!((delivery.stats().active_partitions, delivery.stats().failed_records), (3, 10));
     delivery.close().unwrap();
     let names = sink.names();
@@ -556,7 +548,7 @@ fn l2_each_compression_gives_the_same_bytes_each_time() {
             let name = format!("{format:?}-{}", stream.groups().unwrap().len() % 2);
             let options = stream.delivery(name).format(Format::lines()).naming(Naming::Sequence);
             let delivery = options.compression(format).to(Arc::clone(&sink)).start().unwrap();
-            until(|| delivery.stats().read_records == 1_000);
+            eventually(|| delivery.stats().read_records == 1_000);
             delivery.close().unwrap();
             let objects = std::mem::take(&mut *sink.objects.lock());
             assert_eq!(objects.len(), 1);
@@ -824,7 +816,7 @@ fn l5_a_batch_whose_function_panics_or_miscounts_is_error_output() {
     for data in ["one", "panic", "two", "miscount", "three"] {
         let read = delivery.stats().read_records;
         stream.put("key", data).unwrap();
-        until(|| delivery.stats().read_records == read + 1);
+        eventually(|| delivery.stats().read_records == read + 1);
     }
     assert_eq!(delivery.stats().failed_function_calls, 2);
     assert!(delivery.flush(Duration::from_secs(30)));
@@ -865,11 +857,11 @@ fn l5_a_function_that_does_not_return_holds_up_its_shard_and_after_a_time_fails(
     stream.put(&hung, "hang").unwrap();
     stream.put(&hung, "behind").unwrap();
     stream.put(&other, "beside").unwrap();
-    until(|| delivery.stats().read_records == before + 1);
+    eventually(|| delivery.stats().read_records == before + 1);
     assert!(!delivery.flush(Duration::from_millis(50)), "a flush waits for the function");
     assert!(delivery.stats().read_records == before + 1, "{:?}", delivery.stats());
     clock.advance(300 * SECOND);
-    until(|| delivery.stats().read_records == before + 3);
+    eventually(|| delivery.stats().read_records == before + 3);
     assert!(delivery.flush(Duration::from_secs(30)));
     let stats = delivery.stats();
     assert!((1..=2).contains(&stats.failed_records) && stats.failed_function_calls == 1, "{stats:?}");
@@ -893,7 +885,7 @@ fn leave_decided(options: &DeliveryOptions, sink: &Arc<Memory>) {
     let delivery = options.clone().to(Arc::clone(sink)).errors_to(Arc::clone(sink)).start().unwrap();
     let asked = sink.attempts.load(Ordering::SeqCst);
     // Again and again, because reading may take longer than one flush waits.
-    until(|| {
+    eventually(|| {
         assert!(!delivery.flush(Duration::from_millis(50)));
         sink.attempts.load(Ordering::SeqCst) > asked
     });
@@ -924,7 +916,7 @@ fn l2_a_call_that_failed_before_a_restart_is_not_made_again_and_one_that_worked_
     fails.store(0, Ordering::SeqCst);
     let before = calls.load(Ordering::SeqCst);
     let delivery = options.clone().to(Arc::clone(&sink)).errors_to(Arc::clone(&sink)).start().unwrap();
-    until(|| delivery.stats().failed_function_calls > 3);
+    eventually(|| delivery.stats().failed_function_calls > 3);
     let stats = delivery.stats();
     assert_eq!((stats.read_records, stats.function_calls), (0, stats.failed_function_calls), "{stats:?}");
     assert_eq!(stats.last_error.as_deref(), Some("the function has panicked"));
@@ -987,7 +979,7 @@ fn a_delivery_whose_committed_settings_are_not_valid_here_ends_and_says_what_to_
     worker.close();
     for _ in 0..2 {
         let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
-        until(|| delivery.is_over());
+        eventually(|| delivery.is_over());
         let error = delivery.stats().last_error.unwrap();
         let begin = format!(
             "the delivery \"archive\" cannot go on in {shard}: the state in its checkpoint has settings that are not valid here: "
@@ -1175,7 +1167,7 @@ mod parquet {
             // Each time with other settings, which do not change what was decided before.
             sink.round.store(round, Ordering::SeqCst);
             let delivery = deliver(codec);
-            until(|| delivery.stats().errors > 5);
+            eventually(|| delivery.stats().errors > 5);
             delivery.close().unwrap();
         }
         sink.round.store(codecs.len(), Ordering::SeqCst);
@@ -1227,7 +1219,7 @@ mod parquet {
             (None, 0),
             "they wait for more"
         );
-        until(|| {
+        eventually(|| {
             clock.advance(SECOND);
             delivery.parquet_schema().is_some()
         });
@@ -1285,7 +1277,7 @@ mod parquet {
         }
         let options = stream.delivery("archive").format(inferred()).buffer_interval(SECOND);
         let delivery = options.to(Arc::new(Memory::default())).start().unwrap();
-        until(|| delivery.parquet_schema().is_some());
+        eventually(|| delivery.parquet_schema().is_some());
         let schema = delivery.parquet_schema().unwrap().to_string();
         assert_eq!(schema.split(", ").count(), 4, "{schema}");
         delivery.close().unwrap();
@@ -1310,10 +1302,10 @@ mod parquet {
             .to(Arc::clone(&sink))
             .start()
             .unwrap();
-        until(|| calls.load(Ordering::SeqCst) == 999);
+        eventually(|| calls.load(Ordering::SeqCst) == 999);
         assert_eq!(delivery.parquet_schema(), None);
         stream.put("key", "999").unwrap();
-        until(|| delivery.stats().read_records == 1_000);
+        eventually(|| delivery.stats().read_records == 1_000);
         assert_eq!(delivery.parquet_schema().unwrap().to_string(), "id int64");
         assert!(delivery.flush(Duration::from_secs(30)));
         assert_eq!(calls.load(Ordering::SeqCst), 1_000, "once for each record");
@@ -1333,7 +1325,7 @@ mod parquet {
         assert!(sink.names().is_empty() && !read(&stream), "without an object, it comes again");
         // A delivery that has not read yet has nothing to close with.
         stream.put("key", "{\"id\": 7}").unwrap();
-        until(|| {
+        eventually(|| {
             options.clone().start().unwrap().close().unwrap();
             read(&stream)
         });
@@ -1383,7 +1375,7 @@ mod parquet {
             let receipt = stream.put(&key, format!("{{\"id\": {number}}}")).unwrap();
             stream.put(&key, format!("{{\"of {}\": {number}, \"id\": -{number}}}", receipt.shard)).unwrap();
         }
-        until(|| {
+        eventually(|| {
             let flushed = deliveries.iter().filter(|delivery| delivery.flush(Duration::from_secs(1))).count();
             flushed == 2 && stream.group("archive").describe().unwrap().lag().record_count == 0
         });

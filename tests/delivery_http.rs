@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::waiting::eventually;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use streamlog::delivery::{
@@ -167,15 +168,6 @@ fn open(path: &Path, clock: &Arc<ManualClock>) -> Stream {
 
 fn options(stream: &Stream, errors: &Path) -> DeliveryOptions {
     stream.delivery("collector").backoff(Duration::ZERO, Duration::ZERO).errors_to(Directory::new(errors))
-}
-
-/// Waits until something holds that other threads bring about.
-fn until(what: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !what() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not come about");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn flush(delivery: &Delivery) {
@@ -385,7 +377,7 @@ fn l1_an_endpoint_that_refuses_connections_is_waited_for() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let endpoint = HttpEndpoint::new(&format!("http://{address}/")).unwrap();
     let delivery = options(&stream, scratch.path()).buffer_bytes(1).to(endpoint).start().unwrap();
-    until(|| delivery.stats().errors >= 3);
+    eventually(|| delivery.stats().errors >= 3);
     let error = delivery.stats().last_error.unwrap();
     assert!(error.starts_with(&format!("no answer from http://{address}/: ")), "{error}");
     let server = Server::start_at(&address, |_, request| success(request));
@@ -428,13 +420,13 @@ fn l5_what_fails_for_five_minutes_goes_to_the_error_output_and_not_before() {
     let endpoint = HttpEndpoint::new(&server.url("/")).unwrap();
     let options = options(&stream, &errors).error_prefix("not/!{firehose:error-output-type}/");
     let delivery = options.buffer_bytes(1).to(endpoint).start().unwrap();
-    until(|| delivery.stats().errors >= 3);
+    eventually(|| delivery.stats().errors >= 3);
     clock.advance(5 * MINUTE - SECOND);
     let before = delivery.stats().errors;
-    until(|| delivery.stats().errors >= before + 3);
+    eventually(|| delivery.stats().errors >= before + 3);
     assert!(!errors.exists());
     clock.advance(SECOND);
-    until(|| delivery.stats().objects == 1);
+    eventually(|| delivery.stats().objects == 1);
     delivery.close().unwrap();
     let found = lines_below(&errors);
     assert!(found[0].0.starts_with("not/http-endpoint-failed/"), "{found:?}");
@@ -749,7 +741,7 @@ fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
     let error_of = |sink: Arc<dyn streamlog::delivery::Sink>| {
         let delivery = options(&stream, &scratch.path().join("errors")).to(sink).start().unwrap();
         delivery.flush(Duration::from_millis(1));
-        until(|| {
+        eventually(|| {
             delivery.flush(Duration::from_millis(10));
             delivery.stats().errors > 0 || delivery.stats().records > 0
         });
@@ -813,9 +805,9 @@ fn l5_closing_waits_for_its_time_and_not_for_the_sink() {
     let events = || server.requests().iter().filter(|request| path_of(request).ends_with("event")).count();
     stream.put("key", "one").unwrap();
     let delivery = start();
-    until(|| delivery.stats().read_records == 1);
+    eventually(|| delivery.stats().read_records == 1);
     let closing = thread::spawn(|| delivery.close());
-    until(|| server.requests().len() > 2);
+    eventually(|| server.requests().len() > 2);
     thread::sleep(Duration::from_millis(100));
     assert!(!closing.is_finished(), "it is given its time");
     clock.advance(5 * MINUTE);
@@ -823,7 +815,7 @@ fn l5_closing_waits_for_its_time_and_not_for_the_sink() {
     assert_eq!(stream.group("collector").describe().unwrap().lag().record_count, 1, "it has not arrived");
     // It comes again, and closing waits until it has arrived.
     let delivery = start();
-    until(|| events() == 2);
+    eventually(|| events() == 2);
     let closing = thread::spawn(|| delivery.close());
     is_indexed.store(true, Ordering::SeqCst);
     closing.join().unwrap().unwrap();

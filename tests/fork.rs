@@ -8,6 +8,7 @@ use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use common::waiting::eventually;
 use streamlog::{
     Error, Limits, Maintenance, MaintenancePool, Position, ProcessorOptions, PutRecord, Result, Retention,
     ShardId, Store, Stream, StreamOptions, StreamReader, extend,
@@ -167,7 +168,7 @@ fn p13_a_child_made_by_fork_leaves_a_processor_to_its_parent() {
     });
     stream.put("key", [1]).unwrap();
     for processor in processors.take().unwrap() {
-        until(|| processor.stats().records == 1);
+        eventually(|| processor.stats().records == 1);
         processor.close().unwrap();
     }
 }
@@ -190,7 +191,7 @@ fn l1_l2_a_child_made_by_fork_leaves_a_delivery_to_its_parent() {
     ];
     // They are read, and wait for more.
     stream.put("key", [b'1']).unwrap();
-    started.iter().for_each(|delivery| until(|| delivery.stats().read_records == 1));
+    started.iter().for_each(|delivery| eventually(|| delivery.stats().read_records == 1));
     let is_untouched = || {
         let is_behind = |name| stream.group(name).describe().unwrap().lag().record_count == 1;
         assert!(["inside", "outside", "output"].into_iter().all(is_behind), "nothing is committed");
@@ -218,15 +219,6 @@ fn l1_l2_a_child_made_by_fork_leaves_a_delivery_to_its_parent() {
     }
     assert_eq!(numbers(&output), b"1222");
     assert!(inside.exists() && outside.exists() && !errors.exists());
-}
-
-/// Waits until something holds that other threads bring about.
-fn until(what: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !what() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it does not come about");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -118,20 +118,8 @@ fn l5_calls_that_wait_for_records_hold_up_neither_others_nor_the_end() {
 
 #[cfg(feature = "sql")]
 mod sql {
-    use std::time::Instant;
-
+    use super::common::waiting::eventually;
     use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(60);
-
-    #[track_caller]
-    fn wait_for(what: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !what() {
-            assert!(begun.elapsed() < LIMIT, "it is not so after {LIMIT:?}");
-            std::thread::yield_now();
-        }
-    }
 
     #[test]
     fn statements_end_with_their_clients_and_with_the_gateway() {
@@ -152,12 +140,12 @@ mod sql {
         };
         let has_place = || text(ask("Query", "SELECT 1")).starts_with("HTTP/1.1 200");
         // The first statement has to prepare what all use, and may hold the place for longer than the next one waits for it.
-        wait_for(has_place);
+        eventually(has_place);
         let endless =
             ask("Query", "SELECT count(*) FROM generate_series(1, 1000000000000) a WHERE a.value % 7 = 8");
-        wait_for(|| !has_place());
+        eventually(|| !has_place());
         drop(endless);
-        wait_for(has_place);
+        eventually(has_place);
 
         let stream = store.stream("clicks").unwrap();
         let watch = || {
@@ -173,7 +161,7 @@ mod sql {
             socket
         };
         drop(watch());
-        wait_for(|| stream.groups().unwrap().is_empty());
+        eventually(|| stream.groups().unwrap().is_empty());
         let socket = watch();
         running.close().unwrap();
         text(socket);

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::kafka::{Cluster, TOPIC, client, cluster, until};
+use common::kafka::{Cluster, TOPIC, client, cluster};
 use common::kafka_broker::Broker;
 use common::killed;
+use common::waiting::until;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

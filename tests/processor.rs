@@ -11,6 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::waiting::eventually;
 use parking_lot::Mutex;
 use streamlog::{
     Destination, DiscardReason, Error, Filter, HOUR, Invocation, MINUTE, ManualClock, Position,
@@ -22,16 +23,6 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn open(path: &Path, clock: &Arc<ManualClock>, shards: u32) -> Stream {
     common::small(clock).shards(shards).open(path).unwrap()
-}
-
-/// Waits until something is so.
-#[track_caller]
-fn eventually(what: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !what() {
-        assert!(begun.elapsed() < LONG, "it does not come to that");
-        thread::yield_now();
-    }
 }
 
 /// Lets time pass until something is so, much faster than the clock on the wall: a call that a loaded machine holds up would take too long, so

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::waiting::eventually;
 use parking_lot::Mutex;
 use streamlog::{
     Destination, DiscardReason, Discarded, Error, Filter, HOUR, Invocation, MINUTE, ManualClock, MetricValue,
@@ -22,16 +23,6 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn open(path: &Path, clock: &Arc<ManualClock>, shards: u32) -> Stream {
     common::small(clock).shards(shards).open(path).unwrap()
-}
-
-/// Waits until something is so.
-#[track_caller]
-fn eventually(what: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !what() {
-        assert!(begun.elapsed() < LONG, "it does not come to that");
-        thread::yield_now();
-    }
 }
 
 /// When an event happened: the data of its record, in seconds.

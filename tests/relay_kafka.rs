@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::kafka::{Received, TOPIC, client, cluster, read_all, until};
+use common::kafka::{Received, TOPIC, client, cluster, read_all};
+use common::waiting::until;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};

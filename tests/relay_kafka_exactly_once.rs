@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use common::kafka::{Received, TOPIC, client, read, until};
+use common::kafka::{Received, TOPIC, client, read};
 use common::kafka_broker::Broker;
 use common::killed;
+use common::waiting::until;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};

@@ -5,26 +5,16 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::kafka::{TOPIC, client, cluster};
+use common::waiting::until;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use streamlog::relay::KafkaSource;
 use streamlog::{Invocation, Processor, ProcessorOptions, Record, SECOND, Source, Stream, Timestamp};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "after {PATIENCE:?}, still not: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn source(servers: &str) -> KafkaSource {
     KafkaSource::new(&client(servers), TOPIC)

@@ -12,9 +12,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::moto::Moto;
+use common::waiting::until;
 use streamlog::gateway::{Gateway, RunningGateway};
 use streamlog::relay::{KinesisClient, KinesisSource};
 use streamlog::{
@@ -24,7 +25,6 @@ use streamlog::{
 use tempfile::TempDir;
 
 const FAILOVER: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gateway with a stream, and a DynamoDB.
 struct World {
@@ -72,15 +72,6 @@ fn source(kinesis: &str, dynamodb: &str) -> KinesisSource {
         .failover_time(FAILOVER)
         .shard_sync_interval(Duration::from_secs(1))
         .checkpoint_interval(Duration::from_millis(200))
-}
-
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "after {PATIENCE:?}, still not: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// An event in a record: when it happened.

@@ -12,6 +12,7 @@ use streamlog::{Error, HashKey, Limits, ManualClock, PutRecord, SECOND, Stream, 
 
 mod common;
 
+use common::waiting::eventually;
 use common::{clock, scratch, small};
 
 fn rows(catalog: &Catalog, statement: &str) -> Vec<String> {
@@ -373,20 +374,10 @@ fn l5_a_query_ends_when_its_rows_are_dropped() {
     // A trillion rows.
     let endless = "SELECT sum(a.n + d.n) FROM t a, t b, t c, t d";
     let rows = catalog.query(endless).unwrap();
-    wait_for(|| entered.load(Ordering::SeqCst));
+    eventually(|| entered.load(Ordering::SeqCst));
     drop(rows);
     drop(catalog);
-    wait_for(|| Arc::strong_count(&alive) == 1);
-}
-
-fn wait_for(is_so: impl Fn() -> bool) {
-    for _ in 0..6_000 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it did not come to be in a minute");
+    eventually(|| Arc::strong_count(&alive) == 1);
 }
 
 #[test]
@@ -567,7 +558,7 @@ fn throttled_streams_are_read_as_fast_as_their_limits_allow() {
             }
             is_done.store(true, Ordering::SeqCst);
         });
-        wait_for(|| {
+        eventually(|| {
             clock.advance(SECOND / 50);
             is_done.load(Ordering::SeqCst)
         });
@@ -747,6 +738,6 @@ fn fields_of_what_is_no_column_have_a_dot_too() {
     let statement =
         "INSERT INTO out SELECT (regex_log_parse(line, '(.) (.*)')).column2, items[1].id AS i FROM t";
     let pump = catalog.start(statement).unwrap();
-    wait_for(|| pump.stats().rows_out == 1);
+    eventually(|| pump.stats().rows_out == 1);
     assert_eq!(common::pumps::texts(&output), [r#"{"column2":"seven","i":1}"#]);
 }

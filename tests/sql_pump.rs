@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::pumps::{open, texts, wait_for, wait_until_read};
+use common::pumps::{open, texts, wait_until_read};
+use common::waiting::eventually_or;
 #[cfg(feature = "delivery")]
 use streamlog::Archive;
 use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Schema};
@@ -42,7 +43,7 @@ impl World {
     }
 
     fn rows(&self, count: usize) -> Vec<String> {
-        wait_for(|| texts(&self.output).len() >= count, || format!("{:?}", texts(&self.output)));
+        eventually_or(|| texts(&self.output).len() >= count, || format!("{:?}", texts(&self.output)));
         texts(&self.output)
     }
 }
@@ -215,7 +216,7 @@ fn a_pump_ends_when_its_stream_is_closed() {
     world.input.put("ada", r#"{"name": "ada"}"#).unwrap();
     world.rows(1);
     world.input.clone().close().unwrap();
-    wait_for(|| pump.stats().has_ended, || format!("{:?}", pump.stats()));
+    eventually_or(|| pump.stats().has_ended, || format!("{:?}", pump.stats()));
     pump.close().unwrap();
 }
 
@@ -342,7 +343,7 @@ fn how_long_a_restart_with_many_open_sessions_takes() {
     let begun = Instant::now();
     let pump = world.start(statement);
     let took = begun.elapsed();
-    wait_for(|| pump.stats().held_rows == 100_000, || format!("{:?}", pump.stats()));
+    eventually_or(|| pump.stats().held_rows == 100_000, || format!("{:?}", pump.stats()));
     eprintln!("100,000 open sessions: started in {took:?}, works after {:?}", begun.elapsed());
     assert!(begun.elapsed() < SECOND);
 }
@@ -399,7 +400,7 @@ fn l5_a_pump_waits_for_an_archive_that_is_away() {
     let catalog = Catalog::new().stream("clicks", &reader, Schema::json("n BIGINT").unwrap()).unwrap();
     let catalog = catalog.output("out", Output::stream(&output)).unwrap();
     let pump = catalog.start("INSERT INTO out SELECT n FROM clicks").unwrap();
-    wait_for(|| pump.stats().last_error.is_some(), || format!("{:?}", pump.stats()));
+    eventually_or(|| pump.stats().last_error.is_some(), || format!("{:?}", pump.stats()));
     clock.advance(SECOND);
     assert!(!pump.stats().has_ended, "{:?}", pump.stats());
     archive.is_away.store(false, std::sync::atomic::Ordering::SeqCst);
@@ -407,7 +408,7 @@ fn l5_a_pump_waits_for_an_archive_that_is_away() {
         clock.advance(SECOND);
         texts(&output).len() == 60
     };
-    wait_for(has_come, || format!("{} rows, {:?}", texts(&output).len(), pump.stats()));
+    eventually_or(has_come, || format!("{} rows, {:?}", texts(&output).len(), pump.stats()));
     pump.close().unwrap();
 }
 

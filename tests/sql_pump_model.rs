@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::pumps::{open, texts, wait_for, wait_until_read};
+use common::pumps::{open, texts, wait_until_read};
+use common::waiting::eventually_or;
 use streamlog::query::{Catalog, Output, Schema};
 use streamlog::{HOUR, ManualClock, SECOND, Stream, Timestamp};
 
@@ -176,7 +177,7 @@ fn check(seed: u64) {
         }
     }
     // Nothing comes for so long that all windows end.
-    wait_for(
+    eventually_or(
         || {
             clock.advance(HOUR);
             pump.stats().held_rows == 0

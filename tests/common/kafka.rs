@@ -92,13 +92,3 @@ pub fn read(servers: &str, topic: &str, count: Option<i64>) -> Vec<Received> {
     messages.sort_by_key(|message| (message.partition, message.offset));
     messages
 }
-
-/// Waits until a condition holds.
-#[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < limit, "{what}: not within a minute");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}

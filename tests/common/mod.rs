@@ -21,6 +21,7 @@ pub mod place;
 pub mod pumps;
 pub mod python;
 pub mod tasks;
+pub mod waiting;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -305,16 +305,16 @@ fn records_are_gathered_for_a_call_by_bytes_and_by_time() {
     thread::sleep(Duration::from_millis(200));
     assert!(server.requests().is_empty(), "1,000 KiB are not enough");
     stream.put("key", &large).unwrap();
-    until(|| server.requests().len() == 1);
-    until(|| delivery.stats().read_records == 10);
+    eventually(|| server.requests().len() == 1);
+    eventually(|| delivery.stats().read_records == 10);
     assert_eq!(server.requests()[0].records().len(), 10, "the last one would be too much");
     clock.advance(59 * SECOND);
     // Nothing shows that it waits.
     thread::sleep(Duration::from_millis(200));
     assert_eq!(server.requests().len(), 1);
     clock.advance(SECOND);
-    until(|| server.requests().len() == 2);
-    until(|| delivery.stats().read_records == 11);
+    eventually(|| server.requests().len() == 2);
+    eventually(|| delivery.stats().read_records == 11);
     // A flush does not wait.
     stream.put("key", "one").unwrap();
     flush(&delivery);
@@ -362,7 +362,7 @@ fn l5_a_shard_whose_function_is_silent_does_not_hold_up_others() {
     let archive = scratch.path().join("archive");
     let options = transformed(&stream, &archive, function(&server)).transform_buffer(1 << 20, Duration::ZERO);
     let delivery = options.buffer_bytes(1).start().unwrap();
-    until(|| delivery.stats().records == others as u64);
+    eventually(|| delivery.stats().records == others as u64);
     assert_eq!(rows(&archive).len(), others);
     let begun = Instant::now();
     delivery.close().unwrap();

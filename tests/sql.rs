@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use streamlog::query::{Catalog, QueryError, Schema};
 use streamlog::{Error, HashKey, Limits, ManualClock, PutRecord, SECOND, Stream, StreamReader, Timestamp};
@@ -378,6 +378,38 @@ fn l5_a_query_ends_when_its_rows_are_dropped() {
     drop(rows);
     drop(catalog);
     eventually(|| Arc::strong_count(&alive) == 1);
+}
+
+#[test]
+fn l5_a_join_that_finds_nothing_ends_when_it_is_stopped() {
+    let catalog = Catalog::new();
+    let (a, b) = ("generate_series(1, 1000) a", "generate_series(1, 1000000000000) b");
+    let never = "a.value * b.value % 7 = 8";
+    for statement in [
+        format!("SELECT count(*) FROM {a}, {b} WHERE {never}"),
+        format!("SELECT count(*) FROM {a}, {b}"),
+        format!("SELECT count(*) FROM {a} LEFT JOIN {b} ON {never}"),
+        format!("SELECT count(*) FROM {a} WHERE NOT EXISTS (SELECT 1 FROM {b} WHERE {never})"),
+        format!("SELECT count(*) FROM {a} JOIN {b} ON a.value % 2 = b.value % 2 AND {never}"),
+    ] {
+        let mut rows = catalog.query(&statement).unwrap();
+        let stopper = rows.stopper();
+        let stopped = std::thread::spawn(move || {
+            // One side is small, so that the rows of the other are tried by now.
+            std::thread::sleep(Duration::from_millis(300));
+            stopper.stop();
+            Instant::now()
+        });
+        let last = rows.next();
+        let after = stopped.join().unwrap().elapsed();
+        assert!(matches!(last, Some(Err(QueryError::Stopped))), "{statement}: {last:?}");
+        assert!(after < Duration::from_secs(10), "{statement}: after {after:?}");
+        // No thread of the engine still works on it.
+        let begun = Instant::now();
+        let two = format!("SELECT count(*) FROM {a} JOIN generate_series(1, 10) b ON a.value = b.value");
+        assert_eq!(count(&catalog, &two), 10);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{statement}: {:?}", begun.elapsed());
+    }
 }
 
 #[test]

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::FieldRef;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Ident};
 
@@ -15,6 +13,7 @@ use super::ask::{self, Asked};
 use super::catalog::Catalog;
 use super::error::{Place, QueryError, StatementError};
 use super::explain::Explainer;
+use super::interrupt::interruptible;
 use super::rows::{RowSource, Rows};
 use super::run::Run;
 use super::sql_types::sql_type;
@@ -79,7 +78,12 @@ impl Catalog {
         match planned {
             Planned::Running { rows, explainer } => {
                 let schema = rows.schema();
-                let batches = self.engine().stream(rows, move |error| explainer.explain(error))?;
+                let of_run = Arc::clone(&run);
+                let explain = move |error| match of_run.is_stopped() {
+                    true => QueryError::Stopped,
+                    false => explainer.explain(error),
+                };
+                let batches = self.engine().stream(rows, explain, Arc::clone(&run))?;
                 Ok(Rows { schema, source: RowSource::Running(batches), run })
             }
             Planned::Ready(batch) => {
@@ -99,7 +103,7 @@ impl Catalog {
                 let explainer = Explainer::new(self, Arc::clone(text), &state);
                 explainer.check(&statement)?;
                 self.note(&statement, run)?;
-                match run_statement(&state, *statement).await {
+                match run_statement(&state, *statement, run).await {
                     Ok(rows) => Ok(Planned::Running { rows, explainer }),
                     Err(error) => Err(explainer.explain(error)),
                 }
@@ -164,24 +168,11 @@ enum Planned {
 async fn run_statement(
     state: &SessionState,
     statement: ast::Statement,
+    run: &Arc<Run>,
 ) -> datafusion::error::Result<SendableRecordBatchStream> {
     let plan = state.statement_to_plan(Statement::Statement(Box::new(statement))).await?;
-    let plan = interruptible(state.create_physical_plan(&plan).await?)?;
+    let plan = interruptible(state.create_physical_plan(&plan).await?, run)?;
     execute_stream(plan, state.task_ctx())
-}
-
-/// Lets the plan pause, and so end, between any two batches of a join. The sources pause by themselves, but a join can make a thousand
-/// batches of two.
-fn interruptible(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|node| {
-        let is_join = node.children().len() > 1;
-        Ok(if is_join {
-            Transformed::yes(Arc::new(CooperativeExec::new(node)) as _)
-        } else {
-            Transformed::no(node)
-        })
-    })
-    .data()
 }
 
 /// Returns the error for a table that is not in the catalog.

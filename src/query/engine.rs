@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, unconstrained};
 
 use super::error::QueryError;
+use super::run::Run;
 
 /// How many batches may wait for whoever reads a query's rows.
 const BATCHES_AHEAD_MAX: usize = 2;
@@ -88,7 +89,8 @@ impl Engine {
         wait(self.handle()?.spawn(future)).unwrap_or_else(|error| Err(failed(error)))
     }
 
-    /// Reads the batches of a stream on the engine's threads, as far ahead as the bound of the channel allows.
+    /// Reads the batches of a stream on the engine's threads, as far ahead as the bound of the channel allows. They are those of `run`, which ends
+    /// when the result is dropped.
     ///
     /// # Errors
     /// `Failed` if there are no threads.
@@ -96,6 +98,7 @@ impl Engine {
         self: &Arc<Self>,
         batches: SendableRecordBatchStream,
         explain: impl Fn(datafusion::error::DataFusionError) -> QueryError + Send + 'static,
+        run: Arc<Run>,
     ) -> Result<Batches, QueryError> {
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD_MAX);
         let reading = self.handle()?.spawn(read(batches, explain, sender.clone()));
@@ -106,7 +109,7 @@ impl Engine {
                 let _ = sender.send(Err(failed(error))).await;
             }
         });
-        Ok(Batches { receiver, task, engine: Arc::clone(self) })
+        Ok(Batches { receiver, task, run, engine: Arc::clone(self) })
     }
 }
 
@@ -123,6 +126,7 @@ impl Drop for Engine {
 pub(super) struct Batches {
     receiver: mpsc::Receiver<Result<RecordBatch, QueryError>>,
     task: AbortHandle,
+    run: Arc<Run>,
     /// Keeps the threads.
     #[expect(dead_code, reason = "it is there to be dropped")]
     engine: Arc<Engine>,
@@ -142,6 +146,7 @@ impl Batches {
 
 impl Drop for Batches {
     fn drop(&mut self) {
+        self.run.stop();
         self.task.abort();
     }
 }

@@ -80,6 +80,7 @@ mod files;
 mod functions;
 mod headings;
 mod infer;
+mod interrupt;
 mod json;
 mod ordered;
 mod output;

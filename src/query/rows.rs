@@ -81,7 +81,7 @@ impl Rows {
 
     /// Returns what ends the query while another thread waits for its rows.
     pub fn stopper(&self) -> Stopper {
-        Stopper { task: self.source.task() }
+        Stopper { task: self.source.task(), run: Arc::clone(&self.run) }
     }
 
     /// Gives a batch back: it is the next one that is read.
@@ -126,6 +126,7 @@ impl RowSource {
 #[derive(Debug, Clone)]
 pub struct Stopper {
     task: Option<AbortHandle>,
+    run: Arc<Run>,
 }
 
 impl Stopper {
@@ -133,6 +134,7 @@ impl Stopper {
     /// itself, nothing happens.
     pub fn stop(&self) {
         if let Some(task) = &self.task {
+            self.run.stop();
             task.abort();
         }
     }

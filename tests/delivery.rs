@@ -369,6 +369,26 @@ fn l2_l3_the_rows_of_another_stream_have_the_keys_of_their_records_or_those_that
 }
 
 #[test]
+fn l5_a_flush_waits_for_records_whose_reads_the_limits_refuse() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(&scratch.path().join("stream"), &clock);
+    stream.set_limits(Limits::none().read_calls_per_second(1)).unwrap();
+    let sink = Arc::new(Memory::default());
+    stream.put("key", "first").unwrap();
+    let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
+    eventually(|| delivery.stats().read_records == 1);
+    stream.put("key", "second").unwrap();
+    assert!(!delivery.flush(Duration::from_millis(300)), "{:?}", delivery.stats());
+    assert_eq!(delivery.stats().read_records, 1);
+    eventually(|| {
+        clock.advance(SECOND);
+        delivery.flush(Duration::from_millis(100))
+    });
+    assert_eq!(sink.lines(), ["first", "second"]);
+    delivery.close().unwrap();
+}
+
+#[test]
 fn l2_l3_a_stream_that_takes_nothing_for_a_while_gets_everything_once_and_in_order() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(&scratch.path().join("stream"), &clock);

@@ -29,7 +29,7 @@ pub(super) struct Driver {
     stream: StreamReader,
     transform: Option<Transform>,
     sample: Sample,
-    /// Whether nothing more was there at the last look.
+    /// Whether the last look at all shards found nothing more.
     has_read_all: bool,
     /// The shards that were taken over: under which lease, and the number of the next record.
     next: BTreeMap<ShardId, (Option<Term>, SequenceNumber)>,
@@ -53,23 +53,27 @@ impl Driver {
         now_of(&self.stream)
     }
 
-    /// Reads the next batch into the buffers. Returns false if there is none; then `wait` has run, which a new record ends.
+    /// Reads the next batch into the buffers. Returns false if there is none; then `wait` has run, which a new record ends. It is told whether nothing
+    /// more is there at all.
     pub(super) fn read(
         &mut self,
         core: &Mutex<Core>,
         context: &mut Context<'_>,
-        wait: impl FnOnce(),
+        wait: impl FnOnce(bool),
     ) -> Result<bool> {
-        let polled = {
+        let (polled, has_read_all) = {
             let mut next = pin!(self.worker.next());
             let polled = next.as_mut().poll(context);
-            self.has_read_all = polled.is_pending();
+            let worker = next.worker();
+            let has_read_all =
+                polled.is_pending() && worker.shards().into_iter().all(|id| worker.looks_at(id));
             // The worker is on the lists of those who wait only as long as the future is there.
             if polled.is_pending() {
-                wait();
+                wait(has_read_all);
             }
-            polled
+            (polled, has_read_all)
         };
+        self.has_read_all = has_read_all;
         match polled {
             Poll::Ready(Ok(batch)) => {
                 self.push(core, &batch)?;

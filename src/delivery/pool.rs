@@ -173,9 +173,9 @@ impl Shared {
         for _ in 0..BATCHES_IN_A_ROW {
             // What was put before a flush is not read if the look at the log was before it, too.
             let was_asked = self.core.lock().flush == Flush::OnceRead;
-            let wait = || {
+            let wait = |has_read_all: bool| {
                 let mut core = self.core.lock();
-                if was_asked && core.note_all_read() {
+                if was_asked && has_read_all && core.note_all_read() {
                     return;
                 }
                 let due = core.due();

@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::client::{KafkaClient, text};
+use super::message::Converted;
 use crate::relay::failure::{Failure, Remedy};
 use crate::relay::mirror::origin::{
     Incoming, Listing, Origin, OriginBatch, OriginReader, Partition, Place, StartAt,
@@ -32,8 +33,6 @@ const READ_BYTES: usize = 10 << 20;
 const AHEAD_KIBIBYTES: &str = "16384";
 /// How far a partition is goes to Kafka this often.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
-/// The header that says which of `key` and `value` the original did not have at all.
-const NULL: &str = "kafka-null";
 
 /// A topic that is mirrored.
 pub(in crate::relay) struct KafkaOrigin {
@@ -379,32 +378,9 @@ fn first_at(
 }
 
 fn incoming(message: &BorrowedMessage<'_>) -> Incoming {
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let mut headers: Vec<_> =
-        headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect();
-    let nulls = match (message.key(), message.payload()) {
-        (None, None) => Some("key value"),
-        (None, _) => Some("key"),
-        (_, None) => Some("value"),
-        _ => None,
-    };
-    headers.extend(nulls.map(|nulls| (NULL.to_owned(), nulls.as_bytes().to_vec())));
-    let key = match message.key() {
-        // All of a partition go to one shard, so that they stay in order.
-        None | Some([]) => format!("{}-{}", message.topic(), message.partition()).into_bytes(),
-        Some(key) => key.to_vec(),
-    };
-    Incoming {
-        partition_key: key,
-        data: message.payload().unwrap_or_default().to_vec(),
-        headers,
-        place: Place::from(u64::try_from(message.offset()).unwrap_or_default()),
-        arrived: message
-            .timestamp()
-            .to_millis()
-            .and_then(|millis| u64::try_from(millis).ok())
-            .map(Timestamp::from_millis),
-    }
+    let Converted { offset, key, data, headers, time } = Converted::from(message);
+    let place = Place::from(u64::try_from(offset).unwrap_or_default());
+    Incoming { partition_key: key, data, headers, place, arrived: time }
 }
 
 fn failure(action: &str, error: &KafkaError) -> Failure {

@@ -3,6 +3,7 @@
 mod batch;
 pub(super) mod client;
 mod ledger;
+mod message;
 pub(super) mod mirror;
 pub(super) mod options;
 mod origin;

@@ -13,18 +13,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::client::text;
 use super::ledger::{OffsetLedger, decode};
+use super::message::Converted;
 use crate::relay::source::random;
 use crate::relay::source::spool::{Arrived, SpoolStream};
 use crate::relay::source::totals::SharedTotals;
 use crate::{
     Clock, Error, Origin, PartProcessor, Position, Processor, ProcessorStats, PutRecord, Result,
-    SequenceNumber, ShardId, Spool, SystemClock, Timestamp,
+    SequenceNumber, ShardId, Spool, SystemClock, limits,
 };
 
 /// What the partitions share.
@@ -54,20 +55,10 @@ struct Part {
     spool: SpoolStream,
     processor: Processor,
     /// What has come and is not in the spool.
-    pending: VecDeque<Received>,
+    pending: VecDeque<Converted>,
     is_paused: bool,
     /// There are no more records at present.
     is_at_tip: bool,
-}
-
-/// A record of Kafka.
-#[derive(Debug)]
-struct Received {
-    offset: i64,
-    key: Vec<u8>,
-    data: Vec<u8>,
-    headers: Vec<(String, Vec<u8>)>,
-    arrived: Timestamp,
 }
 
 /// A request that has taken so long has failed.
@@ -76,8 +67,6 @@ const WAIT: Duration = Duration::from_secs(10);
 const PROPAGATION: Duration = Duration::from_secs(1);
 /// The metadata of an offset has 4,096 bytes as text, with names and numbers.
 const STATES_BYTES_MAX: usize = 1_500;
-/// The header that says which of `key` and `value` a record does not have at all.
-const NULL: &str = "kafka-null";
 
 impl ClientContext for Parts {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -190,7 +179,7 @@ impl Parts {
             Ok(message) => {
                 if let Some(part) = self.open.lock().get_mut(&message.partition()) {
                     part.is_at_tip = false;
-                    part.pending.push_back(received(&message));
+                    part.pending.push_back(Converted::from(&message));
                 }
             }
             Err(KafkaError::PartitionEOF(partition)) => {
@@ -248,10 +237,14 @@ impl Part {
             let offset = first.offset.to_string();
             let mut sub = String::new();
             let origin = Origin { sequence_number: &offset, sub_sequence_number: 0 };
-            let record = origin.note(PutRecord::new(&first.key, &first.data), &mut sub);
+            // A key in a stream is shorter.
+            let key = &first.key[..first.key.len().min(limits::PARTITION_KEY_BYTES_MAX)];
+            let record = origin.note(PutRecord::new(key, &first.data), &mut sub);
             let headers = first.headers.iter();
             let whole = headers.fold(record.clone(), |record, (name, value)| record.header(name, value));
-            let arrived = first.arrived;
+            // A producer whose clock is ahead must not end windows of others.
+            let now = SystemClock.now();
+            let arrived = first.time.map_or(now, |time| time.min(now));
             match self.spool.put(&[Arrived { record: whole, arrived }]) {
                 // It has headers that a stream does not take.
                 (0, Err(Error::InvalidRecord { .. })) => self.spool.put(&[Arrived { record, arrived }]).1?,
@@ -265,35 +258,3 @@ impl Part {
         Ok(())
     }
 }
-
-fn received(message: &BorrowedMessage<'_>) -> Received {
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let mut headers: Vec<_> =
-        headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect();
-    let nulls = match (message.key(), message.payload()) {
-        (None, None) => Some("key value"),
-        (None, _) => Some("key"),
-        (_, None) => Some("value"),
-        _ => None,
-    };
-    headers.extend(nulls.map(|nulls| (NULL.to_owned(), nulls.as_bytes().to_vec())));
-    let key = match message.key() {
-        // A record has a key in a stream. All of a partition have this one, so that they stay in order.
-        None | Some([]) => format!("{}-{}", message.topic(), message.partition()).into_bytes(),
-        // A key in a stream is shorter.
-        Some(key) => key[..key.len().min(KEY_BYTES_MAX)].to_vec(),
-    };
-    let now = SystemClock.now();
-    let millis = message.timestamp().to_millis().and_then(|millis| u64::try_from(millis).ok());
-    Received {
-        offset: message.offset(),
-        key,
-        data: message.payload().unwrap_or_default().to_vec(),
-        headers,
-        // A producer whose clock is ahead must not end windows of others.
-        arrived: millis.map_or(now, |millis| Timestamp::from_millis(millis).min(now)),
-    }
-}
-
-/// The longest key of a record in a stream.
-const KEY_BYTES_MAX: usize = 1_024;

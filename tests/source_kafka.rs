@@ -4,6 +4,10 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -160,4 +164,91 @@ fn l1_l3_workers_share_the_partitions_and_take_over_from_one_that_ends() {
             assert!(last.insert(at % 40, at).is_none_or(|last| last < at), "{at}");
         }
     }
+}
+
+/// Not a test: a worker that is killed. It writes down which windows have ended: the partition, the start, and how many events it has counted.
+#[test]
+fn child() {
+    let Ok(servers) = std::env::var("STREAMLOG_SOURCE_KAFKA") else { return };
+    let out = std::env::var("STREAMLOG_SOURCE_OUT").unwrap();
+    let mut file = OpenOptions::new().append(true).create(true).open(out).unwrap();
+    let function = move |invocation: &Invocation, count: &mut u64| {
+        *count += invocation.len() as u64;
+        let Some(window) = invocation.window().filter(|window| window.is_final) else { return };
+        let line = format!("{} {} {count}\n", invocation.shard(), window.start.as_millis() / 1_000);
+        file.write_all(line.as_bytes()).unwrap();
+    };
+    let function = Mutex::new(function);
+    let options = Source::from(source(&servers)).processor("killed").batch_size(7);
+    let processor = options
+        .tumbling_window(10 * SECOND)
+        .event_time(second)
+        .allowed_lateness(20 * SECOND)
+        .idle_timeout(600 * SECOND)
+        .start_with_state(move |invocation, count: &mut u64| (function.lock().unwrap())(invocation, count))
+        .unwrap();
+    let _ = std::io::stdin().read_to_end(&mut vec![]);
+    processor.close().unwrap();
+    std::process::exit(0);
+}
+
+/// Returns the windows that have ended: the partition, the start, and the events. A window that was ended twice has counted the same both times.
+fn ended(out: &Path) -> BTreeMap<(String, u64), u64> {
+    let text = std::fs::read_to_string(out).unwrap_or_default();
+    let mut windows = BTreeMap::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [partition, start, count] = words[..] else { panic!("{line}") };
+        let count = count.parse().unwrap();
+        let before = windows.insert((partition.to_owned(), start.parse().unwrap()), count);
+        assert!(before.is_none_or(|before| before == count), "{line} comes after {before:?}");
+    }
+    windows
+}
+
+#[test]
+fn l1_l2_windows_count_each_record_once_though_workers_are_killed() {
+    let cluster = cluster(1, 2);
+    let servers = cluster.bootstrap_servers();
+    let scratch = common::scratch();
+    let out = scratch.path().join("windows");
+    let start = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(common::CHILD_TEST).stdin(Stdio::piped()).stdout(Stdio::null());
+        command.env("STREAMLOG_SOURCE_KAFKA", &servers).env("STREAMLOG_SOURCE_OUT", &out).spawn().unwrap()
+    };
+    let mut next = 1_000;
+    let mut send_minute = || {
+        let events = (0..600).map(|at| (format!("key {}", at % 40), format!("{} click", next + at / 10)));
+        send(&servers, events);
+        next += 60;
+    };
+    let mut kept = BTreeMap::new();
+    for kill in 0..3_u64 {
+        let mut worker = start();
+        until("windows of this worker have ended", || {
+            send_minute();
+            std::thread::sleep(Duration::from_millis(100 + 30 * kill));
+            ended(&out).len() > kept.len() + 3
+        });
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        kept = ended(&out);
+    }
+    // The last windows stay open, as events may be late by 20 seconds.
+    send_minute();
+    let mut worker = start();
+    let of_start = |start: u64| {
+        let windows = ended(&out);
+        let of_start: Vec<u64> =
+            windows.iter().filter(|((_, at), _)| *at == start).map(|(_, count)| *count).collect();
+        (of_start.len() == 2).then(|| of_start.iter().sum::<u64>())
+    };
+    let starts: Vec<u64> = (1_000..next - 30).step_by(10).collect();
+    until("all windows but the last have ended", || starts.iter().all(|start| of_start(*start).is_some()));
+    for start in starts {
+        assert_eq!(of_start(start), Some(100), "the window that begins at {start}");
+    }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
 }

@@ -19,8 +19,8 @@ use common::waiting::until;
 use streamlog::gateway::{Gateway, RunningGateway};
 use streamlog::relay::{KinesisClient, KinesisSource};
 use streamlog::{
-    Destination, Filter, HashKey, Invocation, Processor, ProcessorOptions, Record, SECOND, ShardFilter,
-    Source, Store, Stream, StreamOptions, Timestamp,
+    Destination, Filter, HashKey, Invocation, Position, Processor, ProcessorOptions, Record, SECOND,
+    ShardFilter, Source, Store, Stream, StreamOptions, Timestamp,
 };
 use tempfile::TempDir;
 
@@ -161,14 +161,51 @@ fn l1_l2_a_rule_gives_the_same_on_a_stream_and_on_kinesis() {
     assert!(!outcomes[2].discarded.lock().unwrap().is_empty());
     // A report names the record as Kinesis does.
     let reports = outcomes[2].reports.lock().unwrap().join("\n");
-    let client = world.source();
-    drop(client);
     assert!(reports.contains(r#""startSequenceNumber":"49"#), "{reports}");
     assert_eq!(
         std::fs::read_dir(world.scratch.path().join("spools")).unwrap().count(),
         0,
         "spools are deleted"
     );
+}
+
+#[test]
+fn a_processor_begins_at_a_time_or_after_what_is_there() {
+    let Some(world) = World::new(2) else { return };
+    let put = |number: u32| {
+        world.stream.put(format!("key {number}"), number.to_string()).unwrap();
+    };
+    (0..20).for_each(put);
+    // Kinesis has times of whole milliseconds.
+    let before = world.stream.now();
+    until("time has passed", || world.stream.now() >= before + Duration::from_millis(2));
+    let time = world.stream.now();
+    (20..40).for_each(put);
+    let start = |name: &str, position| {
+        let got = Arc::new(Mutex::new(BTreeSet::new()));
+        let to = Arc::clone(&got);
+        let options = Source::from(world.source()).processor(name).starting_position(position);
+        let number = |record: Record<'_>| String::from_utf8_lossy(record.data()).parse::<u32>().unwrap();
+        let processor =
+            options.start(move |invocation| to.lock().unwrap().extend(invocation.records().map(number)));
+        (processor.unwrap(), got)
+    };
+    let (at_time, from_time) = start("at-time", Position::AtTimestamp(time));
+    let (latest, after) = start("latest", Position::Latest);
+    let mut last = 40;
+    until("records come that were put later", || {
+        put(last);
+        last += 1;
+        !after.lock().unwrap().is_empty()
+    });
+    until("all have come that were put at the time or later", || {
+        from_time.lock().unwrap().len() as u32 == last - 20
+    });
+    until("the last has come", || after.lock().unwrap().contains(&(last - 1)));
+    at_time.close().unwrap();
+    latest.close().unwrap();
+    assert_eq!(*from_time.lock().unwrap(), (20..last).collect());
+    assert!(*after.lock().unwrap().first().unwrap() >= 40, "{:?}", after.lock().unwrap());
 }
 
 #[test]

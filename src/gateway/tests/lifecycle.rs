@@ -340,7 +340,7 @@ fn warm_throughput_is_refused() {
 fn a_stream_that_is_open_elsewhere_is_in_use() {
     let mut world = World::new();
     world.create("clicks", 1);
-    world.front = None;
+    world.end();
     let elsewhere = crate::Stream::open(world.directory.path().join("clicks")).unwrap();
     world.open();
     let text = world.refused("DescribeStream", json!({"StreamName": "clicks"}), "ResourceInUseException");

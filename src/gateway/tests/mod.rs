@@ -188,12 +188,17 @@ impl World {
 
     /// Ends the gateway without closing anything well, and starts it again with other settings.
     fn restart(&mut self, change: impl FnOnce(&mut Setup)) {
-        // Deliveries have the streams open until their threads end.
+        self.end();
+        change(&mut self.setup);
+        self.open();
+    }
+
+    /// Ends the gateway, and lets go of its streams.
+    fn end(&mut self) {
+        // Deliveries, and the thread that looks after them, have the streams open until they end.
         #[cfg(feature = "delivery")]
         self.front().service.firehose.end(MINUTE);
         self.front = None;
-        change(&mut self.setup);
-        self.open();
     }
 
     fn front(&self) -> &Arc<Front> {

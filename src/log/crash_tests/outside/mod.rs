@@ -124,7 +124,7 @@ fn acts() -> impl Iterator<Item = (bool, (&'static str, Act))> {
 
 #[test]
 fn l8_whatever_a_writer_does_in_the_middle_of_a_read_the_read_is_right() {
-    act_within_reads(5);
+    act_within_reads(11);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::waiting::eventually;
 use parking_lot::Mutex;
 use streamlog::{
-    Destination, DiscardReason, Error, Filter, HOUR, Invocation, MINUTE, ManualClock, Position,
+    Destination, DiscardReason, Error, Filter, HOUR, Invocation, Limits, MINUTE, ManualClock, Position,
     ProcessorOptions, Response, Retention, SECOND, Source, Stream, StreamReader,
 };
 
@@ -560,6 +560,35 @@ fn l2_a_window_ends_by_the_clock_and_its_state_survives_restarts() {
         stream.close().unwrap();
         stream = open(scratch.path(), &clock, 1);
     }
+}
+
+#[test]
+fn l2_a_window_that_is_over_waits_for_records_of_it_whose_reads_the_limits_refuse() {
+    let (scratch, clock) = (common::scratch(), common::clock());
+    let stream = open(scratch.path(), &clock, 1);
+    // The first read returns a record of 40 bytes, and the next one has to wait for as many seconds.
+    stream.set_limits(Limits::none().read_bytes_per_second(1)).unwrap();
+    stream.put("key", format!("first {:40}", "")).unwrap();
+    let (sender, ended) = mpsc::channel();
+    let processor = stream
+        .processor("count")
+        .time_limit(None)
+        .tumbling_window(10 * SECOND)
+        .start_with_state(move |invocation, seen: &mut Vec<String>| {
+            seen.extend(texts(invocation.records()).iter().map(|text| text.trim_end().to_owned()));
+            if invocation.window().unwrap().is_final {
+                sender.send(seen.clone()).unwrap();
+            }
+        })
+        .unwrap();
+    eventually(|| processor.stats().records == 1);
+    clock.advance(5 * SECOND);
+    stream.put("key", "second").unwrap();
+    clock.advance(10 * SECOND);
+    assert!(ended.recv_timeout(Duration::from_millis(300)).is_err(), "it waits");
+    in_time(&clock, || processor.stats().records == 2);
+    in_time(&clock, || processor.stats().invocations == 3);
+    assert_eq!(ended.recv_timeout(LONG).unwrap(), ["first", "second"]);
 }
 
 #[test]

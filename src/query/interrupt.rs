@@ -17,10 +17,10 @@ use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBui
 
 use super::run::Run;
 
-/// Lets a plan pause, and so end, between any two batches of a join, and at each step of one that tries each row with each other.
+/// Lets a plan pause, and so end, between any two batches of a join, and within one that tries each row of one side with each of the other.
 ///
-/// The sources pause by themselves. But a join can make a thousand batches of two, and one whose condition is an equation of no columns may compute for
-/// hours before it makes the first.
+/// The sources pause by themselves. But a join can make a thousand batches of two, and one without columns that have to be equal may compute for hours
+/// before it makes the first.
 pub(super) fn interruptible(plan: Arc<dyn ExecutionPlan>, run: &Arc<Run>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         if node.children().len() < 2 {

@@ -378,16 +378,21 @@ def past(console):
     page = console.page
     kinesis.create_stream(StreamName="busy", ShardCount=1)
     active("busy")
-    for _ in range(3):
+    # The gateway looks every five seconds, and later on a machine that has other work.
+    for look in range(12):
         kinesis.put_records(StreamName="busy", Records=[{"PartitionKey": "key", "Data": b"x" * 500}] * 300)
         page.wait_for_timeout(5_500)
-    fresh = Page(page.context.browser, URL)
-    fresh.sign_in()
-    row = fresh.page.locator("tr[data-stream=busy]")
-    expect(row).to_be_visible()
-    line = row.locator(".spark .line").first.get_attribute("d")
+        if look < 2:
+            continue
+        fresh = Page(page.context.browser, URL)
+        fresh.sign_in()
+        row = fresh.page.locator("tr[data-stream=busy]")
+        expect(row).to_be_visible()
+        line = row.locator(".spark .line").first.get_attribute("d")
+        fresh.close()
+        if line.count("L") >= 2:
+            break
     assert line.count("L") >= 2, f"after one answer, there are several points: {line}"
-    fresh.close()
     # Not by the list, which has asked for a part of it.
     fresh = Page(page.context.browser, URL)
     fresh.go("busy")

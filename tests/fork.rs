@@ -6,7 +6,7 @@ mod common;
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::waiting::eventually;
 use streamlog::{
@@ -200,7 +200,7 @@ fn l1_l2_a_child_made_by_fork_leaves_a_delivery_to_its_parent() {
     };
     let mut ours = Some(started);
     in_child(|| {
-        let begun = Instant::now();
+        let begun = std::time::Instant::now();
         let [first, second, third]: [Delivery; 3] = ours.take().unwrap();
         assert!(!first.flush(Duration::from_secs(60)) && !second.flush(Duration::from_secs(60)));
         assert_refused(stream.delivery("child").to(Directory::new(&inside)).start());

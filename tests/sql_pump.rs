@@ -102,6 +102,29 @@ fn a_table_that_is_joined_is_read_again_when_told() {
 }
 
 #[test]
+fn l5_closing_ends_a_join_that_finds_nothing_and_its_records_come_again() {
+    let mut world = World::new("n BIGINT");
+    let numbers = world.directory.path().join("numbers.csv");
+    let lines: Vec<_> = std::iter::once("v".to_owned()).chain((0..200_000).map(|v| v.to_string())).collect();
+    std::fs::write(&numbers, lines.join("\n")).unwrap();
+    world.catalog = world.catalog.file("numbers", &numbers).unwrap();
+    for n in 0..3_000 {
+        world.input.put("key", format!(r#"{{"n": {n}}}"#)).unwrap();
+    }
+    // It tries 600 million pairs.
+    let pump = world.start("INSERT INTO out SELECT n, v FROM clicks JOIN numbers ON n * v % 7 = 8");
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    pump.close().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let groups = world.input.groups().unwrap();
+    assert_eq!(groups.len(), 1);
+    let lag = world.input.group(&*groups[0]).describe().unwrap().lag().record_count;
+    assert_eq!(lag, 3_000, "{:?}", pump.stats());
+    assert!(texts(&world.output).is_empty());
+}
+
+#[test]
 fn l4_tables_that_are_joined_have_a_bound() {
     let mut world = World::new("name VARCHAR");
     let users = world.directory.path().join("users.csv");

@@ -13,7 +13,7 @@ use super::ask::{self, Asked};
 use super::catalog::Catalog;
 use super::error::{Place, QueryError, StatementError};
 use super::explain::Explainer;
-use super::interrupt::interruptible;
+use super::interrupt::{Stop, interruptible};
 use super::rows::{RowSource, Rows};
 use super::run::Run;
 use super::sql_types::sql_type;
@@ -78,12 +78,8 @@ impl Catalog {
         match planned {
             Planned::Running { rows, explainer } => {
                 let schema = rows.schema();
-                let of_run = Arc::clone(&run);
-                let explain = move |error| match of_run.is_stopped() {
-                    true => QueryError::Stopped,
-                    false => explainer.explain(error),
-                };
-                let batches = self.engine().stream(rows, explain, Arc::clone(&run))?;
+                let explain = move |error| explainer.explain(error);
+                let batches = self.engine().stream(rows, explain, run.stop.clone())?;
                 Ok(Rows { schema, source: RowSource::Running(batches), run })
             }
             Planned::Ready(batch) => {
@@ -103,7 +99,7 @@ impl Catalog {
                 let explainer = Explainer::new(self, Arc::clone(text), &state);
                 explainer.check(&statement)?;
                 self.note(&statement, run)?;
-                match run_statement(&state, *statement, run).await {
+                match run_statement(&state, *statement, &run.stop).await {
                     Ok(rows) => Ok(Planned::Running { rows, explainer }),
                     Err(error) => Err(explainer.explain(error)),
                 }
@@ -168,10 +164,10 @@ enum Planned {
 async fn run_statement(
     state: &SessionState,
     statement: ast::Statement,
-    run: &Arc<Run>,
+    stop: &Stop,
 ) -> datafusion::error::Result<SendableRecordBatchStream> {
     let plan = state.statement_to_plan(Statement::Statement(Box::new(statement))).await?;
-    let plan = interruptible(state.create_physical_plan(&plan).await?, run)?;
+    let plan = interruptible(state.create_physical_plan(&plan).await?, stop)?;
     execute_stream(plan, state.task_ctx())
 }
 

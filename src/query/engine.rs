@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, unconstrained};
 
 use super::error::QueryError;
-use super::run::Run;
+use super::interrupt::Stop;
 
 /// How many batches may wait for whoever reads a query's rows.
 const BATCHES_AHEAD_MAX: usize = 2;
@@ -89,8 +89,8 @@ impl Engine {
         wait(self.handle()?.spawn(future)).unwrap_or_else(|error| Err(failed(error)))
     }
 
-    /// Reads the batches of a stream on the engine's threads, as far ahead as the bound of the channel allows. They are those of `run`, which ends
-    /// when the result is dropped.
+    /// Reads the batches of a stream on the engine's threads, as far ahead as the bound of the channel allows. Dropping the result
+    /// ends what runs, which heeds `stop`.
     ///
     /// # Errors
     /// `Failed` if there are no threads.
@@ -98,7 +98,7 @@ impl Engine {
         self: &Arc<Self>,
         batches: SendableRecordBatchStream,
         explain: impl Fn(datafusion::error::DataFusionError) -> QueryError + Send + 'static,
-        run: Arc<Run>,
+        stop: Stop,
     ) -> Result<Batches, QueryError> {
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD_MAX);
         let reading = self.handle()?.spawn(read(batches, explain, sender.clone()));
@@ -109,7 +109,7 @@ impl Engine {
                 let _ = sender.send(Err(failed(error))).await;
             }
         });
-        Ok(Batches { receiver, task, run, engine: Arc::clone(self) })
+        Ok(Batches { receiver, task, stop, engine: Arc::clone(self) })
     }
 }
 
@@ -126,7 +126,7 @@ impl Drop for Engine {
 pub(super) struct Batches {
     receiver: mpsc::Receiver<Result<RecordBatch, QueryError>>,
     task: AbortHandle,
-    run: Arc<Run>,
+    stop: Stop,
     /// Keeps the threads.
     #[expect(dead_code, reason = "it is there to be dropped")]
     engine: Arc<Engine>,
@@ -146,7 +146,7 @@ impl Batches {
 
 impl Drop for Batches {
     fn drop(&mut self) {
-        self.run.stop();
+        self.stop.set();
         self.task.abort();
     }
 }

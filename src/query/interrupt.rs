@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema};
@@ -15,19 +16,34 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 
-use super::run::Run;
+use super::error::QueryError;
+
+/// Whether what runs is to end, because nobody wants its rows any more. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Has it end.
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// Lets a plan pause, and so end, between any two batches of a join, and within one that tries each row of one side with each of the other.
 ///
 /// The sources pause by themselves. But a join can make a thousand batches of two, and one without columns that have to be equal may compute for hours
 /// before it makes the first.
-pub(super) fn interruptible(plan: Arc<dyn ExecutionPlan>, run: &Arc<Run>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn interruptible(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         if node.children().len() < 2 {
             return Ok(Transformed::no(node));
         }
         let node = match node.downcast_ref::<NestedLoopJoinExec>() {
-            Some(join) => heeding(join, run)?,
+            Some(join) => heeding(join, stop)?,
             None => node,
         };
         Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as _))
@@ -35,21 +51,21 @@ pub(super) fn interruptible(plan: Arc<dyn ExecutionPlan>, run: &Arc<Run>) -> Res
     .data()
 }
 
-/// Returns the join with a condition that fails once the run is to end.
-fn heeding(join: &NestedLoopJoinExec, run: &Arc<Run>) -> Result<Arc<dyn ExecutionPlan>> {
+/// Returns the join with a condition that fails once it is to end.
+fn heeding(join: &NestedLoopJoinExec, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     let filter = join.filter().map(|filter| {
         let condition = Arc::clone(filter.expression());
-        let heeding = Arc::new(Heeding { condition, run: Arc::clone(run) });
+        let heeding = Arc::new(Heeding { condition, stop: stop.clone() });
         JoinFilter::new(heeding, filter.column_indices().to_vec(), Arc::clone(filter.schema()))
     });
     Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(filter).build()?))
 }
 
-/// A condition that is not evaluated any more once its run is to end.
+/// A condition that is not evaluated any more once its join is to end.
 #[derive(Debug)]
 struct Heeding {
     condition: Arc<dyn PhysicalExpr>,
-    run: Arc<Run>,
+    stop: Stop,
 }
 
 impl PhysicalExpr for Heeding {
@@ -62,8 +78,8 @@ impl PhysicalExpr for Heeding {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        if self.run.is_stopped() {
-            return Err(DataFusionError::Execution("the query was stopped".to_owned()));
+        if self.stop.is_set() {
+            return Err(DataFusionError::External(Box::new(QueryError::Stopped)));
         }
         self.condition.evaluate(batch)
     }
@@ -77,7 +93,7 @@ impl PhysicalExpr for Heeding {
         children: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
         let condition = children.into_iter().next().unwrap_or_else(|| Arc::clone(&self.condition));
-        Ok(Arc::new(Self { condition, run: Arc::clone(&self.run) }))
+        Ok(Arc::new(Self { condition, stop: self.stop.clone() }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +109,7 @@ impl fmt::Display for Heeding {
 
 impl PartialEq for Heeding {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.run, &other.run) && self.condition.eq(&other.condition)
+        Arc::ptr_eq(&self.stop.0, &other.stop.0) && self.condition.eq(&other.condition)
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use super::bounded::Column;
 use super::engine::Batches;
 use super::error::QueryError;
+use super::interrupt::Stop;
 use super::run::{RefusedRows, Run};
 
 /// The rows of a query, as batches of Apache Arrow. [`Catalog::query`](crate::query::Catalog::query) returns it.
@@ -81,7 +82,7 @@ impl Rows {
 
     /// Returns what ends the query while another thread waits for its rows.
     pub fn stopper(&self) -> Stopper {
-        Stopper { task: self.source.task(), run: Arc::clone(&self.run) }
+        Stopper { task: self.source.task(), stop: self.run.stop.clone() }
     }
 
     /// Gives a batch back: it is the next one that is read.
@@ -126,7 +127,7 @@ impl RowSource {
 #[derive(Debug, Clone)]
 pub struct Stopper {
     task: Option<AbortHandle>,
-    run: Arc<Run>,
+    stop: Stop,
 }
 
 impl Stopper {
@@ -134,7 +135,7 @@ impl Stopper {
     /// itself, nothing happens.
     pub fn stop(&self) {
         if let Some(task) = &self.task {
-            self.run.stop();
+            self.stop.set();
             task.abort();
         }
     }

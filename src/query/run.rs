@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::interrupt::Stop;
 use crate::{Error, HashKeyRange, Position, SequenceNumber, ShardId, StreamReader, Timestamp};
 
 /// How many refused rows are kept as examples.
@@ -68,7 +69,8 @@ pub(super) struct Run {
     refused: Mutex<RefusedRows>,
     trimmed: AtomicU64,
     lost: AtomicU64,
-    is_stopped: AtomicBool,
+    /// Ends the run.
+    pub(super) stop: Stop,
 }
 
 impl Run {
@@ -108,15 +110,6 @@ impl Run {
 
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
-    }
-
-    /// Has the run end, because nobody wants its rows any more.
-    pub(super) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::overlay::Overlay;
 use crate::Clock;
 use crate::query::error::QueryError;
+use crate::query::interrupt::{Stop, interruptible};
 
 /// The most rows of a batch of results.
 const BATCH_ROWS: usize = 8_192;
@@ -41,6 +42,8 @@ pub(super) struct Evaluator {
     /// How many bytes these tables may have together.
     lookup_bytes_max: usize,
     clock: Arc<dyn Clock>,
+    /// Ends joins that take long.
+    pub(super) stop: Stop,
 }
 
 /// A table of the catalog, which is read whole, and again only when told: what a statement finds there does not change by itself, and a file is
@@ -67,6 +70,7 @@ impl Evaluator {
         session: &SessionContext,
         lookup_bytes_max: usize,
         clock: Arc<dyn Clock>,
+        stop: Stop,
     ) -> Result<Self, QueryError> {
         let runtime = Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| QueryError::Failed(format!("cannot begin: {error}")))?;
@@ -83,7 +87,7 @@ impl Evaluator {
             .with_config(config)
             .with_catalog_list(Arc::new(tables.clone()))
             .build();
-        Ok(Self { runtime, state, tables, lookups: Mutex::default(), lookup_bytes_max, clock })
+        Ok(Self { runtime, state, tables, lookups: Mutex::default(), lookup_bytes_max, clock, stop })
     }
 
     /// Adds a table, without rows, in the place of the one of that name. Statements that are planned keep the table that they were planned with.
@@ -221,7 +225,7 @@ impl Evaluator {
         state.execution_props_mut().query_execution_start_time =
             timestamp_us_to_datetime(now).map(|now| now.and_utc());
         let result = self.runtime.block_on(async {
-            let plan = state.create_physical_plan(&query.plan).await?;
+            let plan = interruptible(state.create_physical_plan(&query.plan).await?, &self.stop)?;
             collect(plan, state.task_ctx()).await
         });
         for table in filled {
@@ -247,6 +251,22 @@ pub(super) fn conform(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBat
 pub(super) fn failed(error: DataFusionError) -> QueryError {
     match error {
         error @ DataFusionError::ResourcesExhausted(_) => QueryError::Memory(error.to_string()),
+        error if was_stopped(&error) => QueryError::Stopped,
         error => QueryError::Failed(error.strip_backtrace()),
     }
+}
+
+/// Returns why a statement fails for rows of its tables.
+///
+/// # Errors
+/// What ends the pump, whatever the rows.
+pub(super) fn of_rows(error: DataFusionError) -> Result<String, QueryError> {
+    if matches!(error, DataFusionError::ResourcesExhausted(_)) || was_stopped(&error) {
+        return Err(failed(error));
+    }
+    Ok(error.strip_backtrace())
+}
+
+fn was_stopped(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::External(error) if matches!(error.downcast_ref(), Some(QueryError::Stopped)))
 }

@@ -9,11 +9,10 @@ use std::time::Duration;
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
-use datafusion::error::DataFusionError;
 
 use super::columns::{Micros, TIME, micros, places, times};
 use super::errors::{Failure, Fault, text_of};
-use super::evaluate::{Evaluator, Query, Table, conform, failed};
+use super::evaluate::{Evaluator, Query, Table, conform, failed, of_rows};
 use super::marks::Marks;
 use super::positions::{Positions, add_finished};
 use super::shared::Shared;
@@ -360,9 +359,11 @@ pub(super) fn run_each(
 ) -> std::result::Result<(), QueryError> {
     match evaluator.run(query, vec![(input, vec![rows.clone()])]) {
         Ok(result) => take(&rows, Ok(result)),
-        Err(error @ DataFusionError::ResourcesExhausted(_)) => Err(failed(error)),
-        Err(error) if rows.num_rows() <= 1 => take(&rows, Err(error.strip_backtrace())),
-        Err(_) => {
+        Err(error) => {
+            let reason = of_rows(error)?;
+            if rows.num_rows() <= 1 {
+                return take(&rows, Err(reason));
+            }
             let half = rows.num_rows() / 2;
             run_each(evaluator, input, query, rows.slice(0, half), take)?;
             run_each(evaluator, input, query, rows.slice(half, rows.num_rows() - half), take)

@@ -7,7 +7,7 @@ use datafusion::error::DataFusionError;
 
 use super::columns::{IS_NEW, Result as ArrowResult, filter, places};
 use super::errors::{Failure, Fault};
-use super::evaluate::{Evaluator, Query, Table, failed};
+use super::evaluate::{Evaluator, Query, Table, of_rows};
 use super::feed::arrow;
 use crate::query::error::QueryError;
 
@@ -125,8 +125,7 @@ fn may_fail(
 ) -> Result<Result<Vec<RecordBatch>, String>, QueryError> {
     match result {
         Ok(found) => Ok(Ok(found)),
-        Err(error @ DataFusionError::ResourcesExhausted(_)) => Err(failed(error)),
-        Err(error) => Ok(Err(error.strip_backtrace())),
+        Err(error) => Ok(Err(of_rows(error)?)),
     }
 }
 

@@ -9,7 +9,7 @@ use datafusion::error::DataFusionError;
 
 use super::columns::{Bounds, places};
 use super::errors::{Failure, Fault, text_of};
-use super::evaluate::{Evaluator, Query, Table, failed};
+use super::evaluate::{Evaluator, Query, Table, of_rows};
 use super::feed::arrow;
 use super::halves;
 use super::putter::Place;
@@ -100,7 +100,7 @@ impl Queries {
                 match evaluator.run(query, vec![(table, released.clone())]) {
                     Ok(result) => found = result,
                     Err(error) => {
-                        fails_for_some(error)?;
+                        of_rows(error)?;
                         halves::over((evaluator, query), (table, &released), (&mut found, failures))?;
                     }
                 }
@@ -114,9 +114,8 @@ impl Queries {
                             rows.extend(result);
                             return Ok(());
                         }
-                        Err(error @ DataFusionError::ResourcesExhausted(_)) => return Err(failed(error)),
                         // It may fail for one window only.
-                        Err(_) => {}
+                        Err(error) => drop(of_rows(error)?),
                     }
                 }
                 for (bounds, tables) in by_window(&tables)? {
@@ -144,7 +143,7 @@ impl Queries {
         let results = match evaluator.run(query, all) {
             Ok(results) => results,
             Err(error) => {
-                fails_for_some(error)?;
+                of_rows(error)?;
                 let mut found = vec![];
                 halves::meet((evaluator, query), tables, [&left, &right], (&mut found, failures))?;
                 found
@@ -180,7 +179,7 @@ impl Queries {
             match evaluator.run(alone, vec![(table, side.clone())]) {
                 Ok(result) => rows.extend(result),
                 Err(error) => {
-                    fails_for_some(error)?;
+                    of_rows(error)?;
                     halves::each((evaluator, alone), (table, &side), (rows, failures))?;
                 }
             }
@@ -189,20 +188,9 @@ impl Queries {
     }
 }
 
-/// Returns the error if it ends the pump.
-fn fails_for_some(error: DataFusionError) -> Result<(), QueryError> {
-    match error {
-        error @ DataFusionError::ResourcesExhausted(_) => Err(failed(error)),
-        _ => Ok(()),
-    }
-}
-
 /// Returns the failure of a statement for a window, unless it ends the pump.
 fn failure_of(error: DataFusionError, (start, end): Bounds) -> Result<Failure, QueryError> {
-    if matches!(error, DataFusionError::ResourcesExhausted(_)) {
-        return Err(failed(error));
-    }
-    let reason = error.strip_backtrace();
+    let reason = of_rows(error)?;
     let message = format!("the window from {} to {}: {reason}", text_of(start), text_of(end));
     Ok(Failure { fault: Fault::Evaluation, message, time: Some(end), data: vec![] })
 }

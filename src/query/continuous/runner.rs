@@ -80,7 +80,7 @@ impl Runner {
             self.shared.reload_if_asked(|| self.evaluator.read_lookups());
             match self.cycle(&mut context) {
                 Ok(true) => {}
-                Ok(false) | Err(QueryError::Stream(Error::Closed)) => return Ok(()),
+                Ok(false) | Err(QueryError::Stream(Error::Closed) | QueryError::Stopped) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }

@@ -1,7 +1,6 @@
 //! What a pump's thread shares with whoever holds the pump.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -10,6 +9,7 @@ use super::columns::Micros;
 use super::errors::{Failure, Fault};
 use super::operator::Held;
 use crate::query::error::QueryError;
+use crate::query::interrupt::Stop;
 use crate::{Bell, Clock};
 
 /// How long to wait at most before a look at the clock, which may be one that is moved by hand.
@@ -19,7 +19,8 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) bell: Arc<Bell>,
-    is_closing: AtomicBool,
+    /// Set when the pump is closed.
+    stop: Stop,
     counts: Mutex<Counts>,
     reload: Mutex<Reload>,
     /// Notified when tables were read again, and when the thread ends.
@@ -51,13 +52,18 @@ pub(super) struct Counts {
 }
 
 impl Shared {
+    /// Makes what is shared of a pump whose evaluator heeds `stop`.
+    pub(super) fn new(stop: Stop) -> Self {
+        Self { stop, ..Self::default() }
+    }
+
     pub(super) fn close(&self) {
-        self.is_closing.store(true, Ordering::Release);
+        self.stop.set();
         self.bell.ring();
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.is_closing.load(Ordering::Acquire)
+        self.stop.is_set()
     }
 
     /// Has the thread read the tables again, and waits until it has.

@@ -21,6 +21,7 @@ use super::runner::Runner;
 use super::shared::Shared;
 use super::state::{Cycle, Part, PartData, ReadState, State, decode, decode_ids, inside};
 use crate::query::error::QueryError;
+use crate::query::interrupt::Stop;
 use crate::query::schema::Schema;
 use crate::query::statement::plan::Plan;
 use crate::{Clock, DAY, Error, Group, OnTrimmed, StreamReader, extend};
@@ -60,7 +61,8 @@ pub(super) fn start(
     extend::check_process(&stream)?;
     let groups: Vec<Group> =
         (0..).zip(&sources).map(|(at, source)| group_of(&source.reader, &plan.name, at)).collect();
-    let evaluator = Evaluator::new(session, options.memory_limit, Arc::clone(stream.clock()))?;
+    let evaluator =
+        Evaluator::new(session, options.memory_limit, Arc::clone(stream.clock()), Stop::default())?;
     let (planned, queries) = plan_all(plan, sources, &evaluator)?;
     output.check(&queries.output_columns()).map_err(QueryError::Invalid)?;
     if options.begin_anew {
@@ -133,7 +135,7 @@ impl Opened<'_> {
             self.hold_again(operator, &read, &kept)?;
         }
         let (cycle, parts) = read.cycles.into_iter().next_back().unwrap_or_default();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(evaluator.stop.clone()));
         let errors = self.options.errors.clone();
         let putter = Putter::open(&self.plan.name, &self.groups[0], self.stream, output, errors)?;
         self.put_again(&putter, &cycle, &parts, &shared)?;

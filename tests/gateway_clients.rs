@@ -9,7 +9,7 @@ mod common;
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -68,20 +68,6 @@ fn child_command() -> Vec<OsString> {
     [program].into_iter().chain(common::CHILD_TEST.map(OsString::from)).collect()
 }
 
-/// Returns what `.ci/run` installs in `target/` for these tests: what the variable names, or else what is there.
-fn installed(variable: &str, place: &str) -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os(variable).map(PathBuf::from) {
-        assert!(named.exists(), "{} is not there: .ci/run installs it", named.display());
-        return Some(named);
-    }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(place);
-    let found = path.exists().then_some(path);
-    if found.is_none() {
-        println!("skipped: there is no {place} in target; `.ci/run` installs it");
-    }
-    found
-}
-
 /// Runs a script to its end, which has to be a good one.
 #[track_caller]
 fn run<A: Into<OsString>>(python: &Path, script: &str, arguments: impl IntoIterator<Item = A>) {
@@ -123,7 +109,8 @@ fn l6_requests_are_judged_as_the_service_model_says() {
 #[test]
 fn answers_are_those_of_kinesalite() {
     let Some(python) = common::python::with("boto3") else { return };
-    let Some(kinesalite) = installed("STREAMLOG_KINESALITE", "node/node_modules/kinesalite/cli.js") else {
+    let Some(kinesalite) = common::installed("STREAMLOG_KINESALITE", "node/node_modules/kinesalite/cli.js")
+    else {
         return;
     };
     let served =

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -103,7 +102,7 @@ impl Server {
 
     /// Starts Kinesalite, if it is there.
     pub fn kinesalite() -> Option<Self> {
-        let program = installed("STREAMLOG_KINESALITE", "node/node_modules/kinesalite/cli.js")?;
+        let program = super::installed("STREAMLOG_KINESALITE", "node/node_modules/kinesalite/cli.js")?;
         let port = free_port();
         let mut command = Command::new("node");
         command.arg(program).args(["--port", &port.to_string()]);
@@ -127,18 +126,4 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Returns what `.ci/run` installs in `target/`: what the variable names, or else what is there.
-fn installed(variable: &str, place: &str) -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os(variable).map(PathBuf::from) {
-        assert!(named.exists(), "{} is not there: .ci/run installs it", named.display());
-        return Some(named);
-    }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(place);
-    let found = path.exists().then_some(path);
-    if found.is_none() {
-        println!("skipped: there is no {place} in target; `.ci/run` installs it");
-    }
-    found
 }

@@ -55,6 +55,21 @@ pub fn java() -> Option<std::ffi::OsString> {
     runs.then_some(java)
 }
 
+/// Returns what `.ci/run` has installed at a place below `target`, or where the variable says. If it is not there, prints a note; if the variable says
+/// that it is, panics.
+pub fn installed(variable: &str, place: &str) -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(variable).map(PathBuf::from) {
+        assert!(named.exists(), "{} is not there: .ci/run installs it", named.display());
+        return Some(named);
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(place);
+    let found = path.exists().then_some(path);
+    if found.is_none() {
+        println!("skipped: there is no {place} in target; `.ci/run` installs it");
+    }
+    found
+}
+
 /// The arguments with which a test program runs its test `child` and nothing else, in a process that may be killed.
 ///
 /// With a single thread, the harness would print the test's name in front of the first line that the child prints.

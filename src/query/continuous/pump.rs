@@ -157,8 +157,8 @@ impl Pump {
         self.thread == std::thread::current().id() || extend::is_in_callback()
     }
 
-    /// Ends the pump, once what it has in hand is done or kept. Windows that are open stay open: the pump goes on with them when it is started
-    /// again.
+    /// Ends the pump, once what it has in hand is done or kept. A join that tries each row with each other is not waited for: its records come again
+    /// when the pump is started again. Windows that are open stay open, and the pump goes on with them then.
     ///
     /// # Errors
     /// Why the pump had ended already, if it had failed. A later call returns the same.

@@ -396,7 +396,8 @@ mod with_sql {
     impl Terminal {
         /// Returns `None` where there is no `script`.
         fn start(arguments: &[&str], state: &Path) -> Option<Self> {
-            let mut line = format!("stty cols 100 rows 40; '{}' sql", tool().display());
+            // Without `exec`, some shells wait for the tool, and take its Ctrl-C for theirs.
+            let mut line = format!("stty cols 100 rows 40; exec '{}' sql", tool().display());
             arguments.iter().for_each(|argument| line += &format!(" '{argument}'"));
             let mut command = Command::new("script");
             command.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]);

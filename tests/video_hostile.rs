@@ -2,15 +2,13 @@
 #![cfg(feature = "video")]
 
 mod common;
-#[path = "video/mkv.rs"]
-mod mkv;
 #[path = "common/peak.rs"]
 mod peak;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::scratch;
-use mkv::{Size, TestTrack, cluster, head, simple_block, simple_cluster, timecode};
+use common::video::mkv::{self, Size, TestTrack, cluster, head, simple_block, simple_cluster, timecode};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use streamlog::video::{

@@ -128,7 +128,7 @@ fn a_stream_is_delivered_as_parquet_with_a_schema_from_its_records_or_with_a_giv
         ("pyarrow", "n int64,price double,tags list<element: string>"),
         ("duckdb", "n BIGINT,price DOUBLE,tags VARCHAR[]"),
     ] {
-        let Some(python) = python::with(library) else { continue };
+        let Some(python) = common::python::with(library) else { continue };
         let output = Command::new(python).args(["-c", READ, library]).arg(&archive).output().unwrap();
         succeeds(&output);
         let text = String::from_utf8(output.stdout).unwrap();

@@ -17,7 +17,7 @@ fn a_tool_without_mirrors_says_so() {
 #[cfg(feature = "relay-kafka")]
 fn a_topic_of_kafka_is_mirrored() {
     let place = Place::create(&[]);
-    let broker = kafka_broker::Broker::new(&[("orders", 2)]);
+    let broker = common::kafka_broker::Broker::new(&[("orders", 2)]);
     let servers = broker.servers();
     let lines: Vec<String> = (0..50).map(|number| format!("{number}\n")).collect();
     succeeds(&place.put(lines.concat().as_bytes(), &[]));

@@ -16,7 +16,7 @@ fn a_stream_is_relayed_to_kafka_and_in_transactions() {
     let place = Place::create(&[]);
     let lines: Vec<String> = (0..100).map(|number| format!("{number}\n")).collect();
     succeeds(&place.put(lines.concat().as_bytes(), &[]));
-    let broker = kafka_broker::Broker::new(&[("far", 3)]);
+    let broker = common::kafka_broker::Broker::new(&[("far", 3)]);
     let servers = broker.servers();
     let fixed = [
         "--to-kafka",

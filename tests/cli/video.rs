@@ -23,8 +23,8 @@ mod with_video {
     use streamlog::video::VideoStream;
 
     use super::*;
-    use crate::media::{self, AAC, H264, Recipe};
-    use crate::mkv;
+    use crate::common::video::media::{self, AAC, H264, Recipe};
+    use crate::common::video::mkv;
 
     /// A directory for a stream, and the files beside it.
     struct Camera {

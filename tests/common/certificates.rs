@@ -1,7 +1,7 @@
 //! Certificates for tests, valid for a hundred years, each with its key if a test needs it.
 
 /// An authority that signs certificates.
-pub(super) const AUTHORITY: &str = "\
+pub const AUTHORITY: &str = "\
 -----BEGIN CERTIFICATE-----\n\
 MIIBmjCCAT+gAwIBAgIUTPZUYtDsMVLIUEb81SI66w9rN4wwCgYIKoZIzj0EAwIw\n\
 GTEXMBUGA1UEAwwOVGVzdCBhdXRob3JpdHkwIBcNMjYxMTI5MjE1MDIxWhgPMjEy\n\
@@ -15,7 +15,7 @@ V5VLAmId2//0RMYBeZgxYn3cXaFS5ZNtDnXCk9HW\n\
 -----END CERTIFICATE-----\n";
 
 /// Of a server at 127.0.0.1, signed by the authority.
-pub(super) const SERVER: &str = "\
+pub const SERVER: &str = "\
 -----BEGIN CERTIFICATE-----\n\
 MIIBpzCCAU2gAwIBAgIUOy8sLktRxzRbkGJDDIHFrOtfOnAwCgYIKoZIzj0EAwIw\n\
 GTEXMBUGA1UEAwwOVGVzdCBhdXRob3JpdHkwIBcNMjYxMTI5MjE1MDIxWhgPMjEy\n\
@@ -29,7 +29,7 @@ RtFvL3QwCgYIKoZIzj0EAwIDSAAwRQIhANy2iwNpKht9+66Zmui/wtpQRjc1nw1j\n\
 -----END CERTIFICATE-----\n";
 
 /// The key of `SERVER`.
-pub(super) const SERVER_KEY: &str = "\
+pub const SERVER_KEY: &str = "\
 -----BEGIN PRIVATE KEY-----\n\
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgmTow7OhgwPSLQzW4\n\
 r3FilBqgc6/NpVECQCimwNhLEeShRANCAASTdIvn6vlb8iQPZ2CbQIuqy36ghQPF\n\
@@ -37,7 +37,7 @@ rQqguSUrUsHHDmxRSlMdlLvzBi1CixTu/KshgQZEHXxnnMe5yIGxaPnw\n\
 -----END PRIVATE KEY-----\n";
 
 /// Of another server at 127.0.0.1, signed by itself.
-pub(super) const OWN: &str = "\
+pub const OWN: &str = "\
 -----BEGIN CERTIFICATE-----\n\
 MIIBjjCCATOgAwIBAgIUTEdmnw/TWWyaUgeZeuJHGi5alC0wCgYIKoZIzj0EAwIw\n\
 FDESMBAGA1UEAwwJMTI3LjAuMC4xMCAXDTI2MTEyOTIxNTAyMVoYDzIxMjYxMTA1\n\
@@ -51,7 +51,7 @@ Cb44FkMwRboTElZgx+5cohTN4vxipm3FFYOMJ5g2IAIhANSScImLVAyuXY8ZGAx7\n\
 -----END CERTIFICATE-----\n";
 
 /// The key of `OWN`.
-pub(super) const OWN_KEY: &str = "\
+pub const OWN_KEY: &str = "\
 -----BEGIN PRIVATE KEY-----\n\
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgP8e57+S3s+IZtOkq\n\
 hFx+fUfckysS09uUlo7zi/9s4F6hRANCAAQJO4JcMLEVJacbhrk6stPypxkYxhv+\n\

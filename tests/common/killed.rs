@@ -98,18 +98,19 @@ pub fn child() -> Option<(std::path::PathBuf, u64)> {
     Some((path.into(), std::env::var("STREAMLOG_ROUND").unwrap().parse().unwrap()))
 }
 
-/// Runs the test `child` so many times, and kills it after a while. In the round after that, it has to end by itself.
-pub fn kill_again_and_again(path: &Path, rounds: u64) {
-    kill_each_after(path, rounds, |round| Duration::from_millis(60 + round * 173 % 600));
+/// Runs the test `child` of a module (`module_path!()`) so many times, and kills it after a while. In the round after that, it has to end by itself.
+pub fn kill_again_and_again(module: &str, path: &Path, rounds: u64) {
+    kill_each_after(module, path, rounds, |round| Duration::from_millis(60 + round * 173 % 600));
 }
 
 /// Does the same, and kills each child after a time that depends on its round.
-pub fn kill_each_after(path: &Path, rounds: u64, time: impl Fn(u64) -> Duration) {
-    kill_each_with(path, rounds, &[], time);
+pub fn kill_each_after(module: &str, path: &Path, rounds: u64, time: impl Fn(u64) -> Duration) {
+    kill_each_with(module, path, rounds, &[], time);
 }
 
 /// Does the same, with variables of the environment for the children.
 pub fn kill_each_with(
+    module: &str,
     path: &Path,
     rounds: u64,
     variables: &[(&str, String)],
@@ -117,7 +118,7 @@ pub fn kill_each_with(
 ) {
     for round in 0..=rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(super::CHILD_TEST)
+            .args(super::child_test(module))
             .env("STREAMLOG_KILL_TEST", path)
             .env("STREAMLOG_ROUND", round.to_string())
             .envs(variables.iter().map(|(name, value)| (name, value)))

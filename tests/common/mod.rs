@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod aggregates;
+#[cfg(feature = "delivery")]
+pub mod certificates;
 pub mod groups;
 #[cfg(feature = "relay-kafka")]
 pub mod kafka;
@@ -20,7 +22,11 @@ pub mod place;
 #[cfg(feature = "sql")]
 pub mod pumps;
 pub mod python;
+#[cfg(feature = "object-store")]
+pub mod s3;
 pub mod tasks;
+#[cfg(feature = "video")]
+pub mod video;
 pub mod waiting;
 
 use std::fs;
@@ -70,10 +76,19 @@ pub fn installed(variable: &str, place: &str) -> Option<PathBuf> {
     found
 }
 
-/// The arguments with which a test program runs its test `child` and nothing else, in a process that may be killed.
+/// The arguments with which a test program runs the test `child` of a module (`module_path!()`) and nothing else, in a process that may be killed.
+pub fn child_test(module: &str) -> [String; 4] {
+    only(module, "child")
+}
+
+/// The arguments with which a test program runs one test of a module and nothing else.
 ///
-/// With a single thread, the harness would print the test's name in front of the first line that the child prints.
-pub const CHILD_TEST: [&str; 4] = ["--exact", "child", "--nocapture", "--test-threads=2"];
+/// With a single thread, the harness would print the test's name in front of the first line that the test prints.
+pub fn only(module: &str, test: &str) -> [String; 4] {
+    // The name of the program comes first, which names of tests do not have.
+    let name = module.split_once("::").map_or(test.to_owned(), |(_, module)| format!("{module}::{test}"));
+    ["--exact".to_owned(), name, "--nocapture".to_owned(), "--test-threads=2".to_owned()]
+}
 
 /// Makes a clock that stands at a time in 2023.
 pub fn clock() -> Arc<ManualClock> {

@@ -1,5 +1,4 @@
 //! Servers that speak S3, each with an empty bucket, and a proxy that loses, delays and breaks answers.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,8 +15,8 @@ use parking_lot::Mutex;
 use streamlog::delivery::ObjectStorage;
 use tempfile::TempDir;
 
-pub(super) const ACCESS_KEY: &str = "access";
-pub(super) const SECRET: &str = "s3cret";
+pub const ACCESS_KEY: &str = "access";
+pub const SECRET: &str = "s3cret";
 
 /// Runs S3 with an empty bucket until its input ends.
 const SERVER: &str = r#"
@@ -46,24 +45,24 @@ for page in s3.get_paginator("list_objects_v2").paginate(Bucket="bucket"):
 "#;
 
 /// Has moto and boto3 running until it is dropped.
-pub(super) struct Moto {
+pub struct Moto {
     python: PathBuf,
-    pub(super) address: SocketAddr,
+    pub address: SocketAddr,
     child: Child,
     input: Option<ChildStdin>,
 }
 
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) bytes: Vec<u8>,
-    pub(super) content_type: String,
-    pub(super) content_encoding: Option<String>,
-    pub(super) etag: String,
+pub struct Found {
+    pub bytes: Vec<u8>,
+    pub content_type: String,
+    pub content_encoding: Option<String>,
+    pub etag: String,
 }
 
 impl Moto {
-    pub(super) fn start() -> Option<Self> {
-        let python = super::common::python::with("moto.server, boto3")?;
+    pub fn start() -> Option<Self> {
+        let python = super::python::with("moto.server, boto3")?;
         let mut child = Command::new(&python)
             .args(["-c", SERVER])
             .stdin(Stdio::piped())
@@ -78,7 +77,7 @@ impl Moto {
         Some(Self { python, address, child, input })
     }
 
-    pub(super) fn objects(&self) -> BTreeMap<String, Found> {
+    pub fn objects(&self) -> BTreeMap<String, Found> {
         let listed =
             Command::new(&self.python).args(["-c", LIST, &self.address.to_string()]).output().unwrap();
         assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
@@ -94,7 +93,7 @@ impl Moto {
 
 impl Moto {
     /// Returns the bytes of all objects.
-    pub(super) fn bytes(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn bytes(&self) -> BTreeMap<String, Vec<u8>> {
         self.objects().into_iter().map(|(key, found)| (key, found.bytes)).collect()
     }
 }
@@ -109,7 +108,7 @@ impl Drop for Moto {
 
 /// What happens to a request on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
+pub enum Fault {
     None,
     /// The server never gets it.
     LostBefore,
@@ -124,7 +123,7 @@ pub(super) enum Fault {
 }
 
 /// Returns a function that decides at random, in about a third of all cases for a fault.
-pub(super) fn at_random(seed: u64) -> impl Fn(&str) -> Fault + Send + Sync + 'static {
+pub fn at_random(seed: u64) -> impl Fn(&str) -> Fault + Send + Sync + 'static {
     let state = Mutex::new((seed, 0));
     move |_| {
         let (seed, late) = &mut *state.lock();
@@ -151,16 +150,16 @@ fn next(seed: &mut u64) -> u64 {
 }
 
 /// The time that a client gives a request.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+pub const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A proxy that decides from the first line of a request what happens to it.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
-    pub(super) faults: Arc<Mutex<BTreeMap<Fault, usize>>>,
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub faults: Arc<Mutex<BTreeMap<Fault, usize>>>,
 }
 
 impl Proxy {
-    pub(super) fn start(to: SocketAddr, decide: impl Fn(&str) -> Fault + Send + Sync + 'static) -> Self {
+    pub fn start(to: SocketAddr, decide: impl Fn(&str) -> Fault + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (faults, decide) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(decide));
@@ -181,13 +180,13 @@ impl Proxy {
         Self { address, faults }
     }
 
-    pub(super) fn storage(&self, prefix: &str) -> ObjectStorage {
+    pub fn storage(&self, prefix: &str) -> ObjectStorage {
         storage_at(self.address, prefix, SECRET)
     }
 }
 
 /// Returns what delivers to the bucket of a server, with a secret.
-pub(super) fn storage_at(address: SocketAddr, prefix: &str, secret: &str) -> ObjectStorage {
+pub fn storage_at(address: SocketAddr, prefix: &str, secret: &str) -> ObjectStorage {
     let endpoint = format!("http://{address}");
     let timeout = format!("{}ms", TIMEOUT.as_millis());
     let options = [
@@ -249,8 +248,8 @@ fn forward(mut client: &TcpStream, to: SocketAddr, fault_of: impl FnOnce(&str) -
 }
 
 /// Has `s3s-fs` running until it is dropped: a server that checks signatures, and keeps objects as files.
-pub(super) struct Checking {
-    pub(super) address: SocketAddr,
+pub struct Checking {
+    pub address: SocketAddr,
     root: TempDir,
     child: Child,
 }
@@ -258,14 +257,14 @@ pub(super) struct Checking {
 impl Checking {
     /// Starts the program that `STREAMLOG_S3S` names, or else the one that `.ci/run` installs in `target/s3s`. Without any, prints a note and returns
     /// `None`; if `STREAMLOG_S3S` is set, panics.
-    pub(super) fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let named = std::env::var_os("STREAMLOG_S3S").map(PathBuf::from);
         let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/s3s/bin/s3s-fs");
         let Some(program) = named.or(installed.exists().then_some(installed)) else {
             println!("skipped: there is no s3s-fs; `.ci/run` installs it in target/s3s");
             return None;
         };
-        let root = super::common::scratch();
+        let root = super::scratch();
         std::fs::create_dir(root.path().join("bucket")).unwrap();
         // Whoever else asks for a port meanwhile gets another one.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -286,7 +285,7 @@ impl Checking {
         Some(server)
     }
 
-    pub(super) fn objects(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn objects(&self) -> BTreeMap<String, Vec<u8>> {
         let bucket = self.root.path().join("bucket");
         let (mut found, mut paths) = (BTreeMap::new(), vec![bucket.clone()]);
         while let Some(at) = paths.pop() {

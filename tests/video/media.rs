@@ -1,267 +1,485 @@
-//! Media from ffmpeg, and what ffmpeg finds in media.
-//!
-//! The path of an ffmpeg with libx264, libx265 and its AAC is in `STREAMLOG_FFMPEG`. The one in the Python package `imageio-ffmpeg` serves.
-#![allow(dead_code)]
+//! What ffmpeg decodes from fragments, segments and clips is what went in: the same frames, at the same times.
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use crate::common::video::media;
 
-/// Returns the ffmpeg to test with. Without one, prints a line.
-pub(crate) fn ffmpeg() -> Option<Ffmpeg> {
-    let program = std::env::var_os("STREAMLOG_FFMPEG").map(PathBuf::from);
-    if program.is_none() {
-        println!("not tested: set STREAMLOG_FFMPEG to the path of an ffmpeg");
+use md5::{Digest, Md5};
+use media::{A_LAW, AAC, Ffmpeg, Found, H264_NO_B, H265, MJPEG, MU_LAW, PCM, Recipe, VP9};
+use streamlog::SECOND;
+use streamlog::video::{
+    CodecChanges, FragmentSelector, IngestOptions, Media, PictureCodec, PlacedMedia, SegmentPlace, TrackKind,
+    VideoError, VideoStream, fmp4_init, fmp4_segment, ts_segment, write_clip,
+};
+
+fn recipes() -> Vec<(&'static str, Recipe)> {
+    let base = Recipe::default();
+    vec![
+        ("H.264", base.clone()),
+        ("H.264 without B frames", Recipe { video: Some(H264_NO_B), ..base.clone() }),
+        ("H.264 and AAC", Recipe { audio: Some(AAC), ..base.clone() }),
+        ("H.264 and AAC, live", Recipe { audio: Some(AAC), more: &["-live", "1"], ..base.clone() }),
+        (
+            "H.264 and AAC of 44.1 kHz, 30 a second",
+            Recipe { audio: Some(AAC), sample_rate: 44_100, frame_rate: 30, ..base.clone() },
+        ),
+        ("H.264, variable rate", Recipe { more: VARIABLE, frame_rate: 30, ..base.clone() }),
+        (
+            "H.264 and AAC, fragments of 10 s",
+            Recipe { audio: Some(AAC), seconds: 20, fragment_seconds: 10, ..base.clone() },
+        ),
+        ("H.265", Recipe { video: Some(H265), ..base.clone() }),
+        (
+            "H.265 and AAC, live, 60 a second",
+            Recipe {
+                video: Some(H265),
+                audio: Some(AAC),
+                frame_rate: 60,
+                more: &["-live", "1"],
+                ..base.clone()
+            },
+        ),
+        (
+            "AAC only",
+            Recipe { video: None, audio: Some(AAC), more: &["-cluster_time_limit", "1000"], ..base },
+        ),
+    ]
+}
+
+/// Drops frames without a pattern.
+const VARIABLE: &[&str] = &["-vf", "select='lt(mod(n*n*7+n,11),6)+eq(mod(n,30),0)'", "-fps_mode", "vfr"];
+
+fn hash(bytes: &[u8]) -> String {
+    Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn stream_of(kind: TrackKind) -> &'static str {
+    if kind == TrackKind::Video { "v:0" } else { "a:0" }
+}
+
+/// Checks that frames are the same, and that no time is off by more than `micros`.
+#[track_caller]
+fn assert_same(what: &str, found: &[Found], wanted: &[Found], micros: i64) {
+    let hashes = |frames: &[Found]| frames.iter().map(|frame| frame.hash.clone()).collect::<Vec<_>>();
+    assert_eq!(found.len(), wanted.len(), "{what}: how many frames");
+    assert!(hashes(found) == hashes(wanted), "{what}: other frames");
+    for (found, wanted) in found.iter().zip(wanted) {
+        let off = found.micros - wanted.micros;
+        assert!(
+            off.abs() <= micros,
+            "{what}: a frame at {} µs instead of {} µs",
+            found.micros,
+            wanted.micros
+        );
     }
-    program.map(|program| Ffmpeg { program })
 }
 
-pub(crate) struct Ffmpeg {
-    program: PathBuf,
+fn shifted(found: &[Found], micros: i64) -> Vec<Found> {
+    found.iter().map(|frame| Found { micros: frame.micros + micros, ..frame.clone() }).collect()
 }
 
-/// What to generate: a moving test picture, and a tone.
-#[derive(Debug, Clone)]
-pub(crate) struct Recipe {
-    pub(crate) seconds: u32,
-    pub(crate) video: Option<&'static [&'static str]>,
-    pub(crate) frame_rate: u32,
-    /// How long a fragment is: there is a key frame at the beginning of each, and nowhere else.
-    pub(crate) fragment_seconds: u32,
-    pub(crate) audio: Option<&'static [&'static str]>,
-    pub(crate) sample_rate: u32,
-    pub(crate) size: &'static str,
-    /// Options between the encoders and the output, such as `-live 1`.
-    pub(crate) more: &'static [&'static str],
+fn parse(fragments: &[Vec<u8>]) -> Vec<Media<'_>> {
+    fragments.iter().map(|fragment| Media::parse(fragment).expect("a fragment")).collect()
 }
 
-pub(crate) const H264: &[&str] = &["-c:v", "libx264", "-bf", "3", "-preset", "veryfast"];
-pub(crate) const H264_NO_B: &[&str] = &["-c:v", "libx264", "-bf", "0", "-preset", "ultrafast"];
-pub(crate) const H265: &[&str] =
-    &["-c:v", "libx265", "-preset", "ultrafast", "-bf", "4", "-x265-params", "log-level=none:b-adapt=2"];
-pub(crate) const MJPEG: &[&str] = &["-c:v", "mjpeg"];
-pub(crate) const VP9: &[&str] = &["-c:v", "libvpx-vp9", "-cpu-used", "8"];
-pub(crate) const AAC: &[&str] = &["-c:a", "aac", "-b:a", "64k"];
-pub(crate) const PCM: &[&str] = &["-c:a", "pcm_s16le"];
-pub(crate) const MU_LAW: &[&str] = &["-c:a", "pcm_mulaw"];
-pub(crate) const A_LAW: &[&str] = &["-c:a", "pcm_alaw"];
+/// Returns the frames of a track as ffmpeg would list them.
+fn frames_of(media: &[Media<'_>], track: u64) -> Vec<Found> {
+    let frames = media.iter().flat_map(|media| &media.frames).filter(|frame| frame.track == track);
+    let found = frames.map(|frame| Found {
+        micros: frame.time_ns / 1_000,
+        duration_micros: 0,
+        bytes: frame.data.len(),
+        hash: hash(&frame.data),
+    });
+    found.collect()
+}
 
-impl Default for Recipe {
-    fn default() -> Self {
-        Self {
-            seconds: 4,
-            video: Some(H264),
-            frame_rate: 25,
-            fragment_seconds: 1,
-            audio: None,
-            sample_rate: 48_000,
-            size: "192x108",
-            more: &[],
+/// Joins fragments on the time line of their timecodes.
+fn clip_of(media: &[Media<'_>]) -> Result<Vec<u8>, VideoError> {
+    let placed: Vec<_> = media.iter().map(|media| PlacedMedia { media, offset_ns: 0 }).collect();
+    let mut file = vec![];
+    write_clip(&placed, CodecChanges::Refuse, &mut file)?;
+    Ok(file)
+}
+
+fn earliest_ns(media: &[Media<'_>]) -> i64 {
+    media.iter().flat_map(|media| &media.frames).map(|frame| frame.time_ns).min().expect("frames")
+}
+
+#[test]
+fn a_fragment_has_the_frames_and_times_that_ffmpeg_finds() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let other = [
+        ("MJPEG and PCM", Recipe { video: Some(MJPEG), audio: Some(PCM), ..Recipe::default() }),
+        (
+            "VP9 and mu-law",
+            Recipe { video: Some(VP9), audio: Some(MU_LAW), sample_rate: 8_000, ..Recipe::default() },
+        ),
+    ];
+    for (what, recipe) in recipes().into_iter().chain(other) {
+        let file = recipe.generate(&ffmpeg);
+        let whole = Media::parse(&file).expect("a file");
+        let fragments = media::cut(&file);
+        let parsed = parse(&fragments);
+        assert_eq!(
+            parsed.iter().map(|media| media.frames.len()).sum::<usize>(),
+            whole.frames.len(),
+            "{what}"
+        );
+        assert!(
+            fragments.len() >= (recipe.seconds / recipe.fragment_seconds) as usize,
+            "{what}: {}",
+            fragments.len()
+        );
+        assert!(parsed.iter().flat_map(|media| &media.frames).eq(&whole.frames), "{what}");
+        for track in &whole.tracks {
+            let wanted = ffmpeg.source_packets(&file, stream_of(track.kind));
+            let found = frames_of(std::slice::from_ref(&whole), track.number);
+            assert_same(what, &found, &wanted, 999);
+        }
+        if recipe.video.is_some() {
+            let first = parsed.iter().map(|media| {
+                media
+                    .frames
+                    .iter()
+                    .find(|frame| media.track(frame.track).unwrap().kind == TrackKind::Video)
+                    .unwrap()
+            });
+            assert!(first.clone().all(|frame| frame.is_key), "{what}: a fragment begins with another frame");
         }
     }
 }
 
-impl Recipe {
-    /// Returns the Matroska file.
-    pub(crate) fn generate(&self, ffmpeg: &Ffmpeg) -> Vec<u8> {
-        let Self { seconds, frame_rate, fragment_seconds, sample_rate, size, .. } = self;
-        let mut arguments: Vec<String> = vec![];
-        if self.video.is_some() {
-            let source = format!("testsrc2=size={size}:rate={frame_rate}:duration={seconds}");
-            arguments.extend(["-f", "lavfi", "-i", &source].map(str::to_owned));
+#[test]
+fn segments_of_fragmented_mp4_play_as_what_went_in() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (what, recipe) in recipes() {
+        let file = recipe.generate(&ffmpeg);
+        let fragments = media::cut(&file);
+        let parsed = parse(&fragments);
+        let offset_ns = 10_000_000_000 - earliest_ns(&parsed);
+        let mut played = fmp4_init(&parsed[0].tracks).expect("an initialization segment");
+        for (sequence, media) in (1..).zip(&parsed) {
+            let place = SegmentPlace { sequence, offset_ns, ..SegmentPlace::default() };
+            played.extend(fmp4_segment(media, place).expect("a segment"));
         }
-        if self.audio.is_some() {
-            let source =
-                format!("sine=frequency=440:beep_factor=4:sample_rate={sample_rate}:duration={seconds}");
-            arguments.extend(["-f", "lavfi", "-i", &source].map(str::to_owned));
-        }
-        let mut add = |more: &[&str]| arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        add(self.video.unwrap_or_default());
-        add(self.audio.unwrap_or_default());
-        let keys = format!("expr:gte(t,n_forced*{fragment_seconds})");
-        add(&["-g", "100000", "-sc_threshold", "0", "-force_key_frames", &keys, "-pix_fmt", "yuv420p"]);
-        // A cluster begins with each key frame, and with nothing else.
-        add(&["-cluster_time_limit", "600000", "-cluster_size_limit", "100000000"]);
-        add(self.more);
-        add(&["-f", "matroska", "pipe:1"]);
-        let arguments: Vec<_> = arguments.iter().map(|argument| &**argument).collect();
-        ffmpeg.run_leniently(&arguments, &[]).0
+        check_played(&ffmpeg, what, &file, &played, &parsed, offset_ns / 1_000, true);
+
+        // The last segment by itself.
+        let last = parsed.last().expect("fragments");
+        let place = SegmentPlace { sequence: 7, offset_ns, ..SegmentPlace::default() };
+        let init = fmp4_init(&last.tracks).expect("an initialization segment");
+        let alone = [init, fmp4_segment(last, place).expect("a segment")].concat();
+        let single = fragments.last().expect("fragments");
+        check_played(&ffmpeg, what, single, &alone, std::slice::from_ref(last), offset_ns / 1_000, true);
     }
 }
 
-/// A packet, or a picture, or a piece of sound.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Found {
-    /// When it is presented.
-    pub(crate) micros: i64,
-    pub(crate) duration_micros: i64,
-    pub(crate) bytes: usize,
-    /// The MD5 of its bytes.
-    pub(crate) hash: String,
+#[test]
+fn segments_of_mpeg_ts_play_as_what_went_in() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (what, recipe) in recipes() {
+        let file = recipe.generate(&ffmpeg);
+        let fragments = media::cut(&file);
+        let parsed = parse(&fragments);
+        let offset_ns = 10_000_000_000 - earliest_ns(&parsed);
+        let segments: Vec<_> =
+            parsed.iter().map(|media| ts_segment(media, offset_ns).expect("a segment")).collect();
+        assert!(segments.iter().all(|segment| segment.len() % 188 == 0));
+        check_played(&ffmpeg, what, &file, &segments.concat(), &parsed, offset_ns / 1_000, false);
+
+        let (last, single) = (parsed.last().expect("fragments"), fragments.last().expect("fragments"));
+        let alone = segments.last().expect("segments");
+        check_played(&ffmpeg, what, single, alone, std::slice::from_ref(last), offset_ns / 1_000, false);
+    }
 }
 
-impl Ffmpeg {
-    /// Runs ffmpeg, and returns what it writes. It must not complain.
-    pub(crate) fn run(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
-        let (output, complaints) = self.run_leniently(arguments, input);
-        assert!(complaints.is_empty(), "{arguments:?}: {complaints}");
-        output
+#[test]
+fn a_clip_plays_as_what_went_in() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (what, recipe) in recipes() {
+        let file = recipe.generate(&ffmpeg);
+        let fragments = media::cut(&file);
+        let parsed = parse(&fragments);
+        let played = clip_of(&parsed).expect("a clip");
+        check_played(&ffmpeg, what, &file, &played, &parsed, -earliest_ns(&parsed) / 1_000, true);
     }
+}
 
-    /// Runs ffmpeg, and returns what it writes, and its complaints.
-    pub(crate) fn run_leniently(&self, arguments: &[&str], input: &[u8]) -> (Vec<u8>, String) {
-        let mut command = Command::new(&self.program);
-        command.args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-threads", "2"]).args(arguments);
-        if input.is_empty() {
-            command.stdin(Stdio::null());
-        } else {
-            command.stdin(Stdio::piped());
-        }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("an ffmpeg");
-        let stdin = child.stdin.take();
-        let (input, output) = (input.to_vec(), std::thread::spawn(move || child.wait_with_output()));
-        if let Some(mut stdin) = stdin {
-            // It may end before it has read all.
-            let _ = stdin.write_all(&input);
-        }
-        let output = output.join().expect("no panic").expect("its output");
-        // The codecs of telephones do not say where a speaker stands.
-        let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
-        let complaints = complaints.lines().filter(|line| !line.contains("Guessed Channel Layout"));
-        let complaints = complaints.collect::<Vec<_>>().join("\n");
-        assert!(output.status.success(), "{arguments:?}: {complaints}");
-        (output.stdout, complaints)
-    }
-
-    /// Returns the packets of a stream (`v:0`, `a:0`) as they are in a file of ours. ffmpeg must not complain.
-    pub(crate) fn packets(&self, media: &[u8], stream: &str) -> Vec<Found> {
-        let (found, complaints) = self.hashes(media, stream, COPIED);
-        assert!(complaints.is_empty(), "{complaints}");
-        found
-    }
-
-    /// Returns the pictures, or the pieces of sound, of a stream in a file of ours, decoded. ffmpeg must not complain.
-    pub(crate) fn decoded(&self, media: &[u8], stream: &str) -> Vec<Found> {
-        let (found, complaints) = self.hashes(media, stream, DECODED);
-        assert!(complaints.is_empty(), "{complaints}");
-        found
-    }
-
-    /// The same, but what changes its size within the stream keeps it.
-    pub(crate) fn decoded_as_is(&self, media: &[u8], stream: &str) -> Vec<Found> {
-        self.hashes(media, stream, &[DECODED, &["-noautoscale"]].concat()).0
-    }
-
-    /// Decodes bytes that are in no container.
-    pub(crate) fn decoded_alone(&self, bytes: &[u8], format: &str) -> Vec<Found> {
-        let file = TemporaryFile::new(bytes);
-        let arguments = ["-f", format, "-i", file.path(), "-map", "0:v:0"];
-        self.list(&[&arguments[..], DECODED].concat()).0
-    }
-
-    /// Returns the packets of a stream of Matroska, about whose times of decoding ffmpeg may complain: there are none.
-    pub(crate) fn source_packets(&self, media: &[u8], stream: &str) -> Vec<Found> {
-        self.hashes(media, stream, COPIED).0
-    }
-
-    /// Returns the pictures, or the pieces of sound, of a stream of Matroska, decoded.
-    pub(crate) fn source_decoded(&self, media: &[u8], stream: &str) -> Vec<Found> {
-        self.hashes(media, stream, DECODED).0
-    }
-
-    /// Returns all the sound of a stream, decoded.
-    pub(crate) fn sound(&self, media: &[u8], format: &str) -> Vec<u8> {
-        let file = TemporaryFile::new(media);
-        self.run(&["-i", file.path(), "-map", "0:a:0", "-f", format, "pipe:1"], &[])
-    }
-
-    fn hashes(&self, media: &[u8], stream: &str, how: &[&str]) -> (Vec<Found>, String) {
-        let file = TemporaryFile::new(media);
-        let map = format!("0:{stream}");
-        let mut arguments = vec!["-copyts", "-i", file.path(), "-map", &map];
-        arguments.extend(how);
-        self.list(&arguments)
-    }
-
-    fn list(&self, arguments: &[&str]) -> (Vec<Found>, String) {
-        let arguments = [arguments, &["-f", "framehash", "-hash", "md5", "pipe:1"]].concat();
-        let (listing, complaints) = self.run_leniently(&arguments, &[]);
-        let listing = String::from_utf8(listing).expect("text");
-        let base = listing.lines().find_map(|line| line.strip_prefix("#tb 0: ")).expect("a time base");
-        let (numerator, denominator) = base.split_once('/').expect("a fraction");
-        let number = |text: &str| text.trim().parse::<i64>().expect("a number");
-        let micros = |text: &str| {
-            let exact = i128::from(number(text)) * i128::from(number(numerator)) * 1_000_000;
-            let denominator = i128::from(number(denominator));
-            (exact + denominator / 2).div_euclid(denominator) as i64
-        };
-        let lines = listing.lines().filter(|line| !line.starts_with('#'));
-        let found = lines.map(|line| {
-            let fields: Vec<_> = line.split(',').map(str::trim).collect();
-            Found {
-                micros: micros(fields[2]),
-                duration_micros: micros(fields[3]),
-                bytes: number(fields[4]) as usize,
-                hash: fields[5].to_owned(),
+/// Checks that what was written decodes to what went in, shifted.
+fn check_played(
+    ffmpeg: &Ffmpeg,
+    what: &str,
+    file: &[u8],
+    played: &[u8],
+    media: &[Media<'_>],
+    shift_micros: i64,
+    has_same_packets: bool,
+) {
+    for track in &media[0].tracks {
+        let stream = stream_of(track.kind);
+        let wanted = shifted(&frames_of(media, track.number), shift_micros);
+        let mut found = ffmpeg.packets(played, stream);
+        if !has_same_packets {
+            // The times are the same, the bytes are packed in another way.
+            assert_eq!(found.len(), wanted.len(), "{what}: how many packets");
+            for (found, wanted) in found.iter_mut().zip(&wanted) {
+                found.hash.clone_from(&wanted.hash);
             }
-        });
-        (found.collect(), complaints)
-    }
-}
-
-const COPIED: &[&str] = &["-c", "copy"];
-const DECODED: &[&str] = &["-fps_mode", "passthrough", "-enc_time_base", "demux"];
-
-/// A file for ffmpeg to seek in.
-struct TemporaryFile {
-    path: String,
-    _directory: tempfile::TempDir,
-}
-
-impl TemporaryFile {
-    fn new(content: &[u8]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("media");
-        std::fs::write(&path, content).expect("a file");
-        Self { path: path.to_str().expect("a path of text").to_owned(), _directory: directory }
-    }
-
-    fn path(&self) -> &str {
-        &self.path
-    }
-}
-
-/// An element of EBML: its identifier, its whole range, where its data begins.
-fn element(bytes: &[u8], at: usize) -> (u32, usize, Option<usize>) {
-    let id_length = bytes[at].leading_zeros() as usize + 1;
-    let id = bytes[at..at + id_length].iter().fold(0, |id, &byte| id << 8 | u32::from(byte));
-    let size_at = at + id_length;
-    let size_length = bytes[size_at].leading_zeros() as usize + 1;
-    let ones = (1_u64 << (7 * size_length)) - 1;
-    let size =
-        bytes[size_at..size_at + size_length].iter().fold(0, |size, &byte| size << 8 | u64::from(byte))
-            & ones;
-    (id, size_at + size_length, (size != ones).then_some(size as usize))
-}
-
-/// Cuts a file as ffmpeg writes it into fragments: each a whole file with one cluster.
-pub(crate) fn cut(file: &[u8]) -> Vec<Vec<u8>> {
-    let (_, data, size) = element(file, 0);
-    let segment = data + size.expect("a header of known size");
-    let (_, first, _) = element(file, segment);
-    let mut head = file[..segment].to_vec();
-    head.extend_from_slice(&[0x18, 0x53, 0x80, 0x67, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
-    let mut fragments = vec![];
-    let mut at = first;
-    while at < file.len() {
-        let (id, data, size) = element(file, at);
-        let end = data + size.expect("elements of known size");
-        match id {
-            0x1549_A966 | 0x1654_AE6B => head.extend_from_slice(&file[at..end]),
-            0x1F43_B675 => fragments.push([&head, &file[at..end]].concat()),
-            _ => {}
         }
-        at = end;
+        assert_same(what, &found, &wanted, 1_050);
+        let (mut found, mut wanted) = (ffmpeg.decoded(played, stream), ffmpeg.source_decoded(file, stream));
+        if track.kind == TrackKind::Audio {
+            // A decoder that begins anew needs a frame before it is in step, and what encoders put in front is told in different ways.
+            wanted.drain(..2);
+            let first = found.iter().position(|found| found.hash == wanted[0].hash).expect("the same sound");
+            assert!(first <= 3, "{what}: {first} pieces of sound too many");
+            found.drain(..first);
+        }
+        // The decoder of sound counts on from times that are rounded.
+        let micros = if track.kind == TrackKind::Audio { 2_000 } else { 1_050 };
+        assert_same(what, &found, &shifted(&wanted, shift_micros), micros);
     }
-    fragments
+}
+
+#[test]
+fn uncompressed_sound_is_the_same_to_the_bit() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (audio, sample_rate, more) in [
+        (MU_LAW, 8_000, &[] as &[&str]),
+        (A_LAW, 8_000, &["-live", "1"]),
+        (PCM, 48_000, &[]),
+        (PCM, 44_100, &["-ac", "2"]),
+        (&["-c:a", "pcm_s24be"], 32_000, &[]),
+    ] {
+        let what = format!("{audio:?} {more:?}");
+        let file = Recipe { audio: Some(audio), sample_rate, more, ..Recipe::default() }.generate(&ffmpeg);
+        let fragments = media::cut(&file);
+        let parsed = parse(&fragments);
+        let mut segments = fmp4_init(&parsed[0].tracks).expect("an initialization segment");
+        for media in &parsed {
+            segments.extend(fmp4_segment(media, SegmentPlace::default()).expect("a segment"));
+        }
+        let clip = clip_of(&parsed).expect("a clip");
+        let wanted = ffmpeg.sound(&file, "s32le");
+        assert!(wanted.len() as u64 > 15 * u64::from(sample_rate), "{what}: {} bytes", wanted.len());
+        assert!(ffmpeg.sound(&clip, "s32le") == wanted, "{what}: the sound of a clip");
+        assert!(ffmpeg.sound(&segments, "s32le") == wanted, "{what}: the sound of segments");
+        // Each moment of a clip's sound is a sample, whatever the sizes of blocks are.
+        let sizes = tables(&clip, b"stsz");
+        assert!(sizes.iter().any(|sizes| sizes[4..8] != [0; 4]), "{what}: sizes of samples");
+
+        let refused = ts_segment(&parsed[0], 0).expect_err("MPEG-TS holds no such sound");
+        let codec = parsed[0].tracks[1].codec_id.clone();
+        assert!(matches!(&refused, VideoError::UnsupportedMedia(what) if what.contains(&codec)), "{refused}");
+    }
+}
+
+/// Returns the content of each box of a kind, found by its name.
+fn tables<'f>(file: &'f [u8], kind: &[u8; 4]) -> Vec<&'f [u8]> {
+    let found = file.windows(4).enumerate().filter(|(_, name)| name == kind).map(|(at, _)| at);
+    let content = found.map(|at| {
+        let size = u32::from_be_bytes(file[at - 4..at].try_into().expect("four bytes")) as usize;
+        &file[at + 4..at - 4 + size]
+    });
+    content.collect()
+}
+
+fn find<'f>(file: &'f [u8], kind: &[u8; 4]) -> Option<&'f [u8]> {
+    tables(file, kind).first().copied()
+}
+
+#[test]
+fn what_a_container_cannot_hold_is_named() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (video, codec) in [(VP9, "V_VP9"), (MJPEG, "V_MJPEG")] {
+        let file = Recipe { video: Some(video), seconds: 1, ..Recipe::default() }.generate(&ffmpeg);
+        let media = Media::parse(&file).expect("a file");
+        let errors = [
+            fmp4_init(&media.tracks).expect_err("MP4"),
+            fmp4_segment(&media, SegmentPlace::default()).expect_err("MP4"),
+            ts_segment(&media, 0).expect_err("MPEG-TS"),
+            clip_of(&[media]).expect_err("MP4"),
+        ];
+        for error in errors {
+            assert!(matches!(&error, VideoError::UnsupportedMedia(what) if what.contains(codec)), "{error}");
+        }
+    }
+}
+
+#[test]
+fn missing_and_damaged_parameters_are_told_apart() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let file = Recipe { seconds: 1, audio: Some(AAC), ..Recipe::default() }.generate(&ffmpeg);
+    let media = Media::parse(&file).expect("a file");
+    for index in 0..2 {
+        let mut tracks = media.tracks.clone();
+        tracks[index].codec_private.clear();
+        let missing = fmp4_init(&tracks).expect_err("nothing to begin with");
+        assert!(matches!(missing, VideoError::MissingCodecPrivateData(_)), "{missing}");
+        tracks[index].codec_private = vec![0xFF];
+        let damaged = fmp4_init(&tracks).expect_err("nothing to begin with");
+        assert!(matches!(damaged, VideoError::InvalidCodecPrivateData(_)), "{damaged}");
+    }
+}
+
+#[test]
+fn a_clip_keeps_the_time_between_its_fragments() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let file = Recipe { audio: Some(AAC), ..Recipe::default() }.generate(&ffmpeg);
+    let fragments = media::cut(&file);
+    let parsed = parse(&fragments);
+    // The second fragment is missing, and the last one came an hour later.
+    let placed = [(0, 0), (2, 0), (3, 3_600_000_000_000)];
+    let placed = placed.map(|(index, offset_ns)| PlacedMedia { media: &parsed[index], offset_ns });
+    let mut clip = vec![];
+    write_clip(&placed, CodecChanges::Refuse, &mut clip).expect("a clip");
+    for track in &parsed[0].tracks {
+        let wanted: Vec<_> = placed
+            .iter()
+            .flat_map(|placed| {
+                let micros = (placed.offset_ns - earliest_ns(&parsed)) / 1_000;
+                shifted(&frames_of(std::slice::from_ref(placed.media), track.number), micros)
+            })
+            .collect();
+        assert_same("with gaps", &ffmpeg.packets(&clip, stream_of(track.kind)), &wanted, 1_050);
+    }
+    // Within what one picture lasts, the clip is as long as its tables say.
+    let header = find(&clip, b"mvhd").expect("a header");
+    let number = |at: usize| u64::from_be_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+    let seconds = number(24) as f64 / 90_000.0;
+    assert!((seconds - 3_604.0).abs() < 0.1, "{seconds} s");
+}
+
+#[test]
+fn a_clip_plays_through_changes_of_the_codec_s_parameters() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let small = Recipe { seconds: 2, audio: Some(AAC), ..Recipe::default() };
+    let files = [
+        small.clone(),
+        Recipe { size: "256x144", ..small.clone() },
+        Recipe { seconds: 2, size: "256x144", video: Some(H264_NO_B), ..Recipe::default() },
+        small,
+    ];
+    let files = files.map(|recipe| recipe.generate(&ffmpeg));
+    let parsed = files.each_ref().map(|file| Media::parse(file).expect("a file"));
+    let placed: Vec<_> = (0..)
+        .zip(&parsed)
+        .map(|(index, media)| PlacedMedia { media, offset_ns: index * 2_000_000_000 })
+        .collect();
+    let mut clip = vec![];
+    write_clip(&placed, CodecChanges::Describe, &mut clip).expect("a clip");
+    assert_eq!(find(&clip, b"stsd").expect("descriptions")[4..8], [0, 0, 0, 3], "descriptions of pictures");
+    for track in &parsed[0].tracks {
+        let wanted: Vec<_> = placed
+            .iter()
+            .flat_map(|placed| {
+                let micros = (placed.offset_ns - earliest_ns(&parsed)) / 1_000;
+                shifted(&frames_of(std::slice::from_ref(placed.media), track.number), micros)
+            })
+            .collect();
+        // Each file's sound begins before its pictures, and so over the end of the sound before it, which it follows instead.
+        let micros = if track.kind == TrackKind::Audio { 50_000 } else { 1_050 };
+        assert_same("with changes", &ffmpeg.packets(&clip, stream_of(track.kind)), &wanted, micros);
+    }
+    // Decoded pictures keep their sizes: they differ in their bytes.
+    let decoded = ffmpeg.decoded_as_is(&clip, "v:0");
+    let wanted: Vec<_> = files.iter().flat_map(|file| ffmpeg.source_decoded(file, "v:0")).collect();
+    let hashes = |found: &[Found]| found.iter().map(|found| found.hash.clone()).collect::<Vec<_>>();
+    assert_eq!(hashes(&decoded), hashes(&wanted));
+
+    let refused = |media: &[Media<'_>]| clip_of(media).expect_err("a change");
+    assert!(matches!(refused(&parsed[..2]), VideoError::InvalidCodecPrivateData(_)), "other parameters");
+    assert!(matches!(
+        refused(&parsed[1..3]),
+        VideoError::UnsupportedMedia(_) | VideoError::InvalidCodecPrivateData(_)
+    ));
+    let [_, _, without, with] = parsed;
+    assert!(matches!(
+        refused(&[without, with]),
+        VideoError::UnsupportedMedia(_) | VideoError::InvalidCodecPrivateData(_)
+    ));
+}
+
+#[test]
+fn a_stream_hands_out_clips_and_pictures() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    for (video, codec, format) in [
+        (H264_NO_B, PictureCodec::H264, "h264"),
+        (H265, PictureCodec::H265, "hevc"),
+        (MJPEG, PictureCodec::Jpeg, "mjpeg"),
+    ] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let stream = VideoStream::open(directory.path().join("door")).expect("a stream");
+        let file = Recipe { video: Some(video), ..Recipe::default() }.generate(&ffmpeg);
+        stream.ingest_from(&file[..], IngestOptions::new(), |_| {}).expect("an ingest");
+        let all = stream.fragments(&FragmentSelector::All).expect("fragments");
+        let decoded = ffmpeg.source_decoded(&file, "v:0");
+
+        let images = stream.images(&FragmentSelector::All, 2 * SECOND).expect("a list");
+        let images = images.collect::<Result<Vec<_>, _>>().expect("pictures");
+        let times: Vec<_> =
+            images.iter().map(|image| image.producer_time.since(all[0].producer_time)).collect();
+        assert_eq!(times, [std::time::Duration::ZERO, 2 * SECOND]);
+        for image in images {
+            assert_eq!((image.codec, image.width, image.height), (codec, 192, 108));
+            let found = ffmpeg.decoded_alone(&image.data, format);
+            let millis = image.producer_time.since(all[0].producer_time).as_micros() as i64;
+            let wanted = decoded.iter().find(|found| found.micros == millis).expect("its picture");
+            assert_eq!(found.iter().map(|found| &found.hash).collect::<Vec<_>>(), [&wanted.hash]);
+        }
+
+        let mut clip = vec![];
+        let end = all[0].producer_time + 2 * SECOND;
+        let range = FragmentSelector::ProducerTime(all[0].producer_time + SECOND..=end);
+        let written = stream.clip(&range, CodecChanges::Refuse, &mut clip);
+        if codec == PictureCodec::Jpeg {
+            assert!(matches!(written, Err(VideoError::UnsupportedMedia(_))));
+            continue;
+        }
+        written.expect("a clip");
+        // Pictures that are presented before the first key frame are not in the clip.
+        let fragments = [1, 2]
+            .map(|index: usize| stream.fragment(all[index].number).expect("a read").expect("a fragment"));
+        let parsed = fragments.each_ref().map(|fragment| fragment.media().expect("media"));
+        let times: Vec<_> = frames_of(&parsed, 1).iter().map(|found| found.micros).collect();
+        let is_in = |found: &&Found| found.micros >= 1_000_000 && times.contains(&found.micros);
+        let wanted: Vec<_> = decoded.iter().filter(is_in).cloned().collect();
+        assert!(wanted.len() > 40, "only {} pictures", wanted.len());
+        assert_same(
+            "a clip of the middle",
+            &ffmpeg.decoded(&clip, "v:0"),
+            &shifted(&wanted, -1_000_000),
+            1_050,
+        );
+
+        let none = FragmentSelector::ProducerTime(end + 1_000 * SECOND..=end + 2_000 * SECOND);
+        let nothing = stream.clip(&none, CodecChanges::Refuse, &mut vec![]).expect_err("nothing there");
+        assert!(matches!(nothing, VideoError::NotFound(_)), "{nothing}");
+    }
+}
+
+#[test]
+fn what_a_producer_sends_twice_is_once_in_a_clip_by_its_time() {
+    let Some(ffmpeg) = media::ffmpeg() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let stream = VideoStream::open(directory.path().join("door")).expect("a stream");
+    let file = Recipe::default().generate(&ffmpeg);
+    let start = stream.now();
+    for _ in 0..2 {
+        let options = IngestOptions::new().producer_start(start);
+        stream.ingest_from(&file[..], options, |_| {}).expect("an ingest");
+    }
+    let infos = stream.fragments(&FragmentSelector::All).expect("fragments");
+    assert_eq!(infos.len(), 8);
+    let clip = |selector| {
+        let mut clip = vec![];
+        stream.clip(&selector, CodecChanges::Refuse, &mut clip).expect("a clip");
+        ffmpeg.decoded(&clip, "v:0")
+    };
+    let once = ffmpeg.source_decoded(&file, "v:0");
+    let producer = FragmentSelector::ProducerTime(infos[0].producer_time..=infos[7].producer_time);
+    assert_same("by the producer's time", &clip(producer), &once, 1_050);
+    // By the server's, one follows the other.
+    let server = FragmentSelector::ServerTime(infos[0].server_time..=infos[7].server_time);
+    let twice = [once.clone(), shifted(&once, 4_000_000)].concat();
+    assert_same("by the server's time", &clip(server), &twice, 1_050);
 }

@@ -33,6 +33,7 @@ struct State {
     ids: HashMap<String, i64>,
     offsets: HashMap<(String, String, i32), (i64, String)>,
     refused_bytes: Option<usize>,
+    refuses_times: bool,
     dice: u64,
 }
 
@@ -66,6 +67,24 @@ struct Stored {
     status: Status,
 }
 
+impl Stored {
+    /// Returns the time and the offset of each record. The records must not be compressed.
+    fn times(&self) -> Vec<(i64, i64)> {
+        let mut header = Reader(&self.bytes[21..]);
+        assert_eq!(header.i16() & 7, 0, "the records are compressed");
+        let (_last_delta, first_time) = (header.i32(), header.i64());
+        let mut records = Reader(&self.bytes[57..]);
+        let count = records.i32();
+        let record = |_| {
+            let length = records.varint();
+            let mut record = Reader(records.slice(length as usize));
+            let _attributes = record.i8();
+            (first_time + record.varint(), self.base + record.varint())
+        };
+        (0..count).map(record).collect()
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
     Open,
@@ -76,6 +95,7 @@ enum Status {
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const MESSAGE_TOO_LARGE: i16 = 10;
+const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
@@ -116,6 +136,11 @@ impl Broker {
     /// Refuses a request to a partition if it has a byte sequence of this length in a row that is all `x`.
     pub fn refuse_rows_of_x(&self, bytes: usize) {
         self.state().refused_bytes = Some(bytes);
+    }
+
+    /// Refuses to look for offsets by time, as for messages of a format that has none.
+    pub fn refuse_times(&self, refuse: bool) {
+        self.state().refuses_times = refuse;
     }
 
     /// Drops the oldest batches of a partition, as retention does, and leaves so many.
@@ -314,12 +339,20 @@ impl Broker {
         request.answer_partitions(answer, |request, answer, topic, partition| {
             let time = request.i64();
             let batches = state.partition(topic, partition);
-            answer.i16(if batches.is_some() { 0 } else { UNKNOWN_TOPIC_OR_PARTITION });
-            answer.i64(-1);
-            answer.i64(batches.map_or(-1, |batches| match time {
-                -2 => start(batches),
-                _ => stable_end(batches),
-            }));
+            answer.i16(match batches {
+                None => UNKNOWN_TOPIC_OR_PARTITION,
+                Some(_) if time >= 0 && state.refuses_times => UNSUPPORTED_FOR_MESSAGE_FORMAT,
+                Some(_) => 0,
+            });
+            let batches = batches.map_or(&[][..], Vec::as_slice);
+            let (found_time, offset) = match time {
+                _ if time >= 0 && state.refuses_times => (-1, -1),
+                -2 => (-1, start(batches)),
+                -1 => (-1, stable_end(batches)),
+                _ => batches.iter().flat_map(Stored::times).find(|found| found.0 >= time).unwrap_or((-1, -1)),
+            };
+            answer.i64(found_time);
+            answer.i64(offset);
         });
     }
 
@@ -562,6 +595,19 @@ impl<'a> Reader<'a> {
 
     fn i64(&mut self) -> i64 {
         i64::from_be_bytes(self.take())
+    }
+
+    /// Seven bits in each byte, the lowest first; the sign is the lowest bit of all.
+    fn varint(&mut self) -> i64 {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let byte = self.i8();
+            value |= i64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte >= 0 {
+                return (value >> 1) ^ -(value & 1);
+            }
+        }
     }
 
     fn slice(&mut self, length: usize) -> &'a [u8] {

@@ -15,7 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use streamlog::relay::{Mirror, MirroredFrom};
-use streamlog::{OwnedRecord, Position, Stream, StreamOptions};
+use streamlog::{OwnedRecord, Position, Stream, StreamOptions, Timestamp};
 
 const SOON: Duration = Duration::from_millis(20);
 const WAIT: Duration = Duration::from_secs(30);
@@ -110,6 +110,40 @@ fn a_copy_has_the_key_data_headers_time_and_place_of_its_original() {
     let (third, _) = &copies[2];
     assert_eq!((&third.partition_key[..], &third.data[..]), (&b"\xff\0"[..], &b""[..]));
     assert_eq!(text(third, "kafka-null"), Some("value".into()));
+}
+
+#[test]
+fn a_mirror_begins_with_the_first_record_of_a_time_and_not_at_the_end_because_nobody_could_look() {
+    let (directory, broker) = (common::scratch(), Broker::new(&[(TOPIC, 2)]));
+    let (stream, producer) = (stream(&directory, 1), producer(&broker.servers()));
+    let put = |partition, millis| {
+        let record = BaseRecord::<[u8], str>::to(TOPIC).partition(partition);
+        producer.send(record.payload(&format!("{partition} {millis}")).timestamp(millis)).unwrap();
+    };
+    [1_000, 1_999, 2_001, 2_000, 3_000].into_iter().for_each(|millis| put(0, millis));
+    put(1, 1_500);
+    producer.flush(WAIT).unwrap();
+
+    broker.refuse_times(true);
+    let mirror = stream.mirror("down").from_kafka(&client(&broker.servers()), TOPIC).poll_interval(SOON);
+    let mirror =
+        mirror.starting_position(Position::AtTimestamp(Timestamp::from_millis(2_000))).start().unwrap();
+    until("the broker has refused", || mirror.stats().last_error.is_some());
+    let error = mirror.stats().last_error.unwrap();
+    assert!(error.contains("cannot look for the place to read on"), "{error}");
+    assert_eq!(stream.stats().unwrap().record_count(), 0);
+    broker.refuse_times(false);
+    until_mirrored(&stream, 3);
+    put(1, 4_000);
+    producer.flush(WAIT).unwrap();
+    until_mirrored(&stream, 4);
+    mirror.close().unwrap();
+    let mut texts: Vec<_> = copies(&stream)
+        .into_iter()
+        .map(|(record, _)| String::from_utf8(record.data.to_vec()).unwrap())
+        .collect();
+    texts.sort();
+    assert_eq!(texts, ["0 2000", "0 2001", "0 3000", "1 4000"]);
 }
 
 /// Mirrors while records are sent and a closure disturbs the cluster.

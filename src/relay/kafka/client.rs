@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Timestamp};
 
 /// What says how to reach a Kafka cluster. Each relay and mirror makes its own connections of it. Cloning it is cheap.
 ///
@@ -121,6 +123,26 @@ const RESERVED: [&str; 15] = [
     "retries",
     "transactional.id",
 ];
+
+/// Returns the offset of the first record with this time or a later one, if there is one.
+pub(super) fn offset_at<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    time: Timestamp,
+    timeout: Duration,
+) -> KafkaResult<Option<i64>> {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_offset(topic, partition, Offset::Offset(millis))?;
+    let found = consumer.offsets_for_times(asked, timeout)?;
+    let Some(found) = found.find_partition(topic, partition) else { return Ok(None) };
+    found.error()?;
+    Ok(match found.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    })
+}
 
 /// Returns what went wrong as text, without the names of types.
 pub(super) fn text(error: &KafkaError) -> String {

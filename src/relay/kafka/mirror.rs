@@ -15,13 +15,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::client::{KafkaClient, text};
+use super::client::{KafkaClient, offset_at, text};
 use super::message::Converted;
 use crate::relay::failure::{Failure, Remedy};
 use crate::relay::mirror::origin::{
     Incoming, Listing, Origin, OriginBatch, OriginReader, Partition, Place, StartAt,
 };
-use crate::{SECOND, StreamReader, Timestamp};
+use crate::{SECOND, StreamReader};
 
 /// A request that has taken so long has failed.
 const WAIT: Duration = Duration::from_secs(5);
@@ -245,7 +245,8 @@ impl KafkaReader {
             StartAt::Beginning => (low, false),
             // Whether this is the first read of all is not known here, and none may be lost that came since.
             StartAt::Latest(time) | StartAt::AtTimestamp(time) => {
-                (first_at(consumer, topic, partition, *time)?.unwrap_or(high), false)
+                let first = offset_at(consumer, topic, partition, *time, WAIT);
+                (first.map_err(failed)?.unwrap_or(high), false)
             }
             StartAt::After(place) => {
                 let last: i64 = place.to_string().parse().map_err(|_| {
@@ -356,25 +357,6 @@ enum End {
     /// The place to read on is not in the partition any more.
     Gone,
     Failed(Failure),
-}
-
-/// Returns the offset of the first record with this time or a later one.
-fn first_at(
-    consumer: &TopicConsumer,
-    topic: &str,
-    partition: i32,
-    time: Timestamp,
-) -> Result<Option<i64>, Failure> {
-    let failed = |error: KafkaError| failure("look for the first record", &error);
-    let mut asked = TopicPartitionList::new();
-    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    asked.add_partition_offset(topic, partition, Offset::Offset(millis)).map_err(failed)?;
-    let found = consumer.offsets_for_times(asked, WAIT).map_err(failed)?;
-    let found = found.find_partition(topic, partition);
-    Ok(found.and_then(|found| match found.offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
-    }))
 }
 
 fn incoming(message: &BorrowedMessage<'_>) -> Incoming {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -17,10 +16,10 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::client::text;
+use super::client::{offset_at, text};
 use super::ledger::{OffsetLedger, decode};
 use super::message::Converted;
-use crate::relay::source::random;
+use crate::relay::source::settings::Spools;
 use crate::relay::source::spool::{Arrived, SpoolStream};
 use crate::relay::source::totals::SharedTotals;
 use crate::{
@@ -34,8 +33,7 @@ pub(super) struct Settings {
     pub(super) topic: String,
     pub(super) part: PartProcessor,
     pub(super) interval: Duration,
-    pub(super) spools: PathBuf,
-    pub(super) spool_bytes: u64,
+    pub(super) spools: Spools,
     pub(super) totals: SharedTotals,
     /// The consumer, which has this as its context.
     pub(super) consumer: OnceLock<Weak<BaseConsumer<Parts>>>,
@@ -135,20 +133,15 @@ impl Parts {
         match self.settings.part.start_at() {
             Position::Latest => Ok(high),
             Position::AtTimestamp(time) => {
-                let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-                let mut times = TopicPartitionList::new();
-                times.add_partition_offset(&self.settings.topic, partition, Offset::Offset(millis))?;
-                let found = consumer.offsets_for_times(times, WAIT)?;
-                let found = found.elements().first().map(|element| element.offset());
-                Ok(if let Some(Offset::Offset(offset)) = found { offset } else { high })
+                let first = offset_at(consumer, &self.settings.topic, partition, time, WAIT)?;
+                Ok(first.unwrap_or(high))
             }
             _ => Ok(low),
         }
     }
 
     fn start(&self, partition: i32, next: i64, state: &[u8], has_gap: bool) -> Result<Part> {
-        let name = format!("streamlog-{:016x}-{partition}", random());
-        let spool = SpoolStream::create(self.settings.spools.join(name), self.settings.spool_bytes)?;
+        let spool = self.settings.spools.create(partition)?;
         let stream = spool.stream().ok_or(Error::Closed)?;
         let ledger = OffsetLedger {
             topic: self.settings.topic.clone(),

@@ -11,11 +11,11 @@ use rdkafka::error::KafkaError;
 
 use super::client::{KafkaClient, text};
 use super::parts::{Parts, Settings};
-use crate::extend::{check_name, check_range, is_in_callback};
+use crate::extend::is_in_callback;
+use crate::relay::source::settings::{Spools, check_millis, check_start};
 use crate::relay::source::totals::SharedTotals;
 use crate::{
-    Bell, Elsewhere, Error, IoFailure, PartProcessor, Position, ProcessorStats, Result, Running, Source,
-    Stream,
+    Bell, Elsewhere, Error, HOUR, IoFailure, PartProcessor, ProcessorStats, Result, Running, Source,
 };
 
 /// A topic of Apache Kafka whose records processors get. The workers of a processor are a consumer group of Kafka's, with the processor's name, and share
@@ -39,11 +39,8 @@ pub struct KafkaSource {
     topic: String,
     checkpoint_interval: Duration,
     session_timeout: Duration,
-    spools: Option<PathBuf>,
-    spool_bytes: u64,
+    spools: Spools,
 }
-
-const HOUR: Duration = Duration::from_secs(3_600);
 
 impl KafkaSource {
     /// A topic.
@@ -53,8 +50,7 @@ impl KafkaSource {
             topic: topic.into(),
             checkpoint_interval: Duration::from_secs(1),
             session_timeout: Duration::from_secs(45),
-            spools: None,
-            spool_bytes: 32 << 20,
+            spools: Spools::default(),
         }
     }
 
@@ -75,32 +71,22 @@ impl KafkaSource {
     /// Sets the directory for spools: what was read and is not done yet, in a small stream for each partition. It is made if it is missing. Spools that a
     /// crash has left there are deleted. Default: the system's directory for temporary files, where nothing of others is touched.
     pub fn spool_directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.spools = Some(directory.into());
+        self.spools.directory = Some(directory.into());
         self
     }
 
     /// Sets how much of a partition is read ahead of the function, in bytes: 64 KiB to 16 GiB. Reading waits when this much is not done. Default: 32 MiB.
     /// A spool needs up to 32 MiB more on the disk, because that is freed in segments.
     pub fn spool_bytes(mut self, bytes: u64) -> Self {
-        self.spool_bytes = bytes;
+        self.spools.bytes = bytes;
         self
     }
 
-    fn check(&self, start: Position) -> Result<()> {
-        let millis = |time: Duration| time.as_millis();
-        check_range(
-            "checkpoint_interval in milliseconds",
-            millis(self.checkpoint_interval),
-            0..=millis(HOUR),
-        )?;
-        check_range("session_timeout in milliseconds", millis(self.session_timeout), 100..=millis(HOUR))?;
-        check_range("spool_bytes", self.spool_bytes, 64 << 10..=16 << 30)?;
-        match start {
-            Position::TrimHorizon | Position::Latest | Position::AtTimestamp(_) => Ok(()),
-            _ => Err(Error::InvalidArgument(
-                "a processor of Kafka begins at TrimHorizon, Latest or AtTimestamp".into(),
-            )),
-        }
+    fn check(&self, part: &PartProcessor) -> Result<()> {
+        check_millis("checkpoint_interval", self.checkpoint_interval, Duration::ZERO..=HOUR)?;
+        check_millis("session_timeout", self.session_timeout, Duration::from_millis(100)..=HOUR)?;
+        self.spools.check()?;
+        check_start("Kafka", part)
     }
 }
 
@@ -119,13 +105,8 @@ impl Source {
 
 impl Elsewhere for KafkaSource {
     fn start(&self, part: PartProcessor) -> Result<Box<dyn Running>> {
-        self.check(part.start_at())?;
-        // It is that of a consumer group in each spool.
-        check_name("a processor", part.name())?;
-        for spool in self.spools.iter().flat_map(|spools| Stream::list(spools).unwrap_or_default()) {
-            // What a crash has left. One that somebody uses is locked, and stays.
-            let _ = Stream::delete(spool);
-        }
+        self.check(&part)?;
+        self.spools.delete_old();
         let mut config = self.client.config();
         config.set("group.id", part.name()).set("isolation.level", "read_committed");
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
@@ -142,8 +123,7 @@ impl Elsewhere for KafkaSource {
             topic: self.topic.clone(),
             part,
             interval: self.checkpoint_interval,
-            spools: self.spools.clone().unwrap_or_else(std::env::temp_dir),
-            spool_bytes: self.spool_bytes,
+            spools: self.spools.clone(),
             totals: Arc::clone(&totals),
             consumer: OnceLock::new(),
             must_rejoin: AtomicBool::new(false),

@@ -1,6 +1,5 @@
 //! Runs the processor of one shard that this worker has the lease on: reads the shard into a spool, until the lease is lost or the shard ends.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::lease_book::Grip;
 use super::lease_sync::Children;
 use super::ledger::{LedgerSettings, ShardLedger, split_state};
 use super::read::{READ_RECORDS_MAX, ReadFrom, RemoteBatch, RemoteShardReader, RemoteStream};
-use crate::relay::source::random;
+use crate::relay::source::settings::Spools;
 use crate::relay::source::spool::SpoolStream;
 use crate::{
     Bell, Clock, PartProcessor, Position, Processor, ProcessorStats, Result, SequenceNumber, ShardId, Spool,
@@ -27,8 +26,7 @@ pub(super) struct RunSettings {
     pub(super) stream: RemoteStream,
     pub(super) part: PartProcessor,
     pub(super) ledger: LedgerSettings,
-    pub(super) spools: PathBuf,
-    pub(super) spool_bytes: u64,
+    pub(super) spools: Spools,
 }
 
 /// How a run has ended.
@@ -199,8 +197,7 @@ impl<'a> Shard<'a> {
     }
 
     fn start(&mut self, has_gap: bool) -> Result<()> {
-        let name = format!("streamlog-{:016x}-{}", random(), self.lease.key);
-        let spool = SpoolStream::create(self.settings.spools.join(name), self.settings.spool_bytes)?;
+        let spool = self.settings.spools.create(&self.lease.key)?;
         let Some(stream) = spool.stream() else { return Ok(()) };
         let (_, state) = split_state(&self.lease.state);
         spool.done().note(SequenceNumber::ZERO, !state.is_empty());

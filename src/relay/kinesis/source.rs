@@ -13,12 +13,11 @@ use super::lease_table::LeaseTable;
 use super::ledger::LedgerSettings;
 use super::read::RemoteStream;
 use super::shard_run::RunSettings;
-use crate::extend::{check_name, check_range};
+use crate::extend::check_range;
 use crate::relay::source::random;
+use crate::relay::source::settings::{Spools, check_millis, check_start};
 use crate::relay::source::totals::SharedTotals;
-use crate::{
-    Elsewhere, Error, IoFailure, PartProcessor, Position, ProcessorStats, Result, Running, Source, Stream,
-};
+use crate::{Elsewhere, HOUR, IoFailure, PartProcessor, ProcessorStats, Result, Running, Source};
 
 /// A stream of Amazon Kinesis whose records processors get. The workers of an application share its shards, on any number of machines: workers of
 /// this library, and those of Amazon's Kinesis Client Library (KCL), by its lease table in DynamoDB.
@@ -45,12 +44,10 @@ pub struct KinesisSource {
     sync_every: Duration,
     checkpoint_interval: Duration,
     leases_max: usize,
-    spools: Option<PathBuf>,
-    spool_bytes: u64,
+    spools: Spools,
 }
 
 const FAILOVER_MIN: Duration = Duration::from_millis(500);
-const HOUR: Duration = Duration::from_secs(3_600);
 
 impl KinesisSource {
     /// A stream, by its name or its ARN.
@@ -64,8 +61,7 @@ impl KinesisSource {
             sync_every: Duration::from_secs(60),
             checkpoint_interval: Duration::from_secs(1),
             leases_max: usize::MAX,
-            spools: None,
-            spool_bytes: 32 << 20,
+            spools: Spools::default(),
         }
     }
 
@@ -111,39 +107,25 @@ impl KinesisSource {
     /// Sets the directory for spools: what was read and is not done yet, in a small stream for each shard. It is made if it is missing. Spools that a
     /// crash has left there are deleted. Default: the system's directory for temporary files, where nothing of others is touched.
     pub fn spool_directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.spools = Some(directory.into());
+        self.spools.directory = Some(directory.into());
         self
     }
 
     /// Sets how much of a shard is read ahead of the function, in bytes: 64 KiB to 16 GiB. Reading waits when this much is not done. Default: 32 MiB. A
     /// spool needs up to 32 MiB more on the disk, because that is freed in segments.
     pub fn spool_bytes(mut self, bytes: u64) -> Self {
-        self.spool_bytes = bytes;
+        self.spools.bytes = bytes;
         self
     }
 
-    fn check(&self, start: Position) -> Result<()> {
+    fn check(&self, part: &PartProcessor) -> Result<()> {
         check_millis("failover_time", self.failover, FAILOVER_MIN..=HOUR)?;
         check_millis("shard_sync_interval", self.sync_every, Duration::from_millis(100)..=24 * HOUR)?;
         check_millis("checkpoint_interval", self.checkpoint_interval, Duration::ZERO..=HOUR)?;
         check_range("max_leases", self.leases_max, 1..=usize::MAX)?;
-        check_range("spool_bytes", self.spool_bytes, 64 << 10..=16 << 30)?;
-        match start {
-            Position::TrimHorizon | Position::Latest | Position::AtTimestamp(_) => Ok(()),
-            _ => Err(Error::InvalidArgument(
-                "a processor of Kinesis begins at TrimHorizon, Latest or AtTimestamp".into(),
-            )),
-        }
+        self.spools.check()?;
+        check_start("Kinesis", part)
     }
-}
-
-fn check_millis(name: &str, value: Duration, range: std::ops::RangeInclusive<Duration>) -> Result<()> {
-    let millis = |time: &Duration| time.as_millis();
-    check_range(
-        &format!("{name} in milliseconds"),
-        millis(&value),
-        millis(range.start())..=millis(range.end()),
-    )
 }
 
 impl From<KinesisSource> for Source {
@@ -161,17 +143,12 @@ impl Source {
 
 impl Elsewhere for KinesisSource {
     fn start(&self, part: PartProcessor) -> Result<Box<dyn Running>> {
-        self.check(part.start_at())?;
-        // It is that of a consumer group in each spool.
-        check_name("a processor", part.name())?;
+        self.check(&part)?;
+        self.spools.delete_old();
         let totals = SharedTotals::default();
         let table = self.table.clone().unwrap_or_else(|| part.name().to_owned());
         // Three requests have room in the time after which a lease is lost.
         let table = LeaseTable::new(self.client.clone(), table, self.failover / 3);
-        let spools = self.spools.clone();
-        if let Some(spools) = &spools {
-            delete_spools(spools);
-        }
         let settings = Arc::new(RunSettings {
             stream: RemoteStream::new(self.client.clone(), &*self.stream),
             ledger: LedgerSettings {
@@ -181,8 +158,7 @@ impl Elsewhere for KinesisSource {
                 totals: Arc::clone(&totals),
             },
             part,
-            spools: spools.unwrap_or_else(std::env::temp_dir),
-            spool_bytes: self.spool_bytes,
+            spools: self.spools.clone(),
         });
         let shared = Arc::<Shared>::default();
         let terms = Terms { failover: self.failover, leases_max: self.leases_max, steal_max: 1 };
@@ -200,13 +176,6 @@ impl Elsewhere for KinesisSource {
             thread,
             process: std::process::id(),
         }))
-    }
-}
-
-/// Deletes what a crash has left of spools. One that somebody uses is locked, and stays.
-fn delete_spools(directory: &PathBuf) {
-    for spool in Stream::list(directory).unwrap_or_default() {
-        let _ = Stream::delete(spool);
     }
 }
 

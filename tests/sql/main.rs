@@ -6,6 +6,7 @@ mod common;
 
 mod duckdb;
 mod errors;
+mod forest;
 mod nexmark;
 mod pump;
 mod pump_kill;

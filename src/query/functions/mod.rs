@@ -9,10 +9,12 @@
 //! | `w3c_log_parse(text, format)` | a struct with the parts of a line that a web server has logged |
 //! | `fixed_column_log_parse(text, columns)`, `variable_column_log_parse(text, columns, delimiter)` | a struct with the fields of a line |
 //! | `sys_log_parse(text)` | a struct with the time and the message of a line of syslog |
+//! | `random_cut_forest(number, …) OVER (ROWS 255 PRECEDING)` | how unusual a row is among the rows before it |
 //!
 //! The log parsers are those of Kinesis Data Analytics. All of their arguments but the first are constants, since the columns follow from them.
 
 mod columns;
+pub(super) mod forest;
 mod json;
 mod json_path;
 mod logs;
@@ -28,4 +30,5 @@ use datafusion::prelude::SessionContext;
 pub(super) fn register(session: &SessionContext) {
     let functions = json::functions().into_iter().chain(time::functions()).chain(logs::functions());
     functions.for_each(|function| session.register_udf(function));
+    session.register_udaf(forest::function());
 }

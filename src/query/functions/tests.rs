@@ -140,3 +140,37 @@ fn lines_of_syslog_have_a_time_and_a_message() {
     assert_eq!(parse("<34>Oct  1 22:14:15 host x"), "Oct  1 22:14:15|host x");
     assert_eq!(parse("something else"), "|");
 }
+
+#[test]
+fn a_forest_scores_the_last_row_of_each_window() {
+    let scores = |rows: &str, window: &str| {
+        let values = format!("(VALUES {rows}) AS t(n, a, b)");
+        let scored =
+            format!("SELECT n, round(random_cut_forest(a, b) OVER ({window}), 2) AS s FROM {values}");
+        row(&format!("SELECT array_to_string(array_agg(s ORDER BY n), ' ', '-') FROM ({scored})"))
+    };
+    let alike = "(1, 5, 5.0), (2, 5, 5.0), (3, 5, 5.0)";
+    assert_eq!(scores(alike, "ORDER BY n ROWS 9 PRECEDING"), "0 0 0");
+    // However the box is cut, three are beside the fourth.
+    assert_eq!(scores(&format!("{alike}, (4, 6, 5.0)"), "ORDER BY n ROWS 9 PRECEDING"), "0 0 0 3");
+    assert_eq!(scores(&format!("{alike}, (4, 6, 5.0)"), "ORDER BY n ROWS 2 PRECEDING"), "0 0 0 2");
+    // What is no number is compared with nothing.
+    let some = "(1, 5, 5.0), (2, 5, NULL), (3, NULL, 5.0), (4, 6, 'NaN'::double), (5, 6, 'inf'::double), (6, 6, -0.0), (7, 6, 0.0)";
+    assert_eq!(scores(some, "ORDER BY n ROWS 9 PRECEDING"), "0 - - - - 1 0.5");
+
+    let refused = |sql: &str, why: &str| {
+        let error = row(sql);
+        assert!(error.starts_with("error: ") && error.contains(why), "{error}");
+    };
+    refused("SELECT random_cut_forest(1)", "write OVER (ORDER BY … ROWS 255 PRECEDING)");
+    refused("SELECT random_cut_forest('a') OVER (ROWS 3 PRECEDING)", "takes one number or more");
+    refused("SELECT random_cut_forest() OVER (ROWS 3 PRECEDING)", "takes one number or more");
+    let long = |rows| {
+        let scored = "random_cut_forest(1, value > 1000)";
+        format!(
+            "SELECT {scored} OVER (ORDER BY value ROWS {rows} PRECEDING) FROM generate_series(1, 1003) ORDER BY value DESC"
+        )
+    };
+    assert_eq!(row(&long(999)), "0.0");
+    refused(&long(1_000), "has at most 1000 rows");
+}

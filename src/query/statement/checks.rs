@@ -1,10 +1,12 @@
 //! What neither streams nor the rest of planning can do, refused with what to write instead.
 
-use datafusion::sql::sqlparser::ast::{Distinct, GroupByExpr, Query, Select, SelectFlavor, Spanned};
+use datafusion::sql::sqlparser::ast::{Distinct, Expr, GroupByExpr, Query, Select, SelectFlavor, Spanned};
 
+use super::over::FOREST_WINDOW;
 use super::planner::Tail;
 use super::problem::{Problem, Result};
-use super::tree::{find, is_aggregate};
+use super::tree::{find, function_name, is_aggregate};
+use crate::query::functions::forest;
 
 /// Refuses what needs all rows before it can return one.
 pub(super) fn check_row_by_row(select: &Select, tail: &Tail<'_>) -> Result<()> {
@@ -58,6 +60,14 @@ pub(super) fn check_query(query: &Query) -> Result<()> {
 }
 
 pub(super) fn check_select(select: &Select) -> Result<()> {
+    let is_forest = |expr: &Expr| match expr {
+        Expr::Function(function) => function.over.is_none() && *function_name(function) == *forest::NAME,
+        _ => false,
+    };
+    if let Some(expr) = find(select, |expr| is_forest(expr).then(|| expr.clone())) {
+        let message = format!("{} compares a row with those before it", forest::NAME);
+        return Err(Problem::new(&expr, message).hint(FOREST_WINDOW));
+    }
     let extra = if select.into.is_some() {
         Some(("SELECT INTO", "the target is the one of INSERT INTO"))
     } else if select.top.is_some() {

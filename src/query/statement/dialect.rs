@@ -40,6 +40,9 @@ pub(super) struct Stagger {
     pub(super) size: Duration,
 }
 
+const FOREST: &str =
+    "write SELECT *, random_cut_forest(a, b) OVER (ROWS 255 PRECEDING) AS anomaly_score FROM s";
+
 /// Functions of Kinesis that take a query, and what does the same.
 const CURSOR_FUNCTIONS: [(&str, &str); 5] = [
     (
@@ -51,8 +54,8 @@ const CURSOR_FUNCTIONS: [(&str, &str); 5] = [
         "write SELECT approx_distinct(item) … GROUP BY STEP(ROWTIME BY INTERVAL '60' SECOND)",
     ),
     ("HOTSPOTS", "it has no equivalent here"),
-    ("RANDOM_CUT_FOREST", "it has no equivalent here"),
-    ("RANDOM_CUT_FOREST_WITH_EXPLANATION", "it has no equivalent here"),
+    ("RANDOM_CUT_FOREST", FOREST),
+    ("RANDOM_CUT_FOREST_WITH_EXPLANATION", FOREST),
 ];
 
 /// Rewrites the words of a statement.
@@ -119,8 +122,9 @@ impl Rewriter<'_> {
                     }
                     _ => {}
                 }
+                let is_cursor = opens && is(words.get(place + 2), "CURSOR");
                 if let Some((name, instead)) =
-                    CURSOR_FUNCTIONS.iter().find(|(name, _)| *name == upper && opens)
+                    CURSOR_FUNCTIONS.iter().find(|(name, _)| *name == upper && is_cursor)
                 {
                     return Err(Problem::new(word.span, format!("{name} is not possible")).hint(*instead));
                 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, Ident, NamedWindowDefinition, NamedWindowExpr, NullTreatment, Select, TableFactor, Value,
-    ValueWithSpan, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, NamedWindowDefinition,
+    NamedWindowExpr, NullTreatment, Select, TableFactor, Value, ValueWithSpan, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
@@ -19,9 +20,12 @@ use super::stage::{StageInput, StageKind};
 use super::tree::{
     arguments, ascending, change, column, function_name, has, item, item_name, over, query, select_of, table,
 };
+use crate::query::functions::forest;
 
 /// More rows than this are not kept for a key.
 const ROWS_MAX: u64 = 1_000_000;
+
+pub(super) const FOREST_WINDOW: &str = "write OVER (PARTITION BY k ROWS 255 PRECEDING)";
 
 const BOUND: &str = "write OVER (PARTITION BY k RANGE INTERVAL '1' MINUTE PRECEDING) or OVER (PARTITION BY k ROWS 10 PRECEDING)";
 
@@ -138,6 +142,13 @@ impl Over<'_> {
             }
             _ => self.frame(&spec, place)?,
         };
+        if *name == *forest::NAME {
+            check_forest(lookback, place)?;
+            // Rows that are only looked back at have had their scores.
+            if let FunctionArguments::List(list) = &mut function.args {
+                list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(column("_is_new"))));
+            }
+        }
         let mut per: Vec<(Expr, String)> = vec![];
         for key in &spec.partition_by {
             per.push((key.clone(), self.key(key)?));
@@ -263,6 +274,16 @@ fn count(expr: &Expr) -> Result<u64> {
             .hint("look back by time: RANGE")),
         None => Err(Problem::new(expr, format!("{expr} is no number of rows")).hint(BOUND)),
     }
+}
+
+/// A forest scores the last row of its window, which rows of the same time would share.
+fn check_forest(rows: Option<u64>, place: Location) -> Result<()> {
+    let message = match rows {
+        Some(rows) if rows < forest::ROWS_MAX as u64 => return Ok(()),
+        Some(_) => format!("{} compares {} rows at most", forest::NAME, forest::ROWS_MAX),
+        None => format!("{} goes by a number of rows", forest::NAME),
+    };
+    Err(Problem::new(place, message).hint(FOREST_WINDOW))
 }
 
 fn lag(function: &Function) -> Result<u64> {

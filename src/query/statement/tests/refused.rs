@@ -242,6 +242,30 @@ const REFUSED: &[Refused<'static>] = &[
         "write SELECT item, count(*) … GROUP BY item, STEP(ROWTIME BY INTERVAL '60' SECOND) ORDER BY 2 DESC LIMIT 10",
     ),
     (
+        "INSERT INTO out SELECT STREAM * FROM TABLE(RANDOM_CUT_FOREST(CURSOR(SELECT STREAM ms FROM clicks), 100, 256, 100000, 1))",
+        "RANDOM_CUT_FOREST is not possible",
+        "RANDOM_CUT_FOREST(CURSOR",
+        "write SELECT *, random_cut_forest(a, b) OVER (ROWS 255 PRECEDING) AS anomaly_score FROM s",
+    ),
+    (
+        "INSERT INTO out SELECT random_cut_forest(ms) AS score FROM clicks GROUP BY STEP(ROWTIME BY INTERVAL '60' SECOND)",
+        "random_cut_forest compares a row with those before it",
+        "random_cut_forest(ms",
+        "write OVER (PARTITION BY k ROWS 255 PRECEDING)",
+    ),
+    (
+        "INSERT INTO out SELECT random_cut_forest(ms) OVER (RANGE INTERVAL '1' MINUTE PRECEDING) AS score FROM clicks",
+        "random_cut_forest goes by a number of rows",
+        "random_cut_forest(ms",
+        "write OVER (PARTITION BY k ROWS 255 PRECEDING)",
+    ),
+    (
+        "INSERT INTO out SELECT random_cut_forest(ms) OVER (ROWS 1000 PRECEDING) AS score FROM clicks",
+        "random_cut_forest compares 1000 rows at most",
+        "random_cut_forest(ms",
+        "write OVER (PARTITION BY k ROWS 255 PRECEDING)",
+    ),
+    (
         "INSERT INTO out SELECT STREAM page, count(*) FROM clicks WINDOWED BY STAGGER (PARTITION BY page)",
         "the stagger window has no RANGE",
         ")",

@@ -589,12 +589,14 @@ fn throttled_streams_are_read_as_fast_as_their_limits_allow() {
             }
             is_done.store(true, Ordering::SeqCst);
         });
+        let is_throttled = || stream.stats().unwrap().traffic().read_throttled_calls > 0;
+        eventually(is_throttled);
+        assert!(!is_done.load(Ordering::SeqCst));
         eventually(|| {
             clock.advance(SECOND / 50);
             is_done.load(Ordering::SeqCst)
         });
     });
-    assert!(stream.stats().unwrap().traffic().read_throttled_calls > 0);
 }
 
 #[test]

@@ -91,7 +91,7 @@ with course.stream(kinesis, shards=2) as name, tempfile.TemporaryDirectory() as 
     )
     daemon = subprocess.Popen(java, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         seen = set()
         while len(seen) < 40 and time.monotonic() < deadline:
             time.sleep(0.5)

@@ -34,7 +34,7 @@ def test_script(script, server, tmp_path):
         PYTHONPATH=str(HERE),
     )
     done = subprocess.run(
-        [sys.executable, str(HERE / script)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180
+        [sys.executable, str(HERE / script)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     print(done.stdout)
     assert done.returncode == 0, done.stderr

@@ -73,10 +73,18 @@ pub fn read(servers: &str, topic: &str, count: Option<i64>) -> Vec<Received> {
     let mut messages = vec![];
     let total = count.unwrap_or(ends.values().sum());
     let until = Instant::now() + Duration::from_secs(60);
+    let mut last_error = None;
     while (messages.len() as i64) < total {
-        assert!(Instant::now() < until, "{} of {total} messages can be read", messages.len());
-        let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
-        let message = message.unwrap();
+        assert!(Instant::now() < until, "{} of {total} messages can be read: {last_error:?}", messages.len());
+        let message = match consumer.poll(Duration::from_millis(200)) {
+            None => continue,
+            // Connections that were lost are made again by the client itself.
+            Some(Err(error)) => {
+                last_error = Some(error);
+                continue;
+            }
+            Some(Ok(message)) => message,
+        };
         let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
         messages.push(Received {
             partition: message.partition(),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use streamlog::aggregate::deaggregate;
 use streamlog::gateway::{Gateway, RunningGateway};
 use streamlog::relay::{KinesisClient, KinesisClientOptions};
-use streamlog::{Limits, Position, Store, Stream, StreamOptions};
+use streamlog::{Clock, Limits, Position, Store, Stream, StreamOptions, SystemClock};
 use tempfile::TempDir;
 
 /// A test waits so long for something that has to happen.
@@ -66,16 +66,22 @@ pub struct Far {
     store: Store,
     pub address: SocketAddr,
     limits: Limits,
+    clock: Arc<dyn Clock>,
     scratch: TempDir,
 }
 
 impl Far {
     pub fn new(limits: Limits) -> Self {
+        Self::with_clock(limits, Arc::new(SystemClock))
+    }
+
+    /// Limits go by this clock.
+    pub fn with_clock(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let scratch = super::scratch();
-        let store = open(scratch.path());
-        let running = serve(&store, limits, "127.0.0.1:0".parse().unwrap());
+        let store = open(scratch.path(), &clock);
+        let running = serve(&store, limits, &clock, "127.0.0.1:0".parse().unwrap());
         let address = running.local_address();
-        Self { running: Some(running), store, address, limits, scratch }
+        Self { running: Some(running), store, address, limits, clock, scratch }
     }
 
     pub fn stop(&mut self) {
@@ -84,8 +90,8 @@ impl Far {
     }
 
     pub fn start(&mut self) {
-        self.store = open(self.scratch.path());
-        self.running = Some(serve(&self.store, self.limits, self.address));
+        self.store = open(self.scratch.path(), &self.clock);
+        self.running = Some(serve(&self.store, self.limits, &self.clock, self.address));
     }
 
     /// Creates a stream.
@@ -109,13 +115,15 @@ impl Far {
     }
 }
 
-fn open(path: &Path) -> Store {
-    Store::open(path, StreamOptions::new().segment_bytes(16 << 20)).unwrap()
+fn open(path: &Path, clock: &Arc<dyn Clock>) -> Store {
+    Store::open(path, StreamOptions::new().segment_bytes(16 << 20).clock(Arc::clone(clock))).unwrap()
 }
 
-fn serve(store: &Store, limits: Limits, address: SocketAddr) -> RunningGateway {
-    let gateway =
-        || Gateway::new(store.clone()).without_authentication().delay(Duration::ZERO).limits(limits);
+fn serve(store: &Store, limits: Limits, clock: &Arc<dyn Clock>, address: SocketAddr) -> RunningGateway {
+    let gateway = || {
+        let gateway = Gateway::new(store.clone()).without_authentication().delay(Duration::ZERO);
+        gateway.limits(limits).clock(Arc::clone(clock))
+    };
     // The port may be in use for a moment.
     let mut running = None;
     wait_until("the gateway listens", || {

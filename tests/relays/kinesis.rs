@@ -140,11 +140,17 @@ fn p3_everything_arrives_in_order_in_aggregates_when_shards_are_not_known() {
 
 #[test]
 fn p3_what_is_throttled_is_sent_again_in_order() {
-    let (near, far) = (Near::new(2), Far::new(Limits::kinesis()));
+    // A shard takes 1,000 records at once, and then nothing until time passes.
+    let clock = common::clock();
+    let (near, far) = (Near::new(2), Far::with_clock(Limits::kinesis(), Arc::clone(&clock) as _));
     far.create("far", 1);
     near.put_many(3_000);
     let relay = near.relay().lanes(4).to_kinesis(&far.client(), "far").pacing(false).start().unwrap();
-    wait_until("all is relayed", || relay.stats().records >= 3_000);
+    wait_until("records are throttled", || relay.stats().throttled > 0);
+    wait_until("all is relayed", || {
+        clock.advance(Duration::from_millis(20));
+        relay.stats().records >= 3_000
+    });
     let stats = relay.stats();
     assert!(stats.throttled > 0 && stats.retries >= stats.throttled, "{stats:?}");
     assert_eq!((stats.sent, stats.discarded, stats.failing_since), (3_000, 0, None), "{stats:?}");

@@ -17,7 +17,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use streamlog::relay::KafkaSource;
-use streamlog::{Invocation, Processor, ProcessorOptions, Record, SECOND, Source, Stream, Timestamp};
+use streamlog::{
+    Invocation, Position, Processor, ProcessorOptions, Record, SECOND, Source, Stream, Timestamp,
+};
 
 fn source(servers: &str) -> KafkaSource {
     KafkaSource::new(&client(servers), TOPIC)
@@ -119,6 +121,32 @@ fn l2_a_restart_goes_on_with_the_states_in_the_metadata_of_offsets() {
     until("the others are done", || second.stats().records == 35);
     second.close().unwrap();
     assert_eq!(windows.lock().unwrap().get(&100), Some(&10), "five of before, and five of now");
+}
+
+#[test]
+fn l1_what_comes_while_a_processor_that_has_done_nothing_yet_is_stopped_is_not_left_out() {
+    let cluster = cluster(1, 2);
+    let servers = cluster.bootstrap_servers();
+    let records = |what: &str| (0..20).map(|at| (format!("key {at}"), what.to_owned())).collect::<Vec<_>>();
+    send(&servers, records("before"));
+    let got = Arc::new(Mutex::new(vec![]));
+    let start = || {
+        let got = Arc::clone(&got);
+        let options = Source::from(source(&servers)).processor("latest").starting_position(Position::Latest);
+        let function = move |invocation: &Invocation| {
+            let texts = invocation.records().map(|it| String::from_utf8_lossy(it.data()).into_owned());
+            got.lock().unwrap().extend(texts);
+        };
+        options.start(function).unwrap()
+    };
+    let first = start();
+    until("it has begun", || first.stats().shards == 2 && committed(&servers, "latest") == 20);
+    first.close().unwrap();
+    send(&servers, records("between"));
+    let second = start();
+    until("what came between is done", || second.stats().records == 20);
+    second.close().unwrap();
+    assert!(got.lock().unwrap().iter().all(|text| text == "between"), "{got:?}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
@@ -100,25 +100,36 @@ impl Parts {
         Self { settings, open: Mutex::default() }
     }
 
-    /// Begins with partitions where the group has committed that they are.
+    /// Begins with partitions where the group has committed that they are. Where it has committed nothing, it commits where they begin, so that a worker
+    /// that ends before anything is done loses nothing that comes until the next one.
     fn begin(&self, consumer: &BaseConsumer<Self>, given: &TopicPartitionList) -> Result<(), String> {
         let failed = |error: KafkaError| text(&error);
+        let topic = &self.settings.topic;
         let committed = consumer.committed_offsets(given.clone(), WAIT).map_err(failed)?;
-        let mut assigned = TopicPartitionList::new();
+        let (mut assigned, mut new) = (TopicPartitionList::new(), TopicPartitionList::new());
         for element in committed.elements() {
             element.error().map_err(failed)?;
             let partition = element.partition();
-            let (low, high) =
-                consumer.fetch_watermarks(&self.settings.topic, partition, WAIT).map_err(failed)?;
+            let (low, high) = consumer.fetch_watermarks(topic, partition, WAIT).map_err(failed)?;
             let (next, state) = match element.offset() {
                 Offset::Offset(next) => (next, decode(element.metadata())),
-                _ => (self.first(consumer, partition, (low, high)).map_err(failed)?, vec![]),
+                _ => {
+                    let first = self.first(consumer, partition, (low, high)).map_err(failed)?;
+                    new.add_partition_offset(topic, partition, Offset::Offset(first)).map_err(failed)?;
+                    (first, vec![])
+                }
             };
-            assigned
-                .add_partition_offset(&self.settings.topic, partition, Offset::Offset(next.max(low)))
-                .map_err(failed)?;
+            let from = Offset::Offset(next.max(low));
+            assigned.add_partition_offset(topic, partition, from).map_err(failed)?;
             let part = self.start(partition, next, &state, next < low).map_err(|error| error.to_string())?;
             self.open.lock().insert(partition, part);
+        }
+        if new.count() > 0 {
+            match consumer.commit(&new, CommitMode::Sync) {
+                // The group gives out its partitions anew, and this is called again.
+                Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)) => {}
+                outcome => outcome.map_err(failed)?,
+            }
         }
         consumer.assign(&assigned).map_err(failed)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -51,6 +52,15 @@ pub fn ids(stream: &Stream) -> Vec<Id> {
     data(stream).iter().map(|data| serde_json::from_slice(data).unwrap()).collect()
 }
 
+/// What a child prints once it works.
+const BEGUN: &str = "the child works";
+
+/// Notes in a child that it has started everything, and works from here on: the times of most kills count from this moment, so that they do not depend
+/// on the speed of the machine.
+pub fn note_begun() {
+    println!("{BEGUN}");
+}
+
 /// Puts the next numbers of all keys until the process is killed, and splits or merges a shard of these streams in turn now and then.
 pub fn put_until_killed(to: &Stream, reshard: &[&Stream], round: u64) -> ! {
     put_with_pauses_until_killed(to, reshard, round, Duration::from_millis(1))
@@ -62,6 +72,7 @@ pub fn put_with_pauses_until_killed(to: &Stream, reshard: &[&Stream], round: u64
     for (key, _) in ids(to) {
         *next.entry(key).or_default() += 1;
     }
+    note_begun();
     for number in 0u64.. {
         let key = number % KEYS;
         let next = next.entry(key).or_default();
@@ -98,9 +109,10 @@ pub fn child() -> Option<(std::path::PathBuf, u64)> {
     Some((path.into(), std::env::var("STREAMLOG_ROUND").unwrap().parse().unwrap()))
 }
 
-/// Runs the test `child` of a module (`module_path!()`) so many times, and kills it after a while. In the round after that, it has to end by itself.
+/// Runs the test `child` of a module (`module_path!()`) so many times, and kills it a while after it has called [`note_begun`]; in every fourth round,
+/// after it was started. In the round after the last kill, it has to end by itself.
 pub fn kill_again_and_again(module: &str, path: &Path, rounds: u64) {
-    kill_each_after(module, path, rounds, |round| Duration::from_millis(60 + round * 173 % 600));
+    kill_each_after(module, path, rounds, |round| Duration::from_millis(20 + round * 173 % 400));
 }
 
 /// Does the same, and kills each child after a time that depends on its round.
@@ -126,14 +138,18 @@ pub fn kill_each_with(
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
         if round < rounds {
             // In some rounds it dies while it opens.
+            let must_have_begun = round % 4 != 3;
+            while must_have_begun && !text.contains(BEGUN) && output.read_line(&mut text).unwrap() > 0 {}
             thread::sleep(time(round));
             child.kill().unwrap();
         }
-        let output = child.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
+        output.read_to_string(&mut text).unwrap();
+        let status = child.wait().unwrap();
         assert!(!text.contains("error"), "round {round}: {text}");
-        assert!(round < rounds || output.status.success(), "{text}");
+        assert!(round < rounds || status.success(), "{text}");
     }
 }

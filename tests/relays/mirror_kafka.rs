@@ -312,6 +312,7 @@ fn child() {
     let stream = killed::open(&path, "copy");
     let mirror = stream.mirror("down").from_kafka(&client(&servers), TOPIC).poll_interval(SOON);
     let mirror = killed::told(mirror.start());
+    killed::note_begun();
     while round < rounds.parse().unwrap() {
         // Now and then, something is committed before it is killed.
         let _ = stream.sync();

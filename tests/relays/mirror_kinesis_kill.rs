@@ -24,6 +24,7 @@ fn child() {
     let stream = open(&path, "local");
     let mirror = stream.mirror("down").from_kinesis(&client(&url), "orders");
     let mirror = told(mirror.poll_interval(Duration::from_millis(20)).start());
+    common::killed::note_begun();
     if round < ROUNDS {
         for pick in round.. {
             std::thread::sleep(Duration::from_millis(100));

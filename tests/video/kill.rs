@@ -76,6 +76,7 @@ fn child() {
     told(ingest.write(&head(&[TestTrack::new(1)])));
     let first = stored.last().map_or(0, |at| at + 1);
     let end = if round == rounds() { first + 100 } else { u64::MAX };
+    common::killed::note_begun();
     for at in first..end {
         for piece in second(at).chunks(3_001) {
             told(ingest.write(piece));

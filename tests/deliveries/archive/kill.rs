@@ -8,7 +8,7 @@ use std::path::Path;
 use streamlog::delivery::Directory;
 use streamlog::{Error, Position, Retention, ShardFilter, Stream, StreamOptions};
 
-use super::common::killed::{child as killed_child, kill_again_and_again, told};
+use super::common::killed::{child as killed_child, kill_again_and_again, note_begun, told};
 use super::go_on;
 
 const KEYS: u64 = 5;
@@ -62,6 +62,7 @@ fn child() {
         assert!(stream.stats().unwrap().shards.iter().any(|shard| shard.horizon > 100.into()));
         return;
     }
+    note_begun();
     for number in 0u64.. {
         let (key, padding) = (number % KEYS, [b' '; 2_000]);
         let next = next.entry(key).or_default();

@@ -70,7 +70,7 @@ impl Script {
                 let _ = stream.prepare_ahead();
             }
             let mut data = number.to_le_bytes().to_vec();
-            data.resize(100 + (number * 997 % 9_000) as usize, key);
+            data.extend(vec![key; 92 + (number * 997 % 9_000) as usize]);
             let record = PutRecord::new(std::slice::from_ref(&key), &data);
             let outcome = if number.is_multiple_of(3) {
                 stream.put_batch(&[record]).and_then(|mut outcomes| outcomes.remove(0))

@@ -1,4 +1,4 @@
-//! Little-endian integers in byte slices; reading past the end gives `None`.
+//! Little-endian integers in byte slices, where reading past the end gives `None`, and zeros.
 
 /// Reads an integer of the named type at an offset.
 macro_rules! reader {
@@ -14,6 +14,12 @@ macro_rules! reader {
 reader!(u16_at, u16);
 reader!(u32_at, u32);
 reader!(u64_at, u64);
+
+/// Returns whether all bytes are zero. Compares whole pages, which is much faster than a look at each byte.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
 
 /// Writes fields one after the other into a buffer that has exactly the room for them.
 pub(super) struct FieldWriter<'a> {

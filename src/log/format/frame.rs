@@ -1,7 +1,7 @@
 //! Frames: what one append wrote.
 
 use super::FRAME_ALIGN;
-use super::bytes::{FieldWriter, u64_at};
+use super::bytes::{FieldWriter, is_zero, u64_at};
 use super::encrypted::{self, Encrypted};
 use super::fault::FrameFault;
 use super::pack;
@@ -102,7 +102,7 @@ impl Head {
     fn fault(bytes: &[u8]) -> FrameFault {
         let short = FrameFault::Short { len: FRAME_HEADER_BYTES, available: bytes.len() };
         let Some(fields) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
-            return if bytes.iter().all(|&byte| byte == 0) { FrameFault::Blank } else { short };
+            return if is_zero(bytes) { FrameFault::Blank } else { short };
         };
         let found = u64_at(fields, 0).map_or(0, |lens| lens as u32);
         let len = found as usize;
@@ -164,8 +164,7 @@ impl<'a> Frame<'a> {
             _ if stored != computed => Err(FrameFault::Checksum { stored, computed }),
             (0, 0, 0) => check_shape(&frame[FRAME_HEADER_BYTES..], header.count).and(Err(FrameFault::Shape)),
             (0, 0, FLAG_LOST) => {
-                let is_blank = frame.len() == LOST_FRAME_BYTES
-                    && frame[FRAME_HEADER_BYTES..].iter().all(|&byte| byte == 0);
+                let is_blank = frame.len() == LOST_FRAME_BYTES && is_zero(&frame[FRAME_HEADER_BYTES..]);
                 if is_blank { Ok(Self { header, records: &[] }) } else { Err(FrameFault::Shape) }
             }
             (compression, 0, 0) if pack::is_known(compression) => {

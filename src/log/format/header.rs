@@ -1,7 +1,7 @@
 //! The header page of a segment: what the file is, and its live words.
 
 use super::SEGMENT_VERSION;
-use super::bytes::{FieldWriter, u32_at, u64_at};
+use super::bytes::{FieldWriter, is_zero, u32_at, u64_at};
 use super::checksum::checksum;
 use super::salt::SALT_BYTES;
 
@@ -25,6 +25,13 @@ pub(crate) const FIRST_OFFSET: usize = 1536;
 pub(crate) const SYNCED_OFFSETS: [usize; 2] = [2048, 3072];
 /// The size of one slot of the synced watermark.
 pub(crate) const SYNCED_SLOT_BYTES: usize = 16;
+/// The places that change while a segment is in use, with their lengths.
+const LIVE: [(usize, usize); 4] = [
+    (COMMITTED_OFFSET, LIVE_WORDS_END - COMMITTED_OFFSET),
+    (FIRST_OFFSET, 8),
+    (SYNCED_OFFSETS[0], SYNCED_SLOT_BYTES),
+    (SYNCED_OFFSETS[1], SYNCED_SLOT_BYTES),
+];
 
 const MAGIC: [u8; 8] = *b"slogseg\0";
 const SALT_OFFSET: usize = 32;
@@ -102,19 +109,15 @@ impl SegmentHeader {
         let header = Self::decode_at(page, 0)?;
         // A crash may leave one copy written and the other still blank or with its previous content.
         let has_copy = matches!(Self::decode_at(page, COPY_OFFSET), Ok(_) | Err(HeaderFault::Blank));
-        let is_reserved = |at: usize| {
-            let is_live = (COMMITTED_OFFSET..LIVE_WORDS_END).contains(&at)
-                || (FIRST_OFFSET..FIRST_OFFSET + 8).contains(&at)
-                || SYNCED_OFFSETS.iter().any(|&slot| (slot..slot + SYNCED_SLOT_BYTES).contains(&at));
-            at >= HEADER_BYTES && !is_live && !(COPY_OFFSET..COPY_OFFSET + HEADER_BYTES).contains(&at)
-        };
         if !has_copy {
             return Err(HeaderFault::Copy);
         }
-        if page.iter().enumerate().any(|(at, &byte)| byte != 0 && is_reserved(at)) {
-            return Err(HeaderFault::Reserved);
+        let mut reserved = [0; HEADER_PAGE_BYTES];
+        reserved.copy_from_slice(page);
+        for (at, len) in [(0, HEADER_BYTES), (COPY_OFFSET, HEADER_BYTES)].into_iter().chain(LIVE) {
+            reserved[at..at + len].fill(0);
         }
-        Ok(header)
+        if is_zero(&reserved) { Ok(header) } else { Err(HeaderFault::Reserved) }
     }
 
     /// Reads the second copy of the header, for a page that is damaged elsewhere.
@@ -126,7 +129,7 @@ impl SegmentHeader {
     fn decode_at(page: &[u8], offset: usize) -> Result<Self, HeaderFault> {
         let short = HeaderFault::Short { len: page.len() };
         let bytes = page.get(offset..offset + HEADER_BYTES).ok_or(short.clone())?;
-        if bytes.iter().all(|&byte| byte == 0) {
+        if is_zero(bytes) {
             return Err(HeaderFault::Blank);
         }
         if bytes[..8] != MAGIC {
@@ -148,7 +151,7 @@ impl SegmentHeader {
         if computed != stored {
             return Err(HeaderFault::Checksum { stored, computed });
         }
-        if bytes[SALT_OFFSET + SALT_BYTES..CHECKSUM_OFFSET].iter().any(|&byte| byte != 0) {
+        if !is_zero(&bytes[SALT_OFFSET + SALT_BYTES..CHECKSUM_OFFSET]) {
             return Err(HeaderFault::Reserved);
         }
         let salt = bytes[SALT_OFFSET..].first_chunk().ok_or(short.clone())?;

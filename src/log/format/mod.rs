@@ -1,6 +1,6 @@
 //! The bytes on disk as pure functions over byte slices; `docs/FORMAT.md` owns their meaning.
 
-mod bytes;
+pub(crate) mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod draft;
 pub(crate) mod encrypted;

@@ -4,7 +4,7 @@
 //! and that of the bytes that follow. Bytes up to a multiple of 8 are zero.
 
 use super::FRAME_ALIGN;
-use super::bytes::{FieldWriter, u32_at};
+use super::bytes::{FieldWriter, is_zero, u32_at};
 use super::encrypted::{ENCRYPTION_HEAD_BYTES, TAG_BYTES};
 use super::fault::FrameFault;
 use super::frame::FRAME_HEADER_BYTES;
@@ -170,7 +170,7 @@ impl<'a> Packed<'a> {
         // The most that the methods can make of one byte: LZ4 255, and zstd a block of 128 KiB of four bytes.
         let most = len.saturating_mul(if compression == LZ4 { 255 } else { 32 << 10 });
         let is_sound = padding.len() < FRAME_ALIGN
-            && padding.iter().all(|&byte| byte == 0)
+            && is_zero(padding)
             && plain_len.is_multiple_of(FRAME_ALIGN)
             && plain_len > 0
             && plain_len <= most

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::place::SegmentPlace;
+use crate::log::format::bytes::is_zero;
 use crate::log::format::checksum::checksum;
 use crate::log::format::header::{
     COPY_OFFSET, FIRST_OFFSET, FRAMES_FROM, HEADER_PAGE_BYTES, HeaderFault, SegmentHeader, decode_committed,
@@ -31,7 +32,7 @@ impl HeaderPage {
     /// Returns the header, which must be that of the segment at `place`, or `None` if the page is blank.
     pub(crate) fn header(&self, place: &SegmentPlace) -> Result<Option<SegmentHeader>> {
         // This includes a short page: a file may have grown without its content reaching the disk.
-        if self.bytes.iter().all(|&byte| byte == 0) {
+        if is_zero(&self.bytes) {
             return Ok(None);
         }
         let damage = |offset: usize, reason: String| Err(place.damage(offset as u64, place.base, reason));

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::fault;
 use super::file::DataFile;
+use crate::log::format::bytes::is_zero;
 use crate::log::types::error::Result;
 
 /// So many bytes at a time are read and written where the system does not copy by itself, and left out if they are zeros.
@@ -69,7 +70,7 @@ pub(crate) fn copy_in_order(from: &DataFile, to: &DataFile, bytes: Range<u64>) -
         if found == 0 {
             break;
         }
-        if buffer[..found].iter().any(|&byte| byte != 0) {
+        if !is_zero(&buffer[..found]) {
             to.write_all_at(&buffer[..found], at)?;
         }
         at += found as u64;

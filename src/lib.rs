@@ -1,8 +1,8 @@
 //! An embeddable streaming log: the model of Amazon Kinesis Data Streams, in process, on memory-mapped files.
 //!
-//! A [`Stream`] is a directory. It owns **shards**. Each shard owns a range of the 128-bit hash-key space and is an append-only log with
-//! dense sequence numbers. A record goes to the shard that owns the hash of its partition key. The records of one key are read in the order
-//! in which they were put, across any number of splits and merges.
+//! A [`Stream`] is a directory of **shards**. Each shard owns a range of the 128-bit hash-key space and is an append-only log with dense
+//! sequence numbers. A record goes to the shard that owns the hash of its partition key. The records of one key are read in the order in
+//! which they were put, across any number of splits and merges.
 //!
 //! ```
 //! use streamlog::prelude::*;
@@ -23,30 +23,31 @@
 //! - Put records: [`Stream::put`], [`Stream::put_batch`]. What a returned put survives: [`Durability`].
 //! - Put from many threads without waiting for each record: [`Stream::producer`], [`Producer`].
 //! - Read in the same process or in any other: [`StreamReader`].
-//! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read many shards at once: [`wait_any`], [`StreamReader::lineage_iterator`].
-//! - Wait as a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`], [`Queue::next`]; a [`PendingReceipt`] is a future.
-//! - Share the reading among workers: [`Stream::group`], [`Group`], [`Worker`].
-//! - Have a function called with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`]; on Amazon Kinesis and Apache Kafka, too:
-//!   [`Source`].
-//! - Have a shard's records pushed to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
-//! - Hand out records one by one and take them back one by one, with timeouts and dead letters: [`Stream::queue`], [`Queue`].
+//! - Read a shard: [`StreamReader::iterator`], [`Position`], [`Batch`]. Read several shards: [`wait_any`], [`StreamReader::lineage_iterator`].
+//! - Wait in a task of any async runtime: [`ShardIterator::readable`], [`any_readable`], [`Worker::next`], [`Queue::next`]; a [`PendingReceipt`] is a
+//!   future.
+//! - Share the shards among workers: [`Stream::group`], [`Group`], [`Worker`].
+//! - Call a function with batches of records, as AWS Lambda does: [`Stream::processor`], [`Processor`]. It can also read from Amazon Kinesis and
+//!   Apache Kafka: [`Source`].
+//! - Push a shard's records to registered consumers, each at its own pace: [`Stream::subscribe`], [`Subscription`].
+//! - Receive and acknowledge records one by one, with timeouts and dead letters: [`Stream::queue`], [`Queue`].
 //! - Deliver records to files and object stores, exactly once, and to HTTP endpoints, as Amazon Data Firehose does: the module `delivery`, with
-//!   the feature of that name.
-//! - Forward records to Amazon Kinesis as they arrive: the module `relay`, with the feature `relay-kinesis`.
-//! - Read and write what the Kinesis Producer Library aggregates: [`aggregate`], [`Worker::user_records`].
-//! - Handle only some records, by patterns of EventBridge as in Lambda: [`Filter`].
-//! - Take video from cameras as Matroska, and play it live and archived, as Amazon Kinesis Video Streams does: the module `video`, with the feature of
-//!   that name.
-//! - Mirror a stream of Amazon Kinesis in this one, exactly once: the module `relay`, with the feature `relay-kinesis`.
+//!   the feature of the same name.
+//! - Forward records to Amazon Kinesis or Apache Kafka as they arrive: the module `relay`, with the features `relay-kinesis` and `relay-kafka`.
+//! - Read and write the aggregated records of the Kinesis Producer Library: [`aggregate`], [`Worker::user_records`].
+//! - Filter records by EventBridge patterns, as Lambda does: [`Filter`].
+//! - Ingest video from cameras as Matroska, and play it live or from the archive, as Amazon Kinesis Video Streams does: the module `video`, with the
+//!   feature of the same name.
+//! - Mirror an Amazon Kinesis stream or a Kafka topic into a local stream, exactly once: the module `relay`, with the same features.
 //! - Replay records with their original spacing, or faster: [`StreamReader::replay`].
-//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Let their number follow
-//!   the load: [`Stream::set_scaling`], [`Scaling`].
+//! - Change the shards: [`Stream::split_shard`], [`Stream::merge_shards`], [`Stream::update_shard_count`], [`ShardFilter`]. Scale them with the
+//!   load: [`Stream::set_scaling`], [`Scaling`].
 //! - Keep many streams in a directory: [`Store`], [`MaintenancePool`].
 //! - Back up a running stream: [`StreamReader::snapshot`].
 //! - Archive sealed segments in a directory or an object store, and read back what retention has dropped: [`StreamReader::archiver`],
 //!   [`StreamOptions::archive`], [`Stream::restore`].
-//! - Limit what each shard takes and hands out in a second, as Kinesis does: [`Limits`].
-//! - Keep and drop records: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
+//! - Limit the write and read throughput of each shard, as Kinesis does: [`Limits`].
+//! - Set how long records are kept: [`Retention`]. Inspect the disk: [`StreamReader::stats`], [`StreamReader::verify`], [`Stream::recovery`].
 //! - Monitor: [`StreamStats::metrics`] with CloudWatch's names, [`StreamOptions::report_stats`].
 //! - Handle errors, sorted by remedy: [`Error`].
 //!
@@ -54,25 +55,26 @@
 //!
 //! All features are off by default. While off, they cost nothing.
 //!
-//! - `delivery`: the module `delivery`, which writes records into files and what else takes objects. Needs a C compiler, for TLS.
+//! - `delivery`: the module `delivery`, which delivers records to files, HTTP endpoints and other storage. Needs a C compiler, for TLS.
 //! - `encryption`: AES-256-GCM for records, and `KeyFile`. Needs a C compiler. [`StreamOptions::encryption`], [`KeyProvider`].
-//! - `futures`: the batches of iterators and workers as a `Stream` of the crate `futures`: `into_batches`. Waiting as a task needs no
+//! - `futures`: the batches of iterators and workers as a `Stream` of the crate `futures`: `into_batches`. Waiting in a task needs no
 //!   feature.
-//! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. Calls to put are counted by their outcome,
-//!   and some of them are timed, which takes about 37 instructions per put.
-//! - `gateway`: the module `gateway`, which serves Kinesis' API over HTTP, with `delivery` also Firehose's, and with `video` that of Kinesis Video Streams. Needs a C compiler. Brings `encryption` and `tracing` along.
-//! - `parquet`: deliveries of Apache Parquet. Brings `delivery` along, with 32 crates more.
+//! - `metrics`: `streamlog::metrics::reporter` passes all counts to the facade crate `metrics`. The feature counts calls to put by outcome
+//!   and times some of them, which takes about 37 instructions per put.
+//! - `gateway`: the module `gateway`, which serves Kinesis' API over HTTP, with `delivery` also Firehose's, and with `video` that of Kinesis Video
+//!   Streams. Needs a C compiler. Enables `encryption` and `tracing`.
+//! - `parquet`: deliveries in Apache Parquet format. Enables `delivery`, and compiles 32 more crates.
 //! - `lz4`, `zstd`: [`Compression`] of batches. `zstd` needs a C compiler.
 //! - `object-store`: `delivery` to S3, Google Cloud Storage, Azure, and every other store of the crate `object_store`: `delivery::ObjectStorage`.
-//!   Needs a C compiler. Brings `delivery` along.
-//! - `relay-kafka`, `relay-kinesis`: the module `relay`, which relays streams to Apache Kafka and Amazon Kinesis, mirrors what is there, and runs
-//!   processors on it. Need a C compiler, and `relay-kafka` also `make`.
+//!   Needs a C compiler. Enables `delivery`.
+//! - `relay-kafka`, `relay-kinesis`: the module `relay`, which relays streams to Apache Kafka and Amazon Kinesis, mirrors their topics and
+//!   streams, and runs processors on them. Both need a C compiler, and `relay-kafka` also needs `make`.
 //! - `serde`: ids, times, positions, settings, receipts, descriptions and reports serialize and deserialize; statistics serialize. Shard
-//!   ids, hash keys and times become the text that they print.
-//! - `sql`: SQL over streams, by DataFusion: `streamlog::query`. Needs a C compiler, and compiles 200 crates more.
-//! - `tracing`: emits events of opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Some of them are emitted while puts to
-//!   the shard wait, so a subscriber must not call into the stream that an event is about.
-//! - `video`: video as Kinesis Video Streams takes and plays it: `streamlog::video`.
+//!   ids, hash keys and times serialize as the text that they print.
+//! - `sql`: SQL over streams, by DataFusion: `streamlog::query`. Needs a C compiler, and compiles 200 more crates.
+//! - `tracing`: emits events for opening, recovery, rolls, seals, reshards, scaling, trims and failed syncs. Puts to the shard wait while some of
+//!   them are emitted, so a subscriber must not call into the stream of the event.
+//! - `video`: ingests and plays video like Kinesis Video Streams: `streamlog::video`.
 
 pub mod aggregate;
 mod consumer;

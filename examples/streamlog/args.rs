@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Encrypt and decrypt records with the keys in this file; see new-key
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) key_file: Option<PathBuf>,
-    /// Read what retention has dropped from this archive: a directory, or a place in an object store; see archive. For commands that only read
+    /// For commands that only read: read records that retention has dropped from this archive, a directory or an object store URL; see archive
     #[arg(long, value_name = "PLACE", global = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) archive: Option<String>,
     #[command(subcommand)]
@@ -115,19 +115,19 @@ impl Command {
 
 /// Create a file with a key for --key-file, and print the key's name.
 ///
-/// Only its owner may read it. Keep a copy in another place than the streams: without it, their records cannot be read.
+/// Only its owner may read the file. Keep a copy away from the streams: without it, their records cannot be read.
 ///
-/// A stream is encrypted from the first command on that creates it, or puts into it, with --key-file.
+/// A stream is encrypted from the first command with --key-file on that creates it or puts into it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NewKeyArgs {
-    /// The file; there must be none yet
+    /// The file, which must not exist yet
     pub(crate) file: PathBuf,
-    /// Add the key to a file that exists. Streams take it at their next rotate-key, and keep needing the older ones for older records
+    /// Add the key to an existing file. Streams use it after their next rotate-key, and still need the older keys for older records
     #[arg(long)]
     pub(crate) add: bool,
 }
 
-/// Encrypt what is put from now on with a new key, wrapped by the newest one in --key-file.
+/// Encrypt new records with a new key, wrapped by the newest one in --key-file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RotateKeyArgs {
     /// The stream's directory
@@ -186,23 +186,22 @@ impl From<HashName> for KeyHash {
 
 /// Put each line of a file as a record, without its newline.
 ///
-/// Lines may hold any bytes, and may be empty. Carriage returns, zeros and bytes that are not UTF-8 are kept, so cat prints a file that was
-/// put into one shard byte for byte; it only adds a newline to a last line that has none. Compressed files (gzip, zstd, xz, bzip2) are
+/// Lines may hold any bytes, and may be empty. Carriage returns, zeros and bytes that are not UTF-8 are kept, so cat reproduces a file that
+/// was put into one shard byte for byte, except that it adds a missing newline at the end. Compressed files (gzip, zstd, xz, bzip2) are
 /// refused: zcat FILE | streamlog put PATH.
 ///
-/// Without a key option, a line's partition key is its line number: the lines spread evenly
-/// over the shards and keep their order within each shard. Lines with the same key go to the same shard, in order. A carriage
-/// return at the end of a line belongs to no key.
+/// Without a key option, a line's partition key is its line number: the lines spread evenly over the shards and keep their order within
+/// each shard. Lines with the same key go to the same shard, in order. A carriage return at the end of a line is not part of the key.
 ///
 /// The command stops at a line that it cannot put (no key, an empty key, too long) and prints its number; the lines before it are in the
-/// stream. With --skip-long, it goes on after a line that is too long.
+/// stream. With --skip-long, it skips lines that are too long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
     /// The file to read; standard input if omitted or "-"
     pub(crate) file: Option<PathBuf>,
-    /// The partition key of every line; with --key-column or --key-regex, of the lines where those find no key
+    /// The partition key of every line; with --key-column or --key-regex, of lines in which they find no key
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) key: Option<String>,
     /// Use this column of the line as the partition key, counted from 1
@@ -211,7 +210,7 @@ pub(crate) struct PutArgs {
     /// The separator between columns [default: any run of blanks]
     #[arg(long, value_name = "TEXT", requires = "key_column", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) separator: Option<String>,
-    /// Use what the first group of this regular expression matches as the partition key, or its whole match if it has no group
+    /// Use the first group of this regular expression as the partition key, or the whole match if it has no group
     #[arg(long, value_name = "RE")]
     pub(crate) key_regex: Option<Regex>,
     /// Skip lines that are too long for a record, or whose key is too long, and print how many
@@ -239,14 +238,13 @@ pub(crate) struct FormatArgs {
 
 /// Print records, shard after shard.
 ///
-/// The records of each partition key are printed in the order in which they were put, each with a newline after its data. Data that holds
-/// newlines itself is printed as it is; with --json, each record is one line. It prints what is there when it begins.
+/// The records of each partition key are printed in the order in which they were put, each with a newline after its data. Newlines within
+/// the data are printed as they are; with --json, each record is one line. cat prints the records that exist when it begins.
 ///
-/// With -f it then goes on with the records that are put, until Ctrl-C or until the reader of its output closes it. It follows the stream
-/// through splits and merges, and while the program that writes it stops and starts again. With --shard it ends when that shard is split or
-/// merged.
+/// With -f it then prints new records as they are put, until Ctrl-C or until its output is closed. It follows the stream through splits and
+/// merges, and through restarts of the program that writes it. With --shard it ends when that shard is split or merged.
 ///
-/// Where retention was faster, or damage was given up with salvage, it says which records are missing and goes on.
+/// If retention has dropped records before they were printed, or salvage has given them up, it reports the missing ones and continues.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CatArgs {
     /// The stream's directory
@@ -264,7 +262,7 @@ pub(crate) struct CatArgs {
     /// Stop after this many records in total
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Continue with records that are put later, until Ctrl-C
+    /// Continue with new records, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
     #[command(flatten)]
@@ -280,10 +278,10 @@ pub(crate) enum Order {
 
 /// Print the last records of each shard.
 ///
-/// With -f it then prints each record as soon as another program puts it, until Ctrl-C or until the reader of its output closes it. It
-/// follows the stream through splits and merges, and while the program that writes it stops and starts again.
+/// With -f it then prints each record as soon as another program puts it, until Ctrl-C or until its output is closed. It follows the stream
+/// through splits and merges, and through restarts of the program that writes it.
 ///
-/// Where retention was faster, or damage was given up with salvage, it says which records are missing and goes on.
+/// If retention has dropped records before they were printed, or salvage has given them up, it reports the missing ones and continues.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TailArgs {
     /// The stream's directory
@@ -291,10 +289,10 @@ pub(crate) struct TailArgs {
     /// Number of records from each shard
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
     pub(crate) count: u64,
-    /// Continue with records that are put later, until Ctrl-C
+    /// Continue with new records, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Do not print the name of each shard if there are several
+    /// Do not print shard names, even if there are several shards
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
@@ -313,7 +311,7 @@ pub(crate) struct DescribeArgs {
 
 /// Read everything, check it, and list damage.
 ///
-/// The exit code is 1 if there is damage. Nothing is changed: salvage repairs.
+/// The exit code is 1 if there is damage. verify changes nothing; use salvage to repair.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
     /// The stream's directory
@@ -333,12 +331,13 @@ pub(crate) struct SalvageArgs {
     pub(crate) path: PathBuf,
 }
 
-/// Back up a stream: make a directory that opens as a stream and holds what the stream holds now, with its consumer groups.
+/// Back up a stream: make a directory that opens as a stream, with the stream's current records and consumer groups.
 ///
-/// On the same file system, only what is not sealed yet takes room. Elsewhere everything is copied. Run it again with the same directory, and
-/// it adds only what is new. Until it is done, the last snapshot stays as it was. If it is interrupted, run it again: it continues from there.
+/// On the same file system, only unsealed segments take space. Otherwise everything is copied. If you run it again with the same directory, it
+/// adds only new records. Until it is done, the last snapshot stays as it was. If it is interrupted, run it again: it continues from there.
 ///
-/// A snapshot that records were put into is refused. Opening a snapshot drops what has expired by then: to look at an old one, use a copy.
+/// A snapshot into which records were put is refused. Opening a snapshot drops the records that have expired by then: to look at an old
+/// one, use a copy.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SnapshotArgs {
     /// The stream's directory
@@ -357,7 +356,7 @@ pub(crate) struct SplitArgs {
     pub(crate) path: PathBuf,
     /// An open shard (shardId-000000000003, or 3)
     pub(crate) shard: ShardId,
-    /// The first hash key of the upper half, a decimal number below 2^128; without it, the middle
+    /// The first hash key of the upper shard, a decimal number below 2^128 [default: the middle]
     #[arg(long, value_name = "HASH_KEY")]
     pub(crate) at: Option<HashKey>,
     /// Print one JSON object
@@ -396,7 +395,7 @@ pub(crate) struct ScaleArgs {
 
 /// Print how long records are kept, or change it.
 ///
-/// Changes only what is given; without --age and --bytes, nothing. Records that have expired are dropped at once and cannot be restored.
+/// Changes only the given settings, if any. Expired records are dropped immediately and cannot be restored.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetentionArgs {
     /// The stream's directory
@@ -444,9 +443,9 @@ pub(crate) struct LagArgs {
 
 /// Print the records that a consumer group has not handled yet, and mark them as handled.
 ///
-/// Each batch is committed once it is written to standard output: after a crash, or if the reader of a pipe closes it, the records of the
-/// last batch are printed again. The group is created if it is new. The records of each partition key are printed in order. A program may
-/// have the stream open meanwhile, but not this group.
+/// Each batch is committed after it is written to standard output: after a crash, or if the output is closed, the records of the last batch
+/// are printed again. A new group is created. The records of each partition key are printed in order. Another program may have the stream
+/// open meanwhile, but not this group.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConsumeArgs {
     /// The stream's directory
@@ -460,7 +459,7 @@ pub(crate) struct ConsumeArgs {
     /// failing
     #[arg(long)]
     pub(crate) skip_trimmed: bool,
-    /// Continue with records that are put later, until Ctrl-C
+    /// Continue with new records, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
     #[command(flatten)]
@@ -488,14 +487,14 @@ pub(crate) struct DeleteGroupArgs {
     pub(crate) group: String,
 }
 
-/// List the processors and how far they are, or print one of them shard by shard.
+/// List the processors and their lag, or print one of them shard by shard.
 ///
-/// The lag is what a processor has not committed yet, and the age of the oldest such record is about what AWS Lambda calls the iterator age. A
-/// processor that runs may be a moment ahead. What it does right now, such as its calls and errors, only its own program knows.
+/// The lag counts the records that a processor has not committed yet. The age of the oldest one corresponds to AWS Lambda's iterator age. A
+/// running processor may be slightly ahead. Only its own program knows its current state, such as calls and errors.
 ///
-/// With a NAME, each lane has a line: how far it is, and the tumbling windows that it has begun.
+/// With a NAME, each lane has a line with its progress and its open tumbling windows.
 ///
-/// A processor reads as the consumer group of its name, which reset moves and delete-group deletes.
+/// A processor reads as a consumer group of the same name, which you can move with reset and delete with delete-group.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProcessorsArgs {
     /// The stream's directory

@@ -9,18 +9,18 @@ use crate::{Error, HashKey, PutRecord, Result, limits};
 /// The default of [`Aggregator::bytes_max`], as in the KPL.
 pub const BYTES_MAX_DEFAULT: usize = 50 << 10;
 
-/// The most that [`Aggregator::bytes_max`] can be, as in the KPL.
+/// The largest [`Aggregator::bytes_max`], as in the KPL.
 pub const BYTES_MAX_LIMIT: usize = 10 << 20;
 
 /// Packs user records into aggregates.
 ///
-/// Add user records. Each time an aggregate is full, [`add`](Self::add) returns it, and the user record begins the next one. What is left is
-/// returned by [`finish`](Self::finish), for example after some time, because an aggregator has no clock.
+/// Each time an aggregate is full, [`add`](Self::add) returns it, and the added user record begins the next one. [`finish`](Self::finish)
+/// returns the rest; call it after some time, because an aggregator has no clock.
 ///
 /// **Use one aggregator for each shard.** An aggregate goes to one shard: to the one that owns the hash key of its first user record. Readers
 /// with the KCL, and [`Worker::user_records`](crate::Worker::user_records) in a stream with [`KeyHash::Md5`](crate::KeyHash::Md5), drop an
-/// aggregate with a user record that belongs to another shard. If the shards change between adding and putting, that may happen, too: a
-/// producer looks at the receipt, and puts the user records again if they do not all belong to the shard that it names.
+/// aggregate with a user record that belongs to another shard. This may also happen if the shards change between adding and putting: check
+/// the receipt, and put the user records again if they do not all belong to its shard.
 ///
 /// ```
 /// # use streamlog::PutRecord;
@@ -51,7 +51,7 @@ pub struct Aggregator {
     last_hash_key: Option<(HashKey, String)>,
 }
 
-/// A record that an [`Aggregator`] has made: an aggregate, or the only user record.
+/// A record made by an [`Aggregator`]: an aggregate, or a single user record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AggregatedRecord {
@@ -59,16 +59,16 @@ pub struct AggregatedRecord {
     pub partition_key: String,
     /// The explicit hash key of the first user record, if it has one.
     pub explicit_hash_key: Option<HashKey>,
-    /// The aggregate, or the data of the only user record.
+    /// The aggregate, or the data of the single user record.
     pub data: Vec<u8>,
     /// How many user records it holds.
     pub user_record_count: usize,
-    /// Whether the data is an aggregate. As with the KPL, a user record by itself stays a plain record.
+    /// Whether the data is an aggregate. As with the KPL, a single user record stays a plain record.
     pub is_aggregated: bool,
 }
 
 impl AggregatedRecord {
-    /// Returns the record in the form in which it can be put. It goes to the shard of its first user record.
+    /// Returns the record to put. It goes to the shard of its first user record.
     pub fn as_put(&self) -> PutRecord<'_> {
         let mut record = PutRecord::new(&self.partition_key, &self.data);
         record.explicit_hash_key = self.explicit_hash_key;
@@ -107,18 +107,18 @@ impl Aggregator {
         }
     }
 
-    /// Sets how many bytes an aggregate has at most. A user record that does not fit into one becomes a plain record. Default: 51,200
+    /// Sets the maximum size of an aggregate in bytes. A user record that does not fit into one becomes a plain record. Default: 51,200
     /// ([`BYTES_MAX_DEFAULT`]), as in the KPL. More than 10 MiB ([`BYTES_MAX_LIMIT`]) is the same as 10 MiB.
     ///
-    /// An aggregate has to be put into a stream, so set no more than the stream's
-    /// [`record_bytes_max`](crate::StreamOptions::record_bytes_max) less the longest partition key.
+    /// Set no more than the [`record_bytes_max`](crate::StreamOptions::record_bytes_max) of the target stream less the longest partition
+    /// key.
     #[must_use]
     pub fn bytes_max(mut self, bytes: usize) -> Self {
         self.bytes_max = bytes.min(BYTES_MAX_LIMIT);
         self
     }
 
-    /// Sets how many user records an aggregate has at most. Default: no limit.
+    /// Sets the maximum number of user records in an aggregate. Default: no limit.
     #[must_use]
     pub fn user_records_max(mut self, count: usize) -> Self {
         self.user_records_max = count;
@@ -135,7 +135,7 @@ impl Aggregator {
         self.user_record_count == 0
     }
 
-    /// Returns how many bytes an aggregate of the user records that were added has: 0 if there are none.
+    /// Returns the size in bytes of an aggregate of the user records added so far: 0 if there are none.
     pub fn bytes(&self) -> usize {
         if self.is_empty() {
             return 0;
@@ -144,7 +144,7 @@ impl Aggregator {
         MAGIC.len() + tables + self.records.len() + DIGEST_BYTES
     }
 
-    /// Adds a user record. If it does not fit, returns the aggregate of those before it.
+    /// Adds a user record. If it does not fit, returns the aggregate of the previous ones.
     ///
     /// # Errors
     /// `InvalidRecord` for a partition key that is empty, longer than 1,024 bytes or not UTF-8, because it is text in an aggregate, and for
@@ -156,8 +156,8 @@ impl Aggregator {
         Ok(full)
     }
 
-    /// Adds many user records. Returns the aggregates that are full. It takes less time than [`add`](Self::add) if there are several,
-    /// because their digests are computed together.
+    /// Adds many user records. Returns the aggregates that are full. It is faster than several calls of [`add`](Self::add), because it
+    /// computes the aggregates' digests together.
     ///
     /// ```
     /// # use streamlog::PutRecord;
@@ -197,7 +197,7 @@ impl Aggregator {
         full
     }
 
-    /// Returns what was added since the last aggregate, if anything was: for example because it has waited for long enough.
+    /// Returns the user records added since the last aggregate, if any.
     pub fn finish(&mut self) -> Option<AggregatedRecord> {
         let mut last = self.finish_unsigned();
         sign(last.as_mut_slice());

@@ -5,10 +5,10 @@ use super::md5::{DIGEST_BYTES, LANES, digests};
 use super::protobuf::{Fields, Malformed, Span, Value};
 use crate::{HashKey, HashKeyRange, KeyHash, PutRecord};
 
-/// An aggregate that is read, and the user records in it. It borrows the data.
+/// A decoded aggregate and its user records. It borrows the data.
 ///
-/// Use it for data that comes from somewhere else than a stream, such as an answer of Amazon Kinesis. [`deaggregate`](super::deaggregate)
-/// does this for the records of a stream.
+/// Use it for data from another source than a stream, such as a response of Amazon Kinesis. For the records of a stream, use
+/// [`deaggregate`](super::deaggregate).
 ///
 /// ```
 /// # use streamlog::PutRecord;
@@ -47,7 +47,7 @@ struct Entry {
 struct Broken;
 
 impl<'a> Aggregate<'a> {
-    /// Reads an aggregate. Returns `None` if the data is not one: it is that of a plain record then.
+    /// Reads an aggregate. Returns `None` if the data is not one, but that of a plain record.
     pub fn decode(data: &'a [u8]) -> Option<Self> {
         Self::decode_within(data, HashKeyRange::ALL, KeyHash::Md5)
     }
@@ -153,12 +153,12 @@ impl<'a> Aggregate<'a> {
         parse_hash_key(text.of(self.message))
     }
 
-    /// Returns the number of user records that are handed out.
+    /// Returns the number of user records, without dropped ones.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Returns whether no user record is handed out.
+    /// Returns whether there are no user records, or all were dropped.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -168,13 +168,13 @@ impl<'a> Aggregate<'a> {
         self.is_foreign
     }
 
-    /// Returns whether user records at the end are dropped, because they are broken: a user record refers to a key that is not in the
-    /// table, or its explicit hash key is not a number.
+    /// Returns whether user records at the end are dropped because one is broken: it refers to a key that is not in the table, or has an
+    /// explicit hash key that is not a number.
     pub fn is_broken(&self) -> bool {
         self.is_broken
     }
 
-    /// Returns the user records in order, in the form in which they can be put.
+    /// Returns the user records in order, ready to be put.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = PutRecord<'a>> {
         self.entries.iter().map(|&entry| self.record(entry))
     }

@@ -2,8 +2,8 @@
 //!
 //! A program that writes to Amazon Kinesis with the KPL, or with one of the aggregators for Java, Node, Go and Python, packs many small
 //! **user records** into one record of the stream. That record's data is an **aggregate**. Readers with the Kinesis Client Library (KCL) get
-//! the user records, each with the sequence number of the record that held it and a **sub-sequence number**, its index there. This module
-//! does both sides, with the same bytes and the same rules.
+//! the user records, each with the sequence number of the containing record and a **sub-sequence number**, its index in the aggregate. This
+//! module reads and writes aggregates, with the same bytes and the same rules.
 //!
 //! - Read user records: [`deaggregate`], of a record or a batch; in a consumer group, [`Worker::user_records`](crate::Worker::user_records)
 //!   and [`Worker::commit_to_user_record`](crate::Worker::commit_to_user_record).
@@ -40,14 +40,13 @@
 //! The KCL's rules decide, so that both readers get the same records:
 //!
 //! - Data is an aggregate if it begins with the magic number `f3899ac2`, ends with the MD5 of the bytes in between, and these are a protobuf
-//!   message with all fields that it requires. Everything else is a plain record. It is handed out as it is, with sub-sequence number 0.
-//! - An aggregate that was sent to the wrong shard is dropped as a whole, as soon as the hash key of one of its user records is outside of
-//!   the shard's range. The KPL notices such an aggregate, and sends its user records again.
-//!   [`UserRecords::foreign_count`] counts them.
+//!   message with all fields that it requires. Everything else is a plain record. It is returned as it is, with sub-sequence number 0.
+//! - An aggregate that was sent to the wrong shard is dropped as a whole: the hash key of at least one of its user records is outside the
+//!   shard's range. The KPL notices such an aggregate, and sends its user records again. [`UserRecords::foreign_count`] counts them.
 //! - If a user record refers to a key that is not in the aggregate's table, or its explicit hash key is not a number, the user records
-//!   before it are handed out, and the rest is dropped. [`UserRecords::broken_count`] counts these aggregates.
+//!   before it are returned, and the rest is dropped. [`UserRecords::broken_count`] counts these aggregates.
 //!
-//! No bytes cause a panic. Reading an aggregate takes at most twelve times its size in memory, and usually a fraction of it.
+//! Malformed data never causes a panic. Reading an aggregate takes at most twelve times its size in memory, and usually a fraction of that.
 
 mod aggregator;
 mod decode;

@@ -6,11 +6,11 @@ use super::decode::{Aggregate, messages_of};
 use super::md5::LANES;
 use crate::{Batch, HashKey, HashKeyRange, KeyHash, Record, Records, SequenceNumber, Timestamp};
 
-/// Returns the user records of a batch (`&batch`) or of one record of it, without a copy. A plain record is handed out as it is.
+/// Returns the user records of a batch (`&batch`) or of one record of it, without a copy. A plain record is returned as it is.
 ///
-/// All user records are returned, whatever shard they belong to, as from AWS' libraries that only deaggregate.
-/// [`UserRecords::within`] drops those that belong to another shard, as the KCL does. In a consumer group,
-/// [`Worker::user_records`](crate::Worker::user_records) does that, and continues within an aggregate after a restart.
+/// It returns all user records, whatever shard they belong to, like AWS' deaggregation libraries. [`UserRecords::within`] drops those that
+/// belong to another shard, as the KCL does. In a consumer group, [`Worker::user_records`](crate::Worker::user_records) does this too, and
+/// continues within an aggregate after a restart.
 ///
 /// ```
 /// # use streamlog::aggregate::{Aggregator, deaggregate};
@@ -42,9 +42,9 @@ pub fn deaggregate<'a>(records: impl Into<UserRecords<'a>>) -> UserRecords<'a> {
     records.into()
 }
 
-/// A record as its producer has put it: alone, or packed into an aggregate with others. It borrows the batch.
+/// A record as its producer put it: alone, or packed into an aggregate with others. It borrows the batch.
 ///
-/// A stream's record and the sub-sequence number in it identify a user record. The numbers are the same each time it is read.
+/// The sequence number and the sub-sequence number identify a user record. They are the same each time it is read.
 #[derive(Debug, Clone, Copy)]
 pub struct UserRecord<'a> {
     record: Record<'a>,
@@ -57,7 +57,7 @@ pub struct UserRecord<'a> {
 }
 
 impl<'a> UserRecord<'a> {
-    /// Returns the sequence number of the record that holds it.
+    /// Returns the sequence number of the containing record.
     #[inline]
     pub fn sequence(&self) -> SequenceNumber {
         self.record.sequence()
@@ -69,7 +69,7 @@ impl<'a> UserRecord<'a> {
         self.sub_sequence
     }
 
-    /// Returns when the record that holds it arrived.
+    /// Returns when the containing record arrived.
     #[inline]
     pub fn timestamp(&self) -> Timestamp {
         self.record.timestamp()
@@ -99,13 +99,13 @@ impl<'a> UserRecord<'a> {
         self.is_aggregated
     }
 
-    /// Returns whether the record that holds it holds no other user record behind it.
+    /// Returns whether it is the last user record of the containing record.
     #[inline]
     pub fn is_last(&self) -> bool {
         self.is_last
     }
 
-    /// Returns the record of the stream that holds it, with its headers.
+    /// Returns the containing record of the stream, with its headers.
     #[inline]
     pub fn record(&self) -> Record<'a> {
         self.record
@@ -115,9 +115,8 @@ impl<'a> UserRecord<'a> {
 /// The user records of a record or of a batch, in order. [`deaggregate`] and [`Worker::user_records`](crate::Worker::user_records) return
 /// it.
 ///
-/// Nothing is dropped in silence: after the last user record, [`foreign_count`](Self::foreign_count) and
-/// [`broken_count`](Self::broken_count) say what was dropped, and why. [The rules](crate::aggregate#which-records-are-aggregates) are those
-/// of the KCL.
+/// Nothing is dropped silently: after the last user record, [`foreign_count`](Self::foreign_count) and [`broken_count`](Self::broken_count)
+/// return how many aggregates were affected. [The rules](crate::aggregate#which-records-are-aggregates) are those of the KCL.
 ///
 /// ```
 /// # use streamlog::aggregate::deaggregate;
@@ -183,9 +182,8 @@ impl<'a> UserRecords<'a> {
         }
     }
 
-    /// Drops aggregates with a user record that does not belong into this range of hash keys, as the KCL does with those that do not belong
-    /// into the range of the shard. Their producer sends such user records again, if it is the KPL. It hashes keys with
-    /// [`KeyHash::Md5`].
+    /// Drops aggregates with a user record outside this range of hash keys, as the KCL does with the range of the shard. The KPL, which
+    /// hashes keys with [`KeyHash::Md5`], sends such user records again.
     ///
     /// ```
     /// # use streamlog::aggregate::{Aggregator, deaggregate};
@@ -209,18 +207,18 @@ impl<'a> UserRecords<'a> {
         Self { range, key_hash, ..self }
     }
 
-    /// Begins with this user record, and skips those before it: for a program that keeps the position of the last one by itself.
+    /// Begins with this user record, and skips the previous ones, for a program that stores its own position.
     #[must_use]
     pub fn starting_at(self, sequence: SequenceNumber, sub_sequence: u64) -> Self {
         Self { start: (sequence, sub_sequence), ..self }
     }
 
-    /// Returns how many aggregates were dropped so far, because one of their user records does not belong to the shard.
+    /// Returns how many aggregates were dropped so far because one of their user records does not belong to the shard.
     pub fn foreign_count(&self) -> u64 {
         self.foreign_count
     }
 
-    /// Returns how many aggregates were met so far whose user records were dropped from the first broken one on.
+    /// Returns how many aggregates so far lost user records, from the first broken one on.
     pub fn broken_count(&self) -> u64 {
         self.broken_count
     }

@@ -6,14 +6,13 @@ use std::task::{Context, Poll, ready};
 use super::worker::Worker;
 use crate::{Batch, Error, Result};
 
-/// The batches of a worker as a [`Stream`](futures_core::Stream): all that are there, and then those to come. [`Worker::into_batches`]
-/// returns it.
+/// The batches of a worker as a [`Stream`](futures_core::Stream): all existing ones, and then new ones as they arrive.
+/// [`Worker::into_batches`] returns it.
 ///
 /// - It ends once the stream of records is closed. No batch is empty.
-/// - After an error it ends too, so that a loop ends. To go on, call [`get_mut`](Self::get_mut), for example to skip the records that are
-///   gone.
+/// - After an error it ends too, so that a loop ends. To continue, call [`get_mut`](Self::get_mut), for example to skip lost records.
 /// - A batch is taken only when it is returned, so nothing is lost if a task stops waiting. A task that waits costs no thread.
-/// - The worker counts as alive from when the task begins to wait until the stream is polled again, dropped, or asked for its worker.
+/// - The worker counts as alive while the task waits, until the stream is polled again or dropped, or its worker is taken.
 ///
 /// ```
 /// use futures_util::TryStreamExt;
@@ -42,7 +41,7 @@ pub struct WorkerBatches {
 }
 
 impl Worker {
-    /// Returns the worker's batches as a `Stream` of the crate `futures`. It waits for records to come. Needs the cargo feature `futures`.
+    /// Returns the worker's batches as a `Stream` of the crate `futures`. It waits for new records. Needs the cargo feature `futures`.
     pub fn into_batches(self) -> WorkerBatches {
         WorkerBatches { worker: self, has_failed: false }
     }
@@ -54,7 +53,7 @@ impl WorkerBatches {
         &self.worker
     }
 
-    /// Returns the worker, to commit, to skip or to seek. After an error, the batches then go on.
+    /// Returns the worker, to commit, to skip or to seek. After an error, this lets the batches continue.
     pub fn get_mut(&mut self) -> &mut Worker {
         self.has_failed = false;
         self.worker.stop_waiting();

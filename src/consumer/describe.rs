@@ -55,15 +55,15 @@ pub struct GroupShard {
     pub worker: Option<WorkerId>,
     /// The checkpoint: all records below it are handled.
     pub next_sequence: SequenceNumber,
-    /// How many user records of the record with that number are handled, if it is an [aggregate](crate::aggregate) of which a part is.
+    /// How many user records of the record `next_sequence` are handled, if it is a partly handled [aggregate](crate::aggregate).
     #[cfg_attr(feature = "serde", serde(default))]
     pub next_sub_sequence: u64,
-    /// What is not handled yet. A record of which a part is handled counts as one that is not.
+    /// The records that are not handled yet. A partly handled record counts as unhandled.
     pub lag: Lag,
 }
 
 impl GroupDescription {
-    /// Returns what the group has not handled yet, summed over all shards.
+    /// Returns the group's lag, summed over all shards.
     pub fn lag(&self) -> Lag {
         self.shards.iter().fold(Lag::default(), |sum, shard| sum.plus(shard.lag))
     }

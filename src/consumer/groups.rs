@@ -67,8 +67,8 @@ impl OpenGroups {
 
 /// A consumer group of a stream. [`Stream::group`] returns it by name. Cloning it is cheap.
 ///
-/// The workers of a group share the shards of the stream. One worker at a time reads a shard, and the group remembers how far it is. A
-/// stream may have any number of groups, and each of them reads the whole stream.
+/// The workers of a group share the shards of the stream. One worker at a time reads a shard, and the group stores a checkpoint for each
+/// shard. A stream may have any number of groups, and each of them reads the whole stream.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -85,7 +85,7 @@ impl OpenGroups {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A group may run in any process, also in one that only reads the stream, but in one at a time: see [`StreamReader::group`].
+/// A group may run in any process, even in one that only reads the stream, but in only one process at a time: see [`StreamReader::group`].
 #[derive(Debug, Clone)]
 pub struct Group {
     pub(super) reader: StreamReader,
@@ -116,11 +116,11 @@ impl Stream {
 impl StreamReader {
     /// Returns the consumer group of this name, like [`Stream::group`].
     ///
-    /// A group may run in another process than the one that has the stream open. Its workers and checkpoints work in the same way there.
-    /// One process at a time has a group open: from when its first worker is opened until its last one is closed. Another one gets
-    /// `Locked`, which names that process. The process needs permission to write in the directory `groups` of the stream.
+    /// A group may run in a process that does not have the stream open. Its workers and checkpoints work in the same way there. Only one
+    /// process at a time can have a group open, from its first worker's opening to its last worker's closing. Other processes get `Locked`,
+    /// which names that process. The process needs permission to write in the directory `groups` of the stream.
     ///
-    /// A [hold](crate::WorkerOptions::hold) counts wherever the group runs, but it is set and ended in the process that has the stream open,
+    /// A [hold](crate::WorkerOptions::hold) works wherever the group runs, but only the process that has the stream open can set and end it,
     /// with [`extend::hold`](crate::extend::hold()).
     ///
     /// ```
@@ -216,7 +216,7 @@ impl Group {
     }
 
     /// Moves the group to a position in all shards: `TrimHorizon`, `Latest` or `AtTimestamp`. Workers continue from there, and can no
-    /// longer commit what they read before.
+    /// longer commit records that they read before.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -16,7 +16,7 @@ impl Worker {
     /// Returns the next batch from one of the worker's shards, which take turns. Returns `None` if there is none before the timeout.
     ///
     /// A worker may poll several batches of one shard without a commit in between. A worker that joins gets shards of other workers once
-    /// their handed-out records are committed.
+    /// these have committed the records that they received.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -33,9 +33,9 @@ impl Worker {
     ///
     /// # Errors
     /// `Trimmed` if retention has overtaken the group, unless the worker is set to skip: call [`skip_to_horizon`](Self::skip_to_horizon) to
-    /// continue. `Lost` if damage took records: call [`skip_lost`](Self::skip_lost). `Corrupt` if the log is damaged. After each of these
-    /// errors, calling again reads other shards. `Closed` once the stream is closed and everything is read. `StorageFull`, `Poisoned` or
-    /// `Io` if a checkpoint cannot be written.
+    /// continue. `Lost` if records were lost to damage: call [`skip_lost`](Self::skip_lost). `Corrupt` if the log is damaged. After each of
+    /// these errors, calling again reads other shards. `Closed` once the stream is closed and everything is read. `StorageFull`, `Poisoned`
+    /// or `Io` if a checkpoint cannot be written.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Batch>> {
         let outcome = self.poll_until(timeout);
         self.stop_waiting();
@@ -61,17 +61,17 @@ impl Worker {
         }
     }
 
-    /// Waits for the next batch as a task of any async runtime, without a timeout. No thread is blocked. It returns what
+    /// Waits for the next batch in a task of any async runtime, without a timeout. No thread is blocked. It returns what
     /// [`poll`](Self::poll) returns.
     ///
-    /// The task is woken by a record in one of the worker's shards, by a change of its leases, and by the end of the stream. The lease of a
-    /// worker that is silent for too long ends when a worker of the group calls, and otherwise with the next pass of the stream's
-    /// [maintenance](crate::Maintenance), at most a second later. If maintenance is manual, nobody but the program makes that pass:
-    /// call [`maintain`](crate::Stream::maintain). The same goes for a shard that the stream's [limits](crate::Limits) hold up: that pass wakes
-    /// the task. A thread in [`poll`](Self::poll) looks by itself.
+    /// A record in one of the worker's shards, a change of its leases, and the end of the stream wake the task. The lease of a worker that is
+    /// silent for too long ends when another worker of the group makes a call, or else with the next pass of the stream's
+    /// [maintenance](crate::Maintenance), at most a second later. If maintenance is manual, call [`maintain`](crate::Stream::maintain). That
+    /// pass also wakes the task for a shard that the stream's [limits](crate::Limits) throttle. A thread in [`poll`](Self::poll) does not need
+    /// it.
     ///
-    /// A worker that waits is alive, as long as the future exists. So await the future or drop it, and do not keep it aside. Dropping it
-    /// leaves nothing behind and loses no batch: a batch is taken only when the future returns it, so it may stand in a `select!`.
+    /// A worker counts as alive as long as the future exists. So await the future or drop it, and do not store it. It is cancel-safe: a
+    /// batch is taken only when the future returns it, so dropping it loses nothing, and it may be used in a `select!`.
     ///
     /// ```
     /// # use streamlog::Stream;

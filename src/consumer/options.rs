@@ -28,7 +28,7 @@ const LEASE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum OnTrimmed {
-    /// [`Worker::poll`](crate::Worker::poll) returns [`Error::Trimmed`], which says how many they are (from `requested` to before
+    /// [`Worker::poll`](crate::Worker::poll) returns [`Error::Trimmed`], which names the dropped records (from `requested` to before
     /// `horizon`), until the caller calls [`Worker::skip_to_horizon`](crate::Worker::skip_to_horizon).
     #[default]
     Fail,
@@ -138,13 +138,13 @@ impl WorkerOptions {
         self
     }
 
-    /// Takes positions from the caller instead of the group's checkpoints. This is for a caller that stores them together with its output,
-    /// in one transaction. Then each record counts once in that output, regardless of crashes.
+    /// Takes positions from the caller instead of the group's checkpoints, for a caller that stores them together with its output in one
+    /// transaction. Then each record counts exactly once in that output, regardless of crashes.
     ///
     /// The worker calls `last_handled` each time it takes over a shard. `last_handled` returns the last record that was handled, or `None`
-    /// to continue from the group's checkpoint. [`Worker::commit`](crate::Worker::commit) is still needed, because it lets shards end that
+    /// to continue from the group's checkpoint. [`Worker::commit`](crate::Worker::commit) is still needed, because it finishes shards that
     /// were split or merged. With [`Durability::Process`](crate::Durability::Process), a power loss may take records that the output
-    /// already contains. New records then get the same numbers. The worker hands them out if it took over the shard before they were put.
+    /// already contains. New records then get the same numbers. The worker returns them if it took over the shard before they were put.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -169,9 +169,9 @@ impl WorkerOptions {
         self
     }
 
-    /// Holds retention back: records that the group has not handled stay, up to `bytes_max` bytes of segments beyond what retention keeps.
-    /// The hold stays set, even while no worker runs, until a worker is opened with `hold(None)` or the group is deleted.
-    /// [`describe`](crate::StreamReader::describe) lists it. Default: as it was set before; a new group has none.
+    /// Sets a hold on retention: it keeps records that the group has not handled, up to `bytes_max` bytes of segments beyond what retention
+    /// keeps. The hold stays set, even while no worker runs, until a worker is opened with `hold(None)` or the group is deleted.
+    /// [`describe`](crate::StreamReader::describe) lists it. Default: unchanged; a new group has none.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -187,9 +187,9 @@ impl WorkerOptions {
         self
     }
 
-    /// Opens damaged checkpoints, and gives up what is damaged. The group continues from older checkpoints, or from the oldest record, so
-    /// that records are handed out again and none is skipped. Default: damage is [`Error::Corrupt`]. Alternatives are to restore the
-    /// group's directory from a copy, or [`Group::delete`].
+    /// Opens damaged checkpoints, and gives up the damaged ones. The group continues from older checkpoints, or from the oldest record, so
+    /// records are delivered again and none is skipped. Default: damage is [`Error::Corrupt`]. Alternatives are to restore the group's
+    /// directory from a copy, or [`Group::delete`].
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;

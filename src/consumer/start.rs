@@ -92,7 +92,7 @@ impl Worker {
     }
 
     /// Moves to another position in a shard that the worker has a lease on. The position is the shard's new checkpoint: everything before
-    /// it counts as handled, and nothing from there on does. A [state](Self::committed_state) is forgotten.
+    /// it counts as handled, and nothing after it does. The [state](Self::committed_state) is dropped.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -135,9 +135,9 @@ impl Worker {
         }
     }
 
-    /// Continues from the trim horizon in a shard where retention has overtaken the group. Returns how many records that skips. If the
-    /// whole shard has expired, its end is unknown: then the number counts up to the beginning of its first child, or of a later shard if the
-    /// children have expired too. So it may be too large, and is so even if the group had handled all records of the shard.
+    /// Continues from the trim horizon in a shard where retention has overtaken the group. Returns the number of skipped records. If the
+    /// whole shard has expired, its end is unknown: then the count extends to the beginning of its first child, or of a later shard if the
+    /// children have expired too. So it may be too large, even if the group had handled all records of the shard.
     ///
     /// With this call, the caller gives those records up.
     ///
@@ -188,7 +188,7 @@ impl Worker {
         child.map(|child| child.first_sequence).or_else(|| later.min()).unwrap_or(from)
     }
 
-    /// Continues after records of a shard that were lost to damage and given up since. Returns how many records that skips.
+    /// Continues after records of a shard that were lost to damage and given up since. Returns the number of skipped records.
     ///
     /// # Errors
     /// Same as [`seek`](Self::seek) and [`ShardIterator::skip_lost`].

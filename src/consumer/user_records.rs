@@ -5,9 +5,9 @@ use super::worker::Worker;
 use crate::aggregate::{UserRecord, UserRecords, deaggregate};
 use crate::{Batch, HashKeyRange, KeyHash, Result, ShardId, ShardIterator, Timestamp};
 
-/// Up to where a shard is handled: up to and with a user record. [`Worker::commit_to_user_record`] takes it.
+/// The last handled user record of a shard. [`Worker::commit_to_user_record`] takes it.
 ///
-/// It borrows nothing, so it can be sent to the thread that commits. The user record itself can be given as well.
+/// It borrows nothing, so it can be sent to the thread that commits. That call also accepts the user record itself.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -44,15 +44,15 @@ impl From<UserRecord<'_>> for Handled {
 }
 
 impl Worker {
-    /// Returns the user records of a batch: what the Kinesis Client Library hands out. An [aggregate](crate::aggregate) is taken apart, and
-    /// a plain record is one user record.
+    /// Returns the user records of a batch, like the Kinesis Client Library. An [aggregate](crate::aggregate) is split into its user
+    /// records, and a plain record is one user record.
     ///
     /// - User records of the batch's first record that the group had handled before this worker got the shard are left out.
     /// - If the stream hashes keys as Kinesis does ([`KeyHash::Md5`]), an aggregate with a user record that does not belong to the shard is
-    ///   dropped, as in the KCL: the Kinesis Producer Library has sent it again. [`UserRecords::foreign_count`] counts these.
+    ///   dropped, as in the KCL: the Kinesis Producer Library sends it again. [`UserRecords::foreign_count`] counts these.
     /// - The settings of a worker, `batch_records` for example, and the group's lag count records of the stream, as in the KCL.
     ///
-    /// No setting is needed for this, and workers of one group may do as they like: iterate over the batch, or over its user records.
+    /// This needs no setting. Each worker of a group may iterate over the batch or over its user records.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -88,7 +88,7 @@ impl Worker {
         }
     }
 
-    /// Commits that all user records of a shard up to this one are handled. After a crash, the group continues after it, also within an
+    /// Commits that all user records of a shard up to this one are handled. After a crash, the group continues after it, even within an
     /// aggregate. A commit below the last one changes nothing.
     ///
     /// Commit the batch, too, once all of it is handled: an aggregate that was dropped has no user record to commit, and a shard that was

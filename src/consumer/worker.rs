@@ -17,14 +17,14 @@ use std::time::Duration;
 /// The largest state of a shard, which fits into a segment.
 const STATE_BYTES_MAX: usize = 1_000_000;
 
-/// One worker of a consumer group. It reads the shards that it has a lease on, a batch at a time, and commits how far it is.
+/// One worker of a consumer group. It reads the shards that it has a lease on, a batch at a time, and commits its progress.
 ///
-/// The workers of a group share the shards of the stream. Each shard belongs to one worker, and the workers' counts of shards differ by one
-/// at most. Open one worker in each thread or task that handles records. Dropping a worker does the same as [`close`](Self::close).
+/// The workers of a group share the shards of the stream. Each shard belongs to one worker, and the numbers of shards per worker differ by
+/// at most one. Open one worker in each thread or task that handles records. Dropping a worker does the same as [`close`](Self::close).
 ///
-/// Records are handed out **at least once**: after a crash, or when a lease is lost, records that were not committed are handed out again.
-/// The records of one partition key come in the order in which they were put, also across splits and merges: a child is handed out only
-/// when its parents are read to the end and committed.
+/// Records are delivered **at least once**: after a crash, or when a lease is lost, records that were not committed are delivered again.
+/// The records of one partition key come in the order in which they were put, also across splits and merges: a child is assigned only after
+/// its parents are read to the end and committed.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -168,8 +168,7 @@ impl Worker {
         self.id
     }
 
-    /// Returns the shards that the worker reads, as of its last poll. Shards that it hands over once their records are committed do not
-    /// count.
+    /// Returns the shards that the worker reads, as of its last poll, without those that it is about to hand over.
     pub fn shards(&self) -> Vec<ShardId> {
         let readings = self.readings.iter().filter(|reading| !reading.held.is_leaving);
         readings.map(|reading| reading.held.shard).collect()
@@ -334,7 +333,7 @@ impl Worker {
     /// A commit survives the death of the process. It survives power loss like a put to the stream.
     ///
     /// # Errors
-    /// `GroupLeaseLost` if the shard is no longer this worker's: the records that it handled may be handed out to others, and the commit
+    /// `GroupLeaseLost` if the shard is no longer this worker's: the records that it handled may be delivered to others, and the commit
     /// changes nothing. `StorageFull`, `Poisoned`, `Closed`, `Io`: the checkpoint stays where it was.
     pub fn commit(&mut self, batch: &Batch) -> Result<()> {
         let Some(last) = batch.last_sequence() else { return Ok(()) };
@@ -376,17 +375,17 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// Same as [`commit`](Self::commit); `InvalidArgument` if that record was not handed out to this worker since it got the shard.
+    /// Same as [`commit`](Self::commit); `InvalidArgument` if this worker has not received that record since it got the shard.
     pub fn commit_to(&mut self, shard: ShardId, last_handled: SequenceNumber) -> Result<()> {
         let next = last_handled.plus(1);
         self.commit_up_to(shard, next.into(), arrival_before(self.stream(), shard, next), None)
     }
 
-    /// Commits that all records of a shard below a sequence number are handled, together with a state of the caller's: a crash leaves both or
-    /// neither. So what the state counts, it counts once. [`committed_state`](Self::committed_state) returns it to whichever worker has the
-    /// shard next.
+    /// Commits that all records of a shard below a sequence number are handled, together with a state: a crash leaves both or neither. So a
+    /// count in the state counts each record exactly once. [`committed_state`](Self::committed_state) returns it to the next worker of the
+    /// shard.
     ///
-    /// Each commit replaces the state, and one without a state forgets it. An empty state is none. A shard that was split or
+    /// Each commit replaces the state, and a commit without a state drops it. An empty state counts as none. A shard that was split or
     /// merged ends only with a commit of its [end](Self::is_at_end) without a state.
     ///
     /// ```
@@ -441,7 +440,7 @@ impl Worker {
         self.state.checkpoints.kept(name)
     }
 
-    /// Returns whether the worker has read a shard to its end, which a shard has once it is split or merged.
+    /// Returns whether the worker has read a shard to its end. Only a shard that was split or merged has an end.
     pub fn is_at_end(&self, shard: ShardId) -> bool {
         self.reading(shard).is_some_and(|at| self.readings[at].is_at_end)
     }
@@ -466,19 +465,19 @@ impl Worker {
         self.reading(shard).map(|at| self.readings[at].held.term)
     }
 
-    /// Returns whether the worker has the lease on a shard, as of its last poll, and so may commit what it has read. Unlike
-    /// [`shards`](Self::shards), this counts shards that it hands over once their records are committed.
+    /// Returns whether the worker has the lease on a shard, as of its last poll, and so may commit its records. Unlike
+    /// [`shards`](Self::shards), this includes shards that it is about to hand over.
     pub fn has_lease(&self, shard: ShardId) -> bool {
         self.reading(shard).is_some()
     }
 
-    /// Hands out nothing more of a shard until [`resume`](Self::resume) is called, or the worker gets the shard anew. For a caller whose buffers are
-    /// full.
+    /// Returns no more records of a shard until [`resume`](Self::resume) is called, or the worker gets the shard anew. Use it when the caller's
+    /// buffers are full.
     pub fn pause(&mut self, shard: ShardId) {
         self.set_paused(shard, true);
     }
 
-    /// Goes on with a shard that is [paused](Self::pause).
+    /// Resumes a [paused](Self::pause) shard.
     pub fn resume(&mut self, shard: ShardId) {
         self.set_paused(shard, false);
     }
@@ -517,7 +516,7 @@ impl Worker {
         Ok(self.readings[at].held)
     }
 
-    /// Leaves the group. The worker's shards go to others at once, and records that it did not commit are handed out again.
+    /// Leaves the group. Its shards go to other workers immediately, and records that it did not commit are delivered again.
     pub fn close(self) {
         drop(self);
     }

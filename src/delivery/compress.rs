@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CompressionFormat {
-    /// Not at all.
+    /// No compression.
     #[default]
     Uncompressed,
-    /// As `gunzip` reads it.
+    /// GZIP, as `gunzip` reads it.
     Gzip,
-    /// An archive with one file, as `unzip` reads it.
+    /// A ZIP archive with one file, as `unzip` reads it.
     Zip,
     /// Snappy's framing format.
     Snappy,
-    /// Blocks of Snappy with their lengths, as Hadoop reads it.
+    /// Blocks of Snappy with their lengths, as Hadoop reads them.
     HadoopSnappy,
-    /// The whole object as one block of Snappy, without a frame and without a checksum: what the functions called `compress` and `uncompress` of
-    /// Snappy's libraries write and read. Names end with `.snappy`, too.
+    /// The whole object as one block of Snappy, without a frame and without a checksum: the format of the functions `compress` and `uncompress` in
+    /// Snappy's libraries. Names end with `.snappy`, too.
     RawSnappy,
-    /// As `zstd -d` reads it, at level 3.
+    /// Zstandard at level 3, as `zstd -d` reads it.
     #[cfg(feature = "zstd")]
     Zstd,
 }

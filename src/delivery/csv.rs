@@ -21,20 +21,20 @@ pub struct CsvOptions {
 }
 
 impl CsvOptions {
-    /// Names the columns, in their order. Each is the name of a member of the records' objects, or a path that begins with a dot: `.user.id` is
+    /// Names the columns, in their order. Each is the name of a member of the records' JSON objects, or a path that begins with a dot: `.user.id` is
     /// the member `id` of the object `user`.
     pub fn new<T: Into<String>>(columns: impl IntoIterator<Item = T>) -> Self {
         Self { columns: columns.into_iter().map(T::into).collect(), delimiter: b',', has_header: false }
     }
 
-    /// Sets whether objects begin with a line of the columns' names. A path is named without its first dot. Default: they do not, so that
-    /// objects can be put together.
+    /// Sets whether objects begin with a header line of the column names. A path is named without its first dot. Default: no header, so objects can
+    /// be concatenated.
     pub fn header(mut self, is_on: bool) -> Self {
         self.has_header = is_on;
         self
     }
 
-    /// Sets what stands between fields: an ASCII character other than a quotation mark, a carriage return and a line feed. Default: a comma.
+    /// Sets the field delimiter: an ASCII character other than a quotation mark, a carriage return and a line feed. Default: a comma.
     pub fn delimiter(mut self, delimiter: char) -> Self {
         // What is not ASCII is refused like the quotation mark.
         self.delimiter = u8::try_from(delimiter).ok().filter(u8::is_ascii).unwrap_or(b'"');

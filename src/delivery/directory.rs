@@ -13,10 +13,10 @@ const PARTIAL: &str = ".partial";
 
 /// A directory in which each object is a file.
 ///
-/// A file appears under its name when it is complete and synced, together with the name: an object that was delivered survives power loss. A file that
-/// is being written has a name that ends with `.partial`. The next delivery of the object replaces it.
+/// A file appears under its name only when it is complete and its contents and name are synced, so a delivered object survives power loss. The name
+/// of an incomplete file ends with `.partial`. The next delivery of the object replaces such a file.
 ///
-/// It is also a place for an [`Archive`]. For that, the directory must exist: one that is missing may be a disk that is not mounted.
+/// It can also hold an [`Archive`]. In that case, the directory must exist: a missing one may be a disk that is not mounted.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -36,7 +36,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Delivers into this directory. It is created when the first object comes.
+    /// Delivers into this directory, which is created for the first object.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }

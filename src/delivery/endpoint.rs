@@ -16,19 +16,19 @@ use crate::{Clock, Result, SystemClock};
 /// The longest access key of Firehose.
 const ACCESS_KEY_BYTES_MAX: usize = 4_096;
 
-/// An HTTP endpoint that takes records as Amazon Data Firehose sends them to one: the products that say they do, or a program of your own.
+/// An HTTP endpoint that accepts records in the format of Amazon Data Firehose: many products do, and your own program can.
 ///
 /// Each object is one request: `POST` with `{"requestId":…,"timestamp":…,"records":[{"data":…}]}`, where each row is a record in Base64. An object
-/// in a format without rows is one record. The object has arrived if the answer has the status 200, the type `application/json`, and the members
-/// `requestId`, the same as in the request, and `timestamp`, a number of milliseconds. Every other answer is an error, with the answer's
-/// `errorMessage` in its text, and the request is sent again; redirects are not followed. After status 413 the object goes to the error output at
-/// once; otherwise it does so after the [retry duration](super::DeliveryOptions::retry_duration), under the word `http-endpoint-failed`.
+/// in a format without rows is one record. The object is delivered if the response has the status 200, the type `application/json`, and the members
+/// `requestId`, the same as in the request, and `timestamp`, a number of milliseconds. Every other response is an error, whose text includes the
+/// response's `errorMessage`, and the request is retried. Redirects are not followed. After status 413, the object goes to the error output
+/// immediately, and otherwise after the [retry duration](super::DeliveryOptions::retry_duration), under the word `http-endpoint-failed`.
 ///
-/// **At least once.** If the connection is lost after a request was received, it is sent again with the same request id, after a crash too: the id is that of
-/// the [object](Object::id). An endpoint that drops a request whose id it has seen has each record once.
+/// **At least once.** If the connection is lost after the endpoint received a request, the request is sent again with the same request id, even
+/// after a crash: it is the id of the [object](Object::id). An endpoint that drops requests with known ids has each record once.
 ///
-/// The connection is encrypted if the URL begins with `https`, and trusts the certificate authorities that Mozilla does, or
-/// [others](Self::root_certificates). No proxy is used.
+/// The connection is encrypted if the URL begins with `https`. It trusts Mozilla's certificate authorities, or [others](Self::root_certificates). No
+/// proxy is used.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -72,7 +72,7 @@ impl HttpEndpoint {
     /// Delivers to this URL.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is no URL of HTTP or HTTPS.
+    /// `InvalidArgument` if it is not an HTTP or HTTPS URL.
     pub fn new(url: &str) -> Result<Self> {
         Ok(Self {
             client: Client::new(url)?,
@@ -83,11 +83,11 @@ impl HttpEndpoint {
         })
     }
 
-    /// Sets the key that the endpoint checks, in the header `X-Amz-Firehose-Access-Key`. It is in no error and no `Debug`. Default: none, and an
+    /// Sets the key that the endpoint checks, in the header `X-Amz-Firehose-Access-Key`. Errors and `Debug` never show it. Default: none, and an
     /// empty header, as Firehose sends it.
     ///
     /// # Errors
-    /// `InvalidArgument` if it has more than 4,096 bytes, or characters that a header may not have.
+    /// `InvalidArgument` if it has more than 4,096 bytes, or characters that are not allowed in a header.
     pub fn access_key(mut self, key: impl AsRef<str>) -> Result<Self> {
         let key = key.as_ref();
         if key.len() > ACCESS_KEY_BYTES_MAX {
@@ -97,28 +97,28 @@ impl HttpEndpoint {
         Ok(self)
     }
 
-    /// Sets which certificates to trust, in PEM: those of authorities, or that of the server itself. No others are trusted then.
-    /// Default: the authorities that Mozilla trusts.
+    /// Sets the trusted certificates, in PEM: those of authorities, or that of the server itself. No others are then trusted. Default: the
+    /// authorities that Mozilla trusts.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is no certificate in it, or something else, such as a key.
+    /// `InvalidArgument` if it contains no certificate, or anything else, such as a key.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         self.client = self.client.with_root_certificates(pem.as_ref())?;
         Ok(self)
     }
 
-    /// Sets what the header `X-Amz-Firehose-Source-Arn` says. Default: the ARN of a Firehose stream `streamlog` in an account of zeros.
+    /// Sets the header `X-Amz-Firehose-Source-Arn`. Default: the ARN of a Firehose stream `streamlog` in an account of zeros.
     ///
     /// # Errors
-    /// `InvalidArgument` if it has characters that a header may not have.
+    /// `InvalidArgument` if it has characters that are not allowed in a header.
     pub fn source_arn(mut self, arn: impl Into<String>) -> Result<Self> {
         self.source_arn = arn.into();
         check_header("the ARN", &self.source_arn)?;
         Ok(self)
     }
 
-    /// Adds an attribute that each request has in the header `X-Amz-Firehose-Common-Attributes`. Firehose has at most 50, with names of up to 256
-    /// and values of up to 1,024 characters.
+    /// Adds an attribute, which each request sends in the header `X-Amz-Firehose-Common-Attributes`. Firehose allows at most 50, with names of up to
+    /// 256 and values of up to 1,024 characters.
     pub fn common_attribute(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.attributes.insert(name.into(), value.into());
         self
@@ -130,13 +130,13 @@ impl HttpEndpoint {
         self
     }
 
-    /// Sets how long a request may take, from connecting to the last byte of the answer. Default: 3 minutes, as in Firehose.
+    /// Sets how long a request may take, from connecting to the last byte of the response. Default: 3 minutes, as in Firehose.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.client.timeout = timeout;
         self
     }
 
-    /// Sets the clock whose time the requests have. Default: the system's.
+    /// Sets the clock for the timestamps of requests. Default: the system's clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self

@@ -11,7 +11,7 @@ use super::json::{self, push_on_one_line};
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetOptions;
 
-/// How the records stand in an object.
+/// The format of the records in an object.
 ///
 /// ```
 /// use streamlog::delivery::Format;
@@ -34,30 +34,30 @@ enum Kind {
 }
 
 impl Format {
-    /// The data of the records one behind the other, without anything in between, as Amazon Data Firehose does it. This is the default.
+    /// The data of the records, concatenated without delimiters, as Amazon Data Firehose does. This is the default.
     pub fn raw() -> Self {
         Self::delimited([])
     }
 
-    /// The data of each record, and a line feed. A line feed in the data stays.
+    /// The data of each record, followed by a line feed. Line feeds in the data are not escaped.
     pub fn lines() -> Self {
         Self::delimited("\n")
     }
 
-    /// The data of each record, and these bytes behind it.
+    /// The data of each record, followed by these bytes.
     pub fn delimited(delimiter: impl AsRef<[u8]>) -> Self {
         Self(Kind::Delimited { delimiter: delimiter.as_ref().to_vec() })
     }
 
-    /// JSON on one line for each record. Data that is no JSON goes to the error output. Blanks and line feeds between its tokens are left out;
-    /// otherwise it stays as it is.
+    /// JSON on one line for each record. Data that is not JSON goes to the error output. Whitespace between tokens is removed, and everything else
+    /// is unchanged.
     pub fn json_lines() -> Self {
         Self(Kind::JsonLines)
     }
 
-    /// CSV, as RFC 4180 describes it, from records that are JSON objects: a line for each record, ended by a carriage return and a line feed. Other
-    /// data goes to the error output. A member that is missing, or null, is an empty field; a text is written as it is; numbers keep their
-    /// digits; and an object or list is written as JSON.
+    /// CSV according to RFC 4180, from records that are JSON objects: a line for each record, ended by a carriage return and a line feed. Other data
+    /// goes to the error output. A missing or null member is an empty field, a string is written as it is, numbers keep their digits, and an object
+    /// or array is written as JSON.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -86,13 +86,13 @@ impl Format {
         Self(Kind::Csv(options))
     }
 
-    /// Apache Parquet from records that are JSON objects, with a schema that is given or [taken from the first records](ParquetOptions::inferred). A
-    /// record that does not fit into it goes to the error output, with a reason that names the column, its type and the value. See [`ParquetOptions`]
-    /// for an example, and for what fits.
+    /// Apache Parquet from records that are JSON objects, with a given schema or one [inferred from the first records](ParquetOptions::inferred). A
+    /// record that does not fit the schema goes to the error output, with a reason that names the column, its type and the value. See
+    /// [`ParquetOptions`] for an example and for the rules.
     ///
-    /// Objects of Parquet are compressed inside, so the delivery's own [compression](super::DeliveryOptions::compression) must be off, and endpoints
-    /// do not take them. Files are read faster when they are large: Firehose takes [buffers](super::DeliveryOptions::buffer_bytes) of 64 to
-    /// 128 MiB here, while any size is allowed. The memory for an object is that of its values, and while it is written that of the file, too.
+    /// Parquet objects are compressed internally, so the delivery's own [compression](super::DeliveryOptions::compression) must be off, and
+    /// endpoints do not accept them. Large files are faster to read: Firehose requires [buffers](super::DeliveryOptions::buffer_bytes) of 64 to 128
+    /// MiB here, while this crate allows any size. An object takes the memory of its values, plus that of the file while it is written.
     #[cfg(feature = "parquet")]
     pub fn parquet(options: ParquetOptions) -> Self {
         Self(Kind::Parquet(options))

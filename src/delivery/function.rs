@@ -31,7 +31,7 @@ impl<'a> DeliveryRecord<'a> {
         self.sequence
     }
 
-    /// Returns the index in the record's aggregate, or in the log events of CloudWatch that it holds, or 0.
+    /// Returns the record's index in its aggregate, or among the CloudWatch log events of its record, or 0.
     pub fn sub_sequence(&self) -> u64 {
         self.sub_sequence
     }
@@ -51,13 +51,13 @@ impl<'a> DeliveryRecord<'a> {
         self.headers
     }
 
-    /// Returns the data, as the steps before have left it.
+    /// Returns the data, as the previous steps have left it.
     pub fn data(&self) -> &'a [u8] {
         self.data
     }
 }
 
-/// What a function makes of a record.
+/// The result of a function for a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Transformed(pub(super) Outcome);
@@ -81,25 +81,24 @@ impl Transformed {
         Self::row_in(data, [])
     }
 
-    /// One more row. A record that has failed stays so.
+    /// Adds a row with this data. A record that has failed remains failed.
     pub fn and_row(self, data: impl Into<Vec<u8>>) -> Self {
         self.and_row_in(data, [])
     }
 
-    /// One row with this data, and with the values of the partition keys that the [delivery](super::DeliveryOptions::partition_keys) has, in their
-    /// order.
+    /// One row with this data, and with the values of the delivery's [partition keys](super::DeliveryOptions::partition_keys), in their order.
     pub fn row_in<const N: usize>(data: impl Into<Vec<u8>>, partition: [&str; N]) -> Self {
         Self::dropped().and_row_in(data, partition)
     }
 
-    /// One more row with values of the partition keys.
+    /// Adds a row with values of the partition keys.
     pub fn and_row_in<const N: usize>(self, data: impl Into<Vec<u8>>, partition: [&str; N]) -> Self {
         let Outcome::Rows(mut rows) = self.0 else { return self };
         rows.push((data.into(), Partition::InOrder(partition.map(str::to_owned).to_vec())));
         Self(Outcome::Rows(rows))
     }
 
-    /// No row: the record is not delivered, and that is no error.
+    /// No row: the record is not delivered, which is not an error.
     pub fn dropped() -> Self {
         Self(Outcome::Rows(vec![]))
     }

@@ -21,8 +21,8 @@ const RETRIES_MAX: u32 = 300;
 const RECORD_BYTES: usize = 400;
 const REQUEST_BYTES: usize = 1_024;
 
-/// A function behind HTTP that says what becomes of records, with the requests and answers that Amazon Data Firehose has with a function of AWS Lambda:
-/// a function URL, the Runtime Interface Emulator of AWS' images, or a program of your own.
+/// An HTTP function that transforms records, with the requests and responses that Amazon Data Firehose exchanges with AWS Lambda functions: a
+/// function URL, the Runtime Interface Emulator of AWS' images, or a program of your own.
 ///
 /// Each call is a `POST` with JSON:
 ///
@@ -33,22 +33,22 @@ const REQUEST_BYTES: usize = 1_024;
 ///                                         "approximateArrivalTimestamp": 1700000000000}}]}
 /// ```
 ///
-/// The answer has the status 200 and, for each record exactly once, in any order, what becomes of it:
+/// The response has the status 200 and one result for each record, in any order:
 ///
 /// ```text
 /// {"records": [{"recordId": "…", "result": "Ok", "data": "<Base64>", "metadata": {"partitionKeys": {"user": "17"}}}]}
 /// ```
 ///
 /// A `result` is `Ok`, with data; `Dropped`: no row, and no error; or `ProcessingFailed`: the record goes to the error output. Values of
-/// [partition keys](super::DeliveryOptions::partition_keys) are found by their names. A record id that is missing, unknown or there twice, another
-/// result or another status makes the whole call fail. A request or answer of more than 6 MiB is none: records are divided among requests.
+/// [partition keys](super::DeliveryOptions::partition_keys) are found by name. The whole call fails if a record id is missing, unknown or
+/// duplicated, or for any other result or status. Requests and responses have at most 6 MiB: records are divided among requests.
 ///
-/// A call that fails is repeated three times. Then all of its records go to the error output, which is under `processing-failed`, with what was wrong.
-/// [`transform_buffer`](super::DeliveryOptions::transform_buffer) says how many records a call has, and
+/// A failed call is retried, three times by default. Then all of its records go to the error output, with the error, under `processing-failed`.
+/// [`transform_buffer`](super::DeliveryOptions::transform_buffer) sets how many records a call has, and
 /// [`transform_timeout`](super::DeliveryOptions::transform_timeout) how long it may take.
 ///
-/// **Exactly once.** Which calls have failed is committed, and they are not repeated after a crash. Otherwise the function must answer the same for
-/// the same record: see [the page on delivery](https://docs.rs/streamlog/latest/streamlog/delivery/index.html).
+/// **Exactly once.** Failed calls are committed, and not repeated after a crash. Otherwise, the function must return the same result for the same
+/// record: see [the page on delivery](https://docs.rs/streamlog/latest/streamlog/delivery/index.html).
 ///
 /// ```no_run
 /// use streamlog::Stream;
@@ -87,7 +87,7 @@ impl HttpFunction {
     /// Calls the function at this URL.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is no URL of HTTP or HTTPS.
+    /// `InvalidArgument` if it is not an HTTP or HTTPS URL.
     pub fn new(url: &str) -> Result<Self> {
         Ok(Self {
             client: Client::new(url)?.with_answers_of(PAYLOAD_BYTES_MAX),
@@ -97,11 +97,11 @@ impl HttpFunction {
         })
     }
 
-    /// Adds a header to each request, such as `Authorization`. No value is in `Debug`, and that of a header whose name has to do with secrets
-    /// (`authorization`, `key`, `token`, `secret`, `cookie`) in no error.
+    /// Adds a header to each request, such as `Authorization`. `Debug` shows no values, and errors never show the value of a header whose name
+    /// suggests a secret (`authorization`, `key`, `token`, `secret`, `cookie`).
     ///
     /// # Errors
-    /// `InvalidArgument` if it has characters that a header may not have.
+    /// `InvalidArgument` if it has characters that are not allowed in a header.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Result<Self> {
         let (name, value) = (name.into(), value.into());
         check_header("the header", &value)?;
@@ -125,7 +125,7 @@ impl HttpFunction {
         self
     }
 
-    /// Sets how often a call is repeated that has failed, at most: 0 to 300. Default: 3.
+    /// Sets how often a failed call is retried at most: 0 to 300. Default: 3.
     ///
     /// # Errors
     /// `InvalidArgument` if it is out of range.

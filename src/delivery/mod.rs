@@ -1,18 +1,17 @@
-//! Delivery: a stream's records in objects, which are files in a directory or what else a sink takes, as Amazon Data Firehose writes them.
+//! Delivery: writes a stream's records into objects, which are files in a directory or anything else a sink accepts, like Amazon Data Firehose.
 //!
-//! The sinks are a [`Directory`]; an object store, such as S3 (`ObjectStorage`, with the feature `object-store`); an [`HttpEndpoint`],
-//! [`SplunkHec`] and [`OpenSearchBulk`]; and whatever implements [`Sink`].
+//! The sinks are a [`Directory`]; an object store, such as S3 (`ObjectStorage`, with the feature `object-store`); an [`HttpEndpoint`], [`SplunkHec`]
+//! and [`OpenSearchBulk`]; and any other type that implements [`Sink`].
 //!
-//! A [`Delivery`] reads as a [consumer group](crate::Group): it goes on where it was, follows splits and merges, shares the shards with others of
-//! its name, and may run in another process than the one that writes. Its records become rows, by the steps that
-//! [`DeliveryOptions`] lists; rows are buffered until an object is large or old enough; then the object goes to a [`Sink`].
+//! A [`Delivery`] reads as a [consumer group](crate::Group): it continues where it was, follows splits and merges, shares the shards with other
+//! deliveries of its name, and may run in another process than the one that writes. The steps of [`DeliveryOptions`] turn its records into rows.
+//! Rows are buffered until an object is large or old enough, and then the object goes to a [`Sink`].
 //!
-//! **Exactly once.** Which records an object holds and what its name is, is decided, committed, and only then the object is delivered. After a crash,
-//! the same records become the same object, with the same name and the same bytes. So each record is in the output exactly once, wherever an
-//! object replaces one of the same name. An endpoint that takes a request twice gets some records twice after a crash, with the same
-//! [id](Object::id).
+//! **Exactly once.** Before an object is delivered, its name and the choice of its records are committed. After a crash, the same records become the
+//! same object, with the same name and the same bytes. So if the sink replaces objects of the same name, each record is in the output exactly once.
+//! An endpoint that accepts a request twice gets some records twice after a crash, with the same [id](Object::id).
 //!
-//! **Nothing is lost.** A sink that is out of reach is tried again and again, and the delivery lags, within the retention of the stream or its
+//! **Nothing is lost.** If a sink is unreachable, the delivery retries and lags, within the retention of the stream or its
 //! [hold](DeliveryOptions::hold). A record that does not fit, or for which a step fails, goes to the error output with the reason.
 
 mod calls;
@@ -100,7 +99,7 @@ use transform::Transform;
 
 use crate::{IoFailure, Result, StreamReader, extend};
 
-/// A delivery that runs. [`DeliveryOptions::start`] returns it, and dropping it ends it as [`close`](Self::close) does.
+/// A running delivery. [`DeliveryOptions::start`] returns it, and dropping it ends it like [`close`](Self::close).
 pub struct Delivery {
     shared: Arc<Shared>,
     stream: StreamReader,
@@ -156,36 +155,36 @@ impl Delivery {
         IoFailure::new("start a thread of a delivery for", self.stream.describe().path, source)
     }
 
-    /// Returns the name, which is that of the delivery's consumer group.
+    /// Returns the name of the delivery and of its consumer group.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the stream that is delivered.
+    /// Returns the stream that the delivery reads.
     pub fn stream(&self) -> &StreamReader {
         &self.stream
     }
 
-    /// Returns what the delivery has done since it was started, and what it does.
+    /// Returns what the delivery has done since its start, and what it does now.
     pub fn stats(&self) -> DeliveryStats {
         self.shared.core.lock().stats(self.stream.clock().now())
     }
 
-    /// Returns the schema of Parquet objects, given or taken from the first records; see [`ParquetOptions::inferred`]. `None` as long as that is not decided,
-    /// and for other formats.
+    /// Returns the schema of Parquet objects, given or inferred from the first records; see [`ParquetOptions::inferred`]. `None` until the schema is
+    /// decided, and for other formats.
     #[cfg(feature = "parquet")]
     pub fn parquet_schema(&self) -> Option<ParquetSchema> {
         self.shared.core.lock().rules.plan.format.parquet_schema().cloned()
     }
 
-    /// Returns whether the delivery has ended by itself, as it does when its stream is closed, and when it cannot go on, which
-    /// [`last_error`](DeliveryStats::last_error) then explains.
+    /// Returns whether the delivery has ended by itself, either because its stream was closed or because of an error, which
+    /// [`last_error`](DeliveryStats::last_error) returns.
     pub fn is_over(&self) -> bool {
         self.shared.is_over.load(Ordering::Acquire)
     }
 
-    /// Has everything delivered that was put before the call, however small the objects. Returns whether that was so before the timeout. If
-    /// others put faster than the delivery reads, it may not come about.
+    /// Delivers everything that was put before the call, however small the objects. Returns whether that succeeded before the timeout. It may never
+    /// succeed if other threads put faster than the delivery reads.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -206,11 +205,11 @@ impl Delivery {
         extend::check_process(&self.stream).is_ok() && self.shared.flush(timeout)
     }
 
-    /// Ends the delivery. What was read is delivered, with one attempt for each object, for at most the
-    /// [close timeout](DeliveryOptions::close_timeout). What has not arrived then comes again when the delivery is started again.
+    /// Ends the delivery. It delivers what was read, with one attempt for each object, for at most the
+    /// [close timeout](DeliveryOptions::close_timeout). The rest is delivered after the next start.
     ///
     /// # Errors
-    /// That of the last commit: `StorageFull`, `Poisoned`, `Io`. What it would have committed comes again.
+    /// The error of the last commit: `StorageFull`, `Poisoned`, `Io`. The next start repeats what it would have committed.
     pub fn close(mut self) -> Result<()> {
         self.end()
     }

@@ -8,12 +8,12 @@ use super::prefix::{Values, random_number};
 use super::time_pattern::TimePattern;
 use crate::ShardId;
 
-/// How the names of objects end, behind their prefix.
+/// How the names of objects end, after their prefix.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Naming {
-    /// The name of the delivery, the shard, and the sequence numbers of the first and the last record. Whoever sees an object knows which
-    /// records are in it.
+    /// The name of the delivery, the shard, and the sequence numbers of the first and the last record, so the name shows which records an object
+    /// contains.
     #[default]
     Sequence,
     /// The name of the delivery, its version, a time and a random number, as Amazon Data Firehose names its objects.

@@ -11,16 +11,16 @@ use super::json;
 use super::sink::{Object, Sink, SinkError, no_rows};
 use crate::Result;
 
-/// An index of OpenSearch or Elasticsearch, which each row becomes a document of.
+/// An index of OpenSearch or Elasticsearch, in which each row becomes a document.
 ///
-/// Rows are JSON objects. Each delivered object is one request to `_bulk`. The id of a document is the [id of the object](Object::id), a hyphen and the number
-/// of the row in it, so a request that is repeated replaces its own documents: each row is there exactly once, as long as the delivery does not begin
-/// anew.
+/// Rows are JSON objects. Each delivered object is one request to `_bulk`. The id of a document is the [id of the object](Object::id), a hyphen and
+/// the number of the row in it, so a repeated request replaces its own documents: each row is there exactly once, unless the delivery starts from
+/// scratch.
 ///
-/// If the index does not take some of the rows now (429, or 500 and above), the whole request is sent again. Rows that it will never take, those with any other
-/// error and those that are no JSON objects, go to the error output at once, alone. What else fails does so after the
-/// [retry duration](super::DeliveryOptions::retry_duration), under the word `AmazonOpenSearchService-failed`. Requests are not signed as AWS' own
-/// service demands it where it checks IAM's policies; it takes a name and a password too.
+/// If the index temporarily rejects some of the rows (429, or 500 and above), the whole request is retried. Rows with any other error and rows that
+/// are not JSON objects can never be delivered: they alone go to the error output immediately. After all other failures, the object goes there after
+/// the [retry duration](super::DeliveryOptions::retry_duration), under the word `AmazonOpenSearchService-failed`. Requests are not signed. AWS' own
+/// service requires signatures where it checks IAM policies, but it also accepts a name and a password.
 ///
 /// ```no_run
 /// use streamlog::Stream;
@@ -50,8 +50,8 @@ impl OpenSearchBulk {
     /// Delivers to an index of the cluster at this URL.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is no URL of HTTP or HTTPS, or if the index has other characters than small letters, digits, `-`, `_` and `.`, or begins with
-    /// one of these three.
+    /// `InvalidArgument` if it is not an HTTP or HTTPS URL, or if the index has characters other than lowercase letters, digits, `-`, `_` and `.`,
+    /// or begins with one of these three.
     pub fn new(url: &str, index: &str) -> Result<Self> {
         let is_valid =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
@@ -61,7 +61,7 @@ impl OpenSearchBulk {
         Ok(Self { client: Client::new(url.trim_end_matches('/'))?, path: format!("/{index}/_bulk") })
     }
 
-    /// Sets a name and its password.
+    /// Sets a user name and its password.
     ///
     /// # Errors
     /// `InvalidArgument` if there is a colon in the name.
@@ -73,20 +73,20 @@ impl OpenSearchBulk {
         self.authorization(format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))))
     }
 
-    /// Sets the header `Authorization`, such as `ApiKey …`. It is in no error and no `Debug`.
+    /// Sets the header `Authorization`, such as `ApiKey …`. Errors and `Debug` never show it.
     ///
     /// # Errors
-    /// `InvalidArgument` if it has characters that a header may not have.
+    /// `InvalidArgument` if it has characters that are not allowed in a header.
     pub fn authorization(mut self, value: impl AsRef<str>) -> Result<Self> {
         self.client = self.client.with_secret("the authorization", value.as_ref())?;
         Ok(self)
     }
 
-    /// Sets which certificates to trust, in PEM: those of authorities, or that of the server itself. No others are trusted then.
-    /// Default: the authorities that Mozilla trusts.
+    /// Sets the trusted certificates, in PEM: those of authorities, or that of the server itself. No others are then trusted. Default: the
+    /// authorities that Mozilla trusts.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is no certificate in it, or something else, such as a key.
+    /// `InvalidArgument` if it contains no certificate, or anything else, such as a key.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         self.client = self.client.with_root_certificates(pem.as_ref())?;
         Ok(self)

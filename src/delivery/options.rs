@@ -30,8 +30,8 @@ const DELIVERY_FAILED: &str = "delivery-failed";
 /// Less than what a supervisor gives a program that it ends: Kubernetes gives 30 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The settings of a [`Delivery`]: a builder that begins with [`Stream::delivery`] and ends with [`start`](Self::start). Names, ranges and defaults
-/// are those of Amazon Data Firehose, unless the text says otherwise.
+/// The settings of a [`Delivery`]. [`Stream::delivery`] returns them, and [`start`](Self::start) starts the delivery. Names, ranges and defaults are
+/// those of Amazon Data Firehose, unless stated otherwise.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -90,8 +90,8 @@ impl fmt::Debug for DeliveryOptions {
 }
 
 impl Stream {
-    /// Returns the settings of a delivery, which writes the stream's records into objects: files, or what else a
-    /// [sink](crate::delivery::Sink) takes. The name is that of the [consumer group](Self::group) that the delivery reads as.
+    /// Returns the settings of a delivery, which writes the stream's records into objects: files, or anything else a [sink](crate::delivery::Sink)
+    /// accepts. The delivery reads as the [consumer group](Self::group) of this name.
     ///
     /// See [`DeliveryOptions`] for an example.
     pub fn delivery(&self, name: impl Into<String>) -> DeliveryOptions {
@@ -101,8 +101,8 @@ impl Stream {
 }
 
 impl StreamReader {
-    /// Returns the settings of a delivery like [`Stream::delivery`], which may run in another process than the one that has the stream open. One
-    /// process at a time has a delivery's group open.
+    /// Returns the settings of a delivery, like [`Stream::delivery`]. The delivery may run in another process than the one that has the stream open.
+    /// Only one process at a time can have a delivery's group open.
     pub fn delivery(&self, name: impl Into<String>) -> DeliveryOptions {
         let group = self.group(name);
         DeliveryOptions::new(group.name()).of(group, self)
@@ -168,20 +168,20 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets where the objects go. There is no default.
+    /// Sets the sink of the objects. There is no default.
     pub fn to(mut self, sink: impl Sink) -> Self {
         self.sink = Some(To::Sink(Arc::new(sink)));
         self
     }
 
-    /// Puts the rows into another stream of this process, as records, **each exactly once**, and those of a key in their order. A record has the
-    /// partition key of the one that it was made of, and a header `origin` that says which one that was. After a crash, what was put before is
-    /// recognised by it: see [`Sink`](crate::Sink).
+    /// Puts the rows into another stream of this process as records, **each exactly once**, with those of a key in order. A row keeps the partition
+    /// key of its source record and gets a header `origin` that identifies this record. After a crash, the delivery uses the header to skip rows
+    /// that were already put: see [`Sink`](crate::Sink).
     ///
-    /// The rows of a buffer are put together, so a short [interval](Self::buffer_interval) is what keeps the other stream close behind. A row that a stream
-    /// never takes, because it is too large, goes to the [error output](Self::errors_to), which is required, under `stream-failed`; everything else waits
-    /// for the stream. Prefixes and compression have no effect; there are no partition keys and no [manifests](Self::manifests). One
-    /// delivery of a name at a time puts into a stream.
+    /// The rows of a buffer are put together, so set a short [interval](Self::buffer_interval) to keep the other stream close behind. A row that a
+    /// stream can never take, because it is too large, goes to the [error output](Self::errors_to), which is required, under `stream-failed`. Any
+    /// other failure makes the delivery wait for the stream. Prefixes and compression have no effect. Partition keys and
+    /// [manifests](Self::manifests) are not available. Only one delivery of a name at a time can put into a stream.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -212,15 +212,14 @@ impl DeliveryOptions {
     /// ```
     ///
     /// # Durability
-    /// Exactly once holds whatever happens to the process. After power loss, it holds if both streams have
-    /// [`Durability::Power`](crate::Durability::Power).
+    /// Exactly once holds whatever happens to the process. For power loss, both streams also need [`Durability::Power`](crate::Durability::Power).
     pub fn to_stream(mut self, output: &Stream) -> Self {
         self.sink = Some(To::Stream(Output { stream: output.clone(), key: None }));
         self
     }
 
-    /// Puts the rows into another stream like [`to_stream`](Self::to_stream), with the partition key that a function returns for a row.
-    /// Records are in their order if those of one new key all had one key before.
+    /// Puts the rows into another stream like [`to_stream`](Self::to_stream), with the partition key that a function returns for each row. The rows
+    /// of a new key stay in order if all of them had the same old key.
     pub fn to_stream_by(
         mut self,
         output: &Stream,
@@ -230,12 +229,11 @@ impl DeliveryOptions {
         self
     }
 
-    /// Writes a manifest for each object: a file with this prefix before the object's name, and `.manifest` behind it, that says where the object is, as
-    /// Amazon Redshift reads it: `{"entries":[{"url":…,"mandatory":true,"meta":{"content_length":…}}]}`. `url` is where the sink's objects are, such as
-    /// `s3://my-bucket/clicks/`.
+    /// Writes a manifest for each object, as Amazon Redshift reads it: `{"entries":[{"url":…,"mandatory":true,"meta":{"content_length":…}}]}`. Its
+    /// name is this prefix, the object's name and `.manifest`. `url` is the location of the sink's objects, such as `s3://my-bucket/clicks/`.
     ///
-    /// A manifest is written after its object, to the same sink, and again if the object is delivered again. So what has a manifest is
-    /// there, whole, and each record is in the object of exactly one manifest. Objects of the error output and of the backup have none. The
+    /// A manifest is written to the same sink after its object, and again if the object is delivered again. So an object with a manifest is
+    /// complete, and each record is in the object of exactly one manifest. Objects of the error output and of the backup have no manifests. The
     /// prefix has no expressions. Default: no manifests.
     ///
     /// ```
@@ -264,82 +262,81 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets where the error output goes. Default: to the sink of the objects, unless that is an endpoint, which needs one of its own.
+    /// Sets the sink of the error output. Default: the sink of the objects, unless that is an endpoint, which requires a separate one.
     pub fn errors_to(mut self, sink: impl Sink) -> Self {
         self.error_sink = Some(Arc::new(sink));
         self
     }
 
-    /// Sets where the records go as they were put, before any step, and the prefix of the objects there. Default: nowhere.
+    /// Sets a sink for a backup of the unchanged records, before any step, and the prefix of its objects. Default: no backup.
     pub fn backup_to(mut self, sink: impl Sink, prefix: impl Into<String>) -> Self {
         self.backup_sink = Some(Arc::new(sink));
         self.plan.backup_prefix = Some(prefix.into());
         self
     }
 
-    /// Sets where the delivery begins in shards that are there when it is started for the first time. Default: at the horizon, unlike
-    /// Firehose, which begins with the latest record.
+    /// Sets where the delivery begins in shards that exist when it is started for the first time. Default: at the horizon, unlike Firehose, which
+    /// begins with the latest record.
     pub fn starting_position(mut self, position: Position) -> Self {
         self.start = position;
         self
     }
 
-    /// Sets how the records stand in an object. Default: [`Format::raw`].
+    /// Sets the format of the objects. Default: [`Format::raw`].
     pub fn format(mut self, format: Format) -> Self {
         self.plan.format = format;
         self
     }
 
-    /// Sets how objects are compressed. Default: not at all.
+    /// Sets how objects are compressed. Default: no compression.
     pub fn compression(mut self, compression: CompressionFormat) -> Self {
         self.plan.compression = compression;
         self
     }
 
-    /// Sets the end of the names, with its dot: up to 128 letters, digits and `!-_.*'()`. Default: that of the format and the compression.
+    /// Sets the extension of the names, with its dot: up to 128 letters, digits and `!-_.*'()`. Default: that of the format and the compression.
     pub fn extension(mut self, extension: impl Into<String>) -> Self {
         self.plan.extension = Some(extension.into());
         self
     }
 
-    /// Sets what the names end with, behind their prefix. Default: [`Naming::Sequence`].
+    /// Sets how names continue after their prefix. Default: [`Naming::Sequence`].
     pub fn naming(mut self, naming: Naming) -> Self {
         self.plan.naming = naming;
         self
     }
 
-    /// Sets the beginning of the names: text with expressions.
+    /// Sets the prefix of the names: text with expressions.
     ///
     /// - `!{timestamp:yyyy/MM/dd}`: when the first record of the object arrived, as a pattern of Java's `DateTimeFormatter`, in
     ///   [`time_zone`](Self::time_zone). Without one, `yyyy/MM/dd/HH/` is added at the end.
     /// - `!{firehose:random-string}`: 11 characters that differ from object to object.
-    /// - `!{partitionKeyFromLambda:name}`, `!{partitionKeyFromQuery:name}`: the value of a partition key that a [function](Self::partition_keys) or a
-    ///   [query](Self::partition_by) gives. Slashes and control characters in it become `%` and
-    ///   two hexadecimal digits.
+    /// - `!{partitionKeyFromLambda:name}`, `!{partitionKeyFromQuery:name}`: the value of a partition key that a [function](Self::partition_keys) or
+    ///   a [query](Self::partition_by) returns. Slashes and control characters in it become `%` and two hexadecimal digits.
     ///
-    /// Default: none but the time.
+    /// Default: only the time.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.plan.prefix = prefix.into();
         self
     }
 
-    /// Sets the beginning of the names of the error output. It may have the expressions of times and random strings; with any, it needs
-    /// `!{firehose:error-output-type}`, which is `processing-failed`, `format-conversion-failed`, or the
-    /// [word of the sink](super::Sink::error_output_type) for objects that it did not take, such as `http-endpoint-failed`; `delivery-failed` if it
-    /// has none. It is required if the prefix has expressions. Default: that word, a slash and the time.
+    /// Sets the prefix of the error output's names. It may have the expressions of times and random strings. With any of them, it also needs
+    /// `!{firehose:error-output-type}`, which is `processing-failed`, `format-conversion-failed`, or, for objects that the sink rejected, the
+    /// [word of the sink](super::Sink::error_output_type), such as `http-endpoint-failed`; `delivery-failed` if it has none. This prefix is required
+    /// if the other one has expressions. Default: that word, a slash and the time.
     pub fn error_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.plan.error_prefix = prefix.into();
         self
     }
 
-    /// Sets the zone of the times in prefixes, by its name, such as `Europe/Paris`. Default: UTC.
+    /// Sets the time zone of prefixes by its name, such as `Europe/Paris`. Default: UTC.
     pub fn time_zone(mut self, name: impl Into<String>) -> Self {
         self.plan.time_zone = name.into();
         self
     }
 
-    /// Sets how many bytes of records an object holds, as they were before formatting and compression: up to 128 MiB. Firehose takes no less
-    /// than 1 MiB. Default: 5 MiB.
+    /// Sets how many bytes of records an object holds, counted before formatting and compression: up to 128 MiB. Firehose requires at least 1 MiB.
+    /// Default: 5 MiB.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.bounds.limits.buffer_bytes = bytes;
         self
@@ -351,26 +348,26 @@ impl DeliveryOptions {
         self
     }
 
-    /// Bounds the memory of all buffers and of objects on their way. When it is reached, the largest buffers are delivered before they are full, and
-    /// reading waits. One batch of records of up to 1 MiB, or one larger record, may come on top, and for Parquet what its writer takes: some 200 KB
-    /// for each column of each object that is being written, which are as many as [`concurrency`](Self::concurrency) says. Default: 256 MiB.
+    /// Limits the memory of all buffers and of objects in delivery. At the limit, the largest buffers are delivered before they are full, and
+    /// reading waits. One batch of records of up to 1 MiB, or one larger record, may exceed the limit. Parquet's writer takes an additional 200 KB
+    /// or so for each column of each object that is being written, of which there are up to [`concurrency`](Self::concurrency). Default: 256 MiB.
     pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
         self.bounds.memory_bytes_max = bytes;
         self
     }
 
-    /// Turns dynamic partitioning on: these are the names of the partition keys whose values the [function](Self::transform) returns with each
-    /// row, in this order. The prefix must name each of them. Rows with other values go into other objects.
+    /// Enables dynamic partitioning, with the names of the partition keys whose values the [function](Self::transform) returns with each row, in
+    /// this order. The prefix must name each of them. Rows with different values go into different objects.
     pub fn partition_keys<const N: usize>(mut self, names: [&str; N]) -> Self {
         self.plan.keys.retain(|(source, _)| *source != KeySource::Lambda);
         self.plan.keys.extend(names.map(|name| (KeySource::Lambda, name.to_owned())));
         self
     }
 
-    /// Turns dynamic partitioning on by a query: the value of the partition key `name` is what the query finds in the data of a row, which is JSON.
+    /// Enables dynamic partitioning by a query: the value of the partition key `name` is the result of the query on the row's data, which is JSON.
     /// Rows without a value go to the error output. The prefix must name the key as `!{partitionKeyFromQuery:name}`.
     ///
-    /// A query is a part of the language of jq: paths (`.a.b`, `.a[0]`, `.["a b"]`), alternatives (`.a // .b // "none"`), `|`, brackets, texts, numbers,
+    /// Queries use a subset of jq: paths (`.a.b`, `.a[0]`, `.["a b"]`), alternatives (`.a // .b // "none"`), `|`, parentheses, strings, numbers,
     /// `tostring`, `tonumber`, `floor`, `ascii_downcase`, `ascii_upcase`, and `strftime("%Y-%m")` of seconds since 1970.
     ///
     /// ```
@@ -401,27 +398,27 @@ impl DeliveryOptions {
         self
     }
 
-    /// Bounds the number of partitions that are buffered at a time: 1 to 10,000. Rows for which there are too many go to the error output.
-    /// Default: 500.
+    /// Limits the number of partitions that are buffered at the same time: 1 to 10,000. Rows of further partitions go to the error output. Default:
+    /// 500.
     pub fn active_partitions_max(mut self, count: usize) -> Self {
         self.bounds.partitions_max = count;
         self
     }
 
-    /// Decompresses records that begin as GZIP does. Default: off.
+    /// Decompresses records that begin like GZIP data. Default: off.
     pub fn decompression(mut self, is_on: bool) -> Self {
         self.plan.decompresses = is_on;
         self
     }
 
-    /// Takes the [aggregates](crate::aggregate) of the Kinesis Producer Library apart. Default: off.
+    /// Splits the [aggregates](crate::aggregate) of the Kinesis Producer Library into their records. Default: off.
     pub fn deaggregation(mut self, is_on: bool) -> Self {
         self.plan.deaggregates = is_on;
         self
     }
 
-    /// Takes records apart that hold several ones. Each of these goes through the steps behind this one by itself. A record in which
-    /// something else stands, or more than 10,000 of them, goes to the error output as a whole. Default: off.
+    /// Splits records that contain several sub-records. Each sub-record goes through the following steps by itself. A record with any other content,
+    /// or with more than 10,000 sub-records, goes to the error output as a whole. Default: off.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -447,9 +444,9 @@ impl DeliveryOptions {
         self
     }
 
-    /// Takes the log events apart that CloudWatch Logs has sent through a subscription filter, compressed with GZIP: each message is a row, without what else
-    /// CloudWatch says of it. Its control messages are dropped, and what is not from CloudWatch goes to the error output. This turns
-    /// [decompression](Self::decompression) on, and takes the place of [deaggregation](Self::deaggregation). Default: off.
+    /// Extracts the log events from records that a subscription filter of CloudWatch Logs has sent, compressed with GZIP: each message is a row,
+    /// without CloudWatch's metadata. Control messages are dropped, and records that are not from CloudWatch go to the error output. This turns
+    /// [decompression](Self::decompression) on, and replaces [deaggregation](Self::deaggregation). Default: off.
     ///
     /// Firehose calls this `CloudWatchLogProcessing` with `DataMessageExtraction`.
     pub fn cloudwatch_logs(mut self, is_on: bool) -> Self {
@@ -458,12 +455,12 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets a function that says what becomes of each record: rows, nothing, or error output. If it panics, the record goes to the error
-    /// output. It runs on a thread of its own, so that a slow one holds up only its shard. A delivery has one function: this one,
+    /// Sets a function that turns each record into rows, nothing, or error output. If it panics, the record goes to the error output. It runs on a
+    /// separate thread, so a slow call holds up only its shard; up to 8 shards have calls at a time. A delivery has one function: this one,
     /// [one for batches](Self::transform_batch), or [one over HTTP](Self::transform_over_http).
     ///
-    /// After a crash, it gets records again whose objects were decided. So that each record is in the output exactly once, it must make the same
-    /// of the same record. If it does not, [`changed_objects`](super::DeliveryStats::changed_objects) counts that.
+    /// After a crash, it gets the records of committed objects again. For exactly once, it must return the same result for the same record.
+    /// Otherwise [`changed_objects`](super::DeliveryStats::changed_objects) counts the objects that differ.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -495,11 +492,11 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets a function that says what becomes of the records of a batch: one outcome for each of them, in their order. They are of one shard. If it
-    /// panics, or returns more or fewer outcomes, all records of the batch go to the error output.
+    /// Sets a function that transforms a batch of records of one shard: it returns one outcome for each record, in order. If it panics, or returns
+    /// more or fewer outcomes, all records of the batch go to the error output.
     ///
-    /// What holds for [`transform`](Self::transform) holds for this one. What it makes of a record must not depend on which others are in the batch: after
-    /// a crash, other records may be. Records of a call that failed, though, are committed as failed, and stay so.
+    /// It follows the rules of [`transform`](Self::transform). The outcome of a record must not depend on the other records of the batch, because a
+    /// batch may have others after a crash. However, the records of a failed call are committed as failed, and remain so.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -530,58 +527,55 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets a function over HTTP that says what becomes of records, as a function of AWS Lambda does for Firehose; see [`HttpFunction`].
+    /// Sets an HTTP function that transforms records, as an AWS Lambda function does for Firehose; see [`HttpFunction`].
     pub fn transform_over_http(mut self, function: HttpFunction) -> Self {
         self.function = Some(Function::Http(Arc::new(function)));
         self
     }
 
-    /// Sets for how many bytes of records, with their keys and 200 more for each, of a shard, or for how long after the first of them, a call of the
-    /// function waits: up to 3 MiB, and 15 minutes. Firehose takes no less than 200 KB. A larger record is called for alone. Default: 1 MiB, and 60
-    /// seconds for a function over HTTP; a function in this process does not wait.
+    /// Sets how many bytes of a shard's records (with their keys and 200 more for each) to collect for a call of the function, and how long to wait
+    /// after the first of them: up to 3 MiB, and 15 minutes. Firehose requires at least 200 KB. A larger record gets its own call. Default: 1 MiB,
+    /// and 60 seconds for a function over HTTP; a function in this process does not wait.
     pub fn transform_buffer(mut self, bytes: usize, interval: Duration) -> Self {
         self.transform_buffer = Some(Gathering { bytes, interval });
         self
     }
 
-    /// Sets how long a call of the function may take: up to 5 minutes. After that, all of its records have failed. A function in this process
-    /// that does not return keeps its thread; up to 16 threads are given up so, and further calls are waited for. Default: 5 minutes.
+    /// Sets how long a call of the function may take: up to 5 minutes. After that, all of its records have failed. A function in this process that
+    /// does not return keeps its thread. Up to 16 threads are abandoned like this; the delivery waits for further calls. Default: 5 minutes.
     pub fn transform_timeout(mut self, timeout: Duration) -> Self {
         self.transform_timeout = timeout;
         self
     }
 
-    /// Sets for how long an object is tried before it goes to the error output. `None`: for as long as it takes, while the delivery lags. What
-    /// the sink says that it will [never take](super::SinkError::permanent) goes there at once.
-    /// Default: `None`, and 5 minutes for endpoints.
+    /// Sets how long an object is retried before it goes to the error output. `None`: without limit, while the delivery lags. Objects that the sink
+    /// will [never take](super::SinkError::permanent) go there immediately. Default: `None`, and 5 minutes for endpoints.
     pub fn retry_duration(mut self, duration: impl Into<Option<Duration>>) -> Self {
         self.retry_duration = Some(duration.into());
         self
     }
 
-    /// Sets how long a failed object waits until it is tried again, the first time and at most; each time it waits twice as long as before.
-    /// Default: 100 ms and 1 minute.
+    /// Sets the first and the longest pause before a failed object is retried. Each pause is twice the previous one. Default: 100 ms and 1 minute.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.bounds.retries.first_pause, self.bounds.retries.longest_pause) = (first, longest);
         self
     }
 
-    /// Sets how many objects are delivered at a time: 1 to 64. Default: 4.
+    /// Sets how many objects are delivered at the same time: 1 to 64. Default: 4.
     pub fn concurrency(mut self, count: usize) -> Self {
         self.concurrency = count;
         self
     }
 
-    /// Sets how long [closing](Delivery::close) waits for objects that are on their way. What has not arrived then comes again when the
-    /// delivery is started again, while a request that is under way may still arrive. [Flush](Delivery::flush) before to wait longer.
-    /// Default: 20 seconds.
+    /// Sets how long [closing](Delivery::close) waits for objects in delivery. The rest is delivered after the next start, although a request in
+    /// progress may still arrive. To wait longer, [flush](Delivery::flush) first. Default: 20 seconds.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 
-    /// Holds the stream's retention back, up to so many bytes: see [`WorkerOptions::hold`](crate::WorkerOptions::hold). Default: retention does not
-    /// wait, and records that it drops before they are read are counted as [skipped](super::DeliveryStats::skipped).
+    /// Makes retention keep up to this many bytes for the delivery: see [`WorkerOptions::hold`](crate::WorkerOptions::hold). Default: retention does
+    /// not wait, and [`skipped`](super::DeliveryStats::skipped) counts records that it drops before they are read.
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.hold = Some(bytes_max.into());
         self

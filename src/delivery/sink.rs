@@ -34,28 +34,28 @@ impl Object {
         &self.name
     }
 
-    /// Returns a text that is the same for each attempt to deliver this object, and another one for each other object.
+    /// Returns an id that is the same for each attempt to deliver this object, and different for every other object.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Returns the bytes, compressed as the delivery says.
+    /// Returns the bytes, with the delivery's compression.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Returns the rows, as they stand in the object before compression and without delimiters. It has some only for a sink that
-    /// [wants them](Sink::wants_rows), and none if the format is not one of rows.
+    /// Returns the rows before compression, without delimiters. It returns rows only for a sink that [wants them](Sink::wants_rows), and only if the
+    /// format has rows.
     pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
         self.body.iter().flat_map(Body::rows)
     }
 
-    /// Returns the shard whose records it holds.
+    /// Returns the shard of its records.
     pub fn shard(&self) -> ShardId {
         self.shard
     }
 
-    /// Returns the sequence numbers of the first and the last record in it. With several partitions, not each record in between is.
+    /// Returns the sequence numbers of the first and the last record in it. With several partitions, some records in between are in other objects.
     pub fn sequence_range(&self) -> (SequenceNumber, SequenceNumber) {
         (self.first, self.last)
     }
@@ -65,7 +65,7 @@ impl Object {
         self.oldest
     }
 
-    /// Returns the number of rows in it: of records, unless a step has made several rows of one.
+    /// Returns the number of rows in it: that of the records, unless a step has changed the number of rows.
     pub fn record_count(&self) -> u64 {
         self.record_count
     }
@@ -75,7 +75,7 @@ impl Object {
         self.content_type
     }
 
-    /// Returns the compression as HTTP names it, if HTTP knows it.
+    /// Returns the compression as an HTTP content encoding, if there is one.
     pub fn content_encoding(&self) -> Option<&'static str> {
         self.content_encoding
     }
@@ -91,23 +91,23 @@ pub struct SinkError {
 }
 
 impl SinkError {
-    /// The sink may take the object later.
+    /// The sink may accept the object later.
     pub fn temporary(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), is_permanent: false, rejected: None }
     }
 
-    /// The sink will never take this object, so it goes to the error output at once.
+    /// The sink will never accept this object, so it goes to the error output immediately.
     pub fn permanent(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), is_permanent: true, rejected: None }
     }
 
-    /// The sink has taken the object but for these rows, by their places in [`Object::rows`], which it will never take. These alone go to the
-    /// error output.
+    /// The sink has accepted the object except for these rows, by their index in [`Object::rows`], and will never accept them. Only these rows go to
+    /// the error output.
     pub fn rejected(message: impl fmt::Display, rows: impl IntoIterator<Item = usize>) -> Self {
         Self { rejected: Some(rows.into_iter().collect()), ..Self::permanent(message) }
     }
 
-    /// Returns whether the sink will never take this object, or some of its rows.
+    /// Returns whether the sink will never accept this object, or some of its rows.
     pub fn is_permanent(&self) -> bool {
         self.is_permanent
     }
@@ -132,12 +132,12 @@ impl From<std::io::Error> for SinkError {
     }
 }
 
-/// Takes objects: a directory, an object store, an endpoint.
+/// Accepts objects: a directory, an object store, an endpoint.
 ///
 /// # Exactly once
-/// After a crash, an object that was decided is delivered again: with the same name, the same [id](Object::id), and the same bytes, as long as the
-/// steps of the delivery make the same of the same records. A sink that replaces an object of the same name has each record once. One that cannot
-/// do that has each record at least once.
+/// After a crash, a committed object is delivered again, with the same name, the same [id](Object::id), and the same bytes, provided that the
+/// delivery's steps return the same results for the same records. A sink that replaces objects of the same name has each record exactly once, and
+/// any other sink at least once.
 ///
 /// ```
 /// use streamlog::delivery::{Object, Sink, SinkError};
@@ -153,9 +153,9 @@ impl From<std::io::Error> for SinkError {
 /// }
 /// ```
 pub trait Sink: Send + Sync + 'static {
-    /// Delivers an object. It is there for good when this returns `Ok`. An error is for this attempt: the object comes again, after a pause.
+    /// Delivers an object. `Ok` means that it is stored durably. After an error, the delivery tries the object again, after a pause.
     ///
-    /// Several threads call at the same time, with different objects. A call that never returns holds up one of them.
+    /// Several threads call this at the same time, with different objects. A call that never returns blocks one of them.
     fn put(&self, object: &Object) -> Result<(), SinkError>;
 
     /// Returns whether [`Object::rows`] are needed. Default: no.
@@ -163,8 +163,8 @@ pub trait Sink: Send + Sync + 'static {
         false
     }
 
-    /// Returns the word for objects that the sink did not take, if these go to the error output at last: it is in the names of the error output
-    /// there, for `!{firehose:error-output-type}`. Default: none, so that objects wait for the sink for as long as it takes.
+    /// Returns the word for objects that go to the error output because the sink did not accept them. It replaces `!{firehose:error-output-type}` in
+    /// the names there. Default: none, so objects are retried without limit.
     fn error_output_type(&self) -> Option<&'static str> {
         None
     }

@@ -19,15 +19,15 @@ const CODES_OF_BAD_DATA: [u64; 4] = [5, 6, 12, 13];
 
 /// Splunk's HTTP Event Collector (HEC).
 ///
-/// Each object is one request, and each row an event: JSON as JSON, anything else as text. With [`raw`](Self::raw), rows go as lines, and Splunk
-/// finds the events in them. Rows without any bytes are left out, as Splunk has no such events.
+/// Each object is one request, and each row an event: JSON as JSON, anything else as text. With [`raw`](Self::raw), rows are sent as lines, and
+/// Splunk finds the events in them. Empty rows are left out, because Splunk has no empty events.
 ///
-/// If the token demands acknowledgements, the object has arrived when Splunk says that it is indexed, for which it is asked again and again until
-/// the [timeout](Self::acknowledgement_timeout); then the object is sent again. Otherwise it has arrived when Splunk has taken it.
+/// If the token requires acknowledgements, the object is delivered when Splunk reports it as indexed. The delivery polls until the
+/// [timeout](Self::acknowledgement_timeout), and then sends the object again. Without acknowledgements, it is delivered when Splunk accepts it.
 ///
-/// **At least once**: Splunk does not know a request that is repeated. Rows that are neither JSON nor UTF-8, and requests that Splunk refuses for
-/// their data or their size, go to the error output at once; all others do so after the
-/// [retry duration](super::DeliveryOptions::retry_duration), under the word `splunk-failed`.
+/// **At least once**: Splunk does not detect repeated requests. Rows that are neither JSON nor UTF-8, and requests that Splunk rejects for their
+/// data or their size, go to the error output immediately. All others go there after the [retry duration](super::DeliveryOptions::retry_duration),
+/// under the word `splunk-failed`.
 ///
 /// ```no_run
 /// use streamlog::Stream;
@@ -59,10 +59,10 @@ impl fmt::Debug for SplunkHec {
 }
 
 impl SplunkHec {
-    /// Delivers to the collector of this host, such as `https://splunk.example.com:8088`, with this token.
+    /// Delivers to the collector at this URL, such as `https://splunk.example.com:8088`, with this token.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is no URL of HTTP or HTTPS, or the token has characters that a header may not have.
+    /// `InvalidArgument` if it is not an HTTP or HTTPS URL, or if the token has characters that are not allowed in a header.
     pub fn new(url: &str, token: impl AsRef<str>) -> Result<Self> {
         let token = token.as_ref();
         let client = Client::new(url.trim_end_matches('/'))?.with_secret("the token", token)?;
@@ -75,26 +75,26 @@ impl SplunkHec {
         })
     }
 
-    /// Sets which certificates to trust, in PEM: those of authorities, or that of the server itself. No others are trusted then.
-    /// Default: the authorities that Mozilla trusts.
+    /// Sets the trusted certificates, in PEM: those of authorities, or that of the server itself. No others are then trusted. Default: the
+    /// authorities that Mozilla trusts.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is no certificate in it, or something else, such as a key.
+    /// `InvalidArgument` if it contains no certificate, or anything else, such as a key.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         self.client = self.client.with_root_certificates(pem.as_ref())?;
         Ok(self)
     }
 
-    /// Sends rows as lines to the endpoint for raw data, for Splunk to find the events in them. Default: each row is an event.
+    /// Sends rows as lines to the endpoint for raw data, where Splunk finds the events in them. Default: each row is an event.
     pub fn raw(mut self, is_on: bool) -> Self {
         self.is_raw = is_on;
         self
     }
 
-    /// Sets the channel, a UUID that keeps the acknowledgements of several clients of a token apart. Default: a random one.
+    /// Sets the channel, a UUID that separates the acknowledgements of several clients of a token. Default: a random one.
     ///
     /// # Errors
-    /// `InvalidArgument` if it has other characters than a UUID.
+    /// `InvalidArgument` if it has characters that do not belong in a UUID.
     pub fn channel(mut self, channel: impl Into<String>) -> Result<Self> {
         self.channel = channel.into();
         check_header("the channel", &self.channel)?;

@@ -6,46 +6,46 @@ use serde::Serialize;
 
 use crate::{Metric, MetricValue};
 
-/// What a delivery has done since it was started, and what it does: see [`Delivery::stats`](super::Delivery::stats).
+/// What a delivery has done since its start, and what it does now. [`Delivery::stats`](super::Delivery::stats) returns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeliveryStats {
     /// Records that were read.
     pub read_records: u64,
-    /// Rows that were delivered: records, unless a step makes several rows of one, or none.
+    /// Rows that were delivered: one for each record, unless a step makes several or none.
     pub records: u64,
-    /// Objects that were delivered, those of the error output and of the backup among them.
+    /// Objects that were delivered, including those of the error output and of the backup.
     pub objects: u64,
     /// The bytes of these objects.
     pub bytes: u64,
     /// Rows that went to the error output.
     pub failed_records: u64,
-    /// Records that retention had dropped, or that damage took, before they were read.
+    /// Records that were lost before they were read, because retention dropped them or they were damaged.
     pub skipped: u64,
     /// Calls of the function.
     pub function_calls: u64,
     /// How many of these calls failed as a whole.
     pub failed_function_calls: u64,
-    /// Objects that were decided before a restart, and have other rows than then: the function has made something else of their records, or
-    /// retention has dropped some.
+    /// Objects that were decided before a restart and differ afterwards: the function has returned other results for their records, or retention has
+    /// dropped some of them.
     pub changed_objects: u64,
-    /// Attempts to deliver an object that failed.
+    /// Failed attempts to deliver an object.
     pub errors: u64,
-    /// The last error: of an attempt, of the function, or one that has ended the delivery.
+    /// The last error: of an attempt, of the function, or the one that ended the delivery.
     pub last_error: Option<String>,
-    /// The bytes that buffered rows and objects on their way take in memory.
+    /// The memory of buffered rows and of objects in delivery, in bytes.
     pub buffered_bytes: u64,
-    /// Objects on their way.
+    /// Objects in delivery.
     pub pending_objects: u64,
     /// Partitions with buffered rows.
     pub active_partitions: u64,
-    /// How old the oldest record is that was read and is not delivered. Zero if there is none.
+    /// The age of the oldest record that was read and is not delivered, or zero if there is none.
     pub data_freshness: Duration,
 }
 
 impl DeliveryStats {
-    /// Returns the counts that Firehose has metrics of, by its names, and those that it has no name for. Where Firehose has a name for each
-    /// kind of destination, this has the one that begins with `Delivery`.
+    /// Returns the counts as metrics, with Firehose's names where Firehose has them. Where Firehose has a name for each kind of destination, this
+    /// uses one that begins with `Delivery`.
     ///
     /// ```
     /// # use streamlog::{MetricValue, Stream};

@@ -27,19 +27,19 @@ const PART_BYTES_MIN: usize = 5 << 20;
 const PART_BYTES_MAX: usize = 1 << 30;
 const PART_BYTES: usize = 16 << 20;
 
-/// An object store: Amazon S3 and what speaks its protocol, Google Cloud Storage, Azure, or any other that the crate `object_store` (0.13) has.
+/// An object store: Amazon S3 and compatible stores, Google Cloud Storage, Azure, or any other that the crate `object_store` (0.13) supports.
 ///
-/// An object is replaced if it is delivered again, so each record is there exactly once, after a crash and after a connection that was lost when the
-/// object was written. An object appears when it is complete. One of more than [`part_bytes`](Self::part_bytes) is uploaded in parts; if the process dies
-/// meanwhile, the parts stay, invisible and paid for, until a lifecycle rule of the bucket removes them.
+/// A repeated delivery replaces the object, so each record is stored exactly once, even after a crash or a lost connection. An object appears when
+/// it is complete. An object of more than [`part_bytes`](Self::part_bytes) is uploaded in parts. If the process dies meanwhile, the invisible parts
+/// remain, and cost money, until a lifecycle rule of the bucket removes them.
 ///
-/// Objects have the type of their format as `Content-Type`, and `Content-Encoding: gzip` if they are compressed so; a store without attributes, such as
-/// a local directory, does without. Some tools decompress what has that encoding when they download it.
+/// Objects have the type of their format as `Content-Type`, and `Content-Encoding: gzip` if they are compressed with it, except in stores without
+/// attributes, such as a local directory. Some tools decompress objects with that encoding when they download them.
 ///
-/// It is also a place for an [`Archive`](crate::Archive).
+/// It can also hold an [`Archive`](crate::Archive).
 ///
-/// A request that fails is repeated three times; then the delivery tries the object again as its settings say. Errors have the URL and the key
-/// of the object, and none of the credentials. All clones share one thread, on which requests run, and their connections.
+/// A failed request is retried three times, and then the delivery retries the object according to its settings. Errors show the URL and the key of
+/// the object, but no credentials. All clones share their connections and one thread for requests.
 ///
 /// ```no_run
 /// use streamlog::Stream;
@@ -104,17 +104,17 @@ macro_rules! build {
 impl ObjectStorage {
     /// Delivers to a URL: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or `file:///directory`.
     ///
-    /// Credentials, region and endpoint are those of the environment, under the names that the tools of these clouds use, such as
-    /// `AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS` or `AZURE_STORAGE_ACCOUNT_NAME`; on a machine
-    /// of the cloud, they are those of the machine. A `file` URL does not survive power loss as a [`Directory`](super::Directory) does.
+    /// Credentials, region and endpoint come from the environment, under the names that the tools of these clouds use, such as `AWS_ACCESS_KEY_ID`,
+    /// `AWS_REGION`, `AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS` or `AZURE_STORAGE_ACCOUNT_NAME`. On a machine of the cloud, they come from
+    /// the machine. Unlike in a [`Directory`](super::Directory), objects at a `file` URL may not survive power loss.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is no such URL or a setting is missing; `Io` if a thread cannot be started.
+    /// `InvalidArgument` if it is not such a URL or a setting is missing; `Io` if a thread cannot be started.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::from_url_with(url, [])
     }
 
-    /// Delivers to a URL, with options that come before those of the environment: `aws_access_key_id`, `aws_secret_access_key`, `aws_region`,
+    /// Delivers to a URL, with options that override those of the environment: `aws_access_key_id`, `aws_secret_access_key`, `aws_region`,
     /// `aws_endpoint`, `allow_http` and so on, as the crate `object_store` names them.
     ///
     /// # Errors
@@ -186,7 +186,7 @@ impl ObjectStorage {
     /// Delivers to a store of the crate `object_store`, under keys that begin with this prefix and a slash, unless it is empty.
     ///
     /// # Errors
-    /// `InvalidArgument` for a prefix that no key may have; `Io` if a thread cannot be started.
+    /// `InvalidArgument` for a prefix that is not allowed in keys; `Io` if a thread cannot be started.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
         let shown = format!("{store}/");
         Self::with(store, prefix, shown, vec![], None)
@@ -215,7 +215,7 @@ impl ObjectStorage {
         Ok(Self { store, prefix, shown, part_bytes: PART_BYTES, secrets, requests })
     }
 
-    /// Sets from how many bytes on an object is uploaded in parts of that size: 5 MiB to 1 GiB. Default: 16 MiB.
+    /// Sets the size above which objects are uploaded in parts, and the size of the parts: 5 MiB to 1 GiB. Default: 16 MiB.
     ///
     /// # Errors
     /// `InvalidArgument` if it is out of range.

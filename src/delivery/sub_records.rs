@@ -6,16 +6,16 @@ use serde_json::value::RawValue;
 /// The greatest number of sub-records of one record, so that what one of them becomes has a bound.
 const COUNT_MAX: usize = 10_000;
 
-/// How several records stand in the data of one, as producers put them who fill records up.
+/// How a record contains several sub-records, as some producers pack them to fill up records.
 ///
 /// These are not the [aggregates](crate::aggregate) of the Kinesis Producer Library, which have a
-/// [step](super::DeliveryOptions::deaggregation) of their own.
+/// [separate step](super::DeliveryOptions::deaggregation).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SubRecords {
-    /// JSON objects one behind the other, with or without blanks and line feeds in between.
+    /// Concatenated JSON objects, with or without whitespace between them.
     Json,
-    /// Bytes between which this delimiter stands. Empty ones are left out.
+    /// Sub-records separated by this delimiter. Empty ones are ignored.
     Delimited(Vec<u8>),
 }
 

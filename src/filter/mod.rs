@@ -23,11 +23,11 @@ pub(crate) use skip::{Written, check_json, for_each_member};
 use crate::aggregate::UserRecord;
 use crate::{Error, Record, Result};
 
-/// Which records to handle: one or more **event patterns**, in the language of Amazon EventBridge that Lambda's event source mappings use.
+/// Selects records by one or more **event patterns**, in the language of Amazon EventBridge that Lambda's event source mappings use.
 ///
-/// A pattern is a JSON object. It names fields of a record, and has for each a list of values. A record matches if each field that is named
-/// has one of its values; a filter of [several patterns](Self::any_of) takes a record that matches one of them. Compile a filter once, and
-/// use it for any number of records, from any number of threads.
+/// A pattern is a JSON object. It names fields of a record, with a list of values for each. A record matches if each named field has one of
+/// its values. A filter of [several patterns](Self::any_of) accepts a record that matches any of them. Compile a filter once, and use it
+/// for any number of records, from any number of threads.
 ///
 /// ```
 /// use streamlog::{Filter, Position, Stream};
@@ -59,12 +59,12 @@ use crate::{Error, Record, Result};
 ///
 /// A pattern that names any other field is refused.
 ///
-/// - If a pattern looks into `data` with an object, data that is not JSON, or is nested deeper than 127 levels, does not match, whatever the
-///   pattern says. This also holds if it looks into `data` in only one of several alternatives.
-/// - If it has a list for `data`, that is compared with the whole text. Data that is an object or a list in JSON then does not match, and
-///   neither does data that is not UTF-8.
-/// - If a pattern does not name `data`, the data is not looked at, and may be anything.
-/// - If a name is twice in an object of the data, the last one counts.
+/// - If a pattern looks into `data` with an object, data that is not JSON, or is nested deeper than 127 levels, never matches. This also
+///   holds if it looks into `data` in only one of several alternatives.
+/// - If it has a list for `data`, the list is compared with the whole text. Data that is an object or a list in JSON then does not match,
+///   and neither does data that is not UTF-8.
+/// - If a pattern does not name `data`, the data is ignored.
+/// - If an object in the data has a name twice, the last one counts.
 ///
 /// # Values
 ///
@@ -80,17 +80,17 @@ use crate::{Error, Record, Result};
 /// | `{"anything-but": …}` with a string, a number, a list of either, or one of the first four operators with a string or a list | is there, of any type, and is none of these; numbers are compared as `numeric` does |
 /// | `{"exists": true}`, `{"exists": false}` | is there, or is not. An object and an empty list are no value |
 ///
-/// **Lists in the data.** A list has all values that its elements have. If an object in the pattern meets a list of objects, one of these has to
-/// match by itself. If the pattern only asks there for what must not exist, it must exist in none.
+/// **Lists in the data.** A list has the values of all its elements. If the pattern has an object where the data has a list of objects, one of
+/// these must match on its own. If that object in the pattern only requires fields not to exist, they must not exist in any of them.
 ///
-/// **Alternatives.** `"$or": [{…}, {…}]` in an object of the pattern stands for fields of which one alternative has to match. The alternatives of
-/// a pattern may combine to up to 1,000 rules.
+/// **Alternatives.** `"$or": [{…}, {…}]` in an object of the pattern requires that one of the alternatives matches. The alternatives of a pattern
+/// may combine to up to 1,000 rules.
 ///
 /// # Bounds
 ///
 /// A pattern has at most [`PATTERN_CHARS_MAX`](Self::PATTERN_CHARS_MAX) characters, and a filter at most [`PATTERNS_MAX`](Self::PATTERNS_MAX)
 /// patterns. Matching takes time in proportion to the length of the data, and memory only for the names in the pattern and for strings that
-/// have escapes. Patterns and data from strangers are safe. A pattern of more than 64 rules reads the data once for every 64.
+/// have escapes. Untrusted patterns and data are safe. A pattern of more than 64 rules reads the data once for every 64.
 #[derive(Clone)]
 pub struct Filter {
     patterns: Arc<[Box<str>]>,
@@ -100,7 +100,7 @@ pub struct Filter {
 impl Filter {
     /// The longest pattern in characters, as in Lambda.
     pub const PATTERN_CHARS_MAX: usize = 4_096;
-    /// The most patterns of a filter, as in Lambda, which allows 5 unless one asks for more.
+    /// The most patterns of a filter, as in Lambda, which allows 5 by default.
     pub const PATTERNS_MAX: usize = 10;
 
     /// Compiles one pattern.
@@ -108,7 +108,7 @@ impl Filter {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] with what is wrong and at which field: the pattern is not JSON, is too long, names a field that records do not
-    /// have, or has something that can never match, such as an empty list.
+    /// have, or contains something that can never match, such as an empty list.
     ///
     /// ```
     /// # use streamlog::Filter;
@@ -122,7 +122,7 @@ impl Filter {
         Self::any_of([pattern])
     }
 
-    /// Compiles several patterns, of which a record has to match one. The data is read once for all of them.
+    /// Compiles several patterns. A record matches if any of them matches. The data is read once for all of them.
     ///
     /// # Errors
     ///

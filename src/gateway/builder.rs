@@ -32,7 +32,7 @@ const SECRET: &str = ".gateway-secret";
 /// How long requests that run may go on when the gateway is closed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves the streams of a store by Kinesis' API.
+/// Serves the streams of a store through Kinesis' API.
 ///
 /// ```
 /// # use streamlog::{Store, StreamOptions};
@@ -81,40 +81,40 @@ enum Access {
     Keys(PathBuf),
 }
 
-/// Whose behaviour a gateway has where Kinesis has changed.
+/// Which version of Kinesis' behaviour a gateway follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Profile {
-    /// That of Kinesis today.
+    /// Kinesis today.
     #[default]
     Today,
-    /// The bounds and answers of 2018, which older test suites expect.
+    /// The limits and responses of 2018, which older test suites expect.
     Year2018,
 }
 
-/// Why a gateway does not start, or was not closed well.
+/// Why a gateway does not start, or was not closed cleanly.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {
-    /// A setting that cannot be, with what to do about it.
+    /// An invalid setting, with the remedy.
     #[error("{0}")]
     InvalidSetting(String),
     /// The address cannot be used, or a file cannot be read.
     #[error("{action}: {source}")]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The store.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] crate::Error),
 }
 
 impl Gateway {
-    /// Returns a gateway to a store. Before it starts, [`credentials`](Self::credentials) or
-    /// [`without_authentication`](Self::without_authentication) has to say who may call.
+    /// Returns a gateway to a store. Before you start it, call [`credentials`](Self::credentials) or
+    /// [`without_authentication`](Self::without_authentication).
     pub fn new(store: Store) -> Self {
         Self {
             store,
@@ -139,7 +139,7 @@ impl Gateway {
         }
     }
 
-    /// Lets those call who sign with a key of this file, as far as the policies of the key and of the streams allow it.
+    /// Accepts requests that are signed with a key of this file, within the policies of the key and of the streams.
     ///
     /// The file is JSON: `{"keys": [{"access_key_id": …, "secret_access_key": …, "user": …, "policies": […]}]}`, with `session_token` if
     /// the key has one. Policies are IAM policies. A key without policies may do nothing.
@@ -148,14 +148,14 @@ impl Gateway {
         self
     }
 
-    /// Lets anybody call who can reach the address, which then has to be one of this machine only, such as `127.0.0.1`. Requests have to be
-    /// signed, as all clients do, but with any key.
+    /// Accepts requests from anybody who can reach the address, which must be reachable only from this machine, such as `127.0.0.1`. Requests must
+    /// be signed, as all clients do, but with any key.
     pub fn without_authentication(mut self) -> Self {
         self.access = Access::Anybody;
         self
     }
 
-    /// Serves by TLS, with the certificate chain and the private key in these files (PEM). They are read again when they change.
+    /// Serves over TLS, with the certificate chain and the private key in these files (PEM). They are reloaded when they change.
     pub fn tls(mut self, certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.certificates = Some((certificates.into(), key.into()));
         self
@@ -169,14 +169,14 @@ impl Gateway {
 
     /// Sets how long streams and consumers stay `CREATING`, `UPDATING` and `DELETING`. Default: 500 milliseconds. With 0, tests need not wait.
     ///
-    /// What is asked for happens at once, and the state is shown for that long; only what is being deleted is there until the end.
+    /// The gateway performs each change immediately, and only reports the state for this long. But a resource that is being deleted exists until the
+    /// end.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Limits what each shard takes and hands out, and with [`Limits::kinesis`] also how often settings may be changed in a day.
-    /// Default: no limits.
+    /// Limits what each shard accepts and returns, and with [`Limits::kinesis`] also how often settings may be changed per day. Default: no limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -188,25 +188,25 @@ impl Gateway {
         self
     }
 
-    /// Sets whose behaviour the gateway has. Default: that of Kinesis today.
+    /// Sets which version of Kinesis' behaviour to follow. Default: Kinesis today.
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
         self
     }
 
-    /// Sets where the time comes from. Give the store's streams the same clock. Default: the system's clock.
+    /// Sets the source of the time. Give the store's streams the same clock. Default: the system's clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Sets after how long a subscription ends, so that its client opens another one. Default: 5 minutes, as in Kinesis.
+    /// Sets after how long a subscription ends, so its client opens another one. Default: 5 minutes, as in Kinesis.
     pub fn subscription_life(mut self, life: Duration) -> Self {
         self.subscription_life = life;
         self
     }
 
-    /// Sets how many threads serve. Default: one for each processor.
+    /// Sets how many threads serve requests. Default: one for each processor.
     pub fn threads(mut self, count: usize) -> Self {
         self.threads = Some(count);
         self
@@ -214,11 +214,11 @@ impl Gateway {
 
     /// Starts to serve at an address, such as `127.0.0.1:4567`. With port 0, the system chooses one.
     ///
-    /// The streams of the store are opened in the background; one that is asked for is opened first.
+    /// The gateway opens the streams of the store in the background. A stream that is requested is opened first.
     ///
     /// # Errors
-    /// `InvalidSetting` if nobody has said who may call, if anybody may call at an address that other machines reach, or if a file holds
-    /// something else; `Io` if a file cannot be read or the address cannot be used.
+    /// `InvalidSetting` if neither credentials nor access without authentication is set, if access without authentication is set for an address that
+    /// other machines reach, or if a file has invalid contents; `Io` if a file cannot be read or the address cannot be used.
     pub fn start(self, address: impl ToSocketAddrs) -> Result<RunningGateway, GatewayError> {
         let failed = |action: &str| {
             let action = action.to_owned();
@@ -320,7 +320,7 @@ impl Gateway {
     }
 }
 
-/// A gateway that serves. It ends when this is dropped, and then breaks off the requests that run.
+/// A running gateway. Dropping it ends it, and aborts the requests that run.
 pub struct RunningGateway {
     running: Running,
     front: Arc<Front>,
@@ -341,8 +341,8 @@ impl RunningGateway {
 
     /// Stops serving: lets requests that run finish, for up to 5 seconds, and closes the streams of the store.
     ///
-    /// What delivery streams have buffered is delivered, with one attempt for each object, for up to 5 seconds. The rest comes again after the
-    /// next start.
+    /// It delivers what delivery streams have buffered, with one attempt for each object, for up to 5 seconds. The rest is delivered after the next
+    /// start.
     ///
     /// # Errors
     /// The first error of a stream that was not closed cleanly.

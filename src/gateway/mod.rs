@@ -12,10 +12,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! With the feature `delivery`, it answers Amazon Data Firehose's API, too: `docs/FIREHOSE.md`. With the feature `video`, it answers that of
-//! Amazon Kinesis Video Streams: `docs/VIDEO.md`.
+//! With the feature `delivery`, it also serves Amazon Data Firehose's API: `docs/FIREHOSE.md`. With the feature `video`, it also serves that
+//! of Amazon Kinesis Video Streams: `docs/VIDEO.md`.
 //!
-//! What is the same as in AWS and what differs is in `docs/KINESIS.md`.
+//! `docs/KINESIS.md` lists what is the same as in AWS, and what differs.
 
 mod auth;
 mod builder;

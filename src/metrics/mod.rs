@@ -20,7 +20,7 @@ type Handed = HashMap<(&'static str, Option<ShardId>), Vec<u64>>;
 ///
 /// It reports the counts of [`StreamStats::metrics`] under the same names: totals as counters, levels as gauges, times as histograms in
 /// milliseconds. Each has the label `stream`, which is the path that the stream was opened at. The counts of a shard also have the label
-/// `shard`, like CloudWatch's dimensions. A level without a value, such as the age of an iterator where nobody reads, is reported as NaN,
+/// `shard`, like CloudWatch's dimensions. A level without a value, such as the iterator age of a shard without readers, is reported as NaN,
 /// which Prometheus shows as a gap.
 ///
 /// One reporter may serve any number of streams.
@@ -52,7 +52,7 @@ pub fn reporter() -> impl Fn(&Path, &StreamStats) + Send + Sync + 'static {
     }
 }
 
-/// Returns a reporter of a processor's counts to the `metrics` facade. The program calls it from time to time, such as every ten seconds.
+/// Returns a reporter of a processor's counts to the `metrics` facade. Call it periodically, for example every ten seconds.
 ///
 /// It reports the counts of [`ProcessorStats::metrics`](crate::ProcessorStats::metrics) under the same names: totals as counters, levels as
 /// gauges. Each has the labels `stream`, as with [`reporter`], and `processor`. One reporter may serve any number of processors.
@@ -75,7 +75,7 @@ pub fn processor_reporter() -> impl Fn(&Processor) + Send + Sync + 'static {
     }
 }
 
-/// Returns a reporter of a delivery's counts to the `metrics` facade. The program calls it from time to time, such as every ten seconds.
+/// Returns a reporter of a delivery's counts to the `metrics` facade. Call it periodically, for example every ten seconds.
 ///
 /// It reports the counts of [`DeliveryStats::metrics`](crate::delivery::DeliveryStats::metrics) as [`processor_reporter`] does those of a
 /// processor, with the labels `stream` and `delivery`.

@@ -7,16 +7,16 @@ use crate::{Error, GroupShard, Lag, Result, SequenceNumber, ShardId, StreamReade
 /// What the group of a processor says of itself.
 pub(super) const LAYER: &str = "processor";
 
-/// How far a processor is, by what it has committed. [`StreamReader::describe_processor`] returns it.
+/// How far a processor is, according to its last commit. [`StreamReader::describe_processor`] returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ProcessorDescription {
-    /// The processor's name, which is that of its consumer group.
+    /// The name of the processor and of its consumer group.
     pub name: String,
-    /// When it last committed something. Its start may count, too.
+    /// The time of the last commit. Starting the processor may count as one.
     pub committed_at: Timestamp,
-    /// One entry for each shard that it still has to read, in the order of their creation.
+    /// One entry for each unfinished shard, in the order in which the shards were created.
     pub shards: Vec<ProcessorShard>,
 }
 
@@ -27,14 +27,15 @@ pub struct ProcessorDescription {
 pub struct ProcessorShard {
     /// The shard.
     pub shard: ShardId,
-    /// All records below it are done.
+    /// All records below this sequence number are done.
     pub next_sequence: SequenceNumber,
-    /// What is not done yet, or not committed. Its age is about what Lambda calls the iterator age. Records that other lanes have done already
-    /// count.
+    /// The records that are not done, or done but not committed. Its age roughly matches Lambda's iterator age. Records that other lanes have
+    /// already done are included.
     pub lag: Lag,
-    /// Up to when windows by [event time](crate::ProcessorOptions::event_time) are over, unless records come late. `None` without event time.
+    /// Windows by [event time](crate::ProcessorOptions::event_time) that end by this time are over, unless records come late. `None` without event
+    /// time.
     pub watermark: Option<Timestamp>,
-    /// The lanes. Empty if all of them are equally far and none has had a window, or if the shard has just begun.
+    /// The lanes. Empty if all lanes are equally far and none has had a window, or if the shard has just begun.
     pub lanes: Vec<ProcessorLane>,
 }
 
@@ -43,9 +44,9 @@ pub struct ProcessorShard {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ProcessorLane {
-    /// All records of the lane below it are done.
+    /// All records of the lane below this sequence number are done.
     pub next_sequence: SequenceNumber,
-    /// The windows that have begun, and whose last call is not done.
+    /// The windows that have begun and whose last call is not done.
     pub windows: Vec<ProcessorWindow>,
 }
 
@@ -54,18 +55,18 @@ pub struct ProcessorLane {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ProcessorWindow {
-    /// When it begins.
+    /// When the window begins.
     pub start: Timestamp,
-    /// When it ends.
+    /// When the window ends.
     pub end: Timestamp,
-    /// Nothing more belongs to it, and only its last call is left.
+    /// No more records belong to the window, and only its last call is left.
     pub is_over: bool,
-    /// How large its state is.
+    /// The size of the window's state.
     pub state_bytes: usize,
 }
 
 impl ProcessorDescription {
-    /// Returns what is not done yet, summed over all shards.
+    /// Returns the lag, summed over all shards.
     pub fn lag(&self) -> Lag {
         self.shards.iter().fold(Lag::default(), |sum, shard| sum.plus(shard.lag))
     }
@@ -75,15 +76,15 @@ impl ProcessorDescription {
         self.shards.iter().filter_map(|shard| shard.watermark).min()
     }
 
-    /// Returns the windows that have begun, of all lanes of all shards.
+    /// Returns the windows that have begun, in all lanes of all shards.
     pub fn windows(&self) -> impl Iterator<Item = &ProcessorWindow> {
         self.shards.iter().flat_map(|shard| &shard.lanes).flat_map(|lane| &lane.windows)
     }
 }
 
 impl StreamReader {
-    /// Returns the names of the stream's processors, in order: of all that were ever started, until their [group](StreamReader::group) is
-    /// deleted.
+    /// Returns the names of the stream's processors, in order. It includes every processor that was ever started, until its
+    /// [group](StreamReader::group) is deleted.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -109,8 +110,8 @@ impl StreamReader {
         Ok(names)
     }
 
-    /// Describes a processor by what it has committed, whichever process runs it, and also while none does. What it does right now, only its
-    /// own process knows: [`Processor::stats`](crate::Processor::stats).
+    /// Describes a processor by its last commit. It works in any process, and also while no process runs the processor. For the calls that run now,
+    /// see [`Processor::stats`](crate::Processor::stats) in the process that runs it.
     ///
     /// ```
     /// # use streamlog::{Stream, StreamReader};

@@ -15,24 +15,24 @@ use crate::{PutRecord, Record, Result, ShardId, Stream, Timestamp};
 #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
 use crate::{SequenceNumber, extend};
 
-/// Why records were given up.
+/// Why a processor gave up records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum DiscardReason {
-    /// The function has failed as often as [`retries`](super::ProcessorOptions::maximum_retry_attempts) lets it.
+    /// The function has failed, and its [`retries`](super::ProcessorOptions::maximum_retry_attempts) are used up.
     RetryAttemptsExhausted,
     /// The records are older than [`maximum_record_age`](super::ProcessorOptions::maximum_record_age).
     RecordAgeExceeded,
     /// The records are late by more than [`allowed_lateness`](super::ProcessorOptions::allowed_lateness): their window has ended.
     AllowedLatenessExceeded,
-    /// The function for the [event time](super::ProcessorOptions::event_time) has failed, or its time cannot be right.
+    /// The function for the [event time](super::ProcessorOptions::event_time) failed, or returned an implausible time.
     EventTimeUnknown,
-    /// The other side of a relay can never take the record. The [error](Discarded::error) says why.
+    /// The target of a relay will never accept the record. The [error](Discarded::error) says why.
     Refused,
 }
 
-/// Records that a processor has given up, in the order of their shard. If it has several lanes, or windows by event time, other records may lie
-/// between.
+/// Records that a processor has given up, in the order of their shard. If the processor has several lanes, or windows by event time, other records
+/// may lie between them.
 #[derive(Debug, Clone)]
 pub struct Discarded {
     pub(super) shard: ShardId,
@@ -52,13 +52,13 @@ impl Discarded {
         self.shard
     }
 
-    /// Returns why they were given up.
+    /// Returns why the processor gave them up.
     pub fn reason(&self) -> DiscardReason {
         self.reason
     }
 
-    /// Returns the last error of the function. For records without an event time, it is why the first of them has none. There is none for
-    /// records that were too old or late.
+    /// Returns the last error of the function. For records without an event time, returns why the first of them has none. Returns `None` for records
+    /// that were too old or late.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
@@ -68,17 +68,17 @@ impl Discarded {
         self.attempts
     }
 
-    /// Returns when they were given up.
+    /// Returns when the processor gave them up.
     pub fn time(&self) -> Timestamp {
         self.time
     }
 
-    /// Returns when the window began that they belong to, if the processor has windows. For late records, that window has ended.
+    /// Returns the beginning of the window that they belong to, if the processor has windows. For late records, that window has already ended.
     pub fn window_start(&self) -> Option<Timestamp> {
         self.window
     }
 
-    /// Returns the records. There is none if it was the last call for a window that failed.
+    /// Returns the records. There are none if the last call for a window failed.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> + Clone {
         self.slices.iter().flat_map(Slice::records)
     }
@@ -89,8 +89,8 @@ impl Discarded {
         elsewhere.map_or_else(|| record.sequence().to_string(), |origin| origin.sequence_number.to_owned())
     }
 
-    /// Returns a record of this as Lambda writes it for a failed batch, with the error beside: JSON without blanks. The data of the records are
-    /// not in it; their place is.
+    /// Returns the invocation record that Lambda writes for a failed batch, with the error added, as JSON without whitespace. It has the position of
+    /// the records and not their data.
     ///
     /// ```
     /// # use streamlog::{Destination, Stream};
@@ -177,8 +177,8 @@ struct BatchInfo {
 
 type Send = dyn Fn(&Discarded) -> std::result::Result<(), String> + std::marker::Send + Sync;
 
-/// Where a record goes of what a processor gives up. Nothing is given up before it is there: if that fails, it is tried again, and the lane
-/// waits.
+/// Where a processor reports the records that it gives up. It gives them up only after the report is written. If writing fails, it tries again, and
+/// the lane waits.
 ///
 /// ```
 /// # use std::fs::File;
@@ -203,14 +203,14 @@ impl fmt::Debug for Destination {
 }
 
 impl Destination {
-    /// A function of the caller's.
+    /// A function of the caller.
     pub fn function<E: fmt::Display>(
         send: impl Fn(&Discarded) -> std::result::Result<(), E> + std::marker::Send + Sync + 'static,
     ) -> Self {
         Self { send: Arc::new(move |discarded| send(discarded).map_err(|error| error.to_string())) }
     }
 
-    /// A file, or what else can be written to. Each batch is a [line of JSON](Discarded::to_json), written at once and flushed.
+    /// A file or another writer. Each batch becomes a [line of JSON](Discarded::to_json), which is written in one piece and flushed.
     pub fn lines(writer: impl Write + std::marker::Send + 'static) -> Self {
         let writer = Mutex::new(writer);
         Self::function(move |discarded| {
@@ -220,8 +220,8 @@ impl Destination {
         })
     }
 
-    /// Another stream. It gets the records as they were, with their keys, data and headers, and with the headers `discard-reason`,
-    /// `discard-error`, `discard-shard` and `discard-sequence`. So they can be looked at, and put back.
+    /// Another stream. It gets the records with their keys, data and headers, and with the additional headers `discard-reason`, `discard-error`,
+    /// `discard-shard` and `discard-sequence`, so that you can inspect them and put them back.
     pub fn stream(stream: &Stream) -> Self {
         let stream = stream.clone();
         Self::function(move |discarded| {

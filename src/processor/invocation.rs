@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::slice::{Slice, count};
 use crate::{Record, SequenceNumber, ShardId, Timestamp};
 
-/// A batch of records for the function of a processor. All of them are of one shard and, in a window, of that window.
+/// A batch of records for the function of a processor. All of its records are from one shard and, with windows, from one window.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -57,9 +57,9 @@ pub struct Window {
     pub start: Timestamp,
     /// When it ends: the first moment that does not belong to it.
     pub end: Timestamp,
-    /// This is the last call for the window. It has no records, and the state goes afterwards.
+    /// Whether this is the last call for the window. It has no records, and the state is deleted afterwards.
     pub is_final: bool,
-    /// The window ends before its time, because the state has become too large.
+    /// Whether the window ends early because its state has become too large.
     pub is_terminated_early: bool,
 }
 
@@ -74,7 +74,7 @@ impl Invocation {
         count(&self.slices)
     }
 
-    /// Returns whether there is no record, as in the last call for a window.
+    /// Returns whether there are no records, as in the last call for a window.
     pub fn is_empty(&self) -> bool {
         self.slices.is_empty()
     }
@@ -84,7 +84,7 @@ impl Invocation {
         self.shard
     }
 
-    /// Returns how often the function is called for these records, with this call: 1 for the first attempt.
+    /// Returns how often the function has been called for these records, including this call: 1 for the first attempt.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -94,13 +94,13 @@ impl Invocation {
         self.window
     }
 
-    /// Returns the state of the window: what the function answered last. It is empty in the first call for a window.
+    /// Returns the state of the window, as the function last returned it. It is empty in the first call for a window.
     pub fn state(&self) -> &[u8] {
         &self.state
     }
 }
 
-/// What the function of a processor answers: that all is done, or what failed, and the state of the window.
+/// The result of a processor's function: whether all records are done or which of them failed, and the state of the window.
 ///
 /// A function may return `()` if it always succeeds, a `Result`, or a `Response`.
 ///
@@ -141,19 +141,19 @@ impl Response {
         Self { failure: None, state: None }
     }
 
-    /// No record is done, for this reason. All of them come again, as the settings say.
+    /// No record is done, for this reason. All of them are retried, as the settings say.
     pub fn failed(reason: impl fmt::Display) -> Self {
         Self { failure: Some(Failure::All(reason.to_string())), state: None }
     }
 
-    /// The records before this one are done. This one and those behind it come again.
+    /// The records before this one are done. This one and those behind it are retried.
     pub fn failed_from(first: SequenceNumber) -> Self {
         Self::item_failures([first])
     }
 
-    /// These records have failed, as Lambda's `batchItemFailures`: the lowest of them is the checkpoint. Records before it are done; it and
-    /// *everything behind it* come again, whether it is in the list or not. If the list is empty, everything is done. If it has a number that
-    /// is none of the batch, everything has failed.
+    /// These records have failed, as with Lambda's `batchItemFailures`: the lowest of them is the checkpoint. Records before it are done. It and
+    /// *everything behind it* are retried, whether they are in the list or not. If the list is empty, all records are done. If it contains a number
+    /// that is not in the batch, all records have failed.
     pub fn item_failures(failed: impl IntoIterator<Item = SequenceNumber>) -> Self {
         let failed: Vec<_> = failed.into_iter().collect();
         Self { failure: (!failed.is_empty()).then_some(Failure::Items(failed)), state: None }

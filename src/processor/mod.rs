@@ -1,4 +1,4 @@
-//! Processors: a function that is called with batches of records, as AWS Lambda does it for a stream of Kinesis.
+//! Processors: a function that is called with batches of records, as AWS Lambda does for a Kinesis stream.
 
 mod core;
 mod describe;
@@ -56,16 +56,16 @@ use source::{Kind, On};
 
 use crate::{IoFailure, Result, StreamReader, extend};
 
-/// A function that is called with the records of a stream, in batches: a consumer group, with retries, lanes, windows, filters and a place for
-/// what failed. [`ProcessorOptions::start`] returns it, and dropping it ends it.
+/// Calls a function with the records of a stream, in batches. It is a consumer group with retries, lanes, windows, filters and a destination for
+/// failed records. [`ProcessorOptions::start`] returns it, and dropping it ends it.
 ///
-/// - The function gets a shard's records in order, a batch at a time. With several
-///   [lanes](ProcessorOptions::parallelization_factor), several batches of a shard are in work at a time, and the order of each key holds.
-/// - A batch that fails is tried again, after a pause; it may be [cut in halves](ProcessorOptions::bisect_batch_on_function_error), and
-///   [given up](ProcessorOptions::maximum_retry_attempts), which a [destination](ProcessorOptions::on_failure) gets to know. Until then, it holds
-///   up its lane, and nothing else.
+/// - The function gets a shard's records in order, a batch at a time. With several [lanes](ProcessorOptions::parallelization_factor), several
+///   batches of a shard are in work at the same time, and the records of each key stay in order.
+/// - A batch that fails is retried after a pause. It may be [split into halves](ProcessorOptions::bisect_batch_on_function_error), and finally
+///   [given up](ProcessorOptions::maximum_retry_attempts) and reported to a [destination](ProcessorOptions::on_failure). Until then, it blocks only
+///   its own lane.
 /// - A shard that was split or merged is finished, with all retries, before its children begin.
-/// - Several processors with one name share the shards, like the workers of a group.
+/// - Several processors with the same name share the shards, like the workers of a group.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -143,12 +143,12 @@ impl Processor {
         Ok(Self { name: options.name, runs: Runs::Here { shared, stream, thread } })
     }
 
-    /// Returns the name, which is that of the processor's consumer group.
+    /// Returns the name of the processor and of its consumer group.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the stream that the processor reads, if it is one of this machine.
+    /// Returns the stream that the processor reads, if the stream is on this machine.
     pub fn stream(&self) -> Option<&StreamReader> {
         match &self.runs {
             Runs::Here { stream, .. } => Some(stream),
@@ -165,7 +165,7 @@ impl Processor {
         }
     }
 
-    /// Returns what the processor has done since it was started, and what it does.
+    /// Returns what the processor has done since its start, and what it does now.
     pub fn stats(&self) -> ProcessorStats {
         match &self.runs {
             Runs::Here { shared, .. } => shared.core.lock().stats(),
@@ -181,11 +181,11 @@ impl Processor {
         }
     }
 
-    /// Ends the processor: no call begins any more, those that run end or reach their time limit, and what is done is committed. Within a
-    /// function that the library runs, it does not wait for that.
+    /// Ends the processor: starts no more calls, lets running calls finish or reach their time limit, and commits what is done. Inside a function
+    /// that the library calls, it does not wait for this.
     ///
     /// # Errors
-    /// That of the last commit: `StorageFull`, `Poisoned`, `Io`. What it would have committed comes again.
+    /// The error of the last commit: `StorageFull`, `Poisoned`, `Io`. The records that it would have committed are processed again.
     pub fn close(mut self) -> Result<()> {
         self.end()
     }

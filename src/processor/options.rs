@@ -39,9 +39,8 @@ const CONCURRENCY_MAX: usize = 1_024;
 /// Room for the states of all lanes of a shard, in what a commit can hold.
 const STATES_BYTES_MAX: usize = 990_000;
 
-/// The settings of a [`Processor`]: a builder that begins with [`Stream::processor`] and ends with [`start`](Self::start) or
-/// [`start_with_state`](Self::start_with_state). Names, ranges and defaults are those of an event source mapping of AWS Lambda, unless the
-/// text says otherwise.
+/// The settings of a [`Processor`]. [`Stream::processor`] returns them, and [`start`](Self::start) or [`start_with_state`](Self::start_with_state)
+/// starts the processor. Names, ranges and defaults are those of an AWS Lambda event source mapping, unless stated otherwise.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -85,8 +84,8 @@ impl fmt::Debug for ProcessorOptions {
 }
 
 impl Stream {
-    /// Returns the settings of a processor, which calls a function with the stream's records, in batches. The name is that of the
-    /// [consumer group](Self::group) that the processor reads as.
+    /// Returns the settings of a processor, which calls a function with the stream's records, in batches. The processor reads as the
+    /// [consumer group](Self::group) of this name.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -102,8 +101,8 @@ impl Stream {
 }
 
 impl StreamReader {
-    /// Returns the settings of a processor like [`Stream::processor`], which may run in another process than the one that has the stream open.
-    /// One process at a time has a processor's group open.
+    /// Returns the settings of a processor, like [`Stream::processor`]. The processor may run in another process than the one that has the stream
+    /// open. Only one process at a time can have a processor's group open.
     pub fn processor(&self, name: impl Into<String>) -> ProcessorOptions {
         ProcessorOptions::new(name.into(), Kind::Reader(self.clone()))
     }
@@ -150,39 +149,39 @@ impl ProcessorOptions {
         self
     }
 
-    /// Sets the largest number of bytes in a batch: keys, data and headers together, 1 to 1 GiB. A larger record comes by itself. Default: 6
+    /// Sets the largest number of bytes in a batch, counting keys, data and headers: 1 to 1 GiB. A larger record is a batch of its own. Default: 6
     /// MiB, Lambda's limit.
     ///
-    /// Each lane keeps up to twice as many bytes ready, and up to 16 batches. What does not fit is read again later.
+    /// Each lane buffers up to twice this many bytes, and up to 16 batches. It reads the rest again later.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.rules.batch_bytes = bytes;
         self
     }
 
-    /// Sets how long to wait for a batch to become full, from its first record on: up to 300 seconds. Default: zero, so that the function gets
-    /// what there is.
+    /// Sets how long to wait for a batch to fill up, counted from its first record: up to 300 seconds. Default: zero, so the function gets whatever
+    /// is available.
     pub fn maximum_batching_window(mut self, window: Duration) -> Self {
         self.rules.batching_window = window;
         self
     }
 
-    /// Sets where a new processor begins: `TrimHorizon`, `Latest` or `AtTimestamp`. One that exists continues where it was. Default:
-    /// `TrimHorizon`; Lambda has none.
+    /// Sets where a new processor begins: `TrimHorizon`, `Latest` or `AtTimestamp`. An existing processor continues where it was. Default:
+    /// `TrimHorizon`; Lambda has no default.
     pub fn starting_position(mut self, position: Position) -> Self {
         self.start = position;
         self
     }
 
-    /// Sets how many batches of a shard are in work at the same time: 1 to 10 *lanes*. All records of a key are in one lane, and so in order. A
-    /// lane that fails holds up only its keys. Default: 1.
+    /// Sets how many batches of a shard are in work at the same time: 1 to 10 *lanes*. All records of a key go to one lane, which keeps them in
+    /// order. A lane that fails blocks only its own keys. Default: 1.
     ///
-    /// If there was another number before, a shard changes to the new one once all that was read of it is done and no window is open.
+    /// After a change of this number, each shard switches once all records that were read from it are done and no window is open.
     pub fn parallelization_factor(mut self, lanes: usize) -> Self {
         self.rules.lanes = lanes;
         self
     }
 
-    /// Sets how often a batch is tried again before it is given up: 0 to 10,000, or `None` for as long as it takes. Default: `None`.
+    /// Sets how often a batch is retried before it is given up: 0 to 10,000, or `None` for no limit. Default: `None`.
     ///
     /// Between attempts, the lane waits: see [`backoff`](Self::backoff).
     pub fn maximum_retry_attempts(mut self, retries: impl Into<Option<u32>>) -> Self {
@@ -190,8 +189,8 @@ impl ProcessorOptions {
         self
     }
 
-    /// Sets whether a batch that has failed is cut in halves, which are tried one after the other. So, in the end, records that always fail
-    /// stand alone, and the others are done. A cut uses up no retry. Default: no.
+    /// Sets whether a failed batch is split into halves, which are tried one after the other. Repeated splits isolate the records that always fail,
+    /// and the others succeed. A split does not use up a retry. Default: no.
     pub fn bisect_batch_on_function_error(mut self, bisect: bool) -> Self {
         self.rules.bisect = bisect;
         self
@@ -203,77 +202,77 @@ impl ProcessorOptions {
         self
     }
 
-    /// Sets how long a lane waits after a failure: the first time, and at most. Each pause is twice the one before, until something succeeds or
-    /// is given up. Default: 100 ms and a minute. (Lambda does not say.)
+    /// Sets how long a lane waits after a failure: the first pause and the longest. Each pause is twice the previous one, until a batch succeeds or
+    /// is given up. Default: 100 ms and a minute. (Lambda documents no values.)
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         (self.rules.first_pause, self.rules.longest_pause) = (first, most);
         self
     }
 
-    /// Sets how long a call may take, or `None` for no limit. After that, it counts as failed, and what it returns later does not count. The
-    /// thread that it runs on is given up until it returns. Default: 5 minutes.
+    /// Sets how long a call may take, or `None` for no limit. After that, the call counts as failed, its result is ignored, and its thread takes no
+    /// other calls until it returns. Default: 5 minutes.
     pub fn time_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.rules.time_limit = limit.into();
         self
     }
 
-    /// Sets how many calls run at the same time, over all shards and lanes: 1 to 1,024. Each has a thread, which is started when it is first
-    /// needed. Default: 64.
+    /// Sets how many calls run at the same time, over all shards and lanes: 1 to 1,024. Each runs on its own thread, which is started when it is
+    /// first needed. Default: 64.
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls;
         self
     }
 
-    /// Sets where a record goes of what is given up. Without one, it is only [counted](ProcessorStats::discarded).
+    /// Sets the destination for reports of records that are given up. Without one, they are only [counted](ProcessorStats::discarded).
     pub fn on_failure(mut self, destination: Destination) -> Self {
         self.destination = Some(destination);
         self
     }
 
-    /// Sets a filter. The function gets the records that match it, and the others count as done. Default: none.
+    /// Sets a filter. The function gets only the records that match, and the others count as done. Default: none.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.rules.filter = Some(filter);
         self
     }
 
-    /// Gives the function windows of this length: up to 900 seconds. They are aligned to the epoch, follow one another without a gap, and a
-    /// record belongs to the one in which it arrived, or, with [`event_time`](Self::event_time), in which its event happened. A batch has records
-    /// of one window only.
+    /// Sets the length of the function's tumbling windows: up to 900 seconds. Windows are aligned to the epoch and follow one another without a gap.
+    /// A record belongs to the window in which it arrived or, with [`event_time`](Self::event_time), in which its event happened. A batch has
+    /// records of one window only.
     ///
-    /// Each lane of a shard has a state in its window, which the function gets and answers with. It is committed together with the place in the
-    /// shard, in one record: so each record counts in its window exactly once, also after a crash. When the window's time is over and all of
-    /// its records are done, the function is called a last time, with [`is_final`](super::Window::is_final) and without records; then the state
-    /// goes. This last call may be repeated after a crash, with the same state. (If a window ended early, with more or fewer of its records.)
+    /// Each lane of a shard has a state for its window, which the function gets and returns. One record commits the state together with the position
+    /// in the shard, so each record counts in its window exactly once, also after a crash. When the window's time is over and all of its records are
+    /// done, the function is called a last time, with [`is_final`](super::Window::is_final) and without records. Then the state is deleted. After a
+    /// crash, this last call may be repeated, with the same state. (If the window ended early, with more or fewer of its records.)
     ///
-    /// A window ends before its time when its shard ends, and when the state has more than 990,000 bytes, divided by the number of lanes.
+    /// A window ends early when its shard ends, or when the state exceeds 990,000 bytes divided by the number of lanes.
     pub fn tumbling_window(mut self, length: Duration) -> Self {
         self.rules.tumbling_window = Some(length).filter(|length| !length.is_zero());
         self
     }
 
-    /// Puts records into windows by **event time**: this function returns when the event of a record happened, such as a time in its data. It
-    /// must return the same time whenever it gets the same record. Windows may then be up to a day long.
+    /// Puts records into windows by **event time**. The function returns when the event of a record happened, for example from a time in the
+    /// record's data. It must always return the same time for the same record. Windows may then be up to a day long.
     ///
-    /// Events arrive late and out of order, so a lane may have several windows open, each with its own state. The **watermark** of a shard says
-    /// which windows are over: it is the highest event time so far, less the [allowed lateness](Self::allowed_lateness). A window ends when the
-    /// watermark reaches its end, when its shard is idle for the [idle timeout](Self::idle_timeout), and when its shard ends.
+    /// Events arrive late and out of order, so a lane may have several windows open, each with its own state. The **watermark** of a shard is the
+    /// highest event time so far, less the [allowed lateness](Self::allowed_lateness). A window ends when the watermark reaches its end, when its
+    /// shard is idle for the [idle timeout](Self::idle_timeout), or when its shard ends.
     ///
     /// - A record is **late** if its window has ended. It is given up without a call: the [destination](Self::on_failure) gets it with the reason
-    ///   [`AllowedLatenessExceeded`](super::DiscardReason::AllowedLatenessExceeded), and [`late`](ProcessorStats::late) counts it. What is late
-    ///   follows from the log, the settings and the idle timeout. A slow function or a restart makes no record late.
+    ///   [`AllowedLatenessExceeded`](super::DiscardReason::AllowedLatenessExceeded), and [`late`](ProcessorStats::late) counts it. Only the log, the
+    ///   settings and the idle timeout decide which records are late. A slow function or a restart makes no record late.
     /// - A record is given up as [`EventTimeUnknown`](super::DiscardReason::EventTimeUnknown) if this function fails or panics, or if its time is
     ///   more than an hour after the record's arrival: one wrong clock would otherwise make all other records late.
-    /// - The records of a batch are handed out window by window, the earliest window first. Within a window, the records of a key come in order.
-    ///   Retries, bisecting and partial failures concern the records of one window. A batch is committed once all its windows are done.
-    /// - All [lanes](Self::parallelization_factor) of a shard share its watermark. Each lane has its own states, so a window ends once for each
-    ///   lane that has records of it.
-    /// - When a shard is split or merged, its windows end with it, whatever the watermark is. Its children begin without windows and without a
-    ///   watermark. So the same window may end in the parent and again in its children, with the events that arrived there: add the results up.
-    /// - Records that the filter does not want do not move the watermark, and this function does not get them.
+    /// - The function gets the records of a batch window by window, the earliest window first. Within a window, the records of a key are in order.
+    ///   Retries, bisecting and partial failures apply to the records of one window. A batch is committed once all its windows are done.
+    /// - All [lanes](Self::parallelization_factor) of a shard share its watermark. Each lane has its own states, so a window ends once for each lane
+    ///   that has records of it.
+    /// - When a shard is split or merged, its windows end with it, regardless of the watermark. Its children begin without windows and without a
+    ///   watermark. So the same window may end in the parent and again in its children, with the events that arrived there: add up the results.
+    /// - Records that the filter drops do not move the watermark, and this function does not get them.
     /// - If the states of a lane's open windows together exceed the limit of [`tumbling_window`](Self::tumbling_window), the window with the largest
     ///   state ends early.
     ///
-    /// The function runs on the thread that reads, so it should be quick.
+    /// The function runs on the thread that reads, so it should be fast.
     ///
     /// ```
     /// # use std::sync::mpsc;
@@ -314,25 +313,25 @@ impl ProcessorOptions {
     /// Sets how far the watermark stays behind the highest [event time](Self::event_time): up to 1,000 windows. Events that are out of order by
     /// less than this are in time. Default: zero.
     ///
-    /// Flink calls this bounded out-of-orderness, and Kafka Streams the grace period. A lane has at most this much divided by the length of a
-    /// window, plus two, windows open. Each commit writes the states of all of them.
+    /// Flink calls this bounded out-of-orderness, and Kafka Streams the grace period. A lane has at most as many open windows as fit into this time,
+    /// plus two. Each commit writes all of their states.
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
         self.allowed_lateness = Some(lateness);
         self
     }
 
-    /// Sets how long a shard may be idle before its windows by [event time](Self::event_time) end: 1 second to 7 days. Records of these windows
-    /// that arrive afterwards are late. Default: the length of a window and the [allowed lateness](Self::allowed_lateness) together, because live
-    /// events would have ended the windows within that time.
+    /// Sets how long a shard may be idle before its windows by [event time](Self::event_time) end: 1 second to 7 days. Records of these windows that
+    /// arrive afterwards are late. Default: the length of a window plus the [allowed lateness](Self::allowed_lateness), because live events would
+    /// have ended the windows within that time.
     ///
-    /// A shard is idle while it is read to its end and no record with an event time arrives. The time is that of the stream's clock. It begins
-    /// anew when the processor is started.
+    /// A shard is idle while it has been read to its end and no record with an event time arrives. The idle time is measured by the stream's clock
+    /// and starts again when the processor is started.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
     }
 
-    /// Holds retention back for the processor's group, up to so many bytes, as [`WorkerOptions::hold`] does. `None` ends a hold that was set before.
+    /// Makes retention keep up to this many bytes for the processor's group, like [`WorkerOptions::hold`]. `None` ends an earlier hold.
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.hold = Some(bytes_max.into());
         self
@@ -348,12 +347,13 @@ impl ProcessorOptions {
 
     /// Starts the processor. Its threads call the function with batches, until the processor is closed or dropped, or its stream is closed.
     ///
-    /// The function answers with `()`, a `Result` or a [`Response`]. A panic counts as a failure. It runs on several threads at once if there
-    /// are several shards or lanes. It may put, and may close the stream or the processor.
+    /// The function returns `()`, a `Result` or a [`Response`]. A panic counts as a failure. With several shards or lanes, it runs on several
+    /// threads at the same time. It may put records, and may close the stream or the processor.
     ///
     /// # Durability
-    /// Records are handed out **at least once**. What is done is committed as [`Worker::commit`](crate::Worker::commit) does, up to the first
-    /// record that is not. With several lanes, the place of each is committed as well, so that after a restart only what was in work comes again.
+    /// The function gets every record **at least once**. Commits, with the durability of [`Worker::commit`](crate::Worker::commit), cover all
+    /// records before the first one that is not done. With several lanes, the position of each lane is committed as well, so only records that were
+    /// in work are processed again after a restart.
     ///
     /// # Errors
     /// `InvalidArgument` for a setting out of range; otherwise the same as [`WorkerOptions::open`].
@@ -365,8 +365,8 @@ impl ProcessorOptions {
         Processor::start(self, Arc::new(move |invocation| function(invocation).into()))
     }
 
-    /// Starts the processor like [`start`](Self::start), for a function with a state of its own type, which is kept as JSON. A window begins
-    /// with the default of that type. If the function fails, what it has done to the state does not count.
+    /// Starts the processor like [`start`](Self::start), for a function with a state of its own type, which is stored as JSON. A window begins with
+    /// the default value of that type. If the function fails, its changes to the state are discarded.
     ///
     /// ```
     /// # use std::sync::mpsc;
@@ -404,13 +404,13 @@ impl ProcessorOptions {
         Processor::start(self, function)
     }
 
-    /// Calls the function with a part of the log: all records from [`starting_position`](Self::starting_position) on that arrived before
-    /// `until`, or, without one, that are there now. It waits until that is done. Nothing is committed, and no processor of this name notices.
+    /// Calls the function with a part of the log: all records from [`starting_position`](Self::starting_position) on that arrived before `until` or,
+    /// without it, that are there now. It waits until they are done. It commits nothing and does not affect a running processor of this name.
     ///
-    /// This is for a new version of a function, which is tried on old records. Batches, lanes, retries, filters, windows and the destination are
-    /// as with [`start`](Self::start), but all calls come one after the other on this thread, shard by shard, and nothing waits for the clock. So
-    /// there are no pauses, time limits, batching windows, idle timeouts and maximum ages. Retries without a bound are none. At the end of each shard's
-    /// part, its windows end.
+    /// Use it to try a new version of a function on old records. Batches, lanes, retries, filters, windows and the destination work as with
+    /// [`start`](Self::start), but all calls run one after the other on this thread, shard by shard, and nothing waits for the clock. So there are
+    /// no pauses, time limits, batching windows, idle timeouts or maximum ages. Unlimited retries mean no retries. At the end of each shard's part,
+    /// its windows end.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -440,7 +440,7 @@ impl ProcessorOptions {
         self.run_dry(until.into(), Arc::new(move |invocation| function(invocation).into()))
     }
 
-    /// Calls a function with a state like that of [`start_with_state`](Self::start_with_state) as [`dry_run`](Self::dry_run) does.
+    /// Does a [`dry_run`](Self::dry_run) of a function with a state, like that of [`start_with_state`](Self::start_with_state).
     ///
     /// # Errors
     /// Same as `dry_run`; `InvalidArgument` without a [`tumbling_window`](Self::tumbling_window).

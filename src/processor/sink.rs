@@ -30,11 +30,11 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 type Origin = (ShardId, SequenceNumber, u32);
 type Positions = BTreeMap<ShardId, SequenceNumber>;
 
-/// Puts into a stream what a processor makes of the records of another, each exactly once: also if the function is called again after a failure or a
-/// crash, and also if the process dies at any moment.
+/// Puts the results of a processor into another stream, each exactly once, even if the function is called again after a failure, or the process dies
+/// at any moment.
 ///
-/// The function has to be repeatable: for the same record, it makes the same records, with the same numbers. Open the sink before the processor
-/// is started, and let nothing else put by its name.
+/// The function must be repeatable: for the same record, it must make the same records with the same indexes. Open the sink before you start the
+/// processor, and do not use its name for any other puts.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -60,8 +60,8 @@ type Positions = BTreeMap<ShardId, SequenceNumber>;
 /// ```
 ///
 /// # Durability
-/// Exactly once holds whatever happens to the process. Power loss may take what was not synced of one stream and not of the other: then it
-/// holds if both have [`Durability::Power`](crate::Durability::Power).
+/// Exactly once holds whatever happens to the process. Power loss may lose unsynced records of one stream and not of the other. To be exactly once
+/// after power loss, both streams need [`Durability::Power`](crate::Durability::Power).
 #[derive(Debug)]
 pub struct Sink {
     output: Stream,
@@ -109,8 +109,8 @@ fn sinks_of(output: &StreamReader) -> StreamsInside<'_> {
 }
 
 impl Sink {
-    /// Opens the sink of a processor into a stream. Its name is that of the processor's group. It reads back what was put for records that the group
-    /// has not committed: in the order of a thousand records, or of what is in work.
+    /// Opens the sink of a processor into a stream, under the name of the processor's group. It reads back what was put for records that the group
+    /// has not committed: about a thousand records, or as many as are in work.
     ///
     /// # Errors
     /// `Locked` if another process has it open; `Corrupt`, `Closed`, `StorageFull`, `Io`.
@@ -140,14 +140,14 @@ impl Sink {
         Ok(sink)
     }
 
-    /// Puts what was made of a record of the input, which lies at `sequence` in `shard`, unless that was done before. `index` tells several records that
-    /// are made of one apart. Returns where the record is.
+    /// Puts a result for the record of the input at `sequence` in `shard`, unless this was done before. `index` distinguishes several results of one
+    /// record. Returns where the result is.
     ///
-    /// The record gets a header `origin`.
+    /// The result gets a header `origin`.
     ///
     /// # Errors
-    /// Same as [`Stream::put_record`]; `InvalidArgument` if the group has committed that record, as it may have if this call has taken longer than the
-    /// processor's time limit.
+    /// Same as [`Stream::put_record`]; `InvalidArgument` if the group has already committed the record of the input, as can happen when this call
+    /// exceeds the processor's time limit.
     pub fn put(
         &self,
         shard: ShardId,

@@ -16,9 +16,10 @@ use super::stats::ProcessorStats;
 use super::{Processor, ProcessorOptions};
 use crate::{Clock, Error, Group, Position, Result, SequenceNumber, ShardId, Stream, StreamReader};
 
-/// Where a processor's records come from. The same function, with the same settings, runs on each: only the line that makes the source differs.
+/// Where a processor's records come from. The same function runs on each source with the same settings. Only the line that creates the source
+/// differs.
 ///
-/// - [`stream`](Self::stream), [`reader`](Self::reader): a stream of this machine, in this process or in another one.
+/// - [`stream`](Self::stream), [`reader`](Self::reader): a stream on this machine, in this process or in another one.
 /// - `Source::kinesis` and `relay::KinesisSource`, with the feature `relay-kinesis`: a stream of Amazon Kinesis, whose shards several machines
 ///   share.
 /// - `Source::kafka` and `relay::KafkaSource`, with the feature `relay-kafka`: a topic of Apache Kafka.
@@ -64,7 +65,7 @@ impl Kind {
 }
 
 impl Source {
-    /// A stream that this process has open. It stays open as long as the source or a processor of it is there.
+    /// A stream that this process has open. It stays open as long as the source or one of its processors exists.
     pub fn stream(stream: &Stream) -> Self {
         Self { kind: Kind::Stream(stream.clone()) }
     }
@@ -79,8 +80,8 @@ impl Source {
         Self { kind: Kind::Elsewhere(Arc::new(elsewhere)) }
     }
 
-    /// Returns the settings of a processor, like [`Stream::processor`](crate::Stream::processor). Elsewhere, the name is that of the application whose
-    /// workers share the records.
+    /// Returns the settings of a processor, like [`Stream::processor`](crate::Stream::processor). For a remote source, the name is that of the
+    /// application whose workers share the records.
     pub fn processor(&self, name: impl Into<String>) -> ProcessorOptions {
         ProcessorOptions::new(name.into(), self.kind.clone())
     }

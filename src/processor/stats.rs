@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use crate::{Metric, MetricValue, Timestamp};
 
-/// What a processor has done since it was started. [`Processor::stats`](super::Processor::stats) returns it.
+/// What a processor has done since its start. [`Processor::stats`](super::Processor::stats) returns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProcessorStats {
     /// How often the function was called. (Lambda: `Invocations`)
     pub invocations: u64,
-    /// Calls that failed as a whole: the function answered so, panicked, or took too long. (Lambda: `Errors`)
+    /// Calls that failed as a whole: the function returned a failure, panicked, or took too long. (Lambda: `Errors`)
     pub errors: u64,
     /// Calls that took longer than the [time limit](super::ProcessorOptions::time_limit).
     pub timeouts: u64,
-    /// How long calls took, together. (Lambda: `Duration`)
+    /// The total time that calls took. (Lambda: `Duration`)
     pub duration: Duration,
     /// How long the longest call took.
     pub duration_max: Duration,
@@ -22,21 +22,21 @@ pub struct ProcessorStats {
     pub iterator_age: Duration,
     /// Records that are done.
     pub records: u64,
-    /// Records that no filter wanted. (Lambda: `FilteredOutEventCount`)
+    /// Records that the filter dropped. (Lambda: `FilteredOutEventCount`)
     pub filtered: u64,
     /// Records that were given up, for any [reason](super::DiscardReason). (Lambda: `DroppedEventCount`)
     pub discarded: u64,
-    /// Those of them that came too late for their window, by [event time](super::ProcessorOptions::event_time).
+    /// Those of the discarded records that came too late for their window, by [event time](super::ProcessorOptions::event_time).
     pub late: u64,
-    /// Records that were gone before the processor got to them, because retention had dropped them or damage had taken them.
+    /// Records that were lost before the processor read them, because retention dropped them or they were damaged.
     pub skipped: u64,
-    /// How often a record of what was given up could not be written to its destination. That is tried again.
+    /// How often a report of discarded records could not be written to its destination. Each such write is retried.
     pub destination_errors: u64,
     /// The last error of the function, the destination or the stream.
     pub last_error: Option<String>,
     /// Calls of the function that run now.
     pub running: usize,
-    /// Calls that took too long and have not returned yet. Each keeps a thread.
+    /// Calls that exceeded the time limit and have not returned. Each occupies a thread.
     pub stuck: usize,
     /// Shards that the processor reads.
     pub shards: usize,
@@ -45,7 +45,7 @@ pub struct ProcessorStats {
 }
 
 impl ProcessorStats {
-    /// Returns the counts that Lambda has metrics of, by its names, and those that it has no name for.
+    /// Returns the counts as metrics, with Lambda's names where Lambda has them.
     ///
     /// ```
     /// # use streamlog::{MetricValue, Stream};

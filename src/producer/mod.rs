@@ -33,14 +33,14 @@ pub use pending::PendingReceipt;
 
 /// Takes records from any number of threads and writes them in batches in the background. [`Stream::producer`] starts one.
 ///
-/// Cloning is cheap, and all clones are one producer. Dropping the last clone, or [`close`](Self::close), writes what is buffered. Do that
-/// before closing the stream: closing the stream fails everything still buffered with [`Closed`](Error::Closed).
+/// Clones are cheap, and all of them are one producer. Dropping the last clone, or [`close`](Self::close), writes the buffered records. Do
+/// that before closing the stream: closing the stream fails everything still buffered with [`Closed`](Error::Closed).
 ///
 /// It follows the Kinesis Producer Library, with these differences: the buffer has a bound; the records of one partition key keep their
 /// order, even when they are retried; and no record is written twice.
 ///
 /// # Durability
-/// A buffered record survives nothing. A record whose receipt is there survives what a returned [`Stream::put`] does.
+/// A buffered record survives nothing. A record with a receipt is as durable as after [`Stream::put`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -113,10 +113,10 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Takes a record, which will be written soon. Waits while the buffer is full. The record is copied.
+    /// Copies a record into the buffer, to be written soon. Waits while the buffer is full.
     ///
-    /// Records that one thread puts with one partition key are written in that order. Within a callback of this producer it does not wait,
-    /// but fails with `ProducerFull`.
+    /// Records that one thread puts with one partition key are written in that order. Within a callback of this producer, it fails with
+    /// `ProducerFull` instead of waiting.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -131,13 +131,13 @@ impl Producer {
     ///
     /// # Errors
     /// `InvalidRecord` if a stream with these settings cannot hold it, or the buffer cannot; `Closed`; within a callback `ProducerFull`.
-    /// The [`PendingReceipt`] returns errors of writing it.
+    /// The [`PendingReceipt`] returns write errors.
     #[inline]
     pub fn put(&self, partition_key: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Result<PendingReceipt> {
         self.put_record(&PutRecord::new(partition_key.as_ref(), data.as_ref()))
     }
 
-    /// Does what [`put`](Self::put) does, for a record that may carry a hash key of the caller's choice.
+    /// Like [`put`](Self::put), for a record that may have headers and an explicit hash key.
     ///
     /// # Errors
     /// Same as [`put`](Self::put).
@@ -145,7 +145,7 @@ impl Producer {
         self.shared().put(record, None, true)
     }
 
-    /// Does what [`put`](Self::put) does, but fails with `ProducerFull` instead of waiting.
+    /// Like [`put`](Self::put), but fails with `ProducerFull` instead of waiting.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -167,7 +167,7 @@ impl Producer {
         self.try_put_record(&PutRecord::new(partition_key.as_ref(), data.as_ref()))
     }
 
-    /// Does what [`try_put`](Self::try_put) does, for a record that may carry a hash key of the caller's choice.
+    /// Like [`try_put`](Self::try_put), for a record that may have headers and an explicit hash key.
     ///
     /// # Errors
     /// Same as [`try_put`](Self::try_put).
@@ -175,12 +175,12 @@ impl Producer {
         self.shared().put(record, None, false)
     }
 
-    /// Does what [`put_record`](Self::put_record) does, and calls `callback` with the record's outcome.
+    /// Like [`put_record`](Self::put_record), and calls `callback` with the record's outcome.
     ///
     /// The callback runs once, on the thread of a sender. Callbacks for one key run in the order of the puts. If this call returns an
-    /// error, the callback does not run. The sender writes nothing else meanwhile, so the callback should be quick. A panic in it affects
-    /// nothing else. It may put and ask for receipts, neither of which waits there. It may close or drop the stream and its producers. It
-    /// must not wait for another thread that waits for this producer.
+    /// error, the callback does not run. The sender writes nothing meanwhile, so the callback should be quick. A panic in it affects
+    /// nothing else. It may put and query receipts; neither waits there. It may close or drop the stream and its producers. It must not
+    /// wait for another thread that waits for this producer.
     ///
     /// ```
     /// # use streamlog::{PutRecord, Stream};
@@ -221,7 +221,7 @@ impl Producer {
     /// ```
     ///
     /// # Durability
-    /// It does not sync: what it wrote survives what a returned [`Stream::put`] does.
+    /// It does not sync: its records are as durable as after [`Stream::put`].
     ///
     /// # Errors
     /// The first error of a record that no `flush` or [`close`](Self::close) has returned before, even if nobody waits for that record's
@@ -234,8 +234,8 @@ impl Producer {
         shared.take_error()
     }
 
-    /// Closes the producer and all its clones: takes no more records, and writes everything it has, as [`flush`](Self::flush) does. A put
-    /// that waits for room fails with `Closed`.
+    /// Closes the producer and all its clones: takes no more records, and writes the buffered ones, like [`flush`](Self::flush). A put that
+    /// waits for room fails with `Closed`.
     ///
     /// Dropping the last clone does the same, without reporting errors. Within a callback of the library, dropping does not wait.
     ///
@@ -258,7 +258,7 @@ impl Producer {
         self.shared().take_error()
     }
 
-    /// Returns the bytes that are buffered now, counted as for [`buffer_bytes`](ProducerOptions::buffer_bytes): KPL's outstanding records.
+    /// Returns the number of buffered bytes, counted as for [`buffer_bytes`](ProducerOptions::buffer_bytes). KPL: outstanding records.
     pub fn buffered_bytes(&self) -> usize {
         self.shared().budget.used()
     }

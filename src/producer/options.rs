@@ -66,10 +66,10 @@ pub(super) struct Backoff {
 }
 
 impl Stream {
-    /// Returns a builder of a producer for this stream. A producer takes records from any number of threads at once and writes them in
-    /// batches in the background.
+    /// Returns a builder of a producer for this stream. A producer takes records from any number of threads and writes them in batches in
+    /// the background.
     ///
-    /// [`put`](Self::put) is the simple way, and waits for each record. With a producer a thread continues at once, and many records share
+    /// [`put`](Self::put) is simpler, but waits for each record. With a producer, a thread continues immediately, and many records share
     /// the cost of a frame and, with [`Durability::Power`](crate::Durability::Power), of a sync.
     ///
     /// ```
@@ -90,9 +90,9 @@ impl Stream {
 impl ProducerOptions {
     /// Sets how long the first record of a batch waits for others before the batch is sent. Default: zero.
     ///
-    /// With zero, a sender takes what is there as soon as it is free, so batches form by themselves where records come faster than they are
-    /// written. A longer time saves processor time and syncs where records come more slowly, and delays each of them for longer. KPL:
-    /// `RecordMaxBufferedTime`, 100 ms there, because a request over a network costs more; Kafka: `linger.ms`.
+    /// With zero, a sender writes the buffered records as soon as it is free, so batches form by themselves if records come faster than
+    /// they are written. A longer time saves processor time and syncs if records come more slowly, but delays each of them. KPL:
+    /// `RecordMaxBufferedTime`, 100 ms there, because a network request costs more; Kafka: `linger.ms`.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.settings.limits.linger = linger;
         self
@@ -111,11 +111,11 @@ impl ProducerOptions {
         self
     }
 
-    /// Sets the most bytes that are buffered, from the put of a record until it has its outcome: at least 4 KiB. Default: 32 MiB.
+    /// Sets the maximum number of buffered bytes. A record counts from its put until its outcome is known: at least 4 KiB. Default: 32 MiB.
     ///
-    /// A record counts with its key, its data, its headers and 128 bytes, and a batch with 512. At the bound, `put` waits and `try_put`
-    /// fails with [`ProducerFull`](Error::ProducerFull); nothing lingers then. A record that is larger than the bound is refused. Beyond
-    /// the bound, each sender needs about twice what a batch counts while it writes one. Kafka: `buffer.memory`; the KPL has no such bound.
+    /// A record counts with its key, its data, its headers and 128 bytes, and a batch with 512. At the bound, `put` waits, `try_put` fails
+    /// with [`ProducerFull`](Error::ProducerFull), and nothing lingers. A record larger than the bound is refused. In addition to the
+    /// bound, each sender needs about twice the size of a batch while it writes one. Kafka: `buffer.memory`; the KPL has no such bound.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.settings.buffer_bytes = bytes;
         self
@@ -123,29 +123,29 @@ impl ProducerOptions {
 
     /// Sets how many threads write, 1 to 256. Default: 1.
     ///
-    /// Each thread has its own part of the hash keys, so that one partition key always goes to the same thread. More than one pays with
+    /// Each thread has its own part of the hash keys, so that one partition key always goes to the same thread. More than one helps with
     /// several shards, or with [`Durability::Power`](crate::Durability::Power), where one writes while another waits for the disk.
     pub fn senders(mut self, count: usize) -> Self {
         self.settings.senders = count;
         self
     }
 
-    /// Sets how long a record is retried for which the disk has no room, or which the stream's [limits](crate::Limits) do not let pass,
-    /// counted from its put by the stream's clock. Then it fails with [`ProducerExpired`](Error::ProducerExpired). `None` retries forever.
-    /// Default: 30 seconds, like the KPL's `RecordTtl`.
+    /// Sets how long a record is retried if the disk is full or the stream's [limits](crate::Limits) throttle it, counted from its put by
+    /// the stream's clock. Then it fails with [`ProducerExpired`](Error::ProducerExpired). `None` retries forever. Default: 30 seconds,
+    /// like the KPL's `RecordTtl`.
     ///
-    /// Each record is tried at least once, however long it waited for that; the KPL may give a record up untried. With `None`, `flush`,
-    /// `close` and dropping the producer wait for as long as the disk is full or the limits let nothing pass.
+    /// Each record is tried at least once, however long it waited; the KPL may give up a record untried. With `None`, `flush`, `close` and
+    /// dropping the producer wait as long as the disk is full or the limits throttle.
     pub fn time_to_live(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.time_to_live = time.into();
         self
     }
 
-    /// Sets how long a sender waits before it retries what the disk had no room for: `first`, and twice as long each time, up to `most`.
-    /// Default: 10 ms to 1 second.
+    /// Sets how long a sender waits before it retries after a full disk: `first`, and twice as long each time, up to `most`. Default: 10 ms
+    /// to 1 second.
     ///
-    /// Everything behind it in the same sender waits too, so that the order stays. What the stream's [limits](crate::Limits) do not let pass
-    /// is retried once it may pass, after `most` at the latest. Only [`StorageFull`](Error::StorageFull) and
+    /// All later records of the same sender wait too, which keeps the order. Throttled records are retried once the stream's
+    /// [limits](crate::Limits) allow it, after `most` at the latest. Only [`StorageFull`](Error::StorageFull) and
     /// [`Throttled`](Error::Throttled) are retried: after any other error a retry would fail too, or might write a record twice.
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         self.settings.backoff = Backoff { first, most };

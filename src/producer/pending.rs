@@ -109,10 +109,9 @@ impl Outcomes {
     }
 }
 
-/// The receipt of a record that a [`Producer`](crate::Producer) has taken. It has an outcome once the record is written, or an error that
-/// says why it was not.
+/// The receipt of a record that a [`Producer`](crate::Producer) has taken. It has an outcome once the record is written or has failed.
 ///
-/// It is a future, too: `producer.put(…)?.await` waits for the outcome as a task of any async runtime, and no thread is blocked. Under
+/// It is a future, too: `producer.put(…)?.await` waits for the outcome in a task of any async runtime, without blocking a thread. Under
 /// [`Durability::Power`](crate::Durability::Power) the outcome comes once the record is on disk, so this is the durable put for tasks: the
 /// producer's thread syncs once for a whole batch, however many tasks wait for it.
 ///
@@ -166,7 +165,7 @@ impl PendingReceipt {
 
     /// Waits until the record is written. This does not make the producer send sooner: [`flush`](crate::Producer::flush) does.
     ///
-    /// Within a callback of the same producer it does not wait, because that callback may have to return first.
+    /// Within a callback of the same producer, it fails instead of waiting, because that callback may have to return first.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -181,8 +180,8 @@ impl PendingReceipt {
     ///
     /// # Errors
     /// `InvalidArgument` within a callback of the same producer, if the record has no outcome yet; the error of the put;
-    /// [`ProducerExpired`](crate::Error::ProducerExpired) if the record's time to live ended first. The record was
-    /// not put then, except that after a failed sync under [`Durability::Power`](crate::Durability::Power) it may or may not be there.
+    /// [`ProducerExpired`](crate::Error::ProducerExpired) if the record's time to live ended first. On an error, the record was not put,
+    /// except that after a failed sync under [`Durability::Power`](crate::Durability::Power) it may or may not be there.
     pub fn wait(self) -> Result<Receipt> {
         if calling::sends_for(self.producer) && !self.is_done() {
             let reason =
@@ -202,7 +201,7 @@ impl PendingReceipt {
         self.outcomes.wait(self.at as usize, Instant::now().checked_add(timeout))
     }
 
-    /// Returns whether the record is written or has failed, so that [`wait`](Self::wait) returns at once.
+    /// Returns whether the record is written or has failed, so that [`wait`](Self::wait) returns immediately.
     pub fn is_done(&self) -> bool {
         self.outcomes.get(self.at as usize).is_some()
     }

@@ -37,7 +37,7 @@ use super::words;
 pub struct Column {
     /// The name of the column.
     pub name: String,
-    /// Its type, as SQL has it.
+    /// Its SQL type.
     pub sql_type: String,
     /// Whether it may be NULL.
     pub is_nullable: bool,
@@ -54,21 +54,19 @@ impl Column {
 }
 
 impl Catalog {
-    /// Runs a statement that reads: `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES`, `SHOW FUNCTIONS`, `DESCRIBE table`.
+    /// Runs a read-only statement: `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES`, `SHOW FUNCTIONS`, `DESCRIBE table`.
     ///
-    /// It plans the statement on this thread's time, and returns rows that are read while they are asked for. All streams are seen as they
-    /// were when the call began, however they grow meanwhile. Closed shards are read like open ones. `now()` is the time of the first
-    /// stream's clock.
+    /// It plans the statement on the calling thread, and returns rows that are read on demand. The query sees all streams as they were when the call
+    /// began, even if they grow meanwhile. Closed shards are read like open ones. `now()` is the time of the first stream's clock.
     ///
-    /// Names without quotes mean the table or column that is written like them, whatever the case. The data of a record that does not fit
-    /// the schema never ends a query: see [`Rows::refused`]. A query that needs no column of the data does not parse it, so
-    /// `count(*)` counts such records, too.
+    /// Unquoted names match tables and columns regardless of case. A record whose data does not fit the schema never ends a query: see
+    /// [`Rows::refused`]. A query that needs no column of the data does not parse it, so `count(*)` counts such records, too.
     ///
-    /// It can be called from any thread, also from one that belongs to an asynchronous runtime, which it blocks.
+    /// You can call it from any thread. It blocks the calling thread, even if that belongs to an async runtime.
     ///
     /// # Errors
-    /// `Statement` with the place if the statement is wrong, does not only read, has more than 1 MiB, or is nested too deep; `Stream` if a
-    /// stream is closed or cannot be read; `Failed`. Rows that are read later return `Memory` and `Failed` as well.
+    /// `Statement` with the position if the statement is wrong, is not read-only, has more than 1 MiB, or is nested too deeply; `Stream` if a stream
+    /// is closed or cannot be read; `Failed`. Rows that are read later return `Memory` and `Failed` as well.
     pub fn query(&self, statement: &str) -> Result<Rows, QueryError> {
         let run = Arc::new(Run::default());
         let (catalog, text) = (self.clone(), Arc::<str>::from(statement));

@@ -36,7 +36,7 @@ const SPILL_FACTOR: u64 = 32;
 const ORDERED_BYTES: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 255;
 
-/// The tables that statements may name: streams and files.
+/// The tables that statements can name: streams and files.
 ///
 /// Cloning is cheap. Clones share the tables, and adding one to a clone does not add it to the others.
 ///
@@ -97,18 +97,18 @@ impl Catalog {
 
     /// Adds a stream as a table.
     ///
-    /// Its columns are those that the log knows of every record, and those of the schema:
+    /// Its columns are those that the log has for every record, and those of the schema:
     ///
     /// | column | type | |
     /// |---|---|---|
     /// | `_shard` | `INTEGER UNSIGNED` | the number of the shard |
     /// | `_sequence` | `BIGINT UNSIGNED` | the sequence number |
     /// | `_arrival` | `TIMESTAMP` | when the record arrived, in microseconds and UTC |
-    /// | `_key` | `VARCHAR` | the partition key; bytes that are no UTF-8 count as U+FFFD |
+    /// | `_key` | `VARCHAR` | the partition key; bytes that are not UTF-8 become U+FFFD |
     /// | `_data` | `VARBINARY` | the data, as it was put; an aggregate of the Kinesis Producer Library is one record |
     /// | `_headers` | `MAP` | the headers: names and values |
     ///
-    /// A reader of a stream that another process has open works as well.
+    /// The reader may belong to a stream that another process has open.
     ///
     /// # Errors
     /// `Invalid` if the name is empty, longer than 255 bytes or in use. `Stream` if the stream is closed.
@@ -123,14 +123,14 @@ impl Catalog {
         Ok(self)
     }
 
-    /// Adds a file as a table: CSV with a header line (`.csv`, or `.tsv` with tabs), JSON with one object a line (`.json`, `.jsonl`,
-    /// `.ndjson`), or Parquet (`.parquet`).
+    /// Adds a file as a table: CSV with a header line (`.csv`, or `.tsv` with tabs), JSON with one object per line (`.json`, `.jsonl`, `.ndjson`),
+    /// or Parquet (`.parquet`).
     ///
-    /// The columns are found when it is added: from the header and the first rows, or from the file's own schema. The rows are read by
-    /// each query.
+    /// The columns are determined when the file is added: from the header and the first rows, or from the file's own schema. Each query reads the
+    /// rows.
     ///
     /// # Errors
-    /// `File` if there is no such file, or its columns cannot be found. `Invalid` if the name is empty, longer than 255 bytes or in use.
+    /// `File` if there is no such file, or its columns cannot be determined. `Invalid` if the name is empty, longer than 255 bytes or in use.
     pub fn file(mut self, name: &str, path: impl AsRef<Path>) -> Result<Self, QueryError> {
         let state = self.state(&Arc::default())?;
         let file = FileTable::open(path.as_ref(), state, &self.engine)?;
@@ -138,18 +138,17 @@ impl Catalog {
         Ok(self)
     }
 
-    /// Sets how much memory each query may use for what it sorts, groups and joins, in bytes: 1 GiB by default.
+    /// Sets how many bytes of memory each query may use for sorting, grouping and joining: 1 GiB by default.
     ///
-    /// A query that needs more writes part of it to temporary files, up to 32 times as much, where that is possible. Otherwise it fails with
-    /// [`QueryError::Memory`]. The batches that are being read come on top: a few for each processor, of up to 8,192 rows and about
-    /// 8 MiB.
+    /// A query that needs more writes part of it to temporary files where possible, up to 32 times as much. Otherwise it fails with
+    /// [`QueryError::Memory`]. The batches that are being read are not counted: a few for each processor, of up to 8,192 rows and about 8 MiB.
     #[must_use]
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = bytes;
         self
     }
 
-    /// Adds an output, which continuous queries may insert into. See [`start`](Self::start).
+    /// Adds an output into which continuous queries can insert. See [`start`](Self::start).
     ///
     /// # Errors
     /// `Invalid` if the name is empty, longer than 255 bytes or in use by another output.

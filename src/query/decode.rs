@@ -51,7 +51,7 @@ enum Data {
     Function(Function, Object),
 }
 
-/// Records as rows: what [`Schema::decode`] returns.
+/// Records as rows. [`Schema::decode`] returns them.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Decoded {
@@ -62,10 +62,10 @@ pub struct Decoded {
 }
 
 impl Schema {
-    /// Makes rows of some records of a shard, with the named columns, as statements see them: to try a schema out, or to hand records over to
-    /// other code that uses Arrow.
+    /// Decodes records of a shard into rows with the named columns, as statements see them. Use it to try out a schema, or to pass records to other
+    /// code that uses Arrow.
     ///
-    /// All rows are in memory at once. Their texts, and their lists, can have 2 GiB: more is refused.
+    /// All rows are in memory at the same time. Their strings and their lists are limited to 2 GiB, and more is refused.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};

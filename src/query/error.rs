@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::Error;
 
-/// Why a query, or the definition of a table, failed. Each variant has its own remedy.
+/// Why a query, or the definition of a table, failed. Each variant has a different remedy.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -28,12 +28,11 @@ use crate::Error;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// The statement is not one that can be run. *Remedy:* correct it. The text shows the place and, where it is known, what to write
-    /// instead.
+    /// The statement cannot be run. *Remedy:* correct it. The text shows the position and, if known, what to write instead.
     #[error(transparent)]
     Statement(Box<StatementError>),
 
-    /// A table, a schema or a setting cannot be what the caller asked for. *Remedy:* correct the call.
+    /// A table, a schema or a setting is not valid. *Remedy:* correct the call.
     #[error("{0}")]
     Invalid(String),
 
@@ -50,15 +49,15 @@ pub enum QueryError {
         reason: String,
     },
 
-    /// The query needs more memory, or more room for what it spills to the disk, than it may have. *Remedy:* raise the limit with
+    /// The query exceeds its limit of memory, or of temporary files on the disk. *Remedy:* raise the limit with
     /// [`Catalog::memory_limit`](crate::query::Catalog::memory_limit), or ask for less: fewer groups, a filter, a `LIMIT`.
     #[error(
         "the query needs more memory than its limit allows: raise the memory limit of the catalog, or ask for less ({0})"
     )]
     Memory(String),
 
-    /// The query began and could not be finished: for example, it divided by zero, or a text was no number. *Remedy:* correct the statement,
-    /// or exclude such rows in it.
+    /// The query failed while it ran: for example, it divided by zero, or a string was not a number. *Remedy:* correct the statement, or exclude
+    /// such rows in it.
     #[error("the query failed: {0}")]
     Failed(String),
 
@@ -75,7 +74,7 @@ impl From<StatementError> for QueryError {
 
 /// What is wrong with a statement, and where.
 ///
-/// It prints as the message, the hint, and the line of the statement with a mark under the place.
+/// It prints as the message, the hint, and the line of the statement with a mark under the position.
 ///
 /// ```
 /// # use streamlog::query::{Catalog, QueryError};
@@ -120,12 +119,12 @@ impl StatementError {
         Self { statement: statement.into(), place: self.place.and_then(up), ..self }
     }
 
-    /// Returns what is wrong, without the place and the hint.
+    /// Returns what is wrong, without the position and the hint.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Returns what to write instead, if that is known.
+    /// Returns what to write instead, if known.
     pub fn suggestion(&self) -> Option<&str> {
         self.hint.as_deref()
     }
@@ -135,12 +134,12 @@ impl StatementError {
         &self.statement
     }
 
-    /// Returns the line of the place, from 1, if the place is known.
+    /// Returns the line of the error, from 1, if known.
     pub fn line(&self) -> Option<usize> {
         self.place.map(|place| place.line)
     }
 
-    /// Returns the column of the place in its line, from 1 and in characters, if the place is known.
+    /// Returns the column of the error in its line, from 1 and in characters, if known.
     pub fn column(&self) -> Option<usize> {
         self.place.map(|place| place.column)
     }

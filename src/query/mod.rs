@@ -1,8 +1,8 @@
-//! SQL over streams: whole tables now, and windows that run for ever.
+//! SQL over streams: queries of whole tables, and continuous queries over windows.
 //!
-//! A [`Catalog`] holds the tables that statements may name: streams, each with a [`Schema`] that makes columns of its records' data, and
-//! files. [`Catalog::query`] runs a statement over what is there, and returns its [`Rows`] as batches of Apache Arrow, as JSON, as CSV or
-//! as a table for people.
+//! A [`Catalog`] holds the tables that statements can name: streams, each with a [`Schema`] that turns its records' data into columns, and files.
+//! [`Catalog::query`] runs a statement over the existing records, and returns its [`Rows`] as Apache Arrow batches, as JSON, as CSV or as a
+//! human-readable table.
 //!
 //! ```
 //! use streamlog::Stream;
@@ -36,34 +36,31 @@
 //!
 //! # What a query reads
 //!
-//! - A query sees each stream as it was when the query began, in all shards that have not expired, also closed ones.
-//! - Filters on `_shard`, `_sequence` and `_arrival` are looked up in the log: a query of the last minute reads the last minute. Filters on
-//!   the other columns that the log knows, `_key`, `_data` and `_headers`, are decided before data is parsed. Only the columns that a
-//!   statement needs are parsed.
+//! - A query sees each stream as it was when the query began, in all shards that have not expired, including closed ones.
+//! - Filters on `_shard`, `_sequence` and `_arrival` use the log's index: a query for the last minute reads only the last minute. Filters on the
+//!   log's other columns, `_key`, `_data` and `_headers`, are evaluated before data is parsed. Only the columns that a statement needs are parsed.
 //! - Shards are read in parallel, long ones in several parts. A `LIMIT` ends the reading early.
-//! - The rows of a query without `ORDER BY` come in any order. `ORDER BY _shard, _sequence` costs nothing, and
-//!   `ORDER BY _arrival DESC LIMIT 10` reads the newest records only, in up to 64 shards.
+//! - Without `ORDER BY`, the rows of a query come in any order. `ORDER BY _shard, _sequence` costs nothing, and `ORDER BY _arrival DESC LIMIT 10`
+//!   reads only the newest records, in up to 64 shards.
 //! - A record that was aggregated by the Kinesis Producer Library is one row. Its `_data` is the aggregate.
-//! - Records that retention drops while the query runs are left out, and [`Rows::trimmed`] counts them. [`Rows::refused`] tells of those
-//!   whose data does not fit the schema. Damage ends a query with an error.
+//! - Records that retention drops while the query runs are left out, and [`Rows::trimmed`] counts them. Records whose data does not fit the schema
+//!   are also left out, and [`Rows::refused`] reports them. Damage ends a query with an error.
 //!
-//! `EXPLAIN` shows the plan, and how many shards and records it reads. `SHOW TABLES`, `DESCRIBE table` and `SHOW FUNCTIONS` list what there
-//! is.
+//! `EXPLAIN` shows the plan, and how many shards and records it reads. `SHOW TABLES`, `DESCRIBE table` and `SHOW FUNCTIONS` list what is available.
 //!
 //! # Names
 //!
-//! A name without quotes means the table, column or field that is written like it, whatever the case; a name in double quotes is exact.
-//! The fields of a `STRUCT` are reached with a dot, `user.id`, and the items of a list with a number from 1, `tags[1]`. Texts stand between
-//! single quotes.
+//! An unquoted name matches the table, column or field regardless of case, and a name in double quotes is exact. Access the fields of a `STRUCT`
+//! with a dot, `user.id`, and the items of a list with an index from 1, `tags[1]`. Strings are in single quotes.
 //!
 //! # Statements from others
 //!
-//! A statement reads the tables of the catalog and nothing else: it changes no setting, writes no file, and reads no file that was not added.
-//! Its length, its depth and the memory of what it groups, sorts and joins are bounded; see [`Catalog::memory_limit`]. Its time is not: drop
-//! the [`Rows`] to end it.
+//! A statement reads the tables of the catalog and nothing else: it changes no setting, writes no file, and reads no file that was not added. Its
+//! length, its depth and its memory for grouping, sorting and joining are limited; see [`Catalog::memory_limit`]. Its time is not: drop the [`Rows`]
+//! to end it.
 //!
-//! Functions that make long values of a few bytes, such as `repeat`, `lpad` and `range`, are **not** bounded by that memory. So run statements only of
-//! people whom you trust with the memory of the process.
+//! Functions that expand a few bytes into long values, such as `repeat`, `lpad` and `range`, are **not** covered by that limit. So only run
+//! statements of people whom you trust with the memory of the process.
 
 mod ask;
 mod bounded;

@@ -37,18 +37,17 @@ fn unwritten(error: io::Error) -> QueryError {
 }
 
 impl Rows {
-    /// Reads all rows that are left, and returns them as a table for people. It holds all of them in memory: use a `LIMIT`.
+    /// Reads all remaining rows, and returns them as a human-readable table. It holds all of them in memory: use a `LIMIT`.
     ///
     /// Binary values print as text where they are UTF-8, and as hexadecimal digits otherwise.
     ///
     /// # Errors
-    /// Those of the query.
+    /// The errors of the query.
     pub fn to_table(&mut self) -> Result<String, QueryError> {
         Ok(self.to_table_of(usize::MAX)?.0)
     }
 
-    /// Reads at most `rows_max` rows, and returns them as [`to_table`](Self::to_table) does, with how many they are. The others can still be
-    /// read.
+    /// Reads at most `rows_max` rows, and returns them like [`to_table`](Self::to_table), with their number. The remaining rows can still be read.
     ///
     /// ```
     /// # use streamlog::query::Catalog;
@@ -60,7 +59,7 @@ impl Rows {
     /// ```
     ///
     /// # Errors
-    /// Those of the query.
+    /// The errors of the query.
     pub fn to_table_of(&mut self, rows_max: usize) -> Result<(String, usize), QueryError> {
         let schema = readable_schema(&self.schema());
         let (mut batches, mut count) = (vec![], 0);
@@ -81,12 +80,12 @@ impl Rows {
         Ok((format!("{table}\n"), count))
     }
 
-    /// Reads all rows that are left, and writes each as a JSON object on a line of its own. A column that is NULL is written as `null`.
+    /// Reads all remaining rows, and writes each as a JSON object on its own line. A column that is NULL is written as `null`.
     ///
     /// Binary values are written as text where they are UTF-8, and as hexadecimal digits otherwise. Times are written as RFC 3339.
     ///
     /// # Errors
-    /// Those of the query; `Failed` if the writer fails.
+    /// The errors of the query; `Failed` if the writer fails.
     pub fn write_json(&mut self, output: impl Write) -> Result<(), QueryError> {
         let schema = readable_schema(&self.schema());
         let mut writer = json().build::<_, LineDelimited>(output);
@@ -97,13 +96,13 @@ impl Rows {
         writer.into_inner().flush().map_err(unwritten)
     }
 
-    /// Reads all rows that are left, and writes them as CSV, after a line with the names of the columns. NULL is written as nothing.
+    /// Reads all remaining rows, and writes them as CSV, after a header line with the names of the columns. NULL is written as an empty field.
     ///
-    /// Values that are lists, structures or maps are written as text in one field. Binary values are written as text where they are UTF-8,
-    /// and as hexadecimal digits otherwise.
+    /// Lists, structures and maps are written as text in one field. Binary values are written as text where they are UTF-8, and as hexadecimal
+    /// digits otherwise.
     ///
     /// # Errors
-    /// Those of the query; `Failed` if the writer fails.
+    /// The errors of the query; `Failed` if the writer fails.
     pub fn write_csv(&mut self, output: impl Write) -> Result<(), QueryError> {
         let schema = flat_schema(&self.schema());
         let mut writer = csv().with_header(true).build(output);

@@ -13,9 +13,9 @@ use super::error::QueryError;
 use super::interrupt::Stop;
 use super::run::{RefusedRows, Run};
 
-/// The rows of a query, as batches of Apache Arrow. [`Catalog::query`](crate::query::Catalog::query) returns it.
+/// The rows of a query, as Apache Arrow batches. [`Catalog::query`](crate::query::Catalog::query) returns them.
 ///
-/// The query runs on threads of its own while the batches are read, and at most a few batches ahead of them. Dropping `Rows` ends it.
+/// The query runs on its own threads while the batches are read, at most a few batches ahead. Dropping `Rows` ends it.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -56,7 +56,7 @@ impl Rows {
         Arc::clone(&self.schema)
     }
 
-    /// Returns the columns of the rows with their types as SQL has them.
+    /// Returns the columns of the rows with their SQL types.
     ///
     /// ```
     /// # use streamlog::query::Catalog;
@@ -69,18 +69,17 @@ impl Rows {
         self.schema.fields().iter().map(Column::of).collect()
     }
 
-    /// Returns the rows that were left out so far, because the data of their record does not fit the schema of its table.
+    /// Returns the rows that were left out so far because the data of their record does not fit the schema of its table.
     pub fn refused(&self) -> RefusedRows {
         self.run.refused()
     }
 
-    /// Returns how many records retention dropped between the start of the query and the moment when it was to read them. They are left
-    /// out.
+    /// Returns how many records retention dropped after the query started and before it read them. They are left out.
     pub fn trimmed(&self) -> u64 {
         self.run.trimmed()
     }
 
-    /// Returns what ends the query while another thread waits for its rows.
+    /// Returns a handle that can end the query while another thread waits for its rows.
     pub fn stopper(&self) -> Stopper {
         Stopper { task: self.source.task(), stop: self.run.stop.clone() }
     }
@@ -91,7 +90,7 @@ impl Rows {
         self.source = RowSource::Kept(batch, Box::new(rest));
     }
 
-    /// Returns how many records were left out because damage took them and the owner of the stream gave them up:
+    /// Returns how many records were left out because they were lost to damage and the owner of the stream gave them up:
     /// [`Error::Lost`](crate::Error::Lost).
     pub fn lost(&self) -> u64 {
         self.run.lost()
@@ -108,7 +107,7 @@ impl RowSource {
     }
 }
 
-/// Ends a query from another thread: after a time, or because nobody wants its rows any more. [`Rows::stopper`] returns it.
+/// Ends a query from another thread, such as after a timeout. [`Rows::stopper`] returns it.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -131,8 +130,8 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Ends the query. Who waits for its rows gets [`QueryError::Stopped`], after the batches that were ready. If the query has ended by
-    /// itself, nothing happens.
+    /// Ends the query. Threads that wait for its rows get [`QueryError::Stopped`], after the batches that were ready. If the query has already
+    /// ended, nothing happens.
     pub fn stop(&self) {
         if let Some(task) = &self.task {
             self.stop.set();
@@ -141,7 +140,7 @@ impl Stopper {
     }
 }
 
-/// Rows that are there already, such as those that the function of an [`Output`](crate::query::Output) gets: to print them.
+/// Converts existing rows, such as those that the function of an [`Output`](crate::query::Output) gets, in order to print them.
 ///
 /// ```
 /// # use streamlog::query::{Catalog, Rows};
@@ -158,7 +157,7 @@ impl From<RecordBatch> for Rows {
     }
 }
 
-/// Waits for the next batch of rows. After an error, there is no more.
+/// Waits for the next batch of rows. After an error, there are no more.
 impl Iterator for Rows {
     type Item = Result<RecordBatch, QueryError>;
 

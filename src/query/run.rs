@@ -37,15 +37,15 @@ pub struct RefusedRow {
     pub sequence: SequenceNumber,
     /// When the record arrived.
     pub arrival: Timestamp,
-    /// What does not fit: the column, the type that it has, and what was found.
+    /// What does not fit: the column, its type, and the value that was found.
     pub reason: String,
 }
 
-/// The records that a query left out because their data does not fit the schema. [`Rows::refused`](crate::query::Rows::refused) returns it.
+/// The records that a query left out because their data does not fit the schema. [`Rows::refused`](crate::query::Rows::refused) returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RefusedRows {
-    /// How many there are. A table that the statement names twice counts twice.
+    /// How many there are. If the statement names a table twice, its records count twice.
     pub count: u64,
     /// The first 10 that were found.
     pub examples: Vec<RefusedRow>,

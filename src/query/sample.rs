@@ -10,7 +10,7 @@ use crate::{Error, Position, Result, StreamReader, extend};
 const SAMPLE_RECORDS: usize = 1_000;
 const SAMPLE_BYTES: usize = 4 << 20;
 
-/// What the first records of a stream say of its columns. [`Schema::find`] returns it.
+/// The columns that the first records of a stream suggest. [`Schema::find`] returns it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum FoundSchema {
@@ -18,12 +18,12 @@ pub enum FoundSchema {
     Columns(Schema),
     /// There are no records yet.
     Empty,
-    /// The records are no JSON objects, or have too many columns, as this sentence says.
+    /// The records are not JSON objects, or have too many columns, as this sentence says.
     Other(String),
 }
 
 impl FoundSchema {
-    /// Returns the columns that were found, or else a schema without any: [`Schema::raw`].
+    /// Returns the columns that were found, or otherwise a schema without any: [`Schema::raw`].
     pub fn into_schema(self) -> Schema {
         match self {
             Self::Columns(schema) => schema,
@@ -33,7 +33,7 @@ impl FoundSchema {
 }
 
 impl Schema {
-    /// Looks at the first records of each shard of a stream, a thousand in all, for the columns that they have, as [`infer`](Self::infer) does.
+    /// Infers the columns from the first records of each shard of a stream, a thousand in total, like [`infer`](Self::infer).
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -47,7 +47,7 @@ impl Schema {
     /// ```
     ///
     /// # Errors
-    /// Those of reading the stream.
+    /// The errors of reading the stream.
     pub fn find(reader: &StreamReader) -> Result<FoundSchema> {
         let sample = sample(reader)?;
         Ok(match Self::infer(&sample) {

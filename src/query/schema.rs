@@ -17,18 +17,18 @@ const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// How the data of a stream's records becomes the columns of a table.
 ///
-/// A table of a stream has six **system columns**, whatever its data is:
+/// A table of a stream has six **system columns**, regardless of its data:
 ///
 /// | column | type | |
 /// |---|---|---|
 /// | `_shard` | `INTEGER UNSIGNED` | the number of the record's shard |
 /// | `_sequence` | `BIGINT UNSIGNED` | its sequence number in the shard |
 /// | `_arrival` | `TIMESTAMP` | when it arrived |
-/// | `_key` | `VARCHAR` | its partition key; bytes that are no UTF-8 count as U+FFFD |
+/// | `_key` | `VARCHAR` | its partition key; bytes that are not UTF-8 become U+FFFD |
 /// | `_data` | `VARBINARY` | its data |
 /// | `_headers` | a map | its headers |
 ///
-/// Behind them are the columns that the schema names, with the types of SQL:
+/// They are followed by the columns that the schema names, with SQL types:
 ///
 /// ```
 /// use streamlog::query::Schema;
@@ -42,25 +42,25 @@ const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 ///
 /// # Types
 ///
-/// The spellings of Flink, Hive and PostgreSQL are known. A name without quotes is in lower case, as in the statements; one in quotes stays as it is.
+/// The type names of Flink, Hive and PostgreSQL are supported. Unquoted names are in lower case, as in statements, and quoted names are exact.
 ///
-/// | type | what becomes a value of it |
+/// | type | accepted values |
 /// |---|---|
-/// | `BOOLEAN` | `true` and `false`, as texts too, in upper or lower case; the numbers 1 and 0 |
-/// | `TINYINT`, `SMALLINT`, `INTEGER`, `BIGINT` | a whole number, as a text too: `12.0` and `1.2e1` are whole; `true` is 1 and `false` is 0 |
-/// | `REAL`, `DOUBLE` | the nearest number of 32 or 64 bits, as a text too; `NaN`, `Infinity` and `-Infinity` as texts; `true` is 1 and `false` is 0. `FLOAT` is `REAL` |
-/// | `DECIMAL(p, s)` | an exact number with `p` digits, `s` of them behind the point, as a text too; one with more digits behind the point does not fit. Without digits it is `DECIMAL(38, 10)` |
-/// | `VARCHAR`, `VARCHAR(n)` | a text, and anything else as the JSON that it is; characters beyond `n` are cut off. `STRING`, `TEXT` and `CHAR(n)` are the same |
-/// | `TIMESTAMP` | a moment to the microsecond, in UTC: a text in the form of RFC 3339, or with a blank instead of the `T`, without an offset in UTC; only a date is its midnight. A number, as a text too, counts seconds since 1970, or if it is whole and has 13 digits or more, milliseconds |
-/// | `DATE`, `TIME` | a text such as `2026-03-01`, or the day in UTC of a moment in the forms above; a text such as `12:00:00.5` |
-/// | `VARBINARY` | the bytes of a text in Base64, also in its form for URLs, with padding or without |
+/// | `BOOLEAN` | `true` and `false`, also as strings, in upper or lower case; the numbers 1 and 0 |
+/// | `TINYINT`, `SMALLINT`, `INTEGER`, `BIGINT` | a whole number, also as a string: `12.0` and `1.2e1` are whole; `true` is 1 and `false` is 0 |
+/// | `REAL`, `DOUBLE` | the nearest number of 32 or 64 bits, also as a string; `NaN`, `Infinity` and `-Infinity` as strings; `true` is 1 and `false` is 0. `FLOAT` is `REAL` |
+/// | `DECIMAL(p, s)` | an exact number with `p` digits, `s` of them after the decimal point, also as a string; one with more digits after the point does not fit. Without digits it is `DECIMAL(38, 10)` |
+/// | `VARCHAR`, `VARCHAR(n)` | a string, or the JSON text of any other value; characters beyond `n` are cut off. `STRING`, `TEXT` and `CHAR(n)` are the same |
+/// | `TIMESTAMP` | a time in UTC, with microseconds: a string in the format of RFC 3339, or with a space instead of the `T`; without an offset it is UTC; a date alone is its midnight. A number, also as a string, counts seconds since 1970, or milliseconds if it is whole and has 13 digits or more |
+/// | `DATE`, `TIME` | a string such as `2026-03-01`, or the day in UTC of a timestamp in the formats above; a string such as `12:00:00.5` |
+/// | `VARBINARY` | the bytes of a Base64 string, in the standard or the URL alphabet, with or without padding |
 /// | `T[]`, `ARRAY<T>` | a list, whose items may be null |
-/// | `STRUCT<name T, …>`, `ROW<…>` | an object; members that are no fields are left out |
+/// | `STRUCT<name T, …>`, `ROW<…>` | an object; members that are not fields are ignored |
 ///
-/// A value that is null or missing is null, and does not fit into a column that is `NOT NULL`. A record of which one value does not fit has no
-/// row; the reason names the column, its type and what was found.
+/// A null or missing value is null, and does not fit a column that is `NOT NULL`. A record with a value that does not fit has no row; the reason
+/// names the column, its type and the value that was found.
 ///
-/// A schema has at most 1,000 columns, with the fields of structs, and is nested at most 10 levels deep.
+/// A schema has at most 1,000 columns, counting the fields of structs, and is nested at most 10 levels deep.
 #[derive(Clone)]
 #[must_use]
 pub struct Schema {
@@ -110,14 +110,14 @@ impl fmt::Debug for Function {
 impl Schema {
     /// The data is a JSON object, and its members are the columns.
     ///
-    /// A column takes the member of its name; or if there is none, one whose name differs in upper and lower case only. Of several, the last one
-    /// counts. Other members are left out, after a check that they are JSON. Members of an object within are the fields of a `STRUCT`.
+    /// A column takes the member of its name or, if there is none, one whose name differs only in upper and lower case. If there are several, the
+    /// last one counts. Other members are ignored, after a check that they are JSON. The members of nested objects are the fields of a `STRUCT`.
     ///
-    /// Data that is no JSON object, or that is nested deeper than 127 levels, is refused; but only by statements that ask for a column of the
-    /// schema. Those that ask for system columns alone, as `SELECT count(*)` does, do not look at the data.
+    /// Data that is not a JSON object, or that is nested deeper than 127 levels, is refused, but only by statements that use a column of the schema.
+    /// Statements that use only system columns, such as `SELECT count(*)`, do not read the data.
     ///
     /// # Errors
-    /// `Statement` if this is no list of columns. It says where. `Invalid` if a column has the name of a system column.
+    /// `Statement`, with the position, if this is not a list of columns. `Invalid` if a column has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
@@ -133,18 +133,18 @@ impl Schema {
         Self::new(Format::Json, columns::read(columns)?)
     }
 
-    /// The data is a JSON object, whose columns are [taken](Self::infer) from the first records of the stream when it is put into a catalog.
+    /// The data is a JSON object, whose columns are [inferred](Self::infer) from the first records of the stream when it is added to a catalog.
     pub fn json_inferred() -> Self {
         let schema = Self::with_columns(Format::Json, vec![]);
         Self { is_inferred: true, ..schema }
     }
 
-    /// Makes a schema of JSON into which all of these records fit. Each column may be null, and stands where its name came first. Names are in
-    /// lower case, so that statements need no quotes; those that differ in upper and lower case only are one.
+    /// Infers a JSON schema that fits all of these records. Each column may be null. Columns are in the order in which their names first occur.
+    /// Names are in lower case, so statements need no quotes; names that differ only in upper and lower case are one column.
     ///
-    /// Types are widened where they have to be: whole numbers (`BIGINT`) to `DOUBLE` where others are among them, and everything else that differs,
-    /// or is always null, to `VARCHAR`. Whole numbers of more than 64 bits are `VARCHAR` too, so that they keep their digits. No text is taken for
-    /// a number or a time. Records that are no JSON objects, and members with the name of a system column, are left out.
+    /// Types are widened where necessary: whole numbers (`BIGINT`) to `DOUBLE` where others are among them, and all other mixed or always null
+    /// values to `VARCHAR`. Whole numbers of more than 64 bits are also `VARCHAR`, so they keep their digits. Strings are never interpreted as
+    /// numbers or times. Records that are not JSON objects, and members with the name of a system column, are ignored.
     ///
     /// ```
     /// # use streamlog::query::Schema;
@@ -155,17 +155,17 @@ impl Schema {
     /// ```
     ///
     /// # Errors
-    /// `Invalid` if no record is a JSON object that has members, or if there are too many columns.
+    /// `Invalid` if no record is a JSON object with members, or if there are too many columns.
     pub fn infer<R: AsRef<[u8]>>(records: impl IntoIterator<Item = R>) -> Result<Self, QueryError> {
         Self::json_inferred().inferred_from(records)
     }
 
-    /// The data is a line of CSV, as RFC 4180 describes it, and its fields are the columns, in their order: with commas between them, unless
-    /// [`delimiter`](Self::delimiter) says otherwise. A field without anything, not even quotation marks, is null. A line with another number of
-    /// fields is refused. Columns cannot be lists and structs.
+    /// The data is a line of CSV according to RFC 4180, and its fields are the columns, in order. Fields are separated by commas, unless
+    /// [`delimiter`](Self::delimiter) sets something else. An empty field without quotation marks is null. A line with another number of fields is
+    /// refused. Columns cannot be lists or structs.
     ///
     /// # Errors
-    /// `Statement` if this is no list of columns. `Invalid` if a column is a list or a struct, or has the name of a system column.
+    /// `Statement` if this is not a list of columns. `Invalid` if a column is a list or a struct, or has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
@@ -181,11 +181,11 @@ impl Schema {
         Self::new(Format::Csv { delimiter: b',' }, columns)
     }
 
-    /// Sets what stands between the fields of CSV: an ASCII character other than a quotation mark and the end of a line. Default: a comma. Other
-    /// schemas have no delimiter, and stay as they are.
+    /// Sets the field delimiter of CSV: an ASCII character other than a quotation mark and a line ending. Default: a comma. It does not affect other
+    /// schemas.
     ///
     /// # Errors
-    /// `Invalid` if it is none of these.
+    /// `Invalid` for any other character.
     pub fn delimiter(mut self, delimiter: u8) -> Result<Self, QueryError> {
         if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\r' | b'\n') {
             return Err(wrong(
@@ -198,16 +198,16 @@ impl Schema {
         Ok(self)
     }
 
-    /// The table has the system columns only. Its data can still be had as `_data`.
+    /// The table has only the system columns. The data is available as `_data`.
     pub fn raw() -> Self {
         Self::with_columns(Format::Raw, vec![])
     }
 
-    /// The data is in another format (Avro, Protocol Buffers, MessagePack), and a function returns the JSON object that it stands for, or a
-    /// reason why it cannot be read. The members of the object become columns as with [`json`](Self::json).
+    /// The data has another format (Avro, Protocol Buffers, MessagePack), and a function converts it to a JSON object, or returns the reason why it
+    /// cannot. The members of the object become columns as with [`json`](Self::json).
     ///
     /// # Errors
-    /// `Statement` if this is no list of columns. `Invalid` if a column has the name of a system column.
+    /// `Statement` if this is not a list of columns. `Invalid` if a column has the name of a system column.
     ///
     /// ```
     /// # use streamlog::query::Schema;
@@ -226,13 +226,13 @@ impl Schema {
         Self::new(Format::Function(Function(Arc::new(decode))), columns::read(columns)?)
     }
 
-    /// Names the column that says when something happened, and how much later than others such a record may come. Windows of continuous queries
-    /// then go by this time, and not by the arrival of records. Flink calls this a watermark.
+    /// Sets the column of the event time, and how late records may be. Windows of continuous queries then use this time instead of the arrival of
+    /// records. Flink calls this a watermark.
     ///
     /// If the columns are still to be [inferred](Self::json_inferred), this one will be a `TIMESTAMP`.
     ///
     /// # Errors
-    /// `Invalid` if the schema has no such column, or it is no `TIMESTAMP`.
+    /// `Invalid` if the schema has no such column, or if it is not a `TIMESTAMP`.
     pub fn event_time(mut self, column: &str, allowed_lateness: Duration) -> Result<Self, QueryError> {
         let known = self.columns.iter().find(|known| known.name == column);
         match known.map(|known| &known.of) {
@@ -249,13 +249,13 @@ impl Schema {
         Ok(self)
     }
 
-    /// Sets after which time without records a shard no longer holds back the windows of a continuous query by event time. Default: 1 minute.
+    /// Sets after how long without records a shard no longer holds back the event-time windows of a continuous query. Default: 1 minute.
     pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
         Self { idle_timeout, ..self }
     }
 
-    /// Sets whether all records of a partition key are in the shards that the key belongs to, so that a statement with `_key = '…'` reads no others.
-    /// Leave it off if records are put with a hash key of their own. Default: off.
+    /// Sets whether all records of a partition key are in the shards that own the key, so a statement with `_key = '…'` reads no others. Leave it
+    /// off if records are put with an explicit hash key. Default: off.
     pub fn keys_decide_shards(self, is_on: bool) -> Self {
         Self { do_keys_decide_shards: is_on, ..self }
     }
@@ -350,7 +350,7 @@ impl fmt::Debug for Schema {
     }
 }
 
-/// Prints the list of columns, as [`json`](Self::json) takes it.
+/// Prints the list of columns in the syntax of [`json`](Self::json).
 impl fmt::Display for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (column, index) in self.columns.iter().zip(0..) {

@@ -11,9 +11,9 @@ use super::state::State;
 use crate::{Error, Position, Result, extend};
 
 impl Queue {
-    /// Notes that a record is done: it is never handed out again. For a dead letter, too.
+    /// Marks a record as done: it is never delivered again. This also removes a dead letter.
     ///
-    /// A handle stays valid after the visibility timeout, until the record is handed out again or becomes a dead letter.
+    /// A handle stays valid after the visibility timeout, until the record is delivered again or becomes a dead letter.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -29,16 +29,16 @@ impl Queue {
     /// ```
     ///
     /// # Durability
-    /// When it returns, this survives the death of the process. It survives power loss like a put to the stream.
+    /// When it returns, the acknowledgement survives the death of the process. It survives power loss like a put to the stream.
     ///
     /// # Errors
-    /// `ReceiptHandleInvalid` if the record was handed out again, released, acknowledged, buried or dropped since; `InvalidArgument` for a
-    /// handle of another queue. `StorageFull`, `Poisoned`, `Io`: the record is still in flight. `Closed`.
+    /// `ReceiptHandleInvalid` if the record was delivered again, released, acknowledged, buried or dropped since; `InvalidArgument` for a handle of
+    /// another queue. `StorageFull`, `Poisoned`, `Io`: the record is still in flight. `Closed`.
     pub fn acknowledge(&self, handle: &ReceiptHandle) -> Result<()> {
         self.change(handle, |state, _| state.acknowledge(handle.place(), handle.number))
     }
 
-    /// Acknowledges up to 10,000 records at once, which is much faster than one by one. Returns one result for each, in their order.
+    /// Acknowledges up to 10,000 records in one call, much faster than one by one. Returns one result for each, in the same order.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -56,8 +56,8 @@ impl Queue {
     /// ```
     ///
     /// # Errors
-    /// Same as [`acknowledge`](Self::acknowledge): those of single handles in their place, and all others for the call, which then has
-    /// changed nothing. `InvalidArgument` for more than 10,000 handles.
+    /// Same as [`acknowledge`](Self::acknowledge): errors of single handles are in the returned results. All other errors fail the call, which then
+    /// has changed nothing. `InvalidArgument` for more than 10,000 handles.
     pub fn acknowledge_batch<'a>(
         &self,
         handles: impl IntoIterator<Item = &'a ReceiptHandle>,
@@ -65,8 +65,8 @@ impl Queue {
         self.change_batch(handles, |state, handle, _| state.acknowledge(handle.place(), handle.number))
     }
 
-    /// Gives a record back, to be handed out again: at once, or after a delay of up to 12 hours. Its receive count stays. A record that was
-    /// handed out for the last time becomes a dead letter.
+    /// Returns a record to the queue, which delivers it again: immediately, or after a delay of up to 12 hours. Its receive count stays. If this was
+    /// its last delivery, the record becomes a dead letter.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -92,8 +92,8 @@ impl Queue {
         })
     }
 
-    /// Sets for how long from now on a record stays hidden, as `ChangeMessageVisibility` does in SQS: up to 12 hours. The handle stays valid. With
-    /// no time at all, the record is visible at once, and may still be acknowledged until it is handed out again.
+    /// Sets how long a record stays hidden, counted from now: up to 12 hours, like `ChangeMessageVisibility` in SQS. The handle stays valid. With a
+    /// timeout of zero, the record is visible immediately, and may still be acknowledged until it is delivered again.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -118,7 +118,7 @@ impl Queue {
         })
     }
 
-    /// Puts a dead letter back among the other records, as if it had never been handed out: its receive count begins again.
+    /// Moves a dead letter back to the other records, as if it had never been delivered: its receive count starts again.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -138,13 +138,12 @@ impl Queue {
     /// ```
     ///
     /// # Errors
-    /// Same as [`acknowledge`](Self::acknowledge); `ReceiptHandleInvalid` also for a record that is no dead letter.
+    /// Same as [`acknowledge`](Self::acknowledge); `ReceiptHandleInvalid` also for a record that is not a dead letter.
     pub fn restore(&self, handle: &ReceiptHandle) -> Result<()> {
         self.change(handle, |state, _| state.restore(handle.place(), handle.number))
     }
 
-    /// Gives up all records that were put until now, whether they were handed out or not, but no dead letters. The records stay in the
-    /// stream.
+    /// Drops from the queue all records that were put until now, delivered or not, except dead letters. The records stay in the stream.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -159,7 +158,7 @@ impl Queue {
     /// ```
     ///
     /// # Errors
-    /// `StorageFull`, `Poisoned`, `Io`: a part of the records may be given up. `Closed`.
+    /// `StorageFull`, `Poisoned`, `Io`: some of the records may have been dropped. `Closed`.
     pub fn purge(&self) -> Result<()> {
         let mut locked = self.shared.lock()?;
         let moment = self.shared.moment();

@@ -9,7 +9,7 @@ use super::shared::{Queue, Shared};
 use super::state::{Cursor, State, Visibility};
 use crate::{Error, Lag, Position, Result, SequenceNumber, ShardId, StreamReader, Timestamp};
 
-/// How far a queue is. [`Queue::describe`](crate::Queue::describe) returns it.
+/// The state of a queue. [`Queue::describe`](crate::Queue::describe) returns it.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -34,31 +34,31 @@ pub struct QueueDescription {
     pub created_at: Timestamp,
     /// Whether it keeps the [order of each key](crate::QueueOptions::ordered_by_key).
     pub is_ordered_by_key: bool,
-    /// What the queue has not read yet. None of it was ever handed out.
+    /// The records that the queue has not read yet. None of them was ever delivered.
     pub unread: Lag,
-    /// The records that were read and are not hidden: to be handed out again, or waiting for another record of their key.
+    /// The records that were read and are not hidden: ready for delivery, or waiting for another record of their key.
     pub visible_count: usize,
-    /// The records that are handed out.
+    /// The records that are in flight.
     pub in_flight_count: usize,
     /// The records that are hidden because of a delay.
     pub delayed_count: usize,
-    /// The dead letters, handed out or not.
+    /// The dead letters, in flight or not.
     pub dead_letter_count: usize,
-    /// How old the oldest record is that is not done, dead letters aside, or zero if all are. (SQS: `ApproximateAgeOfOldestMessage`)
+    /// The age of the oldest record that is not done, ignoring dead letters, or zero if all are done. (SQS: `ApproximateAgeOfOldestMessage`)
     pub oldest_age: Duration,
     /// The [visibility timeout](crate::QueueOptions::visibility_timeout) with which the queue was last opened.
     pub visibility_timeout: Duration,
-    /// The [largest receive count](crate::QueueOptions::max_receive_count), if there is one, with which it was last opened, or which was
+    /// The [largest receive count](crate::QueueOptions::max_receive_count), if there is one, with which the queue was last opened, or which was
     /// [set](crate::Queue::set_max_receive_count) since.
     pub max_receive_count: Option<u32>,
     /// Whether it was last opened to [keep dead letters](crate::QueueOptions::keep_dead_letters).
     pub keep_dead_letters: bool,
     /// How many records [may be outstanding](crate::QueueOptions::outstanding_max) since it was last opened.
     pub outstanding_max: usize,
-    /// How many records retention dropped before they were acknowledged, since this process opened the queue. If a whole shard expired unread,
-    /// its end is not known, and the number counts up to the beginning of its children. So it may be too large.
+    /// How many records retention dropped before they were acknowledged, since this process opened the queue. If a whole shard expired unread, its
+    /// end is unknown, and the count runs up to the beginning of its children. So it may be too high.
     pub expired_count: u64,
-    /// How many records damage took before they were acknowledged, and the owner of the stream gave up, since this process opened the queue.
+    /// How many unacknowledged records were lost to damage that the stream's owner salvaged, since this process opened the queue.
     pub lost_count: u64,
 }
 
@@ -68,7 +68,7 @@ impl Queue {
         &self.shared.name
     }
 
-    /// Returns how many records are in which state.
+    /// Returns the state of the queue, with the number of records in each state.
     ///
     /// # Errors
     /// `Closed`, `StorageFull`, `Poisoned`, `Io`.

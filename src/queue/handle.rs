@@ -6,10 +6,10 @@ use std::str::FromStr;
 use super::state::Place;
 use crate::{Error, OwnedRecord, Result, SequenceNumber, ShardId, Timestamp};
 
-/// Names one delivery of a record by a [`Queue`](crate::Queue). Acknowledging, releasing and extending take it.
+/// Identifies one delivery of a record by a [`Queue`](crate::Queue). Acknowledging, releasing and extending take it.
 ///
-/// A record gets a new handle each time it is handed out, and then its older ones are no longer valid. A handle is text, so it may go to
-/// another process and come back. It stays valid when the stream is closed and opened again.
+/// Each delivery of a record creates a new handle and invalidates the older ones. A handle converts to and from text, so it can travel to another
+/// process and back. It stays valid when the stream is closed and reopened.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -48,14 +48,14 @@ impl ReceiptHandle {
     }
 }
 
-/// Numbers, with a hyphen in between.
+/// Prints numbers, separated by hyphens.
 impl fmt::Display for ReceiptHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{}-{}-{}", self.queue, self.shard.get(), self.sequence, self.number)
     }
 }
 
-/// Reads what `Display` prints. Fails with `InvalidArgument` for anything else.
+/// Parses the output of `Display`. Fails with `InvalidArgument` for anything else.
 impl FromStr for ReceiptHandle {
     type Err = Error;
 
@@ -77,7 +77,7 @@ impl FromStr for ReceiptHandle {
     }
 }
 
-/// A record that a [`Queue`](crate::Queue) has handed out. [`Queue::receive`](crate::Queue::receive) returns it.
+/// A record that a [`Queue`](crate::Queue) has delivered. [`Queue::receive`](crate::Queue::receive) returns it.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -95,14 +95,14 @@ impl FromStr for ReceiptHandle {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueRecord {
-    /// The record: partition key, data, headers, sequence number, and when it arrived.
+    /// The record: partition key, data, headers, sequence number and arrival time.
     pub record: OwnedRecord,
     /// The shard that holds the record. Together with the sequence number, this identifies it.
     pub shard: ShardId,
-    /// Names this delivery.
+    /// Identifies this delivery.
     pub handle: ReceiptHandle,
-    /// How often the record was handed out since it was put or restored, this time included.
+    /// How often the record has been delivered since it was put or restored, including this time.
     pub receive_count: u32,
-    /// When it was handed out for the first time since it was put or restored.
+    /// When the record was first delivered since it was put or restored.
     pub first_received: Timestamp,
 }

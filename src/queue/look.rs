@@ -40,11 +40,11 @@ pub(super) fn look(stream: &StreamReader, name: &str) -> Result<Seen> {
 }
 
 impl StreamReader {
-    /// Returns the first dead letters of a queue, up to `records_max`, 1 to 10,000 of them, without handing them out: nothing changes, and
-    /// another process may have the queue open. Those that are handed out are among them.
+    /// Returns the first dead letters of a queue, including those in flight: up to `records_max`, 1 to 10,000. It delivers nothing and changes
+    /// nothing, and another process may have the queue open.
     ///
-    /// Their handles are good for [`acknowledge`](crate::Queue::acknowledge) and [`restore`](crate::Queue::restore), until a dead letter is
-    /// handed out, acknowledged or restored.
+    /// Their handles are valid for [`acknowledge`](crate::Queue::acknowledge) and [`restore`](crate::Queue::restore), until the dead letter is
+    /// delivered, acknowledged or restored.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -65,7 +65,7 @@ impl StreamReader {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` if the stream has no such queue, or for another number; `Corrupt` if its journal or the log is damaged; `Closed`,
+    /// `InvalidArgument` if the stream has no such queue, or for a number out of range; `Corrupt` if its journal or the log is damaged; `Closed`,
     /// `Io`.
     pub fn peek_dead_letters(&self, queue: &str, records_max: usize) -> Result<Vec<QueueRecord>> {
         extend::check_range("records_max", records_max, 1..=RECORDS_MAX)?;

@@ -1,4 +1,4 @@
-//! Queues: the records of a stream handed out one by one, and taken back one by one, as in Amazon SQS.
+//! Queues: a stream's records, delivered and acknowledged one by one, as in Amazon SQS.
 
 mod acknowledge;
 mod describe;

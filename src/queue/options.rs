@@ -12,7 +12,7 @@ pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(43_200);
 /// The most records that one call hands out or takes back.
 pub(super) const RECORDS_MAX: usize = 10_000;
 
-/// The settings with which a queue is opened: a builder that ends with [`open`](Self::open). [`Stream::queue`] returns it.
+/// The settings with which a queue is opened. [`Stream::queue`] returns them, and [`open`](Self::open) opens the queue.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -47,8 +47,8 @@ pub struct QueueOptions {
 impl Stream {
     /// Returns the settings of the queue of this name. [`QueueOptions::open`] opens it, and creates it if it is new.
     ///
-    /// A queue hands out the records of the stream one by one, to any number of threads and tasks, and takes them back one by one, as Amazon
-    /// SQS does and the queues of Kinesis do. A stream may have any number of queues and [groups](Self::group), and each of them reads the whole stream.
+    /// A queue delivers the records of the stream one by one, to any number of threads and tasks, which acknowledge them one by one. Amazon SQS and
+    /// Kinesis' queues work the same way. A stream may have any number of queues and [groups](Self::group), and each of them reads the whole stream.
     ///
     /// A name has 1 to 128 letters, digits, `.`, `_` and `-`. It must not begin with `.`.
     ///
@@ -73,9 +73,9 @@ impl Stream {
 impl StreamReader {
     /// Returns the settings of the queue of this name, like [`Stream::queue`].
     ///
-    /// A queue may run in another process than the one that has the stream open, and works in the same way there. One process at a time has a
-    /// queue open. Another one gets `Locked`, which names that process. The process needs permission to write in the directory `queues` of
-    /// the stream.
+    /// A queue may run in another process than the one that has the stream open, and works the same way there. Only one process at a time can have a
+    /// queue open. Others fail with `Locked`, which names that process. The process needs permission to write in the directory `queues` of the
+    /// stream.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -112,18 +112,18 @@ impl QueueOptions {
         }
     }
 
-    /// Sets for how long a record that was handed out stays hidden from others: up to 12 hours. If it is not acknowledged by then, it is
-    /// handed out again. It should be longer than a record takes to handle; [`Queue::extend`](crate::Queue::extend) makes it longer for one record.
-    /// Records that are in flight keep the timeout that they were handed out with. Default: 30 seconds, as in Kinesis.
+    /// Sets how long a delivered record stays hidden from other receivers: up to 12 hours. If it is not acknowledged by then, it is delivered again.
+    /// Choose a timeout longer than the handling of a record takes. [`Queue::extend`](crate::Queue::extend) extends it for one record. Records in
+    /// flight keep the timeout with which they were delivered. Default: 30 seconds, as in Kinesis.
     #[must_use]
     pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
         self.visibility_timeout = timeout;
         self
     }
 
-    /// Sets how often a record is handed out before it becomes a [dead letter](crate::Queue::receive_dead_letters): 1 to 1,000, or `None` to
-    /// hand it out until it is acknowledged. Default: 6, as in Kinesis. [`Queue::set_max_receive_count`](crate::Queue::set_max_receive_count)
-    /// changes it while the queue is open.
+    /// Sets how often a record is delivered before it becomes a [dead letter](crate::Queue::receive_dead_letters): 1 to 1,000, or `None` to deliver
+    /// it until it is acknowledged. Default: 6, as in Kinesis. [`Queue::set_max_receive_count`](crate::Queue::set_max_receive_count) changes it
+    /// while the queue is open.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -145,16 +145,16 @@ impl QueueOptions {
         self
     }
 
-    /// Sets whether the queue keeps dead letters. If not, a record that was handed out too often is dropped. The record stays in the stream
-    /// in either case. Default: true.
+    /// Sets whether the queue keeps dead letters. If not, the queue drops a record after its last delivery. The record stays in the stream in either
+    /// case. Default: true.
     #[must_use]
     pub fn keep_dead_letters(mut self, keep: bool) -> Self {
         self.keeps_dead_letters = keep;
         self
     }
 
-    /// Sets where a new queue begins: `TrimHorizon`, `Latest` or `AtTimestamp`. A queue that exists continues where it was. Shards that are
-    /// created later are read from their first record. Default: `TrimHorizon`, as for consumer groups; in Kinesis it is `Latest`.
+    /// Sets where a new queue begins: `TrimHorizon`, `Latest` or `AtTimestamp`. An existing queue continues where it was. Shards that are created
+    /// later are read from their first record. Default: `TrimHorizon`, as for consumer groups; in Kinesis it is `Latest`.
     #[must_use]
     pub fn start_at(mut self, position: Position) -> Self {
         self.start = position;
@@ -184,18 +184,17 @@ impl QueueOptions {
         self
     }
 
-    /// Sets how many records may be outstanding: handed out, delayed, waiting for their key, or dead letters. Each takes 100 to 300 bytes of memory. Beyond
-    /// this number, the queue reads no new records until some are acknowledged. 1 to 10,000,000. Default: 120,000, as in SQS.
+    /// Sets how many records may be outstanding: in flight, delayed, waiting for their key, or dead letters. Each takes 100 to 300 bytes of memory.
+    /// At this number, the queue stops reading new records until some are acknowledged. 1 to 10,000,000. Default: 120,000, as in SQS.
     #[must_use]
     pub fn outstanding_max(mut self, count: usize) -> Self {
         self.outstanding_max = count;
         self
     }
 
-    /// Holds retention back: records that are not acknowledged stay, up to `bytes_max` bytes of segments beyond what retention keeps. The hold
-    /// stays set, even while the queue is not open, until the queue is opened with `hold(None)` or deleted.
-    /// [`describe`](crate::StreamReader::describe) lists it as `queue:` and the name. It is set and ended in the process that has the stream
-    /// open. Default: as it was set before; a new queue has none.
+    /// Makes retention keep unacknowledged records, up to `bytes_max` bytes of segments beyond what it would keep anyway. The hold persists, even
+    /// while the queue is not open, until the queue is opened with `hold(None)` or deleted. [`describe`](crate::StreamReader::describe) lists it as
+    /// `queue:` and the name. Only the process that has the stream open can set and end it. Default: unchanged; a new queue has none.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -211,8 +210,8 @@ impl QueueOptions {
         self
     }
 
-    /// Opens a damaged queue, and gives up what is damaged. The queue continues from what it knew before the damage, or from the oldest record, so
-    /// that records are handed out again and none is skipped. Default: damage is [`Error::Corrupt`].
+    /// Opens a damaged queue and discards the damaged part. The queue continues from its state before the damage, or from the oldest record, so
+    /// records may be delivered again and none is skipped. Default: damage is [`Error::Corrupt`].
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;
@@ -222,8 +221,8 @@ impl QueueOptions {
     /// Opens the queue, and creates it if it is new.
     ///
     /// # Errors
-    /// `InvalidArgument` for a setting out of range, a name that no queue can have, or a queue that was created with another order; `Locked`
-    /// if the queue is open already, here or in another process; `Corrupt` if its journal is damaged; `Closed`, `StorageFull`, `Io`.
+    /// `InvalidArgument` for a setting out of range, an invalid name, or a queue that was created with a different ordering; `Locked` if the queue
+    /// is open already, here or in another process; `Corrupt` if its journal is damaged; `Closed`, `StorageFull`, `Io`.
     pub fn open(self) -> Result<Queue> {
         extend::check_name("a queue", &self.name)?;
         check_timeout("visibility_timeout", self.visibility_timeout)?;
@@ -235,10 +234,9 @@ impl QueueOptions {
 }
 
 impl Queue {
-    /// Changes how often a record is handed out before it becomes a dead letter, as
-    /// [`max_receive_count`](crate::QueueOptions::max_receive_count) sets it, until the queue is opened again. A record that was handed out that
-    /// often already becomes a dead letter: one that is in flight or delayed when that time ends, and any other now. Dead letters stay
-    /// what they are.
+    /// Changes how often a record is delivered before it becomes a dead letter, like [`max_receive_count`](crate::QueueOptions::max_receive_count),
+    /// until the queue is opened again. A record that has already been delivered that often becomes a dead letter: if it is in flight or delayed,
+    /// when its timeout or delay ends, and otherwise now. Dead letters remain dead letters.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -255,8 +253,8 @@ impl Queue {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` for a count out of range; `Closed`; `StorageFull`, `Poisoned`, `Io`: the new count holds, and records that are now
-    /// dead letters may become so later.
+    /// `InvalidArgument` for a count out of range; `Closed`; `StorageFull`, `Poisoned`, `Io`: the new count applies, and records may become dead
+    /// letters later than they should.
     pub fn set_max_receive_count(&self, count: impl Into<Option<u32>>) -> Result<()> {
         let count = count.into();
         check_receives(count)?;

@@ -62,8 +62,8 @@ impl Drop for PutInProgress<'_> {
 }
 
 impl Queue {
-    /// Puts a record to the stream that the queue hands out only after a delay of up to 12 hours. The delay is in a header of the record,
-    /// `queue-delayed-until`, and all queues of the stream keep it. Groups and other readers see the record at once.
+    /// Puts a record to the stream that the queue delivers only after a delay of up to 12 hours. The delay is in a header of the record,
+    /// `queue-delayed-until`, which all queues of the stream respect. Groups and other readers see the record immediately.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -86,9 +86,9 @@ impl Queue {
         stream.put_record(&record.clone().header(DELAYED_UNTIL, &until))
     }
 
-    /// Puts a record to the stream, unless one was put with the same id within the last five minutes by this call. Then it returns the receipt
-    /// of that one, also if that was handed out and acknowledged meanwhile, and also after a crash. So a program that does not know whether a
-    /// put succeeded puts again. The id is in a header of the record, `queue-id`.
+    /// Puts a record to the stream, unless this call has put one with the same id within the last five minutes. In that case, it returns the receipt
+    /// of the earlier record, even if that record has been acknowledged since, and even after a crash. So if a program does not know whether a put
+    /// succeeded, it can repeat the put. The id is in a header of the record, `queue-id`.
     ///
     /// Puts with the same id wait for each other. The queue remembers as many ids as it may have
     /// [outstanding](crate::QueueOptions::outstanding_max) records.
@@ -106,7 +106,7 @@ impl Queue {
     /// ```
     ///
     /// # Durability
-    /// That of [`Stream::put`], for the record and for what is remembered of its id.
+    /// Same as [`Stream::put`], for the record and for its remembered id.
     ///
     /// # Errors
     /// Same as [`Stream::put`]; `InvalidArgument` if another process may have the stream open, or if the queue remembers too many ids. After

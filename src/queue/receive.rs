@@ -16,8 +16,8 @@ use crate::{Error, Result, Timestamp, extend};
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Queue {
-    /// Returns up to `records_max` records, 1 to 10,000 of them, and hides them from others until the queue's visibility timeout ends. If
-    /// there are none, waits until there are some or `wait` has passed; then it returns none.
+    /// Returns up to `records_max` records, 1 to 10,000, and hides them from others until the queue's visibility timeout ends. If there are none, it
+    /// waits until some arrive. It returns none if `wait` passes first.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -37,13 +37,13 @@ impl Queue {
     /// The delivery is written before the records are returned. After a crash, they stay hidden for the rest of the timeout.
     ///
     /// # Errors
-    /// `InvalidArgument` for another number of records; `Closed`; `Corrupt` if the log is damaged: calling again reads other shards;
-    /// `StorageFull`, `Poisoned`, `Io`: nothing was handed out.
+    /// `InvalidArgument` for a number out of range; `Closed`; `Corrupt` if the log is damaged: calling again reads other shards; `StorageFull`,
+    /// `Poisoned`, `Io`: nothing was delivered.
     pub fn receive(&self, records_max: usize, wait: Duration) -> Result<Vec<QueueRecord>> {
         self.receive_for(records_max, wait, self.shared.visibility_timeout)
     }
 
-    /// Returns records like [`receive`](Self::receive), with a visibility timeout for these: up to 12 hours.
+    /// Returns records like [`receive`](Self::receive), with a visibility timeout of their own: up to 12 hours.
     ///
     /// # Errors
     /// Same as [`receive`](Self::receive); `InvalidArgument` for a longer timeout.
@@ -56,9 +56,8 @@ impl Queue {
         self.wait_for(Request { visibility_timeout, ..self.request(records_max) }, wait)
     }
 
-    /// Returns dead letters: records that were handed out as often as [`max_receive_count`](crate::QueueOptions::max_receive_count) says
-    /// and never acknowledged. They are handed out like other records, any number of times. Acknowledge them, or put them back with
-    /// [`restore`](Self::restore).
+    /// Returns dead letters: records that were delivered as often as [`max_receive_count`](crate::QueueOptions::max_receive_count) allows and never
+    /// acknowledged. They are delivered like other records, any number of times. Acknowledge them, or put them back with [`restore`](Self::restore).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -82,15 +81,15 @@ impl Queue {
         self.wait_for(Request { is_dead: true, ..self.request(records_max) }, wait)
     }
 
-    /// Waits for records as a task of any async runtime, without a timeout. No thread is blocked. It returns what [`receive`](Self::receive)
-    /// returns, and at least one record.
+    /// Waits for records as a task of any async runtime, without a timeout and without blocking a thread. It returns the same as
+    /// [`receive`](Self::receive), with at least one record.
     ///
-    /// The task is woken by a record that is put or given back, and by the end of the stream. What time brings back, after a timeout or a delay,
-    /// wakes it with the next pass of the stream's [maintenance](crate::Maintenance), at most a second later. If maintenance is manual,
-    /// call [`maintain`](crate::Stream::maintain). A thread in [`receive`](Self::receive) looks by itself.
+    /// The task is woken when a record is put or released, and when the stream ends. When a timeout or delay ends, the next pass of the stream's
+    /// [maintenance](crate::Maintenance) wakes it, at most a second later. If maintenance is manual, call [`maintain`](crate::Stream::maintain). A
+    /// thread in [`receive`](Self::receive) checks by itself.
     ///
-    /// Dropping the future leaves nothing behind and loses no record: records are handed out only when the future returns them, so it may
-    /// stand in a `select!`.
+    /// Dropping the future has no effect and loses no record: records are delivered only when the future returns them. So you can use it in a
+    /// `select!`.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -272,7 +271,7 @@ impl NextRecords<'_> {
         self
     }
 
-    /// Takes no more records once their data has this many bytes. So they have less than that and one record more. Default: no bound.
+    /// Takes no more records once their data has reached this many bytes. So the last record may exceed it. Default: no bound.
     pub fn bytes_max(mut self, bytes: usize) -> Self {
         self.request.bytes_max = bytes.max(1);
         self

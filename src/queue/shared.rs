@@ -28,20 +28,20 @@ const JOURNAL_BYTES_MAX: u64 = 4 << 20;
 /// About what a record takes in the journal.
 const RECORD_BYTES: u64 = 48;
 
-/// A queue: it hands out the records of a stream one by one, and takes them back one by one. [`Stream::queue`] opens it. Cloning it is cheap, and any
+/// A queue delivers the records of a stream one by one, to be acknowledged one by one. [`Stream::queue`] opens it. Cloning it is cheap, and any
 /// number of threads and tasks may use it.
 ///
-/// A record that was handed out is **in flight**: hidden from others until it is [acknowledged](Self::acknowledge), or until its visibility
-/// timeout ends. Then it is handed out again. So each record is handed out **at least once**, and one that was acknowledged never again, even
-/// after a crash. A record that was handed out too often becomes a [dead letter](Self::receive_dead_letters). Without
-/// [order by key](crate::QueueOptions::ordered_by_key), records come in about the order in which they were put.
+/// A delivered record is **in flight**: hidden from others until it is [acknowledged](Self::acknowledge), or until its visibility timeout ends. Then
+/// it is delivered again. So each record is delivered **at least once**, and never again once it is acknowledged, even after a crash. A record that
+/// was delivered too often becomes a [dead letter](Self::receive_dead_letters). Without [order by key](crate::QueueOptions::ordered_by_key), records
+/// come in roughly the order in which they were put.
 ///
-/// The queue's state is kept with the stream. Its size, and the time to open the queue, depend on what is outstanding, and not on how many
-/// records were handled. The records stay in the stream, and its retention counts for them: one that is dropped before it is
-/// acknowledged is gone, unless the queue has a [hold](crate::QueueOptions::hold).
+/// The queue's state is stored with the stream. Its size, and the time to open the queue, depend on the number of outstanding records, and not on
+/// the number of handled ones. The records stay in the stream, and its retention applies to them: a record that retention drops before it is
+/// acknowledged is lost, unless the queue has a [hold](crate::QueueOptions::hold).
 ///
-/// Timeouts and delays are measured by the time that passes, so setting the clock changes none of them. When the stream is opened again, the time
-/// of day says what is left of them.
+/// Timeouts and delays are measured by elapsed time, so setting the clock changes none of them. When the stream is reopened, the time of day
+/// determines how much of them is left.
 ///
 /// ```
 /// # use std::time::Duration;

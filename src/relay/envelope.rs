@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Record, SequenceNumber, ShardId, Timestamp};
 
-/// A record with its place and its headers, as a relay writes it into the data of a record of Amazon Kinesis, which has no headers:
+/// A record with its position and its headers, as a relay writes it into the data of an Amazon Kinesis record, which has no headers:
 /// [`RelayHeaders::Envelope`](super::RelayHeaders::Envelope).
 ///
-/// It is a JSON object in one line, with these members, in any order. Readers ignore others.
+/// It is a JSON object on one line, with these members in any order. Readers ignore other members.
 ///
 /// ```json
 /// {"streamlog":1,"stream":"orders","shard":"shardId-000000000000","sequence":"17","timestamp":1700000000123456,"headers":[["trace","NGJmOTJmMzU="]],"data":"Y2xpY2tlZA=="}
 /// ```
 ///
 /// - `streamlog`: the version of the envelope, 1.
-/// - `stream`, `shard`, `sequence`: the place of the record in the stream that it comes from. A relay sends each record at least once. One that comes a second
-///   time has the same place, so the place is what a duplicate is recognised by.
+/// - `stream`, `shard`, `sequence`: the position of the record in its source stream. A relay sends each record at least once, and every copy of a
+///   record has the same position, so readers can use it to drop duplicates.
 /// - `timestamp`: when the record arrived there, in microseconds since 1970.
-/// - `headers`: pairs of a name and a value in Base64, in their order.
+/// - `headers`: pairs of a name and a value in Base64, in order.
 /// - `data`: in Base64.
 ///
 /// ```
@@ -39,13 +39,13 @@ use crate::{Record, SequenceNumber, ShardId, Timestamp};
 pub struct Envelope {
     /// The name of the stream that the record comes from.
     pub stream: String,
-    /// The shard of that stream that has it.
+    /// The record's shard in that stream.
     pub shard: ShardId,
-    /// Its place in that shard.
+    /// Its sequence number in that shard.
     pub sequence: SequenceNumber,
     /// When it arrived there.
     pub timestamp: Timestamp,
-    /// Its headers, in their order.
+    /// Its headers, in order.
     pub headers: Vec<(String, Vec<u8>)>,
     /// Its data.
     pub data: Vec<u8>,
@@ -67,7 +67,7 @@ struct Written<'a> {
 }
 
 impl Envelope {
-    /// Reads an envelope. Returns `None` if the data is none, or one of another version.
+    /// Decodes an envelope. Returns `None` if the data is not an envelope, or has another version.
     pub fn decode(data: &[u8]) -> Option<Self> {
         let written: Written<'_> = serde_json::from_slice(data).ok()?;
         let bytes = |text: String| BASE64_STANDARD.decode(text).ok();

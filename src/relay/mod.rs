@@ -1,4 +1,4 @@
-//! Relays to an engine that is distributed, Amazon Kinesis or Apache Kafka, and mirrors of what is there: for when one machine is not enough.
+//! Relays to a distributed engine, Amazon Kinesis or Apache Kafka, and mirrors of its streams, for when one machine is not enough.
 
 #[cfg(feature = "relay-kinesis")]
 mod envelope;

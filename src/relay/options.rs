@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::{Destination, Filter, Position, ProcessorOptions, SECOND, Stream, StreamReader};
 
-/// The settings of a [`Relay`](super::Relay): a builder that begins with `Stream::relay`, goes on with where to send, such as `to_kinesis`, and ends
-/// with `start`. Settings that all relays have come before where to send.
+/// The settings of a [`Relay`](super::Relay). `Stream::relay` returns them. Set the common settings first, then the target, such as `to_kinesis`,
+/// and finally call `start`.
 ///
-/// `batch_size`, `lanes` and `concurrency` together say how much is under way at a time, and so how much a crash may repeat.
+/// Together, `batch_size`, `lanes` and `concurrency` limit how much is in work at the same time, and so how much a crash may repeat.
 #[derive(Clone)]
 #[must_use]
 pub struct RelayOptions {
@@ -26,8 +26,8 @@ impl fmt::Debug for RelayOptions {
 }
 
 impl Stream {
-    /// Returns the settings of a relay, which forwards the stream's records to an engine that is distributed. The name is that of the
-    /// [consumer group](Self::group) that the relay reads as.
+    /// Returns the settings of a relay, which forwards the stream's records to a distributed engine. The relay reads as the
+    /// [consumer group](Self::group) of this name.
     pub fn relay(&self, name: impl Into<String>) -> RelayOptions {
         let name = name.into();
         RelayOptions::new(self, self.processor(&name), name)
@@ -35,8 +35,8 @@ impl Stream {
 }
 
 impl StreamReader {
-    /// Returns the settings of a relay like [`Stream::relay`], which may run in another process than the one that has the stream open. One process
-    /// at a time has a relay's group open.
+    /// Returns the settings of a relay, like [`Stream::relay`]. The relay may run in another process than the one that has the stream open. Only one
+    /// process at a time can have a relay's group open.
     pub fn relay(&self, name: impl Into<String>) -> RelayOptions {
         let name = name.into();
         RelayOptions::new(self, self.processor(&name), name)
@@ -63,65 +63,67 @@ impl RelayOptions {
         self
     }
 
-    /// Sets the largest number of bytes in a batch: keys, data and headers together, 1 to 1 GiB. A larger record comes by itself. Default: 4 MiB.
+    /// Sets the largest number of bytes in a batch, counting keys, data and headers: 1 to 1 GiB. A larger record is a batch of its own. Default: 4
+    /// MiB.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.processor = self.processor.batch_bytes(bytes);
         self
     }
 
-    /// Sets how long to wait for a batch to become full, from its first record on: up to 300 seconds. Default: zero, so that what there is is sent.
+    /// Sets how long to wait for a batch to fill up, counted from its first record: up to 300 seconds. Default: zero, so records are sent
+    /// immediately.
     pub fn batching_window(mut self, window: Duration) -> Self {
         self.processor = self.processor.maximum_batching_window(window);
         self
     }
 
-    /// Sets how many batches of a shard of the stream are under way at the same time: 1 to 10 *lanes*. All records of a key are in one lane, and so in
-    /// order. Default: 1.
+    /// Sets how many batches of a shard of the stream are in work at the same time: 1 to 10 *lanes*. All records of a key go to one lane, which
+    /// keeps them in order. Default: 1.
     ///
-    /// If there was another number before, a shard changes to the new one once all that was read of it is done.
+    /// After a change of this number, each shard switches once all records that were read from it are done.
     pub fn lanes(mut self, lanes: usize) -> Self {
         self.processor = self.processor.parallelization_factor(lanes);
         self
     }
 
-    /// Sets how many batches are under way at the same time, over all shards and lanes: 1 to 1,024. Each has a thread. Default: 64.
+    /// Sets how many batches are in work at the same time, over all shards and lanes: 1 to 1,024. Each has a thread. Default: 64.
     pub fn concurrency(mut self, batches: usize) -> Self {
         self.processor = self.processor.concurrency(batches);
         self
     }
 
-    /// Sets where a new relay begins: `TrimHorizon`, `Latest` or `AtTimestamp`. One that exists continues where it was. Default: `TrimHorizon`.
+    /// Sets where a new relay begins: `TrimHorizon`, `Latest` or `AtTimestamp`. An existing relay continues where it was. Default: `TrimHorizon`.
     pub fn starting_position(mut self, position: Position) -> Self {
         self.processor = self.processor.starting_position(position);
         self
     }
 
-    /// Holds retention back for the relay's group, as [`WorkerOptions::hold`](crate::WorkerOptions::hold) does: what is not relayed is not dropped, up to
-    /// this many bytes. `None` ends a hold. Default: as it was set before; a new relay has none, so that a link that is down for longer than the stream
-    /// retains records loses some. They count as [`skipped`](super::RelayStats::skipped).
+    /// Makes retention keep records that are not relayed yet, up to this many bytes, like [`WorkerOptions::hold`](crate::WorkerOptions::hold).
+    /// `None` ends a hold. Default: unchanged; a new relay has none, so it loses records if its link is down for longer than the stream's retention.
+    /// [`skipped`](super::RelayStats::skipped) counts them.
     pub fn hold(mut self, bytes_max: impl Into<Option<u64>>) -> Self {
         self.processor = self.processor.hold(bytes_max);
         self
     }
 
-    /// Sets a filter. The records that match it are relayed, and the others count as done. Default: none.
+    /// Sets a filter. Only records that match are relayed, and the others count as done. Default: none.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.processor = self.processor.filter(filter);
         self
     }
 
-    /// Sets how long to wait after a failure: the first time, and at most. Each pause is twice the one before, until something succeeds, and is cut by
-    /// up to a half, at random. Default: 100 ms and 10 seconds.
+    /// Sets how long to wait after a failure: the first pause and the longest. Each pause is twice the previous one, until a request succeeds, and
+    /// is randomly shortened by up to a half. Default: 100 ms and 10 seconds.
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         self.processor = self.processor.backoff(first, most);
         self.pauses = (first, most);
         self
     }
 
-    /// Sets where a record goes that the other side can never take, for [`Refused`](crate::DiscardReason::Refused), with the reason as its
-    /// [error](crate::Discarded::error). Without one, it is only [counted](super::RelayStats::discarded).
+    /// Sets the destination for reports of records that the target can never accept, as [`Refused`](crate::DiscardReason::Refused), with the reason
+    /// as their [error](crate::Discarded::error). Without one, they are only [counted](super::RelayStats::discarded).
     ///
-    /// Nothing is given up before it is there: if that fails, it is tried again, and the lane waits.
+    /// A record is given up only after its report is written. If writing fails, the relay tries again, and the lane waits.
     pub fn on_failure(mut self, destination: Destination) -> Self {
         self.processor = self.processor.on_failure(destination.clone());
         self.destination = Some(destination);

@@ -8,15 +8,15 @@ use super::options::RelayOptions;
 use super::stats::RelayStats;
 use crate::{Invocation, Processor, Response, Result, StreamReader, extend};
 
-/// What forwards the records of a stream to an engine that is distributed. [`RelayOptions`] begins the settings of one, and dropping it ends it.
+/// Forwards the records of a stream to a distributed engine. [`RelayOptions`] has its settings, and dropping it ends it.
 ///
-/// Beneath it is a [`Processor`], whose function sends a batch to the other side and returns when all of it is there:
+/// It is built on a [`Processor`], whose function sends a batch to the target and returns when all of it has arrived:
 ///
-/// - The order of each key holds, across retries and across splits and merges of the stream.
-/// - Each record is sent at least once. What is committed is not sent again. A crash repeats at most what was in work: a batch of each lane.
-/// - A link that is down holds up the relay and loses nothing: it is tried again for as long as it takes. Meanwhile the records stay in the stream, for
-///   its retention or the relay's [hold](RelayOptions::hold).
-/// - What the other side can never take is given up to a [destination](RelayOptions::on_failure), with the reason, and holds up nothing.
+/// - The records of each key stay in order, across retries and across splits and merges of the stream.
+/// - Each record is sent at least once. Committed records are not sent again. A crash repeats at most one batch of each lane.
+/// - If the link is down, the relay waits and loses nothing: it retries without limit. Meanwhile the records stay in the stream, for its retention
+///   or the relay's [hold](RelayOptions::hold).
+/// - Records that the target can never accept are given up to a [destination](RelayOptions::on_failure), with the reason, and block nothing.
 #[must_use = "dropping a relay ends it"]
 pub struct Relay {
     processor: Option<Processor>,
@@ -49,7 +49,7 @@ impl Relay {
         Ok(Self { processor: Some(processor), link, name, to })
     }
 
-    /// Returns the relay's name, which is that of its consumer group.
+    /// Returns the name of the relay and of its consumer group.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -59,12 +59,12 @@ impl Relay {
         &self.link.stream
     }
 
-    /// Returns where the relay sends to, as text for people.
+    /// Returns a human-readable description of the target.
     pub fn to(&self) -> &str {
         &self.to
     }
 
-    /// Returns what the relay has done since it was started, and how far it is.
+    /// Returns what the relay has done since its start, and how far it is.
     pub fn stats(&self) -> RelayStats {
         let processor = self.processor.as_ref().map(Processor::stats).unwrap_or_default();
         let lag = self.link.stream.group(&self.name).describe().ok().map(|group| group.lag());
@@ -93,11 +93,11 @@ impl Relay {
         self.processor.as_ref().is_none_or(Processor::is_over)
     }
 
-    /// Ends the relay: requests that are under way end, and what is done is committed. Of a batch that is sent in part, what follows the first record that
-    /// is not sent comes again when a relay of this name is started.
+    /// Ends the relay: ends requests in progress, and commits what is done. If a batch is partly sent, the records from the first unsent one on are
+    /// sent again when a relay of this name is started.
     ///
     /// # Errors
-    /// That of the last commit: `StorageFull`, `Poisoned`, `Io`. What it would have committed comes again.
+    /// The error of the last commit: `StorageFull`, `Poisoned`, `Io`. The records that it would have committed are sent again.
     pub fn close(mut self) -> Result<()> {
         self.end_calls();
         self.processor.take().map_or(Ok(()), Processor::close)

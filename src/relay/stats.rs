@@ -4,39 +4,39 @@ use std::time::Duration;
 
 use crate::{Lag, Timestamp};
 
-/// What a relay has done since it was started, and how far it is. [`Relay::stats`](super::Relay::stats) returns it.
+/// What a relay has done since its start, and how far it is. [`Relay::stats`](super::Relay::stats) returns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayStats {
-    /// Records that are on the other side. One that was sent twice counts once.
+    /// Records that have arrived at the target. A record that was sent twice counts once.
     pub records: u64,
-    /// What the other side has acknowledged: records or, with aggregation, aggregates. One that was sent twice counts twice.
+    /// What the target has acknowledged: records or, with aggregation, aggregates. One that was sent twice counts twice.
     pub sent: u64,
-    /// The bytes of what it has acknowledged, keys and data together.
+    /// The acknowledged bytes, keys and data together.
     pub bytes: u64,
-    /// Requests that were sent, whatever came of them.
+    /// Requests that were sent, successful or not.
     pub requests: u64,
-    /// Requests that failed as a whole: the network, the server, credentials, a stream that is not there.
+    /// Requests that failed as a whole, because of the network, the server, credentials, or a missing stream.
     pub failed_requests: u64,
-    /// What the other side refused because it came too fast. It is sent again.
+    /// What the target throttled. It is sent again.
     pub throttled: u64,
     /// What failed for another reason in a request that succeeded. It is sent again.
     pub partial_failures: u64,
     /// What was sent again, for any reason.
     pub retries: u64,
-    /// Records that were given up, because the other side can never take them.
+    /// Records that were given up because the target can never accept them.
     pub discarded: u64,
-    /// Records that the filter did not want.
+    /// Records that the filter dropped.
     pub filtered: u64,
-    /// Records that were gone before the relay got to them, because retention had dropped them or damage had taken them.
+    /// Records that were lost before the relay read them, because retention dropped them or they were damaged.
     pub skipped: u64,
-    /// How old the last record of a batch was when the relay began with that batch.
+    /// The age of the last record of a batch when the relay began with that batch.
     pub iterator_age: Duration,
-    /// What is not relayed yet, or not committed. `None` if it cannot be found out, as after the stream was closed.
+    /// What is not relayed or not committed yet. `None` if it cannot be determined, as after the stream was closed.
     pub lag: Option<Lag>,
     /// Since when no request has succeeded, by the stream's clock, although some were sent. `None` while the link is up.
     pub failing_since: Option<Timestamp>,
-    /// The last error, of the other side, the destination for what is given up, or the stream. It stays after what failed has succeeded.
+    /// The last error, of the target, the destination for discarded records, or the stream. It remains after a retry has succeeded.
     pub last_error: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Replays: the records of a stream once more, with the time between them as it was, or a part of it.
+//! Replays: reading the records of a stream with their original spacing in time, or faster.
 
 mod merge;
 
@@ -14,7 +14,7 @@ use crate::{Clock, Error, OwnedRecord, Position, Result, ShardId, StreamReader, 
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
 impl StreamReader {
-    /// Returns the settings of a replay that begins at a position: records are handed out with their original spacing.
+    /// Returns the settings of a replay from a position on, which returns records with their original spacing in time.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -46,8 +46,8 @@ pub struct ReplayOptions {
 }
 
 impl ReplayOptions {
-    /// Ends the replay before the first record that arrived at this time or later. By default it ends where the stream ends when the replay
-    /// starts. Later records are never replayed.
+    /// Ends the replay before the first record that arrived at this time or later. By default it ends where the stream ended when the
+    /// replay started. Later records are never replayed.
     pub fn until(mut self, until: Timestamp) -> Self {
         self.until = Some(until);
         self
@@ -59,16 +59,16 @@ impl ReplayOptions {
         self
     }
 
-    /// Divides the time between records by this number. Default: 1. With `f64::INFINITY` there is no wait.
+    /// Divides the time between records by this number. Default: 1. With `f64::INFINITY`, the replay does not wait.
     pub fn speed(mut self, speed: f64) -> Self {
         self.speed = speed;
         self
     }
 
-    /// Starts the replay. What is to be replayed is fixed now, and its first record is due as soon as it is asked for.
+    /// Starts the replay. This fixes the records to replay. The first one is due at the first call that reads.
     ///
     /// # Errors
-    /// `InvalidArgument` if the speed is not above 0, if a position in one shard is to begin the replay of all, or if the time of a position is in
+    /// `InvalidArgument` if the speed is not above 0, if a position within one shard is used for all shards, or if the time of a position is in
     /// the future; `ShardNotFound`; otherwise as for [`StreamReader::iterator`].
     pub fn start(self) -> Result<Replay> {
         let is_above_zero = self.speed > 0.0; // Neither is one that is not a number.
@@ -82,20 +82,20 @@ impl ReplayOptions {
     }
 }
 
-/// The records of a stream once more. [`ReplayOptions::start`] returns it.
+/// A replay of the records of a stream. [`ReplayOptions::start`] returns it.
 ///
-/// The first record is due when it is asked for. Each later one is due when as much time has passed since then as lay between the two arrivals,
-/// divided by the speed. Time is that of the stream's clock ([`Clock::elapsed`]). A program that is slower than that gets records without a wait
-/// until it has caught up.
+/// The first record is due at the first call. Each later record is due once the time between the arrivals of the two, divided by the speed, has
+/// passed since then, by the stream's clock ([`Clock::elapsed`]). A program that falls behind gets records without a wait until it has caught
+/// up.
 ///
-/// Records come in the order of arrival. Those of one key come in the order of their puts, whatever the clock showed: a shard follows after its
+/// Records come in the order of arrival. Those of one key come in the order of their puts, even if the clock jumped: a shard follows its
 /// parents. Up to 100 records of each open shard, or 64 KiB, are read ahead.
 ///
 /// As an iterator, it waits for each record and returns it with its shard. [`step`](Self::step) does not wait.
 ///
-/// After an error, the next call tries the same again. If retention has dropped records before they were reached, that is `Trimmed`, and nothing is
-/// skipped in silence: [`skip_to_horizon`](Self::skip_to_horizon) to continue. `Lost` where records were lost to damage:
-/// [`skip_lost`](Self::skip_lost). `Corrupt` where the log is damaged. `Closed` if the stream was closed or deleted.
+/// After an error, the next call tries again. It returns `Trimmed` if retention dropped records before the replay reached them:
+/// [`skip_to_horizon`](Self::skip_to_horizon) to continue. `Lost` where records were lost to damage: [`skip_lost`](Self::skip_lost). `Corrupt`
+/// where the log is damaged. `Closed` if the stream was closed or deleted.
 pub struct Replay {
     merge: Merge,
     clock: Arc<dyn Clock>,
@@ -109,14 +109,14 @@ pub struct Replay {
 pub enum ReplayStep {
     /// A record that is due, and its shard.
     Record(ShardId, OwnedRecord),
-    /// The next record is due after this time. The same if the stream's limits let nothing more pass before.
+    /// The next record is due, or allowed by the stream's limits, after this time.
     Wait(Duration),
-    /// All is replayed.
+    /// The replay is complete.
     End,
 }
 
 impl Replay {
-    /// Returns the next record if it is due, or else how long to wait for it. It never waits, so that a task or a test can wait in its own way.
+    /// Returns the next record if it is due, or else how long to wait for it. It never waits itself.
     ///
     /// # Errors
     /// See [`Replay`].
@@ -163,8 +163,7 @@ impl Replay {
         self.merge.skip_to_horizon()
     }
 
-    /// Skips the records that were lost to damage and given up, in all shards where such records come next. Returns the number of skipped
-    /// records.
+    /// Skips lost records that a salvage has given up, in all shards where such records come next. Returns the number of skipped records.
     ///
     /// # Errors
     /// See [`Replay`].

@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::{HashKey, ShardId};
 
-/// What on-demand scaling has done, or cannot do, and why. [`Scaling::on_decision`](crate::Scaling::on_decision) gets it.
+/// An action of on-demand scaling, or the reason why it cannot act. [`Scaling::on_decision`](crate::Scaling::on_decision) receives it.
 ///
-/// A load is a part of what one shard can take: 1 is its whole capacity. It can be more where nothing limits puts. Printing a decision
-/// explains it in one sentence. That names no partition key, so it may go to a log.
+/// A load is a fraction of one shard's capacity: 1 is all of it. Without limits on puts, it can exceed 1. A decision prints as one
+/// sentence, which names no partition key, so it can be logged.
 ///
 /// ```
 /// # use std::sync::{Arc, Mutex};
@@ -46,7 +46,7 @@ pub enum ScalingDecision {
         at: HashKey,
         /// The shard's load in the last interval.
         load: f64,
-        /// The part of this load that the lower child will have, as far as the last records tell.
+        /// The fraction of this load that the lower child will have, estimated from the last records.
         share_below: f64,
     },
     /// Two cold neighbours were merged.
@@ -59,27 +59,27 @@ pub enum ScalingDecision {
         /// The load of both together in the last interval.
         load: f64,
     },
-    /// A hot shard stays as it is, because one partition key makes nearly all of its load, and a key is in one shard. It is said once while
-    /// the shard stays hot.
+    /// A hot shard stays as it is, because nearly all of its load comes from one partition key, which cannot be split. It is reported once
+    /// while the shard stays hot.
     ///
-    /// What helps: divide the key, for example by appending a number to it, or put its records less often.
+    /// Remedy: divide the key, for example by appending a number to it, or put its records less often.
     #[non_exhaustive]
     HotKey {
         /// The shard.
         shard: ShardId,
-        /// The partition key. Empty if retention has dropped its records in this moment.
+        /// The partition key. Empty if retention has just dropped its records.
         partition_key: Box<[u8]>,
         /// The hash key of its records.
         hash_key: HashKey,
         /// The shard's load in the last interval.
         load: f64,
-        /// The part of this load that comes from the key.
+        /// The fraction of this load that comes from the key.
         share: f64,
     },
-    /// A hot shard stays as it is, because the stream has as many shards as it may have. It is said once while this goes on.
+    /// A hot shard stays as it is, because the stream has its maximum number of shards. It is reported once while this lasts.
     #[non_exhaustive]
     AtMaximum {
-        /// The hottest of these shards.
+        /// The hottest shard.
         shard: ShardId,
         /// Its load in the last interval.
         load: f64,

@@ -41,17 +41,17 @@ struct Count {
 
 impl Stream {
     /// Sets who decides how many shards the stream has: the caller ([`Scaling::provisioned`], the default) or the load
-    /// ([`Scaling::on_demand`]). It holds until it is set again or the stream is closed, and is not kept in the manifest.
+    /// ([`Scaling::on_demand`]). The setting lasts until it is set again or the stream is closed; the manifest does not store it.
     ///
     /// If there are fewer shards than allowed, or more, this scales the stream to the nearest allowed number before it returns, like
-    /// [`update_shard_count`](Self::update_shard_count). From then on, maintenance looks at the traffic, and splits and merges shards. It
-    /// costs a put nothing. Before a split, up to 1,024 of the shard's last records are read, which counts as reading in
-    /// [`stats`](crate::StreamReader::stats). The caller may go on to split and merge, too.
+    /// [`update_shard_count`](Self::update_shard_count). From then on, maintenance splits and merges shards by their traffic, at no cost to
+    /// puts. Before a split, up to 1,024 of the shard's last records are read, which counts as reading in
+    /// [`stats`](crate::StreamReader::stats). The caller may also split and merge.
     ///
-    /// Hash keys are computed from partition keys, because the log does not keep the hash key that a record was put with. So records with
-    /// [`explicit_hash_key`](crate::PutRecord::explicit_hash_key) do not count for the place of a cut if the hash of their partition key
-    /// belongs to another shard, and mislead it if it does not. A shard where most of the load is of the first kind is split in
-    /// the middle. In an [aggregate](crate::aggregate), the hash keys of the user records count.
+    /// Scaling computes hash keys from partition keys, because the log does not store explicit hash keys. So a record with an
+    /// [`explicit_hash_key`](crate::PutRecord::explicit_hash_key) is ignored for the place of a split if the hash of its partition key
+    /// belongs to another shard, and distorts it otherwise. A shard with mostly ignored load is split in the middle. In an
+    /// [aggregate](crate::aggregate), the hash keys of the user records count.
     ///
     /// ```
     /// # use streamlog::{Scaling, Stream};

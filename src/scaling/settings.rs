@@ -77,16 +77,16 @@ impl Capacity {
 }
 
 impl Scaling {
-    /// The caller splits and merges shards, and nobody else. The default, and Kinesis' provisioned mode.
+    /// Only the caller splits and merges shards. This is the default, and Kinesis' provisioned mode.
     pub fn provisioned() -> Self {
         Self { on_demand: None, listener: None }
     }
 
-    /// The load decides, and the stream has `min` to `max` open shards, within 1 to 1,024. It is like Kinesis' on-demand mode, but merges,
-    /// too, and splits where the load is:
+    /// The load decides, and the stream has `min` to `max` open shards, within 1 to 1,024. It is like Kinesis' on-demand mode, but also
+    /// merges, and splits at the median of the load:
     ///
     /// - A shard that takes half of its [capacity](Self::capacity) or more, and has done so for [`split_after`](Self::split_after), is
-    ///   split. The border is at the median of the load: the hash keys of up to 1,024 of its last records are looked at.
+    ///   split. The median is taken over the hash keys of up to 1,024 of its last records.
     /// - Two neighbours that together take less than two fifths of one shard's capacity, and have done so for
     ///   [`merge_after`](Self::merge_after), are merged.
     /// - If nearly all the load of a shard comes from one partition key, no split can divide it. The shard is left as it is, and
@@ -96,10 +96,10 @@ impl Scaling {
         Self { on_demand: Some(OnDemand { capacity: Capacity::KINESIS, rules }), listener: None }
     }
 
-    /// Sets what one shard is meant to take in a second. Default: 1 MiB and 1,000 records, as in Kinesis.
+    /// Sets the intended capacity of one shard per second. Default: 1 MiB and 1,000 records, as in Kinesis.
     ///
-    /// Nothing holds a shard to it, unless the stream has [`Limits`](crate::Limits) as well. Where it has none, set what one of your workers
-    /// can handle, so that there is a shard for each worker that is needed. Bytes are those of [`Traffic`](crate::Traffic), before compression.
+    /// Nothing enforces it, unless the stream also has [`Limits`](crate::Limits). Without limits, set what one of your workers can handle, so
+    /// that there are as many shards as workers needed. Bytes are those of [`Traffic`](crate::Traffic), before compression.
     pub fn capacity(mut self, bytes_per_second: u64, records_per_second: u64) -> Self {
         if let Some(on_demand) = &mut self.on_demand {
             on_demand.capacity = Capacity { bytes: bytes_per_second, records: records_per_second };
@@ -108,8 +108,7 @@ impl Scaling {
     }
 
     /// Sets how long a shard must be hot before it is split, 1 second to 1 day. Default: 30 seconds. The load is measured in intervals of a
-    /// third of this, but not more often than maintenance runs. A child of a split that is still hot in the next interval is split again at
-    /// once.
+    /// third of this, but not more often than maintenance runs. A child that is still hot in the next interval is split again immediately.
     pub fn split_after(mut self, time: Duration) -> Self {
         if let Some(on_demand) = &mut self.on_demand {
             on_demand.rules.split_after = time;
@@ -126,9 +125,9 @@ impl Scaling {
         self
     }
 
-    /// Passes each decision to `listener`, once it is carried out. With the cargo feature `tracing`, each one is an event as well.
+    /// Passes each decision to `listener`, after it is carried out. With the cargo feature `tracing`, each one is an event as well.
     ///
-    /// It runs where maintenance runs, so it should be quick. It may call the stream, and may close it.
+    /// It runs within maintenance, so it should be quick. It may call the stream, and may close it.
     pub fn on_decision(mut self, listener: impl Fn(&ScalingDecision) + Send + Sync + 'static) -> Self {
         self.listener = Some(Listener(Arc::new(listener)));
         self

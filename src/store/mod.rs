@@ -16,12 +16,11 @@ use slot::Slot;
 /// The longest name of a stream, as in Kinesis.
 const NAME_BYTES_MAX: usize = 128;
 
-/// A directory of streams, which have names. Two threads maintain all of them, and a stream is opened when it is first needed.
+/// A directory of named streams. Two threads maintain all of them, and each stream is opened when it is first needed.
 ///
-/// Each stream is a directory of its own and can be used by itself, too. So another process may have some of the streams open; they are
-/// `Locked` here then.
+/// Each stream is a directory of its own, and can also be used without the store. Streams that another process has open are `Locked` here.
 ///
-/// Clones are handles of the same store.
+/// Clones refer to the same store.
 ///
 /// ```
 /// # use streamlog::{Store, StreamOptions};
@@ -55,7 +54,7 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens a store. The directory need not exist yet. Streams that are there are opened with `options` when they are first needed.
+    /// Opens a store. The directory need not exist yet. Its streams are opened with `options` when they are first needed.
     ///
     /// # Errors
     /// `Io` if the system does not start the threads.
@@ -83,7 +82,7 @@ impl Store {
         self.with_slot(name, |slot| slot.create(|| self.inner.pool.open(path, options.must_be_new())))
     }
 
-    /// Returns a stream, and opens it if that has not happened yet.
+    /// Returns a stream, and opens it if it is not open yet.
     ///
     /// # Errors
     /// `NotAStream` if there is none of that name; `Locked` if another process has it open; same as [`StreamOptions::open`].
@@ -94,7 +93,7 @@ impl Store {
         })
     }
 
-    /// Returns a reader of a stream, which another process may have open.
+    /// Returns a reader of a stream, even if another process has it open.
     ///
     /// # Errors
     /// `NotAStream` if there is none of that name; same as [`StreamReader::open`].
@@ -128,9 +127,9 @@ impl Store {
         &self.inner.directory
     }
 
-    /// Closes a stream for all who use it, and deletes it with all its records and consumer groups.
+    /// Closes all handles of a stream, and deletes it with all its records and consumer groups.
     ///
-    /// A crash leaves the whole stream or none. What is left of its files is removed when the name is used again.
+    /// A crash leaves the whole stream or none. Leftover files are removed when the name is used again.
     ///
     /// # Errors
     /// `NotAStream` if there is none of that name; `Locked` if another process has it open; `Io`.
@@ -139,9 +138,9 @@ impl Store {
         self.with_slot(name, |slot| slot.delete(|| Stream::delete(&path)))
     }
 
-    /// Closes all streams. They can be opened again by the same handle.
+    /// Closes all streams. The same handle can open them again.
     ///
-    /// Without it, they close when the last handles of the store and of the stream are dropped, and errors are lost.
+    /// Without this call, they close when the last handles of the store and of the stream are dropped, and errors are lost.
     ///
     /// # Errors
     /// The first error of a stream that was not closed cleanly; the others are closed nevertheless.

@@ -2,7 +2,7 @@
 
 use crate::{Batch, SequenceNumber, ShardDescription};
 
-/// Records that have arrived, or a heartbeat if none has for a while. [`Subscription::poll`](crate::Subscription::poll) returns it.
+/// Records that have arrived, or a heartbeat if none have arrived for a while. [`Subscription::poll`](crate::Subscription::poll) returns it.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct SubscriptionEvent {
 }
 
 impl SubscriptionEvent {
-    /// Returns the records, which share the log's memory. A heartbeat has none, and neither has the end of a shard if nothing was left.
+    /// Returns the records, which share the log's memory. A heartbeat has none, and the end of a shard may have none.
     pub fn batch(&self) -> &Batch {
         &self.batch
     }
@@ -37,8 +37,9 @@ impl SubscriptionEvent {
         self.batch
     }
 
-    /// Returns the number of the next record: subscribe again with [`Position::At`](crate::Position::At) this number, and no record is left
-    /// out or repeated. `None` at the end of the shard: go on with [`child_shards`](Self::child_shards).
+    /// Returns the number of the next record. To continue without a gap or a repetition, subscribe again with
+    /// [`Position::At`](crate::Position::At) and this number. `None` at the end of the shard: continue with
+    /// [`child_shards`](Self::child_shards).
     ///
     /// In Kinesis, `ContinuationSequenceNumber` is the number before it.
     pub fn next_sequence(&self) -> Option<SequenceNumber> {

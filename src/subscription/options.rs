@@ -76,14 +76,14 @@ impl Stream {
 }
 
 impl SubscriptionOptions {
-    /// Sets how long the subscription lasts. Then it is over, and the consumer may subscribe again. Default: as long as the shard. In
-    /// Kinesis, a subscription lasts five minutes.
+    /// Sets how long the subscription lasts. After it ends, the consumer may subscribe again. Default: as long as the shard. In Kinesis, a
+    /// subscription lasts five minutes.
     pub fn duration(mut self, duration: impl Into<Option<Duration>>) -> Self {
         self.duration = duration.into();
         self
     }
 
-    /// Sets after how much time without records the consumer gets an event without records. Default: 5 seconds, as in Kinesis.
+    /// Sets how long without records it takes until the consumer gets an event without records. Default: 5 seconds, as in Kinesis.
     pub fn heartbeat(mut self, after: Duration) -> Self {
         self.heartbeat = after;
         self
@@ -101,7 +101,7 @@ impl SubscriptionOptions {
         self
     }
 
-    /// Sets what happens if retention drops records before the consumer has got them. Default: [`OnTrimmed::Fail`], which returns
+    /// Sets what happens if retention drops records before the consumer has received them. Default: [`OnTrimmed::Fail`], which returns
     /// [`Error::Trimmed`] until the caller calls [`Subscription::skip_to_horizon`].
     pub fn on_trimmed(mut self, on_trimmed: OnTrimmed) -> Self {
         self.on_trimmed = on_trimmed;
@@ -110,8 +110,8 @@ impl SubscriptionOptions {
 
     /// Begins the subscription.
     ///
-    /// One subscription at a time reads a shard for a consumer. If there is another one that began at least 5 seconds ago, this one takes
-    /// over, and the other one fails with `ConsumerInUse`.
+    /// One subscription at a time reads a shard for a consumer. If another one began at least 5 seconds ago, the new one takes over, and
+    /// the old one fails with `ConsumerInUse`.
     ///
     /// # Errors
     /// `ConsumerInUse` if another subscription began less than 5 seconds ago; `InvalidArgument` if the consumer is not registered, or for a

@@ -27,7 +27,7 @@ impl fmt::Debug for PushedSubscription {
 impl SubscriptionOptions {
     /// Begins the subscription, and passes each event to a function: records as they arrive, heartbeats, and the end of the shard.
     ///
-    /// The function runs on a thread of this subscription. While it runs, the next event waits, and no other subscription does. It may put,
+    /// The function runs on a thread of this subscription. While it runs, the next event waits, but no other subscription does. It may put,
     /// may close or drop the stream, and may drop this subscription. If it panics, the subscription ends.
     ///
     /// ```
@@ -78,7 +78,7 @@ fn push(mut subscription: Subscription, mut on_event: impl FnMut(SubscriptionEve
 }
 
 impl PushedSubscription {
-    /// Returns whether nothing comes any more.
+    /// Returns whether the subscription has ended.
     pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -86,7 +86,7 @@ impl PushedSubscription {
     /// Ends the subscription, and waits until its function has returned. Within a function that the library runs, it does not wait.
     ///
     /// # Errors
-    /// What had ended the subscription before: the same as [`Subscription::poll`]; `InvalidArgument` if its function panicked.
+    /// The error that had ended the subscription, if any: the same as [`Subscription::poll`]; `InvalidArgument` if its function panicked.
     pub fn close(mut self) -> Result<()> {
         self.end()
     }

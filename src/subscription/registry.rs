@@ -23,7 +23,7 @@ use crate::{Error, Maintenance, Result, Retention, Stream, StreamOptions, Stream
 pub struct ConsumerDescription {
     /// The name.
     pub name: String,
-    /// When the consumer was registered. It tells it from others that had the name before.
+    /// When the consumer was registered. It distinguishes it from earlier consumers of the same name.
     pub created_at: Timestamp,
 }
 
@@ -34,7 +34,7 @@ fn consumers_of(stream: &StreamReader) -> StreamsInside<'_> {
 
 impl Stream {
     /// Registers a consumer, which may then [`subscribe`](Self::subscribe) to shards. It stays registered when the stream is closed and
-    /// opened again. If it is registered already, nothing changes; Kinesis refuses that.
+    /// opened again. If it is already registered, nothing changes; Kinesis returns an error.
     ///
     /// A name has 1 to 128 letters, digits, `.`, `_` and `-`, and does not begin with `.`. A stream may have any number of consumers; in
     /// Kinesis, it may have 20.
@@ -105,7 +105,7 @@ impl Stream {
 }
 
 impl StreamReader {
-    /// Returns the registered consumers, by their names.
+    /// Returns the registered consumers, sorted by name.
     ///
     /// # Errors
     /// `Io`.

@@ -19,9 +19,9 @@ const EVENT_SECONDS_MAX: u64 = 5;
 
 /// A consumer's subscription to a shard. [`SubscriptionOptions::open`] opens it, and dropping it ends it.
 ///
-/// It hands out records as they arrive, and an event without records if none does for a while. It has the shard's records for itself: no
-/// other reader and no other consumer slows it down, and if the stream has [limits](crate::Limits), its `read_bytes_per_second` counts for
-/// each consumer and shard separately. A slow consumer takes no memory, because its records stay in the log until it asks for them.
+/// It returns records as they arrive, and an event without records if none arrive for a while. Its throughput is its own: no other reader
+/// or consumer slows it down, and if the stream has [limits](crate::Limits), `read_bytes_per_second` applies to each consumer and shard
+/// separately. A slow consumer takes no memory, because its records stay in the log until it asks for them.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -92,7 +92,7 @@ impl Subscription {
         self.iterator.shard()
     }
 
-    /// Returns whether nothing comes any more: the shard was read to its end, the time of the subscription has passed, or somebody ended it.
+    /// Returns whether the subscription has ended: the shard was read to its end, the subscription's duration has passed, or somebody ended it.
     pub fn is_over(&self) -> bool {
         self.ticket.end_of().is_some()
     }
@@ -104,7 +104,7 @@ impl Subscription {
 
     /// Returns the next event. Returns `None` if there is none before the timeout, or if the [subscription is over](Self::is_over).
     ///
-    /// As there is an event each few seconds even if nothing is put, `poll(Duration::MAX)` returns `None` only at the end.
+    /// Because heartbeats arrive even if nothing is put, `poll(Duration::MAX)` returns `None` only at the end.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -124,7 +124,8 @@ impl Subscription {
     /// # Errors
     /// `ConsumerInUse` if another subscription has taken over; `InvalidArgument` if the consumer was removed; `Closed` once the stream is
     /// closed and everything is read. `Trimmed` if retention has overtaken the consumer: [`skip_to_horizon`](Self::skip_to_horizon) to
-    /// continue. `Lost` where damage took records: [`skip_lost`](Self::skip_lost) to continue. `Corrupt` where the log is damaged; `Io`.
+    /// continue. `Lost` where records were lost to damage: [`skip_lost`](Self::skip_lost) to continue. `Corrupt` where the log is damaged;
+    /// `Io`.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<SubscriptionEvent>> {
         let outcome = self.poll_until(timeout);
         self.stop_waiting();
@@ -150,11 +151,11 @@ impl Subscription {
         }
     }
 
-    /// Waits for the next event as a task of any async runtime. No thread is blocked, and no timer is needed: heartbeats, the end of the
-    /// subscription and what a limit has held up come with the stream's [maintenance](crate::Maintenance), up to a second late. Returns
+    /// Waits for the next event in a task of any async runtime, without a blocked thread or a timer: the stream's
+    /// [maintenance](crate::Maintenance) triggers heartbeats, the end of the subscription and throttled reads, up to a second late. Returns
     /// `None` at the end.
     ///
-    /// Dropping the future loses no event, so it may stand in a `select!`.
+    /// The future is cancel-safe: dropping it loses no event, so it may be used in a `select!`.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -283,7 +284,7 @@ impl Subscription {
         self.ticket.forget();
     }
 
-    /// Continues from the trim horizon if retention has overtaken the consumer. Returns how many records that skips.
+    /// Continues from the trim horizon if retention has overtaken the consumer. Returns the number of skipped records.
     ///
     /// With this call, the caller gives those records up.
     pub fn skip_to_horizon(&mut self) -> u64 {
@@ -292,7 +293,7 @@ impl Subscription {
         skipped
     }
 
-    /// Continues after records that were lost to damage and given up since. Returns how many records that skips.
+    /// Continues after records that were lost to damage and given up since. Returns the number of skipped records.
     ///
     /// # Errors
     /// Same as [`ShardIterator::skip_lost`].
@@ -310,7 +311,7 @@ impl Subscription {
         drop(self.ticket.end(End::Over));
     }
 
-    /// Ends the subscription. Another one of the consumer may begin at once.
+    /// Ends the subscription. The consumer may subscribe again immediately.
     pub fn close(self) {
         drop(self);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{Error, Timestamp};
 
-/// What went wrong with video. Each variant has its own remedy, and its text says which.
+/// What went wrong with video. Each variant has a different remedy, which its text states.
 ///
 /// ```
 /// # use streamlog::video::{AckErrorId, IngestOptions, VideoError, VideoStream};
@@ -18,25 +18,25 @@ use crate::{Error, Timestamp};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum VideoError {
-    /// The stream that keeps the fragments failed. *Remedy:* that of the error inside.
+    /// The stream that stores the fragments failed. *Remedy:* that of the error inside.
     #[error(transparent)]
     Stream(#[from] Error),
 
-    /// An ingest was refused, and is over. The fragments that were acknowledged as persisted are stored, the one in progress is not. *Remedy:*
-    /// correct what the producer sends, and begin another ingest.
+    /// An ingest was refused and has ended. Fragments that were acknowledged as persisted are stored, and the one in progress is not. *Remedy:*
+    /// correct the producer's data, and begin another ingest.
     #[error("the ingest ended with {id}: {reason}")]
     Rejected {
-        /// Why, as Kinesis numbers it.
+        /// The reason, as Kinesis' error id.
         id: AckErrorId,
-        /// Why, in words.
+        /// The reason, in words.
         reason: Box<str>,
     },
 
-    /// Another ingest of this stream is running. A stream has one producer at a time, as in Kinesis. *Remedy:* finish or drop that one first.
+    /// Another ingest of this stream is running. A stream has one producer at a time, as in Kinesis. *Remedy:* finish or drop the other one first.
     #[error("another producer sends to this stream: end its ingest first")]
     IngestInProgress,
 
-    /// The stream keeps nothing but what live viewers need. *Remedy:* set a data retention.
+    /// The stream stores only what live viewers need. *Remedy:* set a data retention.
     #[error(
         "the stream has a data retention of 0 and archives nothing: set a data retention to list and play what was"
     )]
@@ -46,19 +46,19 @@ pub enum VideoError {
     #[error("{0}: list the fragments to see what there is")]
     NotFound(Box<str>),
 
-    /// A track lacks the codec's parameters, without which nothing can play it. *Remedy:* have the producer send them as `CodecPrivate`.
+    /// A track lacks the codec's parameters, which every player needs. *Remedy:* have the producer send them as `CodecPrivate`.
     #[error("{0} has no codec private data: have the producer send it")]
     MissingCodecPrivateData(Box<str>),
 
-    /// A track's codec parameters are damaged, or of a version that is not known. *Remedy:* have the producer send correct ones.
+    /// A track's codec parameters are damaged, or of an unknown version. *Remedy:* have the producer send correct ones.
     #[error("the codec private data cannot be used: {0}")]
     InvalidCodecPrivateData(Box<str>),
 
-    /// The container that was asked for cannot hold this codec. *Remedy:* choose another container, or read the fragments as Matroska.
+    /// The requested container cannot hold this codec. *Remedy:* choose another container, or read the fragments as Matroska.
     #[error("unsupported media: {0}")]
     UnsupportedMedia(Box<str>),
 
-    /// A fragment is not the Matroska that it should be. *Remedy:* leave it out.
+    /// A fragment is not valid Matroska. *Remedy:* leave it out.
     #[error("invalid Matroska: {0}")]
     InvalidMedia(Box<str>),
 
@@ -66,7 +66,7 @@ pub enum VideoError {
     #[error("the session ended at {0}: begin another one")]
     SessionExpired(Timestamp),
 
-    /// What was to be written could not be. *Remedy:* that of the writer.
+    /// The output could not be written. *Remedy:* that of the writer.
     #[error("writing failed: {0}")]
     Write(Box<str>),
 
@@ -74,7 +74,7 @@ pub enum VideoError {
     #[error("{0}")]
     InvalidArgument(Box<str>),
 
-    /// The answer would be larger than the limit. *Remedy:* ask for less.
+    /// The response would exceed the limit. *Remedy:* ask for less.
     #[error("{0}: ask for less at a time")]
     LimitExceeded(Box<str>),
 }
@@ -110,13 +110,13 @@ impl VideoError {
 pub enum AckErrorId {
     /// The data ended within an element, or could not be read.
     StreamReadError,
-    /// A fragment is larger than 50 MiB, or than the stream's records may be.
+    /// A fragment exceeds 50 MiB, or the largest record of the stream.
     MaxFragmentSizeReached,
     /// A fragment is longer than 20 seconds.
     MaxFragmentDurationReached,
     /// The ingest lasted longer than [`IngestOptions::duration_max`](crate::video::IngestOptions::duration_max).
     MaxConnectionDurationReached,
-    /// A fragment begins before the one before it.
+    /// A fragment begins before the previous one.
     FragmentTimecodeLesserThanPrevious,
     /// There are more than three tracks.
     MoreThanAllowedTracksFound,
@@ -128,13 +128,13 @@ pub enum AckErrorId {
     StreamNotActive,
     /// A fragment has more than 10 tags, or a tag is too long.
     FragmentMetadataLimitReached,
-    /// A frame is of a track that was not announced, or the tracks changed within a segment.
+    /// A frame belongs to a track that was not announced, or the tracks changed within a segment.
     TrackNumberMismatch,
     /// A fragment has no frame of one of the tracks.
     FramesMissingForTrack,
     /// The stream's key is not available.
     KmsKeyUnavailable,
-    /// The library failed.
+    /// An internal error of the library.
     InternalError,
     /// The fragment could not be written.
     ArchivalError,

@@ -1,7 +1,7 @@
-//! Video: fragments of Matroska in, live and archived playback out.
+//! Video: ingests Matroska as fragments, and plays them live and from the archive.
 //!
-//! A [`VideoStream`] does what a stream of Kinesis Video Streams does. A producer, such as a camera, ffmpeg or GStreamer, sends Matroska; each
-//! cluster of it becomes a fragment, which is acknowledged once it is stored.
+//! A [`VideoStream`] works like a stream of Kinesis Video Streams. A producer, such as a camera, ffmpeg or GStreamer, sends Matroska. Each of its
+//! clusters becomes a fragment, which is acknowledged once it is stored.
 //!
 //! ```
 //! use streamlog::video::{FragmentSelector, IngestOptions, StartSelector, VideoStream};
@@ -30,14 +30,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - Send video: [`VideoStream::ingest`], [`VideoStream::ingest_from`]; what comes back: [`Ack`].
+//! - Send video: [`VideoStream::ingest`], [`VideoStream::ingest_from`]; acknowledgements: [`Ack`].
 //! - Find fragments by number and time: [`VideoStream::fragments`], [`VideoStream::list_fragments`], [`VideoStream::fragment`].
 //! - Follow live, or read the archive, as Matroska: [`VideoStream::get_media`], [`VideoStream::media_for`], [`VideoStream::wait_after`].
-//! - Play in a browser: [`fmp4_init`], [`fmp4_segment`], [`ts_segment`]. Take a piece as MP4: [`VideoStream::clip`]. Look at pictures:
-//!   [`VideoStream::images`]. Take a fragment apart: [`Media`].
-//! - Let players play: [`VideoStream::hls`], [`VideoStream::dash`].
+//! - Play in a browser: [`fmp4_init`], [`fmp4_segment`], [`ts_segment`]. Export a clip as MP4: [`VideoStream::clip`]. Extract pictures:
+//!   [`VideoStream::images`]. Parse a fragment: [`Media`].
+//! - Serve players: [`VideoStream::hls`], [`VideoStream::dash`].
 //! - Keep and drop: [`VideoStreamOptions::data_retention`].
-//! - What went wrong: [`VideoError`], with the error ids of Kinesis: [`AckErrorId`].
+//! - Handle errors: [`VideoError`], with the error ids of Kinesis: [`AckErrorId`].
 
 mod error;
 mod matroska;

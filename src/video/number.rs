@@ -12,9 +12,9 @@ const PREFIX: &str = "913438523331814323926820626";
 const SEQUENCE_DIGITS: usize = 20;
 const _: () = assert!(PREFIX.len() + SEQUENCE_DIGITS == 47);
 
-/// The number of a fragment: 47 decimal digits, increasing in the order in which fragments arrive.
+/// The number of a fragment: 47 decimal digits, increasing in the order of arrival.
 ///
-/// A stream never gives a number twice. Fragments of different streams may have the same.
+/// A stream never reuses a number. Fragments of different streams may have the same number.
 ///
 /// ```
 /// # use streamlog::video::FragmentNumber;
@@ -28,7 +28,7 @@ const _: () = assert!(PREFIX.len() + SEQUENCE_DIGITS == 47);
 pub struct FragmentNumber(SequenceNumber);
 
 impl FragmentNumber {
-    /// Returns the number of the fragment that is the record with this sequence number.
+    /// Returns the number of the fragment whose record has this sequence number.
     pub const fn new(sequence: SequenceNumber) -> Self {
         Self(sequence)
     }

@@ -11,13 +11,13 @@ use super::{
 use crate::Timestamp;
 
 impl VideoStream {
-    /// Writes the fragments that a selector chooses as one MP4 file, which plays while it still loads.
+    /// Writes the selected fragments as one MP4 file, which can play while it is still loading.
     ///
-    /// Fragments follow one another as they arrived, at the producer's times: where the producer was away, the last picture stands still. A
-    /// fragment that begins before the end of the one before it follows it at once. If the range is one of the producer's times, a fragment that
-    /// does not begin later than the one before it is left out: the producer has sent that time twice, and what arrived first counts.
+    /// Fragments are in the order of arrival, at the producer's times: in gaps, the last picture remains. A fragment that begins before the end of
+    /// the previous one follows it immediately. If the selector is a range of the producer's times, a fragment that does not begin later than the
+    /// previous one is left out: the producer has sent that time twice, and the first arrival counts.
     ///
-    /// The fragments are read where they are; besides them, a clip needs memory for the list of its frames.
+    /// The fragments are not copied. A clip also needs memory for the list of its frames.
     ///
     /// ```
     /// use streamlog::MINUTE;
@@ -38,9 +38,9 @@ impl VideoStream {
     ///
     /// # Errors
     ///
-    /// Fails with [`VideoError::NotFound`] if no fragment is chosen, with [`VideoError::NoDataRetention`] if the stream archives nothing, with
+    /// Fails with [`VideoError::NotFound`] if no fragment is selected, with [`VideoError::NoDataRetention`] if the stream archives nothing, with
     /// [`VideoError::UnsupportedMedia`], naming the codec, if MP4 cannot hold it, with [`VideoError::MissingCodecPrivateData`] or
-    /// [`VideoError::InvalidCodecPrivateData`] if the parameters of a codec are missing, damaged, or change while they may not, and with
+    /// [`VideoError::InvalidCodecPrivateData`] if the parameters of a codec are missing or damaged, or change under `CodecChanges::Refuse`, and with
     /// [`VideoError::Write`] if `out` fails.
     pub fn clip(
         &self,
@@ -68,11 +68,11 @@ impl VideoStream {
         write_clip(&placed, changes, out)
     }
 
-    /// Returns pictures from the fragments that a selector chooses: the first one, and then the next one after each `interval`.
+    /// Returns pictures from the selected fragments: the first one, and then the next one after each `interval`.
     ///
-    /// Only key frames are handed out, because each of them can be decoded by itself: how dense they are is the producer's choice. Intervals count
-    /// from the beginning of the selector's range, or from the first picture if there is none; times are the server's if the selector's are, and
-    /// the producer's otherwise. Fragments are read one by one, as the iterator goes on.
+    /// It returns only key frames, which can be decoded by themselves. The producer determines how frequent they are. Intervals count from the
+    /// beginning of the selector's range or, without a range, from the first picture. Times are the server's if the selector's are, and the
+    /// producer's otherwise. The iterator reads fragments one by one.
     ///
     /// ```
     /// use streamlog::SECOND;
@@ -92,9 +92,9 @@ impl VideoStream {
     ///
     /// # Errors
     ///
-    /// Fails with [`VideoError::NoDataRetention`] if the stream archives nothing. The iterator fails with [`VideoError::UnsupportedMedia`] if a
-    /// fragment has no video of H.264, H.265 or MJPEG, with [`VideoError::MissingCodecPrivateData`] or [`VideoError::InvalidCodecPrivateData`] if the
-    /// parameters of a codec are missing or damaged, and goes on with the next fragment.
+    /// Fails with [`VideoError::NoDataRetention`] if the stream archives nothing. The iterator returns [`VideoError::UnsupportedMedia`] if a
+    /// fragment has no H.264, H.265 or MJPEG video, and [`VideoError::MissingCodecPrivateData`] or [`VideoError::InvalidCodecPrivateData`] if the
+    /// parameters of a codec are missing or damaged, and then continues with the next fragment.
     pub fn images(&self, selector: &FragmentSelector, interval: Duration) -> Result<Images, VideoError> {
         let (is_by_server, start) = match selector {
             FragmentSelector::All => (false, None),
@@ -159,19 +159,19 @@ fn extent(media: &Media<'_>) -> Option<(i128, i128, i128)> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Image {
-    /// The fragment that it is from.
+    /// The fragment that contains it.
     pub fragment: FragmentNumber,
     /// When it was taken, by the producer's clock.
     pub producer_time: Timestamp,
-    /// When its fragment arrived, and as much later as it is presented within the fragment.
+    /// When its fragment arrived, plus the time of the picture within the fragment.
     pub server_time: Timestamp,
-    /// How its bytes are coded.
+    /// The coding of its bytes.
     pub codec: PictureCodec,
     /// The width of the coded picture, in pixels.
     pub width: u32,
     /// The height of the coded picture, in pixels.
     pub height: u32,
-    /// What a decoder makes the picture of, without anything else.
+    /// The bytes of the picture, which a decoder can decode without anything else.
     pub data: Vec<u8>,
 }
 

@@ -4,16 +4,15 @@ use super::schema::{ParquetSchema, ParquetType};
 use crate::{Error, Result, Sampled, sample_members};
 
 impl ParquetSchema {
-    /// Makes a schema into which all of these records fit. Each column may be null, and stands where its name came first; names that differ in
-    /// upper and lower case only are one.
+    /// Infers a schema that fits all of these records. Each column may be null. Columns are in the order in which their names first occur; names
+    /// that differ only in upper and lower case are one column.
     ///
-    /// Types are widened where they have to be: whole numbers ([`Int64`](ParquetType::Int64)) to `Double` where others are among them, and
-    /// everything else that differs, or is always null, to `String`. Whole numbers of more than 64 bits are a `String` too, so that they
-    /// keep their digits. No text is taken for a number, a time or bytes. Records that are no JSON objects are left out: the delivery
-    /// sends them to the error output.
+    /// Types are widened where necessary: whole numbers ([`Int64`](ParquetType::Int64)) to `Double` where others are among them, and all other mixed
+    /// or always null values to `String`. Whole numbers of more than 64 bits are also a `String`, so they keep their digits. Strings are never
+    /// interpreted as numbers, times or bytes. Records that are not JSON objects are ignored: the delivery sends them to the error output.
     ///
-    /// The schema of a delivery does not follow its records. Use [`ParquetOptions::inferred`](super::ParquetOptions::inferred), or keep what this
-    /// returns, and give the same schema each time that the delivery is started, so that its objects can be read as one table.
+    /// The schema of a delivery does not follow its records. Use [`ParquetOptions::inferred`](super::ParquetOptions::inferred), or save the returned
+    /// schema and use it each time you start the delivery, so its objects can be read as one table.
     ///
     /// ```
     /// use streamlog::delivery::{ParquetSchema, ParquetType};
@@ -28,7 +27,7 @@ impl ParquetSchema {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` if no record is a JSON object that has members.
+    /// `InvalidArgument` if no record is a JSON object with members.
     pub fn infer<R: AsRef<[u8]>>(records: impl IntoIterator<Item = R>) -> Result<Self> {
         let members = sample_members(records);
         if members.is_empty() {

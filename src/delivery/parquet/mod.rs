@@ -42,7 +42,7 @@ const CREATED_BY: &str = "streamlog version 1.0";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ParquetCompression {
-    /// Not at all.
+    /// No compression.
     Uncompressed,
     /// Snappy.
     #[default]
@@ -54,24 +54,23 @@ pub enum ParquetCompression {
     Zstd,
 }
 
-/// The version of a Parquet file's pages.
+/// The version of a Parquet file's data pages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ParquetVersion {
-    /// Version 1, which every reader knows.
+    /// Version 1, which every reader supports.
     #[default]
     V1,
-    /// Version 2, with encodings that some readers do not know.
+    /// Version 2, with encodings that some readers do not support.
     V2,
 }
 
-/// The settings of [`Format::parquet`](super::Format::parquet), with the names and, unless the text says otherwise, the defaults of Amazon Data
-/// Firehose.
+/// The settings of [`Format::parquet`](super::Format::parquet), with the names and, unless stated otherwise, the defaults of Amazon Data Firehose.
 ///
-/// A record is a JSON object. A member goes into the column of its name, whatever the case of its letters; other members are left out.
-/// [`ParquetType`](super::ParquetType) says what becomes a value of which type. A record that has another value, or none for a
-/// [required](ParquetSchema::required) column, goes to the error output, and the others go on. If a record has several members for a column, the
-/// last one counts.
+/// A record is a JSON object. Each member goes into the column of its name, ignoring case; members without a column are ignored.
+/// [`ParquetType`](super::ParquetType) lists which values fit which type. A record with another value, or without one for a
+/// [required](ParquetSchema::required) column, goes to the error output, and the others are not affected. If a record has several members for a
+/// column, the last one counts.
 ///
 /// The same records become the same bytes, with the same version of this crate and of `parquet`.
 ///
@@ -123,15 +122,16 @@ impl ParquetOptions {
         Self { schema: Some(schema), ..Self::inferred() }
     }
 
-    /// Returns the default settings for objects whose schema is taken from the first records of the delivery, as [`ParquetSchema::infer`] does it: from the
-    /// first 1,000 or so, or from 1 MiB of them, or from what is there when the first of them has waited for the
-    /// [buffer interval](super::DeliveryOptions::buffer_interval), or when the delivery is flushed or closed.
+    /// Returns the default settings for objects whose schema is [inferred](ParquetSchema::infer) from the first records of the delivery: from about
+    /// 1,000 records or 1 MiB, or from fewer when the first of them has waited for the [buffer interval](super::DeliveryOptions::buffer_interval),
+    /// or when the delivery is flushed or closed.
     ///
-    /// The schema is decided once, for all shards and workers, and kept with the delivery's consumer group before anything is delivered, so that it is the
-    /// same after a restart. [`Delivery::parquet_schema`](super::Delivery::parquet_schema) returns it. Records that come later and do not fit go to the error
-    /// output. To have another schema, give it to [`new`](Self::new); to have it taken anew, delete the group, or give the delivery another name.
+    /// The schema is decided once, for all shards and workers, and stored with the delivery's consumer group before the first object is delivered,
+    /// so it remains the same after a restart. [`Delivery::parquet_schema`](super::Delivery::parquet_schema) returns it. Later records that do not
+    /// fit go to the error output. To use another schema, pass it to [`new`](Self::new). To infer it again, delete the group, or give the delivery
+    /// another name.
     ///
-    /// If no record among the first ones is a JSON object with members, the delivery ends with an error that says so.
+    /// If none of the first records is a JSON object with members, the delivery ends with an error that says so.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -168,32 +168,32 @@ impl ParquetOptions {
         }
     }
 
-    /// Sets whether members and columns belong together whose names differ in upper and lower case. Default: they do.
+    /// Sets whether members match columns whose names differ in upper and lower case. Default: they do.
     pub fn case_insensitive(mut self, is_on: bool) -> Self {
         self.is_case_insensitive = is_on;
         self
     }
 
-    /// Sets whether dots in the names of members become underscores, as Hive, which has no dots in names, needs it. Default: they do not.
+    /// Sets whether dots in the names of members become underscores, for Hive, which does not allow dots. Default: they do not.
     pub fn convert_dots_to_underscores(mut self, is_on: bool) -> Self {
         self.dots_to_underscores = is_on;
         self
     }
 
-    /// Has a column take the member of another name than its own. This is for columns, not for the fields of structs.
+    /// Fills a column from the member of another name. This works for columns, not for the fields of structs.
     pub fn json_key(mut self, column: impl Into<String>, key: impl Into<String>) -> Self {
         self.keys.insert(column.into(), key.into());
         self
     }
 
-    /// Sets how many bytes a row group has, as it is in the file: 64 KiB to 1 GiB. Firehose calls this the block size, and takes no less
-    /// than 64 MiB. Default: 256 MiB.
+    /// Sets the size of a row group in the file: 64 KiB to 1 GiB. Firehose calls this the block size, and requires at least 64 MiB. Default: 256
+    /// MiB.
     pub fn row_group_bytes(mut self, bytes: usize) -> Self {
         self.row_group_bytes = bytes;
         self
     }
 
-    /// Sets how many bytes a page has before compression: 1 KiB to 64 MiB. Firehose takes no less than 64 KiB. Default: 1 MiB.
+    /// Sets the size of a page before compression: 1 KiB to 64 MiB. Firehose requires at least 64 KiB. Default: 1 MiB.
     pub fn page_bytes(mut self, bytes: usize) -> Self {
         self.page_bytes = bytes;
         self
@@ -205,19 +205,19 @@ impl ParquetOptions {
         self
     }
 
-    /// Sets whether columns have dictionaries, as long as these stay small. Default: they have, unlike with Firehose.
+    /// Sets whether columns have dictionaries, as long as these stay small. Default: they do, unlike in Firehose.
     pub fn dictionary(mut self, is_on: bool) -> Self {
         self.has_dictionaries = is_on;
         self
     }
 
-    /// Sets whether the file says which values each column has at least and at most, by page and row group. Default: it does.
+    /// Sets whether the file contains the lowest and highest value of each column, by page and row group. Default: it does.
     pub fn statistics(mut self, is_on: bool) -> Self {
         self.has_statistics = is_on;
         self
     }
 
-    /// Sets the version of the file's pages. Default: version 1.
+    /// Sets the version of the file's data pages. Default: version 1.
     pub fn writer_version(mut self, version: ParquetVersion) -> Self {
         self.version = version;
         self

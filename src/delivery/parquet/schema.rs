@@ -23,7 +23,7 @@ use crate::TYPE_DEPTH_MAX;
 /// # let _ = schema;
 /// ```
 ///
-/// [`infer`](Self::infer) makes one from records.
+/// [`infer`](Self::infer) infers one from records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
 pub struct ParquetSchema {
@@ -37,39 +37,38 @@ pub(super) struct Column {
     pub(super) is_required: bool,
 }
 
-/// The type of a column, and what becomes a value of it. A value that is null, or missing, is null in each of them, and fits unless the column is
+/// The type of a column, and the JSON values that fit it. A null or missing value is null in every type, and fits unless the column is
 /// [required](ParquetSchema::required).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ParquetType {
-    /// `true` and `false`, as texts too, in upper or lower case; and the numbers 1 and 0, as texts too.
+    /// `true` and `false`, also as strings, in upper or lower case; and the numbers 1 and 0, also as strings.
     Bool,
-    /// A whole number of 32 bits, as a text too. `12.0` and `1.2e1` are whole.
+    /// A whole number of 32 bits, also as a string. `12.0` and `1.2e1` are whole.
     Int32,
-    /// A whole number of 64 bits, as a text too.
+    /// A whole number of 64 bits, also as a string.
     Int64,
-    /// The nearest number of 32 bits, as a text too. As texts, `NaN`, `Infinity` and `-Infinity` are numbers.
+    /// The nearest number of 32 bits, also as a string. As strings, `NaN`, `Infinity` and `-Infinity` are numbers.
     Float,
-    /// The nearest number of 64 bits, as a text too. As texts, `NaN`, `Infinity` and `-Infinity` are numbers.
+    /// The nearest number of 64 bits, also as a string. As strings, `NaN`, `Infinity` and `-Infinity` are numbers.
     Double,
-    /// A text, and anything else as the JSON that it is.
+    /// A string, or the JSON text of any other value.
     String,
-    /// The bytes of a text in Base64, also in its alphabet for URLs, with or without padding.
+    /// The bytes of a Base64 string, in the standard or the URL alphabet, with or without padding.
     Bytes,
-    /// A moment, to the microsecond, in UTC. A text in the form of RFC 3339, or with a blank instead of the `T`; without an offset it is UTC.
-    /// A number, as a text too: whole with 13 digits or more, it counts milliseconds since 1970, otherwise seconds, as with OpenX.
+    /// A time in UTC, with microseconds. A string in the format of RFC 3339, or with a space instead of the `T`; without an offset it is UTC. A
+    /// number, also as a string: a whole one with 13 digits or more counts milliseconds since 1970, any other seconds, as with OpenX.
     Timestamp,
-    /// An exact number with so many digits altogether (1 to 38), and so many of them behind the point, as a text too. One with more digits behind
-    /// the point does not fit.
+    /// An exact decimal number, also as a string. A number with more digits after the decimal point than `scale` does not fit.
     Decimal {
-        /// The digits altogether.
+        /// The total number of digits (1 to 38).
         precision: u8,
-        /// The digits behind the point, at most `precision`.
+        /// The digits after the decimal point, at most `precision`.
         scale: u8,
     },
     /// A list. Its items may be null. [`ParquetType::list`] makes one.
     List(Box<ParquetType>),
-    /// An object, with these fields. Other members of it are left out. A [`ParquetSchema`] becomes one by `into()`.
+    /// An object with these fields. Its other members are ignored. A [`ParquetSchema`] becomes one by `into()`.
     Struct(ParquetSchema),
 }
 
@@ -124,7 +123,7 @@ impl From<ParquetSchema> for ParquetType {
     }
 }
 
-/// The name of the type, without those of what is in it.
+/// Prints the name of the type, without its inner types.
 impl fmt::Display for ParquetType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -144,7 +143,7 @@ impl fmt::Display for ParquetType {
 }
 
 impl ParquetSchema {
-    /// Returns a schema without columns, to which some are to be added.
+    /// Returns a schema without columns. Add some to it.
     pub fn new() -> Self {
         Self::default()
     }
@@ -154,7 +153,7 @@ impl ParquetSchema {
         self.with(name.into(), of.into(), false)
     }
 
-    /// Adds a column that is never null: a record in which it is missing, or null, does not fit.
+    /// Adds a column that is never null: a record in which it is missing or null does not fit.
     pub fn required(self, name: impl Into<String>, of: impl Into<ParquetType>) -> Self {
         self.with(name.into(), of.into(), true)
     }

@@ -7,7 +7,7 @@ use super::schema::{Column, ParquetSchema, ParquetType};
 use crate::Error;
 use crate::TYPE_DEPTH_MAX;
 
-/// The schema as a text that [`parse`](str::parse) reads.
+/// Prints the schema as text that [`parse`](str::parse) reads.
 ///
 /// ```
 /// use streamlog::delivery::{ParquetSchema, ParquetType};
@@ -59,11 +59,12 @@ fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
 }
 
-/// Reads a schema: columns with commas between them, each a name, a type and perhaps `not null`. A name that has other characters than letters, digits,
-/// `_`, `-` and `.` stands in quotes, as in JSON.
+/// Parses a schema: columns separated by commas, each a name, a type and optionally `not null`. A name with characters other than letters, digits,
+/// `_`, `-` and `.` is in quotes, as in JSON.
 ///
-/// Types are `bool`, `int32`, `int64`, `float`, `double`, `string`, `bytes` (in Base64), `timestamp`, `decimal(10, 2)`, `list<…>` and `struct<…>`, which has
-/// columns in it. `boolean`, `int`, `bigint`, `binary`, `array<…>` and a colon before a type are read too, as Hive and Glue write them.
+/// Types are `bool`, `int32`, `int64`, `float`, `double`, `string`, `bytes` (in Base64), `timestamp`, `decimal(10, 2)`, `list<…>` and `struct<…>`,
+/// which contains columns. For compatibility with Hive and Glue, it also accepts `boolean`, `int`, `bigint`, `binary`, `array<…>` and a colon before
+/// a type.
 ///
 /// ```
 /// use streamlog::delivery::ParquetSchema;

@@ -11,7 +11,7 @@ use crate::delivery::ObjectStorage;
 use crate::delivery::{Directory, Sink};
 use crate::gateway::fault::{Answered, Fault};
 
-/// Where the buckets are that delivery streams name: see [`Gateway::buckets`](crate::gateway::Gateway::buckets).
+/// The location of the buckets of delivery streams: see [`Gateway::buckets`](crate::gateway::Gateway::buckets).
 ///
 /// ```
 /// use streamlog::gateway::Buckets;
@@ -47,14 +47,14 @@ impl fmt::Debug for Buckets {
 }
 
 impl Buckets {
-    /// Each bucket is a directory in this one, and objects are files, as [`Directory`] writes them. The directory of a bucket is created
-    /// with its first object.
+    /// Each bucket is a directory in this one, and objects are files, as [`Directory`] writes them. The first object creates the directory
+    /// of its bucket.
     pub fn in_directory(path: impl Into<PathBuf>) -> Self {
         Self(Root::Directory(path.into()))
     }
 
-    /// Buckets are those of an object store, for `s3://`, `gs://` or `az://`; or each is a prefix in one bucket, for a URL that names one:
-    /// with `s3://archive/firehose`, the bucket `clicks` is everything below `s3://archive/firehose/clicks/`.
+    /// Uses the buckets of an object store, for `s3://`, `gs://` or `az://`. If the URL names a bucket, each bucket is a prefix in it: with
+    /// `s3://archive/firehose`, the bucket `clicks` is everything below `s3://archive/firehose/clicks/`.
     ///
     /// Credentials and the endpoint come from the environment, as with [`ObjectStorage::from_url`].
     ///
@@ -65,7 +65,7 @@ impl Buckets {
         Self::at_url_with(url, [])
     }
 
-    /// The same, with options that come before those of the environment: see [`ObjectStorage::from_url_with`].
+    /// The same, with options that override those of the environment: see [`ObjectStorage::from_url_with`].
     ///
     /// # Errors
     /// Same as [`ObjectStorage::from_url_with`].

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::gateway::Gateway;
 
 impl Gateway {
-    /// Sets how many SQL queries may run at a time, all callers together. Default: 4. With 0, the gateway has no SQL.
+    /// Sets how many SQL queries of all callers may run at a time. Default: 4. With 0, SQL is off.
     ///
-    /// Who may query: `docs/KINESIS.md`. Functions that make long values of a few bytes are not bounded by the memory of a query, so give the
-    /// permission only to people whom you trust with the memory of the process.
+    /// `docs/KINESIS.md` says who may query. The memory bound of a query does not cover functions that make long values from a few bytes, so
+    /// give the permission only to users whom you trust with the memory of the process.
     ///
     /// ```
     /// # use streamlog::{Store, StreamOptions};
@@ -24,7 +24,7 @@ impl Gateway {
         self
     }
 
-    /// Sets how many live SQL queries may run at a time, all callers together. Default: 8. Each has a thread.
+    /// Sets how many live SQL queries of all callers may run at a time. Default: 8. Each has a thread.
     pub fn live_queries_max(mut self, count: usize) -> Self {
         self.sql.live_queries_max = count;
         self
@@ -36,8 +36,8 @@ impl Gateway {
         self
     }
 
-    /// Sets how much memory each SQL query may use for what it sorts, groups and joins, and each live one for the rows of open windows, in bytes.
-    /// Default: 256 MiB. A query that sorts or joins more uses temporary files, up to 32 times as much.
+    /// Sets how much memory, in bytes, each SQL query may use to sort, group and join, and each live query for the rows of open windows. Default:
+    /// 256 MiB. A query that sorts or joins more uses temporary files, up to 32 times as much.
     pub fn query_memory_bytes_max(mut self, bytes: usize) -> Self {
         self.sql.memory_bytes_max = bytes;
         self

@@ -3,7 +3,7 @@
 use crate::gateway::Gateway;
 
 impl Gateway {
-    /// Sets how many video streams there may be. Default: 10,000, as in Kinesis.
+    /// Sets the maximum number of video streams. Default: 10,000, as in Kinesis.
     pub fn video_streams_max(mut self, count: usize) -> Self {
         self.video.streams_max = count;
         self
@@ -16,8 +16,8 @@ impl Gateway {
         self
     }
 
-    /// Sets how large the segments of the log of each video stream are. No fragment can have more than half of that. Default: 256 MiB,
-    /// which has room for fragments of any size that Kinesis takes.
+    /// Sets the segment size of each video stream's log. A fragment can have at most half of it. Default: 256 MiB, which has room for all
+    /// fragments that Kinesis accepts.
     pub fn video_segment_bytes(mut self, bytes: u64) -> Self {
         self.video.segment_bytes = bytes;
         self

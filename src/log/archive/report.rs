@@ -1,8 +1,8 @@
-//! What archiving and restoring have done.
+//! The reports of archiving and restoring.
 
 use crate::log::types::shard_id::ShardId;
 
-/// How far a pass of archiving, or a restore, is.
+/// The progress of a pass of archiving, or of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -24,9 +24,9 @@ pub struct ArchiveReport {
     pub bytes: u64,
     /// The records in these.
     pub record_count: u64,
-    /// The shards of which something is not in the archive yet: it is not sealed, or it waits for a parent that is not sealed.
+    /// The shards that are not completely archived yet: a segment is not sealed, or waits for an unsealed segment of a parent.
     pub waiting: Vec<ShardId>,
-    /// Whether everything that is sealed is archived; `false` if the caller stopped the pass.
+    /// Whether all sealed segments are archived; `false` if the caller stopped the pass.
     pub is_complete: bool,
 }
 
@@ -39,10 +39,10 @@ pub struct RestoreReport {
     pub segment_count: u64,
     /// The bytes of these.
     pub bytes: u64,
-    /// The records that the stream has now.
+    /// The number of records in the stream.
     pub record_count: u64,
-    /// The records between these that the archive does not have. Their readers get [`Error::Lost`](crate::Error::Lost).
+    /// The number of records missing between them, because the archive does not have them. Their readers get [`Error::Lost`](crate::Error::Lost).
     pub lost_count: u64,
-    /// Whether the stream is complete; `false` if the caller stopped the restore. Then the next one goes on.
+    /// Whether the stream is complete; `false` if the caller stopped the restore. The next one continues.
     pub is_complete: bool,
 }

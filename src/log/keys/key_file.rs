@@ -16,9 +16,9 @@ const HEADING: &str = "# Keys of streamlog, the newest last. Whoever can read th
 
 /// A file of keys that only its owner may read: the built-in [`KeyProvider`].
 ///
-/// A line of the file is the name of a key and its 256 bits as 64 hexadecimal digits. The last key wraps new data keys; the others unwrap
-/// older ones. One file can serve any number of streams. **Keep a copy of it in another place than the streams: without it, nothing of them
-/// can be read.**
+/// Each line of the file is the name of a key and its 256 bits as 64 hexadecimal digits. The last key wraps new data keys; the others
+/// unwrap older ones. One file can serve any number of streams. **Keep a copy of it away from the streams: without it, their records cannot
+/// be read.**
 ///
 /// ```
 /// # use streamlog::{KeyFile, StreamOptions};
@@ -48,7 +48,7 @@ impl KeyFile {
     /// When it returns, the file survives power loss.
     ///
     /// # Errors
-    /// `Io`, also if there is a file already: [`open`](Self::open) it. `StorageFull`.
+    /// `Io`, also if the file exists: [`open`](Self::open) it. `StorageFull`.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = Zeroizing::new(format!("{HEADING}{}", &*new_line(path)?));
@@ -59,7 +59,7 @@ impl KeyFile {
     /// Reads a file of keys.
     ///
     /// # Errors
-    /// `Io` if there is none, or if others than its owner may read or change it: `chmod 600`. `InvalidArgument` if it holds something else.
+    /// `Io` if there is none, or if users other than its owner may read or change it: `chmod 600`. `InvalidArgument` if it holds something else.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = read(path)?;
@@ -71,7 +71,7 @@ impl KeyFile {
         Ok(Self { path: path.to_owned(), keys })
     }
 
-    /// Adds a new key to a file, and reads it. The keys that are there go on unwrapping what they have wrapped; the next
+    /// Adds a new key to a file, and reads the file. Existing keys still unwrap the data keys that they have wrapped; the next
     /// [`rotate_key`](crate::Stream::rotate_key) of a stream that is opened with it uses the new one.
     ///
     /// # Durability

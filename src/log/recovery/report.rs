@@ -26,11 +26,11 @@ pub struct RecoveryReport {
     pub shards: Vec<ShardRecovery>,
     /// How long opening took.
     pub duration: std::time::Duration,
-    /// Whether the stream's directory lets its group or everybody add and remove files. They could then replace its records with others.
-    /// The library creates directories that only their owner may enter.
+    /// Whether the permissions of the stream's directory let its group or everybody add and remove files, and so replace records. By
+    /// default, the library creates directories that only their owner may enter.
     pub is_writable_by_others: bool,
-    /// How far the latest timestamp is ahead of the clock, if it is by more than a minute: the clock was wrong when that record was put, or
-    /// it is wrong now.
+    /// How far the latest timestamp is ahead of the clock, if by more than a minute: the clock was wrong when that record was put, or is
+    /// wrong now.
     pub clock_behind: Option<std::time::Duration>,
 }
 
@@ -41,12 +41,12 @@ impl RecoveryReport {
     }
 
     /// Returns whether anything was cut: bytes behind the last whole frame, none of which was ever synced. A killed process leaves such
-    /// bytes only where it was in the middle of a put.
+    /// bytes only if it was in the middle of a put.
     pub fn has_torn_tail(&self) -> bool {
         self.shards.iter().any(|shard| shard.torn_tail.is_some())
     }
 
-    /// Returns the records that this opening gave up because it was asked to [`salvage`](crate::StreamOptions::salvage).
+    /// Returns the records that this opening gave up under [`salvage`](crate::StreamOptions::salvage).
     pub fn lost(&self) -> impl Iterator<Item = &LostRecords> {
         self.shards.iter().flat_map(|shard| &shard.lost)
     }
@@ -81,7 +81,7 @@ pub struct ShardRecovery {
     pub torn_tail: Option<TornTail>,
     /// The files behind the torn tail, which were removed.
     pub removed_files: Vec<PathBuf>,
-    /// The records that were given up because the caller asked to [`salvage`](crate::StreamOptions::salvage), in order.
+    /// The records that were given up under [`salvage`](crate::StreamOptions::salvage), in order.
     pub lost: Vec<LostRecords>,
     /// The damaged files, unchanged, under their new names. They can be removed.
     pub damaged_files: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! What a snapshot reports: how far it is, and what it did.
+//! The progress and the report of a snapshot.
 
 /// The progress of a snapshot.
 ///
@@ -20,7 +20,7 @@
 pub struct SnapshotProgress {
     /// The bytes of segment files that are in the snapshot so far, whether they were copied or not.
     pub bytes_done: u64,
-    /// The bytes of all segment files. It grows at the beginning, until everything was looked at.
+    /// The bytes of all segment files. It grows at the beginning, until all files are known.
     pub bytes_total: u64,
 }
 
@@ -43,11 +43,11 @@ pub struct SnapshotProgress {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SnapshotReport {
-    /// The segment files that got a second name in the snapshot, and take no room there.
+    /// The segment files that were hard-linked into the snapshot, and take no space there.
     pub linked_file_count: u64,
-    /// The segment files of which at least a part was copied.
+    /// The segment files that were copied, at least in part.
     pub copied_file_count: u64,
-    /// The segment files that an earlier snapshot at the same place, or an unfinished one, had already.
+    /// The segment files that an earlier or unfinished snapshot at the same path already had.
     pub kept_file_count: u64,
     /// The bytes of the copied files.
     pub copied_bytes: u64,

@@ -27,7 +27,7 @@ use crate::log::types::shard_id::ShardId;
 /// The hold of an archiver, unless it is given another name.
 const HOLD_NAME: &str = "archive";
 
-/// Copies what is sealed of a stream into an archive. [`StreamReader::archiver`] returns it.
+/// Copies the sealed segments of a stream into an archive. [`StreamReader::archiver`] returns it.
 ///
 /// ```
 /// # #[cfg(feature = "delivery")] {
@@ -69,16 +69,16 @@ impl StreamReader {
     /// Returns an archiver, which copies sealed segments into an archive: a directory, an object store, or any other [`Archive`].
     ///
     /// A segment is sealed once it is full, once its shard is closed or has been quiet for as long as records are kept, and when the stream is
-    /// closed. The last segment of each shard is not in the archive while records are put into it. Encrypted records stay encrypted in the archive,
-    /// with the keys in their wrapped form.
+    /// closed. A segment that still takes records is not archived. Encrypted records stay encrypted in the archive, with the keys in their wrapped
+    /// form.
     ///
-    /// It works in any process, also while another one has the stream open, and reads nothing but files. Several may work on the same archive: they
-    /// do the same work twice. An archive is of one stream.
+    /// It works in any process, even while another one has the stream open, and reads only files. Several archivers may share an archive, but each
+    /// does all the work. An archive holds one stream.
     ///
-    /// Retention does not wait for an archive by itself. Have it wait with [`Archiver::hold`].
+    /// By default, retention does not wait for an archive. [`Archiver::hold`] makes it wait.
     ///
-    /// A reader that is opened with [`StreamOptions::archive`](crate::StreamOptions::archive) reads what is in the archive, and [`Stream::restore`] makes a
-    /// stream of it.
+    /// A reader that is opened with [`StreamOptions::archive`](crate::StreamOptions::archive) also reads records from the archive, and
+    /// [`Stream::restore`] makes a stream of it.
     pub fn archiver(&self, archive: impl Archive) -> Archiver {
         Archiver {
             stream: self.clone(),
@@ -91,18 +91,18 @@ impl StreamReader {
 }
 
 impl Archiver {
-    /// Gives the archiver's hold another name than `archive`. Each archive of a stream needs a name of its own.
+    /// Sets the name of the archiver's hold. Default: `archive`. Each archive of a stream needs a name of its own.
     #[must_use]
     pub fn hold_name(mut self, name: impl Into<String>) -> Self {
         self.hold = name.into();
         self
     }
 
-    /// Keeps retention from dropping what is not archived yet, up to so many bytes of segments beyond what retention keeps; see
-    /// [`extend::hold`](crate::extend::hold()). The stream remembers that, and it stays until `extend::hold(&stream, "archive").end()`. Without an
-    /// archiver that runs, the stream grows by that many bytes.
+    /// Keeps retention from dropping records that are not archived yet, up to `bytes_max` bytes of segments beyond what retention keeps; see
+    /// [`extend::hold`](crate::extend::hold()). The hold is stored with the stream and stays until `extend::hold(&stream, "archive").end()`. If no
+    /// archiver runs, the stream grows by up to `bytes_max` bytes.
     ///
-    /// Call it in the process that has the stream open. An archiver of another process goes by a hold that is set.
+    /// Call it in the process that has the stream open. An archiver in another process uses the hold that is set there.
     ///
     /// # Errors
     /// Same as [`Hold::set`](crate::extend::Hold::set).
@@ -112,23 +112,23 @@ impl Archiver {
         Ok(self)
     }
 
-    /// Returns whether the stream has the hold of this archiver, so that retention waits for it.
+    /// Returns whether the archiver's hold is set, so that retention waits for the archiver.
     pub fn is_held(&self) -> bool {
         self.stream.describe().holds.iter().any(|hold| hold.name == self.hold)
     }
 
-    /// Copies everything that is sealed and that the archive does not have, and releases the hold up to there. Call it again and again, such as
-    /// each minute. It calls `progress` after each segment. `progress` may stop it; the next call goes on.
+    /// Copies all sealed segments that the archive does not have yet, and releases the hold up to there. Call it periodically, for example each
+    /// minute. It calls `progress` after each segment. `progress` may stop it; the next call continues.
     ///
-    /// Shards go one after another, parents before their children. What is sealed of a child is not archived before everything of its parents is.
+    /// Shards are copied one after another. No segment of a child is archived before all segments of its parents.
     ///
     /// # Durability
-    /// What it has counted survives what objects of the archive survive. After a crash, it is found by its name.
+    /// A copied segment is as durable as the archive's objects. After a crash, the archiver finds it there by its name.
     ///
     /// # Errors
-    /// `Io` if the archive or a file fails, and names it; `Corrupt` for a segment that is damaged, which is not archived, nor what follows it, until
+    /// `Io` if the archive or a file fails, and names it; `Corrupt` for a damaged segment: neither it nor the segments after it are archived until
     /// the stream is [salvaged](crate::StreamOptions::salvage) or retention has dropped it; `InvalidArgument` if the archive is that of another
-    /// stream, or of a copy that went on by itself; `Closed`. Other shards are archived all the same.
+    /// stream, or of a copy that has diverged; `Closed`. Other shards are archived all the same.
     pub fn run(
         &mut self,
         mut progress: impl FnMut(ArchiveProgress) -> ControlFlow<()>,
@@ -205,13 +205,13 @@ fn closing_of(archived: &Manifest, shard: ShardId) -> Option<SequenceNumber> {
 }
 
 impl Stream {
-    /// Makes a stream from an archive: a directory that holds everything that was archived, with all shards, settings and wrapped keys. It opens like
-    /// any stream. What was put after the last archived segment is not in it, nor are consumer groups and holds.
+    /// Makes a stream from an archive: a directory with all archived records, shards, settings and wrapped keys, which opens like any stream. It does
+    /// not contain records that were put after the last archived segment, consumer groups or holds.
     ///
-    /// The restored stream keeps records forever, because otherwise the first opening would drop what has expired since: set another retention
-    /// then. Records that the archive does not have between others are [lost](Error::Lost) to their readers.
+    /// The restored stream keeps records forever, because otherwise the first opening would drop those that have expired since: set the
+    /// retention then. If the archive has a gap, readers get [`Lost`](Error::Lost) for the missing records.
     ///
-    /// `path` must be missing, empty, or what an interrupted restore has left, which is kept and completed. It calls `progress` after each segment.
+    /// `path` must be missing, empty, or left by an interrupted restore, which is then completed. `restore` calls `progress` after each segment.
     /// `progress` may stop it.
     ///
     /// ```
@@ -239,8 +239,8 @@ impl Stream {
     /// The stream survives power loss once the call returns. A crash before that leaves a directory that does not open as a stream.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is a stream at `path`; `NotAStream` if it holds something else; `Locked`; `Corrupt` if an object is damaged, truncated or
-    /// missing, and names it; `StorageFull`; `Io`.
+    /// `InvalidArgument` if there is a stream at `path`; `NotAStream` if it holds something else; `Locked`; `Corrupt`, which names the object, if one
+    /// is damaged, truncated or missing; `StorageFull`; `Io`.
     pub fn restore(
         archive: impl Archive,
         path: impl AsRef<Path>,

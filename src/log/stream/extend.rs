@@ -1,5 +1,5 @@
 //! Support for code that builds on a stream, like the consumer groups of this crate: state kept with an open stream, streams that are
-//! synced and closed along with it, work along with its maintenance, holds on retention, waits of tasks, and checks of settings.
+//! synced and closed along with it, work after its maintenance passes, holds on retention, waits of tasks, and checks of settings.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -86,8 +86,8 @@ impl Extensions {
     }
 }
 
-/// Returns the value that a layer above the stream keeps with it. There is one value of each type for all clones, created at the first
-/// call. It is dropped with the last clone, so it must not hold a clone itself.
+/// Returns the value that a layer above the stream keeps with it. All clones share one value of each type, created at the first call. It is
+/// dropped with the last clone, so it must not hold a clone itself.
 ///
 /// ```
 /// # use std::sync::atomic::{AtomicU64, Ordering};
@@ -144,11 +144,11 @@ pub fn remove_companion(stream: &StreamReader, companion: &Stream) {
     stream.extensions().companions.lock().retain(is_other);
 }
 
-/// Has a function run after each maintenance pass, about once a second or when [`Stream::maintain`] is called, and once more after the stream
-/// is closed. It is for what a layer does when time has passed, and for waking those who wait for the stream, but not for one of its shards.
+/// Runs a function after each maintenance pass, about once a second or when [`Stream::maintain`] is called, and once more after the stream is
+/// closed. Use it for periodic work, and to wake waiters that wait for the stream and not for one of its shards.
 ///
-/// It gets a reader of the stream, and runs as [`run_callback`] runs functions, until the stream is dropped. So it must not hold a clone of
-/// the stream or of that reader. What changes the stream can be called with that reader: [`split_shard`], [`merge_shards`].
+/// The function gets a reader of the stream, and runs as in [`run_callback`], until the stream is dropped. So it must not hold a clone of
+/// the stream or of that reader. With that reader, [`split_shard`] and [`merge_shards`] can change the stream.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -225,8 +225,8 @@ pub struct StreamsInside<'a> {
     directory: &'a str,
 }
 
-/// Returns the streams in a directory inside a stream, for a layer that keeps data in streams of its own. They stay with the stream if it is
-/// moved, also while it is open, and come along with its [snapshots](StreamReader::snapshot), a moment older than its records.
+/// Returns the streams in a directory inside a stream, for a layer that keeps data in streams of its own. They move with the stream, even
+/// while it is open, and its [snapshots](StreamReader::snapshot) include them, as of a moment before its records.
 ///
 /// ```
 /// # use streamlog::{Maintenance, Stream, StreamOptions, extend};
@@ -244,8 +244,7 @@ pub fn streams_inside<'a>(stream: &'a StreamReader, directory: &'a str) -> Strea
 }
 
 impl StreamsInside<'_> {
-    /// Opens a stream in the directory, or creates it. Unless the options say otherwise, its files have the mode of the stream around it, and
-    /// it is encrypted if that one is.
+    /// Opens a stream in the directory, or creates it. By default, it takes over the file mode and the encryption of the enclosing stream.
     ///
     /// # Errors
     /// Same as [`StreamOptions::open`]; `InvalidArgument` if the name is not that of a single directory.
@@ -277,7 +276,7 @@ impl StreamsInside<'_> {
         Ok(names)
     }
 
-    /// Opens a stream in the directory for reading, which any process may have open.
+    /// Opens a stream in the directory for reading, even if another process has it open.
     ///
     /// # Errors
     /// Same as [`StreamReader::open`].
@@ -311,8 +310,7 @@ impl StreamsInside<'_> {
     }
 }
 
-/// Returns the iterator without the [limits](crate::Limits) of its stream, for reads that are not those of a consumer, or that have limits of
-/// their own.
+/// Returns the iterator without the [limits](crate::Limits) of its stream, for internal reads, or for reads with limits of their own.
 ///
 /// ```
 /// # use streamlog::{Limits, Position, StreamOptions, extend};
@@ -349,8 +347,8 @@ pub fn is_readable(iterator: &ShardIterator) -> bool {
 /// The longest name that [`check_name`] accepts, the same as for a consumer in Kinesis.
 const NAME_BYTES_MAX: usize = 128;
 
-/// Fails with `InvalidArgument` if this is no name for what a layer names, such as `a consumer group`: 1 to 128 letters, digits, `.`, `_` and
-/// `-`, and no `.` at the beginning. So the name may be that of a directory.
+/// Fails with `InvalidArgument` unless the name has 1 to 128 letters, digits, `.`, `_` and `-`, and does not begin with `.`, so that it can
+/// name a directory. `what` is the thing named, such as `a consumer group`.
 ///
 /// ```
 /// # use streamlog::extend::check_name;
@@ -369,8 +367,7 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
 
 /// Runs a function that a caller has passed to code that builds on a stream. Returns `None` if it panics, which affects nothing else.
 ///
-/// Within such a function, whichever thread runs it, closing a stream or dropping its last clone does not wait for a thread that may wait
-/// for the function.
+/// Within the function, closing a stream or dropping its last clone does not wait for threads that may themselves wait for the function.
 ///
 /// ```
 /// # use streamlog::{Stream, extend};
@@ -384,14 +381,14 @@ pub fn run_callback<T>(callback: impl FnOnce() -> T) -> Option<T> {
     callback::run(callback)
 }
 
-/// Returns whether the calling thread runs a function of a caller: one passed to [`run_callback`], or to
+/// Returns whether the calling thread runs a callback: a function passed to [`run_callback`], or to
 /// [`report_stats`](crate::StreamOptions::report_stats).
 pub fn is_in_callback() -> bool {
     callback::is_running()
 }
 
-/// Fails in a child process that `fork` made of the one that opened the stream, or the reader. The child has none of the threads that it could
-/// wait for, and its writes would destroy those of its parent.
+/// Fails in a child that `fork` made of the process that opened the stream or the reader. The child has none of the parent's threads, and its
+/// writes would destroy those of its parent.
 ///
 /// # Errors
 /// `InvalidArgument`.
@@ -406,10 +403,10 @@ pub struct Hold<'a> {
     name: &'a str,
 }
 
-/// Returns the hold with this name, whether it is set or not. A hold that is set keeps retention back for a reader that must miss no
-/// record: records that the reader has not [released](Hold::release) stay.
+/// Returns the hold with this name, whether it is set or not. While a hold is set, retention keeps the records that its reader has not
+/// [released](Hold::release).
 ///
-/// The manifest keeps the hold itself, but not what was released. Each time the stream is opened, everything is held until it is released
+/// The manifest stores the hold, but not how far it is released. Each time the stream is opened, everything is held until it is released
 /// again. [`StreamReader::describe`](crate::StreamReader::describe) lists the holds that are set.
 ///
 /// ```
@@ -453,8 +450,8 @@ impl Hold<'_> {
         hold::end(self.topology()?, self.name)
     }
 
-    /// Takes the hold over, if its holder may have run in another process before. From now on, what is [released](Self::release) here
-    /// counts. Until then everything is held.
+    /// Takes over the hold from another process that may have had it before. From then on, [releases](Self::release) of this process count.
+    /// Until then, everything is held.
     ///
     /// # Errors
     /// `Io`, `StorageFull`.

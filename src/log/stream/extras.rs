@@ -29,10 +29,10 @@ impl Stream {
         *self.core().topology.context().limits.lock()
     }
 
-    /// Changes how much each shard takes and hands out in a second, from now on; see [`Limits`]. Like
+    /// Changes the limits on the write and read throughput of each shard, from now on; see [`Limits`]. Like
     /// [`StreamOptions::limits`](crate::StreamOptions::limits) it applies to this opening only.
     ///
-    /// A limit that was there before stays as used up as it was: a shard that may take nothing for half a second has to wait for as long
+    /// A limit that was set before stays used up to the same degree: a shard that has to wait for half a second still has to wait as long
     /// at the new rate.
     ///
     /// ```

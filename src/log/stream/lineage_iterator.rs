@@ -17,8 +17,8 @@ use crate::log::types::record::Position;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// Reads all shards of a stream, so that each key's records come in the order of their puts across any number of splits and merges. A child
-/// is read only after all its parents are read to the end. [`StreamReader::lineage_iterator`](crate::StreamReader::lineage_iterator) returns it.
+/// Reads all shards of a stream. The records of each key come in the order of their puts, across any number of splits and merges: a child is
+/// read only after all its parents are read to the end. [`StreamReader::lineage_iterator`](crate::StreamReader::lineage_iterator) returns it.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -72,7 +72,7 @@ impl LineageIterator {
     /// # Errors
     /// `Trimmed` if retention has overtaken the iterator in a shard: [`skip_to_horizon`](Self::skip_to_horizon) to continue. `Lost` where
     /// records were lost to damage: [`skip_lost`](Self::skip_lost) to continue. `Corrupt` where the log is damaged. `Throttled` where the
-    /// stream's [limits](crate::Limits) are reached. Another call reads the other shards.
+    /// stream's [limits](crate::Limits) are reached. After an error, the next call reads the other shards.
     pub fn next_batch(&mut self, records_max: usize) -> Result<Batch> {
         let mut looked_at = 0;
         loop {
@@ -161,8 +161,7 @@ impl LineageIterator {
         self.reading.iter_mut().map(ShardIterator::skip_to_horizon).sum()
     }
 
-    /// Skips the records that were lost to damage and given up, in all shards where such records come next. Returns the number of skipped
-    /// records.
+    /// Skips lost records that a salvage has given up, in all shards where such records come next. Returns the number of skipped records.
     ///
     /// # Errors
     /// Same as [`next_batch`](Self::next_batch).
@@ -180,13 +179,13 @@ impl LineageIterator {
         Ok(wait_any(&self.reading, timeout)?.is_some())
     }
 
-    /// Waits like [`wait`](Self::wait), without a timeout, as a task of an async runtime: see [`any_readable`](crate::any_readable).
+    /// Waits like [`wait`](Self::wait), without a timeout, in a task of an async runtime: see [`any_readable`](crate::any_readable).
     pub fn readable(&self) -> Readable<'_> {
         Readable::new(&self.reading)
     }
 
     /// Returns the batches of all shards as a `Stream` of the crate `futures`, each of up to `records_max` records and at least one. It waits
-    /// for records to come. Needs the cargo feature `futures`.
+    /// for new records. Needs the cargo feature `futures`.
     ///
     /// ```
     /// use futures_util::TryStreamExt;

@@ -22,8 +22,8 @@ const SWEEP_INTERVAL: Duration = SECOND;
 
 /// Two threads that do the background work of any number of streams.
 ///
-/// By default, each stream has two threads of its own. That is best for the few streams of most programs: a stream with much to sync keeps no
-/// other one waiting. A program with hundreds of streams opens them all with one pool.
+/// By default, each stream has two threads of its own. That is best for a few streams: a stream with much to sync does not delay the others.
+/// A program with hundreds of streams should open them all with one pool.
 ///
 /// The threads end once the last clone of the pool is dropped and the last of its streams is closed.
 ///
@@ -61,7 +61,7 @@ impl MaintenancePool {
         Ok(Self { threads: Arc::new(threads) })
     }
 
-    /// Opens a stream as [`StreamOptions::open`] does, for the pool to maintain until it is closed. With
+    /// Opens a stream like [`StreamOptions::open`]. The pool maintains it until it is closed. With
     /// [`Maintenance::Manual`](crate::Maintenance::Manual), the pool leaves it alone.
     ///
     /// # Errors

@@ -47,8 +47,8 @@ use reader::StreamReader;
 
 /// An open stream: puts records, and creates iterators that read them.
 ///
-/// Cloning it is cheap, and all clones are the same stream. [`close`](Self::close) closes it, and so does dropping the last clone. Only one
-/// process at a time can have a stream open.
+/// Clones are cheap, and all of them are the same stream. [`close`](Self::close) or dropping the last clone closes it. Only one process at
+/// a time can have a stream open.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -158,8 +158,8 @@ impl Stream {
     /// Splits an open shard in two. The upper child begins with `new_starting_hash_key`. Returns the children.
     ///
     /// Puts to the shard wait for a moment and then go to the children. Puts to other shards do not wait. The shard's records stay
-    /// readable, and are read before those of the children. The children's sequence numbers begin somewhat above the shard's end. A split
-    /// takes no longer for a full shard than for an empty one.
+    /// readable, and readers read them before those of the children. The children's sequence numbers begin somewhat above the shard's end.
+    /// The time of a split does not depend on the size of the shard.
     ///
     /// ```
     /// # use streamlog::{HashKey, Stream};
@@ -230,7 +230,7 @@ impl Stream {
     /// open shards, in the order of their creation.
     ///
     /// It works like Kinesis' uniform scaling, but without a limit on the factor. Each split or merge is all or nothing. After a failure or
-    /// a crash, the same call continues where it stopped. Shards that are created on the way and closed again expire like others.
+    /// a crash, the same call continues where it stopped. Intermediate shards expire like others.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -264,8 +264,8 @@ impl Stream {
     /// ```
     ///
     /// # Durability
-    /// After a crash, records of the last segments may be back. If a later record replaces what is dropped, call [`sync`](Self::sync)
-    /// first: power loss may take the later record, and what was removed from the disk does not come back.
+    /// After a crash, dropped records of the last segments may be back. If a later record replaces the dropped ones, call
+    /// [`sync`](Self::sync) first: otherwise, power loss may take both.
     ///
     /// # Errors
     /// `ShardNotFound`; `Closed`.
@@ -273,7 +273,7 @@ impl Stream {
         sweep::trim_before(&self.core().topology, shard, sequence)
     }
 
-    /// Keeps a text with the stream, by name, or removes it; see [`StreamOptions::property`].
+    /// Sets or removes a property of the stream, a text with a name; see [`StreamOptions::property`].
     ///
     /// # Durability
     /// The change is durable when the call returns. A crash leaves the old text or the new one.
@@ -291,8 +291,8 @@ impl Stream {
         })
     }
 
-    /// Encrypts what is put from now on with a new data key, which the stream's [`KeyProvider`](crate::KeyProvider) wraps. What was put
-    /// before stays as it is, and its keys stay with the stream. Groups that are open do the same with their checkpoints.
+    /// Encrypts new records with a new data key, which the stream's [`KeyProvider`](crate::KeyProvider) wraps. Records that were put before
+    /// stay as they are, and the stream keeps their keys. Open groups rotate the keys of their checkpoints too.
     ///
     /// ```
     /// # #[cfg(feature = "encryption")] {
@@ -307,7 +307,7 @@ impl Stream {
     /// ```
     ///
     /// # Durability
-    /// When it returns, the key is in the manifest, and no later put uses the one before.
+    /// When it returns, the new key is in the manifest, and no later put uses the old one.
     ///
     /// # Errors
     /// `InvalidArgument` if the stream is not encrypted; `KeyUnavailable` if the key cannot be wrapped; same as
@@ -323,10 +323,10 @@ impl Stream {
         core.extensions.for_each_companion(Self::rotate_key)
     }
 
-    /// Encrypts what is put from now on, or leaves it plain. What was put before stays as it is. Groups that are open do the same with
-    /// their checkpoints. The stream must have been opened with keys, such as those of
-    /// [`StreamOptions::encryption_keys`](crate::StreamOptions::encryption_keys). Each time that encryption is switched on, the stream gets
-    /// a new data key.
+    /// Switches encryption of new records on or off. Records that were put before stay as they are. Open groups do the same with their
+    /// checkpoints. The stream must have been opened with keys, such as those of
+    /// [`StreamOptions::encryption_keys`](crate::StreamOptions::encryption_keys). Each time encryption is switched on, the stream gets a
+    /// new data key.
     ///
     /// ```
     /// # #[cfg(feature = "encryption")] {
@@ -346,9 +346,9 @@ impl Stream {
     /// When it returns, the change survives power loss, and applies to all puts that begin later.
     ///
     /// # Errors
-    /// `KeyUnavailable` if the stream was opened without keys, or if the new key cannot be wrapped, which changes nothing. Also if the new key
-    /// cannot be unwrapped: then the stream is encrypted, and puts fail with the same error until a later call succeeds. Otherwise same
-    /// as [`set_retention`](Self::set_retention).
+    /// `KeyUnavailable` if the stream was opened without keys, or if the new key cannot be wrapped, which changes nothing. Also
+    /// `KeyUnavailable` if the new key cannot be unwrapped: then the stream is encrypted, and puts fail with the same error until a later call
+    /// succeeds. Otherwise same as [`set_retention`](Self::set_retention).
     pub fn set_encrypted(&self, is_encrypted: bool) -> Result<()> {
         let core = self.core();
         match is_encrypted {
@@ -360,8 +360,8 @@ impl Stream {
         core.extensions.for_each_companion(|companion| companion.set_encrypted(is_encrypted))
     }
 
-    /// Changes how long records are kept, from now on. The manifest stores it. Records that have expired do not come back. If some of them
-    /// cannot be dropped now, this is no error: the next maintenance pass tries again.
+    /// Changes how long records are kept, from now on. The manifest stores it. Expired records do not come back. If some of them cannot be
+    /// dropped now, the call succeeds, and the next maintenance pass tries again.
     ///
     /// ```
     /// # use streamlog::{DAY, Retention, Stream};
@@ -374,7 +374,7 @@ impl Stream {
     ///
     /// # Errors
     /// `InvalidArgument` for an age below 1 second; `Io` if the change cannot be written, which changes nothing; `StorageFull` if there is
-    /// no room for the change, even after dropping what has expired under the new retention; `Closed`.
+    /// no room for the change, even after dropping records that have expired under the new retention; `Closed`.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
         retention.check()?;
         sweep::change(&self.core().topology, retention)
@@ -395,8 +395,8 @@ impl Stream {
         &self.core().recovery
     }
 
-    /// Runs one maintenance pass: syncs, seals full segments, and drops what has expired under the retention. With
-    /// [`Maintenance::Thread`], the stream does this by itself.
+    /// Runs one maintenance pass: syncs, seals full segments, and drops expired records. With [`Maintenance::Thread`], the stream does this
+    /// by itself.
     ///
     /// ```
     /// # use streamlog::{Maintenance, StreamOptions};
@@ -418,9 +418,8 @@ impl Stream {
     /// Closes the stream, also for its clones: syncs, seals, frees unused blocks, and lets others open the stream. Iterators can still read
     /// everything that was put before.
     ///
-    /// Dropping the last clone does the same, but reports no errors. If another thread is closing the stream, it waits until that is done. A
-    /// function that is passed to the library, such as that of `report_stats`, may close the stream too. There it does not wait for another
-    /// thread.
+    /// Dropping the last clone does the same, but reports no errors. If another thread is closing the stream, the call waits for it. A
+    /// callback, such as that of `report_stats`, may close the stream too; there, the call does not wait for other threads.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};

@@ -55,8 +55,8 @@ impl StreamOptions {
     /// # Errors
     /// `Locked` if it is already open; `NotAStream` if the path holds something else; `UnsupportedFormat` if a newer version wrote it;
     /// `Corrupt` if synced data is damaged; `InvalidArgument` for a setting that is out of range; `StorageFull` if there is no room for a new
-    /// stream, or for a change of the settings even after dropping what has expired under the new retention; `Io`. After any of the first
-    /// four, the stream is as it was, with its settings, except that `salvage` may have repaired some of its shards.
+    /// stream, or for a change of the settings even after dropping records that have expired under the new retention; `Io`. After any of the
+    /// first four, the stream and its settings are unchanged, except that `salvage` may have repaired some of its shards.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Stream> {
         Stream::open_at(Address::Outside(path.as_ref()), self, None)
     }

@@ -35,9 +35,9 @@ fn with_buffer<T>(work: impl FnOnce(&mut DraftBuffer) -> T) -> T {
 }
 
 impl Stream {
-    /// Puts one record on the shard that owns the hash of its partition key.
+    /// Puts one record into the shard that owns the hash of its partition key.
     ///
-    /// A key is 1 to 1,024 bytes; data may be empty; both together are at most 1 MiB unless the stream is set up otherwise.
+    /// A key is 1 to 1,024 bytes; data may be empty; both together have at most 1 MiB by default.
     ///
     /// ```
     /// # use streamlog::Stream;
@@ -53,10 +53,9 @@ impl Stream {
     /// [`Durability`] says.
     ///
     /// # Errors
-    /// `InvalidRecord`; `StorageFull` if the disk has no room for it: free some and put again; `Throttled` if the stream has
-    /// [`limits`](crate::StreamOptions::limits) and the shard has reached one; `Poisoned` after a failed sync; `Closed`.
-    /// After any error the record was not put, with one exception: after a failed sync under [`Durability::Power`] it may or may not be
-    /// there.
+    /// `InvalidRecord`; `StorageFull` if the disk has no room for it: free space and put it again; `Throttled` if the stream has
+    /// [`limits`](crate::StreamOptions::limits) and the shard has reached one; `Poisoned` after a failed sync; `Closed`. After any error
+    /// the record was not put, with one exception: after a failed sync under [`Durability::Power`] it may or may not be there.
     #[inline]
     pub fn put(&self, partition_key: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Result<Receipt> {
         self.put_record(&PutRecord::new(partition_key.as_ref(), data.as_ref()))
@@ -106,7 +105,7 @@ impl Stream {
         })
     }
 
-    /// Checks the sizes of a record without putting it. A record that passes is not refused as `InvalidRecord` later.
+    /// Checks the sizes of a record without putting it. A record that passes does not fail with `InvalidRecord` later.
     ///
     /// # Errors
     /// `InvalidRecord`
@@ -114,13 +113,12 @@ impl Stream {
         self.core().check_record(0, record)
     }
 
-    /// Puts any number of records, up to 2 GiB in all. The records that go to one shard are one unit there, in their order: after a crash
-    /// all of them are there, or none.
+    /// Puts any number of records, up to 2 GiB in total. The records of each shard are one unit, in their order: after a crash all of them
+    /// are there, or none.
     ///
     /// Returns one result for each record, in their order. A failure, such as a full disk, affects all records of a shard, with one
     /// exception: if the shard reaches one of the stream's [`limits`](crate::StreamOptions::limits), its first records are put, as many as
-    /// the limits let pass, and all behind them fail with `Throttled`. So a caller that puts those again, in their order, keeps the order of
-    /// each key.
+    /// the limits allow, and all others fail with `Throttled`. A caller that retries those in their order keeps the order of each key.
     ///
     /// ```
     /// # use streamlog::{PutRecord, Stream};

@@ -31,12 +31,12 @@ use crate::log::types::time::{Clock, Timestamp};
 /// Reads a stream. It changes nothing in the stream's directory.
 ///
 /// [`StreamReader::open`] opens a stream for reading, in any number of processes: while another process writes it, while nobody has it open,
-/// and after its process was killed. It works on a file system that is mounted read-only, and for a user who may only read. It sees each record
-/// as soon as its put returns. Once the process that writes the stream closes it or dies, the reader waits for the next one.
-/// Its iterators stay up to date after it is dropped.
+/// and after its writer was killed. It works on a read-only file system, and for a user with read permission only. It sees each record as soon
+/// as its put returns. If the writer closes the stream or dies, the reader waits for the next writer. Its iterators stay up to date after it is
+/// dropped.
 ///
-/// Every [`Stream`] is a `StreamReader` too, so code that only reads should take a `&StreamReader`. One that is cloned from a stream does not
-/// keep the stream open.
+/// Every [`Stream`] is a `StreamReader` too, so code that only reads should take a `&StreamReader`. A reader that is cloned from a stream
+/// does not keep the stream open.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -114,9 +114,9 @@ impl StreamReader {
 
     /// Opens the stream at `path` for reading.
     ///
-    /// It needs no permission to write. If it may write to the file `bell` in the stream's directory, which belongs to whoever writes the
-    /// stream, threads and tasks that wait for a record are woken by its put. Otherwise they look for it, at first after 100 microseconds, and
-    /// at last each 5 milliseconds.
+    /// It needs no write permission. If it may write to the file `bell` in the stream's directory, which belongs to the user that writes the
+    /// stream, a put wakes threads and tasks that wait for a record. Otherwise they poll, at first after 100 microseconds, and finally each 5
+    /// milliseconds.
     ///
     /// ```
     /// # use streamlog::{Position, Stream, StreamReader};
@@ -230,13 +230,13 @@ impl StreamReader {
         }
     }
 
-    /// Returns whether this process has the stream open, or had it open when the reader was cloned from it. Otherwise another process may.
+    /// Returns whether the reader belongs to a stream that this process opened for writing. Otherwise, another process may have it open.
     pub fn is_own(&self) -> bool {
         self.own().is_some()
     }
 
-    /// Returns whether this process had the stream open and has closed it, so that no record comes any more. A reader that was opened by its
-    /// path is never closed.
+    /// Returns whether this process has closed the stream, so that no more records come. A reader that was opened by its path is never
+    /// closed.
     pub fn is_closed(&self) -> bool {
         self.own().is_some_and(|core| core.topology.is_closed())
     }
@@ -249,7 +249,7 @@ impl StreamReader {
         }
     }
 
-    /// Returns the time of that clock.
+    /// Returns the current time of the reader's clock.
     pub fn now(&self) -> Timestamp {
         self.clock().now()
     }
@@ -281,7 +281,7 @@ impl StreamReader {
 
     /// Returns an iterator over all shards. It reads each key's records in the order of their puts, across any number of splits and merges.
     ///
-    /// `position` is `TrimHorizon`, `Latest` or `AtTimestamp`. The other positions are places in one shard.
+    /// `position` is `TrimHorizon`, `Latest` or `AtTimestamp`. The other positions refer to one shard.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -390,7 +390,7 @@ impl StreamReader {
         }
     }
 
-    /// Reads all existing records, and lists all damage. It calls `progress` again and again with how far it is. `progress` may stop it.
+    /// Reads all records, and lists all damage. It calls `progress` repeatedly. `progress` may stop it.
     ///
     /// ```
     /// # use std::ops::ControlFlow;

@@ -15,28 +15,29 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::file_mode::FileMode;
 
 impl StreamReader {
-    /// Takes a snapshot: a directory that opens as a stream, and holds what this stream holds at the moment of the call. The stream goes on
-    /// meanwhile, and puts do not wait for it.
+    /// Takes a snapshot: a directory that opens as a stream, and holds what this stream holds at the moment of the call. Puts continue
+    /// meanwhile, without waiting.
     ///
     /// The snapshot holds all records of each shard up to that moment, but no record of a shard whose parents are not complete in it. It
-    /// holds the consumer groups, and all other streams in directories inside this one. Their checkpoints are from just before that moment,
-    /// so no group is ahead of the records. Retention goes on, too: what it drops until all files are copied is not in the snapshot.
+    /// includes the consumer groups, and all other streams in directories inside this one. Checkpoints are from just before that moment, so
+    /// no group is ahead of the records. Retention continues: records that it drops before all files are copied are not in the snapshot.
     ///
-    /// On the same file system, sealed segments take no room: the snapshot's files are second names of the stream's. Neither stream writes
-    /// to such a file again. Elsewhere they are copied, with shared blocks where the file system has those. What is not sealed yet is copied.
+    /// On the same file system, sealed segments take no space: the snapshot's files are hard links to the stream's. Neither stream writes to
+    /// such a file again. On another file system they are copied, with shared blocks if it supports them. Unsealed segments are always
+    /// copied.
     ///
-    /// A reader in another process than the one that has the stream open takes a snapshot too. There each shard ends where it was copied,
-    /// somewhat after the call, and the last two segments of each shard are always copied. If retention drops segments meanwhile, or a
-    /// shard is split or merged, all that has changed is copied again.
+    /// A reader can also take a snapshot while another process has the stream open. Then each shard ends where it was copied, somewhat
+    /// after the call, and the last two segments of each shard are always copied. If retention drops segments meanwhile, or a shard is
+    /// split or merged, everything that has changed is copied again.
     ///
-    /// If there is an earlier snapshot of this stream at `path`, it becomes the new one, and only what is new is added. What the stream has
-    /// dropped since is removed. Until the new one is complete, the earlier one stays as it was. A snapshot into which records were put is
-    /// refused. Commits of its groups do not count, and are replaced.
+    /// If there is an earlier snapshot of this stream at `path`, it is updated: new records are added, and those that the stream has
+    /// dropped since are removed. Until the new one is complete, the earlier one stays as it was. A snapshot into which records were put is
+    /// refused. Commits of its groups are replaced.
     ///
-    /// It calls `progress` again and again with how far it is. `progress` may stop it. What is in place by then stays in the directory, for
-    /// the next call to go on with, and [`Stream::delete`](crate::Stream::delete) removes it.
+    /// It calls `progress` repeatedly. `progress` may stop it. The partial snapshot stays in the directory: the next call continues it, and
+    /// [`Stream::delete`](crate::Stream::delete) removes it.
     ///
-    /// A snapshot is opened like any stream. Opening it applies its retention: what has expired by then is dropped from it.
+    /// A snapshot opens like any stream. Opening it applies its retention, and drops the records that have expired by then.
     ///
     /// ```
     /// # use std::ops::ControlFlow;
@@ -56,13 +57,14 @@ impl StreamReader {
     ///
     /// # Durability
     /// A snapshot survives power loss once the call returns, with all its records, under any durability. A crash before that leaves the
-    /// earlier snapshot or the new one. Where there was none, it leaves none that opens.
+    /// earlier snapshot or the new one; if there was none, it leaves none that opens.
     ///
     /// # Errors
-    /// `InvalidArgument` if the path is inside the stream, or holds a stream that is not a snapshot of this one, or one that records were put
-    /// into; `NotAStream` if it holds something else; `Locked` if somebody has it open, or takes a snapshot there; `StorageFull` if it has no
-    /// room; `Poisoned` if a sync of a shard has failed; `Corrupt` if segments that are not sealed are damaged (sealed ones are taken as they
-    /// are); `Closed` if the stream is closed before all is in place; `Io`. After any of them an earlier snapshot is as it was.
+    /// `InvalidArgument` if the path is inside the stream, or holds a stream that is not a snapshot of this one, or a snapshot into which
+    /// records were put; `NotAStream` if it holds something else; `Locked` if somebody has it open, or takes a snapshot there; `StorageFull`
+    /// if it has no room; `Poisoned` if a sync of a shard has failed; `Corrupt` if segments that are not sealed are damaged (sealed ones are
+    /// taken as they are); `Closed` if the stream is closed before the snapshot is complete; `Io`. After any error, an earlier snapshot is as
+    /// it was.
     pub fn snapshot(
         &self,
         path: impl AsRef<Path>,

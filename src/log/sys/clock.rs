@@ -9,7 +9,7 @@ use crate::log::types::time::{Clock, Timestamp};
 
 /// The system's clock, and a stream's default.
 ///
-/// A query of the system takes a quarter of the time of a small put. So where the processor has a steady tick counter, a thread that asks
+/// A query of the system takes a quarter of the time of a small put. So if the processor has a steady tick counter, a thread that asks
 /// again within 2,000 ticks (0.4 to 2 microseconds) gets its previous time again.
 ///
 /// ```

@@ -4,10 +4,10 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-/// A place that keeps objects under names, such as a directory or a bucket of an object store. An archive of one stream is in it.
+/// A place that keeps objects under names, such as a directory or a bucket of an object store. It holds the archive of one stream.
 ///
-/// The crate brings two: `delivery::Directory` and `delivery::ObjectStorage`, with the cargo features `delivery` and `object-store`. An
-/// implementation of your own needs these four functions. Several threads may call them at the same time.
+/// The crate has two: `delivery::Directory` with the cargo feature `delivery`, and `delivery::ObjectStorage` with `object-store`. Your own
+/// implementation needs these four functions. Several threads may call them at the same time.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -46,11 +46,11 @@ pub trait Archive: fmt::Debug + Send + Sync + 'static {
     /// Returns where an object is, for messages: a URL or a path, without credentials.
     fn locate(&self, name: &str) -> String;
 
-    /// Returns the names of all objects that begin with a prefix, which ends with a slash, in any order. It may leave out those that have another slash
-    /// behind the prefix.
+    /// Returns the names of all objects that begin with a prefix, which ends with a slash, in any order. It may leave out names with another slash
+    /// after the prefix.
     ///
     /// # Errors
-    /// Any, if they cannot be listed. Nothing at that prefix is no error.
+    /// Any, if they cannot be listed. An empty list is not an error.
     fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
 
     /// Writes the bytes of an object to `into`. An error of `into` ends the call, which returns it.
@@ -59,11 +59,11 @@ pub trait Archive: fmt::Debug + Send + Sync + 'static {
     /// `NotFound` if there is no such object; any other if it cannot be read.
     fn get(&self, name: &str, into: &mut dyn Write) -> io::Result<()>;
 
-    /// Creates an object with the bytes that `from` returns until it returns none, or replaces it. It is there for good when this returns, and until
-    /// then it is there whole or not at all: also if the process is killed, and if `from` fails, whose error it returns.
+    /// Creates or replaces an object with all bytes of `from`. The object is durable when this returns. Before that, it exists completely or not at
+    /// all, even if the process is killed, or if `from` fails, whose error it returns.
     ///
     /// # Errors
-    /// Any, if it cannot be written. It may be there all the same.
+    /// Any, if it cannot be written. The object may exist nevertheless.
     fn put(&self, name: &str, from: &mut dyn Read) -> io::Result<()>;
 }
 

@@ -13,9 +13,8 @@ const ZSTD_LEVEL_DEFAULT: i32 = -1;
 
 /// How a stream compresses records.
 ///
-/// What is compressed is one frame: a batch, or what a producer sends at once, or a single record that is large. Small records that are put
-/// one by one stay as they are, and so does what would not get smaller. Each frame says how it was written, so this can be
-/// changed at any time, and records of all kinds lie side by side.
+/// Each frame is compressed by itself: a batch, what a producer sends together, or a single large record. Small records that are put one by
+/// one stay plain, and so do frames that would not get smaller. Each frame names its compression, so the setting can change at any time.
 ///
 /// ```
 /// # #[cfg(feature = "lz4")] {

@@ -49,11 +49,11 @@ pub struct StreamDescription {
     pub file_mode: u32,
     /// How records are compressed from now on.
     pub compression: Compression,
-    /// The key that encrypts what is put from now on; `None` if that stays plain.
+    /// The key that encrypts new records; `None` if they stay plain.
     pub encryption: Option<EncryptionDescription>,
-    /// The limits of each shard. In a process that reads a stream of another one: none.
+    /// The limits of each shard. A process that only reads the stream has no limits.
     pub limits: Limits,
-    /// The texts that the owner of the stream keeps with it, by name.
+    /// The stream's properties: texts, by name.
     pub properties: BTreeMap<String, String>,
     /// The holds on retention.
     pub holds: Vec<HoldDescription>,
@@ -76,9 +76,9 @@ pub struct StreamDescription {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct HoldDescription {
-    /// The name of the hold, which is the name of the group.
+    /// The name of the hold: that of the group, or the one that an archiver was given.
     pub name: String,
-    /// The most bytes of segments that are kept for it beyond what retention keeps.
+    /// The most bytes of segments that the hold keeps beyond what retention keeps.
     pub bytes_max: u64,
 }
 

@@ -26,7 +26,7 @@ use super::shard_id::ShardId;
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. Each variant has its own remedy, and its text says which.
+/// An error of this library. Each variant has its own remedy, and its text names it.
 ///
 /// The text of an error includes that of its [`source`](std::error::Error::source), so print one or the other.
 ///
@@ -70,16 +70,16 @@ pub enum Error {
     #[error("no room on the disk for more records in {}: free space or shorten the retention, then put again", .0.display())]
     StorageFull(Arc<Path>),
 
-    /// The limits of the stream do not let this pass now: nothing was put or read. *Remedy:* try again after this time, or raise the limits
-    /// with [`set_limits`](crate::Stream::set_limits).
+    /// The call exceeds the stream's limits for now: nothing was put or read. *Remedy:* try again after this time, or raise the limits with
+    /// [`set_limits`](crate::Stream::set_limits).
     #[error(
         "{shard} has used up what its stream's limits let pass: try again in {retry_after:?}, or raise the limits"
     )]
     Throttled {
-        /// The shard whose limit it is.
+        /// The shard whose limit was reached.
         shard: ShardId,
-        /// After this time the same call succeeds, unless others use up what comes in meanwhile. Records that a batch refused count together
-        /// with those before them in the batch.
+        /// The time after which the same call succeeds, unless other calls use up the limit meanwhile. For a batch, this counts all
+        /// throttled records before it in the batch, too.
         retry_after: Duration,
     },
 
@@ -97,30 +97,30 @@ pub enum Error {
         horizon: SequenceNumber,
     },
 
-    /// Damage took these records, and the owner of the stream gave them up by opening it with [`salvage`](crate::StreamOptions::salvage).
-    /// *Remedy:* call `skip_lost` to continue after them. They are lost.
+    /// These records were lost to damage, and the owner of the stream gave them up by opening it with
+    /// [`salvage`](crate::StreamOptions::salvage). *Remedy:* call `skip_lost` to continue after them.
     #[error(
         "{shard} has lost the records from sequence number {first} to before {end} to damage; skip what is lost to continue"
     )]
     Lost {
         /// The shard that was read.
         shard: ShardId,
-        /// The first sequence number that is lost, or the requested one if that is among them.
+        /// The first lost sequence number, or the requested one if it is lost.
         first: SequenceNumber,
-        /// The number after the last that is lost.
+        /// The number after the last lost one.
         end: SequenceNumber,
     },
 
-    /// Another process has the stream open again, and records that this reader has read, or that were there when it began, are gone: they
-    /// were lost with a failed disk or a failed sync, or cut with files that somebody removed or replaced. *Remedy:* undo what was done with
-    /// the records that were read, and `seek` to continue.
+    /// Another process has opened the stream again, and records that this reader has read, or that existed when it began, are gone: a failed
+    /// disk or a failed sync lost them, or somebody removed or replaced their files. *Remedy:* undo the effects of the records that were
+    /// read, and `seek` to continue.
     #[error(
         "{shard} was cut when its stream was opened again: this reader was at sequence number {next}, and what it has read before is gone; the shard now ends before {end}; seek to continue"
     )]
     Cut {
         /// The shard that was read.
         shard: ShardId,
-        /// The number that the reader was to read next.
+        /// The number that the reader would have read next.
         next: SequenceNumber,
         /// The number that the shard's next record will have.
         end: SequenceNumber,
@@ -128,7 +128,7 @@ pub enum Error {
 
     /// A worker of a consumer group committed to a shard that it has no lease on: it was silent for longer than its lease timeout, the
     /// group was reset, or the worker has not polled yet. The commit changed nothing. *Remedy:* continue to poll. Other workers may handle
-    /// again what this worker handled since its last commit.
+    /// the records again that this worker handled since its last commit.
     #[error(
         "this worker has no lease on {shard}, so the consumer group {group} did not move: keep polling, and commit in time"
     )]
@@ -151,8 +151,8 @@ pub enum Error {
         shard: ShardId,
     },
 
-    /// A receipt handle of a [queue](crate::Queue) is no longer valid: the record was handed out again, released, acknowledged or purged, is a dead letter or has
-    /// expired, or its visibility timeout is over. The call changed nothing. *Remedy:* leave the record to whoever has it now, and receive again. If
+    /// A receipt handle of a [queue](crate::Queue) is no longer valid: the record was received again, released, acknowledged or purged, is a dead
+    /// letter or has expired, or its visibility timeout is over. The call changed nothing. *Remedy:* drop the record, and receive again. If
     /// timeouts end too early, set a longer one.
     #[error(
         "the receipt handle of the record {sequence} of {shard} is no longer valid, so nothing was changed: leave the record to whoever has it now, or set a longer visibility timeout"
@@ -178,8 +178,8 @@ pub enum Error {
     #[error("{} has {} that this version of streamlog cannot read: open it with the version that wrote it, or a later one", .0.path.display(), .0.reason)]
     UnsupportedFormat(Box<Located>),
 
-    /// Bytes that were completely written have changed since, or a file is missing. *Remedy:* restore the file from a copy, or give up what
-    /// is damaged by opening with [`salvage`](crate::StreamOptions::salvage).
+    /// Bytes have changed after they were completely written, or a file is missing. *Remedy:* restore the file from a copy, or give up the
+    /// damaged records by opening with [`salvage`](crate::StreamOptions::salvage).
     #[error(transparent)]
     Corrupt(Box<Corruption>),
 
@@ -209,21 +209,21 @@ pub enum Error {
         cause: Arc<Error>,
     },
 
-    /// The operating system refused an operation. *Remedy:* remove the cause that the error names, and try again. After a failed sync, do
-    /// as for `Poisoned`.
+    /// The operating system refused an operation. *Remedy:* remove the cause that the error names, and try again. After a failed sync,
+    /// proceed as for `Poisoned`.
     #[error(transparent)]
     Io(Arc<IoFailure>),
 
-    /// A key that is needed to put or to read records is not there: nobody who has it was given, or he refused. Open the stream with the
-    /// keys that it was encrypted with. Everything that does not look into records works without.
+    /// A key that is needed to put or read records is unavailable: the stream was opened without a provider of it, or the provider refused.
+    /// *Remedy:* open the stream with the keys that it was encrypted with. Calls that do not look into records work without them.
     #[error(transparent)]
     KeyUnavailable(Box<UnavailableKey>),
 }
 
-/// Who has a stream open, as far as that is known.
+/// The process that has a stream open, as far as it is known.
 ///
-/// A process that opens a stream writes its id and name into the stream's file `LOCK`. They are a hint: there was no room for them on a full
-/// disk, and the id of a process in another container means nothing outside of it.
+/// A process that opens a stream writes its id and name into the stream's file `LOCK`. They are only a hint: they are missing if the disk
+/// was full, and the process id of another container means nothing outside of it.
 ///
 /// ```
 /// # use streamlog::{Error, Stream};
@@ -284,7 +284,7 @@ pub struct Located {
     pub reason: String,
 }
 
-/// Where damage was found, and what it looks like.
+/// The place and the kind of damage.
 ///
 /// ```
 /// # use streamlog::{Error, Stream};
@@ -304,7 +304,7 @@ pub struct Located {
 pub struct Corruption {
     /// The damaged file, or the one that is missing.
     pub path: PathBuf,
-    /// The shard that the file belongs to. `None` for the manifest, and for a record in a group's checkpoints that is not a checkpoint.
+    /// The shard that the file belongs to. `None` for the manifest, and for an invalid record in a group's checkpoints.
     pub shard: Option<ShardId>,
     /// The byte of the file at which the damaged part begins.
     pub offset: u64,
@@ -341,7 +341,7 @@ impl Corruption {
     }
 }
 
-/// What the operating system refused.
+/// An operation that the operating system refused.
 ///
 /// ```
 /// # use streamlog::{Error, Stream};
@@ -354,17 +354,18 @@ impl Corruption {
 #[error("cannot {action} {}: {source}; {}", .path.display(), self.remedy())]
 #[non_exhaustive]
 pub struct IoFailure {
-    /// What was tried, as a verb.
+    /// The operation, as a verb.
     pub action: &'static str,
-    /// The file or directory that it was tried on.
+    /// The file or directory that it concerns.
     pub path: PathBuf,
     /// The error of the operating system.
     pub source: io::Error,
 }
 
 impl IoFailure {
-    /// Returns a failure for callers that report their own, as [`WorkerOptions::positions_from`](crate::WorkerOptions::positions_from) lets
-    /// them. The text of its error begins with "cannot", the action and the path.
+    /// Returns a failure, for callers that report their own, for example in
+    /// [`WorkerOptions::positions_from`](crate::WorkerOptions::positions_from). The text of its error begins with "cannot", the action and
+    /// the path.
     pub fn new(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self { action, path: path.into(), source }
     }
@@ -435,9 +436,9 @@ impl From<IoFailure> for Error {
 }
 
 impl Error {
-    /// Returns whether the same call may succeed later without a change to the call or the program. This is so if the disk or a buffer was
-    /// full, a limit was reached, a producer's record expired, another subscription had the shard, another handle or process had the stream
-    /// open, or the operating system refused something other than a sync for a reason that may pass.
+    /// Returns whether the same call may succeed later without a change to the call or the program. This is true if the disk or a buffer
+    /// was full, a limit was reached, a producer's record expired, another subscription had the shard, another handle or process had the
+    /// stream open, or the operating system refused something other than a sync for a reason that may pass.
     ///
     /// ```
     /// # use streamlog::{Error, Stream};
@@ -492,7 +493,7 @@ impl Error {
         }
     }
 
-    /// Returns the first sequence number that could not be read, or that of the record that could not be changed, if the error is about records.
+    /// Returns the first sequence number that could not be read or changed, if the error is about records.
     pub fn sequence(&self) -> Option<SequenceNumber> {
         match *self {
             Self::Trimmed { requested, .. } => Some(requested),

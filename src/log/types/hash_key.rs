@@ -89,7 +89,7 @@ impl KeyHash {
     }
 }
 
-/// A range of hash keys, such as a shard owns, including both ends.
+/// A range of hash keys, including both ends. Each shard owns one.
 ///
 /// ```
 /// # use streamlog::{HashKey, HashKeyRange};

@@ -1,4 +1,4 @@
-//! The keys that encrypt a stream, and who keeps the keys that wrap them.
+//! The keys that encrypt a stream, and the providers of the keys that wrap them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ pub(crate) const KEY_BYTES: usize = 32;
 
 /// Wraps and unwraps the data keys of streams: a key management service, a hardware module, or a `KeyFile`.
 ///
-/// The keys that it wraps them with never leave it. A stream has one data key at a time, and another one after each
-/// [`rotate_key`](crate::Stream::rotate_key). It keeps them wrapped, together with the names of the keys that they are wrapped with. It asks
-/// for each of them at most once while it is open, and never during a put.
+/// The wrapping keys never leave it. A stream has one data key at a time, and a new one after each
+/// [`rotate_key`](crate::Stream::rotate_key). It stores the wrapped data keys, each with the name of its wrapping key. It unwraps each of
+/// them at most once while it is open, and never during a put.
 ///
-/// Both calls get a `context`, which names the stream. A provider should authenticate it, so that a wrapped key cannot be taken to another
-/// stream: KMS calls that the encryption context, and others additional authenticated data.
+/// Both calls get a `context`, which identifies the stream. A provider should authenticate it, so that a wrapped key cannot be moved to
+/// another stream. KMS calls it the encryption context; others call it additional authenticated data.
 ///
 /// ```
 /// # #[cfg(feature = "encryption")] {
@@ -112,35 +112,35 @@ impl fmt::Debug for DataKey {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrappedKey {
-    /// The name of the key that it is wrapped with, for the provider and for people.
+    /// The name of the wrapping key, for the provider and for people.
     pub key_id: String,
     /// The encrypted key.
     pub bytes: Vec<u8>,
 }
 
-/// Which key encrypts what is put. [`StreamDescription`](crate::StreamDescription) has it.
+/// The key that encrypts new records. [`StreamDescription`](crate::StreamDescription) contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct EncryptionDescription {
     /// The number of the data key. The first one of a stream has the number 0.
     pub data_key: u32,
-    /// The name of the provider's key that it is wrapped with.
+    /// The name of the provider's key that wraps it.
     pub key_id: String,
 }
 
-/// What [`Error::KeyUnavailable`](crate::Error::KeyUnavailable) says of a key.
+/// The details of [`Error::KeyUnavailable`](crate::Error::KeyUnavailable).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} is needed for {} (data key {data_key}): {reason}", self.name(), .path.display())]
 #[non_exhaustive]
 pub struct UnavailableKey {
     /// The stream's directory.
     pub path: PathBuf,
-    /// The name of the provider's key, or empty if it has named none.
+    /// The name of the provider's key, or empty if there is none.
     pub key_id: String,
-    /// The number of the data key that it wraps.
+    /// The number of the data key.
     pub data_key: u32,
-    /// Why it is not there, and what to do.
+    /// Why the key is unavailable, and what to do.
     pub reason: String,
 }
 

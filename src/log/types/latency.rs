@@ -80,8 +80,8 @@ impl Latency {
         found.map_or(Duration::ZERO, |(longest, _)| longest)
     }
 
-    /// Returns all buckets in order: the longest time in each bucket, and its number of calls. They are always the same buckets. A
-    /// `Latency::default()` has none.
+    /// Returns all buckets in order: the longest time in each bucket, and its number of calls. The buckets are always the same, except that
+    /// a `Latency::default()` has none.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         let counted = self.counts.iter().enumerate();
         counted.map(|(bucket, &count)| (Duration::from_nanos(longest_of(bucket)), count))

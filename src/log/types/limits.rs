@@ -10,7 +10,7 @@ pub const HEADER_NAME_BYTES_MAX: usize = 255;
 pub const PROPERTY_NAME_BYTES_MAX: usize = 255;
 /// The longest text of a stream's property in bytes.
 pub const PROPERTY_BYTES_MAX: usize = 64 << 10;
-/// The default of the largest record that a stream takes, counting key, data and headers together.
+/// The default size of the largest record that a stream takes, counting key, data and headers together.
 pub const RECORD_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 /// The default of the size at which a segment is full.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -42,7 +42,7 @@ pub(crate) const fn unsealed_count_max(segment_bytes: u64) -> usize {
     let is_medium = segment_bytes >= SEGMENT_BYTES_DEFAULT / 4 && segment_bytes < SEGMENT_BYTES_DEFAULT * 4;
     if is_medium { 16 } else { 4 }
 }
-/// The bytes of segments that a reader keeps of what it has fetched from an archive, unless it is set.
+/// The default limit on the bytes of archived segments that a reader caches.
 pub const ARCHIVE_CACHE_BYTES_DEFAULT: u64 = 1 << 30;
 /// The largest manifest that is read. A manifest of 1,024 open and 100,000 closed shards has about 40 MiB.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 256 << 20;

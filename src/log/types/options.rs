@@ -100,7 +100,7 @@ impl Default for Retention {
     }
 }
 
-/// The choice of who does the background work: interval syncs, sealing full segments, retention.
+/// Selects who does the background work: interval syncs, sealing full segments, retention.
 ///
 /// ```
 /// # use streamlog::{Maintenance, StreamOptions};
@@ -114,17 +114,17 @@ impl Default for Retention {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// Two threads: `streamlog` does this work, and `streamlog-ahead` prepares what busy puts will need next. They are the stream's own, unless
-    /// a [`MaintenancePool`](crate::MaintenancePool) maintains it together with others.
+    /// Two threads: `streamlog` does this work, and `streamlog-ahead` prepares segments for busy shards. Each stream has its own two threads,
+    /// unless a [`MaintenancePool`](crate::MaintenancePool) maintains it.
     #[default]
     Thread,
-    /// Nobody, until the caller calls [`Stream::maintain`](crate::Stream::maintain).
+    /// The caller, by calling [`Stream::maintain`](crate::Stream::maintain).
     Manual,
 }
 
 /// How to open or create a stream: a builder that ends with [`open`](StreamOptions::open).
 ///
-/// Settings that belong to the stream are kept in its manifest. A setting that is not given here comes from there.
+/// Settings that belong to the stream are stored in its manifest, and apply unless they are set here.
 ///
 /// ```
 /// # use streamlog::{Durability, HOUR, KeyHash, Retention, StreamOptions};
@@ -268,9 +268,8 @@ impl StreamOptions {
         self
     }
 
-    /// Sets the largest record that a put takes, counting key, data and headers together. Stored in the manifest. It is never more than a
-    /// segment holds. Default: 1 MiB, as in Kinesis, or less if the segments are smaller. As long as it is the default, it changes with
-    /// `segment_bytes`.
+    /// Sets the largest record that a put takes, counting key, data and headers together. Stored in the manifest. A record cannot exceed a
+    /// segment. Default: 1 MiB, as in Kinesis, or less if the segments are smaller. The default follows `segment_bytes`.
     #[must_use]
     pub fn record_bytes_max(mut self, bytes: u64) -> Self {
         self.record_bytes_max = Some(bytes);
@@ -281,10 +280,9 @@ impl StreamOptions {
     /// Stored in the manifest. Directories get the matching permission to enter, such as 0750. Default: `0o600`, so that nobody but the
     /// owner can read the records. Set it if processes of other users read the stream.
     ///
-    /// The umask changes nothing about it. It applies to everything inside the stream, consumer groups included, and to the stream's
-    /// directory and those above it that opening creates. A directory that is there already keeps its permissions when a stream is created in
-    /// it. Opening a stream with another mode than it has changes the stream's directory and everything in it, which takes as long as visiting
-    /// each file.
+    /// The umask has no effect. The mode applies to everything inside the stream, consumer groups included, and to the stream's directory and
+    /// its parents, if opening creates them. A directory that already exists keeps its permissions when a stream is created in it. Opening a
+    /// stream with a different mode changes the stream's directory and everything in it, and visits each file.
     ///
     /// Others never get write access: they could truncate a mapped file, which kills the processes that read it.
     ///
@@ -301,11 +299,11 @@ impl StreamOptions {
         self
     }
 
-    /// Sets how records are compressed from now on; see [`Compression`]. The stream keeps it until it is opened with another. Default for a
-    /// new stream: not at all.
+    /// Sets how new records are compressed; see [`Compression`]. The stream keeps this until it is opened with another compression. Default
+    /// for a new stream: none.
     ///
-    /// Batches and what producers send pay for it with a third to a half of their rate. Small records that are put one by one stay plain. Leave
-    /// it off for data that is compressed already.
+    /// It costs batches and producers a third to a half of their rate. Small records that are put one by one stay plain. Leave it off for data
+    /// that is already compressed.
     ///
     /// ```
     /// # #[cfg(feature = "lz4")] {
@@ -322,15 +320,15 @@ impl StreamOptions {
         self
     }
 
-    /// Encrypts what is put from now on, with AES-256-GCM, and decrypts what is read. Default: nothing is encrypted, and a stream that is
-    /// encrypted stays so. Needs the feature `encryption`.
+    /// Encrypts new records with AES-256-GCM, and decrypts records that are read. Default: a new stream is plain, and an encrypted stream
+    /// stays encrypted. Needs the feature `encryption`.
     ///
-    /// This is kept with the stream. To put or read later, open it with the same keys again; without them it opens all the same, and a call
-    /// that needs a key fails with `KeyUnavailable`. Records that were put before stay as they are. Consumer groups' checkpoints are
-    /// encrypted like the stream.
+    /// The manifest stores this. To put or read later, open the stream with the same keys; without them it opens, but calls that need a key
+    /// fail with `KeyUnavailable`. Records that were put before stay as they are. Consumer groups' checkpoints are encrypted like the
+    /// stream.
     ///
-    /// Keys, data and headers of records are encrypted; how many records there are, when they came and how large they are is not. What
-    /// encryption protects against and what it does not is in [SECURITY.md](https://docs.rs/crate/streamlog/latest/source/docs/SECURITY.md).
+    /// The keys, data and headers of records are encrypted; their number, times and sizes are not. What encryption protects against is in
+    /// [SECURITY.md](https://docs.rs/crate/streamlog/latest/source/docs/SECURITY.md).
     ///
     /// ```
     /// # #[cfg(feature = "encryption")] {
@@ -350,7 +348,7 @@ impl StreamOptions {
         self
     }
 
-    /// Decrypts what is read, and leaves what is put from now on plain, also if the stream was encrypted until now. Needs the feature
+    /// Decrypts records that are read, and leaves new records plain, even if the stream was encrypted before. Needs the feature
     /// `encryption`.
     #[must_use]
     pub fn decryption_only(mut self, keys: impl KeyProvider + 'static) -> Self {
@@ -373,8 +371,8 @@ impl StreamOptions {
         self
     }
 
-    /// Sets how often maintenance syncs what was put under [`Durability::Process`]. `None` syncs only on request and on closing. Default:
-    /// each second.
+    /// Sets how often maintenance syncs records under [`Durability::Process`]. `None` syncs only on request and on closing. Default: each
+    /// second.
     ///
     /// ```
     /// # use streamlog::StreamOptions;
@@ -390,10 +388,10 @@ impl StreamOptions {
         self
     }
 
-    /// Sets how much each shard takes and hands out in a second; see [`Limits`]. It applies to this opening only, and
+    /// Sets limits on the write and read throughput of each shard; see [`Limits`]. They apply to this opening only, and
     /// [`Stream::set_limits`](crate::Stream::set_limits) changes it while the stream is open. Default: no limits.
     ///
-    /// It limits the process that has the stream open. Readers in other processes are not limited.
+    /// They limit only the process that has the stream open, not readers in other processes.
     ///
     /// ```
     /// # use streamlog::{Limits, StreamOptions};
@@ -408,10 +406,10 @@ impl StreamOptions {
         self
     }
 
-    /// Keeps a text of the caller's with the stream, by name, such as who owns it. A stream that is created has it from the beginning. It is in
-    /// [`StreamDescription::properties`](crate::StreamDescription::properties), in snapshots, and in `manifest.json`, where it is not encrypted.
+    /// Sets a property of the stream: a text with a name, such as its owner. A new stream has it from the beginning. It is in
+    /// [`StreamDescription::properties`](crate::StreamDescription::properties), in snapshots, and unencrypted in `manifest.json`.
     ///
-    /// A name has 1 to 255 bytes, and a text up to 64 KiB. The library gives them no meaning.
+    /// A name has 1 to 255 bytes, and a text up to 64 KiB. They have no meaning to the library.
     ///
     /// ```
     /// # use streamlog::StreamOptions;
@@ -442,7 +440,7 @@ impl StreamOptions {
         self
     }
 
-    /// Opens an existing stream, and fails if there is none instead of creating it.
+    /// Opens an existing stream, and fails if there is none.
     ///
     /// ```
     /// # use streamlog::{Error, StreamOptions};
@@ -464,14 +462,14 @@ impl StreamOptions {
         self
     }
 
-    /// Opens a damaged stream and gives up what is damaged. Default: opening fails with [`Error::Corrupt`] if it meets damage.
+    /// Opens a damaged stream and gives up the damaged records. Default: opening fails with [`Error::Corrupt`] if it finds damage.
     ///
     /// All records are read and checked. [`RecoveryReport::lost`](crate::RecoveryReport::lost) lists every lost record. From then on, a
-    /// reader that comes to such a place fails with [`Error::Lost`], also in later openings. A damaged file is kept beside the repaired
+    /// reader that reaches a lost record fails with [`Error::Lost`], also in later openings. A damaged file is kept beside the repaired
     /// one, with `.damaged` appended to its name. A stream without damage opens as usual.
     ///
     /// A damaged manifest cannot be salvaged: restore `manifest.json` from a copy. It is small, and changes only with the shards, the
-    /// settings, and what retention drops.
+    /// settings and the trim horizons.
     ///
     /// ```
     /// # use streamlog::StreamOptions;
@@ -490,9 +488,9 @@ impl StreamOptions {
     /// [`Stream::maintain`](crate::Stream::maintain), and a last time on closing. Default: no report.
     ///
     /// `report` should be quick, because syncs and retention wait for it. It may call the stream, and may close it or drop its last clone. It
-    /// must not wait for a producer: on a full disk, that waits for retention. A call to `maintain` or `close` within `report` does not call
-    /// `report` again. With the cargo feature `metrics`, `streamlog::metrics::reporter`
-    /// returns one for the facade of that name.
+    /// must not wait for a producer, because a producer on a full disk waits for retention. A call to `maintain` or `close` within `report`
+    /// does not call `report` again. With the cargo feature `metrics`, `streamlog::metrics::reporter` returns a `report` for the `metrics`
+    /// facade.
     ///
     /// ```
     /// # use streamlog::StreamOptions;
@@ -509,15 +507,15 @@ impl StreamOptions {
         self
     }
 
-    /// Reads from an archive what retention has dropped from the stream, for [`open_reader`](Self::open_reader). Default: no archive.
+    /// Sets an archive from which [`open_reader`](Self::open_reader) reads records that retention has dropped. Default: no archive.
     ///
-    /// The trim horizon of the reader is that of the archive. Its iterators go over from the archive to the stream's own files without a gap,
-    /// while retention goes on, and shards that have expired are there as long as the archive names them. What neither has is
-    /// [`Trimmed`](Error::Trimmed). If the archive is out of reach, a read of what is only there fails with [`Error::Io`], which names the object, and
-    /// may be repeated; what the stream still has can be read all the same.
+    /// The reader's trim horizon is that of the archive. Its iterators move from the archive to the stream's own files without a gap, even while
+    /// retention runs, and expired shards remain readable while the archive has them. Reading records that neither has fails with
+    /// [`Trimmed`](Error::Trimmed). If the archive is unreachable, reading records that only the archive has fails with [`Error::Io`], which names
+    /// the object, and may be retried; the records in the stream's own files stay readable.
     ///
-    /// A segment is fetched as a whole when the first of its records is read, and checked. See
-    /// [`archive_cache`](Self::archive_cache) for where it is kept. [`StreamReader::archiver`](crate::StreamReader::archiver) fills the archive.
+    /// The reader fetches and checks a whole segment when the first of its records is read, and keeps it in the
+    /// [`archive_cache`](Self::archive_cache). [`StreamReader::archiver`](crate::StreamReader::archiver) fills the archive.
     ///
     /// ```
     /// # #[cfg(feature = "delivery")] {
@@ -550,11 +548,12 @@ impl StreamOptions {
         self
     }
 
-    /// Sets where segments are kept that were fetched from the [`archive`](Self::archive), and up to how many bytes: when they have more, those that
-    /// were used least recently go. Call it after `archive`. Default: the system's directory for temporary files, 1 GiB.
+    /// Sets the directory and the size of the cache of segments from the [`archive`](Self::archive). The least recently used segments are evicted.
+    /// Call it after `archive`. Default: the system's directory for temporary files, 1 GiB.
     ///
-    /// The files have no names: they are gone when the reader and its batches are dropped, also if the process is killed. Each reader has its own.
-    /// A segment in which an iterator stands, or of which a batch is held, stays whatever the bound. So leave room for a segment for each iterator.
+    /// The files have no names: they disappear when the reader and its batches are dropped, also if the process is killed. Each reader has its own
+    /// cache. A segment that an iterator is reading, or that a batch holds, stays even beyond the bound. So leave room for one segment per
+    /// iterator.
     #[must_use]
     pub fn archive_cache(mut self, dir: impl Into<PathBuf>, bytes_max: u64) -> Self {
         if let Some(source) = &mut self.archive {

@@ -19,13 +19,13 @@ pub struct PutRecord<'a> {
     pub partition_key: &'a [u8],
     /// The data.
     pub data: &'a [u8],
-    /// A hash key that takes the place of the partition key's hash, if any.
+    /// A hash key to use instead of the partition key's hash, if any.
     pub explicit_hash_key: Option<HashKey>,
     headers: Vec<(&'a str, &'a [u8])>,
 }
 
 impl<'a> PutRecord<'a> {
-    /// Returns a record that goes where the hash of its partition key says.
+    /// Returns a record that goes to the shard that owns the hash of its partition key.
     #[inline]
     pub fn new<K, D>(partition_key: &'a K, data: &'a D) -> Self
     where
@@ -43,8 +43,8 @@ impl<'a> PutRecord<'a> {
     /// Adds a header: a named value that goes with the record, such as a trace id or a content type. Headers keep their order, and a name
     /// may occur more than once.
     ///
-    /// A name has 1 to 255 bytes. A record without headers takes no byte more for them. A record with headers takes 4 bytes, plus 6 for
-    /// each header besides its name and value, and all of these count towards the largest record.
+    /// A name has 1 to 255 bytes. A record without headers has no overhead. A record with headers has 4 bytes of overhead, plus 6 for each
+    /// header. The overhead, names and values count towards the largest record.
     #[must_use]
     pub fn header<V: AsRef<[u8]> + ?Sized>(mut self, name: &'a str, value: &'a V) -> Self {
         self.headers.push((name, value.as_ref()));

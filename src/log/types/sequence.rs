@@ -4,8 +4,8 @@ use std::fmt;
 
 /// A record's place in its shard. Numbers are dense: the next record's number is always this one plus 1.
 ///
-/// Numbers order the records of one shard. Between shards, only those of parents and children compare: a child begins above the end of all
-/// its parents.
+/// Numbers order the records of one shard. Across shards, only the numbers of parents and children are comparable: a child begins above the
+/// end of all its parents.
 ///
 /// ```
 /// # use streamlog::SequenceNumber;

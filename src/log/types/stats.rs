@@ -1,4 +1,4 @@
-//! The counts that a stream keeps of itself, under their own names and under those of Amazon CloudWatch.
+//! The counts of a stream, under their own names and under those of Amazon CloudWatch.
 
 use std::ops::AddAssign;
 
@@ -26,7 +26,7 @@ pub struct StreamStats {
     pub shards: Vec<ShardStats>,
     /// The traffic of shards that have expired since the stream was opened.
     pub expired: Traffic,
-    /// How calls to put went; `None` without the cargo feature `metrics`, since timing has a cost for each put.
+    /// The outcomes and times of puts; `None` without the cargo feature `metrics`, because timing costs each put something.
     pub puts: Option<PutStats>,
 }
 
@@ -41,7 +41,7 @@ impl StreamStats {
         self.shards.iter().map(|shard| shard.disk_bytes).sum()
     }
 
-    /// Returns what was put to and read from all shards since the stream was opened, including expired ones.
+    /// Returns the traffic of all shards since the stream was opened, including expired ones.
     pub fn traffic(&self) -> Traffic {
         let mut all = self.expired;
         self.shards.iter().for_each(|shard| all += shard.traffic);
@@ -54,8 +54,8 @@ impl StreamStats {
         self.shards.iter().filter_map(|shard| shard.iterator_age_ms).max()
     }
 
-    /// Returns every count that CloudWatch has a name for, under that name and in its unit: first those of the stream, then those of each
-    /// shard. A loop over them can feed any metrics collector.
+    /// Returns every count with a CloudWatch name, under that name and in its unit: first those of the stream, then those of each shard. A
+    /// loop over them can feed any metrics collector.
     ///
     /// | names | unit | of |
     /// |---|---|---|
@@ -129,8 +129,8 @@ pub struct ShardStats {
     /// The records and bytes put and read since the stream was opened.
     pub traffic: Traffic,
     /// The age, in milliseconds, of the oldest record that one of the shard's iterators has not read yet: at least 1, 0 if all of them are
-    /// at the end, `None` if there are none or that record is damaged. CloudWatch: `IteratorAgeMilliseconds`, which there is the age of the
-    /// last record that was read and is missing while nobody reads. Here it also grows while an iterator stands still.
+    /// at the end, `None` if there are no iterators or that record is damaged. CloudWatch: `IteratorAgeMilliseconds`, which is the age of
+    /// the last record that was read and is missing while nobody reads. Here it also grows while an iterator is idle.
     pub iterator_age_ms: Option<u64>,
 }
 
@@ -182,10 +182,10 @@ pub struct Traffic {
     pub incoming_stored_bytes: u64,
     /// The records that iterators returned. CloudWatch: `OutgoingRecords`, and for the stream `GetRecords.Records` (Count).
     pub outgoing_records: u64,
-    /// The bytes that iterators returned, as they were put. Those of a frame that is read in parts count with its last part. CloudWatch: `OutgoingBytes`, and
-    /// for the stream `GetRecords.Bytes` (Bytes).
+    /// The bytes that iterators returned, before compression. If a frame is read in parts, its bytes count with the last part. CloudWatch:
+    /// `OutgoingBytes`, and for the stream `GetRecords.Bytes` (Bytes).
     pub outgoing_bytes: u64,
-    /// The records that were not put because of the stream's [limits](crate::Limits): each attempt counts. CloudWatch:
+    /// The records that the stream's [limits](crate::Limits) rejected: each attempt counts. CloudWatch:
     /// `WriteProvisionedThroughputExceeded` (Count).
     pub write_throttled_records: u64,
     /// The calls to read that failed because of the stream's limits. CloudWatch: `ReadProvisionedThroughputExceeded` (Count).
@@ -204,7 +204,7 @@ impl AddAssign for Traffic {
     }
 }
 
-/// How the calls to put went since the stream was opened. A call that was refused for its arguments does not count.
+/// The outcomes and times of calls to put since the stream was opened. A call that was refused for its arguments does not count.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -287,7 +287,7 @@ pub struct Metric<'a> {
     pub value: MetricValue<'a>,
 }
 
-/// The kind of a count, which decides how to collect it, and its value.
+/// A count's kind, which determines how to collect it, and its value.
 ///
 /// ```
 /// # use streamlog::{MetricValue, Stream};

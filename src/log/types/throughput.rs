@@ -2,12 +2,11 @@
 
 use super::error::{Error, Result};
 
-/// How much each shard takes and hands out in a second. [`StreamOptions::limits`](crate::StreamOptions::limits) and
-/// [`Stream::set_limits`](crate::Stream::set_limits) set it. Without limits, which is the default, a shard takes and hands out as much as
-/// the machine can.
+/// Limits on the write and read throughput of each shard. [`StreamOptions::limits`](crate::StreamOptions::limits) and
+/// [`Stream::set_limits`](crate::Stream::set_limits) set them. By default there are none.
 ///
-/// A shard lets a second's worth pass at once, and then what comes in at the rate. Each shard counts for itself, so a stream with twice as
-/// many shards takes twice as much. What is beyond a limit fails with [`Error::Throttled`], which says when to try again.
+/// Each limit is a token bucket that holds one second's worth. Each shard has its own, so a stream with twice as many shards takes twice as
+/// much. A call beyond a limit fails with [`Error::Throttled`], which says when to retry.
 ///
 /// ```
 /// # use streamlog::{Error, Limits, StreamOptions};
@@ -60,8 +59,8 @@ impl Limits {
             .read_calls_per_second(5)
     }
 
-    /// Limits the bytes that are put to a shard. A record that is larger than a second's worth is taken once nothing was put for a second,
-    /// and then the shard takes nothing until its bytes have come in.
+    /// Limits the bytes that are put to a shard. A record that is larger than a second's worth is taken once the bucket is full, and then
+    /// the shard takes nothing until the bucket has made up for it.
     #[must_use]
     pub const fn write_bytes_per_second(mut self, bytes: u64) -> Self {
         self.write_bytes_per_second = Some(bytes);
@@ -75,8 +74,8 @@ impl Limits {
         self
     }
 
-    /// Limits the bytes that are read from a shard. As in Kinesis, a read goes on as long as anything is left, and returns up to five
-    /// seconds' worth; the next ones wait until that has come in.
+    /// Limits the bytes that are read from a shard. As in Kinesis, a read succeeds while any tokens are left, and returns up to five
+    /// seconds' worth; the next reads are throttled until the bucket has made up for it.
     #[must_use]
     pub const fn read_bytes_per_second(mut self, bytes: u64) -> Self {
         self.read_bytes_per_second = Some(bytes);

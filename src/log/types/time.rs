@@ -133,8 +133,8 @@ impl From<Timestamp> for SystemTime {
 
 /// The source of a stream's time, for the arrival timestamps of records and for retention.
 ///
-/// It may jump, in both directions. Timestamps in a shard never decrease even then. So that a jump neither ends a lease nor makes records
-/// expire early, a clock that can be set also has a measure of time that setting it does not change: [`elapsed`](Self::elapsed).
+/// It may jump, in both directions. Timestamps in a shard never decrease even then. A clock that can be set should also implement
+/// [`elapsed`](Self::elapsed), which jumps do not affect, so that a jump neither ends a lease nor makes records expire early.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -160,8 +160,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
     /// Returns how much time has passed since some fixed moment. It never decreases, and setting the clock does not change it.
     ///
-    /// By default it is the time since 1970 according to [`now`](Self::now). Then every jump of the clock is taken for time that has
-    /// passed.
+    /// By default it is the time since 1970 according to [`now`](Self::now). Then every jump of the clock counts as time that has passed.
     ///
     /// ```
     /// # use streamlog::{Clock, HOUR, ManualClock, SystemClock, Timestamp};
@@ -212,7 +211,7 @@ impl ManualClock {
         let _ = self.elapsed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, advanced);
     }
 
-    /// Sets the clock, also backwards. To the stream this is a jump, not time that passes: see [`Clock::elapsed`].
+    /// Sets the clock, even backwards. To the stream this is a jump, not elapsed time: see [`Clock::elapsed`].
     pub fn set(&self, to: Timestamp) {
         self.beyond.store(to.0.wrapping_sub(self.elapsed.load(Ordering::SeqCst)), Ordering::SeqCst);
     }

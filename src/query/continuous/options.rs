@@ -7,7 +7,7 @@ use crate::Position;
 
 const MEMORY_LIMIT: usize = 1 << 30;
 
-/// How a pump runs: a builder with defaults.
+/// The options of a pump.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,7 +50,7 @@ impl PumpOptions {
         }
     }
 
-    /// Sets where a new pump begins to read: `TrimHorizon`, `Latest` or `AtTimestamp`. One that has run before goes on where it was. Default:
+    /// Sets where a new pump begins to read: `TrimHorizon`, `Latest` or `AtTimestamp`. An existing pump continues where it was. Default:
     /// `TrimHorizon`.
     pub fn start_at(mut self, position: Position) -> Self {
         self.start = position;
@@ -59,32 +59,32 @@ impl PumpOptions {
 
     /// Sets how many bytes of rows the pump may hold in open windows, for joins, and to look back at. Default: 1 GiB.
     ///
-    /// From four fifths of it on, the pump does not read the shards whose time is ahead of others. Beyond it, the pump ends with
-    /// [`QueryError::Memory`](crate::query::QueryError::Memory). Its state stays, and it goes on when it is started with a higher limit. What
-    /// evaluating the rows of a window takes comes on top, and has the memory limit of the catalog.
+    /// Above four fifths of the limit, the pump stops reading the shards whose time is ahead of others. Beyond the limit, the pump ends with
+    /// [`QueryError::Memory`](crate::query::QueryError::Memory). Its state remains, and it continues when it is started with a higher limit.
+    /// Evaluating the rows of a window takes additional memory, which the catalog limits.
     ///
-    /// The tables that the statement joins may take as much again, all of them together.
+    /// The tables that the statement joins may together take as much memory again.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = bytes;
         self
     }
 
-    /// Sets how long a shard may be without rows until it no longer holds the watermark back, for event time. Default: that of the
+    /// Sets after how long without rows a shard no longer holds back the watermark, for event time. Default: that of the
     /// [schema](crate::query::Schema::idle_timeout).
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
     }
 
-    /// Forgets what a pump of this name has read and holds, and begins as if it were new, also with another statement. What it has put stays.
-    /// Default: false, and another statement than the one before is refused.
+    /// Deletes the position and state of a pump of this name, and begins as a new pump, possibly with another statement. Rows that were already put
+    /// remain. Default: false, and a changed statement is refused.
     pub fn begin_anew(mut self, begin_anew: bool) -> Self {
         self.begin_anew = begin_anew;
         self
     }
 
-    /// Sets where rows go that cannot be handled: records that do not fit the schema, rows that come after their window has ended, rows for which
-    /// the statement fails, and rows that the output refuses. Default: nowhere. They are [counted](crate::query::PumpStats) in any case.
+    /// Sets the output for rows that cannot be handled: records that do not fit the schema, rows that come after their window has ended, rows for
+    /// which the statement fails, and rows that the output refuses. Default: none. They are [counted](crate::query::PumpStats) in any case.
     ///
     /// The columns are those of the error stream of Kinesis Data Analytics: `ERROR_TIME`, `ERROR_LEVEL`, `ERROR_NAME`, `MESSAGE`,
     /// `DATA_ROWTIME`, `DATA_ROW` (the record's data in hexadecimal, up to 24,576 bytes of it) and `PUMP_NAME`. Into a stream, they go as JSON,
@@ -94,8 +94,8 @@ impl PumpOptions {
         self
     }
 
-    /// Holds retention back for the pump, as [`WorkerOptions::hold`](crate::WorkerOptions::hold) does. Without it, records that retention drops
-    /// before they are read are skipped, and counted.
+    /// Makes retention keep up to this many bytes for the pump, like [`WorkerOptions::hold`](crate::WorkerOptions::hold). Without a hold, records
+    /// that retention drops before they are read are skipped and counted.
     pub fn hold(mut self, bytes_max: u64) -> Self {
         self.hold = Some(bytes_max);
         self

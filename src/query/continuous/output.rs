@@ -16,7 +16,7 @@ use crate::{Stream, extend};
 /// The column that names the partition key of a row, and is not in its data.
 const KEY: &str = "_key";
 
-/// Where the rows of a pump go: a stream, or a function.
+/// Where a pump writes its rows: a stream, or a function.
 ///
 /// ```
 /// # use streamlog::Stream;
@@ -61,22 +61,21 @@ impl fmt::Debug for Output {
 }
 
 impl Output {
-    /// Puts each row into a stream as a record, exactly once, whatever happens to the process: an object of JSON, with all columns, also those that
-    /// are null. Times are texts in the form of RFC 3339; binary values are texts where
-    /// they are UTF-8, and in hexadecimal otherwise.
+    /// Puts each row into a stream as a record, exactly once, whatever happens to the process: a JSON object with all columns, including null ones.
+    /// Times are strings in the format of RFC 3339. Binary values are strings if they are UTF-8, and in hexadecimal otherwise.
     ///
-    /// If the statement selects a column `_key`, it is the partition key, and not in the data. Otherwise, without [`key`](Self::key), each row
-    /// has a key of its own, so that rows spread over the shards. A key that is null or empty counts as none. A longer one than a record may have is cut.
+    /// If the statement selects a column `_key`, it is the partition key, and not in the data. Otherwise, without [`key`](Self::key), each row has a
+    /// unique key, so the rows spread over the shards. A null or empty key counts as none. A key that is too long for a record is truncated.
     ///
     /// Rows that are too large for a record go to the error output.
     pub fn stream(stream: &Stream) -> Self {
         Self { target: Target::Stream(stream.clone()), is_csv: false, key: None }
     }
 
-    /// Calls a function with the rows, a batch at a time, in order. It is called on the pump's thread, which waits for it.
+    /// Calls a function with the rows, a batch at a time, in order. It runs on the pump's thread, which waits for it.
     ///
-    /// Rows come **at least once**: those of the last batches come again after a crash. If the function fails or panics, it is called again, with a
-    /// pause before; after four failures the rows go to the error output.
+    /// Each row is passed **at least once**: those of the last batches are passed again after a crash. If the function fails or panics, it is called
+    /// again after a pause. After four failures, the rows go to the error output.
     pub fn function<E: fmt::Display>(
         function: impl Fn(&RecordBatch) -> Result<(), E> + Send + Sync + 'static,
     ) -> Self {
@@ -84,14 +83,14 @@ impl Output {
         Self { target: Target::Function(Arc::new(function)), is_csv: false, key: None }
     }
 
-    /// Puts each row as a line of CSV, without a header and without the end of the line.
+    /// Puts each row as a line of CSV, without a header and without a line ending.
     #[must_use]
     pub fn csv(mut self) -> Self {
         self.is_csv = true;
         self
     }
 
-    /// Takes a column of the result as the partition key. It stays in the data.
+    /// Uses a column of the result as the partition key. It stays in the data.
     #[must_use]
     pub fn key(mut self, column: impl Into<String>) -> Self {
         self.key = Some(column.into());

@@ -81,12 +81,12 @@ impl Catalog {
     /// ```
     ///
     /// # Errors
-    /// Same as [`start_all`](Self::start_all); `Invalid` if the text has not exactly one such statement.
+    /// Same as [`start_all`](Self::start_all); `Invalid` if the text does not consist of exactly one such statement.
     pub fn start(&self, statement: &str) -> Result<Pump, QueryError> {
         self.start_with(statement, PumpOptions::new())
     }
 
-    /// Starts a continuous query as [`start`](Self::start) does, with options.
+    /// Starts a continuous query like [`start`](Self::start), with options.
     ///
     /// # Errors
     /// Same as [`start`](Self::start).
@@ -104,11 +104,11 @@ impl Catalog {
         })
     }
 
-    /// Starts all continuous queries of a text, but for pumps that are `STOPPED`. Statements end with `;`. Each pump has a name of its own, which its
-    /// state is kept under: that of `CREATE PUMP`, or of its output.
+    /// Starts all continuous queries of a text, except pumps that are `STOPPED`. Statements end with `;`. Each pump has its own name, under which
+    /// its state is stored: that of `CREATE PUMP`, or of its output.
     ///
     /// A stream that `CREATE STREAM` declares is the [output](Self::output) of that name, if that is a stream. Otherwise it is a new stream inside
-    /// the first stream that the statements read, and goes on when the same text is started again.
+    /// the first stream that the statements read, and continues when the same text is started again.
     ///
     /// # Errors
     /// `Statement` if one of the statements cannot run. `Invalid` if a statement has changed since its state was written, unless the pump

@@ -18,13 +18,12 @@ use crate::{Group, Lag, StreamReader, Timestamp, extend};
 
 /// A continuous query: a statement that runs until it is closed. Dropping it closes it.
 ///
-/// It runs on a thread of its own. It ends by itself if its stream is closed, or after an error that will not pass; then
-/// [`stats`](Self::stats) and [`close`](Self::close) say why.
+/// It runs on its own thread. It ends by itself if its stream is closed, or after a permanent error. Then [`stats`](Self::stats) and
+/// [`close`](Self::close) return the reason.
 ///
 /// # Durability
-/// What it has read, what it holds and what it puts survive what the stream's puts survive. Into a stream, each row is put **exactly
-/// once**. After power loss, that holds if both streams have [`Durability::Power`](crate::Durability::Power). A function gets each row **at
-/// least once**.
+/// Its positions, its held rows and its output survive whatever the stream's puts survive. Into a stream, each row is put **exactly once**. After
+/// power loss, this requires that both streams have [`Durability::Power`](crate::Durability::Power). A function gets each row **at least once**.
 pub struct Pump {
     name: String,
     thread: ThreadId,
@@ -38,29 +37,29 @@ pub struct Pump {
     _declared: Arc<Vec<Declared>>,
 }
 
-/// What a pump has done since it was started, and what it holds.
+/// What a pump has done since its start, and what it holds now.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct PumpStats {
     /// The records that were read.
     pub records_in: u64,
-    /// The rows that the output has taken.
+    /// The rows that the output has accepted.
     pub rows_out: u64,
     /// The rows that came after their window had ended.
     pub late: u64,
     /// The records that do not fit the schema, and the rows for which the statement failed or which the output refused.
     pub refused: u64,
-    /// The records that were gone before they were read: dropped by retention, or damaged and given up.
+    /// The records that were lost before they were read: dropped by retention, or damaged and given up.
     pub skipped: u64,
     /// The rows that are held in open windows, for joins, and to look back at.
     pub held_rows: u64,
-    /// The memory that they take, in bytes.
+    /// The memory of the held rows, in bytes.
     pub held_bytes: u64,
-    /// All windows that end by this time have gone out. `None` if the statement has no windows, or none has been open yet.
+    /// All windows that end by this time are in the output. `None` if the statement has no windows, or no window has opened yet.
     pub watermark: Option<Timestamp>,
-    /// What the pump has not read yet. Zero if it cannot be found.
+    /// The records that the pump has not read yet. Zero if the lag cannot be determined.
     pub lag: Lag,
-    /// The last thing that went wrong, whether it has passed or not.
+    /// The last error. It remains after the pump has recovered.
     pub last_error: Option<String>,
     /// Whether the pump has ended.
     pub has_ended: bool,
@@ -112,7 +111,7 @@ impl Pump {
         &self.name
     }
 
-    /// Returns what the pump has done since it was started, and what it holds.
+    /// Returns what the pump has done since its start, and what it holds now.
     pub fn stats(&self) -> PumpStats {
         let counts = self.shared.counts();
         let lag = self.groups.iter().filter_map(|group| group.describe().ok()).map(|group| group.lag());
@@ -137,12 +136,12 @@ impl Pump {
         self.shared.counts().rests
     }
 
-    /// Reads the files again that the statement joins. The pump reads them whole when it starts, and what it finds there changes only by this.
-    /// Waits until the pump has done what it has in hand. Rows that it reads later meet the new tables.
+    /// Reads the files that the statement joins again. The pump reads them completely when it starts, and rereads them only in this call. The call
+    /// waits until the pump has finished its work in progress. Rows that it reads later are joined with the new tables.
     ///
     /// # Errors
-    /// If a table cannot be read, or if they take more than [`PumpOptions::memory_limit`] together: then all stay as they were, and the pump
-    /// goes on. If the pump has ended. `Invalid` if it is called by the function of an output, which the pump would wait for.
+    /// If a table cannot be read, or if the tables together exceed [`PumpOptions::memory_limit`]: all of them then stay unchanged, and the pump
+    /// continues. If the pump has ended. `Invalid` if the function of an output calls it, because the pump would wait for itself.
     pub fn reload_tables(&self) -> Result<(), QueryError> {
         if self.is_called_back() {
             return Err(QueryError::Invalid(
@@ -157,11 +156,11 @@ impl Pump {
         self.thread == std::thread::current().id() || extend::is_in_callback()
     }
 
-    /// Ends the pump, once what it has in hand is done or kept. A join that tries each row with each other is not waited for: its records come again
-    /// when the pump is started again. Windows that are open stay open, and the pump goes on with them then.
+    /// Ends the pump, after it has finished or saved its work in progress. It does not wait for a join that compares all pairs of rows: the records
+    /// of such a join are read again when the pump is restarted. Open windows stay open, and the pump then continues with them.
     ///
     /// # Errors
-    /// Why the pump had ended already, if it had failed. A later call returns the same.
+    /// The error with which the pump had ended before, if it had failed. Later calls return the same.
     pub fn close(&self) -> Result<(), QueryError> {
         self.shared.close();
         // The function of an output may close the pump that it is called by, also while another thread waits for the end.

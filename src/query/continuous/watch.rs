@@ -17,14 +17,14 @@ use crate::{Clock, StreamReader, SystemClock};
 const PREFIX: &str = "watch_";
 
 impl Catalog {
-    /// Starts a `SELECT` as a continuous query, and calls a function with its rows as they come: those of records that are put from now on, or of
-    /// windows as they end. [`PumpOptions::start_at`] lets it begin elsewhere.
+    /// Starts a `SELECT` as a continuous query, and calls a function with its rows as they come: those of new records, or of windows as they end.
+    /// [`PumpOptions::start_at`] sets another beginning.
     ///
-    /// Unlike a pump that inserts, it does not go on where it was when it is started again: when it is closed or dropped, it removes what it has
-    /// noted in the streams. A process that is killed leaves that there, until the next call for the same stream. Several may read a stream at the same
+    /// Unlike a pump that inserts, it does not continue where it was when it is started again: when it is closed or dropped, it deletes its state in
+    /// the streams. The state of a killed process remains until the next call for the same stream. Several watches may read a stream at the same
     /// time.
     ///
-    /// The function is called as that of [`Output::function`] is. While it waits, the query waits; nothing is left out.
+    /// The function is called like that of [`Output::function`]. While it runs, the query waits, and no rows are lost.
     ///
     /// ```
     /// # use std::sync::mpsc;

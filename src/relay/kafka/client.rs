@@ -11,7 +11,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::{Error, Result, Timestamp};
 
-/// What says how to reach a Kafka cluster. Each relay and mirror makes its own connections of it. Cloning it is cheap.
+/// The connection settings of a Kafka cluster. Each relay and mirror opens its own connections with it. Cloning it is cheap.
 ///
 /// ```
 /// use streamlog::relay::KafkaClient;
@@ -49,26 +49,27 @@ impl fmt::Debug for KafkaClientOptions {
 }
 
 impl KafkaClientOptions {
-    /// Sets which brokers to ask for the others: `host:port`, with commas between them.
+    /// Sets the initial brokers, which list the others: `host:port`, separated by commas.
     pub fn bootstrap_servers(self, servers: impl Into<String>) -> Self {
         self.set(BOOTSTRAP_SERVERS, servers)
     }
 
     /// Sets a property of [librdkafka](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md), such as `security.protocol` or
-    /// `compression.type`. Those that order and promises rest on belong to the relay, and [`connect`](Self::connect) refuses them.
+    /// `compression.type`. The relay itself sets the properties that ordering and delivery guarantees depend on, and [`connect`](Self::connect)
+    /// rejects them.
     ///
-    /// librdkafka is built without TLS, SASL and Zstandard. A program that needs them depends on the crate `rdkafka`, of the version that streamlog
-    /// has, with its features `ssl`, `sasl` and `zstd`.
+    /// librdkafka is built without TLS, SASL and Zstandard. If your program needs them, add a dependency on the crate `rdkafka`, with the same
+    /// version as streamlog's, and with its features `ssl`, `sasl` and `zstd`.
     pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.insert(name.into(), value.into());
         self
     }
 
-    /// Makes the client. It sends nothing to Kafka yet.
+    /// Creates the client. It sends nothing to Kafka yet.
     ///
     /// # Errors
-    /// `InvalidArgument` if `bootstrap_servers` is not set, a property or its value is unknown to librdkafka as it is built, or the property
-    /// belongs to the relay.
+    /// `InvalidArgument` if `bootstrap_servers` is not set, if this build of librdkafka does not know a property or its value, or if the property is
+    /// reserved for the relay.
     pub fn connect(self) -> Result<KafkaClient> {
         if self.properties.get(BOOTSTRAP_SERVERS).is_none_or(|servers| servers.trim().is_empty()) {
             let reason = "a client of Kafka needs bootstrap_servers, such as \"kafka-1:9092\"";
@@ -88,7 +89,7 @@ impl KafkaClientOptions {
 }
 
 impl KafkaClient {
-    /// Returns settings to begin with. [`bootstrap_servers`](KafkaClientOptions::bootstrap_servers) has to be set.
+    /// Returns the default settings. Set [`bootstrap_servers`](KafkaClientOptions::bootstrap_servers) before you connect.
     pub fn options() -> KafkaClientOptions {
         KafkaClientOptions::default()
     }

@@ -1,4 +1,4 @@
-//! Apache Kafka on the other side, or anything else that speaks its protocol.
+//! Relays to, mirrors of and sources from Apache Kafka, or any other server with its protocol.
 
 mod batch;
 pub(super) mod client;

@@ -35,9 +35,9 @@ pub struct KafkaRelayOptions {
 }
 
 impl RelayOptions {
-    /// Sends the records to a topic of Kafka. Each becomes a record there with the same key, data and headers, the time of its arrival as its timestamp, and a
-    /// header `streamlog-origin`: the name of the stream's directory, the shard and the sequence number, with blanks between them. Copies of a record
-    /// are recognised by it.
+    /// Sends the records to a topic of Kafka. Each becomes a record there with the same key, data and headers, its arrival time as the timestamp,
+    /// and a header `streamlog-origin`: the name of the stream's directory, the shard and the sequence number, separated by spaces. Consumers can
+    /// use the header to detect duplicates.
     pub fn to_kafka(self, client: &KafkaClient, topic: impl Into<String>) -> KafkaRelayOptions {
         KafkaRelayOptions {
             relay: self,
@@ -50,27 +50,27 @@ impl RelayOptions {
 }
 
 impl KafkaRelayOptions {
-    /// Sets how records are spread over the partitions of the topic. Default: as Kafka's client for Java does it.
+    /// Sets how records are assigned to the partitions of the topic. Default: as in Kafka's Java client.
     pub fn partitioning(mut self, partitioning: Partitioning) -> Self {
         self.partitioning = partitioning;
         self
     }
 
-    /// Relays exactly once: each batch is a transaction of Kafka, which has the relay's position in it. Consumers have to read with
-    /// `isolation.level=read_committed`, which is the default of librdkafka but not of Kafka's client for Java. Without it, a relay sends at least
-    /// once.
+    /// Relays exactly once: each batch is a Kafka transaction, which includes the relay's position. Consumers must read with
+    /// `isolation.level=read_committed`, which is the default of librdkafka but not of Kafka's Java client. Without this setting, a relay sends at
+    /// least once.
     ///
-    /// The id has to be this relay's own in the whole cluster. Each shard has a transactional id and a consumer group, which are both named with this id,
-    /// `-` and the shard: Kafka has to allow those. A shard has one lane then, whatever [`lanes`](RelayOptions::lanes) says.
+    /// The id must be unique to this relay in the whole cluster. Each shard has a transactional id and a consumer group, both named after this id,
+    /// `-` and the shard: Kafka must permit them. A shard then has one lane, regardless of [`lanes`](RelayOptions::lanes).
     ///
-    /// Records that Kafka can never take go to their destination at least once. Kafka forgets the position of a relay that sends nothing for
-    /// `offsets.retention.minutes` (a week by default): if the process has died just then, a batch of each shard may come twice.
+    /// Records that Kafka can never accept go to their destination at least once. Kafka forgets the position of a relay that sends nothing for
+    /// `offsets.retention.minutes` (a week by default): if the process died just before such a pause, a batch of each shard may be duplicated.
     pub fn transactional_id(mut self, id: impl Into<String>) -> Self {
         self.transactional_id = Some(id.into());
         self
     }
 
-    /// Starts the relay. It connects to Kafka in the background; what goes wrong there is in its [statistics](Relay::stats).
+    /// Starts the relay. It connects to Kafka in the background, and reports errors of the connection in its [statistics](Relay::stats).
     ///
     /// # Errors
     /// `InvalidArgument` for a setting out of range, an empty topic or an empty id; otherwise the same as

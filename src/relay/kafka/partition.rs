@@ -2,8 +2,8 @@
 
 use crate::KeyHash;
 
-/// How records are spread over the partitions of a topic. Either way, all records of a key are in one partition, in order, as long as the number of
-/// partitions stays.
+/// How records are assigned to the partitions of a topic. In either case, all records of a key are in one partition, in order, as long as the number
+/// of partitions does not change.
 ///
 /// ```
 /// use streamlog::relay::Partitioning;
@@ -13,11 +13,11 @@ use crate::KeyHash;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Partitioning {
-    /// As Kafka's client for Java does it: by the Murmur2 hash of the key. Other programs that write the same keys to the topic agree.
+    /// By the Murmur2 hash of the key, as in Kafka's Java client. Other programs that write the same keys to the topic agree.
     #[default]
     Murmur2,
-    /// As this stream does it: the space of hash keys is divided evenly among the partitions. So the keys of a shard go to few partitions, and a
-    /// key's partition is where a shard of a stream with as many shards would be.
+    /// By hash key, as in this crate: the space of hash keys is divided evenly among the partitions. So the keys of a shard go to few partitions,
+    /// and a key's partition corresponds to its shard in a stream with the same number of shards.
     HashKey,
 }
 

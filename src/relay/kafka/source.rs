@@ -18,8 +18,8 @@ use crate::{
     Bell, Elsewhere, Error, HOUR, IoFailure, PartProcessor, ProcessorStats, Result, Running, Source,
 };
 
-/// A topic of Apache Kafka whose records processors get. The workers of a processor are a consumer group of Kafka's, with the processor's name, and share
-/// the partitions, on any number of machines.
+/// An Apache Kafka topic as the source of processors. The workers of a processor form a Kafka consumer group with the processor's name and share the
+/// partitions, on any number of machines.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -54,29 +54,29 @@ impl KafkaSource {
         }
     }
 
-    /// Sets how often to commit a partition's offset, with the states of its windows: up to an hour. When a window ends, it is committed at once. After a
-    /// crash, up to this much is done again. Default: a second.
+    /// Sets how often to commit a partition's offset, with the states of its windows: up to an hour. The end of a window is committed immediately.
+    /// After a crash, up to this much work is repeated. Default: a second.
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
         self.checkpoint_interval = interval;
         self
     }
 
-    /// Sets how long a worker has been silent when others get its partitions (`session.timeout.ms`): a tenth of a second to an hour, within what the
-    /// brokers allow. Default: 45 seconds, as in Kafka.
+    /// Sets after how much silence of a worker the others take its partitions (`session.timeout.ms`): a tenth of a second to an hour, within the
+    /// limits of the brokers. Default: 45 seconds, as in Kafka.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.session_timeout = timeout;
         self
     }
 
-    /// Sets the directory for spools: what was read and is not done yet, in a small stream for each partition. It is made if it is missing. Spools that a
-    /// crash has left there are deleted. Default: the system's directory for temporary files, where nothing of others is touched.
+    /// Sets the directory for spools: small streams, one for each partition, of the records that were read and are not done. It is created if it is
+    /// missing. Spools that a crash has left there are deleted. Default: the system's temporary directory, where files of others are not touched.
     pub fn spool_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.spools.directory = Some(directory.into());
         self
     }
 
-    /// Sets how much of a partition is read ahead of the function, in bytes: 64 KiB to 16 GiB. Reading waits when this much is not done. Default: 32 MiB.
-    /// A spool needs up to 32 MiB more on the disk, because that is freed in segments.
+    /// Sets how many bytes of a partition are read ahead of the function: 64 KiB to 16 GiB. Reading waits while this many are not done. Default: 32
+    /// MiB. A spool needs up to 32 MiB more disk space, because it is freed in segments.
     pub fn spool_bytes(mut self, bytes: u64) -> Self {
         self.spools.bytes = bytes;
         self
@@ -97,7 +97,7 @@ impl From<KafkaSource> for Source {
 }
 
 impl Source {
-    /// A topic of Apache Kafka. [`KafkaSource`] has settings.
+    /// A topic of Apache Kafka, with default settings. See [`KafkaSource`] for others.
     pub fn kafka(client: &KafkaClient, topic: impl Into<String>) -> Self {
         KafkaSource::new(client, topic).into()
     }

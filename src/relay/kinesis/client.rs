@@ -12,11 +12,11 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{IoFailure, Result};
 
-/// A client of Amazon Kinesis, or of anything else that speaks its API. Cloning it is cheap.
+/// A client of Amazon Kinesis, or of any other server with its API. Cloning it is cheap.
 ///
-/// It finds its region and credentials as every AWS SDK does: in the environment, in `~/.aws`, by a web identity, or from the metadata of a
-/// container or machine. [`KinesisClientOptions`] says otherwise. Requests run on a thread that belongs to the client and its clones, so it may be
-/// used from any thread, also from one of an async runtime, which it blocks.
+/// It finds its region and credentials like every AWS SDK: in the environment, in `~/.aws`, by a web identity, or from the metadata of a container
+/// or machine. [`KinesisClientOptions`] overrides them. Requests run on a thread that the client shares with its clones, so it may be used from any
+/// thread. It blocks the calling thread, even if that belongs to an async runtime.
 ///
 /// ```no_run
 /// use streamlog::relay::KinesisClient;
@@ -50,7 +50,7 @@ impl Drop for Requests {
     }
 }
 
-/// Settings of a [`KinesisClient`]. [`KinesisClient::options`] returns them; what is not set is found as every AWS SDK finds it.
+/// Settings of a [`KinesisClient`]. [`KinesisClient::options`] returns them. Unset values are found like in every AWS SDK.
 #[derive(Clone, Default)]
 pub struct KinesisClientOptions {
     region: Option<String>,
@@ -72,19 +72,19 @@ impl fmt::Debug for KinesisClientOptions {
 }
 
 impl KinesisClientOptions {
-    /// Sets the region, like `eu-west-1`.
+    /// Sets the region, such as `eu-west-1`.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// Sets which profile of `~/.aws/config` and `~/.aws/credentials` counts.
+    /// Sets which profile of `~/.aws/config` and `~/.aws/credentials` to use.
     pub fn profile(mut self, profile: impl Into<String>) -> Self {
         self.profile = Some(profile.into());
         self
     }
 
-    /// Sets an access key, its secret, and the token of a session if they belong to one.
+    /// Sets an access key, its secret, and a session token if they have one.
     pub fn credentials(
         mut self,
         access_key_id: impl Into<String>,
@@ -97,19 +97,19 @@ impl KinesisClientOptions {
         self
     }
 
-    /// Sets where Kinesis is, if that is not Amazon's: `http://127.0.0.1:4567`.
+    /// Sets the endpoint of Kinesis, if it is not Amazon's: `http://127.0.0.1:4567`.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
         self
     }
 
-    /// Sets where DynamoDB is, if that is not Amazon's. Leases of shards are kept there.
+    /// Sets the endpoint of DynamoDB, if it is not Amazon's. DynamoDB stores the leases of shards.
     pub fn dynamodb_endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.dynamodb_endpoint_url = Some(url.into());
         self
     }
 
-    /// Makes the client. It sends nothing to Kinesis yet.
+    /// Creates the client. It sends nothing to Kinesis yet.
     ///
     /// # Errors
     /// `Io` if no thread can be started.
@@ -151,7 +151,7 @@ impl KinesisClientOptions {
 }
 
 impl KinesisClient {
-    /// Returns settings that are all to be found as every AWS SDK finds them.
+    /// Returns default settings: all values are found like in every AWS SDK.
     pub fn options() -> KinesisClientOptions {
         KinesisClientOptions::default()
     }

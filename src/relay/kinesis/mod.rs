@@ -1,4 +1,4 @@
-//! Amazon Kinesis on the other side, or anything else that speaks its API.
+//! Relays to, mirrors of and sources from Amazon Kinesis, or any other server with its API.
 
 pub(super) mod client;
 mod coordinator;

@@ -20,8 +20,8 @@ const REQUEST_BYTES_MAX: usize = 10 << 20;
 const REQUEST_BYTES_MIN: usize = 1 << 10;
 const STREAM_NAME_MAX: usize = 128;
 
-/// The settings of a relay to a stream of Amazon Kinesis, or of what else speaks its API: a builder that begins with
-/// [`RelayOptions::to_kinesis`] and ends with [`start`](Self::start).
+/// The settings of a relay to a stream of Amazon Kinesis, or of any other server with its API. [`RelayOptions::to_kinesis`] returns them, and
+/// [`start`](Self::start) starts the relay.
 ///
 /// ```no_run
 /// use streamlog::relay::{KinesisClient, RelayHeaders};
@@ -63,7 +63,7 @@ impl fmt::Debug for KinesisRelayOptions {
 }
 
 impl RelayOptions {
-    /// Sends to a stream of Amazon Kinesis, by its name or its ARN. It need not be there yet.
+    /// Sends to a stream of Amazon Kinesis, by its name or its ARN. The stream need not exist yet.
     pub fn to_kinesis(self, client: &KinesisClient, stream: impl Into<String>) -> KinesisRelayOptions {
         let path = self.stream.describe().path;
         let own = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -85,7 +85,7 @@ impl RelayOptions {
 }
 
 impl KinesisRelayOptions {
-    /// Sets what becomes of headers, which Kinesis does not have. Default: a record with headers is refused.
+    /// Sets how to handle headers, which Kinesis does not have. Default: a record with headers is refused.
     pub fn headers(mut self, headers: RelayHeaders) -> Self {
         self.settings.rules.headers = headers;
         self
@@ -97,24 +97,25 @@ impl KinesisRelayOptions {
         self
     }
 
-    /// Sets whether records that go to the same shard are packed together, as the Kinesis Producer Library does it: [`aggregate`](crate::aggregate).
-    /// Readers with the KCL, and those of this crate, take them apart. Default: no.
+    /// Sets whether to aggregate records for the same shard, like the Kinesis Producer Library: [`aggregate`](crate::aggregate). Readers with the
+    /// KCL, and those of this crate, split the aggregates again. Default: no.
     ///
-    /// A request then has many more records, and also several of a key. Aggregates have up to 50 KiB: see [`aggregate_bytes`](Self::aggregate_bytes).
+    /// A request then has many more records, including several of one key. Aggregates have up to 50 KiB: see
+    /// [`aggregate_bytes`](Self::aggregate_bytes).
     pub fn aggregate(mut self, aggregate: bool) -> Self {
         let most = self.settings.limits.aggregate_bytes.unwrap_or(BYTES_MAX_DEFAULT);
         self.settings.limits.aggregate_bytes = aggregate.then_some(most);
         self
     }
 
-    /// Has records [aggregated](Self::aggregate), into aggregates of up to so many bytes: 1 KiB up to [`record_bytes_max`](Self::record_bytes_max).
+    /// [Aggregates](Self::aggregate) records up to this many bytes: 1 KiB up to [`record_bytes_max`](Self::record_bytes_max).
     pub fn aggregate_bytes(mut self, bytes: usize) -> Self {
         self.settings.limits.aggregate_bytes = Some(bytes);
         self
     }
 
-    /// Sets which explicit hash key a record is sent with. A stream does not keep the one that a record was put with, so this function has to find it, such
-    /// as in a header. It must return the same for the same record. Default: none, so that the partition key decides.
+    /// Sets a function that returns the explicit hash key of a record. A stream does not store the one that a record was put with, so the function
+    /// must find it elsewhere, such as in a header. It must return the same key for the same record. Default: none, so the partition key decides.
     pub fn explicit_hash_key(
         mut self,
         hash_key_of: impl Fn(&Record<'_>) -> Option<HashKey> + Send + Sync + 'static,
@@ -123,44 +124,44 @@ impl KinesisRelayOptions {
         self
     }
 
-    /// Sets whether each shard gets only as much as its limits allow: 1,000 records and 1 MiB in a second. This relay then hardly comes too fast by itself.
-    /// Otherwise it goes on until it is throttled. Default: yes. It needs the permission for `ListShards`; without it, nothing is paced.
+    /// Sets whether to pace each shard to its limits: 1,000 records and 1 MiB per second. This relay is then rarely throttled because of its own
+    /// traffic. Otherwise it sends until it is throttled. Default: yes. Pacing needs the permission for `ListShards`; without it, nothing is paced.
     pub fn pacing(mut self, is_paced: bool) -> Self {
         self.settings.is_paced = is_paced;
         self
     }
 
-    /// Sets the largest record that the stream takes, key and data together: 1 byte to 10 MiB. A larger one is given up. Default: 1 MiB, as that of a stream of
-    /// Kinesis whose `MaxRecordSizeInKiB` nobody has raised.
+    /// Sets the largest record that the stream accepts, key and data together: 1 byte to 10 MiB. A larger one is given up. Default: 1 MiB, the
+    /// default `MaxRecordSizeInKiB` of Kinesis streams.
     pub fn record_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.rules.record_bytes_max = bytes;
         self
     }
 
-    /// Sets how many bytes a request has, keys and data together: 1 KiB to 10 MiB, Kinesis' limit. A larger record goes by itself. Default: 5 MiB, which all
-    /// servers take.
+    /// Sets how many bytes a request has at most, keys and data together: 1 KiB to 10 MiB, Kinesis' limit. A larger record gets its own request.
+    /// Default: 5 MiB, which all servers accept.
     pub fn request_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.limits.bytes = bytes;
         self
     }
 
-    /// Sets how many records a request has: 1 to 500, Kinesis' limit. Default: 500.
+    /// Sets how many records a request has at most: 1 to 500, Kinesis' limit. Default: 500.
     pub fn request_records_max(mut self, records: usize) -> Self {
         self.settings.limits.records = records;
         self
     }
 
-    /// Sets how long to wait for the answer to a request before it is sent again: 1 second to an hour. Default: 30 seconds.
+    /// Sets how long to wait for the response to a request before it is sent again: 1 second to an hour. Default: 30 seconds.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
     }
 
-    /// Starts the relay. It sends nothing to Kinesis before this returns, so a wrong stream, region or credential shows in
+    /// Starts the relay. It sends nothing to Kinesis before this returns, so errors of the stream, region or credentials appear in
     /// [`stats`](Relay::stats).
     ///
     /// # Durability
-    /// Each record is sent **at least once**. A crash repeats at most a batch of each lane; a request whose answer is lost is repeated, too.
+    /// Each record is sent **at least once**. A crash repeats at most a batch of each lane. A request whose response is lost is repeated, too.
     ///
     /// # Errors
     /// `InvalidArgument` for a setting out of range; otherwise the same as [`WorkerOptions::open`](crate::WorkerOptions::open).

@@ -11,16 +11,16 @@ use crate::{HashKey, KeyHash, Record, SequenceNumber, ShardId};
 /// A key of Kinesis has at most so many characters.
 const KEY_CHARS_MAX: usize = 256;
 
-/// What becomes of the headers of records, of which Amazon Kinesis has none.
+/// How to handle the headers of records, which Amazon Kinesis does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum RelayHeaders {
-    /// A record with headers is given up to the [destination](super::super::RelayOptions::on_failure).
+    /// Gives a record with headers up to the [destination](super::super::RelayOptions::on_failure).
     #[default]
     Refuse,
-    /// Records are sent without their headers.
+    /// Sends records without their headers.
     Drop,
-    /// Each record is sent as an [`Envelope`], which has its headers, its data and its place.
+    /// Sends each record as an [`Envelope`], with its headers, its data and its position.
     Envelope,
 }
 

@@ -19,8 +19,8 @@ use crate::relay::source::settings::{Spools, check_millis, check_start};
 use crate::relay::source::totals::SharedTotals;
 use crate::{Elsewhere, HOUR, IoFailure, PartProcessor, ProcessorStats, Result, Running, Source};
 
-/// A stream of Amazon Kinesis whose records processors get. The workers of an application share its shards, on any number of machines: workers of
-/// this library, and those of Amazon's Kinesis Client Library (KCL), by its lease table in DynamoDB.
+/// A stream of Amazon Kinesis as the source of processors. The workers of an application share its shards, on any number of machines, through a
+/// lease table in DynamoDB: workers of this library, and those of Amazon's Kinesis Client Library (KCL).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -65,54 +65,55 @@ impl KinesisSource {
         }
     }
 
-    /// Sets the name of the lease table in DynamoDB, which is created if it is missing. Default: the name of the processor, as in the KCL the name of
-    /// the application.
+    /// Sets the name of the lease table in DynamoDB, which is created if it is missing. Default: the name of the processor, like the application
+    /// name in the KCL.
     pub fn lease_table(mut self, name: impl Into<String>) -> Self {
         self.table = Some(name.into());
         self
     }
 
-    /// Sets the name of this worker in the lease table. No two workers that run may have the same. Default: a random one.
+    /// Sets the name of this worker in the lease table. It must be unique among running workers. Default: a random one.
     pub fn worker_id(mut self, id: impl Into<String>) -> Self {
         self.worker = Some(id.into());
         self
     }
 
-    /// Sets how long a worker has been silent when others take its shards: half a second to an hour. All workers of an application need the same. Default:
-    /// 10 seconds, as in the KCL (`failoverTimeMillis`).
+    /// Sets after how much silence of a worker the others take its shards: half a second to an hour. It must be the same for all workers of an
+    /// application. Default: 10 seconds, as in the KCL (`failoverTimeMillis`).
     pub fn failover_time(mut self, time: Duration) -> Self {
         self.failover = time;
         self
     }
 
-    /// Sets how often to look for new shards, beyond the children of those that end. Default: a minute, as in the KCL (`shardSyncIntervalMillis`).
+    /// Sets how often to look for new shards, other than children of finished shards. Default: a minute, as in the KCL (`shardSyncIntervalMillis`).
     pub fn shard_sync_interval(mut self, interval: Duration) -> Self {
         self.sync_every = interval;
         self
     }
 
-    /// Sets how often to write a shard's checkpoint, with the states of its windows: up to an hour. When a window or a shard ends, it is written at once.
-    /// After a crash, up to this much is done again. Each write costs a unit of DynamoDB's for each KB that the states have. Default: a second.
+    /// Sets how often to write a shard's checkpoint, with the states of its windows: up to an hour. It is written immediately when a window or a
+    /// shard ends. After a crash, up to this much work is repeated. Each write costs one DynamoDB write unit for each KB of the states. Default: a
+    /// second.
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
         self.checkpoint_interval = interval;
         self
     }
 
-    /// Sets how many shards this worker has at most. Default: no bound.
+    /// Sets how many shards this worker has at most. Default: no limit.
     pub fn max_leases(mut self, leases: usize) -> Self {
         self.leases_max = leases;
         self
     }
 
-    /// Sets the directory for spools: what was read and is not done yet, in a small stream for each shard. It is made if it is missing. Spools that a
-    /// crash has left there are deleted. Default: the system's directory for temporary files, where nothing of others is touched.
+    /// Sets the directory for spools: small streams, one for each shard, of the records that were read and are not done. It is created if it is
+    /// missing. Spools that a crash has left there are deleted. Default: the system's temporary directory, where files of others are not touched.
     pub fn spool_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.spools.directory = Some(directory.into());
         self
     }
 
-    /// Sets how much of a shard is read ahead of the function, in bytes: 64 KiB to 16 GiB. Reading waits when this much is not done. Default: 32 MiB. A
-    /// spool needs up to 32 MiB more on the disk, because that is freed in segments.
+    /// Sets how many bytes of a shard are read ahead of the function: 64 KiB to 16 GiB. Reading waits while this many are not done. Default: 32 MiB.
+    /// A spool needs up to 32 MiB more disk space, because it is freed in segments.
     pub fn spool_bytes(mut self, bytes: u64) -> Self {
         self.spools.bytes = bytes;
         self
@@ -135,7 +136,7 @@ impl From<KinesisSource> for Source {
 }
 
 impl Source {
-    /// A stream of Amazon Kinesis, by its name or its ARN. [`KinesisSource`] has settings.
+    /// A stream of Amazon Kinesis, by its name or its ARN, with default settings. See [`KinesisSource`] for others.
     pub fn kinesis(client: &KinesisClient, stream: impl Into<String>) -> Self {
         KinesisSource::new(client, stream).into()
     }

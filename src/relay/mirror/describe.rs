@@ -3,38 +3,39 @@
 use super::{checkpoint, journal};
 use crate::{Error, Result, Stream, StreamReader, Timestamp, extend};
 
-/// How far a mirror is, by its last checkpoint. [`StreamReader::describe_mirror`] returns it.
+/// How far a mirror is, according to its last checkpoint. [`StreamReader::describe_mirror`] returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct MirrorDescription {
     /// The mirror's name.
     pub name: String,
-    /// What is mirrored: `kinesis` or `kafka`.
+    /// The kind of source: `kinesis` or `kafka`.
     pub kind: String,
-    /// The name of the stream or topic that is mirrored.
+    /// The name of the mirrored stream or topic.
     pub origin: String,
-    /// When the last checkpoint was written. The start counts, too.
+    /// When the last checkpoint was written. Starting the mirror counts as one.
     pub committed_at: Timestamp,
     /// How far it is in each shard or partition, in the order of their names.
     pub partitions: Vec<MirrorPartition>,
 }
 
-/// How far a mirror is in a shard or partition, by its last checkpoint.
+/// How far a mirror is in a shard or partition, according to its last checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct MirrorPartition {
     /// The id of the shard, or the number of the partition.
     pub partition: String,
-    /// The sequence number or the offset of the last record that is in the stream with all before it. `None` if nothing was read yet.
+    /// The sequence number or the offset up to which all records are in the stream. `None` if nothing was read yet.
     pub place: Option<String>,
-    /// It was read to its end.
+    /// Whether it was read to its end.
     pub is_ended: bool,
 }
 
 impl StreamReader {
-    /// Returns the names of the stream's mirrors, in order: of all that were ever started, until they are [deleted](Stream::delete_mirror).
+    /// Returns the names of the stream's mirrors, in order. It includes every mirror that was ever started, until it is
+    /// [deleted](Stream::delete_mirror).
     ///
     /// # Errors
     /// `Io`.
@@ -42,10 +43,10 @@ impl StreamReader {
         journal::journals_of(self).names()
     }
 
-    /// Returns how far a mirror is, by its last checkpoint. Any process may have it running.
+    /// Returns how far a mirror is, according to its last checkpoint. It works while any process runs the mirror.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is none of this name; `Corrupt`, `Io`.
+    /// `InvalidArgument` if the stream has no such mirror; `Corrupt`, `Io`.
     pub fn describe_mirror(&self, name: &str) -> Result<MirrorDescription> {
         check_exists(self, name)?;
         let written = journal::look(self, name)?;
@@ -66,10 +67,10 @@ impl StreamReader {
 }
 
 impl Stream {
-    /// Forgets how far a mirror is. Started again, it begins anew, and does not recognise what it has put before.
+    /// Deletes the position of a mirror. When it is started again, it begins from scratch, and does not recognise the records that it put before.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is none of this name; `Locked` if it runs; `Io`.
+    /// `InvalidArgument` if the stream has no such mirror; `Locked` if it runs; `Io`.
     pub fn delete_mirror(&self, name: &str) -> Result<()> {
         check_exists(self, name)?;
         journal::journals_of(self).delete(name)?;

@@ -12,18 +12,18 @@ use super::refused::OnRefused;
 use super::stats::MirrorStats;
 use crate::{IoFailure, Result, Stream, extend};
 
-/// A mirror: threads that put what is on the other side into a stream, each record exactly once.
+/// A mirror: threads that copy a remote stream or topic into a stream, each record exactly once.
 /// [`MirrorOptions::start`](super::MirrorOptions::start) returns it, and dropping it ends it.
 ///
-/// - A record keeps its partition key and its data. It gets the headers `mirrored-from`, which says what it is a copy of, and `arrived-at`, the
-///   time when the original arrived. [`MirroredFrom`](super::MirroredFrom) reads them. An aggregate stays one record.
-/// - The order of each key is kept. A shard that was split or merged is read to its end before its children.
-/// - Failures of the other side are retried for as long as they last, with pauses. So are failures of puts, except for those after which a stream
-///   has to be opened again: then the mirror ends.
-/// - What a stream of Kinesis drops before it was read is missing. [`MirrorStats::skipped`] counts such gaps.
+/// - A record keeps its partition key and its data. It gets the headers `mirrored-from`, which identifies the original, and `arrived-at`, the time
+///   when the original arrived. [`MirroredFrom`](super::MirroredFrom) reads them. An aggregate stays one record.
+/// - The records of each key stay in order. A shard that was split or merged is read to its end before its children.
+/// - Failures of the source are retried without limit, with pauses. So are failed puts, except for errors that require reopening the stream: they
+///   end the mirror.
+/// - Records that a Kinesis stream drops before they are read are missing. [`MirrorStats::skipped`] counts such gaps.
 ///
 /// # Durability
-/// Exactly once holds whatever happens to the process, and through power loss. The mirror syncs the stream before it notes how far it is.
+/// Exactly once holds whatever happens to the process, and through power loss. The mirror syncs the stream before it writes a checkpoint.
 pub struct Mirror {
     shared: Arc<Shared>,
     stream: Stream,
@@ -76,13 +76,13 @@ impl Mirror {
         &self.stream
     }
 
-    /// Returns what the mirror has done since it was started, and how far it is.
+    /// Returns what the mirror has done since its start, and how far it is.
     pub fn stats(&self) -> MirrorStats {
         self.shared.stats()
     }
 
-    /// Returns whether everything was mirrored that was there when each shard was read last. While the other side gets more, this changes back
-    /// and forth.
+    /// Returns whether everything is mirrored that existed when each shard was last read. While the source gets more records, this changes back and
+    /// forth.
     pub fn is_caught_up(&self) -> bool {
         self.shared.is_caught_up()
     }
@@ -92,11 +92,11 @@ impl Mirror {
         self.shared.is_over()
     }
 
-    /// Ends the mirror, and notes how far it is. It does not wait for the other side.
+    /// Ends the mirror and writes a checkpoint. It does not wait for the source.
     ///
     /// # Errors
-    /// That with which the mirror has ended by itself; `StorageFull`, `Poisoned`, `Io` if it cannot be noted how far the mirror is: then it finds
-    /// that out again when it is started.
+    /// The error that ended the mirror, if it has ended by itself; `StorageFull`, `Poisoned`, `Io` if the checkpoint cannot be written: the mirror
+    /// then determines its position again at the next start.
     pub fn close(mut self) -> Result<()> {
         self.end()
     }

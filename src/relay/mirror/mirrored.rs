@@ -8,7 +8,7 @@ const FROM: &str = "mirrored-from";
 /// The header that says when the original arrived.
 const ARRIVED: &str = "arrived-at";
 
-/// What a record is a copy of, if a mirror has put it. [`of`](Self::of) reads it from the record's headers.
+/// Identifies the original of a record that a mirror has put. [`of`](Self::of) reads it from the record's headers.
 ///
 /// ```
 /// # use streamlog::{Position, PutRecord, Stream};
@@ -29,18 +29,18 @@ const ARRIVED: &str = "arrived-at";
 pub struct MirroredFrom {
     /// The name of the mirror.
     pub mirror: String,
-    /// The name of the stream or topic that it mirrors.
+    /// The name of the mirrored stream or topic.
     pub origin: String,
-    /// The shard or the partition in which the original is.
+    /// The shard or partition of the original.
     pub partition: String,
-    /// The original's place there: a sequence number or an offset, as decimal text.
+    /// The position of the original there: a sequence number or an offset, as decimal text.
     pub place: String,
-    /// When the original arrived, if the other side has said so.
+    /// When the original arrived, if the source provides it.
     pub arrived_at: Option<Timestamp>,
 }
 
 impl MirroredFrom {
-    /// Returns what a record is a copy of, or `None` if no mirror has put it.
+    /// Returns the origin of a record, or `None` if no mirror has put it.
     pub fn of(record: &Record<'_>) -> Option<Self> {
         let header =
             |wanted: &str| record.headers().get(wanted).and_then(|value| std::str::from_utf8(value).ok());

@@ -1,4 +1,4 @@
-//! Mirrors: what is in Amazon Kinesis or Kafka, put into a stream, exactly once.
+//! Mirrors: streams and topics of Amazon Kinesis and Kafka, copied into a stream, exactly once.
 
 mod checkpoint;
 mod core;

@@ -26,9 +26,9 @@ const THREADS_MAX: usize = 256;
 const HOLD_BYTES_DEFAULT: u64 = 1 << 30;
 
 impl Stream {
-    /// Returns a mirror by its name, which is still to be told what it mirrors. It puts what is on the other side into this stream.
+    /// Returns a mirror of this name, without a source yet. It copies records from a remote source into this stream.
     ///
-    /// The name stands in the headers of the records. The mirror's position is kept under it: started again, it goes on where it was.
+    /// The headers of the records contain the name. The mirror's position is stored under it: when started again, it continues where it was.
     ///
     /// ```no_run
     /// use streamlog::relay::KinesisClient;
@@ -50,7 +50,7 @@ impl Stream {
     }
 }
 
-/// The name of a mirror. [`Stream::mirror`] returns it; say what to mirror.
+/// The name of a mirror. [`Stream::mirror`] returns it. Choose the source with one of its methods.
 #[derive(Debug, Clone)]
 #[must_use = "a mirror does nothing before it is told what to mirror, and started"]
 pub struct MirrorName {
@@ -61,19 +61,19 @@ pub struct MirrorName {
 impl MirrorName {
     /// Mirrors a stream of Amazon Kinesis, by its name or its ARN.
     ///
-    /// The client needs the rights `kinesis:ListShards`, `kinesis:GetShardIterator` and `kinesis:GetRecords`, and better also
-    /// `kinesis:DescribeStreamSummary`, by which it sees that a stream was deleted and created again.
+    /// The client needs the permissions `kinesis:ListShards`, `kinesis:GetShardIterator` and `kinesis:GetRecords`. It should also have
+    /// `kinesis:DescribeStreamSummary`, to detect that a stream was deleted and recreated.
     #[cfg(feature = "relay-kinesis")]
     pub fn from_kinesis(self, client: &KinesisClient, stream: impl Into<String>) -> MirrorOptions {
         let origin = Arc::new(KinesisOrigin::new(RemoteStream::new(client.clone(), stream)));
         MirrorOptions::new(self.stream, self.name, origin)
     }
 
-    /// Mirrors a topic of Kafka. Of transactions, what is committed is mirrored.
+    /// Mirrors a topic of Kafka. Only committed transactions are mirrored.
     ///
-    /// A key that a record there does not have becomes the topic, `-` and the partition, and data that it does not have become empty. A header `kafka-null`
-    /// says then which it is: `key`, `value` or `key value`. Offsets are committed to Kafka too, as the consumer group that has the mirror's name. Nothing
-    /// depends on them: Kafka's tools show the mirror's lag from them.
+    /// If a record has no key, the topic, `-` and the partition become its key; if it has no data, its data becomes empty. A header `kafka-null`
+    /// then lists what was missing: `key`, `value` or `key value`. The mirror also commits offsets to Kafka, under a consumer group with the
+    /// mirror's name. It does not depend on them: they let Kafka's tools show the mirror's lag.
     #[cfg(feature = "relay-kafka")]
     pub fn from_kafka(self, client: &KafkaClient, topic: impl Into<String>) -> MirrorOptions {
         let reader = StreamReader::clone(&self.stream);
@@ -121,28 +121,28 @@ impl MirrorOptions {
         }
     }
 
-    /// Sets where a mirror begins that was never started before: [`Position::TrimHorizon`] (the default), [`Position::Latest`], or
-    /// [`Position::AtTimestamp`]. Latest is the time when the mirror lists the shards for the first time, by the stream's clock.
+    /// Sets where a new mirror begins: [`Position::TrimHorizon`] (the default), [`Position::Latest`], or [`Position::AtTimestamp`]. Latest is the
+    /// time when the mirror first lists the shards, by the stream's clock.
     pub fn starting_position(mut self, position: Position) -> Self {
         self.start = position;
         self
     }
 
-    /// Sets how many threads read and put: 1 to 256, by default 4. Each reads one shard at a time, and holds what one request returns: up to 10 MiB
-    /// from Kinesis. More of them help if there are many shards or the way is long.
+    /// Sets how many threads read and put: 1 to 256, by default 4. Each reads one shard at a time, and holds the response of one request: up to 10
+    /// MiB from Kinesis. More threads help if there are many shards or the network latency is high.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
     }
 
-    /// Sets how many records one request asks for: 1 to 10,000, by default 10,000. Fewer take less memory.
+    /// Sets how many records one request asks for: 1 to 10,000, by default 10,000. Fewer records take less memory.
     pub fn batch_records(mut self, records: usize) -> Self {
         self.batch_records = records;
         self
     }
 
-    /// Sets how long a shard that has no more records is left alone: by default 1 second, as the KCL does. Kinesis lets all consumers of a shard
-    /// together read it five times a second.
+    /// Sets how long to wait before reading a shard without more records again: by default 1 second, as in the KCL. Kinesis allows all consumers of
+    /// a shard together five reads per second.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
@@ -150,16 +150,16 @@ impl MirrorOptions {
 
     /// Sets how many bytes the stream keeps beyond its retention if the process dies, until the mirror is started again: by default 1 GiB.
     ///
-    /// The mirror then looks for what it has put since its last checkpoint, at most 5 seconds before. If that is no longer there, it is mirrored
-    /// once more. While the mirror runs, and after it was closed, nothing is kept for it.
+    /// The mirror then looks for the records that it put since its last checkpoint, at most 5 seconds before. Any that are no longer there are
+    /// mirrored again. While the mirror runs, and after it was closed, the stream keeps nothing for it.
     pub fn hold(mut self, bytes_max: u64) -> Self {
         self.hold_bytes = bytes_max;
         self
     }
 
-    /// Sets a function that takes records which the stream cannot hold, for example because they are too large. Once it has returned `Ok`, the
-    /// mirror goes on. It may get a record again after a crash. By default, the mirror of that shard waits, and [`MirrorStats`](super::MirrorStats) has the
-    /// error.
+    /// Sets a function for records that the stream cannot hold, for example because they are too large. Once it has returned `Ok`, the mirror
+    /// continues. It may get a record again after a crash. By default, the mirror of that shard waits, and [`MirrorStats`](super::MirrorStats) shows
+    /// the error.
     pub fn on_refused(
         mut self,
         function: impl Fn(&Refused<'_>) -> Result<(), String> + Send + Sync + 'static,
@@ -168,11 +168,11 @@ impl MirrorOptions {
         self
     }
 
-    /// Starts the mirror. It reads back what it has put since its last checkpoint; it does not wait for the other side.
+    /// Starts the mirror. It reads back what it has put since its last checkpoint, and does not wait for the source.
     ///
     /// # Errors
-    /// `InvalidArgument` for a setting outside of its range, or if a mirror of this name has another origin; `Locked` if a mirror of this name
-    /// runs, here or in another process; `Corrupt`, `Closed`, `StorageFull`, `Io`.
+    /// `InvalidArgument` for a setting out of range, or if a mirror of this name has another source; `Locked` if a mirror of this name runs, here or
+    /// in another process; `Corrupt`, `Closed`, `StorageFull`, `Io`.
     pub fn start(self) -> Result<Mirror> {
         extend::check_range("threads", self.threads, 1..=THREADS_MAX)?;
         extend::check_range("batch_records", self.batch_records, 1..=BATCH_RECORDS_MAX)?;

@@ -29,26 +29,26 @@ impl OnRefused {
     }
 }
 
-/// A record that the stream of a mirror cannot hold, because it is too large or has no valid key. The function that was passed to
-/// [`on_refused`](super::options::MirrorOptions::on_refused) gets it.
+/// A record that the stream of a mirror cannot hold, because it is too large or has no valid key. The mirror passes it to the function of
+/// [`on_refused`](super::options::MirrorOptions::on_refused).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused<'a> {
     /// The name of the mirror.
     pub mirror: &'a str,
-    /// The name of the stream or topic that it mirrors.
+    /// The name of the mirrored stream or topic.
     pub origin: &'a str,
-    /// The shard or the partition in which the record is.
+    /// The shard or partition of the record.
     pub partition: &'a str,
-    /// Its place there: a sequence number or an offset, as decimal text.
+    /// Its position there: a sequence number or an offset, as decimal text.
     pub place: String,
-    /// When it arrived, if the other side has said so.
+    /// When it arrived, if the source provides it.
     pub arrived_at: Option<Timestamp>,
     /// Its partition key.
     pub partition_key: &'a [u8],
     /// Its data.
     pub data: &'a [u8],
-    /// Why it is refused.
+    /// Why the stream cannot hold it.
     pub reason: String,
 }
 

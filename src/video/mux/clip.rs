@@ -17,28 +17,28 @@ const ENTRIES_MAX: usize = 1_024;
 pub struct PlacedMedia<'m> {
     /// The fragment.
     pub media: &'m Media<'m>,
-    /// What is added to the times of its frames, in nanoseconds, to have them on the time line that all fragments of the clip share. That may
-    /// begin anywhere: the clip begins with its earliest frame.
+    /// Added to the times of its frames, in nanoseconds, to place them on the common timeline of all fragments of the clip. That timeline may begin
+    /// anywhere: the clip begins with its earliest frame.
     pub offset_ns: i64,
 }
 
-/// What a clip does when parameters of a codec, or the tracks themselves, differ between its fragments.
+/// How a clip handles codec parameters or tracks that differ between its fragments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CodecChanges {
-    /// Describes each set of parameters in the clip, so that all of it plays. A track that some fragments lack has gaps there.
+    /// Describes each set of parameters in the clip, so all of it plays. A track has gaps where fragments lack it.
     #[default]
     Describe,
     /// Fails, as Kinesis does.
     Refuse,
 }
 
-/// Writes fragments as one MP4 file, with what describes it first. Fragments come in the order in which they play; time between two of them
-/// stays in the clip, with the last picture of the first one standing. Tracks of neither pictures nor sound are left out.
+/// Writes fragments as one MP4 file that begins with its metadata. The fragments are in playing order. In a gap between two of them, the last
+/// picture of the first one remains. Tracks other than video and audio are left out.
 ///
 /// # Errors
 ///
 /// Fails with [`VideoError::UnsupportedMedia`], naming the codec, if MP4 cannot hold it; with [`VideoError::MissingCodecPrivateData`] or
-/// [`VideoError::InvalidCodecPrivateData`] if the parameters of a codec are missing, damaged, or change while they may not; with
+/// [`VideoError::InvalidCodecPrivateData`] if the parameters of a codec are missing or damaged, or change under `CodecChanges::Refuse`; with
 /// [`VideoError::InvalidMedia`] if times are out of range; and with [`VideoError::Write`] if `out` fails.
 pub fn write_clip(
     fragments: &[PlacedMedia<'_>],

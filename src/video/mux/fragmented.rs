@@ -7,16 +7,16 @@ use super::entry;
 use super::timing::{self, Decoding, Placement, Sample, Scale};
 use crate::video::{Media, Track, TrackKind, VideoError};
 
-/// Where a media segment stands in a presentation.
+/// The position of a media segment in a presentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SegmentPlace {
-    /// The number of the segment, which players use to see whether one is missing.
+    /// The number of the segment, which players use to detect missing segments.
     pub sequence: u32,
-    /// What is added to the times of the fragment's frames, in nanoseconds, so that they become those of the presentation.
+    /// Added to the times of the fragment's frames, in nanoseconds, to convert them to those of the presentation.
     pub offset_ns: i64,
-    /// When the next segment begins, in nanoseconds of the presentation, if it is known: the last picture lasts until then.
+    /// When the next segment begins, in nanoseconds of the presentation, if known: the last picture lasts until then.
     pub end_ns: Option<i64>,
-    /// The number of the only track to write; all of pictures and sound, if `None`.
+    /// The number of the only track to write, or `None` for all video and audio tracks.
     pub track: Option<u64>,
 }
 
@@ -49,8 +49,8 @@ fn outputs<'t>(tracks: &'t [Track], only: Option<u64>) -> Result<Vec<Output<'t>>
     Ok(outputs)
 }
 
-/// Returns the initialization segment of tracks: what a player reads before the first media segment, and again when parameters of a codec
-/// change. Tracks of neither pictures nor sound are left out.
+/// Returns the initialization segment of tracks, which a player reads before the first media segment, and again when parameters of a codec change.
+/// Tracks other than video and audio are left out.
 ///
 /// # Errors
 ///
@@ -155,15 +155,14 @@ struct Run<'m> {
 
 /// Returns the media segment of a fragment, which plays after the initialization segment of the same tracks.
 ///
-/// Nothing but the fragment is needed: the order of decoding comes from the order of the frames, so that segments can be made in any order,
-/// for each request anew. A presentation that does not begin at 0, but a second later, leaves room for the decoding of pictures before they are
-/// presented.
+/// It depends only on the fragment, because the decoding order is the order of the frames. So you can create segments in any order, and again for
+/// each request. A presentation that begins at one second instead of 0 leaves room to decode pictures before they are presented.
 ///
-/// Sound that would be presented before the time 0 of the presentation is left out.
+/// Audio before time 0 of the presentation is left out.
 ///
 /// # Errors
 ///
-/// As [`fmp4_init`]; and with [`VideoError::InvalidMedia`] if times are out of range.
+/// Same as [`fmp4_init`]; [`VideoError::InvalidMedia`] if times are out of range.
 pub fn fmp4_segment(media: &Media<'_>, place: SegmentPlace) -> Result<Vec<u8>, VideoError> {
     let mut runs = vec![];
     for output in outputs(&media.tracks, place.track)? {

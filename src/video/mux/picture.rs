@@ -4,13 +4,13 @@ use super::Codec;
 use super::codec::not_in;
 use crate::video::{Frame, Track, VideoError};
 
-/// How the bytes of a picture are coded.
+/// The coding of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PictureCodec {
-    /// H.264 as a stream of bytes with start codes (Annex B), its parameter sets first.
+    /// H.264 as a byte stream with start codes (Annex B), beginning with its parameter sets.
     H264,
-    /// H.265 as a stream of bytes with start codes (Annex B), its parameter sets first.
+    /// H.265 as a byte stream with start codes (Annex B), beginning with its parameter sets.
     H265,
     /// A JPEG file.
     Jpeg,

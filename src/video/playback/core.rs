@@ -18,14 +18,14 @@ const STEP: usize = 1_024;
 /// After this time, no fragment can become visible any more that arrived before.
 const SETTLED: Duration = Duration::from_secs(20);
 
-/// Where a session begins. With this and its options, it can be continued: by another process, or after a restart.
+/// The beginning of a session. Together with the session's options, it lets another process continue the session, also after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionStart {
     /// When the session was begun.
     pub started: Timestamp,
     /// The first fragment that the session may play.
     pub first: FragmentNumber,
-    /// When that one starts, by the time that counts in the session. It is where the player's timeline begins.
+    /// The start of that fragment, according to the session's time source. The player's timeline begins here.
     pub first_time: Timestamp,
 }
 

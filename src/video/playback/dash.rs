@@ -20,19 +20,19 @@ pub(super) const BEGIN_MICROS: u64 = 10_000_000;
 const UPDATE_MICROS_MIN: u64 = 500_000;
 const UPDATE_MICROS_MAX: u64 = 2_000_000;
 
-/// What a manifest of DASH refers to.
+/// The target of a link in a DASH manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DashLink {
-    /// What sets a player up for a track, from a fragment on: [`DashSession::init`](super::DashSession::init).
+    /// The initialization segment of a track, from a fragment on: [`DashSession::init`](super::DashSession::init).
     Init {
-        /// The first fragment that it is for.
+        /// The first fragment that it applies to.
         fragment: FragmentNumber,
         /// The track.
         track: u64,
     },
-    /// The fragments of a track: [`DashSession::fragment`](super::DashSession::fragment). The link has the text `$Number$`, in the place of
-    /// which a player writes the place of a fragment in the session.
+    /// The fragments of a track: [`DashSession::fragment`](super::DashSession::fragment). The link contains `$Number$`, which a player replaces by
+    /// the index of a fragment in the session.
     Fragments {
         /// The track.
         track: u64,

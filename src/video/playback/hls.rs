@@ -8,22 +8,22 @@ use super::tape::Window;
 use super::text::{Date, Seconds};
 use crate::video::FragmentNumber;
 
-/// What a playlist of HLS refers to.
+/// The target of a link in an HLS playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HlsLink {
     /// The media playlist: [`HlsSession::media_playlist`](super::HlsSession::media_playlist).
     MediaPlaylist,
-    /// What sets a player up for this fragment and those after it: [`HlsSession::init`](super::HlsSession::init).
+    /// The initialization segment of this fragment and those after it: [`HlsSession::init`](super::HlsSession::init).
     Init {
-        /// The first fragment that it is for.
+        /// The first fragment that it applies to.
         fragment: FragmentNumber,
     },
     /// A fragment: [`HlsSession::fragment`](super::HlsSession::fragment).
     Fragment {
-        /// Which one.
+        /// The number of the fragment.
         fragment: FragmentNumber,
-        /// What it is wrapped in, after which some players expect the link to be named: `.mp4` or `.ts`.
+        /// Its container. Some players expect the link to end accordingly: `.mp4` or `.ts`.
         container: HlsContainer,
     },
 }

@@ -15,23 +15,23 @@ const ON_DEMAND_FRAGMENTS_DEFAULT: usize = 1_000;
 /// The longest playlist: more than a day of fragments of a second.
 const FRAGMENTS_MAX: usize = 100_000;
 
-/// What a session plays.
+/// Which fragments a session plays.
 ///
 /// A fragment is in a range if it starts in it. Both ends are inclusive, and at most 24 hours apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum PlaybackMode {
-    /// The newest fragments, and those that come. A fragment is in the playlist as soon as it is stored.
+    /// The newest fragments, and new ones as they arrive. A fragment is in the playlist as soon as it is stored.
     #[default]
     Live,
-    /// Fragments from a time on, each as the one before it has been played, and in the end those that come.
+    /// Fragments from a time on. Each appears when the previous one has been played, followed finally by new ones as they arrive.
     LiveReplay {
         /// The earliest start of a fragment.
         from: Timestamp,
-        /// The latest start of a fragment. `None`: there is none.
+        /// The latest start of a fragment, or `None` for no limit.
         to: Option<Timestamp>,
     },
-    /// The fragments of a range, all at once. Fragments that come later are not played.
+    /// All fragments of a range, in one list. Fragments that arrive later are not played.
     OnDemand {
         /// The earliest start of a fragment.
         from: Timestamp,
@@ -58,38 +58,38 @@ impl PlaybackMode {
     }
 }
 
-/// Whose time of a fragment counts in a session.
+/// Which time of a fragment a session uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TimeSource {
-    /// That of the stream's clock when the fragment was stored.
+    /// The time of the stream's clock when the fragment was stored.
     #[default]
     Server,
-    /// That of the producer. Of fragments with equal times, the session plays the one that was stored first.
+    /// The producer's time. Of fragments with equal times, the session plays the one that was stored first.
     ///
-    /// A range begins with the first fragment, in the order of storing, that starts in it, and ends before the first one after that which
-    /// starts later. So if the same time was sent twice, the older fragments are played. [`Live`](PlaybackMode::Live) plays what was stored
-    /// last, whatever time its producer gives.
+    /// In storage order, a range begins with the first fragment that starts in it, and ends before the next one that starts after the range. So if
+    /// the same time was sent twice, the older fragments are played. [`Live`](PlaybackMode::Live) plays the fragments that were stored last,
+    /// regardless of the producer's time.
     Producer,
 }
 
-/// Where a playlist of HLS tells the player to begin a new timeline.
+/// Where an HLS playlist makes the player begin a new timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DiscontinuityMode {
-    /// Between all fragments: each is played directly after the one before it. The default for [`TimeSource::Server`].
+    /// Between all fragments: each is played immediately after the previous one. The default for [`TimeSource::Server`].
     Always,
     /// Nowhere: the player shows gaps as gaps. The default for [`TimeSource::Producer`].
     Never,
-    /// Where a gap or an overlap has more than 50 milliseconds, and where the parameters of a codec change.
+    /// Where a gap or an overlap exceeds 50 milliseconds, and where the parameters of a codec change.
     OnDiscontinuity,
 }
 
-/// What the fragments of an HLS session are wrapped in.
+/// The container of the fragments of an HLS session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum HlsContainer {
     /// Fragmented MP4.
     #[default]
     FragmentedMp4,
-    /// The transport stream of MPEG-2.
+    /// MPEG-2 transport stream.
     MpegTs,
 }
 
@@ -133,7 +133,7 @@ impl Play {
     }
 }
 
-/// What an HLS session plays, and how: see [`VideoStream::hls`](crate::video::VideoStream::hls).
+/// The options of an HLS session: see [`VideoStream::hls`](crate::video::VideoStream::hls).
 ///
 /// ```
 /// use std::time::Duration;
@@ -156,7 +156,7 @@ pub struct HlsOptions {
     pub(super) has_times: bool,
 }
 
-/// What a DASH session plays, and how: see [`VideoStream::dash`](crate::video::VideoStream::dash).
+/// The options of a DASH session: see [`VideoStream::dash`](crate::video::VideoStream::dash).
 ///
 /// ```
 /// use streamlog::video::{DashOptions, PlaybackMode};
@@ -180,32 +180,32 @@ macro_rules! both {
         }
 
         impl $options {
-            /// Sets what is played. Default: [`PlaybackMode::Live`].
+            /// Sets which fragments to play. Default: [`PlaybackMode::Live`].
             pub fn mode(mut self, mode: PlaybackMode) -> Self {
                 self.play.mode = mode;
                 self
             }
 
-            /// Sets whose times count. Default: [`TimeSource::Server`].
+            /// Sets which time to use. Default: [`TimeSource::Server`].
             pub fn times(mut self, source: TimeSource) -> Self {
                 self.play.source = source;
                 self
             }
 
-            /// Sets how long the session is good. Default: 5 minutes. Kinesis takes 5 minutes to 12 hours.
+            /// Sets after how long the session expires. Default: 5 minutes. Kinesis allows 5 minutes to 12 hours.
             pub fn expires_after(mut self, life: Duration) -> Self {
                 self.play.life = life;
                 self
             }
 
-            /// Sets how many fragments the list has at most, 1 to 100,000: on demand the first ones, else the last ones. Default: 1,000 on
-            /// demand, and else 5. Kinesis takes 5,000 at most.
+            /// Sets how many fragments the list has at most, 1 to 100,000: the first ones on demand, otherwise the last ones. Default: 1,000 on
+            /// demand, otherwise 5. Kinesis allows 5,000 at most.
             pub fn fragments_max(mut self, count: usize) -> Self {
                 self.play.fragments_max = Some(count);
                 self
             }
 
-            /// Sets whether the list says when each fragment started, by the time that counts in the session. Default: it does not.
+            /// Sets whether the list contains the start time of each fragment, according to the time source. Default: it does not.
             pub fn show_times(mut self, shows: bool) -> Self {
                 self.has_times = shows;
                 self
@@ -217,7 +217,7 @@ macro_rules! both {
 both! { HlsOptions DashOptions }
 
 impl HlsOptions {
-    /// Returns the options of a live session in fragmented MP4, as Kinesis has them by default.
+    /// Returns the options of a live session in fragmented MP4, with the defaults of Kinesis.
     pub const fn new() -> Self {
         Self {
             play: Play::new(),
@@ -227,14 +227,14 @@ impl HlsOptions {
         }
     }
 
-    /// Sets what fragments are wrapped in. Default: [`HlsContainer::FragmentedMp4`].
+    /// Sets the container of fragments. Default: [`HlsContainer::FragmentedMp4`].
     pub fn container(mut self, container: HlsContainer) -> Self {
         self.container = container;
         self
     }
 
-    /// Sets where the player begins a new timeline. Default: [`Always`](DiscontinuityMode::Always) with the times of the server, and
-    /// [`Never`](DiscontinuityMode::Never) with those of the producer.
+    /// Sets where the player begins a new timeline. Default: [`Always`](DiscontinuityMode::Always) with server times, and
+    /// [`Never`](DiscontinuityMode::Never) with producer times.
     pub fn discontinuities(mut self, mode: DiscontinuityMode) -> Self {
         self.discontinuities = Some(mode);
         self
@@ -249,12 +249,12 @@ impl HlsOptions {
 }
 
 impl DashOptions {
-    /// Returns the options of a live session, as Kinesis has them by default.
+    /// Returns the options of a live session, with the defaults of Kinesis.
     pub const fn new() -> Self {
         Self { play: Play::new(), has_times: false, has_numbers: false }
     }
 
-    /// Sets whether the manifest has the number of each fragment, as Kinesis' attribute `kvs:fn`. Default: it does not.
+    /// Sets whether the manifest contains the number of each fragment, as Kinesis' attribute `kvs:fn`. Default: it does not.
     pub fn show_numbers(mut self, shows: bool) -> Self {
         self.has_numbers = shows;
         self

@@ -11,20 +11,20 @@ use crate::video::{
     FragmentNumber, SegmentPlace, VideoError, VideoStream, fmp4_init, fmp4_segment, ts_segment,
 };
 
-/// What a player of HLS asks for. It is made by [`VideoStream::hls`].
+/// A session of an HLS player. [`VideoStream::hls`] returns it.
 ///
-/// Serve what the methods return at the links that you give them. A session keeps what it knows of its fragments, so keep the session while
-/// players use it; [`VideoStream::resume_hls`] continues one that was dropped.
+/// Serve the results of its methods at the links that you pass to them. A session caches its list of fragments, so keep the session while players
+/// use it; [`VideoStream::resume_hls`] continues one that was dropped.
 #[derive(Debug)]
 pub struct HlsSession {
     core: Core,
     options: HlsOptions,
 }
 
-/// What a player of MPEG-DASH asks for. It is made by [`VideoStream::dash`].
+/// A session of an MPEG-DASH player. [`VideoStream::dash`] returns it.
 ///
-/// Serve what the methods return at the links that you give them. A session keeps what it knows of its fragments, so keep the session while
-/// players use it; [`VideoStream::resume_dash`] continues one that was dropped.
+/// Serve the results of its methods at the links that you pass to them. A session caches its list of fragments, so keep the session while players
+/// use it; [`VideoStream::resume_dash`] continues one that was dropped.
 #[derive(Debug)]
 pub struct DashSession {
     core: Core,
@@ -35,11 +35,11 @@ impl VideoStream {
     /// Begins a session of HTTP Live Streaming.
     ///
     /// # Errors
-    /// As Kinesis: [`NoDataRetention`](VideoError::NoDataRetention) if the stream archives nothing; [`NotFound`](VideoError::NotFound) if there
-    /// is nothing to play, or if the mode is live and no fragment came in the last 30 seconds;
+    /// As in Kinesis: [`NoDataRetention`](VideoError::NoDataRetention) if the stream archives nothing; [`NotFound`](VideoError::NotFound) if there
+    /// is nothing to play, or if the mode is live and no fragment arrived in the last 30 seconds;
     /// [`MissingCodecPrivateData`](VideoError::MissingCodecPrivateData), [`InvalidCodecPrivateData`](VideoError::InvalidCodecPrivateData) and
     /// [`UnsupportedMedia`](VideoError::UnsupportedMedia) if the first fragment cannot be played; and
-    /// [`InvalidArgument`](VideoError::InvalidArgument), as for ranges of more than 24 hours.
+    /// [`InvalidArgument`](VideoError::InvalidArgument), for example for ranges of more than 24 hours.
     pub fn hls(&self, options: HlsOptions) -> Result<HlsSession, VideoError> {
         let core = Core::begin(self, options.play, options.discontinuity_mode())?;
         let session = HlsSession { core, options };
@@ -48,7 +48,7 @@ impl VideoStream {
         Ok(session)
     }
 
-    /// Continues a session that was begun with these options. Its fragments have the numbers that they had.
+    /// Continues a session that was begun with these options. Its fragments keep their numbers.
     pub fn resume_hls(&self, options: HlsOptions, start: SessionStart) -> HlsSession {
         let core = Core::resume(self, options.play, options.discontinuity_mode(), start);
         HlsSession { core, options }
@@ -57,7 +57,7 @@ impl VideoStream {
     /// Begins a session of MPEG-DASH, in fragmented MP4.
     ///
     /// # Errors
-    /// Those of [`hls`](Self::hls).
+    /// The errors of [`hls`](Self::hls).
     pub fn dash(&self, options: DashOptions) -> Result<DashSession, VideoError> {
         let core = Core::begin(self, options.play, DiscontinuityMode::Never)?;
         let session = DashSession { core, options };
@@ -65,7 +65,7 @@ impl VideoStream {
         Ok(session)
     }
 
-    /// Continues a session that was begun with these options. Its fragments have the numbers that they had.
+    /// Continues a session that was begun with these options. Its fragments keep their numbers.
     pub fn resume_dash(&self, options: DashOptions, start: SessionStart) -> DashSession {
         let core = Core::resume(self, options.play, DiscontinuityMode::Never, start);
         DashSession { core, options }
@@ -75,7 +75,7 @@ impl VideoStream {
 macro_rules! both {
     ($($session:ident)+) => { $(
         impl $session {
-            /// Returns with what the session can be continued.
+            /// Returns the data that is needed to continue the session.
             pub fn start(&self) -> SessionStart {
                 self.core.start
             }
@@ -91,12 +91,12 @@ macro_rules! both {
 both! { HlsSession DashSession }
 
 impl HlsSession {
-    /// Returns the playlist with which a player begins. It names the codecs, and has one link: to the media playlist.
+    /// Returns the playlist that a player loads first. It names the codecs, and has one link: to the media playlist.
     ///
     /// Its content type is `application/vnd.apple.mpegurl`.
     ///
     /// # Errors
-    /// [`SessionExpired`](VideoError::SessionExpired), and those of [`VideoStream::hls`] that are about codecs.
+    /// [`SessionExpired`](VideoError::SessionExpired), and the codec errors of [`VideoStream::hls`].
     pub fn master_playlist(&self, link: impl Fn(HlsLink) -> String) -> Result<String, VideoError> {
         self.core.with_window(|_, window| {
             let first =
@@ -106,12 +106,12 @@ impl HlsSession {
         })?
     }
 
-    /// Returns the playlist of fragments as it is now. Players of a session that is not on demand ask for it again and again.
+    /// Returns the current playlist of fragments. Players reload it repeatedly, unless the session is on demand.
     ///
-    /// A fragment keeps its number in the sequence. Its content type is `application/vnd.apple.mpegurl`.
+    /// A fragment keeps its number in the sequence. The content type of the playlist is `application/vnd.apple.mpegurl`.
     ///
     /// # Errors
-    /// [`SessionExpired`](VideoError::SessionExpired), and those of reading the stream.
+    /// [`SessionExpired`](VideoError::SessionExpired), and the errors of reading the stream.
     pub fn media_playlist(&self, link: impl Fn(HlsLink) -> String) -> Result<String, VideoError> {
         let style = hls::Style {
             container: self.options.container,
@@ -121,11 +121,11 @@ impl HlsSession {
         self.core.with_window(|_, window| hls::media(window, style, link))
     }
 
-    /// Returns what sets a player up for a fragment and those with the same tracks: the beginning of a fragmented MP4, `video/mp4`.
+    /// Returns the initialization segment of a fragment and of those with the same tracks: the beginning of a fragmented MP4, `video/mp4`.
     ///
     /// # Errors
-    /// [`NotFound`](VideoError::NotFound) if the fragment is gone or does not belong to the session,
-    /// [`SessionExpired`](VideoError::SessionExpired), and those of [`VideoStream::hls`] that are about codecs.
+    /// [`NotFound`](VideoError::NotFound) if the fragment has expired or does not belong to the session,
+    /// [`SessionExpired`](VideoError::SessionExpired), and the codec errors of [`VideoStream::hls`].
     pub fn init(&self, number: FragmentNumber) -> Result<Vec<u8>, VideoError> {
         let fragment = self.core.fragment(number)?;
         fmp4_init(&fragment.media()?.tracks)
@@ -134,7 +134,7 @@ impl HlsSession {
     /// Returns a fragment in the container of the session: as `video/mp4`, or as `video/mp2t`.
     ///
     /// # Errors
-    /// Those of [`init`](Self::init).
+    /// The errors of [`init`](Self::init).
     pub fn fragment(&self, number: FragmentNumber) -> Result<Vec<u8>, VideoError> {
         let fragment = self.core.fragment(number)?;
         let media = fragment.media()?;
@@ -152,12 +152,12 @@ impl HlsSession {
 }
 
 impl DashSession {
-    /// Returns the manifest as it is now. Players of a session that is not on demand ask for it again and again.
+    /// Returns the current manifest. Players reload it repeatedly, unless the session is on demand.
     ///
     /// Its content type is `application/dash+xml`.
     ///
     /// # Errors
-    /// [`SessionExpired`](VideoError::SessionExpired), and those of [`VideoStream::dash`] that are about codecs.
+    /// [`SessionExpired`](VideoError::SessionExpired), and the codec errors of [`VideoStream::dash`].
     pub fn manifest(&self, link: impl Fn(DashLink) -> String) -> Result<String, VideoError> {
         self.core.with_window(|now, window| {
             let style = dash::Style {
@@ -173,20 +173,20 @@ impl DashSession {
         })?
     }
 
-    /// Returns what sets a player up for a track of a fragment and of those with the same tracks, as `video/mp4` or `audio/mp4`.
+    /// Returns the initialization segment of a track, for a fragment and those with the same tracks, as `video/mp4` or `audio/mp4`.
     ///
     /// # Errors
-    /// [`NotFound`](VideoError::NotFound) if the fragment is gone, does not belong to the session or lacks the track,
-    /// [`SessionExpired`](VideoError::SessionExpired), and those of [`VideoStream::dash`] that are about codecs.
+    /// [`NotFound`](VideoError::NotFound) if the fragment has expired, does not belong to the session or lacks the track,
+    /// [`SessionExpired`](VideoError::SessionExpired), and the codec errors of [`VideoStream::dash`].
     pub fn init(&self, number: FragmentNumber, track: u64) -> Result<Vec<u8>, VideoError> {
         let fragment = self.core.fragment(number)?;
         fmp4_init(&[track_of(&fragment.media()?, track)?])
     }
 
-    /// Returns a track of the fragment at a place in the session, as `video/mp4` or `audio/mp4`.
+    /// Returns a track of the fragment with this index in the session, as `video/mp4` or `audio/mp4`.
     ///
     /// # Errors
-    /// Those of [`init`](Self::init).
+    /// The errors of [`init`](Self::init).
     pub fn fragment(&self, sequence: u64, track: u64) -> Result<Vec<u8>, VideoError> {
         let segment = self.core.at(sequence)?;
         let fragment = self.core.fragment(segment.number)?;

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::video::error::AckErrorId;
 use crate::video::number::FragmentNumber;
 
-/// What an acknowledgement is about.
+/// The event that an acknowledgement reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AckEvent {
@@ -13,16 +13,16 @@ pub enum AckEvent {
     Buffering,
     /// All bytes of a fragment have arrived.
     Received,
-    /// A fragment is stored, as durably as the stream's [`Durability`](crate::Durability) says. Not sent by a stream with a data retention of 0.
+    /// A fragment is stored, with the stream's [`Durability`](crate::Durability). Not sent by a stream with a data retention of 0.
     Persisted,
-    /// The ingest has failed, and is over.
+    /// The ingest has failed and has ended.
     Error,
     /// Nothing has arrived for a while; see [`Ingest::check`](crate::video::Ingest::check).
     Idle,
 }
 
 impl AckEvent {
-    /// Returns the name that Kinesis gives it, such as `PERSISTED`.
+    /// Returns Kinesis' name of the event, such as `PERSISTED`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Buffering => "BUFFERING",
@@ -36,7 +36,7 @@ impl AckEvent {
 
 /// An acknowledgement of an ingest. It prints as the JSON that Kinesis sends.
 ///
-/// For each fragment they come in the order buffering, received, persisted.
+/// For each fragment, the order is buffering, received, persisted.
 ///
 /// ```
 /// # use streamlog::video::{Ack, AckErrorId, AckEvent};
@@ -48,7 +48,7 @@ impl AckEvent {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ack {
-    /// What it is about.
+    /// The event that it reports.
     pub event: AckEvent,
     /// The fragment's timecode as the producer sent it, in milliseconds, rounded down.
     pub timecode_ms: Option<u64>,

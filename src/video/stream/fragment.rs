@@ -10,7 +10,7 @@ use crate::video::error::VideoError;
 use crate::video::media::Media;
 use crate::video::number::FragmentNumber;
 
-/// What is known of a fragment without reading it.
+/// A fragment's metadata, available without reading the fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct FragmentInfo {
@@ -22,10 +22,10 @@ pub struct FragmentInfo {
     pub server_time: Timestamp,
     /// How long it plays.
     pub length: Duration,
-    /// How many bytes it has as Matroska.
+    /// Its size as Matroska, in bytes.
     pub bytes: u64,
-    /// Equal for fragments whose tracks have the same numbers, codecs and parameters, so that a decoder that was set up for one takes the
-    /// others. The number has no other meaning.
+    /// Equal for fragments whose tracks have the same numbers, codecs and parameters, so a decoder that was set up for one can decode the others.
+    /// The number has no other meaning.
     pub setup: u32,
 }
 
@@ -36,7 +36,7 @@ impl FragmentInfo {
     }
 }
 
-/// A fragment: a whole Matroska file with one cluster. Cloning it is cheap, and its bytes are those of the log, without a copy.
+/// A fragment: a complete Matroska file with one cluster. Cloning it is cheap, and its bytes are not copied from the log.
 #[derive(Clone)]
 pub struct Fragment {
     pub(super) info: FragmentInfo,
@@ -46,18 +46,17 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// Returns what lists say about it.
+    /// Returns its metadata.
     pub fn info(&self) -> FragmentInfo {
         self.info
     }
 
-    /// Returns it as a Matroska file: EBML header, a segment of unknown size with the information, the tracks and the tags that the producer
-    /// sent, and one cluster.
+    /// Returns it as a Matroska file: an EBML header, a segment of unknown size with the producer's information, tracks and tags, and one cluster.
     pub fn matroska(&self) -> &[u8] {
         &self.data
     }
 
-    /// Takes it apart: its tracks, its frames, its tags.
+    /// Parses its tracks, frames and tags.
     ///
     /// # Errors
     /// Same as [`Media::parse`].
@@ -65,12 +64,12 @@ impl Fragment {
         Media::parse(&self.data)
     }
 
-    /// Returns the bytes of [`matroska`](Self::matroska) as a buffer that can be shared and cut without a copy.
+    /// Returns the bytes of [`matroska`](Self::matroska) as a buffer that can be shared and sliced without a copy.
     pub fn into_bytes(self) -> Bytes {
         self.data
     }
 
-    /// Returns the file in two parts: what comes before its cluster, and its cluster.
+    /// Returns the file in two parts: the part before its cluster, and its cluster.
     pub fn parts(&self) -> (Bytes, Bytes) {
         (self.data.slice(..self.cluster_at), self.data.slice(self.cluster_at..))
     }

@@ -16,13 +16,13 @@ use crate::{Error, SequenceNumber, Timestamp};
 /// How long a read waits at a time before it looks whether it should go on.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// A fragment as a consumer gets it: a Matroska document with the tags that Kinesis adds.
+/// A fragment for a consumer: a Matroska document with the tags that Kinesis adds.
 #[derive(Debug, Clone)]
 pub struct MediaChunk {
-    /// What lists say about the fragment.
+    /// The metadata of the fragment.
     pub info: FragmentInfo,
-    /// The bytes in three parts: what comes before the cluster, with tags that say number and times; the cluster, which is not copied; and,
-    /// where it applies, tags that say how far behind it is and where to continue.
+    /// The bytes in three parts: the part before the cluster, with tags for the number and the times; the cluster, which is not copied; and, where
+    /// they apply, tags for its delay and the position at which to continue.
     pub parts: [Bytes; 3],
 }
 
@@ -54,11 +54,11 @@ pub(super) fn seconds(time: Timestamp) -> String {
     format!("{}.{:03}", time.as_millis() / 1_000, time.as_millis() % 1_000)
 }
 
-/// Reads a video stream from some place on. [`VideoStream::get_media`] returns it.
+/// Reads a video stream from a position on. [`VideoStream::get_media`] returns it.
 ///
-/// It hands out whole fragments, each a Matroska document with the tags `AWS_KINESISVIDEO_FRAGMENT_NUMBER`, `_SERVER_TIMESTAMP`,
-/// `_PRODUCER_TIMESTAMP`, `_MILLIS_BEHIND_NOW` and `_CONTINUATION_TOKEN`. As a reader, it returns them one behind the other, waits for those
-/// that are still to come, and ends when the stream is closed.
+/// It returns complete fragments, each a Matroska document with the tags `AWS_KINESISVIDEO_FRAGMENT_NUMBER`, `_SERVER_TIMESTAMP`,
+/// `_PRODUCER_TIMESTAMP`, `_MILLIS_BEHIND_NOW` and `_CONTINUATION_TOKEN`. As a reader, it concatenates them, waits for new ones, and ends when the
+/// stream is closed.
 ///
 /// Fragments that expire before they are read are left out.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub struct GetMedia {
 }
 
 impl VideoStream {
-    /// Reads the stream from some place on, live and archived, as Kinesis' `GetMedia` does.
+    /// Reads the stream from a position on, live and archived, like Kinesis' `GetMedia`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -86,7 +86,7 @@ impl VideoStream {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` for a continuation token that no chunk had.
+    /// `InvalidArgument` for a continuation token that does not come from a chunk.
     pub fn get_media(&self, start: StartSelector) -> Result<GetMedia, VideoError> {
         let index = self.shared.index.lock();
         let visible = self.first_visible(&index);
@@ -119,18 +119,18 @@ impl VideoStream {
 }
 
 impl GetMedia {
-    /// Has reads end where the stream ends, instead of waiting for what is still to come.
+    /// Makes reads end at the end of the stream, instead of waiting for new fragments.
     #[must_use]
     pub fn without_waiting(mut self) -> Self {
         self.waits = false;
         self
     }
 
-    /// Returns the next fragment, and waits for it up to so long, in real time. Returns `None` if none has come by then.
+    /// Returns the next fragment, waiting for at most `timeout` of real time. Returns `None` if none arrives by then.
     ///
     /// # Errors
     /// `Stream` with `Closed` if the stream was closed and everything was read, or if the log is damaged there. After damage, the next call
-    /// goes on behind it.
+    /// continues behind it.
     pub fn next_chunk(&mut self, timeout: Duration) -> Result<Option<MediaChunk>, VideoError> {
         loop {
             let (info, newest) = {

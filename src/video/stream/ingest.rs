@@ -21,11 +21,11 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The first microsecond after the year 9999.
 const PRODUCER_TIME_END: Timestamp = Timestamp::from_millis(253_402_300_800_000);
 
-/// A running ingest: takes what a producer sends, in pieces of any size, and stores each cluster of it as a fragment.
+/// A running ingest. It accepts a producer's data in pieces of any size, and stores each cluster as a fragment.
 ///
-/// Dropping it without [`finish`](Self::finish) ends it, too. A fragment that is not whole by then is not stored.
+/// Dropping it without [`finish`](Self::finish) also ends it. An incomplete fragment is then not stored.
 ///
-/// [`VideoStream::ingest`] begins it.
+/// [`VideoStream::ingest`] starts it.
 pub struct Ingest {
     cutter: Cutter,
     run: Run,
@@ -61,7 +61,7 @@ struct Arriving {
 pub struct Ingested {
     /// The number of fragments.
     pub fragment_count: u64,
-    /// The last of them.
+    /// The last fragment.
     pub newest: Option<FragmentInfo>,
 }
 
@@ -76,15 +76,15 @@ impl fmt::Debug for Ingest {
 }
 
 impl VideoStream {
-    /// Begins to take Matroska from a producer, as Kinesis' `PutMedia` does. Each cluster is a fragment.
+    /// Starts to ingest Matroska from a producer, like Kinesis' `PutMedia`. Each cluster is a fragment.
     ///
-    /// `acks` is called with each acknowledgement, by the call of [`Ingest::write`] that causes it. It should be quick.
+    /// Each call of [`Ingest::write`] calls `acks` with the acknowledgements that it causes. `acks` should be fast.
     ///
     /// A stream has one producer at a time.
     ///
     /// # Errors
-    /// `IngestInProgress`; `Stream` with `Closed`; `Rejected` with `FragmentMetadataLimitReached` for [tags](IngestOptions::tag) that a
-    /// fragment cannot have.
+    /// `IngestInProgress`; `Stream` with `Closed`; `Rejected` with `FragmentMetadataLimitReached` for [tags](IngestOptions::tag) that are not
+    /// allowed in a fragment.
     pub fn ingest(
         &self,
         options: IngestOptions,
@@ -122,7 +122,7 @@ impl VideoStream {
         Ok(Ingest { cutter, run, failed: None })
     }
 
-    /// Takes Matroska from a reader to its end: an [`ingest`](Self::ingest) of all that it returns.
+    /// Ingests Matroska from a reader to its end, like [`ingest`](Self::ingest).
     ///
     /// # Errors
     /// Same as [`ingest`](Self::ingest), [`Ingest::write`] and [`Ingest::finish`]; `Rejected` with `StreamReadError` if the reader fails.
@@ -146,13 +146,13 @@ impl VideoStream {
 }
 
 impl Ingest {
-    /// Takes the next piece of the data, of any size.
+    /// Ingests the next piece of the data, of any size.
     ///
-    /// Each fragment that is whole by then is stored when the call returns.
+    /// When the call returns, each complete fragment is stored.
     ///
     /// # Errors
-    /// `Rejected` for data that Kinesis refuses, too, or if a fragment cannot be stored. An acknowledgement has said the same. The ingest is
-    /// over, and every later call returns the same error.
+    /// `Rejected` for data that Kinesis also refuses, or if a fragment cannot be stored. An acknowledgement reports the same error. The ingest has
+    /// ended, and every later call returns this error.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), VideoError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -166,7 +166,7 @@ impl Ingest {
         pushed.map_err(|error| self.fail(error))
     }
 
-    /// Ends the data. A cluster of unknown size ends with it, and is stored.
+    /// Ends the data. This also ends and stores a cluster of unknown size.
     ///
     /// # Errors
     /// Same as [`write`](Self::write); `Rejected` with `StreamReadError` if the data ends within an element.
@@ -180,7 +180,7 @@ impl Ingest {
         Ok(self.ingested())
     }
 
-    /// Ends the ingest because the data cannot be read any further, such as when a connection breaks. Acknowledges and returns the error.
+    /// Ends the ingest because no more data can be read, such as when a connection breaks. Acknowledges and returns the error.
     pub fn abort(mut self, reason: impl Into<Box<str>>) -> VideoError {
         match &self.failed {
             Some(error) => error.clone(),
@@ -188,11 +188,11 @@ impl Ingest {
         }
     }
 
-    /// Looks at the time: acknowledges that the ingest is idle if nothing has come for [`IngestOptions::idle_after`], once for each such time,
-    /// and ends it after [`IngestOptions::duration_max`]. Call it now and then while a producer sends nothing.
+    /// Checks the time. It acknowledges that the ingest is idle after each [`IngestOptions::idle_after`] without data, and ends it after
+    /// [`IngestOptions::duration_max`]. Call it regularly while a producer sends nothing.
     ///
     /// # Errors
-    /// `Rejected` with `MaxConnectionDurationReached`, or with what ended the ingest earlier.
+    /// `Rejected` with `MaxConnectionDurationReached`, or with the error that ended the ingest earlier.
     pub fn check(&mut self) -> Result<(), VideoError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -207,7 +207,7 @@ impl Ingest {
         checked.map_err(|error| self.fail(error))
     }
 
-    /// Returns what was stored until now.
+    /// Returns what has been stored so far.
     pub fn ingested(&self) -> Ingested {
         Ingested { fragment_count: self.run.count, newest: self.run.newest }
     }

@@ -16,10 +16,10 @@ const FRAGMENTS_MAX: usize = 1_000;
 const NOT_FOUND_CODE: u32 = 4000;
 const INTERNAL_CODE: u32 = 5000;
 
-/// The fragments that were asked for, in that order. [`VideoStream::media_for`] returns it.
+/// The requested fragments, in the order of the request. [`VideoStream::media_for`] returns it.
 ///
 /// Each is a Matroska document with the tags `AWS_KINESISVIDEO_FRAGMENT_NUMBER`, `_SERVER_SIDE_TIMESTAMP` and `_PRODUCER_SIDE_TIMESTAMP`. As a
-/// reader, it returns them one behind the other.
+/// reader, it concatenates them.
 #[derive(Debug)]
 pub struct MediaForFragments {
     stream: VideoStream,
@@ -28,10 +28,10 @@ pub struct MediaForFragments {
 }
 
 impl VideoStream {
-    /// Reads fragments by their numbers, as Kinesis' `GetMediaForFragmentList` does.
+    /// Reads fragments by their numbers, like Kinesis' `GetMediaForFragmentList`.
     ///
     /// # Errors
-    /// `NoDataRetention`; `InvalidArgument` for no number or more than 1,000.
+    /// `NoDataRetention`; `InvalidArgument` for no numbers or more than 1,000.
     pub fn media_for(&self, numbers: &[FragmentNumber]) -> Result<MediaForFragments, VideoError> {
         if !(1..=FRAGMENTS_MAX).contains(&numbers.len()) {
             return Err(VideoError::invalid(format!(
@@ -49,10 +49,10 @@ impl VideoStream {
 }
 
 impl MediaForFragments {
-    /// Returns the next fragment, or `None` behind the last one.
+    /// Returns the next fragment, or `None` after the last one.
     ///
     /// # Errors
-    /// `NotFound` if there is no such fragment, or if it has expired; `Stream`. After an error, the next call goes on with the next number.
+    /// `NotFound` if there is no such fragment, or if it has expired; `Stream`. After an error, the next call continues with the next number.
     pub fn next_chunk(&mut self) -> Result<Option<MediaChunk>, VideoError> {
         let Some(number) = self.numbers.pop_front() else { return Ok(None) };
         self.chunk(number).map(Some)

@@ -39,10 +39,10 @@ const LIVE_BYTES_MAX: u64 = 200_000_000;
 /// The most fragments of a page, as in Kinesis.
 const PAGE_FRAGMENTS_MAX: usize = 1_000;
 
-/// An open video stream: takes fragments from a producer, and hands them out, live and archived.
+/// An open video stream: ingests fragments from a producer, and serves them, live and archived.
 ///
-/// It is a [`Stream`] with one shard, in a directory of its own, in which each fragment is a record. Cloning it is cheap, and all clones are
-/// the same stream.
+/// It is a [`Stream`] with one shard, in its own directory, in which each fragment is a record. Cloning it is cheap, and all clones share the same
+/// stream.
 ///
 /// ```
 /// # use streamlog::video::{FragmentSelector, VideoStream};
@@ -85,7 +85,7 @@ impl fmt::Debug for VideoStream {
 pub struct FragmentPage {
     /// The fragments, in the order of their numbers.
     pub fragments: Vec<FragmentInfo>,
-    /// What to call with for the next page. `None` if this is the last one.
+    /// The token for the next page. `None` if this is the last one.
     pub next_token: Option<String>,
 }
 
@@ -98,8 +98,7 @@ impl VideoStream {
         VideoStreamOptions::new().open(path)
     }
 
-    /// Returns a reader of the stream that keeps the fragments, for its settings and counts, its snapshots, and for consumers that want
-    /// fragments as records.
+    /// Returns a reader of the underlying stream, for its settings and counts, its snapshots, and for consumers that want fragments as records.
     pub fn reader(&self) -> &StreamReader {
         &self.shared.stream
     }
@@ -119,7 +118,7 @@ impl VideoStream {
         Duration::from_millis(self.shared.data_retention.load(Ordering::SeqCst))
     }
 
-    /// Changes how long fragments are kept, from when they arrived. Fragments that have expired do not come back.
+    /// Changes how long fragments are kept, counted from their arrival. Expired fragments do not come back.
     ///
     /// See [`VideoStreamOptions::data_retention`] for what zero means.
     ///
@@ -138,10 +137,10 @@ impl VideoStream {
         self.forget_trimmed()
     }
 
-    /// Keeps a text with the stream, by name, or removes it: see [`Stream::set_property`]. Names that begin with `video.` are the library's.
+    /// Stores a named text with the stream, or removes it: see [`Stream::set_property`]. Names that begin with `video.` are reserved.
     ///
     /// # Errors
-    /// Same as [`Stream::set_property`]; `InvalidArgument` for a name that is the library's.
+    /// Same as [`Stream::set_property`]; `InvalidArgument` for a reserved name.
     pub fn set_property(&self, name: &str, text: Option<&str>) -> Result<(), VideoError> {
         if name.starts_with("video.") {
             return Err(VideoError::invalid(format!(
@@ -168,10 +167,10 @@ impl VideoStream {
         self.forget_trimmed()
     }
 
-    /// Closes the stream, also for its clones. Fragments that are being ingested are not stored, and all that wait for fragments are woken.
+    /// Closes the stream, also for its clones. Incomplete fragments are not stored, and all threads that wait for fragments are woken.
     ///
     /// # Errors
-    /// Same as [`Stream::close`]. The stream is closed all the same.
+    /// Same as [`Stream::close`]. The stream is closed even after an error.
     pub fn close(self) -> Result<(), VideoError> {
         self.shared.is_closed.store(true, Ordering::SeqCst);
         let closed = self.shared.stream.clone().close();
@@ -199,14 +198,14 @@ impl VideoStream {
         info.map_or(Ok(None), |info| self.read(info))
     }
 
-    /// Returns what is known of a fragment without reading it.
+    /// Returns the metadata of a fragment without reading it.
     pub fn fragment_info(&self, number: FragmentNumber) -> Option<FragmentInfo> {
         let index = self.shared.index.lock();
         let first = self.first_visible(&index);
         index.get(number).filter(|_| number.sequence() >= first)
     }
 
-    /// Returns the fragments that a selector chooses, in the order of their numbers, which is that of their arrival.
+    /// Returns the selected fragments, in the order of their numbers, which is the order of arrival.
     ///
     /// # Errors
     /// `NoDataRetention`.
@@ -216,12 +215,11 @@ impl VideoStream {
         Ok(index.select(selector, self.first_visible(&index), usize::MAX))
     }
 
-    /// Returns a page of the fragments that a selector chooses, in the order of their numbers. The next page follows with the same selector
-    /// and the token of this one. A token stays valid however long that takes: fragments that expire meanwhile are left out, and such as arrive
-    /// are on the later pages.
+    /// Returns a page of the selected fragments, in the order of their numbers. For the next page, use the same selector and the token of this page.
+    /// A token never expires: fragments that expire meanwhile are left out, and new ones are on the later pages.
     ///
     /// # Errors
-    /// `NoDataRetention`; `InvalidArgument` if `fragments_max` is not 1 to 1,000, or for a token that no page had.
+    /// `NoDataRetention`; `InvalidArgument` if `fragments_max` is not 1 to 1,000, or for a token that does not come from a page.
     pub fn list_fragments(
         &self,
         selector: &FragmentSelector,
@@ -244,7 +242,7 @@ impl VideoStream {
         Ok(FragmentPage { fragments, next_token })
     }
 
-    /// Returns the newest fragment, if there is one. A stream that archives nothing has one, too, as long as live viewers can see it.
+    /// Returns the newest fragment, if there is one. A stream that archives nothing also has one, while live viewers can see it.
     pub fn newest(&self) -> Option<FragmentInfo> {
         let index = self.shared.index.lock();
         let first = self.first_visible(&index);
@@ -257,15 +255,15 @@ impl VideoStream {
         index.first_where(&FragmentSelector::All, self.first_visible(&index))
     }
 
-    /// Returns up to `max` of the newest fragments, in the order of their numbers, also from a stream that archives nothing.
+    /// Returns up to `max` of the newest fragments, in the order of their numbers, even from a stream that archives nothing.
     pub fn newest_fragments(&self, max: usize) -> Vec<FragmentInfo> {
         let index = self.shared.index.lock();
         let first = self.first_visible(&index);
         index.last(first, max)
     }
 
-    /// Waits until there is a fragment with a higher number than this one, or any at all for `None`. Returns whether there is one: `false`
-    /// once the timeout, which is in real time, has passed.
+    /// Waits until there is a fragment with a higher number than this one, or any fragment for `None`. Returns `false` if the timeout, in real time,
+    /// passes first.
     ///
     /// # Errors
     /// `Stream` with `Closed` if the stream was closed and there is none.

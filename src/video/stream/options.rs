@@ -13,7 +13,7 @@ const SEGMENT_BYTES: u64 = 256 << 20;
 /// The largest record, unless the segments are too small for it: a fragment of the largest size, with its tracks and tags.
 const RECORD_BYTES_MAX: u64 = 56 << 20;
 
-/// How to open or create a video stream: a builder that ends with [`open`](Self::open).
+/// The settings with which a video stream is opened or created. [`open`](Self::open) opens it.
 ///
 /// ```
 /// # use streamlog::{DAY, Durability};
@@ -50,17 +50,17 @@ impl VideoStreamOptions {
         Self { stream, data_retention: None, pool: None }
     }
 
-    /// Sets how long fragments are kept, from when they arrived. Kept with the stream. Default for a new stream: 24 hours.
+    /// Sets how long fragments are kept, counted from their arrival. It is stored with the stream. Default for a new stream: 24 hours.
     ///
-    /// Zero means what it means in Kinesis: nothing is archived. For live viewers, the newest fragments are there for 5 minutes or up to 200 MB,
-    /// whichever is less; they cannot be listed, and are not acknowledged as persisted.
+    /// As in Kinesis, zero means that nothing is archived. Live viewers can see the newest fragments of 5 minutes or 200 MB, whichever is less.
+    /// These fragments cannot be listed, and are not acknowledged as persisted.
     #[must_use]
     pub fn data_retention(mut self, retention: Duration) -> Self {
         self.data_retention = Some(retention);
         self
     }
 
-    /// Sets what a fragment survives that was acknowledged as persisted. Default: [`Durability::Process`].
+    /// Sets what fragments survive once they are acknowledged as persisted. Default: [`Durability::Process`].
     #[must_use]
     pub fn durability(self, durability: Durability) -> Self {
         self.stream(|options| options.durability(durability))
@@ -72,21 +72,21 @@ impl VideoStreamOptions {
         self.stream(|options| options.clock(clock))
     }
 
-    /// Sets who does the maintenance. Default: the stream's own threads.
+    /// Sets who runs maintenance. Default: the stream's own threads.
     #[must_use]
     pub fn maintenance(self, maintenance: Maintenance) -> Self {
         self.stream(|options| options.maintenance(maintenance))
     }
 
-    /// Has the threads of a pool do the maintenance, together with that of other streams. Default: the stream has threads of its own.
+    /// Makes the threads of a pool run maintenance, together with that of other streams. Default: the stream has its own threads.
     #[must_use]
     pub fn pool(mut self, pool: &MaintenancePool) -> Self {
         self.pool = Some(pool.clone());
         self
     }
 
-    /// Changes other settings of the stream of records that keeps the fragments, such as its encryption, its properties, or the size of its
-    /// segments. Its shards and its retention are set by the video stream, whatever is set here.
+    /// Changes other settings of the underlying stream of records, such as its encryption, its properties, or the size of its segments. The video
+    /// stream overrides its shards and its retention.
     #[must_use]
     pub fn stream(mut self, change: impl FnOnce(StreamOptions) -> StreamOptions) -> Self {
         self.stream = change(self.stream);
@@ -95,26 +95,26 @@ impl VideoStreamOptions {
 
     /// Opens the video stream at `path`, or creates it.
     ///
-    /// Its index is rebuilt from the log, of which few records are read: one in 1,024, and up to 62 of the newest.
+    /// Its index is rebuilt from the log, which requires only few records: one in 1,024, and up to 62 of the newest.
     ///
     /// # Errors
-    /// `Stream` with the errors of [`StreamOptions::open`], or with `InvalidArgument` if the stream at this path is not one of video.
+    /// `Stream` with the errors of [`StreamOptions::open`], or with `InvalidArgument` if the stream at this path is not a video stream.
     pub fn open(self, path: impl AsRef<Path>) -> Result<VideoStream, VideoError> {
         VideoStream::open_with(path.as_ref(), self)
     }
 }
 
-/// What the timecodes of a producer count from.
+/// The origin of a producer's timecodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Timecodes {
-    /// From 1970, as `ABSOLUTE` in Kinesis.
+    /// Since 1970, like `ABSOLUTE` in Kinesis.
     Absolute,
-    /// From the producer's start: [`IngestOptions::producer_start`]. `RELATIVE` in Kinesis.
+    /// Since the producer's start: [`IngestOptions::producer_start`]. `RELATIVE` in Kinesis.
     #[default]
     Relative,
 }
 
-/// The settings of one ingest: what Kinesis takes as the headers of `PutMedia`.
+/// The settings of one ingest, which Kinesis reads from the headers of `PutMedia`.
 ///
 /// ```
 /// # use streamlog::Timestamp;
@@ -152,22 +152,23 @@ impl IngestOptions {
         }
     }
 
-    /// Sets what the producer's timecodes count from. Default: [`Timecodes::Relative`].
+    /// Sets the origin of the producer's timecodes. Default: [`Timecodes::Relative`].
     #[must_use]
     pub fn timecodes(mut self, timecodes: Timecodes) -> Self {
         self.timecodes = timecodes;
         self
     }
 
-    /// Sets when the producer started, from which relative timecodes count. It has no effect on absolute ones. Default: when the ingest begins.
+    /// Sets when the producer started, which is the origin of relative timecodes. It does not affect absolute ones. Default: the start of the
+    /// ingest.
     #[must_use]
     pub fn producer_start(mut self, start: Timestamp) -> Self {
         self.producer_start = Some(start);
         self
     }
 
-    /// Adds a tag to each fragment, besides those that the producer sends with it. They count towards the 10 tags of a fragment. A tag
-    /// of the same name from the producer takes its place.
+    /// Adds a tag to each fragment, in addition to the producer's own. All of them count towards the 10 tags of a fragment. A tag of the same name
+    /// from the producer replaces it.
     #[must_use]
     pub fn tag(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((name.into(), value.into()));
@@ -181,17 +182,16 @@ impl IngestOptions {
         self
     }
 
-    /// Sets after which time without data [`Ingest::check`](crate::video::Ingest::check) acknowledges that the ingest is idle. Default: 30
-    /// seconds.
+    /// Sets after how long without data [`Ingest::check`](crate::video::Ingest::check) acknowledges that the ingest is idle. Default: 30 seconds.
     #[must_use]
     pub fn idle_after(mut self, idle: Duration) -> Self {
         self.idle_after = idle;
         self
     }
 
-    /// Accepts fragments that lack frames of some of their tracks. Default: they are refused, as in Kinesis.
+    /// Accepts fragments without frames for some of their tracks. Default: they are refused, as in Kinesis.
     ///
-    /// Files often end with some audio that has no picture, and cameras may send subtitles or events as a track.
+    /// Files often end with some audio without a picture, and cameras may send subtitles or events as a track.
     #[must_use]
     pub fn sparse_tracks(mut self) -> Self {
         self.are_tracks_sparse = true;

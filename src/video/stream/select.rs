@@ -6,23 +6,23 @@ use super::fragment::FragmentInfo;
 use crate::Timestamp;
 use crate::video::number::FragmentNumber;
 
-/// Chooses fragments by the time at which they begin or arrived. Both ends of a range belong to it, as in Kinesis.
+/// Selects fragments by the time at which they begin or arrived. Both ends of a range are inclusive, as in Kinesis.
 ///
-/// A fragment that begins before a range and reaches into it is not chosen.
+/// A fragment that begins before a range and overlaps it is not selected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum FragmentSelector {
     /// All fragments.
     #[default]
     All,
-    /// Those that arrived in this time.
+    /// Fragments that arrived in this range.
     ServerTime(RangeInclusive<Timestamp>),
-    /// Those that begin in this time by the producer's clock.
+    /// Fragments that begin in this range, by the producer's clock.
     ProducerTime(RangeInclusive<Timestamp>),
 }
 
 impl FragmentSelector {
-    /// Returns whether it chooses a fragment.
+    /// Returns whether it selects a fragment.
     pub fn selects(&self, info: &FragmentInfo) -> bool {
         match self {
             Self::All => true,
@@ -36,18 +36,18 @@ impl FragmentSelector {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StartSelector {
-    /// The newest fragment there is, or the first to come.
+    /// The newest fragment, or the first to arrive if there is none.
     Now,
-    /// The oldest fragment there is.
+    /// The oldest available fragment.
     Earliest,
-    /// This fragment. If it has expired, the oldest one that is left.
+    /// This fragment or, if it has expired, the oldest one that is left.
     At(FragmentNumber),
-    /// The fragment after this one. It need not exist any more.
+    /// The fragment after this one, which need not exist any more.
     After(FragmentNumber),
     /// The first fragment, in the order of arrival, that begins at this time or later by the producer's clock.
     ProducerTime(Timestamp),
     /// The first fragment that arrived at this time or later.
     ServerTime(Timestamp),
-    /// Where an earlier read stopped, by the token that came with its last chunk.
+    /// Where an earlier read stopped, by the token of its last chunk.
     ContinuationToken(String),
 }

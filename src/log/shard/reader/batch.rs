@@ -14,7 +14,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// The records that one read returned, in order and without a copy: they are the bytes of the log itself.
+/// The records that one read returned, in order. They are the bytes of the log itself, without a copy.
 ///
 /// A batch keeps its part of the log mapped, even after retention has removed the file.
 ///
@@ -83,17 +83,17 @@ impl Batch {
         self.record_count.checked_sub(1).map(|more| self.first_sequence.plus(more as u64))
     }
 
-    /// Returns the number of the data key that the records were encrypted with, or `None` if they were not. The records of a batch have all
-    /// the same.
+    /// Returns the number of the data key that the records were encrypted with, or `None` if they were not. It is the same for all records
+    /// of a batch.
     ///
-    /// Whoever can write to the stream's files can put plain records into them, also where the others are encrypted. A reader that trusts
-    /// only records of somebody who has the key should check this.
+    /// Anyone who can write to the stream's files can add plain records, even to an encrypted stream. A reader that trusts only writers
+    /// with the key should check this.
     pub fn data_key(&self) -> Option<u32> {
         self.data_key
     }
 
-    /// Returns how many bytes the batch and its clones keep in memory, or in files that are mapped into memory. It keeps whole frames, so these
-    /// are more than its records have.
+    /// Returns how many bytes the batch and its clones keep in memory or mapped. A batch keeps whole frames, so this exceeds the size of its
+    /// records.
     pub fn memory_bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -104,7 +104,7 @@ impl Batch {
     }
 
     /// Returns how far behind the newest record the batch ends, in milliseconds: 0 if it reaches the end, otherwise the age of its last
-    /// record, as in Kinesis, but at least 1, whatever the clock shows.
+    /// record, as in Kinesis, but at least 1.
     pub fn millis_behind_latest(&self) -> u64 {
         self.millis_behind_latest
     }

@@ -9,13 +9,13 @@ use super::iterator::ShardIterator;
 use super::wait_any::Waiting;
 use crate::log::types::error::{Error, Result};
 
-/// The batches of a [`ShardIterator`] or a [`LineageIterator`](crate::LineageIterator) as a [`Stream`](futures_core::Stream): all that are
-/// there, and then those to come. [`ShardIterator::into_batches`] and
+/// The batches of a [`ShardIterator`] or a [`LineageIterator`](crate::LineageIterator) as a [`Stream`](futures_core::Stream): all existing
+/// ones, and then new ones as they arrive. [`ShardIterator::into_batches`] and
 /// [`LineageIterator::into_batches`](crate::LineageIterator::into_batches) return it.
 ///
 /// - It ends once the shard is read to its end, or once the stream of records is closed and everything is read. No batch is empty.
-/// - After an error it ends too, so that a loop ends; the iterator stays where it was. To go on, call [`get_mut`](Self::get_mut), for example
-///   to skip the records that are gone.
+/// - After an error it ends too, so that a loop ends; the iterator stays where it was. To continue, call [`get_mut`](Self::get_mut), for
+///   example to skip lost records.
 /// - A batch is taken only when it is returned, so nothing is lost if a task stops waiting. A task that waits costs no thread.
 ///
 /// ```
@@ -56,7 +56,7 @@ impl<I> Batches<I> {
         &self.iterator
     }
 
-    /// Returns the iterator, to skip or to seek. After an error, the batches then go on.
+    /// Returns the iterator, to skip or to seek. After an error, this lets the batches continue.
     pub fn get_mut(&mut self) -> &mut I {
         self.has_failed = false;
         &mut self.iterator
@@ -101,9 +101,9 @@ impl<I> Batches<I> {
 
 impl ShardIterator {
     /// Returns the batches of the shard as a `Stream` of the crate `futures`, each of up to `records_max` records and at least one. It waits
-    /// for records to come. Needs the cargo feature `futures`.
+    /// for new records. Needs the cargo feature `futures`.
     ///
-    /// Once it has ended, the iterator leads to the shards that follow:
+    /// When it ends, the iterator returns the child shards:
     ///
     /// ```
     /// use futures_util::TryStreamExt;

@@ -131,7 +131,7 @@ impl ShardIterator {
         self.next_batch_within(records_max, usize::MAX)
     }
 
-    /// Reads up to `records_max` records of up to `bytes_max` bytes of keys, data and headers together, but at least one record if there is
+    /// Reads up to `records_max` records of up to `bytes_max` bytes of keys, data and headers in total, but at least one record if there is
     /// one.
     ///
     /// ```

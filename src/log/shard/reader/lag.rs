@@ -7,7 +7,7 @@ use super::iterator::ShardIterator;
 use crate::log::types::error::Result;
 use crate::log::types::sequence::SequenceNumber;
 
-/// How much is still to be read from some place on.
+/// The records that are still to be read from some position on.
 ///
 /// ```
 /// # use streamlog::{Position, Stream};
@@ -24,11 +24,11 @@ use crate::log::types::sequence::SequenceNumber;
 pub struct Lag {
     /// The records to be read, including those that retention dropped before they were read.
     pub record_count: u64,
-    /// The bytes of the log that hold them: keys, data, and what is stored beside them. A sealed segment that is not open counts with its
-    /// whole file, and so does one in an archive.
+    /// Their bytes in the log: keys, data, and overhead. A sealed segment that is not open, or is in an archive, counts with its whole
+    /// file.
     pub bytes: u64,
-    /// How long ago the oldest of them arrived, at least a millisecond, or zero if there is none. If its timestamp is ahead of the clock,
-    /// which was set back since, or if it is in an archive, the age is that of its segment.
+    /// How long ago the oldest of them arrived, at least a millisecond, or zero if there is none. If the clock was set back behind its
+    /// timestamp, or if it is in an archive, this is the age of its segment.
     pub age: Duration,
 }
 
@@ -45,7 +45,7 @@ impl Lag {
 }
 
 impl ShardIterator {
-    /// Returns how much the iterator has still to read at this moment.
+    /// Returns how much the iterator still has to read.
     ///
     /// ```
     /// # use streamlog::{Position, Stream};
@@ -60,7 +60,7 @@ impl ShardIterator {
     /// ```
     ///
     /// # Errors
-    /// `Corrupt` if damaged bytes are in the way; `Io` if the file system fails.
+    /// `Corrupt` if damage prevents finding it; `Io` if the file system fails.
     pub fn lag(&self) -> Result<Lag> {
         self.reader().refresh()?;
         self.reader().lag_from(self.next_sequence())

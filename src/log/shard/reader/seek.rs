@@ -125,7 +125,7 @@ impl ShardIterator {
         skipped
     }
 
-    /// Skips the records here that were lost to damage and given up. Returns the number of skipped records.
+    /// Skips the lost records at this position, which a salvage has given up. Returns the number of skipped records.
     ///
     /// With this call, the caller gives those records up. No record is ever skipped without such a call.
     ///

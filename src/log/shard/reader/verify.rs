@@ -30,8 +30,7 @@ pub struct Verification {
     pub record_count: u64,
     /// The bytes of their keys, data and headers together.
     pub record_bytes: u64,
-    /// The encrypted records whose key is not there. The frames that hold them were checked from the outside: each is where it belongs and
-    /// has its checksum, but nobody has looked into it.
+    /// The encrypted records whose key is unavailable. The place and the checksum of their frames were checked, but not their contents.
     pub unread_count: u64,
     /// The damage that was found, in the order of shards and sequence numbers.
     pub damage: Vec<Corruption>,
@@ -62,7 +61,7 @@ pub struct Verification {
 pub struct VerifyProgress {
     /// The bytes of segment files read so far.
     pub bytes_read: u64,
-    /// The bytes that the segments hold, with what is stored beside the records.
+    /// The bytes of all segments, including the overhead.
     pub bytes_total: u64,
 }
 

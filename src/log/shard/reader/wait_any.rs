@@ -11,8 +11,8 @@ use super::iterator::ShardIterator;
 use super::wait::Waiter;
 use crate::log::types::error::{Error, Result};
 
-/// Waits until one of the iterators has something to read or has read its shard to the end, and returns its index, the first if there are
-/// several. Returns `None` after the timeout.
+/// Waits until one of the iterators has something to read or has read its shard to the end, and returns its index, or the first index if
+/// there are several. Returns `None` after the timeout.
 ///
 /// # Errors
 /// `Closed` if the stream is closed and everything is read.
@@ -54,8 +54,8 @@ pub fn wait_any<'a>(
     }
 }
 
-/// Waits like [`wait_any`], as a task of an async runtime. No thread is blocked, and no runtime is needed in particular. The future
-/// returns the index of an iterator that has something to read or has read its shard to the end. Dropping it leaves nothing behind.
+/// Waits like [`wait_any`], in a task of any async runtime, without blocking a thread. The future returns the index of an iterator that has
+/// something to read or has read its shard to the end. It is cancel-safe.
 ///
 /// ```
 /// # use streamlog::{Position, StreamOptions, any_readable};
@@ -120,8 +120,8 @@ impl Future for Readable<'_> {
     }
 }
 
-/// A task's wait for any of several iterators, for code that polls by itself and cannot borrow the iterators meanwhile.
-/// [`any_readable`] is simpler. Dropping it leaves nothing behind.
+/// A task's wait for any of several iterators, for code that polls by itself and cannot borrow the iterators meanwhile. [`any_readable`] is
+/// simpler. It is cancel-safe.
 ///
 /// ```
 /// # use std::future::poll_fn;
@@ -149,7 +149,7 @@ pub struct Waiting {
 
 impl Waiting {
     /// Returns the index of an iterator that has something to read or has read its shard to the end. If there is none, the task is woken
-    /// once there may be one. The iterators may be others than in the last call: those that are left out no longer wake the task.
+    /// once there may be one. The iterators may differ from those of the last call: iterators that are left out no longer wake the task.
     ///
     /// # Errors
     /// `Closed` if the stream is closed and everything is read, or if there are no iterators.
@@ -262,7 +262,7 @@ impl ShardIterator {
         Ok(wait_any([self], timeout)?.is_some())
     }
 
-    /// Waits like [`wait`](Self::wait), without a timeout, as a task of an async runtime: see [`any_readable`].
+    /// Waits like [`wait`](Self::wait), without a timeout, in a task of an async runtime: see [`any_readable`].
     ///
     /// ```
     /// # use streamlog::{Position, Stream};

@@ -67,8 +67,8 @@ impl<'c> Coding<'c> {
 
 /// Returns a fragment as MPEG-TS, with `offset_ns` nanoseconds added to the times of its frames.
 ///
-/// Nothing but the fragment is needed. Segments that follow one another need no discontinuity: packets are numbered so that any segment may
-/// follow any other. Timestamps have 33 bits, and begin again at 0 after 26.5 hours.
+/// It depends only on the fragment. Consecutive segments need no discontinuity: packets are numbered so that any segment may follow any other.
+/// Timestamps have 33 bits, and wrap to 0 after 26.5 hours.
 ///
 /// ```no_run
 /// # let matroska: Vec<u8> = vec![];
@@ -81,9 +81,9 @@ impl<'c> Coding<'c> {
 ///
 /// # Errors
 ///
-/// Fails with [`VideoError::UnsupportedMedia`], naming the codec, if a track of pictures or sound is neither H.264, H.265 nor AAC; with
+/// Fails with [`VideoError::UnsupportedMedia`], naming the codec, if a video or audio track is neither H.264, H.265 nor AAC; with
 /// [`VideoError::MissingCodecPrivateData`] or [`VideoError::InvalidCodecPrivateData`] if a track's parameters are missing or damaged; and with
-/// [`VideoError::InvalidMedia`] if times or NAL units are.
+/// [`VideoError::InvalidMedia`] if times or NAL units are invalid.
 pub fn ts_segment(media: &Media<'_>, offset_ns: i64) -> Result<Vec<u8>, VideoError> {
     let tracks = playable(&media.tracks)?;
     let codecs = tracks.iter().map(|track| Codec::of(track)).collect::<Result<Vec<_>, _>>()?;

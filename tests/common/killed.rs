@@ -112,7 +112,7 @@ pub fn child() -> Option<(std::path::PathBuf, u64)> {
 /// Runs the test `child` of a module (`module_path!()`) so many times, and kills it a while after it has called [`note_begun`]; in every fourth round,
 /// after it was started. In the round after the last kill, it has to end by itself.
 pub fn kill_again_and_again(module: &str, path: &Path, rounds: u64) {
-    kill_each_after(module, path, rounds, |round| Duration::from_millis(20 + round * 173 % 400));
+    kill_each_after(module, path, rounds, |round| Duration::from_millis(10 + round * 173 % 200));
 }
 
 /// Does the same, and kills each child after a time that depends on its round.

@@ -240,7 +240,7 @@ fn l1_l2_the_objects_in_s3_are_exactly_the_stream_wherever_the_process_is_killed
     fs::write(scratch.path().join(TARGET), &target).unwrap();
     // It takes a while until the first request is sent.
     common::killed::kill_each_after(module_path!(), scratch.path(), rounds(&target), |round| {
-        Duration::from_millis(200 + round * 173 % 1_500)
+        Duration::from_millis(100 + round * 173 % 1_000)
     });
     let named = |(key, bytes): (String, Vec<u8>)| (key.strip_prefix("logs/").unwrap().to_owned(), bytes);
     check_rounds(check_objects(scratch.path(), moto.bytes().into_iter().map(named).collect()));

@@ -248,7 +248,7 @@ fn kill(path: &Path, broker: &Broker, id: &str, rounds: u64) -> (Vec<Received>, 
         ("KAFKA_ROUNDS", rounds.to_string()),
     ];
     killed::kill_each_with(module_path!(), path, rounds, &variables, |round| {
-        Duration::from_millis(150 + round * 173 % 700)
+        Duration::from_millis(100 + round * 173 % 400)
     });
     let stream = killed::open(path, "clicks");
     let ids = killed::ids(&stream);

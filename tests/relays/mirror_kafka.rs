@@ -350,7 +350,7 @@ fn m1_a_killed_mirror_has_put_each_record_exactly_once() {
         killed::kill_each_with(module_path!(), directory.path(), rounds, &variables, |round| {
             // The last child, which is not killed, has an end to come to.
             is_over.store(round + 1 == rounds, Ordering::Relaxed);
-            Duration::from_millis(150 + round * 173 % 700)
+            Duration::from_millis(100 + round * 173 % 400)
         });
     });
     let stream = killed::open(directory.path(), "copy");

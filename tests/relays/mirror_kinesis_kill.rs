@@ -98,7 +98,7 @@ fn l2_a_mirror_that_is_killed_again_and_again_has_each_record_once_in_order() {
         let feeding = scope.spawn(|| feed(&source, scratch.path(), &is_over));
         let killing = std::panic::catch_unwind(AssertUnwindSafe(|| {
             kill_each_after(module_path!(), scratch.path(), ROUNDS, |round| {
-                Duration::from_millis(200 + round * 373 % 1_500)
+                Duration::from_millis(100 + round * 373 % 800)
             });
         }));
         is_over.store(true, Ordering::Relaxed);

@@ -1,4 +1,6 @@
 //! Kills a process with continuous queries at random moments, while shards split and merge: the output is exact: L1, L2, L3.
+//!
+//! `STREAMLOG_KILLS=100` kills it so often.
 
 use crate::common;
 
@@ -10,8 +12,6 @@ use common::killed::{Id, data, ids, kill_each_after, open, put_until_killed, tol
 use serde_json::{Value, json};
 use streamlog::query::{Catalog, Output, Pump, Schema};
 use streamlog::{Record, SECOND, Stream};
-
-const ROUNDS: u64 = 50;
 
 /// Each goes into the output of its name.
 const STATEMENTS: [(&str, &str); 4] = [
@@ -42,6 +42,10 @@ fn schema() -> Schema {
     told(Schema::function("key BIGINT, number BIGINT", decode))
 }
 
+fn rounds() -> u64 {
+    std::env::var("STREAMLOG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20)
+}
+
 /// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when everything is handled.
 #[test]
 fn child() {
@@ -53,7 +57,7 @@ fn child() {
         catalog = told(catalog.output(name, Output::stream(output)));
     }
     let pumps: Vec<Pump> = STATEMENTS.iter().map(|(_, statement)| told(catalog.start(statement))).collect();
-    if round < ROUNDS {
+    if round < rounds() {
         // Outputs split and merge as well.
         let reshard: Vec<&Stream> = [&clicks].into_iter().chain(&outputs).collect();
         put_until_killed(&clicks, &reshard, round);
@@ -87,8 +91,8 @@ fn number(row: &Value, name: &str) -> u64 {
 fn l1_l2_l3_the_output_is_exact_wherever_the_process_is_killed() {
     let scratch = common::scratch();
     // Pumps need a while until a window ends.
-    kill_each_after(module_path!(), scratch.path(), ROUNDS, |round| {
-        Duration::from_millis(60 + round * 173 % 1_000)
+    kill_each_after(module_path!(), scratch.path(), rounds(), |round| {
+        Duration::from_millis(40 + round * 173 % 400)
     });
     let put: BTreeSet<Id> = ids(&open(scratch.path(), "clicks")).into_iter().collect();
     assert!(put.len() > 1_000, "{} records are too few for a test", put.len());

@@ -92,7 +92,7 @@ fn l1_what_was_acknowledged_as_persisted_survives_a_kill() {
     let directory = scratch();
     std::fs::write(directory.path().join("persisted"), "").unwrap();
     kill_each_after(module_path!(), directory.path(), rounds(), |round| {
-        Duration::from_millis(40 + round * 173 % 400)
+        Duration::from_millis(10 + round * 173 % 150)
     });
     let stream = open(directory.path());
     let seconds = check(&stream);

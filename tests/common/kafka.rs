@@ -55,7 +55,7 @@ pub fn read_all(servers: &str, topic: &str) -> Vec<Received> {
     read(servers, topic, None)
 }
 
-/// Reads so many messages of a topic, or all of one without transactions.
+/// Reads this many messages of a topic, or all messages of one without transactions.
 pub fn read(servers: &str, topic: &str, count: Option<i64>) -> Vec<Received> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("group.id", "reader").set("enable.auto.commit", "false");
@@ -78,25 +78,29 @@ pub fn read(servers: &str, topic: &str, count: Option<i64>) -> Vec<Received> {
         assert!(Instant::now() < until, "{} of {total} messages can be read: {last_error:?}", messages.len());
         let message = match consumer.poll(Duration::from_millis(200)) {
             None => continue,
-            // Connections that were lost are made again by the client itself.
+            // The client reconnects by itself.
             Some(Err(error)) => {
                 last_error = Some(error);
                 continue;
             }
             Some(Ok(message)) => message,
         };
-        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-        messages.push(Received {
-            partition: message.partition(),
-            offset: message.offset(),
-            key: message.key().unwrap_or_default().to_vec(),
-            data: message.payload().unwrap_or_default().to_vec(),
-            timestamp: message.timestamp().to_millis().unwrap(),
-            headers: headers
-                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
-                .collect(),
-        });
+        messages.push(received(&message));
     }
     messages.sort_by_key(|message| (message.partition, message.offset));
     messages
+}
+
+pub fn received(message: &impl Message) -> Received {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    Received {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().unwrap_or_default().to_vec(),
+        data: message.payload().unwrap_or_default().to_vec(),
+        timestamp: message.timestamp().to_millis().unwrap(),
+        headers: headers
+            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+            .collect(),
+    }
 }

@@ -8,6 +8,8 @@ mod common;
 mod kafka;
 #[cfg(feature = "relay-kafka")]
 mod kafka_exactly_once;
+#[cfg(feature = "relay-kafka")]
+mod kafka_real;
 #[cfg(all(feature = "relay-kinesis", feature = "gateway"))]
 mod kinesis;
 #[cfg(all(feature = "relay-kinesis", feature = "gateway"))]

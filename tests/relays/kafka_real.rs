@@ -1,0 +1,255 @@
+//! Relays, mirrors and sources against a real broker of Kafka: see `docs/TESTING.md`. `STREAMLOG_KAFKA=127.0.0.1:9092` names it.
+//!
+//! The clusters of other tests are librdkafka's, which has no transactions that abort and no times, and our own, which has no consumer groups.
+
+use crate::common;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::kafka::{Received, client, received};
+use common::waiting::until;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use streamlog::relay::{KafkaSource, MirroredFrom};
+use streamlog::{Invocation, Position, Processor, Source, Stream, Timestamp};
+
+use super::kafka_exactly_once::{check_exact, check_sent_once, kill, put, stream, until_relayed};
+
+const WAIT: Duration = Duration::from_secs(30);
+const PARTITIONS: i32 = 3;
+
+/// A topic of its own at the broker.
+struct Topic {
+    servers: String,
+    name: String,
+}
+
+impl Topic {
+    fn new(what: &str) -> Self {
+        let servers = std::env::var("STREAMLOG_KAFKA").expect("STREAMLOG_KAFKA names a broker");
+        let name = format!("streamlog-{what}-{}", millis());
+        let topic = Self { servers, name };
+        let admin: AdminClient<DefaultClientContext> = topic.config().create().unwrap();
+        let new = NewTopic::new(&topic.name, PARTITIONS, TopicReplication::Fixed(1));
+        let created = pollster::block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap();
+        created.into_iter().for_each(|topic| drop(topic.unwrap()));
+        topic
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers);
+        config
+    }
+
+    /// Reads everything that is committed.
+    fn read(&self) -> Vec<Received> {
+        let mut config = self.config();
+        config
+            .set("group.id", "reader")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            assignment.add_partition_offset(&self.name, partition, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&assignment).unwrap();
+        let (mut messages, mut ended) = (vec![], BTreeSet::new());
+        until("all is read", || {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => messages.push(received(&message)),
+                Some(Err(KafkaError::PartitionEOF(partition))) => _ = ended.insert(partition),
+                _ => {}
+            }
+            ended.len() == PARTITIONS as usize
+        });
+        messages.sort_by_key(|message| (message.partition, message.offset));
+        messages
+    }
+
+    fn producer(&self) -> BaseProducer {
+        self.config().set("partitioner", "murmur2").set("enable.idempotence", "true").create().unwrap()
+    }
+
+    /// Sends so many records for each of so many keys, which count up from a number.
+    fn send(&self, producer: &BaseProducer, keys: u64, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            for key in 0..keys {
+                let (key, number) = (format!("key-{key}"), number.to_string());
+                producer.send(BaseRecord::to(&self.name).key(&key).payload(&number)).unwrap();
+            }
+        }
+        producer.flush(WAIT).unwrap();
+    }
+}
+
+fn millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+#[test]
+#[ignore = "needs a broker of Kafka: see docs/TESTING.md"]
+fn r3_a_relay_with_transactions_goes_on_where_kafka_says() {
+    let (directory, topic) = (common::scratch(), Topic::new("position"));
+    let stream = stream(&directory, 2);
+    put(&stream, 5, 0, 100);
+    let start = |name: &str| {
+        let relay = stream.relay(name).batch_size(50).lanes(3).to_kafka(&client(&topic.servers), &topic.name);
+        relay.transactional_id(&topic.name).start().unwrap()
+    };
+    let first = start("up");
+    until_relayed(&first, 500);
+    first.close().unwrap();
+    put(&stream, 5, 100, 100);
+    // It knows nothing, as after a crash before the first one has committed.
+    let again = start("again");
+    until_relayed(&again, 1_000);
+    assert_eq!(again.stats().sent, 500, "{:?}", again.stats());
+    again.close().unwrap();
+    check_exact(&topic.read(), 5, 200);
+}
+
+#[test]
+#[ignore = "needs a broker of Kafka: see docs/TESTING.md"]
+fn r3_a_killed_relay_with_transactions_has_sent_each_record_exactly_once() {
+    let (directory, topic) = (common::scratch(), Topic::new("killed"));
+    let ids = kill(directory.path(), &topic.servers, &topic.name, &topic.name, 12);
+    check_sent_once(&topic.read(), ids);
+}
+
+#[test]
+#[ignore = "needs a broker of Kafka: see docs/TESTING.md"]
+fn m1_a_mirror_has_what_is_committed_once_from_a_time_on() {
+    let (directory, topic) = (common::scratch(), Topic::new("mirror"));
+    let producer = topic.producer();
+    topic.send(&producer, 4, 0..10);
+    std::thread::sleep(Duration::from_millis(50));
+    let time = Timestamp::from_millis(millis());
+    std::thread::sleep(Duration::from_millis(50));
+    topic.send(&producer, 4, 10..20);
+    let transactional: BaseProducer =
+        topic.config().set("partitioner", "murmur2").set("transactional.id", &topic.name).create().unwrap();
+    transactional.init_transactions(WAIT).unwrap();
+    for (numbers, is_committed) in [(90..95, false), (20..30, true)] {
+        transactional.begin_transaction().unwrap();
+        topic.send(&transactional, 4, numbers);
+        let ended = if is_committed {
+            transactional.commit_transaction(WAIT)
+        } else {
+            transactional.abort_transaction(WAIT)
+        };
+        ended.unwrap();
+    }
+    for (name, position, first) in
+        [("all", Position::TrimHorizon, 0), ("since", Position::AtTimestamp(time), 10)]
+    {
+        let copy = Stream::open(directory.path().join(name)).unwrap();
+        let start = || {
+            let mirror = copy.mirror(name).from_kafka(&client(&topic.servers), &topic.name);
+            let mirror = mirror.poll_interval(Duration::from_millis(20));
+            mirror.starting_position(position).start().unwrap()
+        };
+        let count = || copy.stats().unwrap().record_count();
+        let mirror = start();
+        until("it has caught up", || mirror.is_caught_up() && count() >= 4 * (30 - first));
+        mirror.close().unwrap();
+        let mirror = start();
+        until("it has caught up again", || mirror.is_caught_up());
+        mirror.close().unwrap();
+        let mut numbers = vec![];
+        common::killed::for_each(&copy, |_, record| {
+            assert!(MirroredFrom::of(&record).is_some());
+            let number = String::from_utf8_lossy(record.data()).parse::<u64>().unwrap();
+            numbers.push((record.partition_key().to_vec(), number));
+        });
+        // Stable: the numbers of each key stay as they came.
+        numbers.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let expected =
+            (0..4).flat_map(|key| (first..30).map(move |number| (format!("key-{key}").into_bytes(), number)));
+        assert_eq!(numbers, expected.collect::<Vec<_>>(), "{name}");
+    }
+}
+
+type Got = Arc<Mutex<Vec<u64>>>;
+
+fn start(topic: &Topic, name: &str, position: Position, got: &Got) -> Processor {
+    let source = KafkaSource::new(&client(&topic.servers), &topic.name)
+        .session_timeout(Duration::from_secs(6))
+        .checkpoint_interval(Duration::from_millis(100));
+    let got = Arc::clone(got);
+    let options = Source::from(source).processor(name).starting_position(position).batch_size(7);
+    let function = move |invocation: &Invocation| {
+        let numbers =
+            invocation.records().map(|it| String::from_utf8_lossy(it.data()).parse::<u64>().unwrap());
+        got.lock().unwrap().extend(numbers);
+    };
+    options.start(function).unwrap()
+}
+
+fn sorted(got: &Got) -> Vec<u64> {
+    let mut numbers = got.lock().unwrap().clone();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+#[ignore = "needs a broker of Kafka: see docs/TESTING.md"]
+fn l1_a_processor_begins_at_a_time_or_behind_what_is_there_and_goes_on_there() {
+    let topic = Topic::new("begins");
+    let producer = topic.producer();
+    topic.send(&producer, 1, 0..10);
+    std::thread::sleep(Duration::from_millis(50));
+    let time = Timestamp::from_millis(millis());
+    std::thread::sleep(Duration::from_millis(50));
+    topic.send(&producer, 1, 10..20);
+    let [since, latest] = [Got::default(), Got::default()];
+    let names = [format!("{}-since", topic.name), format!("{}-latest", topic.name)];
+    let begin = || {
+        let of_time = start(&topic, &names[0], Position::AtTimestamp(time), &since);
+        let of_end = start(&topic, &names[1], Position::Latest, &latest);
+        until("both have begun", || {
+            [&of_time, &of_end].iter().all(|processor| processor.stats().shards == PARTITIONS as usize)
+        });
+        [of_time, of_end]
+    };
+    let processors = begin();
+    until("what came since the time is done", || since.lock().unwrap().len() == 10);
+    processors.into_iter().for_each(|processor| processor.close().unwrap());
+    topic.send(&producer, 1, 20..30);
+    let processors = begin();
+    until("what came meanwhile is done", || {
+        since.lock().unwrap().len() == 20 && latest.lock().unwrap().len() == 10
+    });
+    processors.into_iter().for_each(|processor| processor.close().unwrap());
+    assert_eq!(sorted(&since), (10..30).collect::<Vec<_>>());
+    assert_eq!(sorted(&latest), (20..30).collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "needs a broker of Kafka: see docs/TESTING.md"]
+fn l1_l3_workers_share_the_partitions_and_take_over_from_one_that_ends() {
+    let topic = Topic::new("shared");
+    let producer = topic.producer();
+    let got = [Got::default(), Got::default()];
+    let [one, other] = [0, 1].map(|at: usize| start(&topic, &topic.name, Position::TrimHorizon, &got[at]));
+    until("both have partitions", || {
+        let [one, other] = [&one, &other].map(|worker| worker.stats().shards);
+        one > 0 && other > 0 && one + other == PARTITIONS as usize
+    });
+    let all = || got.iter().map(|got| got.lock().unwrap().len()).sum::<usize>();
+    topic.send(&producer, 40, 0..5);
+    until("all of the first are done", || all() == 200);
+    assert!(got.iter().all(|got| !got.lock().unwrap().is_empty()), "both have got some");
+    one.close().unwrap();
+    topic.send(&producer, 40, 5..10);
+    until("all of the second are done", || all() >= 400);
+    other.close().unwrap();
+    assert_eq!(all(), 400, "none was done twice: the first worker has committed before it left");
+}
